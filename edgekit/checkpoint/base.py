@@ -1,0 +1,162 @@
+"""What every checkpoint offers, whatever container holds it: a config, tensors read in pieces, a tokenizer.
+
+First stop of the flow: source -> **Checkpoint** -> ModelSpec -> Plan -> quantize -> export. Nothing is loaded whole:
+opening reads headers only, :meth:`Checkpoint.rows` reads the rows asked for and no more.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CheckpointError, TensorMismatchError, nearest
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Where a tensor lies and how it is stored.
+
+    Args:
+        name: The container's own name for it.
+        dtype: ``float32``, ``float16``, ``bfloat16``, a GGUF block type such as ``Q4_1``, or whatever else the
+            container says (listed, but an error when read).
+        shape: Rows first: (out, in) or (size,).
+        path: The file.
+        offset: First byte in the file.
+        size_bytes: Length in the file.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    path: Path
+    offset: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """The ids generation needs.
+
+    Args:
+        bos_id: Begin of sequence, or None where the tokenizer has none.
+        eos_ids: Any of these ends an answer; the tokenizer's own eos is among them.
+        pad_id: Padding, or None.
+        add_bos: Encoding raw text puts ``bos_id`` first. A chat template writes bos itself, so text that a template
+            rendered is encoded without; either way there is exactly one.
+    """
+
+    bos_id: int | None
+    eos_ids: tuple[int, ...]
+    pad_id: int | None
+    add_bos: bool
+
+    def __post_init__(self) -> None:
+        if self.add_bos and self.bos_id is None:
+            raise ValueError("add_bos is true but there is no bos_id")
+
+
+class TokenizerFiles(Mapping[str, bytes]):
+    """The tokenizer as files of an artifact: name -> content, and the ids that go with it.
+
+    Names: ``tokenizer.json`` always; ``tokenizer_config.json``, ``chat_template.jinja``, ``generation_config.json``
+    where the checkpoint has them.
+    """
+
+    def __init__(self, files: Mapping[str, bytes], special: SpecialTokens) -> None:
+        self._files = dict(files)
+        self.special = special
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._files[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @property
+    def chat_template(self) -> str | None:
+        """The jinja source of the chat template, or None."""
+        content = self._files.get("chat_template.jinja")
+        return None if content is None else content.decode("utf-8")
+
+
+class Checkpoint(ABC):
+    """An open checkpoint. Use it as a context manager; reading is safe from several threads at once."""
+
+    format: Literal["huggingface", "gguf"]
+    config: dict[str, Any]
+    """The keys of Hugging Face's ``config.json``; for GGUF translated to them."""
+    tensors: Mapping[str, TensorInfo]
+    """Every tensor under the container's own name (Hugging Face's or GGUF's)."""
+    files: tuple[Path, ...]
+    """The weight files, in the order of their names: what a manifest hashes."""
+
+    @property
+    @abstractmethod
+    def tokenizer(self) -> TokenizerFiles:
+        """Tokenizer files and special ids, read at first use.
+
+        Raises:
+            TokenizerError: There is none, or it cannot be used.
+        """
+
+    def rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Read some rows of a matrix, or some elements of a vector.
+
+        Args:
+            name: A key of :attr:`tensors`.
+            start: First row.
+            stop: One past the last row.
+
+        Returns:
+            (stop - start, in) or (stop - start,), a fresh array. From safetensors in the stored type: float32, float16
+            or ml_dtypes.bfloat16. From GGUF always float32. GGUF's interleaved q and k rows come as they are stored:
+            only a model family knows which tensors those are.
+
+        Raises:
+            TensorMismatchError: No tensor of that name.
+            CheckpointError: A type that cannot be read, or the file could not be read.
+            TruncatedFileError: The file became shorter since it was opened.
+            ValueError: Rows outside the tensor, or the checkpoint is closed.
+        """
+        info = self.tensors.get(name)
+        if info is None:
+            raise TensorMismatchError(f"{self.files[0].parent} has no tensor {name!r}; {nearest(name, self.tensors)}")
+        if len(info.shape) not in (1, 2):
+            raise CheckpointError(
+                f"{info.path}: tensor {name!r} has shape {info.shape}; only matrices and vectors can be read"
+            )
+        if not 0 <= start <= stop <= info.shape[0]:
+            raise ValueError(f"rows {start} to {stop} of tensor {name!r}, which has {info.shape[0]}")
+        return self._read(info, start, stop)
+
+    @abstractmethod
+    def _read(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any]:
+        """Do the work of :meth:`rows` with arguments known to be good."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the files; harmless when done twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def shortest_float(value: float) -> float:
+    """The shortest decimal that is this float32: 9.99999997e-07 (how GGUF stores 1e-6) -> 1e-06."""
+    return float(str(np.float32(value)))

@@ -1,0 +1,146 @@
+"""GGUF metadata in the words of Hugging Face's ``config.json``.
+
+Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Floats are stored as float32 and come back as their
+shortest decimal, so that 1e-6 is 1e-6 again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import CheckpointError, UnsupportedModelError
+from .base import shortest_float
+from .gguf_header import RawHeader
+
+ROPE_FACTORS = "rope_freqs.weight"
+_WHOLE_NUMBERS = {
+    "block_count": "num_hidden_layers",
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+}
+
+
+def config_from_metadata(header: RawHeader, factors: list[float] | None) -> dict[str, Any]:
+    """Translate a GGUF header.
+
+    Args:
+        header: Metadata and tensor list.
+        factors: The content of ``rope_freqs.weight``, each frequency's own divisor, where the file has it.
+
+    Returns:
+        The keys of ``config.json`` that shape a model, and the special ids.
+
+    Raises:
+        CheckpointError: A key is missing or of the wrong kind.
+        UnsupportedModelError: Something edgekit has no graph for: experts, a partial rotary embedding, heads that
+            differ from layer to layer.
+    """
+    keys = _Keys(header)
+    config: dict[str, Any] = {"model_type": keys.architecture}
+    for key, name in _WHOLE_NUMBERS.items():
+        config[name] = keys.required(key)
+    heads = config["num_attention_heads"]
+    config["num_key_value_heads"] = keys.whole("attention.head_count_kv", heads)
+    if (head_dim := keys.whole("attention.key_length")) is not None:
+        config["head_dim"] = head_dim
+    if (epsilon := keys.number("attention.layer_norm_rms_epsilon")) is not None:
+        config["rms_norm_eps"] = epsilon
+    config["rope_theta"] = keys.number("rope.freq_base", 10000.0)
+    if (scaling := _rope_scaling(keys, factors)) is not None:
+        config["rope_scaling"] = scaling
+    config["vocab_size"] = _vocab_size(keys)
+    config["tie_word_embeddings"] = "output.weight" not in header.tensors
+    config["attention_bias"] = "blk.0.attn_q.bias" in header.tensors
+    config["mlp_bias"] = "blk.0.ffn_gate.bias" in header.tensors
+    for role, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding")):
+        token = header.metadata.get(f"tokenizer.ggml.{key}_token_id")
+        if type(token) is int:
+            config[f"{role}_token_id"] = token
+    _refuse_unsupported(keys, config)
+    return config
+
+
+class _Keys:
+    """The metadata of a header under its architecture's prefix, with the kind of each value checked."""
+
+    def __init__(self, header: RawHeader) -> None:
+        self.header = header
+        architecture = header.metadata.get("general.architecture")
+        if not isinstance(architecture, str) or not architecture:
+            raise CheckpointError(f"{header.path} does not say general.architecture, so it holds no model")
+        self.architecture = architecture
+
+    def get(self, key: str) -> Any:
+        return self.header.metadata.get(f"{self.architecture}.{key}")
+
+    def whole(self, key: str, default: int | None = None) -> int | None:
+        value = self.get(key)
+        if value is None:
+            return default
+        if type(value) is not int:
+            kind = "a list: its layers differ" if hasattr(value, "__len__") else repr(value)
+            raise UnsupportedModelError(
+                f"{self.header.path}: {self.architecture}.{key} is {kind}; supported: one whole number"
+            )
+        return value
+
+    def required(self, key: str) -> int:
+        value = self.whole(key)
+        if value is None:
+            raise CheckpointError(f"{self.header.path} lacks the metadata key {self.architecture}.{key}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float | None:
+        value = self.get(key)
+        if value is None:
+            return default
+        if type(value) not in (int, float):
+            raise CheckpointError(f"{self.header.path}: {self.architecture}.{key} is {value!r}, not a number")
+        return shortest_float(value)
+
+
+def _rope_scaling(keys: _Keys, factors: list[float] | None) -> dict[str, Any] | None:
+    kind = keys.get("rope.scaling.type")
+    factor = keys.number("rope.scaling.factor")
+    if kind is None and (legacy := keys.number("rope.scale_linear")) is not None:
+        kind, factor = "linear", legacy
+    scaled = kind not in (None, "none") and not (kind == "linear" and factor == 1.0)
+    if factors is not None:
+        if scaled:
+            raise UnsupportedModelError(
+                f"{keys.header.path} has both rope scaling {kind!r} and {ROPE_FACTORS}; supported: one of them"
+            )
+        return {"rope_type": "factors", "factors": [shortest_float(f) for f in factors]}
+    if not scaled:
+        return None
+    return {"rope_type": kind} if factor is None else {"rope_type": kind, "factor": factor}
+
+
+def _vocab_size(keys: _Keys) -> int:
+    """Rows of the embedding; the vocabulary's length where the header lists no embedding."""
+    embedding = keys.header.tensors.get("token_embd.weight")
+    if embedding is not None:
+        return embedding.shape[0]
+    tokens = keys.header.metadata.get("tokenizer.ggml.tokens")
+    return len(tokens) if isinstance(tokens, list) else keys.required("vocab_size")
+
+
+def _refuse_unsupported(keys: _Keys, config: dict[str, Any]) -> None:
+    path, architecture = keys.header.path, keys.architecture
+    if experts := keys.whole("expert_count"):
+        raise UnsupportedModelError(f"{path}: this {architecture} model has {experts} experts; supported: dense models")
+    rotated = keys.whole("rope.dimension_count")
+    head_dim = config.get("head_dim") or config["hidden_size"] // max(1, config["num_attention_heads"])
+    if rotated is not None and rotated != head_dim:
+        raise UnsupportedModelError(
+            f"{path}: {architecture}.rope.dimension_count is {rotated} but a head has {head_dim} dimensions; "
+            "supported: rotary embedding over the whole head"
+        )
+    value_length = keys.whole("attention.value_length")
+    if value_length is not None and value_length != head_dim:
+        raise UnsupportedModelError(
+            f"{path}: {architecture}.attention.value_length is {value_length} but keys have {head_dim} dimensions; "
+            "supported: equal lengths"
+        )

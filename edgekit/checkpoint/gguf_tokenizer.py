@@ -1,0 +1,261 @@
+"""``tokenizer.ggml.*`` of a GGUF file as a ``tokenizer.json`` that encodes as the original did.
+
+Only byte-level BPE (``tokenizer.ggml.model`` = ``gpt2``), which every DeepSeek-R1 distill, Llama 3, Qwen and SmolLM
+uses. What a GGUF file does not hold is how text is cut before BPE; ``tokenizer.ggml.pre`` names it, and `PRETOKENIZERS`
+spells it out from two sources that agree: ``llama-vocab.cpp`` of llama.cpp (``llm_tokenizer_bpe``) and the
+``tokenizer.json`` files of Qwen2, DeepSeek-R1-Distill-Qwen, SmolLM2, Llama 3 and GPT-2 on the Hugging Face hub.
+
+Traps:
+
+* Ids are the file's, exactly. Padding entries (type 5, ``[PAD151665]`` ...) stay out: a tokenizer that counted them
+  would give a token added later an id past the model's last row, and could encode text to a row never trained.
+* Control tokens are special and hidden when decoding; user-defined ones (``<think>``) are matched whole but shown.
+* ``tokenizer.json`` gets no post-processor, so encoding never adds bos by itself. The chat template writes bos; for raw
+  text :attr:`SpecialTokens.add_bos` says whether to put it first. Hugging Face's R1-Distill-Qwen adds it in a
+  post-processor, which gives two of them after its own chat template (DeepSeek-R1#151).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import TokenizerError
+from .base import SpecialTokens, TokenizerFiles
+from .tokenizer_files import check_ids, load_tokenizer
+
+# Token types of llama.cpp (llama.h: llama_token_type).
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
+
+_DIGITS = {"type": "Digits", "individual_digits": True}
+_CL100K = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def _split(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def _byte_level(use_regex: bool) -> dict[str, Any]:
+    """Bytes as printable characters; with ``use_regex`` the text is first cut by GPT-2's own pattern."""
+    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
+
+
+@dataclass(frozen=True)
+class Pretokenizer:
+    """How text is cut into the words BPE works on.
+
+    Args:
+        steps: ``tokenizer.json``'s pre-tokenizers, each working on the pieces the one before left.
+        nfc: Text is brought to Unicode's composed form first.
+        ignore_merges: A word that is in the vocabulary whole is taken whole.
+        add_bos: What holds where the file does not say ``tokenizer.ggml.add_bos_token``.
+    """
+
+    steps: tuple[dict[str, Any], ...]
+    nfc: bool = False
+    ignore_merges: bool = False
+    add_bos: bool = False
+
+
+_QWEN2 = Pretokenizer((_split(_CL100K % r"\p{N}"), _byte_level(False)), nfc=True)
+PRETOKENIZERS: dict[str, Pretokenizer] = {
+    "gpt-2": Pretokenizer((_byte_level(True),)),
+    "smollm": Pretokenizer((_DIGITS, _byte_level(True))),
+    "qwen2": _QWEN2,
+    "deepseek-r1-qwen": _QWEN2,
+    "llama-bpe": Pretokenizer((_split(_CL100K % r"\p{N}{1,3}"), _byte_level(False)), ignore_merges=True, add_bos=True),
+    # llama.cpp's own: punctuation alone, GPT-2's pattern, then digits in runs of three from the left.
+    "default": Pretokenizer(
+        (
+            _split(r"[\p{P}\$\+<=>\^~\|]+"),
+            _split(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"),
+            _split(r"\p{N}+"),
+            _split("[0-9][0-9][0-9]"),
+            _byte_level(False),
+        )
+    ),
+}
+
+
+def tokenizer_from_metadata(metadata: Mapping[str, Any], config: Mapping[str, Any], what: str) -> TokenizerFiles:
+    """Build a tokenizer's files from a GGUF file's metadata.
+
+    Args:
+        metadata: The header's keys and values.
+        config: The model's config; ``vocab_size`` bounds the ids, ``max_position_embeddings`` is the longest text.
+        what: The file, for messages.
+
+    Returns:
+        ``tokenizer.json``, ``tokenizer_config.json``, ``generation_config.json`` and, where the file has a template,
+        ``chat_template.jinja``.
+
+    Raises:
+        TokenizerError: A kind of tokenizer edgekit cannot convert, or metadata that makes no sense.
+    """
+    vocabulary = _read_vocabulary(metadata, what)
+    pre = _pretokenizer(metadata, what)
+    special = _special_tokens(metadata, vocabulary, pre, what)
+    check_ids(special, config.get("vocab_size"), what)
+    content = _dump(_tokenizer_json(vocabulary, pre))
+    tokenizer = load_tokenizer(content, f"the tokenizer of {what}")
+    for token in vocabulary.added:
+        if tokenizer.token_to_id(vocabulary.tokens[token]) != token:
+            raise TokenizerError(f"{what}: token {vocabulary.tokens[token]!r} did not keep its id {token}")
+    template = metadata.get("tokenizer.chat_template")
+    files = {
+        "tokenizer.json": content,
+        "tokenizer_config.json": _dump(_tokenizer_config(vocabulary, special, template, config)),
+        "generation_config.json": _dump(_generation_config(special)),
+    }
+    if isinstance(template, str):
+        files["chat_template.jinja"] = template.encode("utf-8")
+    return TokenizerFiles(files, special)
+
+
+@dataclass(frozen=True)
+class _Vocabulary:
+    """The vocabulary as the file holds it: text and type of each id, and the merges in order."""
+
+    tokens: list[str]
+    types: list[int]
+    merges: list[str]
+
+    @property
+    def added(self) -> list[int]:
+        """Ids that are matched whole, before any cutting."""
+        return [i for i, kind in enumerate(self.types) if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)]
+
+
+def _read_vocabulary(metadata: Mapping[str, Any], what: str) -> _Vocabulary:
+    kind = metadata.get("tokenizer.ggml.model")
+    if kind != "gpt2":
+        raise TokenizerError(f"{what}: tokenizer.ggml.model is {kind!r}; supported: 'gpt2' (byte-level BPE)")
+    tokens, merges = (metadata.get(f"tokenizer.ggml.{key}") for key in ("tokens", "merges"))
+    types = metadata.get("tokenizer.ggml.token_type")
+    if not isinstance(tokens, list) or not isinstance(merges, list) or not isinstance(types, np.ndarray):
+        raise TokenizerError(f"{what} lacks tokenizer.ggml.tokens, token_type or merges, or has them in another form")
+    if len(types) != len(tokens):
+        raise TokenizerError(f"{what} has {len(tokens)} tokens but {len(types)} token types")
+    unknown = sorted(set(types.tolist()) - {_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE})
+    if unknown:
+        raise TokenizerError(f"{what} has tokens of type {unknown[0]}; known: {_NORMAL} to {_BYTE}")
+    kept = [text for text, kind in zip(tokens, types.tolist(), strict=True) if kind != _UNUSED]
+    if len(set(kept)) != len(kept):
+        (twice, _), *_ = Counter(kept).most_common(1)
+        raise TokenizerError(f"{what}: the token {twice!r} stands twice, so one of its ids could never be encoded")
+    for merge in merges:
+        left, _, right = merge.partition(" ")
+        # A line that begins with #version is a comment to readers of merge lists.
+        if not left or not right or " " in right or merge.startswith("#version"):
+            raise TokenizerError(f"{what}: the merge {merge!r} is not two tokens with a space between")
+    return _Vocabulary(tokens, types.tolist(), merges)
+
+
+def _pretokenizer(metadata: Mapping[str, Any], what: str) -> Pretokenizer:
+    name = metadata.get("tokenizer.ggml.pre")
+    found = PRETOKENIZERS.get(name) if isinstance(name, str) else None
+    if found is None:
+        said = "is missing" if name is None else f"is {name!r}"
+        raise TokenizerError(
+            f"{what}: tokenizer.ggml.pre {said}; supported: {', '.join(PRETOKENIZERS)}",
+            hint="" if name else "the file comes from an old converter; use a newer one of the same model",
+        )
+    return found
+
+
+def _special_tokens(
+    metadata: Mapping[str, Any], vocabulary: _Vocabulary, pre: Pretokenizer, what: str
+) -> SpecialTokens:
+    def token(role: str) -> int | None:
+        key = f"tokenizer.ggml.{role}_token_id"
+        value = metadata.get(key)
+        if value is None:
+            return None
+        if type(value) is not int or not 0 <= value < len(vocabulary.tokens) or vocabulary.types[value] == _UNUSED:
+            raise TokenizerError(f"{what}: {key} is {value!r}, which is no token of its {len(vocabulary.tokens)}")
+        return value
+
+    # eot and eom end a turn (Llama 3), eos the text: all of them end an answer.
+    eos = dict.fromkeys(t for t in map(token, ("eos", "eot", "eom")) if t is not None)
+    bos = token("bos")
+    add_bos = metadata.get("tokenizer.ggml.add_bos_token", pre.add_bos)
+    if not isinstance(add_bos, bool):
+        raise TokenizerError(f"{what}: tokenizer.ggml.add_bos_token is {add_bos!r}, not a bool")
+    return SpecialTokens(bos, tuple(eos), token("padding"), add_bos and bos is not None)
+
+
+def _tokenizer_json(vocabulary: _Vocabulary, pre: Pretokenizer) -> dict[str, Any]:
+    """The content of ``tokenizer.json``. Added tokens stand in the vocabulary too: that pins their ids."""
+    added = [
+        {
+            "id": i,
+            "content": vocabulary.tokens[i],
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": vocabulary.types[i] != _USER_DEFINED,
+        }
+        for i in vocabulary.added
+    ]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": {"type": "NFC"} if pre.nfc else None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": list(pre.steps)},
+        "post_processor": None,
+        "decoder": _byte_level(True),
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": pre.ignore_merges,
+            "vocab": {t: i for i, t in enumerate(vocabulary.tokens) if vocabulary.types[i] != _UNUSED},
+            "merges": vocabulary.merges,
+        },
+    }
+
+
+def _tokenizer_config(
+    vocabulary: _Vocabulary, special: SpecialTokens, template: Any, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    def text(token: int | None) -> str | None:
+        return None if token is None else vocabulary.tokens[token]
+
+    settings: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": text(special.bos_id),
+        "eos_token": text(special.eos_ids[0]) if special.eos_ids else None,
+        "pad_token": text(special.pad_id),
+        "add_bos_token": special.add_bos,
+        "add_eos_token": False,
+        "clean_up_tokenization_spaces": False,
+    }
+    if "max_position_embeddings" in config:
+        settings["model_max_length"] = config["max_position_embeddings"]
+    if isinstance(template, str):
+        settings["chat_template"] = template
+    return settings
+
+
+def _generation_config(special: SpecialTokens) -> dict[str, Any]:
+    eos: int | list[int] | None = list(special.eos_ids)
+    if len(special.eos_ids) < 2:
+        eos = special.eos_ids[0] if special.eos_ids else None
+    ids = {"bos_token_id": special.bos_id, "eos_token_id": eos, "pad_token_id": special.pad_id}
+    return {key: value for key, value in ids.items() if value is not None}
+
+
+def _dump(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, indent=None if "model" in value else 2).encode("utf-8")

@@ -1,0 +1,111 @@
+"""The safetensors header: strict, bounded, and read without touching the weights.
+
+    +--------+----------------------------------------------+------------------------------+
+    | N: u64 | N bytes of JSON:                             | the tensors, back to back    |
+    | little | {"name": {"dtype": "BF16", "shape": [o, i],  | offsets count from here      |
+    | endian |           "data_offsets": [begin, end]}, ...}|                              |
+    +--------+----------------------------------------------+------------------------------+
+
+Specification: https://github.com/huggingface/safetensors#format. As there, the tensors must fill the data exactly,
+without holes or overlap, and N is at most 100 MB.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from ..errors import CorruptFileError, TruncatedFileError
+from .base import TensorInfo
+from .files import WeightFile, parse_json_object, truncated
+
+FLOAT_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_ITEM_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+_MAX_HEADER_BYTES = 100_000_000  # the specification's limit
+_MAX_RANK = 8
+_MAX_OFFSET = 2**63 - 1
+
+
+def read_header(file: WeightFile) -> dict[str, TensorInfo]:
+    """Read and check the header of a safetensors file.
+
+    Args:
+        file: The open file.
+
+    Returns:
+        name -> where it lies, in the order of the data. A type other than F32, F16 and BF16 keeps the
+        specification's name (``I64``) and cannot be read.
+
+    Raises:
+        CorruptFileError: The header contradicts itself, the format or the file.
+        TruncatedFileError: The file ends before its header or its last tensor; names the first one that is cut.
+    """
+    path = file.path
+    if file.size < 8:
+        raise truncated(path, "its header", 8, file.size)
+    prefix = file.read(0, 8, "the header's length")
+    length = int.from_bytes(prefix, "little")
+    if length > _MAX_HEADER_BYTES:
+        hint = "it is a git-lfs pointer, not the file itself: git lfs pull" if prefix == b"version " else ""
+        raise CorruptFileError(
+            f"{path} is no safetensors file: its header claims {length} bytes, the most is {_MAX_HEADER_BYTES}", hint
+        )
+    if 8 + length > file.size:
+        raise truncated(path, "its header", 8 + length, file.size)
+    header = parse_json_object(bytes(file.read(8, length, "the header")), f"the header of {path}")
+    header.pop("__metadata__", None)
+    tensors = [_tensor(path, name, entry, 8 + length) for name, entry in header.items()]
+    tensors.sort(key=lambda t: (t.offset, t.size_bytes))
+    _check_layout(path, tensors, 8 + length, file.size)
+    return {tensor.name: tensor for tensor in tensors}
+
+
+def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
+    """One entry of the header as a :class:`TensorInfo`, its three fields checked."""
+
+    def corrupt(problem: str) -> CorruptFileError:
+        return CorruptFileError(f"{path}: tensor {name!r}: {problem}")
+
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise corrupt("its header entry must hold dtype, shape and data_offsets, and nothing else")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str):
+        raise corrupt(f"dtype is {dtype!r}, not a string")
+    if not _whole_numbers(shape) or len(shape) > _MAX_RANK:
+        raise corrupt(f"shape is not a list of at most {_MAX_RANK} whole numbers")
+    if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise corrupt("data_offsets is not a pair of whole numbers in order")
+    size = offsets[1] - offsets[0]
+    if dtype in _ITEM_BYTES and size != math.prod(shape) * _ITEM_BYTES[dtype]:
+        raise corrupt(
+            f"{dtype} of shape {shape} takes {math.prod(shape) * _ITEM_BYTES[dtype]} bytes, data_offsets hold {size}"
+        )
+    return TensorInfo(name, FLOAT_DTYPES.get(dtype, dtype), tuple(shape), path, data_start + offsets[0], size)
+
+
+def _whole_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n <= _MAX_OFFSET for n in value)
+
+
+def _check_layout(path: Path, tensors: list[TensorInfo], data_start: int, file_size: int) -> None:
+    """Check that the tensors, in order of offset, fill the file from ``data_start`` on without holes or overlap."""
+    end, before = data_start, "the header"
+    cut: TruncatedFileError | None = None
+    for tensor in tensors:
+        if tensor.offset != end:
+            kind = "overlaps" if tensor.offset < end else "leaves a hole after"
+            raise CorruptFileError(
+                f"{path}: tensor {tensor.name!r} begins at byte {tensor.offset} and {kind} {before}, "
+                f"which ends at byte {end}"
+            )
+        end, before = tensor.offset + tensor.size_bytes, f"tensor {tensor.name!r}"
+        if end > file_size and cut is None:
+            cut = truncated(path, f"tensor {tensor.name!r} at byte {tensor.offset}", end, file_size)
+    if cut is not None:
+        raise cut
+    if end != file_size:
+        raise CorruptFileError(f"{path} has {file_size} bytes, but its last tensor ends at byte {end}")

@@ -1,0 +1,81 @@
+"""``edgekit bench``: prefill, decode, load time and memory of an artifact on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from ..runtime.bench import BenchResult, bench
+from ..units import format_bytes, format_seconds
+from ._output import emit_json, json_option, progress_bars, stdout_console
+
+
+class _Counts(click.ParamType):
+    """``128,512``: whole numbers of at least 1."""
+
+    name = "N,N,..."
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",")
+        if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is not a list of whole numbers above 0, such as 128,512", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
+@click.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--engine", default="auto", show_default=True, help="auto, native or ort.")
+@click.option("--prompt-tokens", type=_Counts(), default="128,512", show_default=True, help="Lengths of the prompts.")
+@click.option("--gen-tokens", type=click.IntRange(min=1), default=32, show_default=True, help="Tokens after each.")
+@click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Timed rounds.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads; default: one per physical core.")
+@json_option
+def command(
+    artifact: Path,
+    engine: str,
+    prompt_tokens: tuple[int, ...],
+    gen_tokens: int,
+    repeat: int,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure ARTIFACT: tokens per second of prefill and decode (median, least, greatest), load time and memory."""
+    with progress_bars(quiet=as_json) as progress:
+        result = bench(
+            artifact,
+            engine=engine,
+            prompt_tokens=prompt_tokens,
+            gen_tokens=gen_tokens,
+            repeat=repeat,
+            threads=threads,
+            progress=progress,
+        )
+    if as_json:
+        emit_json(result.to_json())
+    else:
+        _print(result)
+
+
+def _print(result: BenchResult) -> None:
+    console = stdout_console()
+    console.print(f"{result.name}: {result.engine} ({result.kernel}), {result.threads} threads", markup=False)
+    table = Table(caption=f"median of {result.repeat} rounds", caption_justify="left")
+    for heading in ("", "tok/s", "least", "greatest", "first token"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for p in result.prefill:
+        row = [f"{value:.1f}" for value in (p.tok_s, p.tok_s_min, p.tok_s_max)]
+        table.add_row(f"prefill {p.tokens}", *row, format_seconds(p.ttft_s))
+    for d in result.decode:
+        row = [f"{value:.1f}" for value in (d.tok_s, d.tok_s_min, d.tok_s_max)]
+        table.add_row(f"decode {result.gen_tokens} at {d.context}", *row, "")
+    console.print(table)
+    memory = [f"load {format_seconds(result.load_s)}"]
+    if result.peak_rss_bytes is not None:
+        memory.append(f"peak memory {format_bytes(result.peak_rss_bytes)}")
+    if result.private_bytes is not None:
+        memory.append(f"private {format_bytes(result.private_bytes)}")
+    console.print(", ".join(memory), markup=False)

@@ -1,0 +1,87 @@
+"""``edgekit run``: one answer, or a conversation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+from ..runtime.generation import Generation
+from ..runtime.sampler import SamplingConfig
+from ..runtime.session import Session, load
+from ._chat_loop import chat_loop
+from ._output import emit_json, json_option, stderr_console
+from ._stream import AnswerPrinter, figures
+
+
+@click.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--prompt", help="Answer this and end; - reads it from stdin. Without it: a conversation.")
+@click.option(
+    "--max-tokens", type=click.IntRange(min=1), help="At most so many tokens; default: what the context holds."
+)
+@click.option("--temperature", type=float, help="0 is greedy; default: the artifact's, as for the next four.")
+@click.option("--top-p", type=float, help="Keep the likeliest tokens that together reach this probability.")
+@click.option("--top-k", type=int, help="Keep so many of the likeliest tokens; 0 is off.")
+@click.option("--min-p", type=float, help="Keep tokens at least so likely, relative to the likeliest; 0 is off.")
+@click.option("--repetition-penalty", type=float, help="Above 1 discourages repetition; 1 is off.")
+@click.option("--seed", type=int, help="Makes the answer repeatable.")
+@click.option("--engine", default="auto", show_default=True, help="auto, native or ort.")
+@click.option("--context", type=click.IntRange(min=1), help="Tokens of prompt and answer; default: as built.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads; default: one per physical core.")
+@click.option("--raw", is_flag=True, help="Continue the prompt as plain text, without the chat template.")
+@json_option
+def command(
+    artifact: Path,
+    prompt: str | None,
+    max_tokens: int | None,
+    engine: str,
+    context: int | None,
+    threads: int | None,
+    raw: bool,
+    as_json: bool,
+    **sampling: Any,
+) -> None:
+    """Answer a prompt with ARTIFACT, or talk to it.
+
+    The answer goes to stdout as it is made, its figures to stderr. On a terminal a reasoning model's thought is dimmed;
+    elsewhere it stands between <think> tags.
+    """
+    if prompt is None and (as_json or raw):
+        raise UsageError(f"{'--json' if as_json else '--raw'} needs --prompt", hint="--prompt - reads it from stdin")
+    if prompt == "-":
+        prompt = click.get_binary_stream("stdin").read().decode("utf-8", errors="strict")
+    with load(artifact, engine=engine, context=context, threads=threads) as session:
+        chosen = _sampling(session.sampling, sampling)
+        if prompt is None:
+            chat_loop(session, max_tokens=max_tokens, sampling=chosen)
+            return
+        generation = _begin(session, prompt, raw, max_tokens, chosen)
+        if as_json:
+            completion = generation.complete()
+            emit_json(asdict(completion) | {"engine": session.engine.name, "kernel": session.engine.kernel})
+            return
+        printer = AnswerPrinter()
+        for piece in generation:
+            printer.show(piece)
+        printer.end()
+        stderr_console().print(figures(generation.completion), style="dim", markup=False)
+
+
+def _begin(session: Session, prompt: str, raw: bool, max_tokens: int | None, sampling: SamplingConfig) -> Generation:
+    if not prompt.strip():
+        raise UsageError("the prompt is empty")
+    if raw:
+        return session.generate(prompt, max_tokens=max_tokens, sampling=sampling)
+    return session.chat([{"role": "user", "content": prompt}], max_tokens=max_tokens, sampling=sampling)
+
+
+def _sampling(defaults: SamplingConfig, given: dict[str, Any]) -> SamplingConfig:
+    """The artifact's defaults with what the command line says."""
+    try:
+        return replace(defaults, **{name: value for name, value in given.items() if value is not None})
+    except ValueError as error:
+        raise UsageError(str(error)) from None

@@ -1,0 +1,216 @@
+"""The smoke test: does an artifact still do, here, what it did when it was built? The outcome is a receipt.
+
+Checks, in order; the first that makes the rest pointless ends the test:
+
+    files           every byte is what the manifest says (``artifact/verify.py``)
+    load            the engine opens it and gives logits
+    golden_logits   the best logits of the first new token are those recorded
+    golden_tokens   the greedy continuation is the one recorded
+    memory          the peak, with the KV cache filled, stays within what the build planned
+    device_memory   the same within a device's usable memory, when one is named
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..artifact.manifest import Manifest, read_manifest
+from ..artifact.verify import verify
+from ..devices import DeviceProfile
+from ..errors import ArtifactError, EngineError, NativeLibraryError, VerificationError
+from ..runtime.bench import time_round
+from ..runtime.engine import Engine, EngineOptions, open_engine
+from ..runtime.memory import peak_rss_bytes
+from ..units import format_bytes
+
+LOGIT_TOLERANCE = 0.5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question, its answer and the figures behind it."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The outcome of a smoke test.
+
+    Attributes:
+        artifact: The artifact's name.
+        engine, kernel: What ran it; empty when nothing did.
+        checks: In the order made.
+        load_s: Seconds to open the artifact.
+        ttft_s: Seconds from the golden prompt to its first token, warm.
+        decode_tok_s: Tokens per second of the golden continuation, warm.
+        peak_rss_bytes: Most memory resident; figures are None when the test did not come that far.
+    """
+
+    artifact: str
+    engine: str
+    kernel: str
+    checks: tuple[Check, ...]
+    load_s: float | None = None
+    ttft_s: float | None = None
+    decode_tok_s: float | None = None
+    peak_rss_bytes: int | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values, ``passed`` first."""
+        return {"passed": self.passed, **asdict(self), "checks": [asdict(check) for check in self.checks]}
+
+    def write(self, path: Path) -> None:
+        """Write the receipt as JSON.
+
+        Raises:
+            ArtifactError: The file cannot be written.
+        """
+        try:
+            path.write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ArtifactError(f"cannot write the receipt {path}: {error.strerror}") from None
+
+
+def smoke(
+    folder: Path,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    device: DeviceProfile | None = None,
+    progress: Callable[[str, float, float], None] = lambda phase, done, total: None,
+) -> Receipt:
+    """Run the smoke test; what fails is in the receipt, not raised.
+
+    Args:
+        folder: The artifact.
+        engine: The engine's name, or ``auto``.
+        threads: Threads, or None for one per physical core.
+        device: Check the peak against this device's usable memory too.
+        progress: As for :func:`~edgekit.artifact.verify.verify`.
+
+    Raises:
+        ArtifactError: The folder is no artifact, or one without a golden test.
+        UnknownNameError: No such engine.
+    """
+    manifest = read_manifest(folder)
+    golden = _golden(folder, manifest)
+    try:
+        verify(folder, progress)
+    except VerificationError as error:
+        return Receipt(manifest.name, "", "", (Check("files", False, error.message),))
+    size = sum(entry["size_bytes"] for entry in manifest.files.values())
+    checks = [Check("files", True, f"{len(manifest.files)} files, {format_bytes(size)}")]
+    started = time.perf_counter()
+    try:
+        opened = open_engine(folder, manifest, EngineOptions(threads=threads), engine)
+    except (EngineError, NativeLibraryError) as error:
+        return Receipt(manifest.name, engine, "", (*checks, Check("load", False, error.message)))
+    load_s = time.perf_counter() - started
+    try:
+        rows = _replay(opened, golden)
+        ttft_s, decode_s = time_round(opened, golden["prompt_ids"], len(golden["continuation_ids"]))
+    except EngineError as error:
+        return Receipt(manifest.name, opened.name, opened.kernel, (*checks, Check("load", False, error.message)))
+    finally:
+        opened.close()
+    peak = peak_rss_bytes()
+    checks += [
+        Check("load", True, f"{opened.kernel}, {opened.threads} threads, {load_s:.2f} s"),
+        check_logits(rows[0], golden["top_logits"]),
+        check_tokens(rows, golden["continuation_ids"]),
+        *_check_memory(peak, opened, manifest, device),
+    ]
+    return Receipt(
+        artifact=manifest.name,
+        engine=opened.name,
+        kernel=opened.kernel,
+        checks=tuple(checks),
+        load_s=load_s,
+        ttft_s=ttft_s,
+        decode_tok_s=len(golden["continuation_ids"]) / decode_s,
+        peak_rss_bytes=peak,
+    )
+
+
+def _golden(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    golden = manifest.golden
+    if golden is None:
+        raise ArtifactError(f"{folder} has no golden test to replay", hint="build the artifact again")
+    missing = [key for key in ("prompt_ids", "continuation_ids", "top_logits") if not golden.get(key)]
+    if missing:
+        raise ArtifactError(f"the golden test of {folder} lacks {', '.join(missing)}")
+    return golden
+
+
+def _replay(engine: Engine, golden: dict[str, Any]) -> list[NDArray[np.float32]]:
+    """Logits before each token of the recorded continuation, which is given whatever the engine would choose."""
+    rows = [engine.evaluate(golden["prompt_ids"])[-1]]
+    rows += [engine.evaluate([token])[-1] for token in golden["continuation_ids"][:-1]]
+    return rows
+
+
+def check_logits(row: NDArray[np.float32], recorded: list[dict[str, Any]]) -> Check:
+    """Compare logits (vocab_size,) of the first new token with the best recorded ones."""
+    worst = max(
+        (abs(float(row[entry["id"]]) - entry["logit"]) if entry["id"] < row.size else math.inf for entry in recorded)
+    )
+    passed = worst <= LOGIT_TOLERANCE  # False for NaN too
+    detail = f"largest difference of {len(recorded)} logits {worst:.4f}, allowed {LOGIT_TOLERANCE}"
+    return Check("golden_logits", passed, detail)
+
+
+def check_tokens(rows: list[NDArray[np.float32]], recorded: list[int]) -> Check:
+    """Compare the greedy choices with the recorded ones.
+
+    Args:
+        rows: Logits (vocab_size,) before each recorded token, given the recorded ones before it.
+        recorded: Ids.
+
+    Returns:
+        Passed when every choice is the recorded id, or a tie: two logits within the tolerance of their true values can
+        change places when they are within twice the tolerance of each other, and both are right then.
+    """
+    same = 0
+    for position, (row, token) in enumerate(zip(rows, recorded, strict=True)):
+        choice = int(row.argmax())
+        same += choice == token
+        behind = float(row[choice] - row[token]) if token < row.size else math.inf
+        if not behind <= 2 * LOGIT_TOLERANCE:
+            detail = f"token {position + 1} of {len(recorded)} is {choice}, not {token}, by a logit difference of {behind:.4f}"
+            return Check("golden_tokens", False, detail)
+    ties = f", {len(recorded) - same} ties" if same < len(recorded) else ""
+    return Check("golden_tokens", True, f"{same} of {len(recorded)} tokens the same{ties}")
+
+
+def _check_memory(peak: int | None, engine: Engine, manifest: Manifest, device: DeviceProfile | None) -> list[Check]:
+    """The peak with the KV cache filled, against the plan and the device; nothing where the peak is not known."""
+    if peak is None:
+        return []
+    unused = engine.cache_bytes * (engine.context - engine.position) // engine.context
+    filled = peak + unused
+    what = f"{format_bytes(filled)} ({format_bytes(peak)} seen, {format_bytes(unused)} for the unused context)"
+    limits = {"memory": (manifest.plan.get("memory_bytes") or {}).get("total")}
+    if device is not None:
+        limits["device_memory"] = device.usable_bytes
+    return [
+        Check(name, filled <= limit, f"{what} of {format_bytes(limit)}")
+        for name, limit in limits.items()
+        if limit is not None
+    ]

@@ -1,0 +1,88 @@
+"""Devices by name or alias: the library that comes with edgekit, and any file the user has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import DeviceProfileError, UnknownNameError, nearest
+from .probe import probe_host
+from .profile import DeviceProfile, HostDefaults, read_device
+
+_INSTALLED = Path(__file__).parent / "library"
+_CHECKOUT = Path(__file__).parents[2] / "devices"  # an editable install runs from the source tree
+
+
+def library() -> Path:
+    """The folder of device files: the installed package's, or the source checkout's.
+
+    Raises:
+        DeviceProfileError: Neither is there.
+    """
+    for folder in (_INSTALLED, _CHECKOUT):
+        if folder.is_dir():
+            return folder
+    raise DeviceProfileError(f"edgekit's devices are missing: no folder {_INSTALLED}", hint="install edgekit-llm again")
+
+
+def device_names() -> tuple[str, ...]:
+    """The names of the library's devices, sorted."""
+    return tuple(sorted(path.stem for path in library().glob("*.toml")))
+
+
+def device_aliases() -> dict[str, str]:
+    """The device each alias stands for.
+
+    Raises:
+        DeviceProfileError: Two devices claim an alias, or an alias is another device's name.
+    """
+    return _aliases(_read_all())
+
+
+def all_devices() -> tuple[DeviceProfile, ...]:
+    """Every device of the library, by name; the host is probed."""
+    return tuple(_resolve(entry) for entry in _read_all())
+
+
+def load_device(name_or_path: str | Path) -> DeviceProfile:
+    """A device by its name or alias, or from a file of the user.
+
+    Args:
+        name_or_path: A name or alias of the library, or a path: a ``Path``, or text that ends in ``.toml``.
+
+    Raises:
+        UnknownNameError: The library has no such device; names the nearest.
+        DeviceProfileError: The file is not a valid profile, or the host cannot be probed.
+    """
+    if isinstance(name_or_path, Path) or name_or_path.endswith(".toml"):
+        return _resolve(read_device(Path(name_or_path)))
+    entries = _read_all()
+    aliases = _aliases(entries)
+    by_name = {entry.name: entry for entry in entries}
+    name = aliases.get(name_or_path, name_or_path)
+    if name not in by_name:
+        raise UnknownNameError(
+            f"there is no device {name_or_path!r}; {nearest(name_or_path, {*by_name, *aliases})}",
+            hint="edgekit devices lists them; the path of a .toml file works too",
+        )
+    return _resolve(by_name[name])
+
+
+def _read_all() -> tuple[HostDefaults, ...]:
+    return tuple(read_device(library() / f"{name}.toml") for name in device_names())
+
+
+def _resolve(entry: HostDefaults) -> DeviceProfile:
+    return entry if isinstance(entry, DeviceProfile) else probe_host(entry)
+
+
+def _aliases(entries: Iterable[HostDefaults]) -> dict[str, str]:
+    entries = tuple(entries)
+    owners = {entry.name: entry.name for entry in entries}
+    aliases: dict[str, str] = {}
+    for entry in entries:
+        for alias in entry.aliases:
+            if alias in owners:
+                raise DeviceProfileError(f"the alias {alias!r} of {entry.name}.toml already means {owners[alias]}")
+            owners[alias] = aliases[alias] = entry.name
+    return aliases

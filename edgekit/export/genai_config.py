@@ -1,0 +1,78 @@
+"""``genai_config.json``: makes the artifact a folder that onnxruntime-genai opens as it is.
+
+Its parser refuses unknown keys, so edgekit's own facts are in ``edgekit.json``. Keys:
+https://onnxruntime.ai/docs/genai/reference/config.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..models.spec import ModelSpec
+
+
+def genai_config(
+    spec: ModelSpec,
+    *,
+    context_length: int,
+    max_length: int,
+    bos_id: int | None,
+    eos_ids: Sequence[int],
+    pad_id: int | None,
+    sampling: Mapping[str, float],
+    execution_providers: Sequence[str],
+) -> dict[str, Any]:
+    """The file's content.
+
+    Args:
+        spec: The model.
+        context_length: Positions the graph's rotary tables hold.
+        max_length: Tokens a generator makes room for in its KV cache unless told otherwise: the planned context.
+        bos_id, eos_ids, pad_id: Special tokens; without a pad token the first eos stands in.
+        sampling: temperature, top_p, top_k, repetition_penalty.
+        execution_providers: The device's, best first; only CUDA needs naming, the CPU is always there.
+    """
+    eos = list(eos_ids)
+    model: dict[str, Any] = {
+        "context_length": context_length,
+        "decoder": {
+            "session_options": {
+                "log_id": "onnxruntime-genai",
+                "provider_options": [{"cuda": {}}] if "CUDA" in execution_providers else [],
+            },
+            "filename": "model.onnx",
+            "head_size": spec.head_dim,
+            "hidden_size": spec.hidden_size,
+            "num_attention_heads": spec.num_heads,
+            "num_hidden_layers": spec.num_layers,
+            "num_key_value_heads": spec.num_kv_heads,
+            "inputs": {
+                "input_ids": "input_ids",
+                "attention_mask": "attention_mask",
+                "past_key_names": "past_key_values.%d.key",
+                "past_value_names": "past_key_values.%d.value",
+            },
+            "outputs": {
+                "logits": "logits",
+                "present_key_names": "present.%d.key",
+                "present_value_names": "present.%d.value",
+            },
+        },
+        "eos_token_id": eos[0] if len(eos) == 1 else eos,
+        "pad_token_id": eos[0] if pad_id is None else pad_id,
+        "type": spec.model_type,
+        "vocab_size": spec.vocab_size,
+    }
+    if bos_id is not None:
+        model["bos_token_id"] = bos_id
+    search = {
+        "do_sample": sampling["temperature"] > 0,
+        "max_length": max_length,
+        "past_present_share_buffer": True,
+        "repetition_penalty": sampling["repetition_penalty"],
+        "temperature": sampling["temperature"] or 1.0,
+        "top_k": sampling["top_k"],
+        "top_p": sampling["top_p"],
+    }
+    return {"model": model, "search": search}

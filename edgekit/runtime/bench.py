@@ -1,0 +1,173 @@
+"""How fast an engine runs an artifact on this machine: repeated, with the spread and the conditions beside the median.
+
+Every repeat evaluates fresh random ids, so nothing is reused and no text is easier than another; one untimed round goes
+before, which maps the weights and starts the threads. Lengths take turns within a repeat, so a machine that slows
+down slows all of them. Decoding takes the likeliest token each time, as generating does.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..artifact.manifest import read_manifest
+from .engine import Engine, EngineOptions, open_engine
+from .memory import peak_rss_bytes, private_bytes
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """Evaluating a prompt of ``tokens`` ids; ``ttft_s`` is the time to its first token. Medians, then extremes."""
+
+    tokens: int
+    tok_s: float
+    tok_s_min: float
+    tok_s_max: float
+    ttft_s: float
+    ttft_s_min: float
+    ttft_s_max: float
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Generating one token after another from ``context`` tokens on. Median over the repeats, then extremes."""
+
+    context: int
+    tok_s: float
+    tok_s_min: float
+    tok_s_max: float
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What was measured and how.
+
+    Attributes:
+        name: The artifact's.
+        engine: The engine's.
+        kernel: Its arithmetic.
+        threads: Threads of the arithmetic.
+        repeat: Timed rounds.
+        gen_tokens: Tokens generated per round and context.
+        load_s: Seconds to open the artifact.
+        prefill: One entry per prompt length.
+        decode: One entry for an empty context and one per prompt length.
+        peak_rss_bytes: Of this process, mapped weights included; see :mod:`edgekit.runtime.memory`.
+        private_bytes: Of this process at the end, mapped weights left out.
+    """
+
+    name: str
+    engine: str
+    kernel: str
+    threads: int
+    repeat: int
+    gen_tokens: int
+    load_s: float
+    prefill: list[Prefill]
+    decode: list[Decode]
+    peak_rss_bytes: int | None
+    private_bytes: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return asdict(self)
+
+
+def bench(
+    folder: Path,
+    *,
+    engine: str = "auto",
+    prompt_tokens: Sequence[int] = (128, 512),
+    gen_tokens: int = 32,
+    repeat: int = 3,
+    threads: int | None = None,
+    progress: Callable[[str, float, float], None] = lambda phase, done, total: None,
+) -> BenchResult:
+    """Measure an artifact.
+
+    Args:
+        folder: The artifact.
+        engine: The engine's name, or ``auto``.
+        prompt_tokens: Lengths of the prompts.
+        gen_tokens: Tokens to generate after each, and from nothing.
+        repeat: Timed rounds.
+        threads: Threads, or None for one per physical core.
+        progress: Called with a phase's name, rounds done and rounds in all.
+
+    Raises:
+        ValueError: A count below 1.
+        ArtifactError, EngineError: The artifact cannot be opened.
+        ContextLengthError: A prompt and its continuation are longer than the model's context.
+    """
+    for what, count in (("gen_tokens", gen_tokens), ("repeat", repeat), *(("prompt_tokens", n) for n in prompt_tokens)):
+        if count < 1:
+            raise ValueError(f"{what} is {count}; it must be at least 1")
+    manifest = read_manifest(folder)
+    lengths = list(dict.fromkeys(prompt_tokens))
+    options = EngineOptions(context=max([1, *lengths]) + gen_tokens, threads=threads)
+    started = time.perf_counter()
+    opened = open_engine(folder, manifest, options, engine)
+    load_s = time.perf_counter() - started
+    try:
+        rng = np.random.default_rng()
+        prefill_s: dict[int, list[float]] = {n: [] for n in lengths}
+        decode_s: dict[int, list[float]] = {n: [] for n in [0, *lengths]}
+        for round_ in range(repeat + 1):
+            progress("measuring", round_, repeat + 1)
+            for length in decode_s:
+                prefill, decode = time_round(opened, rng.integers(0, opened.vocab_size, max(length, 1)), gen_tokens)
+                if round_ > 0:
+                    decode_s[length].append(decode)
+                    if length:
+                        prefill_s[length].append(prefill)
+        progress("measuring", repeat + 1, repeat + 1)
+        return BenchResult(
+            name=manifest.name,
+            engine=opened.name,
+            kernel=opened.kernel,
+            threads=opened.threads,
+            repeat=repeat,
+            gen_tokens=gen_tokens,
+            load_s=load_s,
+            prefill=[Prefill(n, *_rates(n, times), *_spread(times)) for n, times in prefill_s.items()],
+            decode=[Decode(n, *_rates(gen_tokens, times)) for n, times in decode_s.items()],
+            peak_rss_bytes=peak_rss_bytes(),
+            private_bytes=private_bytes(),
+        )
+    finally:
+        opened.close()
+
+
+def time_round(engine: Engine, prompt: Any, gen_tokens: int) -> tuple[float, float]:
+    """Evaluate a prompt from an empty cache, then generate greedily.
+
+    Args:
+        engine: With room for both.
+        prompt: Ids.
+        gen_tokens: Tokens to generate, each of which is evaluated.
+
+    Returns:
+        Seconds to the first token, and seconds for evaluating ``gen_tokens`` tokens after it.
+    """
+    engine.rewind(0)
+    started = time.perf_counter()
+    token = int(engine.evaluate(prompt)[-1].argmax())
+    prefilled = time.perf_counter()
+    for _ in range(gen_tokens):
+        token = int(engine.evaluate([token])[-1].argmax())
+    return prefilled - started, time.perf_counter() - prefilled
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Median, least and greatest."""
+    return statistics.median(values), min(values), max(values)
+
+
+def _rates(tokens: int, seconds: Sequence[float]) -> tuple[float, float, float]:
+    return _spread([tokens / value for value in seconds])

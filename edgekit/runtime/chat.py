@@ -1,0 +1,146 @@
+"""Messages to a prompt through the model's own chat template, sandboxed, as Hugging Face's transformers renders it.
+
+The template is code from a download: it runs in jinja2's immutable sandbox, sees the messages and the names below, and
+can reach neither files nor Python. What transformers offers to templates (``utils/chat_template_utils.py``) is here:
+``raise_exception``, ``strftime_now``, ``tojson`` that leaves characters as they are, break and continue, and the
+``{% generation %}`` tag, which marks text for training and changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from ..errors import TokenizerError
+from .thought import without_thought
+from .tokenizer import CONFIG_FILE, Tokenizer, read_tokenizer_config
+
+TEMPLATE_FILE = "chat_template.jinja"
+Message = Mapping[str, Any]  # {"role": "user", "content": "..."}; more keys reach the template as they are
+
+
+class ChatTemplate:
+    """A model's chat template.
+
+    Args:
+        source: jinja2 text.
+        special_tokens: Names the template may use: ``bos_token``, ``eos_token``, ...
+        origin: Where it was read, for messages.
+
+    Raises:
+        TokenizerError: It is not valid jinja2.
+    """
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str], origin: str = "the chat template") -> None:
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, "jinja2.ext.loopcontrols"]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _raise_exception
+        environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
+        self._special_tokens = dict(special_tokens)
+        self._origin = origin
+        try:
+            self._template = environment.from_string(source)
+        except TemplateError as error:
+            raise TokenizerError(f"{origin} is not valid jinja2: {error}") from None
+
+    @classmethod
+    def open(cls, folder: Path, tokenizer: Tokenizer) -> ChatTemplate | None:
+        """An artifact's template: ``chat_template.jinja``, else the one in ``tokenizer_config.json``, else None.
+
+        Raises:
+            TokenizerError: There is one that cannot be used.
+        """
+        path = folder / TEMPLATE_FILE
+        if path.is_file():
+            try:
+                return cls(path.read_text(encoding="utf-8"), tokenizer.special_tokens, str(path))
+            except UnicodeDecodeError as error:
+                raise TokenizerError(f"{path} is not UTF-8: {error}") from None
+        source = read_tokenizer_config(folder).get("chat_template")
+        if isinstance(source, list):  # named templates; the others are for tools and retrieval
+            named = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
+            source = named.get("default")
+        if source is None:
+            return None
+        if not isinstance(source, str):
+            raise TokenizerError(f"{folder / CONFIG_FILE}: chat_template is no text")
+        return cls(source, tokenizer.special_tokens, str(folder / CONFIG_FILE))
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+        """The prompt for a conversation; earlier thoughts are dropped.
+
+        Args:
+            messages: ``{"role": ..., "content": ...}`` each, the oldest first.
+            add_generation_prompt: End with what makes the model answer.
+
+        Raises:
+            ValueError: No messages, or one without a role.
+            TokenizerError: The template refuses the messages or fails on them.
+        """
+        prepared = [_prepare(message) for message in messages]
+        if not prepared:
+            raise ValueError("there are no messages; a conversation has at least one")
+        try:
+            return self._template.render(
+                messages=prepared,
+                tools=None,  # templates ask "tools is not none", so it must not be undefined
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **self._special_tokens,
+            )
+        except _RefusalError as error:
+            raise TokenizerError(f"the model's chat template refuses these messages: {error.message}") from None
+        except SecurityError as error:
+            raise TokenizerError(f"{self._origin} tries what templates may not: {error}") from None
+        except (
+            TemplateError,
+            TypeError,
+            ValueError,
+            KeyError,
+            ArithmeticError,
+            AttributeError,
+            OverflowError,
+        ) as error:
+            raise TokenizerError(f"{self._origin} fails on these messages: {type(error).__name__}: {error}") from error
+
+
+class _RefusalError(TemplateError):
+    """The template called ``raise_exception``."""
+
+
+class _GenerationTag(Extension):
+    """``{% generation %}...{% endgeneration %}`` prints what it encloses."""
+
+    tags = {"generation"}  # noqa: RUF012  (jinja2 declares it as an instance attribute)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _prepare(message: Message) -> dict[str, Any]:
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise ValueError(f'a message is {{"role": ..., "content": ...}}, not {message!r}')
+    prepared = dict(message)
+    if prepared["role"] == "assistant" and isinstance(prepared.get("content"), str):
+        prepared["content"] = without_thought(prepared["content"])
+    return prepared
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise _RefusalError(message)
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)

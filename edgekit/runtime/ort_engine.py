@@ -1,0 +1,195 @@
+"""The portable engine: onnxruntime, with everything it reads and writes bound beforehand.
+
+One buffer per layer and half holds the KV cache. It is bound as past *and* present, so the attention operator
+(``com.microsoft.GroupQueryAttention``) writes new rows in place and nothing is copied as the sequence grows; going back
+is forgetting a number. Long inputs run in chunks, which bounds the scratch of attention and of the gated MLP.
+
+The graph's inputs and outputs are listed in ``edgekit/export``; this file relies on nothing else of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..artifact.manifest import Manifest
+from ..errors import EngineError
+from .engine import EngineOptions, check_ids, check_rewind, resolve_context
+from .threads import physical_cores
+
+MODEL_FILE = "model.onnx"
+# Attention scratch grows with chunk * context * heads, the MLP's with chunk * intermediate size. At 256 rows the
+# weights are read once per 256 tokens, by when arithmetic, not memory, is the limit; larger chunks gain nothing.
+PREFILL_CHUNK = 256
+_LOGITS_START = "logits_start"
+_FIRST_POSITION = -(2**62)  # a Slice clamps it to 0
+_FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class OrtEngine:
+    """onnxruntime as an :class:`~edgekit.runtime.engine.Engine`; its members are described there."""
+
+    name = "ort"
+
+    def __init__(
+        self, ort: Any, session: Any, *, provider: str, threads: int, vocab_size: int, context: int, first_row: Any
+    ) -> None:
+        self.kernel = f"onnxruntime {ort.__version__} {provider.removesuffix('ExecutionProvider')}"
+        self.threads = threads
+        self.vocab_size = vocab_size
+        self.context = context
+        self.position = 0
+        self._session = session
+        self._all_logits = first_row is not None
+        self._first_row = first_row  # the session reads it from here and does not keep it alive
+        self._binding = session.io_binding()
+        self._mask = np.ones(context, dtype=np.int64)  # (context,): every position before the end is attended to
+        self._cache = _bind_cache(
+            ort, session, self._binding, context, "cuda" if provider.startswith("CUDA") else "cpu"
+        )
+        self.cache_bytes = sum(int(np.prod(b.shape())) * b.element_size() for b in self._cache)
+
+    @classmethod
+    def open(cls, folder: Path, manifest: Manifest, options: EngineOptions) -> OrtEngine:
+        """Load ``model.onnx`` of an artifact; see :func:`edgekit.runtime.engine.open_engine`."""
+        context = resolve_context(manifest, options.context)
+        ort = _import_onnxruntime()
+        provider = choose_provider(ort.get_available_providers(), manifest.activation_type)
+        threads = options.threads or physical_cores()
+        first_row = None
+        if options.all_logits:
+            first_row = ort.OrtValue.ortvalue_from_numpy(np.array([_FIRST_POSITION], dtype=np.int64))
+        session = _load(ort, folder, provider, threads, first_row)
+        return cls(
+            ort,
+            session,
+            provider=provider,
+            threads=threads,
+            vocab_size=int(manifest.model["vocab_size"]),
+            context=context,
+            first_row=first_row,
+        )
+
+    def evaluate(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Append ids; float32 logits (1 or len(ids), vocab_size). See :class:`~edgekit.runtime.engine.Engine`."""
+        if self._session is None:
+            raise EngineError("the engine is closed")
+        array = check_ids(ids, vocab_size=self.vocab_size, position=self.position, context=self.context)
+        logits = np.empty((array.size if self._all_logits else 1, self.vocab_size), dtype=np.float32)
+        for start in range(0, array.size, PREFILL_CHUNK):
+            chunk = array[start : start + PREFILL_CHUNK]
+            self._run(chunk, logits[start : start + chunk.size] if self._all_logits else logits)
+            self.position += chunk.size
+        return logits
+
+    def _run(self, ids: NDArray[np.int64], logits: NDArray[np.float32]) -> None:
+        """Run ids (n,) at the present position and write into logits (kept, vocab_size)."""
+        total = self.position + ids.size
+        bind = self._binding
+        bind.bind_input("input_ids", "cpu", 0, np.int64, (1, ids.size), ids.ctypes.data)
+        bind.bind_input("attention_mask", "cpu", 0, np.int64, (1, total), self._mask.ctypes.data)
+        bind.bind_output("logits", "cpu", 0, np.float32, (1, *logits.shape), logits.ctypes.data)
+        try:
+            self._session.run_with_iobinding(bind)
+        except Exception as error:  # onnxruntime's exceptions have no common base but Exception
+            raise EngineError(
+                f"onnxruntime failed on {ids.size} tokens at position {self.position}: {_one_line(error)}"
+            ) from error
+
+    def rewind(self, length: int) -> None:
+        """Forget every position from ``length`` on."""
+        self.position = check_rewind(length, self.position)
+
+    def close(self) -> None:
+        """Free the session and the cache."""
+        self._session = self._binding = None
+        self._cache = []
+
+
+ENGINE = OrtEngine
+
+
+def choose_provider(available: Sequence[str], activation_type: str) -> str:
+    """The execution provider for an artifact: CUDA runs float16 graphs, the CPU any.
+
+    Args:
+        available: What this onnxruntime was built with.
+        activation_type: The graph's float type, ``float32`` or ``float16``.
+    """
+    if activation_type == "float16" and "CUDAExecutionProvider" in available:
+        return "CUDAExecutionProvider"
+    return "CPUExecutionProvider"
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(
+            f"onnxruntime cannot be imported: {_one_line(error)}", hint="pip install onnxruntime"
+        ) from None
+    return onnxruntime
+
+
+def _load(ort: Any, folder: Path, provider: str, threads: int, first_row: Any) -> Any:
+    """An ``InferenceSession`` of the artifact's graph, or an :class:`EngineError` in one line."""
+    path = folder / MODEL_FILE
+    if not path.is_file():
+        raise EngineError(f"{folder} has no {MODEL_FILE}", hint=f"edgekit verify {folder} lists what is missing")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors; they come back as exceptions too
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    if first_row is not None:
+        options.add_initializer(_LOGITS_START, first_row)
+    try:
+        return ort.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:  # as above
+        raise EngineError(
+            f"onnxruntime {ort.__version__} cannot load {path}: {_one_line(error)}",
+            hint=f"edgekit verify {folder} tells whether the files are whole",
+        ) from error
+
+
+def _bind_cache(ort: Any, session: Any, binding: Any, context: int, device: str) -> list[Any]:
+    """Allocate the KV cache and bind each buffer as past and as present.
+
+    Returns:
+        The buffers, each (1, kv_heads, context, head_dim) in the graph's float type. On the CPU they are zero pages
+        that the system hands out as positions are first written, so a long context costs nothing until it is used.
+
+    Raises:
+        EngineError: The graph's inputs are not those of an edgekit artifact.
+    """
+    buffers = []
+    for value in session.get_inputs():
+        if not value.name.startswith("past_key_values."):
+            continue
+        _, kv_heads, _, head_dim = value.shape
+        shape = (1, kv_heads, context, head_dim)
+        dtype = _FLOAT_TYPES.get(value.type)
+        if dtype is None or not isinstance(kv_heads, int) or not isinstance(head_dim, int):
+            raise EngineError(f"{MODEL_FILE}: input {value.name} is {value.type} {value.shape}, which is no KV cache")
+        try:
+            if device == "cpu":
+                buffer = ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, dtype=dtype))
+            else:
+                buffer = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, device, 0)
+        except Exception as error:  # MemoryError, or onnxruntime's own
+            raise EngineError(f"no room for a KV cache of {context} positions: {_one_line(error)}") from error
+        binding.bind_ortvalue_input(value.name, buffer)
+        binding.bind_ortvalue_output(value.name.replace("past_key_values.", "present."), buffer)
+        buffers.append(buffer)
+    if not buffers:
+        raise EngineError(f"{MODEL_FILE} has no past_key_values inputs; it is not an edgekit graph")
+    return buffers
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,123 @@
+"""Where a reasoning model's thought ends and its answer begins.
+
+DeepSeek-R1's template ends the prompt with ``<think>``, so the output starts inside the thought and holds only the
+closing tag; other models open the thought themselves. Only a thought at the very start counts: tags in an answer are
+text. Earlier thoughts have no place in a conversation's history (the model was trained without them).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text that has become certain.
+
+    Attributes:
+        text: Whole characters, never empty.
+        thought: It belongs to the thought, not to the answer.
+    """
+
+    text: str
+    thought: bool = False
+
+
+class _State(enum.Enum):
+    START = "before the first visible character"
+    THOUGHT = "inside the thought"
+    GAP = "blank lines between thought and answer"
+    ANSWER = "in the answer"
+
+
+class ThoughtSplitter:
+    """Splits streamed text into thought and answer; tags and the blank space around them belong to neither.
+
+    Args:
+        inside: The prompt ended with an open thought.
+    """
+
+    def __init__(self, inside: bool) -> None:
+        self._state = _State.THOUGHT if inside else _State.START
+        self._held = ""  # may be the beginning of a tag, or space before one
+        self._begun = False  # some of the thought was shown
+
+    def push(self, text: str) -> list[Piece]:
+        """Take text and return the pieces that are certain."""
+        self._held += text
+        pieces: list[Piece] = []
+        while self._step(pieces):
+            pass
+        return pieces
+
+    def flush(self) -> list[Piece]:
+        """The output ends: return what was held back."""
+        held, self._held = self._held, ""
+        if self._state is _State.GAP or (self._state is _State.THOUGHT and not held.strip()) or not held:
+            return []
+        return [Piece(held, thought=self._state is _State.THOUGHT)]
+
+    def _step(self, pieces: list[Piece]) -> bool:
+        """Consume some of what is held; False when more text is needed."""
+        if self._state is _State.ANSWER:
+            return self._emit(pieces, len(self._held), thought=False)
+        if self._state is _State.GAP:
+            self._held = self._held.lstrip()
+            self._state = _State.ANSWER if self._held else _State.GAP
+            return bool(self._held)
+        if self._state is _State.START:
+            return self._step_start()
+        return self._step_thought(pieces)
+
+    def _step_start(self) -> bool:
+        visible = self._held.lstrip()
+        if visible.startswith(THINK_OPEN):
+            self._held = visible.removeprefix(THINK_OPEN)
+            self._state = _State.THOUGHT
+            return True
+        if THINK_OPEN.startswith(visible):  # also when there is nothing visible yet
+            return False
+        self._state = _State.ANSWER
+        return True
+
+    def _step_thought(self, pieces: list[Piece]) -> bool:
+        if not self._begun:
+            self._held = self._held.lstrip()
+        thought, tag, rest = self._held.partition(THINK_CLOSE)
+        if tag:
+            self._emit(pieces, len(thought.rstrip()), thought=True)
+            self._held, self._state = rest, _State.GAP
+            return True
+        # Hold back space and what may be the first characters of the tag.
+        end = len(self._held) - _overlap(self._held, THINK_CLOSE)
+        self._emit(pieces, len(self._held[:end].rstrip()), thought=True)
+        return False
+
+    def _emit(self, pieces: list[Piece], length: int, *, thought: bool) -> bool:
+        if length == 0:
+            return False
+        pieces.append(Piece(self._held[:length], thought))
+        self._held = self._held[length:]
+        self._begun = True
+        return True
+
+
+def _overlap(text: str, tag: str) -> int:
+    """Length of the longest end of ``text`` that is a beginning of ``tag`` but not all of it."""
+    return next((n for n in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:n])), 0)
+
+
+def starts_inside(prompt: str) -> bool:
+    """Whether a rendered prompt ends with an open thought."""
+    return prompt.rstrip().endswith(THINK_OPEN)
+
+
+def without_thought(text: str) -> str:
+    """An earlier answer as the conversation's history should hold it."""
+    head, opened, tail = text.partition(THINK_OPEN)
+    if THINK_CLOSE in text:
+        return text.rpartition(THINK_CLOSE)[2].lstrip()
+    return head if opened and not head.strip() else head + opened + tail

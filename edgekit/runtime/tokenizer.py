@@ -1,0 +1,127 @@
+"""Text to ids and back with the artifact's ``tokenizer.json``, through Hugging Face's tokenizers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as _HfTokenizer
+
+from ..artifact.manifest import Manifest
+from ..errors import TokenizerError
+
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+
+
+class Tokenizer:
+    """An artifact's tokenizer.
+
+    Args:
+        backend: A ``tokenizers.Tokenizer``.
+        bos: Id of the beginning-of-sequence token, or None.
+        add_bos: Whether the model wants that token at the start of every text.
+        special_tokens: Names as chat templates use them: ``{"bos_token": "<s>", ...}``.
+    """
+
+    def __init__(
+        self, backend: Any, *, bos: int | None, add_bos: bool, special_tokens: dict[str, str] | None = None
+    ) -> None:
+        self.bos = bos
+        self.add_bos = add_bos and bos is not None
+        self.special_tokens = special_tokens or {}
+        self._backend = backend
+        self._skipped = {i for i, token in backend.get_added_tokens_decoder().items() if token.special}
+
+    @classmethod
+    def open(cls, folder: Path, manifest: Manifest) -> Tokenizer:
+        """Read an artifact's tokenizer.
+
+        Raises:
+            TokenizerError: A file is missing or is none.
+        """
+        path = folder / TOKENIZER_FILE
+        if not path.is_file():
+            raise TokenizerError(f"{folder} has no {TOKENIZER_FILE}")
+        try:
+            backend = _HfTokenizer.from_file(str(path))
+        except Exception as error:  # the library raises plain Exception
+            raise TokenizerError(f"{path} is no tokenizer: {' '.join(str(error).split())}") from None
+        backend.no_truncation()
+        backend.no_padding()
+        tokens = manifest.tokens
+        special = {"bos_token": tokens.get("bos"), "eos_token": next(iter(tokens["eos"]), None)}
+        names = {name: backend.id_to_token(i) for name, i in special.items() if i is not None}
+        names = {name: token for name, token in names.items() if token is not None}
+        return cls(
+            backend,
+            bos=tokens.get("bos"),
+            add_bos=bool(tokens.get("add_bos")),
+            special_tokens=names | _special_tokens(read_tokenizer_config(folder)),
+        )
+
+    def encode(self, text: str, add_bos: bool | None = None) -> list[int]:
+        """Text to ids; special tokens written in the text become their ids.
+
+        However many beginning-of-sequence tokens a text starts with (a chat template writes one), the ids start with
+        one at most, and with exactly one when ``add_bos``.
+
+        Args:
+            text: Any text.
+            add_bos: Start with the beginning-of-sequence token; None: as the model wants it.
+        """
+        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        if self.bos is None:
+            return ids
+        leading = next((i for i, token in enumerate(ids) if token != self.bos), len(ids))
+        wanted = self.add_bos if add_bos is None else add_bos
+        return [self.bos, *ids[leading:]] if wanted or leading else ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids to text, without special tokens and without ids that name no token (padded vocabularies have some)."""
+        text: str = self._backend.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def token(self, index: int) -> str | None:
+        """A token as the vocabulary spells it, or None when the id names none."""
+        found: str | None = self._backend.id_to_token(index)
+        return found
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a token the vocabulary spells exactly so, or None."""
+        found: int | None = self._backend.token_to_id(token)
+        return found
+
+    def is_silent(self, index: int) -> bool:
+        """Whether :meth:`decode` leaves this id out: a special token, or no token at all."""
+        return index in self._skipped or self.token(index) is None
+
+
+def read_tokenizer_config(folder: Path) -> dict[str, Any]:
+    """The content of ``tokenizer_config.json``, empty when there is none.
+
+    Raises:
+        TokenizerError: It is not a JSON object.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise TokenizerError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise TokenizerError(f"{path} is not a JSON object")
+    return content
+
+
+def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
+    """``bos_token``, ``eos_token``, ... of a tokenizer_config.json; each is a string or ``{"content": string}``."""
+    found = {}
+    for name, value in config.items():
+        content = value.get("content") if isinstance(value, dict) else value
+        if name.endswith("_token") and isinstance(content, str):
+            found[name] = content
+    return found
