@@ -160,10 +160,7 @@ def _choose_recipe(model: str | Path | None, checkpoint: str | Path | None, prof
         return load_recipe(model)
     if checkpoint is not None:
         return recipe_from_checkpoint(Path(checkpoint))
-    found = best_recipe(all_recipes(), profile)
-    if found is None:
-        raise BudgetError(f"no model of edgekit's recipes fits {profile.title}")
-    return found
+    return best_recipe(all_recipes(), profile)
 
 
 def _over_budget(planned: Plan) -> BudgetError:
@@ -319,7 +316,7 @@ class _Job:
             source=source,
             recipe={"name": self.recipe.name, "title": self.recipe.title, "licence": self.recipe.licence},
             device={"name": self.device.name, "title": self.device.title},
-            plan=self.plan.to_json(),
+            plan=_lasting(self.plan.to_json()),
             quantization=dataclasses.asdict(self.recipe.quantization),
             activation_type=self.device.activation_type,
             reasoning=self.recipe.reasoning,
@@ -335,6 +332,11 @@ class _Job:
             golden=None,
             files={},
         )
+
+
+def _lasting(planned: dict[str, Any]) -> dict[str, Any]:
+    """The plan without what was true only at that moment: how much memory this host had free."""
+    return {key: value for key, value in planned.items() if not key.startswith("usable_")}
 
 
 def _json_bytes(value: Any) -> bytes:

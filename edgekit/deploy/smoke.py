@@ -150,7 +150,7 @@ def smoke(
 
 
 def _golden(folder: Path, manifest: Manifest) -> dict[str, Any]:
-    golden = manifest.golden
+    golden: dict[str, Any] | None = manifest.golden
     if golden is None:
         raise ArtifactError(f"{folder} has no golden test to replay", hint="build the artifact again")
     missing = [key for key in ("prompt_ids", "continuation_ids", "top_logits") if not golden.get(key)]
@@ -168,9 +168,10 @@ def _replay(engine: Engine, golden: dict[str, Any]) -> list[NDArray[np.float32]]
 
 def check_logits(row: NDArray[np.float32], recorded: list[dict[str, Any]]) -> Check:
     """Compare logits (vocab_size,) of the first new token with the best recorded ones."""
-    worst = max(
-        (abs(float(row[entry["id"]]) - entry["logit"]) if entry["id"] < row.size else math.inf for entry in recorded)
-    )
+    differences = [
+        abs(float(row[entry["id"]]) - entry["logit"]) if entry["id"] < row.size else math.inf for entry in recorded
+    ]
+    worst = float(np.max(differences))
     passed = worst <= LOGIT_TOLERANCE  # False for NaN too
     detail = f"largest difference of {len(recorded)} logits {worst:.4f}, allowed {LOGIT_TOLERANCE}"
     return Check("golden_logits", passed, detail)
@@ -193,7 +194,7 @@ def check_tokens(rows: list[NDArray[np.float32]], recorded: list[int]) -> Check:
         same += choice == token
         behind = float(row[choice] - row[token]) if token < row.size else math.inf
         if not behind <= 2 * LOGIT_TOLERANCE:
-            detail = f"token {position + 1} of {len(recorded)} is {choice}, not {token}, by a logit difference of {behind:.4f}"
+            detail = f"token {position + 1} of {len(recorded)} is {choice}, not {token}, ahead by {behind:.4f}"
             return Check("golden_tokens", False, detail)
     ties = f", {len(recorded) - same} ties" if same < len(recorded) else ""
     return Check("golden_tokens", True, f"{same} of {len(recorded)} tokens the same{ties}")

@@ -1,7 +1,7 @@
 """The host as a device: memory, cores and instruction set as Linux reports them. Bandwidth stays unknown here.
 
-Sources: proc(5) for ``/proc/meminfo`` and ``/proc/cpuinfo``; the kernel's ``cgroup-v1/memory.rst`` and ``cgroup-v2.rst``
-for a container's limit; ``ABI/stable/sysfs-devices-system-cpu`` for the topology.
+Sources: proc(5) for ``/proc/meminfo`` and ``/proc/cpuinfo``; the kernel's documents ``cgroup-v1/memory.rst`` and
+``cgroup-v2.rst`` for a container's limit, ``ABI/stable/sysfs-devices-system-cpu`` for the topology.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ ISA_FLAGS = (
 )  # fmt: skip
 
 
-def probe_host(defaults: HostDefaults, root: Path = Path("/"), affinity: Collection[int] | None = None) -> DeviceProfile:
+def probe_host(
+    defaults: HostDefaults, root: Path = Path("/"), affinity: Collection[int] | None = None
+) -> DeviceProfile:
     """Describe the machine this runs on.
 
     Args:
@@ -56,9 +58,7 @@ def _memory(root: Path) -> Memory:
             total, total_source = limit, source
         if limit - used < usable:
             usable, usable_source = max(limit - used, 1), f"{source}, less what is in use"
-    return Memory(
-        total=Sourced(Bytes(total), total_source), usable=Sourced(Bytes(min(usable, total)), usable_source)
-    )
+    return Memory(total=Sourced(Bytes(total), total_source), usable=Sourced(Bytes(min(usable, total)), usable_source))
 
 
 def _cgroup_limits(root: Path) -> list[tuple[int, int, str]]:
@@ -74,7 +74,7 @@ def _cgroup_limits(root: Path) -> list[tuple[int, int, str]]:
             used_file = "memory.usage_in_bytes"
         else:
             continue
-        # Inside a container the group's path may be the host's, which is not mounted: the mount's root is the group then.
+        # In a container the path may be the host's, which is not mounted here: the mount's root is the group then.
         parts = [part for part in group.split("/") if part not in ("", "..")]
         for depth in range(len(parts), -1, -1):
             folder = root.joinpath(mount, *parts[:depth])

@@ -1,9 +1,10 @@
 """What a device profile says, and how its TOML file is read and checked.
 
-The file's name is the device's. Whatever somebody measured, published or estimated is a ``{ value, source }`` table, with
-an optional ``note``; a bare number is an error, so no figure enters without saying where it is from. A source that begins
-with ``unverified`` marks one nobody here has seen confirmed. Sizes are text such as ``"5.2 GB"``. The tables of a file are the
-dataclasses below, field by field; a file with ``probe = true`` holds only a :class:`HostDefaults` (see ``probe.py``).
+The file's name is the device's. Whatever somebody measured, published or estimated is a ``{ value, source }`` table,
+with an optional ``note``; a bare number is an error, so no figure enters without saying where it is from. A source
+that begins with ``unverified`` marks one nobody here has seen confirmed. Sizes are text such as ``"5.2 GB"``. The
+tables of a file are the dataclasses below, field by field; with ``probe = true`` it holds only the fields of a
+:class:`HostDefaults`, and ``probe.py`` finds the rest.
 """
 
 from __future__ import annotations
@@ -240,8 +241,8 @@ def read_device(path: Path) -> DeviceProfile | HostDefaults:
         The profile, or the defaults of a device that is to be probed.
 
     Raises:
-        DeviceProfileError: The file cannot be read, is not TOML, has unknown or missing keys, a number without a source,
-            or an impossible value.
+        DeviceProfileError: The file cannot be read, is not TOML, has unknown or missing keys, a number without a
+            source, or an impossible value.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -74,7 +74,7 @@ class _Decoder:
             outputs=["logits"],
             **({"to": onnx.TensorProto.FLOAT} if self.float_type != "float32" else {}),
         )
-        b.output("logits", "float32", ("batch_size", "num_logits", spec.vocab_size))
+        b.output("logits", "float32", ("batch_size", 1, spec.vocab_size))
         for i in range(spec.num_layers):
             for kind in ("key", "value"):
                 shape = ("batch_size", spec.num_kv_heads, "total_sequence_length", spec.head_dim)

@@ -59,7 +59,8 @@ def record_golden(
         feed["attention_mask"] = np.ones((1, length), np.int64)
         done = step * streamed.num_pieces
         (values,) = streamed.run(
-            [feed], progress=lambda d, t, done=done: progress(done + d, max_new_tokens * t)  # type: ignore[misc]
+            [feed],
+            progress=lambda d, t, done=done: progress(done + d, max_new_tokens * t),  # type: ignore[misc]
         )
         cache = {name: values[f"present.{name}"] for name in names}
         logits = values["logits"][0, -1]

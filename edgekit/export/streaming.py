@@ -10,8 +10,7 @@ Used to record an artifact's golden test during the build, and to measure a mode
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,6 @@ _LAYER = re.compile(r"/model/layers\.(\d+)/")
 Values = dict[str, NDArray[Any]]
 # Where a piece's weights come from when they are in no file: name and (first row, last row) or None -> array.
 WeightProvider = Callable[[str, tuple[int, int] | None], NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Nodes that are loaded together; ``rows`` is the part of the head's matrix they compute."""
-
-    nodes: tuple[onnx.NodeProto, ...]
-    rows: tuple[int, int] | None = None
 
 
 class StreamedModel:
@@ -64,8 +55,10 @@ class StreamedModel:
         self._initializers = {t.name: t for t in model.graph.initializer}
         self._types = {v.name: v.type.tensor_type.elem_type for v in model.graph.input}
         self._float = next(v.type.tensor_type.elem_type for v in model.graph.input if v.name.startswith("past_"))
-        self._pieces = tuple(self._cut())
-        self.num_pieces = len(self._pieces)
+        self._layers, self._head = self._cut()
+        self._head_rows = self._split_head()
+        self.head_input = self._head.input[0]
+        self.num_pieces = len(self._layers) + 1
 
     def run(
         self,
@@ -76,74 +69,110 @@ class StreamedModel:
         """Run several independent inputs through the model, loading each piece once.
 
         Args:
-            feeds: For each input the graph's inputs by name.
+            feeds: For each input the graph's inputs by name. An inner tensor may stand among them, in all of the
+                inputs alike: the nodes that would compute it are then left out.
             overrides: Values for small initializers, such as ``logits_start``.
             progress: Called with (pieces done, pieces in all).
 
         Returns:
             For each input the graph's outputs by name.
         """
-        live: list[Values] = [dict(feed) for feed in feeds]
-        outputs = {v.name for v in self._model.graph.output}
-        head: list[list[NDArray[Any]]] = [[] for _ in feeds]
-        for number, piece in enumerate(self._pieces):
-            later = {name for p in self._pieces[number + 1 :] for node in p.nodes for name in node.input if name}
-            session, wanted, fetched = self._load(piece, later | outputs, dict(overrides or {}))
-            for values, parts in zip(live, head, strict=True):
-                results = session.run(fetched, {name: values[name] for name in wanted})
-                if piece.rows is not None:
-                    parts.append(results[0])
-                else:
-                    values.update(zip(fetched, results, strict=True))
-                for name in set(values) - later - outputs:
-                    del values[name]
-            del session
-            progress(number + 1, self.num_pieces)
-        for values, parts in zip(live, head, strict=True):
-            values["logits"] = np.concatenate(parts, axis=-1).astype(np.float32, copy=False)
+        live = self.run_layers(feeds, overrides, progress=progress)
+        for values in live:
+            values["logits"] = self.run_head(values.pop(self.head_input))
+        progress(self.num_pieces, self.num_pieces)
         return live
 
-    def _cut(self) -> Iterator[_Piece]:
+    def run_layers(
+        self,
+        feeds: Sequence[Mapping[str, NDArray[Any]]],
+        overrides: Mapping[str, NDArray[Any]] | None = None,
+        keep_cache: bool = True,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Values]:
+        """As :meth:`run`, up to the input of the head.
+
+        Returns:
+            For each input ``{head_input: (batch, kept, hidden)}`` and, with ``keep_cache``, the present keys and values.
+        """
+        live: list[Values] = [dict(feed) for feed in feeds]
+        outputs = {v.name for v in self._model.graph.output} if keep_cache else set()
+        outputs.add(self.head_input)
+        for number, piece in enumerate(self._layers):
+            later = {name for p in self._layers[number + 1 :] for node in p for name in node.input if name}
+            nodes = [n for n in piece if not all(name in live[0] for name in n.output if name)]
+            if nodes:
+                session, wanted, fetched = self._load(nodes, later | outputs, dict(overrides or {}))
+                for values in live:
+                    results = session.run(fetched, {name: values[name] for name in wanted})
+                    values.update(zip(fetched, results, strict=True))
+                del session
+            for values in live:
+                for name in set(values) - later - outputs:
+                    del values[name]
+            progress(number + 1, self.num_pieces)
+        return live
+
+    def run_head(self, hidden: NDArray[Any]) -> NDArray[np.float32]:
+        """Logits of the final norm's output.
+
+        Args:
+            hidden: (batch, kept, hidden_size) in the activation type.
+
+        Returns:
+            (batch, kept, vocab_size) float32.
+        """
+        logits = np.empty((*hidden.shape[:2], self._head_rows[-1][1]), np.float32)
+        for rows in self._head_rows:
+            session, (wanted,), (fetched,) = self._load([self._head], {self._head.output[0]}, {}, rows)
+            logits[:, :, rows[0] : rows[1]] = session.run([fetched], {wanted: hidden})[0]
+            del session
+        return logits
+
+    def _cut(self) -> tuple[list[list[onnx.NodeProto]], onnx.NodeProto]:
+        """The nodes by piece, in order, and the head's product."""
         groups: dict[str, list[onnx.NodeProto]] = {}
         for node in self._model.graph.node:
             layer = _LAYER.match(node.name)
-            key = layer[1] if layer else "head" if node.name.startswith(("/lm_head/", "/logits/")) else node.name[:14]
-            groups.setdefault(key, []).append(node)
-        head = groups.pop("head")
-        product = head[0]
-        for nodes in groups.values():
-            yield _Piece(tuple(nodes))
-        rows, columns = self._head_shape(product)
-        step = max(1, HEAD_PIECE_WEIGHTS // columns)
-        for start in range(0, rows, step):
-            yield _Piece((product,), (start, min(start + step, rows)))
+            # "/model/final_norm/...", "/model/embed_tokens/...", "/lm_head/..." by their first two parts
+            groups.setdefault(layer[0] if layer else "/".join(node.name.split("/")[:3]), []).append(node)
+        head = next(n for n in self._model.graph.node if n.name.startswith("/lm_head/"))
+        return [nodes for key, nodes in groups.items() if not key.startswith(("/lm_head", "/logits"))], head
 
-    def _head_shape(self, product: onnx.NodeProto) -> tuple[int, int]:
-        sizes = {a.name: a.i for a in product.attribute}
-        if "N" in sizes:
-            return sizes["N"], sizes["K"]
-        rows, columns = self._initializers[product.input[1]].dims
-        return rows, columns
+    def _split_head(self) -> list[tuple[int, int]]:
+        sizes = {a.name: a.i for a in self._head.attribute}
+        rows, columns = (sizes["N"], sizes["K"]) if "N" in sizes else self._initializers[self._head.input[1]].dims
+        step = max(1, HEAD_PIECE_WEIGHTS // columns)
+        return [(start, min(start + step, rows)) for start in range(0, rows, step)]
 
     def _load(
-        self, piece: _Piece, needed: set[str], overrides: dict[str, NDArray[Any]]
+        self,
+        piece: Sequence[onnx.NodeProto],
+        needed: set[str],
+        overrides: dict[str, NDArray[Any]],
+        rows: tuple[int, int] | None = None,
     ) -> tuple[ort.InferenceSession, list[str], list[str]]:
-        """A session of one piece, the names it takes and the names it gives."""
-        produced = {name for node in piece.nodes for name in node.output if name}
-        consumed = list(dict.fromkeys(n for node in piece.nodes for n in node.input if n and n not in produced))
-        tensors = [self._initializer(n, piece.rows, overrides) for n in consumed if n in self._initializers]
+        """A session of some nodes, the names it takes and the names it gives.
+
+        Args:
+            piece: The nodes.
+            needed: Names that somebody wants.
+            overrides: As :meth:`run`.
+            rows: Part of the head's matrix, when ``piece`` is its product.
+        """
+        produced = {name for node in piece for name in node.output if name}
+        consumed = list(dict.fromkeys(n for node in piece for n in node.input if n and n not in produced))
         wanted = [n for n in consumed if n not in self._initializers]
-        fetched = [n for node in piece.nodes for n in node.output if n in needed or piece.rows is not None]
-        nodes = [_with_rows(node, piece.rows) for node in piece.nodes]
+        fetched = [n for node in piece for n in node.output if n in needed]
         graph = helper.make_graph(
-            nodes,
+            [_with_rows(node, rows) for node in piece],
             "piece",
             [helper.make_tensor_value_info(n, self._type(n), None) for n in wanted],
             [helper.make_tensor_value_info(n, self._type(n), None) for n in fetched],
-            tensors,
+            [self._initializer(n, rows, overrides) for n in consumed if n in self._initializers],
         )
         model = helper.make_model(graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
-        return self._session(model, piece.rows), wanted, fetched
+        return self._session(model, rows), wanted, fetched
 
     def _session(self, model: onnx.ModelProto, rows: tuple[int, int] | None) -> ort.InferenceSession:
         options = ort.SessionOptions()

@@ -1,12 +1,13 @@
 """How many bytes a model takes on a device, part by part, from its shapes alone.
 
     weights      every tensor at the size the exporter stores it: codes, scales, zero points, aligned
+    repacking    what onnxruntime's CPU kernels keep beside the weights, see :func:`repacking_bytes`
     kv_cache     layers * (numbers a token adds to a layer's cache) * context * activation bytes
     activations  the buffers of one prefill chunk in onnxruntime, see :func:`activation_bytes`
     runtime      Python, onnxruntime and tokenizer, plus what the accelerator's libraries take
 
-Weights count once: onnxruntime's CPU kernels repack them into memory of their own, but the pages of the file they came
-from are clean and the system drops them. Sizes are bytes throughout.
+Weights count once: onnxruntime's CPU kernels copy the codes into a layout of their own, one matrix after the other, and
+each time let go of the file's pages. Sizes are bytes throughout.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ VECTOR_ALIGNMENT = 64
 # Tokens of a prompt the onnxruntime engine works on at once.
 PREFILL_CHUNK = 256
 
-# Resident memory of a CPython 3.11 process on Linux (x86-64) once it has imported numpy 2.4, onnxruntime 1.32, tokenizers
-# 0.23, click, rich and jinja2 (59 MB), loaded a tokenizer and encoded a sentence: 91 MB with SmolLM2's 49152 tokens, 163 MB
-# with R1-Distill-Qwen-7B's 152064 (VmRSS of /proc/self/status). The rest is a margin for a session's graph and threads.
+# Resident memory (Rss of /proc/self/smaps_rollup) of a CPython 3.11 process on Linux, x86-64, once it has imported
+# numpy 2.4, onnxruntime 1.32, tokenizers 0.23, click, rich and jinja2: 59 MB; and has loaded a tokenizer and encoded a
+# sentence: 91 MB with SmolLM2's 49152 tokens, 163 MB with R1-Distill-Qwen-7B's 152064. The rest is a margin for a
+# session's graph and threads.
 RUNTIME_BYTES = 200_000_000
 
 # For models edgekit has no graph for: 4-bit codes with a float16 scale for every 32 weights.
 STATED_BITS_PER_WEIGHT = 4.5
 
-# Bytes of a logit when it is sampled from, and of an attention probability: both float32 whatever the graph's type.
+# Bytes of a logit when it is sampled from, of an attention probability and of a repacked scale: always float32.
 _FLOAT32_BYTES = 4
 
 
@@ -130,6 +132,7 @@ class MemoryPlan:
     """Bytes of each part; ``weight_groups`` breaks ``weights`` down where the tensors are known."""
 
     weights: int
+    repacking: int
     kv_cache: int
     activations: int
     runtime: int
@@ -137,7 +140,7 @@ class MemoryPlan:
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv_cache + self.activations + self.runtime
+        return self.weights + self.repacking + self.kv_cache + self.activations + self.runtime
 
     def to_json(self) -> dict[str, int]:
         """The parts and their ``total``, in bytes."""
@@ -206,6 +209,23 @@ def weight_bytes(
     return WeightBytes(parameters=spec.parameters, **file.groups)
 
 
+def repacking_bytes(spec: ModelSpec, quantization: QuantizationConfig, activation_type: str) -> int:
+    """Bytes onnxruntime's CPU kernel for MatMulNBits with int8 activations keeps beside codes and scales.
+
+    For every block it copies the scale and adds the block's sum, both float32, and does not let go of the scales it was
+    given: twice the scales more than the file holds. Measured with onnxruntime 1.32 on x86-64 (AVX-512) on 20 matrices
+    of 4096 x 4096, resident memory after loading beside the file's size: 4 bits block 32: 307 and 210 MB, block 64: 246
+    and 191, block 128: 211 and 178; 8 bits block 64: 411 and 357; 13 MB of each is the session. Arm's kernels keep less.
+    CUDA's (float16 graphs) keep nothing.
+    """
+    if activation_type == "float16":
+        return 0
+    linears = [(linear, quantization.linear) for layer in spec.layers for linear in layer.linears]
+    products = [*linears, (spec.lm_head, quantization.lm_head)]
+    scales = sum(math.prod(s.scales_shape(x.out_features, x.in_features)) for x, s in products if s is not None)
+    return 2 * scales * _FLOAT32_BYTES
+
+
 def kv_cache_bytes(dimensions: Dimensions, context: int, activation_type: str) -> int:
     """Bytes of the keys and values of ``context`` tokens, allocated at once."""
     return dimensions.num_layers * dimensions.cache_width * context * FLOAT_BYTES[activation_type]
@@ -214,7 +234,7 @@ def kv_cache_bytes(dimensions: Dimensions, context: int, activation_type: str) -
 def activation_bytes(dimensions: Dimensions, context: int, activation_type: str, chunk: int = PREFILL_CHUNK) -> int:
     """Bytes of the buffers onnxruntime needs for a chunk of the prompt; decoding needs less.
 
-    With C tokens in the chunk and a bytes in a number, the sum (its arena keeps every buffer it once gave out) of
+    With C tokens in the chunk and a bytes in a number, the sum (an upper bound: not all live at the same time) of
 
         attention    heads * C * context * 4     GroupQueryAttention's probabilities, float32, over the whole cache
         projections  2 * C * qkv_width * a       q, k and v as computed and as rotated

@@ -23,6 +23,7 @@ from .memory import (
     MemoryPlan,
     activation_bytes,
     kv_cache_bytes,
+    repacking_bytes,
     weight_bytes,
 )
 
@@ -66,7 +67,8 @@ class Offer:
 class Plan:
     """What a model needs on a device.
 
-    ``plan_only`` says why the model cannot be built, or is empty; ``offers`` is empty when it fits.
+    ``usable_source`` says where ``usable_bytes`` is from; ``plan_only`` why the model cannot be built, or is empty;
+    ``offers`` is empty when it fits.
     """
 
     model: str
@@ -76,6 +78,7 @@ class Plan:
     quantization: QuantizationConfig
     memory: MemoryPlan
     usable_bytes: int
+    usable_source: str
     bits_per_weight: float
     plan_only: str = ""
     offers: tuple[Offer, ...] = ()
@@ -93,6 +96,7 @@ class Plan:
             "fits": self.fits,
             "memory_bytes": self.memory.to_json(),
             "usable_bytes": self.usable_bytes,
+            "usable_source": self.usable_source,
             "bits_per_weight": self.bits_per_weight,
             "activation_type": self.activation_type,
             "ttft_s": None,
@@ -134,19 +138,28 @@ def plan(
     return asked if asked.fits else replace(asked, offers=_offers(asked, recipe, device, candidates))
 
 
-def best_recipe(recipes: Iterable[Recipe], device: DeviceProfile) -> Recipe:
+def best_recipe(recipes: Iterable[Recipe], device: DeviceProfile, context: int | None = None) -> Recipe:
     """The largest model that can be built and fits the device, a reasoning model before any other.
+
+    Args:
+        recipes: What to choose from; plan-only ones are passed over.
+        device: Where it is to run.
+        context: Tokens to hold; by default the device's, at most each recipe's.
 
     Raises:
         BudgetError: None fits; names what the smallest needs and what the device has.
+        ContextLengthError: None allows ``context``.
     """
     buildable = [recipe for recipe in recipes if not recipe.plan_only]
-    plans = [(recipe, plan(recipe, device)) for recipe in buildable]
+    if not buildable:
+        raise BudgetError("there is no recipe to choose from: all are plan-only")
+    longest = max(recipe.max_context for recipe in buildable)
+    if context is not None and not 1 <= context <= longest:
+        raise ContextLengthError(f"a context of {context} tokens was asked for; the models allow 1 to {longest}")
+    plans = [(recipe, plan(recipe, device, context)) for recipe in buildable if (context or 1) <= recipe.max_context]
     fitting = [recipe for recipe, planned in plans if planned.fits]
     if fitting:
         return max(fitting, key=lambda recipe: (recipe.reasoning, recipe.parameters))
-    if not plans:
-        raise BudgetError("there is no recipe to choose from: all are plan-only")
     recipe, planned = min(plans, key=lambda pair: pair[1].memory.total)
     raise BudgetError(
         f"no model fits {device.name}: the smallest, {recipe.name}, needs {format_bytes(planned.memory.total)} "
@@ -162,11 +175,13 @@ def _plan(recipe: Recipe, device: DeviceProfile, context: int, quantization: Qua
     if spec is None:
         dimensions, groups = _stated_dimensions(recipe), None
         weights = round(recipe.parameters * STATED_BITS_PER_WEIGHT / 8)
-        bits_per_weight = STATED_BITS_PER_WEIGHT
+        bits_per_weight, repacking = STATED_BITS_PER_WEIGHT, 0
     else:
         dimensions = Dimensions.of_spec(spec)
         groups = weight_bytes(spec, quantization, kind, recipe.max_context)
         weights, bits_per_weight = groups.total, groups.bits_per_weight
+        repacking = repacking_bytes(spec, quantization, kind)
+    usable = device.memory.usable
     accelerator = device.accelerator.runtime if device.accelerator else None
     return Plan(
         model=recipe.name,
@@ -176,12 +191,14 @@ def _plan(recipe: Recipe, device: DeviceProfile, context: int, quantization: Qua
         quantization=quantization,
         memory=MemoryPlan(
             weights=weights,
+            repacking=repacking,
             kv_cache=kv_cache_bytes(dimensions, context, kind),
             activations=activation_bytes(dimensions, context, kind),
             runtime=RUNTIME_BYTES + (accelerator.value if accelerator else 0),
             weight_groups=groups,
         ),
         usable_bytes=device.usable_bytes,
+        usable_source=f"{usable.source} ({usable.note})" if usable.note else usable.source,
         bits_per_weight=bits_per_weight,
         plan_only=recipe.plan_only,
     )
@@ -206,9 +223,7 @@ def _stated_dimensions(recipe: Recipe) -> Dimensions:
         raise RecipeError(f"recipe {recipe.name}: [config] lacks {missing.args[0]}") from None
 
 
-def _offers(
-    asked: Plan, recipe: Recipe, device: DeviceProfile, candidates: Iterable[Recipe]
-) -> tuple[Offer, ...]:
+def _offers(asked: Plan, recipe: Recipe, device: DeviceProfile, candidates: Iterable[Recipe]) -> tuple[Offer, ...]:
     """The nearest things that fit: the same with a shorter context, with fewer bits, a smaller model."""
     found = (
         _shorter(asked, recipe, device),
@@ -238,7 +253,9 @@ def _shorter(asked: Plan, recipe: Recipe, device: DeviceProfile) -> Offer | None
     found = _longest_context(recipe, device, asked.context, asked.quantization)
     if found is None:
         return None
-    sentence = f"a context of {found.context} instead of {asked.context} tokens needs {format_bytes(found.memory.total)}"
+    sentence = (
+        f"a context of {found.context} instead of {asked.context} tokens needs {format_bytes(found.memory.total)}"
+    )
     return Offer("context", sentence, recipe.name, found.context, found.memory.total, ("--context", str(found.context)))
 
 
@@ -264,7 +281,11 @@ def _fewer_bits(asked: Plan, recipe: Recipe, device: DeviceProfile) -> Offer | N
 
 def _smallest(quantization: QuantizationConfig) -> tuple[QuantizationConfig, tuple[str, ...]]:
     """Every part in 4 bits and blocks of 128, and the options of the command line that ask for that."""
-    parts = {"--bits": quantization.linear, "--embedding-bits": quantization.embedding, "--lm-head-bits": quantization.lm_head}
+    parts = {
+        "--bits": quantization.linear,
+        "--embedding-bits": quantization.embedding,
+        "--lm-head-bits": quantization.lm_head,
+    }
     options: list[str] = []
     for option, scheme in parts.items():
         if scheme is None or scheme.bits != SMALLEST_BITS:
@@ -278,9 +299,7 @@ def _smallest(quantization: QuantizationConfig) -> tuple[QuantizationConfig, tup
     return replace(quantization, linear=linear, embedding=embedding, lm_head=lm_head), tuple(options)
 
 
-def _smaller_model(
-    asked: Plan, recipe: Recipe, device: DeviceProfile, candidates: Iterable[Recipe]
-) -> Offer | None:
+def _smaller_model(asked: Plan, recipe: Recipe, device: DeviceProfile, candidates: Iterable[Recipe]) -> Offer | None:
     plans = [
         (other, _plan(other, device, min(asked.context, other.max_context), other.quantization))
         for other in candidates
@@ -292,5 +311,6 @@ def _smaller_model(
     other, found = max(fitting, key=lambda pair: (pair[0].reasoning, pair[0].parameters))
     shortened = f" with a context of {found.context}" if found.context != asked.context else ""
     sentence = f"{other.name}{shortened} needs {format_bytes(found.memory.total)}"
-    options = (other.name, "--context", str(found.context))
+    by_itself = found.context == min(device.default_context, other.max_context)
+    options = (other.name,) if by_itself else (other.name, "--context", str(found.context))
     return Offer("model", sentence, other.name, found.context, found.memory.total, options)

@@ -1,9 +1,10 @@
 """Recipes: one TOML file per model, naming its source, shapes, quantization and sampling defaults."""
 
-from .recipe import HubSource, PackageSource, Recipe, Sampling, Source, read_recipe
+from .recipe import FolderSource, HubSource, PackageSource, Recipe, Sampling, Source, read_recipe
 from .registry import all_recipes, load_recipe, recipe_names
 
 __all__ = [
+    "FolderSource",
     "HubSource",
     "PackageSource",
     "Recipe",

@@ -7,7 +7,8 @@ A recipe is everything edgekit must know of a model before a byte of it is fetch
     reasoning                 whether it thinks between <think> and </think> first
     max_context               the longest context edgekit offers, in tokens
     plan_only                 optional: why it can be planned but not built
-    [source]                  kind = "hub": repository, revision; kind = "package": package, version, sha256, member
+    [source]                  kind = "hub": repository, revision; kind = "package": package, version, sha256, member;
+                              kind = "folder": path, from the recipe's own folder when it is not absolute
     [config]                  the shapes, under the keys of the model's own config.json
     [quantization]            method; linear, embedding, lm_head: {bits, block_size, symmetric} or "float"
     [sampling]                optional: temperature, top_p, top_k, min_p, repetition_penalty
@@ -46,7 +47,8 @@ class HubSource:
             raise ValueError(f"repository is {self.repository!r}; it must be owner/name")
         if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
             raise ValueError(
-                f"revision is {self.revision!r}; it must be a commit's 40 hexadecimal digits, so that the model is always the same"
+                f"revision is {self.revision!r}; it must be a commit's 40 hexadecimal digits, "
+                "so that it always means the same model"
             )
 
     def __str__(self) -> str:
@@ -86,8 +88,30 @@ class PackageSource:
         return f"{self.package} {self.version}, {self.member}"
 
 
-Source = HubSource | PackageSource
-_SOURCES: dict[str, type[HubSource] | type[PackageSource]] = {"hub": HubSource, "package": PackageSource}
+@dataclass(frozen=True)
+class FolderSource:
+    """A checkpoint on this machine: a folder, or a GGUF file.
+
+    Raises:
+        ValueError: ``path`` is empty.
+    """
+
+    path: str
+
+    def __post_init__(self) -> None:
+        if not self.path.strip():
+            raise ValueError("path is empty")
+
+    def __str__(self) -> str:
+        return self.path
+
+
+Source = HubSource | PackageSource | FolderSource
+_SOURCES: dict[str, type[HubSource] | type[PackageSource] | type[FolderSource]] = {
+    "hub": HubSource,
+    "package": PackageSource,
+    "folder": FolderSource,
+}
 
 
 @dataclass(frozen=True)
@@ -183,7 +207,7 @@ class Recipe:
 
 
 def source_kind(source: Source) -> str:
-    """The word a recipe's ``[source]`` table has for this kind of source: ``hub`` or ``package``."""
+    """The word a recipe's ``[source]`` table has for this kind of source: ``hub``, ``package`` or ``folder``."""
     return next(kind for kind, cls in _SOURCES.items() if isinstance(source, cls))
 
 
@@ -210,7 +234,10 @@ def read_recipe(path: Path) -> Recipe:
         for key in ("title", "licence", "parameters", "reasoning", "max_context", "plan_only")
         if key in content
     }
-    values["source"] = _source(content["source"], f"{path}: [source]")
+    source = _source(content["source"], f"{path}: [source]")
+    if isinstance(source, FolderSource):
+        source = FolderSource(str(path.parent / Path(source.path).expanduser()))
+    values["source"] = source
     values["config"] = _table(content["config"], f"{path}: [config]")
     values["quantization"] = _quantization(content["quantization"], f"{path}: [quantization]")
     values["sampling"] = _build(Sampling, content.get("sampling", {}), f"{path}: [sampling]")
@@ -240,7 +267,7 @@ def _quantization(value: Any, where: str) -> QuantizationConfig:
 
 
 def _build(cls: type[_T], value: Any, where: str, complete: bool = False) -> _T:
-    """Make a dataclass of numbers, words and flags from a table; ``complete``: fields with defaults must be given too."""
+    """Make a dataclass of numbers, words and flags from a table; ``complete``: it must give even what has a default."""
     table = _table(value, where)
     hints = get_type_hints(cls)
     optional = {f.name for f in fields(cls) if f.default is not MISSING and not complete}  # type: ignore[arg-type]

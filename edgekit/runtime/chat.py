@@ -103,15 +103,7 @@ class ChatTemplate:
             raise TokenizerError(f"the model's chat template refuses these messages: {error.message}") from None
         except SecurityError as error:
             raise TokenizerError(f"{self._origin} tries what templates may not: {error}") from None
-        except (
-            TemplateError,
-            TypeError,
-            ValueError,
-            KeyError,
-            ArithmeticError,
-            AttributeError,
-            OverflowError,
-        ) as error:
+        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
             raise TokenizerError(f"{self._origin} fails on these messages: {type(error).__name__}: {error}") from error
 
 

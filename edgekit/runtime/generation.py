@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -115,7 +115,7 @@ class Generation(Iterator[Piece]):
             decode_tok_s=(count - 1) / self._decode_s if count > 1 and self._decode_s > 0 else None,
         )
 
-    def _produce(self) -> Iterator[Piece]:
+    def _produce(self) -> Generator[Piece, None, None]:
         token = self._next_token(self._prompt)
         while True:
             yield from self._keep(self._split(self._print(token)))

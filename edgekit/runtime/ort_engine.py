@@ -48,10 +48,9 @@ class OrtEngine:
         self._first_row = first_row  # the session reads it from here and does not keep it alive
         self._binding = session.io_binding()
         self._mask = np.ones(context, dtype=np.int64)  # (context,): every position before the end is attended to
-        self._cache = _bind_cache(
-            ort, session, self._binding, context, "cuda" if provider.startswith("CUDA") else "cpu"
-        )
-        self.cache_bytes = sum(int(np.prod(b.shape())) * b.element_size() for b in self._cache)
+        device = "cuda" if provider.startswith("CUDA") else "cpu"
+        self._cache = _bind_cache(ort, session, self._binding, context, device)
+        self.cache_bytes = sum(buffer.tensor_size_in_bytes() for buffer in self._cache)
 
     @classmethod
     def open(cls, folder: Path, manifest: Manifest, options: EngineOptions) -> OrtEngine:

@@ -133,7 +133,7 @@ class Session:
         if self._template is None:
             raise TokenizerError(
                 f"{self.manifest.name} has no chat template",
-                hint="give it plain text to continue: --raw, or generate()",
+                hint="continue plain text: --raw, or Session.generate",
             )
         return self._template.render(messages)
 
@@ -203,7 +203,7 @@ class Session:
         return self._append(prompt[shared:])
 
     def _append(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        logits = self.engine.evaluate(ids)[-1]
+        logits: NDArray[np.float32] = self.engine.evaluate(ids)[-1]
         self._evaluated.extend(ids)
         return logits
 

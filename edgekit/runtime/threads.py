@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,13 +19,13 @@ def physical_cores() -> int:
     Returns:
         At least 1.
     """
-    if sys.platform == "linux":
+    if hasattr(os, "sched_getaffinity"):  # Linux, Android
         return linux_cores(os.sched_getaffinity(0), Path("/"))
-    if sys.platform == "darwin":
-        found = subprocess.run(["sysctl", "-n", "hw.physicalcpu"], capture_output=True, text=True, check=False)
-        if found.returncode == 0 and found.stdout.strip().isdigit():
-            return int(found.stdout)
-    return os.cpu_count() or 1
+    try:  # macOS
+        found = subprocess.run(["sysctl", "-n", "hw.physicalcpu"], capture_output=True, text=True, check=True)
+        return int(found.stdout)
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return os.cpu_count() or 1
 
 
 def linux_cores(cpus: Iterable[int], root: Path) -> int:

@@ -53,8 +53,8 @@ class Tokenizer:
         backend.no_padding()
         tokens = manifest.tokens
         special = {"bos_token": tokens.get("bos"), "eos_token": next(iter(tokens["eos"]), None)}
-        names = {name: backend.id_to_token(i) for name, i in special.items() if i is not None}
-        names = {name: token for name, token in names.items() if token is not None}
+        spelled = {name: backend.id_to_token(i) for name, i in special.items() if i is not None}
+        names = {name: str(token) for name, token in spelled.items() if token is not None}
         return cls(
             backend,
             bos=tokens.get("bos"),

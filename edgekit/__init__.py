@@ -1,0 +1,42 @@
+"""edgekit: put a reasoning model on an edge device, and know beforehand that it fits.
+
+The public API, one function per job:
+
+    edgekit.plan(recipe, device)         does it fit, and what would
+    edgekit.build("smollm2-135m", "jetson")     checkpoint -> 4-bit ONNX artifact
+    edgekit.verify(artifact)             are its files what was built
+    edgekit.load(artifact) -> Session    run it
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .artifact.verify import verify as verify
+    from .builder import build as build
+    from .planning.plan import plan as plan
+    from .runtime.session import Session as Session
+    from .runtime.session import load as load
+
+__all__ = ["Session", "build", "load", "plan", "verify"]
+
+_HOMES = {
+    "Session": "runtime.session",
+    "build": "builder",
+    "load": "runtime.session",
+    "plan": "planning.plan",
+    "verify": "artifact.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: an app that only runs a model never loads the builder."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,92 @@
+"""``edgekit build``: from a model's name and a device to a checked artifact."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+import click
+
+from ..builder import BuildResult, build
+from ..errors import InterruptedBuildError
+from ..planning.plan import Plan
+from ..units import format_bytes, format_seconds
+from ._output import emit_json, json_option, progress_bars, stderr_console
+from ._plan_table import print_plan
+from ._quantization_options import QuantizationOptions, quantization_options
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--device", required=True, help="Name, alias or .toml file of the device; see edgekit devices.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(),
+    help="A Hugging Face folder or a .gguf file to take the weights from, instead of the recipe's source.",
+)
+@click.option("--method", type=click.Choice(["rtn"]), default="rtn", show_default=True, help="How codes are chosen.")
+@click.option("--context", type=click.IntRange(min=1), help="Tokens the KV cache is planned for [default: the device's].")
+@quantization_options
+@click.option("--out", type=click.Path(), help="The artifact's folder [default: MODEL-DEVICE here].")
+@click.option("--force", is_flag=True, help="Replace an artifact that is there.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: physical cores].")
+@json_option
+def command(
+    model: str | None,
+    device: str,
+    checkpoint: str | None,
+    method: str,
+    context: int | None,
+    quantization: QuantizationOptions,
+    out: str | None,
+    force: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Build a 4-bit ONNX artifact of MODEL for a device.
+
+    MODEL is a recipe's name (see edgekit recipes) or a recipe file. Without it, edgekit builds the --checkpoint as it
+    is, or else the best model that fits the device.
+
+    The memory plan comes first; what does not fit is refused with what does. Nothing is left behind when a build fails.
+
+    \b
+      edgekit build smollm2-135m --device jetson
+      edgekit build deepseek-r1-distill-qwen-1.5b --device pi --context 2048
+      edgekit build --device cpu --checkpoint ./my-finetune --out ./my-artifact
+    """
+    del method  # one method so far; the option is part of the command line's contract
+    console = stderr_console()
+
+    def show(planned: Plan) -> None:
+        if not as_json:
+            print_plan(planned, console)
+
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        with progress_bars() as progress:
+            result = build(
+                model, device, checkpoint=checkpoint, context=context, quantization=quantization.apply, out=out,
+                force=force, threads=threads, progress=progress, on_plan=show,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        raise InterruptedBuildError("the build was interrupted; nothing was left behind") from None
+    if as_json:
+        emit_json(result.to_json())
+    else:
+        _report(result)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _report(result: BuildResult) -> None:
+    click.echo(
+        f"{result.artifact}: {format_bytes(result.size_bytes)}, {result.manifest.bits_per_weight:.2f} bits per weight, "
+        f"in {format_seconds(result.seconds)} with {format_bytes(result.peak_rss_bytes)} of memory"
+    )
+    click.echo(f'next: edgekit run {result.artifact} --prompt "{_QUESTION}"')
+
+
+_QUESTION = "What is the capital of France?"

@@ -1,0 +1,245 @@
+"""Fetching from the Hugging Face hub, played by a server on the loopback that breaks off when told to.
+
+huggingface_hub reads its environment when it is imported, so each fetch runs in a process of its own.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REPOSITORY = "someone/tiny"
+BIG = bytes(i * i % 251 for i in range(25_000_000 // 251)) * 251
+
+FETCH = """
+import json, sys
+from edgekit.checkpoint.sources import fetch_hub
+from edgekit.errors import EdgekitError
+reports = []
+try:
+    folder = fetch_hub(sys.argv[1], sys.argv[2], lambda *report: reports.append(report))
+    print(json.dumps({"folder": str(folder), "reports": reports[-1:]}))
+except EdgekitError as error:
+    print(json.dumps({"error": type(error).__name__, "message": error.message, "hint": error.hint}))
+"""
+
+
+class Hub(ThreadingHTTPServer):
+    """One repository with two revisions of names: ``main`` and its commit."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files = {
+            "config.json": b'{"model_type": "llama"}',
+            "model.safetensors": BIG,
+            "tokenizer.json": b"{}",
+            "chat_template.jinja": b"{{ x }}",
+            "pytorch_model.bin": b"not wanted",
+            "README.md": b"not wanted",
+            "onnx/config.json": b"not wanted",
+        }
+        self.requests: list[tuple[str, str, str | None]] = []
+        self.break_at: int | None = None
+        self.status: tuple[int, str] | None = None
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def log_message(self, *args):
+        """Keep the test's output clean."""
+
+    def do_HEAD(self):
+        self.answer()
+
+    def do_GET(self):
+        self.answer()
+
+    def answer(self):
+        path = self.path.partition("?")[0]
+        self.server.requests.append((self.command, path, self.headers.get("Range")))
+        if self.server.status is not None:
+            status, code = self.server.status
+            return self.reply(b"{}", status, {"X-Error-Code": code})
+        repository, _, rest = path.removeprefix("/api/models").removeprefix("/").partition("/resolve/")
+        if path.startswith("/api/models/"):
+            return self.api(path.removeprefix("/api/models/"))
+        if repository != REPOSITORY:
+            return self.reply(b"{}", 404, {"X-Error-Code": "RepoNotFound"})
+        return self.file(rest.partition("/")[2])
+
+    def api(self, path):
+        if not path.startswith(REPOSITORY):
+            return self.reply(b"{}", 404, {"X-Error-Code": "RepoNotFound"})
+        kind, _, revision = path.removeprefix(REPOSITORY).strip("/").partition("/")
+        if revision.partition("/")[0] not in ("main", COMMIT):
+            return self.reply(b"{}", 404, {"X-Error-Code": "RevisionNotFound"})
+        files = self.server.files
+        if kind == "tree":
+            entries = [
+                {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}  # noqa: S324
+                for name, content in files.items()
+            ]
+            return self.reply(json.dumps(entries).encode())
+        info = {"id": REPOSITORY, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
+        return self.reply(json.dumps(info).encode())
+
+    def file(self, name):
+        content = self.server.files.get(name)
+        if content is None:
+            return self.reply(b"", 404, {"X-Error-Code": "EntryNotFound"})
+        headers = {
+            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "X-Repo-Commit": COMMIT,
+            "Accept-Ranges": "bytes",
+        }
+        asked = self.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
+        if asked:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        break_at = self.server.break_at
+        if self.command == "GET" and name == "model.safetensors" and break_at is not None:
+            self.server.break_at = None
+            self.reply(content[start:], 200, headers, send=break_at)
+            self.close_connection = True
+            self.connection.close()
+            return None
+        return self.reply(content[start:], 206 if asked else 200, headers)
+
+    def reply(self, content, status=200, headers=None, send=None):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        for key, value in (headers or {}).items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content[:send])
+            self.wfile.flush()
+
+
+@pytest.fixture
+def hub():
+    server = Hub()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def fetch(tmp_path):
+    """Fetch in a process whose hub is at ``url`` and whose cache is this test's."""
+
+    def run(url, repository=REPOSITORY, revision=COMMIT, **more):
+        environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))},
+            "HF_ENDPOINT": url,
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "NO_PROXY": "127.0.0.1",
+            **more,
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", FETCH, repository, revision],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.mark.parametrize("revision", [COMMIT, "main"])
+def test_fetch_takes_what_a_checkpoint_needs(hub, fetch, revision):
+    result = fetch(hub.url, revision=revision)
+    folder = Path(result["folder"])
+    wanted = {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"}
+    assert {p.name for p in folder.rglob("*")} == wanted
+    assert folder.name == COMMIT
+    assert (folder / "model.safetensors").read_bytes() == BIG
+    total = sum(len(hub.files[name]) for name in wanted)
+    assert result["reports"] in ([], [["download someone/tiny", total, total]])
+
+
+def test_a_broken_download_goes_on_where_it_broke(hub, fetch):
+    hub.break_at = 21_000_000  # huggingface_hub writes, and so can resume, in pieces of 10 MiB
+    folder = Path(fetch(hub.url)["folder"])
+    assert (folder / "model.safetensors").read_bytes() == BIG
+    asked = [range_ for method, path, range_ in hub.requests if method == "GET" and path.endswith("model.safetensors")]
+    assert len(asked) == 2
+    assert asked[0] is None
+    start = int(asked[1].removeprefix("bytes=").removesuffix("-"))
+    assert 0 < start <= 21_000_000
+
+
+def test_a_second_fetch_downloads_nothing(hub, fetch):
+    first = fetch(hub.url)["folder"]
+    hub.requests.clear()
+    assert fetch(hub.url)["folder"] == first
+    assert [path for method, path, _ in hub.requests if method == "GET" and "/resolve/" in path] == []
+    assert fetch("http://127.0.0.1:9", HF_HUB_OFFLINE="1")["folder"] == first
+
+
+def test_no_server(fetch):
+    result = fetch("http://127.0.0.1:9", revision="main")  # for a commit huggingface_hub tries for half a minute
+    assert result["error"] == "NetworkError"
+    assert f"fetching {REPOSITORY} at main" in result["message"]
+    assert "Connect" in result["message"]
+    assert "HF_ENDPOINT" in result["hint"]
+
+
+def test_offline_and_not_in_the_cache(hub, fetch):
+    result = fetch(hub.url, HF_HUB_OFFLINE="1")
+    assert result["error"] == "NetworkError"
+    assert "HF_HUB_OFFLINE is set" in result["hint"]
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("revision", ["no-such-branch", "f" * 40])
+def test_unknown_revision(hub, fetch, revision):
+    result = fetch(hub.url, revision=revision)
+    assert result["error"] == "SourceError"
+    assert "no such revision" in result["message"]
+
+
+def test_unknown_repository(hub, fetch):
+    result = fetch(hub.url, repository="someone/else")
+    assert result["error"] == "SourceError"
+    assert "no such repository" in result["message"]
+
+
+def test_a_name_that_is_none(hub, fetch):
+    result = fetch(hub.url, repository="not a/repository/name")
+    assert result["error"] == "SourceError"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "message"),
+    [(403, "GatedRepo", "SourceError", "access"), (403, "", "SourceError", "access"), (500, "", "NetworkError", "500")],
+)
+def test_a_hub_that_refuses(hub, fetch, status, code, kind, message):
+    hub.status = (status, code)
+    result = fetch(hub.url, revision="main")
+    assert result["error"] == kind
+    assert message in result["message"]

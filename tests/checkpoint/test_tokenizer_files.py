@@ -1,0 +1,139 @@
+"""The tokenizer of a Hugging Face folder: files byte for byte, template, ids and who decides them."""
+
+import json
+
+import pytest
+
+from edgekit.checkpoint import SpecialTokens, open_checkpoint
+from edgekit.errors import CorruptFileError, TokenizerError
+
+
+@pytest.fixture
+def special_of(tiny_folder, tiny_config):
+    """Write the three config files and read the special ids back."""
+
+    def read(tokenizer_config=None, generation_config=None, config=None):
+        (tiny_folder / "config.json").write_text(json.dumps({**tiny_config, **(config or {})}))
+        for name, content in (
+            ("tokenizer_config.json", tokenizer_config),
+            ("generation_config.json", generation_config),
+        ):
+            if content is not None:
+                (tiny_folder / name).write_text(json.dumps(content))
+        with open_checkpoint(tiny_folder) as checkpoint:
+            return checkpoint.tokenizer.special
+
+    return read
+
+
+def test_files_are_taken_over_byte_for_byte(tiny_folder):
+    contents = {
+        "tokenizer_config.json": b'{ "bos_token":"<bos>",\n\n"eos_token":"<eos>" }',
+        "generation_config.json": b'{"temperature": 0.60}\n',
+        "chat_template.jinja": "{{ bos_token }}héllo".encode(),
+    }
+    for name, content in contents.items():
+        (tiny_folder / name).write_bytes(content)
+    (tiny_folder / "vocab.json").write_text("{}")
+    with open_checkpoint(tiny_folder) as checkpoint:
+        assert dict(checkpoint.tokenizer) == contents | {
+            "tokenizer.json": (tiny_folder / "tokenizer.json").read_bytes()
+        }
+        assert checkpoint.tokenizer.chat_template == "{{ bos_token }}héllo"
+
+
+def test_without_companions(special_of):
+    assert special_of() == SpecialTokens(bos_id=257, eos_ids=(258,), pad_id=None, add_bos=False)
+
+
+def test_tokenizer_config_overrules_a_wrong_bos(special_of):
+    special = special_of(
+        {"bos_token": {"__type": "AddedToken", "content": "<bos>"}, "eos_token": "<eos>", "add_bos_token": True},
+        config={"bos_token_id": 258},
+    )
+    assert special == SpecialTokens(bos_id=257, eos_ids=(258,), pad_id=None, add_bos=True)
+
+
+def test_null_bos_means_none(special_of):
+    assert special_of({"bos_token": None, "eos_token": "<eos>", "add_bos_token": True}).bos_id is None
+
+
+def test_eos_lists_are_joined_with_the_tokenizers_own(special_of):
+    special = special_of({"eos_token": "<eot>", "pad_token": "<eos>"}, {"eos_token_id": [258, 260, 258]})
+    assert special.eos_ids == (258, 260, 259)
+    assert special.pad_id == 258
+
+
+def test_generation_config_comes_before_config(special_of):
+    assert special_of(None, {"eos_token_id": 259}, {"eos_token_id": 258}).eos_ids == (259,)
+
+
+def test_a_post_processor_that_adds_bos_is_noticed(tiny_folder, special_of):
+    path = tiny_folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<bos>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<bos>": {"id": "<bos>", "ids": [257], "tokens": ["<bos>"]}},
+    }
+    path.write_text(json.dumps(content))
+    assert special_of({"bos_token": "<bos>"}).add_bos is True
+    assert special_of({"bos_token": "<bos>", "add_bos_token": False}).add_bos is False
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ x }}", [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "{{ x }}"}]],
+)
+def test_template_of_tokenizer_config(tiny_folder, template):
+    (tiny_folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    with open_checkpoint(tiny_folder) as checkpoint:
+        assert checkpoint.tokenizer["chat_template.jinja"] == b"{{ x }}"
+
+
+def test_a_template_file_comes_before_tokenizer_config(tiny_folder):
+    (tiny_folder / "tokenizer_config.json").write_text('{"chat_template": "old"}')
+    (tiny_folder / "chat_template.jinja").write_text("new")
+    with open_checkpoint(tiny_folder) as checkpoint:
+        assert checkpoint.tokenizer.chat_template == "new"
+
+
+@pytest.mark.parametrize("template", [7, [{"name": "rag", "template": "x"}], [1], {"default": "x"}])
+def test_unusable_template(tiny_folder, template):
+    (tiny_folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    with open_checkpoint(tiny_folder) as checkpoint, pytest.raises(TokenizerError, match="one named 'default'"):
+        _ = checkpoint.tokenizer
+
+
+def test_no_tokenizer_json(tiny_folder):
+    (tiny_folder / "tokenizer.json").unlink()
+    (tiny_folder / "tokenizer.model").write_bytes(b"")
+    with open_checkpoint(tiny_folder) as checkpoint:
+        assert checkpoint.rows("single", 0, 1).shape == (1, 32)  # the weights can be read all the same
+        with pytest.raises(TokenizerError, match=r"no tokenizer\.json; found: tokenizer\.model"):
+            _ = checkpoint.tokenizer
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"model": {"type": "BPE"}}'])
+def test_broken_tokenizer_json(tiny_folder, content):
+    (tiny_folder / "tokenizer.json").write_bytes(content)
+    with open_checkpoint(tiny_folder) as checkpoint, pytest.raises(TokenizerError, match=r"tokenizer\.json cannot be"):
+        _ = checkpoint.tokenizer
+
+
+def test_broken_companion(tiny_folder):
+    (tiny_folder / "generation_config.json").write_text("{")
+    with open_checkpoint(tiny_folder) as checkpoint, pytest.raises(CorruptFileError, match=r"generation_config\.json"):
+        _ = checkpoint.tokenizer
+
+
+def test_ids_that_make_no_sense(special_of):
+    with pytest.raises(TokenizerError, match="eos token has id 262; the model's ids are 0 to 261"):
+        special_of(None, {"eos_token_id": [258, 262]})
+    with pytest.raises(TokenizerError, match="eos token has id -1"):
+        special_of(None, {"eos_token_id": -1})
+    with pytest.raises(TokenizerError, match="eos_token_id is 'two'"):
+        special_of(None, {"eos_token_id": "two"})
+    with pytest.raises(TokenizerError, match="'<nope>' as bos_token"):
+        special_of({"bos_token": "<nope>"}, {})

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.invoke import Invoke
+from tests.runtime.tiny import write_tiny_artifact
+
+QUICK = ("--prompt-tokens", "4, 16", "--gen-tokens", 2, "--repeat", 1, "--threads", 1)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_artifact(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Invoke:
+    return Invoke(monkeypatch, capfdbinary)
+
+
+def test_the_json_has_the_contracts_fields(invoke: Invoke, artifact: Path) -> None:
+    found = invoke("bench", artifact, *QUICK, "--json").json()
+    contract = {"engine", "kernel", "load_s", "prefill", "decode", "peak_rss_bytes", "private_bytes"}
+    assert contract <= found.keys()
+    assert [entry["tokens"] for entry in found["prefill"]] == [4, 16]
+    assert [entry["context"] for entry in found["decode"]] == [0, 4, 16]
+
+
+def test_the_table_has_a_row_per_measurement(invoke: Invoke, artifact: Path) -> None:
+    outcome = invoke("bench", artifact, *QUICK)
+    assert outcome.exit_code == 0
+    for text in ("tiny: ort (onnxruntime", "prefill 4", "prefill 16", "decode 2 at 0", "decode 2 at 16", "peak memory"):
+        assert text in outcome.text
+    assert "median of 1 rounds" in outcome.text
+
+
+@pytest.mark.parametrize("lengths", ["", "0", "12,x", "-3", "1,,2"])
+def test_lengths_that_are_none_are_refused(invoke: Invoke, artifact: Path, lengths: str) -> None:
+    outcome = invoke("bench", artifact, "--prompt-tokens", lengths)
+    assert outcome.exit_code == 2
+    assert "whole numbers" in outcome.stderr
+
+
+def test_lengths_beyond_the_model_have_their_exit_code(invoke: Invoke, artifact: Path) -> None:
+    assert invoke("bench", artifact, "--prompt-tokens", "100000").exit_code == 71

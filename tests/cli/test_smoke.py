@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.invoke import Invoke
+from tests.runtime.tiny import write_tiny_artifact
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    return write_tiny_artifact(tmp_path / "tiny")
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Invoke:
+    return Invoke(monkeypatch, capfdbinary)
+
+
+def test_a_pass_prints_every_check_and_the_figures(invoke: Invoke, artifact: Path) -> None:
+    outcome = invoke("smoke", artifact, "--threads", 1)
+    assert outcome.exit_code == 0
+    assert outcome.text.count("pass ") == 4
+    assert "first token" in outcome.text
+    assert "FAIL" not in outcome.text
+
+
+def test_a_failure_has_its_exit_code_a_receipt_and_an_error(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:
+    (artifact / "tokenizer.json").write_bytes(b"{}")
+    receipt = tmp_path / "receipt.json"
+    outcome = invoke("smoke", artifact, "--json", "--out", receipt)
+    assert outcome.exit_code == 62
+    found = outcome.json()
+    assert found["passed"] is False
+    assert found["error"]["kind"] == "smoke_test"
+    assert "tokenizer.json" in found["error"]["message"]
+    assert json.loads(receipt.read_text()) == {key: value for key, value in found.items() if key != "error"}
+    outcome = invoke("smoke", artifact)
+    assert outcome.exit_code == 62
+    assert "FAIL files" in outcome.text
+    assert "tokenizer.json has 2 bytes" in outcome.stderr
+
+
+def test_a_devices_memory_is_checked(invoke: Invoke, artifact: Path) -> None:
+    found = invoke("smoke", artifact, "--device", "pi", "--json").json()
+    assert found["checks"][-1]["name"] == "device_memory"
+    assert found["passed"] is True
+    assert invoke("smoke", artifact, "--device", "pie").exit_code == 10

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.artifact.manifest import read_manifest
+from edgekit.deploy.smoke import LOGIT_TOLERANCE, Check, Receipt, check_logits, check_tokens, smoke
+from edgekit.devices import Sourced, load_device
+from edgekit.devices.profile import Bytes, Memory
+from edgekit.errors import ArtifactError, UnknownNameError
+from tests.runtime.tiny import rewrite_manifest, write_tiny_artifact
+
+SMALL = Sourced(Bytes(1000), source="this test")
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    return write_tiny_artifact(tmp_path / "tiny")
+
+
+def names(receipt: Receipt) -> dict[str, bool]:
+    return {check.name: check.passed for check in receipt.checks}
+
+
+def change_golden(folder: Path, **changes: Any) -> None:
+    golden = read_manifest(folder).golden
+    assert golden is not None
+    rewrite_manifest(folder, golden={**golden, **changes})
+
+
+def test_an_artifact_passes_its_own_test(artifact: Path) -> None:
+    receipt = smoke(artifact, threads=1)
+    assert receipt.passed
+    assert names(receipt) == {"files": True, "load": True, "golden_logits": True, "golden_tokens": True}
+    assert (receipt.artifact, receipt.engine) == ("tiny", "ort")
+    for figure in (receipt.load_s, receipt.ttft_s, receipt.decode_tok_s, receipt.peak_rss_bytes):
+        assert figure is not None
+        assert figure > 0
+
+
+def test_the_receipt_has_the_contracts_fields(artifact: Path, tmp_path: Path) -> None:
+    receipt = smoke(artifact, threads=1)
+    receipt.write(tmp_path / "receipt.json")
+    found = json.loads((tmp_path / "receipt.json").read_text())
+    assert found == receipt.to_json()
+    assert {"passed", "checks", "ttft_s", "decode_tok_s", "peak_rss_bytes", "load_s"} <= found.keys()
+    assert all(check.keys() == {"name", "passed", "detail"} for check in found["checks"])
+    with pytest.raises(ArtifactError, match="cannot write the receipt"):
+        receipt.write(tmp_path / "missing" / "receipt.json")
+
+
+def test_damaged_files_end_the_test(artifact: Path) -> None:
+    (artifact / "model.onnx").write_bytes(b"x")
+    receipt = smoke(artifact, threads=1)
+    assert names(receipt) == {"files": False}
+    assert "model.onnx has 1 bytes" in receipt.checks[0].detail
+    assert receipt.ttft_s is None
+
+
+def test_a_graph_that_does_not_load_fails_there(artifact: Path) -> None:
+    (artifact / "model.onnx").write_bytes(b"x")
+    rewrite_manifest(artifact)
+    receipt = smoke(artifact, threads=1)
+    assert names(receipt) == {"files": True, "load": False}
+    assert "cannot load" in receipt.checks[1].detail
+
+
+def test_a_graph_that_cannot_take_the_prompt_fails_there(artifact: Path) -> None:
+    change_golden(artifact, prompt_ids=[10**6])
+    receipt = smoke(artifact, threads=1)
+    assert names(receipt) == {"files": True, "load": False}
+    assert "1000000" in receipt.checks[1].detail
+
+
+def test_other_weights_fail_the_golden_test(artifact: Path) -> None:
+    data = artifact / "model.onnx.data"
+    weights = np.frombuffer(data.read_bytes(), np.float32).copy()
+    weights[: weights.size // 4] *= -1.0
+    data.write_bytes(weights.tobytes())
+    rewrite_manifest(artifact)
+    receipt = smoke(artifact, threads=1)
+    assert not receipt.passed
+    assert names(receipt)["files"]
+    assert not names(receipt)["golden_logits"]
+
+
+def test_another_continuation_fails(artifact: Path) -> None:
+    golden = read_manifest(artifact).golden
+    assert golden is not None
+    ids = [*golden["continuation_ids"]]
+    ids[0] = golden["top_logits"][9]["id"]  # some logits behind the best
+    change_golden(artifact, continuation_ids=ids)
+    receipt = smoke(artifact, threads=1)
+    assert not names(receipt)["golden_tokens"]
+    assert names(receipt)["golden_logits"]
+
+
+def test_the_plans_memory_is_a_limit(artifact: Path) -> None:
+    rewrite_manifest(artifact, plan={"memory_bytes": {"total": 10**12}})
+    assert names(smoke(artifact, threads=1))["memory"]
+    rewrite_manifest(artifact, plan={"memory_bytes": {"total": 1000}})
+    receipt = smoke(artifact, threads=1)
+    assert not names(receipt)["memory"]
+    assert "1.00 kB" in receipt.checks[-1].detail
+
+
+def test_the_unused_context_counts(artifact: Path) -> None:
+    short = smoke(artifact, threads=1).peak_rss_bytes
+    assert short is not None
+    # 640 positions of 2 layers, key and value, 1 head of 16 float32; the golden test uses 24 of them
+    rewrite_manifest(artifact, plan={"memory_bytes": {"total": 1000}})
+    detail = smoke(artifact, threads=1).checks[-1].detail
+    assert "158 kB for the unused context" in detail
+
+
+def test_a_devices_memory_is_a_limit(artifact: Path) -> None:
+    device = load_device("pi")
+    assert names(smoke(artifact, threads=1, device=device))["device_memory"]
+    small = dataclasses.replace(device, memory=Memory(total=SMALL, usable=SMALL))
+    assert not names(smoke(artifact, threads=1, device=small))["device_memory"]
+
+
+def test_without_golden_test_there_is_nothing_to_replay(artifact: Path) -> None:
+    rewrite_manifest(artifact, golden=None)
+    with pytest.raises(ArtifactError, match="no golden test"):
+        smoke(artifact)
+    rewrite_manifest(artifact, golden={"prompt_ids": [1], "continuation_ids": []})
+    with pytest.raises(ArtifactError, match="lacks continuation_ids, top_logits"):
+        smoke(artifact)
+
+
+def test_an_unknown_engine_is_a_mistake_not_a_failure(artifact: Path) -> None:
+    with pytest.raises(UnknownNameError):
+        smoke(artifact, engine="nativ")
+
+
+def row(*logits: float) -> np.ndarray:
+    return np.array(logits, np.float32)
+
+
+def test_logits_may_differ_by_the_tolerance_and_no_more() -> None:
+    recorded = [{"id": 0, "logit": 5.0}, {"id": 2, "logit": 1.0}]
+    assert check_logits(row(5.0, 99.0, 1.0), recorded).passed
+    assert check_logits(row(5.0 - 0.9 * LOGIT_TOLERANCE, 0.0, 1.0), recorded).passed
+    assert not check_logits(row(5.0, 0.0, 1.0 + 1.1 * LOGIT_TOLERANCE), recorded).passed
+    assert not check_logits(row(5.0, 0.0, float("nan")), recorded).passed
+    assert not check_logits(row(5.0, 0.0), recorded).passed
+
+
+def test_tokens_may_differ_where_two_are_level() -> None:
+    assert check_tokens([row(1.0, 9.0), row(9.0, 1.0)], [1, 0]) == Check("golden_tokens", True, "2 of 2 tokens the same")
+    level = check_tokens([row(5.0, 5.0 + LOGIT_TOLERANCE), row(9.0, 1.0)], [0, 0])
+    assert level == Check("golden_tokens", True, "1 of 2 tokens the same, 1 ties")
+    clear = check_tokens([row(5.0, 5.0 + 2.1 * LOGIT_TOLERANCE)], [0])
+    assert not clear.passed
+    assert "token 1 of 1 is 1, not 0" in clear.detail
+    assert not check_tokens([row(5.0, 5.0)], [7]).passed

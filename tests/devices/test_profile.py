@@ -1,0 +1,154 @@
+"""A device file: every number has a source, and what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekit.devices import DeviceProfile, read_device
+from edgekit.errors import DeviceProfileError
+
+VALID = """
+title = "Board"
+aliases = ["b"]
+kind = "sbc"
+os = "Linux"
+activation_type = "float32"
+execution_providers = ["CPUExecutionProvider"]
+context = { value = 2048, source = "chosen" }
+
+[memory]
+total = { value = "8 GB", source = "data sheet" }
+usable = { value = "5.2 GB", source = "unverified: estimated", note = "no desktop" }
+
+[bandwidth]
+theoretical = { value = 17.1, source = "data sheet" }
+
+[cpu]
+description = { value = "4x Cortex-A76", source = "data sheet" }
+cores = { value = 4, source = "data sheet" }
+isa = { value = ["asimd", "asimddp"], source = "measured" }
+
+[accelerator]
+kind = "gpu"
+name = { value = "Ampere", source = "data sheet" }
+runtime = { value = "400 MB", source = "measured" }
+
+[[storage]]
+name = "NVMe"
+read_mb_s = { value = 416, source = "measured" }
+
+[[power_modes]]
+name = "15W"
+watts = { value = 15, source = "data sheet" }
+
+[latency_budget]
+ttft_s = { value = 2, source = "chosen" }
+"""
+
+
+def _write(folder: Path, text: str) -> Path:
+    path = folder / "board.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _read(folder: Path, text: str) -> DeviceProfile:
+    profile = read_device(_write(folder, text))
+    assert isinstance(profile, DeviceProfile)
+    return profile
+
+
+def test_a_profile_says_what_its_file_says(tmp_path: Path) -> None:
+    profile = _read(tmp_path, VALID)
+    assert (profile.name, profile.aliases, profile.default_context) == ("board", ("b",), 2048)
+    assert (profile.total_bytes, profile.usable_bytes) == (8_000_000_000, 5_200_000_000)
+    assert profile.memory.usable.note == "no desktop"
+    assert not profile.memory.usable.verified
+    assert profile.memory.total.verified
+    assert profile.bandwidth.sustained is None
+    assert profile.cpu.isa.value == ("asimd", "asimddp")
+    assert profile.accelerator is not None
+    assert profile.accelerator.runtime is not None
+    assert profile.accelerator.runtime.value == 400_000_000
+    assert profile.latency_budget is not None
+    assert profile.latency_budget.decode_tok_s is None
+
+
+def test_every_figure_can_be_listed_by_name(tmp_path: Path) -> None:
+    figures = dict(_read(tmp_path, VALID).sourced())
+    assert figures["memory.usable"].value == 5_200_000_000
+    assert figures["storage[NVMe].read_mb_s"].value == 416
+    assert figures["power_modes[15W].watts"].source == "data sheet"
+    assert len(figures) == VALID.count("source =")
+
+
+def test_json_carries_the_sources(tmp_path: Path) -> None:
+    shown = _read(tmp_path, VALID).to_json()
+    assert shown["memory"]["usable"] == {
+        "value": 5_200_000_000,
+        "source": "unverified: estimated",
+        "verified": False,
+        "note": "no desktop",
+    }
+    assert shown["cpu"]["isa"]["value"] == ["asimd", "asimddp"]
+    assert shown["bandwidth"]["sustained"] is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('{ value = 17.1, source = "data sheet" }', "17.1", ["bandwidth.theoretical is 17.1 without a source"]),
+        ('{ value = "8 GB", source = "data sheet" }', '"8 GB"', ["memory.total is '8 GB' without a source"]),
+        ('{ value = 2048, source = "chosen" }', "2048", ["context is 2048 without a source", "context = {"]),
+        ('value = 4, source = "data sheet"', "value = 4", ["cpu.cores lacks its source"]),
+        ('value = 4, source = "data sheet"', 'source = "data sheet"', ["cpu.cores lacks its value"]),
+        ('value = 4, source = "data sheet"', 'value = 4, source = " "', ["cpu.cores: source is empty"]),
+        ('value = 4, source = "data sheet"', 'value = 4, sauce = "x"', ["cpu.cores: unknown key 'sauce'", "source"]),
+        ('value = 4, source = "data sheet"', "value = 4, source = 7", ["cpu.cores.source is 7", "text"]),
+        ("value = 4,", "value = 4.5,", ["cpu.cores.value is 4.5", "whole number"]),
+        ("value = 4,", "value = 0,", ["cores is 0", "above 0"]),
+        ('"8 GB"', "8", ["memory.total.value is 8", "unit"]),
+        ('"8 GB"', '"8 gigs"', ["memory.total.value", "'8 gigs' is not a size"]),
+        ('"8 GB"', '"4 GB"', ["memory: usable is 5200000000 bytes, more than the total of 4000000000"]),
+        ('"5.2 GB"', '"0 GB"', ["memory: usable is 0", "above 0"]),
+        ("value = 17.1", "value = -17.1", ["bandwidth: theoretical is -17.1"]),
+        ("value = 17.1", "value = nan", ["bandwidth: theoretical is nan"]),
+        ("[bandwidth]", '[bandwidth]\nsustained = { value = 20, source = "x" }', ["sustained is 20", "17.1"]),
+        (
+            "[bandwidth]",
+            '[bandwith]\nsustained = { value = 20, source = "x" }',
+            ["unknown key 'bandwith'", "bandwidth?"],
+        ),
+        ("usable =", "useable =", ["memory: unknown key 'useable'", "usable?"]),
+        ('os = "Linux"\n', "", ["lacks os"]),
+        ('title = "Board"', 'name = "other"', ["unknown key 'name'"]),
+        ('"sbc"', '"toaster"', ["kind is 'toaster'", "laptop"]),
+        ('"float32"', '"bfloat16"', ["activation_type is 'bfloat16'", "float32, float16"]),
+        ('["CPUExecutionProvider"]', '["CUDA"]', ["'CUDA'", "CUDAExecutionProvider"]),
+        ('["CPUExecutionProvider"]', "[]", ["execution_providers is empty"]),
+        ('["b"]', '"b"', ["aliases is 'b'", "list"]),
+        ('["b"]', "[1]", ["aliases[0] is 1", "text"]),
+        ('kind = "gpu"', 'kind = "abacus"', ["accelerator: kind is 'abacus'"]),
+        ("read_mb_s =", "read =", ["storage[0]: unknown key 'read'", "read_mb_s?"]),
+        ('title = "Board"', "title = Board", ["is not TOML"]),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_file(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
+    assert VALID.count(old) == 1 or old == '{ value = "8 GB", source = "data sheet" }'
+    path = _write(tmp_path, VALID.replace(old, new))
+    with pytest.raises(DeviceProfileError) as failure:
+        read_device(path)
+    for word in [str(path), *words]:
+        assert word in failure.value.message
+
+
+def test_a_probed_device_may_hold_no_numbers_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(DeviceProfileError, match="unknown key"):
+        read_device(_write(tmp_path, "probe = true\n" + VALID))
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DeviceProfileError, match="cannot read the device profile"):
+        read_device(tmp_path / "none.toml")

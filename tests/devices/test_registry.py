@@ -1,0 +1,70 @@
+"""Every device that comes with edgekit, and how one is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekit.devices import DeviceProfile, all_devices, device_aliases, device_names, load_device, registry
+from edgekit.errors import DeviceProfileError, UnknownNameError
+
+FILES = sorted(Path(__file__).parents[2].joinpath("devices").glob("*.toml"))
+
+
+def test_the_library_is_the_folder() -> None:
+    assert device_names() == tuple(path.stem for path in FILES)
+    assert [device.name for device in all_devices()] == [path.stem for path in FILES]
+    assert len(FILES) >= 10
+
+
+@pytest.mark.parametrize("name", [path.stem for path in FILES])
+def test_every_device_loads_and_every_number_has_a_source(name: str) -> None:
+    device = load_device(name)
+    figures = dict(device.sourced())
+    assert {"memory.total", "memory.usable", "cpu.cores", "context"} <= set(figures)
+    for figure in figures.values():
+        assert len(figure.source) >= 5
+    if device.kind != "host":
+        assert device.bandwidth.theoretical is not None
+
+
+@pytest.mark.parametrize("name", [path.stem for path in FILES])
+def test_the_float_type_suits_the_engine(name: str) -> None:
+    device = load_device(name)
+    first = device.execution_providers[0]
+    assert device.activation_type == ("float16" if first == "CUDAExecutionProvider" else "float32")
+    assert device.execution_providers[-1] == "CPUExecutionProvider" or first == "CPUExecutionProvider"
+
+
+def test_the_aliases_of_the_command_line() -> None:
+    assert load_device("jetson").name == "jetson-orin-nano"
+    assert load_device("pi").name == "raspberry-pi-5-8gb"
+    assert load_device("phone").name == "snapdragon-8-gen-3"
+    assert load_device("laptop").name == "laptop-16gb"
+    assert load_device("cpu").kind == "host"
+    assert device_aliases()["jetson"] == "jetson-orin-nano"
+
+
+def test_a_device_is_found_by_its_path_too(tmp_path: Path) -> None:
+    copy = tmp_path / "mine.toml"
+    copy.write_bytes((registry.library() / "laptop-16gb.toml").read_bytes())
+    assert load_device(copy).name == "mine"
+    assert isinstance(load_device(str(copy)), DeviceProfile)
+
+
+def test_an_unknown_name_is_told_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match=r"no device 'jetsn'; did you mean jetson\?"):
+        load_device("jetsn")
+    with pytest.raises(UnknownNameError, match="raspberry-pi-5-8gb"):
+        load_device("raspberry-pi-5")
+
+
+@pytest.mark.parametrize("alias", ["jetson", "one"])
+def test_an_alias_means_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alias: str) -> None:
+    text = (registry.library() / "jetson-orin-nano.toml").read_text(encoding="utf-8")
+    (tmp_path / "one.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "two.toml").write_text(text.replace('["jetson"]', f'["{alias}"]'), encoding="utf-8")
+    monkeypatch.setattr(registry, "_INSTALLED", tmp_path)
+    with pytest.raises(DeviceProfileError, match=rf"alias '{alias}' of two\.toml already means one"):
+        load_device("one")

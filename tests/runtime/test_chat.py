@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.artifact.manifest import read_manifest
+from edgekit.errors import TokenizerError
+from edgekit.runtime.chat import ChatTemplate
+from edgekit.runtime.tokenizer import Tokenizer
+from tests.runtime.tiny import write_tiny_artifact
+
+SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def render(source: str, messages: list[dict[str, Any]] | None = None, **options: bool) -> str:
+    return ChatTemplate(source, SPECIAL).render(messages or HELLO, **options)
+
+
+def open_template(folder: Path) -> ChatTemplate | None:
+    return ChatTemplate.open(folder, Tokenizer.open(folder, read_manifest(folder)))
+
+
+def test_blocks_leave_no_blank_lines() -> None:
+    source = "{{ bos_token }}\n{% for m in messages %}\n  {% if m.role == 'user' %}\n{{ m.content }}!\n  {% endif %}\n{% endfor %}"
+    assert render(source) == "<s>\nHello!\n"
+
+
+def test_the_generation_prompt_can_be_left_out() -> None:
+    source = "{{ messages[0]['content'] }}{% if add_generation_prompt %}<a>{% endif %}"
+    assert render(source) == "Hello<a>"
+    assert render(source, add_generation_prompt=False) == "Hello"
+
+
+def test_what_hugging_face_offers_is_there() -> None:
+    assert render("{{ messages[0] | tojson }}", [{"role": "user", "content": "é<'"}]) == (
+        '{"role": "user", "content": "é<\'"}'
+    )
+    assert render("{{ [1] | tojson(indent=2) }}") == "[\n  1\n]"
+    assert render("{{ strftime_now('%Y') }}") in {str(datetime.now().year), str(datetime.now().year - 1)}
+    assert render("{% for i in [1, 2, 3] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}") == "1"
+    assert render("{% generation %}{{ eos_token }}{% endgeneration %}.") == "</s>."
+    assert render("{% if tools is not none %}tools{% endif %}{% if documents %}documents{% endif %}.") == "."
+
+
+def test_a_refusal_says_what_the_template_says() -> None:
+    with pytest.raises(TokenizerError, match="refuses these messages: no system role"):
+        render("{{ raise_exception('no system role') }}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ messages[9].content.strip() }}",
+        "{{ 1 / 0 }}",
+        "{{ messages | sum }}",
+        "{{ missing.attribute.of }}",
+        "{% include 'other' %}",
+    ],
+)
+def test_a_template_that_fails_is_an_error(source: str) -> None:
+    with pytest.raises(TokenizerError, match="the chat template fails on these messages"):
+        render(source)
+
+
+def test_a_template_that_is_none_is_an_error() -> None:
+    with pytest.raises(TokenizerError, match="not valid jinja2"):
+        render("{% for %}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.append(1) }}",
+        "{{ raise_exception.__globals__['json'] }}",
+        "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+        "{{ range(10 ** 9) | list }}",
+    ],
+)
+def test_the_sandbox_holds(source: str) -> None:
+    with pytest.raises(TokenizerError):
+        render(source)
+
+
+def test_earlier_thoughts_do_not_reach_the_template() -> None:
+    messages = [*HELLO, {"role": "assistant", "content": "<think>hm</think>\n\nHi."}, *HELLO]
+    assert render("{% for m in messages %}{{ m.content }}|{% endfor %}", messages) == "Hello|Hi.|Hello|"
+    assert messages[1]["content"] == "<think>hm</think>\n\nHi."
+
+
+@pytest.mark.parametrize("messages", [[], [{"content": "x"}], ["x"], [{"role": 1, "content": "x"}]])
+def test_what_is_no_conversation_is_refused(messages: Any) -> None:
+    with pytest.raises(ValueError, match="message"):
+        ChatTemplate("x", {}).render(messages)
+
+
+def test_the_file_comes_first_then_the_configuration_then_none(tmp_path: Path) -> None:
+    folder = write_tiny_artifact(tmp_path / "a")
+    config = folder / "tokenizer_config.json"
+    named = [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "named {{ bos_token }}"}]
+    config.write_text(json.dumps({"bos_token": "<|bos|>", "chat_template": named}))
+    template = open_template(folder)
+    assert template is not None
+    assert template.render(HELLO) == "<|bos|><|user|>Hello\n<|assistant|>"
+    (folder / "chat_template.jinja").unlink()
+    template = open_template(folder)
+    assert template is not None
+    assert template.render(HELLO) == "named <|bos|>"
+    config.write_text(json.dumps({"chat_template": "plain"}))
+    template = open_template(folder)
+    assert template is not None
+    assert template.render(HELLO) == "plain"
+    config.write_text("{}")
+    assert open_template(folder) is None
+    config.write_text(json.dumps({"chat_template": 7}))
+    with pytest.raises(TokenizerError, match="chat_template is no text"):
+        open_template(folder)
+
+
+def test_the_tiny_reasoning_template_ends_inside_a_thought(reasoning_artifact: Path) -> None:
+    template = open_template(reasoning_artifact)
+    assert template is not None
+    assert template.render(HELLO).endswith("<|assistant|><think>\n")

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.artifact.manifest import read_manifest
+from edgekit.errors import ContextLengthError, EngineError, TokenRangeError, UnknownNameError
+from edgekit.runtime.engine import (
+    DEFAULT_CONTEXT,
+    EngineOptions,
+    check_ids,
+    check_rewind,
+    engines,
+    open_engine,
+    resolve_context,
+)
+from tests.runtime.tiny import CONTEXT_LENGTH
+
+
+def test_engines_are_the_files_named_so() -> None:
+    folder = Path(__file__).parents[2] / "edgekit" / "runtime"
+    assert set(engines()) == {path.stem.removesuffix("_engine") for path in folder.glob("*_engine.py")}
+    assert "ort" in engines()
+
+
+@pytest.mark.parametrize("name", ["auto", *engines()])
+def test_every_engine_opens_the_artifact_and_keeps_the_protocol(artifact: Path, name: str) -> None:
+    engine = open_engine(artifact, read_manifest(artifact), EngineOptions(context=64, threads=1), name)
+    assert engine.name in engines()
+    assert engine.kernel
+    assert (engine.threads, engine.context, engine.position) == (1, 64, 0)
+    assert engine.cache_bytes == 2 * 2 * 1 * 64 * 16 * 4  # layers, key and value, heads, context, head size, float32
+    logits = engine.evaluate([5, 6, 7])
+    assert logits.shape == (1, engine.vocab_size)
+    assert logits.dtype == np.float32
+    assert engine.position == 3
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.evaluate([1])
+
+
+def test_an_unknown_engine_names_the_known(artifact: Path) -> None:
+    with pytest.raises(UnknownNameError, match="'orte'") as caught:
+        open_engine(artifact, read_manifest(artifact), EngineOptions(), "orte")
+    assert "ort" in caught.value.hint
+
+
+@pytest.mark.parametrize("field", ["context", "threads"])
+def test_options_below_one_are_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} is 0"):
+        EngineOptions(**{field: 0})
+
+
+def test_the_context_is_the_asked_else_the_planned_else_the_default(artifact: Path) -> None:
+    manifest = replace(read_manifest(artifact), model={"context_length": 10_000, "vocab_size": 8})
+    assert resolve_context(manifest, None) == DEFAULT_CONTEXT
+    assert resolve_context(replace(manifest, plan={"context": 2048}), None) == 2048
+    assert resolve_context(replace(manifest, plan={"context": 20_000}), None) == 10_000
+    assert resolve_context(replace(manifest, plan={"context": 2048}), 10_000) == 10_000
+    with pytest.raises(ContextLengthError, match=r"10001 .* 10000"):
+        resolve_context(manifest, 10_001)
+
+
+def test_a_context_beyond_the_model_is_refused_when_opening(artifact: Path) -> None:
+    options = EngineOptions(context=CONTEXT_LENGTH + 1)
+    with pytest.raises(ContextLengthError, match=rf"{CONTEXT_LENGTH + 1} .* {CONTEXT_LENGTH}"):
+        open_engine(artifact, read_manifest(artifact), options)
+
+
+@pytest.mark.parametrize("bad", [10, 11, -1, 2**40])
+def test_ids_outside_the_vocabulary_are_named(bad: int) -> None:
+    with pytest.raises(TokenRangeError, match=rf"id {bad} .* 10 ids"):
+        check_ids([3, bad], vocab_size=10, position=0, context=100)
+
+
+def test_ids_beyond_the_context_name_both_numbers() -> None:
+    assert check_ids([1, 2], vocab_size=10, position=6, context=8).tolist() == [1, 2]
+    with pytest.raises(ContextLengthError, match=r"3 tokens after 6 make 9; the context holds 8"):
+        check_ids([1, 2, 3], vocab_size=10, position=6, context=8)
+
+
+@pytest.mark.parametrize("ids", [[], [1.5], [[1, 2]]])
+def test_what_is_no_id_sequence_is_refused(ids: list[int]) -> None:
+    with pytest.raises(EngineError, match="at least one token id"):
+        check_ids(ids, vocab_size=10, position=0, context=8)
+
+
+def test_rewinding_stays_within_the_sequence() -> None:
+    assert [check_rewind(n, 3) for n in (0, 3)] == [0, 3]
+    for length in (-1, 4):
+        with pytest.raises(EngineError, match=rf"position {length}; the sequence has 3"):
+            check_rewind(length, 3)

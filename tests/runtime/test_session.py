@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgekit.artifact.manifest import read_manifest
+from edgekit.errors import ArtifactError, ContextLengthError, EngineError, TokenizerError, TokenRangeError
+from edgekit.runtime.chat import ChatTemplate
+from edgekit.runtime.sampler import SamplingConfig
+from edgekit.runtime.session import Piece, Session, common_prefix, load
+from edgekit.runtime.tokenizer import Tokenizer
+from tests.runtime.tiny import BOS, EOS, rewrite_manifest, write_tiny_artifact
+
+GREEDY = SamplingConfig(temperature=0)
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+class ScriptedEngine:
+    """An engine that says what it is told to, and keeps a record of what it was asked to evaluate."""
+
+    name, kernel, threads, cache_bytes = "scripted", "none", 1, 0
+
+    def __init__(self, vocab_size: int, context: int, script: Sequence[int]) -> None:
+        self.vocab_size, self.context, self.position = vocab_size, context, 0
+        self.script = list(script)
+        self.evaluated: list[list[int]] = []
+
+    def evaluate(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        self.evaluated.append(list(ids))
+        self.position += len(ids)
+        assert self.position <= self.context
+        logits = np.zeros((1, self.vocab_size), np.float32)
+        logits[0, self.script.pop(0)] = 1.0
+        return logits
+
+    def rewind(self, length: int) -> None:
+        assert 0 <= length <= self.position
+        self.position = length
+
+    def close(self) -> None:
+        self.position = 0
+
+
+def scripted(folder: Path, output: str, context: int = 256, end: Sequence[int] = (EOS,)) -> tuple[Session, ScriptedEngine]:
+    manifest = read_manifest(folder)
+    tokenizer = Tokenizer.open(folder, manifest)
+    script = [*tokenizer.encode(output, add_bos=False), *end]
+    engine = ScriptedEngine(int(manifest.model["vocab_size"]), context, script)
+    return Session(engine, tokenizer, ChatTemplate.open(folder, tokenizer), manifest), engine
+
+
+@pytest.fixture
+def session(artifact: Path) -> Iterator[Session]:
+    with load(artifact, engine="ort", threads=1) as opened:
+        yield opened
+
+
+def test_greedy_text_is_the_golden_continuation(session: Session) -> None:
+    golden = session.manifest.golden
+    assert golden is not None
+    count = len(golden["continuation_ids"])
+    completion = session.generate(golden["prompt_ids"], max_tokens=count, sampling=GREEDY).complete()
+    assert completion.tokens == golden["continuation_ids"]
+    assert completion.prompt_tokens == golden["prompt_ids"]
+    assert completion.text == session.tokenizer.decode(completion.tokens)
+    assert completion.finish_reason == "length"
+    assert completion.ttft_s > 0
+    assert completion.decode_tok_s is not None
+    assert completion.decode_tok_s > 0
+
+
+def test_text_and_its_ids_continue_alike(session: Session) -> None:
+    text = "The capital of Italy"
+    by_text = session.generate(text, max_tokens=9, sampling=GREEDY).complete()
+    assert by_text.prompt_tokens[0] == BOS
+    by_ids = session.generate(session.tokenizer.encode(text), max_tokens=9, sampling=GREEDY).complete()
+    assert by_text.tokens == by_ids.tokens
+
+
+def test_pieces_make_up_the_text(session: Session) -> None:
+    generation = session.generate("Größe", max_tokens=60, sampling=SamplingConfig(temperature=2.0, top_p=1.0, seed=5))
+    pieces = list(generation)
+    assert "".join(piece.text for piece in pieces) == generation.completion.text
+    assert all(piece.text and not piece.thought for piece in pieces)
+    assert generation.completion.answer == generation.completion.text
+
+
+def test_a_seed_repeats_an_answer(session: Session) -> None:
+    def answer(seed: int) -> list[int]:
+        sampling = SamplingConfig(temperature=1.5, top_p=1.0, seed=seed)
+        return session.generate("Rome", max_tokens=20, sampling=sampling).complete().tokens
+
+    assert answer(1) == answer(1)
+    assert answer(1) != answer(2)
+
+
+def test_the_artifacts_sampling_is_the_default(tmp_path: Path) -> None:
+    folder = write_tiny_artifact(tmp_path / "a")
+    rewrite_manifest(folder, sampling={"temperature": 1.7, "seed": 3, "top_p": 1.0})
+    with load(folder, threads=1) as session:
+        sampling = SamplingConfig(temperature=1.7, seed=3, top_p=1.0)
+        assert session.sampling == sampling
+        default = session.generate("Rome", max_tokens=20).complete().tokens
+        assert default == session.generate("Rome", max_tokens=20, sampling=sampling).complete().tokens
+        assert default != session.generate("Rome", max_tokens=20, sampling=GREEDY).complete().tokens
+
+
+def test_a_stop_token_ends_the_answer_and_is_not_printed(artifact: Path) -> None:
+    session, engine = scripted(artifact, "Paris.")
+    completion = session.chat(QUESTION).complete()
+    assert (completion.text, completion.finish_reason) == ("Paris.", "stop")
+    assert completion.tokens[-1] == EOS
+    assert engine.script == []
+    assert [EOS] not in engine.evaluated
+
+
+def test_more_stop_ids_can_be_given(artifact: Path) -> None:
+    session, _ = scripted(artifact, "abc", end=[])
+    letter = session.tokenizer.token_id("b")
+    assert letter is not None
+    completion = session.generate("x", stop_ids=[letter]).complete()
+    assert completion.finish_reason == "stop"
+    assert completion.tokens[-1] == letter
+
+
+def test_max_tokens_ends_the_answer_after_exactly_so_many(artifact: Path) -> None:
+    session, engine = scripted(artifact, "abcdef")
+    completion = session.generate("x", max_tokens=3).complete()
+    assert (len(completion.tokens), completion.finish_reason) == (3, "length")
+    assert len(engine.evaluated) == 3  # the third token is not evaluated
+
+
+def test_held_back_bytes_are_shown_at_the_end(artifact: Path) -> None:
+    session, _ = scripted(artifact, "x")
+    lead = session.tokenizer.token_id("ð")
+    assert lead is not None
+    session, _ = scripted(artifact, "x", end=[lead, EOS])
+    generation = session.generate("x")
+    assert [piece.text for piece in generation] == ["x", "\N{REPLACEMENT CHARACTER}"]
+    assert generation.completion.text == "x\N{REPLACEMENT CHARACTER}"
+
+
+def test_a_full_context_ends_the_answer(session: Session, artifact: Path) -> None:
+    with load(artifact, context=16, threads=1) as small:
+        prompt = list(range(20, 30))
+        completion = small.generate(prompt, sampling=GREEDY).complete()
+        assert completion.finish_reason == "context"
+        assert len(completion.tokens) == 7  # six are evaluated after ten of the prompt; the seventh has no room
+        assert completion.tokens == session.generate(prompt, max_tokens=7, sampling=GREEDY).complete().tokens
+        full = small.generate(range(20, 36), sampling=GREEDY).complete()
+        assert (len(full.tokens), full.finish_reason) == (1, "context")
+        with pytest.raises(ContextLengthError, match=r"17 tokens; the context holds 16"):
+            small.generate(range(20, 37))
+
+
+def test_what_the_cache_holds_is_not_computed_again(artifact: Path) -> None:
+    session, engine = scripted(artifact, "Paris.")
+    first = session.chat(QUESTION).complete()
+    messages = [*QUESTION, {"role": "assistant", "content": first.answer}, {"role": "user", "content": "And Italy?"}]
+    engine.script = [EOS]
+    engine.evaluated = []
+    second = session.chat(messages).complete()
+    shared = common_prefix(first.prompt_tokens + first.tokens[:-1], second.prompt_tokens)
+    assert shared >= len(first.prompt_tokens)
+    assert engine.evaluated == [second.prompt_tokens[shared:]]
+
+
+def test_the_same_prompt_again_evaluates_one_token(artifact: Path) -> None:
+    session, engine = scripted(artifact, "abc", end=[EOS, EOS])
+    session.generate("Rome").complete()
+    engine.evaluated = []
+    prompt = session.generate("Rome").complete().prompt_tokens
+    assert engine.evaluated == [prompt[-1:]]
+
+
+def test_reusing_the_cache_changes_no_answer(session: Session, artifact: Path) -> None:
+    prompts = ["The capital of France is", "The capital of Italy", "The", "The capital of France is Paris", "你好"]
+    for prompt in prompts:
+        warm = session.generate(prompt, max_tokens=12, sampling=GREEDY).complete()
+        with load(artifact, threads=1) as fresh:
+            assert fresh.generate(prompt, max_tokens=12, sampling=GREEDY).complete().tokens == warm.tokens
+
+
+def test_a_failed_evaluation_leaves_the_session_usable(session: Session) -> None:
+    expected = session.generate("Rome", max_tokens=6, sampling=GREEDY).complete().tokens
+    with pytest.raises(TokenRangeError):
+        session.generate([5, 10**6], max_tokens=1).complete()
+    assert session.generate("Rome", max_tokens=6, sampling=GREEDY).complete().tokens == expected
+
+
+def test_a_reasoning_models_output_starts_inside_the_thought(reasoning_artifact: Path) -> None:
+    session, _ = scripted(reasoning_artifact, "Let me see.\n</think>\n\nParis.")
+    generation = session.chat(QUESTION)
+    pieces = list(generation)
+    completion = generation.completion
+    assert completion.thought == "Let me see."
+    assert completion.answer == "Paris."
+    assert completion.text == "Let me see.\n</think>\n\nParis."
+    assert [piece.thought for piece in pieces] == sorted((piece.thought for piece in pieces), reverse=True)
+
+
+def test_tags_count_even_where_the_vocabulary_has_them_as_special(tmp_path: Path) -> None:
+    folder = write_tiny_artifact(tmp_path / "a", reasoning=True)
+    path = folder / "tokenizer.json"
+    text = path.read_text(encoding="utf-8")
+    at = text.index('"</think>"')
+    end = text.index("}", at)
+    path.write_text(text[:at] + text[at:end].replace('"special": false', '"special": true') + text[end:], "utf-8")
+    session, _ = scripted(folder, "hm</think>Paris.")
+    tag = session.tokenizer.token_id("</think>")
+    assert tag is not None
+    assert session.tokenizer.is_silent(tag)
+    completion = session.chat(QUESTION).complete()
+    assert (completion.thought, completion.answer) == ("hm", "Paris.")
+    assert completion.text == "hm</think>Paris."
+
+
+def test_a_model_that_does_not_reason_may_write_the_tag(artifact: Path) -> None:
+    session, _ = scripted(artifact, "<think> is a tag")
+    completion = session.chat(QUESTION).complete()
+    assert (completion.thought, completion.answer) == ("", "<think> is a tag")
+
+
+def test_an_answer_can_be_stopped_and_read(artifact: Path) -> None:
+    session, _ = scripted(artifact, "abcdef")
+    generation = session.generate("x")
+    assert next(generation) == Piece("a")
+    completion = generation.stop()
+    assert (completion.text, completion.finish_reason) == ("a", "interrupted")
+    assert list(generation) == []
+
+
+def test_a_new_answer_ends_the_old_one(session: Session) -> None:
+    old = session.generate("Rome", sampling=GREEDY)
+    next(old)
+    new = session.generate("Paris", max_tokens=4, sampling=GREEDY)
+    with pytest.raises(EngineError, match="cannot go on"):
+        list(old)
+    assert len(new.complete().tokens) == 4
+
+
+def test_a_closed_session_generates_nothing(artifact: Path) -> None:
+    session = load(artifact, threads=1)
+    running = session.generate("Rome")
+    session.close()
+    session.close()
+    with pytest.raises(EngineError, match="cannot go on"):
+        next(running)
+    with pytest.raises(EngineError, match="closed"):
+        next(session.generate("Rome"))
+
+
+@pytest.mark.parametrize(("prompt", "max_tokens", "message"), [("x", 0, "max_tokens is 0"), ([], 1, "prompt is empty")])
+def test_requests_that_make_no_sense_are_refused(session: Session, prompt: Any, max_tokens: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        session.generate(prompt, max_tokens=max_tokens)
+
+
+def test_without_chat_template_there_is_no_chat(tmp_path: Path) -> None:
+    folder = write_tiny_artifact(tmp_path / "a")
+    (folder / "chat_template.jinja").unlink()
+    with load(folder, threads=1) as session:
+        assert not session.has_chat_template
+        with pytest.raises(TokenizerError, match="tiny has no chat template") as caught:
+            session.chat(QUESTION)
+        assert "--raw" in caught.value.hint
+
+
+def test_loading_what_is_no_artifact_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="there is no folder"):
+        load(tmp_path / "missing")
+    with pytest.raises(ArtifactError, match="no edgekit artifact"):
+        load(tmp_path)
+
+
+def test_bad_sampling_in_a_manifest_is_an_artifact_error(tmp_path: Path) -> None:
+    folder = write_tiny_artifact(tmp_path / "a")
+    rewrite_manifest(folder, sampling={"temperature": -1})
+    with pytest.raises(ArtifactError, match="temperature is -1"):
+        load(folder)
+
+
+def test_common_prefix() -> None:
+    assert common_prefix([1, 2, 3], [1, 2, 4]) == 2
+    assert common_prefix([1, 2], [1, 2, 4]) == 2
+    assert common_prefix([], [1]) == 0
+    assert common_prefix([2], [1]) == 0

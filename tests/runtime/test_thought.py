@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgekit.runtime.thought import Piece, ThoughtSplitter, starts_inside, without_thought
+
+CASES = [
+    # (inside, output, thought, answer)
+    (True, "Let me see.\n</think>\n\nParis.", "Let me see.", "Paris."),
+    (True, "\nLet me\n\nsee.</think>Paris.", "Let me\n\nsee.", "Paris."),
+    (True, "still thinking", "still thinking", ""),
+    (True, "still thinking </thi", "still thinking </thi", ""),
+    (True, "a < b and </ c </think> yes", "a < b and </ c", "yes"),
+    (True, "\n\n</think>\n\nParis.", "", "Paris."),
+    (True, "one</think>two</think>three <think>four", "one", "two</think>three <think>four"),
+    (True, "one</think> \n", "one", ""),
+    (True, "", "", ""),
+    (False, "Paris.", "", "Paris."),
+    (False, " Paris.", "", " Paris."),
+    (False, "<think>\nhm\n</think>\n\nParis.", "hm", "Paris."),
+    (False, "\n <think>hm", "hm", ""),
+    (False, "<thin ice", "", "<thin ice"),
+    (False, "The tag <think> is text here", "", "The tag <think> is text here"),
+    (False, "<thi", "", "<thi"),
+]
+
+
+def split(inside: bool, chunks: list[str]) -> list[Piece]:
+    splitter = ThoughtSplitter(inside)
+    return [piece for chunk in chunks for piece in splitter.push(chunk)] + splitter.flush()
+
+
+def parts(pieces: list[Piece]) -> tuple[str, str]:
+    return "".join(p.text for p in pieces if p.thought), "".join(p.text for p in pieces if not p.thought)
+
+
+@pytest.mark.parametrize(("inside", "output", "thought", "answer"), CASES)
+def test_thought_and_answer_part_whole_or_letter_by_letter(
+    inside: bool, output: str, thought: str, answer: str
+) -> None:
+    assert parts(split(inside, [output])) == (thought, answer)
+    assert parts(split(inside, list(output))) == (thought, answer)
+
+
+@given(st.booleans(), st.lists(st.sampled_from(["<think>", "</think>", "<", "/", "think>", "</thi", " ", "\n", "a"])))
+def test_how_the_text_is_cut_makes_no_difference(inside: bool, chunks: list[str]) -> None:
+    whole = split(inside, ["".join(chunks)])
+    assert parts(split(inside, chunks)) == parts(whole)
+    assert all(piece.text for piece in whole)
+
+
+def test_an_answer_is_not_held_back() -> None:
+    splitter = ThoughtSplitter(inside=True)
+    assert splitter.push("hm</think>\n\nThe ") == [Piece("hm", thought=True), Piece("The ")]
+    assert splitter.push("a < b") == [Piece("a < b")]
+
+
+def test_a_prompt_that_ends_with_an_open_thought_starts_inside() -> None:
+    assert starts_inside("<|Assistant|><think>\n")
+    assert starts_inside("<|Assistant|><think>")
+    assert not starts_inside("<|Assistant|>")
+    assert not starts_inside("<think>\n\n</think>\n\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("hm</think>\n\nParis.", "Paris."),
+        ("<think>hm</think>Paris.", "Paris."),
+        ("Paris.", "Paris."),
+        ("<think>never finished", ""),
+        ("The tag <think> opens.", "The tag <think> opens."),
+    ],
+)
+def test_earlier_thoughts_are_dropped(text: str, kept: str) -> None:
+    assert without_thought(text) == kept

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekit.artifact.manifest import read_manifest
+from edgekit.errors import TokenizerError
+from edgekit.runtime.tokenizer import Tokenizer
+from tests.runtime.tiny import BOS, CORPUS, EOS, SPECIAL, tiny_tokenizer, write_tiny_artifact
+
+
+@pytest.fixture(scope="module")
+def tokenizer(artifact: Path) -> Tokenizer:
+    return Tokenizer.open(artifact, read_manifest(artifact))
+
+
+@pytest.mark.parametrize("text", ["Paris", f"{SPECIAL[BOS]}Paris", f"{SPECIAL[BOS]}{SPECIAL[BOS]}Paris", ""])
+@pytest.mark.parametrize("add_bos", [True, None])
+def test_exactly_one_bos_however_many_the_text_has(tokenizer: Tokenizer, text: str, add_bos: bool | None) -> None:
+    ids = tokenizer.encode(text, add_bos)
+    assert ids.count(BOS) == 1
+    assert ids[0] == BOS
+
+
+def test_without_add_bos_only_the_texts_own_stands(tokenizer: Tokenizer) -> None:
+    assert BOS not in tokenizer.encode("Paris", add_bos=False)
+    assert tokenizer.encode(f"{SPECIAL[BOS]}{SPECIAL[BOS]}Paris", add_bos=False).count(BOS) == 1
+
+
+def test_a_model_without_bos_gets_none() -> None:
+    tokenizer = Tokenizer(tiny_tokenizer(), bos=None, add_bos=True)
+    assert BOS not in tokenizer.encode("Paris", add_bos=True)
+
+
+@pytest.mark.parametrize("text", [*CORPUS, "\n\n  spaces\t", "\0"])
+def test_text_comes_back(tokenizer: Tokenizer, text: str) -> None:
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_special_tokens_and_ids_without_token_are_not_printed(tokenizer: Tokenizer, artifact: Path) -> None:
+    beyond = int(read_manifest(artifact).model["vocab_size"]) - 1
+    ids = [BOS, *tokenizer.encode("Rome", add_bos=False), beyond, EOS]
+    assert tokenizer.decode(ids) == "Rome"
+    assert [i for i in ids if tokenizer.is_silent(i)] == [BOS, beyond, EOS]
+    assert tokenizer.token(beyond) is None
+    assert tokenizer.token_id("</think>") is not None
+
+
+def test_special_tokens_of_the_configuration_are_named_for_templates(tokenizer: Tokenizer) -> None:
+    assert tokenizer.special_tokens == {"bos_token": SPECIAL[BOS], "eos_token": SPECIAL[EOS]}
+
+
+def test_without_configuration_the_manifest_names_them(tmp_path: Path) -> None:
+    folder = write_tiny_artifact(tmp_path / "a")
+    (folder / "tokenizer_config.json").unlink()
+    found = Tokenizer.open(folder, read_manifest(folder))
+    assert found.special_tokens == {"bos_token": SPECIAL[BOS], "eos_token": SPECIAL[EOS]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer.json", None, "has no tokenizer.json"),
+        ("tokenizer.json", b"{}", "is no tokenizer"),
+        ("tokenizer_config.json", b"{", "is not JSON"),
+        ("tokenizer_config.json", b"\xff", "is not JSON"),
+        ("tokenizer_config.json", b"[]", "is not a JSON object"),
+    ],
+)
+def test_unusable_files_are_errors(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    folder = write_tiny_artifact(tmp_path / "a")
+    manifest = read_manifest(folder)
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+    with pytest.raises(TokenizerError, match=message):
+        Tokenizer.open(folder, manifest)
