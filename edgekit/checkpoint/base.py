@@ -131,7 +131,12 @@ class Checkpoint(ABC):
         """
         info = self.tensors.get(name)
         if info is None:
-            raise TensorMismatchError(f"{self.files[0].parent} has no tensor {name!r}; {nearest(name, self.tensors)}")
+            where = self.files[0] if len(self.files) == 1 else self.files[0].parent
+            close = nearest(name, self.tensors)
+            raise TensorMismatchError(
+                f"{where} has no tensor {name!r}, but {len(self.tensors)} others",
+                hint="" if close.startswith("known") else close,  # all their names would fill the screen
+            )
         if len(info.shape) not in (1, 2):
             raise CheckpointError(
                 f"{info.path}: tensor {name!r} has shape {info.shape}; only matrices and vectors can be read"

@@ -32,17 +32,8 @@ from .tokenizer_files import check_ids, load_tokenizer
 # Token types of llama.cpp (llama.h: llama_token_type).
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 
-_DIGITS = {"type": "Digits", "individual_digits": True}
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _CL100K = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-
-
-def _split(pattern: str) -> dict[str, Any]:
-    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-
-
-def _byte_level(use_regex: bool) -> dict[str, Any]:
-    """Bytes as printable characters; with ``use_regex`` the text is first cut by GPT-2's own pattern."""
-    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
 
 
 @dataclass(frozen=True)
@@ -50,35 +41,29 @@ class Pretokenizer:
     """How text is cut into the words BPE works on.
 
     Args:
-        steps: ``tokenizer.json``'s pre-tokenizers, each working on the pieces the one before left.
+        patterns: Applied one after the other, each to the pieces the one before left; a match is a piece of its own.
         nfc: Text is brought to Unicode's composed form first.
         ignore_merges: A word that is in the vocabulary whole is taken whole.
         add_bos: What holds where the file does not say ``tokenizer.ggml.add_bos_token``.
     """
 
-    steps: tuple[dict[str, Any], ...]
+    patterns: tuple[str, ...]
     nfc: bool = False
     ignore_merges: bool = False
     add_bos: bool = False
 
 
-_QWEN2 = Pretokenizer((_split(_CL100K % r"\p{N}"), _byte_level(False)), nfc=True)
+_QWEN2 = Pretokenizer((_CL100K % r"\p{N}",), nfc=True)
+# SmolLM2's own file says Digits and ByteLevel with its built-in pattern instead of two patterns. That cuts the same,
+# but the tokenizer of onnxruntime-genai 0.18 then takes only ASCII digits for digits.
 PRETOKENIZERS: dict[str, Pretokenizer] = {
-    "gpt-2": Pretokenizer((_byte_level(True),)),
-    "smollm": Pretokenizer((_DIGITS, _byte_level(True))),
+    "gpt-2": Pretokenizer((_GPT2,)),
+    "smollm": Pretokenizer((r"\p{N}", _GPT2)),
     "qwen2": _QWEN2,
     "deepseek-r1-qwen": _QWEN2,
-    "llama-bpe": Pretokenizer((_split(_CL100K % r"\p{N}{1,3}"), _byte_level(False)), ignore_merges=True, add_bos=True),
+    "llama-bpe": Pretokenizer((_CL100K % r"\p{N}{1,3}",), ignore_merges=True, add_bos=True),
     # llama.cpp's own: punctuation alone, GPT-2's pattern, then digits in runs of three from the left.
-    "default": Pretokenizer(
-        (
-            _split(r"[\p{P}\$\+<=>\^~\|]+"),
-            _split(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"),
-            _split(r"\p{N}+"),
-            _split("[0-9][0-9][0-9]"),
-            _byte_level(False),
-        )
-    ),
+    "default": Pretokenizer((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]")),
 }
 
 
@@ -191,6 +176,11 @@ def _special_tokens(
 
 def _tokenizer_json(vocabulary: _Vocabulary, pre: Pretokenizer) -> dict[str, Any]:
     """The content of ``tokenizer.json``. Added tokens stand in the vocabulary too: that pins their ids."""
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    splits = [
+        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+        for pattern in pre.patterns
+    ]
     added = [
         {
             "id": i,
@@ -209,9 +199,9 @@ def _tokenizer_json(vocabulary: _Vocabulary, pre: Pretokenizer) -> dict[str, Any
         "padding": None,
         "added_tokens": added,
         "normalizer": {"type": "NFC"} if pre.nfc else None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": list(pre.steps)},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splits, byte_level]},
         "post_processor": None,
-        "decoder": _byte_level(True),
+        "decoder": byte_level,
         "model": {
             "type": "BPE",
             "dropout": None,

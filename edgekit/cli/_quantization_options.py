@@ -40,9 +40,9 @@ class QuantizationOptions:
         flags = {None: (), True: ("--symmetric",), False: ("--asymmetric",)}
         numbers = {
             "--bits": self.bits,
-            "--block-size": self.block_size,
             "--embedding-bits": self.embedding_bits,
             "--lm-head-bits": self.lm_head_bits,
+            "--block-size": self.block_size,
         }
         given = (word for option, number in numbers.items() if number is not None for word in (option, str(number)))
         return (*given, *flags[self.symmetric])
@@ -58,7 +58,9 @@ class QuantizationOptions:
         )
 
 
-def _number_option(name: str, allowed: tuple[int, ...], help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _number_option(
+    name: str, allowed: tuple[int, ...], help_text: str
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option whose value is one of some whole numbers."""
 
     def to_int(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:

@@ -129,7 +129,7 @@ class _Writer:
         try:
             packed: PackedLinear = quantize_rows(rows, job.matrix.scheme, self._layout.activation_type)
         except NonFiniteError as error:
-            raise _non_finite(job.ref, job.start + error.row, error.column) from None
+            raise _unusable(job.ref, error.value, self._dtype, job.start + error.row, error.column) from None
         self._rows_at(job.matrix.codes, job.at, packed.codes)
         self._rows_at(job.matrix.scales, job.at, packed.scales)
         if packed.zero_points is not None:
@@ -155,12 +155,7 @@ class _Writer:
         finite = np.isfinite(converted)
         if not finite.all():
             index = np.unravel_index(int(np.argmin(finite)), finite.shape)
-            if np.isfinite(rows[index]):
-                raise NonFiniteWeightError(
-                    f"{ref.name} at {[start + int(index[0]), *map(int, index[1:])]} is {rows[index]:g}: "
-                    f"too large for {self._dtype}, which ends at {np.finfo(self._dtype).max:g}"
-                )
-            raise _non_finite(ref, start + int(index[0]), *map(int, index[1:]))
+            raise _unusable(ref, float(rows[index]), self._dtype, start + int(index[0]), *map(int, index[1:]))
         return converted
 
     def _rows_at(self, slot: Slot | None, row: int, array: NDArray[Any]) -> None:
@@ -170,9 +165,15 @@ class _Writer:
         _write_all(self._file, memoryview(np.ascontiguousarray(array)).cast("B"), slot.offset + row * row_bytes)
 
 
-def _non_finite(ref: TensorRef, row: int, *column: int) -> NonFiniteWeightError:
+def _unusable(ref: TensorRef, value: float, dtype: np.dtype[Any], *index: int) -> NonFiniteWeightError:
+    if np.isfinite(value):
+        return NonFiniteWeightError(
+            f"{ref.name} holds {value:g} at {list(index)}: too large for {dtype} weights",
+            hint="build for a device whose activation type is float32" if dtype == np.float16 else "",
+        )
     return NonFiniteWeightError(
-        f"{ref.name} holds NaN or infinity at {[row, *column]}", hint="the checkpoint is damaged: fetch it again"
+        f"{ref.name} holds {value:g} at {list(index)}: no weight may be NaN or infinite",
+        hint="the checkpoint is damaged: fetch it again",
     )
 
 

@@ -24,15 +24,16 @@ _DTYPES = {
 
 
 class NonFiniteError(ValueError):
-    """NaN or infinity in a weight.
+    """A weight that is NaN, infinite, or too large to be quantized.
 
     Args:
         row, column: Where the first one stands, in the rows given.
+        value: The weight.
     """
 
-    def __init__(self, row: int, column: int) -> None:
-        super().__init__(f"NaN or infinity at row {row}, column {column}")
-        self.row, self.column = row, column
+    def __init__(self, row: int, column: int, value: float) -> None:
+        super().__init__(f"{value:g} at row {row}, column {column}")
+        self.row, self.column, self.value = row, column, value
 
 
 def quantize_rows(rows: NDArray[np.generic], scheme: QuantizationScheme, scale_dtype: str) -> PackedLinear:
@@ -47,7 +48,7 @@ def quantize_rows(rows: NDArray[np.generic], scheme: QuantizationScheme, scale_d
         The packed rows; the same input gives the same bytes on every machine.
 
     Raises:
-        NonFiniteError: A weight is NaN or infinite.
+        NonFiniteError: A weight is NaN, or larger than 1e30 (with float16 scales: than 65504).
         ValueError: A dtype that is not supported.
     """
     if rows.dtype not in _DTYPES or rows.ndim != 2:
@@ -66,7 +67,8 @@ def quantize_rows(rows: NDArray[np.generic], scheme: QuantizationScheme, scale_d
         ctypes.byref(bad),
     )  # fmt: skip
     if status == native.NON_FINITE:
-        raise NonFiniteError(*divmod(bad.value, k))
+        row, column = divmod(bad.value, k)
+        raise NonFiniteError(row, column, float(rows[row, column]))  # type: ignore[arg-type]
     if status != native.OK:
         raise ValueError(f"ek_quantize_rows refused ({n}, {k}) with {scheme}: status {status}")
     return PackedLinear(scheme, n, k, codes, scales, zero_points)

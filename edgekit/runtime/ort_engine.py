@@ -143,7 +143,7 @@ def _load(ort: Any, folder: Path, provider: str, threads: int, first_row: Any) -
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; they come back as exceptions too
-    options.enable_cpu_mem_arena = False
+    options.enable_cpu_mem_arena = True
     options.enable_mem_pattern = False
     if first_row is not None:
         options.add_initializer(_LOGITS_START, first_row)

@@ -137,3 +137,8 @@ def test_ids_that_make_no_sense(special_of):
         special_of(None, {"eos_token_id": "two"})
     with pytest.raises(TokenizerError, match="'<nope>' as bos_token"):
         special_of({"bos_token": "<nope>"}, {})
+
+
+def test_add_bos_needs_a_bos():
+    with pytest.raises(ValueError, match="no bos_id"):
+        SpecialTokens(bos_id=None, eos_ids=(1,), pad_id=None, add_bos=True)

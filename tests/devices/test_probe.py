@@ -85,6 +85,14 @@ def test_a_version_1_group_limits_memory(tmp_path: Path, defaults: HostDefaults)
     assert (host.total_bytes, host.usable_bytes) == (2_000_000_000, 1_500_000_000)
 
 
+def test_a_group_in_use_can_leave_less_than_the_host_has(tmp_path: Path, defaults: HostDefaults) -> None:
+    _host(tmp_path, meminfo=MEMINFO, cpuinfo=CPUINFO, cgroup="0::/\n")
+    _put(tmp_path, "sys/fs/cgroup/memory.max", "14000000000\n")
+    _put(tmp_path, "sys/fs/cgroup/memory.current", "5000000000\n")
+    host = probe_host(defaults, tmp_path, affinity={0})
+    assert (host.total_bytes, host.usable_bytes) == (14_000_000_000, 9_000_000_000)
+
+
 def test_version_1_says_no_limit_with_a_huge_number(tmp_path: Path, defaults: HostDefaults) -> None:
     _host(tmp_path, meminfo=MEMINFO, cpuinfo=CPUINFO, cgroup="4:memory:/\n")
     _put(tmp_path, "sys/fs/cgroup/memory/memory.limit_in_bytes", str(2**63 - 4096))

@@ -68,3 +68,10 @@ def test_an_alias_means_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(registry, "_INSTALLED", tmp_path)
     with pytest.raises(DeviceProfileError, match=rf"alias '{alias}' of two\.toml already means one"):
         load_device("one")
+
+
+def test_a_broken_installation_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_INSTALLED", tmp_path / "none")
+    monkeypatch.setattr(registry, "_CHECKOUT", tmp_path / "neither")
+    with pytest.raises(DeviceProfileError, match="devices are missing"):
+        device_names()

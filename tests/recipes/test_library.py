@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from edgekit.errors import UnknownNameError
+from edgekit.errors import RecipeError, UnknownNameError
 from edgekit.models import families, spec_from_config
-from edgekit.recipes import HubSource, PackageSource, Recipe, all_recipes, load_recipe, recipe_names
+from edgekit.recipes import HubSource, PackageSource, Recipe, all_recipes, load_recipe, recipe_names, registry
 from edgekit.recipes.registry import library
 
 FILES = sorted(Path(__file__).parents[2].joinpath("recipes").glob("*.toml"))
@@ -93,3 +93,10 @@ def test_an_unknown_name_is_told_the_nearest(name: str) -> None:
     assert repr(name) in failure.value.message
     if name == "smollm2-135":
         assert "did you mean smollm2-135m" in failure.value.message
+
+
+def test_a_broken_installation_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_INSTALLED", tmp_path / "none")
+    monkeypatch.setattr(registry, "_CHECKOUT", tmp_path / "neither")
+    with pytest.raises(RecipeError, match="recipes are missing"):
+        recipe_names()

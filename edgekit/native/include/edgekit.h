@@ -23,7 +23,7 @@ extern "C" {
 typedef enum {
   EK_OK = 0,
   EK_BAD_ARGUMENT = 1, /* a size, width or pointer that the function does not take */
-  EK_NON_FINITE = 2    /* NaN or infinity where a number is needed */
+  EK_NON_FINITE = 2    /* NaN, infinity, or a number too large for the result's type */
 } ek_status;
 
 typedef enum { EK_FLOAT32 = 0, EK_FLOAT16 = 1, EK_BFLOAT16 = 2 } ek_dtype;
@@ -41,7 +41,8 @@ EK_API int ek_abi_version(void);
  *   codes        out, uint8 (n, blocks, block_size * bits / 8), low nibble first
  *   scales       out, (n, blocks)
  *   zero_points  out, uint8 (n, ceil(blocks * bits / 8)), low nibble first; NULL when symmetric
- *   bad_index    out, with EK_NON_FINITE: row-major index of the first NaN or infinity in `rows`; may be NULL
+ *   bad_index    out, with EK_NON_FINITE: row-major index of the first weight that is NaN or larger than 1e30 (with
+ *                float16 scales: than 65504); may be NULL
  *
  * The same bytes come out on every machine: sums run in a fixed order and no multiply-add is contracted.
  */

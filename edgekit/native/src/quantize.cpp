@@ -25,6 +25,9 @@ constexpr int kMaxBlock = 256;  /* the largest block size onnxruntime's fast ker
 constexpr float kRound = 12582912.0f;  /* 1.5 * 2^23: adding and subtracting it rounds |v| < 2^22 to even */
 constexpr float kTiny = 1e-30f; /* a block whose largest weight is below this is stored as zeros: 1/s stays finite */
 
+/* Largest weight taken: above it the sums of a block overflow (float32) or the block's scale does (float16). */
+constexpr float kLimit32 = 1e30f, kLimit16 = 65504.0f;
+
 /* Ends of the search, found on SmolLM2-135M's linears (tests/quantize/test_rtn.py holds the gain over absmax).
  * Symmetric: the largest weight is mapped to -level; below 2^(bits-1) leaves room, above it clips. A negative scale is
  * allowed, so the longer negative side of the codes always holds the largest weight. */
@@ -76,8 +79,8 @@ inline uint16_t float_to_half(float f) {
   return static_cast<uint16_t>(sign | ((bits - 0x38000000u) >> 13));
 }
 
-/* Read `count` weights as float and pad with zeros to `padded`; the index of the first NaN or infinity, or -1. */
-inline int load(const void *rows, int dtype, int64_t at, int count, int padded, float *x) {
+/* Read `count` weights as float and pad with zeros to `padded`; the index of the first beyond `limit` or NaN, or -1. */
+inline int load(const void *rows, int dtype, int64_t at, int count, int padded, float limit, float *x) {
   if (dtype == EK_FLOAT32) {
     std::memcpy(x, static_cast<const float *>(rows) + at, sizeof(float) * static_cast<size_t>(count));
   } else if (dtype == EK_FLOAT16) {
@@ -90,17 +93,13 @@ inline int load(const void *rows, int dtype, int64_t at, int count, int padded, 
       std::memcpy(x + i, &bits, 4);
     }
   }
-  uint32_t bad = 0;
-  for (int i = 0; i < count; ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, x + i, 4);
-    bad |= (bits & 0x7f800000u) == 0x7f800000u ? 1u : 0u;
-  }
+  int good = 0;
+  for (int i = 0; i < count; ++i) good += std::fabs(x[i]) <= limit ? 1 : 0; /* false for NaN */
   for (int i = count; i < padded; ++i) x[i] = 0.0f;
-  if (!bad) return -1;
-  for (int i = 0; i < count; ++i)
-    if (!std::isfinite(x[i])) return i;
-  return -1;
+  if (good == count) return -1;
+  int i = 0;
+  while (std::fabs(x[i]) <= limit) ++i;
+  return i;
 }
 
 inline float clamp(float v, float low, float high) {
@@ -227,13 +226,14 @@ EK_CLONES int64_t quantize(const Job &job) {
   const int64_t zero_row = (blocks * job.bits + 7) / 8;
   const int blob = job.block_size * job.bits / 8;
   const float top = static_cast<float>((1 << job.bits) - 1);
+  const float limit = job.scale_dtype == EK_FLOAT16 ? kLimit16 : kLimit32;
   alignas(64) float x[kMaxBlock];
   for (int64_t row = 0; row < job.n; ++row) {
     if (!job.symmetric) std::memset(job.zero_points + row * zero_row, 0, static_cast<size_t>(zero_row));
     for (int64_t b = 0; b < blocks; ++b) {
       const int64_t start = b * job.block_size, at = row * blocks + b;
       const int count = static_cast<int>(job.k - start < job.block_size ? job.k - start : job.block_size);
-      const int bad = load(job.rows, job.dtype, row * job.k + start, count, job.block_size, x);
+      const int bad = load(job.rows, job.dtype, row * job.k + start, count, job.block_size, limit, x);
       if (bad >= 0) return row * job.k + start + bad;
       const Block block = job.symmetric ? search_symmetric(x, job.block_size, job.bits)
                                         : search_asymmetric(x, job.block_size, job.bits);

@@ -1,0 +1,37 @@
+"""What ``--bits`` and its companions make of a recipe's quantization."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekit.cli._quantization_options import QuantizationOptions
+from edgekit.scheme import QuantizationConfig, QuantizationScheme
+
+RECIPE = QuantizationConfig(QuantizationScheme(4, 64, False), None, QuantizationScheme(8, 32, True))
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    assert QuantizationOptions().apply(RECIPE) == RECIPE
+    assert QuantizationOptions().arguments() == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"bits": 8}, (QuantizationScheme(8, 64, False), None, QuantizationScheme(8, 32, True))),
+        ({"lm_head_bits": 4}, (QuantizationScheme(4, 64, False), None, QuantizationScheme(4, 32, True))),
+        ({"embedding_bits": 8}, (RECIPE.linear, QuantizationScheme(8, 32, True), RECIPE.lm_head)),
+        ({"block_size": 128}, (QuantizationScheme(4, 128, False), None, QuantizationScheme(8, 128, True))),
+        ({"symmetric": True}, (QuantizationScheme(4, 64, True), None, QuantizationScheme(8, 32, True))),
+        ({"symmetric": False}, (QuantizationScheme(4, 64, False), None, QuantizationScheme(8, 32, False))),
+    ],
+)
+def test_each_option(options: dict[str, int], expected: tuple[QuantizationScheme | None, ...]) -> None:
+    changed = QuantizationOptions(**options).apply(RECIPE)
+    assert (changed.linear, changed.embedding, changed.lm_head) == expected
+    assert changed.method == RECIPE.method
+
+
+def test_the_options_can_be_written_down_again() -> None:
+    options = QuantizationOptions(bits=4, block_size=128, symmetric=False, lm_head_bits=8)
+    assert options.arguments() == ("--bits", "4", "--lm-head-bits", "8", "--block-size", "128", "--asymmetric")

@@ -1,0 +1,49 @@
+"""onnxruntime-genai and optimum open our artifacts as they are, and say what edgekit says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_checkpoint import write_checkpoint
+
+import edgekit
+from edgekit.builder import build
+from edgekit.runtime.sampler import SamplingConfig
+
+COUNT = 48
+
+
+def ours(artifact: Path, ids: list[int]) -> list[int]:
+    with edgekit.load(artifact) as session:
+        return session.generate(ids, max_tokens=COUNT, sampling=SamplingConfig(temperature=0)).complete().tokens
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("smollm2-135m", "cpu", out=tmp_path_factory.mktemp("smollm2") / "artifact").artifact
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("qwen2")
+    write_checkpoint(folder / "tiny-qwen2", "qwen2")
+    return build(None, "cpu", checkpoint=folder / "tiny-qwen2", out=folder / "artifact").artifact
+
+
+@pytest.mark.parametrize("engine", ["genai", "optimum"])
+def test_smollm2(smollm2: Path, greedy, engine: str) -> None:  # noqa: ANN001
+    with edgekit.load(smollm2) as session:
+        rendered = session.render([{"role": "user", "content": "Who wrote Hamlet, and when?"}])
+        ids = session.tokenizer.encode(rendered)
+    expected = ours(smollm2, ids)
+    assert len(expected) > 8
+    assert greedy(engine, smollm2, ids, COUNT)[: len(expected)] == expected
+
+
+@pytest.mark.parametrize("engine", ["genai", "optimum"])
+def test_tiny_qwen2(tiny_qwen2: Path, greedy, engine: str) -> None:  # noqa: ANN001
+    ids = [0, 17, 200, 45, 99, 102]
+    expected = ours(tiny_qwen2, ids)
+    assert len(set(expected)) > 3
+    assert greedy(engine, tiny_qwen2, ids, COUNT)[: len(expected)] == expected

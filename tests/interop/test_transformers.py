@@ -1,0 +1,49 @@
+"""The float graph against transformers on random tiny models of both families."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from edgekit.checkpoint import open_checkpoint
+from edgekit.export.decoder import LOGITS_START
+from edgekit.export.model import export_model
+from edgekit.export.weights import WeightSource
+from edgekit.models import families, spec_from_config
+from edgekit.scheme import QuantizationConfig
+
+MAX_LOGIT_DIFFERENCE = 1e-3  # logits reach 12; seen: 5e-5
+
+
+def _logits(folder: Path, checkpoint: Path, ids: np.ndarray) -> np.ndarray:
+    with open_checkpoint(checkpoint) as opened:
+        spec = spec_from_config(opened.config)
+        export_model(folder, spec, WeightSource(opened, spec), QuantizationConfig.none(),
+                     activation_type="float32", max_context=256, threads=2)  # fmt: skip
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    every = ort.OrtValue.ortvalue_from_numpy(np.array([-(2**62)]))
+    options.add_initializer(LOGITS_START, every)
+    session = ort.InferenceSession(folder / "model.onnx", options)
+    empty = np.zeros((1, spec.num_kv_heads, 0, spec.head_dim), np.float32)
+    past = {i.name: empty for i in session.get_inputs() if i.name.startswith("past_")}
+    return session.run(["logits"], {"input_ids": ids, "attention_mask": np.ones_like(ids), **past})[0]
+
+
+def test_float_export_agrees(interop, tmp_path: Path) -> None:  # noqa: ANN001
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    interop("transformers_reference.py", reference)
+    cases = sorted(p.stem for p in reference.glob("*.npz"))
+    assert len(cases) >= 20
+    assert {c.split("-")[0] for c in cases} == set(families())
+    differences = {}
+    for case in cases:
+        folder = tmp_path / case
+        folder.mkdir()
+        expected = np.load(reference / f"{case}.npz")
+        found = _logits(folder, reference / case, expected["ids"])
+        differences[case] = float(np.abs(found - expected["logits"]).max())
+    assert max(differences.values()) <= MAX_LOGIT_DIFFERENCE, differences

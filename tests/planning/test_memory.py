@@ -1,0 +1,207 @@
+"""Bytes, part by part: against numbers worked out by hand, and against the exporter's own layout."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekit.export import layout
+from edgekit.models import ModelSpec, spec_from_config
+from edgekit.planning import memory
+from edgekit.planning.memory import (
+    Dimensions,
+    MemoryPlan,
+    activation_bytes,
+    kv_cache_bytes,
+    repacking_bytes,
+    weight_bytes,
+)
+from edgekit.recipes import all_recipes, load_recipe
+from edgekit.scheme import QuantizationConfig, QuantizationScheme
+
+INT4, INT8 = QuantizationScheme(4, 32, True), QuantizationScheme(8, 32, False)
+ALL_INT4 = QuantizationConfig(INT4, INT4, INT4)
+
+
+def _spec(**changes: object) -> ModelSpec:
+    config = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 100,
+        "max_position_embeddings": 128,
+        "tie_word_embeddings": False,
+    }
+    return spec_from_config(config | changes)
+
+
+def test_weights_by_hand() -> None:
+    """One row of 64 inputs: 32 bytes of codes and 2 scales of 4; of 96 inputs: 48 bytes and 3 scales."""
+    found = weight_bytes(_spec(), ALL_INT4, "float32", max_context=128)
+    wide, narrow = 32 + 2 * 4, 48 + 3 * 4
+    rows_of_64 = (64 + 32 + 32) + 64 + (96 + 96)
+    assert found.linears == 2 * (rows_of_64 * wide + 64 * narrow)
+    assert found.embedding == found.lm_head == 100 * wide
+    assert found.norms_and_biases == (2 * 2 + 1) * 64 * 4
+    assert found.rotary == 2 * 128 * 8 * 4
+    assert found.parameters == 2 * 100 * 64 + 2 * (rows_of_64 * 64 + 64 * 96) + 5 * 64
+    stored = found.linears + found.embedding + found.lm_head + found.norms_and_biases
+    assert found.bits_per_weight == pytest.approx(8 * stored / found.parameters)
+    assert found.total == stored + found.rotary + found.padding
+
+
+def test_float16_halves_scales_norms_and_tables_but_not_codes() -> None:
+    wide, narrow = (weight_bytes(_spec(), ALL_INT4, kind, 128) for kind in ("float32", "float16"))
+    assert narrow.rotary * 2 == wide.rotary
+    assert narrow.norms_and_biases * 2 == wide.norms_and_biases
+    assert wide.embedding - narrow.embedding == 100 * 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("embedding", "lm_head", "tables"),
+    [(INT8, INT8, 1), (INT8, INT4, 2), (None, None, 1), (None, INT8, 2)],
+)
+def test_a_tied_table_is_stored_once_when_both_uses_agree(
+    embedding: QuantizationScheme | None, lm_head: QuantizationScheme | None, tables: int
+) -> None:
+    config = QuantizationConfig(INT4, embedding, lm_head)
+    tied = weight_bytes(_spec(tie_word_embeddings=True), config, "float32", 128)
+    assert tied.embedding > 0
+    assert (tied.lm_head > 0) is (tables == 2)
+    assert weight_bytes(_spec(), config, "float32", 128).lm_head > 0
+
+
+def test_biases_count() -> None:
+    plain, biased = (weight_bytes(_spec(model_type=kind), ALL_INT4, "float32", 128) for kind in ("llama", "qwen2"))
+    assert biased.norms_and_biases - plain.norms_and_biases == 2 * (64 + 32 + 32) * 4
+    assert biased.linears == plain.linears
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        QuantizationConfig.none(),
+        ALL_INT4,
+        QuantizationConfig(INT8, INT4, INT8),
+        QuantizationConfig(QuantizationScheme(4, 128, False), None, QuantizationScheme(8, 64, True)),
+        None,
+    ],
+)
+@pytest.mark.parametrize("name", [r.name for r in all_recipes() if r.config["model_type"] != "deepseek_v3"])
+def test_the_exporter_stores_exactly_this(name: str, config: QuantizationConfig | None, kind: str) -> None:
+    recipe = load_recipe(name)
+    spec, config = spec_from_config(recipe.config), config or recipe.quantization
+    planned = weight_bytes(spec, config, kind, recipe.max_context)
+    stored = layout.plan_layout(spec, config, kind, recipe.max_context)
+    assert planned.total == stored.size_bytes
+    assert planned.total - planned.rotary - planned.padding == stored.weight_bytes
+
+
+def test_int4_block_128_throughout_is_four_and_a_quarter_bits() -> None:
+    spec = spec_from_config(load_recipe("deepseek-r1-distill-qwen-1.5b").config)
+    scheme = QuantizationScheme(4, 128, True)
+    found = weight_bytes(spec, QuantizationConfig(scheme, scheme, scheme), "float32", 32768)
+    assert found.bits_per_weight == pytest.approx(4 + 32 / 128, abs=0.01)
+    assert found.total < 1.02e9
+
+
+def test_the_cache_holds_keys_and_values_of_every_layer() -> None:
+    dimensions = Dimensions.of_spec(_spec())
+    assert kv_cache_bytes(dimensions, 128, "float32") == 2 * (2 * 2 * 16) * 128 * 4
+    assert kv_cache_bytes(dimensions, 128, "float16") * 2 == kv_cache_bytes(dimensions, 128, "float32")
+
+
+def test_the_latent_cache_of_the_671b() -> None:
+    dimensions = Dimensions.of_latent_attention(load_recipe("deepseek-r1-671b").config)
+    assert kv_cache_bytes(dimensions, 1000, "float16") == 61 * (512 + 64) * 1000 * 2
+
+
+def test_activations_by_hand() -> None:
+    dimensions = Dimensions.of_spec(_spec())
+    expected = 4 * 8 * 128 * 4 + 2 * 8 * (64 + 32 + 32) * 4 + 3 * 8 * 2 * 96 * 4 + 4 * 8 * 64 * 4 + 100 * 8
+    assert activation_bytes(dimensions, 128, "float32", chunk=8) == expected
+
+
+def test_cuda_unpacks_the_largest_matrix() -> None:
+    dimensions = Dimensions.of_spec(_spec())
+    assert dimensions.largest_linear == 2 * 96 * 64
+    expected = 4 * 8 * 128 * 4 + 2 * 8 * 128 * 2 + 3 * 8 * 2 * 96 * 2 + 4 * 8 * 64 * 2 + 100 * 6 + 2 * 96 * 64 * 2
+    assert activation_bytes(dimensions, 128, "float16", chunk=8) == expected
+
+
+def test_a_short_context_needs_no_whole_chunk() -> None:
+    dimensions = Dimensions.of_spec(_spec())
+    assert activation_bytes(dimensions, 4, "float32") == activation_bytes(dimensions, 4, "float32", chunk=4)
+
+
+def test_repacking_keeps_two_more_floats_a_block_on_cpus() -> None:
+    per_layer = (64 + 32 + 32) * 2 + 64 * 2 + (96 + 96) * 2 + 64 * 3
+    assert repacking_bytes(_spec(), ALL_INT4, "float32") == 2 * 4 * (2 * per_layer + 100 * 2)
+    assert repacking_bytes(_spec(), ALL_INT4, "float16") == 0
+    assert repacking_bytes(_spec(), QuantizationConfig.none(), "float32") == 0
+    only_head = QuantizationConfig(None, INT4, INT4)
+    assert repacking_bytes(_spec(), only_head, "float32") == 2 * 4 * 100 * 2, (
+        "the embedding is looked up, not multiplied"
+    )
+
+
+def test_the_parts_sum_up() -> None:
+    parts = MemoryPlan(weights=1, repacking=10, kv_cache=100, activations=1000, runtime=10000)
+    assert parts.total == 11111
+    assert parts.to_json() == {
+        "weights": 1,
+        "repacking": 10,
+        "kv_cache": 100,
+        "activations": 1000,
+        "runtime": 10000,
+        "total": 11111,
+    }
+
+
+def test_the_constants_are_the_exporters_and_the_engines() -> None:
+    from edgekit.runtime import ort_engine
+
+    assert memory.MATRIX_ALIGNMENT == layout.MATRIX_ALIGNMENT
+    assert memory.VECTOR_ALIGNMENT == layout.VECTOR_ALIGNMENT
+    assert memory.PREFILL_CHUNK == ort_engine.PREFILL_CHUNK
+
+
+PROCESS = """
+import numpy, onnxruntime, click, rich, jinja2
+from tokenizers import Tokenizer, models
+alphabet = {chr(97 + i): i for i in range(26)}
+pairs = [(a, b) for a in alphabet for b in alphabet]
+words = [a + b for a, b in pairs]
+merges = pairs + [(x, y) for x in words for y in words][:150_000 - 26 - len(pairs)]
+vocabulary = {token: i for i, token in enumerate([*alphabet, *("".join(m) for m in merges)])}
+text = Tokenizer(models.BPE(vocabulary, merges)).to_str()
+import os, sys
+if len(sys.argv) > 1:
+    open(sys.argv[1], "w").write(text)
+"""
+MEASURE = """
+import re, sys
+import numpy, onnxruntime, click, rich, jinja2
+from tokenizers import Tokenizer
+tokenizer = Tokenizer.from_file(sys.argv[1])
+assert tokenizer.get_vocab_size() == 150_000 and tokenizer.encode("hello").ids
+print(int(re.search(r"VmRSS:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
+def test_a_process_with_a_large_tokenizer_stays_within_the_runtimes_share(tmp_path: Path) -> None:
+    file = str(tmp_path / "tokenizer.json")
+    subprocess.run([sys.executable, "-c", PROCESS, file], check=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, file], check=True, timeout=120, capture_output=True, text=True
+    )
+    resident = int(done.stdout)
+    assert memory.RUNTIME_BYTES / 2 < resident < memory.RUNTIME_BYTES
