@@ -38,7 +38,9 @@ from .scheme import QuantizationConfig
 from .units import format_bytes
 
 GOLDEN_QUESTION = "What is the capital of France?"
-GOLDEN_TOKENS = 8  # each costs one pass over all weights; the first tokens already depend on every one of them
+# Each token of the golden answer costs one pass over all weights, and already the first depends on every one of them.
+GOLDEN_TOKENS = range(4, 17)
+GOLDEN_BYTES = 8 * 10**9  # weights to pass over in all, within those bounds
 
 Progress = Callable[[str, float, float], None]
 
@@ -233,7 +235,7 @@ class _Job:
                 (folder / name).write_bytes(content)
             bits = layout.weight_bytes * 8 / self.spec.parameters
             manifest = self._manifest(round(bits, 4), max_context)
-            golden = self._golden(folder, manifest)
+            golden = self._golden(folder, manifest, layout.size_bytes)
             source_files = hashing.result()
         manifest = dataclasses.replace(
             manifest,
@@ -278,7 +280,7 @@ class _Job:
             "genai_config.json": _json_bytes(genai),
         }
 
-    def _golden(self, folder: Path, manifest: Manifest) -> dict[str, Any]:
+    def _golden(self, folder: Path, manifest: Manifest, data_bytes: int) -> dict[str, Any]:
         from .export.golden import record_golden
         from .runtime.chat import ChatTemplate
         from .runtime.tokenizer import Tokenizer
@@ -291,7 +293,7 @@ class _Job:
             self.spec,
             manifest.activation_type,
             tokenizer.encode(text),
-            GOLDEN_TOKENS,
+            min(max(GOLDEN_TOKENS.start, GOLDEN_BYTES // data_bytes), GOLDEN_TOKENS.stop - 1),
             manifest.tokens["eos"],
             self.threads,
             lambda done, total: self.progress("recording the golden test", done, total),

@@ -1,17 +1,18 @@
 """``edgekit eval``: how far an artifact's predictions are from those of its float model, on a text.
 
 Both models run a layer at a time (``export/streaming.py``): the artifact from its own bytes, the reference through the
-float graph with weights read from the checkpoint as they are needed. So a model's float reference needs the memory of one
-layer, whatever its size.
+float graph with weights read from the checkpoint as they are needed. So a model's float reference needs the memory of
+one layer, whatever its size.
 
-The text is cut into chunks; each is read from its first token and scored on its second half, where every position has at
-least half a chunk of context (as llama.cpp's ``perplexity`` tool does).
+The text is cut into chunks; each is read from its first token and scored on its second half, where every position has
+at least half a chunk of context (as llama.cpp's ``perplexity`` tool does).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,11 @@ def evaluate(
         for start in range(0, len(chunks), _GROUP):
             group = chunks[start : start + _GROUP]
             share = f" ({start // _GROUP + 1}/{-(-len(chunks) // _GROUP)})" if len(chunks) > _GROUP else ""
-            hidden = [m.hidden(group, lambda d, t, m=m: progress(m.phase + share, d, t)) for m in (ours, theirs)]  # type: ignore[misc]
+            ours_hidden = ours.hidden(group, partial(progress, f"running the artifact{share}"))
+            theirs_hidden = theirs.hidden(group, partial(progress, f"running the float model{share}"))
             for i, ids in enumerate(group):
-                scores.add(ours.model.run_head(hidden[0][i]), theirs.model.run_head(hidden[1][i]), ids)
-                progress("comparing" + share, i + 1, len(group))
+                scores.add(ours.model.run_head(ours_hidden[i]), theirs.model.run_head(theirs_hidden[i]), ids)
+                progress(f"comparing{share}", i + 1, len(group))
     return scores.result()
 
 
@@ -129,8 +131,6 @@ def _check_same_model(spec: ModelSpec, manifest: Manifest, reference: str | Path
 class _Quantized:
     """The artifact, streamed from its files."""
 
-    phase = "running the artifact"
-
     def __init__(self, folder: Path, manifest: Manifest, spec: ModelSpec, threads: int) -> None:
         graph = onnx.load(folder / MODEL_FILE, load_external_data=False)
         self.model = StreamedModel(graph, folder=folder, threads=threads)
@@ -141,17 +141,17 @@ class _Quantized:
         return _run(self.model, [self._feed(ids) for ids in chunks], len(chunks[0]), progress)
 
     def _feed(self, ids: list[int]) -> dict[str, NDArray[Any]]:
-        return {"input_ids": np.array([ids], np.int64), "attention_mask": np.ones((1, len(ids)), np.int64), **self._cache}
+        mask = np.ones((1, len(ids)), np.int64)
+        return {"input_ids": np.array([ids], np.int64), "attention_mask": mask, **self._cache}
 
 
 class _Float:
     """The float model, streamed from its checkpoint."""
 
-    phase = "running the float model"
-
     def __init__(self, source: WeightSource, spec: ModelSpec, max_context: int, threads: int) -> None:
         layout = plan_layout(spec, QuantizationConfig.none(), "float32", max_context)
-        self.model = StreamedModel(build_decoder(spec, layout, ""), provider=_Provider(layout, source, spec), threads=threads)
+        graph = build_decoder(spec, layout, "")
+        self.model = StreamedModel(graph, provider=_Provider(layout, source, spec), threads=threads)
         self._source, self._spec = source, spec
         self._cache = _empty_cache(spec, "float32")
 
@@ -180,7 +180,7 @@ class _Provider:
     def __call__(self, name: str, rows: tuple[int, int] | None) -> NDArray[Any]:
         if name.startswith("rotary."):
             angles = np.arange(self._layout.max_context)[:, None] * np.array(self._spec.rope.inverse_frequencies())
-            return (np.cos if name == "rotary.cos" else np.sin)(angles).astype(np.float32)
+            return np.asarray((np.cos if name == "rotary.cos" else np.sin)(angles), np.float32)
         entry = self._entries[name]
         refs = (
             [entry.source]
@@ -240,10 +240,5 @@ def _run(
 
 
 def _empty_cache(spec: ModelSpec, dtype: str) -> dict[str, NDArray[Any]]:
-    return dict(_empty_entries(spec, np.zeros((1, spec.num_kv_heads, 0, spec.head_dim), dtype)))
-
-
-def _empty_entries(spec: ModelSpec, empty: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
-    for i in range(spec.num_layers):
-        yield f"past_key_values.{i}.key", empty
-        yield f"past_key_values.{i}.value", empty
+    empty = np.zeros((1, spec.num_kv_heads, 0, spec.head_dim), dtype)
+    return {f"past_key_values.{i}.{kind}": empty for i in range(spec.num_layers) for kind in ("key", "value")}

@@ -89,4 +89,4 @@ class QuantizationConfig:
     @classmethod
     def none(cls) -> QuantizationConfig:
         """No quantization: the float graph, reference for everything else."""
-        return cls(linear=None, embedding=None, lm_head=None, method="none")
+        return cls(linear=None, embedding=None, lm_head=None)

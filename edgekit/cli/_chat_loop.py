@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from ..errors import ContextLengthError
+from ..errors import ContextLengthError, UsageError
 from ..runtime.chat import Message
 from ..runtime.generation import Generation
 from ..runtime.sampler import SamplingConfig
 from ..runtime.session import Session
 from ._output import print_error, stderr_console
-from ._stream import AnswerPrinter, figures
+from ._stream import AnswerPrinter, figures, typed_text
 
 _PROMPT = "> "
 _HELP = "/reset forgets the conversation, /exit or Ctrl-D ends it, Ctrl-C stops an answer"
@@ -42,21 +42,24 @@ def chat_loop(session: Session, *, max_tokens: int | None, sampling: SamplingCon
         elif line.startswith("/"):
             console.print(f"no command {line}; {_HELP}", markup=False)
         elif line:
-            messages = _turn(session, [*messages, {"role": "user", "content": line}], max_tokens, sampling)
+            messages = _turn(session, messages, line, max_tokens, sampling)
 
 
-def _turn(session: Session, messages: list[Message], max_tokens: int | None, sampling: SamplingConfig) -> list[Message]:
-    """Answer the last message; the conversation as it stands after."""
+def _turn(
+    session: Session, messages: list[Message], line: str, max_tokens: int | None, sampling: SamplingConfig
+) -> list[Message]:
+    """Answer a line; the conversation as it stands after."""
     try:
-        generation = session.chat(messages, max_tokens=max_tokens, sampling=sampling)
-    except ContextLengthError as error:
+        asked = [*messages, {"role": "user", "content": typed_text(line)}]
+        generation = session.chat(asked, max_tokens=max_tokens, sampling=sampling)
+    except (ContextLengthError, UsageError) as error:
         print_error(error)
-        stderr_console().print("/reset forgets the conversation; this question was left out", style="dim")
-        return messages[:-1]
+        stderr_console().print("this question was left out; /reset forgets the conversation", style="dim")
+        return messages
     _show(generation)
     completion = generation.completion
     stderr_console().print(figures(completion), style="dim", markup=False)
-    return [*messages, {"role": "assistant", "content": completion.answer}]
+    return [*asked, {"role": "assistant", "content": completion.answer}]
 
 
 def _show(generation: Generation) -> None:

@@ -1,4 +1,4 @@
-"""An answer on stdout while it is made: whole UTF-8 characters, the thought dimmed or tagged."""
+"""Text in and out of ``edgekit run``: UTF-8 whatever the locale, whole characters, a thought dimmed or tagged."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from ..errors import UsageError
 from ..runtime.generation import Completion
 from ..runtime.thought import THINK_CLOSE, THINK_OPEN, Piece
 from ..units import format_rate, format_seconds
@@ -15,6 +16,20 @@ from ..units import format_rate, format_seconds
 _DIM, _RESET = "\x1b[2m", "\x1b[0m"
 # Control characters but tab and newline: a model must not move the cursor or retitle the terminal.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def typed_text(text: str) -> str:
+    """What a person typed, as UTF-8, also where the locale says otherwise.
+
+    Python hands bytes that the locale cannot decode through as surrogates; they still are the bytes that were typed.
+
+    Raises:
+        UsageError: They are no UTF-8 either.
+    """
+    try:
+        return text.encode("utf-8", errors="surrogateescape").decode("utf-8")
+    except UnicodeError as error:
+        raise UsageError(f"the prompt is not UTF-8: {error}") from None
 
 
 class AnswerPrinter:

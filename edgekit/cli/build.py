@@ -25,7 +25,7 @@ from ._quantization_options import QuantizationOptions, quantization_options
     help="A Hugging Face folder or a .gguf file to take the weights from, instead of the recipe's source.",
 )
 @click.option("--method", type=click.Choice(["rtn"]), default="rtn", show_default=True, help="How codes are chosen.")
-@click.option("--context", type=click.IntRange(min=1), help="Tokens the KV cache is planned for [default: the device's].")
+@click.option("--context", type=click.IntRange(min=1), help="Tokens to make room for [default: the device's].")
 @quantization_options
 @click.option("--out", type=click.Path(), help="The artifact's folder [default: MODEL-DEVICE here].")
 @click.option("--force", is_flag=True, help="Replace an artifact that is there.")

@@ -54,7 +54,8 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise UsageError(f"cannot read the text {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"the text {path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from None
+        found = error.object[error.start]
+        raise UsageError(f"the text {path} is not UTF-8: byte {error.start} is {found:#04x}") from None
 
 
 def _report(result: Evaluation) -> None:

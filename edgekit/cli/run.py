@@ -15,7 +15,7 @@ from ..runtime.sampler import SamplingConfig
 from ..runtime.session import Session, load
 from ._chat_loop import chat_loop
 from ._output import emit_json, json_option, stderr_console
-from ._stream import AnswerPrinter, figures
+from ._stream import AnswerPrinter, figures, typed_text
 
 
 @click.command()
@@ -58,8 +58,8 @@ def command(
     """
     if prompt is None and (as_json or raw):
         raise UsageError(f"{'--json' if as_json else '--raw'} needs --prompt", hint="--prompt - reads it from stdin")
-    if prompt == "-":
-        prompt = _read_stdin()
+    if prompt is not None:
+        prompt = _read_stdin() if prompt == "-" else typed_text(prompt)
     given = {
         "temperature": temperature,
         "top_p": top_p,

@@ -32,7 +32,13 @@ from ..runtime.engine import Engine, EngineOptions, open_engine
 from ..runtime.memory import peak_rss_bytes
 from ..units import format_bytes
 
-LOGIT_TOLERANCE = 0.5
+# Kernels that are all right differ: int8 activations round differently for one row and for many, and differently again
+# on another instruction set. Measured on SmolLM2-135M (10 chats, 220 positions; onnxruntime's two int8 paths and its
+# float32 path): among the best ten logits the largest difference has a median of 0.30, 99 % are below 0.99, all below
+# 1.43; where the paths chose different tokens, these were at most 0.35 apart. A megabyte of wrong weights, anywhere,
+# differs by 7 and more; finding less is what the hashes are for.
+LOGIT_TOLERANCE = 1.5
+TIE_TOLERANCE = 0.75
 
 
 @dataclass(frozen=True)
@@ -185,15 +191,14 @@ def check_tokens(rows: list[NDArray[np.float32]], recorded: list[int]) -> Check:
         recorded: Ids.
 
     Returns:
-        Passed when every choice is the recorded id, or a tie: two logits within the tolerance of their true values can
-        change places when they are within twice the tolerance of each other, and both are right then.
+        Passed when every choice is the recorded id, or so close that rounding decides between the two.
     """
     same = 0
     for position, (row, token) in enumerate(zip(rows, recorded, strict=True)):
         choice = int(row.argmax())
         same += choice == token
         behind = float(row[choice] - row[token]) if token < row.size else math.inf
-        if not behind <= 2 * LOGIT_TOLERANCE:
+        if not behind <= TIE_TOLERANCE:  # also when it is NaN
             detail = f"token {position + 1} of {len(recorded)} is {choice}, not {token}, ahead by {behind:.4f}"
             return Check("golden_tokens", False, detail)
     ties = f", {len(recorded) - same} ties" if same < len(recorded) else ""

@@ -162,7 +162,7 @@ class _Writer:
         if slot is None:
             raise AssertionError("the layout has no slot for what the quantizer returned")
         row_bytes = slot.size_bytes // slot.shape[0]
-        _write_all(self._file, memoryview(np.ascontiguousarray(array)).cast("B"), slot.offset + row * row_bytes)
+        _write_all(self._file, np.ascontiguousarray(array).data.cast("B"), slot.offset + row * row_bytes)
 
 
 def _unusable(ref: TensorRef, value: float, dtype: np.dtype[Any], *index: int) -> NonFiniteWeightError:

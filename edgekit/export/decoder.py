@@ -1,6 +1,7 @@
 """The decoder's graph, written out from a ModelSpec: no tracing, no torch.
 
-    input_ids -> embed -> [ norm -> qkv -> GroupQueryAttention -> o -> +  norm -> gate_up -> SiLU * up -> down -> + ] x L
+    input_ids -> embed
+              -> [ norm -> qkv -> GroupQueryAttention -> o -> +  norm -> gate_up -> SiLU * up -> down -> + ] x layers
               -> norm -> lm_head -> logits
 
 Each residual addition is fused with the norm that follows it (SkipSimplifiedLayerNormalization). The last layer's

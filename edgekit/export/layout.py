@@ -1,6 +1,6 @@
 """Where every weight of an artifact lies in ``model.onnx.data``, known before a weight is read.
 
-The file holds, in this order, each aligned (4096 bytes for matrices, so that a page maps to one matrix; 64 for the rest):
+The file holds, in this order and aligned (4096 bytes for matrices, so that a page maps to one matrix; 64 for the rest):
 
     model.embed_tokens                     codes, scales, [zero_points]   or weight (float)
     model.layers.{i}.input_norm.weight

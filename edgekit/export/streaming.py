@@ -1,8 +1,8 @@
 """Runs an exported graph a piece at a time, so that a model of any size runs in the memory of one layer.
 
-The graph is cut where ``decoder.py`` names its parts: embedding and mask, each layer, the head; the head's product is cut
-further by rows. A piece is loaded, run for every input at hand, and dropped. The pieces are the artifact's own nodes over
-the artifact's own bytes; only the order of loading differs from a whole session's.
+The graph is cut where ``decoder.py`` names its parts: embedding and mask, each layer, the head; the head's product is
+cut further by rows. A piece is loaded, run for every input at hand, and dropped. The pieces are the artifact's own
+nodes over the artifact's own bytes; only the order of loading differs from a whole session's.
 
 Used to record an artifact's golden test during the build, and to measure a model against its float reference.
 """
@@ -53,8 +53,8 @@ class StreamedModel:
         self._provider = provider
         self._threads = threads
         self._initializers = {t.name: t for t in model.graph.initializer}
-        self._types = {v.name: v.type.tensor_type.elem_type for v in model.graph.input}
-        self._float = next(v.type.tensor_type.elem_type for v in model.graph.input if v.name.startswith("past_"))
+        self._types: dict[str, int] = {v.name: v.type.tensor_type.elem_type for v in model.graph.input}
+        self._float: int = next(v.type.tensor_type.elem_type for v in model.graph.input if v.name.startswith("past_"))
         self._layers, self._head = self._cut()
         self._head_rows = self._split_head()
         self.head_input = self._head.input[0]
@@ -93,7 +93,7 @@ class StreamedModel:
         """As :meth:`run`, up to the input of the head.
 
         Returns:
-            For each input ``{head_input: (batch, kept, hidden)}`` and, with ``keep_cache``, the present keys and values.
+            For each input ``{head_input: (batch, kept, hidden)}``, and with ``keep_cache`` the present keys and values.
         """
         live: list[Values] = [dict(feed) for feed in feeds]
         outputs = {v.name for v in self._model.graph.output} if keep_cache else set()
@@ -208,9 +208,10 @@ class StreamedModel:
         return part
 
     def _type(self, name: str) -> int:
+        """Element type of a tensor between pieces: lengths are int32, everything else is the activations'."""
         if name in self._types:
             return self._types[name]
-        return int(TensorProto.INT32 if name.startswith("/model/attn_mask/") else self._float)
+        return TensorProto.INT32 if name.startswith("/model/attn_mask/") else self._float
 
 
 def _with_rows(node: onnx.NodeProto, rows: tuple[int, int] | None) -> onnx.NodeProto:

@@ -89,7 +89,7 @@ def _some(names: list[str]) -> str:
 
 
 def _harmless(name: str, spec: ModelSpec) -> bool:
-    """Rotary frequencies that old checkpoints store though they follow from the config, and a tied head's second copy."""
+    """Rotary frequencies that old checkpoints store though the config implies them, and a tied head's second copy."""
     return name.endswith(".rotary_emb.inv_freq") or (
         spec.tied_embeddings and name in ("lm_head.weight", "output.weight")
     )

@@ -31,7 +31,7 @@ def library() -> ctypes.CDLL:
     if path is None:
         raise NativeLibraryError(
             f"edgekit's native library {_NAME} is not in {folders[0]}",
-            hint="install the package (pip install . in the checkout); running from the source tree needs pip install -e .",
+            hint="install the package: pip install . in the checkout, or pip install -e . to run from the source tree",
         )
     try:
         lib = ctypes.CDLL(str(path))

@@ -68,7 +68,7 @@ def quantize_rows(rows: NDArray[np.generic], scheme: QuantizationScheme, scale_d
     )  # fmt: skip
     if status == native.NON_FINITE:
         row, column = divmod(bad.value, k)
-        raise NonFiniteError(row, column, float(rows[row, column]))  # type: ignore[arg-type]
+        raise NonFiniteError(row, column, float(rows[row, column]))
     if status != native.OK:
         raise ValueError(f"ek_quantize_rows refused ({n}, {k}) with {scheme}: status {status}")
     return PackedLinear(scheme, n, k, codes, scales, zero_points)

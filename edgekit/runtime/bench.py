@@ -115,18 +115,7 @@ def bench(
     opened = open_engine(folder, manifest, options, engine)
     load_s = time.perf_counter() - started
     try:
-        rng = np.random.default_rng()
-        prefill_s: dict[int, list[float]] = {n: [] for n in lengths}
-        decode_s: dict[int, list[float]] = {n: [] for n in [0, *lengths]}
-        for round_ in range(repeat + 1):
-            progress("measuring", round_, repeat + 1)
-            for length in decode_s:
-                prefill, decode = time_round(opened, rng.integers(0, opened.vocab_size, max(length, 1)), gen_tokens)
-                if round_ > 0:
-                    decode_s[length].append(decode)
-                    if length:
-                        prefill_s[length].append(prefill)
-        progress("measuring", repeat + 1, repeat + 1)
+        prefill_s, decode_s = _measure(opened, lengths, gen_tokens, repeat, progress)
         return BenchResult(
             name=manifest.name,
             engine=opened.name,
@@ -142,6 +131,25 @@ def bench(
         )
     finally:
         opened.close()
+
+
+def _measure(
+    engine: Engine, lengths: Sequence[int], gen_tokens: int, repeat: int, progress: Callable[[str, float, float], None]
+) -> tuple[dict[int, list[float]], dict[int, list[float]]]:
+    """Seconds of every timed round: prompt length -> prefill, context (0 and the lengths) -> decode."""
+    rng = np.random.default_rng()
+    prefill_s: dict[int, list[float]] = {n: [] for n in lengths}
+    decode_s: dict[int, list[float]] = {n: [] for n in [0, *lengths]}
+    for round_ in range(repeat + 1):
+        progress("measuring", round_, repeat + 1)
+        for length in decode_s:
+            prefill, decode = time_round(engine, rng.integers(0, engine.vocab_size, max(length, 1)), gen_tokens)
+            if round_ > 0:
+                decode_s[length].append(decode)
+                if length:
+                    prefill_s[length].append(prefill)
+    progress("measuring", repeat + 1, repeat + 1)
+    return prefill_s, decode_s
 
 
 def time_round(engine: Engine, prompt: Any, gen_tokens: int) -> tuple[float, float]:

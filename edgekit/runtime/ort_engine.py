@@ -66,7 +66,7 @@ class OrtEngine:
         return cls(
             ort,
             session,
-            provider=provider,
+            provider=session.get_providers()[0],  # onnxruntime falls back to the CPU when CUDA cannot start
             threads=threads,
             vocab_size=int(manifest.model["vocab_size"]),
             context=context,
@@ -91,13 +91,18 @@ class OrtEngine:
         bind = self._binding
         bind.bind_input("input_ids", "cpu", 0, np.int64, (1, ids.size), ids.ctypes.data)
         bind.bind_input("attention_mask", "cpu", 0, np.int64, (1, total), self._mask.ctypes.data)
-        bind.bind_output("logits", "cpu", 0, np.float32, (1, *logits.shape), logits.ctypes.data)
+        if self._all_logits:  # the graph declares one row, and a buffer bound here would have to have that shape
+            bind.bind_output("logits", "cpu")
+        else:
+            bind.bind_output("logits", "cpu", 0, np.float32, (1, *logits.shape), logits.ctypes.data)
         try:
             self._session.run_with_iobinding(bind)
         except Exception as error:  # onnxruntime's exceptions have no common base but Exception
             raise EngineError(
                 f"onnxruntime failed on {ids.size} tokens at position {self.position}: {_one_line(error)}"
             ) from error
+        if self._all_logits:
+            logits[:] = bind.get_outputs()[-1].numpy()[0]  # bound after the cache
 
     def rewind(self, length: int) -> None:
         """Forget every position from ``length`` on."""
@@ -143,6 +148,8 @@ def _load(ort: Any, folder: Path, provider: str, threads: int, first_row: Any) -
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; they come back as exceptions too
+    # The arena's peak is 8 % below the C library's (SmolLM2-135M, 512-token prefill: 282 and 307 MB); memory patterns,
+    # planned per input shape, add 10 MB and gain nothing where every prompt has another length.
     options.enable_cpu_mem_arena = True
     options.enable_mem_pattern = False
     if first_row is not None:

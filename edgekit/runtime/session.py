@@ -84,7 +84,7 @@ class Session:
             lazy: nothing is computed before the first piece is asked for.
 
         Raises:
-            ValueError: ``max_tokens`` below 1, or an empty prompt.
+            ValueError: ``max_tokens`` below 1, an empty prompt, or text that is not valid Unicode.
             ContextLengthError: The prompt is longer than the context; both lengths are named.
             EngineError: When the first piece is asked for: the session is closed.
         """

@@ -71,7 +71,16 @@ class Tokenizer:
         Args:
             text: Any text.
             add_bos: Start with the beginning-of-sequence token; None: as the model wants it.
+
+        Raises:
+            ValueError: The text holds half of a surrogate pair, which is no character.
         """
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"the text holds a lone surrogate at position {error.start}, which is no character"
+            ) from None
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         if self.bos is None:
             return ids

@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tiny_artifact import write_tiny_artifact
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.artifact.verify import verify
 from edgekit.errors import ArtifactError, VerificationError
-from tests.runtime.tiny import write_tiny_artifact
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from invoke import Invoke
 from numpy.typing import NDArray
+from tiny_artifact import write_tiny_artifact
 
 from edgekit.cli._stream import AnswerPrinter
 from edgekit.runtime.ort_engine import OrtEngine
 from edgekit.runtime.sampler import SamplingConfig
 from edgekit.runtime.session import load
 from edgekit.runtime.thought import Piece
-from tests.cli.invoke import Invoke
-from tests.runtime.tiny import write_tiny_artifact
 
 QUESTION = "What is the capital of France?"
 
@@ -174,6 +174,16 @@ def test_no_artifact_is_an_error_object_with_json(invoke: Invoke, tmp_path: Path
 
 def test_a_prompt_that_is_no_text_is_an_error(invoke: Invoke, artifact: Path) -> None:
     outcome = invoke("run", artifact, "--prompt", "-", stdin=b"\xff\xfe")
+    assert outcome.exit_code == 2
+    assert "not UTF-8" in outcome.stderr
+
+
+def test_a_prompt_the_locale_cannot_decode_is_utf8_all_the_same(invoke: Invoke, artifact: Path) -> None:
+    as_python_shows_it = "Größe?".encode().decode("ascii", errors="surrogateescape")
+    found = invoke("run", artifact, "--prompt", as_python_shows_it, "--max-tokens", 1, "--json").json()
+    expected = invoke("run", artifact, "--prompt", "Größe?", "--max-tokens", 1, "--json").json()
+    assert found["prompt_tokens"] == expected["prompt_tokens"]
+    outcome = invoke("run", artifact, "--prompt", b"\xff".decode("ascii", errors="surrogateescape"))
     assert outcome.exit_code == 2
     assert "not UTF-8" in outcome.stderr
 

@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-
-from tests.cli.invoke import Invoke
-from tests.runtime.tiny import write_tiny_artifact
+from invoke import Invoke
+from tiny_artifact import write_tiny_artifact
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from tests.cli.invoke import Invoke
-from tests.runtime.tiny import write_tiny_artifact
+from invoke import Invoke
+from tiny_artifact import write_tiny_artifact
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_artifact import rewrite_manifest, write_tiny_artifact
 
 from edgekit.artifact.manifest import read_manifest
-from edgekit.deploy.smoke import LOGIT_TOLERANCE, Check, Receipt, check_logits, check_tokens, smoke
+from edgekit.deploy.smoke import LOGIT_TOLERANCE, TIE_TOLERANCE, Check, Receipt, check_logits, check_tokens, smoke
 from edgekit.devices import Sourced, load_device
 from edgekit.devices.profile import Bytes, Memory
 from edgekit.errors import ArtifactError, UnknownNameError
-from tests.runtime.tiny import rewrite_manifest, write_tiny_artifact
 
 SMALL = Sourced(Bytes(1000), source="this test")
 
@@ -153,10 +153,12 @@ def test_logits_may_differ_by_the_tolerance_and_no_more() -> None:
 
 
 def test_tokens_may_differ_where_two_are_level() -> None:
-    assert check_tokens([row(1.0, 9.0), row(9.0, 1.0)], [1, 0]) == Check("golden_tokens", True, "2 of 2 tokens the same")
-    level = check_tokens([row(5.0, 5.0 + LOGIT_TOLERANCE), row(9.0, 1.0)], [0, 0])
+    assert check_tokens([row(1.0, 9.0), row(9.0, 1.0)], [1, 0]) == Check(
+        "golden_tokens", True, "2 of 2 tokens the same"
+    )
+    level = check_tokens([row(5.0, 5.0 + 0.9 * TIE_TOLERANCE), row(9.0, 1.0)], [0, 0])
     assert level == Check("golden_tokens", True, "1 of 2 tokens the same, 1 ties")
-    clear = check_tokens([row(5.0, 5.0 + 2.1 * LOGIT_TOLERANCE)], [0])
+    clear = check_tokens([row(5.0, 5.0 + 1.1 * TIE_TOLERANCE)], [0])
     assert not clear.passed
     assert "token 1 of 1 is 1, not 0" in clear.detail
     assert not check_tokens([row(5.0, 5.0)], [7]).passed

@@ -56,7 +56,7 @@ def prompt(spec: ModelSpec, count: int = 21) -> np.ndarray:
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_checker_accepts_it(export, family: str, name: str) -> None:  # noqa: ANN001
+def test_checker_accepts_it(export, family: str, name: str) -> None:
     folder, _, _ = export(family, CONFIGS[name])
     onnx.checker.check_model(folder / "model.onnx", full_check=True)
 
@@ -64,7 +64,7 @@ def test_checker_accepts_it(export, family: str, name: str) -> None:  # noqa: AN
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 @pytest.mark.parametrize("name", [n for n in CONFIGS if n != "float"])
 def test_quantized_graph_is_the_float_graph_of_dequantized_weights(
-    export, tmp_path: Path, family: str, name: str  # noqa: ANN001
+    export, tmp_path: Path, family: str, name: str
 ) -> None:
     config = CONFIGS[name]
     folder, spec, _ = export(family, config)
@@ -88,7 +88,7 @@ class _Dequantized(WeightSource):
     def __init__(self, source: WeightSource, config: QuantizationConfig, spec: ModelSpec) -> None:
         self._source, self._config, self._embedding = source, config, spec.embedding
 
-    def rows(self, ref, start: int, stop: int) -> np.ndarray:  # noqa: ANN001
+    def rows(self, ref, start: int, stop: int) -> np.ndarray:
         if ref.name == "lm_head.weight":
             scheme, ref = self._config.lm_head, (self._embedding if self._tied() else ref)
         else:
@@ -101,7 +101,7 @@ class _Dequantized(WeightSource):
 
 
 @pytest.mark.parametrize("name", ["int4", "float"])
-def test_only_asked_for_logits(export, name: str) -> None:  # noqa: ANN001
+def test_only_asked_for_logits(export, name: str) -> None:
     folder, spec, _ = export("qwen2", CONFIGS[name])
     ids = prompt(spec)
     every, last, some = (logits(folder, spec, ids, start) for start in (-(2**62), -1, 4))
@@ -111,7 +111,7 @@ def test_only_asked_for_logits(export, name: str) -> None:  # noqa: ANN001
     np.testing.assert_allclose(some[0], every[0, 4:], atol=scale)
 
 
-def test_float16_agrees_with_float32(export, tmp_path: Path) -> None:  # noqa: ANN001
+def test_float16_agrees_with_float32(export, tmp_path: Path) -> None:
     folder, spec, _ = export("llama", CONFIGS["int4"], "float16")
     with open_checkpoint(tmp_path / "checkpoint") as opened:
         wide = tmp_path / "wide"
@@ -124,11 +124,19 @@ def test_float16_agrees_with_float32(export, tmp_path: Path) -> None:  # noqa: A
     assert np.abs(narrow - full).max() <= INT8_ACTIVATION_TOLERANCE * np.abs(full).max()
 
 
-def test_metadata_holds_every_number(export) -> None:  # noqa: ANN001
+def test_metadata_holds_every_number(export) -> None:
     folder, spec, layout = export("qwen2", CONFIGS["int8 head"])
     model = onnx.load(folder / "model.onnx", load_external_data=False)
     found = {p.key: p.value for p in model.metadata_props}
-    for key in ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads", "head_dim"):
+    for key in (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_layers",
+        "num_heads",
+        "num_kv_heads",
+        "head_dim",
+    ):
         assert found[f"edgekit.{key}"] == str(getattr(spec, key))
     assert float(found["edgekit.rms_norm_eps"]) == spec.rms_norm_eps
     assert found["edgekit.context_length"] == str(layout.max_context)

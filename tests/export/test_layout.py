@@ -47,7 +47,7 @@ def test_every_tensor_has_one_place() -> None:
 
 @pytest.mark.parametrize("kind", ["float32", "float16"])
 @pytest.mark.parametrize("recipe", [r for r in all_recipes() if r.config["model_type"] != "deepseek_v3"], ids=str)
-def test_the_planner_knows_the_size_to_the_byte(recipe, kind: str) -> None:  # noqa: ANN001
+def test_the_planner_knows_the_size_to_the_byte(recipe, kind: str) -> None:
     spec = spec_from_config(recipe.config)
     layout = plan_layout(spec, recipe.quantization, kind, recipe.max_context)
     planned = weight_bytes(spec, recipe.quantization, kind, recipe.max_context)

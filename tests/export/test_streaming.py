@@ -31,7 +31,7 @@ def feed(spec: ModelSpec, ids: np.ndarray) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_pieces_give_the_whole(export, monkeypatch, family: str, name: str) -> None:  # noqa: ANN001
+def test_pieces_give_the_whole(export, monkeypatch, family: str, name: str) -> None:
     folder, spec, _ = export(family, CONFIGS[name])
     monkeypatch.setattr(streaming, "HEAD_PIECE_WEIGHTS", 100 * spec.hidden_size)  # several pieces, the last one short
     rng = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def test_pieces_give_the_whole(export, monkeypatch, family: str, name: str) -> N
             np.testing.assert_array_equal(values[output], expected)
 
 
-def test_a_provider_stands_in_for_the_file(export) -> None:  # noqa: ANN001
+def test_a_provider_stands_in_for_the_file(export) -> None:
     folder, spec, layout = export("qwen2", CONFIGS["float"])
     graph = onnx.load(folder / "model.onnx", load_external_data=False)
     data = (folder / "model.onnx.data").read_bytes()
@@ -63,7 +63,7 @@ def test_a_provider_stands_in_for_the_file(export) -> None:  # noqa: ANN001
     np.testing.assert_allclose(from_memory, from_file, atol=1e-5)
 
 
-def test_an_inner_tensor_may_be_given(export) -> None:  # noqa: ANN001
+def test_an_inner_tensor_may_be_given(export) -> None:
     folder, spec, _ = export("qwen2", CONFIGS["float"])
     graph = onnx.load(folder / "model.onnx", load_external_data=False)
     streamed = StreamedModel(graph, folder=folder)
@@ -76,7 +76,7 @@ def test_an_inner_tensor_may_be_given(export) -> None:  # noqa: ANN001
     assert np.abs(given - plain).max() > 0.1
 
 
-def test_golden_is_the_greedy_continuation(export) -> None:  # noqa: ANN001
+def test_golden_is_the_greedy_continuation(export) -> None:
     folder, spec, _ = export("llama", CONFIGS["int4"])
     golden = record_golden(folder, spec, "float32", [3, 1, 4, 1, 5], 6, [], 2)
     session = ort.InferenceSession(folder / "model.onnx")
@@ -87,7 +87,7 @@ def test_golden_is_the_greedy_continuation(export) -> None:  # noqa: ANN001
             best = golden["top_logits"][0]
             assert best["id"] == int(logits.argmax())
             assert best["logit"] == pytest.approx(float(logits.max()), abs=1e-3)
-            assert [t["logit"] for t in golden["top_logits"]] == sorted((t["logit"] for t in golden["top_logits"]))[::-1]
+            assert [t["logit"] for t in golden["top_logits"]] == sorted(t["logit"] for t in golden["top_logits"])[::-1]
         ids.append(int(logits.argmax()))
     assert golden["continuation_ids"] == ids[5:]
     stopped = record_golden(folder, spec, "float32", [3, 1, 4, 1, 5], 6, [ids[6]], 2)

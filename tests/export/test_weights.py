@@ -54,7 +54,7 @@ class _Gguf:
     format = "gguf"
     files = (Path("model.gguf"),)
 
-    def __init__(self, spec, tensors: dict[str, np.ndarray]) -> None:  # noqa: ANN001
+    def __init__(self, spec, tensors: dict[str, np.ndarray]) -> None:
         self._stored = {}
         for ref in spec.tensors():
             w = tensors[ref.name]

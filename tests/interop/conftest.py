@@ -1,7 +1,7 @@
 """Other people's software lives in an environment of its own: its pins clash with ours and it is heavy.
 
-``EDGEKIT_INTEROP_PYTHON`` names that environment's interpreter; ``.ci/run`` makes it. Without it these tests are skipped,
-except in CI, where a skip would hide a failure.
+``EDGEKIT_INTEROP_PYTHON`` names that environment's interpreter; ``.ci/run`` makes it. Without it these tests are
+skipped, except in CI, where a skip would hide a failure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Greedy tokens of an artifact by onnxruntime-genai. Runs in the interop environment.
 
-    python genai_greedy.py ARTIFACT PROMPT_IDS_JSON COUNT      prints the new ids as JSON
+python genai_greedy.py ARTIFACT PROMPT_IDS_JSON COUNT      prints the new ids as JSON
 """
 
 import json

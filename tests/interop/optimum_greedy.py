@@ -1,6 +1,6 @@
 """Greedy tokens of an artifact by optimum's ORTModelForCausalLM. Runs in the interop environment.
 
-    python optimum_greedy.py ARTIFACT PROMPT_IDS_JSON COUNT      prints the new ids as JSON
+python optimum_greedy.py ARTIFACT PROMPT_IDS_JSON COUNT      prints the new ids as JSON
 """
 
 import json

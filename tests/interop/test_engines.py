@@ -32,7 +32,7 @@ def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("engine", ["genai", "optimum"])
-def test_smollm2(smollm2: Path, greedy, engine: str) -> None:  # noqa: ANN001
+def test_smollm2(smollm2: Path, greedy, engine: str) -> None:
     with edgekit.load(smollm2) as session:
         rendered = session.render([{"role": "user", "content": "Who wrote Hamlet, and when?"}])
         ids = session.tokenizer.encode(rendered)
@@ -42,7 +42,7 @@ def test_smollm2(smollm2: Path, greedy, engine: str) -> None:  # noqa: ANN001
 
 
 @pytest.mark.parametrize("engine", ["genai", "optimum"])
-def test_tiny_qwen2(tiny_qwen2: Path, greedy, engine: str) -> None:  # noqa: ANN001
+def test_tiny_qwen2(tiny_qwen2: Path, greedy, engine: str) -> None:
     ids = [0, 17, 200, 45, 99, 102]
     expected = ours(tiny_qwen2, ids)
     assert len(set(expected)) > 3

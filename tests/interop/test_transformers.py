@@ -32,7 +32,7 @@ def _logits(folder: Path, checkpoint: Path, ids: np.ndarray) -> np.ndarray:
     return session.run(["logits"], {"input_ids": ids, "attention_mask": np.ones_like(ids), **past})[0]
 
 
-def test_float_export_agrees(interop, tmp_path: Path) -> None:  # noqa: ANN001
+def test_float_export_agrees(interop, tmp_path: Path) -> None:
     reference = tmp_path / "reference"
     reference.mkdir()
     interop("transformers_reference.py", reference)

@@ -90,8 +90,8 @@ def test_gatherblockquantized_reads_the_layout(scheme: QuantizationScheme, n: in
     np.testing.assert_array_equal(y[:, :k], w.dequantize())
 
 
-def _run(node, weights, feeds):  # noqa: ANN001, ANN202
-    def info(name, array):  # noqa: ANN001, ANN202
+def _run(node, weights, feeds):
+    def info(name, array):
         kind = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}[str(array.dtype)]
         return helper.make_tensor_value_info(name, kind, array.shape)
 

@@ -12,15 +12,19 @@ from edgekit.scheme import BITS, BLOCK_SIZES, QuantizationScheme
 
 F = np.float32
 LANES, ROUND, TINY = 16, F(12582912.0), F(1e-30)
-SYMMETRIC = {4: (19, F(-2.0), F(0.2)), 8: (7, F(-1.5), F(0.5))}
-ASYMMETRIC = {4: (9, F(0.64), F(0.045)), 8: (3, F(0.98), F(0.01))}
+SYMMETRIC = {4: (F(-1.6), F(0.2)), 8: (F(-2.0), F(0.2))}
+ASYMMETRIC = {4: (F(0.685), F(0.045)), 8: (F(0.965), F(0.005))}
 
 schemes = st.builds(QuantizationScheme, st.sampled_from(BITS), st.sampled_from(BLOCK_SIZES), st.booleans())
 
 
-def _project(x: np.ndarray, inverse: np.float32, low: np.float32, high: np.float32) -> tuple[np.float32, np.float32]:
-    """<x,q> and <q,q> of the rounded block, summed in the kernel's order: 16 lanes, then halves."""
-    q = np.clip((x * inverse + ROUND) - ROUND, low, high).astype(F)
+def _round(v: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return np.minimum(np.maximum((v + ROUND) - ROUND, low), high)
+
+
+def _refit(x: np.ndarray, inverse: np.float32, low: np.float32, high: np.float32) -> np.float32:
+    """<x,q> / <q,q> of the rounded block, summed as the kernel does: 16 lanes, then halves."""
+    q = _round(x * inverse, low, high)
     sums = []
     for products in (x * q, q * q):
         lanes = np.zeros(LANES, F)
@@ -31,39 +35,48 @@ def _project(x: np.ndarray, inverse: np.float32, low: np.float32, high: np.float
             lanes[:width] += lanes[width : 2 * width]
             width //= 2
         sums.append(lanes[0])
-    return sums[0], sums[1]
+    return sums[0] / sums[1] if sums[1] > 0 else F(1) / inverse
 
 
-def _candidates(x: np.ndarray, scheme: QuantizationScheme) -> list[tuple[np.float32, int]]:
-    """The (1 / scale, zero point) pairs tried for a block."""
-    top, half = 2**scheme.bits - 1, 2 ** (scheme.bits - 1)
+def _candidates(x: np.ndarray, scheme: QuantizationScheme) -> tuple[np.ndarray, np.ndarray] | None:
+    """The 16 (1 / scale, zero point) pairs tried for a block; None for a block of zeros."""
+    top, half, lane = 2**scheme.bits - 1, 2 ** (scheme.bits - 1), np.arange(LANES)
     if scheme.symmetric:
         largest = x[np.argmax(np.abs(x))]
-        steps, first, step = SYMMETRIC[scheme.bits]
-        return [] if abs(largest) < TINY else [(-(F(half) + first + step * F(i)) / largest, half) for i in range(steps)]
+        first, step = SYMMETRIC[scheme.bits]
+        levels = F(half) + (first + step * lane.astype(F))
+        return None if abs(largest) < TINY else (-levels / largest, np.full(LANES, half))
     low, high = min(x.min(), F(0)), max(x.max(), F(0))
     if high - low < TINY:
-        return []
-    steps, first, step = ASYMMETRIC[scheme.bits]
-    floor_zero = int(-low / (high - low) * F(top))
-    spans = [(high - low) * (first + step * F(i)) for i in range(steps)]
-    return [(F(top) / span, z) for span in spans for z in (floor_zero, floor_zero + 1) if z <= top]
+        return None
+    first, step = ASYMMETRIC[scheme.bits]
+    below = int(-low / (high - low) * F(top))
+    spans = (high - low) * (first + step * (lane // 2).astype(F))
+    return F(top) / spans, np.minimum(below + lane % 2, top)
 
 
 def by_definition(x: np.ndarray, scheme: QuantizationScheme, scale_dtype: str) -> tuple[np.ndarray, float, int]:
-    """Codes, scale as stored and zero point of one block (float32, padded with zeros)."""
+    """Codes (padded), scale as stored and zero point of one block (float32)."""
     top = F(2**scheme.bits - 1)
+    padded = np.pad(x, (0, scheme.block_size - len(x)))
     best, scale, zero = F(-1), F(0), 2 ** (scheme.bits - 1) if scheme.symmetric else 0
-    for inverse, z in _candidates(x, scheme):
-        xq, qq = _project(x, inverse, F(-z), top - F(z))
-        if qq > 0 and (xq / qq) * xq > best:
-            best, scale, zero = (xq / qq) * xq, xq / qq, z
+    candidates = _candidates(x, scheme)
+    if candidates is not None:
+        inverse, zeros = candidates
+        zero = int(zeros[0])
+        xq, qq = np.zeros(LANES, F), np.zeros(LANES, F)
+        for weight in x:
+            q = _round(weight * inverse, -zeros.astype(F), top - zeros.astype(F))
+            xq, qq = xq + weight * q, qq + q * q
+        for j in np.flatnonzero(qq > 0):
+            if (xq[j] / qq[j]) * xq[j] > best:
+                best, scale, zero = (xq[j] / qq[j]) * xq[j], xq[j] / qq[j], int(zeros[j])
     if abs(scale) >= TINY:
-        xq, qq = _project(x, F(1) / scale, F(-zero), top - F(zero))
-        scale = xq / qq if qq > 0 else scale
+        scale = _refit(padded, F(1) / scale, F(-zero), top - F(zero))
     stored = scale.astype(scale_dtype)
     inverse = F(0) if abs(F(stored)) < TINY else F(1) / F(stored)
-    codes = np.clip((x * inverse + ROUND) - ROUND, F(-zero), top - F(zero)) + F(zero)
+    codes = _round(padded * inverse, F(-zero), top - F(zero)) + F(zero)
+    codes[len(x) :] = zero
     return codes.astype(np.uint8), float(stored), zero
 
 
@@ -79,9 +92,7 @@ def test_native_is_the_definition(
     for n in range(2):
         for b in range(scheme.blocks(k)):
             block = rows[n, b * scheme.block_size : (b + 1) * scheme.block_size]
-            padded = np.pad(block, (0, scheme.block_size - len(block)))
-            codes, scale, zero = by_definition(padded, scheme, scale_dtype)
-            codes[len(block) :] = zero
+            codes, scale, zero = by_definition(block, scheme, scale_dtype)
             assert unpack(packed.codes[n, b], scheme.bits).tolist() == codes.tolist()
             assert float(packed.scales[n, b]) == scale
             if packed.zero_points is not None:

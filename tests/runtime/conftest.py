@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from tests.runtime.tiny import write_tiny_artifact
+from tiny_artifact import write_tiny_artifact
 
 
 @pytest.fixture(scope="session")

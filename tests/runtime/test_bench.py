@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tiny_artifact import CONTEXT_LENGTH
 
 from edgekit.errors import ContextLengthError
 from edgekit.runtime.bench import bench, time_round
 from edgekit.runtime.session import load
-from tests.runtime.tiny import CONTEXT_LENGTH
 
 
 def test_every_length_is_measured_with_its_spread(artifact: Path) -> None:
@@ -31,6 +31,15 @@ def test_every_length_is_measured_with_its_spread(artifact: Path) -> None:
     assert result.load_s > 0
     assert phases[0] == ("measuring", 0, 3)
     assert phases[-1] == ("measuring", 3, 3)
+
+
+def test_the_first_round_is_not_timed(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([(1000.0, 1000.0)] * 2 + [(0.5, 2.0), (4.0, 1.0), (0.5, 2.0), (8.0, 1.0), (0.5, 8.0), (2.0, 4.0)])
+    monkeypatch.setattr("edgekit.runtime.bench.time_round", lambda engine, prompt, count: next(seconds))
+    result = bench(artifact, prompt_tokens=(16,), gen_tokens=8, repeat=3, threads=1)
+    assert [(p.ttft_s, p.ttft_s_min, p.ttft_s_max) for p in result.prefill] == [(4.0, 2.0, 8.0)]
+    assert [(p.tok_s, p.tok_s_min, p.tok_s_max) for p in result.prefill] == [(4.0, 2.0, 8.0)]
+    assert [(d.tok_s, d.tok_s_min, d.tok_s_max) for d in result.decode] == [(4.0, 1.0, 4.0), (8.0, 2.0, 8.0)]
 
 
 def test_the_json_has_the_contracts_fields(artifact: Path) -> None:

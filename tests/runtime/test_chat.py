@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_artifact import write_tiny_artifact
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import TokenizerError
 from edgekit.runtime.chat import ChatTemplate
 from edgekit.runtime.tokenizer import Tokenizer
-from tests.runtime.tiny import write_tiny_artifact
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -26,7 +26,8 @@ def open_template(folder: Path) -> ChatTemplate | None:
 
 
 def test_blocks_leave_no_blank_lines() -> None:
-    source = "{{ bos_token }}\n{% for m in messages %}\n  {% if m.role == 'user' %}\n{{ m.content }}!\n  {% endif %}\n{% endfor %}"
+    loop = "{% for m in messages %}\n  {% if m.role == 'user' %}\n{{ m.content }}!\n  {% endif %}\n{% endfor %}"
+    source = "{{ bos_token }}\n" + loop
     assert render(source) == "<s>\nHello!\n"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_artifact import CONTEXT_LENGTH
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import ContextLengthError, EngineError, TokenRangeError, UnknownNameError
@@ -17,7 +18,6 @@ from edgekit.runtime.engine import (
     open_engine,
     resolve_context,
 )
-from tests.runtime.tiny import CONTEXT_LENGTH
 
 
 def test_engines_are_the_files_named_so() -> None:

@@ -125,6 +125,16 @@ def test_a_seed_repeats_and_another_does_not() -> None:
     assert draw(None) != draw(None)
 
 
+def test_a_token_of_weight_zero_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Zero:
+        def random(self) -> float:
+            return 0.0
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Zero())
+    logits = np.array([-1e30, 0.0, -1e30], np.float32)
+    assert Sampler(SamplingConfig(temperature=1.0, top_p=1.0), 3).sample(logits) == 1
+
+
 def test_the_penalty_counts_prompt_and_answer() -> None:
     logits = np.array([1.0, 0.9, 0.8], np.float32)
     sampler = Sampler(SamplingConfig(temperature=0, repetition_penalty=2.0), 3)

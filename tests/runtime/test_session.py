@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tiny_artifact import BOS, EOS, rewrite_manifest, write_tiny_artifact
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import ArtifactError, ContextLengthError, EngineError, TokenizerError, TokenRangeError
@@ -14,7 +15,6 @@ from edgekit.runtime.chat import ChatTemplate
 from edgekit.runtime.sampler import SamplingConfig
 from edgekit.runtime.session import Piece, Session, common_prefix, load
 from edgekit.runtime.tokenizer import Tokenizer
-from tests.runtime.tiny import BOS, EOS, rewrite_manifest, write_tiny_artifact
 
 GREEDY = SamplingConfig(temperature=0)
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -46,7 +46,9 @@ class ScriptedEngine:
         self.position = 0
 
 
-def scripted(folder: Path, output: str, context: int = 256, end: Sequence[int] = (EOS,)) -> tuple[Session, ScriptedEngine]:
+def scripted(
+    folder: Path, output: str, context: int = 256, end: Sequence[int] = (EOS,)
+) -> tuple[Session, ScriptedEngine]:
     manifest = read_manifest(folder)
     tokenizer = Tokenizer.open(folder, manifest)
     script = [*tokenizer.encode(output, add_bos=False), *end]
@@ -108,6 +110,18 @@ def test_the_artifacts_sampling_is_the_default(tmp_path: Path) -> None:
         default = session.generate("Rome", max_tokens=20).complete().tokens
         assert default == session.generate("Rome", max_tokens=20, sampling=sampling).complete().tokens
         assert default != session.generate("Rome", max_tokens=20, sampling=GREEDY).complete().tokens
+
+
+def test_the_penalty_counts_the_prompts_tokens(artifact: Path) -> None:
+    session, _ = scripted(artifact, "a")
+    letter = session.tokenizer.token_id("a")
+    assert letter is not None
+    sampling = SamplingConfig(temperature=0, repetition_penalty=2.0)
+    vocabulary = list(range(4, 200))
+    assert session.generate([5, letter], max_tokens=1, sampling=sampling).complete().tokens == [letter]  # 0.5 against 0
+    session.engine.evaluate = lambda ids: np.ones((1, session.engine.vocab_size), np.float32)  # type: ignore[method-assign]
+    found = session.generate([0, 1, 2, 3, *vocabulary], max_tokens=1, sampling=sampling).complete()
+    assert found.tokens == [200]  # the first that was not in the prompt
 
 
 def test_a_stop_token_ends_the_answer_and_is_not_printed(artifact: Path) -> None:

@@ -3,12 +3,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_artifact import BOS
+from tiny_checkpoint import tokenizer as tiny_tokenizer
 from tokenizers import AddedToken, decoders, models
 from tokenizers import Tokenizer as HfTokenizer
 
 from edgekit.runtime.text_stream import TextStream
 from edgekit.runtime.tokenizer import Tokenizer
-from tests.runtime.tiny import BOS, tiny_tokenizer
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 

@@ -50,14 +50,14 @@ def test_without_topology_every_cpu_is_a_core(tmp_path: Path) -> None:
     ("quota", "cores"), [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), ("50000 100000", 1)]
 )
 def test_the_cgroup_quota_limits(tmp_path: Path, quota: str, cores: int) -> None:
-    cgroup(tmp_path, "0::/app/worker\n")
-    fake_quota(tmp_path, "/app/worker", quota)
+    cgroup(tmp_path, "0::/app/job\n")
+    fake_quota(tmp_path, "/app/job", quota)
     assert linux_cores(range(8), tmp_path) == cores
 
 
 def test_a_parents_quota_limits_too_and_so_does_the_mounts_top(tmp_path: Path) -> None:
-    cgroup(tmp_path, "0::/app/worker\n")
-    fake_quota(tmp_path, "/app/worker", "max 100000")
+    cgroup(tmp_path, "0::/app/job\n")
+    fake_quota(tmp_path, "/app/job", "max 100000")
     fake_quota(tmp_path, "/app", "300000 100000")
     assert linux_cores(range(8), tmp_path) == 3
     fake_quota(tmp_path, "", "100000 100000")  # inside a container, where the path is the host's

@@ -38,9 +38,7 @@ def tokenizer() -> Tokenizer:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     made.train_from_iterator(
         CORPUS,
-        trainers.BpeTrainer(
-            vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-        ),
+        trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
     )
     made.add_tokens([AddedToken("<think>", normalized=False), AddedToken("</think>", normalized=False)])
     return made
@@ -71,9 +69,7 @@ def write_checkpoint(
     save_file(dict(random_tensors(config) if tensors is None else tensors), folder / "model.safetensors")
     tokenizer().save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(
-        json.dumps(
-            {"bos_token": "<|bos|>", "eos_token": "<|eos|>", "tokenizer_class": "PreTrainedTokenizerFast"}
-        )
+        json.dumps({"bos_token": "<|bos|>", "eos_token": "<|eos|>", "tokenizer_class": "PreTrainedTokenizerFast"})
     )
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
     return folder

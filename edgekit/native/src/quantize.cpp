@@ -4,7 +4,9 @@
  * q = c - z held fixed, the error |x - s q|^2 is least at s = <x,q> / <q,q> and is then |x|^2 - <x,q>^2 / <q,q>. So the
  * search tries a list of (1/s, z), rounds and clamps, and keeps the one with the largest <x,q>^2 / <q,q>.
  *
- * Reproducible on every ISA: 16 partial sums in a fixed order, round to even by adding 1.5 * 2^23, -ffp-contract=off.
+ * Sixteen candidates are tried at once, one per vector lane, so the search needs no horizontal sum.
+ *
+ * Reproducible on every ISA: sums in a fixed order, round to even by adding 1.5 * 2^23, -ffp-contract=off.
  */
 #include <cmath>
 #include <cstdint>
@@ -18,6 +20,13 @@
 #define EK_CLONES
 #endif
 
+/* What a clone calls must be compiled with the clone's flags: a call that is not inlined runs the baseline's code. */
+#if defined(__GNUC__)
+#define EK_INLINE inline __attribute__((always_inline))
+#else
+#define EK_INLINE inline
+#endif
+
 namespace {
 
 constexpr int kLanes = 16;      /* one AVX-512 register of floats, two of AVX2, four of NEON */
@@ -28,20 +37,21 @@ constexpr float kTiny = 1e-30f; /* a block whose largest weight is below this is
 /* Largest weight taken: above it the sums of a block overflow (float32) or the block's scale does (float16). */
 constexpr float kLimit32 = 1e30f, kLimit16 = 65504.0f;
 
-/* Ends of the search, found on SmolLM2-135M's linears (tests/quantize/test_rtn.py holds the gain over absmax).
+/* The candidates, found on SmolLM2-135M's linears (tests/quantize/test_rtn.py holds the gain over absmax).
  * Symmetric: the largest weight is mapped to -level; below 2^(bits-1) leaves room, above it clips. A negative scale is
- * allowed, so the longer negative side of the codes always holds the largest weight. */
+ * allowed, so the longer negative side of the codes always holds the largest weight.
+ * Asymmetric: 8 fractions of the block's range that all steps together span, with the zero point below and above. */
 struct Grid {
-  int steps;
   float first, step;
 };
-constexpr Grid kSymmetric4 = {19, -2.0f, 0.2f};  /* added to 8 */
-constexpr Grid kSymmetric8 = {7, -1.5f, 0.5f};   /* added to 128 */
-constexpr Grid kAsymmetric4 = {9, 0.64f, 0.045f}; /* fraction of the block's range that 15 steps span */
-constexpr Grid kAsymmetric8 = {3, 0.98f, 0.01f};
+constexpr Grid kSymmetric4 = {-1.6f, 0.2f}; /* added to 8 */
+constexpr Grid kSymmetric8 = {-2.0f, 0.2f}; /* added to 128 */
+constexpr Grid kAsymmetric4 = {0.685f, 0.045f};
+constexpr Grid kAsymmetric8 = {0.965f, 0.005f};
 
-struct Sums {
-  float xq, qq;
+struct Candidates {
+  float inverse[kLanes], low[kLanes], high[kLanes]; /* 1 / scale, and the ends of q = code - zero point */
+  int zero_point[kLanes];
 };
 
 struct Block {
@@ -49,7 +59,7 @@ struct Block {
   int zero_point;
 };
 
-inline float half_to_float(uint16_t h) {
+EK_INLINE float half_to_float(uint16_t h) {
   uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16, bits = static_cast<uint32_t>(h & 0x7fffu) << 13;
   float magnitude;
   std::memcpy(&magnitude, &bits, 4);
@@ -62,7 +72,7 @@ inline float half_to_float(uint16_t h) {
   return f;
 }
 
-inline uint16_t float_to_half(float f) {
+EK_INLINE uint16_t float_to_half(float f) {
   uint32_t bits;
   std::memcpy(&bits, &f, 4);
   const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
@@ -80,7 +90,7 @@ inline uint16_t float_to_half(float f) {
 }
 
 /* Read `count` weights as float and pad with zeros to `padded`; the index of the first beyond `limit` or NaN, or -1. */
-inline int load(const void *rows, int dtype, int64_t at, int count, int padded, float limit, float *x) {
+EK_INLINE int load(const void *rows, int dtype, int64_t at, int count, int padded, float limit, float *x) {
   if (dtype == EK_FLOAT32) {
     std::memcpy(x, static_cast<const float *>(rows) + at, sizeof(float) * static_cast<size_t>(count));
   } else if (dtype == EK_FLOAT16) {
@@ -102,90 +112,98 @@ inline int load(const void *rows, int dtype, int64_t at, int count, int padded, 
   return i;
 }
 
-inline float clamp(float v, float low, float high) {
+EK_INLINE float round_and_clamp(float v, float low, float high) {
+  v = (v + kRound) - kRound;
   v = v < low ? low : v;
   return v > high ? high : v;
 }
 
-inline float add_lanes(float *lane) {
+EK_INLINE float add_lanes(float *lane) {
   for (int width = kLanes / 2; width > 0; width /= 2)
     for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
   return lane[0];
 }
 
-/* <x,q> and <q,q> for q = clamp(round(x * inverse), low, high); `padded` is a multiple of 16. */
-inline Sums project(const float *x, int padded, float inverse, float low, float high) {
+/* The scale that fits q = clamp(round(x * inverse), low, high) best; `otherwise` where every q is 0. */
+EK_INLINE float fitted_scale(const float *x, int padded, float inverse, float low, float high, float otherwise) {
   float xq[kLanes] = {}, qq[kLanes] = {};
   for (int i = 0; i < padded; i += kLanes)
     for (int j = 0; j < kLanes; ++j) {
-      const float v = x[i + j];
-      const float q = clamp((v * inverse + kRound) - kRound, low, high);
-      xq[j] += v * q;
+      const float q = round_and_clamp(x[i + j] * inverse, low, high);
+      xq[j] += x[i + j] * q;
       qq[j] += q * q;
     }
-  return {add_lanes(xq), add_lanes(qq)};
+  const float norm = add_lanes(qq);
+  return norm > 0.0f ? add_lanes(xq) / norm : otherwise;
 }
 
-struct Search {
-  const float *x;
-  int padded;
-  float top; /* 2^bits - 1 */
+/* The candidate with the least squared error, the first of several: its best scale and its zero point. */
+EK_INLINE Block best_of(const float *x, int count, const Candidates &candidates) {
+  float xq[kLanes] = {}, qq[kLanes] = {};
+  for (int i = 0; i < count; ++i)
+    for (int j = 0; j < kLanes; ++j) {
+      const float q = round_and_clamp(x[i] * candidates.inverse[j], candidates.low[j], candidates.high[j]);
+      xq[j] += x[i] * q;
+      qq[j] += q * q;
+    }
   float best = -1.0f;
-  Block block = {0.0f, 0};
-
-  inline void attempt(float inverse, int zero_point) {
-    const float z = static_cast<float>(zero_point);
-    const Sums sums = project(x, padded, inverse, -z, top - z);
-    if (!(sums.qq > 0.0f)) return;
-    const float gain = (sums.xq / sums.qq) * sums.xq;
+  Block block = {0.0f, candidates.zero_point[0]};
+  for (int j = 0; j < kLanes; ++j) {
+    if (!(qq[j] > 0.0f)) continue;
+    const float gain = (xq[j] / qq[j]) * xq[j];
     if (gain > best) {
       best = gain;
-      block = {sums.xq / sums.qq, zero_point};
+      block = {xq[j] / qq[j], candidates.zero_point[j]};
     }
   }
-};
+  return block;
+}
 
-inline Block search_symmetric(const float *x, int padded, int bits) {
+EK_INLINE Block search_symmetric(const float *x, int count, int bits) {
   float largest = 0.0f;
-  for (int i = 0; i < padded; ++i)
+  for (int i = 0; i < count; ++i)
     if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
   const int half = 1 << (bits - 1);
   if (std::fabs(largest) < kTiny) return {0.0f, half};
-  Search search{x, padded, static_cast<float>(2 * half - 1)};
   const Grid grid = bits == 4 ? kSymmetric4 : kSymmetric8;
-  for (int i = 0; i < grid.steps; ++i)
-    search.attempt(-(static_cast<float>(half) + grid.first + grid.step * static_cast<float>(i)) / largest, half);
-  return search.block;
+  Candidates candidates;
+  for (int j = 0; j < kLanes; ++j) {
+    const float level = static_cast<float>(half) + (grid.first + grid.step * static_cast<float>(j));
+    candidates.inverse[j] = -level / largest;
+    candidates.low[j] = static_cast<float>(-half);
+    candidates.high[j] = static_cast<float>(half - 1);
+    candidates.zero_point[j] = half;
+  }
+  return best_of(x, count, candidates);
 }
 
-inline Block search_asymmetric(const float *x, int padded, int bits) {
+EK_INLINE Block search_asymmetric(const float *x, int count, int bits) {
   float low = 0.0f, high = 0.0f; /* zero stays inside the range: the zero point is one of the codes */
-  for (int i = 0; i < padded; ++i) {
+  for (int i = 0; i < count; ++i) {
     low = x[i] < low ? x[i] : low;
     high = x[i] > high ? x[i] : high;
   }
   const int top = (1 << bits) - 1;
-  if (high - low < kTiny) return {0.0f, 0};
-  Search search{x, padded, static_cast<float>(top)};
+  const float range = high - low, steps = static_cast<float>(top);
+  if (range < kTiny) return {0.0f, 0};
   const Grid grid = bits == 4 ? kAsymmetric4 : kAsymmetric8;
-  const float exact = -low / (high - low) * static_cast<float>(top);
-  const int floor_zero = static_cast<int>(exact);
-  for (int i = 0; i < grid.steps; ++i) {
-    const float span = (high - low) * (grid.first + grid.step * static_cast<float>(i));
-    for (int z = floor_zero; z <= floor_zero + 1 && z <= top; ++z)
-      search.attempt(static_cast<float>(top) / span, z);
+  const int below = static_cast<int>(-low / range * steps);
+  Candidates candidates;
+  for (int j = 0; j < kLanes; ++j) {
+    const int zero_point = below + j % 2 < top ? below + j % 2 : top;
+    candidates.inverse[j] = steps / (range * (grid.first + grid.step * static_cast<float>(j / 2)));
+    candidates.low[j] = static_cast<float>(-zero_point);
+    candidates.high[j] = static_cast<float>(top - zero_point);
+    candidates.zero_point[j] = zero_point;
   }
-  return search.block;
+  return best_of(x, count, candidates);
 }
 
 /* Round to the scale found, refit the scale to the codes, and store it in its own type. Returns the scale as stored. */
-inline float settle(const float *x, int padded, Block block, float top, int scale_dtype, int64_t at, void *scales) {
+EK_INLINE float settle(const float *x, int padded, Block block, float top, int scale_dtype, int64_t at, void *scales) {
   float scale = block.scale;
-  if (std::fabs(scale) >= kTiny) {
-    const float z = static_cast<float>(block.zero_point);
-    const Sums sums = project(x, padded, 1.0f / scale, -z, top - z);
-    if (sums.qq > 0.0f) scale = sums.xq / sums.qq;
-  }
+  const float z = static_cast<float>(block.zero_point);
+  if (std::fabs(scale) >= kTiny) scale = fitted_scale(x, padded, 1.0f / scale, -z, top - z, scale);
   if (scale_dtype == EK_FLOAT16) {
     const uint16_t half = float_to_half(scale);
     static_cast<uint16_t *>(scales)[at] = half;
@@ -195,12 +213,12 @@ inline float settle(const float *x, int padded, Block block, float top, int scal
   return scale;
 }
 
-inline void encode(const float *x, int count, int padded, float scale, int zero_point, float top, int bits,
+EK_INLINE void encode(const float *x, int count, int padded, float scale, int zero_point, float top, int bits,
                    uint8_t *codes) {
   const float inverse = std::fabs(scale) < kTiny ? 0.0f : 1.0f / scale, z = static_cast<float>(zero_point);
   uint8_t code[kMaxBlock];
   for (int i = 0; i < padded; ++i)
-    code[i] = static_cast<uint8_t>(static_cast<int>(clamp((x[i] * inverse + kRound) - kRound, -z, top - z) + z));
+    code[i] = static_cast<uint8_t>(static_cast<int>(round_and_clamp(x[i] * inverse, -z, top - z) + z));
   for (int i = count; i < padded; ++i) code[i] = static_cast<uint8_t>(zero_point); /* the padding reads back as 0 */
   if (bits == 8) {
     std::memcpy(codes, code, static_cast<size_t>(padded));
@@ -235,8 +253,7 @@ EK_CLONES int64_t quantize(const Job &job) {
       const int count = static_cast<int>(job.k - start < job.block_size ? job.k - start : job.block_size);
       const int bad = load(job.rows, job.dtype, row * job.k + start, count, job.block_size, limit, x);
       if (bad >= 0) return row * job.k + start + bad;
-      const Block block = job.symmetric ? search_symmetric(x, job.block_size, job.bits)
-                                        : search_asymmetric(x, job.block_size, job.bits);
+      const Block block = job.symmetric ? search_symmetric(x, count, job.bits) : search_asymmetric(x, count, job.bits);
       const float scale = settle(x, job.block_size, block, top, job.scale_dtype, at, job.scales);
       encode(x, count, job.block_size, scale, block.zero_point, top, job.bits, job.codes + at * blob);
       if (job.symmetric) continue;

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tiny_checkpoint import tokenizer
 
 from edgekit.artifact.manifest import FILE_NAME, Manifest, read_manifest
 from edgekit.runtime.engine import EngineOptions
@@ -25,11 +25,6 @@ LAYERS, HEADS, KV_HEADS, HEAD_DIM, HIDDEN, FFN = 2, 2, 1, 16, 32, 64
 CONTEXT_LENGTH = 640
 SPECIAL = ("<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>")
 BOS, EOS = 0, 1
-CORPUS = (
-    "The capital of France is Paris. The capital of Italy is Rome.",
-    "What is the answer? Think first, then answer: <think> </think>",
-    "Größe und Länge, naïve café, 你好，世界, привет, 🙂👍🏽",
-)
 CHAT_TEMPLATE = """{{ bos_token }}{% for message in messages %}
 {% if message.role == 'user' %}<|user|>{{ message.content }}
 {% elif message.role == 'assistant' %}<|assistant|>{{ message.content }}{{ eos_token }}
@@ -37,22 +32,6 @@ CHAT_TEMPLATE = """{{ bos_token }}{% for message in messages %}
 {% else %}{{ raise_exception('no role ' + message.role) }}{% endif %}{% endfor %}
 {% if add_generation_prompt %}<|assistant|>{% endif %}"""
 REASONING_TEMPLATE = CHAT_TEMPLATE + "{% if add_generation_prompt %}<think>\n{% endif %}"
-
-
-def tiny_tokenizer() -> Tokenizer:
-    """A byte-level BPE of about 340 tokens: characters outside ASCII take several tokens."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=330,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    tokenizer.add_tokens([AddedToken("<think>", normalized=False), AddedToken("</think>", normalized=False)])
-    return tokenizer
 
 
 def _weights(vocab_size: int, dtype: type[np.floating[Any]]) -> dict[str, np.ndarray]:
@@ -139,7 +118,7 @@ def _graph(vocab_size: int, float16: bool) -> onnx.ModelProto:
     inputs = [value("input_ids", TensorProto.INT64, ["batch", "seq"])]
     inputs += [value("attention_mask", TensorProto.INT64, ["batch", "total_seq"])]
     inputs += [value(f"past_key_values.{i}.{p}", kind, ["batch", KV_HEADS, "past", HEAD_DIM]) for i, p in cache]
-    outputs = [value("logits", TensorProto.FLOAT, ["batch", "kept_seq", vocab_size])]
+    outputs = [value("logits", TensorProto.FLOAT, ["batch", 1, vocab_size])]
     outputs += [value(f"present.{i}.{p}", kind, ["batch", KV_HEADS, "present", HEAD_DIM]) for i, p in cache]
     initializers = [numpy_helper.from_array(array, name) for name, array in tensors.items()]
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, initializers)
@@ -184,8 +163,8 @@ def write_tiny_artifact(folder: Path, *, reasoning: bool = False, float16: bool 
         float16: Weights and cache in half precision, as for CUDA.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = tiny_tokenizer()
-    vocab_size = tokenizer.get_vocab_size() + 3  # rows without a token, as padded vocabularies have
+    words = tokenizer()
+    vocab_size = words.get_vocab_size() + 3  # rows without a token, as padded vocabularies have
     onnx.save_model(
         _graph(vocab_size, float16),
         folder / "model.onnx",
@@ -193,7 +172,7 @@ def write_tiny_artifact(folder: Path, *, reasoning: bool = False, float16: bool 
         location="model.onnx.data",
         size_threshold=256,
     )
-    tokenizer.save(str(folder / "tokenizer.json"))
+    words.save(str(folder / "tokenizer.json"))
     config = {"bos_token": SPECIAL[BOS], "eos_token": {"content": SPECIAL[EOS]}}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     template = REASONING_TEMPLATE if reasoning else CHAT_TEMPLATE
@@ -219,6 +198,6 @@ def write_tiny_artifact(folder: Path, *, reasoning: bool = False, float16: bool 
         files={},
     )  # fmt: skip
     _write_manifest(folder, manifest)
-    prompt = [BOS, *tokenizer.encode("What is the capital of France?", add_special_tokens=False).ids]
+    prompt = [BOS, *words.encode("What is the capital of France?", add_special_tokens=False).ids]
     rewrite_manifest(folder, golden=golden(folder, prompt, 12))
     return folder

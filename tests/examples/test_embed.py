@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_artifact import write_tiny_artifact
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+
+def test_every_example_has_a_test() -> None:
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [path.name for path in EXAMPLES.glob("*.py") if path.name not in tests] == []
+
+
+@pytest.mark.parametrize("reasoning", [False, True])
+def test_an_app_answers_in_ten_lines(tmp_path: Path, reasoning: bool) -> None:
+    artifact = write_tiny_artifact(tmp_path / "tiny", reasoning=reasoning)
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "embed.py", artifact, "What is the capital of France?"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    answer, _, figures = done.stdout.decode("utf-8").rpartition("\n[")
+    assert " tokens, first after " in figures
+    assert bool(answer) is not reasoning  # this model never ends its thought
+
+
+def test_the_example_is_as_short_as_it_says() -> None:
+    code = (EXAMPLES / "embed.py").read_text(encoding="utf-8").split('"""')[2]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10

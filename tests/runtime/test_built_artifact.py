@@ -1,0 +1,36 @@
+"""The contract from the other side: what ``edgekit.builder`` writes, the engines run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_checkpoint import write_checkpoint
+
+from edgekit.builder import build
+from edgekit.deploy.smoke import smoke
+from edgekit.runtime.engine import EngineOptions, engines, open_engine
+from edgekit.runtime.sampler import SamplingConfig
+from edgekit.runtime.session import load
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("device", ["cpu", "jetson"])  # float32 and float16 graphs
+@pytest.mark.parametrize("engine", engines())
+def test_a_built_artifact_runs_and_passes_its_smoke_test(tmp_path: Path, family: str, device: str, engine: str) -> None:
+    artifact = build(None, device, checkpoint=write_checkpoint(tmp_path / "tiny", family), out=tmp_path / "a").artifact
+    receipt = smoke(artifact, engine=engine, threads=1)
+    assert receipt.passed, receipt.checks
+    with load(artifact, engine=engine, threads=1) as session:
+        golden = session.manifest.golden
+        assert golden is not None
+        count = len(golden["continuation_ids"])
+        found = session.generate(golden["prompt_ids"], max_tokens=count, sampling=SamplingConfig(temperature=0))
+        assert found.complete().tokens == golden["continuation_ids"]
+        assert session.generate("Hello", max_tokens=5).complete().tokens
+        prompt = session.tokenizer.encode("What is the capital of Italy?")
+        last = session.engine.evaluate(prompt[: session.engine.context - session.engine.position])
+    every = open_engine(artifact, session.manifest, EngineOptions(threads=1, all_logits=True), engine)
+    assert last.shape == (1, every.vocab_size)
+    assert every.evaluate(prompt).shape == (len(prompt), every.vocab_size)
+    every.close()
