@@ -39,7 +39,7 @@ def genai_config(
         "decoder": {
             "session_options": {
                 "log_id": "onnxruntime-genai",
-                "provider_options": [{"cuda": {}}] if "CUDA" in execution_providers else [],
+                "provider_options": [{"cuda": {}}] if "CUDAExecutionProvider" in execution_providers else [],
             },
             "filename": "model.onnx",
             "head_size": spec.head_dim,
