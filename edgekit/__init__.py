@@ -2,10 +2,10 @@
 
 The public API, one function per job:
 
-    edgekit.plan(recipe, device)         does it fit, and what would
-    edgekit.build("smollm2-135m", "jetson")     checkpoint -> 4-bit ONNX artifact
-    edgekit.verify(artifact)             are its files what was built
-    edgekit.load(artifact) -> Session    run it
+    edgekit.plan(edgekit.load_recipe("smollm2-135m"), edgekit.load_device("jetson"))    does it fit, and what would
+    edgekit.build("smollm2-135m", "jetson")                                             checkpoint -> 4-bit artifact
+    edgekit.verify(artifact)                                                            is it what was built
+    edgekit.load(artifact)                                                              a Session that runs it
 """
 
 from __future__ import annotations
@@ -16,16 +16,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .artifact.verify import verify as verify
     from .builder import build as build
+    from .devices import load_device as load_device
+    from .errors import EdgekitError as EdgekitError
     from .planning.plan import plan as plan
+    from .recipes import load_recipe as load_recipe
     from .runtime.session import Session as Session
     from .runtime.session import load as load
 
-__all__ = ["Session", "build", "load", "plan", "verify"]
+__all__ = ["EdgekitError", "Session", "build", "load", "load_device", "load_recipe", "plan", "verify"]
 
 _HOMES = {
+    "EdgekitError": "errors",
     "Session": "runtime.session",
     "build": "builder",
     "load": "runtime.session",
+    "load_device": "devices",
+    "load_recipe": "recipes",
     "plan": "planning.plan",
     "verify": "artifact.verify",
 }

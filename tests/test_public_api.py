@@ -1,0 +1,53 @@
+"""What an app imports: every public name resolves, and running a model loads nothing that only builds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import edgekit
+
+
+def test_every_public_name_resolves() -> None:
+    for name in edgekit.__all__:
+        assert getattr(edgekit, name) is not None
+    assert dir(edgekit) == sorted(edgekit.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        edgekit.lode  # noqa: B018
+
+
+def test_planning_through_the_public_api() -> None:
+    planned = edgekit.plan(edgekit.load_recipe("smollm2-135m"), edgekit.load_device("jetson"))
+    assert planned.fits
+
+
+def test_errors_have_one_exit_code_each() -> None:
+    def tree(kind: type[edgekit.EdgekitError]) -> list[type[edgekit.EdgekitError]]:
+        return [kind, *(c for sub in kind.__subclasses__() for c in tree(sub))]
+
+    # Not those that tests define.
+    codes = {c.__name__: c.exit_code for c in tree(edgekit.EdgekitError) if c.__module__ == "edgekit.errors"}
+    assert len(set(codes.values())) == len(codes) > 20
+    documented = (edgekit.EdgekitError.__module__ and sys.modules["edgekit.errors"].__doc__) or ""
+    for name, code in codes.items():
+        assert any(name in line and f" {code} " in line for line in documented.splitlines()), name
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import edgekit; edgekit.load", ("onnx", "gguf", "huggingface_hub", "edgekit.builder", "edgekit.quantize")),
+        ("import edgekit; edgekit.plan", ("onnx", "onnxruntime", "numpy")),
+        ("import edgekit.cli", ("onnx", "onnxruntime", "numpy")),
+        ("import edgekit; edgekit.build", ("torch", "transformers", "onnx")),
+    ],
+)
+def test_imports_stay_light(statement: str, absent: tuple[str, ...]) -> None:
+    check = f"{statement}\nimport sys\nprint([m for m in {absent!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
