@@ -7,8 +7,12 @@ of its own. Modules are imported only when their command runs, so ``edgekit --he
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -16,7 +20,30 @@ from ..errors import EdgekitError
 from ._output import print_error, wants_json
 
 
+class _OutputClosedError(Exception):
+    """Whoever read our output has left, as in ``edgekit run ... | head``."""
+
+
+@contextmanager
+def _noticing_closed_output() -> Iterator[None]:
+    """click ends the process with exit code 1 on a broken pipe; what is no OSError it lets through to :func:`main`."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise _OutputClosedError from None
+
+
 class _Commands(click.Group):
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _noticing_closed_output():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _noticing_closed_output():
+            return super().invoke(ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
@@ -54,6 +81,14 @@ def cli() -> None:
 def main() -> None:
     """Entry point: run the command line; an :class:`EdgekitError` becomes a message and its own exit code."""
     try:
+        _run()
+    except (BrokenPipeError, _OutputClosedError):
+        _discard_output()
+        sys.exit(141)  # as a shell reports a program that SIGPIPE ended
+
+
+def _run() -> None:
+    try:
         cli.main(standalone_mode=False)
     except EdgekitError as error:
         print_error(error)
@@ -67,6 +102,10 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         print_error(EdgekitError("interrupted"), kind="interrupted")
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
+
+
+def _discard_output() -> None:
+    """What is still buffered has no reader; the interpreter would complain when it flushes at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())

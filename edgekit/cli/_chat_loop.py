@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 
+import click
+
 from ..errors import ContextLengthError, UsageError
 from ..runtime.chat import Message
 from ..runtime.generation import Generation
 from ..runtime.sampler import SamplingConfig
 from ..runtime.session import Session
-from ._output import print_error, stderr_console
+from ._output import print_error, say
 from ._stream import AnswerPrinter, figures, typed_text
 
 _PROMPT = "> "
@@ -28,19 +30,18 @@ def chat_loop(session: Session, *, max_tokens: int | None, sampling: SamplingCon
     Raises:
         TokenizerError: The artifact has no chat template.
     """
-    console = stderr_console()
     session.render([{"role": "user", "content": "?"}])  # no template: say so before the first question
     _enable_line_editing()
-    console.print(f"{session.manifest.name}, {session.engine.kernel}. {_HELP}", style="dim", markup=False)
+    _remark(f"{session.manifest.name}, {session.engine.kernel}. {_HELP}")
     messages: list[Message] = []
     while (line := _read_line()) is not None:
         if line == "/exit":
             return
         if line == "/reset":
             messages = []
-            console.print("forgotten", style="dim")
+            _remark("forgotten")
         elif line.startswith("/"):
-            console.print(f"no command {line}; {_HELP}", markup=False)
+            say(f"no command {line}; {_HELP}", err=True)
         elif line:
             messages = _turn(session, messages, line, max_tokens, sampling)
 
@@ -54,11 +55,11 @@ def _turn(
         generation = session.chat(asked, max_tokens=max_tokens, sampling=sampling)
     except (ContextLengthError, UsageError) as error:
         print_error(error)
-        stderr_console().print("this question was left out; /reset forgets the conversation", style="dim")
+        _remark("this question was left out; /reset forgets the conversation")
         return messages
     _show(generation)
     completion = generation.completion
-    stderr_console().print(figures(completion), style="dim", markup=False)
+    _remark(figures(completion))
     return [*asked, {"role": "assistant", "content": completion.answer}]
 
 
@@ -72,6 +73,10 @@ def _show(generation: Generation) -> None:
         generation.stop()
     finally:
         printer.end()
+
+
+def _remark(text: str) -> None:
+    say(click.style(text, dim=True), err=True)
 
 
 def _read_line() -> str | None:

@@ -1,30 +1,24 @@
-"""What commands share for talking to a person (stderr, progress) and to a machine (one JSON object on stdout)."""
+"""What commands share for talking to a person (text, tables, progress) and to a machine (one JSON object on stdout)."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..errors import EdgekitError
+from ._progress import Bars
+from ._table import Column, format_table, without_styles, wrap
+
+_PIPED_WIDTH = 120  # of tables into a file or pipe
+_ASCII = str.maketrans("█━─", "#=-")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-
-
-def stderr_console() -> Console:
-    """A console on stderr: colour only on a terminal, and no wrapping at 80 columns when it is a file."""
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
-
-
-def stdout_console() -> Console:
-    """A console on stdout for tables a person reads."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 def wants_json() -> bool:
@@ -37,17 +31,45 @@ def emit_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
+def uses_colour(err: bool = False) -> bool:
+    """Whether styles reach the reader: on a terminal that knows them, unless ``NO_COLOR`` is set (no-color.org)."""
+    return _is_terminal(err) and not os.environ.get("NO_COLOR")
+
+
+def show(text: str = "", err: bool = False) -> None:
+    """Print a text, styled where :func:`uses_colour`, with its lines as they are."""
+    _write(text + "\n", err)
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print a text, wrapped between words on a terminal and left whole, for other programs, elsewhere."""
+    show("\n".join(wrap(text, terminal_width(err))) if _stream(err).isatty() else text, err)
+
+
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], err: bool = False) -> None:
+    """Print a table as wide as the terminal at most."""
+    show(format_table(columns, rows, terminal_width(err)), err)
+
+
 def print_error(error: EdgekitError, kind: str | None = None) -> None:
     """Print an error: with ``--json`` as ``{"error": {kind, message, hint}}`` on stdout, else on stderr."""
     if wants_json():
         emit_json({"error": {"kind": kind or error.kind, "message": error.message, "hint": error.hint}})
         return
-    console = stderr_console()
-    console.print("[bold red]error[/]: ", end="")
-    console.print(error.message, markup=False)
+    say(f"{click.style('error', fg='red', bold=True)}: {error.message}", err=True)
     if error.hint:
-        console.print("[bold cyan]hint[/]: ", end="")
-        console.print(error.hint, markup=False)
+        say(f"{click.style('hint', fg='cyan', bold=True)}: {error.hint}", err=True)
+
+
+def terminal_width(err: bool = False) -> int:
+    """Characters per line: what ``COLUMNS`` says, else the terminal; 120 into a file or pipe."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(_stream(err).fileno()).columns or _PIPED_WIDTH
+    except (OSError, ValueError):  # not a terminal, or not even a file
+        return _PIPED_WIDTH
 
 
 class ProgressReport(Protocol):
@@ -63,34 +85,43 @@ def ignore_progress(phase: str, done: float, total: float) -> None:
 @contextmanager
 def progress_bars(quiet: bool = False) -> Iterator[ProgressReport]:
     """Progress bars on stderr, one per phase, with elapsed and remaining time; plain lines when not a terminal."""
-    console = stderr_console()
     if quiet:
         yield ignore_progress
         return
-    if not console.is_terminal:
+    if not _is_terminal(err=True):
         seen: set[str] = set()
 
         def line(phase: str, done: float, total: float) -> None:
             if phase not in seen:
                 seen.add(phase)
-                console.print(f"{phase} ...", markup=False)
+                show(f"{phase} ...", err=True)
 
         yield line
         return
-    columns = (
-        TextColumn("{task.description:<28}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("eta"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        tasks: dict[str, Any] = {}
+    bars = Bars(lambda text: _write(text, err=True), lambda: terminal_width(err=True))
+    try:
+        yield bars.report
+    finally:
+        bars.close()
 
-        def bar(phase: str, done: float, total: float) -> None:
-            if phase not in tasks:
-                tasks[phase] = progress.add_task(phase, total=total)
-            progress.update(tasks[phase], completed=done, total=total)
 
-        yield bar
+def _stream(err: bool) -> Any:
+    return sys.stderr if err else sys.stdout
+
+
+def _is_terminal(err: bool) -> bool:
+    """Whether the stream is a terminal that styles and redraws."""
+    return bool(_stream(err).isatty()) and os.environ.get("TERM") != "dumb"
+
+
+def _write(text: str, err: bool) -> None:
+    """Write at once, in ASCII's shapes where the locale has no others.
+
+    The styles go unless :func:`uses_colour`; other control sequences are the caller's.
+    """
+    encoding = _stream(err).encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_ASCII).encode(encoding, errors="backslashreplace").decode(encoding)
+    click.echo(text if uses_colour(err) else without_styles(text), err=err, nl=False, color=True)

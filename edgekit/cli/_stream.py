@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 
@@ -12,6 +11,7 @@ from ..errors import UsageError
 from ..runtime.generation import Completion
 from ..runtime.thought import THINK_CLOSE, THINK_OPEN, Piece
 from ..units import format_rate, format_seconds
+from ._output import uses_colour
 
 _DIM, _RESET = "\x1b[2m", "\x1b[0m"
 # Control characters but tab and newline: a model must not move the cursor or retitle the terminal.
@@ -41,7 +41,7 @@ class AnswerPrinter:
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
-        self._dim = self._terminal and "NO_COLOR" not in os.environ
+        self._dim = uses_colour()
         self._thinking = False
         self._last = ""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.table import Table
 
 from ..runtime.bench import BenchResult, bench
 from ..units import format_bytes, format_seconds
-from ._output import emit_json, json_option, progress_bars, stdout_console
+from ._output import emit_json, json_option, print_table, progress_bars, say
+from ._table import Column
 
 
 def _counts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
@@ -55,21 +55,26 @@ def command(
 
 
 def _print(result: BenchResult) -> None:
-    console = stdout_console()
-    console.print(f"{result.name}: {result.engine} ({result.kernel}), {result.threads} threads", markup=False)
-    table = Table(caption=f"median of {result.repeat} rounds", caption_justify="left")
-    for heading in ("", "tok/s", "least", "greatest", "first token"):
-        table.add_column(heading, justify="right" if heading else "left")
-    for p in result.prefill:
-        row = [f"{value:.1f}" for value in (p.tok_s, p.tok_s_min, p.tok_s_max)]
-        table.add_row(f"prefill {p.tokens}", *row, format_seconds(p.ttft_s))
-    for d in result.decode:
-        row = [f"{value:.1f}" for value in (d.tok_s, d.tok_s_min, d.tok_s_max)]
-        table.add_row(f"decode {result.gen_tokens} at {d.context}", *row, "")
-    console.print(table)
+    say(
+        f"{result.name}: {result.engine} ({result.kernel}), {result.threads} threads; "
+        f"median of {result.repeat} rounds\n"
+    )
+    headings = ("tok/s", "least", "greatest", "first token")
+    rows = [
+        (f"prefill {p.tokens}", *_rates(p.tok_s, p.tok_s_min, p.tok_s_max), format_seconds(p.ttft_s))
+        for p in result.prefill
+    ] + [
+        (f"decode {result.gen_tokens} at {d.context}", *_rates(d.tok_s, d.tok_s_min, d.tok_s_max), "")
+        for d in result.decode
+    ]
+    print_table((Column(), *(Column(heading, right=True) for heading in headings)), rows)
     memory = [f"load {format_seconds(result.load_s)}"]
     if result.peak_rss_bytes is not None:
         memory.append(f"peak memory {format_bytes(result.peak_rss_bytes)}")
     if result.private_bytes is not None:
         memory.append(f"private {format_bytes(result.private_bytes)}")
-    console.print(", ".join(memory), markup=False)
+    say("\n" + ", ".join(memory))
+
+
+def _rates(*tok_s: float) -> tuple[str, ...]:
+    return tuple(f"{value:.1f}" for value in tok_s)

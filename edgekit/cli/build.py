@@ -11,7 +11,7 @@ from ..builder import BuildResult, build
 from ..errors import InterruptedBuildError
 from ..planning.plan import Plan
 from ..units import format_bytes, format_seconds
-from ._output import emit_json, json_option, progress_bars, stderr_console
+from ._output import emit_json, json_option, progress_bars
 from ._plan_table import print_plan
 from ._quantization_options import QuantizationOptions, quantization_options
 
@@ -56,11 +56,10 @@ def command(
       edgekit build --device cpu --checkpoint ./my-finetune --out ./my-artifact
     """
     del method  # one method so far; the option is part of the command line's contract
-    console = stderr_console()
 
     def show(planned: Plan) -> None:
         if not as_json:
-            print_plan(planned, console)
+            print_plan(planned, err=True)
 
     signal.signal(signal.SIGTERM, _terminated)
     try:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from ..devices import DeviceProfile, device_names, load_device
 from ..devices.registry import library
 from ..errors import DeviceProfileError
 from ..units import format_bytes
-from ._output import emit_json, json_option, stdout_console
+from ._output import emit_json, json_option, print_table, say, show
+from ._table import Column
 
 
 @click.command()
@@ -30,13 +27,13 @@ def command(name: str | None, as_json: bool) -> None:
         if as_json:
             emit_json(profile.to_json())
         else:
-            _print_one(profile, stdout_console())
+            _print_one(profile)
         return
     found = [_load(entry) for entry in device_names()]
     if as_json:
         emit_json({"devices": [p.to_json() if isinstance(p, DeviceProfile) else p for p in found]})
         return
-    _print_all(found, stdout_console())
+    _print_all(found)
 
 
 def _load(name: str) -> DeviceProfile | dict[str, str]:
@@ -47,53 +44,51 @@ def _load(name: str) -> DeviceProfile | dict[str, str]:
         return {"name": name, "error": error.message}
 
 
-def _print_all(found: list[DeviceProfile | dict[str, str]], console: Console) -> None:
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("device", style="bold", no_wrap=True)
-    table.add_column("alias", no_wrap=True)
-    table.add_column("what", ratio=1)
-    for heading in ("memory", "usable", "bandwidth"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("runs on", no_wrap=True)
-    for p in found:
-        if not isinstance(p, DeviceProfile):
-            table.add_row(escape(p["name"]), "", f"[red]{escape(p['error'])}[/]", "", "", "", "")
-            continue
-        bandwidth = p.bandwidth.sustained or p.bandwidth.theoretical
-        table.add_row(
-            escape(p.name),
-            escape(", ".join(p.aliases)),
-            escape(p.title),
-            format_bytes(p.total_bytes),
-            format_bytes(p.usable_bytes),
-            f"{bandwidth.value:g} GB/s" if bandwidth else "unknown",
-            f"{p.execution_providers[0].removesuffix('ExecutionProvider')}, {p.activation_type}",
-        )
-    console.print(table)
-    console.print(
-        "[dim]bandwidth is what was measured, else what the memory is specified for; edgekit devices NAME says which[/]"
+def _print_all(found: list[DeviceProfile | dict[str, str]]) -> None:
+    columns = (
+        Column("device"),
+        Column("alias"),
+        Column("what", wraps=True),
+        *(Column(heading, right=True) for heading in ("memory", "usable", "bandwidth")),
+        Column("runs on", wraps=True),
+    )
+    print_table(columns, [_row(p) for p in found])
+    note = "bandwidth is what was measured, else what the memory is specified for; edgekit devices NAME says which"
+    say("\n" + click.style(note, dim=True))
+
+
+def _row(p: DeviceProfile | dict[str, str]) -> tuple[str, ...]:
+    if not isinstance(p, DeviceProfile):
+        return (click.style(p["name"], bold=True), "", click.style(p["error"], fg="red"), "", "", "", "")
+    bandwidth = p.bandwidth.sustained or p.bandwidth.theoretical
+    return (
+        click.style(p.name, bold=True),
+        ", ".join(p.aliases),
+        p.title,
+        format_bytes(p.total_bytes),
+        format_bytes(p.usable_bytes),
+        f"{bandwidth.value:g} GB/s" if bandwidth else "unknown",
+        f"{p.execution_providers[0].removesuffix('ExecutionProvider')}, {p.activation_type}",
     )
 
 
-def _print_one(profile: DeviceProfile, console: Console) -> None:
+def _print_one(profile: DeviceProfile) -> None:
     alias = f" ({', '.join(profile.aliases)})" if profile.aliases else ""
-    console.print(f"[bold]{escape(profile.title)}[/]: {escape(profile.name + alias)}, {escape(profile.os)}")
+    say(f"{click.style(profile.title, bold=True)}: {profile.name}{alias}, {profile.os}")
     providers = ", ".join(name.removesuffix("ExecutionProvider") for name in profile.execution_providers)
-    console.print(f"[dim]onnxruntime providers: {providers}; activations {profile.activation_type}[/]")
+    say(click.style(f"onnxruntime providers: {providers}; activations {profile.activation_type}", dim=True))
     if profile.notes:
-        console.print(escape(profile.notes.strip()))
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    table.add_column("value", ratio=2)
-    table.add_column("source", ratio=3, overflow="fold")
+        say(profile.notes.strip())
+    rows = []
     for key, figure in profile.sourced():
-        source = escape(figure.source) if figure.verified else f"[yellow]{escape(figure.source)}[/]"
-        note = f"\n[dim]{escape(figure.note)}[/]" if figure.note else ""
-        table.add_row(escape(key), escape(_show(key, figure.value)), source + note)
-    console.print(table)
+        source = click.style(figure.source, fg=None if figure.verified else "yellow", dim=figure.verified)
+        note = "\n" + click.style(figure.note, dim=True) if figure.note else ""
+        rows.append((key, f"{_with_unit(key, figure.value)}\n{source}{note}"))
+    show()
+    print_table((Column(), Column("value and its source", wraps=True)), rows)
 
 
-def _show(key: str, value: Any) -> str:
+def _with_unit(key: str, value: Any) -> str:
     """A value with its unit, which its key tells."""
     part, _, field = key.rpartition(".")
     if part == "memory" or key == "accelerator.runtime":

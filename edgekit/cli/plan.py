@@ -6,19 +6,16 @@ import shlex
 from dataclasses import replace
 
 import click
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from ..devices import DeviceProfile, load_device
 from ..errors import BudgetError
 from ..planning.plan import Plan, best_recipe, plan
 from ..recipes import Recipe, all_recipes, load_recipe
 from ..units import format_bytes
-from ._output import emit_json, json_option, stdout_console
+from ._output import emit_json, json_option, print_table, say, show
 from ._plan_table import print_plan
 from ._quantization_options import QuantizationOptions, quantization_options
+from ._table import Column
 
 
 @click.command()
@@ -46,7 +43,7 @@ def command(
         if as_json:
             emit_json(planned.to_json())
         else:
-            print_plan(planned, stdout_console())
+            print_plan(planned)
         return
     plans = [plan(r, profile, context, candidates=recipes) for r in recipes if (context or 1) <= r.max_context]
     if as_json:
@@ -57,44 +54,37 @@ def command(
     try:
         best = best_recipe(recipes, profile, context)
     except BudgetError as error:
-        _print_all(recipes, plans, profile, None, stdout_console())
+        _print_all(recipes, plans, profile, None)
         raise error
-    console = stdout_console()
-    _print_all(recipes, plans, profile, best, console)
+    _print_all(recipes, plans, profile, best)
     options = (*(("--context", str(context)) if context else ()), *quantization.arguments())
-    console.print(escape(shlex.join(["edgekit", "build", best.name, "--device", device, *options])), soft_wrap=True)
+    show("\n" + shlex.join(["edgekit", "build", best.name, "--device", device, *options]))
 
 
 def _with(recipe: Recipe, quantization: QuantizationOptions) -> Recipe:
     return replace(recipe, quantization=quantization.apply(recipe.quantization))
 
 
-def _print_all(
-    recipes: list[Recipe], plans: list[Plan], device: DeviceProfile, best: Recipe | None, console: Console
-) -> None:
+def _print_all(recipes: list[Recipe], plans: list[Plan], device: DeviceProfile, best: Recipe | None) -> None:
     """One row per recipe."""
     context = max(p.context for p in plans)
-    usable = format_bytes(device.usable_bytes)
-    console.print(f"[bold]{escape(device.title)}[/], {usable} usable; context {context} tokens")
-    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("model", no_wrap=True)
-    for heading in ("weights", "KV cache", "total"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    title = click.style(device.title, bold=True)
+    say(f"{title}, {format_bytes(device.usable_bytes)} usable; context {context} tokens\n")
+    sizes = (Column(heading, right=True) for heading in ("weights", "KV cache", "total"))
     by_model = {p.model: p for p in plans}
-    for recipe in recipes:
-        p = by_model.get(recipe.name)
-        name = escape(recipe.name)
-        if p is None:
-            table.add_row(name, "", "", "", f"[red]holds {recipe.max_context} tokens at most[/]")
-            continue
-        verdict = "[green]fits[/]" if p.fits else "[red]too large[/]"
-        if recipe is best:
-            name, verdict = f"[bold]{name}[/]", "[bold green]fits, recommended[/]"
-        if p.context != context:
-            verdict += f" with {p.context} tokens"
-        if recipe.plan_only:
-            verdict += ", [yellow]plan only[/]"
-        sizes = (p.memory.weights, p.memory.kv_cache, p.memory.total)
-        table.add_row(name, *(format_bytes(size) for size in sizes), verdict)
-    console.print(table)
+    rows = [_row(recipe, by_model.get(recipe.name), context, recipe is best) for recipe in recipes]
+    print_table((Column("model"), *sizes, Column(wraps=True)), rows)
+
+
+def _row(recipe: Recipe, p: Plan | None, context: int, recommended: bool) -> tuple[str, ...]:
+    if p is None:
+        refusal = f"holds {recipe.max_context} tokens at most"
+        return (recipe.name, "", "", "", click.style(refusal, fg="red"))
+    name, verdict = recipe.name, click.style("fits", fg="green") if p.fits else click.style("too large", fg="red")
+    if recommended:
+        name, verdict = click.style(name, bold=True), click.style("fits, recommended", fg="green", bold=True)
+    if p.context != context:
+        verdict += f" with {p.context} tokens"
+    if recipe.plan_only:
+        verdict += ", " + click.style("plan only", fg="yellow")
+    return (name, *(format_bytes(size) for size in (p.memory.weights, p.memory.kv_cache, p.memory.total)), verdict)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import click
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from ..recipes import Recipe, all_recipes, load_recipe
 from ..recipes.recipe import source_kind
 from ..units import format_count
-from ._output import emit_json, json_option, stdout_console
+from ._output import emit_json, json_option, print_table, say
 from ._plan_table import describe_quantization
+from ._table import Column
 
 
 @click.command()
@@ -25,40 +22,42 @@ def command(name: str | None, as_json: bool) -> None:
         if as_json:
             emit_json(recipe.to_json())
         else:
-            _print_one(recipe, stdout_console())
+            _print_one(recipe)
         return
     recipes = all_recipes()
     if as_json:
         emit_json({"recipes": [recipe.to_json() for recipe in recipes]})
         return
-    _print_all(recipes, stdout_console())
+    _print_all(recipes)
 
 
-def _print_all(recipes: tuple[Recipe, ...], console: Console) -> None:
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("model", style="bold", no_wrap=True)
-    for heading in ("parameters", "max context"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("reasons", no_wrap=True)
-    table.add_column("from", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for recipe in recipes:
-        table.add_row(
-            escape(recipe.name),
+def _print_all(recipes: tuple[Recipe, ...]) -> None:
+    columns = (
+        Column("model"),
+        Column("parameters", right=True),
+        Column("max context", right=True),
+        Column("reasons"),
+        Column("from"),
+        Column(),
+    )
+    rows = [
+        (
+            click.style(recipe.name, bold=True),
             format_count(recipe.parameters),
             str(recipe.max_context),
             "yes" if recipe.reasoning else "no",
             source_kind(recipe.source),
-            "[yellow]plan only[/]" if recipe.plan_only else "",
+            click.style("plan only", fg="yellow") if recipe.plan_only else "",
         )
-    console.print(table)
-    console.print(
-        "[dim]hub: fetched from Hugging Face; package: fetched with pip; plan only: edgekit recipes NAME says why[/]"
-    )
+        for recipe in recipes
+    ]
+    print_table(columns, rows)
+    note = "hub: fetched from Hugging Face; package: fetched with pip; plan only: edgekit recipes NAME says why"
+    say("\n" + click.style(note, dim=True))
 
 
-def _print_one(recipe: Recipe, console: Console) -> None:
-    console.print(f"[bold]{escape(recipe.title)}[/]: {escape(recipe.name)}")
+def _print_one(recipe: Recipe) -> None:
+    say(f"{click.style(recipe.title, bold=True)}: {recipe.name}\n")
     sampling = recipe.sampling
     rows = {
         "licence": recipe.licence,
@@ -74,9 +73,4 @@ def _print_one(recipe: Recipe, console: Console) -> None:
     }
     if recipe.plan_only:
         rows["plan only"] = recipe.plan_only
-    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    for key, value in rows.items():
-        table.add_row(key, escape(value))
-    console.print(table)
+    print_table((Column(), Column(wraps=True)), [(click.style(key, bold=True), value) for key, value in rows.items()])

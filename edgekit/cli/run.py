@@ -14,7 +14,7 @@ from ..runtime.generation import Generation
 from ..runtime.sampler import SamplingConfig
 from ..runtime.session import Session, load
 from ._chat_loop import chat_loop
-from ._output import emit_json, json_option, stderr_console
+from ._output import emit_json, json_option, say
 from ._stream import AnswerPrinter, figures, typed_text
 
 
@@ -82,7 +82,7 @@ def command(
         for piece in generation:
             printer.show(piece)
         printer.end()
-        stderr_console().print(figures(generation.completion), style="dim", markup=False)
+        say(click.style(figures(generation.completion), dim=True), err=True)
 
 
 def _begin(session: Session, prompt: str, raw: bool, max_tokens: int | None, sampling: SamplingConfig) -> Generation:

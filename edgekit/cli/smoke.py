@@ -12,7 +12,8 @@ from ..deploy.smoke import Receipt, smoke
 from ..devices import load_device
 from ..errors import SmokeTestError
 from ..units import format_bytes, format_rate, format_seconds
-from ._output import emit_json, json_option, print_error, progress_bars, stdout_console
+from ._output import emit_json, json_option, print_error, print_table, progress_bars, say
+from ._table import Column
 
 
 @click.command()
@@ -54,15 +55,13 @@ def _error_field(error: SmokeTestError | None) -> dict[str, Any]:
 
 
 def _print(receipt: Receipt) -> None:
-    console = stdout_console()
-    for check in receipt.checks:
-        console.print("[green]pass[/]" if check.passed else "[red]FAIL[/]", f"{check.name:<14}", end=" ")
-        console.print(check.detail, markup=False)
+    verdicts = {True: click.style("pass", fg="green"), False: click.style("FAIL", fg="red")}
+    rows = [(verdicts[check.passed], check.name, check.detail) for check in receipt.checks]
+    print_table((Column(), Column(), Column(wraps=True)), rows)
     if receipt.load_s is None or receipt.ttft_s is None or receipt.decode_tok_s is None:
         return
     peak = f", peak {format_bytes(receipt.peak_rss_bytes)}" if receipt.peak_rss_bytes else ""
-    console.print(
-        f"load {format_seconds(receipt.load_s)}, first token {format_seconds(receipt.ttft_s)}, "
-        f"decode {format_rate(receipt.decode_tok_s, 'tok')}{peak}",
-        markup=False,
+    say(
+        f"\nload {format_seconds(receipt.load_s)}, first token {format_seconds(receipt.ttft_s)}, "
+        f"decode {format_rate(receipt.decode_tok_s, 'tok')}{peak}"
     )

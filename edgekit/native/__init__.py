@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ..errors import NativeLibraryError
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
-OK, BAD_ARGUMENT, NON_FINITE = 0, 1, 2
+OK, BAD_ARGUMENT, NON_FINITE, BAD_FILE, UNSUPPORTED, NO_MEMORY, CONTEXT, TOKEN, INTERNAL = range(9)
 FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2
 
 _NAME = {"win32": "edgekit_native.dll", "darwin": "libedgekit_native.dylib"}.get(sys.platform, "libedgekit_native.so")
@@ -42,10 +42,35 @@ def library() -> ctypes.CDLL:
         raise NativeLibraryError(
             f"{path} has ABI version {found}; this edgekit needs {ABI_VERSION}", hint="install the package again"
         )
-    pointer, long = ctypes.c_void_p, ctypes.c_int64
-    lib.ek_quantize_rows.argtypes = [
-        pointer, ctypes.c_int, long, long, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int,
-        pointer, pointer, pointer, ctypes.POINTER(long),
-    ]  # fmt: skip
-    lib.ek_quantize_rows.restype = ctypes.c_int
+    for name, (result, *arguments) in _SIGNATURES.items():
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
     return lib
+
+
+_POINTER, _LONG, _INT, _TEXT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_char_p
+# result, then arguments, as include/edgekit.h declares them
+_SIGNATURES: dict[str, tuple[type | None, ...]] = {
+    "ek_quantize_rows": (
+        _INT, _POINTER, _INT, _LONG, _LONG, _INT, _INT, _INT, _INT, _POINTER, _POINTER, _POINTER,
+        ctypes.POINTER(ctypes.c_int64),
+    ),
+    "ek_last_error": (_TEXT,),
+    "ek_kernel_name": (_TEXT,),
+    "ek_model_open": (_INT, _TEXT, ctypes.POINTER(ctypes.c_void_p)),
+    "ek_model_close": (None, _POINTER),
+    "ek_model_vocab_size": (_LONG, _POINTER),
+    "ek_model_context_length": (_LONG, _POINTER),
+    "ek_session_create": (_INT, _POINTER, _LONG, _INT, ctypes.POINTER(ctypes.c_void_p)),
+    "ek_session_free": (None, _POINTER),
+    "ek_session_position": (_LONG, _POINTER),
+    "ek_session_cache_bytes": (_LONG, _POINTER),
+    "ek_session_evaluate": (_INT, _POINTER, _POINTER, _LONG, _INT, _POINTER),
+    "ek_session_rewind": (_INT, _POINTER, _LONG),
+}  # fmt: skip
+
+
+def last_error() -> str:
+    """What the library says of this thread's last failed call."""
+    text: bytes = library().ek_last_error()
+    return text.decode("utf-8", "replace")

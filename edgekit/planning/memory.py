@@ -28,7 +28,7 @@ VECTOR_ALIGNMENT = 64
 PREFILL_CHUNK = 256
 
 # Resident memory (Rss of /proc/self/smaps_rollup) of a CPython 3.11 process on Linux, x86-64, once it has imported
-# numpy 2.4, onnxruntime 1.32, tokenizers 0.23, click, rich and jinja2: 59 MB; and has loaded a tokenizer and encoded a
+# numpy 2.4, onnxruntime 1.32, tokenizers 0.23, click and jinja2: 59 MB; and has loaded a tokenizer and encoded a
 # sentence: 91 MB with SmolLM2's 49152 tokens, 163 MB with R1-Distill-Qwen-7B's 152064. The rest is a margin for a
 # session's graph and threads.
 RUNTIME_BYTES = 200_000_000

@@ -20,7 +20,8 @@ from ..errors import ContextLengthError, EngineError, TokenRangeError, UnknownNa
 
 DEFAULT_CONTEXT = 4096  # positions, when neither the caller nor the artifact's plan names a context
 _SUFFIX = "_engine"
-_PREFERENCE = ("native", "ort")  # "auto" takes the first that exists
+# "auto" takes the first that exists. The native engine is asked for by name until it has run on every target.
+_PREFERENCE = ("ort", "native")
 
 
 @dataclass(frozen=True)

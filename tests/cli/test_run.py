@@ -78,7 +78,13 @@ def test_the_answer_is_on_stdout_and_its_figures_on_stderr(invoke: Invoke, artif
 def test_every_write_is_whole_characters(artifact: Path, scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted("Größe 🙂👍🏽 你好, привет")
     writes: list[bytes] = []
-    monkeypatch.setattr("edgekit.cli._stream.click.echo", lambda text, nl: writes.append(text))
+
+    def echo(text: Any, nl: bool = True, err: bool = False, color: bool | None = None) -> None:
+        if not err:
+            assert not nl
+            writes.append(text)
+
+    monkeypatch.setattr("edgekit.cli._stream.click.echo", echo)
     monkeypatch.setattr(sys, "argv", ["edgekit", "run", str(artifact), "--prompt", "x"])
     from edgekit.cli import main
 
@@ -120,6 +126,7 @@ def test_a_thought_is_dimmed_on_a_terminal_and_control_characters_are_dropped(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
 
     def show() -> str:
@@ -138,6 +145,7 @@ def test_a_thought_that_never_ends_is_closed(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     printer = AnswerPrinter()
     printer.show(Piece("hm", thought=True))

@@ -7,17 +7,8 @@
 #include <cstring>
 #include <vector>
 
+#include "check.h"
 #include "edgekit.h"
-
-static int failures = 0;
-
-#define CHECK(condition)                                               \
-  do {                                                                 \
-    if (!(condition)) {                                                \
-      std::printf("%s:%d: %s\n", __FILE__, __LINE__, #condition);      \
-      ++failures;                                                      \
-    }                                                                  \
-  } while (0)
 
 namespace {
 
@@ -35,11 +26,7 @@ struct Guarded {
   }
 };
 
-uint32_t state = 1;
-float uniform() {
-  state = state * 1664525u + 1013904223u;
-  return static_cast<float>(state >> 8) / 8388608.0f - 1.0f;
-}
+Random random_numbers{1};
 
 float half_to_float(uint16_t h) {
   const int exponent = (h >> 10) & 31, fraction = h & 1023;
@@ -52,7 +39,7 @@ void round_trip(int64_t n, int64_t k, int bits, int block, bool symmetric, int s
   const int64_t blocks = (k + block - 1) / block, blob = block * bits / 8, zero_row = (blocks * bits + 7) / 8;
   const size_t scale_size = scale_dtype == EK_FLOAT16 ? 2 : 4;
   std::vector<float> rows(static_cast<size_t>(n * k));
-  for (float &x : rows) x = uniform() * magnitude;
+  for (float &x : rows) x = random_numbers.real() * magnitude;
   Guarded codes(static_cast<size_t>(n * blocks * blob)), scales(static_cast<size_t>(n * blocks) * scale_size);
   Guarded zeros(static_cast<size_t>(n * zero_row));
   int64_t bad = -1;
@@ -153,6 +140,5 @@ int main() {
   for (float magnitude : {1e-25f, 1e29f}) round_trip(2, 70, 4, 32, true, EK_FLOAT32, magnitude);
   narrow_types();
   bad_arguments();
-  if (failures == 0) std::puts("quantize_test: all checks passed");
-  return failures == 0 ? 0 : 1;
+  return finish("quantize_test");
 }

@@ -174,7 +174,7 @@ def test_the_constants_are_the_exporters_and_the_engines() -> None:
 
 
 PROCESS = """
-import numpy, onnxruntime, click, rich, jinja2
+import numpy, onnxruntime, click, jinja2
 from tokenizers import Tokenizer, models
 alphabet = {chr(97 + i): i for i in range(26)}
 pairs = [(a, b) for a in alphabet for b in alphabet]
@@ -188,7 +188,7 @@ if len(sys.argv) > 1:
 """
 MEASURE = """
 import re, sys
-import numpy, onnxruntime, click, rich, jinja2
+import numpy, onnxruntime, click, jinja2
 from tokenizers import Tokenizer
 tokenizer = Tokenizer.from_file(sys.argv[1])
 assert tokenizer.get_vocab_size() == 150_000 and tokenizer.encode("hello").ids

@@ -1,6 +1,9 @@
 /* edgekit's native library: one C ABI that Python reaches by ctypes and applications link directly.
  *
- * Every function returns a status (EK_OK or one of ek_status); none throws, none keeps a pointer after it returned.
+ * Functions that can fail return a status (EK_OK or one of ek_status) and leave a message in ek_last_error; none throws,
+ * none keeps a pointer to the caller's memory after it returned.
+ *
+ * A model may be shared by any number of sessions and threads; one session may be used by one thread at a time.
  */
 #ifndef EDGEKIT_H
 #define EDGEKIT_H
@@ -18,12 +21,18 @@ extern "C" {
 #endif
 
 /* Raised with every change to this header that an older caller would not survive. */
-#define EK_ABI_VERSION 1
+#define EK_ABI_VERSION 2
 
 typedef enum {
   EK_OK = 0,
   EK_BAD_ARGUMENT = 1, /* a size, width or pointer that the function does not take */
-  EK_NON_FINITE = 2    /* NaN, infinity, or a number too large for the result's type */
+  EK_NON_FINITE = 2,   /* NaN, infinity, or a number too large for the result's type */
+  EK_BAD_FILE = 3,     /* a file that is missing, damaged, or no artifact */
+  EK_UNSUPPORTED = 4,  /* an artifact or a processor this library has no code for */
+  EK_NO_MEMORY = 5,    /* not enough memory */
+  EK_CONTEXT = 6,      /* more tokens than the context holds */
+  EK_TOKEN = 7,        /* a token id outside the vocabulary */
+  EK_INTERNAL = 8      /* a bug in edgekit */
 } ek_status;
 
 typedef enum { EK_FLOAT32 = 0, EK_FLOAT16 = 1, EK_BFLOAT16 = 2 } ek_dtype;
@@ -48,6 +57,35 @@ EK_API int ek_abi_version(void);
  */
 EK_API int ek_quantize_rows(const void *rows, int dtype, int64_t n, int64_t k, int bits, int block_size, int symmetric,
                             int scale_dtype, uint8_t *codes, void *scales, uint8_t *zero_points, int64_t *bad_index);
+
+/* What went wrong in this thread's last call that returned a status other than EK_OK. Never NULL; valid until the next. */
+EK_API const char *ek_last_error(void);
+
+/* The instruction set the engine uses here: "avx512vnni", "avx2", ... NULL (and ek_last_error) when EDGEKIT_ISA names one
+ * this processor cannot run. */
+EK_API const char *ek_kernel_name(void);
+
+typedef struct ek_model ek_model;
+typedef struct ek_session ek_session;
+
+/* Open an artifact's folder: its weights are mapped, not read. Close it after its last session or before, as you like. */
+EK_API int ek_model_open(const char *folder, ek_model **model);
+EK_API void ek_model_close(ek_model *model);
+EK_API int64_t ek_model_vocab_size(const ek_model *model);
+EK_API int64_t ek_model_context_length(const ek_model *model);
+
+/* A session with room for `context` tokens, computed by `threads` threads (1 to 1024, the caller's among them). */
+EK_API int ek_session_create(ek_model *model, int64_t context, int threads, ek_session **session);
+EK_API void ek_session_free(ek_session *session);
+EK_API int64_t ek_session_position(const ek_session *session);
+EK_API int64_t ek_session_cache_bytes(const ek_session *session);
+
+/* Append `count` tokens. `logits` takes float32 (1, vocab) of the last one, or (count, vocab) with `all` non-zero.
+ * On an error the session is as before. */
+EK_API int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64_t count, int all, float *logits);
+
+/* Forget every position from `length` on. */
+EK_API int ek_session_rewind(ek_session *session, int64_t length);
 
 #ifdef __cplusplus
 }

@@ -268,8 +268,6 @@ EK_CLONES int64_t quantize(const Job &job) {
 
 }  // namespace
 
-int ek_abi_version(void) { return EK_ABI_VERSION; }
-
 int ek_quantize_rows(const void *rows, int dtype, int64_t n, int64_t k, int bits, int block_size, int symmetric,
                      int scale_dtype, uint8_t *codes, void *scales, uint8_t *zero_points, int64_t *bad_index) {
   const bool sizes = n >= 0 && k > 0 && (bits == 4 || bits == 8) && block_size >= kLanes && block_size <= kMaxBlock &&

@@ -1,0 +1,319 @@
+/* avx512vnni: needs AVX-512 F, BW, VL and VNNI, AVX2, FMA and F16C (Ice Lake, Zen 4 and later). */
+#include <immintrin.h>
+
+#define EK_HALF_CONVERSION
+#include <cstdint>
+namespace {
+inline void load_halves(const uint16_t *x, int64_t n, float *y) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    _mm512_storeu_ps(y + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(x + i))));
+  for (; i < n; ++i) y[i] = _cvtsh_ss(x[i]);
+}
+inline void store_halves(const float *x, int64_t n, uint16_t *y) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(y + i),
+                        _mm512_cvtps_ph(_mm512_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+  for (; i < n; ++i) y[i] = _cvtss_sh(x[i], _MM_FROUND_TO_NEAREST_INT);
+}
+}  // namespace
+#include "common.inl"
+
+namespace {
+
+/* The format of a matrix as constants, so that the inner loops hold no branch. */
+template <int kBitsOf, int kBlockOf, bool kHalfOf>
+struct Format {
+  static constexpr int kBits = kBitsOf, kBlock = kBlockOf;
+  static constexpr bool kHalf = kHalfOf;
+  static constexpr int kColumns = 512 / kBits;                  /* in a register of codes: 128 or 64 */
+  static constexpr int kGroups = kColumns / kGroup;             /* 4 or 2 */
+  static constexpr int kScales = kColumns > kBlock ? kColumns / kBlock : 1;
+};
+
+template <bool kHalf>
+inline __m512 load_scales16(const void *scales, int64_t at, __mmask16 mask) {
+  if (kHalf) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, static_cast<const uint16_t *>(scales) + at));
+  return _mm512_maskz_loadu_ps(mask, static_cast<const float *>(scales) + at);
+}
+
+/* Spread `count` numbers evenly over the 16 lanes: with 4, 0000 1111 2222 3333. Lane j of a product sums the 8 (4-bit) or 4
+ * (8-bit) columns from 8j or 4j on, so a register's groups and blocks lie in consecutive lanes. */
+template <int kCount>
+inline __m512 spread(__m128 few) {
+  constexpr int kEach = 16 / kCount;
+  const __m512i lanes = _mm512_setr_epi32(0 / kEach, 1 / kEach, 2 / kEach, 3 / kEach, 4 / kEach, 5 / kEach, 6 / kEach,
+                                          7 / kEach, 8 / kEach, 9 / kEach, 10 / kEach, 11 / kEach, 12 / kEach,
+                                          13 / kEach, 14 / kEach, 15 / kEach);
+  return _mm512_permutexvar_ps(lanes, _mm512_castps128_ps512(few));
+}
+
+/* The scales of `left` blocks (at most those of one register) from `at` on, spread over the lanes of their columns. */
+template <typename F>
+inline __m512 block_scales(const void *scales, int64_t at, int64_t left) {
+  if (F::kScales == 1) return _mm512_set1_ps(F::kHalf ? _cvtsh_ss(static_cast<const uint16_t *>(scales)[at])
+                                                      : static_cast<const float *>(scales)[at]);
+  const __mmask8 mask = static_cast<__mmask8>(left >= F::kScales ? (1 << F::kScales) - 1 : (1 << left) - 1);
+  const __m128 few = F::kHalf ? _mm_cvtph_ps(_mm_maskz_loadu_epi16(mask, static_cast<const uint16_t *>(scales) + at))
+                              : _mm_maskz_loadu_ps(mask, static_cast<const float *>(scales) + at);
+  return spread<F::kScales>(few);
+}
+
+/* 16 zero points of row n from block `at` on, as float. */
+template <int kBits>
+inline __m512 zero_points16(const Matrix &w, int64_t n, int64_t at, int64_t count) {
+  if (!w.zero_points) return _mm512_set1_ps(static_cast<float>(1 << (kBits - 1)));
+  const int64_t bytes = kBits == 8 ? count : (count + 1) / 2;
+  const __mmask16 mask = static_cast<__mmask16>((1u << bytes) - 1);
+  const uint8_t *row = w.zero_points + n * ((w.blocks() * kBits + 7) / 8) + at * kBits / 8;
+  __m128i zeros = _mm_maskz_loadu_epi8(mask, row);
+  if (kBits == 4) {
+    const __m128i low = _mm_set1_epi8(15);
+    zeros = _mm_unpacklo_epi8(_mm_and_si128(zeros, low), _mm_and_si128(_mm_srli_epi16(zeros, 4), low));
+  }
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(zeros));
+}
+
+/* Decode: rows of weights one after another, each streamed once for all kRows activations. */
+template <typename F, int kRows>
+void row_products(const Matrix &w, const QuantizedRow *rows, int64_t first, int64_t last, float *y, int64_t stride) {
+  const __m512i low = _mm512_set1_epi8(15);
+  const int64_t bytes = w.row_bytes(), blocks = w.blocks();
+  for (int64_t n = first; n < last; ++n) {
+    const uint8_t *codes = w.codes + n * bytes;
+    __m512 sums[kRows];
+    for (int r = 0; r < kRows; ++r) sums[r] = _mm512_setzero_ps();
+    for (int64_t at = 0; at < bytes; at += 64) {
+      const __mmask64 mask = bytes - at >= 64 ? ~__mmask64{0} : (__mmask64{1} << (bytes - at)) - 1;
+      const __m512i packed = _mm512_maskz_loadu_epi8(mask, codes + at);
+      const int64_t column = at * 8 / F::kBits, block = column / F::kBlock;
+      const __m512 scale = block_scales<F>(w.scales, n * blocks + block, blocks - block);
+      for (int r = 0; r < kRows; ++r) {
+        const int8_t *values = rows[r].values + column;
+        __m512i dots;
+        if (F::kBits == 4) {
+          dots = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(packed, low), _mm512_loadu_si512(values));
+          dots = _mm512_dpbusd_epi32(dots, _mm512_and_si512(_mm512_srli_epi16(packed, 4), low),
+                                     _mm512_loadu_si512(values + 64));
+        } else {
+          dots = _mm512_dpbusd_epi32(_mm512_setzero_si512(), packed, _mm512_loadu_si512(values));
+        }
+        const __m512 scales = spread<F::kGroups>(_mm_loadu_ps(rows[r].scales + column / kGroup));
+        sums[r] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dots), scales), scale, sums[r]);
+      }
+    }
+    for (int64_t b = 0; b < blocks; b += 16) {
+      const int64_t count = blocks - b < 16 ? blocks - b : 16;
+      const __mmask16 mask = static_cast<__mmask16>((1u << count) - 1);
+      const __m512 scaled = _mm512_mul_ps(load_scales16<F::kHalf>(w.scales, n * blocks + b, mask),
+                                          zero_points16<F::kBits>(w, n, b, count));
+      for (int r = 0; r < kRows; ++r)
+        sums[r] = _mm512_fnmadd_ps(scaled, _mm512_maskz_loadu_ps(mask, rows[r].sums + b), sums[r]);
+    }
+    const float bias = w.bias ? w.bias[n] : 0.0f;
+    for (int r = 0; r < kRows; ++r) y[r * stride + n] = _mm512_reduce_add_ps(sums[r]) + bias;
+  }
+}
+
+/* Prefill: 16 rows of weights are unpacked once into a panel, whose registers hold four columns of each row side by side,
+ * and every activation row goes over it: a broadcast of its four columns against the sixteen weight rows. */
+constexpr int kPanelRows = 16;
+constexpr int kTileRows = 12; /* activations at a time: 12 integer and 12 float sums fill 24 of 32 registers */
+
+struct Panel {
+  uint8_t *codes; /* (padded k / 4) registers */
+  float *scales;  /* (blocks, 16) */
+  float *zeros;   /* (blocks, 16): scale * zero point */
+};
+
+inline int64_t panel_bytes(const Matrix &w) {
+  return padded_k(w.k) * kPanelRows + 2 * w.blocks() * kPanelRows * static_cast<int64_t>(sizeof(float)) + 64;
+}
+
+/* Transpose 16 registers of 16 dwords. */
+inline void transpose(__m512i r[16]) {
+  __m512i t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  for (int i = 0; i < 4; ++i) { /* r[i + 4j] holds, of rows 4j to 4j + 3, dword i of each 128-bit lane */
+    const __m512i a = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x44), b = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xee);
+    const __m512i c = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x44), d = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xee);
+    t[i] = _mm512_shuffle_i32x4(a, c, 0x88);
+    t[i + 4] = _mm512_shuffle_i32x4(a, c, 0xdd);
+    t[i + 8] = _mm512_shuffle_i32x4(b, d, 0x88);
+    t[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
+  }
+  for (int i = 0; i < 16; ++i) r[i] = t[i];
+}
+
+/* Unpack rows first .. first + 15 of the weights; rows from `last` on repeat the one before it. */
+template <typename F>
+void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &panel) {
+  const __m512i low = _mm512_set1_epi8(15);
+  const int64_t bytes = w.row_bytes(), blocks = w.blocks();
+  const uint8_t *source[kPanelRows];
+  for (int i = 0; i < kPanelRows; ++i) {
+    const int64_t n = first + i < last ? first + i : last - 1;
+    source[i] = w.codes + n * bytes;
+    for (int64_t b = 0; b < blocks; ++b) {
+      const float scale = scale_at(w, n * blocks + b);
+      panel.scales[b * kPanelRows + i] = scale;
+      panel.zeros[b * kPanelRows + i] = scale * static_cast<float>(zero_point_at(w, n, b));
+    }
+  }
+  for (int64_t at = 0; at < bytes; at += 64) {
+    const __mmask64 mask = bytes - at >= 64 ? ~__mmask64{0} : (__mmask64{1} << (bytes - at)) - 1;
+    __m512i dwords[16];
+    for (int i = 0; i < kPanelRows; ++i) dwords[i] = _mm512_maskz_loadu_epi8(mask, source[i] + at);
+    transpose(dwords);
+    uint8_t *to = panel.codes + at * 8 / F::kBits * kPanelRows;
+    for (int i = 0; i < 16; ++i) {
+      if (F::kBits == 4) { /* the even columns of a dword's eight, then its odd ones */
+        _mm512_storeu_si512(to + 128 * i, _mm512_and_si512(dwords[i], low));
+        _mm512_storeu_si512(to + 128 * i + 64, _mm512_and_si512(_mm512_srli_epi16(dwords[i], 4), low));
+      } else {
+        _mm512_storeu_si512(to + 64 * i, dwords[i]);
+      }
+    }
+  }
+}
+
+inline __m512i broadcast4(const int8_t *values) {
+  int32_t four;
+  std::memcpy(&four, values, 4);
+  return _mm512_set1_epi32(four);
+}
+
+/* kRows activations against a panel; out (kRows, 16). */
+template <typename F, int kRows>
+inline void tile(const Matrix &w, const Panel &panel, const QuantizedRow *rows, float *out) {
+  const int64_t blocks = w.blocks();
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) _mm512_storeu_ps(out + 16 * r, _mm512_setzero_ps());
+  for (int64_t b = 0; b < blocks; ++b) {
+    __m512 sums[kRows];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) sums[r] = _mm512_setzero_ps();
+    for (int64_t column = b * F::kBlock; column < (b + 1) * F::kBlock; column += kGroup) {
+      __m512i dots[kRows];
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) dots[r] = _mm512_setzero_si512();
+      const uint8_t *codes = panel.codes + column * kPanelRows;
+      /* A group's 8 registers: with 4-bit codes even and odd columns in turn, which lie 64 apart in the activations. */
+      const int64_t at = F::kBits == 4 ? column / kChunk * kChunk + column % kChunk / 2 : column;
+#pragma GCC unroll 16
+      for (int step = 0; step < kGroup / 4; ++step) {
+        const __m512i code = _mm512_loadu_si512(codes + 64 * step);
+        const int64_t from = F::kBits == 4 ? at + step / 2 * 4 + step % 2 * (kChunk / 2) : at + step * 4;
+#pragma GCC unroll 16
+        for (int r = 0; r < kRows; ++r) dots[r] = _mm512_dpbusd_epi32(dots[r], code, broadcast4(rows[r].values + from));
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r)
+        sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r]), _mm512_set1_ps(rows[r].scales[column / kGroup]), sums[r]);
+    }
+    const __m512 scale = _mm512_loadu_ps(panel.scales + b * kPanelRows), zero = _mm512_loadu_ps(panel.zeros + b * kPanelRows);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const __m512 before = _mm512_fnmadd_ps(zero, _mm512_set1_ps(rows[r].sums[b]), _mm512_loadu_ps(out + 16 * r));
+      _mm512_storeu_ps(out + 16 * r, _mm512_fmadd_ps(sums[r], scale, before));
+    }
+  }
+}
+
+template <typename F>
+void panel_products(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y,
+                    int64_t stride, void *scratch) {
+  uint8_t *base = reinterpret_cast<uint8_t *>((reinterpret_cast<uintptr_t>(scratch) + 63) & ~uintptr_t{63});
+  float *scales = reinterpret_cast<float *>(base + padded_k(w.k) * kPanelRows);
+  const Panel panel = {base, scales, scales + w.blocks() * kPanelRows};
+  float out[kTileRows * 16];
+  for (int64_t n = first; n < last; n += kPanelRows) {
+    unpack_panel<F>(w, n, last, panel);
+    const int64_t count = last - n < kPanelRows ? last - n : kPanelRows;
+    const __mmask16 mask = static_cast<__mmask16>((1u << count) - 1);
+    const __m512 bias = w.bias ? _mm512_maskz_loadu_ps(mask, w.bias + n) : _mm512_setzero_ps();
+    for (int r = 0; r < m;) {
+      int done = 1;
+      if (m - r >= kTileRows) {
+        tile<F, kTileRows>(w, panel, rows + r, out);
+        done = kTileRows;
+      } else if (m - r >= 4) {
+        tile<F, 4>(w, panel, rows + r, out);
+        done = 4;
+      } else {
+        tile<F, 1>(w, panel, rows + r, out);
+      }
+      for (int i = 0; i < done; ++i)
+        _mm512_mask_storeu_ps(y + (r + i) * stride + n, mask, _mm512_add_ps(_mm512_loadu_ps(out + 16 * i), bias));
+      r += done;
+    }
+  }
+}
+
+template <typename F>
+void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride) {
+  switch (m) {
+    case 1: return row_products<F, 1>(w, rows, first, last, y, stride);
+    case 2: return row_products<F, 2>(w, rows, first, last, y, stride);
+    case 3: return row_products<F, 3>(w, rows, first, last, y, stride);
+    case 4: return row_products<F, 4>(w, rows, first, last, y, stride);
+    case 5: return row_products<F, 5>(w, rows, first, last, y, stride);
+    case 6: return row_products<F, 6>(w, rows, first, last, y, stride);
+    case 7: return row_products<F, 7>(w, rows, first, last, y, stride);
+    default: return row_products<F, 8>(w, rows, first, last, y, stride);
+  }
+}
+
+template <int kValue>
+struct Constant {
+  static constexpr int value = kValue;
+};
+
+/* Call work(Format) for the matrix's own. */
+template <typename Work>
+inline void with_format(const Matrix &w, Work work) {
+  const auto with_half = [&](auto bits, auto block) {
+    if (w.half_scales)
+      work(Format<decltype(bits)::value, decltype(block)::value, true>{});
+    else
+      work(Format<decltype(bits)::value, decltype(block)::value, false>{});
+  };
+  const auto with_block = [&](auto bits) {
+    if (w.block == 32) with_half(bits, Constant<32>{});
+    else if (w.block == 64) with_half(bits, Constant<64>{});
+    else with_half(bits, Constant<128>{});
+  };
+  if (w.bits == 4) with_block(Constant<4>{});
+  else with_block(Constant<8>{});
+}
+
+void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y,
+                  int64_t stride) {
+  with_format(w, [&](auto format) { few<decltype(format)>(w, rows, m, first, last, y, stride); });
+}
+
+void multiply_many(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y,
+                   int64_t stride, void *scratch) {
+  with_format(w, [&](auto format) { panel_products<decltype(format)>(w, rows, m, first, last, y, stride, scratch); });
+}
+
+size_t multiply_many_scratch(const Matrix &w) { return static_cast<size_t>(panel_bytes(w)); }
+
+}  // namespace
+
+namespace ek {
+extern const Kernels kAvx512Vnni = {
+    "avx512vnni", quantize_row, multiply_few, multiply_many, multiply_many_scratch,
+    rms_norm,     silu_multiply, rotate,      attend,        to_half,
+};
+}  // namespace ek

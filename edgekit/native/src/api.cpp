@@ -1,0 +1,96 @@
+/* The C ABI over the classes: handles, statuses, messages. No exception leaves this file. */
+#include <memory>
+#include <new>
+#include <string>
+
+#include "cpu.h"
+#include "edgekit.h"
+#include "error.h"
+#include "model.h"
+#include "session.h"
+
+struct ek_model {
+  std::shared_ptr<const ek::Model> model;
+};
+
+struct ek_session {
+  ek::Session session;
+};
+
+namespace {
+
+thread_local std::string last_error;
+
+template <typename Work>
+int guarded(Work work) {
+  try {
+    work();
+    return EK_OK;
+  } catch (const ek::Error &error) {
+    last_error = error.what();
+    return error.status;
+  } catch (const std::bad_alloc &) {
+    last_error = "not enough memory";
+    return EK_NO_MEMORY;
+  } catch (const std::exception &error) {
+    last_error = error.what();
+    return EK_INTERNAL;
+  }
+}
+
+void need(bool good, const char *what) {
+  if (!good) ek::fail(EK_BAD_ARGUMENT, "%s", what);
+}
+
+}  // namespace
+
+int ek_abi_version(void) { return EK_ABI_VERSION; }
+
+const char *ek_last_error(void) { return last_error.c_str(); }
+
+const char *ek_kernel_name(void) {
+  const char *name = nullptr;
+  guarded([&] { name = ek::choose_kernels().name; });
+  return name;
+}
+
+int ek_model_open(const char *folder, ek_model **model) {
+  return guarded([&] {
+    need(folder && model, "ek_model_open needs a folder and a place for the model");
+    *model = new ek_model{std::make_shared<const ek::Model>(folder)};
+  });
+}
+
+void ek_model_close(ek_model *model) { delete model; }
+
+int64_t ek_model_vocab_size(const ek_model *model) { return model ? model->model->vocab_size : 0; }
+
+int64_t ek_model_context_length(const ek_model *model) { return model ? model->model->context_length : 0; }
+
+int ek_session_create(ek_model *model, int64_t context, int threads, ek_session **session) {
+  return guarded([&] {
+    need(model && session, "ek_session_create needs a model and a place for the session");
+    if (threads < 1 || threads > 1024) ek::fail(EK_BAD_ARGUMENT, "%d threads were asked for; allowed: 1 to 1024", threads);
+    *session = new ek_session{{model->model, ek::choose_kernels(), context, threads}};
+  });
+}
+
+void ek_session_free(ek_session *session) { delete session; }
+
+int64_t ek_session_position(const ek_session *session) { return session ? session->session.position() : 0; }
+
+int64_t ek_session_cache_bytes(const ek_session *session) { return session ? session->session.cache_bytes() : 0; }
+
+int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64_t count, int all, float *logits) {
+  return guarded([&] {
+    need(session && tokens && logits, "ek_session_evaluate needs a session, tokens and a place for logits");
+    session->session.evaluate(tokens, count, all != 0, logits);
+  });
+}
+
+int ek_session_rewind(ek_session *session, int64_t length) {
+  return guarded([&] {
+    need(session, "ek_session_rewind needs a session");
+    session->session.rewind(length);
+  });
+}

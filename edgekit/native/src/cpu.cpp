@@ -1,0 +1,54 @@
+#include "cpu.h"
+
+#include <cstdlib>
+#include <string>
+
+#include "error.h"
+
+namespace ek {
+namespace {
+
+struct Candidate {
+  const Kernels *kernels;
+  bool (*runs)();
+};
+
+bool always() { return true; }
+
+#if defined(__x86_64__)
+/* __builtin_cpu_supports reads CPUID and, for AVX and AVX-512, XCR0: whether the system saves those registers. */
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
+bool has_avx512vnni() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+/* The best first. */
+const Candidate kCandidates[] = {
+#if defined(__x86_64__)
+    {&kAvx512Vnni, has_avx512vnni},
+    {&kAvx2, has_avx2},
+#endif
+    {&kScalar, always},
+};
+
+}  // namespace
+
+const Kernels &choose_kernels() {
+  const char *forced = std::getenv("EDGEKIT_ISA");
+  std::string known, usable;
+  for (const Candidate &candidate : kCandidates) {
+    const bool runs = candidate.runs();
+    if (forced && *forced) {
+      if (std::string(forced) == candidate.kernels->name && runs) return *candidate.kernels;
+    } else if (runs) {
+      return *candidate.kernels;
+    }
+    known += std::string(known.empty() ? "" : ", ") + candidate.kernels->name;
+    if (runs) usable += std::string(usable.empty() ? "" : ", ") + candidate.kernels->name;
+  }
+  fail(EK_UNSUPPORTED, "EDGEKIT_ISA is '%s'; this build has %s, this processor runs %s", forced, known.c_str(), usable.c_str());
+}
+
+}  // namespace ek

@@ -1,0 +1,156 @@
+#include "model.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cinttypes>
+#include <cstdlib>
+#include <cstring>
+
+#include "error.h"
+#include "half.h"
+#include "onnx_file.h"
+
+namespace ek {
+
+MappedFile::MappedFile(const std::string &path) {
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) fail(EK_BAD_FILE, "cannot open %s: %s", path.c_str(), std::strerror(errno));
+  struct stat status;
+  if (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size <= 0) {
+    ::close(file);
+    fail(EK_BAD_FILE, "%s is empty or no file", path.c_str());
+  }
+  size_ = static_cast<uint64_t>(status.st_size);
+  void *at = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file, 0);
+  ::close(file);
+  if (at == MAP_FAILED) fail(EK_BAD_FILE, "cannot map %s: %s", path.c_str(), std::strerror(errno));
+  data_ = static_cast<const uint8_t *>(at);
+}
+
+MappedFile::~MappedFile() {
+  if (data_) ::munmap(const_cast<uint8_t *>(data_), size_);
+}
+
+/* Finds tensors by name and holds each to the shape the metadata imply. */
+struct Model::Reader {
+  const OnnxFile file;
+  const uint8_t *data;
+  std::vector<std::vector<float>> *biases;
+
+  int64_t number(const char *key, int64_t least, int64_t most) const {
+    const auto found = file.metadata.find(std::string("edgekit.") + key);
+    if (found == file.metadata.end())
+      fail(EK_BAD_FILE, "model.onnx has no edgekit.%s among its metadata: it is no edgekit artifact", key);
+    char *end = nullptr;
+    const long long value = std::strtoll(found->second.c_str(), &end, 10);
+    if (found->second.empty() || *end || value < least || value > most)
+      fail(EK_BAD_FILE, "model.onnx: edgekit.%s is '%.40s'; it must be %" PRId64 " to %" PRId64, key,
+           found->second.c_str(), least, most);
+    return value;
+  }
+
+  float real(const char *key) const {
+    const auto found = file.metadata.find(std::string("edgekit.") + key);
+    char *end = nullptr;
+    const float value = found == file.metadata.end() ? -1.0f : std::strtof(found->second.c_str(), &end);
+    if (!(value >= 0.0f) || *end) fail(EK_BAD_FILE, "model.onnx: edgekit.%s is no number of 0 or more", key);
+    return value;
+  }
+
+  const Tensor &tensor(const std::string &name, std::vector<int64_t> shape, int a, int b) const {
+    const auto found = file.tensors.find(name);
+    if (found == file.tensors.end()) fail(EK_BAD_FILE, "model.onnx lacks the tensor %s", name.c_str());
+    const Tensor &t = found->second;
+    if (t.dims != shape) {
+      std::string text;
+      for (const int64_t dim : t.dims) text += (text.empty() ? "" : ", ") + std::to_string(dim);
+      fail(EK_BAD_FILE, "%s has shape (%s), which its metadata contradict", name.c_str(), text.c_str());
+    }
+    if (t.type != a && t.type != b) fail(EK_BAD_FILE, "%s has element type %d", name.c_str(), t.type);
+    const uint64_t item = t.type == kFloat32 ? 4 : t.type == kFloat16 ? 2 : 1;
+    if (t.offset % item) fail(EK_BAD_FILE, "%s lies at byte %" PRIu64 ", not a multiple of %" PRIu64, name.c_str(), t.offset, item);
+    return t;
+  }
+
+  std::vector<float> floats(const std::string &name, int64_t n) const {
+    const Tensor &t = tensor(name, {n}, kFloat32, kFloat16);
+    std::vector<float> values(static_cast<size_t>(n));
+    for (int64_t i = 0; i < n; ++i)
+      values[static_cast<size_t>(i)] = read_float(data + t.offset, i, t.type == kFloat16);
+    return values;
+  }
+
+  /* `kind` is linear, embedding or lm_head; `codes` may have another name and shape where a head is tied. */
+  Matrix matrix(const std::string &name, const char *kind, int64_t n, int64_t k, std::string codes = "") const {
+    const std::string at = kind;
+    Matrix w;
+    w.n = n;
+    w.k = k;
+    w.bits = static_cast<int>(number((at + ".bits").c_str(), 0, 8));
+    if (w.bits != 4 && w.bits != 8)
+      fail(EK_UNSUPPORTED, "the %s is not quantized to 4 or 8 bits: the native engine runs quantized artifacts", kind);
+    w.block = static_cast<int>(number((at + ".block_size").c_str(), 32, 128));
+    if (w.block & (w.block - 1)) fail(EK_BAD_FILE, "model.onnx: the block size of the %s is %d", kind, w.block);
+    const int64_t blocks = w.blocks(), blob = w.block * w.bits / 8;
+    const bool table = codes.empty() && at == "embedding";
+    const Tensor &c = tensor(codes.empty() ? name + ".codes" : codes,
+                             table ? std::vector<int64_t>{n, blocks * blob} : std::vector<int64_t>{n, blocks, blob}, kUint8, kUint8);
+    const Tensor &s = tensor(name + ".scales", {n, blocks}, kFloat32, kFloat16);
+    w.codes = data + c.offset;
+    w.scales = data + s.offset;
+    w.half_scales = s.type == kFloat16;
+    if (!number((at + ".symmetric").c_str(), 0, 1))
+      w.zero_points = data + tensor(name + ".zero_points", {n, (blocks * w.bits + 7) / 8}, kUint8, kUint8).offset;
+    if (file.tensors.count(name + ".bias")) {
+      biases->push_back(floats(name + ".bias", n));
+      w.bias = biases->back().data();
+    }
+    return w;
+  }
+};
+
+Model::Model(const std::string &folder) : graph_(folder + "/model.onnx"), data_(folder + "/model.onnx.data") {
+  const Reader read{parse_onnx(graph_.data(), graph_.size(), data_.size()), data_.data(), &biases_};
+  constexpr int64_t kMost = 1 << 24, kWidest = 1 << 17; /* kernels keep a row's scales on the side */
+  if (read.number("format_version", 0, kMost) != 1) fail(EK_UNSUPPORTED, "model.onnx has another edgekit.format_version than 1");
+  vocab_size = read.number("vocab_size", 1, kMost);
+  hidden_size = read.number("hidden_size", 1, kWidest);
+  intermediate_size = read.number("intermediate_size", 1, kWidest);
+  num_layers = read.number("num_layers", 1, 1024);
+  num_heads = read.number("num_heads", 1, 1024);
+  num_kv_heads = read.number("num_kv_heads", 1, 1024);
+  head_dim = read.number("head_dim", 2, 256);
+  context_length = read.number("context_length", 1, kMost);
+  rms_norm_eps = read.real("rms_norm_eps");
+  if (num_heads % num_kv_heads || head_dim % 2 || num_heads * head_dim > kWidest)
+    fail(EK_BAD_FILE, "model.onnx: %" PRId64 " heads over %" PRId64 " key-value heads of %" PRId64, num_heads, num_kv_heads, head_dim);
+  biases_.reserve(static_cast<size_t>(4 * num_layers + 1)); /* matrices point into them */
+  embedding = read.matrix("model.embed_tokens", "embedding", vocab_size, hidden_size);
+  const bool tied = read.number("tied_embeddings", 0, 1);
+  lm_head = tied ? read.matrix("model.embed_tokens", "lm_head", vocab_size, hidden_size, "lm_head.codes")
+                 : read.matrix("lm_head", "lm_head", vocab_size, hidden_size);
+  final_norm = read.floats("model.final_norm.weight", hidden_size);
+  const int64_t q_width = num_heads * head_dim, qkv_width = q_width + 2 * num_kv_heads * head_dim;
+  for (int64_t i = 0; i < num_layers; ++i) {
+    const std::string at = "model.layers." + std::to_string(i) + ".";
+    layers.push_back({
+        read.floats(at + "input_norm.weight", hidden_size),
+        read.floats(at + "post_attention_norm.weight", hidden_size),
+        read.matrix(at + "attn.qkv_proj", "linear", qkv_width, hidden_size),
+        read.matrix(at + "attn.o_proj", "linear", hidden_size, q_width),
+        read.matrix(at + "mlp.gate_up_proj", "linear", 2 * intermediate_size, hidden_size),
+        read.matrix(at + "mlp.down_proj", "linear", hidden_size, intermediate_size),
+    });
+  }
+  const Tensor &cos = read.tensor("rotary.cos", {context_length, head_dim / 2}, kFloat32, kFloat16);
+  const Tensor &sin = read.tensor("rotary.sin", {context_length, head_dim / 2}, cos.type, cos.type);
+  rotary_cos = data_.data() + cos.offset;
+  rotary_sin = data_.data() + sin.offset;
+  half_rotary = cos.type == kFloat16;
+}
+
+}  // namespace ek

@@ -1,0 +1,52 @@
+/* A mapped artifact: where each weight lies, and the few numbers that are kept in float. Shared by all sessions. */
+#ifndef EDGEKIT_SRC_MODEL_H
+#define EDGEKIT_SRC_MODEL_H
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "../kernels/kernels.h"
+
+namespace ek {
+
+/* A file mapped for reading. */
+class MappedFile {
+ public:
+  explicit MappedFile(const std::string &path); /* throws Error(EK_BAD_FILE) */
+  ~MappedFile();
+  MappedFile(const MappedFile &) = delete;
+  MappedFile &operator=(const MappedFile &) = delete;
+  const uint8_t *data() const { return data_; }
+  uint64_t size() const { return size_; }
+
+ private:
+  const uint8_t *data_ = nullptr;
+  uint64_t size_ = 0;
+};
+
+struct Layer {
+  std::vector<float> input_norm, post_attention_norm; /* (hidden) */
+  Matrix qkv, o, gate_up, down;
+};
+
+struct Model {
+  explicit Model(const std::string &folder); /* throws Error */
+
+  int64_t vocab_size, hidden_size, intermediate_size, num_layers, num_heads, num_kv_heads, head_dim, context_length;
+  float rms_norm_eps;
+  Matrix embedding, lm_head;
+  std::vector<Layer> layers;
+  std::vector<float> final_norm;
+  const void *rotary_cos, *rotary_sin; /* (context_length, head_dim / 2) */
+  bool half_rotary;
+
+ private:
+  struct Reader;
+  MappedFile graph_, data_;
+  std::vector<std::vector<float>> biases_;
+};
+
+}  // namespace ek
+
+#endif

@@ -1,0 +1,72 @@
+#include "thread_pool.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define EK_PAUSE() _mm_pause()
+#elif defined(__aarch64__)
+#define EK_PAUSE() __asm__ __volatile__("yield")
+#else
+#define EK_PAUSE() ((void)0)
+#endif
+
+namespace ek {
+namespace {
+/* About 100 us of pauses: longer than the gap between two steps of a token, far shorter than a person's pause. */
+constexpr int kSpins = 4000;
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { serve(i); });
+}
+
+ThreadPool::~ThreadPool() {
+  stop_ = true;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    step_.fetch_add(1);
+  }
+  wake_.notify_all();
+  for (std::thread &worker : workers_) worker.join();
+}
+
+void ThreadPool::run(int64_t tasks, const std::function<void(int64_t, int)> &work) {
+  if (workers_.empty() || tasks <= 1) {
+    for (int64_t task = 0; task < tasks; ++task) work(task, 0);
+    return;
+  }
+  work_ = &work;
+  tasks_ = tasks;
+  next_.store(0, std::memory_order_relaxed);
+  busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+  step_.fetch_add(1); /* sequentially consistent: a sleeper either sees it or is counted below */
+  if (sleepers_.load() > 0) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    wake_.notify_all();
+  }
+  take_tasks(0);
+  while (busy_.load(std::memory_order_acquire) > 0) EK_PAUSE();
+}
+
+void ThreadPool::take_tasks(int thread) {
+  for (int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) (*work_)(task, thread);
+}
+
+void ThreadPool::serve(int thread) {
+  uint64_t seen = 0;
+  for (;;) {
+    int spins = 0;
+    while (step_.load(std::memory_order_acquire) == seen && ++spins < kSpins) EK_PAUSE();
+    if (step_.load() == seen) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      sleepers_.fetch_add(1);
+      wake_.wait(lock, [&] { return step_.load() != seen; });
+      sleepers_.fetch_sub(1);
+    }
+    ++seen;
+    if (stop_) return;
+    take_tasks(thread);
+    busy_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+}  // namespace ek

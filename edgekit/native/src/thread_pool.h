@@ -1,0 +1,47 @@
+/* A fork-join pool for short steps: workers spin for the next step before they sleep. */
+#ifndef EDGEKIT_SRC_THREAD_POOL_H
+#define EDGEKIT_SRC_THREAD_POOL_H
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace ek {
+
+class ThreadPool {
+ public:
+  /* `threads` counts the caller, which works too. */
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool &) = delete;
+  ThreadPool &operator=(const ThreadPool &) = delete;
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  /* Call work(task, thread) for every task below `tasks`; tasks go to whichever thread is free. Returns when all are
+   * done. One caller at a time. */
+  void run(int64_t tasks, const std::function<void(int64_t, int)> &work);
+
+ private:
+  void serve(int thread);
+  void take_tasks(int thread);
+
+  std::vector<std::thread> workers_;
+  const std::function<void(int64_t, int)> *work_ = nullptr;
+  int64_t tasks_ = 0;
+  alignas(64) std::atomic<int64_t> next_{0};
+  alignas(64) std::atomic<uint64_t> step_{0}; /* raised to start a step */
+  alignas(64) std::atomic<int> busy_{0};
+  std::atomic<bool> stop_{false};
+  std::atomic<int> sleepers_{0};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+};
+
+}  // namespace ek
+
+#endif

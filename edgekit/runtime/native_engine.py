@@ -1,0 +1,101 @@
+"""The engine ``native``: edgekit's own C++ core over the memory-mapped artifact (``native/include/edgekit.h``)."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import native
+from ..artifact.manifest import Manifest
+from ..errors import ContextLengthError, EngineError, TokenRangeError
+from .engine import EngineOptions, check_ids, check_rewind, resolve_context
+from .threads import physical_cores
+
+_ERRORS = {native.CONTEXT: ContextLengthError, native.TOKEN: TokenRangeError}
+
+
+class NativeEngine:
+    """A session of the native core; see :class:`~edgekit.runtime.engine.Engine`.
+
+    Loading maps the weights and reads none of them, so it takes milliseconds and the memory of the KV cache.
+    """
+
+    name = "native"
+
+    def __init__(self, folder: Path, context: int, threads: int, all_logits: bool) -> None:
+        self._library = native.library()
+        kernel = self._library.ek_kernel_name()
+        if kernel is None:
+            raise EngineError(native.last_error())
+        self._model, self._session = ctypes.c_void_p(), ctypes.c_void_p()
+        try:
+            self._check(self._library.ek_model_open(str(folder).encode(), ctypes.byref(self._model)))
+            self._check(self._library.ek_session_create(self._model, context, threads, ctypes.byref(self._session)))
+        except EngineError:
+            self.close()
+            raise
+        self.kernel = kernel.decode()
+        self.threads = threads
+        self.context = context
+        self.vocab_size = int(self._library.ek_model_vocab_size(self._model))
+        self.cache_bytes = int(self._library.ek_session_cache_bytes(self._session))
+        self.position = 0
+        self._all_logits = all_logits
+
+    @classmethod
+    def open(cls, folder: Path, manifest: Manifest, options: EngineOptions) -> NativeEngine:
+        """Open an artifact.
+
+        Raises:
+            ContextLengthError: The context asked for is longer than the model's.
+            EngineError: The artifact is damaged or not quantized, or there is not enough memory.
+            NativeLibraryError: The library is missing.
+        """
+        context = resolve_context(manifest, options.context)
+        return cls(folder, context, options.threads or physical_cores(), options.all_logits)
+
+    def evaluate(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Append ids; see :meth:`~edgekit.runtime.engine.Engine.evaluate`."""
+        if not self._session:
+            raise EngineError("the engine is closed")
+        array = check_ids(ids, vocab_size=self.vocab_size, position=self.position, context=self.context)
+        tokens = array.astype(np.int32)
+        logits = np.empty((len(tokens) if self._all_logits else 1, self.vocab_size), np.float32)
+        self._check(
+            self._library.ek_session_evaluate(
+                self._session, tokens.ctypes.data, len(tokens), int(self._all_logits), logits.ctypes.data
+            )
+        )
+        self.position += len(tokens)
+        return logits
+
+    def rewind(self, length: int) -> None:
+        """Forget positions from ``length`` on."""
+        self.position = check_rewind(length, self.position)
+        if self._session:
+            self._check(self._library.ek_session_rewind(self._session, length))
+
+    def close(self) -> None:
+        """Free the session and unmap the model."""
+        if self._session:
+            self._library.ek_session_free(self._session)
+            self._session = ctypes.c_void_p()
+        if self._model:
+            self._library.ek_model_close(self._model)
+            self._model = ctypes.c_void_p()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_session"):
+            self.close()
+
+    @staticmethod
+    def _check(status: int) -> None:
+        if status != native.OK:
+            raise _ERRORS.get(status, EngineError)(native.last_error())
+
+
+ENGINE = NativeEngine
