@@ -24,10 +24,10 @@ from .artifact.manifest import Manifest, read_manifest
 from .checkpoint import open_checkpoint
 from .errors import TensorMismatchError, UsageError
 from .export.decoder import LOGITS_START, build_decoder
-from .export.layout import DataLayout, Matrix, Vector, plan_layout
 from .export.model import MODEL_FILE
 from .export.streaming import StreamedModel
 from .export.weights import WeightSource
+from .layout import DataLayout, Matrix, Vector, plan_layout
 from .models import ModelSpec, spec_from_config
 from .runtime.threads import physical_cores
 from .runtime.tokenizer import Tokenizer

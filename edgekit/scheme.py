@@ -56,16 +56,6 @@ class QuantizationScheme:
             return None
         return out_features, -(-self.blocks(in_features) * self.bits // 8)
 
-    def weight_bytes(self, out_features: int, in_features: int, scale_bytes: int) -> int:
-        """Bytes of codes, scales and zero points of an (out, in) linear.
-
-        Args:
-            scale_bytes: Width of a scale: 4 for float32, 2 for float16.
-        """
-        n, blocks, blob = self.codes_shape(out_features, in_features)
-        zero_points = self.zero_points_shape(out_features, in_features)
-        return n * blocks * (blob + scale_bytes) + (zero_points[0] * zero_points[1] if zero_points else 0)
-
     def __str__(self) -> str:
         return f"int{self.bits} block {self.block_size} {'symmetric' if self.symmetric else 'asymmetric'}"
 

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BuildError, DiskFullError, NonFiniteWeightError
+from ..layout import DataLayout, Matrix, Slot
 from ..models.spec import ModelSpec, TensorRef
 from ..quantize.packing import PackedLinear
 from ..quantize.rtn import NonFiniteError, quantize_rows
 from ..units import format_bytes
-from .layout import DataLayout, Matrix, Slot
 from .weights import WeightSource
 
 CHUNK_WEIGHTS = 1 << 20  # per job: some milliseconds of work, some megabytes of memory

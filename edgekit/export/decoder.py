@@ -18,8 +18,8 @@ import numpy as np
 import onnx
 
 from ..errors import UnsupportedModelError
+from ..layout import DataLayout, LayerLayout, Matrix, Slot, Vector
 from ..models.spec import ModelSpec
-from .layout import DataLayout, LayerLayout, Matrix, Slot, Vector
 from .onnx_graph import CONTRIB, GraphBuilder, int64
 
 LOGITS_START = "logits_start"

@@ -11,6 +11,19 @@ from typing import Any
 
 from ..models.spec import ModelSpec
 
+# What decoder.py calls the graph's inputs and outputs.
+_INPUTS = {
+    "input_ids": "input_ids",
+    "attention_mask": "attention_mask",
+    "past_key_names": "past_key_values.%d.key",
+    "past_value_names": "past_key_values.%d.value",
+}
+_OUTPUTS = {
+    "logits": "logits",
+    "present_key_names": "present.%d.key",
+    "present_value_names": "present.%d.value",
+}
+
 
 def genai_config(
     spec: ModelSpec,
@@ -47,17 +60,8 @@ def genai_config(
             "num_attention_heads": spec.num_heads,
             "num_hidden_layers": spec.num_layers,
             "num_key_value_heads": spec.num_kv_heads,
-            "inputs": {
-                "input_ids": "input_ids",
-                "attention_mask": "attention_mask",
-                "past_key_names": "past_key_values.%d.key",
-                "past_value_names": "past_key_values.%d.value",
-            },
-            "outputs": {
-                "logits": "logits",
-                "present_key_names": "present.%d.key",
-                "present_value_names": "present.%d.value",
-            },
+            "inputs": _INPUTS,
+            "outputs": _OUTPUTS,
         },
         "eos_token_id": eos[0] if len(eos) == 1 else eos,
         "pad_token_id": eos[0] if pad_id is None else pad_id,

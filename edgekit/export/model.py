@@ -6,11 +6,11 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+from ..layout import DataLayout, plan_layout
 from ..models.spec import ModelSpec
 from ..scheme import QuantizationConfig
 from .data_writer import write_data
 from .decoder import build_decoder
-from .layout import DataLayout, plan_layout
 from .onnx_graph import DATA_FILE
 from .weights import WeightSource
 

@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from .layout import Slot
+from ..layout import Slot
 
 DATA_FILE = "model.onnx.data"
 OPSET = 21  # onnxruntime 1.20 and later

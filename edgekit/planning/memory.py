@@ -17,12 +17,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..models.spec import Linear, ModelSpec
-from ..scheme import FLOAT_BYTES, QuantizationConfig, QuantizationScheme
-
-# Alignments of model.onnx.data, as export/layout.py gives them; a test compares the two.
-MATRIX_ALIGNMENT = 4096
-VECTOR_ALIGNMENT = 64
+from ..layout import Matrix, plan_layout
+from ..models.spec import ModelSpec
+from ..scheme import FLOAT_BYTES, QuantizationConfig
 
 # Tokens of a prompt the onnxruntime engine works on at once.
 PREFILL_CHUNK = 256
@@ -149,42 +146,10 @@ class MemoryPlan:
         return {**parts, "total": self.total}
 
 
-class _File:
-    """Adds tensors up in the order of ``model.onnx.data``, group by group, with the gaps between them."""
-
-    def __init__(self, float_bytes: int) -> None:
-        self.float_bytes = float_bytes
-        self.groups = dict.fromkeys(("linears", "embedding", "lm_head", "norms_and_biases", "rotary", "padding"), 0)
-        self._end = 0
-
-    def add(self, group: str, size: int, alignment: int = VECTOR_ALIGNMENT) -> None:
-        gap = -self._end % alignment
-        self.groups["padding"] += gap
-        self.groups[group] += size
-        self._end += gap + size
-
-    def vector(self, size: int) -> None:
-        self.add("norms_and_biases", size * self.float_bytes)
-
-    def matrix(self, group: str, parts: tuple[Linear, ...], scheme: QuantizationScheme | None) -> None:
-        """Linears joined along their outputs."""
-        out, in_ = sum(p.out_features for p in parts), parts[0].in_features
-        if scheme is None:
-            self.add(group, out * in_ * self.float_bytes, MATRIX_ALIGNMENT)
-        else:
-            self.add(group, math.prod(scheme.codes_shape(out, in_)), MATRIX_ALIGNMENT)
-            self.add(group, math.prod(scheme.scales_shape(out, in_)) * self.float_bytes)
-            zero_points = scheme.zero_points_shape(out, in_)
-            if zero_points is not None:
-                self.add(group, math.prod(zero_points))
-        if any(p.bias for p in parts):
-            self.vector(out)
-
-
 def weight_bytes(
     spec: ModelSpec, quantization: QuantizationConfig, activation_type: str, max_context: int
 ) -> WeightBytes:
-    """Size of ``model.onnx.data``, to the byte.
+    """Size of ``model.onnx.data``, to the byte: the sum over the very layout the exporter writes.
 
     Args:
         spec: The model.
@@ -192,21 +157,22 @@ def weight_bytes(
         activation_type: ``float32`` or ``float16``: type of scales, norms, biases and rotary tables.
         max_context: Positions the rotary tables hold.
     """
-    file = _File(FLOAT_BYTES[activation_type])
-    file.matrix("embedding", (Linear("embed_tokens", spec.embedding),), quantization.embedding)
-    for layer in spec.layers:
-        file.vector(spec.hidden_size)
-        file.matrix("linears", (layer.q_proj, layer.k_proj, layer.v_proj), quantization.linear)
-        file.matrix("linears", (layer.o_proj,), quantization.linear)
-        file.vector(spec.hidden_size)
-        file.matrix("linears", (layer.gate_proj, layer.up_proj), quantization.linear)
-        file.matrix("linears", (layer.down_proj,), quantization.linear)
-    file.vector(spec.hidden_size)
-    if not (spec.tied_embeddings and quantization.embedding == quantization.lm_head):
-        file.matrix("lm_head", (spec.lm_head,), quantization.lm_head)
-    for _ in ("cos", "sin"):
-        file.add("rotary", max_context * (spec.head_dim // 2) * file.float_bytes)
-    return WeightBytes(parameters=spec.parameters, **file.groups)
+    layout = plan_layout(spec, quantization, activation_type, max_context)
+    biases = sum(m.bias.size_bytes for m in layout.matrices() if m.bias is not None)
+    inside = (m for layer in layout.layers for m in (layer.qkv_proj, layer.o_proj, layer.gate_up_proj, layer.down_proj))
+    groups = {
+        "linears": sum(_product_bytes(m) for m in inside),
+        "embedding": _product_bytes(layout.embedding),
+        "lm_head": 0 if layout.shares_embedding else _product_bytes(layout.lm_head),
+        "norms_and_biases": biases + sum(v.slot.size_bytes for v in layout.vectors()),
+        "rotary": layout.rotary_cos.size_bytes + layout.rotary_sin.size_bytes,
+    }
+    return WeightBytes(parameters=spec.parameters, **groups, padding=layout.size_bytes - sum(groups.values()))
+
+
+def _product_bytes(matrix: Matrix) -> int:
+    """A matrix without its bias."""
+    return sum(slot.size_bytes for slot in matrix.slots if slot is not matrix.bias)
 
 
 def repacking_bytes(spec: ModelSpec, quantization: QuantizationConfig, activation_type: str) -> int:

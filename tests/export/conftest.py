@@ -9,9 +9,9 @@ import pytest
 from tiny_checkpoint import write_checkpoint
 
 from edgekit.checkpoint import open_checkpoint
-from edgekit.export.layout import DataLayout
 from edgekit.export.model import export_model
 from edgekit.export.weights import WeightSource
+from edgekit.layout import DataLayout
 from edgekit.models import ModelSpec, spec_from_config
 from edgekit.scheme import QuantizationConfig
 

@@ -13,9 +13,9 @@ from tiny_checkpoint import tiny_config
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import UnsupportedModelError
 from edgekit.export.decoder import LOGITS_START, build_decoder
-from edgekit.export.layout import plan_layout
 from edgekit.export.model import export_model
 from edgekit.export.weights import WeightSource
+from edgekit.layout import plan_layout
 from edgekit.models import ModelSpec, spec_from_config
 from edgekit.quantize.rtn import quantize_rows
 from edgekit.scheme import QuantizationConfig, QuantizationScheme

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.export import layout
+from edgekit import layout
 from edgekit.models import ModelSpec, spec_from_config
 from edgekit.planning import memory
 from edgekit.planning.memory import (
@@ -165,11 +165,9 @@ def test_the_parts_sum_up() -> None:
     }
 
 
-def test_the_constants_are_the_exporters_and_the_engines() -> None:
+def test_the_prefill_chunk_is_the_engines() -> None:
     from edgekit.runtime import ort_engine
 
-    assert memory.MATRIX_ALIGNMENT == layout.MATRIX_ALIGNMENT
-    assert memory.VECTOR_ALIGNMENT == layout.VECTOR_ALIGNMENT
     assert memory.PREFILL_CHUNK == ort_engine.PREFILL_CHUNK
 
 

@@ -1,7 +1,7 @@
 /* What the engine reads of model.onnx: the table of initializers that lie in model.onnx.data, and metadata_props.
  *
  * The nodes are not read: metadata_props carry every architecture number as edgekit.* (export/decoder.py), and the
- * initializers' names tell what they are (export/layout.py). */
+ * initializers' names tell what they are (layout.py). */
 #ifndef EDGEKIT_SRC_ONNX_FILE_H
 #define EDGEKIT_SRC_ONNX_FILE_H
 

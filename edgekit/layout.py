@@ -22,8 +22,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..models.spec import Layer, Linear, ModelSpec, TensorRef
-from ..scheme import FLOAT_BYTES, QuantizationConfig, QuantizationScheme
+from .models.spec import Layer, Linear, ModelSpec, TensorRef
+from .scheme import FLOAT_BYTES, QuantizationConfig, QuantizationScheme
 
 MATRIX_ALIGNMENT = 4096  # a page: a matrix can be mapped and dropped alone
 VECTOR_ALIGNMENT = 64  # a cache line, and the widest vector register
