@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #define EK_HALF_CONVERSION
+#define EK_ADD_LANES(v) _mm512_reduce_add_ps(reinterpret_cast<__m512>(v))
 #include <cstdint>
 namespace {
 inline void load_halves(const uint16_t *x, int64_t n, float *y) {

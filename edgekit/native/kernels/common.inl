@@ -14,6 +14,20 @@ using namespace ek;
 
 constexpr int kLanes = 16;
 
+/* Sixteen floats, which the compiler keeps in one register or several, whatever the ISA has. Never an argument of a
+ * function that is not inlined: the calling convention differs between ISAs. */
+typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
+typedef int32_t IntVec __attribute__((vector_size(kLanes * sizeof(int32_t))));
+#define EK_INLINE inline __attribute__((always_inline))
+
+EK_INLINE Vec load(const float *x) {
+  Vec v;
+  std::memcpy(&v, x, sizeof v);
+  return v;
+}
+EK_INLINE void store(Vec v, float *x) { std::memcpy(x, &v, sizeof v); }
+EK_INLINE Vec larger(Vec a, Vec b) { return a > b ? a : b; }
+
 inline float half_to_float(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16;
   uint32_t bits = static_cast<uint32_t>(h & 0x7fffu) << 13;
@@ -55,41 +69,47 @@ inline void store_halves(const float *x, int64_t n, uint16_t *y) {
 }
 #endif
 
-inline float add_lanes(const float *lane) {
+#ifndef EK_ADD_LANES
+EK_INLINE float add_lanes(Vec v) {
   float sum[kLanes];
-  std::memcpy(sum, lane, sizeof sum);
+  store(v, sum);
   for (int width = kLanes / 2; width > 0; width /= 2)
     for (int i = 0; i < width; ++i) sum[i] += sum[i + width];
   return sum[0];
 }
+#else
+EK_INLINE float add_lanes(Vec v) { return EK_ADD_LANES(v); }
+#endif
 
 inline float dot(const float *a, const float *b, int64_t n) {
-  float lanes[kLanes] = {};
+  Vec even = {}, odd = {};
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (int j = 0; j < kLanes; ++j) lanes[j] += a[i + j] * b[i + j];
-  float sum = add_lanes(lanes);
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    even += load(a + i) * load(b + i);
+    odd += load(a + i + kLanes) * load(b + i + kLanes);
+  }
+  for (; i + kLanes <= n; i += kLanes) even += load(a + i) * load(b + i);
+  float sum = add_lanes(even + odd);
   for (; i < n; ++i) sum += a[i] * b[i];
   return sum;
 }
 
 /* e^x for x <= 88, within 2 units in the last place: 2^n by the exponent's bits, e^r by its Taylor series, |r| <= ln2/2. */
-inline float exponential(float x) {
-  x = x < -87.0f ? -87.0f : x;
-  x = x > 88.0f ? 88.0f : x;
-  const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f; /* ln 2 in two parts, the first exact in 10 bits */
-  float p = 1.0f / 5040.0f;
-  p = p * r + 1.0f / 720.0f;
+EK_INLINE Vec exponential(Vec x) {
+  x = larger(x, Vec{} - 87.0f);
+  x = x < 88.0f ? x : Vec{} + 88.0f;
+  const Vec n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
+  const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f; /* ln 2 in two parts, the first exact in 10 bits */
+  Vec p = r * (1.0f / 5040.0f) + 1.0f / 720.0f;
   p = p * r + 1.0f / 120.0f;
   p = p * r + 1.0f / 24.0f;
   p = p * r + 1.0f / 6.0f;
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  const uint32_t bits = static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23;
-  float power;
-  std::memcpy(&power, &bits, 4);
+  const IntVec bits = (__builtin_convertvector(n, IntVec) + 127) << 23;
+  Vec power;
+  std::memcpy(&power, &bits, sizeof power);
   return p * power;
 }
 
@@ -155,7 +175,18 @@ void rms_norm(const float *x, const float *weight, int64_t n, float epsilon, flo
 }
 
 void silu_multiply(const float *gate, const float *up, int64_t n, float *y) {
-  for (int64_t i = 0; i < n; ++i) y[i] = gate[i] / (1.0f + exponential(-gate[i])) * up[i];
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const Vec x = load(gate + i);
+    store(x / (1.0f + exponential(-x)) * load(up + i), y + i);
+  }
+  if (i == n) return;
+  float tail[2 * kLanes] = {};
+  std::memcpy(tail, gate + i, sizeof(float) * static_cast<size_t>(n - i));
+  std::memcpy(tail + kLanes, up + i, sizeof(float) * static_cast<size_t>(n - i));
+  const Vec x = load(tail);
+  store(x / (1.0f + exponential(-x)) * load(tail + kLanes), tail);
+  std::memcpy(y + i, tail, sizeof(float) * static_cast<size_t>(n - i));
 }
 
 void rotate(float *x, const float *cos, const float *sin, int64_t half) {
@@ -168,71 +199,181 @@ void rotate(float *x, const float *cos, const float *sin, int64_t half) {
 
 void to_half(const float *x, int64_t n, uint16_t *y) { store_halves(x, n, y); }
 
+/* Attention, as FlashAttention's running softmax (https://arxiv.org/abs/2205.14135) over blocks of keys. Two shapes of
+ * work, two loops: many queries stand side by side in the lanes, so that nothing is summed across; the few of decoding
+ * lie along the lanes with their dimensions, so that no lane is idle. */
 constexpr int kMaxHeadDim = 256;
-constexpr int kKeyBlock = 32;  /* keys and values of a block, as float, take 32 KB at head_dim 128: half of an L1 */
-constexpr int kQueryRows = 16; /* queries that share a converted block */
+constexpr int kKeyBlock = 32; /* keys and values of a block, as float, take 32 KB at head_dim 128: half of an L1 */
+constexpr int kFewQueries = 8;
+constexpr float kLowest = -1e30f;
 
-struct Query {
-  float vector[kMaxHeadDim], sum[kMaxHeadDim];
-  float largest, weight;
+struct AttentionScratch {
+  Vec q[kMaxHeadDim], sum[kMaxHeadDim]; /* many: [dimension], a lane a query; few: [query * head_dim / 16 + i] */
+  float keys[kKeyBlock * kMaxHeadDim], values[kKeyBlock * kMaxHeadDim];
+};
+
+struct Head {
+  const float *q;
+  float *y;
   int64_t limit; /* positions it may see */
 };
 
-/* One block of keys and values for one query: the running softmax of FlashAttention, https://arxiv.org/abs/2205.14135. */
-inline void attend_block(Query &query, const float *keys, const float *values, int count, int head_dim) {
-  float score[kKeyBlock];
-  float largest = query.largest;
-  for (int t = 0; t < count; ++t) {
-    score[t] = dot(query.vector, keys + t * head_dim, head_dim);
-    largest = score[t] > largest ? score[t] : largest;
-  }
-  const float shrink = exponential(query.largest - largest);
-  query.largest = largest;
-  for (int t = 0; t < count; ++t) score[t] = exponential(score[t] - largest);
-  query.weight *= shrink;
-  for (int i = 0; i < head_dim; ++i) query.sum[i] *= shrink;
-  for (int t = 0; t < count; ++t) {
-    query.weight += score[t];
-    const float *value = values + t * head_dim;
-    for (int i = 0; i < head_dim; ++i) query.sum[i] += score[t] * value[i];
+inline Head head_at(const AttentionJob &job, int64_t row) {
+  const int64_t position = row / job.group, head = row % job.group;
+  return {job.q + position * job.q_stride + head * job.head_dim, job.y + position * job.y_stride + head * job.head_dim,
+          job.length - job.m + position + 1};
+}
+
+inline void load_block(const AttentionJob &job, int64_t at, int64_t count, AttentionScratch &scratch) {
+  load_halves(job.keys + at * job.head_dim, count * job.head_dim, scratch.keys);
+  load_halves(job.values + at * job.head_dim, count * job.head_dim, scratch.values);
+}
+
+/* Scores of a block's keys for 16 queries: score[t] = sum over d of q[d] * key[t, d]. Four keys at a time. */
+inline void score_block(const AttentionScratch &scratch, int count, int head_dim, Vec *score) {
+  for (int t = 0; t < count; t += 4) {
+    const float *key = scratch.keys + t * head_dim;
+    Vec a = {}, b = {}, c = {}, d = {};
+    for (int i = 0; i < head_dim; ++i) {
+      const Vec q = scratch.q[i];
+      a += q * key[i];
+      b += q * key[head_dim + i];
+      c += q * key[2 * head_dim + i];
+      d += q * key[3 * head_dim + i];
+    }
+    score[t] = a;
+    score[t + 1] = b;
+    score[t + 2] = c;
+    score[t + 3] = d;
   }
 }
 
-void attend(const AttentionJob &job) {
-  static thread_local Query queries[kQueryRows];
-  static thread_local float keys[kKeyBlock * kMaxHeadDim], values[kKeyBlock * kMaxHeadDim];
+/* sum[d] = sum[d] * shrink + sum over t of weight[t] * value[t, d]. Four dimensions at a time. */
+inline void add_values(AttentionScratch &scratch, int count, int head_dim, const Vec *weight, Vec shrink) {
+  for (int i = 0; i < head_dim; i += 4) {
+    const float *value = scratch.values + i;
+    Vec a = scratch.sum[i] * shrink, b = scratch.sum[i + 1] * shrink;
+    Vec c = scratch.sum[i + 2] * shrink, d = scratch.sum[i + 3] * shrink;
+    for (int t = 0; t < count; ++t, value += head_dim) {
+      const Vec p = weight[t];
+      a += p * value[0];
+      b += p * value[1];
+      c += p * value[2];
+      d += p * value[3];
+    }
+    scratch.sum[i] = a;
+    scratch.sum[i + 1] = b;
+    scratch.sum[i + 2] = c;
+    scratch.sum[i + 3] = d;
+  }
+}
+
+/* Rows first .. first + count - 1, at most 16, one in each lane. */
+inline void attend_many(const AttentionJob &job, int64_t first, int count, AttentionScratch &scratch) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(job.head_dim));
+  IntVec limit = {};
+  for (int lane = 0; lane < kLanes; ++lane) { /* lanes without a query repeat the last one */
+    const Head head = head_at(job, first + (lane < count ? lane : count - 1));
+    limit[lane] = static_cast<int32_t>(head.limit);
+    for (int i = 0; i < job.head_dim; ++i) scratch.q[i][lane] = head.q[i] * scale;
+  }
+  for (int i = 0; i < job.head_dim; ++i) scratch.sum[i] = Vec{};
+  const int64_t nearest = limit[0], furthest = limit[kLanes - 1];
+  Vec largest = Vec{} + kLowest, total = {};
+  Vec score[kKeyBlock];
+  for (int64_t at = 0; at < furthest; at += kKeyBlock) {
+    const int block = static_cast<int>(furthest - at < kKeyBlock ? furthest - at : kKeyBlock);
+    load_block(job, at, block, scratch);
+    score_block(scratch, block, job.head_dim, score);
+    Vec most = largest;
+    for (int t = 0; t < block; ++t) {
+      if (at + t >= nearest) score[t] = limit > static_cast<int32_t>(at + t) ? score[t] : Vec{} + kLowest;
+      most = larger(most, score[t]);
+    }
+    const Vec shrink = exponential(largest - most);
+    largest = most;
+    total *= shrink;
+    for (int t = 0; t < block; ++t) {
+      score[t] = exponential(score[t] - largest);
+      total += score[t];
+    }
+    add_values(scratch, block, job.head_dim, score, shrink);
+  }
+  for (int i = 0; i < job.head_dim; ++i) scratch.sum[i] /= total;
+  for (int lane = 0; lane < count; ++lane) {
+    const Head head = head_at(job, first + lane);
+    for (int i = 0; i < job.head_dim; ++i) head.y[i] = scratch.sum[i][lane];
+  }
+}
+
+/* Rows first .. first + count - 1, at most 8, their dimensions along the lanes. */
+inline void attend_few(const AttentionJob &job, int64_t first, int count, AttentionScratch &scratch) {
+  const float scale = 1.0f / std::sqrt(static_cast<float>(job.head_dim));
+  const int wide = job.head_dim / kLanes;
+  Head head[kFewQueries];
+  float largest[kFewQueries], total[kFewQueries];
+  for (int r = 0; r < count; ++r) {
+    head[r] = head_at(job, first + r);
+    largest[r] = kLowest;
+    total[r] = 0.0f;
+    for (int i = 0; i < wide; ++i) {
+      scratch.q[r * wide + i] = load(head[r].q + i * kLanes) * scale;
+      scratch.sum[r * wide + i] = Vec{};
+    }
+  }
+  const int64_t furthest = head[count - 1].limit;
+  for (int64_t at = 0; at < furthest; at += kKeyBlock) {
+    const int block = static_cast<int>(furthest - at < kKeyBlock ? furthest - at : kKeyBlock);
+    load_block(job, at, block, scratch);
+    for (int r = 0; r < count; ++r) {
+      const int64_t left = head[r].limit - at;
+      const int seen = static_cast<int>(left < block ? left : block);
+      float score[kKeyBlock];
+      float most = largest[r];
+      for (int t = 0; t < seen; ++t) {
+        Vec sum = {};
+        for (int i = 0; i < wide; ++i) sum += scratch.q[r * wide + i] * load(scratch.keys + t * job.head_dim + i * kLanes);
+        score[t] = add_lanes(sum);
+        most = score[t] > most ? score[t] : most;
+      }
+      for (int t = seen < 0 ? 0 : seen; t < kKeyBlock; ++t) score[t] = kLowest;
+      const float shrink = exponential(Vec{} + (largest[r] - most))[0];
+      largest[r] = most;
+      Vec added = {};
+      for (int t = 0; t < kKeyBlock; t += kLanes) {
+        const Vec weight = exponential(load(score + t) - most);
+        added += weight;
+        store(weight, score + t);
+      }
+      total[r] = total[r] * shrink + add_lanes(added);
+      for (int i = 0; i < wide; ++i) {
+        Vec even = scratch.sum[r * wide + i] * shrink, odd = {};
+        const float *value = scratch.values + i * kLanes;
+        int t = 0;
+        for (; t + 2 <= seen; t += 2) {
+          even += score[t] * load(value + t * job.head_dim);
+          odd += score[t + 1] * load(value + (t + 1) * job.head_dim);
+        }
+        if (t < seen) even += score[t] * load(value + t * job.head_dim);
+        scratch.sum[r * wide + i] = even + odd;
+      }
+    }
+  }
+  for (int r = 0; r < count; ++r)
+    for (int i = 0; i < wide; ++i) store(scratch.sum[r * wide + i] / total[r], head[r].y + i * kLanes);
+}
+
+void attend(const AttentionJob &job) {
+  static thread_local AttentionScratch scratch;
   const int64_t rows = job.m * job.group;
-  for (int64_t first = 0; first < rows; first += kQueryRows) {
-    const int count = static_cast<int>(rows - first < kQueryRows ? rows - first : kQueryRows);
-    int64_t furthest = 0;
-    for (int r = 0; r < count; ++r) {
-      const int64_t position = (first + r) / job.group, head = (first + r) % job.group;
-      const float *q = job.q + position * job.q_stride + head * job.head_dim;
-      Query &query = queries[r];
-      for (int i = 0; i < job.head_dim; ++i) {
-        query.vector[i] = q[i] * scale;
-        query.sum[i] = 0.0f;
-      }
-      query.largest = -1e30f;
-      query.weight = 0.0f;
-      query.limit = job.length - job.m + position + 1;
-      furthest = query.limit;
-    }
-    for (int64_t t = 0; t < furthest; t += kKeyBlock) {
-      const int64_t block = furthest - t < kKeyBlock ? furthest - t : kKeyBlock;
-      load_halves(job.keys + t * job.head_dim, block * job.head_dim, keys);
-      load_halves(job.values + t * job.head_dim, block * job.head_dim, values);
-      for (int r = 0; r < count; ++r) {
-        const int64_t seen = queries[r].limit - t < block ? queries[r].limit - t : block;
-        if (seen > 0) attend_block(queries[r], keys, values, static_cast<int>(seen), job.head_dim);
-      }
-    }
-    for (int r = 0; r < count; ++r) {
-      const int64_t position = (first + r) / job.group, head = (first + r) % job.group;
-      float *y = job.y + position * job.y_stride + head * job.head_dim;
-      for (int i = 0; i < job.head_dim; ++i) y[i] = queries[r].sum[i] / queries[r].weight;
-    }
+  for (int64_t first = 0; first < rows;) {
+    const int64_t left = rows - first;
+    const int count = static_cast<int>(left < kLanes ? left : kLanes);
+    if (count <= kFewQueries && count * job.head_dim <= kLanes * kMaxHeadDim)
+      attend_few(job, first, count, scratch);
+    else
+      attend_many(job, first, count, scratch);
+    first += count;
   }
 }
 

@@ -48,7 +48,7 @@ struct AttentionJob {
   int64_t q_stride, m, group;
   const uint16_t *keys, *values; /* float16 */
   int64_t length;
-  int head_dim; /* at most 256 */
+  int head_dim; /* a multiple of 16, at most 256 */
   float *y;
   int64_t y_stride;
 };

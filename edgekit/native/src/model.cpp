@@ -126,7 +126,7 @@ Model::Model(const std::string &folder) : graph_(folder + "/model.onnx"), data_(
   head_dim = read.number("head_dim", 2, 256);
   context_length = read.number("context_length", 1, kMost);
   rms_norm_eps = read.real("rms_norm_eps");
-  if (num_heads % num_kv_heads || head_dim % 2 || num_heads * head_dim > kWidest)
+  if (num_heads % num_kv_heads || head_dim % 16 || num_heads * head_dim > kWidest)
     fail(EK_BAD_FILE, "model.onnx: %" PRId64 " heads over %" PRId64 " key-value heads of %" PRId64, num_heads, num_kv_heads, head_dim);
   biases_.reserve(static_cast<size_t>(4 * num_layers + 1)); /* matrices point into them */
   embedding = read.matrix("model.embed_tokens", "embedding", vocab_size, hidden_size);
