@@ -85,9 +85,7 @@ void row_products(const Matrix &w, const QuantizedRow *rows, int64_t first, int6
     const uint8_t *codes = w.codes + n * bytes;
     __m512 sums[kRows];
     for (int r = 0; r < kRows; ++r) sums[r] = _mm512_setzero_ps();
-    for (int64_t at = 0; at < bytes; at += 64) {
-      const __mmask64 mask = bytes - at >= 64 ? ~__mmask64{0} : (__mmask64{1} << (bytes - at)) - 1;
-      const __m512i packed = _mm512_maskz_loadu_epi8(mask, codes + at);
+    const auto step = [&](int64_t at, __m512i packed) {
       const int64_t column = at * 8 / F::kBits, block = column / F::kBlock;
       const __m512 scale = block_scales<F>(w.scales, n * blocks + block, blocks - block);
       for (int r = 0; r < kRows; ++r) {
@@ -103,7 +101,10 @@ void row_products(const Matrix &w, const QuantizedRow *rows, int64_t first, int6
         const __m512 scales = spread<F::kGroups>(_mm_loadu_ps(rows[r].scales + column / kGroup));
         sums[r] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dots), scales), scale, sums[r]);
       }
-    }
+    };
+    int64_t at = 0;
+    for (; at + 64 <= bytes; at += 64) step(at, _mm512_loadu_si512(codes + at));
+    if (at < bytes) step(at, _mm512_maskz_loadu_epi8((__mmask64{1} << (bytes - at)) - 1, codes + at));
     for (int64_t b = 0; b < blocks; b += 16) {
       const int64_t count = blocks - b < 16 ? blocks - b : 16;
       const __mmask16 mask = static_cast<__mmask16>((1u << count) - 1);
