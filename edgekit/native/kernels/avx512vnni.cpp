@@ -76,6 +76,10 @@ inline __m512 zero_points16(const Matrix &w, int64_t n, int64_t at, int64_t coun
   return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(zeros));
 }
 
+/* Bytes ahead: a page, which the processor's own prefetcher does not cross (on Zen 4 one thread reads 20 instead of 15
+ * GB/s of a (8960, 1536) matrix; 1024 and 2048 gain half of that). Past the file's end a prefetch does nothing. */
+constexpr int64_t kPrefetch = 4096;
+
 /* Decode: rows of weights one after another, each streamed once for all kRows activations. */
 template <typename F, int kRows>
 void row_products(const Matrix &w, const QuantizedRow *rows, int64_t first, int64_t last, float *y, int64_t stride) {
@@ -103,7 +107,10 @@ void row_products(const Matrix &w, const QuantizedRow *rows, int64_t first, int6
       }
     };
     int64_t at = 0;
-    for (; at + 64 <= bytes; at += 64) step(at, _mm512_loadu_si512(codes + at));
+    for (; at + 64 <= bytes; at += 64) {
+      _mm_prefetch(reinterpret_cast<const char *>(codes + at + kPrefetch), _MM_HINT_T0);
+      step(at, _mm512_loadu_si512(codes + at));
+    }
     if (at < bytes) step(at, _mm512_maskz_loadu_epi8((__mmask64{1} << (bytes - at)) - 1, codes + at));
     for (int64_t b = 0; b < blocks; b += 16) {
       const int64_t count = blocks - b < 16 ? blocks - b : 16;
