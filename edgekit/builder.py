@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import TYPE_CHECKING, Any
 
 from .artifact.manifest import Manifest
 from .artifact.writer import check_output, hash_files, whole_folder
@@ -28,7 +29,7 @@ from .checkpoint.base import Checkpoint
 from .checkpoint.sources import fetch_hub, fetch_package
 from .devices import load_device
 from .devices.profile import DeviceProfile
-from .errors import BudgetError, BuildError, RecipeError, TensorMismatchError
+from .errors import BudgetError, BuildError, InterruptedBuildError, RecipeError, TensorMismatchError
 from .models import ModelSpec, spec_from_config
 from .planning.plan import Plan, best_recipe, plan
 from .recipes import all_recipes, load_recipe
@@ -36,6 +37,9 @@ from .recipes.recipe import FolderSource, HubSource, Recipe, Sampling, source_ki
 from .runtime.threads import physical_cores
 from .scheme import QuantizationConfig
 from .units import format_bytes
+
+if TYPE_CHECKING:
+    from .export.weights import WeightSource
 
 GOLDEN_QUESTION = "What is the capital of France?"
 # Each token of the golden answer costs one pass over all weights, and already the first depends on every one of them.
@@ -213,29 +217,24 @@ class _Job:
     def write(self, folder: Path) -> Manifest:
         """Write everything into ``folder`` and return the manifest, which is its last file."""
         # onnx and onnxruntime take a second to import: plans that fail should not wait for them.
-        from .export.model import export_model
         from .export.weights import WeightSource
 
         max_context = max(self.recipe.max_context, self.plan.context)
         source = WeightSource(self.checkpoint, self.spec)
         files = self._small_files(max_context)
+        stop = Event()
+
+        def until_stopped(done: int, total: int) -> None:
+            if stop.is_set():
+                raise InterruptedBuildError("the build failed while its source was being hashed")
+
         with ThreadPoolExecutor(1, thread_name_prefix="edgekit-hash") as pool:
-            hashing = pool.submit(hash_files, list(self.checkpoint.files))
-            layout = export_model(
-                folder,
-                self.spec,
-                source,
-                self.recipe.quantization,
-                activation_type=self.device.activation_type,
-                max_context=max_context,
-                threads=self.threads,
-                progress=lambda done, total: self.progress("quantizing", done, total),
-            )
-            for name, content in files.items():
-                (folder / name).write_bytes(content)
-            bits = layout.weight_bytes * 8 / self.spec.parameters
-            manifest = self._manifest(round(bits, 4), max_context)
-            golden = self._golden(folder, manifest, layout.size_bytes)
+            hashing = pool.submit(hash_files, list(self.checkpoint.files), until_stopped)
+            try:
+                manifest, golden = self._write_model(folder, source, files, max_context)
+            except BaseException:
+                stop.set()  # a person who presses Ctrl-C does not wait for 16 GB to be hashed
+                raise
             source_files = hashing.result()
         manifest = dataclasses.replace(
             manifest,
@@ -247,6 +246,28 @@ class _Job:
         )
         manifest.write(folder)
         return manifest
+
+    def _write_model(
+        self, folder: Path, source: WeightSource, files: dict[str, bytes], max_context: int
+    ) -> tuple[Manifest, dict[str, Any]]:
+        """Weights, graph and small files; the manifest but for hashes, and the golden test."""
+        from .export.model import export_model
+
+        layout = export_model(
+            folder,
+            self.spec,
+            source,
+            self.recipe.quantization,
+            activation_type=self.device.activation_type,
+            max_context=max_context,
+            threads=self.threads,
+            progress=lambda done, total: self.progress("quantizing", done, total),
+        )
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        bits = layout.weight_bytes * 8 / self.spec.parameters
+        manifest = self._manifest(round(bits, 4), max_context)
+        return manifest, self._golden(folder, manifest, layout.size_bytes)
 
     def _small_files(self, max_context: int) -> dict[str, bytes]:
         """Tokenizer and configuration files."""

@@ -218,6 +218,32 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str)
     assert leftovers(tmp_path) == []
 
 
+def test_a_disk_that_fills_up_with_the_small_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DiskFullError, match=r"no room to write to .*out"):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+    assert leftovers(tmp_path) == []
+
+
+def test_a_failed_build_does_not_wait_for_the_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashing that would never end by itself ends with the build."""
+    import edgekit.builder as builder
+
+    def endless(paths: list[Path], progress: Callable[[int, int], None]) -> dict[str, object]:
+        while True:
+            progress(0, 1)
+
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    _nan(folder)
+    monkeypatch.setattr(builder, "hash_files", endless)
+    with pytest.raises(NonFiniteWeightError):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "llama")
     (tmp_path / "file").write_text("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -9,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import BuildError, OutputExistsError
+from ..errors import BuildError, DiskFullError, OutputExistsError
+from ..units import format_bytes
 
 _CHUNK = 4 << 20
 
@@ -45,6 +47,7 @@ def whole_folder(out: Path, force: bool) -> Iterator[Path]:
 
     Raises:
         OutputExistsError: As :func:`check_output`.
+        DiskFullError, BuildError: The operating system refused to write.
     """
     check_output(out, force)
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
@@ -59,6 +62,8 @@ def whole_folder(out: Path, force: bool) -> Iterator[Path]:
             shutil.rmtree(replaced)
         else:
             partial.rename(out)
+    except OSError as error:  # what reads a checkpoint turns its own into CheckpointErrors
+        raise disk_error(error, out, None) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -88,3 +93,21 @@ def hash_files(
                 progress(done, total)
         found[path.name] = {"sha256": digest.hexdigest(), "size_bytes": size}
     return found
+
+
+def disk_error(error: OSError, path: Path | None, size_bytes: int | None) -> BuildError:
+    """What an operating-system error while writing means: no room (DiskFullError), or something else.
+
+    Args:
+        error: What was raised.
+        path: What was being written, where that is known.
+        size_bytes: How much of it, where that is known.
+    """
+    where = f" to {path}" if path else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        size = f" {format_bytes(size_bytes)}" if size_bytes is not None else ""
+        return DiskFullError(
+            f"no room to write{size}{where}: {error.strerror}",
+            hint="free some space, or choose another place with --out",
+        )
+    return BuildError(f"cannot write{where}: {error.strerror}")

@@ -6,7 +6,6 @@ pread and pwrite, never through a map, whose touched pages would count as this p
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -19,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BuildError, DiskFullError, NonFiniteWeightError
+from ..artifact.writer import disk_error
+from ..errors import NonFiniteWeightError
 from ..layout import DataLayout, Matrix, Slot
 from ..models.spec import ModelSpec, TensorRef
 from ..quantize.packing import PackedLinear
 from ..quantize.rtn import NonFiniteError, quantize_rows
-from ..units import format_bytes
 from .weights import WeightSource
 
 CHUNK_WEIGHTS = 1 << 20  # per job: some milliseconds of work, some megabytes of memory
@@ -204,14 +203,3 @@ def _write_all(file: int, data: memoryview, offset: int) -> None:
         except OSError as error:
             raise disk_error(error, None, len(data)) from None
         data, offset = data[written:], offset + written
-
-
-def disk_error(error: OSError, path: Path | None, size_bytes: int) -> BuildError:
-    """What an operating-system error while writing means: no room (DiskFullError), or something else."""
-    where = f" to {path}" if path else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return DiskFullError(
-            f"no room to write {format_bytes(size_bytes)}{where}: {error.strerror}",
-            hint="free some space, or choose another place with --out",
-        )
-    return BuildError(f"cannot write{where}: {error.strerror}")
