@@ -88,7 +88,7 @@ def test_a_terminal_that_is_gone_does_not_end_the_work() -> None:
     bars = Bars(gone, lambda: 80)
     bars.report("one", 0, 1)
     bars.report("two", 1, 1)
-    bars.close()
+    assert bars.close() is None
 
 
 SCRIPT = """

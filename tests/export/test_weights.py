@@ -45,7 +45,9 @@ def test_derived_and_duplicate_tensors_are_passed_over(tmp_path: Path) -> None:
     tensors = random_tensors(tiny_config("llama"))
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
     tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.zeros(24, np.float32)
-    source(tmp_path, "llama", tensors)
+    found = source(tmp_path, "llama", tensors)
+    table = spec_from_config(tiny_config("llama")).embedding
+    np.testing.assert_array_equal(found.rows(table, 3, 9), tensors["model.embed_tokens.weight"][3:9])
 
 
 class _Gguf:
