@@ -60,6 +60,16 @@ def test_it_agrees_with_onnxruntime(tmp_path: Path, family: str, device: str, na
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9995
 
 
+def test_a_model_wider_than_its_mlp(tmp_path: Path) -> None:
+    """The residual stream may be the widest row of all."""
+    checkpoint = write_checkpoint(
+        tmp_path / "checkpoint", "llama", hidden_size=1024, intermediate_size=16, num_attention_heads=1, head_dim=16
+    )
+    folder = build(None, "cpu", checkpoint=checkpoint, out=tmp_path / "out").artifact
+    ours, theirs = (engine(folder, e, all_logits=True).evaluate(prompt(200)) for e in ("native", "ort"))
+    assert np.abs(ours - theirs).max() <= INT8_TOLERANCE * np.abs(theirs).max()
+
+
 def test_every_instruction_set_gives_the_same(tmp_path: Path) -> None:
     folder = artifact(tmp_path, "qwen2", "int8 head")
     script = (

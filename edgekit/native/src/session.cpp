@@ -41,7 +41,7 @@ Session::Session(std::shared_ptr<const Model> model, const Kernels &kernels, int
   cache_ = allocate<uint16_t>(cache_size_);
   const auto rows = static_cast<size_t>(chunk_);
   x_ = allocate<float>(rows * static_cast<size_t>(m.hidden_size));
-  wide_ = allocate<float>(rows * static_cast<size_t>(std::max(q_width + 2 * kv_width, 2 * m.intermediate_size)));
+  wide_ = allocate<float>(rows * static_cast<size_t>(std::max({q_width + 2 * kv_width, 2 * m.intermediate_size, m.hidden_size})));
   narrow_ = allocate<float>(rows * static_cast<size_t>(std::max(q_width, m.hidden_size)));
   cos_ = allocate<float>(rows * static_cast<size_t>(m.head_dim / 2));
   sin_ = allocate<float>(rows * static_cast<size_t>(m.head_dim / 2));
