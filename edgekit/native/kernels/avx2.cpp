@@ -1,6 +1,8 @@
 /* avx2: needs AVX2, FMA and F16C (Haswell, Zen and later). */
 #include <immintrin.h>
 
+#define EK_LANES 8
+#define EK_ATTEND_ROWS 6
 #define EK_HALF_CONVERSION
 #include <cstdint>
 namespace {
@@ -19,20 +21,26 @@ inline void store_halves(const float *x, int64_t n, uint16_t *y) {
 }
 }  // namespace
 #include "common.inl"
+#include "attention.inl"
 
 namespace {
 
-/* Eight sums of four products of unsigned codes and signed values. Codes below 16 cannot saturate the 16-bit step
- * (15 * 127 * 2 = 3810). */
-inline __m256i dot4(__m256i codes, __m256i values) {
-  return _mm256_madd_epi16(_mm256_maddubs_epi16(codes, values), _mm256_set1_epi16(1));
-}
+inline __m256i load256(const void *at) { return _mm256_loadu_si256(static_cast<const __m256i *>(at)); }
 
-/* The same for codes to 255, as (code - 128) + 128: |code - 128| * 127 * 2 is at most 32512, which fits 16 bits. */
+/* A matrix's format as constants, so that the inner loops hold no branch. */
+template <int kBitsOf, int kBlockOf>
+struct Format {
+  static constexpr int kBits = kBitsOf, kBlock = kBlockOf;
+};
+
+/* Eight int32 from sixteen int16 sums. */
+inline __m256i widen(__m256i sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
+
+/* Four products each of 8-bit codes as (code - 128) + 128: |code - 128| * 127 * 2 is at most 32512, which fits 16 bits. The
+ * 128 is the caller's to add. */
 inline __m256i dot4_wide(__m256i codes, __m256i values) {
   const __m256i shifted = _mm256_xor_si256(codes, _mm256_set1_epi8(static_cast<char>(0x80)));
-  const __m256i products = _mm256_maddubs_epi16(_mm256_abs_epi8(shifted), _mm256_sign_epi8(values, shifted));
-  return _mm256_madd_epi16(products, _mm256_set1_epi16(1));
+  return widen(_mm256_maddubs_epi16(_mm256_abs_epi8(shifted), _mm256_sign_epi8(values, shifted)));
 }
 
 inline float add(__m256 v) {
@@ -41,74 +49,323 @@ inline float add(__m256 v) {
   return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
 }
 
-/* Products of one weight block with one row; `codes` and `values` stand at the block. Columns are worked on 32 codes'
- * bytes at a time: two groups with 4-bit codes (lanes 0-3 and 4-7 of the sums), one group with 8-bit ones. */
-inline __m256 block4(const uint8_t *codes, const int8_t *chunk, int64_t column, const float *scales, int block) {
+/* Bytes ahead: a page, which the processor's own prefetcher does not cross. Past the file's end a prefetch does nothing. */
+constexpr int64_t kPrefetch = 4096;
+
+/* Half a chunk of 4-bit codes, 64 columns in 32 bytes, with one row: codes below 16 cannot saturate a 16-bit sum of four
+ * products (15 * 127 * 4 = 7620). `column` is a multiple of 64. */
+inline __m256 half_chunk(__m256i even, __m256i odd, const QuantizedRow &row, int64_t column) {
+  const int8_t *values = row.values + column / kChunk * kChunk + column % kChunk / 2;
+  const __m256i sums = _mm256_add_epi16(_mm256_maddubs_epi16(even, load256(values)),
+                                        _mm256_maddubs_epi16(odd, load256(values + kChunk / 2)));
+  return _mm256_mul_ps(_mm256_cvtepi32_ps(widen(sums)), _mm256_loadu_ps(row.scales + column / 8));
+}
+
+/* Sums of one row of 4-bit weights, still spread over eight lanes. Blocks of 64 and 128 are whole half chunks. */
+template <typename F, int kRows>
+inline void sum_row4(const Matrix &w, const QuantizedRow *rows, int64_t n, __m256 *sums) {
   const __m256i low = _mm256_set1_epi8(15);
-  __m256 sum = _mm256_setzero_ps();
-  for (int k = 0; k < block; k += 64) {
-    /* A block of 32 has 16 bytes: the upper half of the register stays zero. */
-    const __m256i packed = block == 32 ? _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(codes)))
-                                       : _mm256_loadu_si256(reinterpret_cast<const __m256i *>(codes + k / 2));
-    const __m256i clean = block == 32 ? _mm256_inserti128_si256(packed, _mm_setzero_si128(), 1) : packed;
-    const int8_t *even = chunk + (column + k) / 128 * 128 + (column + k) % 128 / 2, *odd = even + 64;
-    const __m256i dots = _mm256_add_epi32(
-        dot4(_mm256_and_si256(clean, low), _mm256_loadu_si256(reinterpret_cast<const __m256i *>(even))),
-        dot4(_mm256_and_si256(_mm256_srli_epi16(clean, 4), low), _mm256_loadu_si256(reinterpret_cast<const __m256i *>(odd))));
-    const int64_t group = (column + k) / 32;
-    const __m256 scale = block == 32 ? _mm256_set1_ps(scales[group])
-                                     : _mm256_set_m128(_mm_set1_ps(scales[group + 1]), _mm_set1_ps(scales[group]));
-    sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale, sum);
-  }
-  return sum;
-}
-
-inline __m256 block8(const uint8_t *codes, const int8_t *values, const float *scales, int64_t column, int block) {
-  __m256 sum = _mm256_setzero_ps();
-  for (int k = 0; k < block; k += 32) {
-    const __m256i dots = dot4_wide(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(codes + k)),
-                                   _mm256_loadu_si256(reinterpret_cast<const __m256i *>(values + column + k)));
-    sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), _mm256_set1_ps(scales[(column + k) / 32]), sum);
-  }
-  return sum;
-}
-
-void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y,
-                  int64_t stride) {
-  const int64_t blocks = w.blocks(), blob = w.block * w.bits / 8;
-  for (int64_t n = first; n < last; ++n) {
-    __m256 sums[8];
-    float zeros[8] = {};
-    for (int r = 0; r < m; ++r) sums[r] = _mm256_setzero_ps();
+  const int64_t blocks = w.blocks(), blob = F::kBlock / 2;
+  const uint8_t *codes = w.codes + n * w.row_bytes();
+  if constexpr (F::kBlock == 32) {
+    for (int64_t b = 0; b < blocks; b += 2) {
+      const bool both = b + 1 < blocks; /* a block of 32 is half a register */
+      const __m256i packed = both ? load256(codes + b * blob)
+                                  : _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(codes + b * blob)));
+      const __m256i even = _mm256_and_si256(packed, low), odd = _mm256_and_si256(_mm256_srli_epi16(packed, 4), low);
+      const __m256 scale = _mm256_set_m128(_mm_set1_ps(both ? scale_at(w, n * blocks + b + 1) : 0.0f),
+                                           _mm_set1_ps(scale_at(w, n * blocks + b)));
+      for (int r = 0; r < kRows; ++r) sums[r] = _mm256_fmadd_ps(half_chunk(even, odd, rows[r], b * 32), scale, sums[r]);
+    }
+  } else {
     for (int64_t b = 0; b < blocks; ++b) {
-      const uint8_t *codes = w.codes + n * w.row_bytes() + b * blob;
-      const float scale = scale_at(w, n * blocks + b);
-      /* 8-bit codes are taken less 128 above, so only the rest of the zero point is left to subtract. */
-      const float zero = scale * static_cast<float>(zero_point_at(w, n, b) - (w.bits == 8 ? 128 : 0));
-      for (int r = 0; r < m; ++r) {
-        const __m256 dots = w.bits == 4 ? block4(codes, rows[r].values, b * w.block, rows[r].scales, w.block)
-                                        : block8(codes, rows[r].values, rows[r].scales, b * w.block, w.block);
-        sums[r] = _mm256_fmadd_ps(dots, _mm256_set1_ps(scale), sums[r]);
-        zeros[r] += zero * rows[r].sums[b];
+      const __m256 scale = _mm256_set1_ps(scale_at(w, n * blocks + b));
+      _mm_prefetch(reinterpret_cast<const char *>(codes + b * blob + kPrefetch), _MM_HINT_T0);
+#pragma GCC unroll 2
+      for (int64_t at = 0; at < F::kBlock; at += 64) {
+        const __m256i packed = load256(codes + b * blob + at / 2);
+        const __m256i even = _mm256_and_si256(packed, low), odd = _mm256_and_si256(_mm256_srli_epi16(packed, 4), low);
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r)
+          sums[r] = _mm256_fmadd_ps(half_chunk(even, odd, rows[r], b * F::kBlock + at), scale, sums[r]);
       }
     }
-    for (int r = 0; r < m; ++r) y[r * stride + n] = add(sums[r]) - zeros[r] + (w.bias ? w.bias[n] : 0.0f);
   }
 }
 
-void multiply_many(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y,
-                   int64_t stride, void *) {
-  for (int r = 0; r < m; r += 8)
-    multiply_few(w, rows + r, m - r < 8 ? m - r : 8, first, last, y + r * stride, stride);
+template <typename F, int kRows>
+inline void sum_row8(const Matrix &w, const QuantizedRow *rows, int64_t n, __m256 *sums) {
+  const int64_t blocks = w.blocks();
+  const uint8_t *codes = w.codes + n * w.row_bytes();
+  for (int64_t b = 0; b < blocks; ++b) {
+    const __m256 scale = _mm256_set1_ps(scale_at(w, n * blocks + b));
+#pragma GCC unroll 4
+    for (int64_t k = b * F::kBlock; k < (b + 1) * F::kBlock; k += 32) {
+      const __m256i code = load256(codes + k);
+      _mm_prefetch(reinterpret_cast<const char *>(codes + k + kPrefetch), _MM_HINT_T0);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const __m256 dots = _mm256_cvtepi32_ps(dot4_wide(code, load256(rows[r].values + k)));
+        sums[r] = _mm256_fmadd_ps(_mm256_mul_ps(dots, _mm256_broadcast_ss(rows[r].scales + k / 8)), scale, sums[r]);
+      }
+    }
+  }
 }
 
-size_t multiply_many_scratch(const Matrix &) { return 0; }
+template <typename F, int kRows>
+void few(const Matrix &w, const QuantizedRow *rows, int64_t first, int64_t last, float *y, int64_t stride, bool add_to) {
+  const int64_t blocks = w.blocks();
+  for (int64_t n = first; n < last; ++n) {
+    __m256 sums[kRows];
+    for (int r = 0; r < kRows; ++r) sums[r] = _mm256_setzero_ps();
+    if constexpr (F::kBits == 4)
+      sum_row4<F, kRows>(w, rows, n, sums);
+    else
+      sum_row8<F, kRows>(w, rows, n, sums);
+    float zeros[kRows] = {};
+    /* 8-bit codes were taken less 128, so only the rest of the zero point is left to subtract. */
+    for (int64_t b = 0; (F::kBits == 4 || w.zero_points) && b < blocks; ++b) {
+      const float zero = scale_at(w, n * blocks + b) * static_cast<float>(zero_point_at(w, n, b) - (F::kBits == 8 ? 128 : 0));
+      for (int r = 0; r < kRows; ++r) zeros[r] += zero * rows[r].sums[b];
+    }
+    for (int r = 0; r < kRows; ++r) {
+      float *to = y + r * stride + n;
+      *to = add(sums[r]) - zeros[r] + (w.bias ? w.bias[n] : 0.0f) + (add_to ? *to : 0.0f);
+    }
+  }
+}
+
+/* few for m rows, at most kRows. */
+template <typename F, int kRows>
+inline void few_rows(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
+                     bool add_to) {
+  if constexpr (kRows > 1)
+    if (m < kRows) return few_rows<F, kRows - 1>(w, rows, m, first, last, y, stride, add_to);
+  few<F, kRows>(w, rows, first, last, y, stride, add_to);
+}
+
+/* Prefill: 16 rows of weights are unpacked once into a panel, of which a step is 16 dwords of four columns each, and every
+ * row of activations goes over it: a broadcast of its four columns against the sixteen weight rows.
+ *
+ *   codes    (padded k / 4, 16, 4)   as Int8Pack's values; 8-bit codes less 128, as int8
+ *   scales   (blocks, 16)
+ *   zeros    (blocks, 16)            scale * zero point, less the 128
+ */
+constexpr int kPanelRows = 16;
+constexpr int kTileRows = 4; /* activations at a time: 4 * 2 sums of int16, 2 registers of codes, a broadcast */
+
+struct Panel {
+  uint8_t *codes;
+  float *scales, *zeros;
+  Panel(uint8_t *scratch, const Matrix &w)
+      : codes(scratch),
+        scales(reinterpret_cast<float *>(scratch + padded_k(w.k) * kPanelRows)),
+        zeros(scales + w.blocks() * kPanelRows) {}
+};
+
+size_t multiply_many_scratch(const Matrix &w, int64_t) {
+  return static_cast<size_t>(padded_k(w.k) * kPanelRows + 2 * w.blocks() * kPanelRows * 4);
+}
+
+/* Transpose 8 registers of 8 dwords. */
+inline void transpose(__m256i r[8]) {
+  __m256i t[8];
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
+    t[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    r[i] = _mm256_unpacklo_epi64(t[i], t[i + 2]);
+    r[i + 1] = _mm256_unpackhi_epi64(t[i], t[i + 2]);
+    r[i + 2] = _mm256_unpacklo_epi64(t[i + 1], t[i + 3]);
+    r[i + 3] = _mm256_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm256_permute2x128_si256(r[i], r[i + 4], 0x20);
+    t[i + 4] = _mm256_permute2x128_si256(r[i], r[i + 4], 0x31);
+  }
+  for (int i = 0; i < 8; ++i) r[i] = t[i];
+}
+
+/* Unpack rows first .. first + 15 of the weights; rows from `last` on repeat the one before it. */
+template <typename F>
+void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &panel) {
+  const __m256i low = _mm256_set1_epi8(15), high = _mm256_set1_epi8(static_cast<char>(0x80));
+  const int64_t bytes = w.row_bytes(), blocks = w.blocks();
+  const uint8_t *source[kPanelRows];
+  for (int i = 0; i < kPanelRows; ++i) {
+    const int64_t n = first + i < last ? first + i : last - 1;
+    source[i] = w.codes + n * bytes;
+    for (int64_t b = 0; b < blocks; ++b) {
+      const float scale = scale_at(w, n * blocks + b);
+      panel.scales[b * kPanelRows + i] = scale;
+      panel.zeros[b * kPanelRows + i] = scale * static_cast<float>(zero_point_at(w, n, b) - (F::kBits == 8 ? 128 : 0));
+    }
+  }
+  uint8_t tail[32] = {};
+  for (int64_t at = 0; at < bytes; at += 32)
+    for (int half = 0; half < 2; ++half) {
+      __m256i dwords[8];
+      for (int i = 0; i < 8; ++i) {
+        const uint8_t *from = source[half * 8 + i] + at;
+        if (bytes - at < 32) { /* 16 bytes are left: a block of 32 */
+          std::memcpy(tail, from, static_cast<size_t>(bytes - at));
+          from = tail;
+        }
+        dwords[i] = load256(from);
+      }
+      transpose(dwords);
+      uint8_t *to = panel.codes + at * 8 / F::kBits * kPanelRows + half * 32;
+      for (int i = 0; i < 8; ++i) {
+        if constexpr (F::kBits == 4) {
+          _mm256_storeu_si256(reinterpret_cast<__m256i *>(to + 128 * i), _mm256_and_si256(dwords[i], low));
+          _mm256_storeu_si256(reinterpret_cast<__m256i *>(to + 128 * i + 64),
+                              _mm256_and_si256(_mm256_srli_epi16(dwords[i], 4), low));
+        } else {
+          _mm256_storeu_si256(reinterpret_cast<__m256i *>(to + 64 * i), _mm256_xor_si256(dwords[i], high));
+        }
+      }
+    }
+}
+
+inline __m256i broadcast4(const int8_t *values) {
+  int32_t four;
+  std::memcpy(&four, values, 4);
+  return _mm256_set1_epi32(four);
+}
+
+/* Eight int32 of a group's 32 columns: 8 steps of the codes' registers, 64 bytes apart, with one row of a pack. */
+template <int kTile>
+inline void group4(const uint8_t *codes, const int8_t *values, __m256i sums[kTile][2]) {
+  /* 32 columns of 4-bit codes just fit 16 bits: 8 * 2 * 15 * 127 = 30480. */
+#pragma GCC unroll 8
+  for (int step = 0; step < kGroup / 4; ++step) {
+    const __m256i a = load256(codes + 64 * step), b = load256(codes + 64 * step + 32);
+#pragma GCC unroll 8
+    for (int r = 0; r < kTile; ++r) {
+      const __m256i four = broadcast4(values + (step * kPackRows + r) * 4);
+      const __m256i x = _mm256_maddubs_epi16(a, four), y = _mm256_maddubs_epi16(b, four);
+      sums[r][0] = step ? _mm256_add_epi16(sums[r][0], x) : x;
+      sums[r][1] = step ? _mm256_add_epi16(sums[r][1], y) : y;
+    }
+  }
+  for (int r = 0; r < kTile; ++r)
+    for (int i = 0; i < 2; ++i) sums[r][i] = widen(sums[r][i]);
+}
+
+template <int kTile>
+inline void group8(const uint8_t *codes, const int8_t *values, __m256i sums[kTile][2]) {
+  for (int r = 0; r < kTile; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
+  for (int step = 0; step < kGroup / 4; ++step)
+    for (int i = 0; i < 2; ++i) {
+      const __m256i code = load256(codes + 64 * step + 32 * i), size = _mm256_abs_epi8(code);
+      for (int r = 0; r < kTile; ++r) {
+        const __m256i four = broadcast4(values + (step * kPackRows + r) * 4);
+        sums[r][i] = _mm256_add_epi32(sums[r][i], widen(_mm256_maddubs_epi16(size, _mm256_sign_epi8(four, code))));
+      }
+    }
+}
+
+/* Rows row .. row + kTile - 1 of a pack against a panel; out (kTile, 16). */
+template <typename F, int kTile>
+inline void tile(const Matrix &w, const Panel &panel, const Int8Pack &pack, int row, float *out) {
+  __m256 total[kTile][2];
+  for (int r = 0; r < kTile; ++r) total[r][0] = total[r][1] = _mm256_setzero_ps();
+  for (int64_t b = 0; b < w.blocks(); ++b) {
+    __m256 block[kTile][2];
+    for (int r = 0; r < kTile; ++r) block[r][0] = block[r][1] = _mm256_setzero_ps();
+#pragma GCC unroll 4
+    for (int64_t k = b * F::kBlock; k < (b + 1) * F::kBlock; k += kGroup) {
+      __m256i dots[kTile][2];
+      const uint8_t *codes = panel.codes + k * kPanelRows;
+      const int8_t *values = pack.values + (k * kPackRows + row * 4);
+      if constexpr (F::kBits == 4)
+        group4<kTile>(codes, values, dots);
+      else
+        group8<kTile>(codes, values, dots);
+#pragma GCC unroll 8
+      for (int r = 0; r < kTile; ++r) {
+        const __m256 scale = _mm256_broadcast_ss(pack.scales + k / kGroup * kPackRows + row + r);
+        for (int i = 0; i < 2; ++i) block[r][i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[r][i]), scale, block[r][i]);
+      }
+    }
+    for (int i = 0; i < 2; ++i) {
+      const __m256 scale = _mm256_loadu_ps(panel.scales + b * kPanelRows + 8 * i);
+      const __m256 zero = _mm256_loadu_ps(panel.zeros + b * kPanelRows + 8 * i);
+#pragma GCC unroll 8
+      for (int r = 0; r < kTile; ++r) {
+        const __m256 before = _mm256_fnmadd_ps(zero, _mm256_broadcast_ss(pack.sums + b * kPackRows + row + r), total[r][i]);
+        total[r][i] = _mm256_fmadd_ps(block[r][i], scale, before);
+      }
+    }
+  }
+  for (int r = 0; r < kTile; ++r)
+    for (int i = 0; i < 2; ++i) _mm256_storeu_ps(out + r * kPanelRows + 8 * i, total[r][i]);
+}
+
+template <typename F>
+void many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y, int64_t stride, bool add_to,
+          uint8_t *scratch) {
+  const Panel panel(scratch, w);
+  const auto pack_size = static_cast<int64_t>(int8_pack_bytes(w));
+  for (int64_t n = first; n < last; n += kPanelRows) {
+    unpack_panel<F>(w, n, last, panel);
+    const int64_t count = last - n < kPanelRows ? last - n : kPanelRows;
+    for (int64_t r = 0; r < m; r += kTileRows) { /* rows of a pack beyond m are zeros */
+      float out[kTileRows * kPanelRows];
+      tile<F, kTileRows>(w, panel, Int8Pack(packs + r / kPackRows * pack_size, w), static_cast<int>(r % kPackRows), out);
+      for (int i = 0; i < kTileRows && r + i < m; ++i) {
+        float *to = y + (r + i) * stride + n;
+        for (int64_t j = 0; j < count; ++j)
+          to[j] = out[i * kPanelRows + j] + (w.bias ? w.bias[n + j] : 0.0f) + (add_to ? to[j] : 0.0f);
+      }
+    }
+  }
+}
+
+/* Call work(Format) for the matrix's own. */
+template <typename Work>
+inline void with_format(const Matrix &w, Work work) {
+  if (w.bits == 4) {
+    if (w.block == 32) work(Format<4, 32>{});
+    else if (w.block == 64) work(Format<4, 64>{});
+    else work(Format<4, 128>{});
+  } else {
+    if (w.block == 32) work(Format<8, 32>{});
+    else if (w.block == 64) work(Format<8, 64>{});
+    else work(Format<8, 128>{});
+  }
+}
+
+void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
+                  bool add_to) {
+  with_format(w, [&](auto format) { few_rows<decltype(format), 8>(w, rows, m, first, last, y, stride, add_to); });
+}
+
+void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y, int64_t stride,
+                   bool add_to, uint8_t *scratch) {
+  with_format(w, [&](auto format) { many<decltype(format)>(w, packs, m, first, last, y, stride, add_to, scratch); });
+}
+
+/* Eight chains of the product's two instructions, so that neither waits for itself. */
+int64_t spin(int64_t iterations) {
+  __m256i sums[8], codes = _mm256_set1_epi8(3);
+  for (int i = 0; i < 8; ++i) sums[i] = _mm256_setzero_si256();
+  for (int64_t n = 0; n < iterations; ++n) {
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) sums[i] = _mm256_add_epi16(sums[i], _mm256_maddubs_epi16(codes, codes));
+    __asm__ __volatile__("" : "+x"(codes));
+  }
+  for (int i = 0; i < 8; ++i) __asm__ __volatile__("" : : "x"(sums[i]));
+  return iterations * 8 * 32;
+}
 
 }  // namespace
 
 namespace ek {
 extern const Kernels kAvx2 = {
-    "avx2",   quantize_row,  multiply_few, multiply_many, multiply_many_scratch,
-    rms_norm, silu_multiply, rotate,       attend,        to_half,
+    "avx2",        quantize_row,          multiply_few, int8_pack_bytes, int8_pack,
+    multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,   rotate,
+    store_kv,      attend,                attend_scratch, spin,
 };
 }  // namespace ek

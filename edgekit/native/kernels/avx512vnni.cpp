@@ -1,6 +1,8 @@
 /* avx512vnni: needs AVX-512 F, BW, VL and VNNI, AVX2, FMA and F16C (Ice Lake, Zen 4 and later). */
 #include <immintrin.h>
 
+#define EK_LANES 16
+#define EK_ATTEND_ROWS 12
 #define EK_HALF_CONVERSION
 #define EK_ADD_LANES(v) _mm512_reduce_add_ps(reinterpret_cast<__m512>(v))
 #include <cstdint>
@@ -20,6 +22,7 @@ inline void store_halves(const float *x, int64_t n, uint16_t *y) {
 }
 }  // namespace
 #include "common.inl"
+#include "attention.inl"
 
 namespace {
 
@@ -29,7 +32,6 @@ struct Format {
   static constexpr int kBits = kBitsOf, kBlock = kBlockOf;
   static constexpr bool kHalf = kHalfOf;
   static constexpr int kColumns = 512 / kBits;                  /* in a register of codes: 128 or 64 */
-  static constexpr int kGroups = kColumns / kGroup;             /* 4 or 2 */
   static constexpr int kScales = kColumns > kBlock ? kColumns / kBlock : 1;
 };
 
@@ -61,6 +63,14 @@ inline __m512 block_scales(const void *scales, int64_t at, int64_t left) {
   return spread<F::kScales>(few);
 }
 
+/* The scales of a register's columns, a lane for every 8 (4-bit) or 4 (8-bit) of them. */
+template <int kBits>
+inline __m512 row_scales(const float *scales) {
+  if (kBits == 4) return _mm512_loadu_ps(scales);
+  const __m512i lanes = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  return _mm512_permutexvar_ps(lanes, _mm512_castps256_ps512(_mm256_loadu_ps(scales)));
+}
+
 /* 16 zero points of row n from block `at` on, as float. */
 template <int kBits>
 inline __m512 zero_points16(const Matrix &w, int64_t n, int64_t at, int64_t count) {
@@ -82,7 +92,7 @@ constexpr int64_t kPrefetch = 4096;
 
 /* Decode: rows of weights one after another, each streamed once for all kRows activations. */
 template <typename F, int kRows>
-void row_products(const Matrix &w, const QuantizedRow *rows, int64_t first, int64_t last, float *y, int64_t stride) {
+void row_products(const Matrix &w, const QuantizedRow *rows, int64_t first, int64_t last, float *y, int64_t stride, bool add) {
   const __m512i low = _mm512_set1_epi8(15);
   const int64_t bytes = w.row_bytes(), blocks = w.blocks();
   for (int64_t n = first; n < last; ++n) {
@@ -102,7 +112,7 @@ void row_products(const Matrix &w, const QuantizedRow *rows, int64_t first, int6
         } else {
           dots = _mm512_dpbusd_epi32(_mm512_setzero_si512(), packed, _mm512_loadu_si512(values));
         }
-        const __m512 scales = spread<F::kGroups>(_mm_loadu_ps(rows[r].scales + column / kGroup));
+        const __m512 scales = row_scales<F::kBits>(rows[r].scales + column / 8);
         sums[r] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dots), scales), scale, sums[r]);
       }
     };
@@ -121,24 +131,23 @@ void row_products(const Matrix &w, const QuantizedRow *rows, int64_t first, int6
         sums[r] = _mm512_fnmadd_ps(scaled, _mm512_maskz_loadu_ps(mask, rows[r].sums + b), sums[r]);
     }
     const float bias = w.bias ? w.bias[n] : 0.0f;
-    for (int r = 0; r < kRows; ++r) y[r * stride + n] = _mm512_reduce_add_ps(sums[r]) + bias;
+    for (int r = 0; r < kRows; ++r) {
+      float *to = y + r * stride + n;
+      *to = _mm512_reduce_add_ps(sums[r]) + bias + (add ? *to : 0.0f);
+    }
   }
 }
 
 /* Prefill: 16 rows of weights are unpacked once into a panel, whose registers hold four columns of each row side by side,
  * and every activation row goes over it: a broadcast of its four columns against the sixteen weight rows. */
 constexpr int kPanelRows = 16;
-constexpr int kTileRows = 12; /* activations at a time: 12 integer and 12 float sums fill 24 of 32 registers */
+constexpr int kTileRows = 8; /* activations at a time: 8 sums of integers, 8 of a block, 8 in all fill 24 of 32 registers */
 
 struct Panel {
   uint8_t *codes; /* (padded k / 4) registers */
   float *scales;  /* (blocks, 16) */
   float *zeros;   /* (blocks, 16): scale * zero point */
 };
-
-inline int64_t panel_bytes(const Matrix &w) {
-  return padded_k(w.k) * kPanelRows + 2 * w.blocks() * kPanelRows * static_cast<int64_t>(sizeof(float)) + 64;
-}
 
 /* Transpose 16 registers of 16 dwords. */
 inline void transpose(__m512i r[16]) {
@@ -202,85 +211,75 @@ inline __m512i broadcast4(const int8_t *values) {
   return _mm512_set1_epi32(four);
 }
 
-/* kRows activations against a panel; out (kRows, 16). */
-template <typename F, int kRows>
-inline void tile(const Matrix &w, const Panel &panel, const QuantizedRow *rows, float *out) {
+/* Rows row .. row + kTileRows - 1 of a pack against a panel; out (kTileRows, 16). */
+template <typename F>
+inline void tile(const Matrix &w, const Panel &panel, const Int8Pack &pack, int row, float *out) {
   const int64_t blocks = w.blocks();
+  __m512 total[kTileRows];
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) _mm512_storeu_ps(out + 16 * r, _mm512_setzero_ps());
+  for (int r = 0; r < kTileRows; ++r) total[r] = _mm512_setzero_ps();
   for (int64_t b = 0; b < blocks; ++b) {
-    __m512 sums[kRows];
+    __m512 sums[kTileRows];
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) sums[r] = _mm512_setzero_ps();
+    for (int r = 0; r < kTileRows; ++r) sums[r] = _mm512_setzero_ps();
     for (int64_t column = b * F::kBlock; column < (b + 1) * F::kBlock; column += kGroup) {
-      __m512i dots[kRows];
+      __m512i dots[kTileRows];
 #pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) dots[r] = _mm512_setzero_si512();
+      for (int r = 0; r < kTileRows; ++r) dots[r] = _mm512_setzero_si512();
       const uint8_t *codes = panel.codes + column * kPanelRows;
-      /* A group's 8 registers: with 4-bit codes even and odd columns in turn, which lie 64 apart in the activations. */
-      const int64_t at = F::kBits == 4 ? column / kChunk * kChunk + column % kChunk / 2 : column;
+      const int8_t *values = pack.values + (column * kPackRows + row * 4);
 #pragma GCC unroll 16
       for (int step = 0; step < kGroup / 4; ++step) {
         const __m512i code = _mm512_loadu_si512(codes + 64 * step);
-        const int64_t from = F::kBits == 4 ? at + step / 2 * 4 + step % 2 * (kChunk / 2) : at + step * 4;
 #pragma GCC unroll 16
-        for (int r = 0; r < kRows; ++r) dots[r] = _mm512_dpbusd_epi32(dots[r], code, broadcast4(rows[r].values + from));
+        for (int r = 0; r < kTileRows; ++r)
+          dots[r] = _mm512_dpbusd_epi32(dots[r], code, broadcast4(values + (step * kPackRows + r) * 4));
       }
+      const float *scales = pack.scales + column / kGroup * kPackRows + row;
 #pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r)
-        sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r]), _mm512_set1_ps(rows[r].scales[column / kGroup]), sums[r]);
+      for (int r = 0; r < kTileRows; ++r)
+        sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r]), _mm512_set1_ps(scales[r]), sums[r]);
     }
     const __m512 scale = _mm512_loadu_ps(panel.scales + b * kPanelRows), zero = _mm512_loadu_ps(panel.zeros + b * kPanelRows);
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const __m512 before = _mm512_fnmadd_ps(zero, _mm512_set1_ps(rows[r].sums[b]), _mm512_loadu_ps(out + 16 * r));
-      _mm512_storeu_ps(out + 16 * r, _mm512_fmadd_ps(sums[r], scale, before));
+    for (int r = 0; r < kTileRows; ++r) {
+      const __m512 before = _mm512_fnmadd_ps(zero, _mm512_set1_ps(pack.sums[b * kPackRows + row + r]), total[r]);
+      total[r] = _mm512_fmadd_ps(sums[r], scale, before);
     }
   }
+#pragma GCC unroll 16
+  for (int r = 0; r < kTileRows; ++r) _mm512_storeu_ps(out + 16 * r, total[r]);
 }
 
 template <typename F>
-void panel_products(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y,
-                    int64_t stride, void *scratch) {
-  uint8_t *base = reinterpret_cast<uint8_t *>((reinterpret_cast<uintptr_t>(scratch) + 63) & ~uintptr_t{63});
-  float *scales = reinterpret_cast<float *>(base + padded_k(w.k) * kPanelRows);
-  const Panel panel = {base, scales, scales + w.blocks() * kPanelRows};
+void panel_products(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y, int64_t stride,
+                    bool add, uint8_t *scratch) {
+  float *scales = reinterpret_cast<float *>(scratch + padded_k(w.k) * kPanelRows);
+  const Panel panel = {scratch, scales, scales + w.blocks() * kPanelRows};
+  const auto pack_size = static_cast<int64_t>(int8_pack_bytes(w));
   float out[kTileRows * 16];
   for (int64_t n = first; n < last; n += kPanelRows) {
     unpack_panel<F>(w, n, last, panel);
     const int64_t count = last - n < kPanelRows ? last - n : kPanelRows;
     const __mmask16 mask = static_cast<__mmask16>((1u << count) - 1);
     const __m512 bias = w.bias ? _mm512_maskz_loadu_ps(mask, w.bias + n) : _mm512_setzero_ps();
-    for (int r = 0; r < m;) {
-      int done = 1;
-      if (m - r >= kTileRows) {
-        tile<F, kTileRows>(w, panel, rows + r, out);
-        done = kTileRows;
-      } else if (m - r >= 4) {
-        tile<F, 4>(w, panel, rows + r, out);
-        done = 4;
-      } else {
-        tile<F, 1>(w, panel, rows + r, out);
+    for (int64_t r = 0; r < m; r += kTileRows) { /* rows of a pack beyond m are zeros */
+      tile<F>(w, panel, Int8Pack(packs + r / kPackRows * pack_size, w), static_cast<int>(r % kPackRows), out);
+      for (int i = 0; i < kTileRows && r + i < m; ++i) {
+        float *to = y + (r + i) * stride + n;
+        const __m512 before = add ? _mm512_add_ps(bias, _mm512_maskz_loadu_ps(mask, to)) : bias;
+        _mm512_mask_storeu_ps(to, mask, _mm512_add_ps(_mm512_loadu_ps(out + 16 * i), before));
       }
-      for (int i = 0; i < done; ++i)
-        _mm512_mask_storeu_ps(y + (r + i) * stride + n, mask, _mm512_add_ps(_mm512_loadu_ps(out + 16 * i), bias));
-      r += done;
     }
   }
 }
 
-template <typename F>
-void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride) {
-  switch (m) {
-    case 1: return row_products<F, 1>(w, rows, first, last, y, stride);
-    case 2: return row_products<F, 2>(w, rows, first, last, y, stride);
-    case 3: return row_products<F, 3>(w, rows, first, last, y, stride);
-    case 4: return row_products<F, 4>(w, rows, first, last, y, stride);
-    case 5: return row_products<F, 5>(w, rows, first, last, y, stride);
-    case 6: return row_products<F, 6>(w, rows, first, last, y, stride);
-    case 7: return row_products<F, 7>(w, rows, first, last, y, stride);
-    default: return row_products<F, 8>(w, rows, first, last, y, stride);
-  }
+/* row_products for m rows, at most kRows. */
+template <typename F, int kRows>
+inline void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride, bool add) {
+  if constexpr (kRows > 1)
+    if (m < kRows) return few<F, kRows - 1>(w, rows, m, first, last, y, stride, add);
+  row_products<F, kRows>(w, rows, first, last, y, stride, add);
 }
 
 template <int kValue>
@@ -306,23 +305,39 @@ inline void with_format(const Matrix &w, Work work) {
   else with_block(Constant<8>{});
 }
 
-void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y,
-                  int64_t stride) {
-  with_format(w, [&](auto format) { few<decltype(format)>(w, rows, m, first, last, y, stride); });
+void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
+                  bool add) {
+  with_format(w, [&](auto format) { few<decltype(format), 8>(w, rows, m, first, last, y, stride, add); });
 }
 
-void multiply_many(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y,
-                   int64_t stride, void *scratch) {
-  with_format(w, [&](auto format) { panel_products<decltype(format)>(w, rows, m, first, last, y, stride, scratch); });
+void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y, int64_t stride,
+                   bool add, uint8_t *scratch) {
+  with_format(w, [&](auto format) { panel_products<decltype(format)>(w, packs, m, first, last, y, stride, add, scratch); });
 }
 
-size_t multiply_many_scratch(const Matrix &w) { return static_cast<size_t>(panel_bytes(w)); }
+size_t multiply_many_scratch(const Matrix &w, int64_t) {
+  return static_cast<size_t>(padded_k(w.k) * kPanelRows + 2 * w.blocks() * kPanelRows * 4);
+}
+
+/* Ten chains, so that no instruction waits for itself. */
+int64_t spin(int64_t iterations) {
+  __m512i sums[10], codes = _mm512_set1_epi8(3);
+  for (int i = 0; i < 10; ++i) sums[i] = _mm512_setzero_si512();
+  for (int64_t n = 0; n < iterations; ++n) {
+#pragma GCC unroll 10
+    for (int i = 0; i < 10; ++i) sums[i] = _mm512_dpbusd_epi32(sums[i], codes, codes);
+    __asm__ __volatile__("" : "+v"(codes));
+  }
+  for (int i = 0; i < 10; ++i) __asm__ __volatile__("" : : "v"(sums[i]));
+  return iterations * 10 * 64;
+}
 
 }  // namespace
 
 namespace ek {
 extern const Kernels kAvx512Vnni = {
-    "avx512vnni", quantize_row, multiply_few, multiply_many, multiply_many_scratch,
-    rms_norm,     silu_multiply, rotate,      attend,        to_half,
+    "avx512vnni",  quantize_row,          multiply_few, int8_pack_bytes, int8_pack,
+    multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,   rotate,
+    store_kv,      attend,                attend_scratch, spin,
 };
 }  // namespace ek

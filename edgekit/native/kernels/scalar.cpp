@@ -1,10 +1,13 @@
 /* scalar: needs nothing. The definition of every kernel, in the order of the formula; not meant to be fast. */
 #include "common.inl"
+#include "attention.inl"
 
 namespace {
 
-float product(const Matrix &w, const QuantizedRow &row, int64_t n) {
-  float sum = w.bias ? w.bias[n] : 0.0f;
+/* Output n for one row of activations: value(k) is column k in int8, scale(k) and sum(b) its group's and block's. */
+template <typename Value, typename Scale, typename Sum>
+inline float product(const Matrix &w, int64_t n, Value value, Scale scale, Sum sum) {
+  float total = w.bias ? w.bias[n] : 0.0f;
   const uint8_t *codes = w.codes + n * w.row_bytes();
   for (int64_t b = 0; b < w.blocks(); ++b) {
     float block = 0.0f;
@@ -12,33 +15,67 @@ float product(const Matrix &w, const QuantizedRow &row, int64_t n) {
       int32_t integer = 0;
       for (int64_t i = k; i < k + kGroup; ++i) {
         const int code = w.bits == 8 ? codes[i] : codes[i / 2] >> (i % 2 * 4) & 15;
-        integer += code * row.values[value_index(i, w.bits)];
+        integer += code * value(i);
       }
-      block += static_cast<float>(integer) * row.scales[k / kGroup];
+      block += static_cast<float>(integer) * scale(k);
     }
-    sum += scale_at(w, n * w.blocks() + b) * (block - static_cast<float>(zero_point_at(w, n, b)) * row.sums[b]);
+    total += scale_at(w, n * w.blocks() + b) * (block - static_cast<float>(zero_point_at(w, n, b)) * sum(b));
   }
-  return sum;
+  return total;
 }
 
 void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y,
-                  int64_t stride) {
+                  int64_t stride, bool add) {
   for (int r = 0; r < m; ++r)
-    for (int64_t n = first; n < last; ++n) y[r * stride + n] = product(w, rows[r], n);
+    for (int64_t n = first; n < last; ++n) {
+      const QuantizedRow &row = rows[r];
+      const float total = product(w, n, [&](int64_t k) { return row.values[value_index(k, w.bits)]; },
+                                  [&](int64_t k) { return row.scales[k / 8]; }, [&](int64_t b) { return row.sums[b]; });
+      y[r * stride + n] = add ? y[r * stride + n] + total : total;
+    }
 }
 
-void multiply_many(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y,
-                   int64_t stride, void *) {
-  multiply_few(w, rows, m, first, last, y, stride);
+/* Where a column stands in Int8Pack::values, for row 0. */
+inline int64_t pack_index(int64_t k, int bits) {
+  const int64_t step = bits == 8 ? k / 4 : k / 8 * 2 + k % 2, byte = bits == 8 ? k % 4 : k % 8 / 2;
+  return step * kPackRows * 4 + byte;
 }
 
-size_t multiply_many_scratch(const Matrix &) { return 0; }
+void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y, int64_t stride,
+                   bool add, uint8_t *) {
+  for (int64_t row = 0; row < m; ++row) {
+    const Int8Pack pack(packs + row / kPackRows * static_cast<int64_t>(int8_pack_bytes(w)), w);
+    const int64_t r = row % kPackRows;
+    for (int64_t n = first; n < last; ++n) {
+      const float total = product(w, n, [&](int64_t k) { return pack.values[pack_index(k, w.bits) + 4 * r]; },
+                                  [&](int64_t k) { return pack.scales[k / kGroup * kPackRows + r]; },
+                                  [&](int64_t b) { return pack.sums[b * kPackRows + r]; });
+      y[row * stride + n] = add ? y[row * stride + n] + total : total;
+    }
+  }
+}
+
+size_t multiply_many_scratch(const Matrix &, int64_t) { return 0; }
+
+/* One multiply-add after another: what code without vectors reaches. */
+int64_t spin(int64_t iterations) {
+  volatile int32_t sink;
+  int32_t sum = 0, code = 3;
+  for (int64_t i = 0; i < iterations; ++i) {
+    sum += code * static_cast<int8_t>(i);
+    __asm__ __volatile__("" : "+r"(sum), "+r"(code)); /* nothing is folded or vectorized */
+  }
+  sink = sum;
+  (void)sink;
+  return iterations;
+}
 
 }  // namespace
 
 namespace ek {
 extern const Kernels kScalar = {
-    "scalar", quantize_row, multiply_few, multiply_many, multiply_many_scratch,
-    rms_norm, silu_multiply, rotate,      attend,        to_half,
+    "scalar",      quantize_row,          multiply_few, int8_pack_bytes, int8_pack,
+    multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,   rotate,
+    store_kv,      attend,                attend_scratch, spin,
 };
 }  // namespace ek

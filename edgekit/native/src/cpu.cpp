@@ -35,6 +35,18 @@ const Candidate kCandidates[] = {
 
 }  // namespace
 
+std::vector<const Kernels *> known_kernels() {
+  std::vector<const Kernels *> known;
+  for (const Candidate &candidate : kCandidates) known.push_back(candidate.kernels);
+  return known;
+}
+
+bool runs_here(const Kernels &kernels) {
+  for (const Candidate &candidate : kCandidates)
+    if (candidate.kernels == &kernels) return candidate.runs();
+  return false;
+}
+
 const Kernels &choose_kernels() {
   const char *forced = std::getenv("EDGEKIT_ISA");
   std::string known, usable;
