@@ -161,9 +161,14 @@ std::vector<float> many(const Kernels &kernels, const Matrix &w, int m, const st
   const size_t size = kernels.pack_bytes(w);
   CHECK(size % 64 == 0);
   Aligned packs(static_cast<size_t>((m + kPackRows - 1) / kPackRows) * size), scratch(kernels.multiply_many_scratch(w, m));
-  for (int r = 0; r < m; r += kPackRows)
-    kernels.pack(&x[static_cast<size_t>(r * w.k)], w.k, m - r < kPackRows ? m - r : kPackRows, w,
-                 packs.data + static_cast<size_t>(r / kPackRows) * size);
+  const int64_t cut = w.k / 2 / kChunk * kChunk;
+  for (int r = 0; r < m; r += kPackRows) {
+    const float *from = &x[static_cast<size_t>(r * w.k)];
+    const int count = m - r < kPackRows ? m - r : kPackRows;
+    uint8_t *pack = packs.data + static_cast<size_t>(r / kPackRows) * size;
+    kernels.pack(from + cut, w.k, count, w, cut, w.k, pack);
+    if (cut) kernels.pack(from, w.k, count, w, 0, cut, pack);
+  }
   std::vector<float> y(static_cast<size_t>(m * w.n), 1.0f);
   kernels.multiply_many(w, packs.data, m, 0, w.n / 3, y.data(), w.n, add, scratch.data);
   kernels.multiply_many(w, packs.data, m, w.n / 3, w.n, y.data(), w.n, add, scratch.data);
