@@ -213,11 +213,11 @@ struct Int8Pack {
         sums(scales + padded_k(w.k) / kGroup * kPackRows) {}
 };
 
-size_t int8_pack_bytes(const Matrix &w) {
+inline size_t int8_pack_bytes(const Matrix &w) {
   return static_cast<size_t>(kPackRows * (padded_k(w.k) + 4 * padded_k(w.k) / kGroup + 4 * w.blocks()));
 }
 
-void int8_pack(const float *x, int64_t stride, int count, const Matrix &w, uint8_t *pack) {
+inline void int8_pack(const float *x, int64_t stride, int count, const Matrix &w, uint8_t *pack) {
   const Int8Pack to(pack, w);
   int8_t *values = const_cast<int8_t *>(to.values);
   float *scales = const_cast<float *>(to.scales), *sums = const_cast<float *>(to.sums);
