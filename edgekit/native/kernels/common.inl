@@ -77,7 +77,7 @@ inline void load_bytes(const int8_t *x, int64_t n, float *y) {
 inline int32_t round32(const float *x, float inverse, int8_t *to) {
   int32_t sum = 0;
   for (int i = 0; i < 32; ++i) {
-    const auto whole = static_cast<int32_t>((x[i] * inverse + 12582912.0f) - 12582912.0f); /* 1.5 * 2^23 leaves no fraction */
+    const auto whole = static_cast<int32_t>(std::lrint(x[i] * inverse));
     to[i] = static_cast<int8_t>(whole);
     sum += whole;
   }

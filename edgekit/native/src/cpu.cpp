@@ -3,7 +3,13 @@
 #include <cstdlib>
 #include <string>
 
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
@@ -29,6 +35,23 @@ bool has_avx512vnni() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
+
+/* Tiles are 8 KB of a thread's state: Linux saves them only for a process that asked, before its threads start. Linux,
+ * Documentation/arch/x86/xstate.rst; the bits are of CPUID leaf 7 and of XCR0 (Intel SDM, volume 1, chapter 13). */
+bool has_amx() {
+#if defined(__linux__)
+  constexpr unsigned kTile = 1u << 24, kTileBf16 = 1u << 22, kAvx512Bf16 = 1u << 5, kOsXsave = 1u << 27, kTileState = 3u << 17;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  unsigned a, b, c, d;
+  if (!has_avx512vnni() || !__get_cpuid(1, &a, &b, &c, &d) || !(c & kOsXsave)) return false;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & kTile) || !(d & kTileBf16)) return false;
+  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & kAvx512Bf16)) return false;
+  __asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+  return (a & kTileState) == kTileState && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
 #elif defined(__aarch64__) && defined(__linux__)
 /* What the kernel lets programs use; Android is Linux here. */
 #ifndef HWCAP2_I8MM
@@ -53,6 +76,7 @@ bool has_neon_i8mm() { return false; }
 /* The best first. */
 const Candidate kCandidates[] = {
 #if defined(__x86_64__)
+    {&kAmx, has_amx},
     {&kAvx512Vnni, has_avx512vnni},
     {&kAvx2, has_avx2},
 #elif defined(__aarch64__)

@@ -1,0 +1,245 @@
+/* amx: needs AMX with bfloat16, AVX-512 F, BW, VL, VNNI and BF16, AVX2, FMA and F16C (Sapphire Rapids and later). */
+#include "avx512.inl"
+
+namespace {
+
+/* Prefill on tiles of bfloat16, whose products are summed over all of K in float: no sum needs a block's scale, because the
+ * weights are unpacked to (code - zero point) * scale. Weights are the left operand, since their rows become rows of a tile
+ * by a table look-up alone; activations are the right one, paired up once for all weights:
+ *
+ *   left    16 outputs, 32 columns each                         row n of a tile: w[n, 32s .. 32s + 31]
+ *   right   16 pairs of columns, 16 rows of activations each    row p: x[0, 32s + 2p], x[0, 32s + 2p + 1], x[1, ...
+ *   sum     16 outputs, 16 rows of activations, float           transposed when it is written
+ *
+ * A tile is 16 rows of 64 bytes. A pack is its right tiles one after another, padded_k(k) / 32 of them. */
+constexpr int kTileBytes = 1024;
+constexpr int kTileColumns = 32;
+
+/* 2 by 2 sums use four of the eight tiles: four loads (8 cycles each) for four products (16 cycles each). Of the weights, 32
+ * outputs by 512 columns are unpacked at a time: 32 KB, which stay in a 48 KB L1 while the packs stream past from L2, 512
+ * columns of 512 rows being 512 KB there. Sums between two stretches of columns are kept in `scratch`. */
+constexpr int kPanelRows = 32;
+constexpr int kPanelColumns = 512;
+constexpr int kPanelBytes = kPanelRows * kPanelColumns * 2;
+
+struct alignas(64) TileConfig {
+  uint8_t palette = 1, start_row = 0, zeros[14] = {};
+  uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+static_assert(sizeof(TileConfig) == 64, "LDTILECFG's operand");
+
+/* Tiles are this thread's while it lives. */
+struct Tiles {
+  Tiles() {
+    const TileConfig config;
+    __asm__ __volatile__("" : : "r"(&config) : "memory"); /* gcc 12 takes the load to read eight bytes and drops the rest */
+    _tile_loadconfig(&config);
+  }
+  ~Tiles() { _tile_release(); }
+};
+
+/* What was stored before is in memory when a tile is loaded: to gcc 12, loading a tile reads nothing. */
+inline void stores_before_loads() { __asm__ __volatile__("" : : : "memory"); }
+
+/* A register of 16 dwords, each two bfloat16: even's lane below odd's. */
+inline __m512i pair_up(__m512 even, __m512 odd) {
+  const __m512i low = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(even)));
+  const __m512i high = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(odd)));
+  return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+
+inline __m512i to_bf16(__m512 first, __m512 second) {
+  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second, first));
+}
+
+size_t pack_bytes(const Matrix &w) { return static_cast<size_t>(padded_k(w.k) / kTileColumns * kTileBytes); }
+
+void pack(const float *x, int64_t stride, int count, const Matrix &, int64_t begin, int64_t end, uint8_t *pack) {
+  for (int64_t column = begin; column < padded_k(end); column += kTileColumns) {
+    __m512i rows[kPackRows]; /* a row of activations each: 16 pairs */
+    const int64_t left = end - column;
+    const __mmask16 first = static_cast<__mmask16>(left >= 16 ? 0xffff : left > 0 ? (1u << left) - 1 : 0);
+    const __mmask16 second = static_cast<__mmask16>(left >= 32 ? 0xffff : left > 16 ? (1u << (left - 16)) - 1 : 0);
+    for (int r = 0; r < kPackRows; ++r) {
+      const float *from = x + (r < count ? r : 0) * stride + (column - begin);
+      rows[r] = r < count ? to_bf16(_mm512_maskz_loadu_ps(first, from), _mm512_maskz_loadu_ps(second, from + 16))
+                          : _mm512_setzero_si512();
+    }
+    transpose(rows);
+    uint8_t *tile = pack + column / kTileColumns * kTileBytes;
+    for (int p = 0; p < 16; ++p) _mm512_storeu_si512(tile + 64 * p, rows[p]);
+  }
+}
+
+/* Row n of the weights, columns begin .. end - 1 (multiples of the block, or the row's end): 4-bit codes by a table of a
+ * block's sixteen values, made for every block. */
+inline void unpack_nibbles(const Matrix &w, int64_t n, int64_t begin, int64_t end, uint8_t *to) {
+  const __m512 code = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const int64_t blocks = w.blocks(), bytes = w.row_bytes();
+  const uint8_t *codes = w.codes + n * bytes;
+  for (int64_t b = begin / w.block; b * w.block < end; ++b) {
+    const float scale = scale_at(w, n * blocks + b), zero = static_cast<float>(zero_point_at(w, n, b));
+    const __m512 values = _mm512_mul_ps(_mm512_sub_ps(code, _mm512_set1_ps(zero)), _mm512_set1_ps(scale));
+    const __m512i table = _mm512_broadcast_i64x4(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
+    for (int64_t k = b * w.block; k < (b + 1) * w.block; k += kTileColumns, to += kTileBytes) {
+      const __m512i bytes16 = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(codes + k / 2)));
+      /* A byte's low nibble for the low word, its high one for the high word. The look-up reads five bits: the fifth, of the
+       * high nibble or zero, does not matter, since the table stands there twice. */
+      const __m512i indices = _mm512_or_si512(bytes16, _mm512_slli_epi32(bytes16, 12));
+      _mm512_storeu_si512(to, _mm512_permutexvar_epi16(indices, table));
+    }
+  }
+}
+
+inline void unpack_bytes(const Matrix &w, int64_t n, int64_t begin, int64_t end, uint8_t *to) {
+  const int64_t blocks = w.blocks();
+  const uint8_t *codes = w.codes + n * w.row_bytes();
+  for (int64_t b = begin / w.block; b * w.block < end; ++b) {
+    const __m512 scale = _mm512_set1_ps(scale_at(w, n * blocks + b));
+    const __m512 zero = _mm512_set1_ps(static_cast<float>(zero_point_at(w, n, b)));
+    const auto values = [&](int64_t k) {
+      const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(codes + k)));
+      return _mm512_mul_ps(_mm512_sub_ps(_mm512_cvtepi32_ps(wide), zero), scale);
+    };
+    for (int64_t k = b * w.block; k < (b + 1) * w.block; k += kTileColumns, to += kTileBytes)
+      _mm512_storeu_si512(to, to_bf16(values(k), values(k + 16)));
+  }
+}
+
+/* 32 outputs from n on, columns begin .. end - 1: two rows of tiles, the first output's tiles before the sixteenth's. Outputs
+ * from `last` on repeat the one before it. Columns past k meet zeros in the packs. */
+inline void unpack_panel(const Matrix &w, int64_t n, int64_t last, int64_t begin, int64_t end, uint8_t *panel) {
+  for (int i = 0; i < kPanelRows; ++i) {
+    const int64_t row = n + i < last ? n + i : last - 1;
+    uint8_t *to = panel + i / 16 * (kPanelBytes / 2) + i % 16 * 64;
+    if (w.bits == 4)
+      unpack_nibbles(w, row, begin, end, to);
+    else
+      unpack_bytes(w, row, begin, end, to);
+  }
+}
+
+/* Tiles 0 to 3 are sums of two rows of weight tiles and two packs, 4 and 5 weights, 6 and 7 activations. */
+inline void multiply_tiles(const uint8_t *panel, const uint8_t *const packs[2], int64_t steps) {
+  for (int64_t s = 0; s < steps; ++s) {
+    _tile_loadd(4, panel + s * kTileBytes, 64);
+    _tile_loadd(6, packs[0] + s * kTileBytes, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(7, packs[1] + s * kTileBytes, 64);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_loadd(5, panel + kPanelBytes / 2 + s * kTileBytes, 64);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+}
+
+inline void zero_sums() {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+}
+
+inline void load_sums(const float *sums) {
+  _tile_loadd(0, sums, 64);
+  _tile_loadd(1, sums + 256, 64);
+  _tile_loadd(2, sums + 512, 64);
+  _tile_loadd(3, sums + 768, 64);
+}
+
+inline void store_sums(float *sums) {
+  _tile_stored(0, sums, 64);
+  _tile_stored(1, sums + 256, 64);
+  _tile_stored(2, sums + 512, 64);
+  _tile_stored(3, sums + 768, 64);
+}
+
+/* A tile of sums (16 outputs, 16 rows) to y: outputs n .. n + outputs - 1 of `rows` rows. */
+inline void write_tile(const float *sums, const float *bias, int64_t outputs, int64_t rows, float *y, int64_t stride, bool add) {
+  __m512i tile[16];
+  for (int i = 0; i < 16; ++i) tile[i] = _mm512_loadu_si512(sums + 16 * i);
+  transpose(tile);
+  const __mmask16 mask = static_cast<__mmask16>(outputs >= 16 ? 0xffff : (1u << outputs) - 1);
+  const __m512 offset = bias ? _mm512_maskz_loadu_ps(mask, bias) : _mm512_setzero_ps();
+  for (int64_t r = 0; r < rows; ++r, y += stride) {
+    const __m512 before = add ? _mm512_add_ps(offset, _mm512_maskz_loadu_ps(mask, y)) : offset;
+    _mm512_mask_storeu_ps(y, mask, _mm512_add_ps(reinterpret_cast<__m512>(tile[r]), before));
+  }
+}
+
+inline void write_sums(const Matrix &w, const float *sums, int64_t n, int64_t last, int64_t row, int64_t m, float *y,
+                       int64_t stride, bool add) {
+  for (int i = 0; i < 4; ++i) { /* the tiles' order in multiply_tiles */
+    const int64_t output = n + i / 2 * 16, r = row + i % 2 * 16;
+    if (output < last && r < m)
+      write_tile(sums + 256 * i, w.bias ? w.bias + output : nullptr, last - output, m - r < 16 ? m - r : 16,
+                 y + r * stride + output, stride, add);
+  }
+}
+
+void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y, int64_t stride,
+                   bool add, uint8_t *scratch) {
+  const Tiles tiles;
+  const auto size = static_cast<int64_t>(pack_bytes(w));
+  const int64_t whole = w.blocks() * w.block, pairs = (m + 2 * kPackRows - 1) / (2 * kPackRows);
+  float *kept = reinterpret_cast<float *>(scratch + kPanelBytes);
+  for (int64_t begin = 0; begin < whole; begin += kPanelColumns) {
+    const int64_t end = whole - begin < kPanelColumns ? whole : begin + kPanelColumns;
+    float *sums = kept;
+    for (int64_t n = first; n < last; n += kPanelRows) {
+      unpack_panel(w, n, last, begin, end, scratch);
+      for (int64_t pair = 0; pair < pairs; ++pair, sums += 1024) {
+        const uint8_t *at = packs + 2 * pair * size + begin / kTileColumns * kTileBytes;
+        stores_before_loads();
+        const uint8_t *const both[2] = {at, 2 * pair + 1 < (m + kPackRows - 1) / kPackRows ? at + size : at};
+        if (begin == 0) {
+          zero_sums();
+        } else {
+          load_sums(sums);
+        }
+        multiply_tiles(scratch, both, (end - begin) / kTileColumns);
+        store_sums(sums);
+        if (end == whole) write_sums(w, sums, n, last, 2 * pair * kPackRows, m, y, stride, add);
+      }
+    }
+  }
+}
+
+size_t multiply_many_scratch(const Matrix &, int64_t m) {
+  return static_cast<size_t>(kPanelBytes + (m + 2 * kPackRows - 1) / (2 * kPackRows) * (kMostOutputs / kPanelRows) * 4096);
+}
+
+void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
+                  bool add) {
+  kAvx512Vnni.multiply_few(w, rows, m, first, last, y, stride, add);
+}
+
+/* Four sums, as the product has: 16 outputs by 16 rows by 32 columns each. */
+int64_t spin(int64_t iterations) {
+  const Tiles tiles;
+  zero_sums();
+  _tile_zero(4);
+  _tile_zero(5);
+  _tile_zero(6);
+  _tile_zero(7);
+  for (int64_t i = 0; i < iterations; ++i) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  return iterations * 4 * 16 * 16 * 32;
+}
+
+}  // namespace
+
+#include "amx_attention.inl"
+
+namespace ek {
+extern const Kernels kAmx = {
+    "amx",         quantize_row,          multiply_few, pack_bytes,         pack,
+    multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,      rotate,
+    store_kv,      attend_on_tiles,       attend_on_tiles_scratch, spin,
+};
+}  // namespace ek

@@ -1,0 +1,65 @@
+/* What the AVX-512 tables share in source: conversions, a transposition, and with them common.inl and attention.inl. */
+#include <immintrin.h>
+
+#define EK_LANES 16
+#define EK_ATTEND_ROWS 12
+#define EK_OWN_CONVERSIONS
+#define EK_ADD_LANES(v) _mm512_reduce_add_ps(reinterpret_cast<__m512>(v))
+#include <cstdint>
+namespace {
+inline void load_bytes(const int8_t *x, int64_t n, float *y) {
+  for (int64_t i = 0; i < n; i += 16)
+    _mm512_storeu_ps(y + i, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(x + i)))));
+}
+inline int32_t round32(const float *x, float inverse, int8_t *to) {
+  const __m512 scale = _mm512_set1_ps(inverse);
+  const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), scale));
+  const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), scale));
+  _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm512_cvtepi32_epi8(a));
+  _mm_storeu_si128(reinterpret_cast<__m128i *>(to + 16), _mm512_cvtepi32_epi8(b));
+  return _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+}
+inline void load_halves(const uint16_t *x, int64_t n, float *y) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    _mm512_storeu_ps(y + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(x + i))));
+  for (; i < n; ++i) y[i] = _cvtsh_ss(x[i]);
+}
+inline void store_halves(const float *x, int64_t n, uint16_t *y) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(y + i),
+                        _mm512_cvtps_ph(_mm512_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+  for (; i < n; ++i) y[i] = _cvtss_sh(x[i], _MM_FROUND_TO_NEAREST_INT);
+}
+}  // namespace
+#include "common.inl"
+#include "attention.inl"
+
+namespace {
+
+/* Transpose 16 registers of 16 dwords. */
+inline void transpose(__m512i r[16]) {
+  __m512i t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  for (int i = 0; i < 4; ++i) { /* r[i + 4j] holds, of rows 4j to 4j + 3, dword i of each 128-bit lane */
+    const __m512i a = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x44), b = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xee);
+    const __m512i c = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x44), d = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xee);
+    t[i] = _mm512_shuffle_i32x4(a, c, 0x88);
+    t[i + 4] = _mm512_shuffle_i32x4(a, c, 0xdd);
+    t[i + 8] = _mm512_shuffle_i32x4(b, d, 0x88);
+    t[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
+  }
+  for (int i = 0; i < 16; ++i) r[i] = t[i];
+}
+
+}  // namespace
