@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import NativeLibraryError
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 
 OK, BAD_ARGUMENT, NON_FINITE, BAD_FILE, UNSUPPORTED, NO_MEMORY, CONTEXT, TOKEN, INTERNAL = range(9)
 FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2
@@ -67,6 +67,12 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_session_cache_bytes": (_LONG, _POINTER),
     "ek_session_evaluate": (_INT, _POINTER, _POINTER, _LONG, _INT, _POINTER),
     "ek_session_rewind": (_INT, _POINTER, _LONG),
+    "ek_default_threads": (_INT,),
+    "ek_kernel_at": (_TEXT, _INT, ctypes.POINTER(_INT)),
+    "ek_measure_bandwidth": (_INT, _INT, _LONG, ctypes.POINTER(ctypes.c_double)),
+    "ek_measure_kernel": (_INT, _TEXT, _INT, ctypes.POINTER(ctypes.c_double)),
+    "ek_model_token_bytes": (_LONG, _POINTER),
+    "ek_model_prompt_multiply_adds": (_LONG, _POINTER, _LONG),
 }  # fmt: skip
 
 
