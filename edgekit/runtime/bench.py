@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..artifact.manifest import read_manifest
-from .engine import Engine, EngineOptions, open_engine
+from .engine import Engine, EngineOptions, open_engine, resolve_context
 from .limits import Limits
 from .memory import peak_rss_bytes, private_bytes
 from .shares import Shares, find_shares, limits_before
@@ -129,9 +129,11 @@ def bench(
             raise ValueError(f"{what} is {count}; it must be at least 1")
     manifest = read_manifest(folder)
     lengths = list(dict.fromkeys(prompt_tokens))
-    options = EngineOptions(context=max([1, *lengths]) + gen_tokens, threads=threads or physical_cores())
+    threads = physical_cores() if threads is None else threads
+    options = EngineOptions(context=max([1, *lengths]) + gen_tokens, threads=threads)
+    resolve_context(manifest, options.context)  # too long a prompt fails before anything is measured
     progress("limits before", 0, 1)
-    before = limits_before(options.threads or 1)
+    before = limits_before(threads)
     progress("limits before", 1, 1)
     started = time.perf_counter()
     opened = open_engine(folder, manifest, options, engine)

@@ -97,7 +97,8 @@ static void fast_cores() {
   CHECK(orin.seen(first(6)).fast_cpus.empty());
 
   const Machine clocks("clocks"); /* no cpu_capacity */
-  for (int cpu = 0; cpu < 4; ++cpu) clocks.cpu(cpu, "cpufreq/cpuinfo_max_freq", cpu < 2 ? "1000000" : cpu == 2 ? "2600000" : "3000000");
+  const char *khz[] = {"1000000", "1000000", "2600000", "3000000"};
+  for (int cpu = 0; cpu < 4; ++cpu) clocks.cpu(cpu, "cpufreq/cpuinfo_max_freq", khz[cpu]);
   CHECK((clocks.seen(first(4)).fast_cpus == Cpus{2, 3}));
 
   const Machine partly("partly"); /* one CPU without the figure: nothing to compare it with */

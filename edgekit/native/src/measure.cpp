@@ -7,7 +7,9 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <new>
 #include <thread>
+#include <vector>
 
 #include "cgroup.h"
 #include "cpu.h"
@@ -23,9 +25,9 @@ using Seconds = std::chrono::duration<double>;
 
 constexpr int64_t kMiB = 1 << 20;
 constexpr int64_t kPage = 4096;
-constexpr Seconds kWindow{0.05}; /* a thousand interrupts of the timer less would be noise; more would be a wait */
-constexpr int kWindows = 6;      /* after one that is not counted, in which the clock rises */
-constexpr int64_t kStepBytes = kMiB;   /* between two looks at the time: 20 us at 50 GB/s */
+constexpr Seconds kWindow{0.05};        /* hundreds of steps: one more or less at its end is no error */
+constexpr int kWindows = 6;             /* after one that is not counted, in which the clock rises */
+constexpr int64_t kStepBytes = kMiB;    /* between two looks at the time: 20 us at 50 GB/s */
 constexpr int64_t kStepSpins = 1 << 16; /* about 100 us */
 
 /* Call step(thread), which says how much it did, on every thread at once for a window; how much all did per second. The time
@@ -98,7 +100,7 @@ int64_t last_level_cache(const std::string &root) {
 }
 
 struct Free {
-  void operator()(uint8_t *p) const { std::free(p); }
+  void operator()(uint8_t *p) const { ::operator delete(p, std::align_val_t{kPage}); }
 };
 
 void check_threads(int threads) {
@@ -126,8 +128,10 @@ double measure_bandwidth(int threads, int64_t bytes) {
     fail(EK_BAD_ARGUMENT, "a buffer of %" PRId64 " bytes is less than a page of %" PRId64 " for each of %d threads", bytes, kPage,
          threads);
   std::unique_ptr<uint8_t, Free> buffer;
-  if (available < 0 || bytes <= available)
-    buffer.reset(static_cast<uint8_t *>(std::aligned_alloc(kPage, static_cast<size_t>(part * threads))));
+  if (available < 0 || bytes <= available) {
+    const auto size = static_cast<size_t>(part * threads);
+    buffer.reset(static_cast<uint8_t *>(::operator new(size, std::align_val_t{kPage}, std::nothrow)));
+  }
   if (!buffer) fail(EK_NO_MEMORY, "no memory for a buffer of %" PRId64 " bytes; %" PRId64 " are available", bytes, available);
   ThreadPool pool(threads, worker_cpus(threads));
   /* The position of each thread in its part, a line apart from its neighbour's. */
@@ -140,7 +144,8 @@ double measure_bandwidth(int threads, int64_t bytes) {
     Reader &reader = readers[static_cast<size_t>(thread)];
     uint8_t *mine = buffer.get() + thread * part;
     if (!reader.touched) { /* in the window that is not counted; not with zeros, which a system may share or compress */
-      for (int64_t i = 0; i < part; i += 8) *reinterpret_cast<uint64_t *>(mine + i) = static_cast<uint64_t>(i) * 0x9E3779B97F4A7C15u;
+      auto *words = reinterpret_cast<uint64_t *>(mine);
+      for (int64_t i = 0; i < part / 8; ++i) words[i] = static_cast<uint64_t>(i) * 0x9E3779B97F4A7C15u;
       reader.touched = true;
     }
     const int64_t count = std::min(kStepBytes, part - reader.at);
