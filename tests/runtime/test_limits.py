@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,10 @@ def test_the_work_of_what_is_not_quantized_is_not_known(artifact: Path, tmp_path
     for folder in (artifact, tmp_path):
         with pytest.raises(ProbeError, match="the work of a token"):
             model_work(folder, [1])
+
+
+def test_another_cpp_library_can_be_loaded_after_ours() -> None:
+    """Ours carries a libstdc++ of its own; when its symbols were visible, onnxruntime crashed as it was imported."""
+    program = "from edgekit.runtime.threads import physical_cores; physical_cores(); import onnxruntime"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

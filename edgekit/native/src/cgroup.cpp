@@ -1,12 +1,25 @@
 #include "cgroup.h"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
-#include <sstream>
+#include <cstdio>
 
+/* No streams here: the library holds a libstdc++ of its own, and a second set of locales in a process that loads another C++
+ * library later has been seen to crash that one. */
 namespace ek {
 namespace {
+
+const char *const kBlanks = " \t\r\n";
+
+/* The pieces of a text between any of `separators`, those without a character left out. */
+std::vector<std::string> split(const std::string &text, const char *separators) {
+  std::vector<std::string> pieces;
+  for (size_t at = 0; (at = text.find_first_not_of(separators, at)) != std::string::npos;) {
+    const size_t end = std::min(text.find_first_of(separators, at), text.size());
+    pieces.push_back(text.substr(at, end - at));
+    at = end;
+  }
+  return pieces;
+}
 
 bool is_number(const std::string &text) {
   return !text.empty() && text.size() < 19 && text.find_first_not_of("0123456789") == std::string::npos;
@@ -14,12 +27,9 @@ bool is_number(const std::string &text) {
 
 /* The number behind `key` in lines of "key number" or "Key:  number kB"; -1 when there is none. */
 int64_t field(const std::string &text, const std::string &key) {
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream words(line);
-    std::string name, value;
-    words >> name >> value;
-    if (name == key && is_number(value)) return std::stoll(value);
+  for (const std::string &line : split(text, "\n")) {
+    const std::vector<std::string> words = split(line, kBlanks);
+    if (words.size() >= 2 && words[0] == key && is_number(words[1])) return std::stoll(words[1]);
   }
   return -1;
 }
@@ -31,17 +41,19 @@ bool lists(const std::string &controllers, const std::string &controller) {
 }  // namespace
 
 std::string read_text(const std::string &path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  const char *blanks = " \t\r\n";
-  const size_t first = text.find_first_not_of(blanks), last = text.find_last_not_of(blanks);
+  std::string text;
+  if (std::FILE *file = std::fopen(path.c_str(), "rb")) {
+    char part[4096];
+    for (size_t count; (count = std::fread(part, 1, sizeof part, file)) > 0;) text.append(part, count);
+    std::fclose(file);
+  }
+  const size_t first = text.find_first_not_of(kBlanks), last = text.find_last_not_of(kBlanks);
   return first == std::string::npos ? "" : text.substr(first, last - first + 1);
 }
 
 std::vector<std::string> group_folders(const std::string &root, const std::string &controller) {
   std::vector<std::string> folders;
-  std::istringstream lines(read_text(root + "/proc/self/cgroup"));
-  for (std::string line; std::getline(lines, line);) { /* "hierarchy:controllers:/path"; version 2 names no controllers */
+  for (const std::string &line : split(read_text(root + "/proc/self/cgroup"), "\n")) { /* "hierarchy:controllers:/path"; version 2 names no controllers */
     const size_t colon = line.find(':'), second = line.find(':', colon + 1);
     if (colon == std::string::npos || second == std::string::npos) continue;
     const std::string controllers = line.substr(colon + 1, second - colon - 1);
@@ -50,9 +62,8 @@ std::vector<std::string> group_folders(const std::string &root, const std::strin
     /* In a container the path is the host's and the mount shows only the tail, so the mount's top counts as well. */
     folders.push_back(mount);
     std::string path;
-    std::istringstream parts(line.substr(second + 1));
-    for (std::string part; std::getline(parts, part, '/');)
-      if (!part.empty() && part != "..") folders.push_back(mount + (path += "/" + part));
+    for (const std::string &part : split(line.substr(second + 1), "/"))
+      if (part != "..") folders.push_back(mount + (path += "/" + part));
   }
   return folders;
 }
@@ -60,12 +71,9 @@ std::vector<std::string> group_folders(const std::string &root, const std::strin
 double cpu_quota(const std::string &root) {
   double least = 0;
   for (const std::string &folder : group_folders(root, "cpu")) {
-    std::string quota, period;
-    std::istringstream limit(read_text(folder + "/cpu.max"));
-    if (!(limit >> quota >> period)) {
-      quota = read_text(folder + "/cpu.cfs_quota_us");
-      period = read_text(folder + "/cpu.cfs_period_us");
-    }
+    const std::vector<std::string> both = split(read_text(folder + "/cpu.max"), kBlanks);
+    const std::string quota = both.size() == 2 ? both[0] : read_text(folder + "/cpu.cfs_quota_us");
+    const std::string period = both.size() == 2 ? both[1] : read_text(folder + "/cpu.cfs_period_us");
     if (!is_number(quota) || !is_number(period)) continue; /* "max", -1, or no such file */
     const double cpus = std::stod(quota) / std::stod(period);
     if (std::stod(period) > 0 && (least == 0 || cpus < least)) least = cpus;
