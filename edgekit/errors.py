@@ -5,6 +5,7 @@
     +-- UnknownNameError            10   no such recipe, device, engine; names the nearest
     +-- RecipeError                 11   a recipe file that is not valid
     +-- DeviceProfileError          12   a device file that is not valid
+    +-- ProbeError                  13   this machine could not be measured
     +-- SourceError                 20   a model could not be fetched
     |   +-- NetworkError            21   the network or the server failed
     |   +-- HashMismatchError       22   what came is not what the recipe pins
@@ -74,6 +75,10 @@ class RecipeError(EdgekitError):
 
 class DeviceProfileError(EdgekitError):
     exit_code = 12
+
+
+class ProbeError(EdgekitError):
+    exit_code = 13
 
 
 class SourceError(EdgekitError):

@@ -37,7 +37,11 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Measure ARTIFACT: tokens per second of prefill and decode (median, least, greatest), load time and memory."""
+    """Measure ARTIFACT: tokens per second of prefill and decode (median, least, greatest), load time and memory.
+
+    Beside the speeds stands their share of what this machine can do at most, measured in the same run: prefill of the
+    multiply-adds of its best kernel, decode of the bandwidth of its memory.
+    """
     with progress_bars(quiet=as_json) as progress:
         result = bench(
             artifact,
@@ -59,14 +63,14 @@ def _print(result: BenchResult) -> None:
         f"{result.name}: {result.engine} ({result.kernel}), {result.threads} threads; "
         f"median of {result.repeat} rounds\n"
     )
-    headings = ("tok/s", "least", "greatest", "first token")
-    rows = [
-        (f"prefill {p.tokens}", *_rates(p.tok_s, p.tok_s_min, p.tok_s_max), format_seconds(p.ttft_s))
-        for p in result.prefill
-    ] + [
-        (f"decode {result.gen_tokens} at {d.context}", *_rates(d.tok_s, d.tok_s_min, d.tok_s_max), "")
-        for d in result.decode
-    ]
+    headings = ("tok/s", "least", "greatest", "of the limit", "first token")
+    rows = []
+    for p in result.prefill:
+        speeds = _rates(p.tok_s, p.tok_s_min, p.tok_s_max)
+        rows.append((f"prefill {p.tokens}", *speeds, _share(p.share_of_peak), format_seconds(p.ttft_s)))
+    for d in result.decode:
+        speeds = _rates(d.tok_s, d.tok_s_min, d.tok_s_max)
+        rows.append((f"decode {result.gen_tokens} at {d.context}", *speeds, _share(d.share_of_bandwidth), ""))
     print_table((Column(), *(Column(heading, right=True) for heading in headings)), rows)
     memory = [f"load {format_seconds(result.load_s)}"]
     if result.peak_rss_bytes is not None:
@@ -74,6 +78,18 @@ def _print(result: BenchResult) -> None:
     if result.private_bytes is not None:
         memory.append(f"private {format_bytes(result.private_bytes)}")
     say("\n" + ", ".join(memory))
+    if result.limits is not None:
+        limits = result.limits
+        say(
+            f"limits of this machine with {limits.threads} threads: memory {limits.bandwidth_gb_s:.1f} GB/s (decode), "
+            f"{limits.kernel} {limits.kernel_gmac_s:.1f} x 10^9 multiply-adds/s (prefill)"
+        )
+    if result.shares_unknown is not None:
+        say(f"no shares of the limits: {result.shares_unknown}")
+
+
+def _share(share: float | None) -> str:
+    return "unknown" if share is None else f"{share:.0%}"
 
 
 def _rates(*tok_s: float) -> tuple[str, ...]:

@@ -96,5 +96,6 @@ def _with_unit(key: str, value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(value)
     units = {"read_mb_s": "MB/s", "watts": "W", "ttft_s": "s", "decode_tok_s": "tok/s", "int8_tops_dense": "TOPS"}
+    units |= {"gmac_s": "Gmac/s", "one_core_gmac_s": "Gmac/s"}
     unit = "GB/s" if part == "bandwidth" else "tokens" if key == "context" else units.get(field, "")
     return f"{value:g} {unit}".strip() if isinstance(value, (int, float)) else str(value)

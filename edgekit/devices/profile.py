@@ -80,27 +80,51 @@ class Memory:
 
 @dataclass(frozen=True)
 class Bandwidth:
-    """Memory bandwidth in GB/s (10^9): what the specification says and what was measured; None when not known."""
+    """Memory bandwidth in GB/s (10^9); None when not known.
+
+    ``theoretical`` is what the specification says; ``sustained`` was measured with all cores reading, ``one_core`` with
+    one.
+    """
 
     theoretical: Sourced[float] | None = None
     sustained: Sourced[float] | None = None
+    one_core: Sourced[float] | None = None
 
     def __post_init__(self) -> None:
-        _positive("theoretical", self.theoretical)
-        _positive("sustained", self.sustained)
+        for key in ("theoretical", "sustained", "one_core"):
+            _positive(key, getattr(self, key))
         if self.theoretical and self.sustained and self.sustained.value > self.theoretical.value:
             raise ValueError(
                 f"sustained is {self.sustained.value} GB/s, more than the theoretical {self.theoretical.value}"
             )
+        if self.sustained and self.one_core and self.one_core.value > self.sustained.value:
+            raise ValueError(f"one_core is {self.one_core.value} GB/s, more than the sustained {self.sustained.value}")
+
+
+@dataclass(frozen=True)
+class KernelPeak:
+    """What a kernel of the native engine can do at most, in 10^9 multiply-adds per second: all cores, and one."""
+
+    name: str
+    gmac_s: Sourced[float]
+    one_core_gmac_s: Sourced[float]
+
+    def __post_init__(self) -> None:
+        _positive("gmac_s", self.gmac_s)
+        _positive("one_core_gmac_s", self.one_core_gmac_s)
 
 
 @dataclass(frozen=True)
 class Cpu:
-    """The processor; ``isa`` names the extensions that matter to a matrix product, as Linux spells them."""
+    """The processor; ``isa`` names the extensions that matter to a matrix product, as Linux spells them.
+
+    ``kernels`` are those it runs, the best first, where they were measured.
+    """
 
     description: Sourced[str]
     cores: Sourced[int]
     isa: Sourced[tuple[str, ...]]
+    kernels: tuple[KernelPeak, ...] = ()
 
     def __post_init__(self) -> None:
         _positive("cores", self.cores)

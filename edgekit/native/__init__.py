@@ -72,6 +72,12 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_session_save": (_INT, _POINTER, _TEXT),
     "ek_session_load": (_INT, _POINTER, _TEXT),
     "ek_session_tokens": (_INT, _POINTER, _POINTER, _LONG),
+    "ek_default_threads": (_INT,),
+    "ek_kernel_at": (_TEXT, _INT, ctypes.POINTER(_INT)),
+    "ek_measure_bandwidth": (_INT, _INT, _LONG, ctypes.POINTER(ctypes.c_double)),
+    "ek_measure_kernel": (_INT, _TEXT, _INT, ctypes.POINTER(ctypes.c_double)),
+    "ek_model_token_bytes": (_LONG, _POINTER),
+    "ek_model_prompt_multiply_adds": (_LONG, _POINTER, _LONG),
 }  # fmt: skip
 
 

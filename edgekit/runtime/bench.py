@@ -3,6 +3,10 @@
 Every repeat evaluates fresh random ids, so nothing is reused and no text is easier than another; one untimed round goes
 before, which maps the weights and starts the threads. Lengths take turns within a repeat, so a machine that slows
 down slows all of them. Decoding takes the likeliest token each time, as generating does.
+
+Beside each median stands the share of what the machine can do at most (``shares.py``): decoding of the bandwidth that
+reads the weights and the KV cache once a token, prefill of the kernel's peak. The limits are measured before and after
+the rounds and the better counts, so that a share is of the machine as it was in those minutes.
 """
 
 from __future__ import annotations
@@ -17,13 +21,19 @@ from typing import Any
 import numpy as np
 
 from ..artifact.manifest import read_manifest
-from .engine import Engine, EngineOptions, open_engine
+from .engine import Engine, EngineOptions, open_engine, resolve_context
+from .limits import Limits
 from .memory import peak_rss_bytes, private_bytes
+from .shares import Shares, find_shares, limits_before
+from .threads import physical_cores
 
 
 @dataclass(frozen=True)
 class Prefill:
-    """Evaluating a prompt of ``tokens`` ids; ``ttft_s`` is the time to its first token. Medians, then extremes."""
+    """Evaluating a prompt of ``tokens`` ids; ``ttft_s`` is the time to its first token. Medians, then extremes.
+
+    ``share_of_peak`` is the median's, of the limits' multiply-adds per second; None where it is not known.
+    """
 
     tokens: int
     tok_s: float
@@ -32,16 +42,21 @@ class Prefill:
     ttft_s: float
     ttft_s_min: float
     ttft_s_max: float
+    share_of_peak: float | None = None
 
 
 @dataclass(frozen=True)
 class Decode:
-    """Generating one token after another from ``context`` tokens on. Median over the repeats, then extremes."""
+    """Generating one token after another from ``context`` tokens on. Median over the repeats, then extremes.
+
+    ``share_of_bandwidth`` is the median's; None where it is not known.
+    """
 
     context: int
     tok_s: float
     tok_s_min: float
     tok_s_max: float
+    share_of_bandwidth: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,8 @@ class BenchResult:
         decode: One entry for an empty context and one per prompt length.
         peak_rss_bytes: Of this process, mapped weights included; see :mod:`edgekit.runtime.memory`.
         private_bytes: Of this process at the end, mapped weights left out.
+        limits: What the machine could do meanwhile with as many threads; None where it could not be measured.
+        shares_unknown: Why the shares are None, or None.
     """
 
     name: str
@@ -73,6 +90,8 @@ class BenchResult:
     decode: list[Decode]
     peak_rss_bytes: int | None
     private_bytes: int | None
+    limits: Limits | None
+    shares_unknown: str | None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -110,12 +129,21 @@ def bench(
             raise ValueError(f"{what} is {count}; it must be at least 1")
     manifest = read_manifest(folder)
     lengths = list(dict.fromkeys(prompt_tokens))
+    threads = physical_cores() if threads is None else threads
     options = EngineOptions(context=max([1, *lengths]) + gen_tokens, threads=threads)
+    resolve_context(manifest, options.context)  # too long a prompt fails before anything is measured
+    progress("limits before", 0, 1)
+    before = limits_before(threads)
+    progress("limits before", 1, 1)
     started = time.perf_counter()
     opened = open_engine(folder, manifest, options, engine)
     load_s = time.perf_counter() - started
     try:
         prefill_s, decode_s = _measure(opened, lengths, gen_tokens, repeat, progress)
+        peak, private = peak_rss_bytes(), private_bytes()  # measuring the limits takes memory of its own
+        progress("limits after", 0, 1)
+        shares = find_shares(folder, opened, lengths, before)
+        progress("limits after", 1, 1)
         return BenchResult(
             name=manifest.name,
             engine=opened.name,
@@ -124,10 +152,12 @@ def bench(
             repeat=repeat,
             gen_tokens=gen_tokens,
             load_s=load_s,
-            prefill=[Prefill(n, *_rates(n, times), *_spread(times)) for n, times in prefill_s.items()],
-            decode=[Decode(n, *_rates(gen_tokens, times)) for n, times in decode_s.items()],
-            peak_rss_bytes=peak_rss_bytes(),
-            private_bytes=private_bytes(),
+            prefill=[_prefill(n, times, shares) for n, times in prefill_s.items()],
+            decode=[_decode(n, gen_tokens, times, shares) for n, times in decode_s.items()],
+            peak_rss_bytes=peak,
+            private_bytes=private,
+            limits=shares.limits,
+            shares_unknown=shares.unknown,
         )
     finally:
         opened.close()
@@ -150,6 +180,16 @@ def _measure(
                     prefill_s[length].append(prefill)
     progress("measuring", repeat + 1, repeat + 1)
     return prefill_s, decode_s
+
+
+def _prefill(tokens: int, seconds: Sequence[float], shares: Shares) -> Prefill:
+    spread = _spread(seconds)
+    return Prefill(tokens, *_rates(tokens, seconds), *spread, share_of_peak=shares.of_peak(tokens, spread[0]))
+
+
+def _decode(context: int, gen_tokens: int, seconds: Sequence[float], shares: Shares) -> Decode:
+    rates = _rates(gen_tokens, seconds)
+    return Decode(context, *rates, share_of_bandwidth=shares.of_bandwidth(context, gen_tokens, rates[0]))
 
 
 def time_round(engine: Engine, prompt: Any, gen_tokens: int) -> tuple[float, float]:

@@ -25,6 +25,19 @@ def peak_rss_bytes() -> int | None:
     return peak if sys.platform == "darwin" else peak * _KIB  # macOS counts bytes, the others KiB
 
 
+def reset_peak() -> bool:
+    """Let :func:`peak_rss_bytes` count from now on; False where the system cannot.
+
+    Source: ``/proc/self/clear_refs`` (proc(5)), 5: "reset the peak resident set size to the process's current".
+    """
+    before = _proc_kib("status", "VmHWM")
+    try:
+        Path("/proc/self/clear_refs").write_text("5\n", encoding="ascii")
+    except OSError:
+        return False
+    return before is not None
+
+
 def private_bytes() -> int | None:
     """Memory that only this process holds and the system cannot drop and read again: heap, KV cache, scratch, copies of
     weights; not the mapped weight file, which other processes share and the page cache owns. None outside Linux.

@@ -5,13 +5,24 @@ from pathlib import Path
 import pytest
 from invoke import Invoke
 from tiny_artifact import write_tiny_artifact
+from tiny_checkpoint import write_checkpoint
 
+from edgekit.builder import build
+from edgekit.runtime import shares
+from edgekit.runtime.limits import Limits
+
+LIMITS = Limits(bandwidth_gb_s=10.0, kernel_gmac_s=20.0, kernel="scalar", threads=1)
 QUICK = ("--prompt-tokens", "4, 16", "--gen-tokens", 2, "--repeat", 1, "--threads", 1)
 
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_artifact(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(autouse=True)
+def _known_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "measure_limits", lambda threads: LIMITS)
 
 
 @pytest.fixture
@@ -33,6 +44,19 @@ def test_the_table_has_a_row_per_measurement(invoke: Invoke, artifact: Path) -> 
     for text in ("tiny: ort (onnxruntime", "prefill 4", "prefill 16", "decode 2 at 0", "decode 2 at 16", "peak memory"):
         assert text in outcome.text
     assert "median of 1 rounds" in outcome.text
+
+
+def test_the_table_says_what_share_of_the_machine_it_is(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:
+    quantized = build(None, "cpu", checkpoint=write_checkpoint(tmp_path / "tiny", "llama"), out=tmp_path / "a").artifact
+    outcome = invoke("bench", quantized, *QUICK)
+    assert outcome.exit_code == 0
+    limits = "1 threads: memory 10.0 GB/s (decode), scalar 20.0 x 10^9 multiply-adds/s (prefill)"
+    for text in ("of the limit", "%", limits):
+        assert text in outcome.text
+    assert "unknown" not in outcome.text
+    outcome = invoke("bench", artifact, *QUICK)  # floats, for which nobody has counted
+    for text in ("unknown", limits, "no shares of the limits: measuring the work of a token"):
+        assert text in outcome.text
 
 
 @pytest.mark.parametrize("lengths", ["", "0", "12,x", "-3", "1,,2"])

@@ -118,6 +118,13 @@ def test_json_carries_the_sources(tmp_path: Path) -> None:
         ("[bandwidth]", '[bandwidth]\nsustained = { value = 20, source = "x" }', ["sustained is 20", "17.1"]),
         (
             "[bandwidth]",
+            '[bandwidth]\nsustained = { value = 9, source = "x" }\none_core = { value = 11, source = "x" }',
+            ["bandwidth: one_core is 11 GB/s, more than the sustained 9"],
+        ),
+        ("[bandwidth]", '[bandwidth]\none_core = { value = 0, source = "x" }', ["one_core is 0", "above 0"]),
+        ("[accelerator]", '[[cpu.kernels]]\nname = "avx2"\n\n[accelerator]', ["cpu.kernels[0]: lacks gmac_s"]),
+        (
+            "[bandwidth]",
             '[bandwith]\nsustained = { value = 20, source = "x" }',
             ["unknown key 'bandwith'", "bandwidth?"],
         ),

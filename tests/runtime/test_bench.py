@@ -6,8 +6,18 @@ import pytest
 from tiny_artifact import CONTEXT_LENGTH
 
 from edgekit.errors import ContextLengthError
+from edgekit.runtime import shares
 from edgekit.runtime.bench import bench, time_round
+from edgekit.runtime.limits import Limits
 from edgekit.runtime.session import load
+
+LIMITS = Limits(bandwidth_gb_s=0.001, kernel_gmac_s=0.01, kernel="scalar", threads=1)
+
+
+@pytest.fixture(autouse=True)
+def _known_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine, measured in no time."""
+    monkeypatch.setattr(shares, "measure_limits", lambda threads: LIMITS)
 
 
 def test_every_length_is_measured_with_its_spread(artifact: Path) -> None:
@@ -29,8 +39,8 @@ def test_every_length_is_measured_with_its_spread(artifact: Path) -> None:
         assert p.tok_s_max == pytest.approx(p.tokens / p.ttft_s_min)
     assert (result.name, result.engine, result.threads, result.repeat, result.gen_tokens) == ("tiny", "ort", 1, 2, 3)
     assert result.load_s > 0
-    assert phases[0] == ("measuring", 0, 3)
-    assert phases[-1] == ("measuring", 3, 3)
+    assert [p for p in phases if p[0] == "measuring"] == [("measuring", done, 3) for done in range(4)]
+    assert (phases[0][0], phases[-1][0]) == ("limits before", "limits after")
 
 
 def test_the_first_round_is_not_timed(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +58,26 @@ def test_the_json_has_the_contracts_fields(artifact: Path) -> None:
     assert contract <= found.keys()
     assert {"tokens", "tok_s", "ttft_s"} <= found["prefill"][0].keys()
     assert {"context", "tok_s"} <= found["decode"][0].keys()
+
+
+def test_shares_follow_from_time_and_limits(built_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.runtime.bench.time_round", lambda engine, prompt, count: (0.5, 0.25))
+    result = bench(built_artifact, prompt_tokens=(16,), gen_tokens=4, repeat=1, threads=1)
+    assert (result.limits, result.shares_unknown) == (LIMITS, None)
+    work = shares.model_work(built_artifact, [16])
+    assert result.prefill[0].share_of_peak == pytest.approx(work.prompt_multiply_adds[16] / (0.5 * 0.01e9))
+    cache = 2 * 2 * 48 * 4  # two layers, key and value, one head of 48, float32
+    shares_of_bandwidth = [d.share_of_bandwidth for d in result.decode]
+    expected = [(work.token_bytes + positions * cache) * 16 / 0.001e9 for positions in (2.5, 18.5)]
+    assert shares_of_bandwidth == pytest.approx(expected)
+
+
+def test_no_shares_of_an_artifact_that_is_not_quantized(artifact: Path) -> None:
+    found = bench(artifact, prompt_tokens=(4,), gen_tokens=1, repeat=1, threads=1).to_json()
+    assert found["limits"] == {"bandwidth_gb_s": 0.001, "kernel_gmac_s": 0.01, "kernel": "scalar", "threads": 1}
+    assert found["prefill"][0]["share_of_peak"] is None
+    assert found["decode"][0]["share_of_bandwidth"] is None
+    assert "the work of a token" in found["shares_unknown"]
 
 
 def test_a_round_evaluates_the_prompt_and_the_tokens_after_it(artifact: Path) -> None:

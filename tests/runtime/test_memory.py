@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.runtime.memory import peak_rss_bytes, private_bytes
+from edgekit.runtime.memory import peak_rss_bytes, private_bytes, reset_peak
 
 SIZE = 64 * 1024 * 1024
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -39,3 +39,22 @@ def test_the_peak_stays_when_memory_is_freed() -> None:
     assert high is not None
     assert high > SIZE
     assert peak_rss_bytes() == pytest.approx(high, rel=0.01)
+
+
+@linux
+def test_the_peak_can_be_counted_anew() -> None:
+    block = np.ones(2 * SIZE, dtype=np.uint8)
+    assert block.any()
+    high = peak_rss_bytes()
+    del block
+    assert high is not None
+    if reset_peak():
+        assert (peak_rss_bytes() or high) < high - SIZE
+
+
+def test_a_peak_that_cannot_be_reset_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError("clear_refs")
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    assert reset_peak() is False

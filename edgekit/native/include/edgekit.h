@@ -102,6 +102,31 @@ EK_API int ek_session_copy(ek_session *session, const ek_session *source);
 EK_API int ek_session_save(const ek_session *session, const char *path);
 EK_API int ek_session_load(ek_session *session, const char *path);
 
+/* -- What this machine can do, and what a model asks of it ---------------------------------------------------------------- */
+
+/* How many threads the arithmetic should use, at least 1: one per physical core this process may run on, of the fast ones
+ * where cores differ (src/topology.h says which), no more than a control group's CPU quota. 0 threads mean this number
+ * wherever this library takes a number of threads. */
+EK_API int ek_default_threads(void);
+
+/* The kernels of this build, the best first: the name of number `index`, NULL past the last; `runs`, which may be NULL, says
+ * whether this processor and system run it. */
+EK_API const char *ek_kernel_at(int index, int *runs);
+
+/* The rate at which `threads` threads (1 to 1024; 0: ek_default_threads) read main memory, in bytes per second: the best of
+ * six windows of 50 ms. `bytes`: size of the buffer; 0 for one far larger than the caches, at most a quarter of the memory
+ * available; EK_NO_MEMORY when there is not enough for that. */
+EK_API int ek_measure_bandwidth(int threads, int64_t bytes, double *bytes_per_second);
+
+/* What a kernel's innermost instructions do at most, on registers, with `threads` threads as above: the best of six windows
+ * of 50 ms. `name`: one of ek_kernel_at; NULL for ek_kernel_name's. */
+EK_API int ek_measure_kernel(const char *name, int threads, double *multiply_adds_per_second);
+
+/* Bytes of weights that generating one token reads at least (the KV cache is not among them), and multiply-adds with weights
+ * that a prompt of `tokens` tokens takes at least; 0 without a model or tokens. */
+EK_API int64_t ek_model_token_bytes(const ek_model *model);
+EK_API int64_t ek_model_prompt_multiply_adds(const ek_model *model, int64_t tokens);
+
 #ifdef __cplusplus
 }
 #endif

@@ -8,8 +8,11 @@
 #include "cpu.h"
 #include "edgekit.h"
 #include "error.h"
+#include "measure.h"
 #include "model.h"
 #include "session.h"
+#include "topology.h"
+#include "work.h"
 
 struct ek_model {
   std::shared_ptr<const ek::Model> model;
@@ -128,4 +131,43 @@ int ek_session_load(ek_session *session, const char *path) {
     need(session && path, "ek_session_load needs a session and a path");
     session->session.load(path);
   });
+}
+
+int ek_default_threads(void) {
+  int threads = 1; /* should the machine not even have memory for its own description */
+  guarded([&] { threads = ek::this_topology().threads; });
+  return threads;
+}
+
+const char *ek_kernel_at(int index, int *runs) {
+  const char *name = nullptr;
+  guarded([&] {
+    const std::vector<const ek::Kernels *> known = ek::known_kernels();
+    if (index < 0 || static_cast<size_t>(index) >= known.size()) return;
+    const ek::Kernels &kernels = *known[static_cast<size_t>(index)];
+    if (runs) *runs = ek::runs_here(kernels);
+    name = kernels.name;
+  });
+  return name;
+}
+
+int ek_measure_bandwidth(int threads, int64_t bytes, double *bytes_per_second) {
+  return guarded([&] {
+    need(bytes_per_second, "ek_measure_bandwidth needs a place for the rate");
+    *bytes_per_second = ek::measure_bandwidth(threads ? threads : ek::this_topology().threads, bytes);
+  });
+}
+
+int ek_measure_kernel(const char *name, int threads, double *multiply_adds_per_second) {
+  return guarded([&] {
+    need(multiply_adds_per_second, "ek_measure_kernel needs a place for the rate");
+    const ek::Kernels &kernels = name ? ek::kernels_named(name) : ek::choose_kernels();
+    *multiply_adds_per_second = ek::measure_kernel(kernels, threads ? threads : ek::this_topology().threads);
+  });
+}
+
+int64_t ek_model_token_bytes(const ek_model *model) { return model ? ek::token_bytes(*model->model) : 0; }
+
+int64_t ek_model_prompt_multiply_adds(const ek_model *model, int64_t tokens) {
+  return model && tokens > 0 ? ek::prompt_multiply_adds(*model->model, tokens) : 0;
 }

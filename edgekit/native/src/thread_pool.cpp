@@ -1,5 +1,9 @@
 #include "thread_pool.h"
 
+#include <utility>
+
+#include "topology.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define EK_PAUSE() _mm_pause()
@@ -15,7 +19,7 @@ namespace {
 constexpr int kSpins = 4000;
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads, std::vector<int> cpus) : cpus_(std::move(cpus)) {
   for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { serve(i); });
 }
 
@@ -52,6 +56,7 @@ void ThreadPool::take_tasks(int thread) {
 }
 
 void ThreadPool::serve(int thread) {
+  keep_on(cpus_);
   uint64_t seen = 0;
   for (;;) {
     int spins = 0;

@@ -14,8 +14,9 @@ namespace ek {
 
 class ThreadPool {
  public:
-  /* `threads` counts the caller, which works too. */
-  explicit ThreadPool(int threads);
+  /* `threads` counts the caller, which works too. Its workers stay on `cpus` where there are any (see worker_cpus); the
+   * caller runs where it likes: its thread belongs to the application. */
+  explicit ThreadPool(int threads, std::vector<int> cpus = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool &) = delete;
   ThreadPool &operator=(const ThreadPool &) = delete;
@@ -30,6 +31,7 @@ class ThreadPool {
   void serve(int thread);
   void take_tasks(int thread);
 
+  const std::vector<int> cpus_;
   std::vector<std::thread> workers_;
   const std::function<void(int64_t, int)> *work_ = nullptr;
   int64_t tasks_ = 0;

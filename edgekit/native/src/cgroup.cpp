@@ -1,0 +1,100 @@
+#include "cgroup.h"
+
+#include <algorithm>
+#include <cstdio>
+
+/* No streams here: the library holds a libstdc++ of its own, and a second set of locales in a process that loads another C++
+ * library later has been seen to crash that one. */
+namespace ek {
+namespace {
+
+const char *const kBlanks = " \t\r\n";
+
+/* The pieces of a text between any of `separators`, those without a character left out. */
+std::vector<std::string> split(const std::string &text, const char *separators) {
+  std::vector<std::string> pieces;
+  for (size_t at = 0; (at = text.find_first_not_of(separators, at)) != std::string::npos;) {
+    const size_t end = std::min(text.find_first_of(separators, at), text.size());
+    pieces.push_back(text.substr(at, end - at));
+    at = end;
+  }
+  return pieces;
+}
+
+bool is_number(const std::string &text) {
+  return !text.empty() && text.size() < 19 && text.find_first_not_of("0123456789") == std::string::npos;
+}
+
+/* The number behind `key` in lines of "key number" or "Key:  number kB"; -1 when there is none. */
+int64_t field(const std::string &text, const std::string &key) {
+  for (const std::string &line : split(text, "\n")) {
+    const std::vector<std::string> words = split(line, kBlanks);
+    if (words.size() >= 2 && words[0] == key && is_number(words[1])) return std::stoll(words[1]);
+  }
+  return -1;
+}
+
+bool lists(const std::string &controllers, const std::string &controller) {
+  return ("," + controllers + ",").find("," + controller + ",") != std::string::npos;
+}
+
+}  // namespace
+
+std::string read_text(const std::string &path) {
+  std::string text;
+  if (std::FILE *file = std::fopen(path.c_str(), "rb")) {
+    char part[4096];
+    for (size_t count; (count = std::fread(part, 1, sizeof part, file)) > 0;) text.append(part, count);
+    std::fclose(file);
+  }
+  const size_t first = text.find_first_not_of(kBlanks), last = text.find_last_not_of(kBlanks);
+  return first == std::string::npos ? "" : text.substr(first, last - first + 1);
+}
+
+std::vector<std::string> group_folders(const std::string &root, const std::string &controller) {
+  std::vector<std::string> folders;
+  for (const std::string &line : split(read_text(root + "/proc/self/cgroup"), "\n")) { /* "hierarchy:controllers:/path"; version 2 names no controllers */
+    const size_t colon = line.find(':'), second = line.find(':', colon + 1);
+    if (colon == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = line.substr(colon + 1, second - colon - 1);
+    if (!controllers.empty() && !lists(controllers, controller)) continue;
+    const std::string mount = root + "/sys/fs/cgroup" + (controllers.empty() ? "" : "/" + controller);
+    /* In a container the path is the host's and the mount shows only the tail, so the mount's top counts as well. */
+    folders.push_back(mount);
+    std::string path;
+    for (const std::string &part : split(line.substr(second + 1), "/"))
+      if (part != "..") folders.push_back(mount + (path += "/" + part));
+  }
+  return folders;
+}
+
+double cpu_quota(const std::string &root) {
+  double least = 0;
+  for (const std::string &folder : group_folders(root, "cpu")) {
+    const std::vector<std::string> both = split(read_text(folder + "/cpu.max"), kBlanks);
+    const std::string quota = both.size() == 2 ? both[0] : read_text(folder + "/cpu.cfs_quota_us");
+    const std::string period = both.size() == 2 ? both[1] : read_text(folder + "/cpu.cfs_period_us");
+    if (!is_number(quota) || !is_number(period)) continue; /* "max", -1, or no such file */
+    const double cpus = std::stod(quota) / std::stod(period);
+    if (std::stod(period) > 0 && (least == 0 || cpus < least)) least = cpus;
+  }
+  return least;
+}
+
+int64_t available_memory(const std::string &root) {
+  const int64_t kib = field(read_text(root + "/proc/meminfo"), "MemAvailable:");
+  if (kib < 0) return -1;
+  int64_t least = kib * 1024;
+  for (const std::string &folder : group_folders(root, "memory")) {
+    const bool second = !read_text(folder + "/memory.max").empty();
+    const std::string limit = read_text(folder + (second ? "/memory.max" : "/memory.limit_in_bytes"));
+    const std::string used = read_text(folder + (second ? "/memory.current" : "/memory.usage_in_bytes"));
+    if (!is_number(limit)) continue;
+    const int64_t droppable = field(read_text(folder + "/memory.stat"), second ? "inactive_file" : "total_inactive_file");
+    const int64_t in_use = std::max<int64_t>((is_number(used) ? std::stoll(used) : 0) - std::max<int64_t>(droppable, 0), 0);
+    least = std::min(least, std::max<int64_t>(std::stoll(limit) - in_use, 0));
+  }
+  return least;
+}
+
+}  // namespace ek

@@ -1,0 +1,177 @@
+#include "measure.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cinttypes>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include "cgroup.h"
+#include "cpu.h"
+#include "error.h"
+#include "thread_pool.h"
+#include "topology.h"
+
+namespace ek {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Seconds = std::chrono::duration<double>;
+
+constexpr int64_t kMiB = 1 << 20;
+constexpr int64_t kPage = 4096;
+constexpr Seconds kWindow{0.05};        /* hundreds of steps: one more or less at its end is no error */
+constexpr int kWindows = 6;             /* after one that is not counted, in which the clock rises */
+constexpr int64_t kStepBytes = kMiB;    /* between two looks at the time: 20 us at 50 GB/s */
+constexpr int64_t kStepSpins = 1 << 16; /* about 100 us */
+
+/* Call step(thread), which says how much it did, on every thread at once for a window; how much all did per second. The time
+ * runs from when the last thread was ready to when the last one ended, so a thread that had to wait costs what it took. */
+double rate_of_window(ThreadPool &pool, const std::function<double(int)> &step) {
+  const int threads = pool.threads();
+  std::atomic<int> ready{0};
+  std::atomic<bool> go{false};
+  Clock::time_point start;
+  std::vector<double> done(static_cast<size_t>(threads));
+  std::vector<Clock::time_point> ends(static_cast<size_t>(threads));
+  /* As many tasks as threads, none of which returns before all have begun: each thread has exactly one. */
+  pool.run(threads, [&](int64_t, int thread) {
+    if (ready.fetch_add(1) + 1 == threads) {
+      start = Clock::now();
+      go.store(true, std::memory_order_release);
+    }
+    while (!go.load(std::memory_order_acquire)) std::this_thread::yield();
+    double count = 0;
+    Clock::time_point now;
+    do {
+      count += step(thread);
+      now = Clock::now();
+    } while (now - start < kWindow);
+    done[static_cast<size_t>(thread)] = count;
+    ends[static_cast<size_t>(thread)] = now;
+  });
+  double total = 0;
+  for (const double count : done) total += count;
+  return total / Seconds(*std::max_element(ends.begin(), ends.end()) - start).count();
+}
+
+double best_rate(ThreadPool &pool, const std::function<double(int)> &step) {
+  double best = 0;
+  rate_of_window(pool, step);
+  for (int i = 0; i < kWindows; ++i) best = std::max(best, rate_of_window(pool, step));
+  return best;
+}
+
+/* A cache line; the compiler makes the machine's own registers of it. */
+typedef uint64_t Line __attribute__((vector_size(64)));
+
+/* Read a multiple of 512 bytes. A page ahead is fetched before the hardware prefetcher, which stops at pages, can ask. */
+void read_all(const uint8_t *from, int64_t bytes) {
+  Line sums[2] = {}; /* eight SSE registers; more would be spilled */
+  for (const uint8_t *p = from, *end = from + bytes; p < end; p += 512) {
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      __builtin_prefetch(p + kPage + i * 64);
+      sums[i % 2] += *reinterpret_cast<const Line *>(p + i * 64);
+    }
+  }
+  const Line sum = sums[0] ^ sums[1];
+  volatile uint64_t sink = sum[0] ^ sum[1] ^ sum[2] ^ sum[3] ^ sum[4] ^ sum[5] ^ sum[6] ^ sum[7];
+  (void)sink;
+}
+
+/* Of the first CPU, in bytes; 0 where the system does not say, as on many boards: bandwidth_buffer's 256 MiB are eight times
+ * the largest cache such a board has. */
+int64_t last_level_cache(const std::string &root) {
+  int64_t largest = 0;
+  for (int index = 0; index < 8; ++index) { /* "32768K" */
+    const std::string folder = root + "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index);
+    const std::string size = read_text(folder + "/size");
+    if (size.empty()) continue;
+    const int64_t unit = size.back() == 'K' ? 1024 : size.back() == 'M' ? kMiB : 1;
+    largest = std::max(largest, static_cast<int64_t>(std::strtoll(size.c_str(), nullptr, 10)) * unit);
+  }
+  return largest;
+}
+
+struct Free {
+  void operator()(uint8_t *p) const { ::operator delete(p, std::align_val_t{kPage}); }
+};
+
+void check_threads(int threads) {
+  if (threads < 1 || threads > kMostThreads)
+    fail(EK_BAD_ARGUMENT, "%d threads were asked for; allowed: 1 to %d", threads, kMostThreads);
+}
+
+}  // namespace
+
+int64_t bandwidth_buffer(const std::string &root) {
+  const int64_t cache = last_level_cache(root), available = available_memory(root);
+  const int64_t wanted = std::max(256 * kMiB, 8 * cache), least = std::max(64 * kMiB, 4 * cache);
+  if (available < 0) return wanted;
+  if (available / 4 < least)
+    fail(EK_NO_MEMORY, "measuring memory's bandwidth takes a buffer of %" PRId64 " bytes, four times the cache of %" PRId64
+         " or more; that is over a quarter of the %" PRId64 " bytes available", least, cache, available);
+  return std::min(wanted, available / 4);
+}
+
+double measure_bandwidth(int threads, int64_t bytes) {
+  check_threads(threads);
+  if (bytes == 0) bytes = bandwidth_buffer("");
+  const int64_t part = bytes / threads / kPage * kPage, available = available_memory("");
+  if (part < kPage)
+    fail(EK_BAD_ARGUMENT, "a buffer of %" PRId64 " bytes is less than a page of %" PRId64 " for each of %d threads", bytes, kPage,
+         threads);
+  std::unique_ptr<uint8_t, Free> buffer;
+  if (available < 0 || bytes <= available) {
+    const auto size = static_cast<size_t>(part * threads);
+    buffer.reset(static_cast<uint8_t *>(::operator new(size, std::align_val_t{kPage}, std::nothrow)));
+  }
+  if (!buffer) fail(EK_NO_MEMORY, "no memory for a buffer of %" PRId64 " bytes; %" PRId64 " are available", bytes, available);
+  ThreadPool pool(threads, worker_cpus(threads));
+  /* The position of each thread in its part, a line apart from its neighbour's. */
+  struct alignas(64) Reader {
+    int64_t at = 0;
+    bool touched = false;
+  };
+  std::vector<Reader> readers(static_cast<size_t>(threads));
+  return best_rate(pool, [&](int thread) {
+    Reader &reader = readers[static_cast<size_t>(thread)];
+    uint8_t *mine = buffer.get() + thread * part;
+    if (!reader.touched) { /* in the window that is not counted; not with zeros, which a system may share or compress */
+      auto *words = reinterpret_cast<uint64_t *>(mine);
+      for (int64_t i = 0; i < part / 8; ++i) words[i] = static_cast<uint64_t>(i) * 0x9E3779B97F4A7C15u;
+      reader.touched = true;
+    }
+    const int64_t count = std::min(kStepBytes, part - reader.at);
+    read_all(mine + reader.at, count);
+    reader.at = reader.at + count == part ? 0 : reader.at + count;
+    return static_cast<double>(count);
+  });
+}
+
+double measure_kernel(const Kernels &kernels, int threads) {
+  check_threads(threads);
+  ThreadPool pool(threads, worker_cpus(threads));
+  return best_rate(pool, [&](int) { return static_cast<double>(kernels.spin(kStepSpins)); });
+}
+
+const Kernels &kernels_named(const std::string &name) {
+  std::string known;
+  for (const Kernels *kernels : known_kernels()) {
+    if (name != kernels->name) {
+      known += (known.empty() ? "" : ", ") + std::string(kernels->name);
+      continue;
+    }
+    if (!runs_here(*kernels)) fail(EK_UNSUPPORTED, "this processor cannot run the kernel '%s'", kernels->name);
+    return *kernels;
+  }
+  fail(EK_BAD_ARGUMENT, "there is no kernel '%s'; this build has %s", name.c_str(), known.c_str());
+}
+
+}  // namespace ek

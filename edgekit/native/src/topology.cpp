@@ -1,0 +1,133 @@
+#include "topology.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <thread>
+
+#include "cgroup.h"
+
+#if defined(__linux__)
+#include <sched.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
+namespace ek {
+namespace {
+
+constexpr double kLeastCapacity = 0.6;
+#if defined(__aarch64__)
+constexpr double kLeastClock = 0.8;
+#else
+constexpr double kLeastClock = 0.6;
+#endif
+
+/* What names the core of a CPU; the CPU itself where the kernel does not tell (some Arm boards). */
+std::string core_of(int cpu, const std::string &folder) {
+  const std::string siblings = read_text(folder + "/topology/thread_siblings_list");
+  if (!siblings.empty()) return "siblings " + siblings;
+  const std::string core = read_text(folder + "/topology/core_id");
+  if (!core.empty() && core != "-1") return "core " + read_text(folder + "/topology/physical_package_id") + " " + core;
+  return "cpu " + std::to_string(cpu);
+}
+
+/* A CPU's number in a file of its folder; 0 where there is none. */
+double number(const std::string &path) {
+  const std::string text = read_text(path);
+  return text.empty() || text.find_first_not_of("0123456789") != std::string::npos ? 0 : std::stod(text);
+}
+
+/* For each CPU, whether it is fast enough. A scale counts only when every CPU has it: two scales cannot be compared. */
+std::vector<bool> fast_enough(const std::vector<std::string> &folders) {
+  struct Scale {
+    const char *file;
+    double least;
+  };
+  for (const Scale scale : {Scale{"/cpu_capacity", kLeastCapacity}, Scale{"/cpufreq/cpuinfo_max_freq", kLeastClock}}) {
+    std::vector<double> speeds;
+    for (const std::string &folder : folders) speeds.push_back(number(folder + scale.file));
+    if (speeds.empty() || *std::min_element(speeds.begin(), speeds.end()) <= 0) continue;
+    const double best = *std::max_element(speeds.begin(), speeds.end());
+    std::vector<bool> fast;
+    for (const double speed : speeds) fast.push_back(speed >= scale.least * best);
+    return fast;
+  }
+  return std::vector<bool>(folders.size(), true);
+}
+
+#if defined(__APPLE__)
+int sysctl_number(const char *name) {
+  int value = 0;
+  size_t size = sizeof value;
+  return sysctlbyname(name, &value, &size, nullptr, 0) == 0 ? value : 0;
+}
+#endif
+
+int hardware_threads() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
+
+}  // namespace
+
+Topology read_topology(const std::vector<int> &allowed, const std::string &root) {
+  std::vector<std::string> folders;
+  for (const int cpu : allowed) folders.push_back(root + "/sys/devices/system/cpu/cpu" + std::to_string(cpu));
+  const std::vector<bool> fast = fast_enough(folders);
+  std::map<std::string, int> cores;
+  Topology found;
+  for (size_t i = 0; i < allowed.size(); ++i) {
+    if (!fast[i]) continue;
+    ++cores[core_of(allowed[i], folders[i])];
+    found.fast_cpus.push_back(allowed[i]);
+  }
+  if (found.fast_cpus.size() == allowed.size()) found.fast_cpus.clear();
+  found.cores = std::max(1, static_cast<int>(cores.size()));
+  const double quota = cpu_quota(root);
+  found.threads = quota > 0 ? std::max(1, static_cast<int>(std::min<double>(found.cores, std::ceil(quota)))) : found.cores;
+  return found;
+}
+
+Topology this_topology() {
+#if defined(__linux__)
+  cpu_set_t mask;
+  std::vector<int> allowed;
+  if (sched_getaffinity(0, sizeof mask, &mask) == 0) {
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+      if (CPU_ISSET(cpu, &mask)) allowed.push_back(cpu);
+  } else { /* more CPUs than the set holds */
+    for (int cpu = 0; cpu < hardware_threads(); ++cpu) allowed.push_back(cpu);
+  }
+  return read_topology(allowed, "");
+#else
+  Topology found;
+#if defined(__APPLE__)
+  found.cores = sysctl_number("hw.perflevel0.physicalcpu");
+  if (found.cores < 1) found.cores = sysctl_number("hw.physicalcpu");
+#else
+  found.cores = 0;
+#endif
+  if (found.cores < 1) found.cores = hardware_threads();
+  found.threads = found.cores;
+  return found;
+#endif
+}
+
+std::vector<int> worker_cpus(int threads) {
+  Topology found = this_topology();
+  if (threads > found.cores) found.fast_cpus.clear();
+  return found.fast_cpus;
+}
+
+void keep_on(const std::vector<int> &cpus) {
+#if defined(__linux__)
+  if (cpus.empty()) return;
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  for (const int cpu : cpus)
+    if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_SET(cpu, &mask);
+  (void)sched_setaffinity(0, sizeof mask, &mask); /* 0: the calling thread */
+#else
+  (void)cpus;
+#endif
+}
+
+}  // namespace ek

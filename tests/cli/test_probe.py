@@ -1,0 +1,74 @@
+"""``edgekit probe``: a table for a person, a profile for ``--device``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from invoke import Invoke
+
+from edgekit.devices import load_device
+from edgekit.runtime import probe
+
+pytestmark = pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="describing the host needs Linux")
+
+
+@pytest.fixture(autouse=True)
+def _known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "physical_cores", lambda: 2)
+    monkeypatch.setattr(probe, "kernels", lambda: {"future": False, "scalar": True})
+    monkeypatch.setattr(probe, "measure_bandwidth", lambda threads: threads * 8e9)
+    monkeypatch.setattr(probe, "measure_kernel", lambda name, threads: threads * 1.5e9)
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Invoke:
+    return Invoke(monkeypatch, capfdbinary)
+
+
+def test_the_table_has_both_limits_and_how_to_keep_them(invoke: Invoke) -> None:
+    outcome = invoke("probe")
+    assert outcome.exit_code == 0
+    rows = [" ".join(line.split()) for line in outcome.text.splitlines()]
+    assert "reading memory, GB/s 8 16" in rows
+    assert "scalar, 10^9 multiply-adds/s 1.5 3" in rows
+    assert "edgekit probe --out NAME.toml" in outcome.text
+    assert "storage is not measured" in outcome.text
+    assert "future" not in outcome.text
+    assert outcome.stderr == "measuring ...\n"
+
+
+def test_a_written_profile_is_a_device(invoke: Invoke, tmp_path: Path) -> None:
+    path = tmp_path / "board.toml"
+    found = invoke("probe", "--out", path, "--json").json()
+    profile = load_device(path)
+    assert found == {**profile.to_json(), "out": str(path)}
+    assert profile.name == "board"
+    for command in (("devices", path), ("plan", "smollm2-135m", "--device", path)):
+        assert invoke(*command).exit_code == 0
+    shown = invoke("devices", path).text
+    for text in ("bandwidth.sustained", "16 GB/s", "cpu.kernels[scalar].one_core_gmac_s", "1.5 Gmac/s"):
+        assert text in shown
+
+
+def test_json_is_one_object_and_nothing_else(invoke: Invoke) -> None:
+    outcome = invoke("probe", "--json")
+    found = outcome.json()
+    assert found["out"] is None
+    assert found["bandwidth"]["sustained"]["value"] == 16
+    assert found["bandwidth"]["one_core"]["source"].startswith("edgekit probe: 1 thread")
+    assert outcome.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("board", "does not end in .toml"), ("none/board.toml", "no folder"), ("old.toml", "already")]
+)
+def test_files_that_cannot_be_are_told_before_anything_is_measured(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.setattr(probe, "measure_bandwidth", lambda threads: pytest.fail("measured"))
+    (tmp_path / "old.toml").write_text("mine", encoding="utf-8")
+    outcome = invoke("probe", "--out", tmp_path / name)
+    assert outcome.exit_code == 2
+    assert words in " ".join(outcome.stderr.split())
+    assert (tmp_path / "old.toml").read_text(encoding="utf-8") == "mine"

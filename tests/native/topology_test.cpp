@@ -1,0 +1,194 @@
+/* Threads and fast CPUs of machines that are folders of the files Linux shows. */
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+#include "src/cgroup.h"
+#include "src/thread_pool.h"
+#include "src/topology.h"
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+namespace fs = std::filesystem;
+using Cpus = std::vector<int>;
+
+/* A folder that holds proc and sys, empty at first, gone at the end. */
+struct Machine {
+  fs::path root;
+  explicit Machine(const char *name)
+      : root(fs::temp_directory_path() / ("edgekit_topology_" + std::to_string(::getpid()) + "_" + name)) {
+    fs::remove_all(root);
+    fs::create_directories(root);
+  }
+  ~Machine() { fs::remove_all(root); }
+  Machine(const Machine &) = delete;
+  Machine &operator=(const Machine &) = delete;
+
+  void put(const std::string &path, const std::string &text) const {
+    fs::create_directories((root / path).parent_path());
+    std::ofstream(root / path) << text << "\n";
+  }
+  void cpu(int number, const std::string &file, const std::string &text) const {
+    put("sys/devices/system/cpu/cpu" + std::to_string(number) + "/" + file, text);
+  }
+  void capacities(const Cpus &values) const {
+    for (size_t i = 0; i < values.size(); ++i) cpu(static_cast<int>(i), "cpu_capacity", std::to_string(values[i]));
+  }
+  ek::Topology seen(const Cpus &allowed) const { return ek::read_topology(allowed, root.string()); }
+  int threads(const Cpus &allowed) const { return seen(allowed).threads; }
+};
+
+static Cpus first(int count) {
+  Cpus cpus;
+  for (int i = 0; i < count; ++i) cpus.push_back(i);
+  return cpus;
+}
+
+static void cores() {
+  const Machine shared("shared"); /* two hardware threads a core */
+  for (int cpu = 0; cpu < 4; ++cpu)
+    shared.cpu(cpu, "topology/thread_siblings_list", std::to_string(cpu % 2) + "," + std::to_string(cpu % 2 + 2));
+  CHECK(shared.threads(first(4)) == 2);
+  CHECK(shared.threads({0, 2}) == 1);
+  CHECK(shared.threads({1}) == 1);
+  CHECK(shared.seen(first(4)).fast_cpus.empty());
+
+  const Machine packages("packages"); /* core numbers repeat in each package */
+  for (int cpu = 0; cpu < 4; ++cpu) {
+    packages.cpu(cpu, "topology/core_id", std::to_string(cpu % 2));
+    packages.cpu(cpu, "topology/physical_package_id", std::to_string(cpu / 2));
+  }
+  CHECK(packages.threads(first(4)) == 4);
+
+  const Machine silent("silent"); /* no /proc, no /sys; and one that says -1 */
+  CHECK(silent.threads({0, 1, 2}) == 3);
+  CHECK(silent.threads({}) == 1);
+  CHECK(ek::available_memory(silent.root.string()) == -1);
+  silent.cpu(0, "topology/core_id", "-1");
+  CHECK(silent.threads({0, 1, 2}) == 3);
+}
+
+static void fast_cores() {
+  const Machine snapdragon("snapdragon"); /* 8 Gen 3: 2 efficiency, 5 performance, 1 prime */
+  snapdragon.capacities({300, 300, 790, 790, 790, 850, 850, 1024});
+  CHECK(snapdragon.threads(first(8)) == 6);
+  CHECK((snapdragon.seen(first(8)).fast_cpus == Cpus{2, 3, 4, 5, 6, 7}));
+  CHECK(snapdragon.threads({0, 1}) == 2); /* bound to the small ones, they are the best there is */
+  CHECK(snapdragon.seen({0, 1}).fast_cpus.empty());
+  CHECK((snapdragon.seen({0, 7}).fast_cpus == Cpus{7}));
+
+  const Machine rk3588("rk3588");
+  rk3588.capacities({530, 530, 530, 530, 1024, 1024, 1024, 1024});
+  CHECK(rk3588.threads(first(8)) == 4);
+  CHECK((rk3588.seen(first(8)).fast_cpus == Cpus{4, 5, 6, 7}));
+
+  const Machine orin("orin");
+  orin.capacities({1024, 1024, 1024, 1024, 1024, 1024});
+  CHECK(orin.threads(first(6)) == 6);
+  CHECK(orin.seen(first(6)).fast_cpus.empty());
+
+  const Machine clocks("clocks"); /* no cpu_capacity */
+  const char *khz[] = {"1000000", "1000000", "2600000", "3000000"};
+  for (int cpu = 0; cpu < 4; ++cpu) clocks.cpu(cpu, "cpufreq/cpuinfo_max_freq", khz[cpu]);
+  CHECK((clocks.seen(first(4)).fast_cpus == Cpus{2, 3}));
+
+  const Machine partly("partly"); /* one CPU without the figure: nothing to compare it with */
+  partly.capacities({300, 1024});
+  CHECK(partly.threads(first(3)) == 3);
+  CHECK(partly.seen(first(3)).fast_cpus.empty());
+}
+
+static void quotas() {
+  struct {
+    const char *quota;
+    int threads;
+  } cases[] = {{"max 100000", 8}, {"200000 100000", 2}, {"150000 100000", 2}, {"50000 100000", 1}, {"1 0", 8}, {"", 8}};
+  for (const auto &c : cases) {
+    const Machine machine("quota");
+    machine.put("proc/self/cgroup", "0::/app/job");
+    machine.put("sys/fs/cgroup/app/job/cpu.max", c.quota);
+    CHECK(machine.threads(first(8)) == c.threads);
+  }
+  const Machine nested("nested");
+  nested.put("proc/self/cgroup", "0::/app/job");
+  nested.put("sys/fs/cgroup/app/job/cpu.max", "max 100000");
+  nested.put("sys/fs/cgroup/app/cpu.max", "300000 100000");
+  CHECK(nested.threads(first(8)) == 3);
+  nested.put("sys/fs/cgroup/cpu.max", "100000 100000"); /* inside a container, where the path is the host's */
+  CHECK(nested.threads(first(8)) == 1);
+  CHECK(nested.seen(first(8)).cores == 8);
+
+  const Machine version1("version1");
+  version1.put("proc/self/cgroup", "5:memory:/m\n4:cpu,cpuacct:/job");
+  version1.put("sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "400000");
+  version1.put("sys/fs/cgroup/cpu/job/cpu.cfs_period_us", "100000");
+  CHECK(version1.threads(first(8)) == 4);
+  version1.put("sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "-1");
+  CHECK(version1.threads(first(8)) == 8);
+}
+
+static void memory() {
+  const Machine machine("memory");
+  machine.put("proc/meminfo", "MemTotal:       16000000 kB\nMemAvailable:   12000000 kB");
+  CHECK(ek::available_memory(machine.root.string()) == 12000000 * int64_t{1024});
+  machine.put("proc/self/cgroup", "0::/outer/inner");
+  machine.put("sys/fs/cgroup/outer/inner/memory.max", "max");
+  machine.put("sys/fs/cgroup/outer/memory.max", "4000000000");
+  machine.put("sys/fs/cgroup/outer/memory.current", "1500000000");
+  machine.put("sys/fs/cgroup/outer/memory.stat", "anon 900000000\ninactive_file 500000000");
+  CHECK(ek::available_memory(machine.root.string()) == 3000000000);
+
+  const Machine version1("memory1");
+  version1.put("proc/meminfo", "MemAvailable:   12000000 kB");
+  version1.put("proc/self/cgroup", "4:memory:/docker/abc");
+  version1.put("sys/fs/cgroup/memory/memory.limit_in_bytes", "2000000000");
+  version1.put("sys/fs/cgroup/memory/memory.usage_in_bytes", "2600000000");
+  CHECK(ek::available_memory(version1.root.string()) == 0);
+}
+
+/* Workers run where they are told to; the caller's own mask stays. */
+static void pinning() {
+#if defined(__linux__)
+  const auto mask = [] {
+    cpu_set_t set;
+    std::set<int> cpus;
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+      for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+        if (CPU_ISSET(cpu, &set)) cpus.insert(cpu);
+    return cpus;
+  };
+  const std::set<int> before = mask();
+  const int only = *before.begin();
+  ek::ThreadPool pool(2, {only});
+  std::vector<std::set<int>> masks(2);
+  std::atomic<int> begun{0};
+  pool.run(2, [&](int64_t, int thread) {
+    ++begun;
+    while (begun < 2) std::this_thread::yield(); /* one task each */
+    masks[static_cast<size_t>(thread)] = mask();
+  });
+  CHECK(masks[0] == before);
+  CHECK(masks[1] == std::set<int>{only});
+#endif
+}
+
+int main() {
+  cores();
+  fast_cores();
+  quotas();
+  memory();
+  pinning();
+  CHECK(ek::this_topology().threads >= 1);
+  CHECK(ek::this_topology().threads <= ek::this_topology().cores);
+  CHECK(ek::worker_cpus(100000).empty());
+  return finish("topology_test");
+}
