@@ -77,8 +77,8 @@ EK_API void ek_model_close(ek_model *model);
 EK_API int64_t ek_model_vocab_size(const ek_model *model);
 EK_API int64_t ek_model_context_length(const ek_model *model);
 
-/* A session with room for `context` tokens, computed by `threads` threads (1 to 1024, the caller's among them), its cache of
- * an ek_kv_type. */
+/* A session with room for `context` tokens, computed by `threads` threads (1 to 1024, the caller's among them;
+ * 0: ek_default_threads), its cache of an ek_kv_type. EK_NO_MEMORY when that cache needs more than is available. */
 EK_API int ek_session_create(ek_model *model, int64_t context, int threads, int kv_type, ek_session **session);
 EK_API void ek_session_free(ek_session *session);
 EK_API int64_t ek_session_position(const ek_session *session);

@@ -75,7 +75,9 @@ int64_t ek_model_context_length(const ek_model *model) { return model ? model->m
 int ek_session_create(ek_model *model, int64_t context, int threads, int kv_type, ek_session **session) {
   return guarded([&] {
     need(model && session, "ek_session_create needs a model and a place for the session");
-    if (threads < 1 || threads > 1024) ek::fail(EK_BAD_ARGUMENT, "%d threads were asked for; allowed: 1 to 1024", threads);
+    if (threads < 0 || threads > ek::kMostThreads)
+      ek::fail(EK_BAD_ARGUMENT, "%d threads were asked for; allowed: 0 to %d", threads, ek::kMostThreads);
+    if (threads == 0) threads = ek::this_topology().threads;
     if (kv_type != EK_KV_FLOAT16 && kv_type != EK_KV_INT8)
       ek::fail(EK_BAD_ARGUMENT, "key-value type %d was asked for; allowed: 0 (float16) and 1 (int8)", kv_type);
     const ek::KvType type = kv_type == EK_KV_INT8 ? ek::KvType::kInt8 : ek::KvType::kFloat16;

@@ -7,6 +7,7 @@
 
 #include "error.h"
 #include "half.h"
+#include "topology.h"
 
 namespace ek {
 namespace {
@@ -40,7 +41,7 @@ void Session::allocate_rows(Rows &rows, std::initializer_list<const Matrix *> fo
 }
 
 Session::Session(std::shared_ptr<const Model> model, const Kernels &kernels, int64_t context, int threads, KvType type)
-    : model_(std::move(model)), kernels_(kernels), pool_(threads), chunk_(std::min(context, kPrefillChunk)),
+    : model_(std::move(model)), kernels_(kernels), pool_(threads, worker_cpus(threads)), chunk_(std::min(context, kPrefillChunk)),
       cache_(*model_, context, type) {
   const Model &m = *model_;
   const Layer &layer = m.layers[0];
