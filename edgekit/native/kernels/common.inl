@@ -134,8 +134,21 @@ inline int zero_point_at(const Matrix &w, int64_t row, int64_t block) {
   return w.zero_points[row * ((w.blocks() + 1) / 2) + block / 2] >> (block % 2 * 4) & 15;
 }
 
+/* Keeps a product from being contracted with the addition that follows: one instruction set would round what lies half way
+ * between two integers up where another, without fused multiply-adds, rounds it down. */
+#if defined(__AVX512F__)
+#define EK_ROUNDED(v) __asm__("" : "+v"(v))
+#elif defined(__x86_64__)
+#define EK_ROUNDED(v) __asm__("" : "+x"(v))
+#elif defined(__aarch64__)
+#define EK_ROUNDED(v) __asm__("" : "+w"(v))
+#else
+#define EK_ROUNDED(v) (void)(v)
+#endif
+
 /* Round numbers below 128 to the nearest integers, which are stored as int8 and returned. */
 EK_INLINE IntVec round_to_bytes(Vec x, int8_t *to) {
+  EK_ROUNDED(x);
   const IntVec whole = __builtin_convertvector((x + 12582912.0f) - 12582912.0f, IntVec); /* 1.5 * 2^23 leaves no fraction */
   const ByteVec bytes = __builtin_convertvector(whole, ByteVec);
   std::memcpy(to, &bytes, sizeof bytes);

@@ -7,6 +7,8 @@
 #include "edgekit.h"
 #include "error.h"
 #include "model.h"
+#include "product.h"
+#include "sampler.h"
 #include "session.h"
 
 struct ek_model {
@@ -92,5 +94,20 @@ int ek_session_rewind(ek_session *session, int64_t length) {
   return guarded([&] {
     need(session, "ek_session_rewind needs a session");
     session->session.rewind(length);
+  });
+}
+
+int ek_sample(const float *logits, int64_t n, const ek_sampling *sampling, const uint8_t *seen, uint64_t *random_state,
+              int32_t *token) {
+  return guarded([&] {
+    need(logits && sampling && random_state && token, "ek_sample needs logits, a sampling, a random state and a place for the token");
+    *token = ek::sample(logits, n, *sampling, seen, *random_state);
+  });
+}
+
+int ek_multiply(const char *kernel, const ek_matrix *w, const float *x, int64_t m, int prefill, float *y) {
+  return guarded([&] {
+    need(w && x && y, "ek_multiply needs a matrix, activations and a place for the product");
+    ek::multiply(kernel, *w, x, m, prefill != 0, y);
   });
 }
