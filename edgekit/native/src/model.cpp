@@ -6,9 +6,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cfloat>
 #include <cinttypes>
 #include <cstdlib>
 #include <cstring>
+#include <locale>
+#include <sstream>
 
 #include "error.h"
 #include "half.h"
@@ -17,7 +20,7 @@
 namespace ek {
 
 MappedFile::MappedFile(const std::string &path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is refused, not waited for */
   if (file < 0) fail(EK_BAD_FILE, "cannot open %s: %s", path.c_str(), std::strerror(errno));
   struct stat status;
   if (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size <= 0) {
@@ -29,10 +32,11 @@ MappedFile::MappedFile(const std::string &path) {
   ::close(file);
   if (at == MAP_FAILED) fail(EK_BAD_FILE, "cannot map %s: %s", path.c_str(), std::strerror(errno));
   data_ = static_cast<const uint8_t *>(at);
+  mapped_ = true;
 }
 
 MappedFile::~MappedFile() {
-  if (data_) ::munmap(const_cast<uint8_t *>(data_), size_);
+  if (mapped_) ::munmap(const_cast<uint8_t *>(data_), size_);
 }
 
 /* Finds tensors by name and holds each to the shape the metadata imply. */
@@ -47,7 +51,8 @@ struct Model::Reader {
       fail(EK_BAD_FILE, "model.onnx has no edgekit.%s among its metadata: it is no edgekit artifact", key);
     char *end = nullptr;
     const long long value = std::strtoll(found->second.c_str(), &end, 10);
-    if (found->second.empty() || *end || value < least || value > most)
+    const bool whole = !found->second.empty() && end == found->second.c_str() + found->second.size();
+    if (!whole || value < least || value > most)
       fail(EK_BAD_FILE, "model.onnx: edgekit.%s is '%.40s'; it must be %" PRId64 " to %" PRId64, key,
            found->second.c_str(), least, most);
     return value;
@@ -55,9 +60,12 @@ struct Model::Reader {
 
   float real(const char *key) const {
     const auto found = file.metadata.find(std::string("edgekit.") + key);
-    char *end = nullptr;
-    const float value = found == file.metadata.end() ? -1.0f : std::strtof(found->second.c_str(), &end);
-    if (!(value >= 0.0f) || *end) fail(EK_BAD_FILE, "model.onnx: edgekit.%s is no number of 0 or more", key);
+    std::istringstream text(found == file.metadata.end() ? "" : found->second);
+    text.imbue(std::locale::classic()); /* strtof takes a comma for the point where the application's language does */
+    float value = -1.0f;
+    text >> value;
+    if (text.fail() || text.peek() != std::istringstream::traits_type::eof() || !(value >= 0.0f && value <= FLT_MAX))
+      fail(EK_BAD_FILE, "model.onnx: edgekit.%s is no number of 0 or more", key);
     return value;
   }
 
@@ -106,14 +114,21 @@ struct Model::Reader {
     if (!number((at + ".symmetric").c_str(), 0, 1))
       w.zero_points = data + tensor(name + ".zero_points", {n, (blocks * w.bits + 7) / 8}, kUint8, kUint8).offset;
     if (file.tensors.count(name + ".bias")) {
-      biases->push_back(floats(name + ".bias", n));
+      biases->push_back(floats(name + ".bias", n)); /* a list that grows moves its vectors, whose numbers stay in place */
       w.bias = biases->back().data();
     }
     return w;
   }
 };
 
-Model::Model(const std::string &folder) : graph_(folder + "/model.onnx"), data_(folder + "/model.onnx.data") {
+Model::Model(const std::string &folder) : graph_(folder + "/model.onnx"), data_(folder + "/model.onnx.data") { read_all(); }
+
+Model::Model(const uint8_t *graph, uint64_t graph_size, const uint8_t *data, uint64_t data_size)
+    : graph_(graph, graph_size), data_(data, data_size) {
+  read_all();
+}
+
+void Model::read_all() {
   const Reader read{parse_onnx(graph_.data(), graph_.size(), data_.size()), data_.data(), &biases_};
   constexpr int64_t kMost = 1 << 24, kWidest = 1 << 17; /* kernels keep a row's scales on the side */
   if (read.number("format_version", 0, kMost) != 1) fail(EK_UNSUPPORTED, "model.onnx has another edgekit.format_version than 1");
@@ -128,7 +143,6 @@ Model::Model(const std::string &folder) : graph_(folder + "/model.onnx"), data_(
   rms_norm_eps = read.real("rms_norm_eps");
   if (num_heads % num_kv_heads || head_dim % 16 || num_heads * head_dim > kWidest)
     fail(EK_BAD_FILE, "model.onnx: %" PRId64 " heads over %" PRId64 " key-value heads of %" PRId64, num_heads, num_kv_heads, head_dim);
-  biases_.reserve(static_cast<size_t>(4 * num_layers + 1)); /* matrices point into them */
   embedding = read.matrix("model.embed_tokens", "embedding", vocab_size, hidden_size);
   const bool tied = read.number("tied_embeddings", 0, 1);
   lm_head = tied ? read.matrix("model.embed_tokens", "lm_head", vocab_size, hidden_size, "lm_head.codes")
