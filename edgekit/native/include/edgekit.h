@@ -65,6 +65,9 @@ EK_API const char *ek_last_error(void);
  * this processor cannot run. */
 EK_API const char *ek_kernel_name(void);
 
+/* What a session keeps keys and values in: int8 has a scale for each position's head and is half the size. */
+typedef enum { EK_KV_FLOAT16 = 0, EK_KV_INT8 = 1 } ek_kv_type;
+
 typedef struct ek_model ek_model;
 typedef struct ek_session ek_session;
 
@@ -74,8 +77,9 @@ EK_API void ek_model_close(ek_model *model);
 EK_API int64_t ek_model_vocab_size(const ek_model *model);
 EK_API int64_t ek_model_context_length(const ek_model *model);
 
-/* A session with room for `context` tokens, computed by `threads` threads (1 to 1024, the caller's among them). */
-EK_API int ek_session_create(ek_model *model, int64_t context, int threads, ek_session **session);
+/* A session with room for `context` tokens, computed by `threads` threads (1 to 1024, the caller's among them), its cache of
+ * an ek_kv_type. */
+EK_API int ek_session_create(ek_model *model, int64_t context, int threads, int kv_type, ek_session **session);
 EK_API void ek_session_free(ek_session *session);
 EK_API int64_t ek_session_position(const ek_session *session);
 EK_API int64_t ek_session_cache_bytes(const ek_session *session);

@@ -4,8 +4,21 @@
 #define EK_LANES 8
 #define EK_ATTEND_ROWS 6
 #define EK_HALF_CONVERSION
+#define EK_ROUND32
 #include <cstdint>
 namespace {
+inline int32_t round32(const float *x, float inverse, int8_t *to) {
+  __m256i four[4];
+  for (int i = 0; i < 4; ++i) four[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), _mm256_set1_ps(inverse)));
+  const __m256i a = _mm256_packs_epi32(four[0], four[1]), b = _mm256_packs_epi32(four[2], four[3]);
+  /* Packing works in halves of registers: put the dwords back into their order. */
+  const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), bytes);
+  const __m256i biased = _mm256_xor_si256(bytes, _mm256_set1_epi8(static_cast<char>(0x80)));
+  const __m256i sums = _mm256_sad_epu8(biased, _mm256_setzero_si256());
+  const __m128i half = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+  return _mm_cvtsi128_si32(_mm_add_epi64(half, _mm_unpackhi_epi64(half, half))) - 32 * 128;
+}
 inline void load_halves(const uint16_t *x, int64_t n, float *y) {
   int64_t i = 0;
   for (; i + 8 <= n; i += 8)
@@ -28,10 +41,20 @@ namespace {
 inline __m256i load256(const void *at) { return _mm256_loadu_si256(static_cast<const __m256i *>(at)); }
 
 /* A matrix's format as constants, so that the inner loops hold no branch. */
-template <int kBitsOf, int kBlockOf>
+template <int kBitsOf, int kBlockOf, bool kHalfOf>
 struct Format {
   static constexpr int kBits = kBitsOf, kBlock = kBlockOf;
+  static constexpr bool kHalf = kHalfOf;
 };
+
+/* A block's scale in every lane. */
+template <bool kHalf>
+inline __m256 block_scale(const void *scales, int64_t at) {
+  if constexpr (kHalf)
+    return _mm256_cvtph_ps(_mm_set1_epi16(static_cast<const int16_t *>(scales)[at]));
+  else
+    return _mm256_broadcast_ss(static_cast<const float *>(scales) + at);
+}
 
 /* Eight int32 from sixteen int16 sums. */
 inline __m256i widen(__m256i sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
@@ -52,85 +75,149 @@ inline float add(__m256 v) {
 /* Bytes ahead: a page, which the processor's own prefetcher does not cross. Past the file's end a prefetch does nothing. */
 constexpr int64_t kPrefetch = 4096;
 
-/* Half a chunk of 4-bit codes, 64 columns in 32 bytes, with one row: codes below 16 cannot saturate a 16-bit sum of four
- * products (15 * 127 * 4 = 7620). `column` is a multiple of 64. */
-inline __m256 half_chunk(__m256i even, __m256i odd, const QuantizedRow &row, int64_t column) {
-  const int8_t *values = row.values + column / kChunk * kChunk + column % kChunk / 2;
-  const __m256i sums = _mm256_add_epi16(_mm256_maddubs_epi16(even, load256(values)),
-                                        _mm256_maddubs_epi16(odd, load256(values + kChunk / 2)));
-  return _mm256_mul_ps(_mm256_cvtepi32_ps(widen(sums)), _mm256_loadu_ps(row.scales + column / 8));
+struct Nibbles {
+  __m256i even, odd;
+};
+
+inline Nibbles split(__m256i packed) {
+  const __m256i low = _mm256_set1_epi8(15);
+  return {_mm256_and_si256(packed, low), _mm256_and_si256(_mm256_srli_epi16(packed, 4), low)};
 }
 
-/* Sums of one row of 4-bit weights, still spread over eight lanes. Blocks of 64 and 128 are whole half chunks. */
-template <typename F, int kRows>
-inline void sum_row4(const Matrix &w, const QuantizedRow *rows, int64_t n, __m256 *sums) {
-  const __m256i low = _mm256_set1_epi8(15);
-  const int64_t blocks = w.blocks(), blob = F::kBlock / 2;
-  const uint8_t *codes = w.codes + n * w.row_bytes();
-  if constexpr (F::kBlock == 32) {
-    for (int64_t b = 0; b < blocks; b += 2) {
-      const bool both = b + 1 < blocks; /* a block of 32 is half a register */
-      const __m256i packed = both ? load256(codes + b * blob)
-                                  : _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(codes + b * blob)));
-      const __m256i even = _mm256_and_si256(packed, low), odd = _mm256_and_si256(_mm256_srli_epi16(packed, 4), low);
-      const __m256 scale = _mm256_set_m128(_mm_set1_ps(both ? scale_at(w, n * blocks + b + 1) : 0.0f),
-                                           _mm_set1_ps(scale_at(w, n * blocks + b)));
-      for (int r = 0; r < kRows; ++r) sums[r] = _mm256_fmadd_ps(half_chunk(even, odd, rows[r], b * 32), scale, sums[r]);
-    }
-  } else {
-    for (int64_t b = 0; b < blocks; ++b) {
-      const __m256 scale = _mm256_set1_ps(scale_at(w, n * blocks + b));
-      _mm_prefetch(reinterpret_cast<const char *>(codes + b * blob + kPrefetch), _MM_HINT_T0);
-#pragma GCC unroll 2
-      for (int64_t at = 0; at < F::kBlock; at += 64) {
-        const __m256i packed = load256(codes + b * blob + at / 2);
-        const __m256i even = _mm256_and_si256(packed, low), odd = _mm256_and_si256(_mm256_srli_epi16(packed, 4), low);
+/* 64 columns, 32 bytes of 4-bit codes, with one row: eight sums as float, not yet scaled. Codes below 16 cannot saturate a
+ * 16-bit sum of four products (15 * 127 * 4 = 7620). `column` is a multiple of 64. */
+inline __m256 half_chunk(const Nibbles &codes, const QuantizedRow &row, int64_t column) {
+  const int8_t *values = row.values + column / kChunk * kChunk + column % kChunk / 2;
+  const __m256i sums = _mm256_add_epi16(_mm256_maddubs_epi16(codes.even, load256(values)),
+                                        _mm256_maddubs_epi16(codes.odd, load256(values + kChunk / 2)));
+  return _mm256_cvtepi32_ps(widen(sums));
+}
+
+inline __m256 row_scales(const QuantizedRow &row, int64_t column) { return _mm256_loadu_ps(row.scales + column / 8); }
+
+/* A row of 4-bit weights in blocks of 128: 19 vector operations for 64 bytes of codes and a row of activations. Two sums for
+ * each, in turn, since a multiply-add takes four cycles. */
+template <bool kHalf, int kRows>
+inline void sum_blocks_of_128(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, __m256 sums[kRows][2]) {
+  const uint8_t *codes = w.codes + n * blocks * 64;
+  const auto step = [&](int64_t b, int which) {
+    const __m256 scale = block_scale<kHalf>(w.scales, n * blocks + b);
+    const Nibbles first = split(load256(codes + b * 64)), second = split(load256(codes + b * 64 + 32));
 #pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r)
-          sums[r] = _mm256_fmadd_ps(half_chunk(even, odd, rows[r], b * F::kBlock + at), scale, sums[r]);
-      }
+    for (int r = 0; r < kRows; ++r) {
+      const __m256 half = _mm256_mul_ps(half_chunk(first, rows[r], b * 128), row_scales(rows[r], b * 128));
+      const __m256 whole = _mm256_fmadd_ps(half_chunk(second, rows[r], b * 128 + 64), row_scales(rows[r], b * 128 + 64), half);
+      sums[r][which] = _mm256_fmadd_ps(whole, scale, sums[r][which]);
+    }
+    _mm_prefetch(reinterpret_cast<const char *>(codes + b * 64 + kPrefetch), _MM_HINT_T0);
+  };
+  int64_t b = 0;
+  for (; b + 2 <= blocks; b += 2) {
+    step(b, 0);
+    step(b + 1, 1);
+  }
+  if (b < blocks) step(b, 0);
+}
+
+/* The same in blocks of 64 and 32: 32 bytes at a time. The last block of 32 may be half a register. */
+template <typename F, int kRows>
+inline void sum_small_blocks(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, __m256 sums[kRows][2]) {
+  const int64_t bytes = blocks * (F::kBlock / 2);
+  const uint8_t *codes = w.codes + n * bytes;
+  for (int64_t at = 0; at < bytes; at += 32) {
+    const int64_t b = at * 2 / F::kBlock;
+    __m256 scale = block_scale<F::kHalf>(w.scales, n * blocks + b);
+    __m256i packed;
+    if (F::kBlock == 64 || b + 1 < blocks) {
+      packed = load256(codes + at);
+      if (F::kBlock == 32) scale = _mm256_blend_ps(scale, block_scale<F::kHalf>(w.scales, n * blocks + b + 1), 0xf0);
+    } else {
+      packed = _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(codes + at)));
+    }
+    _mm_prefetch(reinterpret_cast<const char *>(codes + at + kPrefetch), _MM_HINT_T0);
+    const Nibbles nibbles = split(packed);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const __m256 dots = _mm256_mul_ps(half_chunk(nibbles, rows[r], at * 2), row_scales(rows[r], at * 2));
+      __m256 &sum = sums[r][at / 32 % 2];
+      sum = _mm256_fmadd_ps(dots, scale, sum);
     }
   }
 }
 
 template <typename F, int kRows>
-inline void sum_row8(const Matrix &w, const QuantizedRow *rows, int64_t n, __m256 *sums) {
-  const int64_t blocks = w.blocks();
-  const uint8_t *codes = w.codes + n * w.row_bytes();
+inline void sum_bytes(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, __m256 sums[kRows][2]) {
+  const uint8_t *codes = w.codes + n * blocks * F::kBlock;
   for (int64_t b = 0; b < blocks; ++b) {
-    const __m256 scale = _mm256_set1_ps(scale_at(w, n * blocks + b));
+    const __m256 scale = block_scale<F::kHalf>(w.scales, n * blocks + b);
 #pragma GCC unroll 4
-    for (int64_t k = b * F::kBlock; k < (b + 1) * F::kBlock; k += 32) {
+    for (int64_t i = 0; i < F::kBlock; i += 32) {
+      const int64_t k = b * F::kBlock + i;
       const __m256i code = load256(codes + k);
       _mm_prefetch(reinterpret_cast<const char *>(codes + k + kPrefetch), _MM_HINT_T0);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const __m256 dots = _mm256_cvtepi32_ps(dot4_wide(code, load256(rows[r].values + k)));
-        sums[r] = _mm256_fmadd_ps(_mm256_mul_ps(dots, _mm256_broadcast_ss(rows[r].scales + k / 8)), scale, sums[r]);
+        __m256 &sum = sums[r][i / 32 % 2];
+        sum = _mm256_fmadd_ps(_mm256_mul_ps(dots, _mm256_broadcast_ss(rows[r].scales + k / 8)), scale, sum);
       }
     }
   }
+}
+
+/* `left` of the scales from block `at` on, at most 8; the rest is zero. */
+template <bool kHalf>
+inline __m256 some_scales(const void *scales, int64_t at, int64_t left) {
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  if constexpr (!kHalf)
+    return _mm256_maskload_ps(static_cast<const float *>(scales) + at, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left)), lanes));
+  uint16_t halves[8] = {};
+  const uint16_t *from = static_cast<const uint16_t *>(scales) + at;
+  if (left >= 8) return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from)));
+  std::memcpy(halves, from, static_cast<size_t>(left) * 2);
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(halves)));
+}
+
+/* Eight blocks' scale * zero point of row n, from block `at` on; those past the row are zero. 8-bit codes were taken less 128,
+ * so only the rest of their zero point is left. */
+template <typename F>
+inline __m256 scaled_zeros(const Matrix &w, int64_t blocks, int64_t n, int64_t at) {
+  const int64_t left = blocks - at < 8 ? blocks - at : 8;
+  const __m256 scales = some_scales<F::kHalf>(w.scales, n * blocks + at, left);
+  if (!w.zero_points) return _mm256_mul_ps(scales, _mm256_set1_ps(F::kBits == 4 ? 8.0f : 0.0f));
+  uint64_t zeros = 0;
+  __m256i wide;
+  if constexpr (F::kBits == 8) {
+    std::memcpy(&zeros, w.zero_points + n * blocks + at, static_cast<size_t>(left));
+    wide = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(zeros ^ 0x8080808080808080u)));
+  } else {
+    std::memcpy(&zeros, w.zero_points + n * ((blocks + 1) / 2) + at / 2, static_cast<size_t>((left + 1) / 2));
+    wide = _mm256_srlv_epi32(_mm256_set1_epi32(static_cast<int32_t>(zeros)), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+    wide = _mm256_and_si256(wide, _mm256_set1_epi32(15));
+  }
+  return _mm256_mul_ps(scales, _mm256_cvtepi32_ps(wide));
 }
 
 template <typename F, int kRows>
 void few(const Matrix &w, const QuantizedRow *rows, int64_t first, int64_t last, float *y, int64_t stride, bool add_to) {
   const int64_t blocks = w.blocks();
   for (int64_t n = first; n < last; ++n) {
-    __m256 sums[kRows];
-    for (int r = 0; r < kRows; ++r) sums[r] = _mm256_setzero_ps();
-    if constexpr (F::kBits == 4)
-      sum_row4<F, kRows>(w, rows, n, sums);
+    __m256 sums[kRows][2];
+    for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_ps();
+    if constexpr (F::kBits == 8)
+      sum_bytes<F, kRows>(w, blocks, rows, n, sums);
+    else if constexpr (F::kBlock == 128)
+      sum_blocks_of_128<F::kHalf, kRows>(w, blocks, rows, n, sums);
     else
-      sum_row8<F, kRows>(w, rows, n, sums);
-    float zeros[kRows] = {};
-    /* 8-bit codes were taken less 128, so only the rest of the zero point is left to subtract. */
-    for (int64_t b = 0; (F::kBits == 4 || w.zero_points) && b < blocks; ++b) {
-      const float zero = scale_at(w, n * blocks + b) * static_cast<float>(zero_point_at(w, n, b) - (F::kBits == 8 ? 128 : 0));
-      for (int r = 0; r < kRows; ++r) zeros[r] += zero * rows[r].sums[b];
-    }
+      sum_small_blocks<F, kRows>(w, blocks, rows, n, sums);
+    if (F::kBits == 4 || w.zero_points)
+      for (int64_t b = 0; b < blocks; b += 8) { /* the rows' sums are padded to whole registers */
+        const __m256 zeros = scaled_zeros<F>(w, blocks, n, b);
+        for (int r = 0; r < kRows; ++r) sums[r][1] = _mm256_fnmadd_ps(zeros, _mm256_loadu_ps(rows[r].sums + b), sums[r][1]);
+      }
     for (int r = 0; r < kRows; ++r) {
       float *to = y + r * stride + n;
-      *to = add(sums[r]) - zeros[r] + (w.bias ? w.bias[n] : 0.0f) + (add_to ? *to : 0.0f);
+      *to = add(_mm256_add_ps(sums[r][0], sums[r][1])) + (w.bias ? w.bias[n] : 0.0f) + (add_to ? *to : 0.0f);
     }
   }
 }
@@ -247,6 +334,8 @@ inline void group4(const uint8_t *codes, const int8_t *values, __m256i sums[kTil
       const __m256i x = _mm256_maddubs_epi16(a, four), y = _mm256_maddubs_epi16(b, four);
       sums[r][0] = step ? _mm256_add_epi16(sums[r][0], x) : x;
       sums[r][1] = step ? _mm256_add_epi16(sums[r][1], y) : y;
+      /* Left alone, gcc 12 makes all products first and spills them to add them later. */
+      __asm__("" : "+x"(sums[r][0]), "+x"(sums[r][1]));
     }
   }
   for (int r = 0; r < kTile; ++r)
@@ -266,41 +355,44 @@ inline void group8(const uint8_t *codes, const int8_t *values, __m256i sums[kTil
     }
 }
 
-/* Rows row .. row + kTile - 1 of a pack against a panel; out (kTile, 16). */
-template <typename F, int kTile>
+/* Rows row .. row + kTileRows - 1 of a pack against a panel; out (kTileRows, 16). The sums of floats stay in memory, touched
+ * once in 32 columns, so that those of integers have the registers. */
+template <typename F>
 inline void tile(const Matrix &w, const Panel &panel, const Int8Pack &pack, int row, float *out) {
-  __m256 total[kTile][2];
-  for (int r = 0; r < kTile; ++r) total[r][0] = total[r][1] = _mm256_setzero_ps();
+  alignas(32) float block[kTileRows * kPanelRows];
+  for (int i = 0; i < kTileRows * kPanelRows; i += 8) _mm256_storeu_ps(out + i, _mm256_setzero_ps());
   for (int64_t b = 0; b < w.blocks(); ++b) {
-    __m256 block[kTile][2];
-    for (int r = 0; r < kTile; ++r) block[r][0] = block[r][1] = _mm256_setzero_ps();
-#pragma GCC unroll 4
+    for (int i = 0; i < kTileRows * kPanelRows; i += 8) _mm256_store_ps(block + i, _mm256_setzero_ps());
+#pragma GCC unroll 1
     for (int64_t k = b * F::kBlock; k < (b + 1) * F::kBlock; k += kGroup) {
-      __m256i dots[kTile][2];
+      __m256i dots[kTileRows][2];
       const uint8_t *codes = panel.codes + k * kPanelRows;
       const int8_t *values = pack.values + (k * kPackRows + row * 4);
       if constexpr (F::kBits == 4)
-        group4<kTile>(codes, values, dots);
+        group4<kTileRows>(codes, values, dots);
       else
-        group8<kTile>(codes, values, dots);
+        group8<kTileRows>(codes, values, dots);
 #pragma GCC unroll 8
-      for (int r = 0; r < kTile; ++r) {
+      for (int r = 0; r < kTileRows; ++r) {
         const __m256 scale = _mm256_broadcast_ss(pack.scales + k / kGroup * kPackRows + row + r);
-        for (int i = 0; i < 2; ++i) block[r][i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[r][i]), scale, block[r][i]);
+        for (int i = 0; i < 2; ++i) {
+          float *to = block + r * kPanelRows + 8 * i;
+          _mm256_store_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[r][i]), scale, _mm256_load_ps(to)));
+        }
       }
     }
     for (int i = 0; i < 2; ++i) {
       const __m256 scale = _mm256_loadu_ps(panel.scales + b * kPanelRows + 8 * i);
       const __m256 zero = _mm256_loadu_ps(panel.zeros + b * kPanelRows + 8 * i);
 #pragma GCC unroll 8
-      for (int r = 0; r < kTile; ++r) {
-        const __m256 before = _mm256_fnmadd_ps(zero, _mm256_broadcast_ss(pack.sums + b * kPackRows + row + r), total[r][i]);
-        total[r][i] = _mm256_fmadd_ps(block[r][i], scale, before);
+      for (int r = 0; r < kTileRows; ++r) {
+        float *to = out + r * kPanelRows + 8 * i;
+        const __m256 sum = _mm256_broadcast_ss(pack.sums + b * kPackRows + row + r);
+        const __m256 before = _mm256_fnmadd_ps(zero, sum, _mm256_loadu_ps(to));
+        _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_load_ps(block + r * kPanelRows + 8 * i), scale, before));
       }
     }
   }
-  for (int r = 0; r < kTile; ++r)
-    for (int i = 0; i < 2; ++i) _mm256_storeu_ps(out + r * kPanelRows + 8 * i, total[r][i]);
 }
 
 template <typename F>
@@ -313,7 +405,7 @@ void many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64
     const int64_t count = last - n < kPanelRows ? last - n : kPanelRows;
     for (int64_t r = 0; r < m; r += kTileRows) { /* rows of a pack beyond m are zeros */
       float out[kTileRows * kPanelRows];
-      tile<F, kTileRows>(w, panel, Int8Pack(packs + r / kPackRows * pack_size, w), static_cast<int>(r % kPackRows), out);
+      tile<F>(w, panel, Int8Pack(packs + r / kPackRows * pack_size, w), static_cast<int>(r % kPackRows), out);
       for (int i = 0; i < kTileRows && r + i < m; ++i) {
         float *to = y + (r + i) * stride + n;
         for (int64_t j = 0; j < count; ++j)
@@ -323,18 +415,27 @@ void many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64
   }
 }
 
+template <int kValue>
+struct Constant {
+  static constexpr int value = kValue;
+};
+
 /* Call work(Format) for the matrix's own. */
 template <typename Work>
 inline void with_format(const Matrix &w, Work work) {
-  if (w.bits == 4) {
-    if (w.block == 32) work(Format<4, 32>{});
-    else if (w.block == 64) work(Format<4, 64>{});
-    else work(Format<4, 128>{});
-  } else {
-    if (w.block == 32) work(Format<8, 32>{});
-    else if (w.block == 64) work(Format<8, 64>{});
-    else work(Format<8, 128>{});
-  }
+  const auto with_half = [&](auto bits, auto block) {
+    if (w.half_scales)
+      work(Format<decltype(bits)::value, decltype(block)::value, true>{});
+    else
+      work(Format<decltype(bits)::value, decltype(block)::value, false>{});
+  };
+  const auto with_block = [&](auto bits) {
+    if (w.block == 32) with_half(bits, Constant<32>{});
+    else if (w.block == 64) with_half(bits, Constant<64>{});
+    else with_half(bits, Constant<128>{});
+  };
+  if (w.bits == 4) with_block(Constant<4>{});
+  else with_block(Constant<8>{});
 }
 
 void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
@@ -353,8 +454,10 @@ int64_t spin(int64_t iterations) {
   for (int i = 0; i < 8; ++i) sums[i] = _mm256_setzero_si256();
   for (int64_t n = 0; n < iterations; ++n) {
 #pragma GCC unroll 8
-    for (int i = 0; i < 8; ++i) sums[i] = _mm256_add_epi16(sums[i], _mm256_maddubs_epi16(codes, codes));
-    __asm__ __volatile__("" : "+x"(codes));
+    for (int i = 0; i < 8; ++i) {
+      sums[i] = _mm256_add_epi16(sums[i], _mm256_maddubs_epi16(codes, codes));
+      __asm__ __volatile__("" : "+x"(codes)); /* the next product is another one */
+    }
   }
   for (int i = 0; i < 8; ++i) __asm__ __volatile__("" : : "x"(sums[i]));
   return iterations * 8 * 32;

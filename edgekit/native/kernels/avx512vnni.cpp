@@ -4,9 +4,18 @@
 #define EK_LANES 16
 #define EK_ATTEND_ROWS 12
 #define EK_HALF_CONVERSION
+#define EK_ROUND32
 #define EK_ADD_LANES(v) _mm512_reduce_add_ps(reinterpret_cast<__m512>(v))
 #include <cstdint>
 namespace {
+inline int32_t round32(const float *x, float inverse, int8_t *to) {
+  const __m512 scale = _mm512_set1_ps(inverse);
+  const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), scale));
+  const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), scale));
+  _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm512_cvtepi32_epi8(a));
+  _mm_storeu_si128(reinterpret_cast<__m128i *>(to + 16), _mm512_cvtepi32_epi8(b));
+  return _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+}
 inline void load_halves(const uint16_t *x, int64_t n, float *y) {
   int64_t i = 0;
   for (; i + 16 <= n; i += 16)

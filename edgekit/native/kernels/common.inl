@@ -1,7 +1,8 @@
 /* What every kernel file shares in source, not in object code: included by each, compiled with each one's flags.
  *
  * Everything here is static and written in vectors of one register. The including file says first how many floats that is
- * (EK_LANES; 4 where it does not), and may define EK_HALF_CONVERSION and give load_halves and store_halves of its own. */
+ * (EK_LANES; 4 where it does not), and may define EK_HALF_CONVERSION
+ * and EK_ROUND32 and give load_halves, store_halves and round32 of its own. */
 #include <cmath>
 #include <cstring>
 
@@ -134,25 +135,28 @@ inline int zero_point_at(const Matrix &w, int64_t row, int64_t block) {
   return w.zero_points[row * ((w.blocks() + 1) / 2) + block / 2] >> (block % 2 * 4) & 15;
 }
 
-/* Keeps a product from being contracted with the addition that follows: one instruction set would round what lies half way
- * between two integers up where another, without fused multiply-adds, rounds it down. */
-#if defined(__AVX512F__)
-#define EK_ROUNDED(v) __asm__("" : "+v"(v))
-#elif defined(__x86_64__)
-#define EK_ROUNDED(v) __asm__("" : "+x"(v))
-#elif defined(__aarch64__)
-#define EK_ROUNDED(v) __asm__("" : "+w"(v))
-#else
-#define EK_ROUNDED(v) (void)(v)
+#ifndef EK_ROUND32
+/* Round 32 numbers times `inverse`, which are then below 128, to int8, to the nearest, halves to even; their sum. */
+inline int32_t round32(const float *x, float inverse, int8_t *to) {
+  int32_t sum = 0;
+  for (int i = 0; i < 32; ++i) {
+    const auto whole = static_cast<int32_t>((x[i] * inverse + 12582912.0f) - 12582912.0f); /* 1.5 * 2^23 leaves no fraction */
+    to[i] = static_cast<int8_t>(whole);
+    sum += whole;
+  }
+  return sum;
+}
 #endif
 
-/* Round numbers below 128 to the nearest integers, which are stored as int8 and returned. */
-EK_INLINE IntVec round_to_bytes(Vec x, int8_t *to) {
-  EK_ROUNDED(x);
-  const IntVec whole = __builtin_convertvector((x + 12582912.0f) - 12582912.0f, IntVec); /* 1.5 * 2^23 leaves no fraction */
-  const ByteVec bytes = __builtin_convertvector(whole, ByteVec);
-  std::memcpy(to, &bytes, sizeof bytes);
-  return whole;
+/* Of every eight columns the even four, then the odd four: as a dword of 4-bit codes splits. */
+typedef int8_t Bytes16 __attribute__((vector_size(16)));
+inline void split_octets(const int8_t *from, int8_t *to) {
+  for (int i = 0; i < kGroup; i += 16) {
+    Bytes16 v;
+    std::memcpy(&v, from + i, 16);
+    v = __builtin_shufflevector(v, v, 0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+    std::memcpy(to + i, &v, 16);
+  }
 }
 
 /* Where a column stands in QuantizedRow::values. */
@@ -181,12 +185,7 @@ inline RoundedGroup round_group(const float *x, int64_t k, int64_t start) {
   for (int i = 0; i < kGroup; i += kLanes) size = larger(size, larger(load(group + i), -load(group + i)));
   const float most = largest_lane(size), inverse = most > 1e-30f ? 127.0f / most : 0.0f;
   rounded.scale = most / 127.0f;
-  IntVec sum = {};
-  for (int i = 0; i < kGroup; i += kLanes) sum += round_to_bytes(load(group + i) * inverse, rounded.values + i);
-  int32_t lanes[kLanes];
-  std::memcpy(lanes, &sum, sizeof lanes);
-  rounded.sum = 0;
-  for (int i = 0; i < kLanes; ++i) rounded.sum += lanes[i];
+  rounded.sum = round32(group, inverse, rounded.values);
   return rounded;
 }
 
@@ -201,10 +200,11 @@ void quantize_row(const float *x, int64_t k, int bits, int block, int64_t begin,
       std::memcpy(row.values + start, group.values, kGroup);
       continue;
     }
-    int8_t *even = row.values + start / kChunk * kChunk + start % kChunk / 2, *odd = even + kChunk / 2;
-    for (int i = 0; i < kGroup / 2; ++i) {
-      even[i] = group.values[2 * i];
-      odd[i] = group.values[2 * i + 1];
+    int8_t split[kGroup], *even = row.values + start / kChunk * kChunk + start % kChunk / 2, *odd = even + kChunk / 2;
+    split_octets(group.values, split);
+    for (int i = 0; i < kGroup; i += 8) {
+      std::memcpy(even + i / 2, split + i, 4);
+      std::memcpy(odd + i / 2, split + i + 4, 4);
     }
   }
 }
@@ -230,23 +230,19 @@ size_t int8_pack_bytes(const Matrix &w) {
   return static_cast<size_t>(kPackRows * (padded_k(w.k) + 4 * padded_k(w.k) / kGroup + 4 * w.blocks()));
 }
 
-void int8_pack(const float *x, int64_t stride, int count, const Matrix &w, uint8_t *pack) {
+void int8_pack(const float *x, int64_t stride, int count, const Matrix &w, int64_t begin, int64_t end, uint8_t *pack) {
   const Int8Pack to(pack, w);
   int8_t *values = const_cast<int8_t *>(to.values);
   float *scales = const_cast<float *>(to.scales), *sums = const_cast<float *>(to.sums);
-  for (int64_t i = 0; i < w.blocks() * kPackRows; ++i) sums[i] = 0.0f;
+  for (int64_t i = begin / w.block * kPackRows; i < (end + w.block - 1) / w.block * kPackRows; ++i) sums[i] = 0.0f;
   for (int r = 0; r < kPackRows; ++r)
-    for (int64_t start = 0; start < padded_k(w.k); start += kGroup) {
-      const RoundedGroup group = round_group(x + (r < count ? r : 0) * stride, r < count ? w.k : 0, start);
+    for (int64_t start = begin; start < padded_k(end); start += kGroup) {
+      const RoundedGroup group = round_group(x + (r < count ? r : 0) * stride, r < count ? end - begin : 0, start - begin);
       scales[start / kGroup * kPackRows + r] = group.scale;
-      if (start < w.k) sums[start / w.block * kPackRows + r] += group.scale * static_cast<float>(group.sum);
-      int8_t *step = values + (start / 4 * kPackRows + r) * 4;
-      for (int i = 0; i < kGroup; i += 8, step += 8 * kPackRows) {
-        const int8_t *v = group.values + i;
-        const int8_t even[4] = {v[0], v[2], v[4], v[6]}, odd[4] = {v[1], v[3], v[5], v[7]};
-        std::memcpy(step, w.bits == 4 ? even : v, 4);
-        std::memcpy(step + 4 * kPackRows, w.bits == 4 ? odd : v + 4, 4);
-      }
+      if (start < end) sums[start / w.block * kPackRows + r] += group.scale * static_cast<float>(group.sum);
+      int8_t split[kGroup], *step = values + (start / 4 * kPackRows + r) * 4;
+      if (w.bits == 4) split_octets(group.values, split);
+      for (int i = 0; i < kGroup; i += 4) std::memcpy(step + i * kPackRows, (w.bits == 4 ? split : group.values) + i, 4);
     }
 }
 
@@ -291,8 +287,12 @@ void store_kv(const float *x, int64_t n, KvType type, void *y, int64_t stride, f
   const float most = largest_lane(size), inverse = most > 1e-30f ? 127.0f / most : 0.0f;
   *scale = most / 127.0f;
   int8_t bytes[kMaxHeadDim];
-  for (int64_t i = 0; i < n; i += kLanes) round_to_bytes(load(x + i) * inverse, bytes + i);
-  for (int64_t i = 0; i < n; ++i) static_cast<int8_t *>(y)[i * stride] = bytes[i];
+  float last[32] = {}; /* a head is a multiple of 16 */
+  int64_t i = 0;
+  for (; i + 32 <= n; i += 32) round32(x + i, inverse, bytes + i);
+  if (i < n) std::memcpy(last, x + i, sizeof(float) * static_cast<size_t>(n - i));
+  if (i < n) round32(last, inverse, bytes + i);
+  for (i = 0; i < n; ++i) static_cast<int8_t *>(y)[i * stride] = bytes[i];
 }
 
 }  // namespace

@@ -88,9 +88,10 @@ struct Kernels {
                        int64_t stride, bool add);
 
   /* Prefill. A pack holds 16 rows of activations in whatever form multiply_many takes them; pack_bytes is a multiple of 64,
-   * and packs follow one another. x (count, k) with `stride` between rows; rows from `count` on are zero. */
+   * and packs follow one another. x (count, end - begin) with `stride` between rows: columns [begin, end) of them, begin a
+   * multiple of kChunk, end also or k, which is padded with zeros; so are the rows from `count` on. */
   size_t (*pack_bytes)(const Matrix &w);
-  void (*pack)(const float *x, int64_t stride, int count, const Matrix &w, uint8_t *pack);
+  void (*pack)(const float *x, int64_t stride, int count, const Matrix &w, int64_t begin, int64_t end, uint8_t *pack);
 
   /* As multiply_few for any number of rows and at most kMostOutputs outputs; `packs` and `scratch` (multiply_many_scratch
    * bytes, this thread's) are aligned to 64. */

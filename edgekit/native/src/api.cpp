@@ -69,11 +69,14 @@ int64_t ek_model_vocab_size(const ek_model *model) { return model ? model->model
 
 int64_t ek_model_context_length(const ek_model *model) { return model ? model->model->context_length : 0; }
 
-int ek_session_create(ek_model *model, int64_t context, int threads, ek_session **session) {
+int ek_session_create(ek_model *model, int64_t context, int threads, int kv_type, ek_session **session) {
   return guarded([&] {
     need(model && session, "ek_session_create needs a model and a place for the session");
     if (threads < 1 || threads > 1024) ek::fail(EK_BAD_ARGUMENT, "%d threads were asked for; allowed: 1 to 1024", threads);
-    *session = new ek_session{{model->model, ek::choose_kernels(), context, threads}};
+    if (kv_type != EK_KV_FLOAT16 && kv_type != EK_KV_INT8)
+      ek::fail(EK_BAD_ARGUMENT, "key-value type %d was asked for; allowed: 0 (float16) and 1 (int8)", kv_type);
+    const ek::KvType type = kv_type == EK_KV_INT8 ? ek::KvType::kInt8 : ek::KvType::kFloat16;
+    *session = new ek_session{{model->model, ek::choose_kernels(), context, threads, type}};
   });
 }
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cfloat>
 #include <cinttypes>
@@ -18,6 +19,15 @@
 #include "onnx_file.h"
 
 namespace ek {
+namespace {
+
+/* FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/ */
+uint64_t hash(const uint8_t *bytes, size_t count, uint64_t state) {
+  for (size_t i = 0; i < count; ++i) state = (state ^ bytes[i]) * 0x100000001b3u;
+  return state;
+}
+
+}  // namespace
 
 MappedFile::MappedFile(const std::string &path) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is refused, not waited for */
@@ -165,6 +175,10 @@ void Model::read_all() {
   rotary_cos = data_.data() + cos.offset;
   rotary_sin = data_.data() + sin.offset;
   half_rotary = cos.type == kFloat16;
+  fingerprint = hash(graph_.data(), graph_.size(), 0xcbf29ce484222325u);
+  for (const Layer &layer : layers)
+    for (const Matrix *w : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
+      fingerprint = hash(w->codes, static_cast<size_t>(std::min<int64_t>(64, w->row_bytes())), fingerprint);
 }
 
 }  // namespace ek

@@ -45,6 +45,7 @@ struct Model {
   std::vector<float> final_norm;
   const void *rotary_cos, *rotary_sin; /* (context_length, head_dim / 2) */
   bool half_rotary;
+  uint64_t fingerprint; /* of the graph and of some of every matrix: what a saved session belongs to */
 
  private:
   struct Reader;

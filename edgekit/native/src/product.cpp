@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <cinttypes>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <string>
 #include <vector>
 
+#include "buffer.h"
 #include "cpu.h"
 #include "error.h"
 
@@ -17,17 +16,6 @@ namespace {
 constexpr int64_t kFewRows = 8;     /* the most multiply_few takes */
 constexpr int64_t kManyRows = 512;  /* of which multiply_many's sums for kMostOutputs outputs are half a megabyte */
 constexpr int64_t kMostRows = 1 << 24, kMostColumns = 1 << 17; /* as in model.cpp */
-
-/* Bytes aligned to a cache line, as kernels want their packs. */
-struct Buffer {
-  explicit Buffer(size_t size) : data(static_cast<uint8_t *>(::operator new(size + 1, kAlignment))) {}
-  ~Buffer() { ::operator delete(data, kAlignment); }
-  Buffer(const Buffer &) = delete;
-  Buffer &operator=(const Buffer &) = delete;
-
-  static constexpr std::align_val_t kAlignment{64};
-  uint8_t *data;
-};
 
 const Kernels &named_kernels(const char *name) {
   if (!name) return choose_kernels();
@@ -83,13 +71,13 @@ void multiply_few(const Kernels &kernels, const Matrix &w, const float *x, int64
 /* Up to kManyRows rows of x (m, k). */
 void multiply_many(const Kernels &kernels, const Matrix &w, const float *x, int64_t m, float *y) {
   const size_t pack = kernels.pack_bytes(w);
-  const Buffer packs(static_cast<size_t>((m + kPackRows - 1) / kPackRows) * pack);
-  const Buffer scratch(kernels.multiply_many_scratch(w, m));
+  const Buffer<uint8_t> packs(static_cast<size_t>((m + kPackRows - 1) / kPackRows) * pack);
+  const Buffer<uint8_t> scratch(kernels.multiply_many_scratch(w, m));
   for (int64_t r = 0; r < m; r += kPackRows)
-    kernels.pack(x + r * w.k, w.k, static_cast<int>(std::min<int64_t>(m - r, kPackRows)), w,
-                 packs.data + static_cast<size_t>(r / kPackRows) * pack);
+    kernels.pack(x + r * w.k, w.k, static_cast<int>(std::min<int64_t>(m - r, kPackRows)), w, 0, w.k,
+                 packs.get() + static_cast<size_t>(r / kPackRows) * pack);
   for (int64_t n = 0; n < w.n; n += kMostOutputs)
-    kernels.multiply_many(w, packs.data, m, n, std::min(n + kMostOutputs, w.n), y, w.n, false, scratch.data);
+    kernels.multiply_many(w, packs.get(), m, n, std::min(n + kMostOutputs, w.n), y, w.n, false, scratch.get());
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 namespace ek {
 
 /* y (m, n) = x (m, k) * w; edgekit.h describes ek_multiply, which this is. Throws Error: EK_BAD_ARGUMENT, EK_UNSUPPORTED,
- * EK_NO_MEMORY (as std::bad_alloc). */
+ * EK_NO_MEMORY. */
 void multiply(const char *kernel, const ek_matrix &w, const float *x, int64_t m, bool prefill, float *y);
 
 }  // namespace ek

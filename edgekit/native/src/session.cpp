@@ -1,10 +1,8 @@
 #include "session.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cinttypes>
-#include <cstdlib>
+#include <cmath>
 #include <cstring>
 
 #include "error.h"
@@ -13,89 +11,93 @@
 namespace ek {
 namespace {
 
-constexpr int64_t kPrefillChunk = 256; /* rows worked on at once: scratch stays some tens of megabytes at 8B */
+constexpr int64_t kPrefillChunk = 512; /* rows worked on at once: weights are unpacked once for so many */
 constexpr int64_t kFewRows = 8;        /* up to here streaming the weights once is what costs */
-constexpr int64_t kQueryTile = 64;     /* rows of an attention task */
+constexpr int64_t kAttentionRows = 192; /* query heads of a task: as float, with their sums, 192 KB at head_dim 128 */
+constexpr int64_t kPartPositions = 256; /* the least of a context that is worth a task of its own */
+constexpr int64_t kGateOutputs = kChunk;
+
+int64_t packs_of(int64_t rows) { return (rows + kPackRows - 1) / kPackRows; }
+
+int64_t round_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
 
 }  // namespace
 
-void Session::Free::operator()(void *p) const { std::free(p); }
-
-template <typename T>
-Session::Buffer<T> Session::allocate(size_t count) {
-  /* Zero pages are handed out when they are first written: a cache costs what is used of it. */
-  void *p = std::calloc(count + 64 / sizeof(T), sizeof(T));
-  if (!p) fail(EK_NO_MEMORY, "not enough memory for %zu bytes", count * sizeof(T));
-  return Buffer<T>(static_cast<T *>(p));
+void Session::allocate_rows(Rows &rows, std::initializer_list<const Matrix *> for_matrices, size_t packs) {
+  size_t pack = 0;
+  int64_t k = 0;
+  for (const Matrix *w : for_matrices) {
+    pack = std::max(pack, kernels_.pack_bytes(*w));
+    k = std::max(k, padded_k(w->k));
+  }
+  const auto padded = static_cast<size_t>(k), few = static_cast<size_t>(kFewRows);
+  rows.values = Buffer<int8_t>(few * padded);
+  rows.scales = Buffer<float>(few * padded / 8);
+  rows.sums = Buffer<float>(few * padded / kGroup);
+  for (int64_t r = 0; r < kFewRows; ++r)
+    rows.few.push_back({&rows.values[r * k], &rows.scales[r * k / 8], &rows.sums[r * k / kGroup]});
+  rows.packs = Buffer<uint8_t>(packs * pack);
 }
 
-Session::Session(std::shared_ptr<const Model> model, const Kernels &kernels, int64_t context, int threads)
-    : model_(std::move(model)), kernels_(kernels), context_(context), pool_(threads) {
+Session::Session(std::shared_ptr<const Model> model, const Kernels &kernels, int64_t context, int threads, KvType type)
+    : model_(std::move(model)), kernels_(kernels), pool_(threads), chunk_(std::min(context, kPrefillChunk)),
+      cache_(*model_, context, type) {
   const Model &m = *model_;
-  if (context < 1 || context > m.context_length)
-    fail(EK_CONTEXT, "a context of %" PRId64 " tokens was asked for; the model holds 1 to %" PRId64, context, m.context_length);
-  chunk_ = std::min(context, kPrefillChunk);
-  const int64_t q_width = m.num_heads * m.head_dim, kv_width = m.num_kv_heads * m.head_dim;
-  const int64_t widest = std::max({m.hidden_size, q_width, m.intermediate_size});
-  cache_size_ = static_cast<size_t>(m.num_layers * 2 * kv_width * context);
-  cache_ = allocate<uint16_t>(cache_size_);
+  const Layer &layer = m.layers[0];
+  ids_.reserve(static_cast<size_t>(context));
   const auto rows = static_cast<size_t>(chunk_);
-  x_ = allocate<float>(rows * static_cast<size_t>(m.hidden_size));
-  wide_ = allocate<float>(rows * static_cast<size_t>(std::max({q_width + 2 * kv_width, 2 * m.intermediate_size, m.hidden_size})));
-  narrow_ = allocate<float>(rows * static_cast<size_t>(std::max(q_width, m.hidden_size)));
-  cos_ = allocate<float>(rows * static_cast<size_t>(m.head_dim / 2));
-  sin_ = allocate<float>(rows * static_cast<size_t>(m.head_dim / 2));
-  const auto padded = static_cast<size_t>(padded_k(widest));
-  values_ = allocate<int8_t>(rows * padded);
-  scales_ = allocate<float>(rows * padded / kGroup);
-  sums_ = allocate<float>(rows * padded / kGroup);
-  for (size_t r = 0; r < rows; ++r)
-    rows_.push_back({&values_[r * padded], &scales_[r * padded / kGroup], &sums_[r * padded / kGroup]});
-  size_t scratch = kernels_.multiply_many_scratch(m.lm_head);
-  for (const Matrix *w : {&m.layers[0].qkv, &m.layers[0].o, &m.layers[0].gate_up, &m.layers[0].down})
-    scratch = std::max(scratch, kernels_.multiply_many_scratch(*w));
-  for (int t = 0; t < pool_.threads(); ++t)
-    scratch_.push_back(allocate<uint8_t>(std::max(scratch, sizeof(float) * static_cast<size_t>(m.intermediate_size))));
-}
+  x_ = Buffer<float>(rows * static_cast<size_t>(m.hidden_size));
+  qkv_ = Buffer<float>(rows * static_cast<size_t>(layer.qkv.n));
+  attended_ = Buffer<float>(rows * static_cast<size_t>(layer.o.k));
+  cos_ = Buffer<float>(rows * static_cast<size_t>(m.head_dim / 2));
+  sin_ = Buffer<float>(rows * static_cast<size_t>(m.head_dim / 2));
+  const auto part_rows = static_cast<size_t>(kFewRows * m.num_heads * std::max<int64_t>(1, 2 * pool_.threads()));
+  parts_ = Buffer<float>(part_rows * static_cast<size_t>(m.head_dim));
+  part_totals_ = Buffer<float>(2 * part_rows);
+  const auto packs = static_cast<size_t>(packs_of(chunk_));
+  allocate_rows(rows_, {&layer.qkv, &layer.o, &layer.gate_up, &m.lm_head}, packs);
+  allocate_rows(gated_, {&layer.down}, packs);
 
-uint16_t *Session::cache(int64_t layer, int64_t kind, int64_t head) {
-  const Model &m = *model_;
-  return &cache_[static_cast<size_t>(((layer * 2 + kind) * m.num_kv_heads + head) * context_ * m.head_dim)];
+  product_scratch_ = 0;
+  for (const Matrix *w : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down, &m.lm_head})
+    product_scratch_ = std::max(product_scratch_, kernels_.multiply_many_scratch(*w, chunk_));
+  product_scratch_ = (product_scratch_ + 63) / 64 * 64;
+  const int64_t group = m.num_heads / m.num_kv_heads, query_rows = std::max(kAttentionRows, kPackRows * group);
+  const auto gate = static_cast<size_t>(2 * chunk_ * kGateOutputs) * sizeof(float);
+  const auto norm = static_cast<size_t>(kPackRows * m.hidden_size) * sizeof(float);
+  const size_t each = std::max({product_scratch_ + gate, norm, kernels_.attend_scratch(static_cast<int>(m.head_dim), query_rows)});
+  for (int t = 0; t < pool_.threads(); ++t) scratch_.emplace_back(each);
 }
 
 void Session::rewind(int64_t length) {
-  if (length < 0 || length > position_)
-    fail(EK_BAD_ARGUMENT, "cannot rewind to %" PRId64 ": the sequence has %" PRId64 " positions", length, position_);
-  position_ = length;
+  if (length < 0 || length > position())
+    fail(EK_BAD_ARGUMENT, "cannot rewind to %" PRId64 ": the sequence has %" PRId64 " positions", length, position());
+  ids_.resize(static_cast<size_t>(length));
 }
 
 void Session::evaluate(const int32_t *ids, int64_t n, bool all, float *logits) {
   const Model &m = *model_;
   if (n < 1) fail(EK_BAD_ARGUMENT, "%" PRId64 " tokens were given; at least 1 is needed", n);
-  if (n > context_ - position_)
-    fail(EK_CONTEXT, "%" PRId64 " tokens after %" PRId64 " do not fit into a context of %" PRId64, n, position_, context_);
+  if (n > context() - position())
+    fail(EK_CONTEXT, "%" PRId64 " tokens after %" PRId64 " do not fit into a context of %" PRId64, n, position(), context());
   for (int64_t i = 0; i < n; ++i)
     if (ids[i] < 0 || ids[i] >= m.vocab_size)
       fail(EK_TOKEN, "token id %d is outside the vocabulary of %" PRId64, ids[i], m.vocab_size);
   for (int64_t done = 0; done < n;) {
-    const int64_t rows = std::min(n - done, chunk_);
-    const bool last = done + rows == n;
-    evaluate_chunk(ids + done, rows, all ? rows : last ? 1 : 0, logits);
-    if (all) logits += rows * m.vocab_size;
-    done += rows;
+    const int64_t count = std::min(chunk_, n - done), kept = all ? count : done + count == n;
+    evaluate_chunk(ids + done, count, kept, all ? logits + done * m.vocab_size : logits);
+    done += count;
   }
 }
 
-/* m rows through all layers; logits of the last `kept` of them. */
 void Session::evaluate_chunk(const int32_t *ids, int64_t m, int64_t kept, float *logits) {
   const Model &model = *model_;
+  const int64_t half = model.head_dim / 2;
   embed(ids, m);
-  for (int64_t p = 0; p < m; ++p)
-    for (int64_t i = 0; i < model.head_dim / 2; ++i) {
-      const int64_t at = (position_ + p) * (model.head_dim / 2) + i;
-      cos_[static_cast<size_t>(p * (model.head_dim / 2) + i)] = read_float(model.rotary_cos, at, model.half_rotary);
-      sin_[static_cast<size_t>(p * (model.head_dim / 2) + i)] = read_float(model.rotary_sin, at, model.half_rotary);
-    }
+  for (int64_t i = 0; i < m * half; ++i) {
+    cos_[i] = read_float(model.rotary_cos, position() * half + i, model.half_rotary);
+    sin_[i] = read_float(model.rotary_sin, position() * half + i, model.half_rotary);
+  }
   for (int64_t i = 0; i < model.num_layers; ++i) {
     const Layer &layer = model.layers[static_cast<size_t>(i)];
     attention(layer, i, m);
@@ -103,17 +105,17 @@ void Session::evaluate_chunk(const int32_t *ids, int64_t m, int64_t kept, float 
     const int64_t first = i + 1 == model.num_layers ? m - kept : 0;
     if (first < m) mlp(layer, first, m - first);
   }
-  position_ += m;
+  ids_.insert(ids_.end(), ids, ids + m);
   if (kept == 0) return;
-  normed_rows(model.final_norm, model.lm_head, m - kept, kept);
-  multiply(model.lm_head, kept, logits, model.vocab_size);
+  prepare_normed(model.final_norm, model.lm_head, m - kept, kept);
+  multiply(model.lm_head, kept, logits, model.vocab_size, false);
 }
 
 void Session::embed(const int32_t *ids, int64_t m) {
   const Matrix &w = model_->embedding;
   pool_.run(m, [&](int64_t r, int) {
     const int64_t row = ids[r];
-    float *x = &x_[static_cast<size_t>(r * w.k)];
+    float *x = &x_[r * w.k];
     const uint8_t *codes = w.codes + row * w.row_bytes();
     const int64_t zero_row = (w.blocks() * w.bits + 7) / 8;
     for (int64_t b = 0; b < w.blocks(); ++b) {
@@ -131,90 +133,182 @@ void Session::embed(const int32_t *ids, int64_t m) {
   });
 }
 
-void Session::quantize(const Matrix &w, const float *x, int64_t x_stride, int64_t m) {
-  pool_.run(m, [&](int64_t r, int) {
-    kernels_.quantize_row(x + r * x_stride, w.k, w.bits, w.block, rows_[static_cast<size_t>(r)]);
+void Session::prepare(const Matrix &w, const float *x, int64_t stride, int64_t m) {
+  prepared_ = &rows_;
+  if (m <= kFewRows) {
+    pool_.run(m, [&](int64_t r, int) {
+      kernels_.quantize_row(x + r * stride, w.k, w.bits, w.block, 0, padded_k(w.k), rows_.few[static_cast<size_t>(r)]);
+    });
+    return;
+  }
+  const auto size = static_cast<int64_t>(kernels_.pack_bytes(w));
+  pool_.run(packs_of(m), [&](int64_t p, int) {
+    const int64_t first = p * kPackRows;
+    kernels_.pack(x + first * stride, stride, static_cast<int>(std::min<int64_t>(kPackRows, m - first)), w, 0, w.k,
+                  &rows_.packs[p * size]);
   });
 }
 
-void Session::normed_rows(const std::vector<float> &weight, const Matrix &w, int64_t first, int64_t m) {
+void Session::prepare_normed(const std::vector<float> &weight, const Matrix &w, int64_t first, int64_t m) {
   const int64_t hidden = model_->hidden_size;
-  pool_.run(m, [&](int64_t r, int) {
-    float *y = &narrow_[static_cast<size_t>(r * hidden)];
-    kernels_.rms_norm(&x_[static_cast<size_t>((first + r) * hidden)], weight.data(), hidden, model_->rms_norm_eps, y);
-    kernels_.quantize_row(y, w.k, w.bits, w.block, rows_[static_cast<size_t>(r)]);
+  const auto norm = [&](int64_t row, float *y) {
+    kernels_.rms_norm(&x_[(first + row) * hidden], weight.data(), hidden, model_->rms_norm_eps, y);
+  };
+  prepared_ = &rows_;
+  if (m <= kFewRows) {
+    pool_.run(m, [&](int64_t r, int thread) {
+      float *y = reinterpret_cast<float *>(scratch(thread));
+      norm(r, y);
+      kernels_.quantize_row(y, w.k, w.bits, w.block, 0, padded_k(w.k), rows_.few[static_cast<size_t>(r)]);
+    });
+    return;
+  }
+  const auto size = static_cast<int64_t>(kernels_.pack_bytes(w));
+  pool_.run(packs_of(m), [&](int64_t p, int thread) {
+    float *y = reinterpret_cast<float *>(scratch(thread));
+    const int64_t count = std::min<int64_t>(kPackRows, m - p * kPackRows);
+    for (int64_t i = 0; i < count; ++i) norm(p * kPackRows + i, y + i * hidden);
+    kernels_.pack(y, hidden, static_cast<int>(count), w, 0, w.k, &rows_.packs[p * size]);
   });
 }
 
-void Session::multiply(const Matrix &w, int64_t m, float *y, int64_t stride) {
-  /* Tasks of some tens of kilobytes of weights: small enough to even out the threads, large enough to stream. */
-  const int64_t rows = std::max<int64_t>(32, (1 << 16) / w.row_bytes() / 32 * 32);
+void Session::multiply_rows(const Matrix &w, int64_t m, int64_t first, int64_t last, float *y, int64_t stride, bool add,
+                            int thread) {
+  if (m <= kFewRows)
+    kernels_.multiply_few(w, prepared_->few.data(), static_cast<int>(m), first, last, y, stride, add);
+  else
+    kernels_.multiply_many(w, prepared_->packs.get(), m, first, last, y, stride, add, scratch(thread));
+}
+
+void Session::multiply(const Matrix &w, int64_t m, float *y, int64_t stride, bool add) {
+  /* Decoding: some tens of kilobytes of weights a task, small enough to even out the threads, large enough to stream.
+   * Prefill: at least three tasks for a thread, of as many outputs as a kernel takes. */
+  const int64_t rows = m <= kFewRows ? std::max<int64_t>(32, (1 << 16) / w.row_bytes() / 32 * 32)
+                                     : std::min(kMostOutputs, round_up((w.n - 1) / (3 * pool_.threads()) + 1, 32));
   pool_.run((w.n + rows - 1) / rows, [&](int64_t task, int thread) {
-    const int64_t first = task * rows, last = std::min(w.n, first + rows);
-    if (m <= kFewRows)
-      kernels_.multiply_few(w, rows_.data(), static_cast<int>(m), first, last, y, stride);
-    else
-      kernels_.multiply_many(w, rows_.data(), static_cast<int>(m), first, last, y, stride, scratch_[static_cast<size_t>(thread)].get());
+    multiply_rows(w, m, task * rows, std::min(w.n, (task + 1) * rows), y, stride, add, thread);
   });
 }
 
 void Session::attention(const Layer &layer, int64_t index, int64_t m) {
-  const Model &model = *model_;
-  const int64_t q_width = model.num_heads * model.head_dim;
-  normed_rows(layer.input_norm, layer.qkv, 0, m);
-  multiply(layer.qkv, m, wide_.get(), layer.qkv.n);
+  prepare_normed(layer.input_norm, layer.qkv, 0, m);
+  multiply(layer.qkv, m, qkv_.get(), layer.qkv.n, false);
   rotate_and_store(index, m);
   attend(index, m);
-  quantize(layer.o, narrow_.get(), q_width, m);
-  multiply(layer.o, m, wide_.get(), model.hidden_size);
-  for (int64_t i = 0; i < m * model.hidden_size; ++i) x_[static_cast<size_t>(i)] += wide_[static_cast<size_t>(i)];
+  prepare(layer.o, attended_.get(), layer.o.k, m);
+  multiply(layer.o, m, x_.get(), model_->hidden_size, true);
 }
 
 /* Rotate q and k in place; put k and v into the cache. */
 void Session::rotate_and_store(int64_t index, int64_t m) {
   const Model &model = *model_;
   const int64_t dim = model.head_dim, heads = model.num_heads, kv_heads = model.num_kv_heads;
-  const int64_t width = (heads + 2 * kv_heads) * dim;
   pool_.run(m, [&](int64_t r, int) {
-    float *row = &wide_[static_cast<size_t>(r * width)];
-    const float *cos = &cos_[static_cast<size_t>(r * (dim / 2))], *sin = &sin_[static_cast<size_t>(r * (dim / 2))];
-    for (int64_t h = 0; h < heads + kv_heads; ++h) kernels_.rotate(row + h * dim, cos, sin, dim / 2);
+    float *row = &qkv_[r * (heads + 2 * kv_heads) * dim];
+    for (int64_t h = 0; h < heads + kv_heads; ++h)
+      kernels_.rotate(row + h * dim, &cos_[r * (dim / 2)], &sin_[r * (dim / 2)], dim / 2);
     for (int64_t h = 0; h < kv_heads; ++h)
-      for (int64_t kind = 0; kind < 2; ++kind)
-        kernels_.to_half(row + (heads + kind * kv_heads + h) * dim, dim, cache(index, kind, h) + (position_ + r) * dim);
+      cache_.store(kernels_, index, h, position() + r, row + (heads + h) * dim, row + (heads + kv_heads + h) * dim);
   });
+}
+
+/* The heads of key-value head `head` at `count` rows of the chunk from `first` on. */
+AttentionJob Session::attention_job(int64_t index, int64_t head, int64_t first, int64_t count) {
+  const Model &model = *model_;
+  const int64_t dim = model.head_dim, group = model.num_heads / model.num_kv_heads, width = model.num_heads * dim;
+  const int64_t stride = width + 2 * model.num_kv_heads * dim, position = this->position() + first;
+  AttentionJob job;
+  job.q = &qkv_[first * stride + head * group * dim];
+  job.q_stride = stride;
+  job.m = count;
+  job.group = group;
+  job.type = cache_.type();
+  job.keys = cache_.keys(index, head);
+  job.values = cache_.values(index, head);
+  job.begin = 0;
+  job.end = position + count;
+  job.position = position;
+  job.head_dim = static_cast<int>(dim);
+  job.y = &attended_[first * width + head * group * dim];
+  job.y_stride = width;
+  job.largest = job.total = nullptr;
+  return job;
 }
 
 void Session::attend(int64_t index, int64_t m) {
-  const Model &model = *model_;
-  const int64_t dim = model.head_dim, group = model.num_heads / model.num_kv_heads;
-  const int64_t width = (model.num_heads + 2 * model.num_kv_heads) * dim;
-  const int64_t tiles = (m + kQueryTile - 1) / kQueryTile;
-  pool_.run(tiles * model.num_kv_heads, [&](int64_t task, int) {
+  const int64_t kv_heads = model_->num_kv_heads, group = model_->num_heads / kv_heads, threads = pool_.threads();
+  if (m <= kFewRows && kv_heads % threads) {
+    const int64_t parts = std::min((2 * threads + kv_heads - 1) / kv_heads, (position() + m) / kPartPositions);
+    if (parts > 1) return attend_in_parts(index, m, parts);
+  }
+  const int64_t tile = std::max<int64_t>(kPackRows, kAttentionRows / group), tiles = (m + tile - 1) / tile;
+  pool_.run(tiles * kv_heads, [&](int64_t task, int thread) {
     /* The last rows see the most positions: they go first, so that the threads end together. */
-    const int64_t head = task % model.num_kv_heads, tile = tiles - 1 - task / model.num_kv_heads;
-    const int64_t first = tile * kQueryTile, count = std::min(m - first, kQueryTile);
-    kernels_.attend({&wide_[static_cast<size_t>(first * width + head * group * dim)], width, count, group,
-                     cache(index, 0, head), cache(index, 1, head), position_ + first + count, static_cast<int>(dim),
-                     &narrow_[static_cast<size_t>(first * model.num_heads * dim + head * group * dim)],
-                     model.num_heads * dim});
+    const int64_t first = (tiles - 1 - task / kv_heads) * tile;
+    kernels_.attend(attention_job(index, task % kv_heads, first, std::min(m - first, tile)), scratch(thread));
   });
 }
 
-void Session::mlp(const Layer &layer, int64_t first, int64_t m) {
-  const Model &model = *model_;
-  const int64_t width = model.intermediate_size;
-  normed_rows(layer.post_attention_norm, layer.gate_up, first, m);
-  multiply(layer.gate_up, m, wide_.get(), 2 * width);
-  pool_.run(m, [&](int64_t r, int thread) {
-    float *y = reinterpret_cast<float *>(scratch_[static_cast<size_t>(thread)].get());
-    const float *both = &wide_[static_cast<size_t>(r * 2 * width)];
-    kernels_.silu_multiply(both, both + width, width, y);
-    kernels_.quantize_row(y, width, layer.down.bits, layer.down.block, rows_[static_cast<size_t>(r)]);
+/* Few rows over a long context and fewer key-value heads than would keep the threads busy: each head's context is cut. */
+void Session::attend_in_parts(int64_t index, int64_t m, int64_t parts) {
+  const int64_t kv_heads = model_->num_kv_heads, group = model_->num_heads / kv_heads, dim = model_->head_dim;
+  const int64_t length = position() + m, each = round_up((length + parts - 1) / parts, 2 * kKeyLanes), rows = m * group;
+  pool_.run(parts * kv_heads, [&](int64_t task, int thread) {
+    AttentionJob job = attention_job(index, task % kv_heads, 0, m);
+    job.begin = std::min(length, task / kv_heads * each);
+    job.end = std::min(length, job.begin + each);
+    job.y = &parts_[task * rows * dim];
+    job.y_stride = group * dim;
+    job.largest = &part_totals_[task * 2 * rows];
+    job.total = job.largest + rows;
+    kernels_.attend(job, scratch(thread));
   });
-  multiply(layer.down, m, wide_.get(), model.hidden_size);
-  float *x = &x_[static_cast<size_t>(first * model.hidden_size)];
-  for (int64_t i = 0; i < m * model.hidden_size; ++i) x[i] += wide_[static_cast<size_t>(i)];
+  for (int64_t head = 0; head < kv_heads; ++head)
+    for (int64_t row = 0; row < rows; ++row) {
+      float *y = &attended_[(row / group * kv_heads + head) * group * dim + row % group * dim];
+      float most = -1e30f, total = 0.0f;
+      for (int64_t p = 0; p < parts; ++p) most = std::max(most, part_totals_[(p * kv_heads + head) * 2 * rows + row]);
+      std::fill_n(y, dim, 0.0f);
+      for (int64_t p = 0; p < parts; ++p) {
+        const float *totals = &part_totals_[(p * kv_heads + head) * 2 * rows + row];
+        const float *sum = &parts_[((p * kv_heads + head) * rows + row) * dim];
+        const float share = std::exp(totals[0] - most);
+        total += share * totals[rows];
+        for (int64_t i = 0; i < dim; ++i) y[i] += share * sum[i];
+      }
+      for (int64_t i = 0; i < dim; ++i) y[i] /= total;
+    }
+}
+
+void Session::mlp(const Layer &layer, int64_t first, int64_t m) {
+  prepare_normed(layer.post_attention_norm, layer.gate_up, first, m);
+  gate(layer, m);
+  prepared_ = &gated_;
+  multiply(layer.down, m, &x_[first * model_->hidden_size], model_->hidden_size, true);
+}
+
+/* Gate and up rows of the same outputs are one task, which rounds what it made for the next product at once: nothing as wide
+ * as the MLP is ever in memory as float. */
+void Session::gate(const Layer &layer, int64_t m) {
+  const int64_t width = model_->intermediate_size;
+  const auto size = static_cast<int64_t>(kernels_.pack_bytes(layer.down));
+  pool_.run((width + kGateOutputs - 1) / kGateOutputs, [&](int64_t task, int thread) {
+    const int64_t begin = task * kGateOutputs, end = std::min(width, begin + kGateOutputs), count = end - begin;
+    float *gates = reinterpret_cast<float *>(scratch(thread) + product_scratch_), *ups = gates + m * kGateOutputs;
+    multiply_rows(layer.gate_up, m, begin, end, gates - begin, kGateOutputs, false, thread);
+    multiply_rows(layer.gate_up, m, width + begin, width + end, ups - width - begin, kGateOutputs, false, thread);
+    for (int64_t r = 0; r < m; ++r)
+      kernels_.silu_multiply(gates + r * kGateOutputs, ups + r * kGateOutputs, count, gates + r * kGateOutputs);
+    if (m <= kFewRows) {
+      for (int64_t r = 0; r < m; ++r) /* as columns begin .. end of a row that ends there */
+        kernels_.quantize_row(gates + r * kGateOutputs - begin, end, layer.down.bits, layer.down.block, begin,
+                              padded_k(end), gated_.few[static_cast<size_t>(r)]);
+      return;
+    }
+    for (int64_t r = 0; r < m; r += kPackRows)
+      kernels_.pack(gates + r * kGateOutputs, kGateOutputs, static_cast<int>(std::min<int64_t>(kPackRows, m - r)), layer.down,
+                    begin, end, &gated_.packs[r / kPackRows * size]);
+  });
 }
 
 }  // namespace ek

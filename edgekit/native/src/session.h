@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "kv_cache.h"
 #include "model.h"
 #include "thread_pool.h"
 
@@ -14,51 +16,69 @@ namespace ek {
 class Session {
  public:
   /* context: positions the cache holds, at most the model's; kernels: this machine's. Throws Error. */
-  Session(std::shared_ptr<const Model> model, const Kernels &kernels, int64_t context, int threads);
+  Session(std::shared_ptr<const Model> model, const Kernels &kernels, int64_t context, int threads, KvType type);
 
   /* Append n ids. logits: (1, vocab) of the last position, or (n, vocab) when `all`. On an error the cache is as before. */
   void evaluate(const int32_t *ids, int64_t n, bool all, float *logits);
   void rewind(int64_t length);
 
-  int64_t position() const { return position_; }
-  int64_t context() const { return context_; }
+  /* Become what `other`, of the same model, is; this one's context must hold its positions. */
+  void copy(const Session &other);
+  /* Write the sequence to a file; read one that a session of this model and cache type wrote. */
+  void save(const std::string &path) const;
+  void load(const std::string &path);
+
+  int64_t position() const { return static_cast<int64_t>(ids_.size()); }
+  int64_t context() const { return cache_.context(); }
   int threads() const { return pool_.threads(); }
-  int64_t cache_bytes() const { return static_cast<int64_t>(cache_size_ * sizeof(uint16_t)); }
+  int64_t cache_bytes() const { return static_cast<int64_t>(cache_.bytes()); }
+  const std::vector<int32_t> &ids() const { return ids_; }
   const Model &model() const { return *model_; }
   const Kernels &kernels() const { return kernels_; }
 
  private:
+  /* m positions from position() on; the last `kept` of them give logits (kept, vocab). */
   void evaluate_chunk(const int32_t *ids, int64_t m, int64_t kept, float *logits);
   void embed(const int32_t *ids, int64_t m);
   void attention(const Layer &layer, int64_t index, int64_t m);
   void mlp(const Layer &layer, int64_t first, int64_t m);
   void rotate_and_store(int64_t index, int64_t m);
   void attend(int64_t index, int64_t m);
-  /* rows x (m, k) -> quantized for w; y (m, w.n) = rows * w, added to y when `add`. */
-  void quantize(const Matrix &w, const float *x, int64_t x_stride, int64_t m);
-  void multiply(const Matrix &w, int64_t m, float *y, int64_t stride);
-  void normed_rows(const std::vector<float> &weight, const Matrix &w, int64_t first, int64_t m);
-  uint16_t *cache(int64_t layer, int64_t kind, int64_t head);
+  void attend_in_parts(int64_t index, int64_t m, int64_t parts);
+  AttentionJob attention_job(int64_t index, int64_t head, int64_t first, int64_t count);
 
-  struct Free {
-    void operator()(void *p) const;
+  /* Rows of activations in the form that products with w take: x (m, k) with `stride` between rows. */
+  void prepare(const Matrix &w, const float *x, int64_t stride, int64_t m);
+  /* The same of the rms norm of the residual stream's rows from `first` on. */
+  void prepare_normed(const std::vector<float> &weight, const Matrix &w, int64_t first, int64_t m);
+  /* y (m, w.n) = what was prepared times w, added to y with `add`. */
+  void multiply(const Matrix &w, int64_t m, float *y, int64_t stride, bool add);
+  void multiply_rows(const Matrix &w, int64_t m, int64_t first, int64_t last, float *y, int64_t stride, bool add, int thread);
+  /* In the other set of prepared rows: silu(gate) * up of the rows that were prepared for gate_up. */
+  void gate(const Layer &layer, int64_t m);
+
+  /* Prepared rows: `few` for at most 8, else `packs`. Two sets, because gate() reads one and writes the other. */
+  struct Rows {
+    Buffer<int8_t> values;
+    Buffer<float> scales, sums;
+    std::vector<QuantizedRow> few;
+    Buffer<uint8_t> packs;
   };
-  template <typename T>
-  using Buffer = std::unique_ptr<T[], Free>;
-  template <typename T>
-  static Buffer<T> allocate(size_t count);
+  void allocate_rows(Rows &rows, std::initializer_list<const Matrix *> for_matrices, size_t packs);
+  uint8_t *scratch(int thread) { return scratch_[static_cast<size_t>(thread)].get(); }
 
   std::shared_ptr<const Model> model_;
   const Kernels &kernels_;
-  int64_t context_, position_ = 0, chunk_;
   ThreadPool pool_;
-  size_t cache_size_;
-  Buffer<uint16_t> cache_; /* (layers, 2, kv heads, context, head_dim) float16 */
-  Buffer<float> x_, wide_, narrow_, cos_, sin_;
-  Buffer<int8_t> values_;
-  Buffer<float> scales_, sums_;
-  std::vector<QuantizedRow> rows_;
-  std::vector<Buffer<uint8_t>> scratch_;
+  int64_t chunk_;
+  KvCache cache_;
+  std::vector<int32_t> ids_;
+  Buffer<float> x_, qkv_, attended_, cos_, sin_;
+  Buffer<float> parts_, part_totals_; /* of an attention cut into parts */
+  Rows rows_, gated_;
+  const Rows *prepared_ = &rows_;
+  std::vector<Buffer<uint8_t>> scratch_; /* a thread's own */
+  size_t product_scratch_;               /* what of it a product takes; the rest is gate()'s */
 };
 
 }  // namespace ek

@@ -1,0 +1,37 @@
+/* Memory for numbers, aligned to a cache line and zero. */
+#ifndef EDGEKIT_SRC_BUFFER_H
+#define EDGEKIT_SRC_BUFFER_H
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+
+#include "error.h"
+
+namespace ek {
+
+/* Zero pages are handed out when they are first written: a KV cache costs what is used of it. */
+template <typename T>
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(size_t count) : memory_(std::calloc(count * sizeof(T) + kLine, 1)) {
+    if (!memory_) fail(EK_NO_MEMORY, "not enough memory for %zu bytes", count * sizeof(T));
+    const auto address = reinterpret_cast<uintptr_t>(memory_.get());
+    data_ = reinterpret_cast<T *>((address + kLine - 1) / kLine * kLine);
+  }
+  T *get() const { return data_; }
+  T &operator[](int64_t index) const { return data_[index]; }
+
+ private:
+  static constexpr size_t kLine = 64;
+  struct Free {
+    void operator()(void *p) const { std::free(p); }
+  };
+  std::unique_ptr<void, Free> memory_;
+  T *data_ = nullptr;
+};
+
+}  // namespace ek
+
+#endif

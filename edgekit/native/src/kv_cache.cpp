@@ -1,0 +1,81 @@
+#include "kv_cache.h"
+
+#include <algorithm>
+#include <cinttypes>
+#include <cstring>
+
+#include "error.h"
+
+namespace ek {
+namespace {
+constexpr int64_t kBlock = 2 * kKeyLanes;
+}
+
+KvCache::KvCache(const Model &model, int64_t context, KvType type)
+    : type_(type), context_(context), kv_heads_(model.num_kv_heads), head_dim_(model.head_dim) {
+  if (context < 1 || context > model.context_length)
+    fail(EK_CONTEXT, "a context of %" PRId64 " tokens was asked for; the model holds 1 to %" PRId64, context,
+         model.context_length);
+  padded_ = (context + kBlock - 1) / kBlock * kBlock;
+  heads_ = static_cast<size_t>(model.num_layers * kv_heads_);
+  keys_ = Buffer<uint8_t>(heads_ * row_bytes());
+  values_ = Buffer<uint8_t>(heads_ * row_bytes());
+  scales_ = Buffer<float>(heads_ * scale_bytes() / sizeof(float));
+}
+
+KvRows KvCache::keys(int64_t layer, int64_t head) const {
+  const size_t at = index(layer, head);
+  return {keys_.get() + at * row_bytes(), scale_bytes() ? scales_.get() + at * 2 * static_cast<size_t>(padded_) : nullptr};
+}
+
+KvRows KvCache::values(int64_t layer, int64_t head) const {
+  const size_t at = index(layer, head);
+  return {values_.get() + at * row_bytes(),
+          scale_bytes() ? scales_.get() + (at * 2 + 1) * static_cast<size_t>(padded_) : nullptr};
+}
+
+void KvCache::store(const Kernels &kernels, int64_t layer, int64_t head, int64_t position, const float *k, const float *v) {
+  const auto put = [&](const KvRows &rows, const float *x, int64_t at, int64_t stride) {
+    auto *to = const_cast<uint8_t *>(static_cast<const uint8_t *>(rows.rows)) + static_cast<size_t>(at) * item();
+    kernels.store_kv(x, head_dim_, type_, to, stride, rows.scales ? const_cast<float *>(rows.scales) + position : nullptr);
+  };
+  put(keys(layer, head), k, position / kKeyLanes * kKeyLanes * head_dim_ + position % kKeyLanes, kKeyLanes);
+  put(values(layer, head), v, position * head_dim_, 1);
+}
+
+template <typename Work>
+bool KvCache::for_each_stretch(int64_t length, Work work) const {
+  const auto whole = static_cast<size_t>((length + kKeyLanes - 1) / kKeyLanes * kKeyLanes * head_dim_) * item();
+  const auto used = static_cast<size_t>(length * head_dim_) * item();
+  for (size_t at = 0; at < heads_; ++at) {
+    if (!work(keys_.get() + at * row_bytes(), whole) || !work(values_.get() + at * row_bytes(), used)) return false;
+    for (size_t kind = 0; scale_bytes() && kind < 2; ++kind)
+      if (!work(reinterpret_cast<uint8_t *>(scales_.get() + (at * 2 + kind) * static_cast<size_t>(padded_)),
+                sizeof(float) * static_cast<size_t>(length)))
+        return false;
+  }
+  return true;
+}
+
+void KvCache::copy(const KvCache &other, int64_t length) {
+  std::vector<std::pair<const uint8_t *, size_t>> from;
+  other.for_each_stretch(length, [&](const uint8_t *bytes, size_t count) {
+    from.emplace_back(bytes, count);
+    return true;
+  });
+  size_t next = 0;
+  for_each_stretch(length, [&](uint8_t *bytes, size_t count) {
+    std::memcpy(bytes, from[next++].first, count);
+    return true;
+  });
+}
+
+bool KvCache::write(std::FILE *file, int64_t length) const {
+  return for_each_stretch(length, [&](const uint8_t *bytes, size_t count) { return std::fwrite(bytes, 1, count, file) == count; });
+}
+
+bool KvCache::read(std::FILE *file, int64_t length) {
+  return for_each_stretch(length, [&](uint8_t *bytes, size_t count) { return std::fread(bytes, 1, count, file) == count; });
+}
+
+}  // namespace ek

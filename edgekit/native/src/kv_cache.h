@@ -1,0 +1,58 @@
+/* The keys and values of a sequence, in float16 or int8.
+ *
+ *   keys     (layers, kv heads, context / 16, head_dim, 16)   16 positions side by side (kernels.h, KvRows)
+ *   values   (layers, kv heads, context, head_dim)
+ *   scales   (layers, kv heads, keys or values, context)      int8 only
+ *
+ * where context is rounded up to whole blocks of 32. */
+#ifndef EDGEKIT_SRC_KV_CACHE_H
+#define EDGEKIT_SRC_KV_CACHE_H
+
+#include <cstdint>
+#include <cstdio>
+
+#include "../kernels/kernels.h"
+#include "buffer.h"
+#include "model.h"
+
+namespace ek {
+
+class KvCache {
+ public:
+  /* Throws Error(EK_CONTEXT) when the model knows fewer positions, Error(EK_NO_MEMORY). */
+  KvCache(const Model &model, int64_t context, KvType type);
+
+  KvType type() const { return type_; }
+  int64_t context() const { return context_; }
+  size_t bytes() const { return heads_ * (2 * row_bytes() + scale_bytes()); }
+
+  KvRows keys(int64_t layer, int64_t head) const;
+  KvRows values(int64_t layer, int64_t head) const;
+
+  /* Put k and v (head_dim) at a position. */
+  void store(const Kernels &kernels, int64_t layer, int64_t head, int64_t position, const float *k, const float *v);
+
+  /* The first `length` positions of another cache of the same model and type; of a file. False: the file ended early. */
+  void copy(const KvCache &other, int64_t length);
+  bool write(std::FILE *file, int64_t length) const;
+  bool read(std::FILE *file, int64_t length);
+
+ private:
+  size_t item() const { return type_ == KvType::kInt8 ? 1 : 2; }
+  size_t row_bytes() const { return static_cast<size_t>(padded_ * head_dim_) * item(); }
+  size_t scale_bytes() const { return type_ == KvType::kInt8 ? 2 * sizeof(float) * static_cast<size_t>(padded_) : 0; }
+  size_t index(int64_t layer, int64_t head) const { return static_cast<size_t>(layer * kv_heads_ + head); }
+  /* Calls work(bytes, how many) for every stretch of memory that holds the first `length` positions. */
+  template <typename Work>
+  bool for_each_stretch(int64_t length, Work work) const;
+
+  KvType type_;
+  int64_t context_, padded_, kv_heads_, head_dim_;
+  size_t heads_; /* of all layers */
+  Buffer<uint8_t> keys_, values_;
+  Buffer<float> scales_;
+};
+
+}  // namespace ek
+
+#endif

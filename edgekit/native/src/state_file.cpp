@@ -1,0 +1,93 @@
+/* A session's state in a file, so that a long prompt is read once and not at every start:
+ *
+ *   offset  bytes
+ *        0      8   "EKSTATE1"
+ *        8      8   fingerprint of the model, little-endian like all that follows
+ *       16      4   key-value type (ek_kv_type)
+ *       20      4   zero
+ *       24      8   n, positions
+ *       32    4 n   token ids, int32
+ *           ...     the cache's first n positions, as KvCache writes them
+ */
+#include <algorithm>
+#include <cerrno>
+#include <cinttypes>
+#include <cstring>
+#include <string>
+
+#include "error.h"
+#include "session.h"
+
+namespace ek {
+namespace {
+
+struct Header {
+  char magic[8];
+  uint64_t fingerprint;
+  int32_t kv_type, zero;
+  int64_t positions;
+};
+static_assert(sizeof(Header) == 32, "the header is drawn above");
+constexpr char kMagic[] = "EKSTATE1";
+
+struct File {
+  std::FILE *file;
+  File(const std::string &path, const char *mode) : file(std::fopen(path.c_str(), mode)) {
+    if (!file) fail(EK_BAD_FILE, "cannot open %s: %s", path.c_str(), std::strerror(errno));
+  }
+  ~File() {
+    if (file) std::fclose(file);
+  }
+  File(const File &) = delete;
+  File &operator=(const File &) = delete;
+};
+
+}  // namespace
+
+void Session::copy(const Session &other) {
+  if (&other == this) return;
+  if (other.model_ != model_) fail(EK_BAD_ARGUMENT, "a session can only become a copy of one of the same model");
+  if (other.cache_.type() != cache_.type()) fail(EK_BAD_ARGUMENT, "the two sessions keep keys and values in different types");
+  if (other.position() > context())
+    fail(EK_CONTEXT, "%" PRId64 " positions do not fit into a context of %" PRId64, other.position(), context());
+  cache_.copy(other.cache_, other.position());
+  ids_ = other.ids_;
+  ids_.reserve(static_cast<size_t>(context()));
+}
+
+void Session::save(const std::string &path) const {
+  File out(path, "wb");
+  Header header = {};
+  std::memcpy(header.magic, kMagic, sizeof header.magic);
+  header.fingerprint = model_->fingerprint;
+  header.kv_type = static_cast<int32_t>(cache_.type());
+  header.positions = position();
+  const bool written = std::fwrite(&header, sizeof header, 1, out.file) == 1 &&
+                       std::fwrite(ids_.data(), sizeof(int32_t), ids_.size(), out.file) == ids_.size() &&
+                       cache_.write(out.file, position());
+  const bool closed = std::fclose(out.file) == 0;
+  out.file = nullptr;
+  if (!written || !closed) fail(EK_BAD_FILE, "cannot write %s: %s", path.c_str(), std::strerror(errno));
+}
+
+void Session::load(const std::string &path) {
+  File in(path, "rb");
+  Header header;
+  if (std::fread(&header, sizeof header, 1, in.file) != 1 || std::memcmp(header.magic, kMagic, sizeof header.magic) != 0)
+    fail(EK_BAD_FILE, "%s is no saved session", path.c_str());
+  if (header.fingerprint != model_->fingerprint) fail(EK_BAD_FILE, "%s was saved by a session of another model", path.c_str());
+  if (header.kv_type != static_cast<int32_t>(cache_.type()))
+    fail(EK_BAD_FILE, "%s keeps keys and values as type %d, this session as type %d", path.c_str(), header.kv_type,
+         static_cast<int>(cache_.type()));
+  if (header.positions < 0 || header.positions > context())
+    fail(EK_CONTEXT, "%s holds %" PRId64 " positions; this session's context is %" PRId64, path.c_str(), header.positions, context());
+  ids_.clear(); /* from here on the cache is written over */
+  std::vector<int32_t> ids(static_cast<size_t>(header.positions));
+  if (std::fread(ids.data(), sizeof(int32_t), ids.size(), in.file) != ids.size() || !cache_.read(in.file, header.positions))
+    fail(EK_BAD_FILE, "%s is cut off: it says it holds %" PRId64 " positions", path.c_str(), header.positions);
+  const bool known = std::all_of(ids.begin(), ids.end(), [&](int32_t id) { return id >= 0 && id < model_->vocab_size; });
+  if (!known) fail(EK_BAD_FILE, "%s holds token ids outside the vocabulary of %" PRId64, path.c_str(), model_->vocab_size);
+  ids_.insert(ids_.end(), ids.begin(), ids.end());
+}
+
+}  // namespace ek

@@ -1,0 +1,291 @@
+/* The renaming of the intrinsics that immintrin.h and moves.h write, in order of their names. */
+#ifndef EDGEKIT_TESTS_EMULATED_NAMES_H
+#define EDGEKIT_TESTS_EMULATED_NAMES_H
+
+/* Those that gcc or clang has as macros. */
+#undef _mm512_cmp_ps_mask
+#undef _mm512_cmpeq_epi16_mask
+#undef _mm512_cmpeq_epi32_mask
+#undef _mm512_cmpeq_epi8_mask
+#undef _mm512_cmpge_epi16_mask
+#undef _mm512_cmpge_epi32_mask
+#undef _mm512_cmpge_epi8_mask
+#undef _mm512_cmpgt_epi16_mask
+#undef _mm512_cmpgt_epi32_mask
+#undef _mm512_cmpgt_epi8_mask
+#undef _mm512_cmple_epi16_mask
+#undef _mm512_cmple_epi32_mask
+#undef _mm512_cmple_epi8_mask
+#undef _mm512_cmplt_epi16_mask
+#undef _mm512_cmplt_epi32_mask
+#undef _mm512_cmplt_epi8_mask
+#undef _mm512_cmpneq_epi16_mask
+#undef _mm512_cmpneq_epi32_mask
+#undef _mm512_cmpneq_epi8_mask
+#undef _mm512_cvtps_ph
+#undef _mm512_extractf32x4_ps
+#undef _mm512_extractf32x8_ps
+#undef _mm512_extracti32x4_epi32
+#undef _mm512_extracti32x8_epi32
+#undef _mm512_extracti64x4_epi64
+#undef _mm512_insertf32x4
+#undef _mm512_insertf32x8
+#undef _mm512_inserti32x4
+#undef _mm512_inserti32x8
+#undef _mm512_inserti64x4
+#undef _mm512_mask_blend_epi16
+#undef _mm512_mask_blend_epi8
+#undef _mm512_permutex_epi64
+#undef _mm512_roundscale_ps
+#undef _mm512_setr_epi32
+#undef _mm512_setr_ps
+#undef _mm512_shuffle_epi32
+#undef _mm512_shuffle_f32x4
+#undef _mm512_shuffle_i32x4
+#undef _mm512_shuffle_i64x2
+#undef _mm512_slli_epi16
+#undef _mm512_slli_epi32
+#undef _mm512_srai_epi16
+#undef _mm512_srai_epi32
+#undef _mm512_srli_epi16
+#undef _mm512_srli_epi32
+#undef _mm512_ternarylogic_epi32
+
+/* Of as many values as lanes: templates. */
+#define _mm512_set_epi8 emu_set_reversed<__m512i, int8_t>
+#define _mm512_set_epi16 emu_set_reversed<__m512i, int16_t>
+#define _mm512_set_epi32 emu_set_reversed<__m512i, int32_t>
+#define _mm512_set_ps emu_set_reversed<__m512, float>
+#define _mm512_setr_epi32 emu_set<__m512i, int32_t>
+#define _mm512_setr_ps emu_set<__m512, float>
+
+#define _mm256_cvtneps_pbh emu_mm256_cvtneps_pbh
+#define _mm256_mask_loadu_epi16 emu_mm256_mask_loadu_epi16
+#define _mm256_mask_loadu_epi32 emu_mm256_mask_loadu_epi32
+#define _mm256_mask_loadu_epi8 emu_mm256_mask_loadu_epi8
+#define _mm256_mask_loadu_ps emu_mm256_mask_loadu_ps
+#define _mm256_mask_storeu_epi16 emu_mm256_mask_storeu_epi16
+#define _mm256_mask_storeu_epi32 emu_mm256_mask_storeu_epi32
+#define _mm256_mask_storeu_epi8 emu_mm256_mask_storeu_epi8
+#define _mm256_mask_storeu_ps emu_mm256_mask_storeu_ps
+#define _mm256_maskz_loadu_epi16 emu_mm256_maskz_loadu_epi16
+#define _mm256_maskz_loadu_epi32 emu_mm256_maskz_loadu_epi32
+#define _mm256_maskz_loadu_epi8 emu_mm256_maskz_loadu_epi8
+#define _mm256_maskz_loadu_ps emu_mm256_maskz_loadu_ps
+#define _mm512_abs_ps emu_mm512_abs_ps
+#define _mm512_add_epi16 emu_mm512_add_epi16
+#define _mm512_add_epi32 emu_mm512_add_epi32
+#define _mm512_add_epi8 emu_mm512_add_epi8
+#define _mm512_add_ps emu_mm512_add_ps
+#define _mm512_and_epi32 emu_mm512_and_epi32
+#define _mm512_and_si512 emu_mm512_and_si512
+#define _mm512_andnot_epi32 emu_mm512_andnot_epi32
+#define _mm512_andnot_si512 emu_mm512_andnot_si512
+#define _mm512_broadcast_f32x4 emu_mm512_broadcast_f32x4
+#define _mm512_broadcast_f32x8 emu_mm512_broadcast_f32x8
+#define _mm512_broadcast_i32x4 emu_mm512_broadcast_i32x4
+#define _mm512_broadcast_i32x8 emu_mm512_broadcast_i32x8
+#define _mm512_broadcast_i64x4 emu_mm512_broadcast_i64x4
+#define _mm512_broadcastb_epi8 emu_mm512_broadcastb_epi8
+#define _mm512_broadcastd_epi32 emu_mm512_broadcastd_epi32
+#define _mm512_broadcastss_ps emu_mm512_broadcastss_ps
+#define _mm512_broadcastw_epi16 emu_mm512_broadcastw_epi16
+#define _mm512_castps128_ps512 emu_mm512_castps128_ps512
+#define _mm512_castps256_ps512 emu_mm512_castps256_ps512
+#define _mm512_castps512_ps128 emu_mm512_castps512_ps128
+#define _mm512_castps512_ps256 emu_mm512_castps512_ps256
+#define _mm512_castps_si512 emu_mm512_castps_si512
+#define _mm512_castsi128_si512 emu_mm512_castsi128_si512
+#define _mm512_castsi256_si512 emu_mm512_castsi256_si512
+#define _mm512_castsi512_ps emu_mm512_castsi512_ps
+#define _mm512_castsi512_si128 emu_mm512_castsi512_si128
+#define _mm512_castsi512_si256 emu_mm512_castsi512_si256
+#define _mm512_cmp_ps_mask emu_mm512_cmp_ps_mask
+#define _mm512_cmpeq_epi16_mask emu_mm512_cmpeq_epi16_mask
+#define _mm512_cmpeq_epi32_mask emu_mm512_cmpeq_epi32_mask
+#define _mm512_cmpeq_epi8_mask emu_mm512_cmpeq_epi8_mask
+#define _mm512_cmpge_epi16_mask emu_mm512_cmpge_epi16_mask
+#define _mm512_cmpge_epi32_mask emu_mm512_cmpge_epi32_mask
+#define _mm512_cmpge_epi8_mask emu_mm512_cmpge_epi8_mask
+#define _mm512_cmpgt_epi16_mask emu_mm512_cmpgt_epi16_mask
+#define _mm512_cmpgt_epi32_mask emu_mm512_cmpgt_epi32_mask
+#define _mm512_cmpgt_epi8_mask emu_mm512_cmpgt_epi8_mask
+#define _mm512_cmple_epi16_mask emu_mm512_cmple_epi16_mask
+#define _mm512_cmple_epi32_mask emu_mm512_cmple_epi32_mask
+#define _mm512_cmple_epi8_mask emu_mm512_cmple_epi8_mask
+#define _mm512_cmplt_epi16_mask emu_mm512_cmplt_epi16_mask
+#define _mm512_cmplt_epi32_mask emu_mm512_cmplt_epi32_mask
+#define _mm512_cmplt_epi8_mask emu_mm512_cmplt_epi8_mask
+#define _mm512_cmpneq_epi16_mask emu_mm512_cmpneq_epi16_mask
+#define _mm512_cmpneq_epi32_mask emu_mm512_cmpneq_epi32_mask
+#define _mm512_cmpneq_epi8_mask emu_mm512_cmpneq_epi8_mask
+#define _mm512_cvtepi16_epi32 emu_mm512_cvtepi16_epi32
+#define _mm512_cvtepi16_epi8 emu_mm512_cvtepi16_epi8
+#define _mm512_cvtepi32_epi16 emu_mm512_cvtepi32_epi16
+#define _mm512_cvtepi32_epi8 emu_mm512_cvtepi32_epi8
+#define _mm512_cvtepi32_ps emu_mm512_cvtepi32_ps
+#define _mm512_cvtepi8_epi16 emu_mm512_cvtepi8_epi16
+#define _mm512_cvtepi8_epi32 emu_mm512_cvtepi8_epi32
+#define _mm512_cvtepu16_epi32 emu_mm512_cvtepu16_epi32
+#define _mm512_cvtepu8_epi16 emu_mm512_cvtepu8_epi16
+#define _mm512_cvtepu8_epi32 emu_mm512_cvtepu8_epi32
+#define _mm512_cvtne2ps_pbh emu_mm512_cvtne2ps_pbh
+#define _mm512_cvtneps_pbh emu_mm512_cvtneps_pbh
+#define _mm512_cvtpbh_ps emu_mm512_cvtpbh_ps
+#define _mm512_cvtph_ps emu_mm512_cvtph_ps
+#define _mm512_cvtps_epi32 emu_mm512_cvtps_epi32
+#define _mm512_cvtps_ph emu_mm512_cvtps_ph
+#define _mm512_cvtsepi32_epi16 emu_mm512_cvtsepi32_epi16
+#define _mm512_cvtsepi32_epi8 emu_mm512_cvtsepi32_epi8
+#define _mm512_cvttps_epi32 emu_mm512_cvttps_epi32
+#define _mm512_div_ps emu_mm512_div_ps
+#define _mm512_dpbf16_ps emu_mm512_dpbf16_ps
+#define _mm512_dpbusd_epi32 emu_mm512_dpbusd_epi32
+#define _mm512_dpwssd_epi32 emu_mm512_dpwssd_epi32
+#define _mm512_extractf32x4_ps emu_mm512_extractf32x4_ps
+#define _mm512_extractf32x8_ps emu_mm512_extractf32x8_ps
+#define _mm512_extracti32x4_epi32 emu_mm512_extracti32x4_epi32
+#define _mm512_extracti32x8_epi32 emu_mm512_extracti32x8_epi32
+#define _mm512_extracti64x4_epi64 emu_mm512_extracti64x4_epi64
+#define _mm512_fmadd_ps emu_mm512_fmadd_ps
+#define _mm512_fmsub_ps emu_mm512_fmsub_ps
+#define _mm512_fnmadd_ps emu_mm512_fnmadd_ps
+#define _mm512_fnmsub_ps emu_mm512_fnmsub_ps
+#define _mm512_insertf32x4 emu_mm512_insertf32x4
+#define _mm512_insertf32x8 emu_mm512_insertf32x8
+#define _mm512_inserti32x4 emu_mm512_inserti32x4
+#define _mm512_inserti32x8 emu_mm512_inserti32x8
+#define _mm512_inserti64x4 emu_mm512_inserti64x4
+#define _mm512_load_ps emu_mm512_load_ps
+#define _mm512_load_si512 emu_mm512_load_si512
+#define _mm512_loadu_epi16 emu_mm512_loadu_epi16
+#define _mm512_loadu_epi32 emu_mm512_loadu_epi32
+#define _mm512_loadu_epi8 emu_mm512_loadu_epi8
+#define _mm512_loadu_ps emu_mm512_loadu_ps
+#define _mm512_loadu_si512 emu_mm512_loadu_si512
+#define _mm512_madd_epi16 emu_mm512_madd_epi16
+#define _mm512_maddubs_epi16 emu_mm512_maddubs_epi16
+#define _mm512_mask_add_epi32 emu_mm512_mask_add_epi32
+#define _mm512_mask_add_ps emu_mm512_mask_add_ps
+#define _mm512_mask_blend_epi16 emu_mm512_mask_blend_epi16
+#define _mm512_mask_blend_epi32 emu_mm512_mask_blend_epi32
+#define _mm512_mask_blend_epi8 emu_mm512_mask_blend_epi8
+#define _mm512_mask_blend_ps emu_mm512_mask_blend_ps
+#define _mm512_mask_loadu_epi16 emu_mm512_mask_loadu_epi16
+#define _mm512_mask_loadu_epi32 emu_mm512_mask_loadu_epi32
+#define _mm512_mask_loadu_epi8 emu_mm512_mask_loadu_epi8
+#define _mm512_mask_loadu_ps emu_mm512_mask_loadu_ps
+#define _mm512_mask_max_ps emu_mm512_mask_max_ps
+#define _mm512_mask_min_ps emu_mm512_mask_min_ps
+#define _mm512_mask_mov_epi16 emu_mm512_mask_mov_epi16
+#define _mm512_mask_mov_epi32 emu_mm512_mask_mov_epi32
+#define _mm512_mask_mov_epi8 emu_mm512_mask_mov_epi8
+#define _mm512_mask_mov_ps emu_mm512_mask_mov_ps
+#define _mm512_mask_mul_ps emu_mm512_mask_mul_ps
+#define _mm512_mask_storeu_epi16 emu_mm512_mask_storeu_epi16
+#define _mm512_mask_storeu_epi32 emu_mm512_mask_storeu_epi32
+#define _mm512_mask_storeu_epi8 emu_mm512_mask_storeu_epi8
+#define _mm512_mask_storeu_ps emu_mm512_mask_storeu_ps
+#define _mm512_mask_sub_epi32 emu_mm512_mask_sub_epi32
+#define _mm512_mask_sub_ps emu_mm512_mask_sub_ps
+#define _mm512_maskz_add_epi32 emu_mm512_maskz_add_epi32
+#define _mm512_maskz_add_ps emu_mm512_maskz_add_ps
+#define _mm512_maskz_loadu_epi16 emu_mm512_maskz_loadu_epi16
+#define _mm512_maskz_loadu_epi32 emu_mm512_maskz_loadu_epi32
+#define _mm512_maskz_loadu_epi8 emu_mm512_maskz_loadu_epi8
+#define _mm512_maskz_loadu_ps emu_mm512_maskz_loadu_ps
+#define _mm512_maskz_max_ps emu_mm512_maskz_max_ps
+#define _mm512_maskz_min_ps emu_mm512_maskz_min_ps
+#define _mm512_maskz_mov_epi16 emu_mm512_maskz_mov_epi16
+#define _mm512_maskz_mov_epi32 emu_mm512_maskz_mov_epi32
+#define _mm512_maskz_mov_epi8 emu_mm512_maskz_mov_epi8
+#define _mm512_maskz_mov_ps emu_mm512_maskz_mov_ps
+#define _mm512_maskz_mul_ps emu_mm512_maskz_mul_ps
+#define _mm512_maskz_sub_epi32 emu_mm512_maskz_sub_epi32
+#define _mm512_maskz_sub_ps emu_mm512_maskz_sub_ps
+#define _mm512_max_epi32 emu_mm512_max_epi32
+#define _mm512_max_ps emu_mm512_max_ps
+#define _mm512_min_epi32 emu_mm512_min_epi32
+#define _mm512_min_ps emu_mm512_min_ps
+#define _mm512_mul_ps emu_mm512_mul_ps
+#define _mm512_mullo_epi16 emu_mm512_mullo_epi16
+#define _mm512_mullo_epi32 emu_mm512_mullo_epi32
+#define _mm512_or_epi32 emu_mm512_or_epi32
+#define _mm512_or_si512 emu_mm512_or_si512
+#define _mm512_permutex2var_epi16 emu_mm512_permutex2var_epi16
+#define _mm512_permutex2var_epi32 emu_mm512_permutex2var_epi32
+#define _mm512_permutex2var_epi8 emu_mm512_permutex2var_epi8
+#define _mm512_permutex2var_ps emu_mm512_permutex2var_ps
+#define _mm512_permutex_epi64 emu_mm512_permutex_epi64
+#define _mm512_permutexvar_epi16 emu_mm512_permutexvar_epi16
+#define _mm512_permutexvar_epi32 emu_mm512_permutexvar_epi32
+#define _mm512_permutexvar_epi64 emu_mm512_permutexvar_epi64
+#define _mm512_permutexvar_epi8 emu_mm512_permutexvar_epi8
+#define _mm512_permutexvar_ps emu_mm512_permutexvar_ps
+#define _mm512_reduce_add_ps emu_mm512_reduce_add_ps
+#define _mm512_reduce_max_ps emu_mm512_reduce_max_ps
+#define _mm512_reduce_min_ps emu_mm512_reduce_min_ps
+#define _mm512_roundscale_ps emu_mm512_roundscale_ps
+#define _mm512_scalef_ps emu_mm512_scalef_ps
+#define _mm512_set1_epi16 emu_mm512_set1_epi16
+#define _mm512_set1_epi32 emu_mm512_set1_epi32
+#define _mm512_set1_epi64 emu_mm512_set1_epi64
+#define _mm512_set1_epi8 emu_mm512_set1_epi8
+#define _mm512_set1_ps emu_mm512_set1_ps
+#define _mm512_setzero_ps emu_mm512_setzero_ps
+#define _mm512_setzero_si512 emu_mm512_setzero_si512
+#define _mm512_shuffle_epi32 emu_mm512_shuffle_epi32
+#define _mm512_shuffle_epi8 emu_mm512_shuffle_epi8
+#define _mm512_shuffle_f32x4 emu_mm512_shuffle_f32x4
+#define _mm512_shuffle_i32x4 emu_mm512_shuffle_i32x4
+#define _mm512_shuffle_i64x2 emu_mm512_shuffle_i64x2
+#define _mm512_slli_epi16 emu_mm512_slli_epi16
+#define _mm512_slli_epi32 emu_mm512_slli_epi32
+#define _mm512_sqrt_ps emu_mm512_sqrt_ps
+#define _mm512_srai_epi16 emu_mm512_srai_epi16
+#define _mm512_srai_epi32 emu_mm512_srai_epi32
+#define _mm512_srli_epi16 emu_mm512_srli_epi16
+#define _mm512_srli_epi32 emu_mm512_srli_epi32
+#define _mm512_store_ps emu_mm512_store_ps
+#define _mm512_store_si512 emu_mm512_store_si512
+#define _mm512_storeu_epi16 emu_mm512_storeu_epi16
+#define _mm512_storeu_epi32 emu_mm512_storeu_epi32
+#define _mm512_storeu_epi8 emu_mm512_storeu_epi8
+#define _mm512_storeu_ps emu_mm512_storeu_ps
+#define _mm512_storeu_si512 emu_mm512_storeu_si512
+#define _mm512_stream_si512 emu_mm512_stream_si512
+#define _mm512_sub_epi16 emu_mm512_sub_epi16
+#define _mm512_sub_epi32 emu_mm512_sub_epi32
+#define _mm512_sub_epi8 emu_mm512_sub_epi8
+#define _mm512_sub_ps emu_mm512_sub_ps
+#define _mm512_ternarylogic_epi32 emu_mm512_ternarylogic_epi32
+#define _mm512_unpackhi_epi16 emu_mm512_unpackhi_epi16
+#define _mm512_unpackhi_epi32 emu_mm512_unpackhi_epi32
+#define _mm512_unpackhi_epi64 emu_mm512_unpackhi_epi64
+#define _mm512_unpackhi_epi8 emu_mm512_unpackhi_epi8
+#define _mm512_unpackhi_ps emu_mm512_unpackhi_ps
+#define _mm512_unpacklo_epi16 emu_mm512_unpacklo_epi16
+#define _mm512_unpacklo_epi32 emu_mm512_unpacklo_epi32
+#define _mm512_unpacklo_epi64 emu_mm512_unpacklo_epi64
+#define _mm512_unpacklo_epi8 emu_mm512_unpacklo_epi8
+#define _mm512_unpacklo_ps emu_mm512_unpacklo_ps
+#define _mm512_xor_epi32 emu_mm512_xor_epi32
+#define _mm512_xor_si512 emu_mm512_xor_si512
+#define _mm512_zextps128_ps512 emu_mm512_zextps128_ps512
+#define _mm512_zextps256_ps512 emu_mm512_zextps256_ps512
+#define _mm512_zextsi128_si512 emu_mm512_zextsi128_si512
+#define _mm512_zextsi256_si512 emu_mm512_zextsi256_si512
+#define _mm_mask_loadu_epi16 emu_mm_mask_loadu_epi16
+#define _mm_mask_loadu_epi32 emu_mm_mask_loadu_epi32
+#define _mm_mask_loadu_epi8 emu_mm_mask_loadu_epi8
+#define _mm_mask_loadu_ps emu_mm_mask_loadu_ps
+#define _mm_mask_storeu_epi16 emu_mm_mask_storeu_epi16
+#define _mm_mask_storeu_epi32 emu_mm_mask_storeu_epi32
+#define _mm_mask_storeu_epi8 emu_mm_mask_storeu_epi8
+#define _mm_mask_storeu_ps emu_mm_mask_storeu_ps
+#define _mm_maskz_loadu_epi16 emu_mm_maskz_loadu_epi16
+#define _mm_maskz_loadu_epi32 emu_mm_maskz_loadu_epi32
+#define _mm_maskz_loadu_epi8 emu_mm_maskz_loadu_epi8
+#define _mm_maskz_loadu_ps emu_mm_maskz_loadu_ps
+
+#endif
