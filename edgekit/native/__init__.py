@@ -14,6 +14,7 @@ ABI_VERSION = 3
 
 OK, BAD_ARGUMENT, NON_FINITE, BAD_FILE, UNSUPPORTED, NO_MEMORY, CONTEXT, TOKEN, INTERNAL = range(9)
 FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2
+KV_TYPES = ("float16", "int8")  # an ek_kv_type is the index
 
 _NAME = {"win32": "edgekit_native.dll", "darwin": "libedgekit_native.dylib"}.get(sys.platform, "libedgekit_native.so")
 
@@ -80,12 +81,16 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_model_close": (None, _POINTER),
     "ek_model_vocab_size": (_LONG, _POINTER),
     "ek_model_context_length": (_LONG, _POINTER),
-    "ek_session_create": (_INT, _POINTER, _LONG, _INT, ctypes.POINTER(ctypes.c_void_p)),
+    "ek_session_create": (_INT, _POINTER, _LONG, _INT, _INT, ctypes.POINTER(ctypes.c_void_p)),
     "ek_session_free": (None, _POINTER),
     "ek_session_position": (_LONG, _POINTER),
     "ek_session_cache_bytes": (_LONG, _POINTER),
     "ek_session_evaluate": (_INT, _POINTER, _POINTER, _LONG, _INT, _POINTER),
     "ek_session_rewind": (_INT, _POINTER, _LONG),
+    "ek_session_copy": (_INT, _POINTER, _POINTER),
+    "ek_session_save": (_INT, _POINTER, _TEXT),
+    "ek_session_load": (_INT, _POINTER, _TEXT),
+    "ek_session_tokens": (_INT, _POINTER, _POINTER, _LONG),
     "ek_sample": (_INT, _POINTER, _LONG, ctypes.POINTER(Sampling), _POINTER, ctypes.POINTER(ctypes.c_uint64),
                   ctypes.POINTER(ctypes.c_int32)),
     "ek_multiply": (_INT, _TEXT, ctypes.POINTER(Matrix), _POINTER, _LONG, _INT, _POINTER),

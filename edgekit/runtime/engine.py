@@ -19,6 +19,7 @@ from ..artifact.manifest import Manifest
 from ..errors import ContextLengthError, EngineError, TokenRangeError, UnknownNameError, nearest
 
 DEFAULT_CONTEXT = 4096  # positions, when neither the caller nor the artifact's plan names a context
+KV_TYPES = ("float16", "int8")
 _SUFFIX = "_engine"
 # "auto" takes the first that exists. The native engine is asked for by name until it has run on every target.
 _PREFERENCE = ("ort", "native")
@@ -32,20 +33,24 @@ class EngineOptions:
         context: Positions the KV cache holds, or None for the artifact's planned context.
         threads: Threads for the arithmetic, or None for one per physical core this process may use.
         all_logits: :meth:`Engine.evaluate` returns a row for every position, not just for the last.
+        kv_type: What keys and values are kept in, ``float16`` or ``int8``; None for what the engine keeps by itself.
 
     Raises:
-        ValueError: A count below 1.
+        ValueError: A count below 1, or an unknown type.
     """
 
     context: int | None = None
     threads: int | None = None
     all_logits: bool = False
+    kv_type: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("context", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.kv_type is not None and self.kv_type not in KV_TYPES:
+            raise ValueError(f"kv_type is {self.kv_type!r}; allowed: {', '.join(KV_TYPES)}")
 
 
 class Engine(Protocol):

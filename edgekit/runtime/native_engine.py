@@ -26,7 +26,7 @@ class NativeEngine:
 
     name = "native"
 
-    def __init__(self, folder: Path, context: int, threads: int, all_logits: bool) -> None:
+    def __init__(self, folder: Path, context: int, threads: int, all_logits: bool, kv_type: str = "float16") -> None:
         self._library = native.library()
         kernel = self._library.ek_kernel_name()
         if kernel is None:
@@ -34,7 +34,8 @@ class NativeEngine:
         self._model, self._session = ctypes.c_void_p(), ctypes.c_void_p()
         try:
             self._check(self._library.ek_model_open(str(folder).encode(), ctypes.byref(self._model)))
-            self._check(self._library.ek_session_create(self._model, context, threads, ctypes.byref(self._session)))
+            kind = native.KV_TYPES.index(kv_type)
+            self._check(self._library.ek_session_create(self._model, context, threads, kind, ctypes.byref(self._session)))
         except EngineError:
             self.close()
             raise
@@ -56,12 +57,11 @@ class NativeEngine:
             NativeLibraryError: The library is missing.
         """
         context = resolve_context(manifest, options.context)
-        return cls(folder, context, options.threads or physical_cores(), options.all_logits)
+        return cls(folder, context, options.threads or physical_cores(), options.all_logits, options.kv_type or "float16")
 
     def evaluate(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Append ids; see :meth:`~edgekit.runtime.engine.Engine.evaluate`."""
-        if not self._session:
-            raise EngineError("the engine is closed")
+        self._open()
         array = check_ids(ids, vocab_size=self.vocab_size, position=self.position, context=self.context)
         tokens = array.astype(np.int32)
         logits = np.empty((len(tokens) if self._all_logits else 1, self.vocab_size), np.float32)
@@ -79,6 +79,47 @@ class NativeEngine:
         if self._session:
             self._check(self._library.ek_session_rewind(self._session, length))
 
+    def tokens(self) -> list[int]:
+        """The ids evaluated so far."""
+        ids = np.empty(self.position, np.int32)
+        if self._session:
+            self._check(self._library.ek_session_tokens(self._session, ids.ctypes.data, len(ids)))
+        return [int(i) for i in ids]
+
+    def save(self, path: Path) -> None:
+        """Write the sequence to a file, so that its prompt need not be read again.
+
+        Raises:
+            EngineError: The file cannot be written, or the engine is closed.
+        """
+        self._open()
+        self._check(self._library.ek_session_save(self._session, str(path).encode()))
+
+    def load(self, path: Path) -> None:
+        """Go on from a file that :meth:`save` wrote, in place of the present sequence.
+
+        Raises:
+            EngineError: It is no such file, or of another model or another type of keys and values.
+            ContextLengthError: It holds more positions than the context.
+        """
+        self._open()
+        try:
+            self._check(self._library.ek_session_load(self._session, str(path).encode()))
+        finally:
+            self.position = int(self._library.ek_session_position(self._session))
+
+    def copy(self, source: NativeEngine) -> None:
+        """Become what another engine of the same artifact is.
+
+        Raises:
+            EngineError: It is of another model object or keeps keys and values in another type.
+            ContextLengthError: It holds more positions than the context.
+        """
+        self._open()
+        source._open()
+        self._check(self._library.ek_session_copy(self._session, source._session))
+        self.position = source.position
+
     def close(self) -> None:
         """Free the session and unmap the model."""
         if self._session:
@@ -91,6 +132,10 @@ class NativeEngine:
     def __del__(self) -> None:
         if hasattr(self, "_session"):
             self.close()
+
+    def _open(self) -> None:
+        if not self._session:
+            raise EngineError("the engine is closed")
 
     @staticmethod
     def _check(status: int) -> None:

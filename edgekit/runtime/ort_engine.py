@@ -56,6 +56,11 @@ class OrtEngine:
     def open(cls, folder: Path, manifest: Manifest, options: EngineOptions) -> OrtEngine:
         """Load ``model.onnx`` of an artifact; see :func:`edgekit.runtime.engine.open_engine`."""
         context = resolve_context(manifest, options.context)
+        if options.kv_type not in (None, manifest.activation_type):
+            raise EngineError(
+                f"onnxruntime keeps keys and values as the graph does, in {manifest.activation_type}, not in {options.kv_type}",
+                hint="take the native engine for another type",
+            )
         ort = _import_onnxruntime()
         provider = choose_provider(ort.get_available_providers(), manifest.activation_type)
         threads = options.threads or physical_cores()

@@ -91,6 +91,17 @@ EK_API int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64
 /* Forget every position from `length` on. */
 EK_API int ek_session_rewind(ek_session *session, int64_t length);
 
+/* The ids evaluated so far: the first `count` of them, at most ek_session_position's. */
+EK_API int ek_session_tokens(const ek_session *session, int32_t *tokens, int64_t count);
+
+/* Make `session` what `source` is: a session of the same model and key-value type. What it held is forgotten. */
+EK_API int ek_session_copy(ek_session *session, const ek_session *source);
+
+/* Write a session's sequence, ids with keys and values, to a file; read one, written by a session of the same model and
+ * key-value type, in place of what the session holds. A prompt that was read once need not be read again. */
+EK_API int ek_session_save(const ek_session *session, const char *path);
+EK_API int ek_session_load(ek_session *session, const char *path);
+
 /* ---- Sampling: from logits to a token ----
  *
  * The filters apply in the order of transformers (generation/logits_process.py). Tokens exactly as likely as the last one

@@ -6,8 +6,8 @@ namespace {
 #ifndef EK_ATTEND_ROWS
 #define EK_ATTEND_ROWS 4
 #endif
-/* A tile's sums, a register of keys or values and a broadcast fill the registers: 4 * 16 floats of NEON's 32 registers of 4,
- * 6 * 16 of AVX2's 16 of 8, 12 * 16 of AVX-512's 32 of 16. */
+/* A tile's sums, a register of keys or values and a broadcast fill the registers: 6 * 16 floats of NEON's 32 registers of 4
+ * and of AVX2's 16 of 8, 12 * 16 of AVX-512's 32 of 16. */
 constexpr int kAttendRows = EK_ATTEND_ROWS;
 constexpr int kKeyBlock = 2 * kKeyLanes; /* as float, keys and values take 16 KB each at head_dim 128: an L1 */
 constexpr int kVecs = kKeyLanes / kLanes;
@@ -44,14 +44,6 @@ size_t attend_scratch(int head_dim, int64_t rows) {
   uint8_t *end = start;
   split_scratch(&end, head_dim, rows);
   return static_cast<size_t>(end - start);
-}
-
-inline void load_bytes(const int8_t *x, int64_t n, float *y) {
-  for (int64_t i = 0; i < n; i += kLanes) {
-    ByteVec bytes;
-    std::memcpy(&bytes, x + i, sizeof bytes);
-    store(__builtin_convertvector(__builtin_convertvector(bytes, IntVec), Vec), y + i);
-  }
 }
 
 /* n numbers from `first` on; int8 without their scales, which scores and weights are multiplied with instead. */

@@ -3,10 +3,13 @@
 
 #define EK_LANES 8
 #define EK_ATTEND_ROWS 6
-#define EK_HALF_CONVERSION
-#define EK_ROUND32
+#define EK_OWN_CONVERSIONS
 #include <cstdint>
 namespace {
+inline void load_bytes(const int8_t *x, int64_t n, float *y) {
+  for (int64_t i = 0; i < n; i += 8)
+    _mm256_storeu_ps(y + i, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(x + i)))));
+}
 inline int32_t round32(const float *x, float inverse, int8_t *to) {
   __m256i four[4];
   for (int i = 0; i < 4; ++i) four[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), _mm256_set1_ps(inverse)));

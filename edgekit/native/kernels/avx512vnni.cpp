@@ -3,11 +3,14 @@
 
 #define EK_LANES 16
 #define EK_ATTEND_ROWS 12
-#define EK_HALF_CONVERSION
-#define EK_ROUND32
+#define EK_OWN_CONVERSIONS
 #define EK_ADD_LANES(v) _mm512_reduce_add_ps(reinterpret_cast<__m512>(v))
 #include <cstdint>
 namespace {
+inline void load_bytes(const int8_t *x, int64_t n, float *y) {
+  for (int64_t i = 0; i < n; i += 16)
+    _mm512_storeu_ps(y + i, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(x + i)))));
+}
 inline int32_t round32(const float *x, float inverse, int8_t *to) {
   const __m512 scale = _mm512_set1_ps(inverse);
   const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), scale));

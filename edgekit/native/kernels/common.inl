@@ -1,8 +1,8 @@
 /* What every kernel file shares in source, not in object code: included by each, compiled with each one's flags.
  *
  * Everything here is static and written in vectors of one register. The including file says first how many floats that is
- * (EK_LANES; 4 where it does not), and may define EK_HALF_CONVERSION
- * and EK_ROUND32 and give load_halves, store_halves and round32 of its own. */
+ * (EK_LANES; 4 where it does not), and may define EK_OWN_CONVERSIONS
+ * and give load_halves, store_halves, load_bytes and round32 of its own. */
 #include <cmath>
 #include <cstring>
 
@@ -20,7 +20,6 @@ constexpr int kLanes = EK_LANES;
 /* A register of floats. Never an argument of a function that is not inlined: the calling convention differs between ISAs. */
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
 typedef int32_t IntVec __attribute__((vector_size(kLanes * sizeof(int32_t))));
-typedef int8_t ByteVec __attribute__((vector_size(kLanes)));
 #define EK_INLINE inline __attribute__((always_inline))
 
 EK_INLINE Vec load(const float *x) {
@@ -63,12 +62,26 @@ inline uint16_t float_to_half(float f) { /* round to nearest even; beyond 65504:
   return static_cast<uint16_t>(sign | ((bits - 0x38000000u) >> 13));
 }
 
-#ifndef EK_HALF_CONVERSION
+#ifndef EK_OWN_CONVERSIONS
 inline void load_halves(const uint16_t *x, int64_t n, float *y) {
   for (int64_t i = 0; i < n; ++i) y[i] = half_to_float(x[i]);
 }
 inline void store_halves(const float *x, int64_t n, uint16_t *y) {
   for (int64_t i = 0; i < n; ++i) y[i] = float_to_half(x[i]);
+}
+/* n a multiple of 16. */
+inline void load_bytes(const int8_t *x, int64_t n, float *y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(x[i]);
+}
+/* Round 32 numbers times `inverse`, which are then below 128, to int8, to the nearest, halves to even; their sum. */
+inline int32_t round32(const float *x, float inverse, int8_t *to) {
+  int32_t sum = 0;
+  for (int i = 0; i < 32; ++i) {
+    const auto whole = static_cast<int32_t>((x[i] * inverse + 12582912.0f) - 12582912.0f); /* 1.5 * 2^23 leaves no fraction */
+    to[i] = static_cast<int8_t>(whole);
+    sum += whole;
+  }
+  return sum;
 }
 #endif
 
@@ -134,19 +147,6 @@ inline int zero_point_at(const Matrix &w, int64_t row, int64_t block) {
   if (w.bits == 8) return w.zero_points[row * w.blocks() + block];
   return w.zero_points[row * ((w.blocks() + 1) / 2) + block / 2] >> (block % 2 * 4) & 15;
 }
-
-#ifndef EK_ROUND32
-/* Round 32 numbers times `inverse`, which are then below 128, to int8, to the nearest, halves to even; their sum. */
-inline int32_t round32(const float *x, float inverse, int8_t *to) {
-  int32_t sum = 0;
-  for (int i = 0; i < 32; ++i) {
-    const auto whole = static_cast<int32_t>((x[i] * inverse + 12582912.0f) - 12582912.0f); /* 1.5 * 2^23 leaves no fraction */
-    to[i] = static_cast<int8_t>(whole);
-    sum += whole;
-  }
-  return sum;
-}
-#endif
 
 /* Of every eight columns the even four, then the odd four: as a dword of 4-bit codes splits. */
 typedef int8_t Bytes16 __attribute__((vector_size(16)));
@@ -226,11 +226,11 @@ struct Int8Pack {
         sums(scales + padded_k(w.k) / kGroup * kPackRows) {}
 };
 
-size_t int8_pack_bytes(const Matrix &w) {
+inline size_t int8_pack_bytes(const Matrix &w) {
   return static_cast<size_t>(kPackRows * (padded_k(w.k) + 4 * padded_k(w.k) / kGroup + 4 * w.blocks()));
 }
 
-void int8_pack(const float *x, int64_t stride, int count, const Matrix &w, int64_t begin, int64_t end, uint8_t *pack) {
+inline void int8_pack(const float *x, int64_t stride, int count, const Matrix &w, int64_t begin, int64_t end, uint8_t *pack) {
   const Int8Pack to(pack, w);
   int8_t *values = const_cast<int8_t *>(to.values);
   float *scales = const_cast<float *>(to.scales), *sums = const_cast<float *>(to.sums);

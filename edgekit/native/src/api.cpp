@@ -1,4 +1,6 @@
 /* The C ABI over the classes: handles, statuses, messages. No exception leaves this file. */
+#include <algorithm>
+#include <cinttypes>
 #include <memory>
 #include <new>
 #include <string>
@@ -97,6 +99,36 @@ int ek_session_rewind(ek_session *session, int64_t length) {
   return guarded([&] {
     need(session, "ek_session_rewind needs a session");
     session->session.rewind(length);
+  });
+}
+
+int ek_session_tokens(const ek_session *session, int32_t *tokens, int64_t count) {
+  return guarded([&] {
+    need(session && tokens, "ek_session_tokens needs a session and a place for the tokens");
+    if (count < 0 || count > session->session.position())
+      ek::fail(EK_BAD_ARGUMENT, "%" PRId64 " tokens were asked for; the session has %" PRId64, count, session->session.position());
+    std::copy_n(session->session.ids().begin(), count, tokens);
+  });
+}
+
+int ek_session_copy(ek_session *session, const ek_session *source) {
+  return guarded([&] {
+    need(session && source, "ek_session_copy needs two sessions");
+    session->session.copy(source->session);
+  });
+}
+
+int ek_session_save(const ek_session *session, const char *path) {
+  return guarded([&] {
+    need(session && path, "ek_session_save needs a session and a path");
+    session->session.save(path);
+  });
+}
+
+int ek_session_load(ek_session *session, const char *path) {
+  return guarded([&] {
+    need(session && path, "ek_session_load needs a session and a path");
+    session->session.load(path);
   });
 }
 

@@ -3,6 +3,13 @@
 #include <cstdlib>
 #include <string>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
 #include "error.h"
 
 namespace ek {
@@ -22,6 +29,25 @@ bool has_avx512vnni() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
+#elif defined(__aarch64__) && defined(__linux__)
+/* What the kernel lets programs use; Android is Linux here. */
+#ifndef HWCAP2_I8MM
+#define HWCAP2_I8MM (1 << 13) /* headers before Linux 5.6 lack it */
+#endif
+bool has_neon_dotprod() { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
+bool has_neon_i8mm() { return has_neon_dotprod() && getauxval(AT_HWCAP2) & HWCAP2_I8MM; }
+#elif defined(__aarch64__) && defined(__APPLE__)
+bool has_feature(const char *name) {
+  int value = 0;
+  size_t size = sizeof value;
+  return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+bool has_neon_dotprod() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+bool has_neon_i8mm() { return has_neon_dotprod() && has_feature("hw.optional.arm.FEAT_I8MM"); }
+#elif defined(__aarch64__)
+/* A system we do not know how to ask. */
+bool has_neon_dotprod() { return false; }
+bool has_neon_i8mm() { return false; }
 #endif
 
 /* The best first. */
@@ -29,6 +55,9 @@ const Candidate kCandidates[] = {
 #if defined(__x86_64__)
     {&kAvx512Vnni, has_avx512vnni},
     {&kAvx2, has_avx2},
+#elif defined(__aarch64__)
+    {&kNeonI8mm, has_neon_i8mm},
+    {&kNeonDotprod, has_neon_dotprod},
 #endif
     {&kScalar, always},
 };

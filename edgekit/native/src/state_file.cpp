@@ -46,7 +46,8 @@ struct File {
 
 void Session::copy(const Session &other) {
   if (&other == this) return;
-  if (other.model_ != model_) fail(EK_BAD_ARGUMENT, "a session can only become a copy of one of the same model");
+  if (other.model_->fingerprint != model_->fingerprint)
+    fail(EK_BAD_ARGUMENT, "a session can only become a copy of one of the same model");
   if (other.cache_.type() != cache_.type()) fail(EK_BAD_ARGUMENT, "the two sessions keep keys and values in different types");
   if (other.position() > context())
     fail(EK_CONTEXT, "%" PRId64 " positions do not fit into a context of %" PRId64, other.position(), context());

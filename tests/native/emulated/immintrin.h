@@ -132,6 +132,12 @@ EMU float emu_reduce(__m512 x, F join) {
   return a[0];
 }
 EMU float _mm512_reduce_add_ps(__m512 x) { return emu_reduce(x, [](float a, float b) { return a + b; }); }
+EMU int _mm512_reduce_add_epi32(__m512i x) {
+  uint32_t lanes[16], sum = 0;
+  std::memcpy(lanes, &x, sizeof lanes);
+  for (const uint32_t lane : lanes) sum += lane;
+  return static_cast<int>(sum);
+}
 EMU float _mm512_reduce_max_ps(__m512 x) { return emu_reduce(x, [](float a, float b) { return a > b ? a : b; }); }
 EMU float _mm512_reduce_min_ps(__m512 x) { return emu_reduce(x, [](float a, float b) { return a < b ? a : b; }); }
 

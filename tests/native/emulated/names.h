@@ -222,6 +222,7 @@
 #define _mm512_permutexvar_epi64 emu_mm512_permutexvar_epi64
 #define _mm512_permutexvar_epi8 emu_mm512_permutexvar_epi8
 #define _mm512_permutexvar_ps emu_mm512_permutexvar_ps
+#define _mm512_reduce_add_epi32 emu_mm512_reduce_add_epi32
 #define _mm512_reduce_add_ps emu_mm512_reduce_add_ps
 #define _mm512_reduce_max_ps emu_mm512_reduce_max_ps
 #define _mm512_reduce_min_ps emu_mm512_reduce_min_ps

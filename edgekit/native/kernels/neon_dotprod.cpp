@@ -1,0 +1,182 @@
+/* neon_dotprod: needs ARMv8.2 with the dot product (Cortex-A55, A76, Apple M1 and later). */
+#include "neon.inl"
+
+namespace {
+
+/* Prefill: 16 rows of weights are unpacked into a panel, of which a step is 16 dwords of four columns each; a register of
+ * Int8Pack holds four columns of four rows of activations, each a lane that SDOT multiplies four weight rows with.
+ *
+ *   codes    (padded k / 4, 16, 4) int8   in Int8Pack's order of columns; 4-bit codes less their zero point, which leaves
+ *                                         nothing to subtract later, 8-bit codes less 128
+ *   scales   (blocks, 16)
+ *   zeros    (blocks, 16)                 8-bit codes only: scale * (zero point - 128)
+ */
+constexpr int kPanelRows = 16;
+constexpr int kTileRows = 4; /* 4 * 4 registers of int32, 4 of codes, 1 of activations; the float sums stay in memory */
+
+struct Panel {
+  uint8_t *codes;
+  float *scales, *zeros;
+  Panel(uint8_t *scratch, const Matrix &w)
+      : codes(scratch),
+        scales(reinterpret_cast<float *>(scratch + padded_k(w.k) * kPanelRows)),
+        zeros(scales + w.blocks() * kPanelRows) {}
+};
+
+size_t multiply_many_scratch(const Matrix &w, int64_t) {
+  return static_cast<size_t>(padded_k(w.k) * kPanelRows + 2 * w.blocks() * kPanelRows * 4);
+}
+
+/* Transpose 4 registers of 4 dwords. */
+EK_INLINE void transpose(uint32x4_t r[4]) {
+  const uint64x2_t a = vreinterpretq_u64_u32(vtrn1q_u32(r[0], r[1])), b = vreinterpretq_u64_u32(vtrn2q_u32(r[0], r[1]));
+  const uint64x2_t c = vreinterpretq_u64_u32(vtrn1q_u32(r[2], r[3])), d = vreinterpretq_u64_u32(vtrn2q_u32(r[2], r[3]));
+  r[0] = vreinterpretq_u32_u64(vtrn1q_u64(a, c));
+  r[1] = vreinterpretq_u32_u64(vtrn1q_u64(b, d));
+  r[2] = vreinterpretq_u32_u64(vtrn2q_u64(a, c));
+  r[3] = vreinterpretq_u32_u64(vtrn2q_u64(b, d));
+}
+
+/* Unpack rows first .. first + 15 of the weights; rows from `last` on repeat the one before it. */
+template <typename F>
+void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &panel) {
+  constexpr int kBlockBytes = F::kBlock * F::kBits / 8;
+  int64_t rows[kPanelRows];
+  for (int i = 0; i < kPanelRows; ++i) rows[i] = first + i < last ? first + i : last - 1;
+  for (int64_t b = 0; b < w.blocks(); ++b) {
+    uint32_t zeros[kPanelRows]; /* a zero point in each of a dword's bytes */
+#pragma GCC unroll 1
+    for (int i = 0; i < kPanelRows; ++i) {
+      const float scale = scale_at(w, rows[i] * w.blocks() + b);
+      const int zero = zero_point_at(w, rows[i], b);
+      panel.scales[b * kPanelRows + i] = scale;
+      panel.zeros[b * kPanelRows + i] = scale * static_cast<float>(zero - 128);
+      zeros[i] = F::kBits == 4 ? static_cast<uint32_t>(zero) * 0x01010101u : 0x80808080u;
+    }
+    for (int four = 0; four < kPanelRows; four += 4) {
+      const uint8x16_t less = vreinterpretq_u8_u32(vld1q_u32(zeros + four));
+      for (int64_t at = b * kBlockBytes; at < (b + 1) * kBlockBytes; at += 16) {
+        uint32x4_t dwords[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i)
+          dwords[i] = vreinterpretq_u32_u8(vld1q_u8(w.codes + rows[four + i] * w.row_bytes() + at));
+        transpose(dwords);
+        uint8_t *to = panel.codes + at * 8 / F::kBits * kPanelRows + four * 4;
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) {
+          const uint8x16_t codes = vreinterpretq_u8_u32(dwords[i]);
+          if constexpr (F::kBits == 4) {
+            vst1q_u8(to + 128 * i, vsubq_u8(vandq_u8(codes, vdupq_n_u8(15)), less));
+            vst1q_u8(to + 128 * i + 64, vsubq_u8(vshrq_n_u8(codes, 4), less));
+          } else {
+            vst1q_u8(to + 64 * i, vsubq_u8(codes, less));
+          }
+        }
+      }
+    }
+  }
+}
+
+/* total[kRow][0 .. 15] += x[kRow][0 .. 15] * scales[kRow]. */
+template <int kRow>
+EK_INLINE void add_row(const float32x4_t x[kTileRows][4], float32x4_t scales, float (*total)[kPanelRows]) {
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j)
+    vst1q_f32(total[kRow] + 4 * j, vfmaq_laneq_f32(vld1q_f32(total[kRow] + 4 * j), x[kRow][j], scales, kRow));
+}
+
+/* Add a group's 32 columns, 8 steps, times the activations' scales (4) and, where given, the weights' (16). Not inlined:
+ * the registers are for the integer sums, not for what a caller would keep in them.
+ *
+ * On the vector pipes: 128 SDOT, and for each of 16 sums a move, a subtraction, a product for the activations' scale, and
+ * one for the weights' (here with blocks of 32, else once a block). */
+template <bool kWeighted>
+__attribute__((noinline)) void add_group(const uint8_t *codes, const int8_t *values, const float *scales,
+                                         const float *weights, float (*total)[kPanelRows]) {
+  int32x4_t dots[kTileRows][4];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) dots[i / 4][i % 4] = vdupq_n_s32(kMagicBits);
+#pragma GCC unroll 1 /* gcc would take the steps apart and run out of registers */
+  for (int step = 0; step < kGroup / 4; ++step) {
+    const int8x16_t four = vld1q_s8(values + step * kPackRows * 4);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      const int8x16_t code = vreinterpretq_s8_u8(vld1q_u8(codes + 64 * step + 16 * j));
+      dots[0][j] = vdotq_laneq_s32(dots[0][j], code, four, 0);
+      dots[1][j] = vdotq_laneq_s32(dots[1][j], code, four, 1);
+      dots[2][j] = vdotq_laneq_s32(dots[2][j], code, four, 2);
+      dots[3][j] = vdotq_laneq_s32(dots[3][j], code, four, 3);
+    }
+  }
+  float32x4_t x[kTileRows][4];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    x[i / 4][i % 4] = from_magic(dots[i / 4][i % 4]);
+    if (kWeighted) x[i / 4][i % 4] = vmulq_f32(x[i / 4][i % 4], vld1q_f32(weights + i % 4 * 4));
+  }
+  const float32x4_t of_rows = vld1q_f32(scales);
+  add_row<0>(x, of_rows, total);
+  add_row<1>(x, of_rows, total);
+  add_row<2>(x, of_rows, total);
+  add_row<3>(x, of_rows, total);
+}
+
+/* Rows row .. row + 3 of a pack against a panel. */
+template <typename F>
+void tile(const Matrix &w, const Panel &panel, const Int8Pack &pack, int64_t row, float (*total)[kPanelRows]) {
+  constexpr bool kOneGroup = F::kBlock == kGroup;
+  std::memset(total, 0, sizeof(float) * kTileRows * kPanelRows);
+  for (int64_t b = 0; b < w.blocks(); ++b) {
+    float block[kTileRows][kPanelRows] = {};
+    const float *weights = panel.scales + b * kPanelRows;
+    for (int64_t k = b * F::kBlock; k < (b + 1) * F::kBlock; k += kGroup)
+      add_group<kOneGroup>(panel.codes + k * kPanelRows, pack.values + (k * kPackRows + row * 4),
+                           pack.scales + k / kGroup * kPackRows + row, weights, kOneGroup ? total : block);
+    if (!kOneGroup)
+      for (int r = 0; r < kTileRows; ++r)
+        for (int j = 0; j < kPanelRows; ++j) total[r][j] += block[r][j] * weights[j];
+    if (F::kBits == 8 && w.zero_points)
+      for (int r = 0; r < kTileRows; ++r)
+        for (int j = 0; j < kPanelRows; ++j)
+          total[r][j] -= panel.zeros[b * kPanelRows + j] * pack.sums[b * kPackRows + row + r];
+  }
+}
+
+void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y, int64_t stride,
+                   bool add_to, uint8_t *scratch) {
+  const Panel panel(scratch, w);
+  const auto pack_size = static_cast<int64_t>(int8_pack_bytes(w));
+  with_format(w, [&](auto format) {
+    using F = decltype(format);
+    many<kTileRows, kPanelRows>(
+        w, m, first, last, y, stride, add_to, [&](int64_t n) { unpack_panel<F>(w, n, last, panel); },
+        [&](int64_t row, float *out) {
+          tile<F>(w, panel, Int8Pack(packs + row / kPackRows * pack_size, w), row % kPackRows,
+                  reinterpret_cast<float(*)[kPanelRows]>(out));
+        });
+  });
+}
+
+/* Sixteen chains, so that none waits for itself. */
+int64_t spin(int64_t iterations) {
+  int32x4_t sums[16];
+  int8x16_t codes = vdupq_n_s8(3);
+  for (int i = 0; i < 16; ++i) sums[i] = vdupq_n_s32(0);
+  for (int64_t n = 0; n < iterations; ++n) {
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) sums[i] = vdotq_s32(sums[i], codes, codes);
+    __asm__ __volatile__("" : "+w"(codes));
+  }
+  for (int i = 0; i < 16; ++i) __asm__ __volatile__("" : : "w"(sums[i]));
+  return iterations * 16 * 16;
+}
+
+}  // namespace
+
+namespace ek {
+extern const Kernels kNeonDotprod = {
+    "neon_dotprod", quantize_row,          multiply_few, int8_pack_bytes, int8_pack,
+    multiply_many,  multiply_many_scratch, rms_norm,     silu_multiply,   rotate,
+    store_kv,       attend,                attend_scratch, spin,
+};
+}  // namespace ek
