@@ -109,7 +109,9 @@ void metadata() {
   CHECK(says(with("linear.block_size", "48"), "block size of the linear is 48"));
   CHECK(says(with("linear.symmetric", "0"), "qkv_proj.zero_points"));
   CHECK(says(with("format_version", "2"), "format_version"));
-  for (const char *bad : {"inf", "nan", "-1", "1e-6x", "", "1e999", " "}) CHECK(says(with("rms_norm_eps", bad), "rms_norm_eps is no number"));
+  for (const char *bad : {"inf", "nan", "-1", "1e-6x", "", "1e999", " ", ".", "1e", "1e+", "+1", "1,5", "1e99999"})
+    CHECK(says(with("rms_norm_eps", bad), "rms_norm_eps is no number"));
+  for (const char *good : {"0", "0.0", "1e-06", "1.5e-05", "1e-300"}) CHECK(says(with("rms_norm_eps", good), ""));
   /* Where the application's language writes a decimal comma; Debian has the C locales only, so this may set none. */
   if (std::setlocale(LC_NUMERIC, "de_DE.UTF-8")) CHECK(says(opened(artifact()), ""));
   std::setlocale(LC_NUMERIC, "C");

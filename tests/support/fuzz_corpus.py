@@ -1,6 +1,6 @@
 """Seeds for tests/native/onnx_file_fuzz.cpp: model.onnx of tiny artifacts in every format, as built and without nodes.
 
-    python tests/support/fuzz_corpus.py FOLDER
+python tests/support/fuzz_corpus.py FOLDER
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 #include "memory.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
-#include <fstream>
-#include <sstream>
 #include <string>
-#include <vector>
 
 #include "error.h"
 
@@ -14,24 +12,38 @@ namespace {
 
 constexpr uint64_t kUnknown = UINT64_MAX;
 
-/* A whole file; empty when it cannot be read. */
-std::string read_text(const std::string &path) {
-  std::ifstream file(path);
-  std::ostringstream text;
-  if (file) text << file.rdbuf();
-  return text.str();
+/* No streams here: their locale is another library's where the C++ runtime is linked into a process twice. */
+
+/* Calls take(line) for every line of a file, until it returns false; none where it cannot be read. */
+template <typename Take>
+void for_each_line(const std::string &path, Take take) {
+  std::FILE *file = std::fopen(path.c_str(), "re");
+  if (!file) return;
+  std::string line;
+  bool more = true;
+  for (int c = std::fgetc(file); more && c != EOF; c = std::fgetc(file)) {
+    if (c != '\n') {
+      line += static_cast<char>(c);
+      continue;
+    }
+    more = take(line);
+    line.clear();
+  }
+  if (more && !line.empty()) take(line);
+  std::fclose(file);
 }
 
 /* The number after `name` at the start of a line; kUnknown where there is none, such as "max". */
-uint64_t number_after(const std::string &text, const std::string &name) {
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    if (line.compare(0, name.size(), name) != 0) continue;
+uint64_t number_after(const std::string &path, const std::string &name) {
+  uint64_t number = kUnknown;
+  for_each_line(path, [&](const std::string &line) {
+    if (line.compare(0, name.size(), name) != 0) return true;
     const size_t digit = line.find_first_not_of(" \t", name.size());
-    if (digit == std::string::npos || line[digit] < '0' || line[digit] > '9') return kUnknown;
-    return std::strtoull(line.c_str() + digit, nullptr, 10);
-  }
-  return kUnknown;
+    if (digit != std::string::npos && line[digit] >= '0' && line[digit] <= '9')
+      number = std::strtoull(line.c_str() + digit, nullptr, 10);
+    return false;
+  });
+  return number;
 }
 
 /* What one version of control groups calls its files. */
@@ -43,10 +55,10 @@ constexpr Names kVersion1 = {"sys/fs/cgroup/memory", "memory.limit_in_bytes", "m
 
 /* What a group's limit leaves; file pages that can be dropped are not in use. */
 uint64_t left_in_group(const std::string &folder, const Names &names) {
-  const uint64_t limit = number_after(read_text(folder + "/" + names.limit), "");
+  const uint64_t limit = number_after(folder + "/" + names.limit, "");
   if (limit == kUnknown) return kUnknown;
-  uint64_t used = number_after(read_text(folder + "/" + names.used), "");
-  uint64_t droppable = number_after(read_text(folder + "/memory.stat"), names.droppable);
+  uint64_t used = number_after(folder + "/" + names.used, "");
+  uint64_t droppable = number_after(folder + "/memory.stat", names.droppable);
   if (used == kUnknown) used = 0;
   if (droppable == kUnknown) droppable = 0;
   used -= std::min(used, droppable);
@@ -78,18 +90,18 @@ std::string size_text(uint64_t bytes) {
 
 uint64_t available_memory(const char *root_folder) {
   const std::string root = std::string(root_folder) + (std::string(root_folder) == "/" ? "" : "/");
-  uint64_t least = number_after(read_text(root + "proc/meminfo"), "MemAvailable:");
+  uint64_t least = number_after(root + "proc/meminfo", "MemAvailable:");
   if (least != kUnknown) least *= 1024; /* given in kB, which are KiB */
-  std::istringstream lines(read_text(root + "proc/self/cgroup")); /* hierarchy:controllers:path */
-  for (std::string line; std::getline(lines, line);) {
+  for_each_line(root + "proc/self/cgroup", [&](const std::string &line) { /* hierarchy:controllers:path */
     const size_t first = line.find(':'), second = first == std::string::npos ? first : line.find(':', first + 1);
-    if (second == std::string::npos) continue;
+    if (second == std::string::npos) return true;
     std::string group = line.substr(second + 1);
     if (group == "/" || group.find("..") != std::string::npos) group.clear(); /* the mount's root is all there is to see */
     const bool unified = line.compare(0, first, "0") == 0;
     if (unified || lists_memory(line.substr(first + 1, second - first - 1)))
       least = std::min(least, left_in_groups(root, group, unified ? kVersion2 : kVersion1));
-  }
+    return true;
+  });
   return least == kUnknown ? 0 : std::max<uint64_t>(least, 1);
 }
 

@@ -9,10 +9,9 @@
 #include <cerrno>
 #include <cfloat>
 #include <cinttypes>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <locale>
-#include <sstream>
 
 #include "error.h"
 #include "half.h"
@@ -20,6 +19,30 @@
 
 namespace ek {
 namespace {
+
+/* A number such as 1e-06, to 15 digits; -1 where the text is none. By hand: strtof takes a comma for the point where the
+ * application's language does, and a stream's locale is another library's where the C++ runtime is linked in twice. */
+double decimal(const std::string &text) {
+  const char *at = text.c_str(), *const end = at + text.size();
+  const auto digit = [&] { return at != end && *at >= '0' && *at <= '9'; };
+  double mantissa = 0.0;
+  int exponent = 0, written = 0;
+  for (; digit(); ++at) mantissa = mantissa * 10.0 + (*at - '0'), ++written;
+  if (at != end && *at == '.')
+    for (++at; digit(); ++at) mantissa = mantissa * 10.0 + (*at - '0'), --exponent;
+  if (written == 0) return -1.0;
+  if (at != end && (*at == 'e' || *at == 'E')) {
+    ++at;
+    const bool negative = at != end && *at == '-';
+    if (at != end && (*at == '-' || *at == '+')) ++at;
+    int value = 0;
+    for (written = 0; digit() && written < 4; ++at, ++written) value = value * 10 + (*at - '0');
+    if (written == 0) return -1.0;
+    exponent += negative ? -value : value;
+  }
+  if (at != end) return -1.0;
+  return exponent < 0 ? mantissa / std::pow(10.0, -exponent) : mantissa * std::pow(10.0, exponent);
+}
 
 /* FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/ */
 uint64_t hash(const uint8_t *bytes, size_t count, uint64_t state) {
@@ -70,13 +93,9 @@ struct Model::Reader {
 
   float real(const char *key) const {
     const auto found = file.metadata.find(std::string("edgekit.") + key);
-    std::istringstream text(found == file.metadata.end() ? "" : found->second);
-    text.imbue(std::locale::classic()); /* strtof takes a comma for the point where the application's language does */
-    float value = -1.0f;
-    text >> value;
-    if (text.fail() || text.peek() != std::istringstream::traits_type::eof() || !(value >= 0.0f && value <= FLT_MAX))
-      fail(EK_BAD_FILE, "model.onnx: edgekit.%s is no number of 0 or more", key);
-    return value;
+    const double value = found == file.metadata.end() ? -1.0 : decimal(found->second);
+    if (!(value >= 0.0 && value <= FLT_MAX)) fail(EK_BAD_FILE, "model.onnx: edgekit.%s is no number of 0 or more", key);
+    return static_cast<float>(value);
   }
 
   const Tensor &tensor(const std::string &name, std::vector<int64_t> shape, int a, int b) const {

@@ -161,7 +161,8 @@ void read_tensor(Message message, uint64_t data_size, OnnxFile &file) {
   uint64_t count = 1;
   for (const int64_t dim : tensor.dims)
     if (__builtin_mul_overflow(count, static_cast<uint64_t>(dim), &count)) count = UINT64_MAX / 8;
-  if (count > data_size / item || count * item != tensor.length)
+  uint64_t bytes = 0;
+  if (count > data_size || __builtin_mul_overflow(count, item, &bytes) || bytes != tensor.length)
     fail(EK_BAD_FILE, "model.onnx: %s has length %" PRIu64 ", which its shape contradicts", name.c_str(), tensor.length);
   if (tensor.offset > data_size || tensor.length > data_size - tensor.offset)
     fail(EK_BAD_FILE, "%s needs bytes %" PRIu64 " to %" PRIu64 " of model.onnx.data, which has %" PRIu64, name.c_str(),
