@@ -49,6 +49,25 @@ def library() -> ctypes.CDLL:
     return lib
 
 
+class Sampling(ctypes.Structure):
+    """ek_sampling."""
+
+    _fields_ = (
+        *((name, ctypes.c_float) for name in ("temperature", "top_p", "min_p", "repetition_penalty")),
+        ("top_k", ctypes.c_int32),
+    )
+
+
+class Matrix(ctypes.Structure):
+    """ek_matrix."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("codes", "scales", "zero_points", "bias")),
+        *((name, ctypes.c_int64) for name in ("n", "k")),
+        *((name, ctypes.c_int32) for name in ("bits", "block_size", "scale_dtype")),
+    )
+
+
 _POINTER, _LONG, _INT, _TEXT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_char_p
 # result, then arguments, as include/edgekit.h declares them
 _SIGNATURES: dict[str, tuple[type | None, ...]] = {
@@ -78,6 +97,9 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_measure_kernel": (_INT, _TEXT, _INT, ctypes.POINTER(ctypes.c_double)),
     "ek_model_token_bytes": (_LONG, _POINTER),
     "ek_model_prompt_multiply_adds": (_LONG, _POINTER, _LONG),
+    "ek_sample": (_INT, _POINTER, _LONG, ctypes.POINTER(Sampling), _POINTER, ctypes.POINTER(ctypes.c_uint64),
+                  ctypes.POINTER(ctypes.c_int32)),
+    "ek_multiply": (_INT, _TEXT, ctypes.POINTER(Matrix), _POINTER, _LONG, _INT, _POINTER),
 }  # fmt: skip
 
 

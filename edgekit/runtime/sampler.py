@@ -1,4 +1,4 @@
-"""From logits to a token: every filter is a threshold, so the vocabulary is never sorted.
+"""From logits to a token: the configuration, and the ids seen so far; the choice is native (``src/sampler.cpp``).
 
 The filters apply in this order, which is transformers' (``generation/logits_process.py``):
 
@@ -11,11 +11,13 @@ The filters apply in this order, which is transformers' (``generation/logits_pro
     min_p                tokens at least min_p times as likely as the likeliest (arXiv:2407.01082)
 
 Tokens exactly as likely as the last one kept are kept too, so the outcome never depends on the order of ids.
+``tests/support/sampling_reference.py`` is the same in numpy, which the native code is held to.
 """
 
 from __future__ import annotations
 
-import math
+import ctypes
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -23,10 +25,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import native
 from ..errors import ArtifactError, EngineError, nearest
 
-# Below this many candidates a sort costs less than one more round of partitioning (both some microseconds).
-_SORT_BELOW = 256
+# The native code computes in float32.
+_LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
+_SEEDS = 1 << 64
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class SamplingConfig:
         top_k: 0 (off) or how many tokens stay.
         min_p: 0 (off) to 1.
         repetition_penalty: Above 0; 1 is off, above 1 discourages repetition.
-        seed: Makes the choice repeatable; None draws a fresh one.
+        seed: Makes the choice repeatable, on every machine; below 2^64. None draws a fresh one.
 
     Raises:
         ValueError: A value outside its range; the message names the value and the range.
@@ -55,14 +59,16 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ValueError(f"{name} is {value!r}; it must be a finite number")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+                raise ValueError(f"{name} is {value!r}; it must be a finite number of at most {_LARGEST:.3g}")
         for name in ("top_k", "seed"):
             value = getattr(self, name)
             if name == "seed" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ValueError(f"{name} is {value!r}; it must be a whole number, 0 or more")
+        if self.seed is not None and self.seed >= _SEEDS:
+            raise ValueError(f"seed is {self.seed}; it must be below 2^64")
         if self.temperature < 0:
             raise ValueError(f"temperature is {self.temperature}; it must be 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
@@ -99,12 +105,19 @@ class Sampler:
 
     def __init__(self, config: SamplingConfig, vocab_size: int) -> None:
         self.config = config
-        self._rng = np.random.default_rng(config.seed)
-        self._seen = np.zeros(vocab_size, dtype=bool)
+        self._sampling = native.Sampling(
+            temperature=config.temperature,
+            top_p=max(config.top_p, _SMALLEST),
+            min_p=config.min_p,
+            repetition_penalty=max(config.repetition_penalty, _SMALLEST),
+            top_k=min(config.top_k, vocab_size),  # as many as there are is all
+        )
+        self._state = ctypes.c_uint64(secrets.randbits(64) if config.seed is None else config.seed)
+        self._seen = np.zeros(vocab_size, np.uint8)
 
     def observe(self, ids: Iterable[int]) -> None:
         """Count ids (the prompt's) as seen, for the repetition penalty."""
-        self._seen[list(ids)] = True
+        self._seen[list(ids)] = 1
 
     def sample(self, logits: NDArray[np.float32]) -> int:
         """Choose the next token and count it as seen.
@@ -114,79 +127,16 @@ class Sampler:
 
         Raises:
             EngineError: The logits are not numbers: the model overflowed.
+            ValueError: The logits are not of this vocabulary.
         """
-        if self.config.repetition_penalty != 1.0:
-            logits = penalized(logits, self._seen, self.config.repetition_penalty)
-        peak = float(logits.max())
-        if not math.isfinite(peak):
-            raise EngineError(f"the model's best logit is {peak}; its arithmetic overflowed")
-        token = int(logits.argmax()) if self.config.temperature == 0 else self._draw(logits)
-        self._seen[token] = True
-        return token
-
-    def _draw(self, logits: NDArray[np.float32]) -> int:
-        ids, weights = candidates(logits, self.config)
-        cumulative = np.cumsum(weights)
-        # The draw is below the total, so the index found is in range; a weight of 0 is never chosen.
-        index = np.searchsorted(cumulative, self._rng.random() * cumulative[-1], side="right")
-        return int(ids[min(int(index), ids.size - 1)])
-
-
-def penalized(logits: NDArray[np.float32], seen: NDArray[np.bool_], penalty: float) -> NDArray[np.float32]:
-    """A copy of logits (vocab_size,) in which seen (vocab_size,) ids are less likely (penalty above 1)."""
-    result = logits.copy()
-    values = result[seen]
-    result[seen] = np.where(values > 0, values / penalty, values * penalty)
-    return result
-
-
-def candidates(logits: NDArray[np.float32], config: SamplingConfig) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The tokens that temperature, top_k, top_p and min_p leave.
-
-    Args:
-        logits: float32 (vocab_size,), its greatest value finite.
-        config: The filters; its temperature is not 0.
-
-    Returns:
-        The ids, ascending, and their weights in proportion to their probabilities; the likeliest has 1.
-    """
-    ids = np.arange(logits.size)
-    if 0 < config.top_k < logits.size:
-        kth = np.partition(logits, logits.size - config.top_k)[logits.size - config.top_k]
-        ids = np.nonzero(logits >= kth)[0]
-    with np.errstate(over="ignore"):  # a tiny temperature sends all but the best to -inf, which is meant
-        weights = np.exp((logits[ids].astype(np.float64) - float(logits.max())) / config.temperature)
-    least = config.min_p  # the likeliest weighs 1
-    if config.top_p < 1:
-        least = max(least, nucleus_cut(weights, config.top_p))
-    keep = weights >= least
-    return ids[keep], weights[keep]
-
-
-def nucleus_cut(weights: NDArray[np.float64], top_p: float) -> float:
-    """The greatest cut such that the weights at or above it make up ``top_p`` of all: linear in their number.
-
-    It is a search for a weighted quantile: split the candidates in halves by weight, keep on in the half where the sum
-    passes the target, count the upper half when it is left behind.
-
-    Args:
-        weights: (n,), not negative, with a positive sum.
-        top_p: Above 0, below 1.
-    """
-    target = top_p * float(weights.sum())
-    # All weights below (1 - p) * sum / n together make less than 1 - p, so they are outside: this drops nearly all.
-    active = weights[weights >= (float(weights.sum()) - target) / weights.size]
-    above = 0.0
-    while active.size > _SORT_BELOW:
-        middle = active.size // 2
-        split = np.partition(active, middle)
-        upper = split[middle:]
-        upper_sum = float(upper.sum())
-        if above + upper_sum >= target:
-            active = upper
-        else:
-            above += upper_sum
-            active = split[:middle]
-    ranked = np.sort(active)[::-1]
-    index = int(np.searchsorted(above + np.cumsum(ranked), target))
-    return float(ranked[min(index, ranked.size - 1)])
+        if logits.shape != self._seen.shape:
+            raise ValueError(f"logits of shape {logits.shape} for a vocabulary of {self._seen.size}")
+        row = np.ascontiguousarray(logits, np.float32)
+        token = ctypes.c_int32()
+        status = native.library().ek_sample(
+            row.ctypes.data, row.size, self._sampling, self._seen.ctypes.data, self._state, token
+        )
+        if status != native.OK:
+            raise EngineError(native.last_error())
+        self._seen[token.value] = 1
+        return token.value

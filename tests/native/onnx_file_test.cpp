@@ -4,34 +4,13 @@
 #include <vector>
 
 #include "check.h"
+#include "onnx_bytes.h"
 #include "src/error.h"
 #include "src/onnx_file.h"
 
 namespace {
 
-using Bytes = std::string;
-
-Bytes varint(uint64_t value) {
-  Bytes bytes;
-  for (; value > 127; value >>= 7) bytes += static_cast<char>(value & 127 | 128);
-  return bytes + static_cast<char>(value);
-}
-Bytes number(uint32_t field, uint64_t value) { return varint(field << 3) + varint(value); }
-Bytes text(uint32_t field, const Bytes &value) { return varint(field << 3 | 2) + varint(value.size()) + value; }
-Bytes entry(const Bytes &key, const Bytes &value) { return text(1, key) + text(2, value); }
-
-Bytes tensor(const Bytes &name, int type, std::vector<uint64_t> dims, uint64_t offset, uint64_t length) {
-  Bytes bytes;
-  for (uint64_t dim : dims) bytes += number(1, dim);
-  bytes += number(2, static_cast<uint64_t>(type)) + text(8, name);
-  bytes += text(13, entry("location", "model.onnx.data")) + text(13, entry("offset", std::to_string(offset)));
-  return bytes + text(13, entry("length", std::to_string(length))) + number(14, 1);
-}
-Bytes model(std::vector<Bytes> tensors) {
-  Bytes graph;
-  for (const Bytes &t : tensors) graph += text(5, t);
-  return number(1, 10) + text(7, graph) + text(14, entry("edgekit.vocab_size", "99"));
-}
+Bytes model(const std::vector<Bytes> &tensors) { return ::model(tensors, {{"vocab_size", "99"}}); }
 
 /* What parse_onnx says: empty when it accepts. */
 Bytes parse(const Bytes &bytes, uint64_t data_size = 1000) {
@@ -76,6 +55,12 @@ void bad() {
   CHECK(says(parse(Bytes(11, '\xff')), "more than 64 bits"));
   CHECK(says(parse(Bytes("\x3b", 1)), "wire type 3"));
   CHECK(parse("").empty());
+  CHECK(says(parse(text(7, text(5, text(1, "\x0a\x80") + text(8, "a")))), "ends inside a number"));
+  const std::vector<Bytes> shared = {tensor("a", 1, {10}, 0, 40), tensor("b", 2, {40}, 0, 40), tensor("c", 1, {5, 2}, 0, 40)};
+  CHECK(parse(model({shared[0], shared[1]})).empty());
+  CHECK(says(parse(model(shared)), "more than two tensors share byte 0"));
+  const uint64_t vast = uint64_t{1} << 63; /* of which a shape of 2^62 floats fits into 64 bits as 0 bytes */
+  CHECK(says(parse(model({tensor("a", 1, {1 << 30, 1 << 30, 4}, 0, 0)}), vast), "shape contradicts"));
 }
 
 void corrupted() {

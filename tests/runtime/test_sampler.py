@@ -1,6 +1,14 @@
+"""The native sampler against its definition in numpy (``tests/support/sampling_reference.py``).
+
+The generator's state can be chosen so that it draws any number in [0, 1), so tokens and their frequencies are compared
+without statistics: token i must come out exactly for the numbers between its two cumulative probabilities.
+"""
+
 from __future__ import annotations
 
+import ctypes
 import math
+import re
 from collections import Counter
 from typing import Any
 
@@ -10,36 +18,43 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from sampling_reference import candidates, penalized, plain_candidates
 
+from edgekit import native
 from edgekit.errors import ArtifactError, EngineError
-from edgekit.runtime.sampler import Sampler, SamplingConfig, candidates, penalized
+from edgekit.runtime.sampler import Sampler, SamplingConfig
+
+# The native exponential is float32: exponents to 40, rounded to 24 bits, make weights good to 5e-6 of themselves.
+SINGLE = 1e-5
 
 
-def plain_candidates(logits: NDArray[np.float32], config: SamplingConfig) -> dict[int, float]:
-    """The definition: sort everything, apply one filter after another. Token -> probability."""
-    scaled = [(float(x) - float(logits.max())) / config.temperature for x in logits]
-    tokens = sorted(range(len(scaled)), key=lambda i: -logits[i])
-    if config.top_k:
-        tokens = [t for t in tokens if logits[t] >= logits[tokens[min(config.top_k, len(tokens)) - 1]]]
-    total = math.fsum(math.exp(scaled[t]) for t in tokens)
-    probability = {t: math.exp(scaled[t]) / total for t in tokens}
-    if config.top_p < 1:
-        mass, last = 0.0, tokens[-1]
-        for t in tokens:
-            mass += probability[t]
-            if mass >= config.top_p:
-                last = t
-                break
-        tokens = [t for t in tokens if probability[t] >= probability[last]]
-    tokens = [t for t in tokens if probability[t] >= config.min_p * probability[tokens[0]]]
-    total = math.fsum(probability[t] for t in tokens)
-    return {t: probability[t] / total for t in tokens}
+def state_for(number: float) -> int:
+    """The generator's state whose next draw is a number in [0, 1): splitmix64 backwards."""
+    mask = (1 << 64) - 1
+
+    def unshift(z: int, by: int) -> int:
+        found = z
+        for _ in range(64 // by):
+            found = z ^ found >> by
+        return found
+
+    z = unshift(int(number * 2**53) << 11, 31)
+    z = unshift(z * pow(0x94D049BB133111EB, -1, 1 << 64) & mask, 27)
+    z = unshift(z * pow(0xBF58476D1CE4E5B9, -1, 1 << 64) & mask, 30)
+    return (z - 0x9E3779B97F4A7C15) & mask
+
+
+def chosen(logits: NDArray[np.float32], config: SamplingConfig, number: float) -> int:
+    """The token that the draw of `number` gives."""
+    sampler = Sampler(config, logits.size)
+    sampler._state.value = state_for(number)
+    return sampler.sample(logits)
 
 
 def on_an_edge(logits: NDArray[np.float32], config: SamplingConfig) -> bool:
-    """Whether rounding decides: a sum of probabilities, or a ratio, within 1e-9 of its limit."""
+    """Whether rounding decides: a sum of probabilities, or a ratio, within float32 of its limit."""
     nearby = []
-    for shift in (-1e-9, 1e-9):
+    for shift in (-SINGLE, SINGLE):
         moved = SamplingConfig(
             config.temperature,
             min(max(config.top_p + shift, 1e-12), 1.0) if config.top_p < 1 else 1.0,
@@ -50,23 +65,29 @@ def on_an_edge(logits: NDArray[np.float32], config: SamplingConfig) -> bool:
     return nearby[0] != nearby[1]
 
 
+# Logits in steps: closer ones are equal as weights, and the native code compares logits.
 logit_arrays = hnp.arrays(
     np.float32,
-    st.integers(1, 700),
-    elements=st.one_of(st.floats(-30, 30, width=32), st.sampled_from([0.0, 1.0, 2.0])),  # the latter make ties
-)
+    st.integers(1, 300),
+    elements=st.one_of(
+        st.integers(-30 << 10, 30 << 10).map(lambda steps: steps / 1024),
+        st.sampled_from([0.0, -0.0, 1.0, 2.0, -math.inf]),  # ties, and what a mask leaves
+    ),
+).filter(lambda logits: bool(np.isfinite(logits.max())))
 configs = st.builds(
     SamplingConfig,
-    temperature=st.floats(0.05, 3),
-    top_p=st.one_of(st.just(1.0), st.floats(0.01, 0.999)),
-    top_k=st.integers(0, 800),
-    min_p=st.one_of(st.just(0.0), st.floats(0, 1)),
+    temperature=st.floats(0.0625, 3, width=32),
+    top_p=st.one_of(st.just(1.0), st.floats(0.0078125, 0.9990234375, width=32)),
+    top_k=st.integers(0, 350),
+    min_p=st.one_of(st.just(0.0), st.floats(0, 1, width=32)),
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(logit_arrays, configs)
-def test_the_thresholds_keep_what_the_definition_keeps(logits: NDArray[np.float32], config: SamplingConfig) -> None:
+def test_the_references_thresholds_keep_what_the_definition_keeps(
+    logits: NDArray[np.float32], config: SamplingConfig
+) -> None:
     ids, weights = candidates(logits, config)
     expected = plain_candidates(logits, config)
     if on_an_edge(logits, config):
@@ -76,23 +97,60 @@ def test_the_thresholds_keep_what_the_definition_keeps(logits: NDArray[np.float3
     np.testing.assert_allclose(weights / weights.sum(), [expected[i] for i in ids], rtol=1e-9)
 
 
-def test_a_real_vocabularys_nucleus_is_the_definitions() -> None:
-    rng = np.random.default_rng(3)
-    for spread in (0.1, 1.0, 4.0):  # flat: nearly all of it is the nucleus; peaked: a handful
-        logits = rng.normal(scale=spread, size=50_000).astype(np.float32)
-        config = SamplingConfig(temperature=1.0, top_p=0.9)
-        assert candidates(logits, config)[0].tolist() == sorted(plain_candidates(logits, config))
+def check_draws(logits: NDArray[np.float32], config: SamplingConfig) -> None:
+    """Every token comes out between its two cumulative probabilities, and no other ever."""
+    ids, weights = candidates(logits, config)
+    ends = np.cumsum(weights) / weights.sum()
+    begins = np.concatenate([[0.0], ends[:-1]])
+    for token, begin, end in zip(ids, begins, ends, strict=True):
+        if end - begin > 4 * SINGLE:
+            assert chosen(logits, config, begin + SINGLE) == token
+            assert chosen(logits, config, end - SINGLE) == token
+    for number in (0.0, 0.5, 1 - 2**-53):
+        assert chosen(logits, config, number) in ids
+
+
+@settings(max_examples=150, deadline=None)
+@given(logit_arrays, configs)
+def test_tokens_and_their_frequencies_are_the_references(logits: NDArray[np.float32], config: SamplingConfig) -> None:
+    if not on_an_edge(logits, config):
+        check_draws(logits, config)
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 4.0])  # flat: nearly all of it is the nucleus; peaked: a handful
+@pytest.mark.parametrize("settings", [{"top_p": 0.9}, {"top_p": 0.95, "top_k": 40}, {"min_p": 0.05}, {"top_k": 3000}])
+def test_a_real_vocabularys_tokens_and_frequencies(spread: float, settings: dict[str, Any]) -> None:
+    logits = np.random.default_rng(3).normal(scale=spread, size=50_001).astype(np.float32)
+    config = SamplingConfig(**{"temperature": 1.0, "top_p": 1.0, **settings})
+    ids, weights = candidates(logits, config)
+    ends = np.cumsum(weights) / weights.sum()
+    for number in np.random.default_rng(4).random(200):
+        low, high = np.searchsorted(ends, [number - SINGLE, number + SINGLE])
+        assert chosen(logits, config, number) in ids[low : high + 1]
+
+
+def test_the_nucleus_is_the_references_to_the_token() -> None:
+    """The likeliest token comes last, so that the number 0 draws the least likely one that is kept."""
+    logits = np.sort(np.random.default_rng(5).normal(scale=3, size=20_000)).astype(np.float32)
+    for top_p in (0.3, 0.9, 0.99):
+        config = SamplingConfig(temperature=1.0, top_p=top_p)
+        assert chosen(logits, config, 0.0) == candidates(logits, config)[0][0]
 
 
 @settings(max_examples=100, deadline=None)
-@given(logit_arrays, st.floats(0.5, 3), st.data())
-def test_the_penalty_is_the_definitions(logits: NDArray[np.float32], penalty: float, data: Any) -> None:
+@given(logit_arrays, st.floats(0.5, 3, width=32), st.floats(0, 0.999), st.data())
+def test_the_penalty_is_the_definitions(
+    logits: NDArray[np.float32], penalty: float, number: float, data: st.DataObject
+) -> None:
     seen = np.array(data.draw(st.lists(st.booleans(), min_size=logits.size, max_size=logits.size)))
+    expected = penalized(logits, seen, penalty)
     before = logits.copy()
-    found = penalized(logits, seen, penalty)
-    for i, value in enumerate(before):
-        expected = value if not seen[i] else value / penalty if value > 0 else value * penalty
-        assert found[i] == pytest.approx(expected, rel=1e-6)
+    for temperature in (0.0, 1.0):
+        plain = SamplingConfig(temperature=temperature, top_p=1.0)
+        sampler = Sampler(SamplingConfig(temperature=temperature, top_p=1.0, repetition_penalty=penalty), logits.size)
+        sampler.observe(np.nonzero(seen)[0])
+        sampler._state.value = state_for(number)
+        assert sampler.sample(logits) == chosen(expected, plain, number)
     np.testing.assert_array_equal(logits, before)
 
 
@@ -125,14 +183,17 @@ def test_a_seed_repeats_and_another_does_not() -> None:
     assert draw(None) != draw(None)
 
 
-def test_a_token_of_weight_zero_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Zero:
-        def random(self) -> float:
-            return 0.0
+def test_the_same_tokens_on_every_machine() -> None:
+    """Of a fixed vocabulary and seed; a change of the generator or of the arithmetic is seen here."""
+    logits = (np.arange(1000) * 7919 % 1000 / 100).astype(np.float32)
+    sampler = Sampler(SamplingConfig(temperature=0.8, top_p=0.95, seed=42), 1000)
+    assert [sampler.sample(logits) for _ in range(8)] == [742, 173, 284, 336, 39, 877, 225, 805]
 
-    monkeypatch.setattr(np.random, "default_rng", lambda seed: Zero())
+
+def test_a_token_of_weight_zero_is_never_drawn() -> None:
     logits = np.array([-1e30, 0.0, -1e30], np.float32)
-    assert Sampler(SamplingConfig(temperature=1.0, top_p=1.0), 3).sample(logits) == 1
+    for number in (0.0, 1 - 2**-53):
+        assert chosen(logits, SamplingConfig(temperature=1.0, top_p=1.0), number) == 1
 
 
 def test_the_penalty_counts_prompt_and_answer() -> None:
@@ -154,6 +215,49 @@ def test_logits_that_are_no_numbers_are_an_error(value: float) -> None:
             Sampler(SamplingConfig(temperature=temperature), 4).sample(np.full(4, value, np.float32))
 
 
+@pytest.mark.parametrize("size", [1, 4, 16, 17, 100])
+def test_one_logit_that_is_no_number_is_an_error(size: int) -> None:
+    logits = np.zeros(size, np.float32)
+    for at in range(size):
+        logits[at] = np.nan
+        with pytest.raises(EngineError, match="best logit is nan"):
+            Sampler(SamplingConfig(), size).sample(logits)
+        logits[at] = 0
+
+
+def test_logits_of_another_vocabulary_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"shape \(5,\) for a vocabulary of 4"):
+        Sampler(SamplingConfig(), 4).sample(np.zeros(5, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("temperature", -1, "temperature is -1; it must be 0"),
+        ("temperature", math.nan, "temperature is nan"),
+        ("top_p", 0, "top_p is 0; it must be above 0 and at most 1"),
+        ("top_p", 1.5, "top_p is 1.5"),
+        ("min_p", -0.5, "min_p is -0.5; it must be between 0 and 1"),
+        ("repetition_penalty", 0, "repetition_penalty is 0; it must be above 0"),
+        ("top_k", -1, "top_k is -1; it must be 0"),
+    ],
+)
+def test_the_abi_checks_its_arguments(field: str, value: float, words: str) -> None:
+    good = {"temperature": 1, "top_p": 1, "min_p": 0, "repetition_penalty": 1, "top_k": 0}
+    logits, state, token = np.zeros(4, np.float32), ctypes.c_uint64(1), ctypes.c_int32(-7)
+    call = native.library().ek_sample
+    sampling = native.Sampling(**{**good, field: value})
+    assert call(logits.ctypes.data, 4, sampling, None, state, token) == native.BAD_ARGUMENT
+    assert words in native.last_error()
+    for n in (0, -1, 1 << 31):
+        assert call(logits.ctypes.data, n, native.Sampling(**good), None, state, token) == native.BAD_ARGUMENT
+        assert f"{n} logits" in native.last_error()
+    assert call(None, 4, native.Sampling(**good), None, state, token) == native.BAD_ARGUMENT
+    assert (state.value, token.value) == (1, -7)
+    assert call(logits.ctypes.data, 4, native.Sampling(**good), None, state, token) == native.OK
+    assert 0 <= token.value < 4
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -169,11 +273,13 @@ def test_logits_that_are_no_numbers_are_an_error(value: float) -> None:
         ("min_p", 1.01),
         ("repetition_penalty", 0.0),
         ("repetition_penalty", math.inf),
+        ("temperature", 1e39),
         ("seed", -1),
+        ("seed", 1 << 64),
     ],
 )
 def test_values_outside_their_range_are_named(field: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"^{field} is {str(value)!s}|^{field} is '{value}'"):
+    with pytest.raises(ValueError, match=rf"^{field} is '?{re.escape(str(value))}"):
         SamplingConfig(**{field: value})
 
 

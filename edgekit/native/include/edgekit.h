@@ -102,7 +102,7 @@ EK_API int ek_session_copy(ek_session *session, const ek_session *source);
 EK_API int ek_session_save(const ek_session *session, const char *path);
 EK_API int ek_session_load(ek_session *session, const char *path);
 
-/* -- What this machine can do, and what a model asks of it ---------------------------------------------------------------- */
+/* ---- What this machine can do, and what a model asks of it ---- */
 
 /* How many threads the arithmetic should use, at least 1: one per physical core this process may run on, of the fast ones
  * where cores differ (src/topology.h says which), no more than a control group's CPU quota. 0 threads mean this number
@@ -126,6 +126,50 @@ EK_API int ek_measure_kernel(const char *name, int threads, double *multiply_add
  * that a prompt of `tokens` tokens takes at least; 0 without a model or tokens. */
 EK_API int64_t ek_model_token_bytes(const ek_model *model);
 EK_API int64_t ek_model_prompt_multiply_adds(const ek_model *model, int64_t tokens);
+
+/* ---- Sampling: from logits to a token ----
+ *
+ * The filters apply in the order of transformers (generation/logits_process.py). Tokens exactly as likely as the last one
+ * that a filter keeps are kept too, so the outcome never depends on the order of ids. */
+typedef struct {
+  float temperature;        /* logits / temperature; 0 is greedy: the largest logit, the lowest id among equals, no filters */
+  float top_p;              /* above 0, at most 1: the fewest most likely tokens that make up so much of those top_k leaves */
+  float min_p;              /* 0 to 1: tokens at least so many times as likely as the likeliest */
+  float repetition_penalty; /* above 0; 1 is off. Applied first, to seen ids: logit / penalty where positive, else logit * penalty */
+  int32_t top_k;            /* 0 (off), or tokens at least as likely as the k-th */
+} ek_sampling;
+
+/* Choose a token.
+ *
+ *   logits        float32 (n), left as they are
+ *   seen          uint8 (n), not zero for the ids of prompt and answer; NULL: none
+ *   random_state  any 64 bits to begin with; moved on by a draw. The same state, logits and sampling give the same token on
+ *                 every machine
+ *   token         out
+ *
+ * EK_NON_FINITE: a logit is NaN, or the largest is infinite. */
+EK_API int ek_sample(const float *logits, int64_t n, const ek_sampling *sampling, const uint8_t *seen, uint64_t *random_state,
+                     int32_t *token);
+
+/* ---- One quantized product, in this thread ---- */
+
+/* A matrix in the layout of onnxruntime's MatMulNBits, as ek_quantize_rows writes it; blocks = ceil(k / block_size). */
+typedef struct {
+  const uint8_t *codes;       /* (n, blocks, block_size * bits / 8), low nibble first */
+  const void *scales;         /* (n, blocks) */
+  const uint8_t *zero_points; /* (n, ceil(blocks * bits / 8)), low nibble first; NULL: 2^(bits-1) */
+  const float *bias;          /* (n); NULL: none */
+  int64_t n, k;               /* outputs, at most 2^24; inputs, at most 2^17 */
+  int32_t bits, block_size;   /* 4 or 8; 32, 64 or 128 */
+  int32_t scale_dtype;        /* EK_FLOAT32 or EK_FLOAT16 */
+} ek_matrix;
+
+/* y (m, n) = x (m, k) * w, row-major and contiguous; activations are rounded to int8 in groups of 32, as in the engine.
+ *
+ *   kernel   an instruction set as ek_kernel_name spells it; NULL: the one chosen here
+ *   prefill  not zero: the code of prefill for any m; zero: the code of decoding for m up to 8
+ */
+EK_API int ek_multiply(const char *kernel, const ek_matrix *w, const float *x, int64_t m, int prefill, float *y);
 
 #ifdef __cplusplus
 }

@@ -10,6 +10,8 @@
 #include "error.h"
 #include "measure.h"
 #include "model.h"
+#include "product.h"
+#include "sampler.h"
 #include "session.h"
 #include "topology.h"
 #include "work.h"
@@ -172,4 +174,19 @@ int64_t ek_model_token_bytes(const ek_model *model) { return model ? ek::token_b
 
 int64_t ek_model_prompt_multiply_adds(const ek_model *model, int64_t tokens) {
   return model && tokens > 0 ? ek::prompt_multiply_adds(*model->model, tokens) : 0;
+}
+
+int ek_sample(const float *logits, int64_t n, const ek_sampling *sampling, const uint8_t *seen, uint64_t *random_state,
+              int32_t *token) {
+  return guarded([&] {
+    need(logits && sampling && random_state && token, "ek_sample needs logits, a sampling, a random state and a place for the token");
+    *token = ek::sample(logits, n, *sampling, seen, *random_state);
+  });
+}
+
+int ek_multiply(const char *kernel, const ek_matrix *w, const float *x, int64_t m, int prefill, float *y) {
+  return guarded([&] {
+    need(w && x && y, "ek_multiply needs a matrix, activations and a place for the product");
+    ek::multiply(kernel, *w, x, m, prefill != 0, y);
+  });
 }

@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <cinttypes>
 #include <cstring>
+#include <string>
 
-#include "cgroup.h"
 #include "error.h"
+#include "memory.h"
 
 namespace ek {
 namespace {
@@ -19,11 +20,7 @@ KvCache::KvCache(const Model &model, int64_t context, KvType type)
          model.context_length);
   padded_ = (context + kBlock - 1) / kBlock * kBlock;
   heads_ = static_cast<size_t>(model.num_layers * kv_heads_);
-  /* The system hands memory out as it is written, so too large a cache would end the program in the middle of a text. */
-  const int64_t available = available_memory("");
-  if (available >= 0 && bytes() > static_cast<uint64_t>(available))
-    fail(EK_NO_MEMORY, "a context of %" PRId64 " tokens needs %zu bytes for its keys and values; %" PRId64 " are available",
-         context, bytes(), available);
+  need_memory(bytes(), "the KV cache of " + std::to_string(context) + " positions");
   keys_ = Buffer<uint8_t>(heads_ * row_bytes());
   values_ = Buffer<uint8_t>(heads_ * row_bytes());
   scales_ = Buffer<float>(heads_ * scale_bytes() / sizeof(float));

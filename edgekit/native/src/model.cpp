@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cfloat>
 #include <cinttypes>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -18,6 +20,30 @@
 namespace ek {
 namespace {
 
+/* A number such as 1e-06, to 15 digits; -1 where the text is none. By hand: strtof takes a comma for the point where the
+ * application's language does, and a stream's locale is another library's where the C++ runtime is linked in twice. */
+double decimal(const std::string &text) {
+  const char *at = text.c_str(), *const end = at + text.size();
+  const auto digit = [&] { return at != end && *at >= '0' && *at <= '9'; };
+  double mantissa = 0.0;
+  int exponent = 0, written = 0;
+  for (; digit(); ++at) mantissa = mantissa * 10.0 + (*at - '0'), ++written;
+  if (at != end && *at == '.')
+    for (++at; digit(); ++at) mantissa = mantissa * 10.0 + (*at - '0'), --exponent;
+  if (written == 0) return -1.0;
+  if (at != end && (*at == 'e' || *at == 'E')) {
+    ++at;
+    const bool negative = at != end && *at == '-';
+    if (at != end && (*at == '-' || *at == '+')) ++at;
+    int value = 0;
+    for (written = 0; digit() && written < 4; ++at, ++written) value = value * 10 + (*at - '0');
+    if (written == 0) return -1.0;
+    exponent += negative ? -value : value;
+  }
+  if (at != end) return -1.0;
+  return exponent < 0 ? mantissa / std::pow(10.0, -exponent) : mantissa * std::pow(10.0, exponent);
+}
+
 /* FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/ */
 uint64_t hash(const uint8_t *bytes, size_t count, uint64_t state) {
   for (size_t i = 0; i < count; ++i) state = (state ^ bytes[i]) * 0x100000001b3u;
@@ -27,7 +53,7 @@ uint64_t hash(const uint8_t *bytes, size_t count, uint64_t state) {
 }  // namespace
 
 MappedFile::MappedFile(const std::string &path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is refused, not waited for */
   if (file < 0) fail(EK_BAD_FILE, "cannot open %s: %s", path.c_str(), std::strerror(errno));
   struct stat status;
   if (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size <= 0) {
@@ -39,10 +65,11 @@ MappedFile::MappedFile(const std::string &path) {
   ::close(file);
   if (at == MAP_FAILED) fail(EK_BAD_FILE, "cannot map %s: %s", path.c_str(), std::strerror(errno));
   data_ = static_cast<const uint8_t *>(at);
+  mapped_ = true;
 }
 
 MappedFile::~MappedFile() {
-  if (data_) ::munmap(const_cast<uint8_t *>(data_), size_);
+  if (mapped_) ::munmap(const_cast<uint8_t *>(data_), size_);
 }
 
 /* Finds tensors by name and holds each to the shape the metadata imply. */
@@ -57,7 +84,8 @@ struct Model::Reader {
       fail(EK_BAD_FILE, "model.onnx has no edgekit.%s among its metadata: it is no edgekit artifact", key);
     char *end = nullptr;
     const long long value = std::strtoll(found->second.c_str(), &end, 10);
-    if (found->second.empty() || *end || value < least || value > most)
+    const bool whole = !found->second.empty() && end == found->second.c_str() + found->second.size();
+    if (!whole || value < least || value > most)
       fail(EK_BAD_FILE, "model.onnx: edgekit.%s is '%.40s'; it must be %" PRId64 " to %" PRId64, key,
            found->second.c_str(), least, most);
     return value;
@@ -65,10 +93,9 @@ struct Model::Reader {
 
   float real(const char *key) const {
     const auto found = file.metadata.find(std::string("edgekit.") + key);
-    char *end = nullptr;
-    const float value = found == file.metadata.end() ? -1.0f : std::strtof(found->second.c_str(), &end);
-    if (!(value >= 0.0f) || *end) fail(EK_BAD_FILE, "model.onnx: edgekit.%s is no number of 0 or more", key);
-    return value;
+    const double value = found == file.metadata.end() ? -1.0 : decimal(found->second);
+    if (!(value >= 0.0 && value <= FLT_MAX)) fail(EK_BAD_FILE, "model.onnx: edgekit.%s is no number of 0 or more", key);
+    return static_cast<float>(value);
   }
 
   const Tensor &tensor(const std::string &name, std::vector<int64_t> shape, int a, int b) const {
@@ -116,14 +143,21 @@ struct Model::Reader {
     if (!number((at + ".symmetric").c_str(), 0, 1))
       w.zero_points = data + tensor(name + ".zero_points", {n, (blocks * w.bits + 7) / 8}, kUint8, kUint8).offset;
     if (file.tensors.count(name + ".bias")) {
-      biases->push_back(floats(name + ".bias", n));
+      biases->push_back(floats(name + ".bias", n)); /* a list that grows moves its vectors, whose numbers stay in place */
       w.bias = biases->back().data();
     }
     return w;
   }
 };
 
-Model::Model(const std::string &folder) : graph_(folder + "/model.onnx"), data_(folder + "/model.onnx.data") {
+Model::Model(const std::string &folder) : graph_(folder + "/model.onnx"), data_(folder + "/model.onnx.data") { read_all(); }
+
+Model::Model(const uint8_t *graph, uint64_t graph_size, const uint8_t *data, uint64_t data_size)
+    : graph_(graph, graph_size), data_(data, data_size) {
+  read_all();
+}
+
+void Model::read_all() {
   const Reader read{parse_onnx(graph_.data(), graph_.size(), data_.size()), data_.data(), &biases_};
   constexpr int64_t kMost = 1 << 24, kWidest = 1 << 17; /* kernels keep a row's scales on the side */
   if (read.number("format_version", 0, kMost) != 1) fail(EK_UNSUPPORTED, "model.onnx has another edgekit.format_version than 1");
@@ -138,7 +172,6 @@ Model::Model(const std::string &folder) : graph_(folder + "/model.onnx"), data_(
   rms_norm_eps = read.real("rms_norm_eps");
   if (num_heads % num_kv_heads || head_dim % 16 || num_heads * head_dim > kWidest)
     fail(EK_BAD_FILE, "model.onnx: %" PRId64 " heads over %" PRId64 " key-value heads of %" PRId64, num_heads, num_kv_heads, head_dim);
-  biases_.reserve(static_cast<size_t>(4 * num_layers + 1)); /* matrices point into them */
   embedding = read.matrix("model.embed_tokens", "embedding", vocab_size, hidden_size);
   const bool tied = read.number("tied_embeddings", 0, 1);
   lm_head = tied ? read.matrix("model.embed_tokens", "lm_head", vocab_size, hidden_size, "lm_head.codes")

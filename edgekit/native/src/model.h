@@ -10,10 +10,12 @@
 
 namespace ek {
 
-/* A file mapped for reading. */
+/* A file mapped for reading, or bytes that are somebody else's. A file that is made shorter while it is mapped ends the process
+ * (SIGBUS): artifacts are replaced whole, by renaming, and nothing here guards against a writer that does otherwise. */
 class MappedFile {
  public:
   explicit MappedFile(const std::string &path); /* throws Error(EK_BAD_FILE) */
+  MappedFile(const uint8_t *data, uint64_t size) : data_(data), size_(size) {}
   ~MappedFile();
   MappedFile(const MappedFile &) = delete;
   MappedFile &operator=(const MappedFile &) = delete;
@@ -23,6 +25,7 @@ class MappedFile {
  private:
   const uint8_t *data_ = nullptr;
   uint64_t size_ = 0;
+  bool mapped_ = false;
 };
 
 struct Layer {
@@ -32,6 +35,8 @@ struct Layer {
 
 struct Model {
   explicit Model(const std::string &folder); /* throws Error */
+  /* Of the two files' bytes, which stay the caller's, stay where they are, and begin at a multiple of 4. */
+  Model(const uint8_t *graph, uint64_t graph_size, const uint8_t *data, uint64_t data_size);
 
   int64_t vocab_size, hidden_size, intermediate_size, num_layers, num_heads, num_kv_heads, head_dim, context_length;
   float rms_norm_eps;
@@ -44,6 +49,7 @@ struct Model {
 
  private:
   struct Reader;
+  void read_all();
   MappedFile graph_, data_;
   std::vector<std::vector<float>> biases_;
 };

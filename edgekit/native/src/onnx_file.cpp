@@ -134,6 +134,7 @@ void read_tensor(Message message, uint64_t data_size, OnnxFile &file) {
             value = 0;
             shift = 0;
           }
+          if (shift > 0) fail(EK_BAD_FILE, "model.onnx: a tensor's shape ends inside a number");
         } else {
           add_dim(tensor, message.integer());
         }
@@ -160,7 +161,8 @@ void read_tensor(Message message, uint64_t data_size, OnnxFile &file) {
   uint64_t count = 1;
   for (const int64_t dim : tensor.dims)
     if (__builtin_mul_overflow(count, static_cast<uint64_t>(dim), &count)) count = UINT64_MAX / 8;
-  if (count > data_size || count * item != tensor.length)
+  uint64_t bytes = 0;
+  if (count > data_size || __builtin_mul_overflow(count, item, &bytes) || bytes != tensor.length)
     fail(EK_BAD_FILE, "model.onnx: %s has length %" PRIu64 ", which its shape contradicts", name.c_str(), tensor.length);
   if (tensor.offset > data_size || tensor.length > data_size - tensor.offset)
     fail(EK_BAD_FILE, "%s needs bytes %" PRIu64 " to %" PRIu64 " of model.onnx.data, which has %" PRIu64, name.c_str(),
@@ -169,13 +171,18 @@ void read_tensor(Message message, uint64_t data_size, OnnxFile &file) {
   if (file.tensors.size() > kMaxTensors) fail(EK_BAD_FILE, "model.onnx: more than %zu tensors", kMaxTensors);
 }
 
+/* Only a tied lm_head shares its codes. Were more allowed, a small file of a thousand layers that are all the same bytes would
+ * take a thousand times its size in memory for what the model keeps in float. */
 void check_overlaps(const OnnxFile &file) {
   std::vector<std::pair<uint64_t, uint64_t>> places;
   for (const auto &[name, tensor] : file.tensors) places.emplace_back(tensor.offset, tensor.offset + tensor.length);
   std::sort(places.begin(), places.end());
-  for (size_t i = 1; i < places.size(); ++i)
+  for (size_t i = 1; i < places.size(); ++i) {
     if (places[i] != places[i - 1] && places[i].first < places[i - 1].second)
       fail(EK_BAD_FILE, "model.onnx: two tensors overlap at byte %" PRIu64 " of model.onnx.data", places[i].first);
+    if (i > 1 && places[i] == places[i - 2])
+      fail(EK_BAD_FILE, "model.onnx: more than two tensors share byte %" PRIu64 " of model.onnx.data", places[i].first);
+  }
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ struct OnnxFile {
 /* Parse the bytes of model.onnx. Every length, count and offset is checked before it is used.
  *
  * data_size: bytes of model.onnx.data; an initializer must lie inside it, and two must not overlap unless they are the
- * very same bytes (a tied lm_head). Throws Error(EK_BAD_FILE). */
+ * very same bytes (a tied lm_head); more than two never share any. Throws Error(EK_BAD_FILE). */
 OnnxFile parse_onnx(const uint8_t *bytes, size_t size, uint64_t data_size);
 
 }  // namespace ek

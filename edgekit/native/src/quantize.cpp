@@ -12,20 +12,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "clones.h"
 #include "edgekit.h"
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__) && !defined(EK_NO_CLONES)
-#define EK_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define EK_CLONES
-#endif
-
-/* What a clone calls must be compiled with the clone's flags: a call that is not inlined runs the baseline's code. */
-#if defined(__GNUC__)
-#define EK_INLINE inline __attribute__((always_inline))
-#else
-#define EK_INLINE inline
-#endif
 
 namespace {
 

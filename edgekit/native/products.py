@@ -1,0 +1,81 @@
+"""One quantized product, computed by a kernel of choice: ``ek_multiply``."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EngineError
+from . import FLOAT16, FLOAT32, OK, Matrix, last_error, library
+
+
+def multiply(
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.float32] | NDArray[np.float16],
+    x: NDArray[np.float32],
+    *,
+    bits: int,
+    block_size: int,
+    zero_points: NDArray[np.uint8] | None = None,
+    bias: NDArray[np.float32] | None = None,
+    kernel: str | None = None,
+    prefill: bool = False,
+) -> NDArray[np.float32]:
+    """Multiply activations with a matrix in MatMulNBits's layout (``quantize/packing.py`` draws it).
+
+    Args:
+        codes: uint8 (n, blocks, block_size * bits / 8).
+        scales: float32 or float16 (n, blocks).
+        x: float32 (m, k); rounded to int8 in groups of 32 columns.
+        bits: 4 or 8.
+        block_size: 32, 64 or 128.
+        zero_points: uint8 (n, ceil(blocks * bits / 8)); None: 2^(bits-1).
+        bias: float32 (n,).
+        kernel: The instruction set; None: the one chosen here.
+        prefill: Use the code of prefill for any m; otherwise that of decoding is used for m up to 8.
+
+    Returns:
+        float32 (m, n).
+
+    Raises:
+        EngineError: The kernel does not run here, or takes no such matrix.
+        ValueError: An array's shape contradicts another's.
+    """
+    (n, blocks), (m, k) = scales.shape, x.shape
+    shapes = {
+        "codes": (codes.shape, (n, blocks, block_size * bits // 8)),
+        "columns of x in blocks": (-(-k // block_size), blocks),
+        "zero_points": (None if zero_points is None else zero_points.shape, (n, -(-blocks * bits // 8))),
+        "bias": (None if bias is None else bias.shape, (n,)),
+    }
+    for name, (found, wanted) in shapes.items():
+        if found not in (None, wanted):
+            raise ValueError(f"{name}: {found} where {wanted} is needed")
+    arrays = [
+        None if a is None else np.ascontiguousarray(a, dtype)
+        for a, dtype in ((codes, np.uint8), (scales, scales.dtype), (zero_points, np.uint8), (bias, np.float32))
+    ]
+    matrix = Matrix(
+        *(None if a is None else a.ctypes.data for a in arrays), n, k, bits, block_size,
+        FLOAT16 if scales.dtype == np.float16 else FLOAT32,
+    )  # fmt: skip
+    rows, y = np.ascontiguousarray(x, np.float32), np.empty((m, n), np.float32)
+    status = library().ek_multiply(
+        None if kernel is None else kernel.encode(), matrix, rows.ctypes.data, m, int(prefill), y.ctypes.data
+    )
+    if status != OK:
+        raise EngineError(last_error())
+    return y
+
+
+def usable_kernels(names: tuple[str, ...]) -> list[str]:
+    """Those of `names` that run on this processor."""
+    codes, scales = np.zeros((1, 1, 16), np.uint8), np.zeros((1, 1), np.float32)
+    usable = []
+    for name in names:
+        try:
+            multiply(codes, scales, np.zeros((1, 1), np.float32), bits=4, block_size=32, kernel=name)
+        except EngineError:
+            continue
+        usable.append(name)
+    return usable

@@ -1,0 +1,17 @@
+/* One quantized product outside of a model, for applications and for tests. */
+#ifndef EDGEKIT_SRC_PRODUCT_H
+#define EDGEKIT_SRC_PRODUCT_H
+
+#include <cstdint>
+
+#include "edgekit.h"
+
+namespace ek {
+
+/* y (m, n) = x (m, k) * w; edgekit.h describes ek_multiply, which this is. Throws Error: EK_BAD_ARGUMENT, EK_UNSUPPORTED,
+ * EK_NO_MEMORY. */
+void multiply(const char *kernel, const ek_matrix &w, const float *x, int64_t m, bool prefill, float *y);
+
+}  // namespace ek
+
+#endif

@@ -1,0 +1,107 @@
+/* What memory is left, of folders made up like /proc and /sys/fs/cgroup. */
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "check.h"
+#include "src/cgroup.h"
+#include "src/error.h"
+#include "src/memory.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/* A root of its own, removed at the end. */
+struct Root {
+  fs::path path;
+  Root() {
+    char name[] = "/tmp/edgekit-memory-test-XXXXXX";
+    path = mkdtemp(name);
+  }
+  ~Root() { fs::remove_all(path); }
+  Root(const Root &) = delete;
+  Root &operator=(const Root &) = delete;
+
+  void write(const std::string &file, const std::string &text) const {
+    fs::create_directories((path / file).parent_path());
+    std::ofstream(path / file) << text;
+  }
+  int64_t available() const { return ek::available_memory(path.string()); }
+};
+
+const char *kMeminfo = "MemTotal:       16000000 kB\nMemFree:          100000 kB\nMemAvailable:    8000000 kB\n";
+constexpr int64_t kMemAvailable = 8000000ll * 1024;
+
+void system_alone() {
+  const Root root;
+  CHECK(root.available() == -1); /* unknown */
+  root.write("proc/meminfo", kMeminfo);
+  CHECK(root.available() == kMemAvailable);
+  root.write("proc/meminfo", "MemTotal:       16000000 kB\n");
+  CHECK(root.available() == -1);
+}
+
+void version2() {
+  const Root root;
+  root.write("proc/meminfo", kMeminfo);
+  root.write("proc/self/cgroup", "0::/outer/inner\n");
+  root.write("sys/fs/cgroup/outer/inner/memory.max", "max\n");
+  CHECK(root.available() == kMemAvailable);
+  root.write("sys/fs/cgroup/outer/memory.max", "3000000000\n"); /* the group above */
+  CHECK(root.available() == 3000000000);
+  root.write("sys/fs/cgroup/outer/memory.current", "1000000000\n");
+  root.write("sys/fs/cgroup/outer/memory.stat", "anon 5\nactive_file 7\ninactive_file 400000000\n");
+  CHECK(root.available() == 2400000000);
+  root.write("sys/fs/cgroup/memory.max", "1000\n"); /* the mount's own */
+  CHECK(root.available() == 1000);
+  root.write("sys/fs/cgroup/memory.current", "2000\n");
+  CHECK(root.available() == 0); /* none, which is not the same as unknown */
+  root.write("proc/self/cgroup", "0::/../elsewhere\n"); /* not mounted here */
+  root.write("sys/fs/cgroup/memory.current", "400\n");
+  CHECK(root.available() == 600);
+}
+
+void version1() {
+  const Root root;
+  root.write("proc/meminfo", kMeminfo);
+  root.write("proc/self/cgroup", "12:cpu,cpuacct:/x\n4:hugetlb,memory:/docker/abc\n0::/\n");
+  root.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"); /* no limit; the path is the host's */
+  root.write("sys/fs/cgroup/memory/memory.usage_in_bytes", "500\n");
+  CHECK(root.available() == kMemAvailable);
+  root.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "2000000\n");
+  root.write("sys/fs/cgroup/memory/memory.stat", "inactive_file 3\ntotal_inactive_file 100\n");
+  CHECK(root.available() == 2000000 - 400);
+}
+
+std::string refused(uint64_t bytes, const Root &root) {
+  try {
+    ek::need_memory(bytes, "the KV cache of 131072 positions", root.path.string());
+    return "";
+  } catch (const ek::Error &error) {
+    CHECK(error.status == EK_NO_MEMORY);
+    return error.what();
+  }
+}
+
+void need() {
+  const Root root;
+  CHECK(refused(UINT64_MAX, root).empty()); /* unknown: the allocation will say */
+  root.write("proc/meminfo", "MemAvailable:    3125000 kB\n");
+  CHECK(refused(3200000000, root).empty());
+  CHECK(refused(7516192768, root) == "the KV cache of 131072 positions needs 7.5 GB; 3.2 GB are available");
+  root.write("proc/meminfo", "MemAvailable:    1000 kB\n");
+  CHECK(refused(1024001, root) == "the KV cache of 131072 positions needs 1.0 MB; 1.0 MB are available");
+}
+
+}  // namespace
+
+int main() {
+  system_alone();
+  version2();
+  version1();
+  need();
+  CHECK(ek::available_memory("") == -1 || ek::available_memory("") > 1000000); /* this host's */
+  return finish("memory_test");
+}

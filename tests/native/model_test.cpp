@@ -1,0 +1,158 @@
+/* The model's reader on the smallest artifact there can be: it is taken, and what contradicts itself is named. */
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <clocale>
+#include <cstdlib>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "onnx_bytes.h"
+#include "src/error.h"
+#include "src/model.h"
+
+namespace {
+
+using Metadata = std::map<Bytes, Bytes>;
+
+const Metadata kMetadata = {
+    {"format_version", "1"},   {"vocab_size", "3"},        {"hidden_size", "32"},         {"intermediate_size", "32"},
+    {"num_layers", "1"},       {"num_heads", "1"},         {"num_kv_heads", "1"},         {"head_dim", "16"},
+    {"context_length", "2"},   {"rms_norm_eps", "1.5e-6"}, {"tied_embeddings", "1"},      {"linear.bits", "4"},
+    {"linear.block_size", "32"}, {"linear.symmetric", "1"}, {"embedding.bits", "8"},      {"embedding.block_size", "32"},
+    {"embedding.symmetric", "1"}, {"lm_head.bits", "8"},    {"lm_head.block_size", "32"}, {"lm_head.symmetric", "1"},
+};
+
+/* Places tensors one after another, each at a multiple of 64. */
+struct Writer {
+  std::vector<Bytes> tensors;
+  uint64_t end = 0;
+
+  uint64_t add(const Bytes &name, int type, const std::vector<uint64_t> &dims, uint64_t shift = 0) {
+    uint64_t length = type == 2 ? 1 : type == 10 ? 2 : 4;
+    for (const uint64_t dim : dims) length *= dim;
+    const uint64_t offset = end + shift;
+    tensors.push_back(tensor(name, type, dims, offset, length));
+    end = (offset + length + 63) / 64 * 64;
+    return offset;
+  }
+  void matrix(const Bytes &name, uint64_t n, uint64_t k, uint64_t shift) {
+    add(name + ".codes", 2, {n, k / 32, 16});
+    add(name + ".scales", 1, {n, k / 32}, shift);
+  }
+};
+
+/* shift: how far the scales of the linears lie from a multiple of 64. */
+Bytes artifact(Metadata metadata = kMetadata, uint64_t shift = 0, int layers = 1) {
+  Writer w;
+  const uint64_t codes = w.add("model.embed_tokens.codes", 2, {3, 32});
+  w.tensors.push_back(tensor("lm_head.codes", 2, {3, 1, 32}, codes, 96));
+  w.add("model.embed_tokens.scales", 10, {3, 1});
+  for (int i = 0; i < layers; ++i) {
+    const Bytes at = "model.layers." + std::to_string(i) + ".";
+    w.add(at + "input_norm.weight", 1, {32});
+    w.add(at + "post_attention_norm.weight", 10, {32});
+    w.matrix(at + "attn.qkv_proj", 48, 32, shift);
+    w.add(at + "attn.qkv_proj.bias", 10, {48});
+    w.matrix(at + "attn.o_proj", 32, 32, shift); /* of 16 columns, one block */
+    w.matrix(at + "mlp.gate_up_proj", 64, 32, shift);
+    w.matrix(at + "mlp.down_proj", 32, 32, shift);
+  }
+  w.add("model.final_norm.weight", 1, {32});
+  w.add("rotary.cos", 1, {2, 8});
+  w.add("rotary.sin", 1, {2, 8});
+  return model(w.tensors, {metadata.begin(), metadata.end()});
+}
+
+constexpr uint64_t kDataBytes = 1 << 16;
+const std::vector<float> kData(kDataBytes / 4, 1.0f);
+
+Bytes opened(const Bytes &bytes) {
+  try {
+    const ek::Model model(reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size(),
+                          reinterpret_cast<const uint8_t *>(kData.data()), kDataBytes);
+    CHECK(model.layers.size() == static_cast<size_t>(model.num_layers));
+    CHECK(model.layers[0].input_norm[31] == 1.0f && model.layers[0].qkv.bias && !model.layers[0].o.bias);
+    return "";
+  } catch (const ek::Error &error) {
+    return error.what();
+  }
+}
+
+bool says(const Bytes &found, const char *words) {
+  if (*words ? found.find(words) != Bytes::npos : found.empty()) return true;
+  std::printf("  found: %s\n", found.c_str());
+  return false;
+}
+
+Bytes with(const Bytes &key, const Bytes &value) {
+  Metadata metadata = kMetadata;
+  metadata[key] = value;
+  return opened(artifact(metadata));
+}
+
+void metadata() {
+  CHECK(says(opened(artifact()), ""));
+  CHECK(says(with("num_layers", "2"), "lacks the tensor model.layers.1.input_norm.weight"));
+  CHECK(says(with("num_layers", "1025"), "it must be 1 to 1024"));
+  CHECK(says(with("num_layers", Bytes("1\0" "7", 3)), "num_layers is '1'"));
+  CHECK(says(with("num_layers", "99999999999999999999"), "it must be 1 to 1024"));
+  CHECK(says(with("vocab_size", "-3"), "vocab_size is '-3'"));
+  CHECK(says(with("vocab_size", "4"), "has shape (3, 32)"));
+  CHECK(says(with("head_dim", "17"), "1 heads over 1 key-value heads of 17"));
+  CHECK(says(with("num_kv_heads", "2"), "1 heads over 2"));
+  CHECK(says(with("context_length", "3"), "rotary.cos has shape (2, 8)"));
+  CHECK(says(with("linear.bits", "5"), "not quantized to 4 or 8 bits"));
+  CHECK(says(with("linear.bits", "8"), "which its metadata contradict"));
+  CHECK(says(with("linear.block_size", "48"), "block size of the linear is 48"));
+  CHECK(says(with("linear.symmetric", "0"), "qkv_proj.zero_points"));
+  CHECK(says(with("format_version", "2"), "format_version"));
+  for (const char *bad : {"inf", "nan", "-1", "1e-6x", "", "1e999", " ", ".", "1e", "1e+", "+1", "1,5", "1e99999"})
+    CHECK(says(with("rms_norm_eps", bad), "rms_norm_eps is no number"));
+  for (const char *good : {"0", "0.0", "1e-06", "1.5e-05", "1e-300"}) CHECK(says(with("rms_norm_eps", good), ""));
+  /* Where the application's language writes a decimal comma; Debian has the C locales only, so this may set none. */
+  if (std::setlocale(LC_NUMERIC, "de_DE.UTF-8")) CHECK(says(opened(artifact()), ""));
+  std::setlocale(LC_NUMERIC, "C");
+}
+
+void places() {
+  CHECK(says(opened(artifact(kMetadata, 2)), "not a multiple of 4"));
+  CHECK(says(opened(artifact(kMetadata, 4)), ""));
+  Metadata many = kMetadata;
+  many["num_layers"] = "8";
+  CHECK(says(opened(artifact(many, 0, 8)), ""));
+}
+
+void files() {
+  char folder[] = "/tmp/edgekit-model-test-XXXXXX";
+  CHECK(mkdtemp(folder) != nullptr);
+  const auto open = [&] {
+    try {
+      ek::Model model{Bytes(folder)};
+      return Bytes();
+    } catch (const ek::Error &error) {
+      CHECK(error.status == EK_BAD_FILE);
+      return Bytes(error.what());
+    }
+  };
+  const Bytes graph = Bytes(folder) + "/model.onnx";
+  CHECK(says(open(), "cannot open"));
+  CHECK(mkfifo(graph.c_str(), 0600) == 0); /* nobody writes to it: an open that waits never ends */
+  CHECK(says(open(), "is empty or no file"));
+  unlink(graph.c_str());
+  CHECK(mkdir(graph.c_str(), 0700) == 0);
+  CHECK(says(open(), "is empty or no file"));
+  rmdir(graph.c_str());
+  rmdir(folder);
+}
+
+}  // namespace
+
+int main() {
+  metadata();
+  places();
+  files();
+  return finish("model_test");
+}

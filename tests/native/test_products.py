@@ -1,0 +1,200 @@
+"""The kernels through the C ABI: scalar against numpy, exact where the arithmetic is; the others against scalar."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgekit import native
+from edgekit.errors import EngineError
+from edgekit.native.products import multiply, usable_kernels
+
+# Half a unit in the last place of a float32: what each addition of a sum adds to its error, relative to its terms.
+ROUNDING = 2.0**-24
+GROUP = 32
+KERNEL_FILES = {path.stem for path in (Path(native.__file__).parent / "kernels").glob("*.cpp")}
+KERNELS = usable_kernels(tuple(sorted(KERNEL_FILES)))
+
+
+@dataclass
+class Case:
+    """A matrix, activations and what ek_multiply is told of them."""
+
+    codes: NDArray[np.uint8]  # (n, padded k), one code each
+    scales: NDArray[np.float32] | NDArray[np.float16]  # (n, blocks)
+    zero_points: NDArray[np.uint8] | None  # (n, blocks), one each
+    bias: NDArray[np.float32] | None
+    x: NDArray[np.float32]  # (m, k)
+    bits: int
+    block: int
+
+    def multiply(self, kernel: str, prefill: bool) -> NDArray[np.float32]:
+        n, blocks = self.scales.shape
+        return multiply(
+            pack(self.codes, self.bits).reshape(n, blocks, -1), self.scales, self.x, bits=self.bits,
+            block_size=self.block, zero_points=None if self.zero_points is None else pack(self.zero_points, self.bits),
+            bias=self.bias, kernel=kernel, prefill=prefill,
+        )  # fmt: skip
+
+    def definition(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The product in float64 of what the kernels multiply, and the sum of its terms' sizes: (m, n) each."""
+        n, blocks = self.scales.shape
+        values, steps = rounded(self.x, blocks * self.block)
+        x = (values * np.repeat(steps, GROUP, axis=1).astype(np.float64)).reshape(len(self.x), blocks, self.block)
+        zeros = np.full((n, blocks), 1 << (self.bits - 1)) if self.zero_points is None else self.zero_points
+        codes = self.codes.reshape(n, blocks, self.block).astype(np.float64)
+        scales = self.scales.astype(np.float64)
+        bias = np.zeros(n) if self.bias is None else self.bias.astype(np.float64)
+        product = np.einsum("nbk,mbk,nb->mn", codes - zeros[:, :, None], x, scales) + bias
+        shift = 256 if self.bits == 8 else 0  # a kernel may take 128 off both a code and its zero point
+        size = np.einsum("nbk,mbk,nb->mn", codes + zeros[:, :, None] + shift, np.abs(x), np.abs(scales)) + np.abs(bias)
+        return product, size
+
+    def tolerance(self, size: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The error of float32 sums in whatever order: a block's groups, its scale and zero point, lanes, bias."""
+        blocks = self.scales.shape[1]
+        return (blocks * (self.block // GROUP + 3) + 8) * ROUNDING * size + 1e-30
+
+
+def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """(n, count) codes -> (n, ceil(count * bits / 8)) bytes, the low nibble first."""
+    if bits == 8:
+        return codes
+    even = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2)))
+    return even[:, ::2] | even[:, 1::2] << 4
+
+
+def rounded(x: NDArray[np.float32], width: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Activations in int8 and the step of each group of 32: (m, width) and (m, width / 32); float32 throughout."""
+    groups = np.pad(x, ((0, 0), (0, width - x.shape[1]))).reshape(len(x), -1, GROUP)
+    most = np.abs(groups).max(axis=2)
+    with np.errstate(divide="ignore", over="ignore"):
+        inverse = np.where(most > np.float32(1e-30), np.float32(127) / most, np.float32(0))
+    values = np.rint(groups * inverse[:, :, None]).astype(np.int64)
+    return values.reshape(len(x), width), most / np.float32(127)
+
+
+@st.composite
+def cases(draw: st.DrawFn, exact: bool = False) -> Case:
+    """Random cases; exact: integers for activations, powers of two for scales, so that float32 rounds nothing."""
+    bits, block = draw(st.sampled_from([4, 8])), draw(st.sampled_from([32, 64, 128]))
+    n, m = draw(st.integers(1, 70)), draw(st.integers(1, 40))
+    k = draw(st.integers(1, 700 if not exact else 300 if bits == 4 else 100))
+    half, asymmetric, biased = (draw(st.booleans()) for _ in range(3))
+    extreme = draw(st.booleans())
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    blocks, most = -(-k // block), (1 << bits) - 1
+
+    def codes(*shape: int) -> NDArray[np.uint8]:
+        if extreme:  # sums as large as they get
+            return rng.choice([0, most], shape, p=[0.1, 0.9]).astype(np.uint8)
+        return rng.integers(0, most + 1, shape, dtype=np.uint8)
+
+    if exact:
+        x = rng.integers(-127, 128, (m, k)).astype(np.float32)
+        x[:, ::GROUP] = 127 * rng.choice([-1, 1], x[:, ::GROUP].shape)  # a step of one in every group
+        scales = np.exp2(rng.integers(-1, 1, (n, blocks)))
+        bias = rng.integers(-1000, 1000, n)
+    else:
+        x = rng.normal(size=(m, k)) * rng.choice([1, 30], (m, k), p=[0.98, 0.02]) * 10.0 ** draw(st.integers(-12, 12))
+        scales = rng.normal(size=(n, blocks)) * 0.1
+        bias = rng.normal(size=n)
+    return Case(
+        codes(n, blocks * block), scales.astype(np.float16 if half else np.float32),
+        codes(n, blocks) if asymmetric else None, bias.astype(np.float32) if biased else None,
+        x.astype(np.float32), bits, block,
+    )  # fmt: skip
+
+
+def test_every_kernel_file_is_known() -> None:
+    """A kernel's name is its file's; the scalar one runs everywhere."""
+    assert "scalar" in KERNELS
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    assert ("avx2" in KERNELS) == bool(re.search(r"\bavx2\b", flags))
+
+
+@pytest.mark.parametrize("prefill", [False, True])
+@pytest.mark.parametrize("kernel", KERNELS)
+@settings(max_examples=60, deadline=None)
+@given(case=cases(exact=True))
+def test_where_the_arithmetic_is_exact_every_kernel_is_numpy(kernel: str, prefill: bool, case: Case) -> None:
+    """Codes, zero points, signs and sums of integers: all partial sums are multiples of 1/2 below 2^23."""
+    product, size = case.definition()
+    assert size.max() < 1 << 23
+    np.testing.assert_array_equal(case.multiply(kernel, prefill), product.astype(np.float32))
+
+
+@pytest.mark.parametrize("prefill", [False, True])
+@settings(max_examples=100, deadline=None)
+@given(case=cases())
+def test_scalar_is_numpy(prefill: bool, case: Case) -> None:
+    """The same rounding of activations, the same integers; float sums in another order."""
+    product, size = case.definition()
+    assert (np.abs(case.multiply("scalar", prefill) - product) <= case.tolerance(size)).all()
+
+
+@pytest.mark.parametrize("prefill", [False, True])
+@pytest.mark.parametrize("kernel", [kernel for kernel in KERNELS if kernel != "scalar"])
+@settings(max_examples=100, deadline=None)
+@given(case=cases())
+def test_every_kernel_is_scalar(kernel: str, prefill: bool, case: Case) -> None:
+    _, size = case.definition()
+    difference = np.abs(case.multiply(kernel, prefill) - case.multiply("scalar", prefill))
+    assert (difference <= case.tolerance(size)).all()
+
+
+def test_more_rows_and_outputs_than_one_call_of_a_kernel_takes() -> None:
+    rng = np.random.default_rng(1)
+    case = Case(
+        rng.integers(0, 16, (600, 64), dtype=np.uint8), rng.normal(size=(600, 2)).astype(np.float32), None, None,
+        rng.normal(size=(1100, 40)).astype(np.float32), 4, 32,
+    )  # fmt: skip
+    product, size = case.definition()
+    for kernel in KERNELS:
+        assert (np.abs(case.multiply(kernel, False) - product) <= case.tolerance(size)).all()
+
+
+def test_bad_arguments_are_named() -> None:
+    codes, scales, x, y = (
+        np.zeros(64, np.uint8),
+        np.zeros(8, np.float32),
+        np.zeros(64, np.float32),
+        np.zeros(8, np.float32),
+    )
+    good = {
+        "codes": codes.ctypes.data, "scales": scales.ctypes.data, "n": 1, "k": 32, "bits": 4, "block_size": 32,
+        "scale_dtype": native.FLOAT32,
+    }  # fmt: skip
+    call = native.library().ek_multiply
+
+    def says(
+        words: str, status: int = native.BAD_ARGUMENT, m: int = 1, kernel: bytes | None = None, **change: int
+    ) -> None:
+        matrix = native.Matrix(**{**good, **change})
+        assert call(kernel, matrix, x.ctypes.data, m, 0, y.ctypes.data) == status
+        assert words in native.last_error()
+
+    says("0 rows; allowed: 1 to 16777216", n=0)
+    says("200000 columns; allowed: 1 to 131072", k=200000)
+    says("codes of 5 bits; allowed: 4 or 8", bits=5)
+    says("block size of 16; allowed: 32, 64 or 128", block_size=16)
+    says("scales of type 2", scale_dtype=native.BFLOAT16)
+    says("needs codes and scales", codes=0)
+    says("do not lie at a multiple of 4 bytes", scales=scales.ctypes.data + 2)
+    says("0 rows of activations", m=0)
+    says("no kernel 'neon9' here; this processor runs", status=native.UNSUPPORTED, kernel=b"neon9")
+    assert call(None, native.Matrix(**good), None, 1, 0, y.ctypes.data) == native.BAD_ARGUMENT
+    assert call(None, native.Matrix(**good), x.ctypes.data, 1, 0, y.ctypes.data) == native.OK
+    with pytest.raises(EngineError, match="no kernel 'sse9'"):
+        multiply(codes[:16].reshape(1, 1, 16), scales[:1, None], x[None, :32], bits=4, block_size=32, kernel="sse9")
+    with pytest.raises(ValueError, match=r"bias: \(8,\) where \(1,\) is needed"):
+        multiply(codes[:16].reshape(1, 1, 16), scales[:1, None], x[None, :32], bits=4, block_size=32, bias=scales)
+    assert ctypes.sizeof(native.Matrix) == 64

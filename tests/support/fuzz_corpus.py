@@ -1,0 +1,50 @@
+"""Seeds for tests/native/onnx_file_fuzz.cpp: model.onnx of tiny artifacts in every format, as built and without nodes.
+
+python tests/support/fuzz_corpus.py FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import onnx
+from tiny_checkpoint import write_checkpoint
+
+from edgekit.builder import build
+from edgekit.scheme import QuantizationConfig, QuantizationScheme
+
+DATA_BYTES = 1 << 20  # kDataBytes of the fuzz target
+
+
+def write_corpus(folder: Path) -> list[Path]:
+    """Write the seeds; the files written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    with tempfile.TemporaryDirectory() as work:
+        for family, device, scheme in (
+            ("llama", "cpu", QuantizationScheme(4, 32, False)),
+            ("qwen2", "jetson", QuantizationScheme(8, 64, True)),
+        ):
+            checkpoint = write_checkpoint(Path(work) / family, family, num_hidden_layers=1, max_position_embeddings=64)
+            artifact = build(
+                None, device, checkpoint=checkpoint, out=Path(work) / f"{family}-out",
+                quantization=lambda _, scheme=scheme: QuantizationConfig(scheme, scheme, scheme),
+            ).artifact  # fmt: skip
+            size = (artifact / "model.onnx.data").stat().st_size
+            if size > DATA_BYTES:
+                raise ValueError(f"{family}: model.onnx.data has {size} bytes; the fuzz target has {DATA_BYTES}")
+            model = onnx.load_from_string((artifact / "model.onnx").read_bytes())
+            for name in ("whole", "without-nodes"):
+                path = folder / f"{family}-{name}.onnx"
+                path.write_bytes(model.SerializeToString())
+                written.append(path)
+                del model.graph.node[:]
+                del model.graph.value_info[:]
+    return written
+
+
+if __name__ == "__main__":
+    for seed in write_corpus(Path(sys.argv[1])):
+        print(seed, seed.stat().st_size)
