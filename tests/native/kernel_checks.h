@@ -228,7 +228,7 @@ struct Cache {
   std::vector<float> scales;
 
   Cache(const Kernels &kernels, KvType t, bool keys, const std::vector<float> &rows, int64_t length, int dim)
-      : type(t), head_dim(dim), bytes(static_cast<size_t>((length + 31) / 32 * 32 * dim * 2)), scales(static_cast<size_t>(length + 32)) {
+      : type(t), head_dim(dim), bytes(static_cast<size_t>((length + kKvBlock - 1) / kKvBlock * kKvBlock * dim * 2)), scales(static_cast<size_t>(length + kKvBlock)) {
     const size_t item = type == KvType::kInt8 ? 1 : 2;
     for (int64_t t0 = 0; t0 < length; ++t0) {
       const int64_t at = keys ? t0 / kKeyLanes * kKeyLanes * dim + t0 % kKeyLanes : t0 * dim;
@@ -262,7 +262,7 @@ void attention(const Kernels &kernels, int64_t m, int64_t group, int64_t length,
   Aligned scratch(kernels.attend_scratch(head_dim, m * group));
   AttentionJob job = {q.data(), q_stride, m, group, type, keys.rows(), values.rows(), 0, length, length - m, head_dim, y.data(), y_stride, nullptr, nullptr};
   kernels.attend(job, scratch.data);
-  const int64_t cut = length / 2 / 32 * 32; /* the same in two parts */
+  const int64_t cut = length / 2 / kKvBlock * kKvBlock; /* the same in two parts */
   job.y = a.data(), job.end = cut, job.largest = &largest[0], job.total = &total[0];
   kernels.attend(job, scratch.data);
   job.y = b.data(), job.begin = cut, job.end = length, job.largest = &largest[rows], job.total = &total[rows];

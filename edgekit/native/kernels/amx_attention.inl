@@ -7,7 +7,8 @@
  * Both right operands come from the cache by pairing neighbours up; nothing is transposed. */
 namespace {
 
-constexpr int kKeys = 64; /* at a time: the four sums of a row of score tiles */
+constexpr int kKeys = kKvBlock; /* at a time: the four sums of a row of score tiles */
+static_assert(kKeys == 64, "four tiles of scores");
 
 inline int padded_dim(int head_dim) { return (head_dim + kTileColumns - 1) / kTileColumns * kTileColumns; }
 
@@ -57,7 +58,7 @@ inline __m512 load16(const void *rows, KvType type, int64_t at) {
 }
 
 /* Keys at .. at + count - 1 and their values. Dimensions from head_dim on and values from count on are zeros; keys from count
- * on are not, their scores are masked. The cache holds whole blocks of 32 positions. */
+ * on are not, their scores are masked. The cache holds whole blocks. */
 inline void load_tiles(const AttentionJob &job, int64_t at, int count, const TileScratch &s) {
   const int head_dim = job.head_dim;
   const int key_tiles = (count + 15) / 16;

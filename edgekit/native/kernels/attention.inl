@@ -9,13 +9,13 @@ namespace {
 /* A tile's sums, a register of keys or values and a broadcast fill the registers: 6 * 16 floats of NEON's 32 registers of 4
  * and of AVX2's 16 of 8, 12 * 16 of AVX-512's 32 of 16. */
 constexpr int kAttendRows = EK_ATTEND_ROWS;
-constexpr int kKeyBlock = 2 * kKeyLanes; /* as float, keys and values take 16 KB each at head_dim 128: an L1 */
+constexpr int kKeyBlock = kKvBlock;
 constexpr int kVecs = kKeyLanes / kLanes;
 constexpr float kLowest = -1e30f;
 
 struct AttendScratch {
-  float *keys;            /* (kKeyBlock / 16, head_dim, 16) */
-  float *values;          /* (kKeyBlock, head_dim) */
+  float *keys;            /* (kKeyBlock / 16, head_dim, 16), as float */
+  float *values;          /* (kKeyBlock, head_dim), as float */
   float *q, *sum;         /* (rows, head_dim) */
   float *largest, *total; /* (rows) */
   float *weights;         /* (kAttendRows, kKeyBlock) */
@@ -46,17 +46,22 @@ size_t attend_scratch(int head_dim, int64_t rows) {
   return static_cast<size_t>(end - start);
 }
 
-/* n numbers from `first` on; int8 without their scales, which scores and weights are multiplied with instead. */
-inline void load_rows(const KvRows &from, KvType type, int64_t first, int64_t n, float *to) {
-  if (type == KvType::kInt8)
-    load_bytes(static_cast<const int8_t *>(from.rows) + first, n, to);
-  else
-    load_halves(static_cast<const uint16_t *>(from.rows) + first, n, to);
+/* n numbers (a multiple of 16) as float; int8 without their scales, which scores and weights are multiplied with instead. */
+template <typename T>
+inline void convert(const T *from, int64_t n, float *to) {
+  for (int64_t i = 0; i < n; i += kLanes) store(load(from + i), to + i);
+}
+
+/* Ask for what the next block will read: the arithmetic on this one is long enough for it to come from memory. */
+template <typename T>
+inline void prefetch(const T *from, int64_t n) {
+  const char *at = reinterpret_cast<const char *>(from), *end = at + n * static_cast<int64_t>(sizeof(T));
+  for (; at < end; at += 64) __builtin_prefetch(at, 0, 2);
 }
 
 /* score[r, t] = sum over d of q[r, d] * key[d, t] for 16 keys. */
-template <int kRows>
-inline void score_tile(const float *q, const float *key, int head_dim, float *score) {
+template <int kRows, typename T>
+inline void score_tile(const float *q, const T *key, int head_dim, float *score) {
   Vec sum[kRows][kVecs] = {};
   for (int d = 0; d < head_dim; ++d) {
     Vec k[kVecs];
@@ -76,8 +81,8 @@ inline void score_tile(const float *q, const float *key, int head_dim, float *sc
 }
 
 /* sum[r, d] = sum[r, d] * shrink[r] + sum over t of weight[r, t] * value[t, d]. */
-template <int kRows>
-inline void value_tile(const float *weight, const float *value, int count, int head_dim, const float *shrink, float *sums) {
+template <int kRows, typename T>
+inline void value_tile(const float *weight, const T *value, int count, int head_dim, const float *shrink, float *sums) {
   for (int at = 0; at < head_dim; at += kKeyLanes) {
     Vec sum[kRows][kVecs];
 #pragma GCC unroll 16
@@ -123,18 +128,19 @@ inline float soften(float *score, int seen, const float *key_scales, const float
     if (value_scales) weight *= load(value_scales + t);
     store(weight, score + t);
   }
-  const float shrink = exponential(Vec{} + (*largest - peak))[0];
+  const float shrink = peak == *largest ? 1.0f : exponential(Vec{} + (*largest - peak))[0];
   *total = *total * shrink + add_lanes(added);
   *largest = peak;
   return shrink;
 }
 
-template <int kRows>
-void attend_tile(const AttentionJob &job, const AttendScratch &s, int64_t row, int64_t at, int count) {
+/* kRows rows from `row` on and the keys and values of a block, which begins at position `at` and has `count`. */
+template <int kRows, typename T>
+void attend_tile(const AttentionJob &job, const AttendScratch &s, const T *keys, const T *values, int64_t row, int64_t at, int count) {
   float shrink[kRows];
   const int head_dim = job.head_dim;
   for (int part = 0; part * kKeyLanes < count; ++part)
-    score_tile<kRows>(s.q + row * head_dim, s.keys + part * kKeyLanes * head_dim, head_dim, s.weights + part * kKeyLanes);
+    score_tile<kRows>(s.q + row * head_dim, keys + part * kKeyLanes * head_dim, head_dim, s.weights + part * kKeyLanes);
   for (int r = 0; r < kRows; ++r) {
     const int64_t limit = job.position + (row + r) / job.group + 1 - at;
     const int seen = static_cast<int>(limit < 0 ? 0 : limit < count ? limit : count);
@@ -142,15 +148,16 @@ void attend_tile(const AttentionJob &job, const AttendScratch &s, int64_t row, i
     shrink[r] = soften(s.weights + r * kKeyBlock, seen, scaled ? job.keys.scales + at : nullptr,
                        scaled ? job.values.scales + at : nullptr, s.largest + row + r, s.total + row + r);
   }
-  value_tile<kRows>(s.weights, s.values, count, head_dim, shrink, s.sum + row * head_dim);
+  value_tile<kRows>(s.weights, values, count, head_dim, shrink, s.sum + row * head_dim);
 }
 
 /* attend_tile for `rows` rows, at most kRows. */
-template <int kRows>
-inline void attend_rows(const AttentionJob &job, const AttendScratch &s, int64_t row, int rows, int64_t at, int count) {
+template <int kRows, typename T>
+inline void attend_rows(const AttentionJob &job, const AttendScratch &s, const T *keys, const T *values, int64_t row, int rows,
+                        int64_t at, int count) {
   if constexpr (kRows > 1)
-    if (rows < kRows) return attend_rows<kRows - 1>(job, s, row, rows, at, count);
-  attend_tile<kRows>(job, s, row, at, count);
+    if (rows < kRows) return attend_rows<kRows - 1>(job, s, keys, values, row, rows, at, count);
+  attend_tile<kRows>(job, s, keys, values, row, at, count);
 }
 
 inline void start_rows(const AttentionJob &job, const AttendScratch &s, int64_t rows) {
@@ -177,22 +184,38 @@ inline void finish_rows(const AttentionJob &job, const AttendScratch &s, int64_t
   }
 }
 
+template <typename T>
+inline void attend_blocks(const AttentionJob &job, const AttendScratch &s, int64_t rows) {
+  const T *keys = static_cast<const T *>(job.keys.rows), *values = static_cast<const T *>(job.values.rows);
+  const int64_t furthest = job.position + job.m < job.end ? job.position + job.m : job.end;
+  for (int64_t at = job.begin; at < furthest; at += kKeyBlock) {
+    const int64_t left = furthest - at, next = left - kKeyBlock < kKeyBlock ? left - kKeyBlock : kKeyBlock;
+    const int count = static_cast<int>(left < kKeyBlock ? left : kKeyBlock);
+    const T *key = keys + at * job.head_dim, *value = values + at * job.head_dim;
+    prefetch(key + kKeyBlock * job.head_dim, next * job.head_dim);
+    prefetch(value + kKeyBlock * job.head_dim, next * job.head_dim);
+    if (rows <= kAttendRows) { /* decoding: each number is used once, and converted on the way */
+      attend_rows<kAttendRows>(job, s, key, value, 0, static_cast<int>(rows), at, count);
+      continue;
+    }
+    convert(key, (count + kKeyLanes - 1) / kKeyLanes * kKeyLanes * job.head_dim, s.keys);
+    convert(value, count * job.head_dim, s.values);
+    /* Rows of positions before `at` see none of these keys. */
+    for (int64_t row = at > job.position ? (at - job.position) * job.group : 0; row < rows; row += kAttendRows) {
+      const int64_t some = rows - row < kAttendRows ? rows - row : kAttendRows;
+      attend_rows<kAttendRows, float>(job, s, s.keys, s.values, row, static_cast<int>(some), at, count);
+    }
+  }
+}
+
 void attend(const AttentionJob &job, uint8_t *scratch) {
   const int64_t rows = job.m * job.group;
   const AttendScratch s = split_scratch(&scratch, job.head_dim, rows);
   start_rows(job, s, rows);
-  const int64_t furthest = job.position + job.m < job.end ? job.position + job.m : job.end;
-  for (int64_t at = job.begin; at < furthest; at += kKeyBlock) {
-    const int count = static_cast<int>(furthest - at < kKeyBlock ? furthest - at : kKeyBlock);
-    const int64_t whole = (count + kKeyLanes - 1) / kKeyLanes * kKeyLanes;
-    load_rows(job.keys, job.type, at * job.head_dim, whole * job.head_dim, s.keys);
-    load_rows(job.values, job.type, at * job.head_dim, count * job.head_dim, s.values);
-    /* Rows of positions before `at` see none of these keys. */
-    for (int64_t row = at > job.position ? (at - job.position) * job.group : 0; row < rows; row += kAttendRows) {
-      const int64_t left = rows - row;
-      attend_rows<kAttendRows>(job, s, row, static_cast<int>(left < kAttendRows ? left : kAttendRows), at, count);
-    }
-  }
+  if (job.type == KvType::kInt8)
+    attend_blocks<int8_t>(job, s, rows);
+  else
+    attend_blocks<uint16_t>(job, s, rows);
   finish_rows(job, s, rows);
 }
 

@@ -6,9 +6,9 @@
 #define EK_OWN_CONVERSIONS
 #include <cstdint>
 namespace {
-inline void load_bytes(const int8_t *x, int64_t n, float *y) {
-  for (int64_t i = 0; i < n; i += 8)
-    _mm256_storeu_ps(y + i, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(x + i)))));
+inline __m256 half_lanes(const uint16_t *x) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(x))); }
+inline __m256 byte_lanes(const int8_t *x) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(x))));
 }
 inline int32_t round32(const float *x, float inverse, int8_t *to) {
   __m256i four[4];
@@ -21,12 +21,6 @@ inline int32_t round32(const float *x, float inverse, int8_t *to) {
   const __m256i sums = _mm256_sad_epu8(biased, _mm256_setzero_si256());
   const __m128i half = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
   return _mm_cvtsi128_si32(_mm_add_epi64(half, _mm_unpackhi_epi64(half, half))) - 32 * 128;
-}
-inline void load_halves(const uint16_t *x, int64_t n, float *y) {
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(x + i))));
-  for (; i < n; ++i) y[i] = _cvtsh_ss(x[i]);
 }
 inline void store_halves(const float *x, int64_t n, uint16_t *y) {
   int64_t i = 0;

@@ -7,9 +7,9 @@
 #define EK_ADD_LANES(v) _mm512_reduce_add_ps(reinterpret_cast<__m512>(v))
 #include <cstdint>
 namespace {
-inline void load_bytes(const int8_t *x, int64_t n, float *y) {
-  for (int64_t i = 0; i < n; i += 16)
-    _mm512_storeu_ps(y + i, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(x + i)))));
+inline __m512 half_lanes(const uint16_t *x) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(x))); }
+inline __m512 byte_lanes(const int8_t *x) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(x))));
 }
 inline int32_t round32(const float *x, float inverse, int8_t *to) {
   const __m512 scale = _mm512_set1_ps(inverse);
@@ -18,12 +18,6 @@ inline int32_t round32(const float *x, float inverse, int8_t *to) {
   _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm512_cvtepi32_epi8(a));
   _mm_storeu_si128(reinterpret_cast<__m128i *>(to + 16), _mm512_cvtepi32_epi8(b));
   return _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
-}
-inline void load_halves(const uint16_t *x, int64_t n, float *y) {
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16)
-    _mm512_storeu_ps(y + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(x + i))));
-  for (; i < n; ++i) y[i] = _cvtsh_ss(x[i]);
 }
 inline void store_halves(const float *x, int64_t n, uint16_t *y) {
   int64_t i = 0;

@@ -2,7 +2,7 @@
  *
  * Everything here is static and written in vectors of one register. The including file says first how many floats that is
  * (EK_LANES; 4 where it does not), and may define EK_OWN_CONVERSIONS
- * and give load_halves, store_halves, load_bytes and round32 of its own. */
+ * and give half_lanes, byte_lanes, store_halves and round32 of its own. */
 #include <cmath>
 #include <cstring>
 
@@ -63,15 +63,18 @@ inline uint16_t float_to_half(float f) { /* round to nearest even; beyond 65504:
 }
 
 #ifndef EK_OWN_CONVERSIONS
-inline void load_halves(const uint16_t *x, int64_t n, float *y) {
-  for (int64_t i = 0; i < n; ++i) y[i] = half_to_float(x[i]);
+inline Vec half_lanes(const uint16_t *x) {
+  float lanes[kLanes];
+  for (int i = 0; i < kLanes; ++i) lanes[i] = half_to_float(x[i]);
+  return load(lanes);
+}
+inline Vec byte_lanes(const int8_t *x) {
+  float lanes[kLanes];
+  for (int i = 0; i < kLanes; ++i) lanes[i] = static_cast<float>(x[i]);
+  return load(lanes);
 }
 inline void store_halves(const float *x, int64_t n, uint16_t *y) {
   for (int64_t i = 0; i < n; ++i) y[i] = float_to_half(x[i]);
-}
-/* n a multiple of 16. */
-inline void load_bytes(const int8_t *x, int64_t n, float *y) {
-  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(x[i]);
 }
 /* Round 32 numbers times `inverse`, which are then below 128, to int8, to the nearest, halves to even; their sum. */
 inline int32_t round32(const float *x, float inverse, int8_t *to) {
@@ -84,6 +87,8 @@ inline int32_t round32(const float *x, float inverse, int8_t *to) {
   return sum;
 }
 #endif
+EK_INLINE Vec load(const uint16_t *x) { return (Vec)half_lanes(x); }
+EK_INLINE Vec load(const int8_t *x) { return (Vec)byte_lanes(x); }
 
 #ifndef EK_ADD_LANES
 EK_INLINE float add_lanes(Vec v) {

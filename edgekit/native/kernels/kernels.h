@@ -49,12 +49,15 @@ enum class KvType { kFloat16, kInt8 };
 /* Keys stand 16 positions side by side, so that a register holds one dimension of as many keys and nothing is summed
  * across lanes. */
 constexpr int kKeyLanes = 16;
+/* Keys and values are worked on in blocks of so many positions, of which a cache has whole ones: as float, 32 KB of keys at
+ * head_dim 128. */
+constexpr int kKvBlock = 64;
 constexpr int kMaxHeadDim = 256;
 
 /* Keys or values of one key-value head. */
 struct KvRows {
   const void *rows;    /* float16 or int8: keys (positions / 16, head_dim, 16), values (positions, head_dim) */
-  const float *scales; /* (positions), int8 only: value * scale. Both have room for whole blocks of 32 positions */
+  const float *scales; /* (positions), int8 only: value * scale. Both have room for whole blocks of kKvBlock */
 };
 
 /* Attention of the query heads that share one key-value head, over `m` consecutive positions, the first of them `position`:
@@ -66,7 +69,7 @@ struct AttentionJob {
   int64_t q_stride, m, group;
   KvType type;
   KvRows keys, values;
-  int64_t begin, end, position; /* begin: a multiple of 32 */
+  int64_t begin, end, position; /* begin: a multiple of kKvBlock */
   int head_dim; /* a multiple of 16, at most kMaxHeadDim */
   float *y;
   int64_t y_stride;

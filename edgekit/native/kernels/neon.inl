@@ -8,25 +8,16 @@
 #define EK_ADD_LANES(v) vaddvq_f32(v)
 #include <cstdint>
 namespace {
-inline void load_halves(const uint16_t *x, int64_t n, float *y) {
-  int64_t i = 0;
-  for (; i + 4 <= n; i += 4) vst1q_f32(y + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(x + i))));
-  for (; i < n; ++i) y[i] = vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(x[i]))), 0);
+inline float32x4_t half_lanes(const uint16_t *x) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(x))); }
+inline float32x4_t byte_lanes(const int8_t *x) {
+  int32_t four;
+  __builtin_memcpy(&four, x, 4);
+  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four))))));
 }
 inline void store_halves(const float *x, int64_t n, uint16_t *y) {
   int64_t i = 0;
   for (; i + 4 <= n; i += 4) vst1_u16(y + i, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(x + i))));
   for (; i < n; ++i) y[i] = vget_lane_u16(vreinterpret_u16_f16(vcvt_f16_f32(vdupq_n_f32(x[i]))), 0);
-}
-inline void load_bytes(const int8_t *x, int64_t n, float *y) {
-  for (int64_t i = 0; i < n; i += 16) {
-    const int8x16_t bytes = vld1q_s8(x + i);
-    const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
-    vst1q_f32(y + i, vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))));
-    vst1q_f32(y + i + 4, vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))));
-    vst1q_f32(y + i + 8, vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))));
-    vst1q_f32(y + i + 12, vcvtq_f32_s32(vmovl_s16(vget_high_s16(high))));
-  }
 }
 inline int32_t round32(const float *x, float inverse, int8_t *to) {
   int32_t sum = 0;

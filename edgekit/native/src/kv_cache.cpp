@@ -9,16 +9,12 @@
 #include "memory.h"
 
 namespace ek {
-namespace {
-constexpr int64_t kBlock = 2 * kKeyLanes;
-}
-
 KvCache::KvCache(const Model &model, int64_t context, KvType type)
     : type_(type), context_(context), kv_heads_(model.num_kv_heads), head_dim_(model.head_dim) {
   if (context < 1 || context > model.context_length)
     fail(EK_CONTEXT, "a context of %" PRId64 " tokens was asked for; the model holds 1 to %" PRId64, context,
          model.context_length);
-  padded_ = (context + kBlock - 1) / kBlock * kBlock;
+  padded_ = (context + kKvBlock - 1) / kKvBlock * kKvBlock;
   heads_ = static_cast<size_t>(model.num_layers * kv_heads_);
   need_memory(bytes(), "the KV cache of " + std::to_string(context) + " positions");
   keys_ = Buffer<uint8_t>(heads_ * row_bytes());

@@ -4,7 +4,7 @@
  *   values   (layers, kv heads, context, head_dim)
  *   scales   (layers, kv heads, keys or values, context)      int8 only
  *
- * where context is rounded up to whole blocks of 32. */
+ * where context is rounded up to whole blocks of 64 (kKvBlock). */
 #ifndef EDGEKIT_SRC_KV_CACHE_H
 #define EDGEKIT_SRC_KV_CACHE_H
 

@@ -253,7 +253,7 @@ void Session::attend(int64_t index, int64_t m) {
 /* Few rows over a long context and fewer key-value heads than would keep the threads busy: each head's context is cut. */
 void Session::attend_in_parts(int64_t index, int64_t m, int64_t parts) {
   const int64_t kv_heads = model_->num_kv_heads, group = model_->num_heads / kv_heads, dim = model_->head_dim;
-  const int64_t length = position() + m, each = round_up((length + parts - 1) / parts, 2 * kKeyLanes), rows = m * group;
+  const int64_t length = position() + m, each = round_up((length + parts - 1) / parts, kKvBlock), rows = m * group;
   pool_.run(parts * kv_heads, [&](int64_t task, int thread) {
     AttentionJob job = attention_job(index, task % kv_heads, 0, m);
     job.begin = std::min(length, task / kv_heads * each);
