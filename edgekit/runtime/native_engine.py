@@ -35,7 +35,9 @@ class NativeEngine:
         try:
             self._check(self._library.ek_model_open(str(folder).encode(), ctypes.byref(self._model)))
             kind = native.KV_TYPES.index(kv_type)
-            self._check(self._library.ek_session_create(self._model, context, threads, kind, ctypes.byref(self._session)))
+            self._check(
+                self._library.ek_session_create(self._model, context, threads, kind, ctypes.byref(self._session))
+            )
         except EngineError:
             self.close()
             raise
@@ -57,7 +59,9 @@ class NativeEngine:
             NativeLibraryError: The library is missing.
         """
         context = resolve_context(manifest, options.context)
-        return cls(folder, context, options.threads or physical_cores(), options.all_logits, options.kv_type or "float16")
+        return cls(
+            folder, context, options.threads or physical_cores(), options.all_logits, options.kv_type or "float16"
+        )
 
     def evaluate(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Append ids; see :meth:`~edgekit.runtime.engine.Engine.evaluate`."""

@@ -57,8 +57,9 @@ class OrtEngine:
         """Load ``model.onnx`` of an artifact; see :func:`edgekit.runtime.engine.open_engine`."""
         context = resolve_context(manifest, options.context)
         if options.kv_type not in (None, manifest.activation_type):
+            kept = manifest.activation_type
             raise EngineError(
-                f"onnxruntime keeps keys and values as the graph does, in {manifest.activation_type}, not in {options.kv_type}",
+                f"onnxruntime keeps keys and values in the graph's {kept}, not in {options.kv_type}",
                 hint="take the native engine for another type",
             )
         ort = _import_onnxruntime()
