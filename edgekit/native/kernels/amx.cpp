@@ -72,52 +72,74 @@ void pack(const float *x, int64_t stride, int count, const Matrix &, int64_t beg
   }
 }
 
-/* Row n of the weights, columns begin .. end - 1 (multiples of the block, or the row's end): 4-bit codes by a table of a
- * block's sixteen values, made for every block. */
+/* The blocks of a row's columns begin .. end - 1, at most 16 (512 columns, blocks of 32): a weight is code * scale + offset. */
+struct BlockScales {
+  alignas(64) float scale[16], offset[16];
+
+  template <int kBits, int kBlock>
+  void load(const Matrix &w, int64_t n, int64_t begin, int64_t end) {
+    const int64_t first = begin / kBlock, count = (end - begin) / kBlock, at = n * w.blocks() + first;
+    const __mmask16 mask = static_cast<__mmask16>((1u << count) - 1);
+    const __m512 scales = w.half_scales ? load_scales16<true>(w.scales, at, mask) : load_scales16<false>(w.scales, at, mask);
+    _mm512_store_ps(scale, scales);
+    _mm512_store_ps(offset, _mm512_fnmadd_ps(scales, zero_points16<kBits>(w, n, first, count), _mm512_setzero_ps()));
+  }
+};
+
+/* Row n of the weights, columns begin .. end - 1 (whole blocks): 4-bit codes by a table of a block's sixteen values. */
+template <int kBlock>
 inline void unpack_nibbles(const Matrix &w, int64_t n, int64_t begin, int64_t end, uint8_t *to) {
   const __m512 code = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const int64_t blocks = w.blocks(), bytes = w.row_bytes();
-  const uint8_t *codes = w.codes + n * bytes;
-  for (int64_t b = begin / w.block; b * w.block < end; ++b) {
-    const float scale = scale_at(w, n * blocks + b), zero = static_cast<float>(zero_point_at(w, n, b));
-    const __m512 values = _mm512_mul_ps(_mm512_sub_ps(code, _mm512_set1_ps(zero)), _mm512_set1_ps(scale));
+  const uint8_t *codes = w.codes + n * w.row_bytes() + begin / 2;
+  BlockScales blocks;
+  blocks.load<4, kBlock>(w, n, begin, end);
+  for (int b = 0; b < (end - begin) / kBlock; ++b) {
+    const __m512 values = _mm512_fmadd_ps(code, _mm512_set1_ps(blocks.scale[b]), _mm512_set1_ps(blocks.offset[b]));
     const __m512i table = _mm512_broadcast_i64x4(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
-    for (int64_t k = b * w.block; k < (b + 1) * w.block; k += kTileColumns, to += kTileBytes) {
-      const __m512i bytes16 = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(codes + k / 2)));
+    for (int k = 0; k < kBlock; k += kTileColumns, to += kTileBytes, codes += kTileColumns / 2) {
+      const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(codes)));
       /* A byte's low nibble for the low word, its high one for the high word. The look-up reads five bits: the fifth, of the
        * high nibble or zero, does not matter, since the table stands there twice. */
-      const __m512i indices = _mm512_or_si512(bytes16, _mm512_slli_epi32(bytes16, 12));
+      const __m512i indices = _mm512_or_si512(bytes, _mm512_slli_epi32(bytes, 12));
       _mm512_storeu_si512(to, _mm512_permutexvar_epi16(indices, table));
     }
   }
 }
 
+template <int kBlock>
 inline void unpack_bytes(const Matrix &w, int64_t n, int64_t begin, int64_t end, uint8_t *to) {
-  const int64_t blocks = w.blocks();
-  const uint8_t *codes = w.codes + n * w.row_bytes();
-  for (int64_t b = begin / w.block; b * w.block < end; ++b) {
-    const __m512 scale = _mm512_set1_ps(scale_at(w, n * blocks + b));
-    const __m512 zero = _mm512_set1_ps(static_cast<float>(zero_point_at(w, n, b)));
-    const auto values = [&](int64_t k) {
-      const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(codes + k)));
-      return _mm512_mul_ps(_mm512_sub_ps(_mm512_cvtepi32_ps(wide), zero), scale);
+  const uint8_t *codes = w.codes + n * w.row_bytes() + begin;
+  BlockScales blocks;
+  blocks.load<8, kBlock>(w, n, begin, end);
+  for (int b = 0; b < (end - begin) / kBlock; ++b) {
+    const __m512 scale = _mm512_set1_ps(blocks.scale[b]), offset = _mm512_set1_ps(blocks.offset[b]);
+    const auto values = [&](const uint8_t *from) {
+      const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from)));
+      return _mm512_fmadd_ps(_mm512_cvtepi32_ps(wide), scale, offset);
     };
-    for (int64_t k = b * w.block; k < (b + 1) * w.block; k += kTileColumns, to += kTileBytes)
-      _mm512_storeu_si512(to, to_bf16(values(k), values(k + 16)));
+    for (int k = 0; k < kBlock; k += kTileColumns, to += kTileBytes, codes += kTileColumns)
+      _mm512_storeu_si512(to, to_bf16(values(codes), values(codes + 16)));
   }
 }
 
 /* 32 outputs from n on, columns begin .. end - 1: two rows of tiles, the first output's tiles before the sixteenth's. Outputs
  * from `last` on repeat the one before it. Columns past k meet zeros in the packs. */
-inline void unpack_panel(const Matrix &w, int64_t n, int64_t last, int64_t begin, int64_t end, uint8_t *panel) {
+template <int kBlock>
+inline void unpack_rows(const Matrix &w, int64_t n, int64_t last, int64_t begin, int64_t end, uint8_t *panel) {
   for (int i = 0; i < kPanelRows; ++i) {
     const int64_t row = n + i < last ? n + i : last - 1;
     uint8_t *to = panel + i / 16 * (kPanelBytes / 2) + i % 16 * 64;
     if (w.bits == 4)
-      unpack_nibbles(w, row, begin, end, to);
+      unpack_nibbles<kBlock>(w, row, begin, end, to);
     else
-      unpack_bytes(w, row, begin, end, to);
+      unpack_bytes<kBlock>(w, row, begin, end, to);
   }
+}
+
+inline void unpack_panel(const Matrix &w, int64_t n, int64_t last, int64_t begin, int64_t end, uint8_t *panel) {
+  if (w.block == 32) return unpack_rows<32>(w, n, last, begin, end, panel);
+  if (w.block == 64) return unpack_rows<64>(w, n, last, begin, end, panel);
+  return unpack_rows<128>(w, n, last, begin, end, panel);
 }
 
 /* Tiles 0 to 3 are sums of two rows of weight tiles and two packs, 4 and 5 weights, 6 and 7 activations. */

@@ -12,12 +12,6 @@ struct Format {
   static constexpr int kScales = kColumns > kBlock ? kColumns / kBlock : 1;
 };
 
-template <bool kHalf>
-inline __m512 load_scales16(const void *scales, int64_t at, __mmask16 mask) {
-  if (kHalf) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, static_cast<const uint16_t *>(scales) + at));
-  return _mm512_maskz_loadu_ps(mask, static_cast<const float *>(scales) + at);
-}
-
 /* Spread `count` numbers evenly over the 16 lanes: with 4, 0000 1111 2222 3333. Lane j of a product sums the 8 (4-bit) or 4
  * (8-bit) columns from 8j or 4j on, so a register's groups and blocks lie in consecutive lanes. */
 template <int kCount>
@@ -46,21 +40,6 @@ inline __m512 row_scales(const float *scales) {
   if (kBits == 4) return _mm512_loadu_ps(scales);
   const __m512i lanes = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
   return _mm512_permutexvar_ps(lanes, _mm512_castps256_ps512(_mm256_loadu_ps(scales)));
-}
-
-/* 16 zero points of row n from block `at` on, as float. */
-template <int kBits>
-inline __m512 zero_points16(const Matrix &w, int64_t n, int64_t at, int64_t count) {
-  if (!w.zero_points) return _mm512_set1_ps(static_cast<float>(1 << (kBits - 1)));
-  const int64_t bytes = kBits == 8 ? count : (count + 1) / 2;
-  const __mmask16 mask = static_cast<__mmask16>((1u << bytes) - 1);
-  const uint8_t *row = w.zero_points + n * ((w.blocks() * kBits + 7) / 8) + at * kBits / 8;
-  __m128i zeros = _mm_maskz_loadu_epi8(mask, row);
-  if (kBits == 4) {
-    const __m128i low = _mm_set1_epi8(15);
-    zeros = _mm_unpacklo_epi8(_mm_and_si128(zeros, low), _mm_and_si128(_mm_srli_epi16(zeros, 4), low));
-  }
-  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(zeros));
 }
 
 /* Bytes ahead: a page, which the processor's own prefetcher does not cross (on Zen 4 one thread reads 20 instead of 15
