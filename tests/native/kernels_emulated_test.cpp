@@ -1,6 +1,7 @@
 /* The tables whose instructions most machines lack, compiled against emulated/immintrin.h and held to kernel_checks.h: what
  * they compute is checked wherever AVX2 is, how fast they are nowhere. */
 #include "kernel_checks.h"
+#include "session_checks.h"
 
 namespace {
 /* A bfloat16 has 8 significant bits, so that rounding moves an activation by up to 2^-8 of itself: 30 / 256 where the one
@@ -17,9 +18,11 @@ int main() {
   }
   std::printf("%s, emulated\n", kAvx512Vnni.name);
   check_table(kAvx512Vnni, 0.0f, 2e-5);
+  check_session(kAvx512Vnni, kOrder, kInt8Cache);
 #ifdef EK_HAS_AMX
   std::printf("%s, emulated\n", kAmx.name);
   check_table(kAmx, kBf16, kBf16Attention);
+  check_session(kAmx, kBf16Logits, kInt8Cache);
 #endif
   return finish("kernels_emulated_test");
 }

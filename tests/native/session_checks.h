@@ -1,0 +1,193 @@
+/* What a session over a table of kernels must hold, on a small artifact made here: the scalar table's logits, whatever the
+ * way its tokens were given. Included by the tests that have tables. */
+#ifndef EDGEKIT_TESTS_SESSION_CHECKS_H
+#define EDGEKIT_TESTS_SESSION_CHECKS_H
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+#include "onnx_bytes.h"
+#include "src/error.h"
+#include "src/session.h"
+
+namespace {
+
+using namespace ek;
+
+/* Widths that fill no chunk of 128 columns, a head of half a tile, more query than key-value heads. */
+constexpr int64_t kVocab = 83, kHidden = 96, kIntermediate = 200, kHeads = 6, kKvHeads = 2, kHeadDim = 16, kContext = 800;
+
+/* The bytes of a model, random but for norms and rotation. */
+struct SmallArtifact {
+  std::vector<Bytes> tensors;
+  std::vector<uint8_t> data;
+  Random random{11};
+  Bytes graph;
+
+  SmallArtifact() {
+    const uint64_t codes = matrix("model.embed_tokens", kVocab, kHidden, true);
+    (void)codes;
+    for (int i = 0; i < 2; ++i) {
+      const Bytes at = "model.layers." + std::to_string(i) + ".";
+      floats(at + "input_norm.weight", {kHidden}, 1.0f, 0.2f);
+      matrix(at + "attn.qkv_proj", (kHeads + 2 * kKvHeads) * kHeadDim, kHidden, false);
+      floats(at + "attn.qkv_proj.bias", {(kHeads + 2 * kKvHeads) * kHeadDim}, 0.0f, 0.5f);
+      matrix(at + "attn.o_proj", kHidden, kHeads * kHeadDim, false);
+      floats(at + "post_attention_norm.weight", {kHidden}, 1.0f, 0.2f);
+      matrix(at + "mlp.gate_up_proj", 2 * kIntermediate, kHidden, false);
+      matrix(at + "mlp.down_proj", kHidden, kIntermediate, false);
+    }
+    floats("model.final_norm.weight", {kHidden}, 1.0f, 0.2f);
+    matrix("lm_head", kVocab, kHidden, false);
+    rotary();
+    graph = model(tensors, {{"format_version", "1"}, {"vocab_size", std::to_string(kVocab)},
+        {"hidden_size", std::to_string(kHidden)}, {"intermediate_size", std::to_string(kIntermediate)}, {"num_layers", "2"},
+        {"num_heads", std::to_string(kHeads)}, {"num_kv_heads", std::to_string(kKvHeads)},
+        {"head_dim", std::to_string(kHeadDim)}, {"context_length", std::to_string(kContext)}, {"rms_norm_eps", "1e-6"},
+        {"tied_embeddings", "0"}, {"linear.bits", "4"}, {"linear.block_size", "32"}, {"linear.symmetric", "1"},
+        {"embedding.bits", "4"}, {"embedding.block_size", "32"}, {"embedding.symmetric", "1"}, {"lm_head.bits", "4"},
+        {"lm_head.block_size", "32"}, {"lm_head.symmetric", "1"}});
+  }
+
+  uint8_t *place(const Bytes &name, int type, const std::vector<uint64_t> &dims) {
+    uint64_t length = type == 2 ? 1 : 4;
+    for (const uint64_t dim : dims) length *= dim;
+    const uint64_t offset = data.size();
+    tensors.push_back(tensor(name, type, dims, offset, length));
+    data.resize(static_cast<size_t>((offset + length + 63) / 64 * 64));
+    return &data[static_cast<size_t>(offset)];
+  }
+  void floats(const Bytes &name, const std::vector<uint64_t> &dims, float middle, float spread) {
+    uint64_t count = 1;
+    for (const uint64_t dim : dims) count *= dim;
+    uint8_t *to = place(name, 1, dims);
+    for (uint64_t i = 0; i < count; ++i, to += 4) {
+      const float value = middle + spread * random.real();
+      std::memcpy(to, &value, 4);
+    }
+  }
+  uint64_t matrix(const Bytes &name, uint64_t n, uint64_t k, bool table) {
+    const uint64_t blocks = (k + 31) / 32, start = data.size();
+    uint8_t *to = table ? place(name + ".codes", 2, {n, blocks * 16}) : place(name + ".codes", 2, {n, blocks, 16});
+    for (uint64_t i = 0; i < n * blocks * 16; ++i) to[i] = static_cast<uint8_t>(random.next());
+    floats(name + ".scales", {n, blocks}, 0.03f, 0.01f);
+    return start;
+  }
+  void rotary() {
+    for (const char *name : {"rotary.cos", "rotary.sin"}) {
+      uint8_t *to = place(name, 1, {kContext, kHeadDim / 2});
+      for (int64_t p = 0; p < kContext; ++p)
+        for (int64_t i = 0; i < kHeadDim / 2; ++i, to += 4) {
+          const double angle = static_cast<double>(p) * std::pow(10000.0, -2.0 * static_cast<double>(i) / kHeadDim);
+          const auto value = static_cast<float>(name[7] == 'c' ? std::cos(angle) : std::sin(angle));
+          std::memcpy(to, &value, 4);
+        }
+    }
+  }
+  std::shared_ptr<const Model> open() const {
+    return std::make_shared<const Model>(reinterpret_cast<const uint8_t *>(graph.data()), graph.size(), data.data(), data.size());
+  }
+};
+
+std::vector<int32_t> some_ids(int64_t count) {
+  Random random{5};
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < count; ++i) ids.push_back(random.below(kVocab));
+  return ids;
+}
+
+/* Logits (count, vocab) of all ids, given in pieces of these sizes, over and over. */
+std::vector<float> logits_of(Session &session, const std::vector<int32_t> &ids, const std::vector<int64_t> &pieces) {
+  std::vector<float> logits(ids.size() * kVocab);
+  int64_t done = 0;
+  for (size_t i = 0; done < static_cast<int64_t>(ids.size()); ++i) {
+    const int64_t count = std::min(pieces[i % pieces.size()], static_cast<int64_t>(ids.size()) - done);
+    session.evaluate(&ids[static_cast<size_t>(done)], count, true, &logits[static_cast<size_t>(done * kVocab)]);
+    done += count;
+  }
+  return logits;
+}
+
+/* The root mean square of the difference as a share of that of what is expected. */
+double difference(const std::vector<float> &found, const std::vector<float> &expected) {
+  double error = 0, size = 0;
+  for (size_t i = 0; i < found.size(); ++i) {
+    error += std::pow(static_cast<double>(found[i]) - expected[i], 2);
+    size += std::pow(static_cast<double>(expected[i]), 2);
+  }
+  return std::sqrt(error / size);
+}
+
+bool near(const char *what, const Kernels &kernels, double found, double allowed) {
+  if (found <= allowed) return true;
+  std::printf("  %s, %s: off by %g of the logits, allowed %g\n", kernels.name, what, found, allowed);
+  return false;
+}
+
+/* Sums run in another order, which moves an activation across a rounding boundary here and there. */
+constexpr double kOrder = 0.01;
+/* bfloat16 activations and weights against int8 activations: two roundings that have nothing in common. */
+[[maybe_unused]] constexpr double kBf16Logits = 0.03;
+constexpr double kInt8Cache = 0.03;
+
+/* allowed: how far the logits may be from the scalar table's, as difference() tells. int8_allowed: and with an int8 cache. */
+void check_session(const Kernels &kernels, double allowed, double int8_allowed) {
+  const SmallArtifact artifact;
+  const std::shared_ptr<const Model> model = artifact.open();
+  const std::vector<int32_t> ids = some_ids(720);
+  Session reference(model, kScalar, kContext, 2, KvType::kFloat16);
+  const std::vector<float> expected = logits_of(reference, ids, {300});
+  const std::vector<std::vector<int64_t>> ways = {{720}, {512, 208}, {513, 7, 1, 8, 9}, {640, 1, 2, 3, 4}};
+  for (const std::vector<int64_t> &pieces : ways)
+    for (int threads : {1, 3}) { /* three threads for two key-value heads: a long context is cut into parts */
+      Session session(model, kernels, kContext, threads, KvType::kFloat16);
+      CHECK(near("float16 cache", kernels, difference(logits_of(session, ids, pieces), expected), allowed));
+    }
+  Session small(model, kernels, kContext, 3, KvType::kInt8);
+  CHECK(near("int8 cache", kernels, difference(logits_of(small, ids, {513, 7, 1}), expected), int8_allowed));
+  CHECK(small.cache_bytes() < reference.cache_bytes() * 7 / 10);
+
+  /* The same tokens after a rewind, a copy and a file give the same bits. */
+  char path[] = "/tmp/edgekit-session-test-XXXXXX";
+  const int file = mkstemp(path);
+  CHECK(file >= 0);
+  ::close(file);
+  std::vector<float> first(kVocab), again(kVocab);
+  small.rewind(700);
+  small.save(path);
+  small.evaluate(&ids[700], 5, false, first.data());
+  Session copy(model, kernels, 710, 3, KvType::kInt8), loaded(model, kernels, 705, 3, KvType::kInt8);
+  small.rewind(700);
+  copy.copy(small);
+  loaded.load(path);
+  unlink(path);
+  for (Session *session : {&small, &copy, &loaded}) {
+    CHECK(session->position() == 700 && session->ids() == std::vector<int32_t>(ids.begin(), ids.begin() + 700));
+    session->evaluate(&ids[700], 5, false, again.data());
+    CHECK(again == first);
+  }
+
+  /* Sessions of one model in threads of their own. */
+  std::vector<std::vector<float>> all(3);
+  std::vector<std::thread> threads;
+  for (std::vector<float> &logits : all)
+    threads.emplace_back([&] {
+      Session session(model, kernels, 100, 2, KvType::kFloat16);
+      logits = logits_of(session, some_ids(60), {20, 1, 1});
+    });
+  for (std::thread &thread : threads) thread.join();
+  CHECK(all[0] == all[1] && all[1] == all[2]);
+}
+
+}  // namespace
+
+#endif

@@ -1,0 +1,59 @@
+/* Sessions over every table this processor runs, held to session_checks.h; and what a session refuses. */
+#include <functional>
+
+#include "session_checks.h"
+#include "src/cpu.h"
+
+namespace {
+
+ek_status refused(const std::function<void()> &work, const char *words) {
+  try {
+    work();
+  } catch (const Error &error) {
+    const bool said = std::string(error.what()).find(words) != std::string::npos;
+    if (!said) std::printf("  found: %s\n", error.what());
+    CHECK(said);
+    return error.status;
+  }
+  return EK_OK;
+}
+
+void refusals() {
+  const SmallArtifact artifact;
+  const std::shared_ptr<const Model> model = artifact.open();
+  CHECK(refused([&] { Session(model, kScalar, kContext + 1, 1, KvType::kInt8); }, "801 tokens was asked for; the model holds 1 to 800") == EK_CONTEXT);
+  Session session(model, kScalar, 20, 1, KvType::kInt8), other(model, kScalar, 10, 1, KvType::kFloat16), tiny(model, kScalar, 4, 1, KvType::kInt8);
+  const std::vector<int32_t> ids = some_ids(21);
+  std::vector<float> logits(kVocab);
+  CHECK(refused([&] { session.evaluate(ids.data(), 21, false, logits.data()); }, "21 tokens after 0 do not fit into a context of 20") == EK_CONTEXT);
+  const int32_t bad = kVocab;
+  CHECK(refused([&] { session.evaluate(&bad, 1, false, logits.data()); }, "token id 83 is outside the vocabulary of 83") == EK_TOKEN);
+  CHECK(refused([&] { session.evaluate(&bad, 0, false, logits.data()); }, "0 tokens were given") == EK_BAD_ARGUMENT);
+  session.evaluate(ids.data(), 6, false, logits.data());
+  CHECK(refused([&] { session.rewind(7); }, "cannot rewind to 7: the sequence has 6") == EK_BAD_ARGUMENT);
+  CHECK(refused([&] { other.copy(session); }, "different types") == EK_BAD_ARGUMENT);
+  CHECK(refused([&] { tiny.copy(session); }, "6 positions do not fit into a context of 4") == EK_CONTEXT);
+  char path[] = "/tmp/edgekit-session-test-XXXXXX";
+  CHECK(::close(mkstemp(path)) == 0);
+  CHECK(refused([&] { session.load(path); }, "is no saved session") == EK_BAD_FILE);
+  session.save(path);
+  CHECK(refused([&] { other.load(path); }, "keeps keys and values as type 1, this session as type 0") == EK_BAD_FILE);
+  CHECK(refused([&] { tiny.load(path); }, "holds 6 positions; this session's context is 4") == EK_CONTEXT);
+  CHECK(truncate(path, 200) == 0);
+  CHECK(refused([&] { session.load(path); }, "is cut off: it says it holds 6 positions") == EK_BAD_FILE);
+  CHECK(session.position() == 0);
+  unlink(path);
+  CHECK(refused([&] { session.save("/no/such/folder/state"); }, "cannot open") == EK_BAD_FILE);
+}
+
+}  // namespace
+
+int main() {
+  for (const Kernels *kernels : known_kernels()) {
+    if (!runs_here(*kernels)) continue;
+    std::printf("%s\n", kernels->name);
+    check_session(*kernels, std::string(kernels->name) == "amx" ? kBf16Logits : kOrder, kInt8Cache);
+  }
+  refusals();
+  return finish("session_test");
+}
