@@ -1,0 +1,176 @@
+/* Decoding on AVX2, multiply_few: a part of avx2.cpp. */
+namespace {
+
+/* Four products each of 8-bit codes as (code - 128) + 128: |code - 128| * 127 * 2 is at most 32512, which fits 16 bits. The
+ * 128 is the caller's to add. */
+inline __m256i dot4_wide(__m256i codes, __m256i values) {
+  const __m256i shifted = _mm256_xor_si256(codes, _mm256_set1_epi8(static_cast<char>(0x80)));
+  return widen(_mm256_maddubs_epi16(_mm256_abs_epi8(shifted), _mm256_sign_epi8(values, shifted)));
+}
+
+inline float add(__m256 v) {
+  __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+  return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+}
+
+/* Bytes ahead: a page, which the processor's own prefetcher does not cross. Past the file's end a prefetch does nothing. */
+constexpr int64_t kPrefetch = 4096;
+
+struct Nibbles {
+  __m256i even, odd;
+};
+
+inline Nibbles split(__m256i packed) {
+  const __m256i low = _mm256_set1_epi8(15);
+  return {_mm256_and_si256(packed, low), _mm256_and_si256(_mm256_srli_epi16(packed, 4), low)};
+}
+
+/* 64 columns, 32 bytes of 4-bit codes, with one row: eight sums as float, not yet scaled. Codes below 16 cannot saturate a
+ * 16-bit sum of four products (15 * 127 * 4 = 7620). `column` is a multiple of 64. */
+inline __m256 half_chunk(const Nibbles &codes, const QuantizedRow &row, int64_t column) {
+  const int8_t *values = row.values + column / kChunk * kChunk + column % kChunk / 2;
+  const __m256i sums = _mm256_add_epi16(_mm256_maddubs_epi16(codes.even, load256(values)),
+                                        _mm256_maddubs_epi16(codes.odd, load256(values + kChunk / 2)));
+  return _mm256_cvtepi32_ps(widen(sums));
+}
+
+inline __m256 row_scales(const QuantizedRow &row, int64_t column) { return _mm256_loadu_ps(row.scales + column / 8); }
+
+/* A row of 4-bit weights in blocks of 128: 19 vector operations for 64 bytes of codes and a row of activations. Two sums for
+ * each, in turn, since a multiply-add takes four cycles. */
+template <bool kHalf, int kRows>
+inline void sum_blocks_of_128(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, __m256 sums[kRows][2]) {
+  const uint8_t *codes = w.codes + n * blocks * 64;
+  const auto step = [&](int64_t b, int which) {
+    const __m256 scale = block_scale<kHalf>(w.scales, n * blocks + b);
+    const Nibbles first = split(load256(codes + b * 64)), second = split(load256(codes + b * 64 + 32));
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const __m256 half = _mm256_mul_ps(half_chunk(first, rows[r], b * 128), row_scales(rows[r], b * 128));
+      const __m256 whole = _mm256_fmadd_ps(half_chunk(second, rows[r], b * 128 + 64), row_scales(rows[r], b * 128 + 64), half);
+      sums[r][which] = _mm256_fmadd_ps(whole, scale, sums[r][which]);
+    }
+    _mm_prefetch(reinterpret_cast<const char *>(codes + b * 64 + kPrefetch), _MM_HINT_T0);
+  };
+  int64_t b = 0;
+  for (; b + 2 <= blocks; b += 2) {
+    step(b, 0);
+    step(b + 1, 1);
+  }
+  if (b < blocks) step(b, 0);
+}
+
+/* The same in blocks of 64 and 32: 32 bytes at a time. The last block of 32 may be half a register. */
+template <typename F, int kRows>
+inline void sum_small_blocks(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, __m256 sums[kRows][2]) {
+  const int64_t bytes = blocks * (F::kBlock / 2);
+  const uint8_t *codes = w.codes + n * bytes;
+  for (int64_t at = 0; at < bytes; at += 32) {
+    const int64_t b = at * 2 / F::kBlock;
+    __m256 scale = block_scale<F::kHalf>(w.scales, n * blocks + b);
+    __m256i packed;
+    if (F::kBlock == 64 || b + 1 < blocks) {
+      packed = load256(codes + at);
+      if (F::kBlock == 32) scale = _mm256_blend_ps(scale, block_scale<F::kHalf>(w.scales, n * blocks + b + 1), 0xf0);
+    } else {
+      packed = _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(codes + at)));
+    }
+    _mm_prefetch(reinterpret_cast<const char *>(codes + at + kPrefetch), _MM_HINT_T0);
+    const Nibbles nibbles = split(packed);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const __m256 dots = _mm256_mul_ps(half_chunk(nibbles, rows[r], at * 2), row_scales(rows[r], at * 2));
+      __m256 &sum = sums[r][at / 32 % 2];
+      sum = _mm256_fmadd_ps(dots, scale, sum);
+    }
+  }
+}
+
+template <typename F, int kRows>
+inline void sum_bytes(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, __m256 sums[kRows][2]) {
+  const uint8_t *codes = w.codes + n * blocks * F::kBlock;
+  for (int64_t b = 0; b < blocks; ++b) {
+    const __m256 scale = block_scale<F::kHalf>(w.scales, n * blocks + b);
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < F::kBlock; i += 32) {
+      const int64_t k = b * F::kBlock + i;
+      const __m256i code = load256(codes + k);
+      _mm_prefetch(reinterpret_cast<const char *>(codes + k + kPrefetch), _MM_HINT_T0);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const __m256 dots = _mm256_cvtepi32_ps(dot4_wide(code, load256(rows[r].values + k)));
+        __m256 &sum = sums[r][i / 32 % 2];
+        sum = _mm256_fmadd_ps(_mm256_mul_ps(dots, _mm256_broadcast_ss(rows[r].scales + k / 8)), scale, sum);
+      }
+    }
+  }
+}
+
+/* `left` of the scales from block `at` on, at most 8; the rest is zero. */
+template <bool kHalf>
+inline __m256 some_scales(const void *scales, int64_t at, int64_t left) {
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  if constexpr (!kHalf)
+    return _mm256_maskload_ps(static_cast<const float *>(scales) + at, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left)), lanes));
+  uint16_t halves[8] = {};
+  const uint16_t *from = static_cast<const uint16_t *>(scales) + at;
+  if (left >= 8) return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from)));
+  std::memcpy(halves, from, static_cast<size_t>(left) * 2);
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(halves)));
+}
+
+/* Eight blocks' scale * zero point of row n, from block `at` on; those past the row are zero. 8-bit codes were taken less 128,
+ * so only the rest of their zero point is left. */
+template <typename F>
+inline __m256 scaled_zeros(const Matrix &w, int64_t blocks, int64_t n, int64_t at) {
+  const int64_t left = blocks - at < 8 ? blocks - at : 8;
+  const __m256 scales = some_scales<F::kHalf>(w.scales, n * blocks + at, left);
+  if (!w.zero_points) return _mm256_mul_ps(scales, _mm256_set1_ps(F::kBits == 4 ? 8.0f : 0.0f));
+  uint64_t zeros = 0;
+  __m256i wide;
+  if constexpr (F::kBits == 8) {
+    std::memcpy(&zeros, w.zero_points + n * blocks + at, static_cast<size_t>(left));
+    wide = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(zeros ^ 0x8080808080808080u)));
+  } else {
+    std::memcpy(&zeros, w.zero_points + n * ((blocks + 1) / 2) + at / 2, static_cast<size_t>((left + 1) / 2));
+    wide = _mm256_srlv_epi32(_mm256_set1_epi32(static_cast<int32_t>(zeros)), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+    wide = _mm256_and_si256(wide, _mm256_set1_epi32(15));
+  }
+  return _mm256_mul_ps(scales, _mm256_cvtepi32_ps(wide));
+}
+
+template <typename F, int kRows>
+void few(const Matrix &w, const QuantizedRow *rows, int64_t first, int64_t last, float *y, int64_t stride, bool add_to) {
+  const int64_t blocks = w.blocks();
+  for (int64_t n = first; n < last; ++n) {
+    __m256 sums[kRows][2];
+    for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_ps();
+    if constexpr (F::kBits == 8)
+      sum_bytes<F, kRows>(w, blocks, rows, n, sums);
+    else if constexpr (F::kBlock == 128)
+      sum_blocks_of_128<F::kHalf, kRows>(w, blocks, rows, n, sums);
+    else
+      sum_small_blocks<F, kRows>(w, blocks, rows, n, sums);
+    if (F::kBits == 4 || w.zero_points)
+      for (int64_t b = 0; b < blocks; b += 8) { /* the rows' sums are padded to whole registers */
+        const __m256 zeros = scaled_zeros<F>(w, blocks, n, b);
+        for (int r = 0; r < kRows; ++r) sums[r][1] = _mm256_fnmadd_ps(zeros, _mm256_loadu_ps(rows[r].sums + b), sums[r][1]);
+      }
+    for (int r = 0; r < kRows; ++r) {
+      float *to = y + r * stride + n;
+      *to = add(_mm256_add_ps(sums[r][0], sums[r][1])) + (w.bias ? w.bias[n] : 0.0f) + (add_to ? *to : 0.0f);
+    }
+  }
+}
+
+/* few for m rows, at most kRows. */
+template <typename F, int kRows>
+inline void few_rows(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
+                     bool add_to) {
+  if constexpr (kRows > 1)
+    if (m < kRows) return few_rows<F, kRows - 1>(w, rows, m, first, last, y, stride, add_to);
+  few<F, kRows>(w, rows, first, last, y, stride, add_to);
+}
+
+}  // namespace
