@@ -14,7 +14,7 @@ EXAMPLES = ROOT / "examples"
 
 def test_every_example_has_a_test() -> None:
     tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-    assert [path.name for path in EXAMPLES.glob("*.py") if path.name not in tests] == []
+    assert [path.name for path in EXAMPLES.glob("*.*") if path.name not in tests] == []
 
 
 @pytest.mark.parametrize("reasoning", [False, True])

@@ -48,7 +48,12 @@ void ThreadPool::run(int64_t tasks, const std::function<void(int64_t, int)> &wor
     wake_.notify_all();
   }
   take_tasks(0);
-  while (busy_.load(std::memory_order_acquire) > 0) EK_PAUSE();
+  /* A worker that has lost its core to another program gets it back sooner when nobody only waits for it. */
+  for (int spins = 0; busy_.load(std::memory_order_acquire) > 0; ++spins)
+    if (spins < kSpins)
+      EK_PAUSE();
+    else
+      std::this_thread::yield();
 }
 
 void ThreadPool::take_tasks(int thread) {

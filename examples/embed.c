@@ -1,0 +1,48 @@
+/* The native core inside an application of your own, without Python: token ids in, token ids out.
+ *
+ *   folder=$(python -c "import edgekit.native as n; print(n.__path__[0])")      header and library of an installed edgekit
+ *   cc -I "$folder/include" examples/embed.c -L "$folder" -l edgekit_native -Wl,-rpath,"$folder" -o embed
+ *   ./embed ARTIFACT 16 1 504 282            artifact, tokens to generate, the prompt's ids (a tokenizer's work)
+ */
+#include <edgekit.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static void check(int status, const char *what) {
+  if (status == EK_OK) return;
+  fprintf(stderr, "%s: %s\n", what, ek_last_error());
+  exit(1);
+}
+
+int main(int argc, char **argv) {
+  if (argc < 4 || ek_abi_version() != EK_ABI_VERSION) {
+    fprintf(stderr, "usage: embed ARTIFACT TOKENS ID [ID ...], with the library this was compiled for\n");
+    return 2;
+  }
+  ek_model *model;
+  ek_session *session;
+  check(ek_model_open(argv[1], &model), "open");
+  const int64_t vocab = ek_model_vocab_size(model), prompt = argc - 3, tokens = atoll(argv[2]);
+  check(ek_session_create(model, prompt + tokens, 0, EK_KV_INT8, &session), "session");
+
+  int32_t *ids = malloc(sizeof *ids * (size_t)prompt);
+  float *logits = malloc(sizeof *logits * (size_t)vocab);
+  if (!ids || !logits) return 1;
+  for (int64_t i = 0; i < prompt; ++i) ids[i] = atoi(argv[3 + i]);
+  check(ek_session_evaluate(session, ids, prompt, 0, logits), "prompt");
+
+  const ek_sampling greedy = {.temperature = 0, .top_p = 1, .min_p = 0, .repetition_penalty = 1, .top_k = 0};
+  uint64_t random_state = 1;
+  for (int64_t i = 0; i < tokens; ++i) {
+    int32_t token;
+    check(ek_sample(logits, vocab, &greedy, NULL, &random_state, &token), "sample");
+    printf("%d\n", token);
+    fflush(stdout);
+    if (i + 1 < tokens) check(ek_session_evaluate(session, &token, 1, 0, logits), "token");
+  }
+  free(ids);
+  free(logits);
+  ek_session_free(session);
+  ek_model_close(model);
+  return 0;
+}
