@@ -17,9 +17,15 @@ namespace ek {
 namespace {
 /* About 100 us of pauses: longer than the gap between two steps of a token, far shorter than a person's pause. */
 constexpr int kSpins = 4000;
+
+/* With more threads than the processor has, one that spins keeps another from its work. */
+int spins_for(int threads) {
+  const unsigned hardware = std::thread::hardware_concurrency();
+  return hardware && static_cast<unsigned>(threads) > hardware ? 0 : kSpins;
+}
 }  // namespace
 
-ThreadPool::ThreadPool(int threads, std::vector<int> cpus) : cpus_(std::move(cpus)) {
+ThreadPool::ThreadPool(int threads, std::vector<int> cpus) : cpus_(std::move(cpus)), spins_(spins_for(threads)) {
   for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { serve(i); });
 }
 
@@ -50,7 +56,7 @@ void ThreadPool::run(int64_t tasks, const std::function<void(int64_t, int)> &wor
   take_tasks(0);
   /* A worker that has lost its core to another program gets it back sooner when nobody only waits for it. */
   for (int spins = 0; busy_.load(std::memory_order_acquire) > 0; ++spins)
-    if (spins < kSpins)
+    if (spins < spins_)
       EK_PAUSE();
     else
       std::this_thread::yield();
@@ -65,7 +71,7 @@ void ThreadPool::serve(int thread) {
   uint64_t seen = 0;
   for (;;) {
     int spins = 0;
-    while (step_.load(std::memory_order_acquire) == seen && ++spins < kSpins) EK_PAUSE();
+    while (step_.load(std::memory_order_acquire) == seen && spins++ < spins_) EK_PAUSE();
     if (step_.load() == seen) {
       std::unique_lock<std::mutex> lock(mutex_);
       sleepers_.fetch_add(1);

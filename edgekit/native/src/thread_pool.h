@@ -32,6 +32,7 @@ class ThreadPool {
   void take_tasks(int thread);
 
   const std::vector<int> cpus_;
+  const int spins_; /* for how many pauses a thread waits awake */
   std::vector<std::thread> workers_;
   const std::function<void(int64_t, int)> *work_ = nullptr;
   int64_t tasks_ = 0;
