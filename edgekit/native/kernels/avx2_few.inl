@@ -61,29 +61,49 @@ inline void sum_blocks_of_128(const Matrix &w, int64_t blocks, const QuantizedRo
   if (b < blocks) step(b, 0);
 }
 
-/* The same in blocks of 64 and 32: 32 bytes at a time. The last block of 32 may be half a register. */
+/* The scales of 32 bytes of 4-bit codes, which begin at block b, in the lanes of their sums: one block of 64, two of 32. */
+template <typename F>
+inline __m256 half_chunk_scales(const void *scales, int64_t b) {
+  if constexpr (F::kBlock == 64) return block_scale<F::kHalf>(scales, b);
+  __m128 both;
+  if constexpr (F::kHalf) {
+    int32_t two;
+    std::memcpy(&two, static_cast<const uint16_t *>(scales) + b, sizeof two);
+    both = _mm_cvtph_ps(_mm_cvtsi32_si128(two));
+  } else {
+    both = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double *>(static_cast<const float *>(scales) + b)));
+  }
+  return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(both), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+}
+
+/* The same in blocks of 64 and 32: 20 and 22 vector operations for 64 bytes. The last block of 32 may be half a register. */
 template <typename F, int kRows>
 inline void sum_small_blocks(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, __m256 sums[kRows][2]) {
-  const int64_t bytes = blocks * (F::kBlock / 2);
+  constexpr int kEach = 64 / F::kBlock; /* blocks in 32 bytes */
+  const int64_t bytes = blocks * (F::kBlock / 2), first = n * blocks;
   const uint8_t *codes = w.codes + n * bytes;
-  for (int64_t at = 0; at < bytes; at += 32) {
-    const int64_t b = at * 2 / F::kBlock;
-    __m256 scale = block_scale<F::kHalf>(w.scales, n * blocks + b);
-    __m256i packed;
-    if (F::kBlock == 64 || b + 1 < blocks) {
-      packed = load256(codes + at);
-      if (F::kBlock == 32) scale = _mm256_blend_ps(scale, block_scale<F::kHalf>(w.scales, n * blocks + b + 1), 0xf0);
-    } else {
-      packed = _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(codes + at)));
-    }
-    _mm_prefetch(reinterpret_cast<const char *>(codes + at + kPrefetch), _MM_HINT_T0);
+  const auto step = [&](int64_t at, __m256i packed, __m256 scale, int which) {
     const Nibbles nibbles = split(packed);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const __m256 dots = _mm256_mul_ps(half_chunk(nibbles, rows[r], at * 2), row_scales(rows[r], at * 2));
-      __m256 &sum = sums[r][at / 32 % 2];
-      sum = _mm256_fmadd_ps(dots, scale, sum);
+      sums[r][which] = _mm256_fmadd_ps(dots, scale, sums[r][which]);
     }
+  };
+  int64_t at = 0;
+  for (; at + 64 <= bytes; at += 64) {
+    const int64_t b = first + at / 32 * kEach;
+    step(at, load256(codes + at), half_chunk_scales<F>(w.scales, b), 0);
+    step(at + 32, load256(codes + at + 32), half_chunk_scales<F>(w.scales, b + kEach), 1);
+    _mm_prefetch(reinterpret_cast<const char *>(codes + at + kPrefetch), _MM_HINT_T0);
+  }
+  if (at + 32 <= bytes) {
+    step(at, load256(codes + at), half_chunk_scales<F>(w.scales, first + at / 32 * kEach), 0);
+    at += 32;
+  }
+  if (F::kBlock == 32 && at < bytes) {
+    const __m128i last = _mm_loadu_si128(reinterpret_cast<const __m128i *>(codes + at));
+    step(at, _mm256_zextsi128_si256(last), block_scale<F::kHalf>(w.scales, first + blocks - 1), 1);
   }
 }
 
@@ -120,6 +140,17 @@ inline __m256 some_scales(const void *scales, int64_t at, int64_t left) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(halves)));
 }
 
+/* The first `count` bytes, at least 1, of a number; nothing behind them is read. */
+template <typename T>
+inline T few_bytes(const uint8_t *from, int64_t count) {
+  T number = 0;
+  if (count >= static_cast<int64_t>(sizeof number))
+    std::memcpy(&number, from, sizeof number);
+  else
+    for (int64_t i = count - 1; i >= 0; --i) number = static_cast<T>(number << 8 | from[i]);
+  return number;
+}
+
 /* Eight blocks' scale * zero point of row n, from block `at` on; those past the row are zero. 8-bit codes were taken less 128,
  * so only the rest of their zero point is left. */
 template <typename F>
@@ -127,13 +158,12 @@ inline __m256 scaled_zeros(const Matrix &w, int64_t blocks, int64_t n, int64_t a
   const int64_t left = blocks - at < 8 ? blocks - at : 8;
   const __m256 scales = some_scales<F::kHalf>(w.scales, n * blocks + at, left);
   if (!w.zero_points) return _mm256_mul_ps(scales, _mm256_set1_ps(F::kBits == 4 ? 8.0f : 0.0f));
-  uint64_t zeros = 0;
   __m256i wide;
   if constexpr (F::kBits == 8) {
-    std::memcpy(&zeros, w.zero_points + n * blocks + at, static_cast<size_t>(left));
+    const uint64_t zeros = few_bytes<uint64_t>(w.zero_points + n * blocks + at, left);
     wide = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(zeros ^ 0x8080808080808080u)));
   } else {
-    std::memcpy(&zeros, w.zero_points + n * ((blocks + 1) / 2) + at / 2, static_cast<size_t>((left + 1) / 2));
+    const auto zeros = few_bytes<uint32_t>(w.zero_points + n * ((blocks + 1) / 2) + at / 2, (left + 1) / 2);
     wide = _mm256_srlv_epi32(_mm256_set1_epi32(static_cast<int32_t>(zeros)), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
     wide = _mm256_and_si256(wide, _mm256_set1_epi32(15));
   }
