@@ -26,6 +26,7 @@ MODEL_FILE = "model.onnx"
 # weights are read once per 256 tokens, by when arithmetic, not memory, is the limit; larger chunks gain nothing.
 PREFILL_CHUNK = 256
 CUDA = "CUDAExecutionProvider"
+MOST_THREADS = 1024  # as the native engine
 _LOGITS_START = "logits_start"
 _FIRST_POSITION = -(2**62)  # a Slice clamps it to 0
 _FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -73,9 +74,11 @@ class OrtEngine:
                 f"onnxruntime keeps keys and values in the graph's {kept}, not in {options.kv_type}",
                 hint="take the native engine for another type",
             )
+        threads = options.threads or physical_cores()
+        if threads > MOST_THREADS:  # onnxruntime starts as many as it is told to, and they spin
+            raise EngineError(f"{threads} threads were asked for; allowed: 1 to {MOST_THREADS}")
         ort = _import_onnxruntime()
         provider = choose_provider(ort.get_available_providers(), manifest.activation_type)
-        threads = options.threads or physical_cores()
         first_row = None
         if options.all_logits:
             first_row = ort.OrtValue.ortvalue_from_numpy(np.array([_FIRST_POSITION], dtype=np.int64))

@@ -73,7 +73,7 @@ def test_numbers_of_threads_that_cannot_be(
 
 
 def test_far_too_many_threads_are_an_error(invoke: Invoke, quantized: Path) -> None:
-    outcome = invoke("run", quantized, "--prompt", "x", "--threads", 10000, "--json")
+    outcome = invoke("run", quantized, "--engine", "native", "--prompt", "x", "--threads", 10000, "--json")
     assert outcome.exit_code == 70
     assert "10000 threads" in outcome.json()["error"]["message"]
 
