@@ -8,6 +8,7 @@ import click
 
 from ..runtime.bench import BenchResult, bench
 from ..units import format_bytes, format_seconds
+from ._engine_options import engine_option, kv_type_option
 from ._output import emit_json, json_option, print_table, progress_bars, say
 from ._table import Column
 
@@ -22,11 +23,12 @@ def _counts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("--engine", default="auto", show_default=True, help="auto, native or ort.")
+@engine_option
 @click.option("--prompt-tokens", callback=_counts, default="128,512", show_default=True, help="Lengths of the prompts.")
 @click.option("--gen-tokens", type=click.IntRange(min=1), default=32, show_default=True, help="Tokens after each.")
 @click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Timed rounds.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; default: one per physical core.")
+@kv_type_option
 @json_option
 def command(
     artifact: Path,
@@ -35,6 +37,7 @@ def command(
     gen_tokens: int,
     repeat: int,
     threads: int | None,
+    kv_type: str | None,
     as_json: bool,
 ) -> None:
     """Measure ARTIFACT: tokens per second of prefill and decode (median, least, greatest), load time and memory.
@@ -50,6 +53,7 @@ def command(
             gen_tokens=gen_tokens,
             repeat=repeat,
             threads=threads,
+            kv_type=kv_type,
             progress=progress,
         )
     if as_json:
@@ -60,7 +64,7 @@ def command(
 
 def _print(result: BenchResult) -> None:
     say(
-        f"{result.name}: {result.engine} ({result.kernel}), {result.threads} threads; "
+        f"{result.name}: {result.engine} ({result.kernel}), {result.threads} threads, {result.kv_type} cache; "
         f"median of {result.repeat} rounds\n"
     )
     headings = ("tok/s", "least", "greatest", "of the limit", "first token")

@@ -14,6 +14,7 @@ from ..runtime.generation import Generation
 from ..runtime.sampler import SamplingConfig
 from ..runtime.session import Session, load
 from ._chat_loop import chat_loop
+from ._engine_options import engine_option, kv_type_option
 from ._output import emit_json, json_option, say
 from ._stream import AnswerPrinter, figures, typed_text
 
@@ -30,9 +31,10 @@ from ._stream import AnswerPrinter, figures, typed_text
 @click.option("--min-p", type=float, help="Keep tokens at least so likely, relative to the likeliest; 0 is off.")
 @click.option("--repetition-penalty", type=float, help="Above 1 discourages repetition; 1 is off.")
 @click.option("--seed", type=int, help="Makes the answer repeatable.")
-@click.option("--engine", default="auto", show_default=True, help="auto, native or ort.")
+@engine_option
 @click.option("--context", type=click.IntRange(min=1), help="Tokens of prompt and answer; default: as built.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; default: one per physical core.")
+@kv_type_option
 @click.option("--raw", is_flag=True, help="Continue the prompt as plain text, without the chat template.")
 @json_option
 def command(
@@ -48,6 +50,7 @@ def command(
     engine: str,
     context: int | None,
     threads: int | None,
+    kv_type: str | None,
     raw: bool,
     as_json: bool,
 ) -> None:
@@ -68,7 +71,7 @@ def command(
         "repetition_penalty": repetition_penalty,
         "seed": seed,
     }
-    with load(artifact, engine=engine, context=context, threads=threads) as session:
+    with load(artifact, engine=engine, context=context, threads=threads, kv_type=kv_type) as session:
         chosen = _sampling(session.sampling, given)
         if prompt is None:
             chat_loop(session, max_tokens=max_tokens, sampling=chosen)
@@ -76,13 +79,18 @@ def command(
         generation = _begin(session, prompt, raw, max_tokens, chosen)
         if as_json:
             completion = generation.complete()
-            emit_json(asdict(completion) | {"engine": session.engine.name, "kernel": session.engine.kernel})
+            emit_json(asdict(completion) | _engine(session))
             return
         printer = AnswerPrinter()
         for piece in generation:
             printer.show(piece)
         printer.end()
         say(click.style(figures(generation.completion), dim=True), err=True)
+
+
+def _engine(session: Session) -> dict[str, str]:
+    engine = session.engine
+    return {"engine": engine.name, "kernel": engine.kernel, "kv_type": engine.kv_type}
 
 
 def _begin(session: Session, prompt: str, raw: bool, max_tokens: int | None, sampling: SamplingConfig) -> Generation:

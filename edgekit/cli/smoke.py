@@ -12,6 +12,7 @@ from ..deploy.smoke import Receipt, smoke
 from ..devices import load_device
 from ..errors import SmokeTestError
 from ..units import format_bytes, format_rate, format_seconds
+from ._engine_options import engine_option
 from ._output import emit_json, json_option, print_error, print_table, progress_bars, say
 from ._table import Column
 
@@ -19,7 +20,7 @@ from ._table import Column
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--device", "device_name", metavar="NAME", help="Check the memory against this device's too.")
-@click.option("--engine", default="auto", show_default=True, help="auto, native or ort.")
+@engine_option
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; default: one per physical core.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the receipt (JSON) here too.")
 @json_option

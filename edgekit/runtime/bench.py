@@ -68,6 +68,7 @@ class BenchResult:
         engine: The engine's.
         kernel: Its arithmetic.
         threads: Threads of the arithmetic.
+        kv_type: What keys and values were kept in.
         repeat: Timed rounds.
         gen_tokens: Tokens generated per round and context.
         load_s: Seconds to open the artifact.
@@ -83,6 +84,7 @@ class BenchResult:
     engine: str
     kernel: str
     threads: int
+    kv_type: str
     repeat: int
     gen_tokens: int
     load_s: float
@@ -106,6 +108,7 @@ def bench(
     gen_tokens: int = 32,
     repeat: int = 3,
     threads: int | None = None,
+    kv_type: str | None = None,
     progress: Callable[[str, float, float], None] = lambda phase, done, total: None,
 ) -> BenchResult:
     """Measure an artifact.
@@ -117,10 +120,11 @@ def bench(
         gen_tokens: Tokens to generate after each, and from nothing.
         repeat: Timed rounds.
         threads: Threads, or None for one per physical core.
+        kv_type: What keys and values are kept in, or None for what the engine keeps by itself.
         progress: Called with a phase's name, rounds done and rounds in all.
 
     Raises:
-        ValueError: A count below 1.
+        ValueError: A count below 1, or an unknown ``kv_type``.
         ArtifactError, EngineError: The artifact cannot be opened.
         ContextLengthError: A prompt and its continuation are longer than the model's context.
     """
@@ -130,7 +134,7 @@ def bench(
     manifest = read_manifest(folder)
     lengths = list(dict.fromkeys(prompt_tokens))
     threads = physical_cores() if threads is None else threads
-    options = EngineOptions(context=max([1, *lengths]) + gen_tokens, threads=threads)
+    options = EngineOptions(context=max([1, *lengths]) + gen_tokens, threads=threads, kv_type=kv_type)
     resolve_context(manifest, options.context)  # too long a prompt fails before anything is measured
     progress("limits before", 0, 1)
     before = limits_before(threads)
@@ -149,6 +153,7 @@ def bench(
             engine=opened.name,
             kernel=opened.kernel,
             threads=opened.threads,
+            kv_type=opened.kv_type,
             repeat=repeat,
             gen_tokens=gen_tokens,
             load_s=load_s,

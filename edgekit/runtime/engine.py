@@ -10,7 +10,8 @@ import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from types import ModuleType
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,6 @@ from ..errors import ContextLengthError, EngineError, TokenRangeError, UnknownNa
 DEFAULT_CONTEXT = 4096  # positions, when neither the caller nor the artifact's plan names a context
 KV_TYPES = ("float16", "int8")
 _SUFFIX = "_engine"
-# "auto" takes the first that exists. The native engine is asked for by name until it has run on every target.
-_PREFERENCE = ("ort", "native")
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,7 @@ class Engine(Protocol):
         threads: Threads of the arithmetic.
         vocab_size: Columns of the logits; allowed ids are 0 to ``vocab_size - 1``.
         context: Positions the KV cache holds.
+        kv_type: What keys and values are kept in: ``float32``, ``float16`` or ``int8``.
         cache_bytes: Size of the KV cache with every position in use; pages of unused ones may not be resident yet.
         position: Positions in use; the next id is evaluated at this one.
     """
@@ -71,6 +71,7 @@ class Engine(Protocol):
     threads: int
     vocab_size: int
     context: int
+    kv_type: str
     cache_bytes: int
     position: int
 
@@ -100,6 +101,32 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class ResumableEngine(Protocol):
+    """What an engine offers beside :class:`Engine` when its sequence can go to a file and come back."""
+
+    def tokens(self) -> list[int]:
+        """The ids evaluated so far."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write the sequence, ids with keys and values.
+
+        Raises:
+            EngineError: The file cannot be written, or the engine is closed.
+        """
+        ...
+
+    def load(self, path: Path) -> None:
+        """Go on from a file that :meth:`save` wrote, in place of the present sequence.
+
+        Raises:
+            EngineError: It is no such file, or of another model or another type of keys and values.
+            ContextLengthError: It holds more positions than the context.
+        """
+        ...
+
+
 class EngineClass(Protocol):
     """What ``NAME_engine.py`` offers as ``ENGINE``: a class that can open an artifact."""
 
@@ -120,7 +147,7 @@ def open_engine(folder: Path, manifest: Manifest, options: EngineOptions, name: 
         folder: The artifact.
         manifest: Its manifest.
         options: Context, threads, which logits.
-        name: An engine's name, or ``auto`` for the fastest there is.
+        name: An engine's name, or ``auto`` for what :func:`choose_engine` says.
 
     Raises:
         UnknownNameError: No such engine.
@@ -129,11 +156,32 @@ def open_engine(folder: Path, manifest: Manifest, options: EngineOptions, name: 
     """
     known = engines()
     if name == "auto":
-        name = next(preferred for preferred in _PREFERENCE if preferred in known)
+        name = choose_engine(manifest)
     if name not in known:
         raise UnknownNameError(f"there is no engine {name!r}", hint=nearest(name, ("auto", *known)))
-    module = importlib.import_module(f"{__package__}.{name}{_SUFFIX}")
-    return cast(EngineClass, module.ENGINE).open(folder, manifest, options)
+    return cast(EngineClass, _module(name).ENGINE).open(folder, manifest, options)
+
+
+def choose_engine(manifest: Manifest) -> str:
+    """The engine that ``auto`` takes for an artifact on this machine.
+
+    Args:
+        manifest: The artifact's.
+
+    Returns:
+        ``native`` for a quantized artifact, which is what it can run. ``ort`` for any other, and for one built for
+        CUDA, whose activations are float16, where onnxruntime has CUDA to run it on.
+    """
+    if not all(manifest.quantization.get(part) for part in ("linear", "embedding", "lm_head")):
+        return "ort"
+    # onnxruntime takes long to import: it is asked about CUDA only where the answer matters.
+    if manifest.activation_type == "float16" and _module("ort").has_cuda():
+        return "ort"
+    return "native"
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"{__package__}.{name}{_SUFFIX}")
 
 
 def resolve_context(manifest: Manifest, context: int | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class NativeEngine:
             raise EngineError(native.last_error())
         self._model, self._session = ctypes.c_void_p(), ctypes.c_void_p()
         try:
-            self._check(self._library.ek_model_open(str(folder).encode(), ctypes.byref(self._model)))
+            self._check(self._library.ek_model_open(os.fsencode(folder), ctypes.byref(self._model)))
             kind = native.KV_TYPES.index(kv_type)
             self._check(
                 self._library.ek_session_create(self._model, context, threads, kind, ctypes.byref(self._session))
@@ -44,6 +45,7 @@ class NativeEngine:
         self.kernel = kernel.decode()
         self.threads = threads
         self.context = context
+        self.kv_type = kv_type
         self.vocab_size = int(self._library.ek_model_vocab_size(self._model))
         self.cache_bytes = int(self._library.ek_session_cache_bytes(self._session))
         self.position = 0
@@ -97,7 +99,7 @@ class NativeEngine:
             EngineError: The file cannot be written, or the engine is closed.
         """
         self._open()
-        self._check(self._library.ek_session_save(self._session, str(path).encode()))
+        self._check(self._library.ek_session_save(self._session, os.fsencode(path)))
 
     def load(self, path: Path) -> None:
         """Go on from a file that :meth:`save` wrote, in place of the present sequence.
@@ -108,7 +110,7 @@ class NativeEngine:
         """
         self._open()
         try:
-            self._check(self._library.ek_session_load(self._session, str(path).encode()))
+            self._check(self._library.ek_session_load(self._session, os.fsencode(path)))
         finally:
             self.position = int(self._library.ek_session_position(self._session))
 

@@ -25,6 +25,8 @@ MODEL_FILE = "model.onnx"
 # Attention scratch grows with chunk * context * heads, the MLP's with chunk * intermediate size. At 256 rows the
 # weights are read once per 256 tokens, by when arithmetic, not memory, is the limit; larger chunks gain nothing.
 PREFILL_CHUNK = 256
+CUDA = "CUDAExecutionProvider"
+MOST_THREADS = 1024  # as the native engine
 _LOGITS_START = "logits_start"
 _FIRST_POSITION = -(2**62)  # a Slice clamps it to 0
 _FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -36,7 +38,16 @@ class OrtEngine:
     name = "ort"
 
     def __init__(
-        self, ort: Any, session: Any, *, provider: str, threads: int, vocab_size: int, context: int, first_row: Any
+        self,
+        ort: Any,
+        session: Any,
+        *,
+        provider: str,
+        threads: int,
+        vocab_size: int,
+        context: int,
+        kv_type: str,
+        first_row: Any,
     ) -> None:
         self.kernel = f"onnxruntime {ort.__version__} {provider.removesuffix('ExecutionProvider')}"
         self.threads = threads
@@ -50,6 +61,7 @@ class OrtEngine:
         self._mask = np.ones(context, dtype=np.int64)  # (context,): every position before the end is attended to
         device = "cuda" if provider.startswith("CUDA") else "cpu"
         self._cache = _bind_cache(ort, session, self._binding, context, device)
+        self.kv_type = kv_type
         self.cache_bytes = sum(buffer.tensor_size_in_bytes() for buffer in self._cache)
 
     @classmethod
@@ -62,9 +74,11 @@ class OrtEngine:
                 f"onnxruntime keeps keys and values in the graph's {kept}, not in {options.kv_type}",
                 hint="take the native engine for another type",
             )
+        threads = options.threads or physical_cores()
+        if threads > MOST_THREADS:  # onnxruntime starts as many as it is told to, and they spin
+            raise EngineError(f"{threads} threads were asked for; allowed: 1 to {MOST_THREADS}")
         ort = _import_onnxruntime()
         provider = choose_provider(ort.get_available_providers(), manifest.activation_type)
-        threads = options.threads or physical_cores()
         first_row = None
         if options.all_logits:
             first_row = ort.OrtValue.ortvalue_from_numpy(np.array([_FIRST_POSITION], dtype=np.int64))
@@ -76,6 +90,7 @@ class OrtEngine:
             threads=threads,
             vocab_size=int(manifest.model["vocab_size"]),
             context=context,
+            kv_type=manifest.activation_type,
             first_row=first_row,
         )
 
@@ -123,6 +138,18 @@ class OrtEngine:
 ENGINE = OrtEngine
 
 
+def has_cuda() -> bool:
+    """Whether there is an onnxruntime here that has CUDA, and a GPU it can use: a driver may be missing."""
+    try:
+        ort = _import_onnxruntime()
+        if CUDA not in ort.get_available_providers():
+            return False
+        ort.OrtValue.ortvalue_from_shape_and_type((1,), np.float32, "cuda", 0)
+    except Exception:  # EngineError, or onnxruntime's own, which have no common base
+        return False
+    return True
+
+
 def choose_provider(available: Sequence[str], activation_type: str) -> str:
     """The execution provider for an artifact: CUDA runs float16 graphs, the CPU any.
 
@@ -130,8 +157,8 @@ def choose_provider(available: Sequence[str], activation_type: str) -> str:
         available: What this onnxruntime was built with.
         activation_type: The graph's float type, ``float32`` or ``float16``.
     """
-    if activation_type == "float16" and "CUDAExecutionProvider" in available:
-        return "CUDAExecutionProvider"
+    if activation_type == "float16" and CUDA in available:
+        return CUDA
     return "CPUExecutionProvider"
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from tiny_artifact import rewrite_manifest, write_tiny_artifact
+from tiny_checkpoint import write_checkpoint
 
 from edgekit.artifact.manifest import read_manifest
+from edgekit.builder import build
 from edgekit.deploy.smoke import LOGIT_TOLERANCE, TIE_TOLERANCE, Check, Receipt, check_logits, check_tokens, smoke
 from edgekit.devices import Sourced, load_device
 from edgekit.devices.profile import Bytes, Memory
@@ -87,6 +89,27 @@ def test_other_weights_fail_the_golden_test(artifact: Path) -> None:
     assert not receipt.passed
     assert names(receipt)["files"]
     assert not names(receipt)["golden_logits"]
+
+
+@pytest.mark.parametrize("engine", ["native", "ort"])
+@pytest.mark.parametrize("device", ["cpu", "jetson"])
+def test_either_engine_gives_the_golden_answer_and_tells_other_weights(
+    tmp_path: Path, engine: str, device: str
+) -> None:
+    folder = build(None, device, checkpoint=write_checkpoint(tmp_path / "tiny", "qwen2"), out=tmp_path / "a").artifact
+    golden = ("files", "load", "golden_logits", "golden_tokens")
+    receipt = smoke(folder, engine=engine, threads=1)
+    assert receipt.engine == engine
+    assert all(names(receipt)[name] for name in golden)
+    data = folder / "model.onnx.data"
+    content = bytearray(data.read_bytes())
+    content[4096:8192] = bytes(255 - byte for byte in content[4096:8192])  # codes of the embedding
+    content[len(content) // 4 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 4)
+    data.write_bytes(content)
+    rewrite_manifest(folder)
+    found = names(smoke(folder, engine=engine, threads=1))
+    assert found["files"]
+    assert not all(found[name] for name in golden)
 
 
 def test_another_continuation_fails(artifact: Path) -> None:

@@ -9,11 +9,13 @@ from tiny_artifact import CONTEXT_LENGTH
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import ContextLengthError, EngineError, TokenRangeError, UnknownNameError
+from edgekit.runtime import ort_engine
 from edgekit.runtime.engine import (
     DEFAULT_CONTEXT,
     EngineOptions,
     check_ids,
     check_rewind,
+    choose_engine,
     engines,
     open_engine,
     resolve_context,
@@ -64,6 +66,43 @@ def test_the_context_is_the_asked_else_the_planned_else_the_default(artifact: Pa
     assert resolve_context(replace(manifest, plan={"context": 2048}), 10_000) == 10_000
     with pytest.raises(ContextLengthError, match=r"10001 .* 10000"):
         resolve_context(manifest, 10_001)
+
+
+QUANTIZED = {part: {"bits": 4, "block_size": 32, "symmetric": True} for part in ("linear", "embedding", "lm_head")}
+
+
+@pytest.mark.parametrize(
+    ("quantization", "activation_type", "cuda", "expected"),
+    [
+        (QUANTIZED, "float32", False, "native"),
+        (QUANTIZED, "float32", True, "native"),
+        (QUANTIZED, "float16", False, "native"),
+        (QUANTIZED, "float16", True, "ort"),
+        ({}, "float32", False, "ort"),
+        ({**QUANTIZED, "lm_head": None}, "float32", False, "ort"),
+        ({**QUANTIZED, "embedding": None}, "float16", False, "ort"),
+    ],
+)
+def test_auto_takes_what_can_run_it_best(
+    artifact: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    quantization: dict[str, object],
+    activation_type: str,
+    cuda: bool,
+    expected: str,
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(ort_engine, "has_cuda", lambda: (asked.append(True), cuda)[1])
+    manifest = replace(read_manifest(artifact), quantization=quantization, activation_type=activation_type)
+    assert choose_engine(manifest) == expected
+    assert bool(asked) == (activation_type == "float16" and quantization == QUANTIZED)  # asking imports onnxruntime
+
+
+def test_auto_runs_both_kinds_of_artifact(artifact: Path, built_artifact: Path) -> None:
+    for folder, expected in ((artifact, "ort"), (built_artifact, "native")):
+        opened = open_engine(folder, read_manifest(folder), EngineOptions(context=64, threads=1))
+        assert opened.name == expected
+        opened.close()
 
 
 def test_a_context_beyond_the_model_is_refused_when_opening(artifact: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime as ort
@@ -12,8 +13,9 @@ from tiny_artifact import HEAD_DIM, KV_HEADS, LAYERS, write_tiny_artifact
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import ContextLengthError, EngineError, TokenRangeError
+from edgekit.runtime import ort_engine
 from edgekit.runtime.engine import EngineOptions
-from edgekit.runtime.ort_engine import PREFILL_CHUNK, OrtEngine, choose_provider
+from edgekit.runtime.ort_engine import PREFILL_CHUNK, OrtEngine, choose_provider, has_cuda
 
 # float32 sums in another order (other chunk lengths): 1e-5 seen on logits up to 30.
 TOLERANCE = 1e-4
@@ -102,6 +104,45 @@ def test_cuda_is_for_float16() -> None:
     assert choose_provider(both, "float16") == "CUDAExecutionProvider"
     assert choose_provider(both, "float32") == "CPUExecutionProvider"
     assert choose_provider(["CPUExecutionProvider"], "float16") == "CPUExecutionProvider"
+
+
+def test_far_too_many_threads_are_refused_before_any_starts(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort_engine, "_load", lambda *arguments: pytest.fail("a session would have been made"))
+    for threads in (1025, 10000):
+        with pytest.raises(EngineError, match=f"{threads} threads were asked for; allowed: 1 to 1024"):
+            OrtEngine.open(artifact, read_manifest(artifact), EngineOptions(threads=threads))
+
+
+@pytest.mark.parametrize(
+    ("built_with", "device", "expected"),
+    [
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], True, True),
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], False, False),  # no GPU, or no driver for it
+        (["CPUExecutionProvider"], True, False),
+        (None, True, False),  # no onnxruntime
+    ],
+)
+def test_cuda_is_there_when_it_can_be_used(
+    monkeypatch: pytest.MonkeyPatch, built_with: list[str] | None, device: bool, expected: bool
+) -> None:
+    def allocate(shape: Sequence[int], dtype: type, kind: str, index: int) -> None:
+        assert (kind, index) == ("cuda", 0)
+        if not device:
+            raise RuntimeError("CUDA failure 100: no CUDA-capable device is detected")
+
+    fake = SimpleNamespace(
+        get_available_providers=lambda: built_with,
+        OrtValue=SimpleNamespace(ortvalue_from_shape_and_type=allocate),
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake if built_with else None)
+    assert has_cuda() is expected
+
+
+def test_this_onnxruntime_allocates_on_cuda_or_says_that_it_cannot() -> None:
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        assert not has_cuda()
+        with pytest.raises(RuntimeError, match="CUDA"):
+            ort.OrtValue.ortvalue_from_shape_and_type((1,), np.float32, "cuda", 0)
 
 
 def test_a_damaged_graph_is_an_error_in_one_line(tmp_path: Path) -> None:

@@ -1,0 +1,194 @@
+"""What the native engine refuses: calls that make no sense, machines too small, files that are damaged."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from native_artifact import artifact, engine, prompt
+from tiny_checkpoint import write_checkpoint
+
+from edgekit.builder import build
+from edgekit.errors import ContextLengthError, EngineError, TokenRangeError
+from edgekit.runtime.engine import EngineOptions
+from edgekit.runtime.native_engine import NativeEngine
+from edgekit.scheme import QuantizationConfig
+
+
+def test_bad_calls(tmp_path: Path) -> None:
+    folder = artifact(tmp_path, "llama", "int4 block 32")
+    with pytest.raises(ContextLengthError, match="701"):
+        engine(folder, "native", context=701)
+    with pytest.raises(EngineError, match="10000 threads were asked for; allowed: 0 to 1024"):
+        engine(folder, "native", threads=10000)
+    e = engine(folder, "native", context=16)
+    with pytest.raises(TokenRangeError, match="99999"):
+        e.evaluate([99999])
+    with pytest.raises(ContextLengthError, match="16"):
+        e.evaluate(prompt(17))
+    assert e.position == 0
+    e.evaluate(prompt(16))
+    e.close()
+    e.close()
+    with pytest.raises(EngineError, match="closed"):
+        e.evaluate([1])
+
+
+def test_numbers_that_make_no_sense() -> None:
+    for options in ({"threads": 0}, {"threads": -1}, {"context": 0}, {"kv_type": "float8"}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            EngineOptions(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ids", [[-1], [2**31], [-(2**40)], [5, 10**6]])
+def test_ids_out_of_range_leave_the_sequence_as_it_was(built_artifact: Path, ids: list[int]) -> None:
+    e = engine(built_artifact, "native", context=16, threads=1)
+    e.evaluate([5, 6])
+    with pytest.raises(TokenRangeError, match=str(max(ids, key=abs))):
+        e.evaluate(ids)
+    assert e.tokens() == [5, 6]
+    expected = engine(built_artifact, "native", context=16, threads=1)
+    expected.evaluate([5, 6])
+    np.testing.assert_array_equal(e.evaluate([7]), expected.evaluate([7]))
+
+
+def test_a_cache_larger_than_the_memory_is_refused_before_it_is_allocated(tmp_path: Path) -> None:
+    """The rotary tables are as long as the context: here they are holes in a sparse file, which nothing reads."""
+    positions, dim, kv_heads, layers = 2**24, 256, 16, 4
+    folder = artifact(
+        tmp_path, "llama", "int8", hidden_size=32, num_attention_heads=kv_heads, num_key_value_heads=kv_heads,
+        head_dim=dim, num_hidden_layers=layers, max_position_embeddings=64,
+    )  # fmt: skip
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    next(p for p in model.metadata_props if p.key == "edgekit.context_length").value = str(positions)
+    end = (folder / "model.onnx.data").stat().st_size
+    for tensor in (t for t in model.graph.initializer if t.name.startswith("rotary.")):
+        size = positions * dim // 2 * 4
+        tensor.dims[0] = positions
+        place = {"offset": str(-(-end // 4096) * 4096), "length": str(size)}
+        end = int(place["offset"]) + size
+        for entry in tensor.external_data:
+            entry.value = place.get(entry.key, entry.value)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    os.truncate(folder / "model.onnx.data", end)
+    NativeEngine(folder, 64, 1, False).close()
+    gigabytes = positions * layers * kv_heads * 2 * dim * 2 / 1e9
+    with pytest.raises(
+        EngineError, match=rf"cache of {positions} positions needs {gigabytes:.1f} GB; .* are available"
+    ):
+        NativeEngine(folder, positions, 1, False)
+    with pytest.raises(EngineError, match=rf"cache of {positions} positions needs .* are available"):
+        NativeEngine(folder, positions, 1, False, "int8")
+    (folder / "model.onnx.data").unlink()  # 17 GB to whatever copies or counts temporary files
+
+
+def test_a_float_artifact_is_for_the_other_engine(tmp_path: Path) -> None:
+    folder = build(
+        None, "cpu", checkpoint=write_checkpoint(tmp_path / "checkpoint", "llama"), out=tmp_path / "out",
+        quantization=lambda _: QuantizationConfig.none(),
+    ).artifact  # fmt: skip
+    with pytest.raises(EngineError, match="not quantized"):
+        engine(folder, "native")
+
+
+def test_damaged_artifacts_are_errors(tmp_path: Path) -> None:
+    folder = artifact(tmp_path, "llama", "int4 block 32")
+    whole = (folder / "model.onnx").read_bytes()
+
+    def opened() -> None:
+        NativeEngine(folder, 16, 1, False).close()
+
+    opened()
+    data = folder / "model.onnx.data"
+    shutil.copy(data, tmp_path / "data")
+    os.truncate(data, data.stat().st_size // 2)
+    with pytest.raises(EngineError, match=r"of model\.onnx\.data, which has"):
+        opened()
+    data.unlink()
+    with pytest.raises(EngineError, match="cannot open"):
+        opened()
+    shutil.copy(tmp_path / "data", data)
+    model = onnx.load_from_string(whole)
+    for change, words in (
+        (("edgekit.num_layers", "3"), "lacks the tensor"),
+        (("edgekit.head_dim", "x"), "head_dim is 'x'"),
+    ):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        next(p for p in copy.metadata_props if p.key == change[0]).value = change[1]
+        (folder / "model.onnx").write_bytes(copy.SerializeToString())
+        with pytest.raises(EngineError, match=words):
+            opened()
+    (folder / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(EngineError):
+        opened()
+
+
+def test_random_corruption_never_crashes(tmp_path: Path) -> None:
+    """10,000 damaged artifacts give an error or a run; in a process of its own, where a crash is a failure here.
+
+    Damage to weights is seen by no reader: scales become NaN or huge, and then the logits are what they are.
+    """
+    folder = artifact(tmp_path, "qwen2", "int8 head")
+    script = """
+import collections, random, sys
+from pathlib import Path
+import numpy as np
+from edgekit.errors import EngineError
+from edgekit.runtime.native_engine import NativeEngine
+from edgekit.runtime.sampler import Sampler, SamplingConfig
+
+folder, counts = Path(sys.argv[1]), collections.Counter()
+files = {name: (folder / name).read_bytes() for name in ("model.onnx", "model.onnx.data")}
+random.seed(1)
+
+def attempt(kind):
+    counts[kind] += 1
+    try:
+        engine = NativeEngine(folder, 8, 1, False)
+        try:
+            logits = engine.evaluate([1, 2, 3])[0]
+            Sampler(SamplingConfig(), logits.size).sample(logits)
+        finally:
+            engine.close()
+    except EngineError:
+        counts[kind + " error"] += 1
+
+def damaged(whole):
+    bad = bytearray(whole)
+    for _ in range(random.randint(1, 8)):
+        bad[random.randrange(len(bad))] = random.choice((0, 127, 128, 255, random.randrange(256)))
+    return bad
+
+for name, damages, cuts in (("model.onnx", 7500, 1000), ("model.onnx.data", 1200, 300)):
+    whole = files[name]
+    for _ in range(damages):
+        (folder / name).write_bytes(damaged(whole))
+        attempt(name + " damaged")
+    for _ in range(cuts):
+        (folder / name).write_bytes(whole[:random.randrange(len(whole))])
+        attempt(name + " cut")
+    (folder / name).write_bytes(whole)
+attempt("whole")
+whole = np.frombuffer(files["model.onnx.data"], np.uint8).copy()
+whole[whole.size // 4 : whole.size // 2] = 255  # NaN in either type of float
+(folder / "model.onnx.data").write_bytes(whole.tobytes())
+attempt("nan")
+print(dict(counts))
+"""
+    done = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
+    counts = ast.literal_eval(done.stdout)
+    assert sum(count for kind, count in counts.items() if not kind.endswith("error")) == 10_002
+    assert 0 < counts["model.onnx damaged error"] < counts["model.onnx damaged"]
+    assert counts["model.onnx cut error"] > 0  # a cut can only pass where it takes what is not read
+    assert counts["model.onnx.data cut error"] == counts["model.onnx.data cut"]
+    assert counts["model.onnx.data damaged error"] < counts["model.onnx.data damaged"]
+    assert (counts.get("whole error"), counts["nan error"]) == (None, 1)

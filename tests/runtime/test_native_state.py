@@ -1,0 +1,198 @@
+"""A session's sequence in a file: it goes on as if it had never left, and what is no such file is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from native_artifact import artifact, engine, prompt
+
+from edgekit.errors import ContextLengthError, EngineError
+from edgekit.runtime.native_engine import NativeEngine
+from edgekit.runtime.sampler import SamplingConfig
+from edgekit.runtime.session import Session, load
+
+GREEDY = SamplingConfig(temperature=0)
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return artifact(tmp_path_factory.mktemp("state"), "qwen2", "int4 block 32")
+
+
+def opened(folder: Path, kv_type: str = "float16", context: int = 600) -> Session:
+    return load(folder, engine="native", threads=1, kv_type=kv_type, context=context)
+
+
+def evaluated(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """A list that grows by what the session's engine is asked to evaluate."""
+    calls: list[list[int]] = []
+    evaluate = session.engine.evaluate
+    monkeypatch.setattr(session.engine, "evaluate", lambda ids: (calls.append(list(ids)), evaluate(ids))[1])
+    return calls
+
+
+@pytest.mark.parametrize("kv_type", ["float16", "int8"])
+@pytest.mark.parametrize("length", [1, 31, 300])  # within a block of keys, and across blocks
+def test_an_engine_goes_on_bit_for_bit(folder: Path, tmp_path: Path, kv_type: str, length: int) -> None:
+    first, second = (engine(folder, "native", threads=1, kv_type=kv_type) for _ in range(2))
+    first.evaluate(prompt(length))
+    first.save(tmp_path / "state")
+    second.evaluate([9, 8, 7])  # is forgotten
+    second.load(tmp_path / "state")
+    assert second.position == length
+    assert second.tokens() == prompt(length)
+    third = engine(folder, "native", threads=1, kv_type=kv_type, context=length + 3)
+    third.copy(first)
+    for e in (second, third):
+        np.testing.assert_array_equal(e.evaluate([5, 6, 7]), first.evaluate([5, 6, 7]))
+        first.rewind(length)
+
+
+@pytest.mark.parametrize("kv_type", ["float16", "int8"])
+def test_a_session_continues_as_without_the_file(
+    folder: Path, tmp_path: Path, kv_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = prompt(200)
+    with opened(folder, kv_type) as session:
+        session.generate(ids, max_tokens=20, sampling=GREEDY).complete()
+        session.save_state(tmp_path / "state")
+        expected = session.generate([*ids, 3, 4], max_tokens=30, sampling=GREEDY).complete().tokens
+    with opened(folder, kv_type) as session:
+        session.load_state(str(tmp_path / "state"))
+        calls = evaluated(session, monkeypatch)
+        assert session.generate([*ids, 3, 4], max_tokens=30, sampling=GREEDY).complete().tokens == expected
+        assert calls[0] == [3, 4]  # of the prompt, only what the file does not hold
+
+
+def test_a_conversation_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(folder) as session:
+        first = session.chat(QUESTION, max_tokens=12, sampling=GREEDY).complete()
+        session.save_state(tmp_path / "state")
+        messages = [
+            *QUESTION,
+            {"role": "assistant", "content": first.answer},
+            {"role": "user", "content": "And Italy?"},
+        ]
+        second = session.chat(messages, max_tokens=12, sampling=GREEDY).complete()
+    with opened(folder) as session:
+        session.load_state(tmp_path / "state")
+        calls = evaluated(session, monkeypatch)
+        found = session.chat(messages, max_tokens=12, sampling=GREEDY).complete()
+        assert found.tokens == second.tokens
+        assert len(calls[0]) < len(second.prompt_tokens) - len(first.prompt_tokens) + 1
+
+
+def test_an_answer_in_the_making_does_not_survive_a_load(folder: Path, tmp_path: Path) -> None:
+    with opened(folder) as session:
+        session.save_state(tmp_path / "empty")
+        running = session.generate("Rome", sampling=GREEDY)
+        next(running)
+        session.load_state(tmp_path / "empty")
+        assert session.engine.position == 0
+        with pytest.raises(EngineError, match="cannot go on"):
+            list(running)
+
+
+def bad_states(folder: Path, tmp_path: Path) -> dict[str, tuple[Path, type[Exception], str]]:
+    """What is wrong -> a file, the error and words of its message."""
+    paths = {name: tmp_path / name for name in ("good", "other", "int8", "long", "short", "text", "ids")}
+    for name, where, kv_type, count in (
+        ("good", folder, "float16", 100),
+        ("other", artifact(tmp_path, "qwen2", "int8"), "float16", 100),
+        ("int8", folder, "int8", 100),
+        ("long", folder, "float16", 601),
+    ):
+        e = engine(where, "native", threads=1, kv_type=kv_type)
+        e.evaluate(prompt(count))
+        e.save(paths[name])
+    whole = paths["good"].read_bytes()
+    paths["short"].write_bytes(whole[:-1])
+    paths["text"].write_text("not a saved session, but longer than a header")
+    paths["ids"].write_bytes(whole[:32] + b"\xff" * 4 + whole[36:])
+    return {
+        "another model": (paths["other"], EngineError, "another model"),
+        "another type": (paths["int8"], EngineError, "keeps keys and values as type 1"),
+        "more than the context": (paths["long"], ContextLengthError, "601 positions; this session's context is 600"),
+        "cut off": (paths["short"], EngineError, "is cut off: it says it holds 100 positions"),
+        "no state": (paths["text"], EngineError, "is no saved session"),
+        "ids of no vocabulary": (paths["ids"], EngineError, "outside the vocabulary"),
+        "a folder": (tmp_path, EngineError, "is no saved session"),
+        "missing": (tmp_path / "missing", EngineError, "cannot open"),
+    }
+
+
+def test_what_is_no_state_leaves_an_empty_session_that_works(folder: Path, tmp_path: Path) -> None:
+    with opened(folder) as session:
+        expected = session.generate(prompt(50), max_tokens=8, sampling=GREEDY).complete().tokens
+        for what, (path, error, words) in bad_states(folder, tmp_path).items():
+            with pytest.raises(error, match=words):
+                session.load_state(path)
+            assert session.engine.position == 0, what
+            assert session.generate(prompt(50), max_tokens=8, sampling=GREEDY).complete().tokens == expected, what
+
+
+@pytest.mark.parametrize("keep", [0, 1, 31, 32, 33, 431, 432, 433, 5000])
+def test_a_file_cut_anywhere_is_refused(folder: Path, tmp_path: Path, keep: int) -> None:
+    e = engine(folder, "native", threads=1)
+    e.evaluate(prompt(100))
+    e.save(tmp_path / "state")
+    os.truncate(tmp_path / "state", keep)
+    with pytest.raises(EngineError, match=r"is no saved session|is cut off"):
+        e.load(tmp_path / "state")
+    assert e.position == len(e.tokens())
+
+
+def test_a_file_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
+    with opened(folder) as session:
+        session.generate(prompt(50), max_tokens=1).complete()
+        for path in (tmp_path / "missing" / "state", tmp_path):
+            with pytest.raises(EngineError, match="cannot open"):
+                session.save_state(path)
+        assert session.engine.position == 50
+        if Path("/dev/full").exists():
+            with pytest.raises(EngineError, match=r"cannot write /dev/full: No space left"):
+                session.save_state("/dev/full")
+
+
+def test_a_name_with_bytes_that_are_no_text(folder: Path, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    with opened(folder) as session:
+        session.save_state(path)
+        session.load_state(path)
+
+
+def test_an_engine_without_files_says_so(artifact: Path, tmp_path: Path) -> None:
+    with load(artifact, engine="ort", threads=1) as session:
+        for call in (session.save_state, session.load_state):
+            with pytest.raises(EngineError, match="the engine ort cannot save or load") as caught:
+                call(tmp_path / "state")
+            assert "native" in caught.value.hint
+
+
+def test_a_closed_session_says_so(folder: Path, tmp_path: Path) -> None:
+    session = opened(folder)
+    session.save_state(tmp_path / "state")
+    session.close()
+    for call in (session.save_state, session.load_state):
+        with pytest.raises(EngineError, match="closed"):
+            call(tmp_path / "state")
+
+
+def test_only_the_same_can_be_copied(folder: Path, tmp_path: Path) -> None:
+    one = engine(folder, "native", threads=1)
+    one.evaluate(prompt(100))
+    small = engine(folder, "native", threads=1, context=99)
+    eighth = NativeEngine(folder, 200, 1, False, "int8")
+    other = engine(artifact(tmp_path, "llama", "int8"), "native", threads=1)
+    for target, error, words in (
+        (small, ContextLengthError, "100 positions do not fit into a context of 99"),
+        (eighth, EngineError, "different types"),
+        (other, EngineError, "same model"),
+    ):
+        with pytest.raises(error, match=words):
+            target.copy(one)
+        assert target.position == 0
