@@ -37,13 +37,6 @@ namespace {
 
 inline __m256i load256(const void *at) { return _mm256_loadu_si256(static_cast<const __m256i *>(at)); }
 
-/* A matrix's format as constants, so that the inner loops hold no branch. */
-template <int kBitsOf, int kBlockOf, bool kHalfOf>
-struct Format {
-  static constexpr int kBits = kBitsOf, kBlock = kBlockOf;
-  static constexpr bool kHalf = kHalfOf;
-};
-
 /* A block's scale in every lane. */
 template <bool kHalf>
 inline __m256 block_scale(const void *scales, int64_t at) {
@@ -244,29 +237,6 @@ void many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64
       }
     }
   }
-}
-
-template <int kValue>
-struct Constant {
-  static constexpr int value = kValue;
-};
-
-/* Call work(Format) for the matrix's own. */
-template <typename Work>
-inline void with_format(const Matrix &w, Work work) {
-  const auto with_half = [&](auto bits, auto block) {
-    if (w.half_scales)
-      work(Format<decltype(bits)::value, decltype(block)::value, true>{});
-    else
-      work(Format<decltype(bits)::value, decltype(block)::value, false>{});
-  };
-  const auto with_block = [&](auto bits) {
-    if (w.block == 32) with_half(bits, Constant<32>{});
-    else if (w.block == 64) with_half(bits, Constant<64>{});
-    else with_half(bits, Constant<128>{});
-  };
-  if (w.bits == 4) with_block(Constant<4>{});
-  else with_block(Constant<8>{});
 }
 
 void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,

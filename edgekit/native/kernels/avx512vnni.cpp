@@ -3,14 +3,9 @@
 
 namespace {
 
-/* The format of a matrix as constants, so that the inner loops hold no branch. */
-template <int kBitsOf, int kBlockOf, bool kHalfOf>
-struct Format {
-  static constexpr int kBits = kBitsOf, kBlock = kBlockOf;
-  static constexpr bool kHalf = kHalfOf;
-  static constexpr int kColumns = 512 / kBits;                  /* in a register of codes: 128 or 64 */
-  static constexpr int kScales = kColumns > kBlock ? kColumns / kBlock : 1;
-};
+/* Blocks in a register of codes, which holds 128 columns of 4 bits or 64 of 8. */
+template <typename F>
+constexpr int kScales = 512 / F::kBits > F::kBlock ? 512 / F::kBits / F::kBlock : 1;
 
 /* Spread `count` numbers evenly over the 16 lanes: with 4, 0000 1111 2222 3333. Lane j of a product sums the 8 (4-bit) or 4
  * (8-bit) columns from 8j or 4j on, so a register's groups and blocks lie in consecutive lanes. */
@@ -26,12 +21,12 @@ inline __m512 spread(__m128 few) {
 /* The scales of `left` blocks (at most those of one register) from `at` on, spread over the lanes of their columns. */
 template <typename F>
 inline __m512 block_scales(const void *scales, int64_t at, int64_t left) {
-  if (F::kScales == 1) return _mm512_set1_ps(F::kHalf ? _cvtsh_ss(static_cast<const uint16_t *>(scales)[at])
+  if (kScales<F> == 1) return _mm512_set1_ps(F::kHalf ? _cvtsh_ss(static_cast<const uint16_t *>(scales)[at])
                                                       : static_cast<const float *>(scales)[at]);
-  const __mmask8 mask = static_cast<__mmask8>(left >= F::kScales ? (1 << F::kScales) - 1 : (1 << left) - 1);
+  const __mmask8 mask = static_cast<__mmask8>(left >= kScales<F> ? (1 << kScales<F>) - 1 : (1 << left) - 1);
   const __m128 few = F::kHalf ? _mm_cvtph_ps(_mm_maskz_loadu_epi16(mask, static_cast<const uint16_t *>(scales) + at))
                               : _mm_maskz_loadu_ps(mask, static_cast<const float *>(scales) + at);
-  return spread<F::kScales>(few);
+  return spread<kScales<F>>(few);
 }
 
 /* The scales of a register's columns, a lane for every 8 (4-bit) or 4 (8-bit) of them. */
@@ -212,29 +207,6 @@ inline void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first,
   if constexpr (kRows > 1)
     if (m < kRows) return few<F, kRows - 1>(w, rows, m, first, last, y, stride, add);
   row_products<F, kRows>(w, rows, first, last, y, stride, add);
-}
-
-template <int kValue>
-struct Constant {
-  static constexpr int value = kValue;
-};
-
-/* Call work(Format) for the matrix's own. */
-template <typename Work>
-inline void with_format(const Matrix &w, Work work) {
-  const auto with_half = [&](auto bits, auto block) {
-    if (w.half_scales)
-      work(Format<decltype(bits)::value, decltype(block)::value, true>{});
-    else
-      work(Format<decltype(bits)::value, decltype(block)::value, false>{});
-  };
-  const auto with_block = [&](auto bits) {
-    if (w.block == 32) with_half(bits, Constant<32>{});
-    else if (w.block == 64) with_half(bits, Constant<64>{});
-    else with_half(bits, Constant<128>{});
-  };
-  if (w.bits == 4) with_block(Constant<4>{});
-  else with_block(Constant<8>{});
 }
 
 void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,

@@ -142,6 +142,36 @@ EK_INLINE Vec exponential(Vec x) {
   return p * power;
 }
 
+/* A matrix's format as constants, so that the inner loops hold no branch. */
+template <int kBitsOf, int kBlockOf, bool kHalfOf>
+struct Format {
+  static constexpr int kBits = kBitsOf, kBlock = kBlockOf;
+  static constexpr bool kHalf = kHalfOf;
+};
+
+template <int kValue>
+struct Constant {
+  static constexpr int value = kValue;
+};
+
+/* Call work(Format) for the matrix's own. */
+template <typename Work>
+inline void with_format(const Matrix &w, Work work) {
+  const auto with_half = [&](auto bits, auto block) {
+    if (w.half_scales)
+      work(Format<decltype(bits)::value, decltype(block)::value, true>{});
+    else
+      work(Format<decltype(bits)::value, decltype(block)::value, false>{});
+  };
+  const auto with_block = [&](auto bits) {
+    if (w.block == 32) with_half(bits, Constant<32>{});
+    else if (w.block == 64) with_half(bits, Constant<64>{});
+    else with_half(bits, Constant<128>{});
+  };
+  if (w.bits == 4) with_block(Constant<4>{});
+  else with_block(Constant<8>{});
+}
+
 inline float scale_at(const Matrix &w, int64_t i) {
   return w.half_scales ? half_to_float(static_cast<const uint16_t *>(w.scales)[i])
                        : static_cast<const float *>(w.scales)[i];

@@ -37,12 +37,9 @@ inline int32_t round32(const float *x, float inverse, int8_t *to) {
 
 namespace {
 
-/* A matrix's format as constants, so that the inner loops hold no branch. */
-template <int kBitsOf, int kBlockOf>
-struct Format {
-  static constexpr int kBits = kBitsOf, kBlock = kBlockOf;
-  static constexpr int kChunkBlocks = kChunk / kBlock; /* 4, 2 or 1 */
-};
+/* Blocks in a chunk: 4, 2 or 1. */
+template <typename F>
+constexpr int kChunkBlocks = kChunk / F::kBlock;
 
 /* Integer sums become floats by one subtraction: where a sum starts from the bits of 1.5 * 2^23, adding i to it adds i to
  * the float, up to 2^22 (a group's sum is below 2^20). SCVTF holds one of Cortex-A76's two pipes for two cycles. */
@@ -91,22 +88,22 @@ EK_INLINE float32x4_t load_some(const uint16_t *x, int64_t count) {
 /* A chunk's four groups stand in the four lanes, and its 4, 2 or 1 blocks are spread over them. */
 template <typename F>
 EK_INLINE float32x4_t spread(float32x4_t blocks) {
-  if constexpr (F::kChunkBlocks == 4) return blocks;
-  if constexpr (F::kChunkBlocks == 2) return vzip1q_f32(blocks, blocks);
+  if constexpr (kChunkBlocks<F> == 4) return blocks;
+  if constexpr (kChunkBlocks<F> == 2) return vzip1q_f32(blocks, blocks);
   return vdupq_laneq_f32(blocks, 0);
 }
 
 /* In the first lane of each block, zero in the others: what is to be counted once. */
 template <typename F>
 EK_INLINE float32x4_t once(float32x4_t blocks) {
-  return F::kChunkBlocks == 2 ? vzip1q_f32(blocks, vdupq_n_f32(0)) : blocks; /* of 1, the other lanes are zero already */
+  return kChunkBlocks<F> == 2 ? vzip1q_f32(blocks, vdupq_n_f32(0)) : blocks; /* of 1, the other lanes are zero already */
 }
 
 /* Scales of `count` blocks from b on. */
 template <typename F>
 EK_INLINE float32x4_t chunk_scales(const Matrix &w, int64_t n, int64_t b, int64_t count) {
   const int64_t at = n * w.blocks() + b;
-  return spread<F>(w.half_scales ? load_some(static_cast<const uint16_t *>(w.scales) + at, count)
+  return spread<F>(F::kHalf ? load_some(static_cast<const uint16_t *>(w.scales) + at, count)
                                  : load_some(static_cast<const float *>(w.scales) + at, count));
 }
 
@@ -115,7 +112,7 @@ template <typename F>
 EK_INLINE float32x4_t chunk_zeros(const Matrix &w, int64_t n, int64_t b, int64_t count) {
   constexpr int kLess = F::kBits == 8 ? kFewOffset : 0, kBits = F::kBits;
   if (!w.zero_points) return vdupq_n_f32(static_cast<float>((1 << (kBits - 1)) - kLess));
-  if constexpr (F::kChunkBlocks == 1) return vdupq_n_f32(static_cast<float>(zero_point_at(w, n, b) - kLess));
+  if constexpr (kChunkBlocks<F> == 1) return vdupq_n_f32(static_cast<float>(zero_point_at(w, n, b) - kLess));
   const uint8_t *zeros = w.zero_points + n * ((w.blocks() * kBits + 7) / 8) + b * kBits / 8;
   uint32_t packed = 0;
   for (int64_t i = 0; i < (count * kBits + 7) / 8; ++i) packed |= static_cast<uint32_t>(zeros[i]) << (8 * i);
@@ -190,9 +187,9 @@ inline void few_outputs(const Matrix &w, const QuantizedRow *rows, int64_t n, fl
     for (int r = 0; r < kRows; ++r) totals[i][r] = vdupq_n_f32(0);
   const int64_t blocks = w.blocks();
   int64_t b = 0;
-  for (; b + F::kChunkBlocks <= blocks; b += F::kChunkBlocks)
-    add_chunk<F, kRows, kOutputs>(w, rows, n, b, F::kChunkBlocks, totals);
-  if constexpr (F::kChunkBlocks > 1)
+  for (; b + kChunkBlocks<F> <= blocks; b += kChunkBlocks<F>)
+    add_chunk<F, kRows, kOutputs>(w, rows, n, b, kChunkBlocks<F>, totals);
+  if constexpr (kChunkBlocks<F> > 1)
     if (b < blocks) add_chunk<F, kRows, kOutputs>(w, rows, n, b, blocks - b, totals);
   for (int i = 0; i < kOutputs; ++i)
     for (int r = 0; r < kRows; ++r) {
@@ -211,20 +208,6 @@ inline void few_rows(const Matrix &w, const QuantizedRow *rows, int m, int64_t f
   if constexpr (kRows == 1)
     for (; n + 2 <= last; n += 2) few_outputs<F, kRows, 2>(w, rows, n, y, stride, add_to);
   for (; n < last; ++n) few_outputs<F, kRows, 1>(w, rows, n, y, stride, add_to);
-}
-
-/* Call work(Format) for the matrix's own. */
-template <typename Work>
-inline void with_format(const Matrix &w, Work work) {
-  if (w.bits == 4) {
-    if (w.block == 32) work(Format<4, 32>{});
-    else if (w.block == 64) work(Format<4, 64>{});
-    else work(Format<4, 128>{});
-  } else {
-    if (w.block == 32) work(Format<8, 32>{});
-    else if (w.block == 64) work(Format<8, 64>{});
-    else work(Format<8, 128>{});
-  }
 }
 
 void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
