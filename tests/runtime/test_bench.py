@@ -60,15 +60,19 @@ def test_the_json_has_the_contracts_fields(artifact: Path) -> None:
     assert {"context", "tok_s"} <= found["decode"][0].keys()
 
 
-def test_shares_follow_from_time_and_limits(built_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("engine", "item"), [("native", 2), ("ort", 4)])  # bytes of a number in the cache
+def test_shares_follow_from_time_and_limits(
+    built_artifact: Path, monkeypatch: pytest.MonkeyPatch, engine: str, item: int
+) -> None:
     monkeypatch.setattr("edgekit.runtime.bench.time_round", lambda engine, prompt, count: (0.5, 0.25))
-    result = bench(built_artifact, prompt_tokens=(16,), gen_tokens=4, repeat=1, threads=1)
+    # 64 positions in all: the native cache has whole blocks of them.
+    result = bench(built_artifact, engine=engine, prompt_tokens=(60,), gen_tokens=4, repeat=1, threads=1)
     assert (result.limits, result.shares_unknown) == (LIMITS, None)
-    work = shares.model_work(built_artifact, [16])
-    assert result.prefill[0].share_of_peak == pytest.approx(work.prompt_multiply_adds[16] / (0.5 * 0.01e9))
-    cache = 2 * 2 * 48 * 4  # two layers, key and value, one head of 48, float32
+    work = shares.model_work(built_artifact, [60])
+    assert result.prefill[0].share_of_peak == pytest.approx(work.prompt_multiply_adds[60] / (0.5 * 0.01e9))
+    cache = 2 * 2 * 48 * item  # two layers, key and value, one head of 48
     shares_of_bandwidth = [d.share_of_bandwidth for d in result.decode]
-    expected = [(work.token_bytes + positions * cache) * 16 / 0.001e9 for positions in (2.5, 18.5)]
+    expected = [(work.token_bytes + positions * cache) * 16 / 0.001e9 for positions in (2.5, 62.5)]
     assert shares_of_bandwidth == pytest.approx(expected)
 
 
