@@ -16,7 +16,7 @@ KvCache::KvCache(const Model &model, int64_t context, KvType type)
          model.context_length);
   padded_ = (context + kKvBlock - 1) / kKvBlock * kKvBlock;
   heads_ = static_cast<size_t>(model.num_layers * kv_heads_);
-  need_memory(bytes(), "the KV cache of " + std::to_string(context) + " positions");
+  need_memory(allocated(), "the KV cache of " + std::to_string(context) + " positions");
   keys_ = Buffer<uint8_t>(heads_ * row_bytes());
   values_ = Buffer<uint8_t>(heads_ * row_bytes());
   scales_ = Buffer<float>(heads_ * scale_bytes() / sizeof(float));

@@ -24,7 +24,8 @@ class KvCache {
 
   KvType type() const { return type_; }
   int64_t context() const { return context_; }
-  size_t bytes() const { return heads_ * (2 * row_bytes() + scale_bytes()); }
+  /* Of `context` positions; the last block's padding, which is there too, does not count. */
+  size_t bytes() const { return allocated() / static_cast<size_t>(padded_) * static_cast<size_t>(context_); }
 
   KvRows keys(int64_t layer, int64_t head) const;
   KvRows values(int64_t layer, int64_t head) const;
@@ -41,6 +42,7 @@ class KvCache {
   size_t item() const { return type_ == KvType::kInt8 ? 1 : 2; }
   size_t row_bytes() const { return static_cast<size_t>(padded_ * head_dim_) * item(); }
   size_t scale_bytes() const { return type_ == KvType::kInt8 ? 2 * sizeof(float) * static_cast<size_t>(padded_) : 0; }
+  size_t allocated() const { return heads_ * (2 * row_bytes() + scale_bytes()); }
   size_t index(int64_t layer, int64_t head) const { return static_cast<size_t>(layer * kv_heads_ + head); }
   /* Calls work(bytes, how many) for every stretch of memory that holds the first `length` positions. */
   template <typename Work>

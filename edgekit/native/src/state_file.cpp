@@ -57,7 +57,8 @@ void Session::copy(const Session &other) {
 }
 
 void Session::save(const std::string &path) const {
-  File out(path, "wb");
+  const std::string part = path + ".part"; /* a save that fails leaves the file that was there */
+  File out(part, "wb");
   Header header = {};
   std::memcpy(header.magic, kMagic, sizeof header.magic);
   header.fingerprint = model_->fingerprint;
@@ -68,7 +69,10 @@ void Session::save(const std::string &path) const {
                        cache_.write(out.file, position());
   const bool closed = std::fclose(out.file) == 0;
   out.file = nullptr;
-  if (!written || !closed) fail(EK_BAD_FILE, "cannot write %s: %s", path.c_str(), std::strerror(errno));
+  if (written && closed && std::rename(part.c_str(), path.c_str()) == 0) return;
+  const int error = errno;
+  std::remove(part.c_str());
+  fail(EK_BAD_FILE, "cannot write %s: %s", path.c_str(), std::strerror(error));
 }
 
 void Session::load(const std::string &path) {
