@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 from .artifact.manifest import Manifest
 from .artifact.writer import check_output, hash_files, whole_folder
-from .checkpoint import open_checkpoint
+from .checkpoint import GptqCheckpoint, open_checkpoint
 from .checkpoint.base import Checkpoint
 from .checkpoint.sources import fetch_hub, fetch_package
 from .devices import load_device
 from .devices.profile import DeviceProfile
-from .errors import BudgetError, BuildError, InterruptedBuildError, RecipeError, TensorMismatchError
+from .errors import BudgetError, BuildError, InterruptedBuildError, RecipeError, TensorMismatchError, UsageError
 from .models import ModelSpec, spec_from_config
 from .planning.plan import Plan, best_recipe, plan
 from .recipes import all_recipes, load_recipe
@@ -99,7 +99,8 @@ def build(
         model: A recipe's name or file. Without it: the model of ``checkpoint`` with edgekit's default quantization, or
             else the best model that fits the device.
         device: A device's name, alias or file.
-        checkpoint: A folder or .gguf file to take the weights from instead of the recipe's source.
+        checkpoint: A folder or .gguf file to take the weights from instead of the recipe's source. What a GPTQ
+            checkpoint holds quantized is taken over code for code, whatever ``quantization`` says; the rest follows it.
         context: Tokens the KV cache is planned for; default: the device's.
         quantization: Changes the recipe's quantization.
         out: The artifact's folder; default ``<recipe>-<device>`` in the current folder.
@@ -120,16 +121,21 @@ def build(
     recipe = _choose_recipe(model, checkpoint, profile)
     if recipe.plan_only:
         raise RecipeError(f"{recipe.name} can be planned but not built: {recipe.plan_only}")
+    unchanged = recipe.quantization
     if quantization is not None:
-        recipe = dataclasses.replace(recipe, quantization=quantization(recipe.quantization))
+        recipe = dataclasses.replace(recipe, quantization=quantization(unchanged))
+    source = _on_this_machine(recipe, checkpoint)
+    if source is not None:
+        with open_checkpoint(source) as opened:
+            recipe = _carry_over(recipe, opened, unchanged)
     target = Path(out) if out is not None else Path(f"{recipe.name}-{profile.name}")
     check_output(target, force)
-    planned = plan(recipe, profile, context=context, candidates=all_recipes())
-    on_plan(planned)
-    if not planned.fits:
-        raise _over_budget(planned)
-    with open_checkpoint(_fetch(recipe, checkpoint, progress)) as opened:
+    planned = _plan(recipe, profile, context, on_plan)
+    with open_checkpoint(source or _fetch(recipe, checkpoint, progress)) as opened:
         spec = _checked_spec(recipe, opened, checkpoint)
+        if source is None and opened.format == "gptq":  # what was fetched has formats of its own: plan for those
+            recipe = _carry_over(recipe, opened, unchanged)
+            planned = _plan(recipe, profile, context, on_plan)
         job = _Job(recipe, profile, planned, opened, spec, threads or physical_cores(), progress)
         with whole_folder(target, force) as folder:
             manifest = job.write(folder)
@@ -167,6 +173,41 @@ def _choose_recipe(model: str | Path | None, checkpoint: str | Path | None, prof
     if checkpoint is not None:
         return recipe_from_checkpoint(Path(checkpoint))
     return best_recipe(all_recipes(), profile)
+
+
+def _on_this_machine(recipe: Recipe, checkpoint: str | Path | None) -> Path | None:
+    """Where the weights are, when they are here already."""
+    path = checkpoint or (recipe.source.path if isinstance(recipe.source, FolderSource) else None)
+    return None if path is None or not Path(path).exists() else Path(path)
+
+
+def _carry_over(recipe: Recipe, opened: Checkpoint, unchanged: QuantizationConfig) -> Recipe:
+    """The recipe with the formats of what the checkpoint holds quantized, which is taken over as it is.
+
+    Raises:
+        UsageError: Another width was asked for than the recipe's ``unchanged``, and no linear is there to get it.
+    """
+    if opened.format != "gptq":
+        return recipe
+    from .export.carried import carried_formats
+
+    asked = recipe.quantization
+    formats = carried_formats(opened, spec_from_config(opened.config), asked)
+    bits, was, found = (None if s is None else s.bits for s in (asked.linear, unchanged.linear, formats.linear))
+    if bits != was and bits != found and asked.linear not in (formats.linear, *formats.matrices.values()):
+        raise UsageError(
+            f"{bits} bits were asked for, but the checkpoint's linears have {found} and are taken over as they are",
+            hint="leave --bits out, or build from the checkpoint this one was quantized from",
+        )
+    return dataclasses.replace(recipe, quantization=formats)
+
+
+def _plan(recipe: Recipe, profile: DeviceProfile, context: int | None, on_plan: Callable[[Plan], None]) -> Plan:
+    planned = plan(recipe, profile, context=context, candidates=all_recipes())
+    on_plan(planned)
+    if not planned.fits:
+        raise _over_budget(planned)
+    return planned
 
 
 def _over_budget(planned: Plan) -> BudgetError:
@@ -325,6 +366,8 @@ class _Job:
         special = self.checkpoint.tokenizer.special
         source = {"kind": source_kind(self.recipe.source), **dataclasses.asdict(self.recipe.source)}
         source.pop("path", None)  # where it lay on the builder's disk is nobody else's business
+        if isinstance(self.checkpoint, GptqCheckpoint):
+            source |= {"format": self.checkpoint.format, "quantize_config": self.checkpoint.quantization}
         return Manifest(
             name=self.recipe.name,
             edgekit_version=version("edgekit-llm"),

@@ -120,19 +120,25 @@ class _Writer:
         self._source = source
 
     def matrix_rows(self, job: _Job) -> None:
-        """Quantize (or convert) one chunk and put it where it belongs."""
-        rows = self._source.rows(job.ref, job.start, job.stop)
+        """Take over, quantize or convert one chunk and put it where it belongs."""
         if job.matrix.scheme is None:
+            rows = self._source.rows(job.ref, job.start, job.stop)
             self._rows_at(job.matrix.weight, job.at, self._convert(rows, job.ref, job.start))
             return
-        try:
-            packed: PackedLinear = quantize_rows(rows, job.matrix.scheme, self._layout.activation_type)
-        except NonFiniteError as error:
-            raise _unusable(job.ref, error.value, self._dtype, job.start + error.row, error.column) from None
+        packed = self._source.packed(job.ref, job.start, job.stop, job.matrix.scheme) or self._quantize(job)
         self._rows_at(job.matrix.codes, job.at, packed.codes)
-        self._rows_at(job.matrix.scales, job.at, packed.scales)
+        self._rows_at(job.matrix.scales, job.at, self._convert(packed.scales, job.ref, job.start))
         if packed.zero_points is not None:
             self._rows_at(job.matrix.zero_points, job.at, packed.zero_points)
+
+    def _quantize(self, job: _Job) -> PackedLinear:
+        if job.matrix.scheme is None:
+            raise AssertionError("a matrix without a scheme is not quantized")
+        rows = self._source.rows(job.ref, job.start, job.stop)
+        try:
+            return quantize_rows(rows, job.matrix.scheme, self._layout.activation_type)
+        except NonFiniteError as error:
+            raise _unusable(job.ref, error.value, self._dtype, job.start + error.row, error.column) from None
 
     def vector(self, slot: Slot, refs: tuple[TensorRef, ...]) -> None:
         """Write one-dimensional tensors one after another."""
