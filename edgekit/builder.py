@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -26,10 +27,12 @@ from .artifact.manifest import Manifest
 from .artifact.writer import check_output, hash_files, whole_folder
 from .checkpoint import GptqCheckpoint, open_checkpoint
 from .checkpoint.base import Checkpoint
+from .checkpoint.gptq_config import FILE_NAME as GPTQ_FILE
 from .checkpoint.sources import fetch_hub, fetch_package
 from .devices import load_device
 from .devices.profile import DeviceProfile
 from .errors import BudgetError, BuildError, InterruptedBuildError, RecipeError, TensorMismatchError, UsageError
+from .layout import DataLayout, plan_layout
 from .models import ModelSpec, spec_from_config
 from .planning.plan import Plan, best_recipe, plan
 from .recipes import all_recipes, load_recipe
@@ -53,7 +56,8 @@ Progress = Callable[[str, float, float], None]
 class BuildResult:
     """What a build made.
 
-    ``seconds`` is wall time, ``peak_rss_bytes`` the process's largest resident set.
+    ``seconds`` is wall time, ``peak_rss_bytes`` the process's largest resident set, ``emitted`` the checkpoint that was
+    written beside the artifact, if one was asked for.
     """
 
     artifact: Path
@@ -61,6 +65,7 @@ class BuildResult:
     plan: Plan
     seconds: float
     peak_rss_bytes: int
+    emitted: Path | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -69,7 +74,9 @@ class BuildResult:
 
     def to_json(self) -> dict[str, Any]:
         """The fields ``edgekit build --json`` prints."""
+        emitted = {} if self.emitted is None else {"emitted": str(self.emitted)}
         return {
+            **emitted,
             "artifact": str(self.artifact),
             "size_bytes": self.size_bytes,
             "bits_per_weight": self.manifest.bits_per_weight,
@@ -88,6 +95,7 @@ def build(
     context: int | None = None,
     quantization: Callable[[QuantizationConfig], QuantizationConfig] | None = None,
     out: str | Path | None = None,
+    emit: str | None = None,
     force: bool = False,
     threads: int | None = None,
     progress: Progress = lambda phase, done, total: None,
@@ -104,6 +112,7 @@ def build(
         context: Tokens the KV cache is planned for; default: the device's.
         quantization: Changes the recipe's quantization.
         out: The artifact's folder; default ``<recipe>-<device>`` in the current folder.
+        emit: Write a checkpoint of the same codes beside the artifact, as ``<out>-<emit>``: ``gptq`` or ``gptq_v2``.
         force: Replace an artifact that is there.
         threads: Default: physical cores.
         progress: Called with a phase's name, how much is done, and how much there is.
@@ -129,17 +138,22 @@ def build(
         with open_checkpoint(source) as opened:
             recipe = _carry_over(recipe, opened, unchanged)
     target = Path(out) if out is not None else Path(f"{recipe.name}-{profile.name}")
+    emitted = None if emit is None else target.with_name(f"{target.name}-{emit}")
     check_output(target, force)
+    if emitted is not None:
+        check_output(emitted, force, GPTQ_FILE)
     planned = _plan(recipe, profile, context, on_plan)
     with open_checkpoint(source or _fetch(recipe, checkpoint, progress)) as opened:
         spec = _checked_spec(recipe, opened, checkpoint)
         if source is None and opened.format == "gptq":  # what was fetched has formats of its own: plan for those
             recipe = _carry_over(recipe, opened, unchanged)
             planned = _plan(recipe, profile, context, on_plan)
-        job = _Job(recipe, profile, planned, opened, spec, threads or physical_cores(), progress)
-        with whole_folder(target, force) as folder:
-            manifest = job.write(folder)
-    return BuildResult(target, manifest, planned, time.perf_counter() - started, _peak_rss_bytes())
+        job = _Job(recipe, profile, planned, opened, spec, threads or physical_cores(), progress, emit)
+        with ExitStack() as folders:
+            folder = folders.enter_context(whole_folder(target, force))
+            beside = None if emitted is None else folders.enter_context(whole_folder(emitted, force, GPTQ_FILE))
+            manifest = job.write(folder, beside)
+    return BuildResult(target, manifest, planned, time.perf_counter() - started, _peak_rss_bytes(), emitted)
 
 
 def recipe_from_checkpoint(path: Path) -> Recipe:
@@ -254,9 +268,13 @@ class _Job:
     spec: ModelSpec
     threads: int
     progress: Progress
+    emit: str | None
 
-    def write(self, folder: Path) -> Manifest:
-        """Write everything into ``folder`` and return the manifest, which is its last file."""
+    def write(self, folder: Path, beside: Path | None) -> Manifest:
+        """Write everything into ``folder`` and return the manifest, which is its last file.
+
+        ``beside`` is the folder for the checkpoint to emit.
+        """
         # onnx and onnxruntime take a second to import: plans that fail should not wait for them.
         from .export.weights import WeightSource
 
@@ -272,7 +290,7 @@ class _Job:
         with ThreadPoolExecutor(1, thread_name_prefix="edgekit-hash") as pool:
             hashing = pool.submit(hash_files, list(self.checkpoint.files), until_stopped)
             try:
-                manifest, golden = self._write_model(folder, source, files, max_context)
+                manifest, golden = self._write_model(folder, beside, source, files, max_context)
             except BaseException:
                 stop.set()  # a person who presses Ctrl-C does not wait for 16 GB to be hashed
                 raise
@@ -289,11 +307,13 @@ class _Job:
         return manifest
 
     def _write_model(
-        self, folder: Path, source: WeightSource, files: dict[str, bytes], max_context: int
+        self, folder: Path, beside: Path | None, source: WeightSource, files: dict[str, bytes], max_context: int
     ) -> tuple[Manifest, dict[str, Any]]:
         """Weights, graph and small files; the manifest but for hashes, and the golden test."""
         from .export.model import export_model
 
+        if beside is not None:
+            self._check_emittable(max_context)
         layout = export_model(
             folder,
             self.spec,
@@ -303,12 +323,37 @@ class _Job:
             max_context=max_context,
             threads=self.threads,
             progress=lambda done, total: self.progress("quantizing", done, total),
+            half_scales=beside is not None,
         )
+        if beside is not None:
+            self._emit(beside, folder, layout, source)
         for name, content in files.items():
             (folder / name).write_bytes(content)
         bits = layout.weight_bytes * 8 / self.spec.parameters
         manifest = self._manifest(round(bits, 4), max_context)
         return manifest, self._golden(folder, manifest, layout.size_bytes)
+
+    def _check_emittable(self, max_context: int) -> None:
+        from .export.gptq_checkpoint import check_emittable
+
+        activation_type = self.device.activation_type
+        check_emittable(plan_layout(self.spec, self.recipe.quantization, activation_type, max_context))
+
+    def _emit(self, beside: Path, folder: Path, layout: DataLayout, source: WeightSource) -> None:
+        from .export.gptq_checkpoint import write_gptq_checkpoint
+        from .export.onnx_graph import DATA_FILE
+
+        write_gptq_checkpoint(
+            beside,
+            folder / DATA_FILE,
+            layout,
+            self.spec,
+            source,
+            config=self.checkpoint.config,
+            tokenizer=self.checkpoint.tokenizer,
+            format_=self.emit or "",
+            progress=lambda done, total: self.progress("writing the checkpoint", done, total),
+        )
 
     def _small_files(self, max_context: int) -> dict[str, bytes]:
         """Tokenizer and configuration files."""

@@ -58,10 +58,10 @@ class QuantizedFormat:
 
 @dataclass(frozen=True, eq=False)
 class QuantizedRows:
-    """Rows of a weight that is quantized already: ``w[n, k] = scales[n, g] * (code[n, k] - zeros[n, g])``, g = groups[k].
+    """Rows of a weight that is quantized already: ``w[n, k] = scales[n, g] * (code[n, k] - zeros[n, g])``.
 
     Args:
-        format: Width and groups.
+        format: Width and groups; g = groups[k].
         codes: uint8 (n, in * bits / 8), lowest bits first.
         scales: (n, groups) in the stored float type.
         zeros: uint8 (n, groups), not packed.
@@ -162,8 +162,8 @@ class Checkpoint(ABC):
 
         Returns:
             (stop - start, in) or (stop - start,), a fresh array. From safetensors in the stored type: float32, float16
-            or ml_dtypes.bfloat16. From GGUF, and of weights that GPTQ quantized, always float32. GGUF's interleaved q and k rows come as they are stored:
-            only a model family knows which tensors those are.
+            or ml_dtypes.bfloat16. From GGUF always float32, and so are weights that GPTQ quantized. GGUF's interleaved
+            q and k rows come as they are stored: only a model family knows which tensors those are.
 
         Raises:
             TensorMismatchError: No tensor of that name.

@@ -9,8 +9,8 @@ Four tensors stand for the weight of a linear with K inputs, N outputs and G gro
 
     w[n, k] = scales[g_idx[k], n] * (code[k, n] - zero[g_idx[k], n])
 
-Format v1 (``gptq``) stores zero - 1, modulo 2**b; v2 (``gptq_v2``) stores zero. Some files carry the other's label. Where
-weights are symmetric the values themselves tell: stored everywhere, 2**(b-1) - 1 is v1's and 2**(b-1) v2's. So they are
+Format v1 (``gptq``) stores zero - 1, modulo 2**b; v2 (``gptq_v2``) stores zero. Some files carry the other's label. Of
+symmetric weights the values themselves tell: stored everywhere, 2**(b-1) - 1 is v1's and 2**(b-1) v2's. So they are
 believed first, and the label only where they say nothing.
 
 Each such linear appears among :attr:`GptqCheckpoint.tensors` as one weight (N, K); ``rows`` gives it in float,

@@ -1,7 +1,7 @@
 """What a GPTQ checkpoint says of itself: ``quantize_config.json``, and its copy in ``config.json``.
 
-Writers: AutoGPTQ, GPTQModel, optimum, transformers (the copy alone). ``method`` and ``format`` are GPTQModel's names for
-what the others call ``quant_method`` and ``checkpoint_format``; files hold either or both.
+Writers: AutoGPTQ, GPTQModel, optimum, transformers (the copy alone). ``method`` and ``format`` are GPTQModel's names
+for what the others call ``quant_method`` and ``checkpoint_format``; files hold either or both.
 """
 
 from __future__ import annotations

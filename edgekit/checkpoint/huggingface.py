@@ -118,9 +118,10 @@ class HuggingFaceCheckpoint(Checkpoint):
 
 
 def weight_names(names: Iterable[str]) -> tuple[str | None, str | None]:
-    """Among a folder's names, the file that holds all weights, or else the index of several; None where there is none.
+    """Among a folder's names, the file that holds all weights, or else the index of several; None: there is none.
 
-    AutoGPTQ names its file after the quantization (``gptq_model-4bit-128g.safetensors``): a single one may have any name.
+    AutoGPTQ names its file after the quantization (``gptq_model-4bit-128g.safetensors``): a single one may have any
+    name.
     """
     found = sorted(names)
     if SINGLE_FILE in found or INDEX_FILE in found:

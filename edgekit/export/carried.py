@@ -1,10 +1,11 @@
 """Weights carried over: a checkpoint's own codes in the layout of ``quantize/packing.py``, bit for bit.
 
-GPTQ's groups are what our blocks are, but for their size. A group of 256, or of a whole row, becomes several blocks that
-share its scale; that changes nothing. Groups that are no multiple of our smallest block, or whose columns lie scattered
-(activation order without static groups), have no such form: MatMulNBits wants a block's columns side by side. Putting them
-so would permute the linear's inputs, and those are the residual stream (q, k, v, gate, up), which every layer would
-permute in its own way, or the attention's heads (o), which share key and value heads among them.
+GPTQ's groups are what our blocks are, but for their size. A group of 256, or of a whole row, becomes several blocks
+that share its scale; that changes nothing. Groups that are no multiple of our smallest block, or whose columns lie
+scattered (activation order without static groups), have no such form: MatMulNBits wants a block's columns side by side.
+Putting them so would permute the linear's inputs. For down_proj that could be folded into the rows of gate and up, but
+the inputs of q, k, v, gate and up are the residual stream, which every layer would permute in its own way, and those of
+o are the attention's heads, which share value heads among them. No checkpoint has scattered groups in down_proj alone.
 """
 
 from __future__ import annotations
@@ -125,4 +126,4 @@ def repack(rows: QuantizedRows, scheme: QuantizationScheme) -> PackedLinear:
 
 def _padding(zeros: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     """The byte that pads a short last block: its zero point, in both halves where a code has 4 bits."""
-    return zeros if bits == 8 else zeros | (zeros << 4)
+    return zeros if bits == 8 else zeros * np.uint8(17)

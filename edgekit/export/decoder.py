@@ -199,7 +199,7 @@ def _slot(slot: Slot | None) -> Slot:
 def _metadata(spec: ModelSpec, layout: DataLayout) -> dict[str, str]:
     """Every architecture number, for engines that read the weights but not the nodes.
 
-    ``linear.*`` is the format most matrices inside the layers have; one that differs has keys of its own, under its name.
+    ``linear.*`` is the format most matrices inside the layers have; one that differs has keys under its own name.
     """
     values = {
         "format_version": 1,

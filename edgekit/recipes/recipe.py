@@ -266,7 +266,7 @@ def _quantization(value: Any, where: str) -> QuantizationConfig:
     method = _typed(str, table["method"], f"{where}: method")
     if method not in METHODS:  # IMPORTED is the checkpoint's to say
         raise RecipeError(f"{where}: method is {method!r}; allowed: {', '.join(METHODS)}")
-    return QuantizationConfig(**schemes, method=method)
+    return QuantizationConfig(schemes["linear"], schemes["embedding"], schemes["lm_head"], method=method)
 
 
 def _build(cls: type[_T], value: Any, where: str, complete: bool = False) -> _T:

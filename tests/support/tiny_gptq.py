@@ -44,7 +44,9 @@ class GptqWeight:
     def dequantize(self) -> np.ndarray:
         """float64 (out, in)."""
         zeros, scales = self.zeros[self.groups].astype(float), self.scales[self.groups].astype(float)
-        return np.ascontiguousarray(((self.codes - zeros) * scales).T)  # save_file writes the buffer, whatever its order
+        return np.ascontiguousarray(
+            ((self.codes - zeros) * scales).T
+        )  # save_file writes the buffer, whatever its order
 
     def tensors(self, module: str, stored_less: int) -> dict[str, np.ndarray]:
         """The four tensors; ``stored_less``: what the format takes off a zero point."""
@@ -58,7 +60,7 @@ class GptqWeight:
 
 
 def words(values: np.ndarray, bits: int) -> np.ndarray:
-    """Pack each row, lowest bits first: (n, m) -> int32 (n, m * bits / 32). One field at a time, in Python's integers."""
+    """Pack each row, lowest bits first: (n, m) -> int32 (n, m * bits / 32), field by field in Python's integers."""
     count = 32 // bits
     assert values.shape[1] % count == 0
     packed = np.zeros((values.shape[0], values.shape[1] // count), np.uint32)
