@@ -76,7 +76,7 @@ class QuantizedRows:
         """The weight as float32 (n, in)."""
         codes = self.codes
         if self.format.bits == 4:
-            codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(len(codes), -1)
+            codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(len(codes), 2 * codes.shape[1])
         groups = self.format.groups
         zeros, scales = self.zeros.astype(np.float32), self.scales.astype(np.float32)
         result: NDArray[np.float32] = (codes.astype(np.float32) - zeros[:, groups]) * scales[:, groups]

@@ -9,7 +9,8 @@ Groups are the artifact's blocks. Codes, scales and zero points are those of ``m
 weight is quantized a second time. Memory holds one slab of one linear.
 
 Format v1 stores zero - 1. A zero point of 0 would become 2**bits - 1, which GPTQModel does not turn back into 0 (it
-adds to whole words, and the carry changes the next one), so weights that have one are refused there; ``gptq_v2`` holds all.
+adds to whole words, and the carry changes the next one), so weights that have one are refused there; ``gptq_v2`` holds
+all.
 
 Source: https://github.com/huggingface/safetensors#format; GPTQModel ``quantization/config.py``.
 """
