@@ -21,7 +21,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,6 +40,7 @@ from ..scheme import QuantizationScheme
 from .weights import WeightSource
 
 FORMATS = (V1, V2)
+LM_HEAD = "lm_head.weight"
 SLAB_BYTES = 32 << 20  # codes held at once, and as much again while their words change places
 _WORD_BITS = 32
 _FLOATS = {"F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
@@ -180,8 +181,8 @@ class _Tensors:
                 matrix, at = rows[linear.weight.name]
                 yield from self._linear(matrix, linear, at)
         yield self._float(spec.final_norm)
-        if not spec.tied_embeddings:
-            yield self._float(spec.lm_head.weight)
+        # A tied head is written as well: AutoGPTQ does not tie it again after loading, and answers token 0.
+        yield replace(self._float(spec.lm_head.weight), name=LM_HEAD)
 
     def _placed(self) -> Iterator[tuple[Matrix, Linear, int]]:
         """Each linear with the matrix that holds it and its first row there."""

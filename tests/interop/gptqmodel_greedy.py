@@ -15,10 +15,10 @@ checkpoint, ids, count = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
 
 def greedy(model: torch.nn.Module) -> list[int]:
     prompt = torch.tensor([ids])
-    new = model.float().generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=count)
+    new = model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=count)
     return new[0, len(ids) :].tolist()
 
 
-found = {"gptqmodel": greedy(GPTQModel.load(checkpoint, device="cpu", backend=BACKEND.TORCH).model)}
-found["transformers"] = greedy(AutoModelForCausalLM.from_pretrained(checkpoint, device_map="cpu"))
+found = {"gptqmodel": greedy(GPTQModel.load(checkpoint, device="cpu", backend=BACKEND.TORCH).model.float())}
+found["transformers"] = greedy(AutoModelForCausalLM.from_pretrained(checkpoint, device_map="cpu", dtype=torch.float32))
 print(json.dumps(found))
