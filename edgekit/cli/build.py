@@ -61,6 +61,7 @@ def command(
       edgekit build smollm2-135m --device jetson
       edgekit build deepseek-r1-distill-qwen-1.5b --device pi --context 2048
       edgekit build --device cpu --checkpoint ./my-finetune --out ./my-artifact
+      edgekit build smollm2-135m --device cpu --symmetric --emit gptq
     """
     del method  # one method so far; the option is part of the command line's contract
 
