@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,12 +25,14 @@ from typing import TYPE_CHECKING, Any
 
 from .artifact.manifest import Manifest
 from .artifact.writer import check_output, hash_files, whole_folder
-from .checkpoint import open_checkpoint
+from .checkpoint import GptqCheckpoint, open_checkpoint
 from .checkpoint.base import Checkpoint
+from .checkpoint.gptq_config import FILE_NAME as GPTQ_FILE
 from .checkpoint.sources import fetch_hub, fetch_package
 from .devices import load_device
 from .devices.profile import DeviceProfile
-from .errors import BudgetError, BuildError, InterruptedBuildError, RecipeError, TensorMismatchError
+from .errors import BudgetError, BuildError, InterruptedBuildError, RecipeError, TensorMismatchError, UsageError
+from .layout import DataLayout, plan_layout
 from .models import ModelSpec, spec_from_config
 from .planning.plan import Plan, best_recipe, plan
 from .recipes import all_recipes, load_recipe
@@ -53,7 +56,8 @@ Progress = Callable[[str, float, float], None]
 class BuildResult:
     """What a build made.
 
-    ``seconds`` is wall time, ``peak_rss_bytes`` the process's largest resident set.
+    ``seconds`` is wall time, ``peak_rss_bytes`` the process's largest resident set, ``emitted`` the checkpoint that was
+    written beside the artifact, if one was asked for.
     """
 
     artifact: Path
@@ -61,6 +65,7 @@ class BuildResult:
     plan: Plan
     seconds: float
     peak_rss_bytes: int
+    emitted: Path | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -69,7 +74,9 @@ class BuildResult:
 
     def to_json(self) -> dict[str, Any]:
         """The fields ``edgekit build --json`` prints."""
+        emitted = {} if self.emitted is None else {"emitted": str(self.emitted)}
         return {
+            **emitted,
             "artifact": str(self.artifact),
             "size_bytes": self.size_bytes,
             "bits_per_weight": self.manifest.bits_per_weight,
@@ -88,6 +95,7 @@ def build(
     context: int | None = None,
     quantization: Callable[[QuantizationConfig], QuantizationConfig] | None = None,
     out: str | Path | None = None,
+    emit: str | None = None,
     force: bool = False,
     threads: int | None = None,
     progress: Progress = lambda phase, done, total: None,
@@ -99,10 +107,12 @@ def build(
         model: A recipe's name or file. Without it: the model of ``checkpoint`` with edgekit's default quantization, or
             else the best model that fits the device.
         device: A device's name, alias or file.
-        checkpoint: A folder or .gguf file to take the weights from instead of the recipe's source.
+        checkpoint: A folder or .gguf file to take the weights from instead of the recipe's source. What a GPTQ
+            checkpoint holds quantized is taken over code for code, whatever ``quantization`` says; the rest follows it.
         context: Tokens the KV cache is planned for; default: the device's.
         quantization: Changes the recipe's quantization.
         out: The artifact's folder; default ``<recipe>-<device>`` in the current folder.
+        emit: Write a checkpoint of the same codes beside the artifact, as ``<out>-<emit>``: ``gptq`` or ``gptq_v2``.
         force: Replace an artifact that is there.
         threads: Default: physical cores.
         progress: Called with a phase's name, how much is done, and how much there is.
@@ -120,20 +130,30 @@ def build(
     recipe = _choose_recipe(model, checkpoint, profile)
     if recipe.plan_only:
         raise RecipeError(f"{recipe.name} can be planned but not built: {recipe.plan_only}")
+    unchanged = recipe.quantization
     if quantization is not None:
-        recipe = dataclasses.replace(recipe, quantization=quantization(recipe.quantization))
+        recipe = dataclasses.replace(recipe, quantization=quantization(unchanged))
+    source = _on_this_machine(recipe, checkpoint)
+    if source is not None:
+        with open_checkpoint(source) as opened:
+            recipe = _carry_over(recipe, opened, unchanged)
     target = Path(out) if out is not None else Path(f"{recipe.name}-{profile.name}")
+    emitted = None if emit is None else target.with_name(f"{target.name}-{emit}")
     check_output(target, force)
-    planned = plan(recipe, profile, context=context, candidates=all_recipes())
-    on_plan(planned)
-    if not planned.fits:
-        raise _over_budget(planned)
-    with open_checkpoint(_fetch(recipe, checkpoint, progress)) as opened:
+    if emitted is not None:
+        check_output(emitted, force, GPTQ_FILE)
+    planned = _plan(recipe, profile, context, on_plan)
+    with open_checkpoint(source or _fetch(recipe, checkpoint, progress)) as opened:
         spec = _checked_spec(recipe, opened, checkpoint)
-        job = _Job(recipe, profile, planned, opened, spec, threads or physical_cores(), progress)
-        with whole_folder(target, force) as folder:
-            manifest = job.write(folder)
-    return BuildResult(target, manifest, planned, time.perf_counter() - started, _peak_rss_bytes())
+        if source is None and opened.format == "gptq":  # what was fetched has formats of its own: plan for those
+            recipe = _carry_over(recipe, opened, unchanged)
+            planned = _plan(recipe, profile, context, on_plan)
+        job = _Job(recipe, profile, planned, opened, spec, threads or physical_cores(), progress, emit)
+        with ExitStack() as folders:
+            folder = folders.enter_context(whole_folder(target, force))
+            beside = None if emitted is None else folders.enter_context(whole_folder(emitted, force, GPTQ_FILE))
+            manifest = job.write(folder, beside)
+    return BuildResult(target, manifest, planned, time.perf_counter() - started, _peak_rss_bytes(), emitted)
 
 
 def recipe_from_checkpoint(path: Path) -> Recipe:
@@ -167,6 +187,41 @@ def _choose_recipe(model: str | Path | None, checkpoint: str | Path | None, prof
     if checkpoint is not None:
         return recipe_from_checkpoint(Path(checkpoint))
     return best_recipe(all_recipes(), profile)
+
+
+def _on_this_machine(recipe: Recipe, checkpoint: str | Path | None) -> Path | None:
+    """Where the weights are, when they are here already."""
+    path = checkpoint or (recipe.source.path if isinstance(recipe.source, FolderSource) else None)
+    return None if path is None or not Path(path).exists() else Path(path)
+
+
+def _carry_over(recipe: Recipe, opened: Checkpoint, unchanged: QuantizationConfig) -> Recipe:
+    """The recipe with the formats of what the checkpoint holds quantized, which is taken over as it is.
+
+    Raises:
+        UsageError: Another width was asked for than the recipe's ``unchanged``, and no linear is there to get it.
+    """
+    if opened.format != "gptq":
+        return recipe
+    from .export.carried import carried_formats
+
+    asked = recipe.quantization
+    formats = carried_formats(opened, spec_from_config(opened.config), asked)
+    bits, was, found = (None if s is None else s.bits for s in (asked.linear, unchanged.linear, formats.linear))
+    if bits != was and bits != found and asked.linear not in (formats.linear, *formats.matrices.values()):
+        raise UsageError(
+            f"{bits} bits were asked for, but the checkpoint's linears have {found} and are taken over as they are",
+            hint="leave --bits out, or build from the checkpoint this one was quantized from",
+        )
+    return dataclasses.replace(recipe, quantization=formats)
+
+
+def _plan(recipe: Recipe, profile: DeviceProfile, context: int | None, on_plan: Callable[[Plan], None]) -> Plan:
+    planned = plan(recipe, profile, context=context, candidates=all_recipes())
+    on_plan(planned)
+    if not planned.fits:
+        raise _over_budget(planned)
+    return planned
 
 
 def _over_budget(planned: Plan) -> BudgetError:
@@ -213,9 +268,13 @@ class _Job:
     spec: ModelSpec
     threads: int
     progress: Progress
+    emit: str | None
 
-    def write(self, folder: Path) -> Manifest:
-        """Write everything into ``folder`` and return the manifest, which is its last file."""
+    def write(self, folder: Path, beside: Path | None) -> Manifest:
+        """Write everything into ``folder`` and return the manifest, which is its last file.
+
+        ``beside`` is the folder for the checkpoint to emit.
+        """
         # onnx and onnxruntime take a second to import: plans that fail should not wait for them.
         from .export.weights import WeightSource
 
@@ -231,7 +290,7 @@ class _Job:
         with ThreadPoolExecutor(1, thread_name_prefix="edgekit-hash") as pool:
             hashing = pool.submit(hash_files, list(self.checkpoint.files), until_stopped)
             try:
-                manifest, golden = self._write_model(folder, source, files, max_context)
+                manifest, golden = self._write_model(folder, beside, source, files, max_context)
             except BaseException:
                 stop.set()  # a person who presses Ctrl-C does not wait for 16 GB to be hashed
                 raise
@@ -248,11 +307,13 @@ class _Job:
         return manifest
 
     def _write_model(
-        self, folder: Path, source: WeightSource, files: dict[str, bytes], max_context: int
+        self, folder: Path, beside: Path | None, source: WeightSource, files: dict[str, bytes], max_context: int
     ) -> tuple[Manifest, dict[str, Any]]:
         """Weights, graph and small files; the manifest but for hashes, and the golden test."""
         from .export.model import export_model
 
+        if beside is not None:
+            self._check_emittable(max_context)
         layout = export_model(
             folder,
             self.spec,
@@ -262,12 +323,37 @@ class _Job:
             max_context=max_context,
             threads=self.threads,
             progress=lambda done, total: self.progress("quantizing", done, total),
+            half_scales=beside is not None,
         )
+        if beside is not None:
+            self._emit(beside, folder, layout, source)
         for name, content in files.items():
             (folder / name).write_bytes(content)
         bits = layout.weight_bytes * 8 / self.spec.parameters
         manifest = self._manifest(round(bits, 4), max_context)
         return manifest, self._golden(folder, manifest, layout.size_bytes)
+
+    def _check_emittable(self, max_context: int) -> None:
+        from .export.gptq_checkpoint import check_emittable
+
+        activation_type = self.device.activation_type
+        check_emittable(plan_layout(self.spec, self.recipe.quantization, activation_type, max_context))
+
+    def _emit(self, beside: Path, folder: Path, layout: DataLayout, source: WeightSource) -> None:
+        from .export.gptq_checkpoint import write_gptq_checkpoint
+        from .export.onnx_graph import DATA_FILE
+
+        write_gptq_checkpoint(
+            beside,
+            folder / DATA_FILE,
+            layout,
+            self.spec,
+            source,
+            config=self.checkpoint.config,
+            tokenizer=self.checkpoint.tokenizer,
+            format_=self.emit or "",
+            progress=lambda done, total: self.progress("writing the checkpoint", done, total),
+        )
 
     def _small_files(self, max_context: int) -> dict[str, bytes]:
         """Tokenizer and configuration files."""
@@ -325,6 +411,8 @@ class _Job:
         special = self.checkpoint.tokenizer.special
         source = {"kind": source_kind(self.recipe.source), **dataclasses.asdict(self.recipe.source)}
         source.pop("path", None)  # where it lay on the builder's disk is nobody else's business
+        if isinstance(self.checkpoint, GptqCheckpoint):
+            source |= {"format": self.checkpoint.format, "quantize_config": self.checkpoint.quantization}
         return Manifest(
             name=self.recipe.name,
             edgekit_version=version("edgekit-llm"),

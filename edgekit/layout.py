@@ -19,6 +19,7 @@ Quantized matrices are in the layout of ``quantize/packing.py``, float ones are 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -115,10 +116,14 @@ class DataLayout:
     def matrices(self) -> Iterator[Matrix]:
         """Each matrix that has bytes of its own, in the file's order."""
         yield self.embedding
-        for layer in self.layers:
-            yield from (layer.qkv_proj, layer.o_proj, layer.gate_up_proj, layer.down_proj)
+        yield from self.inner_matrices()
         if not self.shares_embedding:
             yield self.lm_head
+
+    def inner_matrices(self) -> Iterator[Matrix]:
+        """Each matrix inside the layers, in the file's order."""
+        for layer in self.layers:
+            yield from (layer.qkv_proj, layer.o_proj, layer.gate_up_proj, layer.down_proj)
 
     def vectors(self) -> Iterator[Vector]:
         """Each norm, in the file's order."""
@@ -131,6 +136,11 @@ class DataLayout:
         """Bytes of the model's own tensors: without the rotary tables and alignment."""
         matrices = sum(s.size_bytes for m in self.matrices() for s in m.slots)
         return matrices + sum(v.slot.size_bytes for v in self.vectors())
+
+
+def common_scheme(layout: DataLayout) -> QuantizationScheme | None:
+    """The format most matrices inside the layers have; of equally many, the first."""
+    return Counter(m.scheme for m in layout.inner_matrices()).most_common(1)[0][0]
 
 
 class _Allocator:
@@ -162,15 +172,19 @@ class _Allocator:
     def vector(self, name: str, source: TensorRef) -> Vector:
         return Vector(source, self.slot(f"{name}.weight", self.activation_type, source.shape, VECTOR_ALIGNMENT))
 
-    def layer(self, layer: Layer, scheme: QuantizationScheme | None) -> LayerLayout:
+    def layer(self, layer: Layer, quantization: QuantizationConfig) -> LayerLayout:
         at = f"model.layers.{layer.index}"
+
+        def matrix(name: str, *parts: Linear) -> Matrix:
+            return self.matrix(f"{at}.{name}", parts, quantization.inside(f"{at}.{name}"))
+
         return LayerLayout(
             input_norm=self.vector(f"{at}.input_norm", layer.input_norm),
-            qkv_proj=self.matrix(f"{at}.attn.qkv_proj", (layer.q_proj, layer.k_proj, layer.v_proj), scheme),
-            o_proj=self.matrix(f"{at}.attn.o_proj", (layer.o_proj,), scheme),
+            qkv_proj=matrix("attn.qkv_proj", layer.q_proj, layer.k_proj, layer.v_proj),
+            o_proj=matrix("attn.o_proj", layer.o_proj),
             post_attention_norm=self.vector(f"{at}.post_attention_norm", layer.post_attention_norm),
-            gate_up_proj=self.matrix(f"{at}.mlp.gate_up_proj", (layer.gate_proj, layer.up_proj), scheme),
-            down_proj=self.matrix(f"{at}.mlp.down_proj", (layer.down_proj,), scheme),
+            gate_up_proj=matrix("mlp.gate_up_proj", layer.gate_proj, layer.up_proj),
+            down_proj=matrix("mlp.down_proj", layer.down_proj),
         )
 
 
@@ -188,7 +202,7 @@ def plan_layout(
     allocate = _Allocator(activation_type)
     table = Linear("embed_tokens", spec.embedding)
     embedding = allocate.matrix("model.embed_tokens", (table,), quantization.embedding)
-    layers = tuple(allocate.layer(layer, quantization.linear) for layer in spec.layers)
+    layers = tuple(allocate.layer(layer, quantization) for layer in spec.layers)
     final_norm = allocate.vector("model.final_norm", spec.final_norm)
     if spec.tied_embeddings and quantization.embedding == quantization.lm_head:
         lm_head = embedding

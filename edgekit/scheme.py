@@ -6,10 +6,12 @@ The layout these shapes describe is onnxruntime's ``com.microsoft.MatMulNBits``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 BITS = (4, 8)
 BLOCK_SIZES = (32, 64, 128)
+IMPORTED = "imported"  # the method of codes that a checkpoint held already
 FLOAT_BYTES = {"float32": 4, "float16": 2}
 
 
@@ -68,13 +70,21 @@ class QuantizationConfig:
         linear: All products inside the layers.
         embedding: The token embedding. A model with tied embeddings stores one table when it equals ``lm_head``.
         lm_head: The output projection.
-        method: How codes are chosen: ``rtn`` (round to nearest with a scale search).
+        method: How codes are chosen: ``rtn`` (round to nearest with a scale search); ``imported``: the checkpoint's
+            own are taken over, and what it holds in float is rounded to nearest.
+        matrices: Matrices inside the layers that have a format of their own, under their names in ``layout.py``:
+            ``model.layers.0.attn.qkv_proj``.
     """
 
     linear: QuantizationScheme | None
     embedding: QuantizationScheme | None
     lm_head: QuantizationScheme | None
     method: str = "rtn"
+    matrices: Mapping[str, QuantizationScheme | None] = field(default_factory=dict, hash=False)
+
+    def inside(self, matrix: str) -> QuantizationScheme | None:
+        """The format of a matrix inside the layers."""
+        return self.matrices.get(matrix, self.linear)
 
     @classmethod
     def none(cls) -> QuantizationConfig:

@@ -6,9 +6,12 @@ The file is one JSON object:
     edgekit_version, created the builder's version; the build's time (UTC), the one field two equal builds differ in
     name                     the recipe's name
     model                    model_type, parameters, vocab_size, num_layers, context_length (positions the graph holds)
-    source                   kind, where from, revision, sha256 of each file read
+    source                   kind, where from, revision, sha256 of each file read; of a GPTQ checkpoint also
+                             format ("gptq") and quantize_config as it was
     recipe, device, plan     the inputs of the build and what the planner said
-    quantization             method; linear, embedding, lm_head as {bits, block_size, symmetric} or null (float)
+    quantization             method: rtn, or imported when codes were taken over from a GPTQ checkpoint; linear,
+                             embedding, lm_head as {bits, block_size, symmetric} or null (float); matrices: those inside
+                             the layers whose format is another than linear
     activation_type          "float32" or "float16": the graph's float type and that of its KV cache
     reasoning                the model thinks between <think> and </think> before it answers
     sampling                 temperature, top_p, top_k, min_p, repetition_penalty: the defaults of ``run``

@@ -12,12 +12,18 @@ from pathlib import Path
 
 from ..errors import BuildError, DiskFullError, OutputExistsError
 from ..units import format_bytes
+from .manifest import FILE_NAME
 
 _CHUNK = 4 << 20
 
 
-def check_output(out: Path, force: bool) -> None:
+def check_output(out: Path, force: bool, marker: str = FILE_NAME) -> None:
     """Refuse, before any work, a place where the artifact cannot go.
+
+    Args:
+        out: The place.
+        force: Replace what is there, if it is a folder of the same kind.
+        marker: The file by which such a folder is known.
 
     Raises:
         OutputExistsError: ``out`` is there and ``force`` was not given, or it is something else than an artifact.
@@ -27,8 +33,9 @@ def check_output(out: Path, force: bool) -> None:
         if not force:
             raise OutputExistsError(f"{out} is there already", hint="--force replaces it, --out chooses another place")
         # Never delete a folder of something else because of a slip in --out.
-        if not out.is_dir() or out.is_symlink() or (any(out.iterdir()) and not (out / "edgekit.json").is_file()):
-            raise OutputExistsError(f"{out} is there and is no artifact, so --force does not replace it")
+        if not out.is_dir() or out.is_symlink() or (any(out.iterdir()) and not (out / marker).is_file()):
+            kind = "artifact" if marker == FILE_NAME else f"folder with {marker}"
+            raise OutputExistsError(f"{out} is there and is no {kind}, so --force does not replace it")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -38,23 +45,24 @@ def check_output(out: Path, force: bool) -> None:
 
 
 @contextmanager
-def whole_folder(out: Path, force: bool) -> Iterator[Path]:
+def whole_folder(out: Path, force: bool, marker: str = FILE_NAME) -> Iterator[Path]:
     """Give a temporary sibling of ``out`` to write into; rename it when the block ends, remove it when it fails.
 
     Args:
         out: The final place.
         force: Replace an artifact that is there.
+        marker: As :func:`check_output` has it.
 
     Raises:
         OutputExistsError: As :func:`check_output`.
         DiskFullError, BuildError: The operating system refused to write.
     """
-    check_output(out, force)
+    check_output(out, force, marker)
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     partial.mkdir()
     try:
         yield partial
-        check_output(out, force)
+        check_output(out, force, marker)
         if out.exists():
             replaced = out.parent / f".{out.name}.replaced-{os.getpid()}"
             out.rename(replaced)

@@ -1,19 +1,24 @@
-"""Checkpoints, opened lazily and read in pieces: Hugging Face folders and GGUF files."""
+"""Checkpoints, opened lazily and read in pieces: Hugging Face folders, quantized by GPTQ or not, and GGUF files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import CheckpointError
-from .base import Checkpoint, SpecialTokens, TensorInfo, TokenizerFiles
-from .files import WeightFile
+from ..errors import CheckpointError, UnsupportedModelError
+from .base import Checkpoint, QuantizedFormat, QuantizedRows, SpecialTokens, TensorInfo, TokenizerFiles
+from .files import WeightFile, read_json_object
 from .gguf import GgufCheckpoint, GgufHeader, read_gguf_header
 from .gguf_header import MAGIC as GGUF_MAGIC
-from .huggingface import INDEX_FILE, SINGLE_FILE, HuggingFaceCheckpoint
+from .gptq import GptqCheckpoint
+from .gptq_config import COPY_KEY, is_gptq
+from .huggingface import INDEX_FILE, SINGLE_FILE, HuggingFaceCheckpoint, weight_names
 
 __all__ = [
     "Checkpoint",
     "GgufHeader",
+    "GptqCheckpoint",
+    "QuantizedFormat",
+    "QuantizedRows",
     "SpecialTokens",
     "TensorInfo",
     "TokenizerFiles",
@@ -22,7 +27,7 @@ __all__ = [
 ]
 
 _ACCEPTED = (
-    f"accepted: a folder with config.json and {SINGLE_FILE} or {INDEX_FILE}, a GGUF file, "
+    f"accepted: a folder with config.json and {SINGLE_FILE} or {INDEX_FILE} (float or GPTQ), a GGUF file, "
     "or a folder with one .gguf file"
 )
 
@@ -67,9 +72,14 @@ def _begins_with_magic(path: Path) -> bool:
 
 def _open_folder(folder: Path) -> Checkpoint:
     names = sorted(p.name for p in folder.iterdir())
-    if SINGLE_FILE in names or INDEX_FILE in names:
+    if any(weight_names(names)):
         if "config.json" not in names:
             raise CheckpointError(f"{folder} has weights but no config.json", hint=_ACCEPTED)
+        config = read_json_object(folder / "config.json")
+        if is_gptq(folder, config):
+            return GptqCheckpoint(folder)
+        if quantization := config.get(COPY_KEY):
+            raise _quantized_otherwise(folder, quantization)
         return HuggingFaceCheckpoint(folder)
     gguf = [name for name in names if name.endswith(".gguf")]
     if len(gguf) == 1:
@@ -83,6 +93,15 @@ def _open_folder(folder: Path) -> Checkpoint:
         hint += ". PyTorch's pickled weights are not read (loading one runs code): save them as safetensors with "
         hint += "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)"
     raise CheckpointError(f"{folder} holds no weights edgekit can open; found: {_some(names) or 'nothing'}", hint=hint)
+
+
+def _quantized_otherwise(folder: Path, quantization: object) -> UnsupportedModelError:
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+    return UnsupportedModelError(
+        f"{folder} holds weights that are quantized already ({method or 'method not named'}); "
+        "supported: float32, float16, bfloat16 weights, GPTQ, or a GGUF file",
+        hint="use the original checkpoint the quantized one was made from",
+    )
 
 
 def _some(names: list[str], most: int = 12) -> str:

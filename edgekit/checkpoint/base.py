@@ -41,6 +41,48 @@ class TensorInfo:
     size_bytes: int
 
 
+@dataclass(frozen=True, eq=False)
+class QuantizedFormat:
+    """How a weight that is quantized already is stored.
+
+    Args:
+        bits: Width of a code, 4 or 8.
+        symmetric: Every zero point is ``2**(bits-1)``.
+        groups: int32 (in): the group of each input feature; a group has one scale and zero point per output.
+    """
+
+    bits: int
+    symmetric: bool
+    groups: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedRows:
+    """Rows of a weight that is quantized already: ``w[n, k] = scales[n, g] * (code[n, k] - zeros[n, g])``.
+
+    Args:
+        format: Width and groups; g = groups[k].
+        codes: uint8 (n, in * bits / 8), lowest bits first.
+        scales: (n, groups) in the stored float type.
+        zeros: uint8 (n, groups), not packed.
+    """
+
+    format: QuantizedFormat
+    codes: NDArray[np.uint8]
+    scales: NDArray[Any]
+    zeros: NDArray[np.uint8]
+
+    def dequantize(self) -> NDArray[np.float32]:
+        """The weight as float32 (n, in)."""
+        codes = self.codes
+        if self.format.bits == 4:
+            codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(len(codes), 2 * codes.shape[1])
+        groups = self.format.groups
+        zeros, scales = self.zeros.astype(np.float32), self.scales.astype(np.float32)
+        result: NDArray[np.float32] = (codes.astype(np.float32) - zeros[:, groups]) * scales[:, groups]
+        return result
+
+
 @dataclass(frozen=True)
 class SpecialTokens:
     """The ids generation needs.
@@ -93,7 +135,7 @@ class TokenizerFiles(Mapping[str, bytes]):
 class Checkpoint(ABC):
     """An open checkpoint. Use it as a context manager; reading is safe from several threads at once."""
 
-    format: Literal["huggingface", "gguf"]
+    format: Literal["huggingface", "gguf", "gptq"]
     config: dict[str, Any]
     """The keys of Hugging Face's ``config.json``; for GGUF translated to them."""
     tensors: Mapping[str, TensorInfo]
@@ -120,8 +162,8 @@ class Checkpoint(ABC):
 
         Returns:
             (stop - start, in) or (stop - start,), a fresh array. From safetensors in the stored type: float32, float16
-            or ml_dtypes.bfloat16. From GGUF always float32. GGUF's interleaved q and k rows come as they are stored:
-            only a model family knows which tensors those are.
+            or ml_dtypes.bfloat16. From GGUF always float32, and so are weights that GPTQ quantized. GGUF's interleaved
+            q and k rows come as they are stored: only a model family knows which tensors those are.
 
         Raises:
             TensorMismatchError: No tensor of that name.
@@ -144,6 +186,23 @@ class Checkpoint(ABC):
         if not 0 <= start <= stop <= info.shape[0]:
             raise ValueError(f"rows {start} to {stop} of tensor {name!r}, which has {info.shape[0]}")
         return self._read(info, start, stop)
+
+    def quantized_format(self, name: str) -> QuantizedFormat | None:
+        """How a weight is stored whose codes can be taken over as they are; None for every other tensor.
+
+        Raises:
+            CheckpointError: What the file says of it makes no sense.
+        """
+        return None
+
+    def quantized_rows(self, name: str, start: int, stop: int) -> QuantizedRows | None:
+        """Rows start..stop of such a weight as codes; None for every other tensor.
+
+        Raises:
+            CheckpointError: What the file says of it makes no sense, or it could not be read.
+            ValueError: Rows outside the weight, or the checkpoint is closed.
+        """
+        return None
 
     @abstractmethod
     def _read(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any]:

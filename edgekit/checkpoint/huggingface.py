@@ -6,15 +6,16 @@ name to its file; every file it lists must be there and hold exactly the tensors
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CheckpointError, CorruptFileError, UnsupportedModelError
+from ..errors import CheckpointError, CorruptFileError
 from .base import Checkpoint, TensorInfo, TokenizerFiles
 from .files import WeightFile, read_json_object
 from .safetensors import FLOAT_DTYPES, read_header
@@ -39,15 +40,13 @@ class HuggingFaceCheckpoint(Checkpoint):
         CheckpointError: A file is missing or cannot be read.
         CorruptFileError: A file contradicts itself or the index.
         TruncatedFileError: A weight file is too short; names the tensor.
-        UnsupportedModelError: The weights are quantized already.
     """
 
-    format = "huggingface"
+    format: Literal["huggingface", "gguf", "gptq"] = "huggingface"
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.config = read_json_object(folder / "config.json")
-        _refuse_quantized(folder, self.config)
         self._open: dict[Path, WeightFile] = {}
         try:
             self.tensors = self._open_weights()
@@ -65,9 +64,10 @@ class HuggingFaceCheckpoint(Checkpoint):
             file.close()
 
     def _open_weights(self) -> dict[str, TensorInfo]:
-        if (self._folder / SINGLE_FILE).is_file():
-            return self._open_shard(SINGLE_FILE)
-        index_path = self._folder / INDEX_FILE
+        single, index = weight_names(p.name for p in self._folder.iterdir())
+        if single is not None:
+            return self._open_shard(single)
+        index_path = self._folder / (index or INDEX_FILE)
         expected = _read_index(index_path)
         tensors: dict[str, TensorInfo] = {}
         for name, wanted in expected.items():
@@ -79,7 +79,7 @@ class HuggingFaceCheckpoint(Checkpoint):
                 )
             if surplus := sorted(found.keys() - wanted):
                 raise CorruptFileError(
-                    f"{self._folder / name} holds tensor {surplus[0]!r}, which {INDEX_FILE} does not place there "
+                    f"{self._folder / name} holds tensor {surplus[0]!r}, which {index_path.name} does not place there "
                     f"({len(surplus)} such tensors)"
                 )
             tensors |= found
@@ -95,17 +95,42 @@ class HuggingFaceCheckpoint(Checkpoint):
         self._open[path] = WeightFile(path)
         return read_header(self._open[path])
 
-    def _read(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any]:
+    def stored_dtype(self, info: TensorInfo) -> np.dtype[Any]:
+        """The numpy type of a float tensor.
+
+        Raises:
+            CheckpointError: It is none.
+        """
         dtype = _NUMPY_DTYPES.get(info.dtype)
         if dtype is None:
             raise CheckpointError(
                 f"{info.path}: tensor {info.name!r} is {info.dtype}; weights can be read from {', '.join(FLOAT_DTYPES)}"
             )
+        return dtype
+
+    def _read(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any]:
+        dtype = self.stored_dtype(info)
         shape = (stop - start, *info.shape[1:])
         row_bytes = dtype.itemsize * (info.shape[1] if len(info.shape) == 2 else 1)
         raw = np.empty((stop - start) * row_bytes, np.uint8)
         self._open[info.path].read_into(raw.data, info.offset + start * row_bytes, f"tensor {info.name!r}")
         return raw.view(dtype).reshape(shape)
+
+
+def weight_names(names: Iterable[str]) -> tuple[str | None, str | None]:
+    """Among a folder's names, the file that holds all weights, or else the index of several; None: there is none.
+
+    AutoGPTQ names its file after the quantization (``gptq_model-4bit-128g.safetensors``): a single one may have any
+    name.
+    """
+    found = sorted(names)
+    if SINGLE_FILE in found or INDEX_FILE in found:
+        return (SINGLE_FILE, None) if SINGLE_FILE in found else (None, INDEX_FILE)
+    single = [name for name in found if name.endswith(".safetensors")]
+    index = [name for name in found if name.endswith(".safetensors.index.json")]
+    if len(index) == 1:
+        return None, index[0]
+    return (single[0], None) if len(single) == 1 else (None, None)
 
 
 def _read_index(path: Path) -> dict[str, set[str]]:
@@ -120,14 +145,3 @@ def _read_index(path: Path) -> dict[str, set[str]]:
             raise CorruptFileError(f"{path} places tensor {tensor!r} in {name!r}, which is no safetensors file name")
         files.setdefault(name, set()).add(tensor)
     return dict(sorted(files.items()))
-
-
-def _refuse_quantized(folder: Path, config: dict[str, Any]) -> None:
-    quantization = config.get("quantization_config")
-    if quantization:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-        raise UnsupportedModelError(
-            f"{folder} holds weights that are quantized already ({method or 'method not named'}); "
-            "supported: float32, float16, bfloat16 weights, or a GGUF file",
-            hint="use the original checkpoint the quantized one was made from",
-        )

@@ -22,12 +22,18 @@ from ._quantization_options import QuantizationOptions, quantization_options
 @click.option(
     "--checkpoint",
     type=click.Path(),
-    help="A Hugging Face folder or a .gguf file to take the weights from, instead of the recipe's source.",
+    help="A Hugging Face folder (float, or quantized by GPTQ and then taken over code for code) or a .gguf file to "
+    "take the weights from, instead of the recipe's source.",
 )
 @click.option("--method", type=click.Choice(["rtn"]), default="rtn", show_default=True, help="How codes are chosen.")
 @click.option("--context", type=click.IntRange(min=1), help="Tokens to make room for [default: the device's].")
 @quantization_options
 @click.option("--out", type=click.Path(), help="The artifact's folder [default: MODEL-DEVICE here].")
+@click.option(
+    "--emit",
+    type=click.Choice(["gptq", "gptq_v2"]),
+    help="Write the same codes as a checkpoint for GPTQModel, AutoGPTQ and transformers, too: OUT-gptq or OUT-gptq_v2.",
+)
 @click.option("--force", is_flag=True, help="Replace an artifact that is there.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads [default: physical cores].")
 @json_option
@@ -39,6 +45,7 @@ def command(
     context: int | None,
     quantization: QuantizationOptions,
     out: str | None,
+    emit: str | None,
     force: bool,
     threads: int | None,
     as_json: bool,
@@ -54,6 +61,7 @@ def command(
       edgekit build smollm2-135m --device jetson
       edgekit build deepseek-r1-distill-qwen-1.5b --device pi --context 2048
       edgekit build --device cpu --checkpoint ./my-finetune --out ./my-artifact
+      edgekit build smollm2-135m --device cpu --symmetric --emit gptq
     """
     del method  # one method so far; the option is part of the command line's contract
 
@@ -66,7 +74,7 @@ def command(
         with progress_bars() as progress:
             result = build(
                 model, device, checkpoint=checkpoint, context=context, quantization=quantization.apply, out=out,
-                force=force, threads=threads, progress=progress, on_plan=show,
+                emit=emit, force=force, threads=threads, progress=progress, on_plan=show,
             )  # fmt: skip
     except KeyboardInterrupt:
         raise InterruptedBuildError("the build was interrupted; nothing was left behind") from None
@@ -85,6 +93,8 @@ def _report(result: BuildResult) -> None:
         f"{result.artifact}: {format_bytes(result.size_bytes)}, {result.manifest.bits_per_weight:.2f} bits per weight, "
         f"in {format_seconds(result.seconds)} with {format_bytes(result.peak_rss_bytes)} of memory"
     )
+    if result.emitted is not None:
+        click.echo(f"{result.emitted}: the same codes as a GPTQ checkpoint")
     click.echo(f'next: edgekit run {result.artifact} --prompt "{_QUESTION}"')
 
 

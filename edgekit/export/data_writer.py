@@ -47,6 +47,7 @@ def write_data(
     source: WeightSource,
     progress: Callable[[int, int], None],
     threads: int,
+    half_scales: bool = False,
 ) -> None:
     """Write the data file.
 
@@ -57,6 +58,7 @@ def write_data(
         source: The weights.
         progress: Called with (weights done, weights in all).
         threads: Chunks worked on at once.
+        half_scales: Choose the codes inside the layers for scales that float16 holds, whatever type stores them.
 
     Raises:
         DiskFullError: The disk has no room.
@@ -64,7 +66,7 @@ def write_data(
         CheckpointError: A tensor cannot be read.
     """
     with _reserved(path, layout.size_bytes) as file:
-        writer = _Writer(file, layout, source)
+        writer = _Writer(file, layout, source, half_scales)
         for vector in layout.vectors():
             writer.vector(vector.slot, (vector.source,))
         for matrix in layout.matrices():
@@ -113,26 +115,34 @@ def _run(work: Callable[[_Job], None], jobs: list[_Job], threads: int, progress:
 
 
 class _Writer:
-    def __init__(self, file: int, layout: DataLayout, source: WeightSource) -> None:
+    def __init__(self, file: int, layout: DataLayout, source: WeightSource, half_scales: bool) -> None:
         self._file = file
+        self._half = {m.name for m in layout.inner_matrices()} if half_scales else set()
         self._dtype = np.dtype(layout.activation_type)
         self._layout = layout
         self._source = source
 
     def matrix_rows(self, job: _Job) -> None:
-        """Quantize (or convert) one chunk and put it where it belongs."""
-        rows = self._source.rows(job.ref, job.start, job.stop)
+        """Take over, quantize or convert one chunk and put it where it belongs."""
         if job.matrix.scheme is None:
+            rows = self._source.rows(job.ref, job.start, job.stop)
             self._rows_at(job.matrix.weight, job.at, self._convert(rows, job.ref, job.start))
             return
-        try:
-            packed: PackedLinear = quantize_rows(rows, job.matrix.scheme, self._layout.activation_type)
-        except NonFiniteError as error:
-            raise _unusable(job.ref, error.value, self._dtype, job.start + error.row, error.column) from None
+        packed = self._source.packed(job.ref, job.start, job.stop, job.matrix.scheme) or self._quantize(job)
         self._rows_at(job.matrix.codes, job.at, packed.codes)
-        self._rows_at(job.matrix.scales, job.at, packed.scales)
+        self._rows_at(job.matrix.scales, job.at, self._convert(packed.scales, job.ref, job.start))
         if packed.zero_points is not None:
             self._rows_at(job.matrix.zero_points, job.at, packed.zero_points)
+
+    def _quantize(self, job: _Job) -> PackedLinear:
+        if job.matrix.scheme is None:
+            raise AssertionError("a matrix without a scheme is not quantized")
+        rows = self._source.rows(job.ref, job.start, job.stop)
+        scale_type = np.dtype(np.float16) if job.matrix.name in self._half else self._dtype
+        try:
+            return quantize_rows(rows, job.matrix.scheme, scale_type.name)
+        except NonFiniteError as error:
+            raise _unusable(job.ref, error.value, scale_type, job.start + error.row, error.column) from None
 
     def vector(self, slot: Slot, refs: tuple[TensorRef, ...]) -> None:
         """Write one-dimensional tensors one after another."""

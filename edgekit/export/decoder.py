@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 
 from ..errors import UnsupportedModelError
-from ..layout import DataLayout, LayerLayout, Matrix, Slot, Vector
+from ..layout import DataLayout, LayerLayout, Matrix, Slot, Vector, common_scheme
 from ..models.spec import ModelSpec
 from .onnx_graph import CONTRIB, GraphBuilder, int64
 
@@ -197,7 +197,10 @@ def _slot(slot: Slot | None) -> Slot:
 
 
 def _metadata(spec: ModelSpec, layout: DataLayout) -> dict[str, str]:
-    """Every architecture number, for engines that read the weights but not the nodes."""
+    """Every architecture number, for engines that read the weights but not the nodes.
+
+    ``linear.*`` is the format most matrices inside the layers have; one that differs has keys under its own name.
+    """
     values = {
         "format_version": 1,
         "model_type": spec.model_type,
@@ -213,10 +216,13 @@ def _metadata(spec: ModelSpec, layout: DataLayout) -> dict[str, str]:
         "activation_type": layout.activation_type,
         "tied_embeddings": int(layout.shares_embedding),
     }
+    linear = common_scheme(layout)
+    own = [(m.name, m.scheme) for m in layout.inner_matrices() if m.scheme != linear]
     for name, scheme in (
-        ("linear", layout.layers[0].qkv_proj.scheme),
+        ("linear", linear),
         ("embedding", layout.embedding.scheme),
         ("lm_head", layout.lm_head.scheme),
+        *own,
     ):
         values[f"{name}.bits"] = 0 if scheme is None else scheme.bits
         values[f"{name}.block_size"] = 0 if scheme is None else scheme.block_size

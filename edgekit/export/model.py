@@ -27,6 +27,7 @@ def export_model(
     max_context: int,
     threads: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    half_scales: bool = False,
 ) -> DataLayout:
     """Write ``model.onnx`` and ``model.onnx.data``.
 
@@ -39,6 +40,7 @@ def export_model(
         max_context: Positions the artifact can hold.
         threads: Row chunks quantized at once.
         progress: Called with (weights done, weights in all).
+        half_scales: As :func:`write_data` has it.
 
     Returns:
         Where everything lies.
@@ -48,6 +50,6 @@ def export_model(
     """
     layout = plan_layout(spec, quantization, activation_type, max_context)
     model = build_decoder(spec, layout, version("edgekit-llm"))  # refuses a model it has no graph for, before the work
-    write_data(folder / DATA_FILE, layout, spec, source, progress, threads)
+    write_data(folder / DATA_FILE, layout, spec, source, progress, threads, half_scales)
     (folder / MODEL_FILE).write_bytes(model.SerializeToString(deterministic=True))
     return layout

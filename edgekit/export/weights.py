@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.base import Checkpoint
-from ..errors import TensorMismatchError
+from ..errors import NonFiniteWeightError, TensorMismatchError
 from ..models.spec import ModelSpec, TensorRef
+from ..quantize.packing import PackedLinear
+from ..scheme import QuantizationScheme
+from .carried import repack
 
 _NAMED = 5  # tensors an error lists before it only counts
 
@@ -50,12 +53,19 @@ class WeightSource:
         missing = sorted(needed - present)
         if missing:
             raise TensorMismatchError(f"{where} lacks {_some(missing)} that a {spec.model_type} model needs")
-        surplus = sorted(name for name in present - needed if not _harmless(name, spec))
+        surplus = sorted(name for name in present - needed if not (_harmless(name, spec) or self._empty_bias(name)))
         if surplus:
             raise TensorMismatchError(
                 f"{where} holds {_some(surplus)} that a {spec.model_type} model has no place for",
                 hint="edgekit takes over every weight or none: a tensor left out would change the model silently",
             )
+
+    def _empty_bias(self, name: str) -> bool:
+        """Whether it is a bias of zeros: early AutoGPTQ stored one for every linear, needed or not."""
+        info = self._checkpoint.tensors[name]
+        if not name.endswith(".bias") or self._checkpoint.format != "gptq" or len(info.shape) != 1:
+            return False
+        return not self._checkpoint.rows(name, 0, info.shape[0]).any()
 
     def rows(self, ref: TensorRef, start: int, stop: int) -> NDArray[np.generic]:
         """Rows start..stop of a 2-D tensor (or elements of a 1-D one), in the Hugging Face order.
@@ -77,6 +87,33 @@ class WeightSource:
         heads = stored.reshape(last - first, head_dim // 2, 2, *stored.shape[1:])
         ordered = heads.swapaxes(1, 2).reshape(stored.shape)
         return ordered[start - first * head_dim : stop - first * head_dim]
+
+    def packed(self, ref: TensorRef, start: int, stop: int, scheme: QuantizationScheme) -> PackedLinear | None:
+        """Rows start..stop of a weight the checkpoint holds quantized, code for code; None for one it holds in float.
+
+        Args:
+            ref: One of the spec's matrices.
+            start, stop: Half-open range of rows.
+            scheme: How to store them: the weight's own width, blocks that each lie within one group.
+
+        Returns:
+            The rows; scales in the checkpoint's float type.
+
+        Raises:
+            NonFiniteWeightError: A scale is NaN or infinite.
+            ValueError: The scheme cannot hold the codes; :func:`carried_formats` gives one that can.
+        """
+        found = self._checkpoint.quantized_rows(self._name(ref), start, stop)
+        if found is None:
+            return None
+        if not np.isfinite(found.scales).all():
+            row, group = np.argwhere(~np.isfinite(found.scales))[0]
+            raise NonFiniteWeightError(
+                f"{ref.name} has a scale of {found.scales[row, group]} in row {start + row}, group {group}: "
+                "no weight may be NaN or infinite",
+                hint="the checkpoint is damaged: fetch it again",
+            )
+        return repack(found, scheme)
 
     def stored_bytes(self, ref: TensorRef) -> int:
         """Bytes the tensor takes in the checkpoint's file."""

@@ -159,9 +159,8 @@ def weight_bytes(
     """
     layout = plan_layout(spec, quantization, activation_type, max_context)
     biases = sum(m.bias.size_bytes for m in layout.matrices() if m.bias is not None)
-    inside = (m for layer in layout.layers for m in (layer.qkv_proj, layer.o_proj, layer.gate_up_proj, layer.down_proj))
     groups = {
-        "linears": sum(_product_bytes(m) for m in inside),
+        "linears": sum(_product_bytes(m) for m in layout.inner_matrices()),
         "embedding": _product_bytes(layout.embedding),
         "lm_head": 0 if layout.shares_embedding else _product_bytes(layout.lm_head),
         "norms_and_biases": biases + sum(v.slot.size_bytes for v in layout.vectors()),
@@ -186,9 +185,9 @@ def repacking_bytes(spec: ModelSpec, quantization: QuantizationConfig, activatio
     """
     if activation_type == "float16":
         return 0
-    linears = [(linear, quantization.linear) for layer in spec.layers for linear in layer.linears]
-    products = [*linears, (spec.lm_head, quantization.lm_head)]
-    scales = sum(math.prod(s.scales_shape(x.out_features, x.in_features)) for x, s in products if s is not None)
+    layout = plan_layout(spec, quantization, activation_type, 1)
+    products = (*layout.inner_matrices(), layout.lm_head)
+    scales = sum(math.prod(m.scales.shape) for m in products if m.scales is not None)
     return 2 * scales * _FLOAT32_BYTES
 
 

@@ -14,7 +14,7 @@ from ..errors import BudgetError, CheckpointError, ContextLengthError, RecipeErr
 from ..models import families, spec_from_config
 from ..models.spec import ModelSpec
 from ..recipes.recipe import Recipe
-from ..scheme import QuantizationConfig, QuantizationScheme
+from ..scheme import IMPORTED, QuantizationConfig, QuantizationScheme
 from ..units import format_bytes
 from .memory import (
     RUNTIME_BYTES,
@@ -260,8 +260,8 @@ def _shorter(asked: Plan, recipe: Recipe, device: DeviceProfile) -> Offer | None
 
 
 def _fewer_bits(asked: Plan, recipe: Recipe, device: DeviceProfile) -> Offer | None:
-    if asked.memory.weight_groups is None:  # planned from stated bits: there is no other setting
-        return None
+    if asked.memory.weight_groups is None or asked.quantization.method == IMPORTED:
+        return None  # planned from stated bits, or for the codes of a checkpoint: there is no other setting
     smallest, options = _smallest(asked.quantization)
     if not options:
         return None

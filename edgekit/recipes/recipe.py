@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from ..errors import RecipeError, nearest
-from ..scheme import QuantizationConfig, QuantizationScheme
+from ..scheme import IMPORTED, QuantizationConfig, QuantizationScheme
 
 METHODS = ("rtn",)
 FLOAT = "float"  # TOML has no null: the word for a part that stays in the activation's type
@@ -185,7 +185,7 @@ class Recipe:
             raise ValueError(
                 f"max_context is {self.max_context}; allowed: 1 to max_position_embeddings, which is {positions}"
             )
-        if self.quantization.method not in METHODS:
+        if self.quantization.method not in (*METHODS, IMPORTED):
             raise ValueError(f"method is {self.quantization.method!r}; allowed: {', '.join(METHODS)}")
 
     def to_json(self) -> dict[str, Any]:
@@ -263,7 +263,10 @@ def _quantization(value: Any, where: str) -> QuantizationConfig:
         key: None if table[key] == FLOAT else _build(QuantizationScheme, table[key], f"{where}: {key}", complete=True)
         for key in parts
     }
-    return QuantizationConfig(**schemes, method=_typed(str, table["method"], f"{where}: method"))
+    method = _typed(str, table["method"], f"{where}: method")
+    if method not in METHODS:  # IMPORTED is the checkpoint's to say
+        raise RecipeError(f"{where}: method is {method!r}; allowed: {', '.join(METHODS)}")
+    return QuantizationConfig(schemes["linear"], schemes["embedding"], schemes["lm_head"], method=method)
 
 
 def _build(cls: type[_T], value: Any, where: str, complete: bool = False) -> _T:

@@ -81,9 +81,9 @@ def test_corrupt_config(sharded, content):
 
 
 def test_quantized_weights_are_refused(sharded, tiny_config):
-    quantized = {**tiny_config, "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    quantized = {**tiny_config, "quantization_config": {"quant_method": "awq", "bits": 4}}
     (sharded / "config.json").write_text(json.dumps(quantized))
-    with pytest.raises(UnsupportedModelError, match=r"quantized already \(gptq\)"):
+    with pytest.raises(UnsupportedModelError, match=r"quantized already \(awq\)"):
         open_checkpoint(sharded)
 
 

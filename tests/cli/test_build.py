@@ -37,6 +37,21 @@ def test_json_is_one_object_with_the_contract_fields(tmp_path: Path, checkpoint:
     assert 2**20 < found["peak_rss_bytes"] < 2**30
 
 
+def test_emit(tmp_path: Path) -> None:
+    from tiny_gptq import SHAPES
+
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", "llama", **SHAPES)
+    arguments = ("build", "--device", "cpu", "--checkpoint", checkpoint, "--out", tmp_path / "out", "--symmetric")
+    done = edgekit(*arguments, "--emit", "gptq")
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path / 'out-gptq'}: the same codes as a GPTQ checkpoint" in done.stdout
+    again = ("build", "--device", "cpu", "--checkpoint", tmp_path / "out-gptq", "--out", tmp_path / "again", "--json")
+    assert json.loads(edgekit(*again).stdout)["artifact"] == str(tmp_path / "again")
+    refused = edgekit(*again, "--bits", "8", "--force")
+    assert refused.returncode == 2
+    assert "taken over as they are" in json.loads(refused.stdout)["error"]["message"]
+
+
 def test_a_person_sees_the_plan_the_phases_and_what_to_do_next(tmp_path: Path, checkpoint: Path) -> None:
     done = edgekit("build", "--device", "jetson", "--checkpoint", checkpoint, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr

@@ -108,6 +108,13 @@ void metadata() {
   CHECK(says(with("linear.bits", "8"), "which its metadata contradict"));
   CHECK(says(with("linear.block_size", "48"), "block size of the linear is 48"));
   CHECK(says(with("linear.symmetric", "0"), "qkv_proj.zero_points"));
+  const Bytes own = "model.layers.0.mlp.down_proj"; /* a matrix with a format of its own */
+  CHECK(says(with(own + ".bits", "7"), "not quantized to 4 or 8 bits"));
+  Metadata mixed = kMetadata;
+  mixed[own + ".bits"] = "8", mixed[own + ".block_size"] = "32", mixed[own + ".symmetric"] = "1";
+  CHECK(says(opened(artifact(mixed)), "model.layers.0.mlp.down_proj.codes has shape (32, 1, 16), which its metadata contradict"));
+  mixed[own + ".bits"] = "4", mixed["linear.bits"] = "8";
+  CHECK(says(opened(artifact(mixed)), "model.layers.0.attn.qkv_proj.codes has shape"));
   CHECK(says(with("format_version", "2"), "format_version"));
   for (const char *bad : {"inf", "nan", "-1", "1e-6x", "", "1e999", " ", ".", "1e", "1e+", "+1", "1,5", "1e99999"})
     CHECK(says(with("rms_norm_eps", bad), "rms_norm_eps is no number"));

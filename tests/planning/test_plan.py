@@ -106,6 +106,19 @@ def test_fewer_bits_are_offered_at_the_same_context_when_that_is_enough() -> Non
     assert plan(LARGE, device, quantization=chosen).memory.total == offer.total_bytes
 
 
+def test_codes_of_a_checkpoint_cannot_get_fewer_bits() -> None:
+    imported = replace(LARGE, quantization=replace(LARGE.quantization, method="imported"))
+    assert "bits" not in {o.kind for o in plan(imported, _device(5 * 10**9)).offers}
+
+
+def test_a_matrix_with_a_format_of_its_own_is_planned_with_it() -> None:
+    eight = {"model.layers.0.mlp.down_proj": QuantizationScheme(8, 32, True)}
+    mixed = replace(SMALL, quantization=replace(SMALL.quantization, matrices=eight))
+    more = plan(mixed, _device(10**12)).memory.weights - plan(SMALL, _device(10**12)).memory.weights
+    codes, zeros = 576 * 1536 // 2, 576 * 1536 // 32 // 2  # four more bits a weight, no zero points
+    assert abs(more - (codes - zeros)) < 2 * 4096, "but for alignment"
+
+
 def test_fewer_bits_and_a_shorter_context_are_offered_together_when_it_takes_both() -> None:
     chosen = QuantizationOptions(lm_head_bits=4, block_size=128).apply(LARGE.quantization)
     device = _device(plan(LARGE, _device(10**12), context=1024, quantization=chosen).memory.total)

@@ -90,6 +90,7 @@ def test_the_other_kinds_of_source(tmp_path: Path) -> None:
         ("block_size = 32", "block_size = 48", ["linear: block_size is 48", "32, 64, 128"]),
         ('embedding = "float"', 'embedding = "int4"', ["embedding is 'int4'", "table"]),
         ('"rtn"', '"awq"', ["method is 'awq'", "rtn"]),
+        ('"rtn"', '"imported"', ["method is 'imported'", "rtn"]),
         ("max_context = 128", "max_context = 512", ["max_context is 512", "256"]),
         ("max_context = 128", "max_context = 0", ["max_context is 0"]),
         ('model_type = "llama"\n', "", ["[config] lacks model_type"]),

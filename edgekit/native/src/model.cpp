@@ -121,19 +121,20 @@ struct Model::Reader {
     return values;
   }
 
-  /* `kind` is linear, embedding or lm_head; `codes` may have another name and shape where a head is tied. */
-  Matrix matrix(const std::string &name, const char *kind, int64_t n, int64_t k, std::string codes = "") const {
-    const std::string at = kind;
+  /* `kind` is linear, embedding or lm_head, unless the metadata give the matrix a format under its own name; `codes` may
+   * have another name and shape where a head is tied. */
+  Matrix matrix(const std::string &name, const std::string &kind, int64_t n, int64_t k, std::string codes = "") const {
+    const std::string at = file.metadata.count("edgekit." + name + ".bits") ? name : kind;
     Matrix w;
     w.n = n;
     w.k = k;
     w.bits = static_cast<int>(number((at + ".bits").c_str(), 0, 8));
     if (w.bits != 4 && w.bits != 8)
-      fail(EK_UNSUPPORTED, "the %s is not quantized to 4 or 8 bits: the native engine runs quantized artifacts", kind);
+      fail(EK_UNSUPPORTED, "the %s is not quantized to 4 or 8 bits: the native engine runs quantized artifacts", at.c_str());
     w.block = static_cast<int>(number((at + ".block_size").c_str(), 32, 128));
-    if (w.block & (w.block - 1)) fail(EK_BAD_FILE, "model.onnx: the block size of the %s is %d", kind, w.block);
+    if (w.block & (w.block - 1)) fail(EK_BAD_FILE, "model.onnx: the block size of the %s is %d", at.c_str(), w.block);
     const int64_t blocks = w.blocks(), blob = w.block * w.bits / 8;
-    const bool table = codes.empty() && at == "embedding";
+    const bool table = codes.empty() && kind == "embedding";
     const Tensor &c = tensor(codes.empty() ? name + ".codes" : codes,
                              table ? std::vector<int64_t>{n, blocks * blob} : std::vector<int64_t>{n, blocks, blob}, kUint8, kUint8);
     const Tensor &s = tensor(name + ".scales", {n, blocks}, kFloat32, kFloat16);

@@ -24,7 +24,7 @@ int64_t round_up(int64_t count, int64_t multiple) { return (count + multiple - 1
 
 }  // namespace
 
-void Session::allocate_rows(Rows &rows, std::initializer_list<const Matrix *> for_matrices, size_t packs) {
+void Session::allocate_rows(Rows &rows, const std::vector<const Matrix *> &for_matrices, size_t packs) {
   size_t pack = 0;
   int64_t k = 0;
   for (const Matrix *w : for_matrices) {
@@ -56,12 +56,18 @@ Session::Session(std::shared_ptr<const Model> model, const Kernels &kernels, int
   parts_ = Buffer<float>(part_rows * static_cast<size_t>(m.head_dim));
   part_totals_ = Buffer<float>(2 * part_rows);
   const auto packs = static_cast<size_t>(packs_of(chunk_));
-  allocate_rows(rows_, {&layer.qkv, &layer.o, &layer.gate_up, &m.lm_head}, packs);
-  allocate_rows(gated_, {&layer.down}, packs);
+  std::vector<const Matrix *> narrow{&m.lm_head}, wide; /* of every layer: they may differ in width and block size */
+  for (const Layer &each : m.layers) {
+    narrow.insert(narrow.end(), {&each.qkv, &each.o, &each.gate_up});
+    wide.push_back(&each.down);
+  }
+  allocate_rows(rows_, narrow, packs);
+  allocate_rows(gated_, wide, packs);
 
   product_scratch_ = 0;
-  for (const Matrix *w : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down, &m.lm_head})
-    product_scratch_ = std::max(product_scratch_, kernels_.multiply_many_scratch(*w, chunk_));
+  for (const auto *matrices : {&narrow, &wide})
+    for (const Matrix *w : *matrices)
+      product_scratch_ = std::max(product_scratch_, kernels_.multiply_many_scratch(*w, chunk_));
   product_scratch_ = (product_scratch_ + 63) / 64 * 64;
   const int64_t group = m.num_heads / m.num_kv_heads, query_rows = std::max(kAttentionRows, kPackRows * group);
   const auto gate = static_cast<size_t>(2 * chunk_ * kGateOutputs) * sizeof(float);

@@ -64,7 +64,7 @@ class Session {
     std::vector<QuantizedRow> few;
     Buffer<uint8_t> packs;
   };
-  void allocate_rows(Rows &rows, std::initializer_list<const Matrix *> for_matrices, size_t packs);
+  void allocate_rows(Rows &rows, const std::vector<const Matrix *> &for_matrices, size_t packs);
   uint8_t *scratch(int thread) { return scratch_[static_cast<size_t>(thread)].get(); }
 
   std::shared_ptr<const Model> model_;

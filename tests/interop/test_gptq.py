@@ -1,0 +1,110 @@
+"""GPTQModel, transformers and AutoGPTQ read the checkpoints we emit; we build from those GPTQModel makes.
+
+A tiny random model (two layers, untied) keeps each of these processes short: most of their time is importing torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from tiny_checkpoint import write_checkpoint
+from tiny_gptq import SHAPES
+
+import edgekit
+from edgekit.builder import BuildResult, build
+from edgekit.checkpoint import open_checkpoint
+from edgekit.export.carried import carried_formats
+from edgekit.export.decoder import LOGITS_START
+from edgekit.export.model import export_model
+from edgekit.export.weights import WeightSource
+from edgekit.models import spec_from_config
+from edgekit.runtime.sampler import SamplingConfig
+from edgekit.scheme import QuantizationConfig, QuantizationScheme
+
+IDS = [0, 17, 200, 45, 99, 102]
+COUNT = 12
+# Both multiply in float32 by the same float16 scales; what is left is the order of sums.
+MAX_LOGIT_DIFFERENCE = 1e-4  # logits reach 4; seen: 3e-6
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("gptq") / "tiny-qwen2", "qwen2", **SHAPES)
+
+
+@pytest.fixture(scope="session")
+def emitted(tiny_qwen2: Path) -> BuildResult:
+    """Only the linears are quantized, and the activations are not: nothing but their codes can make a difference."""
+    formats = {"linear": QuantizationScheme(4, 32, True), "embedding": None, "lm_head": None}
+    return build(
+        None, "jetson", checkpoint=tiny_qwen2, out=tiny_qwen2.parent / "artifact", emit="gptq",
+        quantization=lambda config: replace(config, **formats),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def ours(emitted: BuildResult) -> list[int]:
+    with edgekit.load(emitted.artifact) as session:
+        found = session.generate(IDS, max_tokens=COUNT, sampling=SamplingConfig(temperature=0)).complete().tokens
+    assert len(set(found)) > 3
+    return found
+
+
+def test_gptqmodel_and_transformers_read_what_we_emit(
+    emitted: BuildResult, ours: list[int], gptqmodel: Callable[..., str]
+) -> None:
+    found = json.loads(gptqmodel("gptqmodel_greedy.py", emitted.emitted, json.dumps(IDS), COUNT).splitlines()[-1])
+    assert found == {"gptqmodel": ours, "transformers": ours}
+
+
+def test_autogptq_reads_what_we_emit(emitted: BuildResult, ours: list[int], autogptq: Callable[..., str]) -> None:
+    assert json.loads(autogptq("autogptq_greedy.py", emitted.emitted, json.dumps(IDS), COUNT).splitlines()[-1]) == ours
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"bits": 4, "group_size": 32}, {"bits": 8, "group_size": 64, "sym": False, "format": "gptq_v2"}],
+    ids=["4 bits", "8 bits asymmetric v2"],
+)
+def test_what_gptqmodel_quantizes_means_the_same_here(
+    tmp_path: Path, tiny_qwen2: Path, gptqmodel: Callable[..., str], config: dict[str, object]
+) -> None:
+    gptqmodel("gptqmodel_reference.py", tiny_qwen2, tmp_path, json.dumps(config), json.dumps(IDS))
+    expected = np.load(tmp_path / "logits.npy")
+    found = _logits(tmp_path / "checkpoint", tmp_path)
+    assert np.abs(found - expected).max() < MAX_LOGIT_DIFFERENCE
+    build(None, "cpu", checkpoint=tmp_path / "checkpoint", out=tmp_path / "artifact")
+
+
+def _logits(checkpoint: Path, folder: Path) -> np.ndarray:
+    """Of the artifact's graph with the imported codes; activations, embedding and head in float32."""
+    out = folder / "export"
+    out.mkdir()
+    with open_checkpoint(checkpoint) as opened:
+        spec = spec_from_config(opened.config)
+        formats = carried_formats(opened, spec, QuantizationConfig.none())
+        export_model(
+            out, spec, WeightSource(opened, spec), formats, activation_type="float32", max_context=64, threads=2
+        )
+    graph = onnx.load(out / "model.onnx", load_external_data=False)
+    for node in graph.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "accuracy_level":
+                attribute.i = 1  # float32 activations: int8 ones would be the largest difference
+    (out / "model.onnx").write_bytes(graph.SerializeToString())
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    every = ort.OrtValue.ortvalue_from_numpy(np.array([-(2**62)]))
+    options.add_initializer(LOGITS_START, every)
+    session = ort.InferenceSession(out / "model.onnx", options)
+    ids = np.array([IDS])
+    empty = np.zeros((1, spec.num_kv_heads, 0, spec.head_dim), np.float32)
+    past = {i.name: empty for i in session.get_inputs() if i.name.startswith("past_")}
+    return session.run(["logits"], {"input_ids": ids, "attention_mask": np.ones_like(ids), **past})[0]
