@@ -134,7 +134,8 @@ def _feedback(hessian: NDArray[np.float32], damping: float) -> NDArray[np.float3
     for _ in range(DAMPING_TRIES):
         np.fill_diagonal(hessian, diagonal + np.float32(damping * mean))
         try:
-            _factorize(hessian)
+            with np.errstate(invalid="ignore"):  # NaN and infinity are found at each block
+                _factorize(hessian)
         except np.linalg.LinAlgError:
             _mirror(hessian)
             damping *= 10
@@ -154,8 +155,7 @@ def _factorize(h: NDArray[np.float32]) -> None:
     """
     for stop in range(len(h), 0, -_BLOCK):
         start = max(0, stop - _BLOCK)
-        with np.errstate(invalid="ignore"):  # NaN and infinity are found below
-            block = h[:stop, start:stop] - h[:stop, stop:] @ h[start:stop, stop:].T
+        block = h[:stop, start:stop] - h[:stop, stop:] @ h[start:stop, stop:].T
         # numpy factorizes into lower triangles: turned by 180 degrees they are upper ones. float64 costs nothing here.
         corner = np.linalg.cholesky(block[start:][::-1, ::-1].astype(np.float64))[::-1, ::-1]
         if not np.isfinite(corner).all():
