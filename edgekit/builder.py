@@ -1,6 +1,7 @@
 """``edgekit build``: from a recipe and a device to a checked artifact.
 
     recipe, device -> plan (refuse what does not fit) -> checkpoint -> layout -> weights quantized in row chunks
+    (method gptq: the layers for what they see on calibration texts)
     -> graph, configs, tokenizer -> golden test -> manifest -> the folder gets its name
 
 Nothing is left behind when a step fails: the artifact is written under a temporary name (``artifact/writer.py``).
@@ -13,8 +14,9 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -29,7 +31,7 @@ from .checkpoint.base import Checkpoint
 from .checkpoint.sources import fetch_hub, fetch_package
 from .devices import load_device
 from .devices.profile import DeviceProfile
-from .errors import BudgetError, BuildError, InterruptedBuildError, RecipeError, TensorMismatchError
+from .errors import BudgetError, BuildError, InterruptedBuildError, RecipeError, TensorMismatchError, UsageError
 from .models import ModelSpec, spec_from_config
 from .planning.plan import Plan, best_recipe, plan
 from .recipes import all_recipes, load_recipe
@@ -39,12 +41,15 @@ from .scheme import QuantizationConfig
 from .units import format_bytes
 
 if TYPE_CHECKING:
+    from .export.model import LayerQuantizer
     from .export.weights import WeightSource
 
 GOLDEN_QUESTION = "What is the capital of France?"
 # Each token of the golden answer costs one pass over all weights, and already the first depends on every one of them.
 GOLDEN_TOKENS = range(4, 17)
 GOLDEN_BYTES = 8 * 10**9  # weights to pass over in all, within those bounds
+
+CALIBRATION_TOKENS = 8192
 
 Progress = Callable[[str, float, float], None]
 
@@ -89,6 +94,8 @@ def build(
     quantization: Callable[[QuantizationConfig], QuantizationConfig] | None = None,
     out: str | Path | None = None,
     force: bool = False,
+    calibration: str | Path | None = None,
+    calibration_tokens: int = CALIBRATION_TOKENS,
     threads: int | None = None,
     progress: Progress = lambda phase, done, total: None,
     on_plan: Callable[[Plan], None] = lambda found: None,
@@ -104,6 +111,8 @@ def build(
         quantization: Changes the recipe's quantization.
         out: The artifact's folder; default ``<recipe>-<device>`` in the current folder.
         force: Replace an artifact that is there.
+        calibration: For the method gptq: a text to calibrate on; default: the model's own answers to edgekit's prompts.
+        calibration_tokens: How many tokens of it at most.
         threads: Default: physical cores.
         progress: Called with a phase's name, how much is done, and how much there is.
         on_plan: Called with the plan before any weight is read.
@@ -123,6 +132,10 @@ def build(
     if quantization is not None:
         recipe = dataclasses.replace(recipe, quantization=quantization(recipe.quantization))
     target = Path(out) if out is not None else Path(f"{recipe.name}-{profile.name}")
+    if calibration is not None and recipe.quantization.method != "gptq":
+        raise UsageError(
+            f"a calibration text is given, but the method is {recipe.quantization.method}", hint="add --method gptq"
+        )
     check_output(target, force)
     planned = plan(recipe, profile, context=context, candidates=all_recipes())
     on_plan(planned)
@@ -130,7 +143,18 @@ def build(
         raise _over_budget(planned)
     with open_checkpoint(_fetch(recipe, checkpoint, progress)) as opened:
         spec = _checked_spec(recipe, opened, checkpoint)
-        job = _Job(recipe, profile, planned, opened, spec, threads or physical_cores(), progress)
+        job = _Job(
+            recipe,
+            profile,
+            planned,
+            opened,
+            spec,
+            target,
+            None if calibration is None else Path(calibration),
+            calibration_tokens,
+            threads or physical_cores(),
+            progress,
+        )
         with whole_folder(target, force) as folder:
             manifest = job.write(folder)
     return BuildResult(target, manifest, planned, time.perf_counter() - started, _peak_rss_bytes())
@@ -211,6 +235,9 @@ class _Job:
     plan: Plan
     checkpoint: Checkpoint
     spec: ModelSpec
+    target: Path
+    calibration: Path | None
+    calibration_tokens: int
     threads: int
     progress: Progress
 
@@ -253,21 +280,45 @@ class _Job:
         """Weights, graph and small files; the manifest but for hashes, and the golden test."""
         from .export.model import export_model
 
-        layout = export_model(
-            folder,
-            self.spec,
-            source,
-            self.recipe.quantization,
-            activation_type=self.device.activation_type,
-            max_context=max_context,
-            threads=self.threads,
-            progress=lambda done, total: self.progress("quantizing", done, total),
-        )
         for name, content in files.items():
             (folder / name).write_bytes(content)
-        bits = layout.weight_bytes * 8 / self.spec.parameters
-        manifest = self._manifest(round(bits, 4), max_context)
+        manifest = self._manifest(max_context)
+        with self._layers(folder, source, files, manifest) as (layers, calibration):
+            layout = export_model(
+                folder,
+                self.spec,
+                source,
+                self.recipe.quantization,
+                activation_type=self.device.activation_type,
+                max_context=max_context,
+                threads=self.threads,
+                layers=layers,
+                progress=lambda done, total: self.progress("quantizing", done, total),
+            )
+        manifest = dataclasses.replace(
+            manifest,
+            quantization=manifest.quantization | calibration,
+            bits_per_weight=round(layout.weight_bytes * 8 / self.spec.parameters, 4),
+        )
         return manifest, self._golden(folder, manifest, layout.size_bytes)
+
+    @contextmanager
+    def _layers(
+        self, folder: Path, source: WeightSource, files: dict[str, bytes], manifest: Manifest
+    ) -> Iterator[tuple[LayerQuantizer | None, dict[str, Any]]]:
+        """What quantizes the layers, if it is not rounding to nearest, and what the manifest says of it."""
+        if self.recipe.quantization.method == "rtn":
+            yield None, {}
+            return
+        from .export.calibration import Calibration
+
+        found = {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in self.checkpoint.files}
+        kept = self.target.parent / f".{self.target.name}.calibration"
+        calibration = Calibration(self.calibration, self.calibration_tokens)
+        with calibration.quantizer(
+            kept, folder, self.spec, source, found, files, manifest, self.threads, self.progress
+        ) as (layers, described):
+            yield layers, {"calibration": described}
 
     def _small_files(self, max_context: int) -> dict[str, bytes]:
         """Tokenizer and configuration files."""
@@ -320,8 +371,8 @@ class _Job:
             lambda done, total: self.progress("recording the golden test", done, total),
         )
 
-    def _manifest(self, bits_per_weight: float, max_context: int) -> Manifest:
-        """The manifest but for what is known only when everything is written: golden test and hashes."""
+    def _manifest(self, max_context: int) -> Manifest:
+        """The manifest but for what is known only when everything is written: its size, golden test, hashes."""
         special = self.checkpoint.tokenizer.special
         source = {"kind": source_kind(self.recipe.source), **dataclasses.asdict(self.recipe.source)}
         source.pop("path", None)  # where it lay on the builder's disk is nobody else's business
@@ -350,7 +401,7 @@ class _Job:
                 "pad": special.pad_id,
                 "add_bos": special.add_bos,
             },
-            bits_per_weight=bits_per_weight,
+            bits_per_weight=0.0,
             quality=None,
             golden=None,
             files={},

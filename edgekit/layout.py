@@ -89,6 +89,11 @@ class LayerLayout:
     gate_up_proj: Matrix
     down_proj: Matrix
 
+    @property
+    def matrices(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
+        """In the file's order."""
+        return self.qkv_proj, self.o_proj, self.gate_up_proj, self.down_proj
+
 
 @dataclass(frozen=True)
 class DataLayout:
@@ -116,7 +121,7 @@ class DataLayout:
         """Each matrix that has bytes of its own, in the file's order."""
         yield self.embedding
         for layer in self.layers:
-            yield from (layer.qkv_proj, layer.o_proj, layer.gate_up_proj, layer.down_proj)
+            yield from layer.matrices
         if not self.shares_embedding:
             yield self.lm_head
 

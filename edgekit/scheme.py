@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BITS = (4, 8)
+METHODS = ("rtn", "gptq")
 BLOCK_SIZES = (32, 64, 128)
 FLOAT_BYTES = {"float32": 4, "float16": 2}
 
@@ -68,7 +69,8 @@ class QuantizationConfig:
         linear: All products inside the layers.
         embedding: The token embedding. A model with tied embeddings stores one table when it equals ``lm_head``.
         lm_head: The output projection.
-        method: How codes are chosen: ``rtn`` (round to nearest with a scale search).
+        method: How the codes of the layers are chosen: ``rtn`` (round to nearest with a scale search) or ``gptq``
+            (so that errors make up for one another on calibration texts). The rest is always rounded to nearest.
     """
 
     linear: QuantizationScheme | None

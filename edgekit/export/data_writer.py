@@ -7,7 +7,7 @@ pread and pwrite, never through a map, whose touched pages would count as this p
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact.writer import disk_error
-from ..errors import NonFiniteWeightError
 from ..layout import DataLayout, Matrix, Slot
 from ..models.spec import ModelSpec, TensorRef
 from ..quantize.packing import PackedLinear
 from ..quantize.rtn import NonFiniteError, quantize_rows
-from .weights import WeightSource
+from .weights import WeightSource, unusable_weight
 
 CHUNK_WEIGHTS = 1 << 20  # per job: some milliseconds of work, some megabytes of memory
 
@@ -47,6 +46,7 @@ def write_data(
     source: WeightSource,
     progress: Callable[[int, int], None],
     threads: int,
+    layers: Iterable[tuple[Matrix, PackedLinear]] | None = None,
 ) -> None:
     """Write the data file.
 
@@ -57,6 +57,7 @@ def write_data(
         source: The weights.
         progress: Called with (weights done, weights in all).
         threads: Chunks worked on at once.
+        layers: The layers' matrices, quantized already; None: round them to nearest as the others.
 
     Raises:
         DiskFullError: The disk has no room.
@@ -71,12 +72,14 @@ def write_data(
             if matrix.bias is not None:
                 writer.vector(matrix.bias, tuple(p.bias for p in matrix.parts if p.bias is not None))
         writer.rotary(spec)
-        jobs = list(_jobs(layout))
-        _run(writer.matrix_rows, jobs, threads, progress)
+        given = [] if layers is None else [m for layer in layout.layers for m in layer.matrices]
+        _run(writer.matrix_rows, list(_jobs(m for m in layout.matrices() if m not in given)), threads, progress)
+        for matrix, packed in layers or ():
+            writer.packed(matrix, 0, packed)
 
 
-def _jobs(layout: DataLayout) -> Iterator[_Job]:
-    for matrix in layout.matrices():
+def _jobs(matrices: Iterable[Matrix]) -> Iterator[_Job]:
+    for matrix in matrices:
         at = 0
         for part in matrix.parts:
             rows, columns = part.weight.shape
@@ -128,11 +131,15 @@ class _Writer:
         try:
             packed: PackedLinear = quantize_rows(rows, job.matrix.scheme, self._layout.activation_type)
         except NonFiniteError as error:
-            raise _unusable(job.ref, error.value, self._dtype, job.start + error.row, error.column) from None
-        self._rows_at(job.matrix.codes, job.at, packed.codes)
-        self._rows_at(job.matrix.scales, job.at, packed.scales)
+            raise unusable_weight(job.ref, error.value, self._dtype, job.start + error.row, error.column) from None
+        self.packed(job.matrix, job.at, packed)
+
+    def packed(self, matrix: Matrix, at: int, packed: PackedLinear) -> None:
+        """Put quantized rows where they belong, from row ``at`` of their matrix on."""
+        self._rows_at(matrix.codes, at, packed.codes)
+        self._rows_at(matrix.scales, at, packed.scales)
         if packed.zero_points is not None:
-            self._rows_at(job.matrix.zero_points, job.at, packed.zero_points)
+            self._rows_at(matrix.zero_points, at, packed.zero_points)
 
     def vector(self, slot: Slot, refs: tuple[TensorRef, ...]) -> None:
         """Write one-dimensional tensors one after another."""
@@ -154,7 +161,7 @@ class _Writer:
         finite = np.isfinite(converted)
         if not finite.all():
             index = np.unravel_index(int(np.argmin(finite)), finite.shape)
-            raise _unusable(ref, float(rows[index]), self._dtype, start + int(index[0]), *map(int, index[1:]))
+            raise unusable_weight(ref, float(rows[index]), self._dtype, start + int(index[0]), *map(int, index[1:]))
         return converted
 
     def _rows_at(self, slot: Slot | None, row: int, array: NDArray[Any]) -> None:
@@ -162,18 +169,6 @@ class _Writer:
             raise AssertionError("the layout has no slot for what the quantizer returned")
         row_bytes = slot.size_bytes // slot.shape[0]
         _write_all(self._file, np.ascontiguousarray(array).data.cast("B"), slot.offset + row * row_bytes)
-
-
-def _unusable(ref: TensorRef, value: float, dtype: np.dtype[Any], *index: int) -> NonFiniteWeightError:
-    if np.isfinite(value):
-        return NonFiniteWeightError(
-            f"{ref.name} holds {value:g} at {list(index)}: too large for {dtype} weights",
-            hint="build for a device whose activation type is float32" if dtype == np.float16 else "",
-        )
-    return NonFiniteWeightError(
-        f"{ref.name} holds {value:g} at {list(index)}: no weight may be NaN or infinite",
-        hint="the checkpoint is damaged: fetch it again",
-    )
 
 
 @contextmanager

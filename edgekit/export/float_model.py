@@ -70,7 +70,7 @@ class _Provider:
 
     def __call__(self, name: str, rows: tuple[int, int] | None) -> NDArray[Any]:
         if name in self.replaced:
-            return self.replaced[name]
+            return np.ascontiguousarray(self.replaced[name])  # onnxruntime takes no other
         if name.startswith("rotary."):
             angles = np.arange(self._layout.max_context)[:, None] * np.array(self._spec.rope.inverse_frequencies())
             return np.asarray((np.cos if name == "rotary.cos" else np.sin)(angles), np.float32)

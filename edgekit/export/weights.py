@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.base import Checkpoint
-from ..errors import TensorMismatchError
+from ..errors import NonFiniteWeightError, TensorMismatchError
 from ..models.spec import ModelSpec, TensorRef
 
 _NAMED = 5  # tensors an error lists before it only counts
@@ -92,4 +92,17 @@ def _harmless(name: str, spec: ModelSpec) -> bool:
     """Rotary frequencies that old checkpoints store though the config implies them, and a tied head's second copy."""
     return name.endswith(".rotary_emb.inv_freq") or (
         spec.tied_embeddings and name in ("lm_head.weight", "output.weight")
+    )
+
+
+def unusable_weight(ref: TensorRef, value: float, dtype: np.dtype[Any], *index: int) -> NonFiniteWeightError:
+    """The error of a weight that no artifact can hold."""
+    if np.isfinite(value):
+        return NonFiniteWeightError(
+            f"{ref.name} holds {value:g} at {list(index)}: too large for {dtype} weights",
+            hint="build for a device whose activation type is float32" if dtype == np.float16 else "",
+        )
+    return NonFiniteWeightError(
+        f"{ref.name} holds {value:g} at {list(index)}: no weight may be NaN or infinite",
+        hint="the checkpoint is damaged: fetch it again",
     )

@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from ..errors import RecipeError, nearest
-from ..scheme import QuantizationConfig, QuantizationScheme
+from ..scheme import METHODS, QuantizationConfig, QuantizationScheme
 
-METHODS = ("rtn",)
 FLOAT = "float"  # TOML has no null: the word for a part that stays in the activation's type
 _T = TypeVar("_T")
 
@@ -187,6 +186,8 @@ class Recipe:
             )
         if self.quantization.method not in METHODS:
             raise ValueError(f"method is {self.quantization.method!r}; allowed: {', '.join(METHODS)}")
+        if self.quantization.method == "gptq" and self.quantization.linear is None:
+            raise ValueError("method is 'gptq', but linear is float: there is nothing to calibrate")
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON shows it."""
