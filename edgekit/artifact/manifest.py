@@ -8,7 +8,9 @@ The file is one JSON object:
     model                    model_type, parameters, vocab_size, num_layers, context_length (positions the graph holds)
     source                   kind, where from, revision, sha256 of each file read
     recipe, device, plan     the inputs of the build and what the planner said
-    quantization             method; linear, embedding, lm_head as {bits, block_size, symmetric} or null (float)
+    quantization             method; linear, embedding, lm_head as {bits, block_size, symmetric} or null (float);
+                             calibration (gptq): source ("own answers" or "file"), texts, tokens, tokens_sha256 (of the
+                             ids), inputs ("quantized" or "float": what the layers before a linear were)
     activation_type          "float32" or "float16": the graph's float type and that of its KV cache
     reasoning                the model thinks between <think> and </think> before it answers
     sampling                 temperature, top_p, top_k, min_p, repetition_penalty: the defaults of ``run``

