@@ -295,12 +295,12 @@ class _Job:
                 layers=layers,
                 progress=lambda done, total: self.progress("quantizing", done, total),
             )
-        manifest = dataclasses.replace(
-            manifest,
-            quantization=manifest.quantization | calibration,
-            bits_per_weight=round(layout.weight_bytes * 8 / self.spec.parameters, 4),
-        )
-        return manifest, self._golden(folder, manifest, layout.size_bytes)
+            manifest = dataclasses.replace(
+                manifest,
+                quantization=manifest.quantization | calibration,
+                bits_per_weight=round(layout.weight_bytes * 8 / self.spec.parameters, 4),
+            )
+            return manifest, self._golden(folder, manifest, layout.size_bytes)
 
     @contextmanager
     def _layers(

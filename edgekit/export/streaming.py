@@ -214,6 +214,7 @@ class StreamedModel:
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.enable_cpu_mem_arena = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # numpy works between the runs
         options.log_severity_level = 3
         if self._folder is not None:
             options.add_session_config_entry(_FOLDER_KEY, str(self._folder.resolve()))
