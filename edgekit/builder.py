@@ -1,6 +1,7 @@
 """``edgekit build``: from a recipe and a device to a checked artifact.
 
     recipe, device -> plan (refuse what does not fit) -> checkpoint -> layout -> weights quantized in row chunks
+    (method gptq: the layers for what they see on calibration texts)
     -> graph, configs, tokenizer -> golden test -> manifest -> the folder gets its name
 
 Nothing is left behind when a step fails: the artifact is written under a temporary name (``artifact/writer.py``).
@@ -13,9 +14,9 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -42,12 +43,15 @@ from .scheme import QuantizationConfig
 from .units import format_bytes
 
 if TYPE_CHECKING:
+    from .export.model import LayerQuantizer
     from .export.weights import WeightSource
 
 GOLDEN_QUESTION = "What is the capital of France?"
 # Each token of the golden answer costs one pass over all weights, and already the first depends on every one of them.
 GOLDEN_TOKENS = range(4, 17)
 GOLDEN_BYTES = 8 * 10**9  # weights to pass over in all, within those bounds
+
+CALIBRATION_TOKENS = 8192
 
 Progress = Callable[[str, float, float], None]
 
@@ -97,6 +101,8 @@ def build(
     out: str | Path | None = None,
     emit: str | None = None,
     force: bool = False,
+    calibration: str | Path | None = None,
+    calibration_tokens: int = CALIBRATION_TOKENS,
     threads: int | None = None,
     progress: Progress = lambda phase, done, total: None,
     on_plan: Callable[[Plan], None] = lambda found: None,
@@ -114,6 +120,8 @@ def build(
         out: The artifact's folder; default ``<recipe>-<device>`` in the current folder.
         emit: Write a checkpoint of the same codes beside the artifact, as ``<out>-<emit>``: ``gptq`` or ``gptq_v2``.
         force: Replace an artifact that is there.
+        calibration: For the method gptq: a text to calibrate on; default: the model's own answers to edgekit's prompts.
+        calibration_tokens: How many tokens of it at most.
         threads: Default: physical cores.
         progress: Called with a phase's name, how much is done, and how much there is.
         on_plan: Called with the plan before any weight is read.
@@ -139,6 +147,10 @@ def build(
             recipe = _carry_over(recipe, opened, unchanged)
     target = Path(out) if out is not None else Path(f"{recipe.name}-{profile.name}")
     emitted = None if emit is None else target.with_name(f"{target.name}-{emit}")
+    if calibration is not None and recipe.quantization.method != "gptq":
+        raise UsageError(
+            f"a calibration text is given, but the method is {recipe.quantization.method}", hint="add --method gptq"
+        )
     check_output(target, force)
     if emitted is not None:
         check_output(emitted, force, GPTQ_FILE)
@@ -148,7 +160,19 @@ def build(
         if source is None and opened.format == "gptq":  # what was fetched has formats of its own: plan for those
             recipe = _carry_over(recipe, opened, unchanged)
             planned = _plan(recipe, profile, context, on_plan)
-        job = _Job(recipe, profile, planned, opened, spec, threads or physical_cores(), progress, emit)
+        job = _Job(
+            recipe,
+            profile,
+            planned,
+            opened,
+            spec,
+            target,
+            None if calibration is None else Path(calibration),
+            calibration_tokens,
+            threads or physical_cores(),
+            progress,
+            emit,
+        )
         with ExitStack() as folders:
             folder = folders.enter_context(whole_folder(target, force))
             beside = None if emitted is None else folders.enter_context(whole_folder(emitted, force, GPTQ_FILE))
@@ -266,6 +290,9 @@ class _Job:
     plan: Plan
     checkpoint: Checkpoint
     spec: ModelSpec
+    target: Path
+    calibration: Path | None
+    calibration_tokens: int
     threads: int
     progress: Progress
     emit: str | None
@@ -314,24 +341,48 @@ class _Job:
 
         if beside is not None:
             self._check_emittable(max_context)
-        layout = export_model(
-            folder,
-            self.spec,
-            source,
-            self.recipe.quantization,
-            activation_type=self.device.activation_type,
-            max_context=max_context,
-            threads=self.threads,
-            progress=lambda done, total: self.progress("quantizing", done, total),
-            half_scales=beside is not None,
-        )
-        if beside is not None:
-            self._emit(beside, folder, layout, source)
         for name, content in files.items():
             (folder / name).write_bytes(content)
-        bits = layout.weight_bytes * 8 / self.spec.parameters
-        manifest = self._manifest(round(bits, 4), max_context)
-        return manifest, self._golden(folder, manifest, layout.size_bytes)
+        manifest = self._manifest(max_context)
+        with self._layers(folder, source, files, manifest) as (layers, calibration):
+            layout = export_model(
+                folder,
+                self.spec,
+                source,
+                self.recipe.quantization,
+                activation_type=self.device.activation_type,
+                max_context=max_context,
+                threads=self.threads,
+                layers=layers,
+                progress=lambda done, total: self.progress("quantizing", done, total),
+                half_scales=beside is not None,
+            )
+            if beside is not None:
+                self._emit(beside, folder, layout, source)
+            manifest = dataclasses.replace(
+                manifest,
+                quantization=manifest.quantization | calibration,
+                bits_per_weight=round(layout.weight_bytes * 8 / self.spec.parameters, 4),
+            )
+            return manifest, self._golden(folder, manifest, layout.size_bytes)
+
+    @contextmanager
+    def _layers(
+        self, folder: Path, source: WeightSource, files: dict[str, bytes], manifest: Manifest
+    ) -> Iterator[tuple[LayerQuantizer | None, dict[str, Any]]]:
+        """What quantizes the layers, if it is not rounding to nearest, and what the manifest says of it."""
+        if self.recipe.quantization.method != "gptq":
+            yield None, {}
+            return
+        from .export.calibration import Calibration
+
+        found = {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in self.checkpoint.files}
+        kept = self.target.parent / f".{self.target.name}.calibration"
+        calibration = Calibration(self.calibration, self.calibration_tokens, half_scales=self.emit is not None)
+        with calibration.quantizer(
+            kept, folder, self.spec, source, found, files, manifest, self.threads, self.progress
+        ) as (layers, described):
+            yield layers, {"calibration": described}
 
     def _check_emittable(self, max_context: int) -> None:
         from .export.gptq_checkpoint import check_emittable
@@ -406,8 +457,8 @@ class _Job:
             lambda done, total: self.progress("recording the golden test", done, total),
         )
 
-    def _manifest(self, bits_per_weight: float, max_context: int) -> Manifest:
-        """The manifest but for what is known only when everything is written: golden test and hashes."""
+    def _manifest(self, max_context: int) -> Manifest:
+        """The manifest but for what is known only when everything is written: its size, golden test, hashes."""
         special = self.checkpoint.tokenizer.special
         source = {"kind": source_kind(self.recipe.source), **dataclasses.asdict(self.recipe.source)}
         source.pop("path", None)  # where it lay on the builder's disk is nobody else's business
@@ -438,7 +489,7 @@ class _Job:
                 "pad": special.pad_id,
                 "add_bos": special.add_bos,
             },
-            bits_per_weight=bits_per_weight,
+            bits_per_weight=0.0,
             quality=None,
             golden=None,
             files={},

@@ -20,6 +20,7 @@
     +-- BuildError                  50   a build that could not finish
     |   +-- OutputExistsError       51   the output folder is there already
     |   +-- DiskFullError           52   no room for the artifact
+    |   +-- CalibrationError        53   activations on the calibration text that are not numbers
     +-- ArtifactError               60   a folder that is no usable artifact
     |   +-- VerificationError       61   files that differ from their manifest
     |   +-- SmokeTestError          62   the artifact does not do what it did when built
@@ -135,6 +136,10 @@ class OutputExistsError(BuildError):
 
 class DiskFullError(BuildError):
     exit_code = 52
+
+
+class CalibrationError(BuildError):
+    exit_code = 53
 
 
 class ArtifactError(EdgekitError):

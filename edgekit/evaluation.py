@@ -23,15 +23,14 @@ from numpy.typing import NDArray
 from .artifact.manifest import Manifest, read_manifest
 from .checkpoint import open_checkpoint
 from .errors import TensorMismatchError, UsageError
-from .export.decoder import LOGITS_START, build_decoder
+from .export.decoder import LOGITS_START
+from .export.float_model import FloatModel, empty_cache
 from .export.model import MODEL_FILE
 from .export.streaming import StreamedModel
 from .export.weights import WeightSource
-from .layout import DataLayout, Matrix, Vector, plan_layout
 from .models import ModelSpec, spec_from_config
 from .runtime.threads import physical_cores
 from .runtime.tokenizer import Tokenizer
-from .scheme import QuantizationConfig
 
 CHUNK_TOKENS = 512
 _GROUP = 32  # chunks carried through the layers together: 32 x 512 x 4096 float32 hidden states are 268 MB
@@ -134,7 +133,7 @@ class _Quantized:
     def __init__(self, folder: Path, manifest: Manifest, spec: ModelSpec, threads: int) -> None:
         graph = onnx.load(folder / MODEL_FILE, load_external_data=False)
         self.model = StreamedModel(graph, folder=folder, threads=threads)
-        self._cache = _empty_cache(spec, manifest.activation_type)
+        self._cache = empty_cache(spec, manifest.activation_type)
 
     def hidden(self, chunks: Sequence[list[int]], progress: Callable[[int, int], None]) -> list[NDArray[Any]]:
         """The final norm's output of each chunk's second half, (1, half, hidden)."""
@@ -149,46 +148,12 @@ class _Float:
     """The float model, streamed from its checkpoint."""
 
     def __init__(self, source: WeightSource, spec: ModelSpec, max_context: int, threads: int) -> None:
-        layout = plan_layout(spec, QuantizationConfig.none(), "float32", max_context)
-        graph = build_decoder(spec, layout, "")
-        self.model = StreamedModel(graph, provider=_Provider(layout, source, spec), threads=threads)
-        self._source, self._spec = source, spec
-        self._cache = _empty_cache(spec, "float32")
+        self._float = FloatModel(source, spec, max_context, threads)
+        self.model = self._float.model
 
     def hidden(self, chunks: Sequence[list[int]], progress: Callable[[int, int], None]) -> list[NDArray[Any]]:
         """As :meth:`_Quantized.hidden`."""
-        return _run(self.model, [self._feed(ids) for ids in chunks], len(chunks[0]), progress)
-
-    def _feed(self, ids: list[int]) -> dict[str, NDArray[Any]]:
-        """The inputs, with the embedding's rows looked up here: the whole table would be the largest piece of all."""
-        table = self._spec.embedding
-        rows = {i: self._source.rows(table, i, i + 1)[0].astype(np.float32) for i in set(ids)}
-        embedded = np.stack([rows[i] for i in ids])[None]  # (1, tokens, hidden)
-        mask = np.ones((1, len(ids)), np.int64)
-        return {"/model/embed_tokens/Gather/output_0": embedded, "attention_mask": mask, **self._cache}
-
-
-class _Provider:
-    """The float graph's external weights, read from the checkpoint one piece at a time."""
-
-    def __init__(self, layout: DataLayout, source: WeightSource, spec: ModelSpec) -> None:
-        self._source, self._layout, self._spec = source, layout, spec
-        self._entries: dict[str, Matrix | Vector] = {v.slot.name: v for v in layout.vectors()}
-        for matrix in (*layout.matrices(), layout.lm_head):
-            self._entries.update({slot.name: matrix for slot in matrix.slots})
-
-    def __call__(self, name: str, rows: tuple[int, int] | None) -> NDArray[Any]:
-        if name.startswith("rotary."):
-            angles = np.arange(self._layout.max_context)[:, None] * np.array(self._spec.rope.inverse_frequencies())
-            return np.asarray((np.cos if name == "rotary.cos" else np.sin)(angles), np.float32)
-        entry = self._entries[name]
-        refs = (
-            [entry.source]
-            if isinstance(entry, Vector)
-            else [p.bias if name.endswith(".bias") else p.weight for p in entry.parts]
-        )
-        parts = [self._source.rows(r, *(rows or (0, r.shape[0]))).astype(np.float32) for r in refs if r is not None]
-        return np.concatenate(parts)
+        return _run(self.model, [self._float.feed(ids) for ids in chunks], len(chunks[0]), progress)
 
 
 class _Scores:
@@ -237,8 +202,3 @@ def _run(
     overrides = {LOGITS_START: np.array([chunk // 2], np.int64)}
     values = model.run_layers(feeds, overrides, keep_cache=False, progress=progress)
     return [v[model.head_input] for v in values]
-
-
-def _empty_cache(spec: ModelSpec, dtype: str) -> dict[str, NDArray[Any]]:
-    empty = np.zeros((1, spec.num_kv_heads, 0, spec.head_dim), dtype)
-    return {f"past_key_values.{i}.{kind}": empty for i in range(spec.num_layers) for kind in ("key", "value")}

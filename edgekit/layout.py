@@ -90,6 +90,11 @@ class LayerLayout:
     gate_up_proj: Matrix
     down_proj: Matrix
 
+    @property
+    def matrices(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
+        """In the file's order."""
+        return self.qkv_proj, self.o_proj, self.gate_up_proj, self.down_proj
+
 
 @dataclass(frozen=True)
 class DataLayout:
@@ -123,7 +128,7 @@ class DataLayout:
     def inner_matrices(self) -> Iterator[Matrix]:
         """Each matrix inside the layers, in the file's order."""
         for layer in self.layers:
-            yield from (layer.qkv_proj, layer.o_proj, layer.gate_up_proj, layer.down_proj)
+            yield from layer.matrices
 
     def vectors(self) -> Iterator[Vector]:
         """Each norm, in the file's order."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 BITS = (4, 8)
+METHODS = ("rtn", "gptq")
 BLOCK_SIZES = (32, 64, 128)
 IMPORTED = "imported"  # the method of codes that a checkpoint held already
 FLOAT_BYTES = {"float32": 4, "float16": 2}
@@ -70,8 +71,9 @@ class QuantizationConfig:
         linear: All products inside the layers.
         embedding: The token embedding. A model with tied embeddings stores one table when it equals ``lm_head``.
         lm_head: The output projection.
-        method: How codes are chosen: ``rtn`` (round to nearest with a scale search); ``imported``: the checkpoint's
-            own are taken over, and what it holds in float is rounded to nearest.
+        method: How the codes of the layers are chosen: ``rtn`` (round to nearest with a scale search) or ``gptq``
+            (so that errors make up for one another on calibration texts). The rest is always rounded to nearest.
+            ``imported``: the checkpoint's own codes are taken over, and what it holds in float is rounded to nearest.
         matrices: Matrices inside the layers that have a format of their own, under their names in ``layout.py``:
             ``model.layers.0.attn.qkv_proj``.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -20,15 +21,18 @@ from edgekit.builder import build, recipe_from_checkpoint
 from edgekit.errors import (
     BudgetError,
     BuildError,
+    CalibrationError,
     CheckpointError,
     DiskFullError,
     EdgekitError,
+    InterruptedBuildError,
     NonFiniteWeightError,
     OutputExistsError,
     RecipeError,
     TensorMismatchError,
     TruncatedFileError,
     UnsupportedModelError,
+    UsageError,
 )
 
 FILES = {
@@ -276,3 +280,80 @@ def test_a_recipe_from_a_checkpoint(tmp_path: Path) -> None:
     assert recipe.max_context == 256
     (folder / "chat_template.jinja").write_text("{{ messages[0].content }}<think>\n")
     assert recipe_from_checkpoint(folder).reasoning
+
+
+GPTQ = {"quantization": lambda config: dataclasses.replace(config, method="gptq"), "calibration_tokens": 300}
+
+
+def test_a_calibrated_artifact_is_complete_and_says_how(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "qwen2")
+    nearest = build(None, "cpu", checkpoint=folder, out=tmp_path / "nearest").artifact
+    phases: dict[str, float] = {}
+    result = build(
+        None, "cpu", checkpoint=folder, out=tmp_path / "out", threads=1,
+        progress=lambda phase, done, total: phases.update({phase: done / total}), **GPTQ,
+    )  # fmt: skip
+    verify(result.artifact)
+    assert {p.name for p in result.artifact.iterdir()} == FILES
+    assert leftovers(tmp_path) == ["nearest", "out"], "nothing else is left, the state least of all"
+    said = result.manifest.quantization
+    assert said["method"] == "gptq"
+    assert {key: said["calibration"][key] for key in ("source", "tokens", "inputs")} == {
+        "source": "own answers", "tokens": 300, "inputs": "quantized",
+    }  # fmt: skip
+    assert phases["calibrating the layers"] == phases["the model answers prompts"] == 1
+    a, b = ((f / "model.onnx.data").read_bytes() for f in (nearest, result.artifact))
+    assert len(a) == len(b)
+    assert a != b
+    again = build(None, "cpu", checkpoint=folder, out=tmp_path / "again", threads=1, **GPTQ)
+    assert again.manifest.quantization == said, "the same answers every time"
+
+
+def test_calibration_on_a_file(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)
+    result = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", calibration=tmp_path / "text.txt", **GPTQ)
+    assert result.manifest.quantization["calibration"]["source"] == "file"
+    assert result.manifest.quantization["calibration"]["tokens"] == 300
+
+
+def test_a_calibration_text_needs_a_method_that_reads_it(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    with pytest.raises(UsageError, match="the method is rtn"):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out", calibration=tmp_path / "text.txt")
+    assert leftovers(tmp_path) == []
+
+
+def test_an_interrupted_calibration_goes_on(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama", num_hidden_layers=3)
+
+    def interrupt(phase: str, done: float, total: float) -> None:
+        if phase == "calibrating the layers" and done >= 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedBuildError, match=r"is kept in .*\.out\.calibration") as caught:
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out", threads=1, progress=interrupt, **GPTQ)
+    assert "the same command goes on" in caught.value.hint
+    assert leftovers(tmp_path) == [".out.calibration"]
+    reports: list[tuple[str, float]] = []
+    resumed = build(
+        None, "cpu", checkpoint=folder, out=tmp_path / "out", threads=1,
+        progress=lambda phase, done, total: reports.append((phase, done)), **GPTQ,
+    )  # fmt: skip
+    assert min(done for phase, done in reports if phase == "calibrating the layers") >= 1
+    assert "the model answers prompts" not in dict(reports)
+    assert leftovers(tmp_path) == ["out"]
+    whole = build(None, "cpu", checkpoint=folder, out=tmp_path / "whole", threads=1, **GPTQ)
+    a, b = ((r.artifact / "model.onnx.data").read_bytes() for r in (resumed, whole))
+    assert a == b
+
+
+def test_a_failed_calibration_leaves_nothing(tmp_path: Path) -> None:
+    tensors = random_tensors(tiny_config("llama"))
+    for name in ("gate_proj", "up_proj"):
+        tensors[f"model.layers.1.mlp.{name}.weight"] *= np.float32(1e25)
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama", tensors)
+    (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)
+    with pytest.raises(CalibrationError, match=r"layers\.1\.mlp\.down_proj are NaN or infinite"):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out", calibration=tmp_path / "text.txt", **GPTQ)
+    assert leftovers(tmp_path) == ["text.txt"]

@@ -9,9 +9,11 @@ The file is one JSON object:
     source                   kind, where from, revision, sha256 of each file read; of a GPTQ checkpoint also
                              format ("gptq") and quantize_config as it was
     recipe, device, plan     the inputs of the build and what the planner said
-    quantization             method: rtn, or imported when codes were taken over from a GPTQ checkpoint; linear,
+    quantization             method: rtn, gptq, or imported when codes were taken over from a GPTQ checkpoint; linear,
                              embedding, lm_head as {bits, block_size, symmetric} or null (float); matrices: those inside
-                             the layers whose format is another than linear
+                             the layers whose format is another than linear; calibration (gptq): source ("own answers"
+                             or "file"), texts, tokens, tokens_sha256 (of the ids), inputs ("quantized" or "float": what
+                             the layers before a linear were)
     activation_type          "float32" or "float16": the graph's float type and that of its KV cache
     reasoning                the model thinks between <think> and </think> before it answers
     sampling                 temperature, top_p, top_k, min_p, repetition_penalty: the defaults of ``run``

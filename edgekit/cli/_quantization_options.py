@@ -21,6 +21,7 @@ class QuantizationOptions:
     symmetric: bool | None = None
     embedding_bits: int | None = None
     lm_head_bits: int | None = None
+    method: str | None = None
 
     def apply(self, config: QuantizationConfig) -> QuantizationConfig:
         """The recipe's formats with the asked-for values in their place.
@@ -33,6 +34,7 @@ class QuantizationOptions:
             linear=self._scheme(config.linear, self.bits),
             embedding=self._scheme(config.embedding, self.embedding_bits),
             lm_head=self._scheme(config.lm_head, self.lm_head_bits),
+            method=config.method if self.method is None else self.method,
         )
 
     def arguments(self) -> tuple[str, ...]:

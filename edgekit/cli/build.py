@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from types import FrameType
 
 import click
 
-from ..builder import BuildResult, build
+from ..builder import CALIBRATION_TOKENS, BuildResult, build
 from ..errors import InterruptedBuildError
 from ..planning.plan import Plan
+from ..scheme import METHODS
 from ..units import format_bytes, format_seconds
 from ._output import emit_json, json_option, progress_bars
 from ._plan_table import print_plan
@@ -25,7 +27,23 @@ from ._quantization_options import QuantizationOptions, quantization_options
     help="A Hugging Face folder (float, or quantized by GPTQ and then taken over code for code) or a .gguf file to "
     "take the weights from, instead of the recipe's source.",
 )
-@click.option("--method", type=click.Choice(["rtn"]), default="rtn", show_default=True, help="How codes are chosen.")
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    help="How the layers' codes are chosen: rounded to nearest, or calibrated [default: the recipe's].",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(),
+    help="For gptq: plain text, or JSON Lines with messages [default: the model's own answers to edgekit's prompts].",
+)
+@click.option(
+    "--calibration-tokens",
+    type=click.IntRange(min=1),
+    default=CALIBRATION_TOKENS,
+    show_default=True,
+    help="For gptq: tokens to calibrate on.",
+)
 @click.option("--context", type=click.IntRange(min=1), help="Tokens to make room for [default: the device's].")
 @quantization_options
 @click.option("--out", type=click.Path(), help="The artifact's folder [default: MODEL-DEVICE here].")
@@ -41,7 +59,9 @@ def command(
     model: str | None,
     device: str,
     checkpoint: str | None,
-    method: str,
+    method: str | None,
+    calibration: str | None,
+    calibration_tokens: int,
     context: int | None,
     quantization: QuantizationOptions,
     out: str | None,
@@ -55,7 +75,8 @@ def command(
     MODEL is a recipe's name (see edgekit recipes) or a recipe file. Without it, edgekit builds the --checkpoint as it
     is, or else the best model that fits the device.
 
-    The memory plan comes first; what does not fit is refused with what does. Nothing is left behind when a build fails.
+    The memory plan comes first; what does not fit is refused with what does. Nothing is left behind when a build fails,
+    but when one that calibrates is interrupted: the same command then goes on where it was.
 
     \b
       edgekit build smollm2-135m --device jetson
@@ -63,7 +84,7 @@ def command(
       edgekit build --device cpu --checkpoint ./my-finetune --out ./my-artifact
       edgekit build smollm2-135m --device cpu --symmetric --emit gptq
     """
-    del method  # one method so far; the option is part of the command line's contract
+    quantization = dataclasses.replace(quantization, method=method)
 
     def show(planned: Plan) -> None:
         if not as_json:
@@ -74,7 +95,8 @@ def command(
         with progress_bars() as progress:
             result = build(
                 model, device, checkpoint=checkpoint, context=context, quantization=quantization.apply, out=out,
-                emit=emit, force=force, threads=threads, progress=progress, on_plan=show,
+                emit=emit, force=force, calibration=calibration, calibration_tokens=calibration_tokens, threads=threads,
+                progress=progress, on_plan=show,
             )  # fmt: skip
     except KeyboardInterrupt:
         raise InterruptedBuildError("the build was interrupted; nothing was left behind") from None

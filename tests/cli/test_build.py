@@ -170,3 +170,15 @@ def test_a_wheel_that_is_not_the_pinned_one(tmp_path: Path) -> None:
     assert "sha256" in json.loads(done.stdout)["error"]["message"]
     shutil.rmtree(folder)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "mine.toml"]
+
+
+def test_a_calibration_text_that_is_none(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    (tmp_path / "latin.txt").write_bytes("Größe ".encode("latin-1") * 100)
+    done = edgekit(
+        "build", "--device", "cpu", "--checkpoint", checkpoint, "--method", "gptq", "--calibration", "latin.txt",
+        "--out", "out", "--json", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout
+    assert "latin.txt is not UTF-8: byte 2 is 0xf6" in json.loads(done.stdout)["error"]["message"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint", "latin.txt"]

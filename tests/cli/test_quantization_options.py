@@ -35,3 +35,7 @@ def test_each_option(options: dict[str, int], expected: tuple[QuantizationScheme
 def test_the_options_can_be_written_down_again() -> None:
     options = QuantizationOptions(bits=4, block_size=128, symmetric=False, lm_head_bits=8)
     assert options.arguments() == ("--bits", "4", "--lm-head-bits", "8", "--block-size", "128", "--asymmetric")
+
+
+def test_the_method_asked_for_is_taken() -> None:
+    assert QuantizationOptions(method="gptq").apply(RECIPE).method == "gptq"

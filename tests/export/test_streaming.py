@@ -97,3 +97,18 @@ def test_golden_is_the_greedy_continuation(export) -> None:
 def test_folder_or_provider(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="folder or a provider"):
         StreamedModel(onnx.ModelProto())
+
+
+def test_a_part_leads_from_what_is_given_to_what_is_wanted(export) -> None:
+    folder, spec, _ = export("qwen2", CONFIGS["int4"])
+    streamed = StreamedModel(onnx.load(folder / "model.onnx", load_external_data=False), folder=folder)
+    one = feed(spec, np.arange(9)[None])
+    nodes = streamed.nodes()
+    first, last = (nodes[f"/model/layers.{i}/mlp/down_proj/MatMulNBits"].input[0] for i in (0, 1))
+    after = nodes["/model/layers.1/input_norm/SkipSimplifiedLayerNormalization"].input[:2]
+    whole = streamed.part((), [last, first, *after])(one)
+    assert whole[1].shape == (1, 9, spec.intermediate_size)
+    (again,) = streamed.part(set(after), [last])({**one, **dict(zip(after, whole[2:], strict=True))})
+    np.testing.assert_array_equal(again, whole[0])
+    (moved,) = streamed.part(set(after), [last])({**one, after[0]: whole[2] + 1, after[1]: whole[3]})
+    assert not np.array_equal(moved, whole[0]), "what is given counts, not what the ids would make of it"

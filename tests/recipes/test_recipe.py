@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,8 +90,8 @@ def test_the_other_kinds_of_source(tmp_path: Path) -> None:
         ("parameters = 1000", "parameters = 0", ["parameters is 0", "at least 1"]),
         ("block_size = 32", "block_size = 48", ["linear: block_size is 48", "32, 64, 128"]),
         ('embedding = "float"', 'embedding = "int4"', ["embedding is 'int4'", "table"]),
-        ('"rtn"', '"awq"', ["method is 'awq'", "rtn"]),
-        ('"rtn"', '"imported"', ["method is 'imported'", "rtn"]),
+        ('"rtn"', '"awq"', ["method is 'awq'", "rtn, gptq"]),
+        ('"rtn"', '"imported"', ["method is 'imported'", "rtn, gptq"]),
         ("max_context = 128", "max_context = 512", ["max_context is 512", "256"]),
         ("max_context = 128", "max_context = 0", ["max_context is 0"]),
         ('model_type = "llama"\n', "", ["[config] lacks model_type"]),
@@ -146,3 +147,9 @@ def test_json_holds_everything_and_names_the_kind_of_source() -> None:
     assert shown["source"]["kind"] == "package"
     assert shown["quantization"]["linear"] == {"bits": 4, "block_size": 32, "symmetric": False}
     assert shown["plan_only"] is None
+
+
+def test_there_must_be_something_to_calibrate(tmp_path: Path) -> None:
+    text = re.sub(r"^linear = .*$", 'linear = "float"', VALID, flags=re.MULTILINE).replace('"rtn"', '"gptq"')
+    with pytest.raises(RecipeError, match="method is 'gptq', but linear is float"):
+        read_recipe(_write(tmp_path, text))

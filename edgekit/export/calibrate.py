@@ -1,0 +1,266 @@
+"""Quantizes the layers one by one with GPTQ, each for the inputs that the layers before it, already quantized, give it.
+
+    for each layer:    hidden states -> norm -> H of qkv -> quantize -> attention -> H of o -> quantize
+                       -> norm -> H of gate and up -> quantize -> SiLU * up -> H of down -> quantize -> hidden states
+
+So every linear makes up for what rounding did to its inputs. The layer is the float graph's own nodes, run by
+onnxruntime; a weight that is quantized already stands in it as what its codes mean.
+
+Memory: one layer's weights, one H, and one text's activations. What all texts have reached lies in files
+(``calibration_state.py``), and so do the finished layers: an interrupted calibration goes on at its layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ..errors import CalibrationError, NonFiniteWeightError
+from ..layout import DataLayout, Matrix
+from ..models.spec import ModelSpec
+from ..quantize.gptq import NotPositiveDefiniteError, quantize_gptq
+from ..quantize.packing import PackedLinear
+from ..quantize.rtn import NonFiniteError
+from .calibration_state import CalibrationState, Rows
+from .decoder import LOGITS_START
+from .float_model import FloatModel
+from .weights import WeightSource, unusable_weight
+
+_STRIP = 512  # rows of H per product: deep enough for full speed, and little memory beside H
+_ALL = {LOGITS_START: np.zeros(1, np.int64)}  # the last layer goes on with every position, as the others do
+
+
+def calibrate(
+    source: WeightSource,
+    spec: ModelSpec,
+    layout: DataLayout,
+    texts: Sequence[Sequence[int]],
+    state: CalibrationState,
+    threads: int,
+    compensate: bool = True,
+    half_scales: bool = False,
+    progress: Callable[[float, float], None] = lambda done, total: None,
+) -> Iterator[tuple[Matrix, PackedLinear]]:
+    """Quantize the layers' matrices.
+
+    Args:
+        source: The weights.
+        spec: The model.
+        layout: The artifact's; its layers are quantized.
+        texts: Token ids, at least one text of at least one token.
+        state: Where hidden states and finished layers are kept.
+        threads: For onnxruntime.
+        compensate: Inputs come from layers that are quantized already; False: from the float model.
+        half_scales: Choose the codes for scales that float16 holds, whatever type stores them.
+        progress: Called with (layers done, layers in all), also between whole numbers.
+
+    Returns:
+        Each matrix of the layers with its codes, in the file's order, as soon as it is known.
+
+    Raises:
+        CalibrationError: Activations are NaN or infinite; the layer is named.
+        NonFiniteWeightError: A weight is, or is too large.
+        DiskFullError: The hidden states have no room.
+    """
+    model = FloatModel(source, spec, max(map(len, texts)), threads)
+    total = len(layout.layers)
+    first = state.finished_layers(total)
+    for i in range(first):
+        matrices = layout.layers[i].matrices
+        yield from zip(matrices, state.read_layer(i, matrices), strict=True)
+    if first == 0:
+        with state.create(0, spec.hidden_size) as rows:
+            for ids, (start, _) in zip(texts, _bounds(texts), strict=True):
+                rows.write(start, model.embed(ids)[0])
+    for i in range(first, total):
+        progress(i, total)
+        layer = _Layer(
+            i,
+            model,
+            source,
+            layout,
+            state,
+            _bounds(texts),
+            compensate,
+            half_scales,
+            partial(_within, progress, i, total),
+        )
+        with ExitStack() as stack:
+            packed = layer.quantize(stack)
+        state.write_layer(i, packed)
+        if i + 1 < total:
+            layer.advance()
+        model.replaced.clear()
+        yield from zip(layout.layers[i].matrices, packed, strict=True)
+    progress(total, total)
+
+
+def _within(progress: Callable[[float, float], None], layer: int, total: int, share: float) -> None:
+    progress(layer + share, total)
+
+
+def _bounds(texts: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """First row and last row + 1 of each text among the rows of all."""
+    ends = np.cumsum([len(t) for t in texts]).tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+class _Layer:
+    """One layer's way through :func:`calibrate`.
+
+    Args:
+        index: Its number.
+        bounds: Where each text's rows lie.
+        compensate: Run on with what the codes mean instead of the weights.
+        half_scales: The codes are for scales that float16 holds.
+        progress: Called with the share that is done.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        model: FloatModel,
+        source: WeightSource,
+        layout: DataLayout,
+        state: CalibrationState,
+        bounds: list[tuple[int, int]],
+        compensate: bool,
+        half_scales: bool,
+        progress: Callable[[float], None],
+    ) -> None:
+        self._model, self._source, self._bounds, self._progress = model, source, bounds, progress
+        self._index, self._state = index, state
+        self._stored, self._scale_dtype = layout.activation_type, "float16" if half_scales else layout.activation_type
+        self._layer, self._names = layout.layers[index], _Names(model.model.nodes(), index, len(layout.layers))
+        self._compensate, self._done = compensate, 0
+
+    def quantize(self, stack: ExitStack) -> list[PackedLinear]:
+        """The four matrices."""
+        layer, at, state = self._layer, self._names, self._state
+        hidden = stack.enter_context(state.open(self._index, layer.qkv_proj.in_features))
+        attended = stack.enter_context(state.scratch("attended", layer.o_proj.in_features))
+        residual = stack.enter_context(state.scratch("residual", layer.qkv_proj.in_features))
+        activated = stack.enter_context(state.scratch("activated", layer.down_proj.in_features))
+        entering = {at.hidden: hidden}
+        return [
+            self._matrix(layer.qkv_proj, entering, at.hidden_delta, at.qkv_input, {}),
+            self._matrix(layer.o_proj, entering, at.hidden_delta, at.o_input, {at.o_input: attended}),
+            self._matrix(
+                layer.gate_up_proj, {at.residual: hidden, at.o_input: attended}, "", at.gate_up_input,
+                {at.attended_residual: residual},
+            ),
+            self._matrix(
+                layer.down_proj, {at.residual: residual}, at.residual_delta, at.down_input, {at.down_input: activated}
+            ),
+        ]  # fmt: skip
+
+    def advance(self) -> None:
+        """Make the hidden states of the next layer."""
+        layer, at, state = self._layer, self._names, self._state
+        width = layer.qkv_proj.in_features
+        with (
+            state.scratch("residual", width) as residual,
+            state.scratch("activated", layer.down_proj.in_features) as activated,
+            state.create(self._index + 1, width) as following,
+        ):
+            for start, stop, (delta,) in self._run({at.down_input: activated}, "", [at.mlp_delta]):
+                following.write(start, residual.read(start, stop) + delta)
+
+    def _matrix(
+        self, matrix: Matrix, given: dict[str, Rows], zero: str, input_name: str, keep: dict[str, Rows]
+    ) -> PackedLinear:
+        """Sum H over a matrix's inputs, quantize it, and let its codes stand in for it from now on.
+
+        Args:
+            matrix: Of the artifact's layout.
+            given: Tensors whose rows are known.
+            zero: A tensor that is zero because its value is in another already, or none.
+            input_name: The matrix's input.
+            keep: Tensors to write down on the way.
+        """
+        h = np.zeros((matrix.in_features, matrix.in_features), np.float32)
+        for start, _, (x, *kept) in self._run(given, zero, [input_name, *keep]):
+            _add_gram(h, x)
+            for rows, values in zip(keep.values(), kept, strict=True):
+                rows.write(start, values)
+        weight = self._weight(matrix)
+        if not np.isfinite(h.diagonal()).all():
+            raise CalibrationError(
+                f"the inputs of {matrix.name} are NaN or infinite on the calibration text",
+                hint="the checkpoint is damaged, or its activations are too large for float32",
+            )
+        _mirror(h)
+        if matrix.scheme is None:
+            raise AssertionError(f"{matrix.name} is to stay in float")
+        try:
+            packed = quantize_gptq(weight, h, matrix.scheme, self._scale_dtype)
+        except NonFiniteError as error:
+            raise self._unusable(matrix, error) from None
+        except NotPositiveDefiniteError as error:
+            raise CalibrationError(f"{matrix.name}: {error}") from None
+        packed = replace(packed, scales=packed.scales.astype(self._stored))
+        if self._compensate:
+            self._model.replaced[f"{matrix.name}.weight"] = packed.dequantize()
+        self._done += 1
+        self._progress(self._done / 5)
+        return packed
+
+    def _run(
+        self, given: dict[str, Rows], zero: str, fetch: list[str]
+    ) -> Iterator[tuple[int, int, list[NDArray[np.float32]]]]:
+        """Tensors of each text, (tokens, width), and where the text's rows lie."""
+        names = {*given, zero}
+        run = self._model.model.part(names, fetch, _ALL)
+        for start, stop in self._bounds:
+            rows = {name: file.read(start, stop)[None] for name, file in given.items()}
+            if zero:
+                rows.setdefault(zero, np.zeros_like(next(iter(rows.values()))))
+            yield start, stop, [values[0] for values in run({**self._model.context(stop - start), **rows})]
+
+    def _weight(self, matrix: Matrix) -> NDArray[np.float32]:
+        return np.concatenate([self._source.rows(p.weight, 0, p.out_features).astype(np.float32) for p in matrix.parts])
+
+    def _unusable(self, matrix: Matrix, error: NonFiniteError) -> NonFiniteWeightError:
+        row = error.row
+        for part in matrix.parts:
+            if row < part.out_features:
+                break
+            row -= part.out_features
+        return unusable_weight(part.weight, error.value, np.dtype(self._scale_dtype), row, error.column)
+
+
+class _Names:
+    """The tensors between a layer's parts. A norm adds its two inputs first: the second is what the first lacks."""
+
+    def __init__(self, nodes: dict[str, onnx.NodeProto], index: int, layers: int) -> None:
+        norm, at = "SkipSimplifiedLayerNormalization", f"/model/layers.{index}"
+        following = "/model/final_norm" if index + 1 == layers else f"/model/layers.{index + 1}/input_norm"
+        before, after = nodes[f"{at}/input_norm/{norm}"], nodes[f"{at}/post_attention_norm/{norm}"]
+        self.hidden, self.hidden_delta = before.input[:2]
+        self.qkv_input = before.output[0]
+        self.o_input = nodes[f"{at}/attn/o_proj/FusedMatMul"].input[0]
+        self.residual, self.residual_delta = after.input[:2]
+        self.gate_up_input, self.attended_residual = after.output[0], after.output[3]
+        self.down_input = nodes[f"{at}/mlp/down_proj/FusedMatMul"].input[0]
+        self.mlp_delta = nodes[f"{following}/{norm}"].input[1]
+
+
+def _add_gram(h: NDArray[np.float32], x: NDArray[np.float32]) -> None:
+    """Add x^T x, (tokens, in) -> (in, in), on and above the diagonal."""
+    for start in range(0, len(h), _STRIP):
+        stop = min(start + _STRIP, len(h))
+        with np.errstate(over="ignore", invalid="ignore"):  # infinities are found in the sum
+            h[start:stop, start:] += x[:, start:stop].T @ x[:, start:]
+
+
+def _mirror(h: NDArray[np.float32]) -> None:
+    """Copy the upper triangle over the lower one."""
+    for start in range(0, len(h), _STRIP):
+        stop = min(start + _STRIP, len(h))
+        h[stop:, start:stop] = h[start:stop, stop:].T

@@ -1,0 +1,193 @@
+"""GPTQ (Frantar et al., https://arxiv.org/abs/2210.17323): codes whose errors make up for one another.
+
+A linear's weight w (out, in) is rounded column by column. With H = X^T X over the calibration inputs X (tokens, in),
+the output's squared error is tr(E H E^T), E = w - q. What rounding one column leaves is passed on to those after it.
+
+Written here in the equivalent form of LDLQ (QuIP, https://arxiv.org/abs/2307.13304, theorem 6), which needs one
+Cholesky factorization and no inverse. With H = (U + I) D (U + I)^T, U strictly upper triangular,
+
+    q_j = round(w_j + E_<j U_<j,j)            so that  tr(E H E^T) = sum_j D_jj |w_j + E_<j U_<j,j - q_j|^2
+
+and the sum is taken in blocks, so that most of it is matrix products. The paper's other parts: columns with the
+largest H_jj come first (``act_order``), each with the scale of the group it stands in by its place in the weight
+("static groups"), so no table of groups is stored; H gets a share of its mean diagonal added, ten times more whenever
+it is still not positive definite; a column whose input was never seen (H_jj = 0) is set to zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..scheme import QuantizationScheme
+from .packing import PackedLinear, pack, unpack
+from .rtn import quantize_rows
+
+DAMPING = 0.01  # share of H's mean diagonal, the paper's
+DAMPING_TRIES = 4  # 0.01, 0.1, 1, 10: beyond that H has no say any more
+_BLOCK = (
+    64  # columns: a product of 64 deep runs near full speed, and a block's errors (64 x _ROWS) stay in the L2 cache
+)
+_ROWS = 2048  # of the weight at a time, which are independent given H
+_STRIP = 512  # columns of H per copy, so that it is never held twice
+
+
+class NotPositiveDefiniteError(ValueError):
+    """H has no Cholesky factor, however much is added to its diagonal."""
+
+
+def quantize_gptq(
+    weight: NDArray[np.float32],
+    hessian: NDArray[np.float32],
+    scheme: QuantizationScheme,
+    scale_dtype: str,
+    *,
+    damping: float = DAMPING,
+    act_order: bool = True,
+) -> PackedLinear:
+    """Quantize a weight for the inputs that H was summed over.
+
+    Args:
+        weight: (out, in) float32.
+        hessian: (in, in) float32, X^T X; symmetric. It is overwritten: for many inputs it is the largest array of all.
+        scheme: Width, block size, symmetric or with zero points.
+        scale_dtype: ``float32`` or ``float16``: how scales are stored; codes are chosen for the stored scale.
+        damping: Share of H's mean diagonal that is added to it.
+        act_order: Columns with the largest inputs first; False: from left to right.
+
+    Returns:
+        The packed weight. Scales and zero points are those of round-to-nearest.
+
+    Raises:
+        NonFiniteError: A weight is NaN or too large (``rtn.py``).
+        NotPositiveDefiniteError: H is no Gram matrix of finite numbers.
+    """
+    diagonal = hessian.diagonal().copy()  # (in,)
+    dead = diagonal <= 0
+    order = np.argsort(-diagonal, kind="stable") if act_order else np.arange(len(diagonal))
+    _permute(hessian, order)
+    hessian[np.diag_indices_from(hessian)] += dead[order]
+    feedback = _feedback(hessian, damping)
+    nearest = quantize_rows(weight, scheme, scale_dtype)
+    parts = []
+    for start in range(0, len(weight), _ROWS):
+        rows = slice(start, start + _ROWS)
+        columns = weight[rows].T[order]  # (in, rows), a copy
+        columns[dead[order]] = 0
+        grid = _Grid(nearest, rows)
+        parts.append(_pack(_codes(columns, feedback, grid, order), grid, scheme))
+    return replace(nearest, codes=np.concatenate(parts))
+
+
+class _Grid:
+    """Scales and zero points of some rows, a group a line: arrays of (groups, rows)."""
+
+    def __init__(self, packed: PackedLinear, rows: slice) -> None:
+        scheme = packed.scheme
+        self.block_size = scheme.block_size
+        self.scales = np.ascontiguousarray(packed.scales[rows].T, np.float32)
+        with np.errstate(divide="ignore"):
+            self.inverse = np.where(self.scales == 0, np.float32(0), 1 / self.scales)
+        self.zeros = np.full(self.scales.shape, 2 ** (scheme.bits - 1), np.float32)
+        if packed.zero_points is not None:
+            self.zeros[:] = unpack(packed.zero_points[rows], scheme.bits)[:, : len(self.zeros)].T
+        self.low, self.high = -self.zeros, 2**scheme.bits - 1 - self.zeros
+
+
+def _codes(
+    columns: NDArray[np.float32], feedback: NDArray[np.float32], grid: _Grid, order: NDArray[np.intp]
+) -> NDArray[np.uint8]:
+    """The column-by-column loop.
+
+    Args:
+        columns: (in, rows), in the order of quantization.
+        feedback: (in, in), U above the diagonal; the rest is not read.
+        grid: Of these rows.
+        order: Where each of ``columns`` stands in the weight.
+
+    Returns:
+        (in, rows), in the weight's own order.
+    """
+    codes = np.empty(columns.shape, np.uint8)
+    errors = np.empty_like(columns)
+    for start in range(0, len(columns), _BLOCK):
+        stop = min(start + _BLOCK, len(columns))
+        targets = columns[start:stop] + feedback[:start, start:stop].T @ errors[:start]
+        for j in range(start, stop):
+            target = targets[j - start]
+            target += feedback[start:j, j] @ errors[start:j]
+            group = order[j] // grid.block_size
+            target *= grid.inverse[group]
+            np.rint(target, out=target)
+            np.clip(target, grid.low[group], grid.high[group], out=target)
+            np.subtract(columns[j], target * grid.scales[group], out=errors[j])
+            codes[order[j]] = target + grid.zeros[group]
+    return codes
+
+
+def _feedback(hessian: NDArray[np.float32], damping: float) -> NDArray[np.float32]:
+    """U of the damped H = (U + I) D (U + I)^T, in H's own memory above the diagonal."""
+    diagonal = hessian.diagonal().copy()
+    mean = float(diagonal.mean())
+    for _ in range(DAMPING_TRIES):
+        np.fill_diagonal(hessian, diagonal + np.float32(damping * mean))
+        try:
+            with np.errstate(invalid="ignore"):  # NaN and infinity are found at each block
+                _factorize(hessian)
+        except np.linalg.LinAlgError:
+            _mirror(hessian)
+            damping *= 10
+            continue
+        hessian /= hessian.diagonal().copy()
+        return hessian
+    raise NotPositiveDefiniteError(f"H is not positive definite, even with {damping / 10:g} of its mean diagonal added")
+
+
+def _factorize(h: NDArray[np.float32]) -> None:
+    """Replace H's upper triangle by R with H = R R^T, from the last columns to the first; the lower one is left.
+
+    R_:b = (H_:b - R_:> R_b>^T) R_bb^-T for the columns b of a block, > those after it, : all rows up to b's last.
+
+    Raises:
+        LinAlgError: H is not positive definite.
+    """
+    for stop in range(len(h), 0, -_BLOCK):
+        start = max(0, stop - _BLOCK)
+        block = h[:stop, start:stop] - h[:stop, stop:] @ h[start:stop, stop:].T
+        # numpy factorizes into lower triangles: turned by 180 degrees they are upper ones. float64 costs nothing here.
+        corner = np.linalg.cholesky(block[start:][::-1, ::-1].astype(np.float64))[::-1, ::-1]
+        if not np.isfinite(corner).all():
+            raise np.linalg.LinAlgError("H holds NaN or infinity")
+        h[:start, start:stop] = block[:start] @ np.linalg.inv(corner).T.astype(np.float32)
+        upper = np.triu_indices(stop - start)
+        h[start:stop, start:stop][upper] = corner[upper]
+
+
+def _mirror(h: NDArray[np.float32]) -> None:
+    """Copy the lower triangle over the upper one."""
+    for start in range(0, len(h), _STRIP):
+        stop = min(start + _STRIP, len(h))
+        h[start:stop, stop:] = h[stop:, start:stop].T
+        corner = h[start:stop, start:stop]
+        corner[:] = np.tril(corner) + np.tril(corner, -1).T
+
+
+def _permute(h: NDArray[np.float32], order: NDArray[np.intp]) -> None:
+    """Put rows and columns of a matrix into another order, in place."""
+    for start in range(0, len(h), _STRIP):
+        strip = h[:, start : start + _STRIP]
+        strip[:] = strip[order]
+    for start in range(0, len(h), _STRIP):
+        strip = h[start : start + _STRIP]
+        strip[:] = strip[:, order]
+
+
+def _pack(codes: NDArray[np.uint8], grid: _Grid, scheme: QuantizationScheme) -> NDArray[np.uint8]:
+    """(in, rows) codes to (rows, blocks, bytes); a short last block is filled with its zero point."""
+    in_features, rows = codes.shape
+    padded = np.empty((scheme.blocks(in_features) * scheme.block_size, rows), np.uint8)
+    padded[:in_features] = codes
+    padded[in_features:] = grid.zeros[-1]
+    return pack(np.ascontiguousarray(padded.T).reshape(rows, -1, scheme.block_size), scheme.bits)
