@@ -103,7 +103,8 @@ struct Rows {
   std::vector<float> scales, sums;
   std::vector<QuantizedRow> rows;
   Rows(int m, int64_t k)
-      : values(static_cast<size_t>(m * padded_k(k)), 77), scales(static_cast<size_t>(m * padded_k(k) / 8)), sums(scales.size()) {
+      : values(static_cast<size_t>(m * padded_k(k)), 77), scales(static_cast<size_t>(m * padded_k(k) / 8)),
+        sums(scales.size(), NAN) /* behind a row's blocks there is no number */ {
     for (int r = 0; r < m; ++r)
       rows.push_back({&values[static_cast<size_t>(r * padded_k(k))], &scales[static_cast<size_t>(r * padded_k(k) / 8)],
                       &sums[static_cast<size_t>(r * padded_k(k) / 8)]});

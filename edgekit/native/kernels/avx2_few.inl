@@ -127,12 +127,16 @@ inline void sum_bytes(const Matrix &w, int64_t blocks, const QuantizedRow *rows,
   }
 }
 
+/* `left` of eight floats; the rest is zero and not read. */
+inline __m256 some_floats(const float *from, int64_t left) {
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left < 8 ? left : 8)), lanes));
+}
+
 /* `left` of the scales from block `at` on, at most 8; the rest is zero. */
 template <bool kHalf>
 inline __m256 some_scales(const void *scales, int64_t at, int64_t left) {
-  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  if constexpr (!kHalf)
-    return _mm256_maskload_ps(static_cast<const float *>(scales) + at, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left)), lanes));
+  if constexpr (!kHalf) return some_floats(static_cast<const float *>(scales) + at, left);
   uint16_t halves[8] = {};
   const uint16_t *from = static_cast<const uint16_t *>(scales) + at;
   if (left >= 8) return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from)));
@@ -183,9 +187,9 @@ void few(const Matrix &w, const QuantizedRow *rows, int64_t first, int64_t last,
     else
       sum_small_blocks<F, kRows>(w, blocks, rows, n, sums);
     if (F::kBits == 4 || w.zero_points)
-      for (int64_t b = 0; b < blocks; b += 8) { /* the rows' sums are padded to whole registers */
+      for (int64_t b = 0; b < blocks; b += 8) {
         const __m256 zeros = scaled_zeros<F>(w, blocks, n, b);
-        for (int r = 0; r < kRows; ++r) sums[r][1] = _mm256_fnmadd_ps(zeros, _mm256_loadu_ps(rows[r].sums + b), sums[r][1]);
+        for (int r = 0; r < kRows; ++r) sums[r][1] = _mm256_fnmadd_ps(zeros, some_floats(rows[r].sums + b, blocks - b), sums[r][1]);
       }
     for (int r = 0; r < kRows; ++r) {
       float *to = y + r * stride + n;
