@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -55,6 +56,7 @@ def _environment(variable: str, settings: Mapping[str, str] = MappingProxyType({
         done = subprocess.run(
             [python, HERE / script, *map(str, arguments)],
             capture_output=True, text=True, env={**environment, **settings, "HF_HUB_OFFLINE": "1"}, timeout=1200,
+            cwd=tempfile.gettempdir(),  # GPTQModel leaves a folder of logs where it runs
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout

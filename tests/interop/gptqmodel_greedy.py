@@ -19,6 +19,10 @@ def greedy(model: torch.nn.Module) -> list[int]:
     return new[0, len(ids) :].tolist()
 
 
-found = {"gptqmodel": greedy(GPTQModel.load(checkpoint, device="cpu", backend=BACKEND.TORCH).model.float())}
+found = {
+    "gptqmodel": greedy(
+        GPTQModel.load(checkpoint, device="cpu", backend=BACKEND.TORCH, dtype=torch.float16).model.float()
+    )
+}
 found["transformers"] = greedy(AutoModelForCausalLM.from_pretrained(checkpoint, device_map="cpu", dtype=torch.float32))
 print(json.dumps(found))

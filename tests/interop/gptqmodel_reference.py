@@ -21,7 +21,8 @@ texts = [" ".join(words[i * j % len(words)] for j in range(200)) for i in range(
 model = GPTQModel.load(source, config, device="cpu")
 model.quantize(texts, batch_size=1)
 model.save(str(out / "checkpoint"))
-loaded = GPTQModel.load(str(out / "checkpoint"), device="cpu", backend=BACKEND.TORCH)
+# In bfloat16, its default here, it would round the float16 scales while loading.
+loaded = GPTQModel.load(str(out / "checkpoint"), device="cpu", backend=BACKEND.TORCH, dtype=torch.float16)
 with torch.no_grad():
     logits = loaded.model.float()(torch.tensor([ids])).logits
 np.save(out / "logits.npy", logits.float().numpy())

@@ -30,8 +30,8 @@ from edgekit.scheme import QuantizationConfig, QuantizationScheme
 
 IDS = [0, 17, 200, 45, 99, 102]
 COUNT = 12
-# GPTQModel's kernel multiplies in float32 by the same float16 scales; what it keeps in bfloat16 we read as it is.
-MAX_LOGIT_DIFFERENCE = 2e-3  # logits reach 4
+# Both multiply in float32 by the same float16 scales; what is left is the order of sums.
+MAX_LOGIT_DIFFERENCE = 1e-4  # logits reach 4; seen: 3e-6
 
 
 @pytest.fixture(scope="session")
