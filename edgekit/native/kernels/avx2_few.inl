@@ -71,7 +71,9 @@ inline __m256 half_chunk_scales(const void *scales, int64_t b) {
     std::memcpy(&two, static_cast<const uint16_t *>(scales) + b, sizeof two);
     both = _mm_cvtph_ps(_mm_cvtsi32_si128(two));
   } else {
-    both = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double *>(static_cast<const float *>(scales) + b)));
+    int64_t two;
+    std::memcpy(&two, static_cast<const float *>(scales) + b, sizeof two);
+    both = _mm_castsi128_ps(_mm_cvtsi64_si128(two));
   }
   return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(both), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
 }
