@@ -20,7 +20,7 @@ from edgekit.native.products import multiply, usable_kernels
 # Half a unit in the last place of a float32: what each addition of a sum adds to its error, relative to its terms.
 ROUNDING = 2.0**-24
 GROUP = 32
-KERNEL_FILES = {path.stem for path in (Path(native.__file__).parent / "kernels").glob("*.cpp")}
+KERNEL_FILES = {path.stem for path in (Path(__file__).parents[2] / "edgekit" / "native" / "kernels").glob("*.cpp")}
 KERNELS = usable_kernels(tuple(sorted(KERNEL_FILES)))
 
 
