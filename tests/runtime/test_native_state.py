@@ -150,7 +150,7 @@ def test_a_file_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
     with opened(folder) as session:
         session.generate(prompt(50), max_tokens=1).complete()
         for path in (tmp_path / "missing" / "state", tmp_path):
-            with pytest.raises(EngineError, match=r"cannot open .*missing|cannot write .*: Is a directory"):
+            with pytest.raises(EngineError, match="cannot open"):
                 session.save_state(path)
         assert session.engine.position == 50
         if Path("/dev/full").exists():

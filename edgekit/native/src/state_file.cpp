@@ -9,6 +9,8 @@
  *       32    4 n   token ids, int32
  *           ...     the cache's first n positions, as KvCache writes them
  */
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cinttypes>
@@ -57,7 +59,10 @@ void Session::copy(const Session &other) {
 }
 
 void Session::save(const std::string &path) const {
-  const std::string part = path + ".part"; /* a save that fails leaves the file that was there */
+  /* A save that fails leaves the file that was there; what is no file, such as a pipe, is written to as it is. */
+  struct stat status;
+  const bool special = ::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode);
+  const std::string part = special ? path : path + ".part";
   File out(part, "wb");
   Header header = {};
   std::memcpy(header.magic, kMagic, sizeof header.magic);
@@ -69,9 +74,9 @@ void Session::save(const std::string &path) const {
                        cache_.write(out.file, position());
   const bool closed = std::fclose(out.file) == 0;
   out.file = nullptr;
-  if (written && closed && std::rename(part.c_str(), path.c_str()) == 0) return;
+  if (written && closed && (special || std::rename(part.c_str(), path.c_str()) == 0)) return;
   const int error = errno;
-  std::remove(part.c_str());
+  if (!special) std::remove(part.c_str());
   fail(EK_BAD_FILE, "cannot write %s: %s", path.c_str(), std::strerror(error));
 }
 
