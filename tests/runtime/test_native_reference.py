@@ -14,7 +14,7 @@ from native_artifact import FORMATS, artifact, engine, prompt
 # and values. onnxruntime, which rounds in groups of the block size, is 0.0193 to 0.0240 away.
 RMS_TOLERANCE = 0.03
 # Of the largest logit, for the same sums in another order. Seen: 7e-7, and to 0.012 where that moved activations across
-# a rounding boundary by one step of 127, which the layers behind pass on; on every instruction set, also the scalar one.
+# a rounding boundary by one step of 127, which the layers behind pass on; on every instruction set, scalar too.
 ORDER_TOLERANCE = 0.02
 LONG = (
     1100  # positions: more than two chunks of prefill, and than four of the 256 that a part of attention has at least
