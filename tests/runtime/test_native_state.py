@@ -163,6 +163,7 @@ def test_a_name_with_bytes_that_are_no_text(folder: Path, tmp_path: Path) -> Non
     with opened(folder) as session:
         session.save_state(path)
         session.load_state(path)
+        assert path.is_file()
 
 
 def test_an_engine_without_files_says_so(artifact: Path, tmp_path: Path) -> None:
