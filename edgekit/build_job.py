@@ -1,7 +1,7 @@
 """Writes an artifact's folder, once its inputs are known to be good (``builder.py``).
 
     weights quantized in row chunks (method gptq: the layers for what they see on calibration texts)
-    -> graph, configs, tokenizer -> golden test -> manifest, the last file
+    -> graph, configs, tokenizer -> golden test -> quality against the float model -> manifest, the last file
 
 The source is hashed meanwhile, in a thread of its own.
 """
@@ -58,6 +58,7 @@ class BuildJob:
     threads: int
     progress: Progress
     emit: str | None
+    quality_tokens: int | None
 
     def write(self, folder: Path, beside: Path | None) -> Manifest:
         """Write everything into ``folder`` and return the manifest, which is its last file.
@@ -126,7 +127,8 @@ class BuildJob:
                 quantization=manifest.quantization | calibration,
                 bits_per_weight=round(layout.weight_bytes * 8 / self.spec.parameters, 4),
             )
-            return manifest, self._golden(folder, manifest, layout.size_bytes)
+        golden = self._golden(folder, manifest, layout.size_bytes)
+        return dataclasses.replace(manifest, quality=self._quality(folder, manifest, source, layout)), golden
 
     @contextmanager
     def _layers(
@@ -217,6 +219,25 @@ class BuildJob:
             manifest.tokens["eos"],
             self.threads,
             lambda done, total: self.progress("recording the golden test", done, total),
+        )
+
+    def _quality(
+        self, folder: Path, manifest: Manifest, source: WeightSource, layout: DataLayout
+    ) -> dict[str, Any] | None:
+        from .quality.gate import measure
+
+        if self.quality_tokens is None:
+            return None
+        return measure(
+            folder,
+            manifest,
+            source,
+            self.spec,
+            self.recipe.quality,
+            layout.size_bytes,
+            self.quality_tokens,
+            self.threads,
+            self.progress,
         )
 
     def _manifest(self, max_context: int) -> Manifest:

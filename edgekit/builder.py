@@ -2,7 +2,8 @@
 
     recipe, device -> plan (refuse what does not fit) -> checkpoint          build_inputs.py
     -> weights, graph, configs, golden test, manifest                        build_job.py
-    -> the folder gets its name
+    -> measured against the float model                                      quality/gate.py
+    -> the folder gets its name, or, when it is not good enough, another
 
 Nothing is left behind when a step fails: the artifact is written under a temporary name (``artifact/writer.py``).
 """
@@ -19,17 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from .artifact.manifest import Manifest
-from .artifact.writer import check_output, whole_folder
+from .artifact.writer import check_output, set_aside, whole_folder
 from .build_inputs import Progress, choose_inputs
 from .build_job import BuildJob
 from .checkpoint import open_checkpoint
 from .checkpoint.gptq_config import FILE_NAME as GPTQ_FILE
-from .errors import UsageError
+from .errors import QualityError, UsageError
 from .planning.plan import Plan
 from .runtime.threads import physical_cores
 from .scheme import QuantizationConfig
 
 CALIBRATION_TOKENS = 8192
+QUALITY_TOKENS = 1024  # ten of them make the 99th percentile; the held-out texts have a little more
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def build(
     force: bool = False,
     calibration: str | Path | None = None,
     calibration_tokens: int = CALIBRATION_TOKENS,
+    gate: bool = True,
+    quality_tokens: int = QUALITY_TOKENS,
     threads: int | None = None,
     progress: Progress = lambda phase, done, total: None,
     on_plan: Callable[[Plan], None] = lambda found: None,
@@ -98,6 +102,8 @@ def build(
         force: Replace an artifact that is there.
         calibration: For the method gptq: a text to calibrate on; default: the model's own answers to edgekit's prompts.
         calibration_tokens: How many tokens of it at most.
+        gate: Measure the artifact against its float model, and refuse it when it misses the recipe's thresholds.
+        quality_tokens: How many tokens of the held-out texts to measure it on, at most.
         threads: Default: physical cores.
         progress: Called with a phase's name, how much is done, and how much there is.
         on_plan: Called with the plan before any weight is read.
@@ -106,6 +112,7 @@ def build(
         Where the artifact is, its manifest, and what it took.
 
     Raises:
+        QualityError: The artifact misses a threshold; it is kept as ``<out>.rejected``.
         BudgetError: The plan does not fit the device; the message offers what would.
         EdgekitError: Any class of ``errors.py`` that fits what went wrong.
     """
@@ -119,6 +126,9 @@ def build(
     check_output(target, force)
     if emitted is not None:
         check_output(emitted, force, GPTQ_FILE)
+    rejected = target.with_name(f"{target.name}.rejected")
+    if gate:
+        check_output(rejected, force=True)
     planned = inputs.plan(context, on_plan)
     local = inputs.local
     with open_checkpoint(local or inputs.fetch(progress)) as opened:
@@ -138,12 +148,25 @@ def build(
             threads=threads or physical_cores(),
             progress=progress,
             emit=emit,
+            quality_tokens=quality_tokens if gate else None,
         )
         with ExitStack() as folders:
             folder = folders.enter_context(whole_folder(target, force))
             beside = None if emitted is None else folders.enter_context(whole_folder(emitted, force, GPTQ_FILE))
             manifest = job.write(folder, beside)
+            _pass_gate(manifest, folder, rejected)
     return BuildResult(target, manifest, planned, time.perf_counter() - started, _peak_rss_bytes(), emitted)
+
+
+def _pass_gate(manifest: Manifest, folder: Path, rejected: Path) -> None:
+    """Keep an artifact that is not good enough under a name that says so."""
+    from .quality.gate import check_passed  # imports onnxruntime, which takes a second
+
+    try:
+        check_passed(manifest.quality, manifest.name, rejected)
+    except QualityError:
+        set_aside(folder, rejected)
+        raise
 
 
 def _peak_rss_bytes() -> int:
