@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 PIECE_WEIGHTS = 32 << 20  # of one product per piece: onnxruntime holds such a piece twice, packed and as read
+PIECE_ROWS = 4096  # of it at most: what it gives for 256 positions is then 4 MB, and several such arrays exist at once
 _FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 _LAYER = re.compile(r"/model/layers\.(\d+)/")
 _NORM, _FLOAT_PRODUCT = "SkipSimplifiedLayerNormalization", "FusedMatMul"
@@ -158,10 +159,12 @@ class StreamedModel:
             for values in live:
                 results = session.run(fetched, {name: values[name] for name in wanted})
                 values.update(zip(fetched, results, strict=True))
+                _forget(
+                    values, later
+                )  # at once: a gated MLP's widest tensor, of all inputs, would be the largest of all
             del session
         for values in live:
-            for name in set(values) - later:
-                del values[name]
+            _forget(values, later)
 
     def _run_rows(
         self, node: onnx.NodeProto, rows: Sequence[tuple[int, int]], inputs: Sequence[NDArray[Any]]
@@ -283,7 +286,7 @@ class StreamedModel:
         """Where a product's matrix is cut by rows."""
         sizes = {a.name: a.i for a in product.attribute}
         rows, columns = (sizes["N"], sizes["K"]) if "N" in sizes else self._initializers[product.input[1]].dims
-        step = max(1, PIECE_WEIGHTS // columns)
+        step = max(1, min(PIECE_WEIGHTS // columns, PIECE_ROWS))
         return [(start, min(start + step, rows)) for start in range(0, rows, step)]
 
     def _load(
@@ -354,6 +357,12 @@ class StreamedModel:
         if name in self._types:
             return self._types[name]
         return TensorProto.INT32 if name.startswith("/model/attn_mask/") else self._float
+
+
+def _forget(values: Values, later: Collection[str]) -> None:
+    """Drop the tensors that nobody will read."""
+    for name in [name for name in values if name not in later]:
+        del values[name]
 
 
 def _with_rows(node: onnx.NodeProto, rows: tuple[int, int] | None) -> onnx.NodeProto:

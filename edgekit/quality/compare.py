@@ -27,10 +27,10 @@ from ..export.weights import WeightSource
 from ..models import ModelSpec
 from .scores import Figures, Scores, figures
 
-# Tokens carried through the layers together; the hidden states of both models, in two parts each, are 268 MB at a width
-# of 4096, and reading the weights costs a thousandth of computing with them.
-_GROUP_TOKENS = 4096
-_HEAD_POSITIONS = 256  # whose logits exist at a time: with 8192 rows (a width of 4096) 8 MB, with 58 k (576) 60 MB
+# Tokens carried through the layers together. Between two pieces of an 8B layer their widest tensor (28672) takes
+# 117 MB; reading the weights again for the next group costs a tenth of computing with them for so many.
+_GROUP_TOKENS = 1024
+_HEAD_POSITIONS = 256  # whose logits exist at a time, for a part of the vocabulary: 4 MB at most
 _LOSS_TOKENS = 128  # on which each layer is also run by itself: a mean over so many positions ranks the layers
 _ALL = {LOGITS_START: np.zeros(1, np.int64)}  # the last layer goes on with every position, as the others do
 
