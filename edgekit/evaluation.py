@@ -44,7 +44,7 @@ def evaluate(
         artifact: The artifact's folder.
         reference: The float checkpoint: a folder or a .gguf file.
         text: What to read; only whole chunks count, unless there is just one. None: the held-out texts of the gate.
-        chunk_tokens: Tokens in a chunk, at least 4.
+        chunk_tokens: Tokens in a chunk, at least 4; never more than the artifact's context.
         max_chunks: Stop after so many.
         threads: Default: physical cores.
         progress: Called with a phase's name, how much is done, and how much there is.
@@ -57,12 +57,12 @@ def evaluate(
     folder, threads = Path(artifact), threads or physical_cores()
     manifest = read_manifest(folder)
     tokenizer = Tokenizer.open(folder, manifest)
+    context = manifest.model["context_length"]
     if text is None:
-        context = manifest.model["context_length"]
         template = ChatTemplate.open(folder, tokenizer)
         passages = held_out(tokenizer, template, manifest.reasoning, context, HELD_OUT_TOKENS)
     else:
-        chunks = _chunks(tokenizer, text, chunk_tokens, max_chunks)
+        chunks = _chunks(tokenizer, text, min(chunk_tokens, context), max_chunks)
         passages = [Passage(ids, len(ids) // 2 + 1) for ids in chunks]
     with open_checkpoint(Path(reference)) as opened:
         spec = spec_from_config(opened.config)
