@@ -4,7 +4,8 @@
  *   values   (layers, kv heads, context, head_dim)
  *   scales   (layers, kv heads, keys or values, context)      int8 only
  *
- * where context is rounded up to whole blocks of 64 (kKvBlock). */
+ * int8 keys are rotated (hadamard.h), and so are the queries that meet them. In all of them context is rounded up to
+ * whole blocks of 64 (kKvBlock). */
 #ifndef EDGEKIT_SRC_KV_CACHE_H
 #define EDGEKIT_SRC_KV_CACHE_H
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "error.h"
+#include "hadamard.h"
 #include "half.h"
 #include "topology.h"
 
@@ -206,14 +207,16 @@ void Session::attention(const Layer &layer, int64_t index, int64_t m) {
   multiply(layer.o, m, x_.get(), model_->hidden_size, true);
 }
 
-/* Rotate q and k in place; put k and v into the cache. */
+/* Rotate q and k in place, by position and, where keys are rounded, for that; put k and v into the cache. */
 void Session::rotate_and_store(int64_t index, int64_t m) {
   const Model &model = *model_;
   const int64_t dim = model.head_dim, heads = model.num_heads, kv_heads = model.num_kv_heads;
   pool_.run(m, [&](int64_t r, int) {
     float *row = &qkv_[r * (heads + 2 * kv_heads) * dim];
-    for (int64_t h = 0; h < heads + kv_heads; ++h)
+    for (int64_t h = 0; h < heads + kv_heads; ++h) {
       kernels_.rotate(row + h * dim, &cos_[r * (dim / 2)], &sin_[r * (dim / 2)], dim / 2);
+      if (cache_.type() == KvType::kInt8) hadamard(row + h * dim, dim);
+    }
     for (int64_t h = 0; h < kv_heads; ++h)
       cache_.store(kernels_, index, h, position() + r, row + (heads + h) * dim, row + (heads + kv_heads + h) * dim);
   });

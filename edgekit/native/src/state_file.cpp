@@ -1,7 +1,7 @@
 /* A session's state in a file, so that a long prompt is read once and not at every start:
  *
  *   offset  bytes
- *        0      8   "EKSTATE1"
+ *        0      8   "EKSTATE2"
  *        8      8   fingerprint of the model, little-endian like all that follows
  *       16      4   key-value type (ek_kv_type)
  *       20      4   zero
@@ -30,7 +30,7 @@ struct Header {
   int64_t positions;
 };
 static_assert(sizeof(Header) == 32, "the header is drawn above");
-constexpr char kMagic[] = "EKSTATE1";
+constexpr char kMagic[] = "EKSTATE2";
 
 struct File {
   std::FILE *file;
