@@ -32,15 +32,15 @@ from .checkpoint.gptq_config import FILE_NAME as GPTQ_FILE
 from .checkpoint.sources import fetch_hub, fetch_package
 from .devices import load_device
 from .devices.profile import DeviceProfile
-from .errors import BudgetError, BuildError, InterruptedBuildError, RecipeError, TensorMismatchError, UsageError
+from .errors import BuildError, InterruptedBuildError, RecipeError, TensorMismatchError, UsageError
 from .layout import DataLayout, plan_layout
 from .models import ModelSpec, spec_from_config
-from .planning.plan import Plan, best_recipe, plan
+from .planning.choice import best_recipe, check_budget
+from .planning.plan import Options, Plan, memory_by_engine, plan, with_artifact
 from .recipes import all_recipes, load_recipe
 from .recipes.recipe import FolderSource, HubSource, Recipe, Sampling, source_kind
 from .runtime.threads import physical_cores
 from .scheme import QuantizationConfig
-from .units import format_bytes
 
 if TYPE_CHECKING:
     from .export.model import LayerQuantizer
@@ -104,6 +104,8 @@ def build(
     calibration: str | Path | None = None,
     calibration_tokens: int = CALIBRATION_TOKENS,
     threads: int | None = None,
+    plan_options: Options | None = None,
+    anyway: bool = False,
     progress: Progress = lambda phase, done, total: None,
     on_plan: Callable[[Plan], None] = lambda found: None,
 ) -> BuildResult:
@@ -123,6 +125,8 @@ def build(
         calibration: For the method gptq: a text to calibrate on; default: the model's own answers to edgekit's prompts.
         calibration_tokens: How many tokens of it at most.
         threads: Default: physical cores.
+        plan_options: What to plan for; its limits count like the memory.
+        anyway: Build although the plan does not fit or keeps not every limit.
         progress: Called with a phase's name, how much is done, and how much there is.
         on_plan: Called with the plan before any weight is read.
 
@@ -130,12 +134,13 @@ def build(
         Where the artifact is, its manifest, and what it took.
 
     Raises:
-        BudgetError: The plan does not fit the device; the message offers what would.
+        BudgetError: The plan, or what was built, does not fit the device or keeps not every limit of
+            ``plan_options``; the message offers what would.
         EdgekitError: Any class of ``errors.py`` that fits what went wrong.
     """
     started = time.perf_counter()
     profile = load_device(device)
-    recipe = _choose_recipe(model, checkpoint, profile)
+    recipe = _choose_recipe(model, checkpoint, profile, plan_options)
     if recipe.plan_only:
         raise RecipeError(f"{recipe.name} can be planned but not built: {recipe.plan_only}")
     unchanged = recipe.quantization
@@ -154,12 +159,12 @@ def build(
     check_output(target, force)
     if emitted is not None:
         check_output(emitted, force, GPTQ_FILE)
-    planned = _plan(recipe, profile, context, on_plan)
+    planned = _plan(recipe, profile, context, plan_options, anyway, on_plan)
     with open_checkpoint(source or _fetch(recipe, checkpoint, progress)) as opened:
         spec = _checked_spec(recipe, opened, checkpoint)
         if source is None and opened.format == "gptq":  # what was fetched has formats of its own: plan for those
             recipe = _carry_over(recipe, opened, unchanged)
-            planned = _plan(recipe, profile, context, on_plan)
+            planned = _plan(recipe, profile, context, plan_options, anyway, on_plan)
         job = _Job(
             recipe,
             profile,
@@ -172,11 +177,12 @@ def build(
             threads or physical_cores(),
             progress,
             emit,
+            anyway,
         )
         with ExitStack() as folders:
             folder = folders.enter_context(whole_folder(target, force))
             beside = None if emitted is None else folders.enter_context(whole_folder(emitted, force, GPTQ_FILE))
-            manifest = job.write(folder, beside)
+            planned, manifest = job.write(folder, beside)
     return BuildResult(target, manifest, planned, time.perf_counter() - started, _peak_rss_bytes(), emitted)
 
 
@@ -205,12 +211,14 @@ def recipe_from_checkpoint(path: Path) -> Recipe:
         )
 
 
-def _choose_recipe(model: str | Path | None, checkpoint: str | Path | None, profile: DeviceProfile) -> Recipe:
+def _choose_recipe(
+    model: str | Path | None, checkpoint: str | Path | None, profile: DeviceProfile, options: Options | None
+) -> Recipe:
     if model is not None:
         return load_recipe(model)
     if checkpoint is not None:
         return recipe_from_checkpoint(Path(checkpoint))
-    return best_recipe(all_recipes(), profile)
+    return best_recipe(all_recipes(), profile, options=options)
 
 
 def _on_this_machine(recipe: Recipe, checkpoint: str | Path | None) -> Path | None:
@@ -240,21 +248,19 @@ def _carry_over(recipe: Recipe, opened: Checkpoint, unchanged: QuantizationConfi
     return dataclasses.replace(recipe, quantization=formats)
 
 
-def _plan(recipe: Recipe, profile: DeviceProfile, context: int | None, on_plan: Callable[[Plan], None]) -> Plan:
-    planned = plan(recipe, profile, context=context, candidates=all_recipes())
+def _plan(
+    recipe: Recipe,
+    profile: DeviceProfile,
+    context: int | None,
+    options: Options | None,
+    anyway: bool,
+    on_plan: Callable[[Plan], None],
+) -> Plan:
+    planned = plan(recipe, profile, context=context, candidates=all_recipes(), options=options)
     on_plan(planned)
-    if not planned.fits:
-        raise _over_budget(planned)
+    if not anyway:
+        check_budget(planned)
     return planned
-
-
-def _over_budget(planned: Plan) -> BudgetError:
-    offers = "; ".join(offer.sentence for offer in planned.offers)
-    return BudgetError(
-        f"{planned.model} needs {format_bytes(planned.memory.total)} at a context of {planned.context} tokens; "
-        f"{planned.device} has {format_bytes(planned.usable_bytes)} usable",
-        hint=f"what fits: {offers}" if offers else "nothing edgekit knows makes it fit: choose a larger device",
-    )
 
 
 def _fetch(recipe: Recipe, checkpoint: str | Path | None, progress: Progress) -> Path:
@@ -296,9 +302,10 @@ class _Job:
     threads: int
     progress: Progress
     emit: str | None
+    anyway: bool
 
-    def write(self, folder: Path, beside: Path | None) -> Manifest:
-        """Write everything into ``folder`` and return the manifest, which is its last file.
+    def write(self, folder: Path, beside: Path | None) -> tuple[Plan, Manifest]:
+        """Write everything into ``folder``; return the plan with its real sizes, and the manifest, its last file.
 
         ``beside`` is the folder for the checkpoint to emit.
         """
@@ -317,7 +324,7 @@ class _Job:
         with ThreadPoolExecutor(1, thread_name_prefix="edgekit-hash") as pool:
             hashing = pool.submit(hash_files, list(self.checkpoint.files), until_stopped)
             try:
-                manifest, golden = self._write_model(folder, beside, source, files, max_context)
+                planned, manifest, golden = self._write_model(folder, beside, source, files, max_context)
             except BaseException:
                 stop.set()  # a person who presses Ctrl-C does not wait for 16 GB to be hashed
                 raise
@@ -331,12 +338,12 @@ class _Job:
             ),
         )
         manifest.write(folder)
-        return manifest
+        return planned, manifest
 
     def _write_model(
         self, folder: Path, beside: Path | None, source: WeightSource, files: dict[str, bytes], max_context: int
-    ) -> tuple[Manifest, dict[str, Any]]:
-        """Weights, graph and small files; the manifest but for hashes, and the golden test."""
+    ) -> tuple[Plan, Manifest, dict[str, Any]]:
+        """Weights, graph and small files; the plan again, the manifest but for hashes, and the golden test."""
         from .export.model import export_model
 
         if beside is not None:
@@ -359,12 +366,17 @@ class _Job:
             )
             if beside is not None:
                 self._emit(beside, folder, layout, source)
+            planned = with_artifact(self.plan, layout.size_bytes, len(files["tokenizer.json"]))
+            if not self.anyway:
+                check_budget(planned)
             manifest = dataclasses.replace(
                 manifest,
+                plan=_lasting(planned.to_json())
+                | {"engine_bytes": memory_by_engine(self.recipe, self.device, planned)},
                 quantization=manifest.quantization | calibration,
                 bits_per_weight=round(layout.weight_bytes * 8 / self.spec.parameters, 4),
             )
-            return manifest, self._golden(folder, manifest, layout.size_bytes)
+            return planned, manifest, self._golden(folder, manifest, layout.size_bytes)
 
     @contextmanager
     def _layers(

@@ -20,7 +20,7 @@ from ._table import Column
 def command(name: str | None, as_json: bool) -> None:
     """List the devices, or show one with the source of each number.
 
-    NAME is a device, an alias (jetson, phone, pi, laptop, cpu) or a .toml file. Your own devices are listed too when they
+    NAME is a device, an alias (jetson, phone, pi, laptop, cpu) or a .toml file. Your own are listed too when they
     lie in ~/.config/edgekit/devices ($XDG_CONFIG_HOME/edgekit/devices).
     """
     if name is not None:

@@ -1,9 +1,9 @@
 """Reads a device profile's TOML file and checks it: unknown keys, missing sources, impossible values.
 
 The file's name is the device's. Whatever somebody measured, published or estimated is a ``{ value, source }`` table,
-with an optional ``note``; a bare number is an error, so no figure enters without saying where it is from. Sizes are text
-such as ``"5.2 GB"``. The tables of a file are the dataclasses of ``profile.py``, field by field; with ``probe = true``
-it holds only the fields of a :class:`HostDefaults`, and ``probe.py`` finds the rest.
+with an optional ``note``; a bare number is an error, so no figure enters without saying where it is from. Sizes are
+text such as ``"5.2 GB"``. The tables of a file are the dataclasses of ``profile.py``, field by field; with
+``probe = true`` it holds only the fields of a :class:`HostDefaults`, and ``probe.py`` finds the rest.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Devices by name or alias: the library that comes with edgekit, the user's own folder, and any file.
 
 The user's folder is ``$XDG_CONFIG_HOME/edgekit/devices``, by default ``~/.config/edgekit/devices``
-(https://specifications.freedesktop.org/basedir-spec/latest/). A name or alias means one device: what claims another's is
-an error, whichever of the two folders it lies in.
+(https://specifications.freedesktop.org/basedir-spec/latest/). A name or alias means one device: what claims another's
+is an error, whichever of the two folders it lies in.
 """
 
 from __future__ import annotations

@@ -95,7 +95,9 @@ def _limit(name: str, value: float, predicted: Interval | None, asked: bool) -> 
 def usable_memory(device: DeviceProfile, wanted: Wanted) -> tuple[int, str]:
     """Bytes a plan may take, and where that figure is from: the least of what is usable, budgeted and asked for."""
     usable = device.memory.usable
-    found = [(usable.value, f"{usable.source} ({usable.note})" if usable.note else usable.source)]
+    found: list[tuple[int, str]] = [
+        (usable.value, f"{usable.source} ({usable.note})" if usable.note else usable.source)
+    ]
     if device.budget.memory is not None:
         found.append((device.budget.memory.value, f"the device's budget: {device.budget.memory.source}"))
     if wanted.memory_bytes is not None:

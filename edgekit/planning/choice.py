@@ -54,6 +54,26 @@ def best_recipe(
     )
 
 
+def check_budget(planned: Plan) -> None:
+    """Refuse a plan that does not fit or is not expected to keep a limit of the user.
+
+    Raises:
+        BudgetError: Names what is needed and what there is, and the plan's offers.
+    """
+    if planned.acceptable:
+        return
+    what = f"{planned.model} at a context of {planned.context} tokens on {planned.device}"
+    if planned.fits:
+        slow = "; ".join(describe(limit, planned) for limit in planned.limits if limit.refused)
+        message = f"{what} does not keep the budget: {slow}"
+    else:
+        need, usable = format_bytes(planned.memory.peak), format_bytes(planned.usable_bytes)
+        message = f"{what} needs {need}; {usable} are usable"
+    offers = "; ".join(offer.sentence for offer in planned.offers)
+    anyway = "--anyway builds it nevertheless"
+    raise BudgetError(message, hint=f"what does: {offers}; {anyway}" if offers else anyway)
+
+
 def _in_time(planned: Plan) -> bool:
     """Whether it is expected to keep the device's own limits too."""
     return all(limit.short_by is None or limit.short_by <= 1 for limit in planned.limits)
@@ -64,7 +84,7 @@ def too_slow(plans: list[Plan]) -> tuple[str, str]:
     nearest = min(plans, key=lambda planned: max(_short(limit) for limit in planned.limits if limit.refused))
     worst = max((limit for limit in nearest.limits if limit.refused), key=_short)
     return (
-        f"no model keeps the budget on {nearest.device}: {nearest.model} comes nearest, with {describe(worst, nearest)}",
+        f"no model keeps the budget on {nearest.device}; the nearest is {nearest.model}: {describe(worst, nearest)}",
         f"ask for less, or choose a device with more: {_short(worst):.2g} times as fast",
     )
 

@@ -2,11 +2,11 @@
 
     log efficiency = intercept + processor + class + engine on that processor + format on that processor
 
-``processor`` is the kind (cpu, gpu, shared-gpu: one that shares the system's memory, mobile-gpu, npu), ``class`` a group
-of like devices (raspberry-pi-5, phone-cpu, jetson, ...). Each effect is drawn towards zero by what it varies in general,
-so a class with two rows leans on its processor and one with forty stands for itself. What was never seen counts with
-the variance of its kind: the interval grows by itself. The figures are in ``fitted.py``; ``tests/support/latency_fit``
-fits them and measures, by leaving whole sources out, how far they are to be trusted.
+``processor`` is the kind (cpu, gpu, shared-gpu: one that shares the system's memory, mobile-gpu, npu), ``class`` a
+group of like devices (raspberry-pi-5, phone-cpu, jetson). Each effect is drawn towards zero by what it varies in
+general, so a class with two rows leans on its processor and one with forty stands for itself. What was never seen
+counts with the variance of its kind: the interval grows by itself. The figures are in ``fitted.py``;
+``tests/support/latency_fit`` fits them and measures, by leaving whole sources out, how far they are to be trusted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# The 90th percentile of a normal distribution: an interval from the 10th to the 90th lies so many deviations either way.
+# The 90th percentile of a normal distribution: the interval from the 10th goes so many deviations either way.
 Z_90 = 1.2816
 
 

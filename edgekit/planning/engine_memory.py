@@ -1,7 +1,7 @@
 """What each engine takes beside the weights, part by part; and the most it takes while it loads.
 
-``native`` maps the weights and works on them as they are: its own are the KV cache and scratch. ``ort`` (onnxruntime, on
-the CPU) copies the codes of each matrix into a layout of its own, one after the other, each time letting go of the
+``native`` maps the weights and works on them as they are: its own are the KV cache and scratch. ``ort`` (onnxruntime,
+on the CPU) copies the codes of each matrix into a layout of its own, one after the other, each time letting go of the
 file's pages: the codes count once, but while the largest is copied it is there twice.
 
 Measured with ``/proc/self/smaps_rollup`` on Linux, x86-64, CPython 3.11, numpy 2.4, onnxruntime 1.32, tokenizers 0.23;
@@ -80,7 +80,7 @@ def native_scratch_bytes(dimensions: Dimensions, layout: DataLayout, context: in
     With C rows in a chunk, the sum of (``native/src/session.cpp``, ``Session::Session``)
 
         rows        C * (hidden + qkv + attended + head_dim) * 4      the stream, projections, the rotary tables' rows
-        packs       ceil(C / 16) * 16 * K * (1 + 4/32 + 4/block)      rows as the kernels take them: codes, scales, sums;
+        packs       ceil(C / 16) * 16 * K * (1 + 4/32 + 4/block)      rows as kernels take them: codes, scales, sums;
                                                                       once for the widest input, once for down's
         parts       8 * heads * 2 * threads * head_dim * 4            attention over parts of a long context
         thread      16 * K * (1 + 8/block) + 2 * C * 128 * 4          a panel of weights, and gate and up of 128 outputs

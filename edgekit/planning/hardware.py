@@ -1,4 +1,4 @@
-"""What of a device an engine runs on: the processor's kind, its bandwidth and its arithmetic, as the profile has them."""
+"""What of a device an engine runs on: the processor's kind, its bandwidth and its arithmetic, by its profile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What would do where a plan does not: a shorter context, a smaller KV cache, fewer bits, a smaller model, another device.
+"""What would do where a plan does not: a shorter context, a smaller KV cache, fewer bits, a smaller
+model, another device.
 
 Each offer was planned like the request and is acceptable: it fits, and it is expected to keep the user's limits.
 """

@@ -1,4 +1,4 @@
-"""Does a model fit a device, how fast will it be, and if not, what does: a recipe and a profile in, a :class:`Plan` out.
+"""Does a model fit a device, how fast will it be, and if not, what does: recipe and profile in, :class:`Plan` out.
 
 Nothing is read or fetched here.
 """
@@ -220,6 +220,22 @@ def with_artifact(planned: Plan, data_bytes: int, tokenizer_file_bytes: int) -> 
     more = data_bytes - memory.weights + tokenizer - memory.tokenizer
     memory = replace(memory, weights=data_bytes, tokenizer=tokenizer, load_peak=memory.load_peak + more)
     return replace(planned, memory=memory)
+
+
+def memory_by_engine(recipe: Recipe, device: DeviceProfile, planned: Plan) -> dict[str, int]:
+    """Bytes each engine takes at most, the planned one and the other: whoever has the artifact may choose.
+
+    Args:
+        recipe, device: Of the plan.
+        planned: After :func:`with_artifact`.
+    """
+    found = {planned.engine: planned.memory.peak}
+    for engine in ENGINES:
+        if engine != planned.engine:
+            other = draft(recipe, device, planned.context, planned.quantization, Options(engine))
+            saved = other.memory.tokenizer - planned.memory.tokenizer
+            found[engine] = other.memory.peak - saved
+    return found
 
 
 def _kv_type(engine: str, activation_type: str, asked: str | None) -> str:

@@ -60,8 +60,12 @@ class Priors:
 
 # Coverage of the 80 % intervals with sources left out, decode: 0.6 79 %, 0.7 85 %, 0.75 87 %, 0.8 90 %, 1 92 %; with devices
 # left out 88 % at 0.75. Prefill: 82 and 87 % at 1.
-DECODE_PRIORS = Priors({"processor": 0.08, "class": 0.25, "engine": 0.13, "format": 0.13}, source=0.08, noise=0.12, scale=0.75)
-PREFILL_PRIORS = Priors({"processor": 0.5, "class": 0.5, "engine": 0.5, "format": 0.3}, source=0.4, noise=0.3, scale=1.0)
+DECODE_PRIORS = Priors(
+    {"processor": 0.08, "class": 0.25, "engine": 0.13, "format": 0.13}, source=0.08, noise=0.12, scale=0.75
+)
+PREFILL_PRIORS = Priors(
+    {"processor": 0.5, "class": 0.5, "engine": 0.5, "format": 0.3}, source=0.4, noise=0.3, scale=1.0
+)
 
 
 def decode_target(row: Row) -> float | None:
@@ -95,9 +99,7 @@ def fit(rows: list[Row], targets: list[float], priors: Priors) -> EfficiencyMode
     found: dict[str, dict[str, Effect]] = {name: {} for name in EFFECTS}
     for (name, level), column in columns.items():
         if name in found:
-            found[name][level] = Effect(
-                float(mean[column]), float(covariance[column, column]), counts[name, level]
-            )
+            found[name][level] = Effect(float(mean[column]), float(covariance[column, column]), counts[name, level])
     intercept = Effect(float(mean[0]), float(covariance[0, 0]), len(rows))
     variances = {name: deviation**2 for name, deviation in priors.effects.items()}
     return EfficiencyModel(intercept, found, variances, priors.source**2, priors.noise**2, priors.scale)
