@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from ..devices import DeviceProfile
 from ..errors import EdgekitError
-from ..planning.plan import Options, Plan, plan
+from ..planning.plan import Options, Plan, plan_without_offers
 from ..recipes import Recipe
 from ..units import format_bytes
 from ._svg import COLOURS, Line, Panel, draw
@@ -33,14 +32,13 @@ def picture(pairs: Sequence[tuple[Recipe, DeviceProfile]], options: Options) -> 
     speeds, sizes = [], []
     for (recipe, device), colour in zip(pairs, COLOURS, strict=False):
         label = _short(recipe.name) if one_device else device.name
-        plans = [plan(recipe, device, context, options=options) for context in contexts]
-        bare = [replace(p, offers=()) for p in plans]
-        speed = _speed(bare)
+        plans = [plan_without_offers(recipe, device, context, options=options) for context in contexts]
+        speed = _speed(plans)
         if speed:
             points = [(x, mid) for x, _, mid, _ in speed]
             band = [(x, low, high) for x, low, _, high in speed]
             speeds.append(Line(label, points, colour, band, dashed=not plans[0].fits))
-        memory = [(float(p.context), p.memory.peak / 1e9) for p in bare]
+        memory = [(float(p.context), p.memory.peak / 1e9) for p in plans]
         sizes.append(Line(label, memory, colour, dashed=not plans[0].fits))
     return draw(*_titles(pairs, one_device), "context, tokens", _panels(pairs, one_device, speeds, sizes))
 

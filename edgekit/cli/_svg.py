@@ -79,9 +79,12 @@ def draw(title: str, subtitle: str, x_title: str, panels: Sequence[Panel]) -> st
         panels: From left to right.
     """
     width, height, margin = 620 * len(panels), 470, 64
-    parts = [
+    opening = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        f'font-family="{FONT}" font-size="13" fill="{INK}">',
+        f'font-family="{FONT}" font-size="13" fill="{INK}">'
+    )
+    parts = [
+        opening,
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
         _text(margin, 30, title, size=19, weight=600),
         _text(margin, 51, subtitle, colour=FAINT),

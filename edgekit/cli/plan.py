@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from ..devices import DeviceProfile, all_devices, load_device
-from ..errors import BudgetError, UsageError
+from ..errors import BudgetError
 from ..planning.choice import best_recipe, describe, needed_machine
-from ..planning.plan import Options, Plan, plan
+from ..planning.plan import Options, Plan, plan, plan_without_offers
 from ..recipes import Recipe, all_recipes, load_recipe
 from ..units import format_bytes
 from ._output import emit_json, json_option, print_table, say, show
@@ -57,7 +57,7 @@ def command(
       edgekit plan --device pi --min-decode 8 --max-ttft 2s --plot pi.svg
     """
     if every_device == (device is not None):
-        raise UsageError("a plan is for one device or for all", hint="give --device NAME, or --all-devices and a MODEL")
+        raise click.UsageError("a plan is for one device or for all: give --device NAME, or --all-devices and a MODEL")
     if plot is not None and plot.suffix not in (".svg", ".png"):
         raise click.BadParameter(f"{plot} ends in neither .svg nor .png", param_hint="--plot")
     if device is None:
@@ -84,9 +84,12 @@ def _with(recipe: Recipe, quantization: QuantizationOptions) -> Recipe:
 def _plan_one(
     recipe: Recipe, recipes: list[Recipe], profile: DeviceProfile, context: int | None, options: Options, as_json: bool
 ) -> None:
-    devices = all_devices()
-    planned = plan(recipe, profile, context, candidates=recipes, devices=devices, options=options)
-    machine = None if planned.fits else needed_machine(planned, devices)
+    planned = plan_without_offers(recipe, profile, context, options=options)
+    machine = None
+    if not planned.acceptable:
+        devices = all_devices()
+        planned = plan(recipe, profile, context, candidates=recipes, devices=devices, options=options)
+        machine = None if planned.fits else needed_machine(planned, devices)
     if as_json:
         emit_json({**planned.to_json(), "needs": machine})
         return
@@ -109,7 +112,7 @@ def _plan_all(
 ) -> list[Recipe]:
     """Every recipe on one device; returns those that fit, or all when none does."""
     allowed = [recipe for recipe in recipes if (context or 1) <= recipe.max_context]
-    plans = {recipe.name: plan(recipe, profile, context, options=options) for recipe in allowed}
+    plans = {r.name: plan_without_offers(r, profile, context, options=options) for r in allowed}
     try:
         best = best_recipe(recipes, profile, context, options)
     except BudgetError:
@@ -209,10 +212,10 @@ def _plan_everywhere(
 ) -> None:
     """One model on every device."""
     if model is None:
-        raise UsageError("--all-devices plans one model", hint="name the MODEL; edgekit recipes lists them")
+        raise click.UsageError("--all-devices plans one model: name the MODEL; edgekit recipes lists them")
     recipe = _with(load_recipe(model), quantization)
     devices = all_devices()
-    pairs = [(device, plan(recipe, device, context, options=options)) for device in devices]
+    pairs = [(device, plan_without_offers(recipe, device, context, options=options)) for device in devices]
     if as_json:
         emit_json({"model": recipe.name, "plans": [planned.to_json() for _, planned in pairs]})
     else:

@@ -40,8 +40,8 @@ from ..units import format_bytes
 LOGIT_TOLERANCE = 1.5
 TIE_TOLERANCE = 0.75
 
-# The planner's memory is right to 10 % (tests/planning/test_measured_memory.py); this test's own process, which hashes the
-# files and keeps logits, has some 25 MB that an app has not.
+# The planner's memory is right to 10 % (tests/planning/test_measured_memory.py); this test's own process, which
+# hashes the files and keeps logits, has some 25 MB that an app has not.
 MEMORY_TOLERANCE = 0.10
 OWN_BYTES = 32_000_000
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -53,8 +54,7 @@ def _build(cls: type[_T], value: Any, where: str, separator: str = ".") -> _T:
     """Make a dataclass from a table of the file; ``where`` names the table in messages."""
     if not isinstance(value, dict):
         raise DeviceProfileError(f"{where} is {value!r}; it must be a table")
-    hints = get_type_hints(cls)
-    known = {f.name: f.default is MISSING for f in fields(cls)}  # type: ignore[arg-type]
+    hints, known = _fields(cls)  # type: ignore[arg-type]  # a class is hashable
     for key in value:
         if key not in known:
             raise DeviceProfileError(f"{where}: unknown key {key!r}; {nearest(key, set(known) - {'name'})}")
@@ -66,6 +66,12 @@ def _build(cls: type[_T], value: Any, where: str, separator: str = ".") -> _T:
         return cls(**values)
     except ValueError as error:
         raise DeviceProfileError(f"{where}: {error}") from None
+
+
+@cache
+def _fields(cls: Any) -> tuple[dict[str, Any], dict[str, bool]]:
+    """The types of a dataclass's fields, and whether each must be given."""
+    return get_type_hints(cls), {f.name: f.default is MISSING for f in fields(cls)}
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

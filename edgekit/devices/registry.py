@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import DeviceProfileError, UnknownNameError, nearest
@@ -91,7 +92,14 @@ def load_device(name_or_path: str | Path) -> DeviceProfile:
 
 
 def _read_all() -> tuple[HostDefaults, ...]:
-    return tuple(read_device(path) for path in sorted(_files(), key=lambda path: path.stem))
+    paths = sorted(_files(), key=lambda path: path.stem)
+    return tuple(_read(path, path.stat().st_mtime_ns) for path in paths)
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path, changed_ns: int) -> HostDefaults:
+    """A file as it was then: finding a device and offering others each read the whole library."""
+    return read_device(path)
 
 
 def _files() -> list[Path]:

@@ -9,7 +9,7 @@ from ..errors import BudgetError, ContextLengthError
 from ..recipes.recipe import Recipe
 from ..units import format_bytes
 from .budget import Limit
-from .plan import Options, Plan, plan
+from .plan import Options, Plan, plan_without_offers
 
 
 def best_recipe(
@@ -36,7 +36,7 @@ def best_recipe(
     if context is not None and not 1 <= context <= longest:
         raise ContextLengthError(f"a context of {context} tokens was asked for; the models allow 1 to {longest}")
     plans = [
-        (recipe, plan(recipe, device, context, options=options))
+        (recipe, plan_without_offers(recipe, device, context, options=options))
         for recipe in buildable
         if (context or 1) <= recipe.max_context
     ]

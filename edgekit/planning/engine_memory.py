@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import math
 
-from ..layout import DataLayout, Matrix, plan_layout
-from ..models.spec import ModelSpec
-from ..scheme import FLOAT_BYTES, QuantizationConfig
+from ..layout import DataLayout, Matrix
+from ..scheme import FLOAT_BYTES
 from .memory import NATIVE_KV_BLOCK, Dimensions, MemoryPlan, WeightBytes, kv_cache_bytes
 
 # Resident before a model is opened, its tokenizer not counted: the interpreter, numpy, tokenizers, the engine's library
@@ -38,10 +37,9 @@ def tokenizer_bytes(vocab_size: int, file_bytes: int | None = None) -> int:
 
 
 def native_memory(
-    spec: ModelSpec,
-    quantization: QuantizationConfig,
+    dimensions: Dimensions,
+    layout: DataLayout,
     weights: WeightBytes,
-    activation_type: str,
     *,
     context: int,
     kv_type: str,
@@ -51,17 +49,16 @@ def native_memory(
     """The native engine's parts.
 
     Args:
-        spec, quantization, activation_type: What is in the data file.
+        dimensions: Of the model.
+        layout: What is in the data file.
         weights: Its size.
         context: Positions of the KV cache.
         kv_type: ``float16`` or ``int8``.
         threads: Of the arithmetic; each has scratch of its own.
         tokenizer_file_bytes: As for :func:`tokenizer_bytes`.
     """
-    dimensions = Dimensions.of_spec(spec)
-    layout = plan_layout(spec, quantization, activation_type, 1)
     padded = -(-context // NATIVE_KV_BLOCK) * NATIVE_KV_BLOCK
-    runtime, tokenizer = RUNTIME_BYTES["native"], tokenizer_bytes(spec.vocab_size, tokenizer_file_bytes)
+    runtime, tokenizer = RUNTIME_BYTES["native"], tokenizer_bytes(dimensions.vocab_size, tokenizer_file_bytes)
     return MemoryPlan(
         weights=weights.total,
         repacking=0,
@@ -117,10 +114,9 @@ def _pack_bytes(matrix: Matrix) -> int:
 
 
 def ort_memory(
-    spec: ModelSpec,
-    quantization: QuantizationConfig,
+    dimensions: Dimensions,
+    layout: DataLayout,
     weights: WeightBytes,
-    activation_type: str,
     *,
     context: int,
     accelerator_bytes: int | None = None,
@@ -129,23 +125,22 @@ def ort_memory(
     """onnxruntime's parts; keys and values have the graph's type.
 
     Args:
-        spec, quantization, activation_type: What is in the data file.
+        dimensions: Of the model.
+        layout: What is in the data file.
         weights: Its size.
         context: Positions of the KV cache.
         accelerator_bytes: What the accelerator's libraries take, when one runs the graph.
         tokenizer_file_bytes: As for :func:`tokenizer_bytes`.
     """
-    dimensions = Dimensions.of_spec(spec)
-    layout = plan_layout(spec, quantization, activation_type, 1)
     repacking = 0 if accelerator_bytes is not None else repacking_bytes(layout)
     runtime = RUNTIME_BYTES["ort"] + (accelerator_bytes or 0)
-    tokenizer = tokenizer_bytes(spec.vocab_size, tokenizer_file_bytes)
+    tokenizer = tokenizer_bytes(dimensions.vocab_size, tokenizer_file_bytes)
     largest = max((m.codes.size_bytes for m in _products(layout) if m.codes), default=0)
     return MemoryPlan(
         weights=weights.total,
         repacking=repacking,
-        kv_cache=kv_cache_bytes(dimensions, context, activation_type),
-        activations=ort_activation_bytes(dimensions, context, activation_type),
+        kv_cache=kv_cache_bytes(dimensions, context, layout.activation_type),
+        activations=ort_activation_bytes(dimensions, context, layout.activation_type),
         tokenizer=tokenizer,
         runtime=runtime,
         load_peak=weights.total + repacking + largest + runtime + tokenizer,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..layout import Matrix, plan_layout
+from ..layout import DataLayout, Matrix, plan_layout
 from ..models.spec import ModelSpec
 from ..scheme import FLOAT_BYTES, QuantizationConfig
 
@@ -175,7 +175,11 @@ def weight_bytes(
         activation_type: ``float32`` or ``float16``: type of scales, norms, biases and rotary tables.
         max_context: Positions the rotary tables hold.
     """
-    layout = plan_layout(spec, quantization, activation_type, max_context)
+    return weight_groups(spec, plan_layout(spec, quantization, activation_type, max_context))
+
+
+def weight_groups(spec: ModelSpec, layout: DataLayout) -> WeightBytes:
+    """The size of each group of tensors in a layout."""
     biases = sum(m.bias.size_bytes for m in layout.matrices() if m.bias is not None)
     groups = {
         "linears": sum(_product_bytes(m) for m in layout.inner_matrices()),

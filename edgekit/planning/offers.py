@@ -164,7 +164,7 @@ class _Search:
         return self._offer("model", sentence, found, options)
 
     def other_device(self, devices: Iterable[DeviceProfile]) -> Offer | None:
-        """The device with the least memory that does, of the same kind where there is one."""
+        """The device with the least memory that does; first of the same kind, then one whose class has figures."""
         plain = replace(self.options, power_mode=None, engine=None, kv_type=None)
         fitting = []
         for other in devices:
@@ -172,11 +172,12 @@ class _Search:
                 continue
             found = self.draft(self.recipe, other, self.asked.context, self.asked.quantization, plain)
             if found.acceptable:
-                fitting.append((other.kind != self.device.kind, other.usable_bytes, other.title, found))
+                rank = (other.kind != self.device.kind, not found.latency.calibrated, other.usable_bytes)
+                fitting.append((rank, other.title, found))
         if not fitting:
             return None
-        _, usable, title, found = min(fitting, key=lambda each: each[:3])
-        sentence = f"{title} has {format_bytes(usable)} to use; it needs {format_bytes(found.memory.peak)} there"
+        rank, title, found = min(fitting, key=lambda each: each[0])
+        sentence = f"{title} has {format_bytes(rank[2])} to use; it needs {format_bytes(found.memory.peak)} there"
         return self._offer("device", sentence, found, ("--device", found.device))
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from ..devices.profile import DeviceProfile
 from ..errors import CheckpointError, ContextLengthError, RecipeError, UnknownNameError, nearest
+from ..layout import DataLayout, plan_layout
 from ..models import families, spec_from_config
 from ..models.spec import ModelSpec
 from ..recipes.recipe import Recipe
@@ -19,7 +21,7 @@ from .budget import Limit, Wanted, find_limits, usable_memory
 from .engine_memory import native_memory, ort_memory, stated_memory, tokenizer_bytes
 from .hardware import CUDA, ENGINES, Hardware, default_engine, hardware_of
 from .latency import Latency, Predictor
-from .memory import STATED_BITS_PER_WEIGHT, Dimensions, MemoryPlan, kv_cache_bytes, weight_bytes
+from .memory import STATED_BITS_PER_WEIGHT, Dimensions, MemoryPlan, WeightBytes, kv_cache_bytes, weight_groups
 from .offers import Offer, find_offers
 from .work import Work, stated_work, work_of
 
@@ -156,16 +158,27 @@ def plan(
         UnsupportedModelError: No family for a model that is not marked plan-only.
     """
     options = options or Options()
+    asked = plan_without_offers(recipe, device, context, quantization, options)
+    if asked.acceptable:
+        return asked
+    return replace(asked, offers=find_offers(asked, recipe, device, candidates, devices, options, draft))
+
+
+def plan_without_offers(
+    recipe: Recipe,
+    device: DeviceProfile,
+    context: int | None = None,
+    quantization: QuantizationConfig | None = None,
+    options: Options | None = None,
+) -> Plan:
+    """As :func:`plan`, without looking for what would do instead: for tables of many."""
     if context is None:
         context = min(device.default_context, recipe.max_context)
     if not 1 <= context <= recipe.max_context:
         raise ContextLengthError(
             f"planning {recipe.name}: a context of {context} tokens was asked for; allowed: 1 to {recipe.max_context}"
         )
-    asked = draft(recipe, device, context, quantization or recipe.quantization, options)
-    if asked.acceptable:
-        return asked
-    return replace(asked, offers=find_offers(asked, recipe, device, candidates, devices, options, draft))
+    return draft(recipe, device, context, quantization or recipe.quantization, options or Options())
 
 
 def draft(
@@ -176,14 +189,13 @@ def draft(
     kind = device.activation_type
     kv_type = _kv_type(engine, kind, options.kv_type)
     hardware = hardware_of(device, engine, options.power_mode)
-    spec = _spec(recipe)
-    if spec is None:
+    model = _model(recipe, quantization, kind)
+    if model is None:
         memory, work, bits_per_weight, cache = _stated(recipe, device, engine, context, kv_type)
     else:
-        memory = _memory(spec, recipe, device, engine, context, quantization, kv_type, hardware)
-        work, cache = work_of(spec, quantization, kind), kv_cache_bytes(Dimensions.of_spec(spec), 1, kv_type)
-        assert memory.weight_groups is not None  # noqa: S101  a model with tensors has them
-        bits_per_weight = memory.weight_groups.bits_per_weight
+        memory = _memory(model, device, engine, context, kv_type, hardware)
+        work, cache = model.work, kv_cache_bytes(model.dimensions, 1, kv_type)
+        bits_per_weight = model.weights.bits_per_weight
     predictor = Predictor(work, hardware, engine, cache)
     latency = predictor.predict(context, min(options.prompt_tokens, context), memory.weights)
     usable, source = usable_memory(device, options.wanted)
@@ -248,23 +260,34 @@ def _kv_type(engine: str, activation_type: str, asked: str | None) -> str:
     return asked or allowed[0]
 
 
+@dataclass(frozen=True)
+class _Model:
+    """What of a plan depends on the model and its formats alone."""
+
+    dimensions: Dimensions
+    layout: DataLayout
+    weights: WeightBytes
+    work: Work
+
+
+# Offers plan one model many times, and a layout of a thousand matrices takes some milliseconds.
+@lru_cache(maxsize=64)
+def _model(recipe: Recipe, quantization: QuantizationConfig, activation_type: str) -> _Model | None:
+    """None for a plan-only recipe of a family edgekit has no file for."""
+    spec = _spec(recipe)
+    if spec is None:
+        return None
+    layout = plan_layout(spec, quantization, activation_type, recipe.max_context)
+    return _Model(Dimensions.of_spec(spec), layout, weight_groups(spec, layout), work_of(spec, layout, quantization))
+
+
 def _memory(
-    spec: ModelSpec,
-    recipe: Recipe,
-    device: DeviceProfile,
-    engine: str,
-    context: int,
-    quantization: QuantizationConfig,
-    kv_type: str,
-    hardware: Hardware,
+    model: _Model, device: DeviceProfile, engine: str, context: int, kv_type: str, hardware: Hardware
 ) -> MemoryPlan:
-    kind = device.activation_type
-    weights = weight_bytes(spec, quantization, kind, recipe.max_context)
+    parts = (model.dimensions, model.layout, model.weights)
     if engine == "native":
-        return native_memory(
-            spec, quantization, weights, kind, context=context, kv_type=kv_type, threads=hardware.cores
-        )
-    return ort_memory(spec, quantization, weights, kind, context=context, accelerator_bytes=_accelerator_bytes(device))
+        return native_memory(*parts, context=context, kv_type=kv_type, threads=hardware.cores)
+    return ort_memory(*parts, context=context, accelerator_bytes=_accelerator_bytes(device))
 
 
 def _accelerator_bytes(device: DeviceProfile) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..layout import Matrix, plan_layout
+from ..layout import DataLayout, Matrix
 from ..models.spec import ModelSpec
 from ..scheme import QuantizationConfig
 from .memory import Dimensions
@@ -42,9 +42,14 @@ class Work:
         return tokens * (tokens + 1) // 2 * self.attention_multiply_adds
 
 
-def work_of(spec: ModelSpec, quantization: QuantizationConfig, activation_type: str) -> Work:
-    """The work of a model edgekit has a graph for."""
-    layout = plan_layout(spec, quantization, activation_type, 1)
+def work_of(spec: ModelSpec, layout: DataLayout, quantization: QuantizationConfig) -> Work:
+    """The work of a model edgekit has a graph for.
+
+    Args:
+        spec: The model.
+        layout: Its data file, with as many rotary rows as one likes.
+        quantization: Its formats.
+    """
     inner = tuple(layout.inner_matrices())
     norms = sum(v.slot.size_bytes for v in layout.vectors())
     embedding_row = _stored(layout.embedding) // layout.embedding.out_features

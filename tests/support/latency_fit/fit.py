@@ -1,13 +1,13 @@
 """Fits the planner's efficiencies to published speeds and says how far they can be trusted.
 
-    python tests/support/latency_fit/fit.py              print the table: errors and coverage with whole sources left out
+    python tests/support/latency_fit/fit.py              print the table: errors and coverage with sources left out
     python tests/support/latency_fit/fit.py --write      write edgekit/planning/fitted.py anew
     python tests/support/latency_fit/fit.py --check X    hold the planner's figures against the rows of a file X
 
 A linear model of log efficiencies (``edgekit/planning/efficiency.py``). Every effect has a normal prior of mean zero,
 every source one of its own, so that a table of twelve rows from one publisher weighs like a few and not like twelve;
 Student's t with four degrees of freedom bounds what an outlier can do (Lange, Little, Taylor 1989,
-https://doi.org/10.2307/2290063). The priors' deviations maximize, to two digits, the evidence of the rows; the fixed costs
+https://doi.org/10.2307/2290063). The priors' deviations maximize, roughly, the evidence of the rows; the fixed costs
 per layer and the set of effects have the smallest errors with sources left out among those tried:
 
     effects (with source)                       median, 90th percentile of the error
@@ -32,12 +32,11 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from edgekit.planning.efficiency import Effect, EfficiencyModel, Estimate
+from edgekit.planning.latency import FIXED_US_PER_LAYER
 from latency_fit.report import print_report
 from latency_fit.rows import Row, read_rows
 from latency_fit.write import write_fitted
-
-from edgekit.planning.efficiency import Effect, EfficiencyModel, Estimate
-from edgekit.planning.latency import FIXED_US_PER_LAYER
 
 DEGREES_OF_FREEDOM = 4
 ROUNDS = 12  # of reweighting; the means move by less than 1e-4 after eight
@@ -58,8 +57,8 @@ class Priors:
     intercept: float = 3.0
 
 
-# Coverage of the 80 % intervals with sources left out, decode: 0.6 79 %, 0.7 85 %, 0.75 87 %, 0.8 90 %, 1 92 %; with devices
-# left out 88 % at 0.75. Prefill: 82 and 87 % at 1.
+# Coverage of the 80 % intervals, sources left out, by scale: decode 0.6 79 %, 0.7 85 %, 0.75 87 %, 0.8 90 %, 1 92 %;
+# with devices left out 88 % at 0.75. Prefill: 82 and 87 % at 1.
 DECODE_PRIORS = Priors(
     {"processor": 0.08, "class": 0.25, "engine": 0.13, "format": 0.13}, source=0.08, noise=0.12, scale=0.75
 )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from latency_fit.rows import Row
-
 from edgekit.planning.efficiency import Z_90, Estimate
+from latency_fit.rows import Row
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -45,6 +44,5 @@ def print_report(
         sizes = [abs(found[at]) for at in members]
         sources = len({rows[at].source for at in members})
         share = sum(inside[at] for at in members) / len(members)
-        print(
-            f"{name:18} {len(members):4} {sources:7} {percentile(sizes, 0.5):7.1%} {percentile(sizes, 0.9):8.1%} {share:8.0%}"
-        )
+        median, most = percentile(sizes, 0.5), percentile(sizes, 0.9)
+        print(f"{name:18} {len(members):4} {sources:7} {median:7.1%} {most:8.1%} {share:8.0%}")

@@ -1,11 +1,11 @@
 """The published speeds that the planner is fitted to, and the work behind each.
 
-``measured.csv``: one row per published figure with its source. ``fitted_as``, ``processor``, ``engine`` and ``format`` are
-the levels of ``edgekit/planning/efficiency.py``. ``size_gb`` is the file or the weights, with or without the input
+``measured.csv``: one row per published figure with its source. ``fitted_as``, ``processor``, ``engine`` and ``format``
+are the levels of ``edgekit/planning/efficiency.py``. ``size_gb`` is the file or the weights, with or without the input
 embedding; ``positions`` the mean of the KV cache while decoding; ``bandwidth_gb_s`` the memory's specification.
-``use``: ``fit``; ``weak``, whose publisher or conditions make it doubtful (debug builds, clocks not pinned, "about"), and
-``memory``, a figure nobody saw again: both only to look at. Left out altogether: models that read a part of their file
-(per-layer embeddings), files larger than memory, rows without size or bandwidth.
+``use``: ``fit``; ``weak``, whose publisher or conditions make it doubtful (debug builds, clocks not pinned, "about"),
+and ``memory``, a figure nobody saw again: both only to look at. Left out altogether: models that read a part of their
+file (per-layer embeddings), files larger than memory, rows without size or bandwidth.
 
 ``shapes.csv``: the models' published shapes, for what a token reads and computes.
 """

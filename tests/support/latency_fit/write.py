@@ -8,7 +8,7 @@ from pathlib import Path
 from edgekit.planning.efficiency import Effect, EfficiencyModel
 
 FITTED = Path(__file__).parents[3] / "edgekit" / "planning" / "fitted.py"
-_HEAD = '''"""What was fitted to published speeds. Written by tests/support/latency_fit/fit.py --write; not to be edited by hand.
+_HEAD = '''"""What was fitted to published speeds. Not to be edited: tests/support/latency_fit/fit.py --write writes it.
 
 ``DECODE``: shares of the memory's specified bandwidth. ``PREFILL``: shares of the processor's multiply-adds per second.
 An effect is the log's mean and variance, and the rows behind it.
