@@ -32,7 +32,7 @@ from pathlib import Path
 from edgekit.runtime.session import load
 folder, engine, context, kv_type = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4] or None
 def kib(text, key):
-    return sum(int(found) for found in re.findall(rf"^{key}:\\\\s+(\\\\d+) kB$", text, re.MULTILINE)) * 1024
+    return sum(int(found) for found in re.findall(rf"^{key}:\\s+(\\d+) kB$", text, re.MULTILINE)) * 1024
 session = load(folder, engine=engine, context=context, kv_type=kv_type, threads=2)
 session.tokenizer.encode("hello")
 loaded = kib(Path("/proc/self/status").read_text(), "VmHWM")
@@ -43,7 +43,8 @@ session.engine.evaluate(ids[: context // 2])
 session.engine.evaluate(ids[context // 2 : -1])
 session.engine.evaluate(ids[-1:])
 maps = Path("/proc/self/smaps").read_text()
-data = [part for part in re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", maps) if "model.onnx.data" in part.split("\\\\n")[0]]
+parts = re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", maps)
+data = [part for part in parts if "model.onnx.data" in part.split("\\n")[0]]
 print(json.dumps({
     "mapped": sum(kib(part, "Rss") for part in data),
     "cache": session.engine.cache_bytes,
