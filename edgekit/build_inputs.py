@@ -12,13 +12,13 @@ from .checkpoint.base import Checkpoint
 from .checkpoint.sources import fetch_hub, fetch_package
 from .devices import load_device
 from .devices.profile import DeviceProfile
-from .errors import BudgetError, RecipeError, TensorMismatchError, UsageError
+from .errors import RecipeError, TensorMismatchError, UsageError
 from .models import ModelSpec, spec_from_config
-from .planning.plan import Plan, best_recipe, plan
+from .planning.choice import best_recipe, check_budget
+from .planning.plan import Options, Plan, plan
 from .recipes import all_recipes, load_recipe
 from .recipes.recipe import FolderSource, HubSource, Recipe, Sampling
 from .scheme import QuantizationConfig
-from .units import format_bytes
 
 Progress = Callable[[str, float, float], None]
 
@@ -46,16 +46,16 @@ class BuildInputs:
         path = self.checkpoint or (source.path if isinstance(source, FolderSource) else None)
         return None if path is None or not Path(path).exists() else Path(path)
 
-    def plan(self, context: int | None, on_plan: Callable[[Plan], None]) -> Plan:
-        """Plan, and refuse what does not fit.
+    def plan(self, context: int | None, options: Options | None, anyway: bool, on_plan: Callable[[Plan], None]) -> Plan:
+        """Plan, and refuse what does not fit unless ``anyway``.
 
         Raises:
-            BudgetError: It does not fit the device; the message offers what would.
+            BudgetError: It does not fit the device or keeps not every limit; the message offers what would.
         """
-        planned = plan(self.recipe, self.device, context=context, candidates=all_recipes())
+        planned = plan(self.recipe, self.device, context=context, candidates=all_recipes(), options=options)
         on_plan(planned)
-        if not planned.fits:
-            raise _over_budget(planned)
+        if not anyway:
+            check_budget(planned)
         return planned
 
     def fetch(self, progress: Progress) -> Path:
@@ -119,6 +119,7 @@ def choose_inputs(
     device: str | Path,
     checkpoint: str | Path | None,
     quantization: Callable[[QuantizationConfig], QuantizationConfig] | None,
+    options: Options | None = None,
 ) -> BuildInputs:
     """Find out what is to be built; arguments as :func:`edgekit.build` has them.
 
@@ -127,7 +128,7 @@ def choose_inputs(
         EdgekitError: There is no such model or device, or the checkpoint cannot be opened.
     """
     profile = load_device(device)
-    recipe = _choose_recipe(model, checkpoint, profile)
+    recipe = _choose_recipe(model, checkpoint, profile, options)
     if recipe.plan_only:
         raise RecipeError(f"{recipe.name} can be planned but not built: {recipe.plan_only}")
     unchanged = recipe.quantization
@@ -165,18 +166,11 @@ def recipe_from_checkpoint(path: Path) -> Recipe:
         )
 
 
-def _choose_recipe(model: str | Path | None, checkpoint: str | Path | None, profile: DeviceProfile) -> Recipe:
+def _choose_recipe(
+    model: str | Path | None, checkpoint: str | Path | None, profile: DeviceProfile, options: Options | None
+) -> Recipe:
     if model is not None:
         return load_recipe(model)
     if checkpoint is not None:
         return recipe_from_checkpoint(Path(checkpoint))
-    return best_recipe(all_recipes(), profile)
-
-
-def _over_budget(planned: Plan) -> BudgetError:
-    offers = "; ".join(offer.sentence for offer in planned.offers)
-    return BudgetError(
-        f"{planned.model} needs {format_bytes(planned.memory.total)} at a context of {planned.context} tokens; "
-        f"{planned.device} has {format_bytes(planned.usable_bytes)} usable",
-        hint=f"what fits: {offers}" if offers else "nothing edgekit knows makes it fit: choose a larger device",
-    )
+    return best_recipe(all_recipes(), profile, options=options)

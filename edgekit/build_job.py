@@ -28,7 +28,8 @@ from .devices.profile import DeviceProfile
 from .errors import BuildError, InterruptedBuildError
 from .layout import DataLayout, plan_layout
 from .models import ModelSpec
-from .planning.plan import Plan
+from .planning.choice import check_budget
+from .planning.plan import Plan, memory_by_engine, with_artifact
 from .recipes.recipe import Recipe, source_kind
 
 if TYPE_CHECKING:
@@ -58,10 +59,11 @@ class BuildJob:
     threads: int
     progress: Progress
     emit: str | None
+    anyway: bool
     quality_tokens: int | None
 
-    def write(self, folder: Path, beside: Path | None) -> Manifest:
-        """Write everything into ``folder`` and return the manifest, which is its last file.
+    def write(self, folder: Path, beside: Path | None) -> tuple[Plan, Manifest]:
+        """Write everything into ``folder``; return the plan with its real sizes, and the manifest, its last file.
 
         ``beside`` is the folder for the checkpoint to emit.
         """
@@ -80,7 +82,7 @@ class BuildJob:
         with ThreadPoolExecutor(1, thread_name_prefix="edgekit-hash") as pool:
             hashing = pool.submit(hash_files, list(self.checkpoint.files), until_stopped)
             try:
-                manifest, golden = self._write_model(folder, beside, source, files, max_context)
+                planned, manifest, golden = self._write_model(folder, beside, source, files, max_context)
             except BaseException:
                 stop.set()  # a person who presses Ctrl-C does not wait for 16 GB to be hashed
                 raise
@@ -94,12 +96,12 @@ class BuildJob:
             ),
         )
         manifest.write(folder)
-        return manifest
+        return planned, manifest
 
     def _write_model(
         self, folder: Path, beside: Path | None, source: WeightSource, files: dict[str, bytes], max_context: int
-    ) -> tuple[Manifest, dict[str, Any]]:
-        """Weights, graph and small files; the manifest but for hashes, and the golden test."""
+    ) -> tuple[Plan, Manifest, dict[str, Any]]:
+        """Weights, graph and small files; the plan again, the manifest but for hashes, and the golden test."""
         from .export.model import export_model
 
         if beside is not None:
@@ -122,13 +124,18 @@ class BuildJob:
             )
             if beside is not None:
                 self._emit(beside, folder, layout, source)
+            planned = with_artifact(self.plan, layout.size_bytes, len(files["tokenizer.json"]))
+            if not self.anyway:
+                check_budget(planned)
             manifest = dataclasses.replace(
                 manifest,
+                plan=_lasting(planned.to_json())
+                | {"engine_bytes": memory_by_engine(self.recipe, self.device, planned)},
                 quantization=manifest.quantization | calibration,
                 bits_per_weight=round(layout.weight_bytes * 8 / self.spec.parameters, 4),
             )
         golden = self._golden(folder, manifest, layout.size_bytes)
-        return dataclasses.replace(manifest, quality=self._quality(folder, manifest, source, layout)), golden
+        return planned, dataclasses.replace(manifest, quality=self._quality(folder, manifest, source, layout)), golden
 
     @contextmanager
     def _layers(

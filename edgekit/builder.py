@@ -26,7 +26,7 @@ from .build_job import BuildJob
 from .checkpoint import open_checkpoint
 from .checkpoint.gptq_config import FILE_NAME as GPTQ_FILE
 from .errors import QualityError, UsageError
-from .planning.plan import Plan
+from .planning.plan import Options, Plan
 from .runtime.threads import physical_cores
 from .scheme import QuantizationConfig
 
@@ -84,6 +84,8 @@ def build(
     gate: bool = True,
     quality_tokens: int = QUALITY_TOKENS,
     threads: int | None = None,
+    plan_options: Options | None = None,
+    anyway: bool = False,
     progress: Progress = lambda phase, done, total: None,
     on_plan: Callable[[Plan], None] = lambda found: None,
 ) -> BuildResult:
@@ -105,6 +107,8 @@ def build(
         gate: Measure the artifact against its float model, and refuse it when it misses the recipe's thresholds.
         quality_tokens: How many tokens of the held-out texts to measure it on, at most.
         threads: Default: physical cores.
+        plan_options: What to plan for; its limits count like the memory.
+        anyway: Build although the plan does not fit or keeps not every limit.
         progress: Called with a phase's name, how much is done, and how much there is.
         on_plan: Called with the plan before any weight is read.
 
@@ -113,11 +117,12 @@ def build(
 
     Raises:
         QualityError: The artifact misses a threshold; it is kept as ``<out>.rejected``.
-        BudgetError: The plan does not fit the device; the message offers what would.
+        BudgetError: The plan, or what was built, does not fit the device or keeps not every limit of
+            ``plan_options``; the message offers what would.
         EdgekitError: Any class of ``errors.py`` that fits what went wrong.
     """
     started = time.perf_counter()
-    inputs = choose_inputs(model, device, checkpoint, quantization)
+    inputs = choose_inputs(model, device, checkpoint, quantization, plan_options)
     method = inputs.recipe.quantization.method
     if calibration is not None and method != "gptq":
         raise UsageError(f"a calibration text is given, but the method is {method}", hint="add --method gptq")
@@ -129,13 +134,13 @@ def build(
     rejected = target.with_name(f"{target.name}.rejected")
     if gate:
         check_output(rejected, force=True)
-    planned = inputs.plan(context, on_plan)
+    planned = inputs.plan(context, plan_options, anyway, on_plan)
     local = inputs.local
     with open_checkpoint(local or inputs.fetch(progress)) as opened:
         spec = inputs.checked_spec(opened)
         if local is None and opened.format == "gptq":  # what was fetched has formats of its own: plan for those
             inputs = inputs.carried(opened)
-            planned = inputs.plan(context, on_plan)
+            planned = inputs.plan(context, plan_options, anyway, on_plan)
         job = BuildJob(
             recipe=inputs.recipe,
             device=inputs.device,
@@ -148,12 +153,13 @@ def build(
             threads=threads or physical_cores(),
             progress=progress,
             emit=emit,
+            anyway=anyway,
             quality_tokens=quality_tokens if gate else None,
         )
         with ExitStack() as folders:
             folder = folders.enter_context(whole_folder(target, force))
             beside = None if emitted is None else folders.enter_context(whole_folder(emitted, force, GPTQ_FILE))
-            manifest = job.write(folder, beside)
+            planned, manifest = job.write(folder, beside)
             _pass_gate(manifest, folder, rejected)
     return BuildResult(target, manifest, planned, time.perf_counter() - started, _peak_rss_bytes(), emitted)
 

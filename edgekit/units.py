@@ -69,3 +69,36 @@ def format_rate(per_second: float, unit: str) -> str:
     if unit == "B":
         return format_bytes(per_second) + "/s"
     return f"{per_second:.{2 if per_second < 10 else 1}f} {unit}/s"
+
+
+_SECOND_UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0}
+_RATE_UNITS = {"": 1.0, "tok/s": 1.0, "tokens/s": 1.0, "tok/min": 1 / 60}
+
+
+def parse_seconds(text: str) -> float:
+    """Read a duration such as ``"300 ms"``, ``"2 min"`` or ``5``, which is seconds.
+
+    Raises:
+        ValueError: On a unit that is not known, or a number that is not one or not above 0.
+    """
+    return _parse_quantity(text, _SECOND_UNITS, "a duration")
+
+
+def parse_token_rate(text: str) -> float:
+    """Read a speed such as ``"10 tok/s"`` or ``10``, which is tokens per second.
+
+    Raises:
+        ValueError: On a unit that is not known, or a number that is not one or not above 0.
+    """
+    return _parse_quantity(text, _RATE_UNITS, "a speed")
+
+
+def _parse_quantity(text: str, units: dict[str, float], what: str) -> float:
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z/]*)\s*", text)
+    if match is None or match[2].lower() not in units:
+        known = ", ".join(unit for unit in units if unit)
+        raise ValueError(f"{text!r} is not {what}; write a number and one of {known}")
+    value = float(match[1]) * units[match[2].lower()]
+    if value <= 0:
+        raise ValueError(f"{text!r} is not above 0")
+    return value

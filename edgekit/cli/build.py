@@ -11,10 +11,11 @@ import click
 
 from ..builder import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildResult, build
 from ..errors import InterruptedBuildError
-from ..planning.plan import Plan
+from ..planning.plan import Options, Plan
 from ..scheme import METHODS
 from ..units import format_bytes, format_seconds
 from ._output import emit_json, json_option, progress_bars
+from ._plan_options import plan_options
 from ._plan_table import print_plan
 from ._quantization_options import QuantizationOptions, quantization_options
 
@@ -46,6 +47,8 @@ from ._quantization_options import QuantizationOptions, quantization_options
     help="For gptq: tokens to calibrate on.",
 )
 @click.option("--context", type=click.IntRange(min=1), help="Tokens to make room for [default: the device's].")
+@plan_options
+@click.option("--anyway", is_flag=True, help="Build although the plan does not fit or is too slow.")
 @quantization_options
 @click.option("--out", type=click.Path(), help="The artifact's folder [default: MODEL-DEVICE here].")
 @click.option(
@@ -76,6 +79,8 @@ def command(
     calibration: str | None,
     calibration_tokens: int,
     context: int | None,
+    options: Options,
+    anyway: bool,
     quantization: QuantizationOptions,
     out: str | None,
     emit: str | None,
@@ -90,8 +95,9 @@ def command(
     MODEL is a recipe's name (see edgekit recipes) or a recipe file. Without it, edgekit builds the --checkpoint as it
     is, or else the best model that fits the device.
 
-    The memory plan comes first; what does not fit is refused with what does. Nothing is left behind when a build fails,
-    but when one that calibrates is interrupted: the same command then goes on where it was.
+    The plan comes first; what does not fit or misses --max-ttft or --min-decode is refused with what does. Nothing is
+    left behind when a build fails, but when one that calibrates is interrupted: the same command then goes on where it
+    was.
 
     At the end the artifact is measured against its float model. One that misses the thresholds of its recipe is kept as
     OUT.rejected, and the command ends with exit code 54.
@@ -114,7 +120,7 @@ def command(
             result = build(
                 model, device, checkpoint=checkpoint, context=context, quantization=quantization.apply, out=out,
                 emit=emit, force=force, calibration=calibration, calibration_tokens=calibration_tokens, gate=gate,
-                quality_tokens=quality_tokens, threads=threads,
+                quality_tokens=quality_tokens, threads=threads, plan_options=options, anyway=anyway,
                 progress=progress, on_plan=show,
             )  # fmt: skip
     except KeyboardInterrupt:

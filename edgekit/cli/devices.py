@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..devices import DeviceProfile, device_names, load_device
-from ..devices.registry import library
+from ..devices.registry import device_file
 from ..errors import DeviceProfileError
 from ..units import format_bytes
 from ._output import emit_json, json_option, print_table, say, show
@@ -20,7 +20,8 @@ from ._table import Column
 def command(name: str | None, as_json: bool) -> None:
     """List the devices, or show one with the source of each number.
 
-    NAME is a device, an alias (jetson, phone, pi, laptop, cpu) or a .toml file.
+    NAME is a device, an alias (jetson, phone, pi, laptop, cpu) or a .toml file. Your own are listed too when they
+    lie in ~/.config/edgekit/devices ($XDG_CONFIG_HOME/edgekit/devices).
     """
     if name is not None:
         profile = load_device(name)
@@ -39,7 +40,7 @@ def command(name: str | None, as_json: bool) -> None:
 def _load(name: str) -> DeviceProfile | dict[str, str]:
     """A device, or why there is none: a host that cannot be probed must not hide the others."""
     try:
-        return load_device(library() / f"{name}.toml")
+        return load_device(device_file(name))
     except DeviceProfileError as error:
         return {"name": name, "error": error.message}
 
@@ -91,11 +92,11 @@ def _print_one(profile: DeviceProfile) -> None:
 def _with_unit(key: str, value: Any) -> str:
     """A value with its unit, which its key tells."""
     part, _, field = key.rpartition(".")
-    if part == "memory" or key == "accelerator.runtime":
+    if part == "memory" or key in ("accelerator.runtime", "budget.memory"):
         return format_bytes(value)
     if isinstance(value, tuple):
         return ", ".join(value)
     units = {"read_mb_s": "MB/s", "watts": "W", "ttft_s": "s", "decode_tok_s": "tok/s", "int8_tops_dense": "TOPS"}
-    units |= {"gmac_s": "Gmac/s", "one_core_gmac_s": "Gmac/s"}
+    units |= {"bandwidth_gb_s": "GB/s", "clock_ghz": "GHz", "gmac_s": "Gmac/s", "one_core_gmac_s": "Gmac/s"}
     unit = "GB/s" if part == "bandwidth" else "tokens" if key == "context" else units.get(field, "")
     return f"{value:g} {unit}".strip() if isinstance(value, (int, float)) else str(value)

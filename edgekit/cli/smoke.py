@@ -62,6 +62,12 @@ def _print(receipt: Receipt) -> None:
     if receipt.load_s is None or receipt.ttft_s is None or receipt.decode_tok_s is None:
         return
     peak = f", peak {format_bytes(receipt.peak_rss_bytes)}" if receipt.peak_rss_bytes else ""
+    if receipt.predicted is not None:
+        found, word = receipt.predicted, "as predicted" if receipt.as_predicted else "not as predicted"
+        say(
+            f"\ndecode {word} for {found['device']}: {found['mid']:.3g} tok/s expected, {found['low']:.3g} to "
+            f"{found['high']:.3g} in 80 % of cases"
+        )
     say(
         f"\nload {format_seconds(receipt.load_s)}, first token {format_seconds(receipt.ttft_s)}, "
         f"decode {format_rate(receipt.decode_tok_s, 'tok')}{peak}"

@@ -1,24 +1,17 @@
-"""What a device profile says, and how its TOML file is read and checked.
+"""What a device profile says: plain data, each figure with its source. ``reader.py`` reads it from its file.
 
-The file's name is the device's. Whatever somebody measured, published or estimated is a ``{ value, source }`` table,
-with an optional ``note``; a bare number is an error, so no figure enters without saying where it is from. A source
-that begins with ``unverified`` marks one nobody here has seen confirmed. Sizes are text such as ``"5.2 GB"``. The
-tables of a file are the dataclasses below, field by field; with ``probe = true`` it holds only the fields of a
-:class:`HostDefaults`, and ``probe.py`` finds the rest.
+A source that begins with ``unverified`` marks a figure nobody here has seen confirmed. What is not known is None, never
+zero.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields, is_dataclass
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Generic, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Generic, NewType, TypeVar
 
-from ..errors import DeviceProfileError, nearest
+from ..errors import nearest
 from ..scheme import FLOAT_BYTES
-from ..units import parse_bytes
 
 KINDS = ("jetson", "pi", "sbc", "phone", "laptop", "desktop", "host")
 EXECUTION_PROVIDERS = tuple(
@@ -115,26 +108,47 @@ class KernelPeak:
 
 
 @dataclass(frozen=True)
-class Cpu:
-    """The processor; ``isa`` names the extensions that matter to a matrix product, as Linux spells them.
+class Cluster:
+    """Cores of one design and clock."""
 
-    ``kernels`` are those it runs, the best first, where they were measured.
-    """
-
-    description: Sourced[str]
+    name: str
     cores: Sourced[int]
-    isa: Sourced[tuple[str, ...]]
-    kernels: tuple[KernelPeak, ...] = ()
+    clock_ghz: Sourced[float] | None = None
 
     def __post_init__(self) -> None:
         _positive("cores", self.cores)
+        _positive("clock_ghz", self.clock_ghz)
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The processor; ``isa`` names the extensions that matter to a matrix product, as Linux spells them.
+
+    ``clusters`` are its kinds of cores, the fastest first. ``kernels`` are those it runs, the best first, where they
+    were measured. ``fitted_as`` is the class of processors whose published speeds it is planned by
+    (``planning/fitted.py``); empty: none.
+    """
+
+    description: Sourced[str]
+    isa: Sourced[tuple[str, ...]]
+    cores: Sourced[int] | None = None
+    clusters: tuple[Cluster, ...] = ()
+    kernels: tuple[KernelPeak, ...] = ()
+    fitted_as: str = ""
+
+    def __post_init__(self) -> None:
+        _positive("cores", self.cores)
+        counted = sum(cluster.cores.value for cluster in self.clusters)
+        if self.clusters and self.cores is not None and counted != self.cores.value:
+            raise ValueError(f"cores is {self.cores.value}, but the clusters have {counted}")
 
 
 @dataclass(frozen=True)
 class Accelerator:
     """A GPU or NPU.
 
-    ``int8_tops_dense`` counts no sparsity; ``runtime`` is the memory its libraries take before a model is loaded.
+    ``int8_tops_dense`` counts no sparsity; ``runtime`` is the memory its libraries take before a model is loaded;
+    ``fitted_as`` is as the processor's.
     """
 
     kind: str
@@ -142,6 +156,7 @@ class Accelerator:
     compute_capability: Sourced[str] | None = None
     int8_tops_dense: Sourced[float] | None = None
     runtime: Sourced[Bytes] | None = None
+    fitted_as: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in ("gpu", "npu"):
@@ -163,25 +178,45 @@ class Storage:
 
 @dataclass(frozen=True)
 class PowerMode:
-    """A power budget the device can be set to, or what it draws; ``watts`` is None where the mode has no limit."""
+    """A power budget the device can be set to, or what it draws, and its effect.
+
+    ``watts`` is None where the mode has no limit. ``bandwidth_gb_s`` (GB/s) and ``int8_tops_dense`` (10^12 operations
+    per second) are what is left in this mode; None: not known.
+    """
 
     name: str
     watts: Sourced[float] | None = None
+    bandwidth_gb_s: Sourced[float] | None = None
+    int8_tops_dense: Sourced[float] | None = None
 
     def __post_init__(self) -> None:
-        _positive("watts", self.watts)
+        for key in ("watts", "bandwidth_gb_s", "int8_tops_dense"):
+            _positive(key, getattr(self, key))
 
 
 @dataclass(frozen=True)
-class LatencyBudget:
-    """What the device's user is willing to wait for: first token (s), and tokens per second after it."""
+class Thermal:
+    """What heat leaves after minutes of work: the share of the first minute's speed, 0 to 1."""
+
+    sustained_share: Sourced[float]
+
+    def __post_init__(self) -> None:
+        _positive("sustained_share", self.sustained_share)
+        if self.sustained_share.value > 1:
+            raise ValueError(f"sustained_share is {self.sustained_share.value}; it must be at most 1")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the device's user is willing to give: seconds to the first token, tokens per second after it, memory."""
 
     ttft_s: Sourced[float] | None = None
     decode_tok_s: Sourced[float] | None = None
+    memory: Sourced[Bytes] | None = None
 
     def __post_init__(self) -> None:
-        _positive("ttft_s", self.ttft_s)
-        _positive("decode_tok_s", self.decode_tok_s)
+        for key in ("ttft_s", "decode_tok_s", "memory"):
+            _positive(key, getattr(self, key))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +232,7 @@ class HostDefaults:
         activation_type: The graph's float type: ``float16`` for CUDA, ``float32`` for CPUs.
         execution_providers: onnxruntime's own names, the best for an edgekit artifact first.
         context: Tokens planned for when none are asked for.
+        budget: What a plan is held against when the user names no budget.
         notes: What a user should know.
     """
 
@@ -208,6 +244,7 @@ class HostDefaults:
     activation_type: str
     execution_providers: tuple[str, ...]
     context: Sourced[int]
+    budget: Budget = Budget()
     notes: str = ""
 
     def __post_init__(self) -> None:
@@ -234,7 +271,16 @@ class DeviceProfile(HostDefaults):
     accelerator: Accelerator | None = None
     storage: tuple[Storage, ...] = ()
     power_modes: tuple[PowerMode, ...] = ()
-    latency_budget: LatencyBudget | None = None
+    thermal: Thermal | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        asked = self.budget.memory
+        if asked is not None and asked.value > self.memory.usable.value:
+            raise ValueError(f"budget.memory is {asked.value} bytes, more than the usable {self.memory.usable.value}")
+        names = [mode.name for mode in self.power_modes]
+        if len(set(names)) < len(names):
+            raise ValueError(f"power_modes has a name twice: {', '.join(names)}")
 
     @property
     def total_bytes(self) -> int:
@@ -253,101 +299,6 @@ class DeviceProfile(HostDefaults):
         value = _to_json(self)
         assert isinstance(value, dict)  # noqa: S101  a dataclass becomes an object
         return value
-
-
-def read_device(path: Path) -> DeviceProfile | HostDefaults:
-    """Read and check a device file.
-
-    Args:
-        path: A ``.toml`` file; its stem becomes the device's name.
-
-    Returns:
-        The profile, or the defaults of a device that is to be probed.
-
-    Raises:
-        DeviceProfileError: The file cannot be read, is not TOML, has unknown or missing keys, a number without a
-            source, or an impossible value.
-    """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DeviceProfileError(f"cannot read the device profile {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DeviceProfileError(f"the device profile {path} is not TOML: {error}") from None
-    probe = content.pop("probe", False)
-    if not isinstance(probe, bool):
-        raise DeviceProfileError(f"{path}: probe is {probe!r}; it must be true or false")
-    if "name" in content:
-        raise DeviceProfileError(f"{path}: unknown key 'name'; the file's name is the device's")
-    cls = HostDefaults if probe else DeviceProfile
-    return _build(cls, {"name": path.stem, **content}, str(path), separator=": ")
-
-
-def _build(cls: type[_T], value: Any, where: str, separator: str = ".") -> _T:
-    """Make a dataclass from a table of the file; ``where`` names the table in messages."""
-    if not isinstance(value, dict):
-        raise DeviceProfileError(f"{where} is {value!r}; it must be a table")
-    hints = get_type_hints(cls)
-    known = {f.name: f.default is MISSING for f in fields(cls)}  # type: ignore[arg-type]
-    for key in value:
-        if key not in known:
-            raise DeviceProfileError(f"{where}: unknown key {key!r}; {nearest(key, set(known) - {'name'})}")
-    missing = [key for key, required in known.items() if required and key not in value]
-    if missing:
-        raise DeviceProfileError(f"{where}: lacks {', '.join(missing)}")
-    values = {key: _convert(hints[key], item, f"{where}{separator}{key}") for key, item in value.items()}
-    try:
-        return cls(**values)
-    except ValueError as error:
-        raise DeviceProfileError(f"{where}: {error}") from None
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """Check a value of the file against a field's type and turn it into that."""
-    origin = get_origin(hint)
-    if origin in (Union, UnionType):
-        return _convert(next(h for h in get_args(hint) if h is not NoneType), value, where)
-    if origin is Sourced:
-        return _sourced_value(get_args(hint)[0], value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise DeviceProfileError(f"{where} is {value!r}; it must be a list")
-        return tuple(_convert(get_args(hint)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if is_dataclass(hint):
-        return _build(hint, value, where)  # type: ignore[arg-type]
-    if hint is Bytes:
-        return _size(value, where)
-    words = {int: "a whole number", float: "a number", str: "text"}
-    accepted = (int, float) if hint is float else (hint,)
-    if not isinstance(value, accepted) or isinstance(value, bool):
-        raise DeviceProfileError(f"{where} is {value!r}; it must be {words[hint]}")
-    return value
-
-
-def _sourced_value(hint: Any, value: Any, where: str) -> Sourced[Any]:
-    example = f'{where.rpartition(".")[2].rpartition(": ")[2]} = {{ value = ..., source = "..." }}'
-    if not isinstance(value, dict):
-        raise DeviceProfileError(f"{where} is {value!r} without a source; write {example}")
-    for key in value:
-        if key not in ("value", "source", "note"):
-            raise DeviceProfileError(f"{where}: unknown key {key!r}; {nearest(key, ('value', 'source', 'note'))}")
-    missing = [key for key in ("value", "source") if key not in value]
-    if missing:
-        raise DeviceProfileError(f"{where} lacks its {' and '.join(missing)}; write {example}")
-    texts = {key: _convert(str, value[key], f"{where}.{key}") for key in ("source", "note") if key in value}
-    try:
-        return Sourced(_convert(hint, value["value"], f"{where}.value"), **texts)
-    except ValueError as error:
-        raise DeviceProfileError(f"{where}: {error}") from None
-
-
-def _size(value: Any, where: str) -> Bytes:
-    if not isinstance(value, str):
-        raise DeviceProfileError(f'{where} is {value!r}; it must be text with a unit, such as "8 GB"')
-    try:
-        return Bytes(parse_bytes(value))
-    except ValueError as error:
-        raise DeviceProfileError(f"{where}: {error}") from None
 
 
 def _sourced(name: str, value: Any) -> Iterator[tuple[str, Sourced[Any]]]:

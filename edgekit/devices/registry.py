@@ -1,13 +1,21 @@
-"""Devices by name or alias: the library that comes with edgekit, and any file the user has."""
+"""Devices by name or alias: the library that comes with edgekit, the user's own folder, and any file.
+
+The user's folder is ``$XDG_CONFIG_HOME/edgekit/devices``, by default ``~/.config/edgekit/devices``
+(https://specifications.freedesktop.org/basedir-spec/latest/). A name or alias means one device: what claims another's
+is an error, whichever of the two folders it lies in.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import DeviceProfileError, UnknownNameError, nearest
 from .probe import probe_host
-from .profile import DeviceProfile, HostDefaults, read_device
+from .profile import DeviceProfile, HostDefaults
+from .reader import read_device
 
 _INSTALLED = Path(__file__).parent / "library"
 _CHECKOUT = Path(__file__).parents[2] / "devices"  # an editable install runs from the source tree
@@ -25,9 +33,24 @@ def library() -> Path:
     raise DeviceProfileError(f"edgekit's devices are missing: no folder {_INSTALLED}", hint="install edgekit-llm again")
 
 
+def user_folder() -> Path:
+    """Where the user's own device files lie; it need not be there."""
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".config") / "edgekit" / "devices"
+
+
 def device_names() -> tuple[str, ...]:
-    """The names of the library's devices, sorted."""
-    return tuple(sorted(path.stem for path in library().glob("*.toml")))
+    """The names of the library's and the user's devices, sorted.
+
+    Raises:
+        DeviceProfileError: A file of the user has the name of a device of the library.
+    """
+    return tuple(sorted(path.stem for path in _files()))
+
+
+def device_file(name: str) -> Path:
+    """The file of a device that :func:`device_names` lists."""
+    return next(path for path in _files() if path.stem == name)
 
 
 def device_aliases() -> dict[str, str]:
@@ -40,7 +63,7 @@ def device_aliases() -> dict[str, str]:
 
 
 def all_devices() -> tuple[DeviceProfile, ...]:
-    """Every device of the library, by name; the host is probed."""
+    """Every device of the library and the user, by name; the host is probed."""
     return tuple(_resolve(entry) for entry in _read_all())
 
 
@@ -48,10 +71,10 @@ def load_device(name_or_path: str | Path) -> DeviceProfile:
     """A device by its name or alias, or from a file of the user.
 
     Args:
-        name_or_path: A name or alias of the library, or a path: a ``Path``, or text that ends in ``.toml``.
+        name_or_path: A name or alias, or a path: a ``Path``, or text that ends in ``.toml``.
 
     Raises:
-        UnknownNameError: The library has no such device; names the nearest.
+        UnknownNameError: There is no such device; names the nearest.
         DeviceProfileError: The file is not a valid profile, or the host cannot be probed.
     """
     if isinstance(name_or_path, Path) or name_or_path.endswith(".toml"):
@@ -69,7 +92,26 @@ def load_device(name_or_path: str | Path) -> DeviceProfile:
 
 
 def _read_all() -> tuple[HostDefaults, ...]:
-    return tuple(read_device(library() / f"{name}.toml") for name in device_names())
+    paths = sorted(_files(), key=lambda path: path.stem)
+    return tuple(_read(path, path.stat().st_mtime_ns) for path in paths)
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path, changed_ns: int) -> HostDefaults:
+    """A file as it was then: finding a device and offering others each read the whole library."""
+    return read_device(path)
+
+
+def _files() -> list[Path]:
+    """Every device file, each name once."""
+    files = {path.stem: path for path in library().glob("*.toml")}
+    for path in sorted(user_folder().glob("*.toml")):
+        if path.stem in files:
+            raise DeviceProfileError(
+                f"{path} has the name of a device that comes with edgekit", hint="give the file another name"
+            )
+        files[path.stem] = path
+    return list(files.values())
 
 
 def _resolve(entry: HostDefaults) -> DeviceProfile:

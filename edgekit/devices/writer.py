@@ -1,4 +1,4 @@
-"""Writes a device profile as the TOML file that :func:`~edgekit.devices.profile.read_device` reads back to the same.
+"""Writes a device profile as the TOML file that :func:`~edgekit.devices.reader.read_device` reads back to the same.
 
 Fields in the order of the dataclasses, a figure as ``{ value = ..., source = "..." }`` on one line, a table for each
 part; what is not known is left out. The device's name is the file's and does not stand inside.

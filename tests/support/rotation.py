@@ -83,7 +83,11 @@ class RotatedSource(WeightSource):
         if ref in self._writers:
             return self._written(ref, start, stop)
         head_dim = len(self._head)
-        first, last = (start, stop) if ref not in self._values else (start // head_dim * head_dim, -(-stop // head_dim) * head_dim)
+        first, last = (
+            (start, stop)
+            if ref not in self._values
+            else (start // head_dim * head_dim, -(-stop // head_dim) * head_dim)
+        )
         w = self._source.rows(ref, first, last).astype(np.float32)
         if ref in self._values:
             heads = w.reshape(-1, head_dim, *w.shape[1:])
@@ -115,6 +119,4 @@ def untied(spec: ModelSpec) -> ModelSpec:
     if not spec.tied_embeddings:
         return spec
     head = TensorRef("lm_head.weight", "output.weight", spec.embedding.shape)
-    return dataclasses.replace(
-        spec, tied_embeddings=False, lm_head=dataclasses.replace(spec.lm_head, weight=head)
-    )
+    return dataclasses.replace(spec, tied_embeddings=False, lm_head=dataclasses.replace(spec.lm_head, weight=head))

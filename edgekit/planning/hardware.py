@@ -1,0 +1,121 @@
+"""What of a device an engine runs on: the processor's kind, its bandwidth and its arithmetic, by its profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..devices.profile import Accelerator, Cpu, DeviceProfile, PowerMode
+from ..errors import UnknownNameError, nearest
+
+# Multiply-adds of 8-bit numbers a core does in a cycle with each extension, the strongest first: two (Arm, x86) vector
+# units of 128 bits with i8mm 2 x 32, with dotprod 2 x 16, without 2 x 8; of 256 bits with VNNI 2 x 32, with AVX2's
+# vpmaddubsw 2 x 32 (edgekit probe: 163 of 2.55 GHz x 64 on Zen 3); of 512 bits with VNNI 2 x 64; an AMX unit 1024.
+# What engines reach of that is fitted.
+MULTIPLY_ADDS_PER_CYCLE = {
+    "amx_int8": 1024,
+    "avx512_vnni": 128,
+    "avx_vnni": 64,
+    "avx2": 64,
+    "i8mm": 64,
+    "asimddp": 32,
+    "asimd": 16,
+}
+CUDA = "CUDAExecutionProvider"
+ENGINES = ("native", "ort")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where an engine runs on a device; None is what is not known.
+
+    Attributes:
+        processor: ``cpu``, ``gpu`` (with memory of its own) or ``shared-gpu``.
+        fitted_as: Its class in ``fitted.py``, or empty.
+        bandwidth_gb_s: Of its memory: what was measured here, else the specification.
+        arithmetic_gmac_s: 8-bit multiply-adds, 10^9 per second: what was measured here, else by clocks and extensions.
+        measured: Whether both are ``edgekit probe``'s.
+        sustained_share: What heat leaves of the speed.
+        storage: Name and MB/s of each store whose speed is known.
+        cores: How many threads the engine takes.
+    """
+
+    processor: str
+    fitted_as: str
+    bandwidth_gb_s: float | None
+    arithmetic_gmac_s: float | None
+    measured: bool
+    sustained_share: float | None
+    storage: tuple[tuple[str, float], ...]
+    cores: int
+
+
+def default_engine(device: DeviceProfile) -> str:
+    """The engine that ``auto`` takes there: onnxruntime where CUDA comes first, edgekit's own elsewhere."""
+    return "ort" if device.execution_providers[0] == CUDA else "native"
+
+
+def find_power_mode(device: DeviceProfile, name: str | None) -> PowerMode | None:
+    """The mode of that name; None for None.
+
+    Raises:
+        UnknownNameError: The device has no such mode; names those it has.
+    """
+    if name is None:
+        return None
+    modes = {mode.name: mode for mode in device.power_modes}
+    if name not in modes:
+        raise UnknownNameError(f"{device.name} has no power mode {name!r}; {nearest(name, modes)}")
+    return modes[name]
+
+
+def hardware_of(device: DeviceProfile, engine: str, power_mode: str | None = None) -> Hardware:
+    """What ``engine`` (``native`` or ``ort``) runs on.
+
+    Raises:
+        UnknownNameError: The device has no such power mode.
+    """
+    mode = find_power_mode(device, power_mode)
+    accelerated = engine == "ort" and device.execution_providers[0] == CUDA
+    kernels = device.cpu.kernels
+    bandwidth, arithmetic, measured = device.bandwidth.theoretical, None, False
+    if accelerated and device.accelerator is not None:
+        processor = "shared-gpu" if device.kind == "jetson" else "gpu"
+        fitted_as, arithmetic = device.accelerator.fitted_as, _accelerator_gmac_s(device.accelerator, mode)
+    else:
+        processor, fitted_as = "cpu", device.cpu.fitted_as
+        arithmetic = kernels[0].gmac_s.value if kernels else _cpu_gmac_s(device.cpu)
+        measured = bool(kernels) and device.bandwidth.sustained is not None
+    if measured or bandwidth is None:
+        bandwidth = device.bandwidth.sustained
+    if mode is not None and mode.bandwidth_gb_s is not None:
+        bandwidth = mode.bandwidth_gb_s
+    stores = ((store.name, store.read_mb_s.value) for store in device.storage if store.read_mb_s is not None)
+    return Hardware(
+        processor=processor,
+        fitted_as=fitted_as,
+        bandwidth_gb_s=bandwidth.value if bandwidth else None,
+        arithmetic_gmac_s=arithmetic,
+        measured=measured,
+        sustained_share=device.thermal.sustained_share.value if device.thermal else None,
+        storage=tuple(stores),
+        cores=device.cpu.cores.value if device.cpu.cores else 1,
+    )
+
+
+def _accelerator_gmac_s(accelerator: Accelerator, mode: PowerMode | None) -> float | None:
+    """A multiply-add is two operations."""
+    tops = (mode and mode.int8_tops_dense) or accelerator.int8_tops_dense
+    return tops.value * 1000 / 2 if tops else None
+
+
+def _cpu_gmac_s(cpu: Cpu) -> float | None:
+    """By clocks and extensions; None where a clock is not known."""
+    width = next((width for flag, width in MULTIPLY_ADDS_PER_CYCLE.items() if flag in cpu.isa.value), None)
+    if width is None or not cpu.clusters:
+        return None
+    total = 0.0
+    for cluster in cpu.clusters:
+        if cluster.clock_ghz is None:
+            return None
+        total += cluster.cores.value * cluster.clock_ghz.value * width
+    return total

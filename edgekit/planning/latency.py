@@ -1,0 +1,168 @@
+"""How long a token takes: seconds to the first, tokens per second after it, each as an interval.
+
+    decode   (bytes read(context) / bandwidth + layers * fixed cost) / efficiency
+    prefill  multiply-adds(prompt) / (efficiency * arithmetic), at least the time to read the weights once
+    load     bytes of the file / speed of the storage
+
+On a device that ``edgekit probe`` measured, bandwidth and arithmetic are what it found, and the engines' shares of them
+were measured too (:data:`MEASURED`). On any other the specification's bandwidth counts, and the efficiency is what was
+published of devices of its class (``fitted.py``). What is not known is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .efficiency import Interval, Levels
+from .fitted import DECODE, PREFILL
+from .hardware import Hardware
+from .work import Work
+
+# Microseconds a layer costs beside its bytes: launches on accelerators, barriers between threads. Chosen with the fit,
+# by the errors with sources left out; twice or half as much moves their median by less than half a percent.
+FIXED_US_PER_LAYER: Mapping[str, float] = {
+    "cpu": 15.0, "gpu": 12.0, "shared-gpu": 50.0, "mobile-gpu": 80.0, "npu": 80.0,
+}  # fmt: skip
+# The engine's name among the levels of the fit.
+FITTED_ENGINES = {"native": "native", "ort": "onnxruntime"}
+
+
+@dataclass(frozen=True)
+class EngineShares:
+    """What an engine reaches of a probed machine's limits, and what it costs beside.
+
+    Attributes:
+        weights: Of the bandwidth, while reading weights. The KV cache is read at the full bandwidth.
+        fixed_us_per_layer: Microseconds a layer costs when decoding.
+        decode_attention: Of the kernel's peak, in a token's attention.
+        prefill: Of the kernel's peak, in a prompt's products with weights.
+        row_us_per_layer: Microseconds a layer costs for a token of the prompt: norms, rotation, rounding.
+        prefill_attention: Of the kernel's peak, in a prompt's attention.
+        deviation: Of the logarithm of the time, over shapes and contexts.
+    """
+
+    weights: float
+    fixed_us_per_layer: float
+    decode_attention: float
+    prefill: float
+    row_us_per_layer: float
+    prefill_attention: float
+    deviation: float
+
+
+# From ``edgekit bench`` on 2 cores of an AMD EPYC (Zen 3, AVX2: 25 to 30 GB/s, 327 x 10^9 multiply-adds/s), 2 threads,
+# contexts 0 to 4096, SmolLM2-135M and R1-1.5B's and 7B's shapes. Two shapes give share and cost: reading takes SmolLM2
+# 3.4 of its 5.2 ms, R1-1.5B 31 of its 33 ms. Attention is float arithmetic, a quarter of the 8-bit peak at most.
+MEASURED = {
+    "native": EngineShares(0.97, 60.0, 0.16, 0.63, 5.0, 0.20, 0.06),
+    "ort": EngineShares(0.85, 120.0, 0.034, 0.305, 18.0, 0.153, 0.07),
+}
+
+
+@dataclass(frozen=True)
+class Latency:
+    """A prediction; an interval is None where the device's profile does not say enough.
+
+    Attributes:
+        ttft_s: Seconds from a prompt of ``prompt_tokens`` to its first token, the model loaded.
+        decode_tok_s: Tokens per second with an empty context.
+        decode_full_tok_s: Tokens per second at the end of the context.
+        sustained_tok_s: ``decode_tok_s`` after minutes of work, where it is known what heat leaves.
+        load_s: Storage name -> seconds to read the file from there.
+        calibrated: Whether the device was measured, or its class has published figures.
+    """
+
+    prompt_tokens: int
+    ttft_s: Interval | None
+    decode_tok_s: Interval | None
+    decode_full_tok_s: Interval | None
+    sustained_tok_s: Interval | None
+    load_s: tuple[tuple[str, float], ...]
+    calibrated: bool
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Predicts one model on one piece of hardware by one engine.
+
+    Attributes:
+        work: The model's.
+        hardware: Where it runs.
+        engine: ``native`` or ``ort``.
+        position_bytes: The KV cache of one position.
+    """
+
+    work: Work
+    hardware: Hardware
+    engine: str
+    position_bytes: float
+
+    @property
+    def calibrated(self) -> bool:
+        return self.hardware.measured or self._levels().fitted_as in DECODE.effects["class"]
+
+    def _levels(self) -> Levels:
+        hardware = self.hardware
+        return Levels(hardware.processor, hardware.fitted_as, FITTED_ENGINES[self.engine], self.work.format)
+
+    def decode_s(self, positions: int) -> Interval | None:
+        """Seconds for a token after ``positions``."""
+        hardware = self.hardware
+        if hardware.bandwidth_gb_s is None:
+            return None
+        per_second = hardware.bandwidth_gb_s * 1e9
+        cache = positions * self.position_bytes
+        if hardware.measured and hardware.arithmetic_gmac_s is not None:
+            shares = MEASURED[self.engine]
+            seconds = self.work.token_bytes / (shares.weights * per_second) + cache / per_second
+            attention = positions * self.work.attention_multiply_adds
+            seconds += attention / (shares.decode_attention * hardware.arithmetic_gmac_s * 1e9)
+            seconds += self.work.layers * shares.fixed_us_per_layer / 1e6
+            return Interval.of_log(seconds, shares.deviation)
+        fixed = self.work.layers * FIXED_US_PER_LAYER[hardware.processor] / 1e6
+        estimate = DECODE.estimate(self._levels())
+        seconds = ((self.work.token_bytes + cache) / per_second + fixed) / estimate.value
+        return Interval.of_log(seconds, estimate.log_deviation)
+
+    def decode_tok_s(self, positions: int) -> Interval | None:
+        """Tokens per second after ``positions``."""
+        seconds = self.decode_s(positions)
+        return None if seconds is None else Interval(1 / seconds.high, 1 / seconds.mid, 1 / seconds.low)
+
+    def prefill_s(self, tokens: int) -> Interval | None:
+        """Seconds from a prompt of so many tokens to its first."""
+        arithmetic, least = self.hardware.arithmetic_gmac_s, self.decode_s(0)
+        if arithmetic is None or least is None:
+            return None
+        products, attention = self.work.multiply_adds(tokens), self.work.attention(tokens)
+        if self.hardware.measured:
+            shares = MEASURED[self.engine]
+            seconds = (products / shares.prefill + attention / shares.prefill_attention) / (arithmetic * 1e9)
+            seconds += tokens * self.work.layers * shares.row_us_per_layer / 1e6
+            found = Interval.of_log(seconds, shares.deviation)
+        else:
+            estimate = PREFILL.estimate(self._levels())
+            # Attention is float arithmetic: a quarter of the 8-bit multiply-adds (a register's lanes).
+            seconds = (products + 4 * attention) / (estimate.value * arithmetic * 1e9)
+            found = Interval.of_log(seconds, estimate.log_deviation)
+        bounds = zip((found.low, found.mid, found.high), (least.low, least.mid, least.high), strict=True)
+        return Interval(*(max(pair) for pair in bounds))
+
+    def load_s(self, file_bytes: int) -> tuple[tuple[str, float], ...]:
+        """Seconds to read the file, from each storage whose speed is known."""
+        return tuple((name, file_bytes / (mb_s * 1e6)) for name, mb_s in self.hardware.storage)
+
+    def predict(self, context: int, prompt_tokens: int, file_bytes: int) -> Latency:
+        """Everything a plan shows."""
+        decode = self.decode_tok_s(0)
+        share = self.hardware.sustained_share
+        return Latency(
+            prompt_tokens=prompt_tokens,
+            ttft_s=self.prefill_s(prompt_tokens),
+            decode_tok_s=decode,
+            decode_full_tok_s=self.decode_tok_s(context - 1),
+            sustained_tok_s=decode.scaled(share) if decode and share else None,
+            load_s=self.load_s(file_bytes),
+            calibrated=decode is not None and self.calibrated,
+        )
