@@ -21,6 +21,7 @@
     |   +-- OutputExistsError       51   the output folder is there already
     |   +-- DiskFullError           52   no room for the artifact
     |   +-- CalibrationError        53   activations on the calibration text that are not numbers
+    |   +-- QualityError            54   the artifact is too far from its float model; it is kept aside
     +-- ArtifactError               60   a folder that is no usable artifact
     |   +-- VerificationError       61   files that differ from their manifest
     |   +-- SmokeTestError          62   the artifact does not do what it did when built
@@ -140,6 +141,10 @@ class DiskFullError(BuildError):
 
 class CalibrationError(BuildError):
     exit_code = 53
+
+
+class QualityError(BuildError):
+    exit_code = 54
 
 
 class ArtifactError(EdgekitError):

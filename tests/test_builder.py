@@ -17,7 +17,8 @@ from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.artifact.verify import verify
-from edgekit.builder import build, recipe_from_checkpoint
+from edgekit.build_inputs import recipe_from_checkpoint
+from edgekit.builder import build
 from edgekit.errors import (
     BudgetError,
     BuildError,
@@ -235,7 +236,7 @@ def test_a_disk_that_fills_up_with_the_small_files(tmp_path: Path, monkeypatch: 
 
 def test_a_failed_build_does_not_wait_for_the_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hashing that would never end by itself ends with the build."""
-    import edgekit.builder as builder
+    import edgekit.build_job as build_job
 
     def endless(paths: list[Path], progress: Callable[[int, int], None]) -> dict[str, object]:
         while True:
@@ -243,7 +244,7 @@ def test_a_failed_build_does_not_wait_for_the_hashes(tmp_path: Path, monkeypatch
 
     folder = write_checkpoint(tmp_path / "checkpoint", "llama")
     _nan(folder)
-    monkeypatch.setattr(builder, "hash_files", endless)
+    monkeypatch.setattr(build_job, "hash_files", endless)
     with pytest.raises(NonFiniteWeightError):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
 

@@ -19,7 +19,12 @@ The file is one JSON object:
     sampling                 temperature, top_p, top_k, min_p, repetition_penalty: the defaults of ``run``
     tokens                   bos (id or null), eos (ids), pad, add_bos (encoding raw text puts bos first)
     bits_per_weight          mean over all tensors of the model
-    quality                  accuracy against the float model, or null where it was not measured
+    quality                  against the float model on the held-out texts, or null where it was not measured: mean_kl,
+                             p99_kl (nats per token), top1, perplexity, reference_perplexity, perplexity_ratio, tokens
+                             (scored), texts_sha256; losses {part: relative error its quantization alone makes};
+                             answers [{question, text, tokens, finish_reason, loop_tokens, thought_closed}]; checks
+                             [{name, passed (null: not checked), value, limit, detail}]; passed. A figure that is no
+                             finite number is null
     golden                   prompt_ids, continuation_ids (greedy), top_logits [{id, logit}] of the first new token
     files                    {name: {sha256, size_bytes}} for every file but this one
 """

@@ -76,6 +76,18 @@ def whole_folder(out: Path, force: bool, marker: str = FILE_NAME) -> Iterator[Pa
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def set_aside(partial: Path, place: Path) -> None:
+    """Keep a finished folder that :func:`whole_folder` gave under another name than it was meant for.
+
+    Args:
+        partial: The folder.
+        place: Where it goes; an artifact there is replaced. :func:`check_output` was asked about it before.
+    """
+    if place.exists():
+        shutil.rmtree(place)
+    partial.rename(place)
+
+
 def hash_files(
     paths: list[Path], progress: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, dict[str, str | int]]:

@@ -76,7 +76,7 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
             self.gptq = read_gptq_config(folder, self.config)
             self._linears = self._find_linears()
             self._stored, self.tensors = self.tensors, self._without_parts()
-        except BaseException:
+        except BaseException:  # Ctrl-C, too, leaves no file open
             self.close()
             raise
         self._offsets: dict[str, int] = {}

@@ -6,6 +6,7 @@ of its own. Modules are imported only when their command runs, so ``edgekit --he
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import pkgutil
@@ -16,8 +17,10 @@ from typing import Any
 
 import click
 
-from ..errors import EdgekitError
+from ..errors import DiskFullError, EdgekitError
 from ._output import print_error, wants_json
+
+_OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # by a stream that is redirected to a file
 
 
 class _OutputClosedError(Exception):
@@ -85,6 +88,13 @@ def main() -> None:
     except (BrokenPipeError, _OutputClosedError):
         _discard_output()
         sys.exit(141)  # as a shell reports a program that SIGPIPE ended
+    except OSError as error:
+        if error.errno not in _OUTPUT_REFUSED or error.filename is not None:
+            raise  # not of the output: a bug
+        sys.stderr.write(f"error: cannot write the output: {error.strerror}\n")
+        sys.stderr.flush()
+        _discard_output()
+        sys.exit(DiskFullError.exit_code)
 
 
 def _run() -> None:

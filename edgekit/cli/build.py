@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import signal
 from types import FrameType
+from typing import Any
 
 import click
 
-from ..builder import CALIBRATION_TOKENS, BuildResult, build
+from ..builder import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildResult, build
 from ..errors import InterruptedBuildError
 from ..planning.plan import Options, Plan
 from ..scheme import METHODS
@@ -55,6 +56,18 @@ from ._quantization_options import QuantizationOptions, quantization_options
     type=click.Choice(["gptq", "gptq_v2"]),
     help="Write the same codes as a checkpoint for GPTQModel, AutoGPTQ and transformers, too: OUT-gptq or OUT-gptq_v2.",
 )
+@click.option(
+    "--gate/--no-gate",
+    default=True,
+    help="Measure the artifact against its float model; refuse it when it misses the recipe's [quality].",
+)
+@click.option(
+    "--quality-tokens",
+    type=click.IntRange(min=1),
+    default=QUALITY_TOKENS,
+    show_default=True,
+    help="Tokens of edgekit's held-out texts to measure it on.",
+)
 @click.option("--force", is_flag=True, help="Replace an artifact that is there.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads [default: physical cores].")
 @json_option
@@ -71,6 +84,8 @@ def command(
     quantization: QuantizationOptions,
     out: str | None,
     emit: str | None,
+    gate: bool,
+    quality_tokens: int,
     force: bool,
     threads: int | None,
     as_json: bool,
@@ -83,6 +98,9 @@ def command(
     The plan comes first; what does not fit or misses --max-ttft or --min-decode is refused with what does. Nothing is
     left behind when a build fails, but when one that calibrates is interrupted: the same command then goes on where it
     was.
+
+    At the end the artifact is measured against its float model. One that misses the thresholds of its recipe is kept as
+    OUT.rejected, and the command ends with exit code 54.
 
     \b
       edgekit build smollm2-135m --device jetson
@@ -101,8 +119,8 @@ def command(
         with progress_bars() as progress:
             result = build(
                 model, device, checkpoint=checkpoint, context=context, quantization=quantization.apply, out=out,
-                emit=emit, force=force, calibration=calibration, calibration_tokens=calibration_tokens, threads=threads,
-                plan_options=options, anyway=anyway,
+                emit=emit, force=force, calibration=calibration, calibration_tokens=calibration_tokens, gate=gate,
+                quality_tokens=quality_tokens, threads=threads, plan_options=options, anyway=anyway,
                 progress=progress, on_plan=show,
             )  # fmt: skip
     except KeyboardInterrupt:
@@ -124,7 +142,21 @@ def _report(result: BuildResult) -> None:
     )
     if result.emitted is not None:
         click.echo(f"{result.emitted}: the same codes as a GPTQ checkpoint")
+    quality = result.manifest.quality
+    if quality is None:
+        click.echo("quality: not measured (--no-gate)")
+    else:
+        _report_quality(quality)
     click.echo(f'next: edgekit run {result.artifact} --prompt "{_QUESTION}"')
+
+
+def _report_quality(quality: dict[str, Any]) -> None:
+    """What was measured beside what is allowed, and what could not be checked."""
+    said = [check["detail"] for check in quality["checks"] if check["passed"] is not None]
+    click.echo(f"quality on {quality['tokens']} held-out tokens: {'; '.join(said)}")
+    for check in quality["checks"]:
+        if check["passed"] is None:
+            click.echo(f"{check['name']}: {check['detail']}")
 
 
 _QUESTION = "What is the capital of France?"

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..layout import DataLayout, Matrix, Vector, plan_layout
-from ..models.spec import ModelSpec
+from ..models.spec import ModelSpec, TensorRef
 from ..scheme import QuantizationConfig
 from .decoder import build_decoder
 from .streaming import StreamedModel
 from .weights import WeightSource
 
 EMBEDDED = "/model/embed_tokens/Gather/output_0"
+_READ_WEIGHTS = 4 << 20  # read at a time: little beside the piece they go into, and long reads for a disk
 
 
 class FloatModel:
@@ -70,7 +71,10 @@ class _Provider:
 
     def __call__(self, name: str, rows: tuple[int, int] | None) -> NDArray[Any]:
         if name in self.replaced:
-            return np.ascontiguousarray(self.replaced[name])  # onnxruntime takes no other
+            stand_in = self.replaced[name]
+            return np.ascontiguousarray(
+                stand_in if rows is None else stand_in[slice(*rows)]
+            )  # onnxruntime wants them so
         if name.startswith("rotary."):
             angles = np.arange(self._layout.max_context)[:, None] * np.array(self._spec.rope.inverse_frequencies())
             return np.asarray((np.cos if name == "rotary.cos" else np.sin)(angles), np.float32)
@@ -80,8 +84,22 @@ class _Provider:
             if isinstance(entry, Vector)
             else [p.bias if name.endswith(".bias") else p.weight for p in entry.parts]
         )
-        parts = [self._source.rows(r, *(rows or (0, r.shape[0]))).astype(np.float32) for r in refs if r is not None]
-        return np.concatenate(parts)
+        return self._rows([r for r in refs if r is not None], rows)
+
+    def _rows(self, refs: Sequence[TensorRef], rows: tuple[int, int] | None) -> NDArray[np.float32]:
+        """Rows of several tensors one below the other, read a piece at a time: nothing but the result is ever whole."""
+        first, last = rows or (0, sum(r.shape[0] for r in refs))
+        result = np.empty((last - first, *refs[0].shape[1:]), np.float32)
+        step = max(1, _READ_WEIGHTS // (refs[0].shape[1] if len(refs[0].shape) > 1 else 1))
+        above = 0
+        for ref in refs:
+            end = min(last - above, ref.shape[0])
+            for start in range(max(first - above, 0), end, step):
+                stop = min(start + step, end)
+                at = above - first
+                result[at + start : at + stop] = self._source.rows(ref, start, stop)
+            above += ref.shape[0]
+        return result
 
 
 def empty_cache(spec: ModelSpec, dtype: str) -> dict[str, NDArray[Any]]:

@@ -1,8 +1,9 @@
 """Runs an exported graph a piece at a time, so that a model of any size runs in the memory of one layer.
 
-The graph is cut where ``decoder.py`` names its parts: embedding and mask, each layer, the head; the head's product is
-cut further by rows. A piece is loaded, run for every input at hand, and dropped. The pieces are the artifact's own
-nodes over the artifact's own bytes; only the order of loading differs from a whole session's.
+The graph is cut where ``decoder.py`` names its parts: embedding and mask, each layer, the head; the head's product, and
+every product of a float model, is cut further by rows. A piece is loaded, run for every input at hand, and dropped. The
+pieces are the artifact's own nodes over the artifact's own bytes; only the order of loading differs from a whole
+session's.
 
 Used to record an artifact's golden test during the build, and to measure a model against its float reference.
 """
@@ -10,7 +11,8 @@ Used to record an artifact's golden test during the build, and to measure a mode
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +22,34 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-HEAD_PIECE_WEIGHTS = 32 << 20  # of the lm_head per piece: onnxruntime holds such a piece twice, packed and as read
+PIECE_WEIGHTS = 32 << 20  # of one product per piece: onnxruntime holds such a piece twice, packed and as read
+PIECE_ROWS = 4096  # of it at most: what it gives for 256 positions is then 4 MB, and several such arrays exist at once
 _FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 _LAYER = re.compile(r"/model/layers\.(\d+)/")
+_NORM, _FLOAT_PRODUCT = "SkipSimplifiedLayerNormalization", "FusedMatMul"
 
 Values = dict[str, NDArray[Any]]
 # Where a piece's weights come from when they are in no file: name and (first row, last row) or None -> array.
 WeightProvider = Callable[[str, tuple[int, int] | None], NDArray[Any]]
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """Nodes that are run together.
+
+    Args:
+        stage: 0 for what comes before the layers, then one for each layer, then one for the final norm.
+        nodes: In order.
+        rows: Where the product that is the only node is cut; empty for nodes that run whole.
+    """
+
+    stage: int
+    nodes: tuple[onnx.NodeProto, ...]
+    rows: tuple[tuple[int, int], ...] = ()
+
+
 class StreamedModel:
-    """A graph that is run piece by piece.
+    """A graph that is run piece by piece: a layer, or, where the weights come from a provider, a product at most.
 
     Args:
         model: As ``build_decoder`` made it or as read from ``model.onnx`` without its data.
@@ -55,10 +74,12 @@ class StreamedModel:
         self._initializers = {t.name: t for t in model.graph.initializer}
         self._types: dict[str, int] = {v.name: v.type.tensor_type.elem_type for v in model.graph.input}
         self._float: int = next(v.type.tensor_type.elem_type for v in model.graph.input if v.name.startswith("past_"))
-        self._layers, self._head = self._cut()
-        self._head_rows = self._split_head()
+        self._pieces, self._head = self._cut()
+        self._head_rows = self._split(self._head)
         self.head_input = self._head.input[0]
-        self.num_pieces = len(self._layers) + 1
+        self.num_stages = self._pieces[-1].stage + 1
+        self.num_pieces = len(self._pieces) + 1
+        self._last_use = {name: i for i, piece in enumerate(self._pieces) for n in piece.nodes for name in n.input}
 
     def run(
         self,
@@ -96,22 +117,66 @@ class StreamedModel:
             For each input ``{head_input: (batch, kept, hidden)}``, and with ``keep_cache`` the present keys and values.
         """
         live: list[Values] = [dict(feed) for feed in feeds]
-        outputs = {v.name for v in self._model.graph.output} if keep_cache else set()
-        outputs.add(self.head_input)
-        for number, piece in enumerate(self._layers):
-            later = {name for p in self._layers[number + 1 :] for node in p for name in node.input if name}
-            nodes = [n for n in piece if not all(name in live[0] for name in n.output if name)]
-            if nodes:
-                session, wanted, fetched = self._load(nodes, later | outputs, dict(overrides or {}))
-                for values in live:
-                    results = session.run(fetched, {name: values[name] for name in wanted})
-                    values.update(zip(fetched, results, strict=True))
-                del session
-            for values in live:
-                for name in set(values) - later - outputs:
-                    del values[name]
+        for number in range(len(self._pieces)):
+            self._run_piece(number, live, overrides or {}, keep_cache)
             progress(number + 1, self.num_pieces)
         return live
+
+    def run_stage(
+        self, stage: int, live: Sequence[Values], overrides: Mapping[str, NDArray[Any]] | None = None
+    ) -> None:
+        """Take several inputs one stage further; the stages in order are :meth:`run_layers` without the cache.
+
+        Args:
+            stage: 0: embedding and mask; 1 to the number of layers: that layer; then the final norm.
+            live: For each input the tensors at hand, at first those of ``feeds`` of :meth:`run`. They become those
+                that later stages need.
+            overrides: As :meth:`run`.
+        """
+        for number, piece in enumerate(self._pieces):
+            if piece.stage == stage:
+                self._run_piece(number, live, overrides or {}, keep_cache=False)
+
+    def residual(self, stage: int) -> tuple[str, str]:
+        """The two tensors whose sum the hidden state is before a stage from 1 on; one name twice where it is one."""
+        norm = next(n for p in self._pieces if p.stage == stage for n in p.nodes if n.op_type == _NORM)
+        return norm.input[0], norm.input[1]
+
+    def _run_piece(
+        self, number: int, live: Sequence[Values], overrides: Mapping[str, NDArray[Any]], keep_cache: bool
+    ) -> None:
+        piece = self._pieces[number]
+        outputs = {v.name for v in self._model.graph.output} if keep_cache else set()
+        outputs.add(self.head_input)
+        later = outputs | {name for name, last in self._last_use.items() if name and last > number}
+        nodes = [n for n in piece.nodes if not all(name in live[0] for name in n.output if name)]
+        if nodes and piece.rows:
+            made = self._run_rows(piece.nodes[0], piece.rows, [values[nodes[0].input[0]] for values in live])
+            for values, result in zip(live, made, strict=True):
+                values[nodes[0].output[0]] = result
+        elif nodes:
+            session, wanted, fetched = self._load(nodes, later, dict(overrides))
+            for values in live:
+                results = session.run(fetched, {name: values[name] for name in wanted})
+                values.update(zip(fetched, results, strict=True))
+                _forget(
+                    values, later
+                )  # at once: a gated MLP's widest tensor, of all inputs, would be the largest of all
+            del session
+        for values in live:
+            _forget(values, later)
+
+    def _run_rows(
+        self, node: onnx.NodeProto, rows: Sequence[tuple[int, int]], inputs: Sequence[NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        """A product for each input, (batch, tokens, out), with a part of its matrix at a time."""
+        results = [np.empty((*x.shape[:2], rows[-1][1]), x.dtype) for x in inputs]
+        for first, last in rows:
+            session, (wanted,), (fetched,) = self._load([node], {node.output[0]}, {}, (first, last))
+            for x, result in zip(inputs, results, strict=True):
+                result[:, :, first:last] = session.run([fetched], {wanted: x})[0]
+            del session
+        return results
 
     def part(
         self, given: Collection[str], fetch: Sequence[str], overrides: Mapping[str, NDArray[Any]] | None = None
@@ -159,26 +224,69 @@ class StreamedModel:
             (batch, kept, vocab_size) float32.
         """
         logits = np.empty((*hidden.shape[:2], self._head_rows[-1][1]), np.float32)
-        for rows in self._head_rows:
-            session, (wanted,), (fetched,) = self._load([self._head], {self._head.output[0]}, {}, rows)
-            logits[:, :, rows[0] : rows[1]] = session.run([fetched], {wanted: hidden})[0]
-            del session
+        for (first, last), product in self.head_parts():
+            logits[:, :, first:last] = product(hidden)
         return logits
 
-    def _cut(self) -> tuple[list[list[onnx.NodeProto]], onnx.NodeProto]:
+    def head_parts(self) -> Iterator[tuple[tuple[int, int], Callable[[NDArray[Any]], NDArray[Any]]]]:
+        """The head, some rows of the vocabulary at a time.
+
+        Returns:
+            (first row, last row + 1) and a function that gives the logits of those rows, (batch, kept, rows) in the
+            activation type, of what :meth:`run_head` takes. Two models of the same shapes are cut alike.
+        """
+        for rows in self._head_rows:
+            session, (wanted,), (fetched,) = self._load([self._head], {self._head.output[0]}, {}, rows)
+
+            def product(
+                hidden: NDArray[Any], run: Any = session.run, wanted: str = wanted, fetched: str = fetched
+            ) -> NDArray[Any]:
+                result: NDArray[Any] = run([fetched], {wanted: hidden})[0]
+                return result
+
+            yield rows, product
+            del session, product
+
+    def _cut(self) -> tuple[list[_Piece], onnx.NodeProto]:
         """The nodes by piece, in order, and the head's product."""
         groups: dict[str, list[onnx.NodeProto]] = {}
+        layers: dict[str, int] = {}
         for node in self._model.graph.node:
             layer = _LAYER.match(node.name)
             # "/model/final_norm/...", "/model/embed_tokens/...", "/lm_head/..." by their first two parts
-            groups.setdefault(layer[0] if layer else "/".join(node.name.split("/")[:3]), []).append(node)
+            key = layer[0] if layer else "/".join(node.name.split("/")[:3])
+            groups.setdefault(key, []).append(node)
+            if layer:
+                layers[key] = int(layer[1]) + 1
+        layers["/model/final_norm"] = len(layers) + 1
         head = next(n for n in self._model.graph.node if n.name.startswith("/lm_head/"))
-        return [nodes for key, nodes in groups.items() if not key.startswith(("/lm_head", "/logits"))], head
+        pieces = [
+            piece
+            for key, nodes in groups.items()
+            if not key.startswith(("/lm_head", "/logits"))
+            for piece in self._pieces_of(layers.get(key, 0), nodes)
+        ]
+        return pieces, head
 
-    def _split_head(self) -> list[tuple[int, int]]:
-        sizes = {a.name: a.i for a in self._head.attribute}
-        rows, columns = (sizes["N"], sizes["K"]) if "N" in sizes else self._initializers[self._head.input[1]].dims
-        step = max(1, HEAD_PIECE_WEIGHTS // columns)
+    def _pieces_of(self, stage: int, nodes: list[onnx.NodeProto]) -> Iterator[_Piece]:
+        """A stage whole, or with each float product by itself: a float layer of an 8B model is 0.9 GB."""
+        together: list[onnx.NodeProto] = []
+        for node in nodes:
+            if self._provider is None or node.op_type != _FLOAT_PRODUCT:
+                together.append(node)
+                continue
+            if together:
+                yield _Piece(stage, tuple(together))
+            yield _Piece(stage, (node,), tuple(self._split(node)))
+            together = []
+        if together:
+            yield _Piece(stage, tuple(together))
+
+    def _split(self, product: onnx.NodeProto) -> list[tuple[int, int]]:
+        """Where a product's matrix is cut by rows."""
+        sizes = {a.name: a.i for a in product.attribute}
+        rows, columns = (sizes["N"], sizes["K"]) if "N" in sizes else self._initializers[product.input[1]].dims
+        step = max(1, min(PIECE_WEIGHTS // columns, PIECE_ROWS))
         return [(start, min(start + step, rows)) for start in range(0, rows, step)]
 
     def _load(
@@ -194,7 +302,7 @@ class StreamedModel:
             piece: The nodes.
             needed: Names that somebody wants.
             overrides: As :meth:`run`.
-            rows: Part of the head's matrix, when ``piece`` is its product.
+            rows: Part of the matrix, when ``piece`` is one product.
         """
         produced = {name for node in piece for name in node.output if name}
         consumed = list(dict.fromkeys(n for node in piece for n in node.input if n and n not in produced))
@@ -251,8 +359,14 @@ class StreamedModel:
         return TensorProto.INT32 if name.startswith("/model/attn_mask/") else self._float
 
 
+def _forget(values: Values, later: Collection[str]) -> None:
+    """Drop the tensors that nobody will read."""
+    for name in [name for name in values if name not in later]:
+        del values[name]
+
+
 def _with_rows(node: onnx.NodeProto, rows: tuple[int, int] | None) -> onnx.NodeProto:
-    """The node, or the head's product over some rows of its matrix."""
+    """The node, or a product over some rows of its matrix."""
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     for attribute in copy.attribute:

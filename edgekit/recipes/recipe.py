@@ -12,6 +12,8 @@ A recipe is everything edgekit must know of a model before a byte of it is fetch
     [config]                  the shapes, under the keys of the model's own config.json
     [quantization]            method (rtn or gptq); linear, embedding, lm_head: {bits, block_size, symmetric} or "float"
     [sampling]                optional: temperature, top_p, top_k, min_p, repetition_penalty
+    [quality]                 optional: what a build must reach: max_mean_kl, max_p99_kl, max_perplexity_ratio,
+                              min_top1, thought_closes, no_loops, one_bos (``quality.py``)
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from ..errors import RecipeError, nearest
 from ..scheme import IMPORTED, METHODS, QuantizationConfig, QuantizationScheme
+from .quality import Thresholds
 
 FLOAT = "float"  # TOML has no null: the word for a part that stays in the activation's type
 _T = TypeVar("_T")
@@ -168,6 +171,7 @@ class Recipe:
     reasoning: bool
     max_context: int
     plan_only: str = ""
+    quality: Thresholds = field(default_factory=Thresholds)
 
     def __post_init__(self) -> None:
         for key in ("name", "title", "licence"):
@@ -204,6 +208,7 @@ class Recipe:
             "config": dict(self.config),
             "quantization": asdict(self.quantization),
             "sampling": asdict(self.sampling),
+            "quality": asdict(self.quality),
         }
 
 
@@ -228,7 +233,7 @@ def read_recipe(path: Path) -> Recipe:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"the recipe {path} is not TOML: {error}") from None
     hints = get_type_hints(Recipe)
-    optional = {"plan_only", "sampling"}
+    optional = {"plan_only", "sampling", "quality"}
     _check_keys(content, set(hints) - {"name"} - optional, optional, str(path))
     values: dict[str, Any] = {
         key: _typed(hints[key], content[key], f"{path}: {key}")
@@ -242,6 +247,7 @@ def read_recipe(path: Path) -> Recipe:
     values["config"] = _table(content["config"], f"{path}: [config]")
     values["quantization"] = _quantization(content["quantization"], f"{path}: [quantization]")
     values["sampling"] = _build(Sampling, content.get("sampling", {}), f"{path}: [sampling]")
+    values["quality"] = _build(Thresholds, content.get("quality", {}), f"{path}: [quality]")
     try:
         return Recipe(name=path.stem, **values)
     except ValueError as error:

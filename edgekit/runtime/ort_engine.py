@@ -58,6 +58,7 @@ class OrtEngine:
         self._all_logits = first_row is not None
         self._first_row = first_row  # the session reads it from here and does not keep it alive
         self._binding = session.io_binding()
+        self._errors = _errors()
         self._mask = np.ones(context, dtype=np.int64)  # (context,): every position before the end is attended to
         device = "cuda" if provider.startswith("CUDA") else "cpu"
         self._cache = _bind_cache(ort, session, self._binding, context, device)
@@ -118,7 +119,7 @@ class OrtEngine:
             bind.bind_output("logits", "cpu", 0, np.float32, (1, *logits.shape), logits.ctypes.data)
         try:
             self._session.run_with_iobinding(bind)
-        except Exception as error:  # onnxruntime's exceptions have no common base but Exception
+        except self._errors as error:
             raise EngineError(
                 f"onnxruntime failed on {ids.size} tokens at position {self.position}: {_one_line(error)}"
             ) from error
@@ -142,10 +143,13 @@ def has_cuda() -> bool:
     """Whether there is an onnxruntime here that has CUDA, and a GPU it can use: a driver may be missing."""
     try:
         ort = _import_onnxruntime()
-        if CUDA not in ort.get_available_providers():
-            return False
+    except EngineError:
+        return False
+    if CUDA not in ort.get_available_providers():
+        return False
+    try:
         ort.OrtValue.ortvalue_from_shape_and_type((1,), np.float32, "cuda", 0)
-    except Exception:  # EngineError, or onnxruntime's own, which have no common base
+    except _errors():
         return False
     return True
 
@@ -189,7 +193,7 @@ def _load(ort: Any, folder: Path, provider: str, threads: int, first_row: Any) -
         options.add_initializer(_LOGITS_START, first_row)
     try:
         return ort.InferenceSession(str(path), options, providers=[provider])
-    except Exception as error:  # as above
+    except _errors() as error:
         raise EngineError(
             f"onnxruntime {ort.__version__} cannot load {path}: {_one_line(error)}",
             hint=f"edgekit verify {folder} tells whether the files are whole",
@@ -220,7 +224,7 @@ def _bind_cache(ort: Any, session: Any, binding: Any, context: int, device: str)
                 buffer = ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, dtype=dtype))
             else:
                 buffer = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, device, 0)
-        except Exception as error:  # MemoryError, or onnxruntime's own
+        except _errors() as error:
             raise EngineError(f"no room for a KV cache of {context} positions: {_one_line(error)}") from error
         binding.bind_ortvalue_input(value.name, buffer)
         binding.bind_ortvalue_output(value.name.replace("past_key_values.", "present."), buffer)
@@ -228,6 +232,19 @@ def _bind_cache(ort: Any, session: Any, binding: Any, context: int, device: str)
     if not buffers:
         raise EngineError(f"{MODEL_FILE} has no past_key_values inputs; it is not an edgekit graph")
     return buffers
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises: its own classes, one for each status, which have no common base; and what pybind11 makes
+    of C++'s exceptions."""
+    from onnxruntime.capi import onnxruntime_pybind11_state
+
+    own = [
+        found
+        for found in vars(onnxruntime_pybind11_state).values()
+        if isinstance(found, type) and issubclass(found, Exception)
+    ]
+    return (RuntimeError, MemoryError, ValueError, *own)
 
 
 def _one_line(error: Exception) -> str:

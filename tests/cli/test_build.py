@@ -182,3 +182,53 @@ def test_a_calibration_text_that_is_none(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stdout
     assert "latin.txt is not UTF-8: byte 2 is 0xf6" in json.loads(done.stdout)["error"]["message"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint", "latin.txt"]
+
+
+def _strict_recipe(folder: Path, checkpoint: Path, quality: str) -> Path:
+    config = json.loads((checkpoint / "config.json").read_text())
+    scheme = "{ bits = 4, block_size = 32, symmetric = true }"
+    path = folder / "mine.toml"
+    path.write_text(
+        'title = "t"\nlicence = "l"\nparameters = 1\nreasoning = false\nmax_context = 128\n'
+        f'[source]\nkind = "folder"\npath = {json.dumps(str(checkpoint))}\n[config]\n'
+        + "".join(f"{key} = {json.dumps(value)}\n" for key, value in config.items())
+        + f'[quantization]\nmethod = "rtn"\nlinear = {scheme}\nembedding = {scheme}\nlm_head = {scheme}\n'
+        f"[quality]\n{quality}\n"
+    )
+    return path
+
+
+def test_an_artifact_that_misses_a_threshold_has_its_own_exit_code(tmp_path: Path, checkpoint: Path) -> None:
+    recipe = _strict_recipe(tmp_path, checkpoint, "max_mean_kl = 0")
+    arguments = ("build", recipe, "--device", "cpu", "--out", tmp_path / "out")
+    done = edgekit(*arguments, "--json")
+    assert done.returncode == 54, done.stdout
+    error = json.loads(done.stdout)["error"]
+    assert error["kind"] == "quality"
+    assert "mean KL" in error["message"]
+    assert "Most is lost in layers." in error["message"]
+    assert f"It is kept in {tmp_path / 'out.rejected'}" in error["message"]
+    assert "--no-gate" in error["hint"]
+    assert not (tmp_path / "out").exists()
+    assert edgekit("verify", tmp_path / "out.rejected").returncode == 0
+    skipped = edgekit(*arguments, "--no-gate")
+    assert skipped.returncode == 0, skipped.stderr
+    assert "quality: not measured (--no-gate)" in skipped.stdout
+
+
+def test_the_figures_stand_beside_their_limits(tmp_path: Path, checkpoint: Path) -> None:
+    arguments = ("build", "--device", "cpu", "--checkpoint", checkpoint, "--out", tmp_path / "out")
+    done = edgekit(*arguments, "--quality-tokens", "60")
+    assert done.returncode == 0, done.stderr
+    assert "measuring the quality" in done.stderr
+    assert "quality on 60 held-out tokens: mean KL " in done.stdout
+    assert "allowed at most 0.6" in done.stdout
+    assert "no_loops: not checked: the float model itself does not predict text" in done.stdout
+
+
+def test_a_threshold_that_is_no_number(tmp_path: Path, checkpoint: Path) -> None:
+    recipe = _strict_recipe(tmp_path, checkpoint, "max_mean_kl = nan")
+    done = edgekit("build", recipe, "--device", "cpu", "--out", tmp_path / "out", "--json")
+    assert done.returncode == 11, done.stdout
+    message = json.loads(done.stdout)["error"]["message"]
+    assert message.endswith("mine.toml: [quality]: max_mean_kl is nan; allowed: a finite number of 0 or more")

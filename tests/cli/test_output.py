@@ -102,3 +102,14 @@ def test_a_reader_that_left_is_no_failure_to_report(arguments: list[str]) -> Non
     done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, timeout=60, env=environment)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("arguments", [["--help"], ["recipes"], ["devices", "--json"]])
+def test_an_output_that_takes_nothing_is_an_error_and_no_traceback(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgekit.cli", *arguments], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert done.returncode == 52
+    assert done.stderr == b"error: cannot write the output: No space left on device\n"

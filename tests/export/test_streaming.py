@@ -33,7 +33,7 @@ def feed(spec: ModelSpec, ids: np.ndarray) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_pieces_give_the_whole(export, monkeypatch, family: str, name: str) -> None:
     folder, spec, _ = export(family, CONFIGS[name])
-    monkeypatch.setattr(streaming, "HEAD_PIECE_WEIGHTS", 100 * spec.hidden_size)  # several pieces, the last one short
+    monkeypatch.setattr(streaming, "PIECE_WEIGHTS", 100 * spec.hidden_size)  # several pieces, the last one short
     rng = np.random.default_rng(0)
     inputs = [feed(spec, rng.integers(0, spec.vocab_size, (1, n))) for n in (1, 9)]
     streamed = StreamedModel(onnx.load(folder / "model.onnx", load_external_data=False), folder=folder)

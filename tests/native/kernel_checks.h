@@ -245,6 +245,9 @@ struct Cache {
   }
 };
 
+/* Queries and weights in 16 bits, of the largest each: 1.5e-5 of it at most, once for scores near 6 and once for values near 1. */
+constexpr double kWholeError = 6e-5;
+
 void attention(const Kernels &kernels, int64_t m, int64_t group, int64_t length, int head_dim, KvType type, double tolerance) {
   const int64_t q_stride = group * head_dim + 5, y_stride = group * head_dim + 3;
   std::vector<float> q(static_cast<size_t>(m * q_stride)), k(static_cast<size_t>(length * head_dim)), v(k.size());
@@ -309,7 +312,9 @@ void check_table(const Kernels &kernels, float float_error, double attention_err
   for (KvType type : {KvType::kFloat16, KvType::kInt8})
     for (int head_dim : {16, 48, 64, 128, 256})
       for (int64_t group : {1, 3, 6, 7})
-        for (int64_t m : {1, 2, 17, 40}) attention(kernels, m, group, m + random_numbers.below(150), head_dim, type, attention_error);
+        for (int64_t m : {1, 2, 17, 40})
+          attention(kernels, m, group, m + random_numbers.below(150), head_dim, type,
+                    attention_error + (type == KvType::kInt8 ? kWholeError : 0.0));
   CHECK(kernels.spin(1000) >= 1000);
 }
 

@@ -19,6 +19,9 @@ struct AttendScratch {
   float *q, *sum;         /* (rows, head_dim) */
   float *largest, *total; /* (rows) */
   float *weights;         /* (kAttendRows, kKeyBlock) */
+  int16_t *whole_q;       /* (kAttendRows, head_dim): whole_q * q_scales is q; for EK_PAIRS, as is all below */
+  float *q_scales;        /* (kAttendRows) */
+  int16_t *whole_weights; /* (kAttendRows, kKeyBlock) */
 };
 
 inline float *take(uint8_t **at, int64_t count) {
@@ -36,6 +39,9 @@ inline AttendScratch split_scratch(uint8_t **at, int head_dim, int64_t rows) {
   s.largest = take(at, rows);
   s.total = take(at, rows);
   s.weights = take(at, kAttendRows * kKeyBlock);
+  s.whole_q = reinterpret_cast<int16_t *>(take(at, kAttendRows * head_dim / 2));
+  s.q_scales = take(at, kAttendRows);
+  s.whole_weights = reinterpret_cast<int16_t *>(take(at, kAttendRows * kKeyBlock / 2));
   return s;
 }
 
@@ -52,21 +58,24 @@ inline void convert(const T *from, int64_t n, float *to) {
   for (int64_t i = 0; i < n; i += kLanes) store(load(from + i), to + i);
 }
 
-/* Ask for what the next block will read: the arithmetic on this one is long enough for it to come from memory. */
+/* Ask for what stands as far behind `at` as the next block: the arithmetic on this one is long enough for it to come from
+ * memory, if it is asked for a line at a time. A block at once fills what a core has to wait for lines with, and the loads
+ * behind it stand still. Nothing is read, so the address need not exist. */
 template <typename T>
-inline void prefetch(const T *from, int64_t n) {
-  const char *at = reinterpret_cast<const char *>(from), *end = at + n * static_cast<int64_t>(sizeof(T));
-  for (; at < end; at += 64) __builtin_prefetch(at, 0, 2);
+EK_INLINE void prefetch_next(const T *at, int head_dim) {
+  const size_t block = sizeof(T) * static_cast<size_t>(kKeyBlock * head_dim);
+  __builtin_prefetch(reinterpret_cast<const char *>(reinterpret_cast<uintptr_t>(at) + block), 0, 2);
 }
 
 /* score[r, t] = sum over d of q[r, d] * key[d, t] for 16 keys. */
-template <int kRows, typename T>
+template <int kRows, bool kAhead, typename T> /* kAhead: the next block's are asked for */
 inline void score_tile(const float *q, const T *key, int head_dim, float *score) {
   Vec sum[kRows][kVecs] = {};
   for (int d = 0; d < head_dim; ++d) {
     Vec k[kVecs];
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) k[v] = load(key + d * kKeyLanes + v * kLanes);
+    if (kAhead) prefetch_next(key + d * kKeyLanes, head_dim);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       const float x = q[r * head_dim + d];
@@ -81,7 +90,7 @@ inline void score_tile(const float *q, const T *key, int head_dim, float *score)
 }
 
 /* sum[r, d] = sum[r, d] * shrink[r] + sum over t of weight[r, t] * value[t, d]. */
-template <int kRows, typename T>
+template <int kRows, bool kAhead, typename T>
 inline void value_tile(const float *weight, const T *value, int count, int head_dim, const float *shrink, float *sums) {
   for (int at = 0; at < head_dim; at += kKeyLanes) {
     Vec sum[kRows][kVecs];
@@ -93,6 +102,7 @@ inline void value_tile(const float *weight, const T *value, int count, int head_
       Vec x[kVecs];
 #pragma GCC unroll 16
       for (int v = 0; v < kVecs; ++v) x[v] = load(value + t * head_dim + at + v * kLanes);
+      if (kAhead) prefetch_next(value + t * head_dim + at, head_dim);
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
         const float w = weight[r * kKeyBlock + t];
@@ -134,13 +144,97 @@ inline float soften(float *score, int seen, const float *key_scales, const float
   return shrink;
 }
 
+#ifdef EK_PAIRS
+/* Decoding with an int8 cache, in integers: queries and weights are rounded to 16 bits, which is 256 times finer than what
+ * they meet, and an instruction multiplies and adds two dimensions of a key, or two positions of values, at once. The file
+ * gives PairVec, a register of int32, pair_lanes(a, b): of kLanes bytes each (a[0], b[0], a[1], b[1], ...) as int16,
+ * add_pairs(sum, lanes, two), and pair_sums(sum) as float. No sum overflows: 256 * 127 * 32767 < 2^31. */
+constexpr float kWhole = 32767.0f;
+
+inline int32_t two_at(const int16_t *at) {
+  int32_t two;
+  std::memcpy(&two, at, sizeof two);
+  return two;
+}
+
+/* n numbers (a multiple of 16) in int16; what to multiply those with. */
+inline float round_whole(const float *x, int64_t n, int16_t *to) {
+  Vec size = {};
+  for (int64_t i = 0; i < n; i += kLanes) size = larger(size, larger(load(x + i), -load(x + i)));
+  const float most = largest_lane(size), inverse = most > 1e-30f ? kWhole / most : 0.0f;
+  for (int64_t i = 0; i < n; ++i) {
+    const float scaled = x[i] * inverse;
+    to[i] = static_cast<int16_t>(scaled + (scaled < 0.0f ? -0.5f : 0.5f));
+  }
+  return most / kWhole;
+}
+
+template <int kRows>
+inline void score_pairs(const int16_t *q, const float *scales, const int8_t *key, int head_dim, float *score) {
+  PairVec sum[kRows][kVecs] = {};
+  for (int d = 0; d < head_dim; d += 2) {
+    PairVec k[kVecs];
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; ++v) k[v] = pair_lanes(key + d * kKeyLanes + v * kLanes, key + (d + 1) * kKeyLanes + v * kLanes);
+    prefetch_next(key + d * kKeyLanes, head_dim);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const int32_t two = two_at(q + r * head_dim + d);
+#pragma GCC unroll 16
+      for (int v = 0; v < kVecs; ++v) sum[r][v] = add_pairs(sum[r][v], k[v], two);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; ++v) store((Vec)pair_sums(sum[r][v]) * scales[r], score + r * kKeyBlock + v * kLanes);
+}
+
+/* weights are zero from `count` on, and the cache has whole blocks: an odd count reads one row more. */
+template <int kRows>
+inline void value_pairs(const int16_t *weight, const float *scales, const int8_t *value, int count, int head_dim,
+                        const float *shrink, float *sums) {
+  for (int at = 0; at < head_dim; at += kKeyLanes) {
+    PairVec sum[kRows][kVecs] = {};
+    for (int t = 0; t < count; t += 2) {
+      const int8_t *first = value + t * head_dim + at;
+      PairVec x[kVecs];
+#pragma GCC unroll 16
+      for (int v = 0; v < kVecs; ++v) x[v] = pair_lanes(first + v * kLanes, first + head_dim + v * kLanes);
+      prefetch_next(first, head_dim);
+      prefetch_next(first + head_dim, head_dim);
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) {
+        const int32_t two = two_at(weight + r * kKeyBlock + t);
+#pragma GCC unroll 16
+        for (int v = 0; v < kVecs; ++v) sum[r][v] = add_pairs(sum[r][v], x[v], two);
+      }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 16
+      for (int v = 0; v < kVecs; ++v) {
+        float *to = sums + r * head_dim + at + v * kLanes;
+        store(load(to) * shrink[r] + (Vec)pair_sums(sum[r][v]) * scales[r], to);
+      }
+  }
+}
+#endif
+
 /* kRows rows from `row` on and the keys and values of a block, which begins at position `at` and has `count`. */
 template <int kRows, typename T>
 void attend_tile(const AttentionJob &job, const AttendScratch &s, const T *keys, const T *values, int64_t row, int64_t at, int count) {
   float shrink[kRows];
   const int head_dim = job.head_dim;
-  for (int part = 0; part * kKeyLanes < count; ++part)
-    score_tile<kRows>(s.q + row * head_dim, keys + part * kKeyLanes * head_dim, head_dim, s.weights + part * kKeyLanes);
+  for (int part = 0; part * kKeyLanes < count; ++part) {
+    const T *key = keys + part * kKeyLanes * head_dim;
+#ifdef EK_PAIRS
+    if constexpr (sizeof(T) == 1)
+      score_pairs<kRows>(s.whole_q, s.q_scales, key, head_dim, s.weights + part * kKeyLanes);
+    else
+#endif
+      score_tile<kRows, sizeof(T) < 4>(s.q + row * head_dim, key, head_dim, s.weights + part * kKeyLanes);
+  }
   for (int r = 0; r < kRows; ++r) {
     const int64_t limit = job.position + (row + r) / job.group + 1 - at;
     const int seen = static_cast<int>(limit < 0 ? 0 : limit < count ? limit : count);
@@ -148,7 +242,15 @@ void attend_tile(const AttentionJob &job, const AttendScratch &s, const T *keys,
     shrink[r] = soften(s.weights + r * kKeyBlock, seen, scaled ? job.keys.scales + at : nullptr,
                        scaled ? job.values.scales + at : nullptr, s.largest + row + r, s.total + row + r);
   }
-  value_tile<kRows>(s.weights, values, count, head_dim, shrink, s.sum + row * head_dim);
+#ifdef EK_PAIRS
+  if constexpr (sizeof(T) == 1) {
+    float scales[kRows];
+    for (int r = 0; r < kRows; ++r)
+      scales[r] = round_whole(s.weights + r * kKeyBlock, kKeyBlock, s.whole_weights + r * kKeyBlock);
+    value_pairs<kRows>(s.whole_weights, scales, values, count, head_dim, shrink, s.sum + row * head_dim);
+  } else
+#endif
+    value_tile<kRows, sizeof(T) < 4>(s.weights, values, count, head_dim, shrink, s.sum + row * head_dim);
 }
 
 /* attend_tile for `rows` rows, at most kRows. */
@@ -170,6 +272,9 @@ inline void start_rows(const AttentionJob &job, const AttendScratch &s, int64_t 
     }
     s.largest[row] = kLowest;
     s.total[row] = 0.0f;
+#ifdef EK_PAIRS
+    if (row < kAttendRows) s.q_scales[row] = round_whole(s.q + row * job.head_dim, job.head_dim, s.whole_q + row * job.head_dim);
+#endif
   }
 }
 
@@ -189,11 +294,9 @@ inline void attend_blocks(const AttentionJob &job, const AttendScratch &s, int64
   const T *keys = static_cast<const T *>(job.keys.rows), *values = static_cast<const T *>(job.values.rows);
   const int64_t furthest = job.position + job.m < job.end ? job.position + job.m : job.end;
   for (int64_t at = job.begin; at < furthest; at += kKeyBlock) {
-    const int64_t left = furthest - at, next = left - kKeyBlock < kKeyBlock ? left - kKeyBlock : kKeyBlock;
+    const int64_t left = furthest - at;
     const int count = static_cast<int>(left < kKeyBlock ? left : kKeyBlock);
     const T *key = keys + at * job.head_dim, *value = values + at * job.head_dim;
-    prefetch(key + kKeyBlock * job.head_dim, next * job.head_dim);
-    prefetch(value + kKeyBlock * job.head_dim, next * job.head_dim);
     if (rows <= kAttendRows) { /* decoding: each number is used once, and converted on the way */
       attend_rows<kAttendRows>(job, s, key, value, 0, static_cast<int>(rows), at, count);
       continue;

@@ -29,6 +29,18 @@ inline void store_halves(const float *x, int64_t n, uint16_t *y) {
                      _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
   for (; i < n; ++i) y[i] = _cvtss_sh(x[i], _MM_FROUND_TO_NEAREST_INT);
 }
+#define EK_PAIRS
+typedef __m256i PairVec;
+inline PairVec pair_lanes(const int8_t *a, const int8_t *b) {
+  const __m128i x = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(a)), y = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(b));
+  return _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(x, y));
+}
+inline PairVec add_pairs(PairVec sum, PairVec lanes, int32_t two) {
+  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(lanes, _mm256_set1_epi32(two)));
+  __asm__ __volatile__("" : "+x"(sum)); /* gcc 12 makes all products of a step before it adds them, and spills */
+  return sum;
+}
+inline __m256 pair_sums(PairVec sum) { return _mm256_cvtepi32_ps(sum); }
 }  // namespace
 #include "common.inl"
 #include "attention.inl"

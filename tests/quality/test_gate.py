@@ -1,0 +1,235 @@
+"""The gate: passes a good artifact; refuses a broken one, names its layer, keeps it; says what it did not check."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
+
+from edgekit.artifact.manifest import read_manifest
+from edgekit.artifact.verify import verify
+from edgekit.build_job import BuildJob
+from edgekit.builder import build
+from edgekit.checkpoint import open_checkpoint
+from edgekit.errors import OutputExistsError, QualityError
+from edgekit.evaluation import evaluate
+from edgekit.export.weights import WeightSource
+from edgekit.models import spec_from_config
+from edgekit.quality import gate
+from edgekit.quality.answers import QUESTIONS, Answer
+from edgekit.quality.compare import Passage, compare
+from edgekit.quality.scores import Figures
+from edgekit.recipes.quality import Thresholds
+
+GOOD = Figures(mean_kl=0.1, p99_kl=1.0, top1=0.9, perplexity=11.0, reference_perplexity=10.0, tokens=1000)
+LAYERS = 4
+FACTOR = 16  # random weights have flat predictions, which less does not move beyond the thresholds
+
+
+def damage(folder: Path, matrix: str) -> None:
+    """Make one matrix larger than it should be."""
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    (scales,) = (t for t in model.graph.initializer if t.name == f"{matrix}.scales")
+    place = {e.key: e.value for e in scales.external_data}
+    data = np.memmap(folder / "model.onnx.data", np.float32, "r+", int(place["offset"]), tuple(scales.dims))
+    data *= FACTOR
+    data.flush()
+
+
+def test_a_good_artifact_passes_and_its_manifest_has_the_figures(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", "qwen2")
+    phases = set()
+    result = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", progress=lambda phase, *_: phases.add(phase))
+    quality = result.to_json()["quality"]
+    assert quality == read_manifest(result.artifact).quality
+    assert quality["passed"]
+    assert 0 < quality["mean_kl"] < quality["p99_kl"]
+    assert quality["perplexity_ratio"] == pytest.approx(quality["perplexity"] / quality["reference_perplexity"], 1e-4)
+    assert list(quality["losses"]) == ["embedding", "layers.0", "layers.1", "lm_head"]
+    assert "measuring the quality" in phases
+    on_demand = evaluate(result.artifact, folder)
+    for key, value in dataclasses.asdict(on_demand).items():
+        assert quality[key] == pytest.approx(value, rel=1e-5), key
+
+
+def test_random_weights_are_judged_by_what_they_can_show(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", "llama")
+    quality = build(None, "cpu", checkpoint=folder, out=tmp_path / "out").manifest.quality
+    assert quality is not None
+    checks = {c["name"]: c for c in quality["checks"]}
+    assert checks["max_mean_kl"]["passed"] is True
+    assert checks["min_top1"]["passed"] is None
+    assert "the float model itself has a perplexity of" in checks["min_top1"]["detail"]
+    assert checks["no_loops"]["passed"] is None
+    assert checks["no_loops"]["detail"] == "not checked: the float model itself does not predict text"
+
+
+@pytest.fixture
+def breaking(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Damages a matrix of each artifact between its writing and its measuring."""
+    measured = BuildJob._quality
+
+    def install(matrix: str) -> None:
+        def damaged(job: BuildJob, folder: Path, *rest: object) -> object:
+            damage(folder, matrix)
+            return measured(job, folder, *rest)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(BuildJob, "_quality", damaged)
+
+    return install
+
+
+def test_a_broken_layer_is_refused_named_and_kept_aside(tmp_path: Path, breaking: Callable[[str], None]) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", "llama", num_hidden_layers=LAYERS)
+    breaking("model.layers.2.mlp.gate_up_proj")
+    with pytest.raises(QualityError) as caught:
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+    message = caught.value.message
+    assert "tiny is too far from its float model: " in message
+    assert "mean KL" in message
+    assert "allowed at most" in message
+    assert "Most is lost in layers.2 (" in message
+    kept = tmp_path / "out.rejected"
+    assert f"It is kept in {kept}" in message
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.rejected", "tiny"]
+    verify(kept)
+    quality = read_manifest(kept).quality
+    assert quality is not None
+    assert not quality["passed"]
+    assert max(quality["losses"], key=quality["losses"].get) == "layers.2"
+    assert evaluate(kept, folder).mean_kl == pytest.approx(quality["mean_kl"], rel=1e-5)
+    with pytest.raises(QualityError):  # the one kept before is replaced
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.rejected", "tiny"]
+
+
+def test_a_refused_build_replaces_nothing_and_emits_nothing(tmp_path: Path, breaking: Callable[[str], None]) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", "llama", num_hidden_layers=LAYERS)
+    first = build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+    breaking("model.layers.1.mlp.gate_up_proj")
+    with pytest.raises(QualityError):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out", force=True, emit="gptq_v2")
+    assert read_manifest(tmp_path / "out") == first.manifest
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "out.rejected", "tiny"]
+
+
+def test_without_the_gate_nothing_is_measured(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", "llama")
+    result = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False)
+    assert result.manifest.quality is None
+
+
+def test_a_folder_of_something_else_is_not_replaced_by_what_is_rejected(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", "llama")
+    (tmp_path / "out.rejected").mkdir()
+    (tmp_path / "out.rejected" / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputExistsError, match=r"out\.rejected is there and is no artifact"):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+
+
+def test_thresholds_come_from_the_recipe(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", "llama")
+    config = tiny_config("llama")
+    lines = [f"{k} = {json.dumps(v)}" for k, v in config.items()]
+    scheme = "{ bits = 4, block_size = 32, symmetric = true }"
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        'title = "t"\nlicence = "l"\nparameters = 1\nreasoning = false\nmax_context = 128\n'
+        f'[source]\nkind = "folder"\npath = {json.dumps(str(folder))}\n[config]\n' + "\n".join(lines) + "\n"
+        f'[quantization]\nmethod = "rtn"\nlinear = {scheme}\nembedding = {scheme}\nlm_head = {scheme}\n'
+        "[quality]\nmax_mean_kl = 0.0\n"
+    )
+    with pytest.raises(QualityError, match=r"mean KL 0\.\d+, allowed at most 0"):
+        build(recipe, "cpu", out=tmp_path / "out")
+    assert read_manifest(tmp_path / "out.rejected").recipe["name"] == "mine"
+
+
+def test_fewer_tokens_are_recorded(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", "llama")
+    quality = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", quality_tokens=50).manifest.quality
+    assert quality is not None
+    assert quality["tokens"] == 50
+
+
+def test_each_layers_loss_is_its_own(tmp_path: Path) -> None:
+    """What breaks layer 1 changes neither the loss of layer 0 nor of those behind."""
+    folder = write_checkpoint(tmp_path / "tiny", "qwen2", num_hidden_layers=LAYERS)
+    whole = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False).artifact
+    broken = shutil.copytree(whole, tmp_path / "broken")
+    damage(broken, "model.layers.1.attn.o_proj")
+    losses = []
+    with open_checkpoint(folder) as opened:
+        spec = spec_from_config(opened.config)
+        source = WeightSource(opened, spec)
+        for artifact in (whole, broken):
+            passages = [Passage(list(range(10, 90)), 2), Passage(list(range(200, 260)), 30)]
+            losses.append(compare(artifact, read_manifest(artifact), source, spec, passages, 1).losses)
+    changed = {name for name in losses[0] if losses[0][name] != pytest.approx(losses[1][name], rel=1e-6)}
+    assert changed == {"layers.1"}
+    assert losses[1]["layers.1"] > 3 * losses[0]["layers.1"]
+
+
+def test_nan_in_the_float_model_is_no_reference(tmp_path: Path) -> None:
+    tensors = random_tensors(tiny_config("llama"))
+    tensors["model.layers.1.mlp.down_proj.weight"] *= 1e30
+    tensors["model.layers.1.mlp.up_proj.weight"] *= 1e30
+    folder = write_checkpoint(tmp_path / "tiny", "llama", tensors)
+    with pytest.raises(QualityError, match=r"the float model itself gives NaN or infinity behind layers\.1"):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "failed"),
+    [
+        ({}, set()),
+        ({"mean_kl": 0.7}, {"max_mean_kl"}),
+        ({"mean_kl": float("nan")}, {"max_mean_kl"}),
+        ({"p99_kl": 5.0}, {"max_p99_kl"}),
+        ({"perplexity": 100.0}, {"max_perplexity_ratio"}),
+        ({"perplexity": float("inf")}, {"max_perplexity_ratio"}),
+        ({"top1": 0.1}, {"min_top1"}),
+    ],
+)
+def test_figures_against_thresholds(change: dict[str, float], failed: set[str]) -> None:
+    checks = gate.judge_figures(dataclasses.replace(GOOD, **change), Thresholds(), fluent=True)
+    assert {c.name for c in checks if not c.passed} == failed
+    json.dumps([dataclasses.asdict(c) for c in checks], allow_nan=False)
+
+
+def said(loop: int | None, closed: bool | None) -> Answer:
+    return Answer("What?", "text", 10, "stop", loop, closed)
+
+
+def test_answers_against_thresholds() -> None:
+    def failed(answers: list[Answer], **limits: bool) -> set[str]:
+        checks = gate.judge_answers(answers, "", dataclasses.replace(Thresholds(), **limits), reasoning=True)
+        return {c.name for c in checks if c.passed is False}
+
+    assert failed([said(None, True), said(None, False)]) == set(), "one long thought is none that never ends"
+    assert failed([said(None, False), said(None, False)]) == {"thought_closes"}
+    assert failed([said(None, None)]) == set(), "no thought was opened"
+    assert failed([said(3, True), said(None, True)]) == {"no_loops"}
+    assert failed([said(3, False)], no_loops=False, thought_closes=False) == set()
+    names = [c.name for c in gate.judge_answers([said(None, None)], "", Thresholds(), reasoning=False)]
+    assert names == ["no_loops"]
+
+
+def test_an_artifact_that_predicts_text_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever random weights say: they are asked, in a process of its own, and nothing is left in the folder."""
+    monkeypatch.setattr(gate, "_is_language_model", lambda figures, vocab_size: True)
+    monkeypatch.setattr(gate, "judge_figures", lambda figures, thresholds, fluent: [])
+    folder = write_checkpoint(tmp_path / "tiny", "llama")
+    result = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", quality_tokens=64)
+    verify(result.artifact)
+    quality = result.manifest.quality
+    assert quality is not None
+    assert [a["question"] for a in quality["answers"]] == list(QUESTIONS)
+    assert all(a["tokens"] > 0 and a["thought_closed"] is None for a in quality["answers"])
+    assert {c["name"]: c["passed"] for c in quality["checks"]}["no_loops"] is not None
