@@ -47,10 +47,10 @@ class BuildInputs:
         return None if path is None or not Path(path).exists() else Path(path)
 
     def plan(self, context: int | None, options: Options | None, anyway: bool, on_plan: Callable[[Plan], None]) -> Plan:
-        """Plan, and refuse what does not fit unless ``anyway``.
+        """Plan, and refuse what does not fit or keeps not every limit of the user, unless ``anyway``.
 
         Raises:
-            BudgetError: It does not fit the device or keeps not every limit; the message offers what would.
+            BudgetError: It is refused; the message offers what would do.
         """
         planned = plan(self.recipe, self.device, context=context, candidates=all_recipes(), options=options)
         on_plan(planned)
@@ -119,9 +119,10 @@ def choose_inputs(
     device: str | Path,
     checkpoint: str | Path | None,
     quantization: Callable[[QuantizationConfig], QuantizationConfig] | None,
-    options: Options | None = None,
+    options: Options | None,
 ) -> BuildInputs:
-    """Find out what is to be built; arguments as :func:`edgekit.build` has them.
+    """Find out what is to be built; arguments as :func:`edgekit.build` has them
+    (``options``: its ``plan_options``).
 
     Raises:
         RecipeError: The model can only be planned, or its recipe is not valid.

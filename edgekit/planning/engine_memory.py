@@ -17,7 +17,7 @@ from ..scheme import FLOAT_BYTES
 from .memory import NATIVE_KV_BLOCK, Dimensions, MemoryPlan, WeightBytes, kv_cache_bytes
 
 # Resident before a model is opened, its tokenizer not counted: the interpreter, numpy, tokenizers, the engine's library
-# and its session. native: 45 to 53 MB (40 of them Python and numpy). ort: 77 MB (onnxruntime's code 22, its session 12).
+# and its session. native: 45 to 53 MB (40 are Python and numpy). ort: 77 MB (onnxruntime's code 22, its session 12).
 RUNTIME_BYTES = {"native": 49_000_000, "ort": 77_000_000}
 # Of a loaded tokenizer: 17.6 MB for SmolLM2's 1.5 MB tokenizer.json, 92 MB for the 7.0 MB of R1-Distill-Qwen.
 TOKENIZER_BYTES_PER_FILE_BYTE = 13
