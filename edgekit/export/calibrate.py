@@ -3,9 +3,9 @@
     for each layer:    hidden states -> norm -> H of qkv -> quantize -> attention -> H of o -> quantize
                        -> norm -> H of gate and up -> quantize -> SiLU * up -> H of down -> quantize -> hidden states
 
-So every linear makes up for what rounding did to its inputs: it is to give on them what the float model gives on its own,
-which runs through the layers beside. The layer is the float graph's own nodes, run by
-onnxruntime; a weight that is quantized already stands in it as what its codes mean.
+So every linear makes up for what rounding did to its inputs: it is to give on them what the float model, which runs
+through the layers beside, gives on its own. The layer is the float graph's own nodes, run by onnxruntime; a weight that
+is quantized already stands in it as what its codes mean.
 
 Memory: a part of one layer's weights, one H, and one text's activations. What all texts have reached lies in files
 (``calibration_state.py``), and so do the finished layers: an interrupted calibration goes on at its layer.

@@ -14,7 +14,7 @@ from ..artifact.manifest import Manifest
 from ..errors import DiskFullError, EdgekitError, InterruptedBuildError
 from ..layout import DataLayout, Matrix
 from ..models.spec import ModelSpec
-from ..quantize.gptq import DAMPING, DRIFT_DAMPING
+from ..quantize.gptq import DAMPING, DRIFT_DAMPING, DRIFT_SHARE
 from ..quantize.packing import PackedLinear
 from ..runtime.chat import ChatTemplate
 from ..runtime.tokenizer import Tokenizer
@@ -134,7 +134,7 @@ class Calibration:
             "calibration": asdict(self) | {"file": None},
             "text_tokens": TEXT_TOKENS,
             "streams": 2 if self.compensate else 1,
-            "damping": [DAMPING, DRIFT_DAMPING],
+            "damping": [DAMPING, DRIFT_DAMPING, DRIFT_SHARE],
             "texts": hashlib.sha256(PROMPTS.read_bytes()).hexdigest() if texts is None else _digest(texts),
         }
 

@@ -15,7 +15,7 @@ it is still not positive definite; a column whose input was never seen (H_jj = 0
 
 Two steps are not the paper's. Before: the outputs asked for may be others than the weight gives on these inputs, those
 of the float model on its own inputs (GPTAQ, https://arxiv.org/abs/2504.02692); what is rounded is then the weight that
-comes closest to them, w + drift^T H^-1. After: when the codes are known, each row's scales are those that make
+comes closest to them, w + drift^T H^-1, or half way to it. After: when the codes are known, each row's scales are those that make
 tr(E H E^T) least for them, a least-squares problem with a group's scale as each unknown (``_refit``).
 """
 
@@ -33,6 +33,7 @@ from .rtn import NonFiniteError, quantize_rows
 DAMPING = 0.01  # share of H's mean diagonal, the paper's
 # The same for the step that follows drift, which must tell it from the noise of so many tokens.
 DRIFT_DAMPING = 0.3
+DRIFT_SHARE = 0.5  # how far it goes: later layers make up for the rest
 DAMPING_TRIES = 4  # 0.01, 0.1, 1, 10: beyond that H has no say any more
 _BLOCK = (
     64  # columns: a product of 64 deep runs near full speed, and a block's errors (64 x _ROWS) stay in the L2 cache
@@ -60,6 +61,7 @@ def quantize_gptq(
     refit: bool = True,
     drift: NDArray[np.float32] | None = None,
     drift_damping: float = DRIFT_DAMPING,
+    drift_share: float = DRIFT_SHARE,
 ) -> PackedLinear:
     """Quantize a weight for the inputs that H was summed over.
 
@@ -74,6 +76,7 @@ def quantize_gptq(
         drift: (in, out), X^T (Y - X w^T) for the outputs Y (tokens, out) asked for; None: those of the weight itself.
             It is overwritten.
         drift_damping: As ``damping``, for the step that follows drift.
+        drift_share: How far that step goes, 1: all the way.
 
     Returns:
         The packed weight. Zero points are those of round-to-nearest, and so are scales without ``refit``.
@@ -96,7 +99,7 @@ def quantize_gptq(
         kept = hessian.diagonal().copy()
         _solve(*_feedback(hessian, drift_damping), drift)
         weight = weight.copy()
-        weight[:, order] += drift.T
+        weight[:, order] += np.float32(drift_share) * drift.T
         _mirror(hessian)
         np.fill_diagonal(hessian, kept)
     feedback, _ = _feedback(hessian, damping)
@@ -211,7 +214,7 @@ def _refit(
 
 
 def _solve(feedback: NDArray[np.float32], pivots: NDArray[np.float32], b: NDArray[np.float32]) -> None:
-    """Replace b (in, columns) by H^-1 b, H = (U + I) D (U + I)^T with U above the diagonal of ``feedback``, D = pivots."""
+    """Replace b (in, columns) by H^-1 b: H = (U + I) D (U + I)^T, U above ``feedback``'s diagonal, D = pivots."""
     starts = range(0, len(b), _BLOCK)
     corners = {}
     for start in reversed(starts):
@@ -226,7 +229,7 @@ def _solve(feedback: NDArray[np.float32], pivots: NDArray[np.float32], b: NDArra
 
 
 def _feedback(hessian: NDArray[np.float32], damping: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """U and D of the damped H = (U + I) D (U + I)^T: U in H's own memory above the diagonal, below it stays H; D (in,)."""
+    """U and D (in,) of the damped H = (U + I) D (U + I)^T: U in H's own memory above the diagonal, below stays H."""
     diagonal = hessian.diagonal().copy()
     mean = float(diagonal.mean())
     for _ in range(DAMPING_TRIES):

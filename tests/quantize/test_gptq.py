@@ -115,7 +115,15 @@ def test_it_comes_close_to_the_outputs_that_are_asked_for(act_order: bool) -> No
 
     def quantized(**options: np.ndarray) -> PackedLinear:
         return quantize_gptq(
-            w, h.copy(), scheme, "float32", damping=1e-4, act_order=act_order, drift_damping=1e-4, **options
+            w,
+            h.copy(),
+            scheme,
+            "float32",
+            damping=1e-4,
+            act_order=act_order,
+            drift_damping=1e-4,
+            drift_share=1.0,
+            **options,
         )
 
     best, *_ = np.linalg.lstsq(x, y, rcond=None)

@@ -4,7 +4,7 @@
 
 The model within reach comes as Q4_1 blocks, so some int4 formats reproduce it and say nothing. The same function in
 another basis has no such grid: hidden states are rotated by a random orthogonal matrix, values within each head by
-another, norms move into the linears (``edgekit/export/rotation.py``), MLP channels are scaled; lm_head becomes a table
+another, norms move into the linears (``rotation.py``), MLP channels are scaled; lm_head becomes a table
 of its own. --keep-hidden leaves the hidden states' basis, with its outliers, as it is, and scales its channels instead.
 """
 
@@ -15,11 +15,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+from rotation import RotatedSource, untied
 from safetensors.numpy import save_file
 
 from edgekit.checkpoint import open_checkpoint
 from edgekit.checkpoint.sources import fetch_package
-from edgekit.export.rotation import RotatedSource, untied
 from edgekit.export.weights import WeightSource
 from edgekit.models import spec_from_config
 from edgekit.recipes import load_recipe

@@ -2,8 +2,8 @@
 
 The hidden states between the layers may be rotated by any orthogonal Q, h' = h Q, if what reads them is rotated with
 them and what writes them writes rotated: SliceGPT (https://arxiv.org/abs/2401.15024, theorem 1), QuaRot
-(https://arxiv.org/abs/2404.00456, section 3). RMSNorm does not see a rotation but for its weights, which are first moved
-into the linears behind it. Values may be rotated within each head likewise, as o_proj reads them head by head.
+(https://arxiv.org/abs/2404.00456, section 3). RMSNorm does not see a rotation but for its weights, which are first
+moved into the linears behind it. Values may be rotated within each head likewise, as o_proj reads them head by head.
 
     embedding, q/k/v, gate/up, lm_head   W' = W diag(norm) Q        (rows are read and multiplied as they are needed)
     o_proj                               W' = Q^T W diag(R^T, ..)   v_proj   W' = diag(R, ..) W diag(norm) Q
@@ -19,26 +19,11 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UsageError
-from ..models.spec import ModelSpec, TensorRef
-from .weights import WeightSource
+from edgekit.errors import UsageError
+from edgekit.export.weights import WeightSource
+from edgekit.models.spec import ModelSpec, TensorRef
 
 Matrix = NDArray[np.float32]
-
-
-def random_hadamard(n: int, seed: int) -> Matrix:
-    """An orthogonal matrix (n, n) that spreads every basis vector evenly: Hadamard's times random signs.
-
-    Where n is no power of two, n = p * rest, the Kronecker product of Hadamard's for p and a random orthogonal matrix.
-    """
-    rng = np.random.default_rng(seed)
-    power = n & -n
-    hadamard = np.ones((1, 1))
-    while len(hadamard) < power:
-        hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
-    rest, _ = np.linalg.qr(rng.standard_normal((n // power, n // power)))
-    signs = rng.choice([-1.0, 1.0], n)[:, None]
-    return np.asarray(signs * np.kron(rest, hadamard / np.sqrt(power)), np.float32)
 
 
 class RotatedSource(WeightSource):
@@ -104,14 +89,6 @@ class RotatedSource(WeightSource):
         if ref in self._outputs:
             rows = (rows.reshape(-1, len(self._head)) @ self._head.T).reshape(rows.shape)
         return np.asarray(rows, np.float32)
-
-    def packed(self, ref, start, stop, scheme):  # type: ignore[no-untyped-def]
-        """None: codes of another basis mean nothing in this one."""
-        return None
-
-    def stored_bytes(self, ref: TensorRef) -> int:
-        """As :meth:`WeightSource.stored_bytes`."""
-        return self._source.stored_bytes(ref)
 
 
 def untied(spec: ModelSpec) -> ModelSpec:
