@@ -15,8 +15,8 @@ it is still not positive definite; a column whose input was never seen (H_jj = 0
 
 Two steps are not the paper's. Before: the outputs asked for may be others than the weight gives on these inputs, those
 of the float model on its own inputs (GPTAQ, https://arxiv.org/abs/2504.02692); what is rounded is then the weight that
-comes closest to them, w + drift^T H^-1, or half way to it. After: when the codes are known, each row's scales are those that make
-tr(E H E^T) least for them, a least-squares problem with a group's scale as each unknown (``_refit``).
+comes closest to them, w + drift^T H^-1, or lies half way to it. After: when the codes are known, each row's scales are
+those that make tr(E H E^T) least for them, a least-squares problem with a group's scale as each unknown (``_refit``).
 """
 
 from __future__ import annotations
