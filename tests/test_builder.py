@@ -103,7 +103,7 @@ def test_shards_and_types_give_the_same_weights(tmp_path: Path) -> None:
 
 def test_the_plan_comes_before_any_weight_is_read(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere"
-    with pytest.raises(BudgetError, match=r"needs .* has 3\.\d+ GB usable") as caught:
+    with pytest.raises(BudgetError, match=r"needs .*; 3\.\d+ GB are usable") as caught:
         build("deepseek-r1-distill-llama-8b", "raspberry-pi-4-4gb", checkpoint=missing, out=tmp_path / "out")
     assert "deepseek-r1-distill-qwen-1.5b" in caught.value.hint
     assert leftovers(tmp_path) == []

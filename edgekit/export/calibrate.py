@@ -3,10 +3,11 @@
     for each layer:    hidden states -> norm -> H of qkv -> quantize -> attention -> H of o -> quantize
                        -> norm -> H of gate and up -> quantize -> SiLU * up -> H of down -> quantize -> hidden states
 
-So every linear makes up for what rounding did to its inputs. The layer is the float graph's own nodes, run by
-onnxruntime; a weight that is quantized already stands in it as what its codes mean.
+So every linear makes up for what rounding did to its inputs: it is to give on them what the float model, which runs
+through the layers beside, gives on its own. The layer is the float graph's own nodes, run by onnxruntime; a weight that
+is quantized already stands in it as what its codes mean.
 
-Memory: one layer's weights, one H, and one text's activations. What all texts have reached lies in files
+Memory: a part of one layer's weights, one H, and one text's activations. What all texts have reached lies in files
 (``calibration_state.py``), and so do the finished layers: an interrupted calibration goes on at its layer.
 """
 
@@ -56,7 +57,8 @@ def calibrate(
         texts: Token ids, at least one text of at least one token.
         state: Where hidden states and finished layers are kept.
         threads: For onnxruntime.
-        compensate: Inputs come from layers that are quantized already; False: from the float model.
+        compensate: Inputs come from layers that are quantized already, outputs are to be the float model's; False: both
+            are the float model's.
         half_scales: Choose the codes for scales that float16 holds, whatever type stores them.
         progress: Called with (layers done, layers in all), also between whole numbers.
 
@@ -68,7 +70,9 @@ def calibrate(
         NonFiniteWeightError: A weight is, or is too large.
         DiskFullError: The hidden states have no room.
     """
-    model = FloatModel(source, spec, max(map(len, texts)), threads)
+    longest = max(map(len, texts))
+    models = [FloatModel(source, spec, longest, threads) for _ in range(2 if compensate else 1)]
+    tokens = sum(map(len, texts))
     total = len(layout.layers)
     first = state.finished_layers(total)
     for i in range(first):
@@ -77,26 +81,20 @@ def calibrate(
     if first == 0:
         with state.create(0, spec.hidden_size) as rows:
             for ids, (start, _) in zip(texts, _bounds(texts), strict=True):
-                rows.write(start, model.embed(ids)[0])
+                for stream, model in enumerate(models):
+                    rows.write(stream * tokens + start, model.embed(ids)[0])
     for i in range(first, total):
         progress(i, total)
         layer = _Layer(
-            i,
-            model,
-            source,
-            layout,
-            state,
-            _bounds(texts),
-            compensate,
-            half_scales,
-            partial(_within, progress, i, total),
+            i, models, source, layout, state, _bounds(texts), half_scales, partial(_within, progress, i, total)
         )
         with ExitStack() as stack:
             packed = layer.quantize(stack)
         state.write_layer(i, packed)
         if i + 1 < total:
             layer.advance()
-        model.replaced.clear()
+        for model in models:
+            model.replaced.clear()
         yield from zip(layout.layers[i].matrices, packed, strict=True)
     progress(total, total)
 
@@ -116,8 +114,9 @@ class _Layer:
 
     Args:
         index: Its number.
-        bounds: Where each text's rows lie.
-        compensate: Run on with what the codes mean instead of the weights.
+        models: The float model by itself; or one in which what the codes mean takes the place of weights, and then
+            the float model: two streams of hidden states, whose rows lie one behind the other in every file.
+        bounds: Where each text's rows lie, in the first stream.
         half_scales: The codes are for scales that float16 holds.
         progress: Called with the share that is done.
     """
@@ -125,20 +124,19 @@ class _Layer:
     def __init__(
         self,
         index: int,
-        model: FloatModel,
+        models: Sequence[FloatModel],
         source: WeightSource,
         layout: DataLayout,
         state: CalibrationState,
         bounds: list[tuple[int, int]],
-        compensate: bool,
         half_scales: bool,
         progress: Callable[[float], None],
     ) -> None:
-        self._model, self._source, self._bounds, self._progress = model, source, bounds, progress
+        self._models, self._source, self._bounds, self._progress = models, source, bounds, progress
         self._index, self._state = index, state
         self._stored, self._scale_dtype = layout.activation_type, "float16" if half_scales else layout.activation_type
-        self._layer, self._names = layout.layers[index], _Names(model.model.nodes(), index, len(layout.layers))
-        self._compensate, self._done = compensate, 0
+        self._layer, self._names = layout.layers[index], _Names(models[0].model.nodes(), index, len(layout.layers))
+        self._tokens, self._done = bounds[-1][1], 0
 
     def quantize(self, stack: ExitStack) -> list[PackedLinear]:
         """The four matrices."""
@@ -150,13 +148,14 @@ class _Layer:
         entering = {at.hidden: hidden}
         return [
             self._matrix(layer.qkv_proj, entering, at.hidden_delta, at.qkv_input, {}),
-            self._matrix(layer.o_proj, entering, at.hidden_delta, at.o_input, {at.o_input: attended}),
+            self._matrix(layer.o_proj, entering, at.hidden_delta, at.o_input, {at.o_input: attended}, hidden),
             self._matrix(
                 layer.gate_up_proj, {at.residual: hidden, at.o_input: attended}, "", at.gate_up_input,
                 {at.attended_residual: residual},
             ),
             self._matrix(
-                layer.down_proj, {at.residual: residual}, at.residual_delta, at.down_input, {at.down_input: activated}
+                layer.down_proj, {at.residual: residual}, at.residual_delta, at.down_input, {at.down_input: activated},
+                residual,
             ),
         ]  # fmt: skip
 
@@ -169,11 +168,18 @@ class _Layer:
             state.scratch("activated", layer.down_proj.in_features) as activated,
             state.create(self._index + 1, width) as following,
         ):
-            for start, stop, (delta,) in self._run({at.down_input: activated}, "", [at.mlp_delta]):
-                following.write(start, residual.read(start, stop) + delta)
+            for stream in range(len(self._models)):
+                for start, stop, (delta,) in self._run(stream, {at.down_input: activated}, "", [at.mlp_delta]):
+                    following.write(start, residual.read(start, stop) + delta)
 
     def _matrix(
-        self, matrix: Matrix, given: dict[str, Rows], zero: str, input_name: str, keep: dict[str, Rows]
+        self,
+        matrix: Matrix,
+        given: dict[str, Rows],
+        zero: str,
+        input_name: str,
+        keep: dict[str, Rows],
+        added_to: Rows | None = None,
     ) -> PackedLinear:
         """Sum H over a matrix's inputs, quantize it, and let its codes stand in for it from now on.
 
@@ -183,13 +189,27 @@ class _Layer:
             zero: A tensor that is zero because its value is in another already, or none.
             input_name: The matrix's input.
             keep: Tensors to write down on the way.
+            added_to: What the matrix's outputs are added to: they are to make up for its errors, too.
         """
-        h = np.zeros((matrix.in_features, matrix.in_features), np.float32)
-        for start, _, (x, *kept) in self._run(given, zero, [input_name, *keep]):
-            _add_gram(h, x)
-            for rows, values in zip(keep.values(), kept, strict=True):
-                rows.write(start, values)
         weight = self._weight(matrix)
+        h = np.zeros((matrix.in_features, matrix.in_features), np.float32)
+        drift = np.zeros(weight.shape[::-1], np.float32) if len(self._models) > 1 else None
+        with self._state.scratch("exact", matrix.in_features) as exact:
+            for stream in reversed(range(len(self._models))):  # the float model's inputs are there for the other's
+                for start, stop, (x, *kept) in self._run(stream, given, zero, [input_name, *keep]):
+                    for rows, values in zip(keep.values(), kept, strict=True):
+                        rows.write(start, values)
+                    if stream:
+                        exact.write(start - self._tokens, x)
+                        continue
+                    _add_gram(h, x)
+                    if drift is not None:
+                        with np.errstate(over="ignore", invalid="ignore"):
+                            off = (exact.read(start, stop) - x) @ weight.T
+                            if added_to is not None:
+                                off += added_to.read(start + self._tokens, stop + self._tokens)
+                                off -= added_to.read(start, stop)
+                            drift += x.T @ off
         if not np.isfinite(h.diagonal()).all():
             raise CalibrationError(
                 f"the inputs of {matrix.name} are NaN or infinite on the calibration text",
@@ -199,29 +219,31 @@ class _Layer:
         if matrix.scheme is None:
             raise AssertionError(f"{matrix.name} is to stay in float")
         try:
-            packed = quantize_gptq(weight, h, matrix.scheme, self._scale_dtype)
+            packed = quantize_gptq(weight, h, matrix.scheme, self._scale_dtype, drift=drift)
         except NonFiniteError as error:
             raise self._unusable(matrix, error) from None
         except NotPositiveDefiniteError as error:
             raise CalibrationError(f"{matrix.name}: {error}") from None
         packed = replace(packed, scales=packed.scales.astype(self._stored))
-        if self._compensate:
-            self._model.replaced[f"{matrix.name}.weight"] = packed.dequantize()
+        if drift is not None:
+            self._models[0].replaced[f"{matrix.name}.weight"] = packed.dequantize()
         self._done += 1
         self._progress(self._done / 5)
         return packed
 
     def _run(
-        self, given: dict[str, Rows], zero: str, fetch: list[str]
+        self, stream: int, given: dict[str, Rows], zero: str, fetch: list[str]
     ) -> Iterator[tuple[int, int, list[NDArray[np.float32]]]]:
-        """Tensors of each text, (tokens, width), and where the text's rows lie."""
+        """Tensors of each text, (tokens, width), and where its rows lie in that stream."""
         names = {*given, zero}
-        run = self._model.model.part(names, fetch, _ALL)
-        for start, stop in self._bounds:
+        model = self._models[stream]
+        run = model.model.part(names, fetch, _ALL)
+        for first, last in self._bounds:
+            start, stop = stream * self._tokens + first, stream * self._tokens + last
             rows = {name: file.read(start, stop)[None] for name, file in given.items()}
             if zero:
                 rows.setdefault(zero, np.zeros_like(next(iter(rows.values()))))
-            yield start, stop, [values[0] for values in run({**self._model.context(stop - start), **rows})]
+            yield start, stop, [values[0] for values in run({**model.context(stop - start), **rows})]
 
     def _weight(self, matrix: Matrix) -> NDArray[np.float32]:
         return np.concatenate([self._source.rows(p.weight, 0, p.out_features).astype(np.float32) for p in matrix.parts])

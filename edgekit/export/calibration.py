@@ -14,6 +14,7 @@ from ..artifact.manifest import Manifest
 from ..errors import DiskFullError, EdgekitError, InterruptedBuildError
 from ..layout import DataLayout, Matrix
 from ..models.spec import ModelSpec
+from ..quantize.gptq import DAMPING, DRIFT_DAMPING, DRIFT_SHARE
 from ..quantize.packing import PackedLinear
 from ..runtime.chat import ChatTemplate
 from ..runtime.tokenizer import Tokenizer
@@ -31,7 +32,8 @@ class Calibration:
     Args:
         file: The text, or None for the model's own answers.
         tokens: How many at most.
-        compensate: Inputs come from layers that are quantized already; False: from the float model.
+        compensate: Inputs come from layers that are quantized already, outputs are to be the float model's; False: both
+            are the float model's.
         half_scales: Codes are chosen for scales that float16 holds, as a GPTQ checkpoint wants them.
     """
 
@@ -131,6 +133,8 @@ class Calibration:
             "sampling": manifest.sampling,
             "calibration": asdict(self) | {"file": None},
             "text_tokens": TEXT_TOKENS,
+            "streams": 2 if self.compensate else 1,
+            "damping": [DAMPING, DRIFT_DAMPING, DRIFT_SHARE],
             "texts": hashlib.sha256(PROMPTS.read_bytes()).hexdigest() if texts is None else _digest(texts),
         }
 

@@ -22,8 +22,12 @@ from ..runtime.session import Session, load
 from ..runtime.thought import THINK_CLOSE, THINK_OPEN, starts_inside
 from .held_out import user
 
-# Easy, so that a thought is short; and of two kinds. Neither is a prompt of the calibration's or of the held-out texts.
-QUESTIONS = ("What is 17 + 25?", "Name three planets and say one thing about each of them.")
+# Easy, so that a thought is short; of several kinds; and no prompts of the calibration's or of the held-out texts.
+QUESTIONS = (
+    "What is 17 + 25?",
+    "Name three planets and say one thing about each of them.",
+    "Write two sentences about a walk in the snow.",
+)
 MAX_TOKENS = (
     512  # a thought on such a question has 50 to 300; at the 6 tokens a second of an 8B model, a minute and a half
 )

@@ -1,8 +1,8 @@
 """The gate: an artifact is measured against its float model, and refused where it misses its recipe's thresholds.
 
-    held-out texts -> both models, layer by layer -> KL, top-1, perplexities; what each layer loses
-    two questions  -> the artifact's answers      -> does the thought close, does it loop
-    chat template  -> one beginning-of-sequence token
+    held-out texts  -> both models, layer by layer -> KL, top-1, perplexities; what each layer loses
+    three questions -> the artifact's answers     -> does a thought close, do most loop
+    chat template   -> one beginning-of-sequence token
 
 A float model that does not predict the texts any better than word counts would (random weights, in tests and
 benchmarks) shows nothing by its likeliest token or by what it goes on to say: then only KL and perplexities are judged,
@@ -173,7 +173,8 @@ def judge_answers(answers: list[Answer], why_not: str, thresholds: Thresholds, r
     looping = [a for a in answers if a.loop_tokens is not None]
     opened = [a for a in answers if a.thought_closed is not None]
     closed = [a for a in opened if a.thought_closed]
-    found = {"no_loops": not looping, "thought_closes": bool(closed) or not opened}
+    # One answer in three may be the float model's own: small ones repeat themselves now and then.
+    found = {"no_loops": 2 * len(looping) <= len(answers), "thought_closes": bool(closed) or not opened}
     words = {
         "no_loops": f"{len(looping)} of {len(answers)} answers loop"
         + "".join(f"; {a.question!r}: the same {a.loop_tokens} tokens again and again" for a in looping),

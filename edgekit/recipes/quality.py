@@ -18,7 +18,7 @@ class Thresholds:
         max_perplexity_ratio: Perplexity of the artifact / that of the float model.
         min_top1: Share of positions where both models' likeliest token is the same.
         thought_closes: A reasoning model must end at least one of its thoughts.
-        no_loops: No answer may repeat itself for ever.
+        no_loops: No more than half of the answers may repeat themselves for ever.
         one_bos: The templated prompt must start with one beginning-of-sequence token, not with two or none.
 
     Raises:

@@ -78,30 +78,60 @@ def test_the_models_output_is_nearer_than_round_to_nearests(tmp_path: Path, fami
     assert loss[0] < 0.8 * loss[1]
 
 
+def inputs(model: FloatModel, tensor: str) -> np.ndarray:
+    """A tensor over all texts, (tokens, width)."""
+    part = model.model.part((), [tensor], {"logits_start": np.zeros(1, np.int64)})
+    feeds = [{"input_ids": np.array([ids], np.int64), **model.context(len(ids))} for ids in TEXTS]
+    return np.concatenate([part(feed)[0][0] for feed in feeds]).astype(np.float64)
+
+
+def stream(model: FloatModel, name: str) -> np.ndarray:
+    """What o_proj's or down_proj's outputs are added to, (tokens, width)."""
+    nodes, layer = model.model.nodes(), int(name.split(".")[2])
+    norm = "input_norm" if name.endswith("o_proj") else "post_attention_norm"
+    node = nodes[f"/model/layers.{layer}/{norm}/SkipSimplifiedLayerNormalization"]
+    first, second = (inputs(model, n) if n in _made(nodes) else np.zeros(()) for n in node.input[:2])
+    return first if node.input[0] == node.input[1] else first + second
+
+
+def _made(nodes: dict) -> set[str]:
+    return {name for node in nodes.values() for name in node.output}
+
+
 @pytest.mark.parametrize("compensate", [True, False])
 def test_each_matrix_sees_what_comes_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compensate: bool
 ) -> None:
-    """H of every matrix against one summed over the streamed whole model with the same weights before it."""
+    """H and drift of every matrix against sums over the streamed whole models with the same weights before it."""
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "qwen2")
-    seen: list[np.ndarray] = []
+    seen: list[tuple[np.ndarray, np.ndarray | None]] = []
 
-    def spy(weight: np.ndarray, h: np.ndarray, scheme: QuantizationScheme, scale_dtype: str) -> PackedLinear:
-        seen.append(h.copy())
+    def spy(
+        weight: np.ndarray,
+        h: np.ndarray,
+        scheme: QuantizationScheme,
+        scale_dtype: str,
+        *,
+        drift: np.ndarray | None,
+    ) -> PackedLinear:
+        seen.append((h.copy(), None if drift is None else drift.copy()))
         return quantize_rows(weight, scheme, scale_dtype)
 
     monkeypatch.setattr(module, "quantize_gptq", spy)
     packed = run(checkpoint, tmp_path / "state", compensate=compensate)
     with opened(checkpoint) as (source, spec):
-        model = FloatModel(source, spec, 256, 1)
-        for h, (name, codes) in zip(seen, packed.items(), strict=True):
+        model, exact = FloatModel(source, spec, 256, 1), FloatModel(source, spec, 256, 1)
+        for (h, drift), (name, codes) in zip(seen, packed.items(), strict=True):
             node = f"/model/{name.removeprefix('model.').replace('.', '/')}".replace("layers/", "layers.")
             tensor = model.model.nodes()[f"{node}/FusedMatMul"].input[0]
-            part = model.model.part((), [tensor], {"logits_start": np.zeros(1, np.int64)})
-            feeds = [{"input_ids": np.array([ids], np.int64), **model.context(len(ids))} for ids in TEXTS]
-            x = np.concatenate([part(feed)[0][0] for feed in feeds]).astype(np.float64)
+            x, y = inputs(model, tensor), inputs(exact, tensor)
             np.testing.assert_allclose(h, x.T @ x, rtol=1e-3, atol=1e-3 * np.abs(h).max())
             if compensate:
+                off = (y - x) @ weights(checkpoint)[name].T
+                if name.endswith(("o_proj", "down_proj")):
+                    off += stream(exact, name) - stream(model, name)
+                expected = x.T @ off
+                np.testing.assert_allclose(drift, expected, atol=1e-3 * max(np.abs(expected).max(), 1e-3))
                 model.replaced[f"{name}.weight"] = codes.dequantize()
 
 
@@ -113,12 +143,12 @@ def test_an_interrupted_calibration_goes_on_at_its_layer(
     whole = run(checkpoint, tmp_path / "whole")
     real, calls = module.quantize_gptq, 0
 
-    def counted(*arguments: object) -> PackedLinear:
+    def counted(*arguments: object, **options: object) -> PackedLinear:
         nonlocal calls
         calls += 1
         if calls == stop:
             raise KeyboardInterrupt
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "quantize_gptq", counted)
     for stop in (1, 6, 12):  # in the first layer, in the second, at the very last matrix

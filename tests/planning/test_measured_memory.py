@@ -97,7 +97,7 @@ def test_smollm2(smollm2: Path, engine: str, context: int, kv_type: str | None) 
 @pytest.mark.parametrize("engine", ["native", "ort"])
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_tiny_models(tmp_path: Path, family: str, engine: str) -> None:
-    from edgekit.builder import recipe_from_checkpoint
+    from edgekit.build_inputs import recipe_from_checkpoint
 
     folder = tiny_artifact(tmp_path, family, "int8 head")
     recipe = recipe_from_checkpoint(tmp_path / "checkpoint")

@@ -215,7 +215,8 @@ def test_answers_against_thresholds() -> None:
     assert failed([said(None, True), said(None, False)]) == set(), "one long thought is none that never ends"
     assert failed([said(None, False), said(None, False)]) == {"thought_closes"}
     assert failed([said(None, None)]) == set(), "no thought was opened"
-    assert failed([said(3, True), said(None, True)]) == {"no_loops"}
+    assert failed([said(3, True), said(None, True), said(None, True)]) == set(), "the float model's own may loop, too"
+    assert failed([said(3, True), said(3, True), said(None, True)]) == {"no_loops"}
     assert failed([said(3, False)], no_loops=False, thought_closes=False) == set()
     names = [c.name for c in gate.judge_answers([said(None, None)], "", Thresholds(), reasoning=False)]
     assert names == ["no_loops"]

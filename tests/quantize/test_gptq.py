@@ -79,9 +79,67 @@ def test_the_output_error_is_below_round_to_nearests(scheme: QuantizationScheme,
     packed = quantize_gptq(w, h.copy(), scheme, scale_dtype)
     nearest = quantize_rows(w, scheme, scale_dtype)
     assert packed.scales.dtype == scale_dtype
-    assert packed.scales.tobytes() == nearest.scales.tobytes()
+    plain = quantize_gptq(w, h.copy(), scheme, scale_dtype, refit=False)
+    assert plain.scales.tobytes() == nearest.scales.tobytes()
+    assert plain.codes.tobytes() == packed.codes.tobytes()
+    assert loss(w, h, packed) < loss(w, h, plain) < loss(w, h, nearest)
     # float16 scales leave 8-bit rounding with an error of their own, which no choice of codes mends
     assert loss(w, h, packed) < (0.8 if scheme.bits == 8 else 0.5) * loss(w, h, nearest)
+
+
+@pytest.mark.parametrize("act_order", [True, False])
+def test_refitted_scales_are_the_least_squares_ones(act_order: bool) -> None:
+    w, h = problem(5, 200, 700)  # the last block is short
+    scheme = QuantizationScheme(4, 64, False)
+    packed = quantize_gptq(w, h.copy(), scheme, "float32", act_order=act_order)
+    damped = h.astype(np.float64) + 0.01 * np.diag(h).mean() * np.eye(200)
+    root = np.linalg.cholesky(damped)  # tr(E H E^T) = |E root|^2
+    zeros = unpack(packed.zero_points, 4)[:, :4].astype(int)
+    for row in range(5):
+        blocks = np.repeat(np.arange(4), 64)[:200]
+        codes = codes_of(packed)[row].astype(int) - zeros[row][blocks]
+        parts = np.stack([np.where(blocks == g, codes, 0) @ root for g in range(4)], axis=1)  # (200, groups)
+        expected, *_ = np.linalg.lstsq(parts, w[row] @ root, rcond=None)
+        np.testing.assert_allclose(packed.scales[row], expected, rtol=2e-3)  # seen: 3e-4, of the pull to the old ones
+
+
+@pytest.mark.parametrize("act_order", [True, False])
+def test_it_comes_close_to_the_outputs_that_are_asked_for(act_order: bool) -> None:
+    rng = np.random.default_rng(3)
+    exact = rng.standard_normal((900, 150)) @ (rng.standard_normal((150, 150)) + 3 * np.eye(150))
+    x = exact * 0.9 + rng.standard_normal(exact.shape)  # what layers that are quantized made of it
+    w = rng.standard_normal((30, 150)).astype(F)
+    h, y = (x.T @ x).astype(F), exact @ w.T
+    drift = (x.T @ (y - x @ w.T)).astype(F)
+    scheme = QuantizationScheme(8, 32, False)
+
+    def quantized(**options: np.ndarray) -> PackedLinear:
+        return quantize_gptq(
+            w,
+            h.copy(),
+            scheme,
+            "float32",
+            damping=1e-4,
+            act_order=act_order,
+            drift_damping=1e-4,
+            drift_share=1.0,
+            **options,
+        )
+
+    best, *_ = np.linalg.lstsq(x, y, rcond=None)
+    least = np.square(x @ best - y).sum()
+    found, without = (np.square(x @ p.dequantize().T - y).sum() for p in (quantized(drift=drift), quantized()))
+    assert least < found < 1.01 * least < without
+
+
+def test_a_group_of_zeros_keeps_its_scale() -> None:
+    w, h = problem(8, 128, 500)
+    w[:, :64] = 0
+    for symmetric in (True, False):
+        scheme = QuantizationScheme(4, 64, symmetric)
+        packed = quantize_gptq(w, h.copy(), scheme, "float16")
+        np.testing.assert_array_equal(packed.scales[:, 0], quantize_rows(w, scheme, "float16").scales[:, 0])
+        assert not packed.dequantize()[:, :64].any()
 
 
 def test_the_largest_inputs_first_is_better_when_inputs_differ() -> None:
