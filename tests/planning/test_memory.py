@@ -208,8 +208,8 @@ tokenizer = Tokenizer.from_file(sys.argv[1])
 assert tokenizer.get_vocab_size() == 150_000 and tokenizer.encode("hello").ids
 print(resident() - before)
 """
-# A made-up vocabulary of 150000: shorter tokens than a real one has, so a smaller file for as much memory (seen: 0.54 of
-# it off by the file, 0.15 by the tokens).
+# A made-up vocabulary of 150000: shorter tokens than a real one has, so a smaller file for as much memory (seen: off by
+# 0.54 of it by the file, by 0.15 by the tokens).
 TOKENIZER_TOLERANCE = 0.65
 
 

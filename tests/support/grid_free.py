@@ -44,7 +44,9 @@ def write_grid_free(checkpoint: Path, folder: Path, keep_hidden: bool = False) -
         tied = spec_from_config(opened.config)
         spec = untied(tied)
         hidden = np.eye(spec.hidden_size) if keep_hidden else orthogonal(rng, spec.hidden_size)
-        plain = _Untied(WeightSource(opened, tied), tied, spec)
+        plain: WeightSource = WeightSource(opened, tied)
+        if tied.tied_embeddings:
+            plain = _Untied(plain, tied, spec)
         rotated = RotatedSource(
             plain, spec, hidden.astype(np.float32), orthogonal(rng, spec.head_dim).astype(np.float32)
         )
