@@ -1,4 +1,4 @@
-"""The model that quantization is judged on (``tests/support/grid_free.py``) computes what the one it is made from does."""
+"""The model quantization is judged on (``tests/support/grid_free.py``) computes what the one it is made from does."""
 
 from __future__ import annotations
 
