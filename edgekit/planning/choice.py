@@ -68,7 +68,7 @@ def check_budget(planned: Plan) -> None:
         message = f"{what} does not keep the budget: {slow}"
     else:
         need, usable = format_bytes(planned.memory.peak), format_bytes(planned.usable_bytes)
-        message = f"{what} needs {need}; {planned.device} has {usable} usable"
+        message = f"{what} needs {need}; {usable} are usable"
     offers = "; ".join(offer.sentence for offer in planned.offers)
     anyway = "--anyway builds it nevertheless"
     raise BudgetError(message, hint=f"what does: {offers}; {anyway}" if offers else anyway)

@@ -69,7 +69,7 @@ def test_a_person_sees_the_plan_the_phases_and_what_to_do_next(tmp_path: Path, c
         (["smollm2-135m", "--device", "cpu", "--bits", "3"], 2, "usage", "'4', '8'"),
         (["smollm2-135m", "--device", "cpu", "--context", "9000"], 71, "context_length", "8192"),
         (["deepseek-r1-671b", "--device", "cpu"], 11, "recipe", "planned but not built"),
-        (["deepseek-r1-distill-llama-8b", "--device", "raspberry-pi-4-4gb"], 40, "budget", "GB usable"),
+        (["deepseek-r1-distill-llama-8b", "--device", "raspberry-pi-4-4gb"], 40, "budget", "GB are usable"),
         (["--device", "cpu", "--checkpoint", "nowhere"], 30, "checkpoint", "nowhere"),
         (["bad.toml", "--device", "cpu"], 11, "recipe", "licence"),
     ],
