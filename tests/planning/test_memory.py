@@ -208,9 +208,8 @@ tokenizer = Tokenizer.from_file(sys.argv[1])
 assert tokenizer.get_vocab_size() == 150_000 and tokenizer.encode("hello").ids
 print(resident() - before)
 """
-# A made-up vocabulary of 150000: shorter tokens than a real one has, so a smaller file for as much memory (seen: off by
-# 0.54 of it by the file, by 0.15 by the tokens).
-TOKENIZER_TOLERANCE = 0.65
+# A made-up vocabulary has shorter tokens than a real one: by its file, which is smaller, it cannot be held.
+TOKENIZER_TOLERANCE = 0.5
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
@@ -221,5 +220,4 @@ def test_a_large_tokenizer_takes_about_what_is_planned(tmp_path: Path) -> None:
         [sys.executable, "-c", MEASURE, str(file)], check=True, timeout=120, capture_output=True, text=True
     )
     resident = int(done.stdout)
-    for planned in (tokenizer_bytes(150_000), tokenizer_bytes(0, file.stat().st_size)):
-        assert planned == pytest.approx(resident, rel=TOKENIZER_TOLERANCE)
+    assert tokenizer_bytes(150_000) == pytest.approx(resident, rel=TOKENIZER_TOLERANCE)
