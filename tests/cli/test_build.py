@@ -92,7 +92,14 @@ def test_errors(tmp_path: Path, arguments: list[str], code: int, kind: str, word
 def test_a_signal_in_the_middle(tmp_path: Path, number: signal.Signals) -> None:
     wide = write_checkpoint(tmp_path / "wide", "llama", hidden_size=1024, intermediate_size=8192, num_hidden_layers=12)
     command = [*EDGEKIT, "build", "--device", "cpu", "--checkpoint", str(wide), "--out", str(tmp_path / "out")]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # where tests run in the background, a shell may have them ignore it, and what they start with them
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".out.partial-*/model.onnx.data")):
         assert running.poll() is None, running.communicate()
