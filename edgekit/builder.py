@@ -160,19 +160,21 @@ def build(
             folder = folders.enter_context(whole_folder(target, force))
             beside = None if emitted is None else folders.enter_context(whole_folder(emitted, force, GPTQ_FILE))
             planned, manifest = job.write(folder, beside)
-            _pass_gate(manifest, folder, rejected)
+            _pass_gate(manifest, folder, rejected, emitted)
     return BuildResult(target, manifest, planned, time.perf_counter() - started, _peak_rss_bytes(), emitted)
 
 
-def _pass_gate(manifest: Manifest, folder: Path, rejected: Path) -> None:
+def _pass_gate(manifest: Manifest, folder: Path, rejected: Path, emitted: Path | None) -> None:
     """Keep an artifact that is not good enough under a name that says so."""
     from .quality.gate import check_passed  # imports onnxruntime, which takes a second
 
     try:
         check_passed(manifest.quality, manifest.name, rejected)
-    except QualityError:
+    except QualityError as error:
         set_aside(folder, rejected)
-        raise
+        if emitted is None:
+            raise
+        raise QualityError(f"{error.message}; {emitted} was not written", error.hint) from None
 
 
 def _peak_rss_bytes() -> int:

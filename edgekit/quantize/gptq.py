@@ -74,7 +74,6 @@ def quantize_gptq(
         act_order: Columns with the largest inputs first; False: from left to right.
         refit: Choose the scales once more when the codes are known.
         drift: (in, out), X^T (Y - X w^T) for the outputs Y (tokens, out) asked for; None: those of the weight itself.
-            It is overwritten.
         drift_damping: As ``damping``, for the step that follows drift.
         drift_share: How far that step goes, 1: all the way.
 
@@ -95,13 +94,9 @@ def quantize_gptq(
         if not finite.all():  # named here: drift spreads it over the row
             row, column = np.argwhere(~finite)[0]
             raise NonFiniteError(int(row), int(column), float(weight[row, column]))
-        drift = drift[order]
-        kept = hessian.diagonal().copy()
-        _solve(*_feedback(hessian, drift_damping), drift)
+        step = _follow(hessian, drift[order], drift_damping)
         weight = weight.copy()
-        weight[:, order] += np.float32(drift_share) * drift.T
-        _mirror(hessian)
-        np.fill_diagonal(hessian, kept)
+        weight[:, order] += np.float32(drift_share) * step.T
     feedback, _ = _feedback(hessian, damping)
     nearest = quantize_rows(weight, scheme, scale_dtype)
     scales, parts = nearest.scales.copy(), []
@@ -115,6 +110,15 @@ def quantize_gptq(
         if refit:
             scales[rows] = _refit(columns, codes, feedback, grid, order).T
     return replace(nearest, codes=np.concatenate(parts), scales=scales)
+
+
+def _follow(hessian: NDArray[np.float32], drift: NDArray[np.float32], damping: float) -> NDArray[np.float32]:
+    """H^-1 drift (in, out) for the damped H, in drift's own memory; H is what it was afterwards."""
+    diagonal = hessian.diagonal().copy()
+    _solve(*_feedback(hessian, damping), drift)
+    _mirror(hessian)
+    np.fill_diagonal(hessian, diagonal)
+    return drift
 
 
 class _Grid:

@@ -114,7 +114,7 @@ def test_a_refused_build_replaces_nothing_and_emits_nothing(tmp_path: Path, brea
     folder = write_checkpoint(tmp_path / "tiny", "llama", num_hidden_layers=LAYERS)
     first = build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
     breaking("model.layers.1.mlp.gate_up_proj")
-    with pytest.raises(QualityError):
+    with pytest.raises(QualityError, match=r"out-gptq_v2 was not written"):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out", force=True, emit="gptq_v2")
     assert read_manifest(tmp_path / "out") == first.manifest
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "out.rejected", "tiny"]
