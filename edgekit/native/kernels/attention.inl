@@ -9,6 +9,8 @@ namespace {
 /* A tile's sums, a register of keys or values and a broadcast fill the registers: 6 * 16 floats of NEON's 32 registers of 4
  * and of AVX2's 16 of 8, 12 * 16 of AVX-512's 32 of 16. */
 constexpr int kAttendRows = EK_ATTEND_ROWS;
+/* So few rows take keys and values as they are stored, in two tiles at most: a group of 7 or 8 query heads is one token. */
+constexpr int kDecodeRows = 2 * kAttendRows;
 constexpr int kKeyBlock = kKvBlock;
 constexpr int kVecs = kKeyLanes / kLanes;
 constexpr float kLowest = -1e30f;
@@ -19,8 +21,8 @@ struct AttendScratch {
   float *q, *sum;         /* (rows, head_dim) */
   float *largest, *total; /* (rows) */
   float *weights;         /* (kAttendRows, kKeyBlock) */
-  int16_t *whole_q;       /* (kAttendRows, head_dim): whole_q * q_scales is q; for EK_PAIRS, as is all below */
-  float *q_scales;        /* (kAttendRows) */
+  int16_t *whole_q;       /* (kDecodeRows, head_dim): whole_q * q_scales is q; for EK_PAIRS, as is all below */
+  float *q_scales;        /* (kDecodeRows) */
   int16_t *whole_weights; /* (kAttendRows, kKeyBlock) */
 };
 
@@ -39,8 +41,8 @@ inline AttendScratch split_scratch(uint8_t **at, int head_dim, int64_t rows) {
   s.largest = take(at, rows);
   s.total = take(at, rows);
   s.weights = take(at, kAttendRows * kKeyBlock);
-  s.whole_q = reinterpret_cast<int16_t *>(take(at, kAttendRows * head_dim / 2));
-  s.q_scales = take(at, kAttendRows);
+  s.whole_q = reinterpret_cast<int16_t *>(take(at, kDecodeRows * head_dim / 2));
+  s.q_scales = take(at, kDecodeRows);
   s.whole_weights = reinterpret_cast<int16_t *>(take(at, kAttendRows * kKeyBlock / 2));
   return s;
 }
@@ -230,7 +232,7 @@ void attend_tile(const AttentionJob &job, const AttendScratch &s, const T *keys,
     const T *key = keys + part * kKeyLanes * head_dim;
 #ifdef EK_PAIRS
     if constexpr (sizeof(T) == 1)
-      score_pairs<kRows>(s.whole_q, s.q_scales, key, head_dim, s.weights + part * kKeyLanes);
+      score_pairs<kRows>(s.whole_q + row * head_dim, s.q_scales + row, key, head_dim, s.weights + part * kKeyLanes);
     else
 #endif
       score_tile<kRows, sizeof(T) < 4>(s.q + row * head_dim, key, head_dim, s.weights + part * kKeyLanes);
@@ -273,7 +275,7 @@ inline void start_rows(const AttentionJob &job, const AttendScratch &s, int64_t 
     s.largest[row] = kLowest;
     s.total[row] = 0.0f;
 #ifdef EK_PAIRS
-    if (row < kAttendRows) s.q_scales[row] = round_whole(s.q + row * job.head_dim, job.head_dim, s.whole_q + row * job.head_dim);
+    if (row < kDecodeRows) s.q_scales[row] = round_whole(s.q + row * job.head_dim, job.head_dim, s.whole_q + row * job.head_dim);
 #endif
   }
 }
@@ -297,8 +299,11 @@ inline void attend_blocks(const AttentionJob &job, const AttendScratch &s, int64
     const int64_t left = furthest - at;
     const int count = static_cast<int>(left < kKeyBlock ? left : kKeyBlock);
     const T *key = keys + at * job.head_dim, *value = values + at * job.head_dim;
-    if (rows <= kAttendRows) { /* decoding: each number is used once, and converted on the way */
-      attend_rows<kAttendRows>(job, s, key, value, 0, static_cast<int>(rows), at, count);
+    if (rows <= kDecodeRows) { /* decoding: each number is used once or twice, and converted on the way */
+      for (int64_t row = 0; row < rows; row += kAttendRows) {
+        const int64_t some = rows - row < kAttendRows ? rows - row : kAttendRows;
+        attend_rows<kAttendRows>(job, s, key, value, row, static_cast<int>(some), at, count);
+      }
       continue;
     }
     convert(key, (count + kKeyLanes - 1) / kKeyLanes * kKeyLanes * job.head_dim, s.keys);
