@@ -102,6 +102,11 @@ class BuildInputs:
         from .export.carried import carried_formats
 
         asked = self.recipe.quantization
+        if asked.mean_bits is not None:
+            raise UsageError(
+                f"a mean of {asked.mean_bits:g} bits was asked for, but the checkpoint is quantized already",
+                hint="leave --bits out, or build from the checkpoint this one was quantized from",
+            )
         formats = carried_formats(opened, spec_from_config(opened.config), asked)
         bits, was, found = (
             None if s is None else s.bits for s in (asked.linear, self.unchanged.linear, formats.linear)

@@ -30,6 +30,7 @@ from .layout import DataLayout, plan_layout
 from .models import ModelSpec
 from .planning.choice import check_budget
 from .planning.plan import Plan, memory_by_engine, with_artifact
+from .planning.widths import narrow
 from .recipes.recipe import Recipe, source_kind
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class BuildJob:
     emit: str | None
     anyway: bool
     quality_tokens: int | None
+    replan: Callable[[Recipe], Plan]
 
     def write(self, folder: Path, beside: Path | None) -> tuple[Plan, Manifest]:
         """Write everything into ``folder``; return the plan with its real sizes, and the manifest, its last file.
@@ -102,12 +104,38 @@ class BuildJob:
         self, folder: Path, beside: Path | None, source: WeightSource, files: dict[str, bytes], max_context: int
     ) -> tuple[Plan, Manifest, dict[str, Any]]:
         """Weights, graph and small files; the plan again, the manifest but for hashes, and the golden test."""
-        from .export.model import export_model
-
         if beside is not None:
             self._check_emittable(max_context)
         for name, content in files.items():
             (folder / name).write_bytes(content)
+        job, widths = self._with_widths(folder, source, max_context)
+        return job._write_weights(folder, beside, source, files, max_context, widths)
+
+    def _with_widths(self, folder: Path, source: WeightSource, max_context: int) -> tuple[BuildJob, dict[str, Any]]:
+        """The job with every matrix's format known, planned again, and what the manifest says of how it was found."""
+        quantization = self.recipe.quantization
+        if quantization.mean_bits is None:
+            return self, {}
+        from .quality.sensitivity import measured_widths
+
+        chosen, described = measured_widths(
+            folder, self._manifest(max_context), source, self.spec, quantization, self.calibration, self.threads,
+            lambda done, total: self.progress("measuring what each matrix loses", done, total),
+        )  # fmt: skip
+        recipe = dataclasses.replace(self.recipe, quantization=chosen)
+        return dataclasses.replace(self, recipe=recipe, plan=self.replan(recipe)), {"widths": described}
+
+    def _write_weights(
+        self,
+        folder: Path,
+        beside: Path | None,
+        source: WeightSource,
+        files: dict[str, bytes],
+        max_context: int,
+        widths: dict[str, Any],
+    ) -> tuple[Plan, Manifest, dict[str, Any]]:
+        from .export.model import export_model
+
         manifest = self._manifest(max_context)
         with self._layers(folder, source, files, manifest) as (layers, calibration):
             layout = export_model(
@@ -131,7 +159,7 @@ class BuildJob:
                 manifest,
                 plan=_lasting(planned.to_json())
                 | {"engine_bytes": memory_by_engine(self.recipe, self.device, planned)},
-                quantization=manifest.quantization | calibration,
+                quantization=manifest.quantization | widths | calibration,
                 bits_per_weight=round(layout.weight_bytes * 8 / self.spec.parameters, 4),
             )
         golden = self._golden(folder, manifest, layout.size_bytes)
@@ -159,7 +187,10 @@ class BuildJob:
         from .export.gptq_checkpoint import check_emittable
 
         activation_type = self.device.activation_type
-        check_emittable(plan_layout(self.spec, self.recipe.quantization, activation_type, max_context))
+        quantization = self.recipe.quantization
+        if quantization.mean_bits is not None:  # 4 bits are packed by more than 8: what holds for them does for these
+            quantization = narrow(quantization)
+        check_emittable(plan_layout(self.spec, quantization, activation_type, max_context))
 
     def _emit(self, beside: Path, folder: Path, layout: DataLayout, source: WeightSource) -> None:
         from .export.gptq_checkpoint import write_gptq_checkpoint

@@ -10,6 +10,7 @@ Nothing is left behind when a step fails: the artifact is written under a tempor
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import sys
 import time
@@ -103,6 +104,7 @@ def build(
         emit: Write a checkpoint of the same codes beside the artifact, as ``<out>-<emit>``: ``gptq`` or ``gptq_v2``.
         force: Replace an artifact that is there.
         calibration: For the method gptq: a text to calibrate on; default: the model's own answers to edgekit's prompts.
+            For a mean width: a text to measure the matrices on; default: edgekit's prompts.
         calibration_tokens: How many tokens of it at most.
         gate: Measure the artifact against its float model, and refuse it when it misses the recipe's thresholds.
         quality_tokens: How many tokens of the held-out texts to measure it on, at most.
@@ -124,8 +126,11 @@ def build(
     started = time.perf_counter()
     inputs = choose_inputs(model, device, checkpoint, quantization, plan_options)
     method = inputs.recipe.quantization.method
-    if calibration is not None and method != "gptq":
-        raise UsageError(f"a calibration text is given, but the method is {method}", hint="add --method gptq")
+    if calibration is not None and method != "gptq" and inputs.recipe.quantization.mean_bits is None:
+        raise UsageError(
+            f"a calibration text is given, but the method is {method}",
+            hint="add --method gptq, or --bits with a mean such as 4.8",
+        )
     target = Path(out) if out is not None else Path(f"{inputs.recipe.name}-{inputs.device.name}")
     emitted = None if emit is None else target.with_name(f"{target.name}-{emit}")
     check_output(target, force)
@@ -155,6 +160,9 @@ def build(
             emit=emit,
             anyway=anyway,
             quality_tokens=quality_tokens if gate else None,
+            replan=lambda recipe: dataclasses.replace(inputs, recipe=recipe).plan(
+                context, plan_options, anyway, on_plan
+            ),
         )
         with ExitStack() as folders:
             folder = folders.enter_context(whole_folder(target, force))

@@ -76,6 +76,8 @@ class QuantizationConfig:
             ``imported``: the checkpoint's own codes are taken over, and what it holds in float is rounded to nearest.
         matrices: Matrices inside the layers that have a format of their own, under their names in ``layout.py``:
             ``model.layers.0.attn.qkv_proj``.
+        mean_bits: The widths are still to be chosen, 4 or 8 bits for each matrix, so that all weights with their scales
+            come to at most so many bits on average (``planning/widths.py``); None: the formats are as given.
     """
 
     linear: QuantizationScheme | None
@@ -83,6 +85,7 @@ class QuantizationConfig:
     lm_head: QuantizationScheme | None
     method: str = "rtn"
     matrices: Mapping[str, QuantizationScheme | None] = field(default_factory=dict, hash=False)
+    mean_bits: float | None = None
 
     def inside(self, matrix: str) -> QuantizationScheme | None:
         """The format of a matrix inside the layers."""

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
+from ..errors import UsageError
 from ..scheme import BITS, BLOCK_SIZES, QuantizationConfig, QuantizationScheme
 
 
 @dataclass(frozen=True)
 class QuantizationOptions:
-    """What the command line asks for; None keeps the recipe's value."""
+    """What the command line asks for; None keeps the recipe's value.
 
-    bits: int | None = None
+    ``bits`` is a whole number for codes of that width inside the layers, a float for a mean over all weights.
+    """
+
+    bits: int | float | None = None
     block_size: int | None = None
     symmetric: bool | None = None
     embedding_bits: int | None = None
@@ -28,13 +33,23 @@ class QuantizationOptions:
 
         A part the recipe keeps in float becomes quantized when its bits are given; block size and symmetry apply to
         every quantized part.
+
+        Raises:
+            UsageError: A mean over all weights is asked for, and the width of one part, too.
         """
+        bits, mean = (None, self.bits) if isinstance(self.bits, float) else (self.bits, None)
+        if mean is not None and (self.embedding_bits is not None or self.lm_head_bits is not None):
+            raise UsageError(
+                f"--bits {mean:g} is a mean over all weights and chooses the widths of embedding and lm_head, too",
+                hint="leave --embedding-bits and --lm-head-bits out, or give --bits 4 or 8",
+            )
         return replace(
             config,
-            linear=self._scheme(config.linear, self.bits),
+            linear=self._scheme(config.linear, bits),
             embedding=self._scheme(config.embedding, self.embedding_bits),
             lm_head=self._scheme(config.lm_head, self.lm_head_bits),
             method=config.method if self.method is None else self.method,
+            mean_bits=config.mean_bits if self.bits is None else mean,
         )
 
     def arguments(self) -> tuple[str, ...]:
@@ -46,7 +61,7 @@ class QuantizationOptions:
             "--lm-head-bits": self.lm_head_bits,
             "--block-size": self.block_size,
         }
-        given = (word for option, number in numbers.items() if number is not None for word in (option, str(number)))
+        given = (word for option, number in numbers.items() if number is not None for word in (option, f"{number}"))
         return (*given, *flags[self.symmetric])
 
     def _scheme(self, scheme: QuantizationScheme | None, bits: int | None) -> QuantizationScheme | None:
@@ -71,10 +86,34 @@ def _number_option(
     return click.option(name, type=click.Choice([str(n) for n in allowed]), callback=to_int, help=help_text)
 
 
+class _Bits(click.ParamType[int | float]):
+    """4 or 8, or any other number: a mean."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
+        """The option's text as a number; a whole one that is a code's width stays whole."""
+        if value in [str(n) for n in BITS]:
+            return int(value)
+        try:
+            mean = float(value)
+        except ValueError:
+            mean = math.nan
+        if not math.isfinite(mean):
+            self.fail(f"{value!r} is no number: 4 or 8, or a mean such as 4.8", param, ctx)
+        return mean
+
+
 def quantization_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options to a click command; it receives them as one argument, ``quantization``."""
 
-    @_number_option("--bits", BITS, "Bits of the layers' weights, instead of the recipe's.")
+    @click.option(
+        "--bits",
+        type=_Bits(),
+        help="4 or 8: bits of the layers' weights, instead of the recipe's. Any number between, such as 5.2: so many "
+        "on average over all tensors, scales included; build measures what each matrix loses in 4 bits, and gives 8 to "
+        "those that lose most for their size.",
+    )
     @_number_option("--block-size", BLOCK_SIZES, "How many weights share a scale, in every quantized part.")
     @click.option(
         "--symmetric/--asymmetric",
@@ -86,7 +125,7 @@ def quantization_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def with_options(
         *args: Any,
-        bits: int | None,
+        bits: int | float | None,
         block_size: int | None,
         symmetric: bool | None,
         embedding_bits: int | None,

@@ -37,7 +37,8 @@ from ._quantization_options import QuantizationOptions, quantization_options
 @click.option(
     "--calibration",
     type=click.Path(),
-    help="For gptq: plain text, or JSON Lines with messages [default: the model's own answers to edgekit's prompts].",
+    help="For gptq, and for --bits with a mean: plain text, or JSON Lines with messages [default: the model's own "
+    "answers to edgekit's prompts; for a mean the prompts].",
 )
 @click.option(
     "--calibration-tokens",
@@ -107,6 +108,7 @@ def command(
       edgekit build deepseek-r1-distill-qwen-1.5b --device pi --context 2048
       edgekit build --device cpu --checkpoint ./my-finetune --out ./my-artifact
       edgekit build smollm2-135m --device cpu --symmetric --emit gptq
+      edgekit build smollm2-135m --device cpu --bits 5.5 --method gptq
     """
     quantization = dataclasses.replace(quantization, method=method)
 

@@ -78,6 +78,12 @@ def read_texts(
     return texts
 
 
+def prompt_texts(tokenizer: Tokenizer, tokens: int) -> Texts:
+    """The prompts alone, as one text of at most so many tokens: for what needs little text, and no answers."""
+    bos = [tokenizer.bos] if tokenizer.add_bos and tokenizer.bos is not None else []
+    return [(bos + tokenizer.encode("\n\n".join(_prompts()), add_bos=False))[:tokens]]
+
+
 def own_texts(
     folder: Path,
     spec: ModelSpec,
@@ -141,8 +147,12 @@ def _answer(session: Session, prompt: str, sampling: SamplingConfig, most: int) 
     return [*ids, *answer.tokens]
 
 
+def _prompts() -> list[str]:
+    return [json.loads(line)["prompt"] for line in PROMPTS.read_text(encoding="utf-8").splitlines()]
+
+
 def _prompts_forever() -> Iterator[str]:
-    prompts = [json.loads(line)["prompt"] for line in PROMPTS.read_text(encoding="utf-8").splitlines()]
+    prompts = _prompts()
     while True:
         yield from prompts
 

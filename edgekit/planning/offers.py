@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..devices.profile import DeviceProfile
+from ..errors import UsageError
 from ..recipes.recipe import Recipe
 from ..scheme import IMPORTED, QuantizationConfig, QuantizationScheme
 from ..units import format_bytes
@@ -147,13 +148,17 @@ class _Search:
         return self._offer("bits", sentence, found, options)
 
     def smaller_model(self, candidates: Iterable[Recipe]) -> Offer | None:
-        plans = [
-            (other, self.draft(other, self.device, min(self.asked.context, other.max_context), other.quantization,
-                               self.options))
-            for other in candidates
-            if other.name != self.recipe.name and not other.plan_only and other.parameters < self.recipe.parameters
-        ]  # fmt: skip
-        fitting = [(other, planned) for other, planned in plans if planned.acceptable]
+        fitting = []
+        for other in candidates:
+            if other.name == self.recipe.name or other.plan_only or other.parameters >= self.recipe.parameters:
+                continue
+            context = min(self.asked.context, other.max_context)
+            try:
+                planned = self.draft(other, self.device, context, other.quantization, self.options)
+            except UsageError:  # it cannot have the mean of bits that was asked for
+                continue
+            if planned.acceptable:
+                fitting.append((other, planned))
         if not fitting:
             return None
         other, found = max(fitting, key=lambda pair: (pair[0].reasoning, pair[0].parameters))
@@ -190,7 +195,7 @@ def _smallest(quantization: QuantizationConfig) -> tuple[QuantizationConfig, tup
     }
     options: list[str] = []
     for option, scheme in parts.items():
-        if scheme is None or scheme.bits != SMALLEST_BITS:
+        if scheme is None or scheme.bits != SMALLEST_BITS or quantization.mean_bits is not None:
             options += [option, str(SMALLEST_BITS)]
     if any(scheme is None or scheme.block_size != SMALLEST_BLOCKS for scheme in parts.values()):
         options += ["--block-size", str(SMALLEST_BLOCKS)]
@@ -198,4 +203,5 @@ def _smallest(quantization: QuantizationConfig) -> tuple[QuantizationConfig, tup
         replace(scheme or QuantizationScheme(), bits=SMALLEST_BITS, block_size=SMALLEST_BLOCKS)
         for scheme in parts.values()
     )
-    return replace(quantization, linear=linear, embedding=embedding, lm_head=lm_head), tuple(options)
+    smallest = replace(quantization, linear=linear, embedding=embedding, lm_head=lm_head, mean_bits=None)
+    return smallest, tuple(options)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..devices.profile import DeviceProfile
-from ..errors import CheckpointError, ContextLengthError, RecipeError, UnknownNameError, nearest
+from ..errors import CheckpointError, ContextLengthError, RecipeError, UnknownNameError, UsageError, nearest
 from ..layout import DataLayout, plan_layout
 from ..models import families, spec_from_config
 from ..models.spec import ModelSpec
@@ -23,6 +23,7 @@ from .hardware import CUDA, ENGINES, Hardware, default_engine, hardware_of
 from .latency import Latency, Predictor
 from .memory import STATED_BITS_PER_WEIGHT, Dimensions, MemoryPlan, WeightBytes, kv_cache_bytes, weight_groups
 from .offers import Offer, find_offers
+from .widths import choose_widths
 from .work import Work, stated_work, work_of
 
 PROMPT_TOKENS = 128  # of the question that the first token answers: a paragraph
@@ -146,7 +147,8 @@ def plan(
         recipe: The model.
         device: Where it is to run.
         context: Tokens to hold; by default the device's, at most the recipe's.
-        quantization: Formats; by default the recipe's.
+        quantization: Formats; by default the recipe's. Widths that are still to be chosen are planned as a typical
+            model's.
         candidates: Recipes to look among for a smaller model when this one does not do.
         devices: Devices to look among for another when this one does not do.
         options: Engine, KV cache, prompt, power mode, limits.
@@ -154,6 +156,7 @@ def plan(
     Raises:
         ContextLengthError: ``context`` is below 1 or above what the recipe allows.
         RecipeError: The recipe's ``[config]`` cannot be understood.
+        UsageError: No choice of widths comes to the quantization's ``mean_bits``.
         UnknownNameError: The engine cannot run there, keeps no such KV cache, or the device has no such power mode.
         UnsupportedModelError: No family for a model that is not marked plan-only.
     """
@@ -277,6 +280,11 @@ def _model(recipe: Recipe, quantization: QuantizationConfig, activation_type: st
     spec = _spec(recipe)
     if spec is None:
         return None
+    if quantization.mean_bits is not None:
+        try:
+            quantization = choose_widths(spec, quantization, activation_type)
+        except UsageError as error:
+            raise UsageError(f"{recipe.name}: {error.message}", error.hint) from None
     layout = plan_layout(spec, quantization, activation_type, recipe.max_context)
     return _Model(Dimensions.of_spec(spec), layout, weight_groups(spec, layout), work_of(spec, layout, quantization))
 

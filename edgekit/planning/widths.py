@@ -1,0 +1,153 @@
+"""Which matrices get 4 and which 8 bits, when all weights together are to take so many bits on average.
+
+What a matrix loses in 4 bits is measured where the weights are at hand (``quality/sensitivity.py``). Losses of matrices
+add up while they are small, so this is a knapsack: the most loss avoided within the bytes there are. Matrices are many
+and small but for embedding and lm_head; taken by loss per byte they fill it to within a matrix's size, and the two
+large ones are tried in and out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, combinations
+
+from ..errors import UsageError
+from ..layout import DataLayout, Matrix, plan_layout
+from ..models.spec import ModelSpec
+from ..scheme import QuantizationConfig, QuantizationScheme
+
+LOW, HIGH = 4, 8
+EMBEDDING, LM_HEAD = "model.embed_tokens", "lm_head"  # the layout's names
+
+# What a weight loses in 4 bits by rounding to nearest, relative to one inside the layers: KL of SmolLM2-135M with one
+# of the three parts in 4 bits and the others in 8 (block 64 with zero points: 0.485, 0.057 and 0.005), by its weights.
+_TYPICAL = {EMBEDDING: 0.04, LM_HEAD: 0.4}
+# What GPTQ leaves of it inside the layers, in the same experiment (0.060 of 0.485).
+GPTQ_SHARE = 0.125
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A matrix that can be widened: what that avoids, and what it costs."""
+
+    name: str
+    loss: float
+    more_bytes: int
+
+
+def narrow(quantization: QuantizationConfig) -> QuantizationConfig:
+    """Every part in ``LOW`` bits, with its own blocks and zero points or not."""
+    return _uniform(quantization, LOW)
+
+
+def choose_widths(
+    spec: ModelSpec,
+    quantization: QuantizationConfig,
+    activation_type: str,
+    losses: Mapping[str, float] | None = None,
+) -> QuantizationConfig:
+    """Give each matrix 4 or 8 bits so that the mean is at most ``quantization.mean_bits``.
+
+    Args:
+        spec: The model.
+        quantization: Blocks and zero points of each part; a part in float gets edgekit's default.
+        activation_type: What scales are stored in.
+        losses: What each matrix loses by itself in 4 bits, rounded to nearest, by its name in ``layout.py``; any
+            unit. None: what they lose in a typical model, for a plan before any weight is read.
+
+    Returns:
+        The formats; ``mean_bits`` is None in them. Scales, zero points, norms and biases count, a tied table once.
+
+    Raises:
+        UsageError: No choice of widths comes to that mean.
+        ValueError: There is no ``mean_bits``.
+    """
+    mean = quantization.mean_bits
+    if mean is None:
+        raise ValueError("mean_bits is None: nothing is to be chosen")
+    layouts = [plan_layout(spec, _uniform(quantization, bits), activation_type, 1) for bits in (LOW, HIGH)]
+    least, most = (8 * layout.weight_bytes / spec.parameters for layout in layouts)
+    if not least <= mean <= most:
+        raise UsageError(
+            f"a mean of {mean:g} bits per weight was asked for; with {_described(quantization)} it can be "
+            f"{_up(least)} to {_down(most)}, scales included",
+            hint="larger blocks without zero points take less: --block-size 128 --symmetric"
+            if mean < least
+            else f"--bits {HIGH} --embedding-bits {HIGH} --lm-head-bits {HIGH} is the widest there is",
+        )
+    items = list(_items(layouts[0], layouts[1], losses, quantization.method))
+    room = int(mean * spec.parameters / 8) - layouts[0].weight_bytes
+    wide = _fill(items, room)
+    return _widened(_uniform(quantization, LOW), _uniform(quantization, HIGH), layouts[0], wide)
+
+
+def _uniform(quantization: QuantizationConfig, bits: int) -> QuantizationConfig:
+    linear, embedding, lm_head = (
+        replace(scheme or QuantizationScheme(), bits=bits)
+        for scheme in (quantization.linear, quantization.embedding, quantization.lm_head)
+    )
+    return replace(quantization, linear=linear, embedding=embedding, lm_head=lm_head, mean_bits=None, matrices={})
+
+
+def _items(low: DataLayout, high: DataLayout, losses: Mapping[str, float] | None, method: str) -> Iterable[_Item]:
+    for matrix, wider in zip(low.matrices(), high.matrices(), strict=True):
+        names = [matrix.name, LM_HEAD] if matrix.name == EMBEDDING and low.shares_embedding else [matrix.name]
+        weights = matrix.out_features * matrix.in_features
+        loss = sum(_TYPICAL.get(n, 1.0) * weights if losses is None else losses[n] for n in names)
+        if method == "gptq" and matrix.name not in (EMBEDDING, LM_HEAD):
+            loss *= GPTQ_SHARE
+        yield _Item(matrix.name, loss, _bytes(wider) - _bytes(matrix))
+
+
+def _fill(items: list[_Item], room: int) -> set[str]:
+    """The names of what is widened."""
+    large = [item for item in items if item.name in (EMBEDDING, LM_HEAD)]
+    small = sorted((item for item in items if item not in large), key=lambda item: -item.loss / item.more_bytes)
+    best: tuple[float, list[_Item]] = (-1.0, [])
+    for first in chain.from_iterable(combinations(large, n) for n in range(len(large) + 1)):
+        left, taken = room - sum(item.more_bytes for item in first), list(first)
+        if left < 0:
+            continue
+        for item in small:
+            if item.more_bytes <= left:
+                taken.append(item)
+                left -= item.more_bytes
+        avoided = sum(item.loss for item in taken)
+        if avoided > best[0]:
+            best = avoided, taken
+    return {item.name for item in best[1]}
+
+
+def _widened(
+    low: QuantizationConfig, high: QuantizationConfig, layout: DataLayout, wide: set[str]
+) -> QuantizationConfig:
+    """The low formats with the high ones where a matrix is wide; the layers' common one is what most of them have."""
+    inner = [matrix.name for matrix in layout.inner_matrices()]
+    mostly_wide = 2 * sum(name in wide for name in inner) > len(inner)
+    common, other = (high.linear, low.linear) if mostly_wide else (low.linear, high.linear)
+    table = EMBEDDING in wide
+    return replace(
+        low,
+        linear=common,
+        embedding=high.embedding if table else low.embedding,
+        lm_head=high.lm_head if (table if layout.shares_embedding else LM_HEAD in wide) else low.lm_head,
+        matrices={name: other for name in inner if (name in wide) != mostly_wide},
+    )
+
+
+def _bytes(matrix: Matrix) -> int:
+    return sum(slot.size_bytes for slot in matrix.slots)
+
+
+def _described(quantization: QuantizationConfig) -> str:
+    scheme = quantization.linear or QuantizationScheme()
+    return f"blocks of {scheme.block_size} {'without' if scheme.symmetric else 'with'} zero points"
+
+
+def _up(value: float) -> str:
+    return f"{-(-value * 100 // 1) / 100:.2f}"
+
+
+def _down(value: float) -> str:
+    return f"{value * 100 // 1 / 100:.2f}"

@@ -1,0 +1,234 @@
+r"""What each matrix of a model loses by itself in 4 bits: KL from the float model to one with only that matrix rounded.
+
+    embedding -> layer 0 -> layer 1 -> ... -> lm_head -> KL of each
+         \          \__ each matrix of the layer rounded: four more variants of the hidden states
+          \__ rounded: a variant that is carried on beside the float one
+
+A layer is read once for a group of variants, and nothing but their hidden states is kept. Rounding is to nearest: it
+ranks the matrices, and takes no calibration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..artifact.manifest import Manifest
+from ..errors import CalibrationError
+from ..export.calibration_text import prompt_texts, read_texts
+from ..export.decoder import LOGITS_START
+from ..export.float_model import EMBEDDED, FloatModel
+from ..export.streaming import Values
+from ..export.weights import WeightSource, unusable_weight
+from ..layout import Matrix
+from ..models.spec import ModelSpec, TensorRef
+from ..planning.widths import EMBEDDING, LM_HEAD, choose_widths, narrow
+from ..quantize.rtn import NonFiniteError, quantize_rows
+from ..runtime.chat import ChatTemplate
+from ..runtime.tokenizer import Tokenizer
+from ..scheme import QuantizationConfig, QuantizationScheme
+from .scores import Scores
+
+# On SmolLM2-135M the losses on 128 and on 256 tokens differ by a tenth; the largest is some hundred times the least.
+MOST_TOKENS, LEAST_TOKENS = 128, 64
+_MULTIPLY_ADDS = 10 * 10**12  # for all variants in all layers: some minutes on two cores
+_GROUP_BYTES = 128 << 20  # of the widest tensor between two pieces of a layer, of all that is taken through it together
+_ROUNDED_WEIGHTS = 4 << 20  # at a time
+_ALL = {LOGITS_START: np.zeros(1, np.int64)}  # the last layer goes on with every position, as the others do
+
+
+def sample_tokens(spec: ModelSpec) -> int:
+    """How many tokens to measure a model on: fewer for a large one."""
+    layer = sum(linear.out_features * linear.in_features for linear in spec.layers[0].linears)
+    variants = 2 * spec.num_layers  # in each layer, on average: four begin in each
+    affordable = _MULTIPLY_ADDS // (variants * spec.num_layers * layer)
+    return max(LEAST_TOKENS, min(affordable, MOST_TOKENS))
+
+
+def measured_widths(
+    folder: Path,
+    manifest: Manifest,
+    source: WeightSource,
+    spec: ModelSpec,
+    quantization: QuantizationConfig,
+    text: Path | None,
+    threads: int,
+    progress: Callable[[float, float], None],
+) -> tuple[QuantizationConfig, dict[str, Any]]:
+    """Choose each matrix's width by what it loses on a text.
+
+    Args:
+        folder: The artifact being written, with the tokenizer's files in it.
+        manifest: Its manifest, as far as it is known.
+        source, spec: The float weights and the model.
+        quantization: With ``mean_bits``.
+        text: A calibration text; None: edgekit's prompts.
+        threads: For onnxruntime.
+        progress: Called with how much is done and how much there is.
+
+    Returns:
+        The formats, and what the manifest says of how they were found.
+
+    Raises:
+        UsageError: The text cannot be used, or no choice of widths comes to that mean.
+        CalibrationError, NonFiniteWeightError: As :func:`measure_losses`.
+    """
+    tokenizer = Tokenizer.open(folder, manifest)
+    tokens = min(sample_tokens(spec), manifest.model["context_length"])
+    if text is None:
+        texts = prompt_texts(tokenizer, tokens)
+    else:
+        texts = read_texts(text, tokenizer, ChatTemplate.open(folder, tokenizer), tokens)
+    kind = manifest.activation_type
+    losses = measure_losses(source, spec, quantization, kind, texts, threads, progress)
+    found = {name: float(f"{loss:.3g}") if np.isfinite(loss) else None for name, loss in losses.items()}
+    described = {"mean_bits": quantization.mean_bits, "tokens": sum(map(len, texts)), "losses": found}
+    return choose_widths(spec, quantization, kind, losses), described
+
+
+def measure_losses(
+    source: WeightSource,
+    spec: ModelSpec,
+    quantization: QuantizationConfig,
+    activation_type: str,
+    texts: Sequence[Sequence[int]],
+    threads: int,
+    progress: Callable[[float, float], None] = lambda done, total: None,
+) -> dict[str, float]:
+    """Measure every matrix of a model.
+
+    Args:
+        source: The float weights.
+        spec: The model.
+        quantization: Blocks and zero points of each part; widths are those of :func:`~edgekit.planning.widths.narrow`.
+        activation_type: What scales are stored in.
+        texts: Token ids; all of their positions count.
+        threads: For onnxruntime.
+        progress: Called with how much is done and how much there is.
+
+    Returns:
+        Mean KL in nats per token by the matrix's name in ``layout.py``; infinite where the logits are no numbers.
+
+    Raises:
+        CalibrationError: The float model's own hidden states are no numbers; the layer is named.
+        NonFiniteWeightError: A weight is NaN or infinite, or too large for the activation type.
+    """
+    return _Variants(source, spec, narrow(quantization), activation_type, texts, threads).losses(progress)
+
+
+class _Variants:
+    """The float model's hidden states, and those of every model in which one matrix is rounded."""
+
+    def __init__(
+        self,
+        source: WeightSource,
+        spec: ModelSpec,
+        quantization: QuantizationConfig,
+        activation_type: str,
+        texts: Sequence[Sequence[int]],
+        threads: int,
+    ) -> None:
+        self._source, self._spec, self._texts = source, spec, texts
+        self._quantization, self._scale_type = quantization, activation_type
+        self._float = FloatModel(source, spec, max(map(len, texts)), threads)
+        self._exact: list[Values] = [self._float.feed(ids) for ids in texts]
+        self._of: dict[str, list[Values]] = {EMBEDDING: [self._rounded_embedding(ids) for ids in texts]}
+
+    def losses(self, progress: Callable[[float, float], None]) -> dict[str, float]:
+        """Take everything through the model."""
+        layers = self._float.layout.layers
+        total = sum(range(1, len(layers) + 1)) * 10 / 9  # each layer has four variants more; the head takes a tenth
+        self._advance(0)
+        for i, layer in enumerate(layers):
+            progress(i * (i + 1) / 2, total)
+            before = [dict(values) for values in self._exact]
+            self._advance(i + 1)
+            for matrix in layer.matrices:
+                self._of[matrix.name] = self._branch(i + 1, matrix, before)
+            if not all(np.isfinite(array).all() for values in self._exact for array in values.values()):
+                raise CalibrationError(
+                    f"the float model gives NaN or infinity behind layers.{i}",
+                    hint="the checkpoint is damaged, or its activations are too large for float32",
+                )
+        progress(total * 0.9, total)
+        self._advance(len(layers) + 1)
+        found = self._compare()
+        progress(total, total)
+        return found
+
+    def _advance(self, stage: int) -> None:
+        for group in self._groups():
+            self._float.model.run_stage(stage, group, _ALL)
+
+    def _groups(self) -> Iterator[list[Values]]:
+        """Everything, in groups that fit into memory together."""
+        live = [self._exact, *self._of.values()]
+        widest = 4 * 2 * self._spec.intermediate_size * sum(map(len, self._texts))
+        together = max(1, _GROUP_BYTES // widest)
+        for start in range(0, len(live), together):
+            yield [values for texts in live[start : start + together] for values in texts]
+
+    def _branch(self, stage: int, matrix: Matrix, before: Sequence[Values]) -> list[Values]:
+        """The float hidden states behind a layer in which one matrix is rounded."""
+        live = [dict(values) for values in before]
+        replaced, scheme = self._float.replaced, self._scheme(self._quantization.inside(matrix.name))
+        replaced[f"{matrix.name}.weight"] = np.concatenate([self._rounded(p.weight, scheme) for p in matrix.parts])
+        try:
+            self._float.model.run_stage(stage, live, _ALL)
+        finally:
+            replaced.clear()
+        return live
+
+    def _rounded_embedding(self, ids: Sequence[int]) -> Values:
+        scheme = self._scheme(self._quantization.embedding)
+        rows = {i: self._rows(self._spec.embedding, i, i + 1, scheme)[0] for i in set(ids)}
+        return self._float.feed(ids) | {EMBEDDED: np.stack([rows[i] for i in ids])[None]}
+
+    def _compare(self) -> dict[str, float]:
+        """KL of every variant, and of the rounded head on the float hidden states."""
+        model, head = self._float.model, self._spec.lm_head.weight
+        scheme = self._scheme(self._quantization.lm_head)
+        exact, *others = (
+            np.concatenate([values[model.head_input] for values in texts], 1)
+            for texts in (self._exact, *self._of.values())
+        )
+        scores = {name: Scores(np.zeros(exact.shape[1], np.int64)) for name in (*self._of, LM_HEAD)}
+        for (first, last), product in model.head_parts():
+            expected = product(exact)[0]
+            for name, hidden in zip(self._of, others, strict=True):
+                scores[name].add(first, 0, product(hidden)[0], expected)
+            with np.errstate(over="ignore", invalid="ignore"):
+                rounded = exact[0] @ self._rows(head, first, last, scheme).T
+            scores[LM_HEAD].add(first, 0, rounded, expected)
+        return {name: _mean(found) for name, found in scores.items()}
+
+    def _rounded(self, ref: TensorRef, scheme: QuantizationScheme) -> NDArray[np.float32]:
+        """A weight (out, in) as its codes mean it, made some rows at a time."""
+        rows, columns = ref.shape
+        result = np.empty((rows, columns), np.float32)
+        step = max(1, _ROUNDED_WEIGHTS // columns)
+        for start in range(0, rows, step):
+            stop = min(start + step, rows)
+            result[start:stop] = self._rows(ref, start, stop, scheme)
+        return result
+
+    def _rows(self, ref: TensorRef, start: int, stop: int, scheme: QuantizationScheme) -> NDArray[np.float32]:
+        try:
+            return quantize_rows(self._source.rows(ref, start, stop), scheme, self._scale_type).dequantize()
+        except NonFiniteError as error:
+            dtype = np.dtype(self._scale_type)
+            raise unusable_weight(ref, error.value, dtype, start + error.row, error.column) from None
+
+    def _scheme(self, scheme: QuantizationScheme | None) -> QuantizationScheme:
+        if scheme is None:
+            raise AssertionError("narrow() left a part in float")
+        return scheme
+
+
+def _mean(scores: Scores) -> float:
+    mean = float(scores.kl().mean())
+    return max(mean, 0.0) if np.isfinite(mean) else float("inf")
