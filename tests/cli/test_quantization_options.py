@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgekit.cli._quantization_options import QuantizationOptions
+from edgekit.errors import UsageError
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 
 RECIPE = QuantizationConfig(QuantizationScheme(4, 64, False), None, QuantizationScheme(8, 32, True))
@@ -30,6 +31,18 @@ def test_each_option(options: dict[str, int], expected: tuple[QuantizationScheme
     changed = QuantizationOptions(**options).apply(RECIPE)
     assert (changed.linear, changed.embedding, changed.lm_head) == expected
     assert changed.method == RECIPE.method
+
+
+def test_a_mean_leaves_every_width_open() -> None:
+    changed = QuantizationOptions(bits=5.2, block_size=128).apply(RECIPE)
+    assert changed.mean_bits == 5.2
+    assert changed.linear == QuantizationScheme(4, 128, False)
+    assert QuantizationOptions(bits=5.2).arguments() == ("--bits", "5.2")
+    again = QuantizationOptions(bits=8).apply(changed)
+    assert again.mean_bits is None
+    assert QuantizationOptions(block_size=64).apply(changed).mean_bits == 5.2
+    with pytest.raises(UsageError, match="chooses the widths"):
+        QuantizationOptions(bits=5.2, embedding_bits=4).apply(RECIPE)
 
 
 def test_the_options_can_be_written_down_again() -> None:
