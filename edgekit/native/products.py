@@ -1,4 +1,4 @@
-"""One quantized product, computed by a kernel of choice: ``ek_multiply``."""
+"""Parts of the engine by themselves: a quantized product (``ek_multiply``) and a layer's attention (``ek_attend``)."""
 
 from __future__ import annotations
 
@@ -63,6 +63,47 @@ def multiply(
     status = library().ek_multiply(
         None if kernel is None else kernel.encode(), matrix, rows.ctypes.data, m, int(prefill), y.ctypes.data
     )
+    if status != OK:
+        raise EngineError(last_error())
+    return y
+
+
+def attend(
+    qkv: NDArray[np.float32],
+    num_heads: int,
+    num_kv_heads: int,
+    cos: NDArray[np.float32],
+    sin: NDArray[np.float32],
+    threads: int = 0,
+) -> NDArray[np.float32]:
+    """The causal attention of one layer over a whole text; keys and values are rounded to float16.
+
+    Args:
+        qkv: float32 (tokens, (heads + 2 * kv_heads) * head_dim), before rotation; head_dim a multiple of 16, at most 256.
+        num_heads: Query heads, a multiple of ``num_kv_heads``.
+        num_kv_heads: Key-value heads.
+        cos, sin: float32 (tokens or more, head_dim / 2).
+        threads: 0: as many as the engine would take.
+
+    Returns:
+        float32 (tokens, heads * head_dim).
+
+    Raises:
+        EngineError: The kernels take no such heads.
+        ValueError: An array's shape contradicts another's.
+    """
+    tokens, width = qkv.shape
+    head_dim = 2 * cos.shape[1]
+    if width != (num_heads + 2 * num_kv_heads) * head_dim or cos.shape != sin.shape or len(cos) < tokens:
+        raise ValueError(
+            f"{qkv.shape} projections, {num_heads} heads over {num_kv_heads} and angles {cos.shape}, {sin.shape} do not fit"
+        )
+    rows, cos, sin = (np.ascontiguousarray(a, np.float32) for a in (qkv, cos, sin))
+    y = np.empty((tokens, num_heads * head_dim), np.float32)
+    status = library().ek_attend(
+        rows.ctypes.data, tokens, num_heads, num_kv_heads, head_dim, cos.ctypes.data, sin.ctypes.data, threads,
+        y.ctypes.data,
+    )  # fmt: skip
     if status != OK:
         raise EngineError(last_error())
     return y
