@@ -79,7 +79,8 @@ def attend(
     """The causal attention of one layer over a whole text; keys and values are rounded to float16.
 
     Args:
-        qkv: float32 (tokens, (heads + 2 * kv_heads) * head_dim), before rotation; head_dim a multiple of 16, at most 256.
+        qkv: float32 (tokens, (heads + 2 * kv_heads) * head_dim), before rotation; head_dim a multiple of 16, at most
+            256.
         num_heads: Query heads, a multiple of ``num_kv_heads``.
         num_kv_heads: Key-value heads.
         cos, sin: float32 (tokens or more, head_dim / 2).
@@ -96,7 +97,8 @@ def attend(
     head_dim = 2 * cos.shape[1]
     if width != (num_heads + 2 * num_kv_heads) * head_dim or cos.shape != sin.shape or len(cos) < tokens:
         raise ValueError(
-            f"{qkv.shape} projections, {num_heads} heads over {num_kv_heads} and angles {cos.shape}, {sin.shape} do not fit"
+            f"projections {qkv.shape}, {num_heads} heads over {num_kv_heads}, angles {cos.shape} and {sin.shape}"
+            " do not fit together"
         )
     rows, cos, sin = (np.ascontiguousarray(a, np.float32) for a in (qkv, cos, sin))
     y = np.empty((tokens, num_heads * head_dim), np.float32)
