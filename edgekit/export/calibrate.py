@@ -197,7 +197,7 @@ class _Layer:
             lacking = None
             if added_to is not None and len(rows) > 1:
                 lacking = added_to.read(*rows[1]) - added_to.read(*rows[0])
-            sums.add(*(inputs for inputs, *_ in made), lacking=lacking)
+            sums.add(made[0][0], made[1][0] if len(made) > 1 else None, lacking)
         h, drift = sums.finish()
         del sums
         if not np.isfinite(h.diagonal()).all():

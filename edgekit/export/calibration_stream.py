@@ -45,7 +45,7 @@ class Stream:
     def __init__(self, source: WeightSource, spec: ModelSpec, longest: int, threads: int) -> None:
         self.packed: dict[str, PackedLinear] = {}
         self._model, self._spec, self._threads = FloatModel(source, spec, longest, threads), spec, threads
-        self._angles = [self._model.weight(f"rotary.{name}") for name in ("cos", "sin")]
+        self._cos, self._sin = self._model.weight("rotary.cos"), self._model.weight("rotary.sin")
 
     def nodes(self) -> dict[str, onnx.NodeProto]:
         """The graph's nodes by name."""
@@ -53,7 +53,8 @@ class Stream:
 
     def embed(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """The first layer's hidden states, (tokens, hidden)."""
-        return self._model.embed(ids)[0]
+        rows: NDArray[np.float32] = self._model.embed(ids)[0]
+        return rows
 
     def part(self, given: Collection[str], fetch: Sequence[str]) -> Callable[[Tensors], list[NDArray[np.float32]]]:
         """What leads from some tensors of a text to others, loaded; dropped with the function that is returned.
@@ -65,7 +66,7 @@ class Stream:
         Returns:
             A function of the given tensors, (tokens, width), that gives the fetched ones.
         """
-        stand_ins = {"FusedMatMul": self._product}
+        stand_ins: dict[str, Callable[[onnx.NodeProto], StandIn]] = {"FusedMatMul": self._product}
         if self._spec.head_dim <= MOST_HEAD_DIM:
             stand_ins["GroupQueryAttention"] = self._attention
         run = self._model.model.part(given, fetch, _ALL, stand_ins)
@@ -73,7 +74,8 @@ class Stream:
         def unbatched(tensors: Tensors) -> list[NDArray[np.float32]]:
             tokens = len(next(iter(tensors.values())))
             batch = {name: values[None] for name, values in tensors.items()}
-            return [values[0] for values in run({**self._model.context(tokens), **batch})]
+            results: list[NDArray[np.float32]] = [values[0] for values in run({**self._model.context(tokens), **batch})]
+            return results
 
         return unbatched
 
@@ -86,7 +88,7 @@ class Stream:
 
     def _attention(self, node: onnx.NodeProto) -> StandIn:
         heads, kv_heads = self._spec.num_heads, self._spec.num_kv_heads
-        return lambda qkv: attend(qkv[0], heads, kv_heads, *self._angles, self._threads)[None]
+        return lambda qkv: attend(qkv[0], heads, kv_heads, self._cos, self._sin, self._threads)[None]
 
 
 def multiply_packed(packed: PackedLinear, x: NDArray[np.float32], threads: int) -> NDArray[np.float32]:

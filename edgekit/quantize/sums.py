@@ -1,11 +1,11 @@
 """What a calibration sums over a matrix's inputs, for ``gptq.py``: H = X^T X, and drift = X^T (Y - X w^T).
 
-X are the inputs (tokens, in) the quantized matrix will see; Y is what it is to give on them: what w gives on the float
-model's own inputs X_f, plus what the tensor it is added to lacks, R. So drift = X^T ((X_f - X) w^T + R), which is summed
-in the cheaper order. Operations a token, with w (out, in):
+X (tokens, in) are the inputs that the quantized matrix will see; Y is what it is to give on them: what w gives on the
+float model's own inputs X_f, and what the tensor lacks that it is added to, R. So drift = X^T ((X_f - X) w^T + R),
+which is summed in the cheaper order. Operations a token, for w (out, in):
 
-    X^T ((X_f - X) w^T + R)                2 in out
-    (X^T (X_f - X)) w^T     + X^T R        in^2, and in out where there is an R; the product with w^T comes once, at the end
+    X^T ((X_f - X) w^T + R)            2 in out
+    (X^T (X_f - X)) w^T + X^T R        in^2, and in out where there is an R; the product with w^T comes once, at the end
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STRIP = 256  # rows of a sum per product: as deep as the batch, and 15 MB besid
 
 
 class InputSums:
-    """The sums over a matrix's inputs.
+    """The sums over a matrix's inputs, which may come from anywhere.
 
     Args:
         weight: (out, in) float32.
