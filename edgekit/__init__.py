@@ -11,6 +11,7 @@ The public API, one function per job:
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from .recipes import load_recipe as load_recipe
     from .runtime.session import Session as Session
     from .runtime.session import load as load
+
+# Before numpy is loaded, which happens on first use. OpenBLAS's threads wait awake for the next product, by default for
+# some 20 ms (2^26 cycles); edgekit's and onnxruntime's, which come in between, would find that core taken: calibration
+# takes a sixth longer. 2^4 is the least it knows. Who loads numpy first, or sets it, decides.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 __all__ = ["EdgekitError", "Session", "build", "load", "load_device", "load_recipe", "plan", "verify"]
 

@@ -28,13 +28,10 @@ from ..models.spec import ModelSpec
 from ..quantize.gptq import NotPositiveDefiniteError, quantize_gptq
 from ..quantize.packing import PackedLinear
 from ..quantize.rtn import NonFiniteError
+from ..quantize.sums import InputSums
 from .calibration_state import CalibrationState, Rows
-from .decoder import LOGITS_START
-from .float_model import FloatModel
+from .calibration_stream import Stream
 from .weights import WeightSource, unusable_weight
-
-_STRIP = 512  # rows of H per product: deep enough for full speed, and little memory beside H
-_ALL = {LOGITS_START: np.zeros(1, np.int64)}  # the last layer goes on with every position, as the others do
 
 
 def calibrate(
@@ -56,7 +53,7 @@ def calibrate(
         layout: The artifact's; its layers are quantized.
         texts: Token ids, at least one text of at least one token.
         state: Where hidden states and finished layers are kept.
-        threads: For onnxruntime.
+        threads: For onnxruntime and the engine's kernels.
         compensate: Inputs come from layers that are quantized already, outputs are to be the float model's; False: both
             are the float model's.
         half_scales: Choose the codes for scales that float16 holds, whatever type stores them.
@@ -71,7 +68,7 @@ def calibrate(
         DiskFullError: The hidden states have no room.
     """
     longest = max(map(len, texts))
-    models = [FloatModel(source, spec, longest, threads) for _ in range(2 if compensate else 1)]
+    streams = [Stream(source, spec, longest, threads) for _ in range(2 if compensate else 1)]
     tokens = sum(map(len, texts))
     total = len(layout.layers)
     first = state.finished_layers(total)
@@ -81,20 +78,20 @@ def calibrate(
     if first == 0:
         with state.create(0, spec.hidden_size) as rows:
             for ids, (start, _) in zip(texts, _bounds(texts), strict=True):
-                for stream, model in enumerate(models):
-                    rows.write(stream * tokens + start, model.embed(ids)[0])
+                for number, stream in enumerate(streams):
+                    rows.write(number * tokens + start, stream.embed(ids))
     for i in range(first, total):
         progress(i, total)
         layer = _Layer(
-            i, models, source, layout, state, _bounds(texts), half_scales, partial(_within, progress, i, total)
+            i, streams, source, layout, state, _bounds(texts), half_scales, partial(_within, progress, i, total)
         )
         with ExitStack() as stack:
             packed = layer.quantize(stack)
         state.write_layer(i, packed)
         if i + 1 < total:
             layer.advance()
-        for model in models:
-            model.replaced.clear()
+        for stream in streams:
+            stream.packed.clear()
         yield from zip(layout.layers[i].matrices, packed, strict=True)
     progress(total, total)
 
@@ -114,8 +111,8 @@ class _Layer:
 
     Args:
         index: Its number.
-        models: The float model by itself; or one in which what the codes mean takes the place of weights, and then
-            the float model: two streams of hidden states, whose rows lie one behind the other in every file.
+        streams: The float model's by itself; or one in which codes take the place of weights, and then the float
+            model's, whose rows lie behind the others' in every file.
         bounds: Where each text's rows lie, in the first stream.
         half_scales: The codes are for scales that float16 holds.
         progress: Called with the share that is done.
@@ -124,7 +121,7 @@ class _Layer:
     def __init__(
         self,
         index: int,
-        models: Sequence[FloatModel],
+        streams: Sequence[Stream],
         source: WeightSource,
         layout: DataLayout,
         state: CalibrationState,
@@ -132,10 +129,10 @@ class _Layer:
         half_scales: bool,
         progress: Callable[[float], None],
     ) -> None:
-        self._models, self._source, self._bounds, self._progress = models, source, bounds, progress
+        self._streams, self._source, self._bounds, self._progress = streams, source, bounds, progress
         self._index, self._state = index, state
         self._stored, self._scale_dtype = layout.activation_type, "float16" if half_scales else layout.activation_type
-        self._layer, self._names = layout.layers[index], _Names(models[0].model.nodes(), index, len(layout.layers))
+        self._layer, self._names = layout.layers[index], _Names(streams[0].nodes(), index, len(layout.layers))
         self._tokens, self._done = bounds[-1][1], 0
 
     def quantize(self, stack: ExitStack) -> list[PackedLinear]:
@@ -168,9 +165,9 @@ class _Layer:
             state.scratch("activated", layer.down_proj.in_features) as activated,
             state.create(self._index + 1, width) as following,
         ):
-            for stream in range(len(self._models)):
-                for start, stop, (delta,) in self._run(stream, {at.down_input: activated}, "", [at.mlp_delta]):
-                    following.write(start, residual.read(start, stop) + delta)
+            for rows, ((delta,), *others) in self._run({at.down_input: activated}, "", [at.mlp_delta]):
+                for (start, stop), made in zip(rows, (delta, *(other for (other,) in others)), strict=True):
+                    following.write(start, residual.read(start, stop) + made)
 
     def _matrix(
         self,
@@ -192,30 +189,22 @@ class _Layer:
             added_to: What the matrix's outputs are added to: they are to make up for its errors, too.
         """
         weight = self._weight(matrix)
-        h = np.zeros((matrix.in_features, matrix.in_features), np.float32)
-        drift = np.zeros(weight.shape[::-1], np.float32) if len(self._models) > 1 else None
-        with self._state.scratch("exact", matrix.in_features) as exact:
-            for stream in reversed(range(len(self._models))):  # the float model's inputs are there for the other's
-                for start, stop, (x, *kept) in self._run(stream, given, zero, [input_name, *keep]):
-                    for rows, values in zip(keep.values(), kept, strict=True):
-                        rows.write(start, values)
-                    if stream:
-                        exact.write(start - self._tokens, x)
-                        continue
-                    _add_gram(h, x)
-                    if drift is not None:
-                        with np.errstate(over="ignore", invalid="ignore"):
-                            off = (exact.read(start, stop) - x) @ weight.T
-                            if added_to is not None:
-                                off += added_to.read(start + self._tokens, stop + self._tokens)
-                                off -= added_to.read(start, stop)
-                            drift += x.T @ off
+        sums = InputSums(weight, len(self._streams) > 1, added_to is not None)
+        for rows, made in self._run(given, zero, [input_name, *keep]):
+            for (start, _), (_, *kept) in zip(rows, made, strict=True):
+                for file, values in zip(keep.values(), kept, strict=True):
+                    file.write(start, values)
+            lacking = None
+            if added_to is not None and len(rows) > 1:
+                lacking = added_to.read(*rows[1]) - added_to.read(*rows[0])
+            sums.add(made[0][0], made[1][0] if len(made) > 1 else None, lacking)
+        h, drift = sums.finish()
+        del sums
         if not np.isfinite(h.diagonal()).all():
             raise CalibrationError(
                 f"the inputs of {matrix.name} are NaN or infinite on the calibration text",
                 hint="the checkpoint is damaged, or its activations are too large for float32",
             )
-        _mirror(h)
         if matrix.scheme is None:
             raise AssertionError(f"{matrix.name} is to stay in float")
         try:
@@ -226,24 +215,26 @@ class _Layer:
             raise CalibrationError(f"{matrix.name}: {error}") from None
         packed = replace(packed, scales=packed.scales.astype(self._stored))
         if drift is not None:
-            self._models[0].replaced[f"{matrix.name}.weight"] = packed.dequantize()
+            self._streams[0].packed[matrix.name] = packed
         self._done += 1
         self._progress(self._done / 5)
         return packed
 
     def _run(
-        self, stream: int, given: dict[str, Rows], zero: str, fetch: list[str]
-    ) -> Iterator[tuple[int, int, list[NDArray[np.float32]]]]:
-        """Tensors of each text, (tokens, width), and where its rows lie in that stream."""
+        self, given: dict[str, Rows], zero: str, fetch: list[str]
+    ) -> Iterator[tuple[list[tuple[int, int]], list[list[NDArray[np.float32]]]]]:
+        """For each text where its rows lie, a stream after the other, and tensors of it, (tokens, width), likewise."""
         names = {*given, zero}
-        model = self._models[stream]
-        run = model.model.part(names, fetch, _ALL)
+        runs = [stream.part(names, fetch) for stream in self._streams]
         for first, last in self._bounds:
-            start, stop = stream * self._tokens + first, stream * self._tokens + last
-            rows = {name: file.read(start, stop)[None] for name, file in given.items()}
-            if zero:
-                rows.setdefault(zero, np.zeros_like(next(iter(rows.values()))))
-            yield start, stop, [values[0] for values in run({**model.context(stop - start), **rows})]
+            rows = [(i * self._tokens + first, i * self._tokens + last) for i in range(len(runs))]
+            made = []
+            for run, (start, stop) in zip(runs, rows, strict=True):
+                tensors = {name: file.read(start, stop) for name, file in given.items()}
+                if zero:
+                    tensors.setdefault(zero, np.zeros_like(next(iter(tensors.values()))))
+                made.append(run(tensors))
+            yield rows, made
 
     def _weight(self, matrix: Matrix) -> NDArray[np.float32]:
         return np.concatenate([self._source.rows(p.weight, 0, p.out_features).astype(np.float32) for p in matrix.parts])
@@ -271,18 +262,3 @@ class _Names:
         self.gate_up_input, self.attended_residual = after.output[0], after.output[3]
         self.down_input = nodes[f"{at}/mlp/down_proj/FusedMatMul"].input[0]
         self.mlp_delta = nodes[f"{following}/{norm}"].input[1]
-
-
-def _add_gram(h: NDArray[np.float32], x: NDArray[np.float32]) -> None:
-    """Add x^T x, (tokens, in) -> (in, in), on and above the diagonal."""
-    for start in range(0, len(h), _STRIP):
-        stop = min(start + _STRIP, len(h))
-        with np.errstate(over="ignore", invalid="ignore"):  # infinities are found in the sum
-            h[start:stop, start:] += x[:, start:stop].T @ x[:, start:]
-
-
-def _mirror(h: NDArray[np.float32]) -> None:
-    """Copy the upper triangle over the lower one."""
-    for start in range(0, len(h), _STRIP):
-        stop = min(start + _STRIP, len(h))
-        h[stop:, start:stop] = h[start:stop, stop:].T

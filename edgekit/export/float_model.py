@@ -50,6 +50,10 @@ class FloatModel:
         rows = {i: self._source.rows(table, i, i + 1)[0].astype(np.float32) for i in set(ids)}
         return np.stack([rows[i] for i in ids])[None]
 
+    def weight(self, name: str) -> NDArray[np.float32]:
+        """The value of an initializer."""
+        return np.asarray(self._provider(name, None), np.float32)
+
     def feed(self, ids: Sequence[int]) -> dict[str, NDArray[Any]]:
         """The graph's inputs for a text that starts with its first token."""
         return {EMBEDDED: self.embed(ids), **self.context(len(ids))}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ _NORM, _FLOAT_PRODUCT = "SkipSimplifiedLayerNormalization", "FusedMatMul"
 Values = dict[str, NDArray[Any]]
 # Where a piece's weights come from when they are in no file: name and (first row, last row) or None -> array.
 WeightProvider = Callable[[str, tuple[int, int] | None], NDArray[Any]]
+StandIn = Callable[[NDArray[Any]], NDArray[Any]]
+_Step = Callable[[Values], None]  # adds tensors to those at hand
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,11 @@ class StreamedModel:
         return results
 
     def part(
-        self, given: Collection[str], fetch: Sequence[str], overrides: Mapping[str, NDArray[Any]] | None = None
+        self,
+        given: Collection[str],
+        fetch: Sequence[str],
+        overrides: Mapping[str, NDArray[Any]] | None = None,
+        stand_ins: Mapping[str, Callable[[onnx.NodeProto], StandIn]] | None = None,
     ) -> Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]:
         """What of the graph leads from some tensors to others, loaded; dropped with the function that is returned.
 
@@ -187,10 +194,13 @@ class StreamedModel:
             given: Tensors that are at hand.
             fetch: Tensors that are wanted.
             overrides: As :meth:`run`.
+            stand_ins: By type of operator, what makes a function that computes a node's first output from its first
+                input, so that onnxruntime need not.
 
         Returns:
             A function of the given tensors by name (more may stand among them) that gives the fetched ones.
         """
+        stand_ins = stand_ins or {}
         producers = {name: node for node in self._model.graph.node for name in node.output if name}
         needed: set[str] = set()
         open_names = list(fetch)
@@ -199,16 +209,36 @@ class StreamedModel:
             node = producers.get(name)
             if name not in given and node is not None and node.name not in needed:
                 needed.add(node.name)
-                open_names += [n for n in node.input if n]
+                open_names += node.input[:1] if node.op_type in stand_ins else [n for n in node.input if n]
         nodes = [node for node in self._model.graph.node if node.name in needed]
-        session, wanted, fetched = self._load(nodes, set(fetch), dict(overrides or {}))
-        places = [fetched.index(name) for name in fetch]
+        later, steps = set(fetch), list[tuple[_Step, set[str]]]()
+        for kind, group in reversed([(k, list(g)) for k, g in groupby(nodes, lambda n: _stood_in(n, stand_ins))]):
+            step = (
+                _stand_in_step(group[0], stand_ins[kind[0]](group[0]))
+                if kind
+                else self._session_step(group, later, overrides)
+            )
+            steps.append((step, later))
+            later = later | {n for node in group for n in (node.input[:1] if kind else node.input)}
 
         def run(values: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-            results = session.run(fetched, {name: values[name] for name in wanted})
-            return [results[i] for i in places]
+            live = {name: value for name, value in values.items() if name in later}
+            for step, wanted in reversed(steps):
+                step(live)
+                _forget(live, wanted)
+            return [live[name] for name in fetch]
 
         return run
+
+    def _session_step(
+        self, nodes: Sequence[onnx.NodeProto], wanted: set[str], overrides: Mapping[str, NDArray[Any]] | None
+    ) -> _Step:
+        session, taken, given = self._load(nodes, wanted, dict(overrides or {}))
+
+        def step(live: Values) -> None:
+            live.update(zip(given, session.run(given, {name: live[name] for name in taken}), strict=True))
+
+        return step
 
     def nodes(self) -> dict[str, onnx.NodeProto]:
         """The graph's nodes by name."""
@@ -357,6 +387,18 @@ class StreamedModel:
         if name in self._types:
             return self._types[name]
         return TensorProto.INT32 if name.startswith("/model/attn_mask/") else self._float
+
+
+def _stood_in(node: onnx.NodeProto, stand_ins: Collection[str]) -> tuple[str, str] | None:
+    """Nothing for nodes that onnxruntime runs together, something of its own for each other one."""
+    return (node.op_type, node.name) if node.op_type in stand_ins else None
+
+
+def _stand_in_step(node: onnx.NodeProto, compute: StandIn) -> _Step:
+    def step(live: Values) -> None:
+        live[node.output[0]] = compute(live[node.input[0]])
+
+    return step
 
 
 def _forget(values: Values, later: Collection[str]) -> None:

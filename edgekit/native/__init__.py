@@ -100,6 +100,7 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_sample": (_INT, _POINTER, _LONG, ctypes.POINTER(Sampling), _POINTER, ctypes.POINTER(ctypes.c_uint64),
                   ctypes.POINTER(ctypes.c_int32)),
     "ek_multiply": (_INT, _TEXT, ctypes.POINTER(Matrix), _POINTER, _LONG, _INT, _POINTER),
+    "ek_attend": (_INT, _POINTER, _LONG, _LONG, _LONG, _LONG, _POINTER, _POINTER, _INT, _POINTER),
 }  # fmt: skip
 
 

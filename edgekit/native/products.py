@@ -1,4 +1,4 @@
-"""One quantized product, computed by a kernel of choice: ``ek_multiply``."""
+"""Parts of the engine by themselves: a quantized product (``ek_multiply``) and a layer's attention (``ek_attend``)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError
 from . import FLOAT16, FLOAT32, OK, Matrix, last_error, library
+
+MOST_HEAD_DIM = 256  # kernels.h, kMaxHeadDim
 
 
 def multiply(
@@ -20,6 +22,7 @@ def multiply(
     bias: NDArray[np.float32] | None = None,
     kernel: str | None = None,
     prefill: bool = False,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Multiply activations with a matrix in MatMulNBits's layout (``quantize/packing.py`` draws it).
 
@@ -33,6 +36,7 @@ def multiply(
         bias: float32 (n,).
         kernel: The instruction set; None: the one chosen here.
         prefill: Use the code of prefill for any m; otherwise that of decoding is used for m up to 8.
+        out: float32 (m, n), contiguous: where the result goes, if not into a new array.
 
     Returns:
         float32 (m, n).
@@ -47,6 +51,7 @@ def multiply(
         "columns of x in blocks": (-(-k // block_size), blocks),
         "zero_points": (None if zero_points is None else zero_points.shape, (n, -(-blocks * bits // 8))),
         "bias": (None if bias is None else bias.shape, (n,)),
+        "out": (None if out is None else out.shape, (m, n)),
     }
     for name, (found, wanted) in shapes.items():
         if found not in (None, wanted):
@@ -59,13 +64,70 @@ def multiply(
         *(None if a is None else a.ctypes.data for a in arrays), n, k, bits, block_size,
         FLOAT16 if scales.dtype == np.float16 else FLOAT32,
     )  # fmt: skip
-    rows, y = np.ascontiguousarray(x, np.float32), np.empty((m, n), np.float32)
+    rows, y = np.ascontiguousarray(x, np.float32), np.empty((m, n), np.float32) if out is None else out
+    if y.dtype != np.float32 or not y.flags.c_contiguous:
+        raise ValueError("out: it has to be contiguous float32")
     status = library().ek_multiply(
         None if kernel is None else kernel.encode(), matrix, rows.ctypes.data, m, int(prefill), y.ctypes.data
     )
     if status != OK:
         raise EngineError(last_error())
     return y
+
+
+def attend(
+    qkv: NDArray[np.float32],
+    num_heads: int,
+    num_kv_heads: int,
+    cos: NDArray[np.float32],
+    sin: NDArray[np.float32],
+    threads: int = 0,
+) -> NDArray[np.float32]:
+    """The causal attention of one layer over a whole text; keys and values are rounded to float16.
+
+    Args:
+        qkv: float32 (tokens, (heads + 2 * kv_heads) * head_dim), before rotation; head_dim a multiple of 16, at most
+            256.
+        num_heads: Query heads, a multiple of ``num_kv_heads``.
+        num_kv_heads: Key-value heads.
+        cos, sin: float32 (tokens or more, head_dim / 2).
+        threads: 0: as many as the engine would take.
+
+    Returns:
+        float32 (tokens, heads * head_dim).
+
+    Raises:
+        EngineError: The kernels take no such heads.
+        ValueError: An array's shape contradicts another's.
+    """
+    tokens, width = qkv.shape
+    head_dim = 2 * cos.shape[1]
+    if width != (num_heads + 2 * num_kv_heads) * head_dim or cos.shape != sin.shape or len(cos) < tokens:
+        raise ValueError(
+            f"projections {qkv.shape}, {num_heads} heads over {num_kv_heads}, angles {cos.shape} and {sin.shape}"
+            " do not fit together"
+        )
+    rows, cos, sin = (np.ascontiguousarray(a, np.float32) for a in (qkv, cos, sin))
+    y = np.empty((tokens, num_heads * head_dim), np.float32)
+    status = library().ek_attend(
+        rows.ctypes.data, tokens, num_heads, num_kv_heads, head_dim, cos.ctypes.data, sin.ctypes.data, threads,
+        y.ctypes.data,
+    )  # fmt: skip
+    if status != OK:
+        raise EngineError(last_error())
+    return y
+
+
+def kernel_name() -> str:
+    """The instruction set that is chosen here.
+
+    Raises:
+        EngineError: EDGEKIT_ISA names one that does not run here.
+    """
+    name: bytes | None = library().ek_kernel_name()
+    if name is None:
+        raise EngineError(last_error())
+    return name.decode()
 
 
 def usable_kernels(names: tuple[str, ...]) -> list[str]:

@@ -35,15 +35,19 @@ DAMPING = 0.01  # share of H's mean diagonal, the paper's
 DRIFT_DAMPING = 0.3
 DRIFT_SHARE = 0.5  # how far it goes: later layers make up for the rest
 DAMPING_TRIES = 4  # 0.01, 0.1, 1, 10: beyond that H has no say any more
-_BLOCK = (
-    64  # columns: a product of 64 deep runs near full speed, and a block's errors (64 x _ROWS) stay in the L2 cache
-)
+# Columns whose errors are passed on one by one; what they leave to those after them is a product, this deep: near full
+# speed, and a block's errors (64 x _ROWS) stay in the L2 cache.
+_BLOCK = 64
 _ROWS = 2048  # of the weight at a time, which are independent given H
-_REFIT_ROWS = 512  # of them whose scales are refitted at a time: (in, rows) floats are then 30 MB for 14336 inputs
+_REFIT_ROWS = 256  # of them whose scales are refitted at a time: a row's equations are (groups, groups)
+_REFIT_COLUMNS = 1024  # of a product there: with so many rows 1 MB, which is read back while a cache still has it
 # Share of the least-squares problem's mean diagonal that holds a scale to what it was: it decides only where the codes
 # of a group do not, because they are all zero.
 _HOLD = 1e-4
-_STRIP = 512  # columns of H per copy, so that it is never held twice
+# Columns of H that are factorized together. Each such step reads all that is done, from memory where H is large: 256
+# wide the arithmetic takes longer than that. The corner's inverse adds 256 / in of it.
+_PANEL = 256
+_STRIP = 64  # rows or columns of H per copy: 2 MB for 8960 inputs, which malloc keeps at hand
 
 
 class NotPositiveDefiniteError(ValueError):
@@ -94,31 +98,45 @@ def quantize_gptq(
         if not finite.all():  # named here: drift spreads it over the row
             row, column = np.argwhere(~finite)[0]
             raise NonFiniteError(int(row), int(column), float(weight[row, column]))
-        step = _follow(hessian, drift[order], drift_damping)
-        weight = weight.copy()
-        weight[:, order] += np.float32(drift_share) * step.T
+        weight = _followed(weight, hessian, drift, order, drift_damping, drift_share)
     feedback, _ = _feedback(hessian, damping)
     nearest = quantize_rows(weight, scheme, scale_dtype)
-    scales, parts = nearest.scales.copy(), []
+    parts = []
     for start in range(0, len(weight), _ROWS):
         rows = slice(start, start + _ROWS)
         columns = weight[rows].T[order]  # (in, rows), a copy
         columns[dead[order]] = 0
         grid = _Grid(nearest, rows)
-        codes = _codes(columns, feedback, grid, order)
-        parts.append(_pack(codes, grid, scheme))
-        if refit:
-            scales[rows] = _refit(columns, codes, feedback, grid, order).T
-    return replace(nearest, codes=np.concatenate(parts), scales=scales)
+        parts.append(_pack(_codes(columns, feedback, grid, order), grid, scheme))
+    packed = replace(nearest, codes=np.concatenate(parts))
+    if not refit:
+        return packed
+    _mirror(hessian)
+    _permute(hessian, np.argsort(order))
+    return replace(packed, scales=_refit(weight, dead, packed, hessian))
 
 
-def _follow(hessian: NDArray[np.float32], drift: NDArray[np.float32], damping: float) -> NDArray[np.float32]:
-    """H^-1 drift (in, out) for the damped H, in drift's own memory; H is what it was afterwards."""
-    diagonal = hessian.diagonal().copy()
-    _solve(*_feedback(hessian, damping), drift)
+def _followed(
+    weight: NDArray[np.float32],
+    hessian: NDArray[np.float32],
+    drift: NDArray[np.float32],
+    order: NDArray[np.intp],
+    damping: float,
+    share: float,
+) -> NDArray[np.float32]:
+    """w + share * drift^T H^-1 for the damped H, whose columns are in another order; H is what it was afterwards."""
+    diagonal, place = hessian.diagonal().copy(), np.argsort(order)
+    factors = _feedback(hessian, damping)
+    moved = np.empty_like(weight)
+    for start in range(0, len(weight), _ROWS):
+        rows = slice(start, start + _ROWS)
+        step = np.take(drift.T[rows], order, axis=1)
+        _solve(*factors, step)
+        step *= np.float32(share)
+        np.add(weight[rows], np.take(step, place, axis=1), out=moved[rows])
     _mirror(hessian)
     np.fill_diagonal(hessian, diagonal)
-    return drift
+    return moved
 
 
 class _Grid:
@@ -169,67 +187,71 @@ def _codes(
 
 
 def _refit(
-    columns: NDArray[np.float32],
-    codes: NDArray[np.uint8],
-    hessian: NDArray[np.float32],
-    grid: _Grid,
-    order: NDArray[np.intp],
-) -> NDArray[np.float64]:
+    weight: NDArray[np.float32], dead: NDArray[np.bool_], packed: PackedLinear, hessian: NDArray[np.float32]
+) -> NDArray[np.float32] | NDArray[np.float16]:
     """The scales that go best with the codes.
 
     With c_g a row's codes less their zero point in group g and zero elsewhere, its weights are w and its scales s:
     (w - sum_g s_g c_g) H (..)^T is least where sum_h (c_g H c_h^T) s_h = c_g H w^T for each g.
 
     Args:
-        columns: (in, rows), in the order of quantization.
-        codes: (in, rows), in the weight's own order.
-        hessian: (in, in), H on and below the diagonal; the rest is not read.
-        grid: Of these rows.
-        order: Where each of ``columns`` stands in the weight.
+        weight: (out, in).
+        dead: (in,), columns that count as zero.
+        packed: Its codes and the scales they were chosen for.
+        hessian: (in, in), H.
 
     Returns:
-        (groups, rows). What the stored type cannot hold, if anything, is as it was.
+        Scales as ``packed`` has them. What their type cannot hold, if anything, is as it was.
     """
-    groups = order // grid.block_size
-    members = [np.flatnonzero(groups == g) for g in range(len(grid.scales))]
-    refitted = np.empty(grid.scales.shape)
-    most = np.finfo(np.float16 if grid.half else np.float32).max
-    for start in range(0, columns.shape[1], _REFIT_ROWS):
-        rows = slice(start, start + _REFIT_ROWS)
-        whole = codes[order, rows] - grid.zeros[groups, rows]  # (in, rows)
-        old = grid.scales[:, rows].T
-        products = np.empty((*old.shape, old.shape[1]))  # c_g H c_h^T, (rows, groups, groups)
-        wanted = np.empty(old.shape)  # c_g H w^T, (rows, groups)
-        for g, at in enumerate(members):
-            strip = hessian[:, at]
-            above = np.arange(len(hessian))[:, None] < at
-            strip[above] = hessian[at].T[above]
-            pulled = strip @ whole[at]  # (in, rows)
-            wanted[:, g] = np.einsum("kr,kr->r", pulled, columns[:, rows])
-            pulled *= whole
-            for h, other in enumerate(members):
-                products[:, g, h] = pulled[other].sum(0)
+    (out, groups), width, bits = packed.scales.shape, len(hessian), packed.scheme.bits
+    size = packed.scheme.block_size
+    scales = packed.scales.copy()
+    most = np.finfo(scales.dtype).max
+    step = max(1, _REFIT_COLUMNS // size) * size
+    for start in range(0, out, _REFIT_ROWS):
+        rows = slice(start, min(start + _REFIT_ROWS, out))
+        count = rows.stop - start
+        whole = unpack(packed.codes[rows], bits).astype(np.float32)  # (rows, groups, size), zero where a block is short
+        if packed.zero_points is None:
+            whole -= 2 ** (bits - 1)
+        else:
+            whole -= unpack(packed.zero_points[rows], bits)[:, :groups, None]
+        flat = whole.reshape(count, -1)
+        old = scales[rows].astype(np.float64)
+        pulled = np.zeros_like(flat)
+        np.matmul(np.where(dead, np.float32(0), weight[rows]), hessian, out=pulled[:, :width])
+        wanted = np.einsum("rgk,rgk->rg", pulled.reshape(whole.shape), whole).astype(np.float64)  # c_g H w^T
+        products = np.empty((count, groups, groups))  # c_g H c_h^T
+        for g in range(groups):
+            at = slice(g * size, min((g + 1) * size, width))
+            for first in range(at.start, width, step):  # those of the groups before are known: H is symmetric
+                last = min(first + step, groups * size)
+                part = np.zeros((count, last - first), np.float32)
+                np.matmul(flat[:, at], hessian[at, first:last], out=part[:, : min(last, width) - first])
+                between = slice(first // size, last // size)
+                sums = np.einsum("rhk,rhk->rh", part.reshape(count, -1, size), whole[:, between])
+                products[:, g, between] = products[:, between, g] = sums
         diagonal = np.einsum("rgg->rg", products)
         hold = _HOLD * diagonal.mean(1, keepdims=True) + np.finfo(np.float32).tiny
         diagonal += hold
         found = np.linalg.solve(products, (wanted + hold * old)[..., None])[..., 0]
-        refitted[:, rows] = np.where(np.abs(found) <= most, found, old).T
-    return refitted
+        scales[rows] = np.where(np.abs(found) <= most, found, old)
+    return scales
 
 
 def _solve(feedback: NDArray[np.float32], pivots: NDArray[np.float32], b: NDArray[np.float32]) -> None:
-    """Replace b (in, columns) by H^-1 b: H = (U + I) D (U + I)^T, U above ``feedback``'s diagonal, D = pivots."""
-    starts = range(0, len(b), _BLOCK)
+    """Replace b (rows, in) by b H^-1: H = (U + I) D (U + I)^T, U above ``feedback``'s diagonal, D = pivots."""
+    starts = range(0, len(feedback), _PANEL)
     corners = {}
     for start in reversed(starts):
-        at = slice(start, start + _BLOCK)
+        at, after = slice(start, start + _PANEL), slice(start + _PANEL, None)
         u = np.triu(feedback[at, at], 1).astype(np.float64)
         corners[start] = np.linalg.inv(u + np.eye(len(u))).astype(np.float32)
-        b[at] = corners[start] @ (b[at] - feedback[at, start + _BLOCK :] @ b[start + _BLOCK :])
-    b /= pivots[:, None]
+        b[:, at] = (b[:, at] - b[:, after] @ feedback[at, after].T) @ corners[start].T
+    b /= pivots
     for start in starts:
-        at = slice(start, start + _BLOCK)
-        b[at] = corners[start].T @ (b[at] - feedback[:start, at].T @ b[:start])
+        at = slice(start, start + _PANEL)
+        b[:, at] = (b[:, at] - b[:, :start] @ feedback[:start, at]) @ corners[start]
 
 
 def _feedback(hessian: NDArray[np.float32], damping: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -265,8 +287,8 @@ def _factorize(h: NDArray[np.float32]) -> None:
     Raises:
         LinAlgError: H is not positive definite.
     """
-    for stop in range(len(h), 0, -_BLOCK):
-        start = max(0, stop - _BLOCK)
+    for stop in range(len(h), 0, -_PANEL):
+        start = max(0, stop - _PANEL)
         block = h[:stop, start:stop] - h[:stop, stop:] @ h[start:stop, stop:].T
         # numpy factorizes into lower triangles: turned by 180 degrees they are upper ones. float64 costs nothing here.
         corner = np.linalg.cholesky(block[start:][::-1, ::-1].astype(np.float64))[::-1, ::-1]
@@ -293,7 +315,7 @@ def _permute(h: NDArray[np.float32], order: NDArray[np.intp]) -> None:
         strip[:] = strip[order]
     for start in range(0, len(h), _STRIP):
         strip = h[start : start + _STRIP]
-        strip[:] = strip[:, order]
+        strip[:] = np.take(strip, order, axis=1)  # several times as fast as an index
 
 
 def _pack(codes: NDArray[np.uint8], grid: _Grid, scheme: QuantizationScheme) -> NDArray[np.uint8]:

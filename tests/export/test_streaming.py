@@ -112,3 +112,31 @@ def test_a_part_leads_from_what_is_given_to_what_is_wanted(export) -> None:
     np.testing.assert_array_equal(again, whole[0])
     (moved,) = streamed.part(set(after), [last])({**one, after[0]: whole[2] + 1, after[1]: whole[3]})
     assert not np.array_equal(moved, whole[0]), "what is given counts, not what the ids would make of it"
+
+
+def test_what_stands_in_for_a_node_is_all_that_is_asked(export) -> None:
+    folder, spec, _ = export("llama", CONFIGS["int4"])
+    streamed = StreamedModel(onnx.load(folder / "model.onnx", load_external_data=False), folder=folder)
+    one, nodes, asked = feed(spec, np.arange(9)[None]), streamed.nodes(), []
+    gate = nodes["/model/layers.0/mlp/gate_up_proj/MatMulNBits"]
+    last = nodes["/model/layers.0/mlp/down_proj/MatMulNBits"]
+
+    def product(node: onnx.NodeProto):
+        def compute(x: np.ndarray) -> np.ndarray:
+            asked.append(node.name)
+            return streamed.part({node.input[0]}, [node.output[0]])({node.input[0]: x})[0]
+
+        return compute
+
+    fetch = [last.output[0], gate.input[0]]
+    expected = streamed.part((), fetch)(one)
+    found = streamed.part((), fetch, stand_ins={"MatMulNBits": product})(one)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert asked == [
+        f"/model/layers.0/{n}/MatMulNBits"
+        for n in ("attn/qkv_proj", "attn/o_proj", "mlp/gate_up_proj", "mlp/down_proj")
+    ]
+    asked.clear()
+    streamed.part({gate.output[0]}, [last.input[0]], stand_ins={"MatMulNBits": product})
+    assert not asked

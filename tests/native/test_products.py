@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgekit import native
 from edgekit.errors import EngineError
-from edgekit.native.products import multiply, usable_kernels
+from edgekit.native.products import attend, kernel_name, multiply, usable_kernels
 
 # Half a unit in the last place of a float32: what each addition of a sum adds to its error, relative to its terms.
 ROUNDING = 2.0**-24
@@ -198,3 +198,54 @@ def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match=r"bias: \(8,\) where \(1,\) is needed"):
         multiply(codes[:16].reshape(1, 1, 16), scales[:1, None], x[None, :32], bits=4, block_size=32, bias=scales)
     assert ctypes.sizeof(native.Matrix) == 64
+
+
+# Keys and values in float16: half a unit in the last place, 2^-11, of scores up to 4 or so and of values up to 4.
+HALF_ATTENTION = 4e-3
+
+
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(4, 2, 16), (9, 3, 64), (3, 3, 128), (7, 1, 32)])
+@pytest.mark.parametrize("tokens", [1, 16, 77, 300])
+def test_attention_is_causal_softmax(heads: int, kv_heads: int, head_dim: int, tokens: int) -> None:
+    rng = np.random.default_rng(0)
+    qkv = rng.standard_normal((tokens, (heads + 2 * kv_heads) * head_dim)).astype(np.float32)
+    angles = rng.uniform(0, 6, (tokens + 3, head_dim // 2))
+    given = qkv.copy()
+    y = attend(qkv, heads, kv_heads, np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32), 2)
+    assert (qkv == given).all()
+    q, k, v = np.split(qkv.reshape(tokens, -1, head_dim).swapaxes(0, 1).astype(np.float64), [heads, heads + kv_heads])
+
+    def rotated(x: np.ndarray) -> np.ndarray:  # halves of a head are pairs
+        a, b = x[..., : head_dim // 2], x[..., head_dim // 2 :]
+        cos, sin = np.cos(angles[:tokens]), np.sin(angles[:tokens])
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+    k, v = (np.repeat(x, heads // kv_heads, axis=0) for x in (rotated(k), v))
+    scores = rotated(q) @ k.swapaxes(1, 2) / np.sqrt(head_dim)
+    scores[:, np.triu_indices(tokens, 1)[0], np.triu_indices(tokens, 1)[1]] = -np.inf
+    weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+    expected = (weights / weights.sum(axis=2, keepdims=True)) @ v
+    np.testing.assert_allclose(y, expected.swapaxes(0, 1).reshape(tokens, -1), atol=HALF_ATTENTION)
+
+
+def test_attention_says_what_it_does_not_take() -> None:
+    angles = np.zeros((4, 12), np.float32)
+    with pytest.raises(EngineError, match="heads of 24; allowed: multiples of 16 up to 256"):
+        attend(np.zeros((4, 72), np.float32), 1, 1, angles, angles)
+    angles = np.zeros((4, 8), np.float32)
+    with pytest.raises(EngineError, match="3 heads over 2 key-value heads"):
+        attend(np.zeros((4, 7 * 16), np.float32), 3, 2, angles, angles)
+    with pytest.raises(EngineError, match="-1 threads were asked for"):
+        attend(np.zeros((4, 48), np.float32), 1, 1, angles, angles, -1)
+    with pytest.raises(ValueError, match="do not fit together"):
+        attend(np.zeros((5, 48), np.float32), 1, 1, angles, angles)
+
+
+def test_a_product_goes_where_it_is_to() -> None:
+    codes, scales, x = np.zeros((3, 1, 16), np.uint8), np.ones((3, 1), np.float32), np.ones((2, 32), np.float32)
+    out = np.zeros((2, 3), np.float32)
+    assert multiply(codes, scales, x, bits=4, block_size=32, out=out) is out
+    assert (out == -8 * 32).all()
+    with pytest.raises(ValueError, match="contiguous float32"):
+        multiply(codes, scales, x, bits=4, block_size=32, out=np.zeros((3, 2), np.float32).T)
+    assert kernel_name() in KERNELS

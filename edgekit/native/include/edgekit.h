@@ -171,6 +171,20 @@ typedef struct {
  */
 EK_API int ek_multiply(const char *kernel, const ek_matrix *w, const float *x, int64_t m, int prefill, float *y);
 
+/* ---- The attention of one layer over a whole text, as prefill computes it ----
+ *
+ * Causal, with as many query heads to a key-value head as heads / kv_heads; queries and keys are rotated, halves of a head as
+ * pairs, and keys and values are rounded to float16.
+ *
+ *   qkv       (tokens, (heads + 2 * kv_heads) * head_dim), left as it is: queries, keys, values
+ *   head_dim  a multiple of 16, at most 256
+ *   cos, sin  (tokens, head_dim / 2)
+ *   threads   1 to 1024; 0: ek_default_threads
+ *   y         out, (tokens, heads * head_dim)
+ */
+EK_API int ek_attend(const float *qkv, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, const float *cos,
+                     const float *sin, int threads, float *y);
+
 #ifdef __cplusplus
 }
 #endif

@@ -5,6 +5,7 @@
 #include <new>
 #include <string>
 
+#include "attention.h"
 #include "cpu.h"
 #include "edgekit.h"
 #include "error.h"
@@ -49,6 +50,12 @@ void need(bool good, const char *what) {
   if (!good) ek::fail(EK_BAD_ARGUMENT, "%s", what);
 }
 
+int checked_threads(int threads) {
+  if (threads < 0 || threads > ek::kMostThreads)
+    ek::fail(EK_BAD_ARGUMENT, "%d threads were asked for; allowed: 0 to %d", threads, ek::kMostThreads);
+  return threads ? threads : ek::this_topology().threads;
+}
+
 }  // namespace
 
 int ek_abi_version(void) { return EK_ABI_VERSION; }
@@ -77,9 +84,7 @@ int64_t ek_model_context_length(const ek_model *model) { return model ? model->m
 int ek_session_create(ek_model *model, int64_t context, int threads, int kv_type, ek_session **session) {
   return guarded([&] {
     need(model && session, "ek_session_create needs a model and a place for the session");
-    if (threads < 0 || threads > ek::kMostThreads)
-      ek::fail(EK_BAD_ARGUMENT, "%d threads were asked for; allowed: 0 to %d", threads, ek::kMostThreads);
-    if (threads == 0) threads = ek::this_topology().threads;
+    threads = checked_threads(threads);
     if (kv_type != EK_KV_FLOAT16 && kv_type != EK_KV_INT8)
       ek::fail(EK_BAD_ARGUMENT, "key-value type %d was asked for; allowed: 0 (float16) and 1 (int8)", kv_type);
     const ek::KvType type = kv_type == EK_KV_INT8 ? ek::KvType::kInt8 : ek::KvType::kFloat16;
@@ -188,5 +193,13 @@ int ek_multiply(const char *kernel, const ek_matrix *w, const float *x, int64_t 
   return guarded([&] {
     need(w && x && y, "ek_multiply needs a matrix, activations and a place for the product");
     ek::multiply(kernel, *w, x, m, prefill != 0, y);
+  });
+}
+
+int ek_attend(const float *qkv, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, const float *cos,
+              const float *sin, int threads, float *y) {
+  return guarded([&] {
+    need(qkv && cos && sin && y, "ek_attend needs projections, cosines, sines and a place for the result");
+    ek::attend_text(qkv, tokens, heads, kv_heads, head_dim, cos, sin, checked_threads(threads), y);
   });
 }

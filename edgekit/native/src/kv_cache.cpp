@@ -9,13 +9,24 @@
 #include "memory.h"
 
 namespace ek {
-KvCache::KvCache(const Model &model, int64_t context, KvType type)
-    : type_(type), context_(context), kv_heads_(model.num_kv_heads), head_dim_(model.head_dim) {
+namespace {
+
+int64_t checked(const Model &model, int64_t context) {
   if (context < 1 || context > model.context_length)
     fail(EK_CONTEXT, "a context of %" PRId64 " tokens was asked for; the model holds 1 to %" PRId64, context,
          model.context_length);
+  return context;
+}
+
+}  // namespace
+
+KvCache::KvCache(const Model &model, int64_t context, KvType type)
+    : KvCache(model.num_layers, model.num_kv_heads, model.head_dim, checked(model, context), type) {}
+
+KvCache::KvCache(int64_t layers, int64_t kv_heads, int64_t head_dim, int64_t context, KvType type)
+    : type_(type), context_(context), kv_heads_(kv_heads), head_dim_(head_dim) {
   padded_ = (context + kKvBlock - 1) / kKvBlock * kKvBlock;
-  heads_ = static_cast<size_t>(model.num_layers * kv_heads_);
+  heads_ = static_cast<size_t>(layers * kv_heads_);
   need_memory(allocated(), "the KV cache of " + std::to_string(context) + " positions");
   keys_ = Buffer<uint8_t>(heads_ * row_bytes());
   values_ = Buffer<uint8_t>(heads_ * row_bytes());

@@ -22,6 +22,8 @@ class KvCache {
  public:
   /* Throws Error(EK_CONTEXT) when the model knows fewer positions, Error(EK_NO_MEMORY). */
   KvCache(const Model &model, int64_t context, KvType type);
+  /* Without a model. Throws Error(EK_NO_MEMORY). */
+  KvCache(int64_t layers, int64_t kv_heads, int64_t head_dim, int64_t context, KvType type);
 
   KvType type() const { return type_; }
   int64_t context() const { return context_; }

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "attention.h"
 #include "error.h"
-#include "hadamard.h"
 #include "half.h"
 #include "topology.h"
 
@@ -15,7 +15,6 @@ namespace {
 
 constexpr int64_t kPrefillChunk = 512; /* rows worked on at once: weights are unpacked once for so many */
 constexpr int64_t kFewRows = 8;        /* up to here streaming the weights once is what costs */
-constexpr int64_t kAttentionRows = 192; /* query heads of a task: as float, with their sums, 192 KB at head_dim 128 */
 constexpr int64_t kPartPositions = 256; /* the least of a context that is worth a task of its own */
 constexpr int64_t kGateOutputs = kChunk;
 
@@ -70,10 +69,9 @@ Session::Session(std::shared_ptr<const Model> model, const Kernels &kernels, int
     for (const Matrix *w : *matrices)
       product_scratch_ = std::max(product_scratch_, kernels_.multiply_many_scratch(*w, chunk_));
   product_scratch_ = (product_scratch_ + 63) / 64 * 64;
-  const int64_t group = m.num_heads / m.num_kv_heads, query_rows = std::max(kAttentionRows, kPackRows * group);
   const auto gate = static_cast<size_t>(2 * chunk_ * kGateOutputs) * sizeof(float);
   const auto norm = static_cast<size_t>(kPackRows * m.hidden_size) * sizeof(float);
-  const size_t each = std::max({product_scratch_ + gate, norm, kernels_.attend_scratch(static_cast<int>(m.head_dim), query_rows)});
+  const size_t each = std::max({product_scratch_ + gate, norm, attention_scratch(kernels_, m.head_dim, m.num_heads / m.num_kv_heads)});
   for (int t = 0; t < pool_.threads(); ++t) scratch_.emplace_back(each);
 }
 
@@ -201,70 +199,32 @@ void Session::multiply(const Matrix &w, int64_t m, float *y, int64_t stride, boo
 void Session::attention(const Layer &layer, int64_t index, int64_t m) {
   prepare_normed(layer.input_norm, layer.qkv, 0, m);
   multiply(layer.qkv, m, qkv_.get(), layer.qkv.n, false);
-  rotate_and_store(index, m);
+  rotate_and_store(pool_, kernels_, cache_, attention_rows(index, m), cos_.get(), sin_.get());
   attend(index, m);
   prepare(layer.o, attended_.get(), layer.o.k, m);
   multiply(layer.o, m, x_.get(), model_->hidden_size, true);
 }
 
-/* Rotate q and k in place, by position and, where keys are rounded, for that; put k and v into the cache. */
-void Session::rotate_and_store(int64_t index, int64_t m) {
-  const Model &model = *model_;
-  const int64_t dim = model.head_dim, heads = model.num_heads, kv_heads = model.num_kv_heads;
-  pool_.run(m, [&](int64_t r, int) {
-    float *row = &qkv_[r * (heads + 2 * kv_heads) * dim];
-    for (int64_t h = 0; h < heads + kv_heads; ++h) {
-      kernels_.rotate(row + h * dim, &cos_[r * (dim / 2)], &sin_[r * (dim / 2)], dim / 2);
-      if (cache_.type() == KvType::kInt8) hadamard(row + h * dim, dim);
-    }
-    for (int64_t h = 0; h < kv_heads; ++h)
-      cache_.store(kernels_, index, h, position() + r, row + (heads + h) * dim, row + (heads + kv_heads + h) * dim);
-  });
-}
-
-/* The heads of key-value head `head` at `count` rows of the chunk from `first` on. */
-AttentionJob Session::attention_job(int64_t index, int64_t head, int64_t first, int64_t count) {
-  const Model &model = *model_;
-  const int64_t dim = model.head_dim, group = model.num_heads / model.num_kv_heads, width = model.num_heads * dim;
-  const int64_t stride = width + 2 * model.num_kv_heads * dim, position = this->position() + first;
-  AttentionJob job;
-  job.q = &qkv_[first * stride + head * group * dim];
-  job.q_stride = stride;
-  job.m = count;
-  job.group = group;
-  job.type = cache_.type();
-  job.keys = cache_.keys(index, head);
-  job.values = cache_.values(index, head);
-  job.begin = 0;
-  job.end = position + count;
-  job.position = position;
-  job.head_dim = static_cast<int>(dim);
-  job.y = &attended_[first * width + head * group * dim];
-  job.y_stride = width;
-  job.largest = job.total = nullptr;
-  return job;
+AttentionRows Session::attention_rows(int64_t index, int64_t m) {
+  return {model_->num_heads, model_->num_kv_heads, model_->head_dim, index, position(), m, qkv_.get(), attended_.get()};
 }
 
 void Session::attend(int64_t index, int64_t m) {
-  const int64_t kv_heads = model_->num_kv_heads, group = model_->num_heads / kv_heads, threads = pool_.threads();
+  const int64_t kv_heads = model_->num_kv_heads, threads = pool_.threads();
   if (m <= kFewRows && kv_heads % threads) {
     const int64_t parts = std::min((2 * threads + kv_heads - 1) / kv_heads, (position() + m) / kPartPositions);
     if (parts > 1) return attend_in_parts(index, m, parts);
   }
-  const int64_t tile = std::max<int64_t>(kPackRows, kAttentionRows / group), tiles = (m + tile - 1) / tile;
-  pool_.run(tiles * kv_heads, [&](int64_t task, int thread) {
-    /* The last rows see the most positions: they go first, so that the threads end together. */
-    const int64_t first = (tiles - 1 - task / kv_heads) * tile;
-    kernels_.attend(attention_job(index, task % kv_heads, first, std::min(m - first, tile)), scratch(thread));
-  });
+  ek::attend(pool_, kernels_, cache_, attention_rows(index, m), [&](int thread) { return scratch(thread); });
 }
 
 /* Few rows over a long context and fewer key-value heads than would keep the threads busy: each head's context is cut. */
 void Session::attend_in_parts(int64_t index, int64_t m, int64_t parts) {
   const int64_t kv_heads = model_->num_kv_heads, group = model_->num_heads / kv_heads, dim = model_->head_dim;
   const int64_t length = position() + m, each = round_up((length + parts - 1) / parts, kKvBlock), rows = m * group;
+  const AttentionRows all = attention_rows(index, m);
   pool_.run(parts * kv_heads, [&](int64_t task, int thread) {
-    AttentionJob job = attention_job(index, task % kv_heads, 0, m);
+    AttentionJob job = attention_job(cache_, all, task % kv_heads, 0, m);
     job.begin = std::min(length, task / kv_heads * each);
     job.end = std::min(length, job.begin + each);
     job.y = &parts_[task * rows * dim];

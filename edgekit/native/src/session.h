@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "attention.h"
 #include "kv_cache.h"
 #include "model.h"
 #include "thread_pool.h"
@@ -42,10 +43,9 @@ class Session {
   void embed(const int32_t *ids, int64_t m);
   void attention(const Layer &layer, int64_t index, int64_t m);
   void mlp(const Layer &layer, int64_t first, int64_t m);
-  void rotate_and_store(int64_t index, int64_t m);
   void attend(int64_t index, int64_t m);
   void attend_in_parts(int64_t index, int64_t m, int64_t parts);
-  AttentionJob attention_job(int64_t index, int64_t head, int64_t first, int64_t count);
+  AttentionRows attention_rows(int64_t index, int64_t m);
 
   /* Rows of activations in the form that products with w take: x (m, k) with `stride` between rows. */
   void prepare(const Matrix &w, const float *x, int64_t stride, int64_t m);

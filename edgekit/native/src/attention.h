@@ -1,0 +1,43 @@
+/* Attention of consecutive positions over a cache: rotation, storing, and the tasks it is cut into. Sessions work with these,
+ * and ek_attend, which has no model. */
+#ifndef EDGEKIT_SRC_ATTENTION_H
+#define EDGEKIT_SRC_ATTENTION_H
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kv_cache.h"
+#include "thread_pool.h"
+
+namespace ek {
+
+/* m positions from `position` on of one layer, whose projections stand in a row each. */
+struct AttentionRows {
+  int64_t heads, kv_heads, head_dim, layer, position, m;
+  float *qkv; /* (m, (heads + 2 * kv_heads) * head_dim) */
+  float *y;   /* (m, heads * head_dim) */
+
+  int64_t group() const { return heads / kv_heads; }
+  int64_t stride() const { return (heads + 2 * kv_heads) * head_dim; }
+};
+
+/* Rotate q and k in place, by position and, where keys are rounded, for that; put k and v into the cache. cos and sin:
+ * (m, head_dim / 2). */
+void rotate_and_store(ThreadPool &pool, const Kernels &kernels, KvCache &cache, const AttentionRows &rows, const float *cos,
+                      const float *sin);
+
+/* The query heads of key-value head `head` at `count` rows from `first` on, over everything before them. */
+AttentionJob attention_job(const KvCache &cache, const AttentionRows &rows, int64_t head, int64_t first, int64_t count);
+
+/* All heads of all rows; scratch(thread) has attention_scratch bytes, aligned to 64. */
+void attend(ThreadPool &pool, const Kernels &kernels, const KvCache &cache, const AttentionRows &rows,
+            const std::function<uint8_t *(int)> &scratch);
+size_t attention_scratch(const Kernels &kernels, int64_t head_dim, int64_t group);
+
+/* What ek_attend is (edgekit.h). Throws Error: EK_BAD_ARGUMENT, EK_NO_MEMORY. */
+void attend_text(const float *qkv, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, const float *cos,
+                 const float *sin, int threads, float *y);
+
+}  // namespace ek
+
+#endif
