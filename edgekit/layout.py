@@ -130,6 +130,17 @@ class DataLayout:
         for layer in self.layers:
             yield from layer.matrices
 
+    def calibrated(self) -> Iterator[Matrix]:
+        """Each matrix that a calibration chooses the codes of, in the file's order.
+
+        Those inside the layers, and the lm_head where it is a table of its own with codes of 4 bits. Rounded to nearest
+        it would lose more than all of them; 8 bits lose nothing worth the time, nor do the embedding's rows.
+        """
+        yield from self.inner_matrices()
+        scheme = self.lm_head.scheme
+        if scheme is not None and scheme.bits == 4 and not self.shares_embedding:
+            yield self.lm_head
+
     def vectors(self) -> Iterator[Vector]:
         """Each norm, in the file's order."""
         for layer in self.layers:

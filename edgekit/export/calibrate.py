@@ -29,8 +29,9 @@ from ..quantize.gptq import NotPositiveDefiniteError, quantize_gptq
 from ..quantize.packing import PackedLinear
 from ..quantize.rtn import NonFiniteError
 from ..quantize.sums import InputSums
+from .calibration_head import quantize_head
 from .calibration_state import CalibrationState, Rows
-from .calibration_stream import Stream
+from .calibration_stream import Stream, run_all
 from .weights import WeightSource, unusable_weight
 
 
@@ -45,12 +46,12 @@ def calibrate(
     half_scales: bool = False,
     progress: Callable[[float, float], None] = lambda done, total: None,
 ) -> Iterator[tuple[Matrix, PackedLinear]]:
-    """Quantize the layers' matrices.
+    """Quantize the layers' matrices, and the lm_head where that pays (``DataLayout.calibrated``).
 
     Args:
         source: The weights.
         spec: The model.
-        layout: The artifact's; its layers are quantized.
+        layout: The artifact's.
         texts: Token ids, at least one text of at least one token.
         state: Where hidden states and finished layers are kept.
         threads: For onnxruntime and the engine's kernels.
@@ -60,7 +61,7 @@ def calibrate(
         progress: Called with (layers done, layers in all), also between whole numbers.
 
     Returns:
-        Each matrix of the layers with its codes, in the file's order, as soon as it is known.
+        Each of the layout's ``calibrated`` matrices with its codes, in the file's order, as soon as it is known.
 
     Raises:
         CalibrationError: Activations are NaN or infinite; the layer is named.
@@ -71,7 +72,8 @@ def calibrate(
     streams = [Stream(source, spec, longest, threads) for _ in range(2 if compensate else 1)]
     tokens = sum(map(len, texts))
     total = len(layout.layers)
-    first = state.finished_layers(total)
+    head = layout.lm_head if layout.lm_head in layout.calibrated() else None
+    first = min(state.finished_layers(total if head is None else total + 1), total)
     for i in range(first):
         matrices = layout.layers[i].matrices
         yield from zip(matrices, state.read_layer(i, matrices), strict=True)
@@ -88,11 +90,13 @@ def calibrate(
         with ExitStack() as stack:
             packed = layer.quantize(stack)
         state.write_layer(i, packed)
-        if i + 1 < total:
+        if i + 1 < total or head is not None:
             layer.advance()
         for stream in streams:
             stream.packed.clear()
         yield from zip(layout.layers[i].matrices, packed, strict=True)
+    if head is not None:
+        yield head, quantize_head(streams, source, head, state, total, _bounds(texts), layout.activation_type)
     progress(total, total)
 
 
@@ -133,7 +137,7 @@ class _Layer:
         self._index, self._state = index, state
         self._stored, self._scale_dtype = layout.activation_type, "float16" if half_scales else layout.activation_type
         self._layer, self._names = layout.layers[index], _Names(streams[0].nodes(), index, len(layout.layers))
-        self._tokens, self._done = bounds[-1][1], 0
+        self._done = 0
 
     def quantize(self, stack: ExitStack) -> list[PackedLinear]:
         """The four matrices."""
@@ -165,7 +169,8 @@ class _Layer:
             state.scratch("activated", layer.down_proj.in_features) as activated,
             state.create(self._index + 1, width) as following,
         ):
-            for rows, ((delta,), *others) in self._run({at.down_input: activated}, "", [at.mlp_delta]):
+            made_of = run_all(self._streams, self._bounds, {at.down_input: activated}, "", [at.mlp_delta])
+            for rows, ((delta,), *others) in made_of:
                 for (start, stop), made in zip(rows, (delta, *(other for (other,) in others)), strict=True):
                     following.write(start, residual.read(start, stop) + made)
 
@@ -190,7 +195,7 @@ class _Layer:
         """
         weight = self._weight(matrix)
         sums = InputSums(weight, len(self._streams) > 1, added_to is not None)
-        for rows, made in self._run(given, zero, [input_name, *keep]):
+        for rows, made in run_all(self._streams, self._bounds, given, zero, [input_name, *keep]):
             for (start, _), (_, *kept) in zip(rows, made, strict=True):
                 for file, values in zip(keep.values(), kept, strict=True):
                     file.write(start, values)
@@ -219,22 +224,6 @@ class _Layer:
         self._done += 1
         self._progress(self._done / 5)
         return packed
-
-    def _run(
-        self, given: dict[str, Rows], zero: str, fetch: list[str]
-    ) -> Iterator[tuple[list[tuple[int, int]], list[list[NDArray[np.float32]]]]]:
-        """For each text where its rows lie, a stream after the other, and tensors of it, (tokens, width), likewise."""
-        names = {*given, zero}
-        runs = [stream.part(names, fetch) for stream in self._streams]
-        for first, last in self._bounds:
-            rows = [(i * self._tokens + first, i * self._tokens + last) for i in range(len(runs))]
-            made = []
-            for run, (start, stop) in zip(runs, rows, strict=True):
-                tensors = {name: file.read(start, stop) for name, file in given.items()}
-                if zero:
-                    tensors.setdefault(zero, np.zeros_like(next(iter(tensors.values()))))
-                made.append(run(tensors))
-            yield rows, made
 
     def _weight(self, matrix: Matrix) -> NDArray[np.float32]:
         return np.concatenate([self._source.rows(p.weight, 0, p.out_features).astype(np.float32) for p in matrix.parts])

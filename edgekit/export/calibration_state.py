@@ -2,7 +2,7 @@
 
     fingerprint.json        what it was made from; with any other the folder is emptied
     texts.json              token ids of the calibration texts
-    layer.{i}.npz           the four quantized matrices of a finished layer
+    layer.{i}.npz           the four quantized matrices of a finished layer; behind the last the lm_head, if calibrated
     hidden.{i}.f32          hidden states that enter layer i: (tokens, hidden_size) float32, all texts one after another
     *.scratch               what is passed on within a layer
 
@@ -117,10 +117,14 @@ class CalibrationState:
         texts: list[list[int]] = json.loads(path.read_text(encoding="utf-8"))
         return texts
 
+    def is_finished(self, layer: int) -> bool:
+        """Whether a layer's matrices are there."""
+        return (self._folder / f"layer.{layer}.npz").is_file()
+
     def finished_layers(self, total: int) -> int:
-        """How many layers need not be done again."""
+        """How many layers need not be done again; an lm_head counts as one more."""
         done = 0
-        while (self._folder / f"layer.{done}.npz").is_file():
+        while self.is_finished(done):
             done += 1
         if done < total and done > 0 and not self._hidden(done).is_file():
             done -= 1

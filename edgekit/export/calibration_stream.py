@@ -8,7 +8,7 @@ as a device will: activations to int8, keys and values to float16.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..models.spec import ModelSpec
 from ..native.products import MOST_HEAD_DIM, attend, kernel_name, multiply
 from ..quantize.packing import PackedLinear
+from .calibration_state import Rows
 from .decoder import LOGITS_START
 from .float_model import FloatModel
 from .streaming import StandIn
@@ -79,6 +80,12 @@ class Stream:
 
         return unbatched
 
+    @property
+    def final_norm(self) -> tuple[str, str, str]:
+        """The two tensors whose sum is normed behind the layers, and the norm's output, the head's input."""
+        model = self._model.model
+        return *model.residual(model.num_stages - 1), model.head_input
+
     def _product(self, node: onnx.NodeProto) -> StandIn:
         packed = self.packed.get(node.input[1].removesuffix(".weight"))
         if packed is not None and kernel_name() != "scalar":  # which is there to be right, not to be fast
@@ -89,6 +96,38 @@ class Stream:
     def _attention(self, node: onnx.NodeProto) -> StandIn:
         heads, kv_heads = self._spec.num_heads, self._spec.num_kv_heads
         return lambda qkv: attend(qkv[0], heads, kv_heads, self._cos, self._sin, self._threads)[None]
+
+
+def run_all(
+    streams: Sequence[Stream],
+    bounds: Sequence[tuple[int, int]],
+    given: Mapping[str, Rows],
+    zero: str,
+    fetch: Sequence[str],
+) -> Iterator[tuple[list[tuple[int, int]], list[list[NDArray[np.float32]]]]]:
+    """Run a part of the model for every text, in every stream.
+
+    Args:
+        streams: Of which the rows of each lie behind those of the one before in every file.
+        bounds: Where each text's rows lie, in the first stream.
+        given: Tensors whose rows are known.
+        zero: A tensor that is zero because its value is in another already, or none.
+        fetch: Tensors that are wanted.
+
+    Returns:
+        For each text where its rows lie, a stream after the other, and the fetched tensors, (tokens, width), likewise.
+    """
+    runs = [stream.part({*given, zero}, fetch) for stream in streams]
+    tokens = bounds[-1][1]
+    for first, last in bounds:
+        rows = [(i * tokens + first, i * tokens + last) for i in range(len(runs))]
+        made = []
+        for run, (start, stop) in zip(runs, rows, strict=True):
+            tensors = {name: file.read(start, stop) for name, file in given.items()}
+            if zero:
+                tensors.setdefault(zero, np.zeros_like(next(iter(tensors.values()))))
+            made.append(run(tensors))
+        yield rows, made
 
 
 def multiply_packed(packed: PackedLinear, x: NDArray[np.float32], threads: int) -> NDArray[np.float32]:

@@ -59,7 +59,7 @@ def write_data(
         progress: Called with (weights done, weights in all).
         threads: Chunks worked on at once.
         half_scales: Choose the codes inside the layers for scales that float16 holds, whatever type stores them.
-        layers: The layers' matrices, quantized already; None: round them to nearest as the others.
+        layers: The layout's ``calibrated`` matrices, quantized already; None: round them to nearest as the others.
 
     Raises:
         DiskFullError: The disk has no room.
@@ -74,7 +74,7 @@ def write_data(
             if matrix.bias is not None:
                 writer.vector(matrix.bias, tuple(p.bias for p in matrix.parts if p.bias is not None))
         writer.rotary(spec)
-        given = [] if layers is None else list(layout.inner_matrices())
+        given = [] if layers is None else list(layout.calibrated())
         _run(writer.matrix_rows, list(_jobs(m for m in layout.matrices() if m not in given)), threads, progress)
         for matrix, packed in layers or ():
             writer.packed(matrix, packed)

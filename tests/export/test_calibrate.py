@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 import edgekit.export.calibrate as module
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import CalibrationError, NonFiniteWeightError
-from edgekit.export import calibration_stream
+from edgekit.export import calibration_head, calibration_stream
 from edgekit.export.calibrate import calibrate
 from edgekit.export.calibration_state import CalibrationState, Rows
 from edgekit.export.float_model import FloatModel
@@ -63,8 +64,7 @@ def weights(checkpoint: Path) -> dict[str, np.ndarray]:
         layout = plan_layout(spec, CONFIG, "float32", 256)
         return {
             matrix.name: np.concatenate([source.rows(p.weight, 0, p.out_features) for p in matrix.parts])
-            for layer in layout.layers
-            for matrix in layer.matrices
+            for matrix in layout.calibrated()
         }
 
 
@@ -74,7 +74,7 @@ def test_the_models_output_is_nearer_than_round_to_nearests(tmp_path: Path, fami
     truth = hidden_states(checkpoint, {})
     ours = {name: packed.dequantize() for name, packed in run(checkpoint, tmp_path / "state").items()}
     nearest = {name: quantize_rows(w, FOUR, "float32").dequantize() for name, w in weights(checkpoint).items()}
-    assert list(ours) == list(nearest), "every matrix of the layers, in the file's order"
+    assert list(ours) == list(nearest), "every matrix of the layers and a head of its own, in the file's order"
     loss = [float(((hidden_states(checkpoint, w) - truth) ** 2).sum()) for w in (ours, nearest)]
     assert loss[0] < 0.8 * loss[1]
 
@@ -120,12 +120,13 @@ def test_each_matrix_sees_what_comes_before_it(
         seen.append((h.copy(), None if drift is None else drift.copy()))
         return quantize_rows(weight, scheme, scale_dtype)
 
-    monkeypatch.setattr(module, "quantize_gptq", spy)
+    for place in (module, calibration_head):
+        monkeypatch.setattr(place, "quantize_gptq", spy)
     packed = run(checkpoint, tmp_path / "state", compensate=compensate)
     with opened(checkpoint) as (source, spec):
         model, exact = FloatModel(source, spec, 256, 1), FloatModel(source, spec, 256, 1)
         for (h, drift), (name, codes) in zip(seen, packed.items(), strict=True):
-            node = f"/model/{name.removeprefix('model.').replace('.', '/')}".replace("layers/", "layers.")
+            node = "/" + name.replace(".", "/").replace("layers/", "layers.")
             tensor = model.model.nodes()[f"{node}/FusedMatMul"].input[0]
             x, y = inputs(model, tensor), inputs(exact, tensor)
             np.testing.assert_allclose(h, x.T @ x, rtol=1e-3, atol=1e-3 * np.abs(h).max())
@@ -153,14 +154,16 @@ def test_an_interrupted_calibration_goes_on_at_its_layer(
             raise KeyboardInterrupt
         return real(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "quantize_gptq", counted)
-    for stop in (1, 6, 12):  # in the first layer, in the second, at the very last matrix
+    for place in (module, calibration_head):
+        monkeypatch.setattr(place, "quantize_gptq", counted)
+    total = 13 if family == "qwen2" else 12  # a tied head is the embedding, which is rounded to nearest
+    for stop in (1, 6, 12, total):  # in the first layer, in the second, at its last matrix, at the very last
         calls, state = 0, tmp_path / f"state-{stop}"
         with pytest.raises(KeyboardInterrupt):
             run(checkpoint, state)
         calls, finished, stop = 0, (stop - 1) // 4, -1
         assert same(run(checkpoint, state), whole)
-        assert calls == 12 - 4 * finished
+        assert calls == total - 4 * finished
         calls = 0
         assert same(run(checkpoint, state), whole)
         assert calls == 0, "a finished one is only read"
@@ -215,4 +218,26 @@ def test_a_weight_that_is_no_number_is_named_as_the_checkpoint_has_it(tmp_path: 
     tensors[f"model.layers.1.self_attn.{role}.weight"][row, 7] = np.nan
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "llama", tensors)
     with pytest.raises(NonFiniteWeightError, match=rf"layers\.1\.self_attn\.{role}\.weight holds nan at \[{row}, 7\]"):
+        run(checkpoint, tmp_path / "state")
+
+
+def test_the_heads_rows_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", "qwen2")
+    whole = run(checkpoint, tmp_path / "whole")
+    monkeypatch.setattr(calibration_head, "_CHUNK_WEIGHTS", 144 * 100)
+    assert same(run(checkpoint, tmp_path / "pieces"), whole)
+
+
+def test_a_head_of_8_bits_is_rounded_to_nearest(tmp_path: Path) -> None:
+    with opened(write_checkpoint(tmp_path / "checkpoint", "qwen2")) as (_, spec):
+        for bits, last in ((4, "lm_head"), (8, "model.layers.1.mlp.down_proj")):
+            config = replace(CONFIG, lm_head=replace(FOUR, bits=bits))
+            assert list(plan_layout(spec, config, "float32", 256).calibrated())[-1].name == last
+
+
+def test_a_head_weight_that_is_no_number_is_named(tmp_path: Path) -> None:
+    tensors = random_tensors(tiny_config("qwen2"))
+    tensors["lm_head.weight"][250, 5] = np.inf
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", "qwen2", tensors)
+    with pytest.raises(NonFiniteWeightError, match=r"lm_head.weight holds inf at \[250, 5\]"):
         run(checkpoint, tmp_path / "state")
