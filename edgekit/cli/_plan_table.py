@@ -22,6 +22,7 @@ _GROUP_NAMES = {
     "norms_and_biases": "norms, biases",
     "rotary": "rotary tables",
 }
+_UNREAD = "of the tables: the file is mapped, and they stay out of memory"
 _COLOURS = {MET: "green", LIKELY: "green", DOUBTFUL: "yellow", MISSED: "red", UNKNOWN: "yellow"}
 UNCALIBRATED = "uncalibrated: nothing was published or measured of devices like this one, so the intervals are wide"
 UNMEASURED = "speed unknown: the profile has no bandwidth; edgekit probe --out FILE.toml measures this machine"
@@ -94,6 +95,8 @@ def _parts(plan: Plan) -> list[tuple[str, str, str]]:
             size = getattr(memory.weight_groups, key)
             text = format_bytes(size) if size else "the embedding's"
             rows.append((click.style(f"  {name}", dim=True), click.style(text, dim=True), ""))
+        if memory.unread_weights:
+            rows.append(("rows not looked up", f"-{format_bytes(memory.unread_weights)}", _UNREAD))
     for name, size in (
         ("repacking", memory.repacking),
         ("KV cache", memory.kv_cache),

@@ -125,7 +125,7 @@ class MemoryPlan:
     """Bytes of each part while the engine runs with its whole context in use.
 
     Attributes:
-        weights: The data file, all of it resident.
+        weights: The data file.
         repacking: What an engine keeps of the weights in a layout of its own, beyond that.
         kv_cache: Keys and values of the whole context.
         activations: Buffers of the arithmetic.
@@ -133,6 +133,8 @@ class MemoryPlan:
         runtime: Interpreter and libraries, the accelerator's too.
         load_peak: The most there is while the model is loaded, which can be more than the sum of the parts.
         weight_groups: Breaks ``weights`` down where the tensors are known.
+        unread_weights: Of the weights, the rows of tables that are never looked up: not in memory, and so taken off
+            the total.
     """
 
     weights: int
@@ -143,6 +145,7 @@ class MemoryPlan:
     runtime: int
     load_peak: int
     weight_groups: WeightBytes | None = None
+    unread_weights: int = 0
 
     @property
     def total(self) -> int:
@@ -154,10 +157,10 @@ class MemoryPlan:
         return max(self.total, self.load_peak)
 
     def to_parts(self) -> dict[str, int]:
-        """The parts that stand beside one another."""
+        """The parts that stand beside one another and sum up to the total; what is not read is negative."""
         parts = asdict(self)
         del parts["weight_groups"], parts["load_peak"]
-        return parts
+        return {**parts, "unread_weights": -self.unread_weights}
 
     def to_json(self) -> dict[str, int]:
         """The parts and their ``total``, in bytes."""

@@ -229,7 +229,9 @@ def with_artifact(planned: Plan, data_bytes: int, tokenizer_file_bytes: int) -> 
     """
     memory = planned.memory
     tokenizer = tokenizer_bytes(0, tokenizer_file_bytes)
-    more = data_bytes - memory.weights + tokenizer - memory.tokenizer
+    more = tokenizer - memory.tokenizer
+    if planned.engine == "ort":  # native reads no matrix while it loads
+        more += data_bytes - memory.weights
     memory = replace(memory, weights=data_bytes, tokenizer=tokenizer, load_peak=memory.load_peak + more)
     return replace(planned, memory=memory)
 
