@@ -22,7 +22,6 @@ _GROUP_NAMES = {
     "norms_and_biases": "norms, biases",
     "rotary": "rotary tables",
 }
-_UNREAD = "of the tables: the file is mapped, and they stay out of memory"
 _COLOURS = {MET: "green", LIKELY: "green", DOUBTFUL: "yellow", MISSED: "red", UNKNOWN: "yellow"}
 UNCALIBRATED = "uncalibrated: nothing was published or measured of devices like this one, so the intervals are wide"
 UNMEASURED = "speed unknown: the profile has no bandwidth; edgekit probe --out FILE.toml measures this machine"
@@ -91,12 +90,13 @@ def _parts(plan: Plan) -> list[tuple[str, str, str]]:
     memory = plan.memory
     rows = [("weights", format_bytes(memory.weights), _bar(memory.weights, plan))]
     if memory.weight_groups is not None:
+        unread = {"embedding": memory.unread_embedding, "rotary": memory.unread_rotary}
         for key, name in _GROUP_NAMES.items():
             size = getattr(memory.weight_groups, key)
-            text = format_bytes(size) if size else "the embedding's"
-            rows.append((click.style(f"  {name}", dim=True), click.style(text, dim=True), ""))
-        if memory.unread_weights:
-            rows.append(("rows not looked up", f"-{format_bytes(memory.unread_weights)}", _UNREAD))
+            left = unread.get(key, 0)
+            text = format_bytes(size - left) if size else "the embedding's"
+            note = f"of {format_bytes(size)} in the file: the rows looked up" if left else ""
+            rows.append((click.style(f"  {name}", dim=True), click.style(text, dim=True), click.style(note, dim=True)))
     for name, size in (
         ("repacking", memory.repacking),
         ("KV cache", memory.kv_cache),

@@ -161,7 +161,6 @@ def test_the_parts_sum_up() -> None:
         "activations": 1000,
         "tokenizer": 100_000,
         "runtime": 10_000,
-        "unread_weights": 0,
         "total": 111_111,
     }
 
