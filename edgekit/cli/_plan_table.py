@@ -7,6 +7,7 @@ import shlex
 import click
 
 from ..planning.budget import DOUBTFUL, LIKELY, MET, MISSED, UNKNOWN, Limit
+from ..planning.choice import show_times
 from ..planning.efficiency import Interval
 from ..planning.plan import Plan
 from ..scheme import QuantizationConfig
@@ -164,7 +165,7 @@ def _limit(limit: Limit) -> str:
     unit = f"at most {format_seconds(limit.value)}" if limit.name == "ttft_s" else f"at least {limit.value:g}"
     verdict = limit.verdict
     if limit.short_by is not None and limit.short_by > 1:
-        verdict += f", {limit.short_by:.2g} times too slow"
+        verdict += f", {show_times(limit.short_by)} times too slow"
     return f"{unit}: {click.style(verdict, fg=_COLOURS[limit.verdict])}"
 
 
