@@ -119,15 +119,16 @@ def needed_machine(planned: Plan, devices: Iterable[DeviceProfile]) -> str:
         devices: Those with a profile.
     """
     need, devices = planned.memory.peak, tuple(devices)
-    own = next((d for d in devices if d.name == planned.device), None)
-    # A fifth for the system and other programs, then the next of the sizes that memory is sold in, above what there is.
-    size = 8
-    while size * 1e9 * 0.8 < need or (own is not None and size * 1e9 <= own.memory.total.value):
-        size *= 2
-    holding = [d for d in devices if d.kind != "host" and d.usable_bytes >= need]
+    own = next((d for d in devices if d.name == planned.device and d.usable_bytes < need), None)
+    least = own.memory.total.value if own else 0  # what another system leaves of as much is no advice
+    holding = [d for d in devices if d.kind != "host" and d.usable_bytes >= need and d.memory.total.value > least]
     if holding:
         smallest = min(holding, key=lambda d: (own is not None and d.kind != own.kind, d.usable_bytes))
-        return f"a machine of {size} GB, such as {smallest.title}"
+        return f"a machine of {round(smallest.memory.total.value / 1e9)} GB, such as {smallest.title}"
+    # A fifth for the system and other programs, then the next of the sizes that memory is sold in.
+    size = 8
+    while size * 1e9 * 0.8 < need:
+        size *= 2
     if need > 128e9:
         return (
             f"a server: {size} GB of memory for its processors, or {-(-need // 72_000_000_000)} accelerators of 80 GB; "
