@@ -62,7 +62,7 @@ def test_an_artifact_is_complete(tmp_path: Path, family: str) -> None:
     assert manifest.golden is not None
     assert len(manifest.golden["continuation_ids"]) > 0
     assert manifest.golden["prompt_ids"].count(0) == 1, "exactly one bos"
-    assert result.plan.memory.weights == (result.artifact / "model.onnx.data").stat().st_size
+    assert result.plan.memory.file_bytes == (result.artifact / "model.onnx.data").stat().st_size
     assert result.size_bytes == sum(p.stat().st_size for p in result.artifact.iterdir() if p.name != "edgekit.json")
 
 

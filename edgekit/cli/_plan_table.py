@@ -7,6 +7,7 @@ import shlex
 import click
 
 from ..planning.budget import DOUBTFUL, LIKELY, MET, MISSED, UNKNOWN, Limit
+from ..planning.choice import show_times
 from ..planning.efficiency import Interval
 from ..planning.plan import Plan
 from ..scheme import QuantizationConfig
@@ -90,10 +91,13 @@ def _parts(plan: Plan) -> list[tuple[str, str, str]]:
     memory = plan.memory
     rows = [("weights", format_bytes(memory.weights), _bar(memory.weights, plan))]
     if memory.weight_groups is not None:
+        unread = {"embedding": memory.unread_embedding, "rotary": memory.unread_rotary}
         for key, name in _GROUP_NAMES.items():
             size = getattr(memory.weight_groups, key)
-            text = format_bytes(size) if size else "the embedding's"
-            rows.append((click.style(f"  {name}", dim=True), click.style(text, dim=True), ""))
+            left = unread.get(key, 0)
+            text = format_bytes(size - left) if size else "the embedding's"
+            note = f"of {format_bytes(size)} in the file: the rows looked up" if left else ""
+            rows.append((click.style(f"  {name}", dim=True), click.style(text, dim=True), click.style(note, dim=True)))
     for name, size in (
         ("repacking", memory.repacking),
         ("KV cache", memory.kv_cache),
@@ -161,7 +165,7 @@ def _limit(limit: Limit) -> str:
     unit = f"at most {format_seconds(limit.value)}" if limit.name == "ttft_s" else f"at least {limit.value:g}"
     verdict = limit.verdict
     if limit.short_by is not None and limit.short_by > 1:
-        verdict += f", {limit.short_by:.2g} times too slow"
+        verdict += f", {show_times(limit.short_by)} times too slow"
     return f"{unit}: {click.style(verdict, fg=_COLOURS[limit.verdict])}"
 
 

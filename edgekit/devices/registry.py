@@ -79,20 +79,46 @@ def load_device(name_or_path: str | Path) -> DeviceProfile:
     """
     if isinstance(name_or_path, Path) or name_or_path.endswith(".toml"):
         return _resolve(read_device(Path(name_or_path)))
-    entries = _read_all()
-    aliases = _aliases(entries)
-    by_name = {entry.name: entry for entry in entries}
-    name = aliases.get(name_or_path, name_or_path)
-    if name not in by_name:
+    found = _find(name_or_path, _read_about(name_or_path))
+    if found is None:
+        entries = _read_all()
+        names = {entry.name for entry in entries} | set(_aliases(entries))
         raise UnknownNameError(
-            f"there is no device {name_or_path!r}; {nearest(name_or_path, {*by_name, *aliases})}",
+            f"there is no device {name_or_path!r}; {nearest(name_or_path, names)}",
             hint="edgekit devices lists them; the path of a .toml file works too",
         )
-    return _resolve(by_name[name])
+    return _resolve(found)
+
+
+def _find(name: str, entries: tuple[HostDefaults, ...]) -> HostDefaults | None:
+    name = _aliases(entries).get(name, name)
+    return next((entry for entry in entries if entry.name == name), None)
 
 
 def _read_all() -> tuple[HostDefaults, ...]:
-    paths = sorted(_files(), key=lambda path: path.stem)
+    return _read_files(_files())
+
+
+def _read_about(name: str) -> tuple[HostDefaults, ...]:
+    """What a name may mean, and whoever may contradict it: every device of the user, and those of the library that have
+    or quote this name or one of those found. Parsing all of the library takes as long as a whole plan.
+    """
+    files = _files()
+    own = [path for path in files if path.parent == user_folder()]
+    texts = {path: path.read_text(encoding="utf-8") for path in files if path not in own}
+    words, found = {name}, own
+    while True:
+        entries = _read_files(found)
+        words = words.union(*((entry.name, *entry.aliases) for entry in entries))
+        named = [path for path, text in texts.items() if path.stem in words or any(f'"{w}"' in text for w in words)]
+        if len(own) + len(named) == len(found):
+            return entries
+        found = own + named
+
+
+def _read_files(paths: list[Path]) -> tuple[HostDefaults, ...]:
+    """By name."""
+    paths = sorted(paths, key=lambda path: path.stem)
     return tuple(_read(path, path.stat().st_mtime_ns) for path in paths)
 
 

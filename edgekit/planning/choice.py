@@ -85,7 +85,7 @@ def too_slow(plans: list[Plan]) -> tuple[str, str]:
     worst = max((limit for limit in nearest.limits if limit.refused), key=_short)
     return (
         f"no model keeps the budget on {nearest.device}; the nearest is {nearest.model}: {describe(worst, nearest)}",
-        f"ask for less, or choose a device with more: {_short(worst):.2g} times as fast",
+        f"ask for less, or choose a device with more: {show_times(_short(worst))} times as fast",
     )
 
 
@@ -98,8 +98,13 @@ def describe(limit: Limit, planned: Plan) -> str:
     unit = "s to the first token" if limit.name == "ttft_s" else "tok/s at the end of the context"
     return (
         f"{interval.mid:.3g} {unit} expected ({interval.low:.3g} to {interval.high:.3g}), {limit.value:g} asked for: "
-        f"{_short(limit):.2g} times too slow"
+        f"{show_times(_short(limit))} times too slow"
     )
+
+
+def show_times(factor: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{factor:.2g}" if factor < 100 else f"{factor:.0f}"
 
 
 def _short(limit: Limit) -> float:
@@ -113,15 +118,17 @@ def needed_machine(planned: Plan, devices: Iterable[DeviceProfile]) -> str:
         planned: What is to be held.
         devices: Those with a profile.
     """
-    need = planned.memory.peak
-    holding = [d for d in devices if d.kind != "host" and d.usable_bytes >= need]
+    need, devices = planned.memory.peak, tuple(devices)
+    own = next((d for d in devices if d.name == planned.device and d.usable_bytes < need), None)
+    least = own.memory.total.value if own else 0  # what another system leaves of as much is no advice
+    holding = [d for d in devices if d.kind != "host" and d.usable_bytes >= need and d.memory.total.value > least]
+    if holding:
+        smallest = min(holding, key=lambda d: (own is not None and d.kind != own.kind, d.usable_bytes))
+        return f"a machine of {round(smallest.memory.total.value / 1e9)} GB, such as {smallest.title}"
     # A fifth for the system and other programs, then the next of the sizes that memory is sold in.
     size = 8
     while size * 1e9 * 0.8 < need:
         size *= 2
-    if holding:
-        smallest = min(holding, key=lambda d: d.usable_bytes)
-        return f"a machine of {size} GB, such as {smallest.title}" if size * 1e9 >= need else smallest.title
     if need > 128e9:
         return (
             f"a server: {size} GB of memory for its processors, or {-(-need // 72_000_000_000)} accelerators of 80 GB; "

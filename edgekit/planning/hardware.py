@@ -20,6 +20,9 @@ MULTIPLY_ADDS_PER_CYCLE = {
     "asimddp": 32,
     "asimd": 16,
 }
+# A cluster clocked below this share of the fastest one's is of small cores, whose vector units are half as wide
+# (Cortex-A510 and A520, Gracemont, Apple's efficiency cores).
+SMALL_CORE_CLOCK = 0.8
 CUDA = "CUDAExecutionProvider"
 ENGINES = ("native", "ort")
 
@@ -113,9 +116,9 @@ def _cpu_gmac_s(cpu: Cpu) -> float | None:
     width = next((width for flag, width in MULTIPLY_ADDS_PER_CYCLE.items() if flag in cpu.isa.value), None)
     if width is None or not cpu.clusters:
         return None
-    total = 0.0
-    for cluster in cpu.clusters:
-        if cluster.clock_ghz is None:
-            return None
-        total += cluster.cores.value * cluster.clock_ghz.value * width
-    return total
+    clocks = [cluster.clock_ghz.value for cluster in cpu.clusters if cluster.clock_ghz is not None]
+    if len(clocks) < len(cpu.clusters):
+        return None
+    counts = (cluster.cores.value for cluster in cpu.clusters)
+    each = (clock * (1.0 if clock >= SMALL_CORE_CLOCK * max(clocks) else 0.5) for clock in clocks)
+    return width * sum(count * clock for count, clock in zip(counts, each, strict=True))

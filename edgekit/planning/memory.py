@@ -125,14 +125,16 @@ class MemoryPlan:
     """Bytes of each part while the engine runs with its whole context in use.
 
     Attributes:
-        weights: The data file, all of it resident.
+        weights: The data file, but for rows of its tables that are never looked up.
         repacking: What an engine keeps of the weights in a layout of its own, beyond that.
         kv_cache: Keys and values of the whole context.
         activations: Buffers of the arithmetic.
         tokenizer: Its vocabulary and merges.
         runtime: Interpreter and libraries, the accelerator's too.
         load_peak: The most there is while the model is loaded, which can be more than the sum of the parts.
-        weight_groups: Breaks ``weights`` down where the tensors are known.
+        weight_groups: Breaks the file down where the tensors are known.
+        unread_embedding: Of the embedding, what stays in the file: its rows of tokens that do not occur.
+        unread_rotary: Of the rotary tables, those of positions beyond the context.
     """
 
     weights: int
@@ -143,6 +145,13 @@ class MemoryPlan:
     runtime: int
     load_peak: int
     weight_groups: WeightBytes | None = None
+    unread_embedding: int = 0
+    unread_rotary: int = 0
+
+    @property
+    def file_bytes(self) -> int:
+        """The size of the data file."""
+        return self.weights + self.unread_embedding + self.unread_rotary
 
     @property
     def total(self) -> int:
@@ -156,7 +165,8 @@ class MemoryPlan:
     def to_parts(self) -> dict[str, int]:
         """The parts that stand beside one another."""
         parts = asdict(self)
-        del parts["weight_groups"], parts["load_peak"]
+        for key in ("weight_groups", "load_peak", "unread_embedding", "unread_rotary"):
+            del parts[key]
         return parts
 
     def to_json(self) -> dict[str, int]:

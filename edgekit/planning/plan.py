@@ -114,6 +114,7 @@ class Plan:
             "fits": self.fits,
             "memory_bytes": self.memory.to_json(),
             "load_peak_bytes": self.memory.load_peak,
+            "file_bytes": self.memory.file_bytes,
             "usable_bytes": self.usable_bytes,
             "usable_source": self.usable_source,
             "bits_per_weight": self.bits_per_weight,
@@ -200,7 +201,7 @@ def draft(
         work, cache = model.work, kv_cache_bytes(model.dimensions, 1, kv_type)
         bits_per_weight = model.weights.bits_per_weight
     predictor = Predictor(work, hardware, engine, cache)
-    latency = predictor.predict(context, min(options.prompt_tokens, context), memory.weights)
+    latency = predictor.predict(context, min(options.prompt_tokens, context), memory.file_bytes)
     usable, source = usable_memory(device, options.wanted)
     return Plan(
         model=recipe.name,
@@ -232,8 +233,10 @@ def with_artifact(planned: Plan, data_bytes: int, tokenizer_file_bytes: int) -> 
     """
     memory = planned.memory
     tokenizer = tokenizer_bytes(0, tokenizer_file_bytes)
-    more = data_bytes - memory.weights + tokenizer - memory.tokenizer
-    memory = replace(memory, weights=data_bytes, tokenizer=tokenizer, load_peak=memory.load_peak + more)
+    larger, peak = data_bytes - memory.file_bytes, memory.load_peak + tokenizer - memory.tokenizer
+    if planned.engine == "ort":  # native reads no matrix while it loads
+        peak += larger
+    memory = replace(memory, weights=memory.weights + larger, tokenizer=tokenizer, load_peak=peak)
     return replace(planned, memory=memory)
 
 

@@ -72,6 +72,13 @@ def test_an_alias_means_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         load_device("one")
 
 
+def test_few_files_are_parsed_to_find_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[Path] = []
+    monkeypatch.setattr(registry, "_read", lambda path, changed_ns: parsed.append(path) or registry.read_device(path))
+    assert load_device("pi").name == "raspberry-pi-5-8gb"
+    assert len(set(parsed)) < len(device_names()) / 2
+
+
 @pytest.fixture
 def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

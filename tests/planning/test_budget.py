@@ -39,7 +39,7 @@ def test_a_time_is_held_to_its_interval(wanted: float, verdict: str) -> None:
 
 def test_the_devices_own_limits_refuse_nothing() -> None:
     slow = plan(LARGE, PI)
-    assert [limit.verdict for limit in slow.limits] == ["doubtful", "missed"]
+    assert [limit.verdict for limit in slow.limits] == ["likely", "missed"]
     assert slow.acceptable
     check_budget(slow)
 
@@ -81,7 +81,7 @@ def test_int8_keys_and_values_are_offered_where_they_are_enough() -> None:
 
 
 def test_a_budget_nothing_reaches_says_by_how_much() -> None:
-    with pytest.raises(BudgetError, match=r"nearest is smollm2-135m: .* 100000 asked for: 1\.\de\+03 times too slow"):
+    with pytest.raises(BudgetError, match=r"nearest is smollm2-135m: .* 100000 asked for: 1\d\d\d times too slow"):
         best_recipe(RECIPES, PI, options=Options(wanted=Wanted(decode_tok_s=100_000)))
 
 

@@ -109,6 +109,18 @@ def test_the_engine_decides_what_it_runs_on() -> None:
     assert hardware_of(pi, "native").arithmetic_gmac_s == pytest.approx(4 * 2.4 * 32)
 
 
+def test_small_cores_count_half() -> None:
+    phone = hardware_of(load_device("snapdragon-8-gen-3"), "native")
+    assert phone.arithmetic_gmac_s == pytest.approx((3.3 + 3 * 3.2 + 2 * 3.0 + 2 * 2.3 / 2) * 64)
+
+
+def test_where_fixed_costs_are_much_of_a_token_the_interval_is_wider() -> None:
+    large, tiny = (Predictor(replace(WORK, token_bytes=size), PI, "native", 0.0).decode_s(0) for size in (10**9, 10**6))
+    assert large is not None
+    assert tiny is not None
+    assert tiny.high / tiny.low > 1.5 * large.high / large.low
+
+
 def test_a_power_mode_slows_down() -> None:
     small, jetson = load_recipe("deepseek-r1-distill-qwen-1.5b"), load_device("jetson")
     full, saving = (plan(small, jetson, options=Options(power_mode=mode)).latency for mode in (None, "15W"))

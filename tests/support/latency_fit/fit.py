@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from edgekit.planning.efficiency import Effect, EfficiencyModel, Estimate
-from edgekit.planning.latency import FIXED_US_PER_LAYER
+from edgekit.planning.latency import FIXED_US_PER_LAYER, prompt_least_s
 from latency_fit.report import print_report
 from latency_fit.rows import Row, read_rows
 from latency_fit.write import write_fitted
@@ -58,12 +58,12 @@ class Priors:
 
 
 # Coverage of the 80 % intervals, sources left out, by scale: decode 0.6 79 %, 0.7 85 %, 0.75 87 %, 0.8 90 %, 1 92 %;
-# with devices left out 88 % at 0.75. Prefill: 82 and 87 % at 1.
+# with devices left out 88 % at 0.75. Prefill: 86 and 92 % at 0.9.
 DECODE_PRIORS = Priors(
     {"processor": 0.08, "class": 0.25, "engine": 0.13, "format": 0.13}, source=0.08, noise=0.12, scale=0.75
 )
 PREFILL_PRIORS = Priors(
-    {"processor": 0.5, "class": 0.5, "engine": 0.5, "format": 0.3}, source=0.4, noise=0.3, scale=1.0
+    {"processor": 0.3, "class": 0.4, "engine": 0.3, "format": 0.3}, source=0.4, noise=0.25, scale=0.9
 )
 
 
@@ -75,9 +75,10 @@ def decode_target(row: Row) -> float | None:
 
 def prefill_target(row: Row) -> float | None:
     """The log of the share of the arithmetic; None where one of the two is not known."""
-    if row.prefill_gmac_s is None or row.arithmetic_gmac_s is None:
+    if row.prefill_s is None or row.arithmetic_gmac_s is None:
         return None
-    return math.log(row.prefill_gmac_s / row.arithmetic_gmac_s)
+    work = (1, row.layers, row.multiply_adds, row.attention_multiply_adds)
+    return math.log(prompt_least_s(row.levels.processor, row.arithmetic_gmac_s, *work) / row.prefill_s)
 
 
 def fit(rows: list[Row], targets: list[float], priors: Priors) -> EfficiencyModel:
@@ -123,7 +124,7 @@ def _posterior(
 
 
 def left_out(rows: list[Row], targets: list[float], priors: Priors, by: str) -> list[Estimate]:
-    """Each row's estimate by a fit without the rows of the same ``by`` (``source`` or ``device``)."""
+    """Each row's estimate by a fit without the rows of the same ``by``: ``source``, ``device`` or ``fitted_as``."""
     found: dict[int, Estimate] = {}
     for group in {getattr(row, by) for row in rows}:
         kept = [at for at, row in enumerate(rows) if getattr(row, by) != group]
@@ -154,8 +155,8 @@ def main() -> None:
     ):
         rows = [row for row in every if row.use == "fit" and target(row) is not None]
         targets = [value for value in map(target, rows) if value is not None]
-        for by in ("source", "device"):
-            print_report(f"{name}, each {by} left out", rows, targets, left_out(rows, targets, priors, by))
+        for by, what in (("source", "source"), ("device", "device"), ("fitted_as", "class")):
+            print_report(f"{name}, each {what} left out", rows, targets, left_out(rows, targets, priors, by))
         models[name] = fit(rows, targets, priors)
         others = [row for row in every if row.use != "fit" and target(row) is not None]
         values = [value for value in map(target, others) if value is not None]

@@ -34,8 +34,8 @@ def print_report(
     """A line for each class and one for all: rows, sources, median and 90th percentile of the error, coverage."""
     print(f"\n{title}\n{'class':18} rows sources  median     90 %  covered")
     found, inside = errors(targets, estimates), covered(targets, estimates)
-    groups = {name: [at for at, row in enumerate(rows) if row.levels.fitted_as == name] for name in
-              sorted({row.levels.fitted_as for row in rows})}  # fmt: skip
+    groups = {name: [at for at, row in enumerate(rows) if row.fitted_as == name] for name in
+              sorted({row.fitted_as for row in rows})}  # fmt: skip
     groups["all"] = list(range(len(rows)))
     groups["class was seen"] = [at for at, estimate in enumerate(estimates) if estimate.calibrated]
     for name, members in groups.items():

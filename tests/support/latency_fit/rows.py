@@ -2,7 +2,9 @@
 
 ``measured.csv``: one row per published figure with its source. ``fitted_as``, ``processor``, ``engine`` and ``format``
 are the levels of ``edgekit/planning/efficiency.py``. ``size_gb`` is the file or the weights, with or without the input
-embedding; ``positions`` the mean of the KV cache while decoding; ``bandwidth_gb_s`` the memory's specification.
+embedding; ``positions`` the mean of the KV cache while decoding; ``bandwidth_gb_s`` the memory's specification;
+``arithmetic_gmac_s`` what the processor does at most in 8 bits, by the rules of ``edgekit/planning/hardware.py``, and
+in 4 for NVFP4, which Blackwell multiplies as it is.
 ``use``: ``fit``; ``weak``, whose publisher or conditions make it doubtful (debug builds, clocks not pinned, "about"),
 and ``memory``, a figure nobody saw again: both only to look at. Left out altogether: models that read a part of their
 file (per-layer embeddings), files larger than memory, rows without size or bandwidth.
@@ -20,7 +22,10 @@ from edgekit.planning.efficiency import Levels
 
 FOLDER = Path(__file__).parent
 TYPICAL_POSITIONS = 256  # where a source does not say at which context it decoded: a question and an answer
+TYPICAL_PROMPT = 512  # where it does not say how long the prompt was: what llama-bench takes
 KV_BYTES = 2  # float16, what all these engines keep
+# Of a file, for a weight: codes, scales, and the tensors that are kept in more.
+BITS_PER_WEIGHT = {"3bit": 3.5, "4bit": 4.5, "4bit-k": 4.8, "8bit": 8.5, "float16": 16.0}
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Shape:
     parameters: float
     layers: int
     hidden: int
+    attention_width: int
     kv_width: int
     vocab: int
     tied: bool
@@ -53,7 +59,9 @@ class Row:
         read_bytes: Weights and KV cache read for a token.
         layers: For the fixed cost.
         decode_s: Seconds for a token.
-        prefill_gmac_s: 10^9 multiply-adds per second of a prompt; None where it was not published.
+        prefill_s: Seconds for a token of the prompt; None where it was not published.
+        multiply_adds: Of a token of the prompt with weights.
+        attention_multiply_adds: Of a token of the prompt, in the mean.
         arithmetic_gmac_s: What the processor could do at most; None where it is not known.
     """
 
@@ -67,8 +75,15 @@ class Row:
     bandwidth_gb_s: float
     layers: int
     decode_s: float
-    prefill_gmac_s: float | None
+    prefill_s: float | None
+    multiply_adds: float
+    attention_multiply_adds: float
     arithmetic_gmac_s: float | None
+
+    @property
+    def fitted_as(self) -> str:
+        """The class of its device."""
+        return self.levels.fitted_as
 
 
 def read_shapes(folder: Path = FOLDER) -> dict[str, Shape]:
@@ -79,6 +94,7 @@ def read_shapes(folder: Path = FOLDER) -> dict[str, Shape]:
                 float(r["parameters_b"]) * 1e9,
                 int(r["layers"]),
                 int(r["hidden"]),
+                int(r["attention_width"]),
                 int(r["kv_width"]),
                 int(r["vocab"]),
                 r["tied"] == "1",
@@ -98,13 +114,13 @@ def _row(r: dict[str, str], shape: Shape | None) -> Row:
     size = float(r["size_gb"]) * 1e9
     positions = int(r["positions"] or TYPICAL_POSITIONS)
     kv_bytes = unread = 0.0
-    multiply_adds, layers = size * 2, 28  # of a model without shapes: as if of 4 bits
+    multiply_adds, layers, width = size * 8 / BITS_PER_WEIGHT[r["format"]], 28, 2048  # of a model without shapes
     if shape is not None:
-        layers, multiply_adds = shape.layers, shape.multiply_adds
+        layers, multiply_adds, width = shape.layers, shape.multiply_adds, shape.attention_width
         kv_bytes = 2.0 * shape.layers * shape.kv_width * KV_BYTES * positions
         if not shape.tied and r["size_has_embedding"] == "yes":
             unread = shape.table * (2.0 if r["format"] == "float16" else size / shape.parameters)
-    prefill = float(r["prefill_tok_s"]) if r["prefill_tok_s"] else None
+    prompt = int(r["prompt_tokens"] or TYPICAL_PROMPT)
     return Row(
         device=r["device"],
         source=r["source"],
@@ -116,6 +132,8 @@ def _row(r: dict[str, str], shape: Shape | None) -> Row:
         bandwidth_gb_s=float(r["bandwidth_gb_s"]),
         layers=layers,
         decode_s=1 / float(r["decode_tok_s"]),
-        prefill_gmac_s=None if prefill is None else prefill * multiply_adds / 1e9,
+        prefill_s=1 / float(r["prefill_tok_s"]) if r["prefill_tok_s"] else None,
+        multiply_adds=multiply_adds,
+        attention_multiply_adds=2.0 * layers * width * prompt / 2,
         arithmetic_gmac_s=float(r["arithmetic_gmac_s"]) if r["arithmetic_gmac_s"] else None,
     )
