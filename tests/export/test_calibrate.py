@@ -105,9 +105,8 @@ def test_each_matrix_sees_what_comes_before_it(
 ) -> None:
     """H and drift of every matrix against sums over the streamed whole models with the same weights before it."""
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "qwen2")
-    # without the engine's rounding of activations, keys and values, which test_calibration_stream.py looks at
+    # without the engine's rounding of keys and values, which test_calibration_stream.py looks at
     monkeypatch.setattr(calibration_stream, "MOST_HEAD_DIM", 0)
-    monkeypatch.setattr(calibration_stream, "multiply_packed", lambda packed, x, threads: x @ packed.dequantize().T)
     seen: list[tuple[np.ndarray, np.ndarray | None]] = []
 
     def spy(
