@@ -4,10 +4,12 @@
                        -> norm -> H of gate and up -> quantize -> SiLU * up -> H of down -> quantize -> hidden states
 
 So every linear makes up for what rounding did to its inputs: it is to give on them what the float model, which runs
-through the layers beside, gives on its own. The layer is the float graph's own nodes, run by onnxruntime; a weight that
-is quantized already stands in it as what its codes mean.
+through the layers beside, gives on its own. Text by text both streams (``calibration_stream.py``) run from what is
+known to a matrix's inputs, through one product at most, and both inputs go into the matrix's sums
+(``quantize/sums.py``); a weight that is quantized already stands in its stream as what its codes mean.
 
-Memory: a part of one layer's weights, one H, and one text's activations. What all texts have reached lies in files
+Memory: two matrices' weights, one of them once more as its codes have it, one H, one drift, a batch of inputs and one
+text's activations. What all texts have reached lies in files, or in memory where it is little
 (``calibration_state.py``), and so do the finished layers: an interrupted calibration goes on at its layer.
 """
 
@@ -29,9 +31,11 @@ from ..quantize.gptq import NotPositiveDefiniteError, quantize_gptq
 from ..quantize.packing import PackedLinear
 from ..quantize.rtn import NonFiniteError
 from ..quantize.sums import InputSums
-from .calibration_state import CalibrationState, Rows
+from .calibration_state import CalibrationState, HeldRows, Rows
 from .calibration_stream import Stream
 from .weights import WeightSource, unusable_weight
+
+AnyRows = Rows | HeldRows
 
 
 def calibrate(
@@ -139,10 +143,11 @@ class _Layer:
         """The four matrices."""
         layer, at, state = self._layer, self._names, self._state
         hidden = stack.enter_context(state.open(self._index, layer.qkv_proj.in_features))
-        attended = stack.enter_context(state.scratch("attended", layer.o_proj.in_features))
-        residual = stack.enter_context(state.scratch("residual", layer.qkv_proj.in_features))
-        activated = stack.enter_context(state.scratch("activated", layer.down_proj.in_features))
-        entering = {at.hidden: hidden}
+        count = len(self._streams) * self._tokens
+        attended = stack.enter_context(state.scratch("attended", count, layer.o_proj.in_features))
+        residual = stack.enter_context(state.scratch("residual", count, layer.qkv_proj.in_features))
+        activated = stack.enter_context(state.scratch("activated", count, layer.down_proj.in_features))
+        entering: dict[str, AnyRows] = {at.hidden: hidden}
         return [
             self._matrix(layer.qkv_proj, entering, at.hidden_delta, at.qkv_input, {}),
             self._matrix(layer.o_proj, entering, at.hidden_delta, at.o_input, {at.o_input: attended}, hidden),
@@ -159,10 +164,10 @@ class _Layer:
     def advance(self) -> None:
         """Make the hidden states of the next layer."""
         layer, at, state = self._layer, self._names, self._state
-        width = layer.qkv_proj.in_features
+        width, count = layer.qkv_proj.in_features, len(self._streams) * self._tokens
         with (
-            state.scratch("residual", width) as residual,
-            state.scratch("activated", layer.down_proj.in_features) as activated,
+            state.scratch("residual", count, width) as residual,
+            state.scratch("activated", count, layer.down_proj.in_features) as activated,
             state.create(self._index + 1, width) as following,
         ):
             for rows, ((delta,), *others) in self._run({at.down_input: activated}, "", [at.mlp_delta]):
@@ -172,11 +177,11 @@ class _Layer:
     def _matrix(
         self,
         matrix: Matrix,
-        given: dict[str, Rows],
+        given: dict[str, AnyRows],
         zero: str,
         input_name: str,
-        keep: dict[str, Rows],
-        added_to: Rows | None = None,
+        keep: dict[str, AnyRows],
+        added_to: AnyRows | None = None,
     ) -> PackedLinear:
         """Sum H over a matrix's inputs, quantize it, and let its codes stand in for it from now on.
 
@@ -221,7 +226,7 @@ class _Layer:
         return packed
 
     def _run(
-        self, given: dict[str, Rows], zero: str, fetch: list[str]
+        self, given: dict[str, AnyRows], zero: str, fetch: list[str]
     ) -> Iterator[tuple[list[tuple[int, int]], list[list[NDArray[np.float32]]]]]:
         """For each text where its rows lie, a stream after the other, and tensors of it, (tokens, width), likewise."""
         names = {*given, zero}

@@ -1,8 +1,8 @@
 """A stream of hidden states on its way through a layer: the float model's own, or the quantized model's.
 
 What lies between two tensors of a layer is the float graph's own nodes. Norms and activations are run by onnxruntime.
-What costs most is not: products are numpy's, which needs a weight once, where onnxruntime packs a copy, and attention is
-the engine's own kernel, which takes three quarters of the time and rounds keys and values to float16 as a device will.
+What costs most is not: products are numpy's, which needs a weight once, where onnxruntime packs a copy; attention is
+the engine's own kernel, which takes three quarters of the time and rounds keys and values to float16, as a device will.
 
 The engine's products with codes, twice as fast as float ones with AVX2, are no substitute: they round activations to
 int8, and what was calibrated on such inputs was worse, with the engine itself: a mean KL divergence of 0.0528 where it

@@ -13,7 +13,7 @@ from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 import edgekit.export.calibrate as module
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import CalibrationError, NonFiniteWeightError
-from edgekit.export import calibration_stream
+from edgekit.export import calibration_state, calibration_stream
 from edgekit.export.calibrate import calibrate
 from edgekit.export.calibration_state import CalibrationState, Rows
 from edgekit.export.float_model import FloatModel
@@ -189,6 +189,18 @@ def test_another_fingerprint_begins_anew(tmp_path: Path) -> None:
     assert (tmp_path / "state" / "hidden.0.f32").is_file()
     CalibrationState(tmp_path / "state", {"seed": 2})
     assert not (tmp_path / "state" / "hidden.0.f32").exists()
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 30_000])  # none, and enough for some
+def test_it_is_the_same_with_little_memory_for_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_bytes: int
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", "llama")
+    expected = run(checkpoint, tmp_path / "held")
+    monkeypatch.setattr(calibration_state, "_MEMORY_BYTES", memory_bytes)
+    assert same(run(checkpoint, tmp_path / "state"), expected)
+    assert (tmp_path / "state" / "activated.scratch").is_file()
+    assert not (tmp_path / "held" / "activated.scratch").exists()
 
 
 def test_rows_come_back_from_their_file(tmp_path: Path) -> None:
