@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from .runtime.session import load as load
 
 # Before numpy is loaded, which happens on first use. OpenBLAS's threads wait awake for the next product, by default for
-# some 20 ms (2^26 cycles); edgekit's and onnxruntime's, which come in between, would find that core taken: calibration
-# takes a sixth longer. 2^4 is the least it knows. Who loads numpy first, or sets it, decides.
+# some 20 ms (2^26 cycles); edgekit's and onnxruntime's, which work between products, find that core taken: the engine's
+# kernels are then half as fast on two cores. 2^4 is the least it knows. Who loads numpy first, or sets it, decides.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 __all__ = ["EdgekitError", "Session", "build", "load", "load_device", "load_recipe", "plan", "verify"]

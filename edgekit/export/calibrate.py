@@ -4,10 +4,12 @@
                        -> norm -> H of gate and up -> quantize -> SiLU * up -> H of down -> quantize -> hidden states
 
 So every linear makes up for what rounding did to its inputs: it is to give on them what the float model, which runs
-through the layers beside, gives on its own. The layer is the float graph's own nodes, run by onnxruntime; a weight that
-is quantized already stands in it as what its codes mean.
+through the layers beside, gives on its own. Text by text both streams (``calibration_stream.py``) run from what is
+known to a matrix's inputs, through one product at most, and both inputs go into the matrix's sums
+(``quantize/sums.py``); a weight that is quantized already stands in its stream as what its codes mean.
 
-Memory: a part of one layer's weights, one H, and one text's activations. What all texts have reached lies in files
+Memory: two matrices' weights, one of them once more as its codes have it, one H, one drift, a batch of inputs and one
+text's activations. What all texts have reached lies in files, or in memory where it is little
 (``calibration_state.py``), and so do the finished layers: an interrupted calibration goes on at its layer.
 """
 
@@ -30,7 +32,7 @@ from ..quantize.packing import PackedLinear
 from ..quantize.rtn import NonFiniteError
 from ..quantize.sums import InputSums
 from .calibration_head import quantize_head
-from .calibration_state import CalibrationState, Rows
+from .calibration_state import AnyRows, CalibrationState
 from .calibration_stream import Stream, run_all
 from .weights import WeightSource, unusable_weight
 
@@ -137,16 +139,17 @@ class _Layer:
         self._index, self._state = index, state
         self._stored, self._scale_dtype = layout.activation_type, "float16" if half_scales else layout.activation_type
         self._layer, self._names = layout.layers[index], _Names(streams[0].nodes(), index, len(layout.layers))
-        self._done = 0
+        self._tokens, self._done = bounds[-1][1], 0
 
     def quantize(self, stack: ExitStack) -> list[PackedLinear]:
         """The four matrices."""
         layer, at, state = self._layer, self._names, self._state
         hidden = stack.enter_context(state.open(self._index, layer.qkv_proj.in_features))
-        attended = stack.enter_context(state.scratch("attended", layer.o_proj.in_features))
-        residual = stack.enter_context(state.scratch("residual", layer.qkv_proj.in_features))
-        activated = stack.enter_context(state.scratch("activated", layer.down_proj.in_features))
-        entering = {at.hidden: hidden}
+        count = len(self._streams) * self._tokens
+        attended = stack.enter_context(state.scratch("attended", count, layer.o_proj.in_features))
+        residual = stack.enter_context(state.scratch("residual", count, layer.qkv_proj.in_features))
+        activated = stack.enter_context(state.scratch("activated", count, layer.down_proj.in_features))
+        entering: dict[str, AnyRows] = {at.hidden: hidden}
         return [
             self._matrix(layer.qkv_proj, entering, at.hidden_delta, at.qkv_input, {}),
             self._matrix(layer.o_proj, entering, at.hidden_delta, at.o_input, {at.o_input: attended}, hidden),
@@ -163,10 +166,10 @@ class _Layer:
     def advance(self) -> None:
         """Make the hidden states of the next layer."""
         layer, at, state = self._layer, self._names, self._state
-        width = layer.qkv_proj.in_features
+        width, count = layer.qkv_proj.in_features, len(self._streams) * self._tokens
         with (
-            state.scratch("residual", width) as residual,
-            state.scratch("activated", layer.down_proj.in_features) as activated,
+            state.scratch("residual", count, width) as residual,
+            state.scratch("activated", count, layer.down_proj.in_features) as activated,
             state.create(self._index + 1, width) as following,
         ):
             made_of = run_all(self._streams, self._bounds, {at.down_input: activated}, "", [at.mlp_delta])
@@ -177,11 +180,11 @@ class _Layer:
     def _matrix(
         self,
         matrix: Matrix,
-        given: dict[str, Rows],
+        given: dict[str, AnyRows],
         zero: str,
         input_name: str,
-        keep: dict[str, Rows],
-        added_to: Rows | None = None,
+        keep: dict[str, AnyRows],
+        added_to: AnyRows | None = None,
     ) -> PackedLinear:
         """Sum H over a matrix's inputs, quantize it, and let its codes stand in for it from now on.
 

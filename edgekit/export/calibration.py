@@ -134,6 +134,7 @@ class Calibration:
             "calibration": asdict(self) | {"file": None},
             "text_tokens": TEXT_TOKENS,
             "streams": 2 if self.compensate else 1,
+            "arithmetic": "float products, the engine's attention",
             "damping": [DAMPING, DRIFT_DAMPING, DRIFT_SHARE],
             "texts": hashlib.sha256(PROMPTS.read_bytes()).hexdigest() if texts is None else _digest(texts),
         }

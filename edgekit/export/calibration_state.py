@@ -4,9 +4,9 @@
     texts.json              token ids of the calibration texts
     layer.{i}.npz           the four quantized matrices of a finished layer; behind the last the lm_head, if calibrated
     hidden.{i}.f32          hidden states that enter layer i: (tokens, hidden_size) float32, all texts one after another
-    *.scratch               what is passed on within a layer
+    *.scratch               what is passed on within a layer, where it is more than a part of memory holds
 
-A file gets its name when it is whole. Hidden states are read and written through the page cache, which keeps them in
+A file gets its name when it is whole. Rows in files are read and written through the page cache, which keeps them in
 memory while there is room, and never through a map, whose touched pages would count as this process's memory.
 """
 
@@ -28,6 +28,8 @@ from ..layout import Matrix
 from ..quantize.packing import PackedLinear
 
 _FINGERPRINT = "fingerprint.json"
+# Of rows that are passed on within a layer: what they take of the 4 GiB an 8B model is to be calibrated in.
+_MEMORY_BYTES = 256 << 20
 
 
 class Rows:
@@ -75,6 +77,28 @@ class Rows:
         os.close(self._file)
 
 
+class HeldRows:
+    """The same in memory.
+
+    Args:
+        rows: (count, width).
+    """
+
+    def __init__(self, rows: NDArray[np.float32]) -> None:
+        self._rows = rows
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows start..stop, not to be written to."""
+        return self._rows[start:stop]
+
+    def write(self, start: int, rows: NDArray[np.float32]) -> None:
+        """Put rows at ``start``."""
+        self._rows[start : start + len(rows)] = rows
+
+
+AnyRows = Rows | HeldRows
+
+
 class CalibrationState:
     """The folder drawn above.
 
@@ -85,6 +109,7 @@ class CalibrationState:
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
         self._folder = folder
+        self._held: dict[str, NDArray[np.float32]] = {}
         text = json.dumps(fingerprint, sort_keys=True)
         if _read(folder / _FINGERPRINT) == text:
             return
@@ -144,9 +169,15 @@ class CalibrationState:
         self._hidden(layer - 1).unlink(missing_ok=True)
 
     @contextmanager
-    def scratch(self, name: str, width: int) -> Iterator[Rows]:
-        """Rows that are needed within a layer."""
-        yield from _closing(self._folder / f"{name}.scratch", width)
+    def scratch(self, name: str, count: int, width: int) -> Iterator[AnyRows]:
+        """Rows that are needed within a layer, as they were left if they have been opened before."""
+        held, bytes_needed = self._held.get(name), 4 * count * width
+        if held is None and sum(h.nbytes for h in self._held.values()) + bytes_needed <= _MEMORY_BYTES:
+            held = self._held[name] = np.empty((count, width), np.float32)
+        if held is not None and held.shape == (count, width):
+            yield HeldRows(held)
+        else:
+            yield from _closing(self._folder / f"{name}.scratch", width)
 
     def write_layer(self, index: int, packed: Sequence[PackedLinear]) -> None:
         """Keep a finished layer.

@@ -219,7 +219,7 @@ class StreamedModel:
                 else self._session_step(group, later, overrides)
             )
             steps.append((step, later))
-            later = later | {n for node in group for n in (node.input[:1] if kind else node.input)}
+            later = later | {n for node in group for n in (node.input[:1] if kind else node.input) if n}
 
         def run(values: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
             live = {name: value for name, value in values.items() if name in later}

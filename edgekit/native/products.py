@@ -22,7 +22,6 @@ def multiply(
     bias: NDArray[np.float32] | None = None,
     kernel: str | None = None,
     prefill: bool = False,
-    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Multiply activations with a matrix in MatMulNBits's layout (``quantize/packing.py`` draws it).
 
@@ -36,7 +35,6 @@ def multiply(
         bias: float32 (n,).
         kernel: The instruction set; None: the one chosen here.
         prefill: Use the code of prefill for any m; otherwise that of decoding is used for m up to 8.
-        out: float32 (m, n), contiguous: where the result goes, if not into a new array.
 
     Returns:
         float32 (m, n).
@@ -51,7 +49,6 @@ def multiply(
         "columns of x in blocks": (-(-k // block_size), blocks),
         "zero_points": (None if zero_points is None else zero_points.shape, (n, -(-blocks * bits // 8))),
         "bias": (None if bias is None else bias.shape, (n,)),
-        "out": (None if out is None else out.shape, (m, n)),
     }
     for name, (found, wanted) in shapes.items():
         if found not in (None, wanted):
@@ -64,9 +61,7 @@ def multiply(
         *(None if a is None else a.ctypes.data for a in arrays), n, k, bits, block_size,
         FLOAT16 if scales.dtype == np.float16 else FLOAT32,
     )  # fmt: skip
-    rows, y = np.ascontiguousarray(x, np.float32), np.empty((m, n), np.float32) if out is None else out
-    if y.dtype != np.float32 or not y.flags.c_contiguous:
-        raise ValueError("out: it has to be contiguous float32")
+    rows, y = np.ascontiguousarray(x, np.float32), np.empty((m, n), np.float32)
     status = library().ek_multiply(
         None if kernel is None else kernel.encode(), matrix, rows.ctypes.data, m, int(prefill), y.ctypes.data
     )
@@ -116,18 +111,6 @@ def attend(
     if status != OK:
         raise EngineError(last_error())
     return y
-
-
-def kernel_name() -> str:
-    """The instruction set that is chosen here.
-
-    Raises:
-        EngineError: EDGEKIT_ISA names one that does not run here.
-    """
-    name: bytes | None = library().ek_kernel_name()
-    if name is None:
-        raise EngineError(last_error())
-    return name.decode()
 
 
 def usable_kernels(names: tuple[str, ...]) -> list[str]:

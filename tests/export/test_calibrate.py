@@ -14,7 +14,7 @@ from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 import edgekit.export.calibrate as module
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import CalibrationError, NonFiniteWeightError
-from edgekit.export import calibration_head, calibration_stream
+from edgekit.export import calibration_head, calibration_state, calibration_stream
 from edgekit.export.calibrate import calibrate
 from edgekit.export.calibration_state import CalibrationState, Rows
 from edgekit.export.float_model import FloatModel
@@ -105,8 +105,8 @@ def test_each_matrix_sees_what_comes_before_it(
 ) -> None:
     """H and drift of every matrix against sums over the streamed whole models with the same weights before it."""
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "qwen2")
-    # without the engine's rounding of activations, which test_calibration_stream.py looks at
-    monkeypatch.setattr(calibration_stream, "multiply_packed", lambda packed, x, threads: x @ packed.dequantize().T)
+    # without the engine's rounding of keys and values, which test_calibration_stream.py looks at
+    monkeypatch.setattr(calibration_stream, "MOST_HEAD_DIM", 0)
     seen: list[tuple[np.ndarray, np.ndarray | None]] = []
 
     def spy(
@@ -192,6 +192,18 @@ def test_another_fingerprint_begins_anew(tmp_path: Path) -> None:
     assert (tmp_path / "state" / "hidden.0.f32").is_file()
     CalibrationState(tmp_path / "state", {"seed": 2})
     assert not (tmp_path / "state" / "hidden.0.f32").exists()
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 30_000])  # none, and enough for some
+def test_it_is_the_same_with_little_memory_for_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_bytes: int
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", "llama")
+    expected = run(checkpoint, tmp_path / "held")
+    monkeypatch.setattr(calibration_state, "_MEMORY_BYTES", memory_bytes)
+    assert same(run(checkpoint, tmp_path / "state"), expected)
+    assert (tmp_path / "state" / "activated.scratch").is_file()
+    assert not (tmp_path / "held" / "activated.scratch").exists()
 
 
 def test_rows_come_back_from_their_file(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgekit import native
 from edgekit.errors import EngineError
-from edgekit.native.products import attend, kernel_name, multiply, usable_kernels
+from edgekit.native.products import attend, multiply, usable_kernels
 
 # Half a unit in the last place of a float32: what each addition of a sum adds to its error, relative to its terms.
 ROUNDING = 2.0**-24
@@ -239,13 +239,3 @@ def test_attention_says_what_it_does_not_take() -> None:
         attend(np.zeros((4, 48), np.float32), 1, 1, angles, angles, -1)
     with pytest.raises(ValueError, match="do not fit together"):
         attend(np.zeros((5, 48), np.float32), 1, 1, angles, angles)
-
-
-def test_a_product_goes_where_it_is_to() -> None:
-    codes, scales, x = np.zeros((3, 1, 16), np.uint8), np.ones((3, 1), np.float32), np.ones((2, 32), np.float32)
-    out = np.zeros((2, 3), np.float32)
-    assert multiply(codes, scales, x, bits=4, block_size=32, out=out) is out
-    assert (out == -8 * 32).all()
-    with pytest.raises(ValueError, match="contiguous float32"):
-        multiply(codes, scales, x, bits=4, block_size=32, out=np.zeros((3, 2), np.float32).T)
-    assert kernel_name() in KERNELS
