@@ -23,7 +23,7 @@ EMBEDDING, LM_HEAD = "model.embed_tokens", "lm_head"  # the layout's names
 # What a weight loses in 4 bits by rounding to nearest, relative to one inside the layers: KL of SmolLM2-135M with one
 # of the three parts in 4 bits and the others in 8 (block 64 with zero points: 0.485, 0.057 and 0.005), by its weights.
 _TYPICAL = {EMBEDDING: 0.04, LM_HEAD: 0.4}
-# What GPTQ leaves of it inside the layers, in the same experiment (0.060 of 0.485).
+# What GPTQ leaves of it, in the same experiment: inside the layers 0.060 of 0.485, of an lm_head 0.008 of 0.057.
 GPTQ_SHARE = 0.125
 
 
@@ -95,7 +95,7 @@ def _items(low: DataLayout, high: DataLayout, losses: Mapping[str, float] | None
         names = [matrix.name, LM_HEAD] if matrix.name == EMBEDDING and low.shares_embedding else [matrix.name]
         weights = matrix.out_features * matrix.in_features
         loss = sum(_TYPICAL.get(n, 1.0) * weights if losses is None else losses[n] for n in names)
-        if method == "gptq" and matrix.name not in (EMBEDDING, LM_HEAD):
+        if method == "gptq" and matrix.name != EMBEDDING:
             loss *= GPTQ_SHARE
         yield _Item(matrix.name, loss, _bytes(wider) - _bytes(matrix))
 
