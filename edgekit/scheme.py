@@ -72,7 +72,8 @@ class QuantizationConfig:
         embedding: The token embedding. A model with tied embeddings stores one table when it equals ``lm_head``.
         lm_head: The output projection.
         method: How the codes of the layers are chosen: ``rtn`` (round to nearest with a scale search) or ``gptq``
-            (so that errors make up for one another on calibration texts). The rest is always rounded to nearest.
+            (so that errors make up for one another on calibration texts; that of a 4-bit lm_head that is a table of its
+            own, too). The rest is always rounded to nearest.
             ``imported``: the checkpoint's own codes are taken over, and what it holds in float is rounded to nearest.
         matrices: Matrices inside the layers that have a format of their own, under their names in ``layout.py``:
             ``model.layers.0.attn.qkv_proj``.
