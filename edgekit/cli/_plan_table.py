@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 
 import click
 
@@ -10,7 +11,7 @@ from ..planning.budget import DOUBTFUL, LIKELY, MET, MISSED, UNKNOWN, Limit
 from ..planning.choice import show_times
 from ..planning.efficiency import Interval
 from ..planning.plan import Plan
-from ..scheme import QuantizationConfig
+from ..scheme import QuantizationConfig, QuantizationScheme
 from ..units import format_bytes, format_seconds
 from ._output import print_table, say, show
 from ._table import Column
@@ -55,12 +56,19 @@ def print_plan(plan: Plan, err: bool = False) -> None:
 
 def describe_quantization(quantization: QuantizationConfig) -> str:
     """The formats in words: ``layers int4 block 64 asymmetric, embedding ..., lm_head ...``."""
+    if quantization.mean_bits is not None:
+        linear = quantization.linear or QuantizationScheme()
+        zeros = "symmetric" if linear.symmetric else "asymmetric"
+        return f"int4 and int8 by what each matrix loses, block {linear.block_size} {zeros} in the layers"
+    others = Counter(scheme for scheme in quantization.matrices.values() if scheme != quantization.linear)
+    mixed = "".join(f" ({count} matrices {scheme or 'float'})" for scheme, count in others.items())
     parts = {
         "layers": quantization.linear,
         "embedding": quantization.embedding,
         "lm_head": quantization.lm_head,
     }
-    return ", ".join(f"{name} {scheme or 'float'}" for name, scheme in parts.items())
+    words = {name: f"{name} {scheme or 'float'}" for name, scheme in parts.items()}
+    return ", ".join({**words, "layers": words["layers"] + mixed}.values())
 
 
 def show_speed(interval: Interval | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..devices import DeviceProfile, all_devices, load_device
-from ..errors import BudgetError
+from ..errors import BudgetError, UsageError
 from ..planning.choice import best_recipe, describe, needed_machine
 from ..planning.plan import Options, Plan, plan, plan_without_offers
 from ..recipes import Recipe, all_recipes, load_recipe
@@ -112,23 +112,34 @@ def _plan_all(
 ) -> list[Recipe]:
     """Every recipe on one device; returns those that fit, or all when none does."""
     allowed = [recipe for recipe in recipes if (context or 1) <= recipe.max_context]
-    plans = {r.name: plan_without_offers(r, profile, context, options=options) for r in allowed}
+    plans, refused = {}, {r.name: f"holds {r.max_context} tokens at most" for r in recipes if r not in allowed}
+    unreachable: UsageError | None = None
+    for recipe in allowed:
+        try:
+            plans[recipe.name] = plan_without_offers(recipe, profile, context, options=options)
+        except UsageError as error:  # no choice of widths comes to the mean that was asked for
+            refused[recipe.name], unreachable = "cannot have that mean of bits", error
+    if unreachable is not None and not plans:
+        raise unreachable
+    allowed = [recipe for recipe in allowed if recipe.name in plans]
     try:
-        best = best_recipe(recipes, profile, context, options)
+        best = best_recipe(allowed or recipes, profile, context, options)
     except BudgetError:
         if not as_json:
-            _print_all(recipes, plans, profile, None)
+            _print_all(recipes, plans, refused, profile, None)
         raise
     if as_json:
         emit_json({**plans[best.name].to_json(), "plans": [p.to_json() for p in plans.values()]})
     else:
-        _print_all(recipes, plans, profile, best)
+        _print_all(recipes, plans, refused, profile, best)
         words = (*(("--context", str(context)) if context else ()), *quantization.arguments())
         show("\n" + shlex.join(["edgekit", "build", best.name, "--device", device, *words]))
     return [recipe for recipe in allowed if plans[recipe.name].fits] or allowed
 
 
-def _print_all(recipes: list[Recipe], plans: dict[str, Plan], device: DeviceProfile, best: Recipe | None) -> None:
+def _print_all(
+    recipes: list[Recipe], plans: dict[str, Plan], refused: dict[str, str], device: DeviceProfile, best: Recipe | None
+) -> None:
     """One row per recipe."""
     context = max(p.context for p in plans.values())
     first = next(iter(plans.values()))
@@ -138,7 +149,10 @@ def _print_all(recipes: list[Recipe], plans: dict[str, Plan], device: DeviceProf
         f"{title}, {format_bytes(first.usable_bytes)} usable; context {context} tokens, prompt {prompt}, engine "
         f"{first.engine}\nexpected, and in brackets where 80 % of cases lie; decoding with empty and full context\n"
     )
-    rows = [_row(recipe, plans.get(recipe.name), context, recipe is best) for recipe in recipes]
+    rows = [
+        _row(recipe, plans.get(recipe.name), refused.get(recipe.name, ""), context, recipe is best)
+        for recipe in recipes
+    ]
     print_table(_columns("model"), rows)
     _print_notes(list(plans.values()))
 
@@ -154,9 +168,8 @@ def _columns(first: str) -> tuple[Column, ...]:
     )
 
 
-def _row(recipe: Recipe, p: Plan | None, context: int, recommended: bool) -> tuple[str, ...]:
+def _row(recipe: Recipe, p: Plan | None, refusal: str, context: int, recommended: bool) -> tuple[str, ...]:
     if p is None:
-        refusal = f"holds {recipe.max_context} tokens at most"
         return (recipe.name, "", "", "", "", click.style(refusal, fg="red"))
     name = click.style(recipe.name, bold=True) if recommended else recipe.name
     verdict = _verdict(p, recommended)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -13,10 +14,12 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner, Result
 
+from edgekit.cli._plan_table import describe_quantization
 from edgekit.cli.plan import command
 from edgekit.devices import device_names
-from edgekit.errors import BudgetError, ContextLengthError, EdgekitError, UnknownNameError
+from edgekit.errors import BudgetError, ContextLengthError, EdgekitError, UnknownNameError, UsageError
 from edgekit.recipes import recipe_names
+from edgekit.scheme import QuantizationConfig, QuantizationScheme
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,7 +125,8 @@ def test_errors() -> None:
     assert isinstance(_run("smollm2-135m", "--device", "pie").exception, UnknownNameError)
     assert isinstance(_run("smollm2-135m", "--device", "pi", "--context", "8193").exception, ContextLengthError)
     assert _run("smollm2-135m").exit_code == 2
-    assert _run("smollm2-135m", "--device", "pi", "--bits", "3").exit_code == 2
+    assert isinstance(_run("smollm2-135m", "--device", "pi", "--bits", "3").exception, UsageError)
+    assert _run("smollm2-135m", "--device", "pi", "--bits", "none").exit_code == 2
     assert _run("smollm2-135m", "--device", "pi", "--context", "0").exit_code == 2
 
 
@@ -257,3 +261,22 @@ def test_planning_imports_nothing_heavy(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stderr.strip() == "imported:"
+
+
+def test_a_mean_of_bits() -> None:
+    text = _run("deepseek-r1-distill-qwen-1.5b", "--device", "jetson", "--bits", "4.8").stdout
+    assert "int4 and int8 by what each matrix loses, block 64 asymmetric in the layers; 4.80 bits per weight" in text
+    table = _run("--device", "jetson", "--bits", "4.35").stdout  # SmolLM2's blocks of 32 take more
+    assert re.search(r"smollm2-135m +cannot have that mean of bits", table)
+    assert "edgekit build deepseek-r1-distill-qwen-1.5b --device jetson --bits 4.35\n" in table
+    nowhere = _run("--device", "jetson", "--bits", "3.9").exception
+    assert isinstance(nowhere, UsageError)
+    assert "a mean of 3.9 bits per weight was asked for" in nowhere.message
+
+
+def test_a_mixed_format_in_words() -> None:
+    four, eight = QuantizationScheme(4, 64, False), QuantizationScheme(8, 64, False)
+    mixed = QuantizationConfig(four, four, eight, matrices={"a": eight, "b": eight, "c": None})
+    assert describe_quantization(mixed).startswith(
+        "layers int4 block 64 asymmetric (2 matrices int8 block 64 asymmetric) (1 matrices float), embedding int4"
+    )
