@@ -200,6 +200,6 @@ int ek_attend(const float *qkv, int64_t tokens, int64_t heads, int64_t kv_heads,
               const float *sin, int threads, float *y) {
   return guarded([&] {
     need(qkv && cos && sin && y, "ek_attend needs projections, cosines, sines and a place for the result");
-    ek::attend_text(qkv, tokens, heads, kv_heads, head_dim, cos, sin, checked_threads(threads), y);
+    ek::attend_text(ek::choose_kernels(), qkv, tokens, heads, kv_heads, head_dim, cos, sin, checked_threads(threads), y);
   });
 }

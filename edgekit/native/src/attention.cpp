@@ -4,7 +4,6 @@
 #include <cinttypes>
 #include <vector>
 
-#include "cpu.h"
 #include "hadamard.h"
 #include "topology.h"
 
@@ -64,8 +63,8 @@ size_t attention_scratch(const Kernels &kernels, int64_t head_dim, int64_t group
   return kernels.attend_scratch(static_cast<int>(head_dim), std::max(kAttentionRows, kPackRows * group));
 }
 
-void attend_text(const float *qkv, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, const float *cos,
-                 const float *sin, int threads, float *y) {
+void attend_text(const Kernels &kernels, const float *qkv, int64_t tokens, int64_t heads, int64_t kv_heads,
+                 int64_t head_dim, const float *cos, const float *sin, int threads, float *y) {
   if (tokens < 1 || tokens > kMostTokens)
     fail(EK_BAD_ARGUMENT, "a text of %" PRId64 " tokens; allowed: 1 to %" PRId64, tokens, kMostTokens);
   if (heads < 1 || heads > kMostHeads || kv_heads < 1 || heads % kv_heads)
@@ -73,7 +72,6 @@ void attend_text(const float *qkv, int64_t tokens, int64_t heads, int64_t kv_hea
          kv_heads, kMostHeads);
   if (head_dim < 16 || head_dim % 16 || head_dim > kMaxHeadDim)
     fail(EK_BAD_ARGUMENT, "heads of %" PRId64 "; allowed: multiples of 16 up to %d", head_dim, kMaxHeadDim);
-  const Kernels &kernels = choose_kernels();
   ThreadPool pool(threads, worker_cpus(threads));
   KvCache cache(1, kv_heads, head_dim, tokens, KvType::kFloat16);
   const AttentionRows shape{heads, kv_heads, head_dim, 0, 0, tokens, nullptr, y};

@@ -35,8 +35,8 @@ void attend(ThreadPool &pool, const Kernels &kernels, const KvCache &cache, cons
 size_t attention_scratch(const Kernels &kernels, int64_t head_dim, int64_t group);
 
 /* What ek_attend is (edgekit.h). Throws Error: EK_BAD_ARGUMENT, EK_NO_MEMORY. */
-void attend_text(const float *qkv, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, const float *cos,
-                 const float *sin, int threads, float *y);
+void attend_text(const Kernels &kernels, const float *qkv, int64_t tokens, int64_t heads, int64_t kv_heads,
+                 int64_t head_dim, const float *cos, const float *sin, int threads, float *y);
 
 }  // namespace ek
 
