@@ -119,9 +119,9 @@ def _plan_all(
             plans[recipe.name] = plan_without_offers(recipe, profile, context, options=options)
         except UsageError as error:  # no choice of widths comes to the mean that was asked for
             refused[recipe.name], unreachable = "cannot have that mean of bits", error
-    if unreachable is not None and not plans:
-        raise unreachable
     allowed = [recipe for recipe in allowed if recipe.name in plans]
+    if unreachable is not None and all(recipe.plan_only for recipe in allowed):
+        raise unreachable
     try:
         best = best_recipe(allowed or recipes, profile, context, options)
     except BudgetError:
