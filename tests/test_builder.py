@@ -318,62 +318,6 @@ def test_calibration_on_a_file(tmp_path: Path) -> None:
     assert result.manifest.quantization["calibration"]["tokens"] == 300
 
 
-MEAN = {"quantization": lambda config: dataclasses.replace(config, mean_bits=7.0)}
-
-
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
-def test_widths_by_loss_within_a_mean(tmp_path: Path, family: str) -> None:
-    folder = write_checkpoint(tmp_path / "checkpoint", family)
-    plans: list[float] = []
-    result = build(
-        None, "cpu", checkpoint=folder, out=tmp_path / "out", on_plan=lambda plan: plans.append(plan.bits_per_weight),
-        **MEAN,
-    )  # fmt: skip
-    verify(result.artifact)
-    said = result.manifest.quantization
-    assert 6.0 < result.manifest.bits_per_weight <= 7.0
-    assert len(plans) == 2, "before the measurement and after it"
-    assert plans[1] == pytest.approx(result.manifest.bits_per_weight, abs=1e-4)
-    assert said["mean_bits"] is None, "nothing is left to be chosen"
-    widths = said["widths"]
-    assert widths["mean_bits"] == 7.0
-    assert 64 <= widths["tokens"] <= 128
-    assert len(widths["losses"]) == 10
-    assert all(loss > 0 for loss in widths["losses"].values())
-    again = build(None, "cpu", checkpoint=folder, out=tmp_path / "again", **MEAN)
-    assert (again.artifact / "model.onnx.data").read_bytes() == (result.artifact / "model.onnx.data").read_bytes()
-
-
-def test_widths_by_loss_on_a_text_and_calibrated(tmp_path: Path) -> None:
-    folder = write_checkpoint(tmp_path / "checkpoint", "qwen2")
-    (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)
-    found = {}
-    for method in ("rtn", "gptq"):
-        asked = {"quantization": lambda c, m=method: dataclasses.replace(c, mean_bits=7.0, method=m)}
-        result = build(
-            None, "cpu", checkpoint=folder, out=tmp_path / method, calibration=tmp_path / "text.txt",
-            calibration_tokens=300, **asked,
-        )  # fmt: skip
-        verify(result.artifact)
-        assert result.manifest.bits_per_weight <= 7.0
-        found[method] = result.manifest.quantization
-    assert found["rtn"]["widths"] == found["gptq"]["widths"], "measured the same way, on the same text"
-    assert "calibration" in found["gptq"]
-    prompts = build(None, "cpu", checkpoint=folder, out=tmp_path / "prompts", **MEAN).manifest.quantization
-    assert prompts["widths"]["losses"] != found["rtn"]["widths"]["losses"]
-
-
-def test_a_mean_out_of_reach(tmp_path: Path) -> None:
-    folder = write_checkpoint(tmp_path / "checkpoint", "qwen2")
-    for mean, words in ((4.1, "a mean of 4.1 bits"), (12.0, "a mean of 12 bits")):
-        with pytest.raises(UsageError, match=words):
-            build(
-                None, "cpu", checkpoint=folder, out=tmp_path / "out",
-                quantization=lambda c, m=mean: dataclasses.replace(c, mean_bits=m),
-            )  # fmt: skip
-    assert leftovers(tmp_path) == []
-
-
 def test_a_calibration_text_needs_a_method_that_reads_it(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "llama")
     with pytest.raises(UsageError, match="the method is rtn"):

@@ -61,7 +61,9 @@ def describe_quantization(quantization: QuantizationConfig) -> str:
         zeros = "symmetric" if linear.symmetric else "asymmetric"
         return f"int4 and int8 by what each matrix loses, block {linear.block_size} {zeros} in the layers"
     others = Counter(scheme for scheme in quantization.matrices.values() if scheme != quantization.linear)
-    mixed = "".join(f" ({count} matrices {scheme or 'float'})" for scheme, count in others.items())
+    mixed = "".join(
+        f" ({count} matri{'x' if count == 1 else 'ces'} {scheme or 'float'})" for scheme, count in others.items()
+    )
     parts = {
         "layers": quantization.linear,
         "embedding": quantization.embedding,

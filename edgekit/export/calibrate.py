@@ -33,7 +33,7 @@ from ..quantize.rtn import NonFiniteError
 from ..quantize.sums import InputSums
 from .calibration_head import quantize_head
 from .calibration_state import AnyRows, CalibrationState
-from .calibration_stream import Stream, run_all
+from .calibration_stream import Stream, finished_sums, run_all
 from .weights import WeightSource, unusable_weight
 
 
@@ -60,7 +60,7 @@ def calibrate(
         compensate: Inputs come from layers that are quantized already, outputs are to be the float model's; False: both
             are the float model's.
         half_scales: Choose the codes for scales that float16 holds, whatever type stores them.
-        progress: Called with (layers done, layers in all), also between whole numbers.
+        progress: Called with (layers done, layers in all), also between whole numbers; an lm_head counts as one more.
 
     Returns:
         Each of the layout's ``calibrated`` matrices with its codes, in the file's order, as soon as it is known.
@@ -75,7 +75,8 @@ def calibrate(
     tokens = sum(map(len, texts))
     total = len(layout.layers)
     head = layout.lm_head if layout.lm_head in layout.calibrated() else None
-    first = min(state.finished_layers(total if head is None else total + 1), total)
+    steps = total if head is None else total + 1
+    first = min(state.finished_layers(steps), total)
     for i in range(first):
         matrices = layout.layers[i].matrices
         yield from zip(matrices, state.read_layer(i, matrices), strict=True)
@@ -85,9 +86,9 @@ def calibrate(
                 for number, stream in enumerate(streams):
                     rows.write(number * tokens + start, stream.embed(ids))
     for i in range(first, total):
-        progress(i, total)
+        progress(i, steps)
         layer = _Layer(
-            i, streams, source, layout, state, _bounds(texts), half_scales, partial(_within, progress, i, total)
+            i, streams, source, layout, state, _bounds(texts), half_scales, partial(_within, progress, i, steps)
         )
         with ExitStack() as stack:
             packed = layer.quantize(stack)
@@ -98,8 +99,9 @@ def calibrate(
             stream.packed.clear()
         yield from zip(layout.layers[i].matrices, packed, strict=True)
     if head is not None:
-        yield head, quantize_head(streams, source, head, state, total, _bounds(texts), layout.activation_type)
-    progress(total, total)
+        within = partial(_within, progress, total, steps)
+        yield head, quantize_head(streams, source, head, state, total, _bounds(texts), layout.activation_type, within)
+    progress(steps, steps)
 
 
 def _within(progress: Callable[[float, float], None], layer: int, total: int, share: float) -> None:
@@ -206,13 +208,8 @@ class _Layer:
             if added_to is not None and len(rows) > 1:
                 lacking = added_to.read(*rows[1]) - added_to.read(*rows[0])
             sums.add(made[0][0], made[1][0] if len(made) > 1 else None, lacking)
-        h, drift = sums.finish()
+        h, drift = finished_sums(sums, matrix.name)
         del sums
-        if not np.isfinite(h.diagonal()).all():
-            raise CalibrationError(
-                f"the inputs of {matrix.name} are NaN or infinite on the calibration text",
-                hint="the checkpoint is damaged, or its activations are too large for float32",
-            )
         if matrix.scheme is None:
             raise AssertionError(f"{matrix.name} is to stay in float")
         try:

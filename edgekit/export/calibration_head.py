@@ -7,7 +7,7 @@ weight, times w^T.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from ..quantize.packing import PackedLinear
 from ..quantize.rtn import NonFiniteError
 from ..quantize.sums import InputSums
 from .calibration_state import CalibrationState
-from .calibration_stream import Stream, run_all
+from .calibration_stream import Stream, finished_sums, run_all
 from .weights import WeightSource, unusable_weight
 
 # Weights quantized together: 64 MB, and three more such arrays meanwhile. H is factorized again for each such piece,
@@ -35,6 +35,7 @@ def quantize_head(
     layers: int,
     bounds: Sequence[tuple[int, int]],
     scale_dtype: str,
+    progress: Callable[[float], None],
 ) -> PackedLinear:
     """Quantize the lm_head.
 
@@ -46,6 +47,7 @@ def quantize_head(
         layers: How many layers there are.
         bounds: Where each text's rows lie, in the first stream.
         scale_dtype: What scales are stored in.
+        progress: Called with the share that is done.
 
     Raises:
         CalibrationError: Hidden states are NaN or infinite.
@@ -62,16 +64,12 @@ def quantize_head(
     with state.open(layers, width) as rows:
         for _, made in run_all(streams, bounds, {hidden: rows}, "" if delta == hidden else delta, [normed]):
             sums.add(*(inputs for (inputs,) in made))
-    h, apart = sums.finish()
+    h, apart = finished_sums(sums, head.name)
     del sums
-    if not np.isfinite(h.diagonal()).all():
-        raise CalibrationError(
-            f"the inputs of {head.name} are NaN or infinite on the calibration text",
-            hint="the checkpoint is damaged, or its activations are too large for float32",
-        )
-    pieces = []
+    pieces: list[PackedLinear] = []
     step = max(1, _CHUNK_WEIGHTS // width)
     for start in range(0, head.out_features, step):
+        progress(start / head.out_features)
         w = source.rows(part.weight, start, min(start + step, head.out_features)).astype(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # a weight that is no number is found in the weight
             drift = None if apart is None else (w @ apart.T).T
@@ -82,13 +80,18 @@ def quantize_head(
             raise unusable_weight(part.weight, error.value, dtype, start + error.row, error.column) from None
         except NotPositiveDefiniteError as error:
             raise CalibrationError(f"{head.name}: {error}") from None
+    packed = _joined(pieces)
+    state.write_layer(layers, [packed])
+    return packed
+
+
+def _joined(pieces: Sequence[PackedLinear]) -> PackedLinear:
+    """Rows of one matrix, one below the other."""
     zero_points = [p.zero_points for p in pieces if p.zero_points is not None]
-    packed = replace(
+    return replace(
         pieces[0],
-        out_features=head.out_features,
+        out_features=sum(p.out_features for p in pieces),
         codes=np.concatenate([p.codes for p in pieces]),
         scales=np.concatenate([p.scales for p in pieces]),
         zero_points=np.concatenate(zero_points) if zero_points else None,
     )
-    state.write_layer(layers, [packed])
-    return packed

@@ -213,7 +213,8 @@ class CalibrationState:
         return packed
 
     def remove(self) -> None:
-        """Remove everything."""
+        """Remove everything, from memory too."""
+        self._held.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _hidden(self, layer: int) -> Path:

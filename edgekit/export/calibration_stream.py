@@ -17,16 +17,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ..errors import CalibrationError
 from ..models.spec import ModelSpec
 from ..native.products import MOST_HEAD_DIM, attend
 from ..quantize.packing import PackedLinear
+from ..quantize.sums import InputSums
 from .calibration_state import AnyRows
-from .decoder import LOGITS_START
+from .decoder import ALL_POSITIONS
 from .float_model import FloatModel
 from .streaming import StandIn
 from .weights import WeightSource
-
-_ALL = {LOGITS_START: np.zeros(1, np.int64)}  # the last layer goes on with every position, as the others do
 
 Tensors = dict[str, NDArray[np.float32]]  # (tokens, width) each
 
@@ -71,7 +71,7 @@ class Stream:
         stand_ins: dict[str, Callable[[onnx.NodeProto], StandIn]] = {"FusedMatMul": self._product}
         if self._spec.head_dim <= MOST_HEAD_DIM:
             stand_ins["GroupQueryAttention"] = self._attention
-        run = self._model.model.part(given, fetch, _ALL, stand_ins)
+        run = self._model.model.part(given, fetch, ALL_POSITIONS, stand_ins)
 
         def unbatched(tensors: Tensors) -> list[NDArray[np.float32]]:
             tokens = len(next(iter(tensors.values())))
@@ -95,6 +95,21 @@ class Stream:
     def _attention(self, node: onnx.NodeProto) -> StandIn:
         heads, kv_heads = self._spec.num_heads, self._spec.num_kv_heads
         return lambda qkv: attend(qkv[0], heads, kv_heads, self._cos, self._sin, self._threads)[None]
+
+
+def finished_sums(sums: InputSums, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """H and drift of the matrix of that name.
+
+    Raises:
+        CalibrationError: Its inputs are NaN or infinite.
+    """
+    h, drift = sums.finish()
+    if not np.isfinite(h.diagonal()).all():
+        raise CalibrationError(
+            f"the inputs of {name} are NaN or infinite on the calibration text",
+            hint="the checkpoint is damaged, or its activations are too large for float32",
+        )
+    return h, drift
 
 
 def run_all(

@@ -23,6 +23,8 @@ from ..models.spec import ModelSpec
 from .onnx_graph import CONTRIB, GraphBuilder, int64
 
 LOGITS_START = "logits_start"
+# A value of it: every position goes on behind the last layer, not only the last.
+ALL_POSITIONS = {LOGITS_START: np.zeros(1, np.int64)}
 _LAST = 2**62  # Slice clamps an end beyond the axis
 ACCURACY_LEVEL = {"float32": 4, "float16": 0}  # CPU: int8 activations per block (VNNI, dot product); CUDA: its own
 HEAD_DIM_MULTIPLE = 16  # GroupQueryAttention with do_rotary takes no other head size

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..artifact.manifest import Manifest
 from ..errors import QualityError
-from ..export.decoder import LOGITS_START
+from ..export.decoder import ALL_POSITIONS
 from ..export.float_model import FloatModel, empty_cache
 from ..export.model import MODEL_FILE
 from ..export.streaming import StreamedModel, Values
@@ -32,7 +32,6 @@ from .scores import Figures, Scores, figures
 _GROUP_TOKENS = 1024
 _HEAD_POSITIONS = 256  # whose logits exist at a time, for a part of the vocabulary: 4 MB at most
 _LOSS_TOKENS = 128  # on which each layer is also run by itself: a mean over so many positions ranks the layers
-_ALL = {LOGITS_START: np.zeros(1, np.int64)}  # the last layer goes on with every position, as the others do
 
 
 @dataclass(frozen=True)
@@ -170,8 +169,8 @@ class _Run:
         pair, layers = self._pair, self._pair.stages - 2
         # The artifact's layer on the float model's hidden states, with the artifact's own lengths and empty cache.
         alone = [self._ours[i] | self._float_hidden(stage, i) for i in self._sample] if 1 <= stage <= layers else []
-        pair.ours.run_stage(stage, [*self._ours, *alone], _ALL)
-        pair.theirs.run_stage(stage, self._theirs, _ALL)
+        pair.ours.run_stage(stage, [*self._ours, *alone], ALL_POSITIONS)
+        pair.theirs.run_stage(stage, self._theirs, ALL_POSITIONS)
         if stage > layers:
             return
         name = "embedding" if stage == 0 else f"layers.{stage - 1}"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..artifact.manifest import Manifest
 from ..errors import CalibrationError
 from ..export.calibration_text import prompt_texts, read_texts
-from ..export.decoder import LOGITS_START
+from ..export.decoder import ALL_POSITIONS
 from ..export.float_model import EMBEDDED, FloatModel
 from ..export.streaming import Values
 from ..export.weights import WeightSource, unusable_weight
@@ -38,7 +38,6 @@ MOST_TOKENS, LEAST_TOKENS = 128, 64
 _MULTIPLY_ADDS = 10 * 10**12  # for all variants in all layers: some minutes on two cores
 _GROUP_BYTES = 128 << 20  # of the widest tensor between two pieces of a layer, of all that is taken through it together
 _ROUNDED_WEIGHTS = 4 << 20  # at a time
-_ALL = {LOGITS_START: np.zeros(1, np.int64)}  # the last layer goes on with every position, as the others do
 
 
 def sample_tokens(spec: ModelSpec) -> int:
@@ -162,7 +161,7 @@ class _Variants:
 
     def _advance(self, stage: int) -> None:
         for group in self._groups():
-            self._float.model.run_stage(stage, group, _ALL)
+            self._float.model.run_stage(stage, group, ALL_POSITIONS)
 
     def _groups(self) -> Iterator[list[Values]]:
         """Everything, in groups that fit into memory together."""
@@ -178,7 +177,7 @@ class _Variants:
         replaced, scheme = self._float.replaced, self._scheme(self._quantization.inside(matrix.name))
         replaced[f"{matrix.name}.weight"] = np.concatenate([self._rounded(p.weight, scheme) for p in matrix.parts])
         try:
-            self._float.model.run_stage(stage, live, _ALL)
+            self._float.model.run_stage(stage, live, ALL_POSITIONS)
         finally:
             replaced.clear()
         return live

@@ -278,5 +278,5 @@ def test_a_mixed_format_in_words() -> None:
     four, eight = QuantizationScheme(4, 64, False), QuantizationScheme(8, 64, False)
     mixed = QuantizationConfig(four, four, eight, matrices={"a": eight, "b": eight, "c": None})
     assert describe_quantization(mixed).startswith(
-        "layers int4 block 64 asymmetric (2 matrices int8 block 64 asymmetric) (1 matrices float), embedding int4"
+        "layers int4 block 64 asymmetric (2 matrices int8 block 64 asymmetric) (1 matrix float), embedding int4"
     )
