@@ -28,6 +28,7 @@ from .devices.profile import DeviceProfile
 from .errors import BuildError, InterruptedBuildError
 from .layout import DataLayout, plan_layout
 from .models import ModelSpec
+from .models.spec import untied
 from .planning.choice import check_budget
 from .planning.plan import Plan, memory_by_engine, with_artifact
 from .planning.widths import narrow
@@ -64,16 +65,29 @@ class BuildJob:
     quality_tokens: int | None
     replan: Callable[[Recipe], Plan]
 
+    @property
+    def written(self) -> ModelSpec:
+        """The model as the artifact holds it; ``spec`` is the checkpoint's."""
+        return untied(self.spec) if self.recipe.quantization.rotate else self.spec
+
+    @property
+    def _config_changes(self) -> dict[str, Any]:
+        """What is not as in the checkpoint's ``config.json``."""
+        return {"tie_word_embeddings": False} if self.written.copied_head else {}
+
     def write(self, folder: Path, beside: Path | None) -> tuple[Plan, Manifest]:
         """Write everything into ``folder``; return the plan with its real sizes, and the manifest, its last file.
 
         ``beside`` is the folder for the checkpoint to emit.
         """
         # onnx and onnxruntime take a second to import: plans that fail should not wait for them.
+        from .export.rotated import RotatedSource
         from .export.weights import WeightSource
 
         max_context = max(self.recipe.max_context, self.plan.context)
         source = WeightSource(self.checkpoint, self.spec)
+        if self.recipe.quantization.rotate:
+            source = RotatedSource(source, self.spec)
         files = self._small_files(max_context)
         stop = Event()
 
@@ -119,7 +133,7 @@ class BuildJob:
         from .quality.sensitivity import measured_widths
 
         chosen, described = measured_widths(
-            folder, self._manifest(max_context), source, self.spec, quantization, self.calibration, self.threads,
+            folder, self._manifest(max_context), source, self.written, quantization, self.calibration, self.threads,
             lambda done, total: self.progress("measuring what each matrix loses", done, total),
         )  # fmt: skip
         recipe = dataclasses.replace(self.recipe, quantization=chosen)
@@ -140,7 +154,7 @@ class BuildJob:
         with self._layers(folder, source, files, manifest) as (layers, calibration):
             layout = export_model(
                 folder,
-                self.spec,
+                self.written,
                 source,
                 self.recipe.quantization,
                 activation_type=self.device.activation_type,
@@ -163,7 +177,7 @@ class BuildJob:
                 bits_per_weight=round(layout.weight_bytes * 8 / self.spec.parameters, 4),
             )
         golden = self._golden(folder, manifest, layout.size_bytes)
-        return planned, dataclasses.replace(manifest, quality=self._quality(folder, manifest, source, layout)), golden
+        return planned, dataclasses.replace(manifest, quality=self._quality(folder, manifest, layout)), golden
 
     @contextmanager
     def _layers(
@@ -179,7 +193,7 @@ class BuildJob:
         kept = self.target.parent / f".{self.target.name}.calibration"
         calibration = Calibration(self.calibration, self.calibration_tokens, half_scales=self.emit is not None)
         with calibration.quantizer(
-            kept, folder, self.spec, source, found, files, manifest, self.threads, self.progress
+            kept, folder, self.written, source, found, files, manifest, self.threads, self.progress
         ) as (layers, described):
             yield layers, {"calibration": described}
 
@@ -190,7 +204,7 @@ class BuildJob:
         quantization = self.recipe.quantization
         if quantization.mean_bits is not None:  # 4 bits are packed by more than 8: what holds for them does for these
             quantization = narrow(quantization)
-        check_emittable(plan_layout(self.spec, quantization, activation_type, max_context))
+        check_emittable(plan_layout(self.written, quantization, activation_type, max_context))
 
     def _emit(self, beside: Path, folder: Path, layout: DataLayout, source: WeightSource) -> None:
         from .export.gptq_checkpoint import write_gptq_checkpoint
@@ -200,9 +214,9 @@ class BuildJob:
             beside,
             folder / DATA_FILE,
             layout,
-            self.spec,
+            self.written,
             source,
-            config=self.checkpoint.config,
+            config=self.checkpoint.config | self._config_changes,
             tokenizer=self.checkpoint.tokenizer,
             format_=self.emit or "",
             progress=lambda done, total: self.progress("writing the checkpoint", done, total),
@@ -214,7 +228,7 @@ class BuildJob:
 
         tokenizer = self.checkpoint.tokenizer
         special = tokenizer.special
-        config = {k: v for k, v in self.checkpoint.config.items() if k != "quantization_config"}
+        config = {k: v for k, v in self.checkpoint.config.items() if k != "quantization_config"} | self._config_changes
         genai = genai_config(
             self.spec,
             context_length=max_context,
@@ -250,7 +264,7 @@ class BuildJob:
         text = GOLDEN_QUESTION if template is None else template.render([{"role": "user", "content": GOLDEN_QUESTION}])
         return record_golden(
             folder,
-            self.spec,
+            self.written,
             manifest.activation_type,
             tokenizer.encode(text),
             min(max(GOLDEN_TOKENS.start, GOLDEN_BYTES // data_bytes), GOLDEN_TOKENS.stop - 1),
@@ -259,9 +273,9 @@ class BuildJob:
             lambda done, total: self.progress("recording the golden test", done, total),
         )
 
-    def _quality(
-        self, folder: Path, manifest: Manifest, source: WeightSource, layout: DataLayout
-    ) -> dict[str, Any] | None:
+    def _quality(self, folder: Path, manifest: Manifest, layout: DataLayout) -> dict[str, Any] | None:
+        """Measured against the checkpoint as it is, whatever basis the artifact has."""
+        from .export.weights import WeightSource
         from .quality.gate import measure
 
         if self.quality_tokens is None:
@@ -269,7 +283,7 @@ class BuildJob:
         return measure(
             folder,
             manifest,
-            source,
+            WeightSource(self.checkpoint, self.spec),
             self.spec,
             self.recipe.quality,
             layout.size_bytes,

@@ -79,6 +79,8 @@ class QuantizationConfig:
             ``model.layers.0.attn.qkv_proj``.
         mean_bits: The widths are still to be chosen, 4 or 8 bits for each matrix, so that all weights with their scales
             come to at most so many bits on average (``planning/widths.py``); None: the formats are as given.
+        rotate: The weights are first put into another basis, in which neither they nor the hidden states have outliers
+            (``export/rotated.py``); a model with tied embeddings then has an lm_head of its own.
     """
 
     linear: QuantizationScheme | None
@@ -87,6 +89,7 @@ class QuantizationConfig:
     method: str = "rtn"
     matrices: Mapping[str, QuantizationScheme | None] = field(default_factory=dict, hash=False)
     mean_bits: float | None = None
+    rotate: bool = False
 
     def inside(self, matrix: str) -> QuantizationScheme | None:
         """The format of a matrix inside the layers."""

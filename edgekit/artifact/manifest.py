@@ -11,10 +11,11 @@ The file is one JSON object:
     recipe, device, plan     the inputs of the build and what the planner said
     quantization             method: rtn, gptq, or imported when codes were taken over from a GPTQ checkpoint; linear,
                              embedding, lm_head as {bits, block_size, symmetric} or null (float); matrices: those inside
-                             the layers whose format is another than linear; calibration (gptq): source ("own answers"
-                             or "file"), texts, tokens, tokens_sha256 (of the ids), inputs ("quantized" or "float": what
-                             the layers before a linear were); widths (where they were chosen): mean_bits asked for,
-                             tokens, losses {matrix: KL of it alone in 4 bits, nats per token; null: infinite}
+                             the layers whose format is another than linear; rotate: whether weights and hidden states
+                             are in another basis than the checkpoint's (``export/rotated.py``); calibration (gptq):
+                             source ("own answers" or "file"), texts, tokens, tokens_sha256 (of the ids), inputs
+                             ("quantized" or "float": what the layers before a linear were); widths (where they were
+                             chosen): mean_bits asked for, tokens, losses {matrix: KL of it alone in 4 bits, nats per token; null: infinite}
     activation_type          "float32" or "float16": the graph's float type and that of its KV cache
     reasoning                the model thinks between <think> and </think> before it answers
     sampling                 temperature, top_p, top_k, min_p, repetition_penalty: the defaults of ``run``

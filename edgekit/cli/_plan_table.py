@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from dataclasses import replace
 
 import click
 
@@ -56,6 +57,8 @@ def print_plan(plan: Plan, err: bool = False) -> None:
 
 def describe_quantization(quantization: QuantizationConfig) -> str:
     """The formats in words: ``layers int4 block 64 asymmetric, embedding ..., lm_head ...``."""
+    if quantization.rotate:
+        return describe_quantization(replace(quantization, rotate=False)) + ", rotated"
     if quantization.mean_bits is not None:
         linear = quantization.linear or QuantizationScheme()
         zeros = "symmetric" if linear.symmetric else "asymmetric"

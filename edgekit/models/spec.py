@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import CheckpointError, UnsupportedModelError
+
+_HEAD_NAMES = "lm_head.weight", "output.weight"  # Hugging Face's and GGUF's
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ class Layer:
 class ModelSpec:
     """A decoder-only model as data.
 
-    ``lm_head`` shares ``embedding``'s tensor when ``tied_embeddings``.
+    ``lm_head`` shares ``embedding``'s tensor when ``tied_embeddings``. ``copied_head``: it has a tensor of its own that
+    was made from the embedding (:func:`untied`).
     """
 
     model_type: str
@@ -134,6 +137,7 @@ class ModelSpec:
     layers: tuple[Layer, ...] = field(repr=False)
     final_norm: TensorRef
     lm_head: Linear
+    copied_head: bool = False
 
     @property
     def kv_width(self) -> int:
@@ -156,8 +160,17 @@ class ModelSpec:
 
     @property
     def parameters(self) -> int:
-        """Number of weights; a tied table counts once."""
-        return sum(math.prod(t.shape) for t in self.tensors())
+        """Number of weights; a tied table counts once, and so does one that was tied before :func:`untied`."""
+        copied = math.prod(self.lm_head.weight.shape) if self.copied_head else 0
+        return sum(math.prod(t.shape) for t in self.tensors()) - copied
+
+
+def untied(spec: ModelSpec) -> ModelSpec:
+    """The model with an lm_head of its own; where embedding and lm_head are one table, a copy of it."""
+    if not spec.tied_embeddings:
+        return spec
+    head = Linear("lm_head", TensorRef(*_HEAD_NAMES, spec.embedding.shape))
+    return replace(spec, tied_embeddings=False, lm_head=head, copied_head=True)
 
 
 @dataclass(frozen=True)
@@ -210,7 +223,7 @@ class Family:
         layers = _positive(config, "num_hidden_layers")
         tied = bool(config.get("tie_word_embeddings", False))
         embedding = TensorRef("model.embed_tokens.weight", "token_embd.weight", (vocab, hidden))
-        head = embedding if tied else TensorRef("lm_head.weight", "output.weight", (vocab, hidden))
+        head = embedding if tied else TensorRef(*_HEAD_NAMES, (vocab, hidden))
         return ModelSpec(
             model_type=self.model_type,
             vocab_size=vocab,

@@ -14,7 +14,7 @@ from ..devices.profile import DeviceProfile
 from ..errors import CheckpointError, ContextLengthError, RecipeError, UnknownNameError, UsageError, nearest
 from ..layout import DataLayout, plan_layout
 from ..models import families, spec_from_config
-from ..models.spec import ModelSpec
+from ..models.spec import ModelSpec, untied
 from ..recipes.recipe import Recipe
 from ..scheme import QuantizationConfig
 from .budget import Limit, Wanted, find_limits, usable_memory
@@ -283,6 +283,8 @@ def _model(recipe: Recipe, quantization: QuantizationConfig, activation_type: st
     spec = _spec(recipe)
     if spec is None:
         return None
+    if quantization.rotate:
+        spec = untied(spec)
     if quantization.mean_bits is not None:
         try:
             quantization = choose_widths(spec, quantization, activation_type)

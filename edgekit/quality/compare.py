@@ -3,7 +3,8 @@
 The artifact runs from its own bytes, the reference through the float graph with weights read from the checkpoint as
 they are needed, so a model's float reference needs the memory of a part of one layer, whatever its size. As both go
 through the layers together, what each layer costs by itself is measured on the way: the artifact's layer is also run on
-what the float model's layers before it gave.
+what the float model's layers before it gave. The reference is the checkpoint as it is, even where the artifact is in
+another basis (``export/rotated.py``): its hidden states are rotated where they enter the artifact.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..errors import QualityError
 from ..export.decoder import ALL_POSITIONS
 from ..export.float_model import FloatModel, empty_cache
 from ..export.model import MODEL_FILE
+from ..export.rotated import hidden_basis
 from ..export.streaming import StreamedModel, Values
 from ..export.weights import WeightSource
 from ..models import ModelSpec
@@ -140,6 +142,7 @@ class _Pair:
         self.theirs = self.float.model
         self.stages = self.ours.num_stages
         self.activation_type = manifest.activation_type
+        self._basis = hidden_basis(spec.hidden_size) if manifest.quantization.get("rotate") else None
         self._cache = empty_cache(spec, manifest.activation_type)
 
     def feed(self, ids: Sequence[int]) -> Values:
@@ -147,6 +150,14 @@ class _Pair:
         return {
             "input_ids": np.array([ids], np.int64), "attention_mask": np.ones((1, len(ids)), np.int64), **self._cache,
         }  # fmt: skip
+
+    def rotated(self, hidden: NDArray[Any]) -> NDArray[Any]:
+        """The float model's hidden states in the artifact's basis."""
+        return hidden if self._basis is None else self._basis.rows(hidden)
+
+    def reference(self, values: Values, stage: int) -> NDArray[Any]:
+        """The float model's hidden state before a stage, in the artifact's basis, (1, tokens, hidden)."""
+        return self.rotated(_hidden(self.theirs, values, stage))
 
 
 class _Run:
@@ -163,15 +174,17 @@ class _Run:
         self._ours: list[Values] = [pair.feed(p.ids) for p in passages]
         self._theirs: list[Values] = [pair.float.feed(p.ids) for p in passages]
         self.losses: dict[str, float] = {}
+        self._normed: list[NDArray[Any]] = []  # what the artifact's head reads where all before it was float
 
     def advance(self, stage: int) -> None:
         """Take everything one stage further."""
         pair, layers = self._pair, self._pair.stages - 2
         # The artifact's layer on the float model's hidden states, with the artifact's own lengths and empty cache.
-        alone = [self._ours[i] | self._float_hidden(stage, i) for i in self._sample] if 1 <= stage <= layers else []
+        alone = [self._ours[i] | self._float_hidden(stage, i) for i in self._sample] if stage else []
         pair.ours.run_stage(stage, [*self._ours, *alone], ALL_POSITIONS)
         pair.theirs.run_stage(stage, self._theirs, ALL_POSITIONS)
         if stage > layers:
+            self._normed = [values[pair.ours.head_input] for values in alone]
             return
         name = "embedding" if stage == 0 else f"layers.{stage - 1}"
         for passage, values in zip(self._passages, self._theirs, strict=True):
@@ -189,12 +202,12 @@ class _Run:
     def _float_hidden(self, stage: int, passage: int) -> Values:
         names = zip(self._pair.ours.residual(stage), self._pair.theirs.residual(stage), strict=True)
         values = self._theirs[passage]
-        return {ours: values[theirs].astype(self._pair.activation_type) for ours, theirs in names}
+        return {ours: self._pair.rotated(values[theirs]).astype(self._pair.activation_type) for ours, theirs in names}
 
     def _loss(self, alone: Values, passage: int, stage: int) -> NDArray[np.float64]:
         scored = self._passages[passage].scored
         ours = _hidden(self._pair.ours, alone, stage + 1)[0, scored]
-        theirs = _hidden(self._pair.theirs, self._theirs[passage], stage + 1)[0, scored]
+        theirs = self._pair.reference(self._theirs[passage], stage + 1)[0, scored]
         with np.errstate(invalid="ignore", over="ignore"):
             return np.asarray(np.linalg.norm(ours - theirs, axis=-1) / np.linalg.norm(theirs, axis=-1), np.float64)
 
@@ -207,7 +220,8 @@ class _Run:
             for model, live in ((pair.ours, self._ours), (pair.theirs, self._theirs))
         )
         sampled = sum(len(passages[i].ids) - passages[i].start for i in self._sample)
-        alone = _HeadLoss(sampled)
+        normed = [x[:, passages[i].scored] for i, x in zip(self._sample, self._normed, strict=True)]
+        alone, inputs = _HeadLoss(sampled), np.concatenate(normed, 1) if normed else None
         scores = Scores(targets)
         parts = zip(pair.ours.head_parts(), pair.theirs.head_parts(), strict=True)
         for ((first, last), our_product), (_, their_product) in parts:
@@ -215,9 +229,9 @@ class _Run:
                 at = slice(start, start + _HEAD_POSITIONS)
                 w = their_product(theirs[:, at])[0]
                 scores.add(first, start, our_product(ours[:, at])[0].astype(np.float32, copy=False), w)
-                if start < sampled:
+                if inputs is not None and start < sampled:
                     some = slice(start, min(start + _HEAD_POSITIONS, sampled))
-                    z = our_product(theirs[:, some].astype(pair.activation_type))[0]
+                    z = our_product(inputs[:, some])[0]
                     alone.add(some, z.astype(np.float32, copy=False), w[: len(z)])
             progress(last / pair.float.layout.lm_head.out_features)
         if self._sample:

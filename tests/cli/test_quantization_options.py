@@ -50,5 +50,14 @@ def test_the_options_can_be_written_down_again() -> None:
     assert options.arguments() == ("--bits", "4", "--lm-head-bits", "8", "--block-size", "128", "--asymmetric")
 
 
+def test_a_rotation_that_was_asked_for() -> None:
+    assert QuantizationOptions(rotate=True).apply(RECIPE).rotate is True
+    rotated = QuantizationOptions(rotate=True).apply(RECIPE)
+    assert QuantizationOptions().apply(rotated) == rotated
+    assert QuantizationOptions(rotate=False).apply(rotated) == RECIPE
+    assert QuantizationOptions(bits=4, rotate=True).arguments() == ("--bits", "4", "--rotate")
+    assert QuantizationOptions(rotate=False).arguments() == ("--no-rotate",)
+
+
 def test_the_method_asked_for_is_taken() -> None:
     assert QuantizationOptions(method="gptq").apply(RECIPE).method == "gptq"

@@ -4,7 +4,7 @@
 
 The model within reach comes as Q4_1 blocks, so some int4 formats reproduce it and say nothing. The same function in
 another basis has no such grid: hidden states are rotated by a random orthogonal matrix, values within each head by
-another, norms move into the linears (``rotation.py``), MLP channels are scaled; lm_head becomes a table
+another, norms move into the linears (``export/rotated.py``), MLP channels are scaled; lm_head becomes a table
 of its own. --keep-hidden leaves the hidden states' basis, with its outliers, as it is, and scales its channels instead.
 """
 
@@ -15,11 +15,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-from rotation import RotatedSource, untied
 from safetensors.numpy import save_file
 
 from edgekit.checkpoint import open_checkpoint
 from edgekit.checkpoint.sources import fetch_package
+from edgekit.export.rotated import RotatedSource
 from edgekit.export.weights import WeightSource
 from edgekit.models import spec_from_config
 from edgekit.recipes import load_recipe
@@ -41,15 +41,11 @@ def write_grid_free(checkpoint: Path, folder: Path, keep_hidden: bool = False) -
     folder.mkdir(parents=True)
     rng = np.random.default_rng(20)
     with open_checkpoint(checkpoint) as opened:
-        tied = spec_from_config(opened.config)
-        spec = untied(tied)
-        hidden = np.eye(spec.hidden_size) if keep_hidden else orthogonal(rng, spec.hidden_size)
-        plain: WeightSource = WeightSource(opened, tied)
-        if tied.tied_embeddings:
-            plain = _Untied(plain, tied, spec)
-        rotated = RotatedSource(
-            plain, spec, hidden.astype(np.float32), orthogonal(rng, spec.head_dim).astype(np.float32)
-        )
+        plain = spec_from_config(opened.config)
+        hidden = np.eye(plain.hidden_size) if keep_hidden else orthogonal(rng, plain.hidden_size)
+        head = orthogonal(rng, plain.head_dim).T
+        rotated = RotatedSource(WeightSource(opened, plain), plain, Dense(hidden), Dense(head))
+        spec = rotated.spec
         tensors = {r.name: np.ascontiguousarray(rotated.rows(r, 0, r.shape[0]), np.float32) for r in spec.tensors()}
         for layer in spec.layers:
             channels = np.exp(rng.uniform(-0.3, 0.3, spec.intermediate_size)).astype(np.float32)
@@ -77,14 +73,19 @@ def orthogonal(rng: np.random.Generator, n: int) -> np.ndarray:
     return q * np.sign(np.diag(r))
 
 
-class _Untied(WeightSource):
-    """A tied model's weights, its lm_head read from the embedding."""
+class Dense:
+    """An orthogonal matrix that is written out (:class:`~edgekit.export.rotated.Basis`)."""
 
-    def __init__(self, source: WeightSource, tied: object, spec: object) -> None:
-        self._source, self._embedding, self._head = source, tied.embedding, spec.lm_head.weight  # type: ignore[attr-defined]
+    def __init__(self, matrix: np.ndarray) -> None:
+        self.size, self._matrix = len(matrix), matrix.astype(np.float32)
 
-    def rows(self, ref, start, stop):  # type: ignore[no-untyped-def]
-        return self._source.rows(self._embedding if ref == self._head else ref, start, stop)
+    def rows(self, x: np.ndarray) -> np.ndarray:
+        """X Q."""
+        return np.asarray(x @ self._matrix)
+
+    def columns(self, w: np.ndarray) -> None:
+        """W becomes Q^T W."""
+        w[...] = self._matrix.T @ w
 
 
 if __name__ == "__main__":
