@@ -25,7 +25,7 @@ from .artifact.writer import hash_files
 from .checkpoint import GptqCheckpoint
 from .checkpoint.base import Checkpoint
 from .devices.profile import DeviceProfile
-from .errors import BuildError, InterruptedBuildError
+from .errors import BuildError, DiskFullError, InterruptedBuildError
 from .layout import DataLayout, plan_layout
 from .models import ModelSpec
 from .models.spec import untied
@@ -122,8 +122,16 @@ class BuildJob:
             self._check_emittable(max_context)
         for name, content in files.items():
             (folder / name).write_bytes(content)
-        job, widths = self._with_widths(folder, source, max_context)
-        return job._write_weights(folder, beside, source, files, max_context, widths)
+        try:
+            job, widths = self._with_widths(folder, source, max_context)
+            written = job._write_weights(folder, beside, source, files, max_context, widths)
+        except (InterruptedBuildError, DiskFullError):
+            raise  # the same command goes on from what is kept
+        except BaseException:
+            self._kept("widths").unlink(missing_ok=True)
+            raise
+        self._kept("widths").unlink(missing_ok=True)
+        return written
 
     def _with_widths(self, folder: Path, source: WeightSource, max_context: int) -> tuple[BuildJob, dict[str, Any]]:
         """The job with every matrix's format known, planned again, and what the manifest says of how it was found."""
@@ -133,7 +141,8 @@ class BuildJob:
         from .quality.sensitivity import measured_widths
 
         chosen, described = measured_widths(
-            folder, self._manifest(max_context), source, self.written, quantization, self.calibration, self.threads,
+            folder, self._manifest(max_context), source, self.written, quantization, self.calibration,
+            self._kept("widths"), self._made_from(), self.threads,
             lambda done, total: self.progress("measuring what each matrix loses", done, total),
         )  # fmt: skip
         recipe = dataclasses.replace(self.recipe, quantization=chosen)
@@ -189,13 +198,27 @@ class BuildJob:
             return
         from .export.calibration import Calibration
 
-        found = {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in self.checkpoint.files}
-        kept = self.target.parent / f".{self.target.name}.calibration"
         calibration = Calibration(self.calibration, self.calibration_tokens, half_scales=self.emit is not None)
         with calibration.quantizer(
-            kept, folder, self.written, source, found, files, manifest, self.threads, self.progress
+            self._kept("calibration"),
+            folder,
+            self.written,
+            source,
+            self._made_from(),
+            files,
+            manifest,
+            self.threads,
+            self.progress,
         ) as (layers, described):
             yield layers, {"calibration": described}
+
+    def _kept(self, what: str) -> Path:
+        """Where something lies that a build goes on from after an interruption."""
+        return self.target.parent / f".{self.target.name}.{what}"
+
+    def _made_from(self) -> dict[str, list[int]]:
+        """Tells one checkpoint from another."""
+        return {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in self.checkpoint.files}
 
     def _check_emittable(self, max_context: int) -> None:
         from .export.gptq_checkpoint import check_emittable

@@ -11,7 +11,9 @@ import pytest
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from edgekit.artifact.verify import verify
+from edgekit.build_inputs import choose_inputs
 from edgekit.builder import build
+from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import UsageError
 from edgekit.evaluation import evaluate
 from edgekit.planning.plan import plan
@@ -100,8 +102,11 @@ def test_with_calibration_widths_and_a_checkpoint_beside_it(tmp_path: Path, meth
     assert again.manifest.quantization["rotate"] is False, "it is in that basis already"
     assert evaluate(again.artifact, result.emitted).mean_kl == pytest.approx(0, abs=0.02)
     assert evaluate(result.artifact, folder).mean_kl < 1
-    with pytest.raises(UsageError, match="rotation was asked for"):
-        build(None, "cpu", checkpoint=result.emitted, out=tmp_path / "no", quantization=eight_bits)
+    inputs = choose_inputs(None, "cpu", result.emitted, lambda c: dataclasses.replace(c, rotate=False), None)
+    asked = dataclasses.replace(inputs.recipe, quantization=eight_bits(inputs.recipe.quantization))
+    inputs = dataclasses.replace(inputs, recipe=asked, unchanged=dataclasses.replace(inputs.unchanged, rotate=False))
+    with open_checkpoint(result.emitted) as opened, pytest.raises(UsageError, match="rotation was asked for"):
+        inputs.carried(opened)
 
 
 def test_a_plan_has_both_tables(tmp_path: Path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tiny_checkpoint import write_checkpoint
 
 from edgekit.artifact.verify import verify
-from edgekit.builder import build
-from edgekit.errors import UsageError
+from edgekit.builder import BuildResult, build
+from edgekit.errors import InterruptedBuildError, UsageError
 
 MEAN = {"quantization": lambda config: dataclasses.replace(config, mean_bits=7.0)}
 
@@ -55,6 +56,39 @@ def test_widths_by_loss_on_a_text_and_calibrated(tmp_path: Path) -> None:
     assert "calibration" in found["gptq"]
     prompts = build(None, "cpu", checkpoint=folder, out=tmp_path / "prompts", **MEAN).manifest.quantization
     assert prompts["widths"]["losses"] != found["rtn"]["widths"]["losses"]
+
+
+def test_losses_are_kept_for_a_build_that_goes_on(tmp_path: Path) -> None:
+    """An interruption in the calibration, long after the widths were chosen."""
+    folder = write_checkpoint(tmp_path / "checkpoint", "qwen2", num_hidden_layers=3)
+    (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)
+
+    def run(out: str, mean: float, progress: Callable[[str, float, float], None]) -> BuildResult:
+        return build(
+            None, "cpu", checkpoint=folder, out=tmp_path / out, calibration=tmp_path / "text.txt",
+            calibration_tokens=300, gate=False, progress=progress,
+            quantization=lambda c: dataclasses.replace(c, mean_bits=mean, method="gptq"),
+        )  # fmt: skip
+
+    def interrupt(phase: str, done: float, total: float) -> None:
+        if phase == "calibrating the layers" and done >= 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedBuildError):
+        run("out", 7.0, interrupt)
+    assert (tmp_path / ".out.widths").is_file()
+    phases: set[str] = set()
+    resumed = run("out", 7.0, lambda phase, *_: phases.add(phase))
+    assert "measuring what each matrix loses" not in phases
+    assert not (tmp_path / ".out.widths").exists()
+    whole = run("whole", 7.0, lambda *_: None)
+    assert resumed.manifest.quantization == whole.manifest.quantization
+    with pytest.raises(InterruptedBuildError):
+        run("out2", 7.0, interrupt)
+    write_checkpoint(folder, "qwen2", num_hidden_layers=3, rms_norm_eps=1e-5)
+    phases.clear()
+    run("out2", 7.0, lambda phase, *_: phases.add(phase))
+    assert "measuring what each matrix loses" in phases, "the checkpoint is another"
 
 
 def test_a_mean_out_of_reach(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ The file is one JSON object:
                              are in another basis than the checkpoint's (``export/rotated.py``); calibration (gptq):
                              source ("own answers" or "file"), texts, tokens, tokens_sha256 (of the ids), inputs
                              ("quantized" or "float": what the layers before a linear were); widths (where they were
-                             chosen): mean_bits asked for, tokens, losses {matrix: KL of it alone in 4 bits, nats per token; null: infinite}
+                             chosen): mean_bits asked for, tokens, losses {matrix: KL of it alone in 4 bits, nats per
+                             token; null: infinite}
     activation_type          "float32" or "float16": the graph's float type and that of its KV cache
     reasoning                the model thinks between <think> and </think> before it answers
     sampling                 temperature, top_p, top_k, min_p, repetition_penalty: the defaults of ``run``

@@ -20,8 +20,9 @@ from ..runtime.chat import ChatTemplate
 from ..runtime.tokenizer import Tokenizer
 from .calibrate import calibrate
 from .calibration_state import CalibrationState
-from .calibration_text import PROMPTS, TEXT_TOKENS, own_texts, read_texts
+from .calibration_text import PROMPTS, TEXT_TOKENS, read_texts
 from .model import LayerQuantizer
+from .own_answers import own_texts
 from .weights import WeightSource
 
 
@@ -71,7 +72,7 @@ class Calibration:
             A function for ``export_model``, and what the manifest says of the calibration.
 
         Raises:
-            UsageError: The calibration file cannot be used.
+            UsageError: The calibration file cannot be used, or another build calibrates in that folder.
             InterruptedBuildError: Ctrl-C; the message says that the work is kept.
         """
         tokenizer = Tokenizer.open(artifact, manifest)
@@ -96,12 +97,15 @@ class Calibration:
 
             yield layers, self._described(texts)
         except KeyboardInterrupt:
+            state.close()
             raise InterruptedBuildError(
                 f"the build was interrupted; what it calibrated is kept in {state_folder}",
                 hint="the same command goes on where it was; remove that folder if you do not want to",
             ) from None
         except EdgekitError as error:
-            if not isinstance(error, DiskFullError):  # anything else would only happen again
+            if isinstance(error, DiskFullError):
+                state.close()
+            else:  # it would only happen again
                 state.remove()
             raise
         state.remove()

@@ -6,12 +6,14 @@
     hidden.{i}.f32          hidden states that enter layer i: (tokens, hidden_size) float32, all texts one after another
     *.scratch               what is passed on within a layer, where it is more than a part of memory holds
 
-A file gets its name when it is whole. Rows in files are read and written through the page cache, which keeps them in
-memory while there is room, and never through a map, whose touched pages would count as this process's memory.
+One process at a time uses the folder: it holds a lock on it. A file gets its name when it is whole. Rows in files are
+read and written through the page cache, which keeps them in memory while there is room, and never through a map, whose
+touched pages would count as this process's memory.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -24,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact.writer import disk_error
+from ..errors import UsageError
 from ..layout import Matrix
 from ..quantize.packing import PackedLinear
 
@@ -105,17 +108,22 @@ class CalibrationState:
     Args:
         folder: Where; what is there is kept if it was made from the same, and removed otherwise.
         fingerprint: What the calibration is made from, as JSON has it.
+
+    Raises:
+        UsageError: Another process calibrates there.
+        DiskFullError: The disk has no room.
     """
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
         self._folder = folder
         self._held: dict[str, NDArray[np.float32]] = {}
         text = json.dumps(fingerprint, sort_keys=True)
-        if _read(folder / _FINGERPRINT) == text:
-            return
-        shutil.rmtree(folder, ignore_errors=True)
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(folder)
+            if _read(folder / _FINGERPRINT) == text:
+                return
+            _empty(folder)
             (folder / _FINGERPRINT).write_text(text, encoding="utf-8")
         except OSError as error:
             raise disk_error(error, folder, None) from None
@@ -214,11 +222,42 @@ class CalibrationState:
 
     def remove(self) -> None:
         """Remove everything, from memory too."""
-        self._held.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let another process use the folder, and forget what was in memory."""
+        self._held.clear()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _hidden(self, layer: int) -> Path:
         return self._folder / f"hidden.{layer}.f32"
+
+
+def _locked(folder: Path) -> int | None:
+    """A descriptor whose lock lasts until it is closed, or until the process ends, however it does."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise UsageError(
+            f"another build is calibrating in {folder}", hint="wait for it, or give this one another --out"
+        ) from None
+    except OSError:  # a file system without locks
+        os.close(lock)
+        return None
+    return lock
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _closing(path: Path, width: int) -> Iterator[Rows]:

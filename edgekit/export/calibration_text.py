@@ -3,30 +3,19 @@
 A file is plain text, cut into pieces, or JSON Lines (``.jsonl``): ``{"messages": [{"role", "content"}, ...]}`` a line,
 through the model's chat template, or ``{"text": "..."}``.
 
-The model's own answers are what it will see on a device: its template, its way to reason, its languages. They are
-sampled from a draft of it, rounded to nearest and run by the native core, with the recipe's settings and fixed seeds.
+The model's own answers are ``own_answers.py``'s.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..artifact.manifest import Manifest
 from ..errors import EdgekitError, UsageError
-from ..models.spec import ModelSpec
 from ..runtime.chat import ChatTemplate
-from ..runtime.engine import EngineOptions
-from ..runtime.native_engine import NativeEngine
-from ..runtime.sampler import SamplingConfig
-from ..runtime.session import Session
 from ..runtime.tokenizer import Tokenizer
-from ..scheme import QuantizationConfig, QuantizationScheme
-from .model import export_model
-from .weights import WeightSource
 
 PROMPTS = Path(__file__).parents[1] / "quantize" / "calibration" / "prompts.jsonl"
 TEXT_TOKENS = 1024  # of a text at most; what stands at its end has seen as many before it
@@ -68,7 +57,7 @@ def read_texts(
         bos = [tokenizer.bos] if tokenizer.add_bos and tokenizer.bos is not None else []
         ids, size = tokenizer.encode(content, add_bos=False), text_tokens - len(bos)
         pieces = [bos + ids[i : i + size] for i in range(0, len(ids), size)]
-    texts = _first(pieces, tokens)
+    texts = first_texts(pieces, tokens)
     found = sum(map(len, texts))
     if found < min(MIN_TOKENS, tokens):
         raise UsageError(
@@ -81,80 +70,12 @@ def read_texts(
 def prompt_texts(tokenizer: Tokenizer, tokens: int) -> Texts:
     """The prompts alone, as one text of at most so many tokens: for what needs little text, and no answers."""
     bos = [tokenizer.bos] if tokenizer.add_bos and tokenizer.bos is not None else []
-    return [(bos + tokenizer.encode("\n\n".join(_prompts()), add_bos=False))[:tokens]]
+    return [(bos + tokenizer.encode("\n\n".join(shipped_prompts()), add_bos=False))[:tokens]]
 
 
-def own_texts(
-    folder: Path,
-    spec: ModelSpec,
-    source: WeightSource,
-    files: Mapping[str, bytes],
-    manifest: Manifest,
-    tokens: int,
-    threads: int,
-    progress: Callable[[float, float], None] = lambda done, total: None,
-) -> Texts:
-    """Let the model answer the prompts, again and again with other seeds, until there is enough.
-
-    Args:
-        folder: An empty one, for the draft.
-        spec: The model.
-        source: Its weights.
-        files: Its tokenizer and configuration files.
-        manifest: What the artifact will say of itself.
-        tokens: How many are wanted, prompts included.
-        threads: For everything.
-        progress: Called with (tokens done, tokens in all).
-
-    Raises:
-        EdgekitError: The draft cannot be made or run.
-    """
-    wide = QuantizationScheme(8, 32, True)
-    narrow = wide if spec.parameters < _EIGHT_BIT_PARAMETERS else QuantizationScheme(4, 32, False)
-    context = min(TEXT_TOKENS, spec.context_length)
-    export_model(
-        folder, spec, source, QuantizationConfig(narrow, narrow, wide),
-        activation_type="float32", max_context=context, threads=threads,
-    )  # fmt: skip
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    draft = dataclasses.replace(
-        manifest, activation_type="float32", model={**manifest.model, "context_length": context}
-    )
-    tokenizer = Tokenizer.open(folder, draft)
-    template = ChatTemplate.open(folder, tokenizer)
-    engine = NativeEngine.open(folder, draft, EngineOptions(context=context, threads=threads))
-    texts: Texts = []
-    done = 0
-    with Session(engine, tokenizer, template, draft) as session:
-        for seed, prompt in enumerate(_prompts_forever()):
-            if done >= tokens:
-                return texts
-            sampling = dataclasses.replace(session.sampling, seed=seed)
-            texts.append(_answer(session, prompt, sampling, min(context, tokens - done)))
-            done += len(texts[-1])
-            progress(min(done, tokens), tokens)
-    raise AssertionError("the prompts never end")
-
-
-def _answer(session: Session, prompt: str, sampling: SamplingConfig, most: int) -> list[int]:
-    """A prompt and what the model makes of it, at most so many ids."""
-    text = session.render([{"role": "user", "content": prompt}]) if session.has_chat_template else prompt
-    ids = session.tokenizer.encode(text)[:most]
-    if len(ids) == most:
-        return ids
-    answer = session.generate(ids, max_tokens=most - len(ids), sampling=sampling).complete()
-    return [*ids, *answer.tokens]
-
-
-def _prompts() -> list[str]:
+def shipped_prompts() -> list[str]:
+    """The prompts edgekit ships."""
     return [json.loads(line)["prompt"] for line in PROMPTS.read_text(encoding="utf-8").splitlines()]
-
-
-def _prompts_forever() -> Iterator[str]:
-    prompts = _prompts()
-    while True:
-        yield from prompts
 
 
 def _lines(path: Path, content: str, tokenizer: Tokenizer, template: ChatTemplate | None) -> Iterator[list[int]]:
@@ -181,7 +102,7 @@ def _text(entry: Any, template: ChatTemplate | None) -> str:
     return template.render(entry["messages"], add_generation_prompt=False)
 
 
-def _first(pieces: Texts, tokens: int) -> Texts:
+def first_texts(pieces: Texts, tokens: int) -> Texts:
     """Whole texts, and the beginning of one, up to so many tokens."""
     texts: Texts = []
     for piece in pieces:

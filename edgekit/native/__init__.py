@@ -15,6 +15,7 @@ ABI_VERSION = 3
 OK, BAD_ARGUMENT, NON_FINITE, BAD_FILE, UNSUPPORTED, NO_MEMORY, CONTEXT, TOKEN, INTERNAL = range(9)
 FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2
 KV_TYPES = ("float16", "int8")  # an ek_kv_type is the index
+MOST_TOGETHER = 8  # sequences of one ek_session_step
 
 _NAME = {"win32": "edgekit_native.dll", "darwin": "libedgekit_native.dylib"}.get(sys.platform, "libedgekit_native.so")
 
@@ -86,6 +87,7 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_session_position": (_LONG, _POINTER),
     "ek_session_cache_bytes": (_LONG, _POINTER),
     "ek_session_evaluate": (_INT, _POINTER, _POINTER, _LONG, _INT, _POINTER),
+    "ek_session_step": (_INT, _POINTER, ctypes.POINTER(_POINTER), _POINTER, _LONG, _POINTER),
     "ek_session_rewind": (_INT, _POINTER, _LONG),
     "ek_session_copy": (_INT, _POINTER, _POINTER),
     "ek_session_save": (_INT, _POINTER, _TEXT),

@@ -10,7 +10,10 @@ ranks the matrices, and takes no calibration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,8 @@ def measured_widths(
     spec: ModelSpec,
     quantization: QuantizationConfig,
     text: Path | None,
+    kept: Path,
+    made_from: Mapping[str, Any],
     threads: int,
     progress: Callable[[float, float], None],
 ) -> tuple[QuantizationConfig, dict[str, Any]]:
@@ -66,6 +71,8 @@ def measured_widths(
         source, spec: The float weights and the model.
         quantization: With ``mean_bits``.
         text: A calibration text; None: edgekit's prompts.
+        kept: A file that keeps the losses for a build that goes on after an interruption.
+        made_from: Tells one checkpoint from another.
         threads: For onnxruntime.
         progress: Called with how much is done and how much there is.
 
@@ -83,10 +90,37 @@ def measured_widths(
     else:
         texts = read_texts(text, tokenizer, ChatTemplate.open(folder, tokenizer), tokens)
     kind = manifest.activation_type
-    losses = measure_losses(source, spec, quantization, kind, texts, threads, progress)
+    key = {
+        "edgekit": manifest.edgekit_version, "source": dict(made_from), "model": asdict(spec), "activation_type": kind,
+        "quantization": asdict(narrow(quantization)), "texts": [list(ids) for ids in texts],
+    }  # fmt: skip
+    losses = _read_losses(kept, key)
+    if losses is None:
+        losses = measure_losses(source, spec, quantization, kind, texts, threads, progress)
+        _write_losses(kept, key, losses)
     found = {name: float(f"{loss:.3g}") if np.isfinite(loss) else None for name, loss in losses.items()}
     described = {"mean_bits": quantization.mean_bits, "tokens": sum(map(len, texts)), "losses": found}
     return choose_widths(spec, quantization, kind, losses), described
+
+
+def _digest(key: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+
+
+def _read_losses(path: Path, key: Mapping[str, Any]) -> dict[str, float] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    losses: dict[str, float] | None = found.get(_digest(key)) if isinstance(found, dict) else None
+    return losses
+
+
+def _write_losses(path: Path, key: Mapping[str, Any], losses: Mapping[str, float]) -> None:
+    try:
+        path.write_text(json.dumps({_digest(key): losses}), encoding="utf-8")
+    except OSError:  # then they are measured again
+        path.unlink(missing_ok=True)
 
 
 def measure_losses(

@@ -27,18 +27,29 @@ class NativeEngine:
 
     name = "native"
 
-    def __init__(self, folder: Path, context: int, threads: int, all_logits: bool, kv_type: str = "float16") -> None:
+    def __init__(
+        self,
+        source: Path | NativeEngine,
+        context: int,
+        threads: int,
+        all_logits: bool,
+        kv_type: str = "float16",
+    ) -> None:
+        """``source``: the artifact's folder, or an engine whose weights to share."""
         self._library = native.library()
         kernel = self._library.ek_kernel_name()
         if kernel is None:
             raise EngineError(native.last_error())
         self._model, self._session = ctypes.c_void_p(), ctypes.c_void_p()
         try:
-            self._check(self._library.ek_model_open(os.fsencode(folder), ctypes.byref(self._model)))
+            if isinstance(source, NativeEngine):
+                source._open()
+                model = source._model
+            else:
+                self._check(self._library.ek_model_open(os.fsencode(source), ctypes.byref(self._model)))
+                model = self._model
             kind = native.KV_TYPES.index(kv_type)
-            self._check(
-                self._library.ek_session_create(self._model, context, threads, kind, ctypes.byref(self._session))
-            )
+            self._check(self._library.ek_session_create(model, context, threads, kind, ctypes.byref(self._session)))
         except EngineError:
             self.close()
             raise
@@ -46,7 +57,7 @@ class NativeEngine:
         self.threads = threads
         self.context = context
         self.kv_type = kv_type
-        self.vocab_size = int(self._library.ek_model_vocab_size(self._model))
+        self.vocab_size = int(self._library.ek_model_vocab_size(model))
         self.cache_bytes = int(self._library.ek_session_cache_bytes(self._session))
         self.position = 0
         self._all_logits = all_logits
@@ -77,6 +88,44 @@ class NativeEngine:
             )
         )
         self.position += len(tokens)
+        return logits
+
+    def fork(self, threads: int = 1) -> NativeEngine:
+        """An engine over the same weights, with an empty sequence of its own; one thread is enough for :meth:`step`.
+
+        Raises:
+            EngineError: There is not enough memory, or the engine is closed or a fork itself.
+        """
+        if not self._model:
+            raise EngineError("only the engine that opened the artifact can be forked, while it is open")
+        return NativeEngine(self, self.context, threads, self._all_logits, self.kv_type)
+
+    def step(self, engines: Sequence[NativeEngine], ids: Sequence[int]) -> NDArray[np.float32]:
+        """Append an id to each of several sequences, computed together by this engine's threads.
+
+        Args:
+            engines: This one and its forks, 1 to ``native.MOST_TOGETHER``, each once.
+            ids: One for each.
+
+        Returns:
+            (engines, vocab_size): the logits of each.
+
+        Raises:
+            EngineError: Other engines, too many of them, or an id that is none.
+            ContextLengthError: A sequence has filled its context.
+        """
+        for engine in (self, *engines):
+            engine._open()
+        tokens = np.array(ids, np.int32)
+        if len(tokens) != len(engines):
+            raise EngineError(f"{len(tokens)} ids for {len(engines)} sequences")
+        logits = np.empty((len(engines), self.vocab_size), np.float32)
+        handles = (ctypes.c_void_p * len(engines))(*(engine._session for engine in engines))
+        self._check(
+            self._library.ek_session_step(self._session, handles, tokens.ctypes.data, len(tokens), logits.ctypes.data)
+        )
+        for engine in engines:
+            engine.position += 1
         return logits
 
     def rewind(self, length: int) -> None:

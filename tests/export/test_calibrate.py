@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 import edgekit.export.calibrate as module
 from edgekit.checkpoint import open_checkpoint
-from edgekit.errors import CalibrationError, NonFiniteWeightError
+from edgekit.errors import CalibrationError, NonFiniteWeightError, UsageError
 from edgekit.export import calibration_head, calibration_state, calibration_stream
 from edgekit.export.calibrate import calibrate
 from edgekit.export.calibration_state import CalibrationState, Rows
@@ -39,9 +39,9 @@ def opened(path: Path) -> Iterator[tuple[WeightSource, ModelSpec]]:
 
 
 def run(checkpoint: Path, state: Path, **options: bool) -> dict[str, PackedLinear]:
-    with opened(checkpoint) as (source, spec):
+    with opened(checkpoint) as (source, spec), closing(CalibrationState(state, {})) as kept:
         layout = plan_layout(spec, CONFIG, "float32", 256)
-        made = calibrate(source, spec, layout, TEXTS, CalibrationState(state, {}), 1, **options)
+        made = calibrate(source, spec, layout, TEXTS, kept, 1, **options)
         return {matrix.name: packed for matrix, packed in made}
 
 
@@ -184,14 +184,26 @@ def test_an_interruption_between_codes_and_hidden_states(tmp_path: Path, monkeyp
 
 
 def test_another_fingerprint_begins_anew(tmp_path: Path) -> None:
-    state = CalibrationState(tmp_path / "state", {"seed": 1})
-    with state.create(0, 4) as rows:
+    with closing(CalibrationState(tmp_path / "state", {"seed": 1})) as state, state.create(0, 4) as rows:
         rows.write(0, np.ones((2, 4), np.float32))
     assert (tmp_path / "state" / "hidden.0.f32").is_file()
-    CalibrationState(tmp_path / "state", {"seed": 1})
-    assert (tmp_path / "state" / "hidden.0.f32").is_file()
-    CalibrationState(tmp_path / "state", {"seed": 2})
-    assert not (tmp_path / "state" / "hidden.0.f32").exists()
+    with closing(CalibrationState(tmp_path / "state", {"seed": 1})):
+        assert (tmp_path / "state" / "hidden.0.f32").is_file()
+    with closing(CalibrationState(tmp_path / "state", {"seed": 2})):
+        assert not (tmp_path / "state" / "hidden.0.f32").exists()
+
+
+def test_one_build_at_a_time_calibrates_in_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    first = CalibrationState(folder, {"seed": 1})
+    (folder / "texts.json").write_text("[[1]]")
+    for fingerprint in ({"seed": 1}, {"seed": 2}):
+        with pytest.raises(UsageError, match="another build is calibrating"):
+            CalibrationState(folder, fingerprint)
+    assert (folder / "texts.json").is_file(), "what the first one has is left alone"
+    first.close()
+    with closing(CalibrationState(folder, {"seed": 2})):
+        assert not (folder / "texts.json").exists()
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 30_000])  # none, and enough for some

@@ -64,6 +64,23 @@ def test_gptqmodel_and_transformers_read_what_we_emit(
     assert found == {"gptqmodel": ours, "transformers": ours}
 
 
+def test_gptqmodel_reads_several_widths_of_a_rotated_tied_model(tmp_path: Path, gptqmodel: Callable[..., str]) -> None:
+    """As ``--bits`` with a mean makes them; its embedding, in another basis, is its lm_head no more."""
+    tiny = write_checkpoint(tmp_path / "tiny-llama", "llama", **SHAPES)
+    wide = {f"model.layers.{i}.{name}": QuantizationScheme(8, 32, True) for i, name in
+            ((0, "mlp.down_proj"), (1, "attn.qkv_proj"), (1, "mlp.gate_up_proj"))}  # fmt: skip
+    built = build(
+        None, "jetson", checkpoint=tiny, out=tmp_path / "artifact", emit="gptq",
+        quantization=lambda config: replace(
+            config, linear=QuantizationScheme(4, 32, True), embedding=None, lm_head=None, matrices=wide, rotate=True
+        ),
+    )  # fmt: skip
+    with edgekit.load(built.artifact) as session:
+        ours = session.generate(IDS, max_tokens=COUNT, sampling=SamplingConfig(temperature=0)).complete().tokens
+    found = json.loads(gptqmodel("gptqmodel_greedy.py", built.emitted, json.dumps(IDS), COUNT).splitlines()[-1])
+    assert found == {"gptqmodel": ours, "transformers": ours}
+
+
 def test_autogptq_reads_what_we_emit(emitted: BuildResult, ours: list[int], autogptq: Callable[..., str]) -> None:
     assert json.loads(autogptq("autogptq_greedy.py", emitted.emitted, json.dumps(IDS), COUNT).splitlines()[-1]) == ours
 

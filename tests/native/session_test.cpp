@@ -33,6 +33,19 @@ void refusals() {
   CHECK(refused([&] { session.rewind(7); }, "cannot rewind to 7: the sequence has 6") == EK_BAD_ARGUMENT);
   CHECK(refused([&] { other.copy(session); }, "different types") == EK_BAD_ARGUMENT);
   CHECK(refused([&] { tiny.copy(session); }, "6 positions do not fit into a context of 4") == EK_CONTEXT);
+  Session full(model, kScalar, 6, 1, KvType::kInt8), stranger(artifact.open(), kScalar, 20, 1, KvType::kInt8);
+  full.copy(session);
+  std::vector<float> rows(static_cast<size_t>(9 * kVocab));
+  const auto step = [&](std::vector<Session *> sequences, const int32_t *tokens) {
+    session.step(sequences.data(), static_cast<int64_t>(sequences.size()), tokens, rows.data());
+  };
+  CHECK(refused([&] { step({}, ids.data()); }, "a step of 0 sequences; this session takes 1 to 8") == EK_BAD_ARGUMENT);
+  CHECK(refused([&] { step(std::vector<Session *>(9, &other), ids.data()); }, "a step of 9 sequences") == EK_BAD_ARGUMENT);
+  CHECK(refused([&] { step({&session, &other, &session}, ids.data()); }, "sequence 2 stands in the step twice") == EK_BAD_ARGUMENT);
+  CHECK(refused([&] { step({&other, &stranger}, ids.data()); }, "sequence 1 of the step is of another model") == EK_BAD_ARGUMENT);
+  CHECK(refused([&] { step({&other, &full}, ids.data()); }, "sequence 1 of the step has filled its context of 6") == EK_CONTEXT);
+  CHECK(refused([&] { step({&other}, &bad); }, "token id 83 is outside the vocabulary of 83") == EK_TOKEN);
+  CHECK(session.position() == 6 && other.position() == 0);
   char path[] = "/tmp/edgekit-session-test-XXXXXX";
   CHECK(::close(mkstemp(path)) == 0);
   CHECK(refused([&] { session.load(path); }, "is no saved session") == EK_BAD_FILE);

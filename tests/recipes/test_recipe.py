@@ -62,6 +62,14 @@ def test_sampling_may_be_left_out_and_then_changes_nothing(tmp_path: Path) -> No
     assert read_recipe(_write(tmp_path, text)).sampling == Sampling(1.0, 1.0, 0, 0.0, 1.0)
 
 
+def test_what_quantization_may_leave_out(tmp_path: Path) -> None:
+    plain = read_recipe(_write(tmp_path, VALID)).quantization
+    assert (plain.mean_bits, plain.rotate) == (None, False)
+    more = VALID.replace('method = "rtn"', 'method = "rtn"\nmean_bits = 5.2\nrotate = true')
+    said = read_recipe(_write(tmp_path, more)).quantization
+    assert (said.mean_bits, said.rotate) == (5.2, True)
+
+
 def test_the_other_kinds_of_source(tmp_path: Path) -> None:
     start, end = VALID.index("[source]"), VALID.index("[config]")
 
@@ -92,6 +100,8 @@ def test_the_other_kinds_of_source(tmp_path: Path) -> None:
         ('embedding = "float"', 'embedding = "int4"', ["embedding is 'int4'", "table"]),
         ('"rtn"', '"awq"', ["method is 'awq'", "rtn, gptq"]),
         ('"rtn"', '"imported"', ["method is 'imported'", "rtn, gptq"]),
+        ('"rtn"', '"rtn"\nrotate = 1', ["[quantization]: rotate is 1", "true or false"]),
+        ('"rtn"', '"rtn"\nmean_bits = "5"', ["[quantization]: mean_bits is '5'", "a number"]),
         ("max_context = 128", "max_context = 512", ["max_context is 512", "256"]),
         ("max_context = 128", "max_context = 0", ["max_context is 0"]),
         ('model_type = "llama"\n', "", ["[config] lacks model_type"]),

@@ -105,6 +105,20 @@ int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64_t coun
   });
 }
 
+int ek_session_step(ek_session *worker, ek_session *const *sessions, const int32_t *tokens, int64_t count, float *logits) {
+  return guarded([&] {
+    need(worker && sessions && tokens && logits, "ek_session_step needs a worker, sessions, tokens and a place for logits");
+    if (count < 1 || count > ek::kMostTogether)
+      ek::fail(EK_BAD_ARGUMENT, "a step of %" PRId64 " sequences; allowed: 1 to %" PRId64, count, ek::kMostTogether);
+    ek::Session *sequences[ek::kMostTogether];
+    for (int64_t i = 0; i < count; ++i) {
+      need(sessions[i], "ek_session_step needs a session for each token");
+      sequences[i] = &sessions[i]->session;
+    }
+    worker->session.step(sequences, count, tokens, logits);
+  });
+}
+
 int ek_session_rewind(ek_session *session, int64_t length) {
   return guarded([&] {
     need(session, "ek_session_rewind needs a session");

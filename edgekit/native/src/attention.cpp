@@ -17,16 +17,20 @@ constexpr int64_t kMostHeads = 1024, kMostTokens = 1 << 24; /* as in model.cpp a
 
 void rotate_and_store(ThreadPool &pool, const Kernels &kernels, KvCache &cache, const AttentionRows &rows, const float *cos,
                       const float *sin) {
+  const int64_t half = rows.head_dim / 2;
+  pool.run(rows.m, [&](int64_t r, int) { rotate_and_store(kernels, cache, rows, r, cos + r * half, sin + r * half); });
+}
+
+void rotate_and_store(const Kernels &kernels, KvCache &cache, const AttentionRows &rows, int64_t r, const float *cos,
+                      const float *sin) {
   const int64_t dim = rows.head_dim, heads = rows.heads, kv_heads = rows.kv_heads;
-  pool.run(rows.m, [&](int64_t r, int) {
-    float *row = rows.qkv + r * rows.stride();
-    for (int64_t h = 0; h < heads + kv_heads; ++h) {
-      kernels.rotate(row + h * dim, cos + r * (dim / 2), sin + r * (dim / 2), dim / 2);
-      if (cache.type() == KvType::kInt8) hadamard(row + h * dim, dim);
-    }
-    for (int64_t h = 0; h < kv_heads; ++h)
-      cache.store(kernels, rows.layer, h, rows.position + r, row + (heads + h) * dim, row + (heads + kv_heads + h) * dim);
-  });
+  float *row = rows.qkv + r * rows.stride();
+  for (int64_t h = 0; h < heads + kv_heads; ++h) {
+    kernels.rotate(row + h * dim, cos, sin, dim / 2);
+    if (cache.type() == KvType::kInt8) hadamard(row + h * dim, dim);
+  }
+  for (int64_t h = 0; h < kv_heads; ++h)
+    cache.store(kernels, rows.layer, h, rows.position + r, row + (heads + h) * dim, row + (heads + kv_heads + h) * dim);
 }
 
 AttentionJob attention_job(const KvCache &cache, const AttentionRows &rows, int64_t head, int64_t first, int64_t count) {

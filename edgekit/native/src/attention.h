@@ -26,6 +26,10 @@ struct AttentionRows {
 void rotate_and_store(ThreadPool &pool, const Kernels &kernels, KvCache &cache, const AttentionRows &rows, const float *cos,
                       const float *sin);
 
+/* The same of row r alone, in this thread; cos and sin: (head_dim / 2). */
+void rotate_and_store(const Kernels &kernels, KvCache &cache, const AttentionRows &rows, int64_t r, const float *cos,
+                      const float *sin);
+
 /* The query heads of key-value head `head` at `count` rows from `first` on, over everything before them. */
 AttentionJob attention_job(const KvCache &cache, const AttentionRows &rows, int64_t head, int64_t first, int64_t count);
 

@@ -14,7 +14,7 @@ namespace ek {
 namespace {
 
 constexpr int64_t kPrefillChunk = 512; /* rows worked on at once: weights are unpacked once for so many */
-constexpr int64_t kFewRows = 8;        /* up to here streaming the weights once is what costs */
+constexpr int64_t kFewRows = kMostTogether; /* up to here streaming the weights once is what costs */
 constexpr int64_t kPartPositions = 256; /* the least of a context that is worth a task of its own */
 constexpr int64_t kGateOutputs = kChunk;
 
@@ -117,6 +117,42 @@ void Session::evaluate_chunk(const int32_t *ids, int64_t m, int64_t kept, float 
   multiply(model.lm_head, kept, logits, model.vocab_size, false);
 }
 
+void Session::check_step(Session *const *sequences, int64_t count, const int32_t *ids) const {
+  const int64_t most = std::min(chunk_, kMostTogether);
+  if (count < 1 || count > most)
+    fail(EK_BAD_ARGUMENT, "a step of %" PRId64 " sequences; this session takes 1 to %" PRId64, count, most);
+  for (int64_t i = 0; i < count; ++i) {
+    const Session &each = *sequences[i];
+    if (each.model_ != model_) fail(EK_BAD_ARGUMENT, "sequence %" PRId64 " of the step is of another model", i);
+    if (std::find(sequences, sequences + i, sequences[i]) != sequences + i)
+      fail(EK_BAD_ARGUMENT, "sequence %" PRId64 " stands in the step twice", i);
+    if (each.position() == each.context())
+      fail(EK_CONTEXT, "sequence %" PRId64 " of the step has filled its context of %" PRId64, i, each.context());
+    if (ids[i] < 0 || ids[i] >= model_->vocab_size)
+      fail(EK_TOKEN, "token id %d is outside the vocabulary of %" PRId64, ids[i], model_->vocab_size);
+  }
+}
+
+void Session::step(Session *const *sequences, int64_t count, const int32_t *ids, float *logits) {
+  const Model &model = *model_;
+  check_step(sequences, count, ids);
+  const int64_t half = model.head_dim / 2;
+  embed(ids, count);
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t i = 0; i < half; ++i) {
+      cos_[r * half + i] = read_float(model.rotary_cos, sequences[r]->position() * half + i, model.half_rotary);
+      sin_[r * half + i] = read_float(model.rotary_sin, sequences[r]->position() * half + i, model.half_rotary);
+    }
+  for (int64_t i = 0; i < model.num_layers; ++i) {
+    const Layer &layer = model.layers[static_cast<size_t>(i)];
+    attention_of_each(layer, i, sequences, count);
+    mlp(layer, 0, count);
+  }
+  prepare_normed(model.final_norm, model.lm_head, 0, count);
+  multiply(model.lm_head, count, logits, model.vocab_size, false);
+  for (int64_t r = 0; r < count; ++r) sequences[r]->ids_.push_back(ids[r]); /* there is room: it was reserved */
+}
+
 void Session::embed(const int32_t *ids, int64_t m) {
   const Matrix &w = model_->embedding;
   pool_.run(m, [&](int64_t r, int) {
@@ -203,6 +239,29 @@ void Session::attention(const Layer &layer, int64_t index, int64_t m) {
   attend(index, m);
   prepare(layer.o, attended_.get(), layer.o.k, m);
   multiply(layer.o, m, x_.get(), model_->hidden_size, true);
+}
+
+/* As attention(), of rows that are positions of different sequences: each over its own cache. */
+void Session::attention_of_each(const Layer &layer, int64_t index, Session *const *sequences, int64_t m) {
+  const Model &model = *model_;
+  const int64_t half = model.head_dim / 2, kv_heads = model.num_kv_heads;
+  prepare_normed(layer.input_norm, layer.qkv, 0, m);
+  multiply(layer.qkv, m, qkv_.get(), layer.qkv.n, false);
+  const auto row = [&](int64_t r) {
+    AttentionRows rows{model.num_heads, kv_heads, model.head_dim, index, sequences[r]->position(), 1, nullptr, nullptr};
+    rows.qkv = &qkv_[r * rows.stride()];
+    rows.y = &attended_[r * layer.o.k];
+    return rows;
+  };
+  pool_.run(m, [&](int64_t r, int) {
+    rotate_and_store(kernels_, sequences[r]->cache_, row(r), 0, &cos_[r * half], &sin_[r * half]);
+  });
+  pool_.run(m * kv_heads, [&](int64_t task, int thread) {
+    const int64_t r = task / kv_heads;
+    kernels_.attend(attention_job(sequences[r]->cache_, row(r), task % kv_heads, 0, 1), scratch(thread));
+  });
+  prepare(layer.o, attended_.get(), layer.o.k, m);
+  multiply(layer.o, m, x_.get(), model.hidden_size, true);
 }
 
 AttentionRows Session::attention_rows(int64_t index, int64_t m) {

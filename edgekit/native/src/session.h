@@ -14,6 +14,8 @@
 
 namespace ek {
 
+constexpr int64_t kMostTogether = 8; /* sequences in a step: as many rows as decoding takes */
+
 class Session {
  public:
   /* context: positions the cache holds, at most the model's; kernels: this machine's. Throws Error. */
@@ -22,6 +24,11 @@ class Session {
   /* Append n ids. logits: (1, vocab) of the last position, or (n, vocab) when `all`. On an error the cache is as before. */
   void evaluate(const int32_t *ids, int64_t n, bool all, float *logits);
   void rewind(int64_t length);
+
+  /* Append an id to each of `count` sequences of this model, 1 to kMostTogether, all computed together: weights are read
+   * once. This session's threads and memory do the work; it may be one of them. logits: (count, vocab). On an error all
+   * are as before. */
+  void step(Session *const *sequences, int64_t count, const int32_t *ids, float *logits);
 
   /* Become what `other`, of the same model, is; this one's context must hold its positions. */
   void copy(const Session &other);
@@ -41,7 +48,9 @@ class Session {
   /* m positions from position() on; the last `kept` of them give logits (kept, vocab). */
   void evaluate_chunk(const int32_t *ids, int64_t m, int64_t kept, float *logits);
   void embed(const int32_t *ids, int64_t m);
+  void check_step(Session *const *sequences, int64_t count, const int32_t *ids) const;
   void attention(const Layer &layer, int64_t index, int64_t m);
+  void attention_of_each(const Layer &layer, int64_t index, Session *const *sequences, int64_t m);
   void mlp(const Layer &layer, int64_t first, int64_t m);
   void attend(int64_t index, int64_t m);
   void attend_in_parts(int64_t index, int64_t m, int64_t parts);
