@@ -19,19 +19,16 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+
+from .piece_loader import PieceLoader, WeightProvider
 
 PIECE_WEIGHTS = 32 << 20  # of one product per piece: onnxruntime holds such a piece twice, packed and as read
 PIECE_ROWS = 4096  # of it at most: what it gives for 256 positions is then 4 MB, and several such arrays exist at once
-_FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 _LAYER = re.compile(r"/model/layers\.(\d+)/")
 _NORM, _FLOAT_PRODUCT = "SkipSimplifiedLayerNormalization", "FusedMatMul"
 
 Values = dict[str, NDArray[Any]]
-# Where a piece's weights come from when they are in no file: name and (first row, last row) or None -> array.
-WeightProvider = Callable[[str, tuple[int, int] | None], NDArray[Any]]
 StandIn = Callable[[NDArray[Any]], NDArray[Any]]
 _Step = Callable[[Values], None]  # adds tensors to those at hand
 
@@ -71,12 +68,8 @@ class StreamedModel:
         if (folder is None) == (provider is None):
             raise ValueError("a streamed model needs a folder or a provider of its weights, and not both")
         self._model = model
-        self._folder = folder
-        self._provider = provider
-        self._threads = threads
-        self._initializers = {t.name: t for t in model.graph.initializer}
-        self._types: dict[str, int] = {v.name: v.type.tensor_type.elem_type for v in model.graph.input}
-        self._float: int = next(v.type.tensor_type.elem_type for v in model.graph.input if v.name.startswith("past_"))
+        self._cut_products = provider is not None
+        self._loader = PieceLoader(model, folder, provider, threads)
         self._pieces, self._head = self._cut()
         self._head_rows = self._split(self._head)
         self.head_input = self._head.input[0]
@@ -158,7 +151,7 @@ class StreamedModel:
             for values, result in zip(live, made, strict=True):
                 values[nodes[0].output[0]] = result
         elif nodes:
-            session, wanted, fetched = self._load(nodes, later, dict(overrides))
+            session, wanted, fetched = self._loader.load(nodes, later, dict(overrides))
             for values in live:
                 results = session.run(fetched, {name: values[name] for name in wanted})
                 values.update(zip(fetched, results, strict=True))
@@ -175,7 +168,7 @@ class StreamedModel:
         """A product for each input, (batch, tokens, out), with a part of its matrix at a time."""
         results = [np.empty((*x.shape[:2], rows[-1][1]), x.dtype) for x in inputs]
         for first, last in rows:
-            session, (wanted,), (fetched,) = self._load([node], {node.output[0]}, {}, (first, last))
+            session, (wanted,), (fetched,) = self._loader.load([node], {node.output[0]}, {}, (first, last))
             for x, result in zip(inputs, results, strict=True):
                 result[:, :, first:last] = session.run([fetched], {wanted: x})[0]
             del session
@@ -233,7 +226,7 @@ class StreamedModel:
     def _session_step(
         self, nodes: Sequence[onnx.NodeProto], wanted: set[str], overrides: Mapping[str, NDArray[Any]] | None
     ) -> _Step:
-        session, taken, given = self._load(nodes, wanted, dict(overrides or {}))
+        session, taken, given = self._loader.load(nodes, wanted, dict(overrides or {}))
 
         def step(live: Values) -> None:
             live.update(zip(given, session.run(given, {name: live[name] for name in taken}), strict=True))
@@ -266,7 +259,7 @@ class StreamedModel:
             activation type, of what :meth:`run_head` takes. Two models of the same shapes are cut alike.
         """
         for rows in self._head_rows:
-            session, (wanted,), (fetched,) = self._load([self._head], {self._head.output[0]}, {}, rows)
+            session, (wanted,), (fetched,) = self._loader.load([self._head], {self._head.output[0]}, {}, rows)
 
             def product(
                 hidden: NDArray[Any], run: Any = session.run, wanted: str = wanted, fetched: str = fetched
@@ -302,7 +295,7 @@ class StreamedModel:
         """A stage whole, or with each float product by itself: a float layer of an 8B model is 0.9 GB."""
         together: list[onnx.NodeProto] = []
         for node in nodes:
-            if self._provider is None or node.op_type != _FLOAT_PRODUCT:
+            if not self._cut_products or node.op_type != _FLOAT_PRODUCT:
                 together.append(node)
                 continue
             if together:
@@ -315,78 +308,9 @@ class StreamedModel:
     def _split(self, product: onnx.NodeProto) -> list[tuple[int, int]]:
         """Where a product's matrix is cut by rows."""
         sizes = {a.name: a.i for a in product.attribute}
-        rows, columns = (sizes["N"], sizes["K"]) if "N" in sizes else self._initializers[product.input[1]].dims
+        rows, columns = (sizes["N"], sizes["K"]) if "N" in sizes else self._loader.initializers[product.input[1]].dims
         step = max(1, min(PIECE_WEIGHTS // columns, PIECE_ROWS))
         return [(start, min(start + step, rows)) for start in range(0, rows, step)]
-
-    def _load(
-        self,
-        piece: Sequence[onnx.NodeProto],
-        needed: set[str],
-        overrides: dict[str, NDArray[Any]],
-        rows: tuple[int, int] | None = None,
-    ) -> tuple[ort.InferenceSession, list[str], list[str]]:
-        """A session of some nodes, the names it takes and the names it gives.
-
-        Args:
-            piece: The nodes.
-            needed: Names that somebody wants.
-            overrides: As :meth:`run`.
-            rows: Part of the matrix, when ``piece`` is one product.
-        """
-        produced = {name for node in piece for name in node.output if name}
-        consumed = list(dict.fromkeys(n for node in piece for n in node.input if n and n not in produced))
-        wanted = [n for n in consumed if n not in self._initializers]
-        fetched = [n for node in piece for n in node.output if n in needed]
-        graph = helper.make_graph(
-            [_with_rows(node, rows) for node in piece],
-            "piece",
-            [helper.make_tensor_value_info(n, self._type(n), None) for n in wanted],
-            [helper.make_tensor_value_info(n, self._type(n), None) for n in fetched],
-            [self._initializer(n, rows, overrides) for n in consumed if n in self._initializers],
-        )
-        model = helper.make_model(graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
-        return self._session(model, rows), wanted, fetched
-
-    def _session(self, model: onnx.ModelProto, rows: tuple[int, int] | None) -> ort.InferenceSession:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.enable_cpu_mem_arena = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # numpy works between the runs
-        options.log_severity_level = 3
-        if self._folder is not None:
-            options.add_session_config_entry(_FOLDER_KEY, str(self._folder.resolve()))
-        if self._provider is not None:
-            names = [t.name for t in model.graph.initializer if t.data_location == TensorProto.EXTERNAL]
-            values = [ort.OrtValue.ortvalue_from_numpy(self._provider(n, rows)) for n in names]
-            options.add_external_initializers(names, values)
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-    def _initializer(
-        self, name: str, rows: tuple[int, int] | None, overrides: Mapping[str, NDArray[Any]]
-    ) -> TensorProto:
-        if name in overrides:
-            return onnx.numpy_helper.from_array(overrides[name], name)
-        tensor = self._initializers[name]
-        if rows is None or tensor.data_location != TensorProto.EXTERNAL:
-            return tensor
-        place = {e.key: e.value for e in tensor.external_data}
-        row_bytes = int(place["length"]) // tensor.dims[0]
-        part = TensorProto(name=name, data_type=tensor.data_type, dims=[rows[1] - rows[0], *tensor.dims[1:]])
-        part.data_location = TensorProto.EXTERNAL
-        for key, value in (
-            ("location", place["location"]),
-            ("offset", int(place["offset"]) + rows[0] * row_bytes),
-            ("length", (rows[1] - rows[0]) * row_bytes),
-        ):
-            part.external_data.add(key=key, value=str(value))
-        return part
-
-    def _type(self, name: str) -> int:
-        """Element type of a tensor between pieces: lengths are int32, everything else is the activations'."""
-        if name in self._types:
-            return self._types[name]
-        return TensorProto.INT32 if name.startswith("/model/attn_mask/") else self._float
 
 
 def _stood_in(node: onnx.NodeProto, stand_ins: Collection[str]) -> tuple[str, str] | None:
@@ -405,13 +329,3 @@ def _forget(values: Values, later: Collection[str]) -> None:
     """Drop the tensors that nobody will read."""
     for name in [name for name in values if name not in later]:
         del values[name]
-
-
-def _with_rows(node: onnx.NodeProto, rows: tuple[int, int] | None) -> onnx.NodeProto:
-    """The node, or a product over some rows of its matrix."""
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    for attribute in copy.attribute:
-        if rows is not None and attribute.name == "N":
-            attribute.i = rows[1] - rows[0]
-    return copy

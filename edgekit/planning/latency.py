@@ -78,12 +78,13 @@ class EngineShares:
     deviation: float
 
 
-# From ``edgekit bench`` on 2 cores of an AMD EPYC (Zen 3, AVX2: 25 to 30 GB/s, 327 x 10^9 multiply-adds/s), 2 threads,
-# contexts 0 to 4096, SmolLM2-135M and R1-1.5B's and 7B's shapes. Two shapes give share and cost: reading takes SmolLM2
-# 3.4 of its 5.2 ms, R1-1.5B 31 of its 33 ms. Attention is float arithmetic, a quarter of the 8-bit peak at most.
+# From ``edgekit bench`` on 2 cores of an AMD EPYC (Zen 3, AVX2: 22 to 27 GB/s, 296 to 311 x 10^9 multiply-adds/s), 2
+# threads, contexts 0 to 4096, SmolLM2-135M and R1-1.5B's and 7B's shapes; tests/support/latency_fit/engine_shares.py
+# measures and fits. Several shapes tell share from cost: reading takes SmolLM2 3.5 of its 5.5 ms, R1-1.5B 47 of its 49.
+# Attention is float arithmetic, a quarter of the 8-bit peak at most. The deviation is the fit's and the machine's.
 MEASURED = {
-    "native": EngineShares(0.97, 60.0, 0.16, 0.63, 5.0, 0.20, 0.06),
-    "ort": EngineShares(0.85, 120.0, 0.034, 0.305, 18.0, 0.153, 0.07),
+    "native": EngineShares(0.91, 38.0, 0.24, 0.505, 4.1, 0.20, 0.07),
+    "ort": EngineShares(0.70, 80.0, 0.0315, 0.234, 8.0, 0.15, 0.08),
 }
 
 
