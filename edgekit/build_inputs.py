@@ -107,12 +107,13 @@ class BuildInputs:
                 f"a mean of {asked.mean_bits:g} bits was asked for, but the checkpoint is quantized already",
                 hint="leave --bits out, or build from the checkpoint this one was quantized from",
             )
-        if asked.rotate and not self.unchanged.rotate:
-            raise UsageError(
-                "a rotation was asked for, but the checkpoint is quantized already and taken over code for code",
-                hint="leave --rotate out, or build from the checkpoint this one was quantized from",
-            )
-        asked = dataclasses.replace(asked, rotate=False)
+        for word in ("rotate", "scale"):
+            if getattr(asked, word) and not getattr(self.unchanged, word):
+                raise UsageError(
+                    f"--{word} was asked for, but the checkpoint is quantized already and taken over code for code",
+                    hint=f"leave --{word} out, or build from the checkpoint this one was quantized from",
+                )
+        asked = dataclasses.replace(asked, rotate=False, scale=False)
         formats = carried_formats(opened, spec_from_config(opened.config), asked)
         bits, was, found = (
             None if s is None else s.bits for s in (asked.linear, self.unchanged.linear, formats.linear)

@@ -123,8 +123,9 @@ class BuildJob:
         for name, content in files.items():
             (folder / name).write_bytes(content)
         try:
+            source, scaling = self._scaled(folder, source, max_context)
             job, widths = self._with_widths(folder, source, max_context)
-            written = job._write_weights(folder, beside, source, files, max_context, widths)
+            written = job._write_weights(folder, beside, source, files, max_context, scaling | widths)
         except (InterruptedBuildError, DiskFullError):
             raise  # the same command goes on from what is kept
         except BaseException:
@@ -132,6 +133,22 @@ class BuildJob:
             raise
         self._kept("widths").unlink(missing_ok=True)
         return written
+
+    def _scaled(self, folder: Path, source: WeightSource, max_context: int) -> tuple[WeightSource, dict[str, Any]]:
+        """The weights with their input features scaled, if they are to be, and what the manifest says of it."""
+        if not self.recipe.quantization.scale:
+            return source, {}
+        from .export.calibration_text import sample_texts, tokens_digest
+        from .export.scaled import TOKENS, ScaledSource, input_scales
+
+        texts = sample_texts(folder, self._manifest(max_context), self.calibration, TOKENS)
+        scales = input_scales(
+            source, self.written, texts, self.threads,
+            lambda done, total: self.progress("measuring what each matrix reads", done, total),
+        )  # fmt: skip
+        layout = plan_layout(self.written, self.recipe.quantization, self.device.activation_type, 1)
+        described = {"tokens": sum(map(len, texts)), "tokens_sha256": tokens_digest(texts)}
+        return ScaledSource(source, self.written, layout, scales), {"scaling": described}
 
     def _with_widths(self, folder: Path, source: WeightSource, max_context: int) -> tuple[BuildJob, dict[str, Any]]:
         """The job with every matrix's format known, planned again, and what the manifest says of how it was found."""
@@ -155,7 +172,7 @@ class BuildJob:
         source: WeightSource,
         files: dict[str, bytes],
         max_context: int,
-        widths: dict[str, Any],
+        described: dict[str, Any],
     ) -> tuple[Plan, Manifest, dict[str, Any]]:
         from .export.model import export_model
 
@@ -182,9 +199,10 @@ class BuildJob:
                 manifest,
                 plan=_lasting(planned.to_json())
                 | {"engine_bytes": memory_by_engine(self.recipe, self.device, planned)},
-                quantization=manifest.quantization | widths | calibration,
+                quantization=manifest.quantization | described | calibration,
                 bits_per_weight=round(layout.weight_bytes * 8 / self.spec.parameters, 4),
             )
+        source.release()
         golden = self._golden(folder, manifest, layout.size_bytes)
         return planned, dataclasses.replace(manifest, quality=self._quality(folder, manifest, layout)), golden
 

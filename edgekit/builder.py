@@ -104,7 +104,7 @@ def build(
         emit: Write a checkpoint of the same codes beside the artifact, as ``<out>-<emit>``: ``gptq`` or ``gptq_v2``.
         force: Replace an artifact that is there.
         calibration: For the method gptq: a text to calibrate on; default: the model's own answers to edgekit's prompts.
-            For a mean width: a text to measure the matrices on; default: edgekit's prompts.
+            For a mean width and for scaling: a text to measure the matrices on; default: edgekit's prompts.
         calibration_tokens: How many tokens of it at most.
         gate: Measure the artifact against its float model, and refuse it when it misses the recipe's thresholds.
         quality_tokens: How many tokens of the held-out texts to measure it on, at most.
@@ -126,10 +126,11 @@ def build(
     started = time.perf_counter()
     inputs = choose_inputs(model, device, checkpoint, quantization, plan_options)
     method = inputs.recipe.quantization.method
-    if calibration is not None and method != "gptq" and inputs.recipe.quantization.mean_bits is None:
+    formats = inputs.recipe.quantization
+    if calibration is not None and method != "gptq" and formats.mean_bits is None and not formats.scale:
         raise UsageError(
             f"a calibration text is given, but the method is {method}",
-            hint="add --method gptq, or --bits with a mean such as 4.8",
+            hint="add --method gptq, --scale, or --bits with a mean such as 4.8",
         )
     target = Path(out) if out is not None else Path(f"{inputs.recipe.name}-{inputs.device.name}")
     emitted = None if emit is None else target.with_name(f"{target.name}-{emit}")

@@ -81,6 +81,7 @@ class QuantizationConfig:
             come to at most so many bits on average (``planning/widths.py``); None: the formats are as given.
         rotate: The weights are first put into another basis, in which neither they nor the hidden states have outliers
             (``export/rotated.py``); a model with tied embeddings then has an lm_head of its own.
+        scale: Each input feature of a matrix is first scaled by what it carries on a text (``export/scaled.py``).
     """
 
     linear: QuantizationScheme | None
@@ -90,6 +91,7 @@ class QuantizationConfig:
     matrices: Mapping[str, QuantizationScheme | None] = field(default_factory=dict, hash=False)
     mean_bits: float | None = None
     rotate: bool = False
+    scale: bool = False
 
     def inside(self, matrix: str) -> QuantizationScheme | None:
         """The format of a matrix inside the layers."""

@@ -105,7 +105,7 @@ def test_with_calibration_widths_and_a_checkpoint_beside_it(tmp_path: Path, meth
     inputs = choose_inputs(None, "cpu", result.emitted, lambda c: dataclasses.replace(c, rotate=False), None)
     asked = dataclasses.replace(inputs.recipe, quantization=eight_bits(inputs.recipe.quantization))
     inputs = dataclasses.replace(inputs, recipe=asked, unchanged=dataclasses.replace(inputs.unchanged, rotate=False))
-    with open_checkpoint(result.emitted) as opened, pytest.raises(UsageError, match="rotation was asked for"):
+    with open_checkpoint(result.emitted) as opened, pytest.raises(UsageError, match="--rotate was asked for"):
         inputs.carried(opened)
 
 

@@ -57,8 +57,9 @@ def print_plan(plan: Plan, err: bool = False) -> None:
 
 def describe_quantization(quantization: QuantizationConfig) -> str:
     """The formats in words: ``layers int4 block 64 asymmetric, embedding ..., lm_head ...``."""
-    if quantization.rotate:
-        return describe_quantization(replace(quantization, rotate=False)) + ", rotated"
+    if quantization.rotate or quantization.scale:
+        changes = ", rotated" * quantization.rotate + ", scaled" * quantization.scale
+        return describe_quantization(replace(quantization, rotate=False, scale=False)) + changes
     if quantization.mean_bits is not None:
         linear = quantization.linear or QuantizationScheme()
         zeros = "symmetric" if linear.symmetric else "asymmetric"

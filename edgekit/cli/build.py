@@ -37,7 +37,7 @@ from ._quantization_options import QuantizationOptions, quantization_options
 @click.option(
     "--calibration",
     type=click.Path(),
-    help="For gptq, and for --bits with a mean: plain text, or JSON Lines with messages [default: the model's own "
+    help="For gptq, --scale, and --bits with a mean: plain text, or JSON Lines with messages [default: the model's own "
     "answers to edgekit's prompts; for a mean the prompts].",
 )
 @click.option(

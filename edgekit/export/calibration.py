@@ -20,7 +20,7 @@ from ..runtime.chat import ChatTemplate
 from ..runtime.tokenizer import Tokenizer
 from .calibrate import calibrate
 from .calibration_state import CalibrationState
-from .calibration_text import PROMPTS, TEXT_TOKENS, read_texts
+from .calibration_text import PROMPTS, TEXT_TOKENS, read_texts, tokens_digest
 from .model import LayerQuantizer
 from .own_answers import own_texts
 from .weights import WeightSource
@@ -115,7 +115,7 @@ class Calibration:
             "source": "own answers" if self.file is None else "file",
             "texts": len(texts),
             "tokens": sum(map(len, texts)),
-            "tokens_sha256": _digest(texts),
+            "tokens_sha256": tokens_digest(texts),
             "inputs": "quantized" if self.compensate else "float",
         }
 

@@ -8,11 +8,13 @@ The model's own answers are ``own_answers.py``'s.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..artifact.manifest import Manifest
 from ..errors import EdgekitError, UsageError
 from ..runtime.chat import ChatTemplate
 from ..runtime.tokenizer import Tokenizer
@@ -65,6 +67,30 @@ def read_texts(
             hint="some ten thousand, of what the model will be used for, are a good number",
         )
     return texts
+
+
+def sample_texts(folder: Path, manifest: Manifest, text: Path | None, tokens: int) -> Texts:
+    """Texts for a measurement that needs few tokens.
+
+    Args:
+        folder: With the tokenizer's files.
+        manifest: The artifact's, as far as it is known.
+        text: A calibration file; None: edgekit's prompts.
+        tokens: At most so many, and no more than the model's context.
+
+    Raises:
+        UsageError: The file cannot be used.
+    """
+    tokenizer = Tokenizer.open(folder, manifest)
+    tokens = min(tokens, manifest.model["context_length"])
+    if text is None:
+        return prompt_texts(tokenizer, tokens)
+    return read_texts(text, tokenizer, ChatTemplate.open(folder, tokenizer), tokens)
+
+
+def tokens_digest(texts: Texts) -> str:
+    """SHA-256 of the ids, in hexadecimal."""
+    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
 
 
 def prompt_texts(tokenizer: Tokenizer, tokens: int) -> Texts:

@@ -14,8 +14,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -84,28 +86,35 @@ def own_texts(
             texts: Texts = said["texts"]
             return texts
         progress(min(said["tokens"], tokens), tokens)
-    raise CalibrationError(
-        "the process that lets the model answer ended without a word", hint="is there memory for it?"
-    )
+    raise AssertionError("the last line is an error or the texts")
 
 
 def _run(request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """What the process says, line by line; it ends with whoever listens."""
+    """What the process says, line by line, or its last word as an error; it ends with whoever listens."""
     package = str(Path(__file__).resolve().parents[2])  # this edgekit, from wherever it was imported
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    with subprocess.Popen(
-        [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": path},
-    ) as process:  # fmt: skip
+    last: dict[str, Any] = {}
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
+        subprocess.Popen(
+            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints,
+            text=True, encoding="utf-8", env={**os.environ, "PYTHONPATH": path},
+        ) as process,
+    ):  # fmt: skip
         try:
             if process.stdin is None or process.stdout is None:
                 raise AssertionError("both are pipes")
             process.stdin.write(json.dumps(request))
             process.stdin.close()
             for line in process.stdout:
-                yield json.loads(line)
+                last = json.loads(line)
+                yield last
         finally:
             process.kill()
+        if not last.keys() & {"texts", "error"}:
+            complaints.seek(0)
+            words = (complaints.read().strip() or "no message").splitlines()[-1]
+            yield {"error": f"their process ended with code {process.wait()}: {words}"}
 
 
 @dataclass(frozen=True)
@@ -190,6 +199,7 @@ class _Answers:
 
 
 def _main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the build hears Ctrl-C, and ends this process
     request = json.load(sys.stdin)
     try:
         folder = Path(request["folder"])

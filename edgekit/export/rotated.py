@@ -56,8 +56,8 @@ def head_basis(head_dim: int) -> Rotation:
 class RotatedSource(WeightSource):
     """A source's weights in another basis, made as they are read; safe from several threads.
 
-    A matrix that writes into the hidden states is rotated whole, and the last one is kept: 235 MB for an 8B model's
-    down_proj.
+    A matrix that writes into the hidden states is rotated whole, and the last one is kept, as its rows are read a piece
+    at a time: 235 MB for an 8B model's down_proj.
 
     Args:
         source: The weights as they are.
@@ -99,7 +99,11 @@ class RotatedSource(WeightSource):
             return np.ones(stop - start, np.float32)
         if ref in self._writers:
             with self._lock:  # whoever comes second finds the matrix made
-                return self._written(ref)[start:stop].copy()
+                w = self._written(ref)
+                if (start, stop) == (0, ref.shape[0]):
+                    self._kept = None  # it is the reader's
+                    return w
+                return w[start:stop].copy()
         w = self._value_rows(ref, start, stop) if ref in self._values else self._read(ref, start, stop)
         if ref in self._norms:
             norm = self._norms[ref]
@@ -109,6 +113,11 @@ class RotatedSource(WeightSource):
     def packed(self, ref: TensorRef, start: int, stop: int, scheme: QuantizationScheme) -> PackedLinear | None:
         """None: codes that a checkpoint holds are no codes in another basis."""
         return None
+
+    def release(self) -> None:
+        """As :meth:`WeightSource.release`."""
+        with self._lock:
+            self._kept = None
 
     def stored_bytes(self, ref: TensorRef) -> int:
         """As :meth:`WeightSource.stored_bytes`; an lm_head that was the embedding has the embedding's."""

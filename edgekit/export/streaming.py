@@ -56,6 +56,10 @@ class StreamedModel:
         folder: Where ``model.onnx.data`` lies.
         provider: Gives the external weights instead of the file, one piece's at a time.
         threads: Of each piece's session.
+
+    Attributes:
+        observe: Told, where products are cut (with a provider), each one's weight by its initializer's name, and its
+            inputs, (1, tokens, in) of each text, before it runs; None: nobody is.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class StreamedModel:
         if (folder is None) == (provider is None):
             raise ValueError("a streamed model needs a folder or a provider of its weights, and not both")
         self._model = model
+        self.observe: Callable[[str, Sequence[NDArray[Any]]], None] | None = None
         self._cut_products = provider is not None
         self._loader = PieceLoader(model, folder, provider, threads)
         self._pieces, self._head = self._cut()
@@ -147,7 +152,10 @@ class StreamedModel:
         later = outputs | {name for name, last in self._last_use.items() if name and last > number}
         nodes = [n for n in piece.nodes if not all(name in live[0] for name in n.output if name)]
         if nodes and piece.rows:
-            made = self._run_rows(piece.nodes[0], piece.rows, [values[nodes[0].input[0]] for values in live])
+            inputs = [values[nodes[0].input[0]] for values in live]
+            if self.observe is not None:
+                self.observe(nodes[0].input[1], inputs)
+            made = self._run_rows(piece.nodes[0], piece.rows, inputs)
             for values, result in zip(live, made, strict=True):
                 values[nodes[0].output[0]] = result
         elif nodes:

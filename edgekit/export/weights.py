@@ -115,6 +115,9 @@ class WeightSource:
             )
         return repack(found, scheme)
 
+    def release(self) -> None:
+        """Forget what was kept for the next read; here nothing is."""
+
     def stored_bytes(self, ref: TensorRef) -> int:
         """Bytes the tensor takes in the checkpoint's file."""
         return self._checkpoint.tensors[self._name(ref)].size_bytes

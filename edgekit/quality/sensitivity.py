@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..artifact.manifest import Manifest
 from ..errors import CalibrationError
-from ..export.calibration_text import prompt_texts, read_texts
+from ..export.calibration_text import sample_texts
 from ..export.decoder import ALL_POSITIONS
 from ..export.float_model import EMBEDDED, FloatModel
 from ..export.streaming import Values
@@ -31,8 +31,6 @@ from ..layout import Matrix
 from ..models.spec import ModelSpec, TensorRef
 from ..planning.widths import EMBEDDING, LM_HEAD, choose_widths, narrow
 from ..quantize.rtn import NonFiniteError, quantize_rows
-from ..runtime.chat import ChatTemplate
-from ..runtime.tokenizer import Tokenizer
 from ..scheme import QuantizationConfig, QuantizationScheme
 from .scores import Scores
 
@@ -83,12 +81,7 @@ def measured_widths(
         UsageError: The text cannot be used, or no choice of widths comes to that mean.
         CalibrationError, NonFiniteWeightError: As :func:`measure_losses`.
     """
-    tokenizer = Tokenizer.open(folder, manifest)
-    tokens = min(sample_tokens(spec), manifest.model["context_length"])
-    if text is None:
-        texts = prompt_texts(tokenizer, tokens)
-    else:
-        texts = read_texts(text, tokenizer, ChatTemplate.open(folder, tokenizer), tokens)
+    texts = sample_texts(folder, manifest, text, sample_tokens(spec))
     kind = manifest.activation_type
     key = {
         "edgekit": manifest.edgekit_version, "source": dict(made_from), "model": asdict(spec), "activation_type": kind,

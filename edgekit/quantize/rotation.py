@@ -55,7 +55,12 @@ class Rotation:
         step = max(1, _PIECE // self.size)
         for start in range(0, w.shape[1], step):
             part = w[:, start : start + step]
-            part[...] = self.rows(np.ascontiguousarray(part.T)).T
+            y = part * self._signs[:, None]
+            right = part.shape[1]
+            for factor in reversed(self._factors):
+                y = np.matmul(factor, y.reshape(-1, len(factor), right))
+                right *= len(factor)
+            part[...] = y.reshape(part.shape)
 
     def matrix(self) -> Array:
         """Q itself (size, size): for tests, and for sizes that are small."""

@@ -12,7 +12,8 @@ A recipe is everything edgekit must know of a model before a byte of it is fetch
     [config]                  the shapes, under the keys of the model's own config.json
     [quantization]            method (rtn or gptq); linear, embedding, lm_head: {bits, block_size, symmetric} or
                               "float"; optional: mean_bits, so many on average, the widths chosen by what each matrix
-                              loses; rotate, true to quantize in a basis without outliers
+                              loses; rotate, true to quantize in a basis without outliers; scale, true to scale each
+                              input feature by what it carries
     [sampling]                optional: temperature, top_p, top_k, min_p, repetition_penalty
     [quality]                 optional: what a build must reach: max_mean_kl, max_p99_kl, max_perplexity_ratio,
                               min_top1, thought_closes, no_loops, one_bos (``quality.py``)
@@ -267,7 +268,7 @@ def _source(value: Any, where: str) -> Source:
 def _quantization(value: Any, where: str) -> QuantizationConfig:
     table = _table(value, where)
     parts = ("linear", "embedding", "lm_head")
-    _check_keys(table, {"method", *parts}, {"mean_bits", "rotate"}, where)
+    _check_keys(table, {"method", *parts}, {"mean_bits", "rotate", "scale"}, where)
     schemes = {
         key: None if table[key] == FLOAT else _build(QuantizationScheme, table[key], f"{where}: {key}", complete=True)
         for key in parts
@@ -277,8 +278,8 @@ def _quantization(value: Any, where: str) -> QuantizationConfig:
         raise RecipeError(f"{where}: method is {method!r}; allowed: {', '.join(METHODS)}")
     mean_bits = _typed(float, table["mean_bits"], f"{where}: mean_bits") if "mean_bits" in table else None
     linear, embedding, lm_head = (schemes[part] for part in parts)
-    rotate = _typed(bool, table.get("rotate", False), f"{where}: rotate")
-    return QuantizationConfig(linear, embedding, lm_head, method=method, mean_bits=mean_bits, rotate=rotate)
+    rotate, scale = (_typed(bool, table.get(key, False), f"{where}: {key}") for key in ("rotate", "scale"))
+    return QuantizationConfig(linear, embedding, lm_head, method, mean_bits=mean_bits, rotate=rotate, scale=scale)
 
 
 def _build(cls: type[_T], value: Any, where: str, complete: bool = False) -> _T:

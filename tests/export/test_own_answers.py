@@ -72,9 +72,16 @@ def test_an_error_of_the_process_is_told(folder: Path, monkeypatch: pytest.Monke
     request = json.dumps({"folder": str(folder / "nowhere"), "tokens": 9, "context": 64, "threads": 1})
     done = subprocess.run([sys.executable, "-m", module.__name__], input=request, capture_output=True, text=True)
     assert "nowhere" in json.loads(done.stdout)["error"]
-    for said, words in (([{"error": "no room"}], "answers to calibrate on: no room"), ([], "ended without a word")):
-        monkeypatch.setattr(module, "_run", lambda request, said=said: iter(said))
-        monkeypatch.setattr(module, "export_model", lambda *a, **k: None)
-        spec = type("Spec", (), {"parameters": 1, "context_length": 64})()
-        with pytest.raises(CalibrationError, match=words):
-            module.own_texts(folder, spec, None, {}, read_manifest(folder), 9, 1)  # type: ignore[arg-type]
+    monkeypatch.setattr(module, "_run", lambda request: iter([{"tokens": 1}, {"error": "no room"}]))
+    monkeypatch.setattr(module, "export_model", lambda *a, **k: None)
+    spec = type("Spec", (), {"parameters": 1, "context_length": 64})()
+    with pytest.raises(CalibrationError, match="answers to calibrate on: no room"):
+        module.own_texts(folder, spec, None, {}, read_manifest(folder), 9, 1)  # type: ignore[arg-type]
+
+
+def test_a_process_that_dies_leaves_its_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    (said,) = module._run({"folder": "nowhere"})  # a request without its numbers, which nobody would send
+    assert "nowhere" in said["error"] or "ended with code" in said["error"]
+    monkeypatch.setattr(module.sys, "executable", "/bin/false")
+    (said,) = module._run({})
+    assert said == {"error": "their process ended with code 1: no message"}

@@ -88,6 +88,20 @@ def test_rows_are_the_same_however_they_are_read(tmp_path: Path) -> None:
             np.testing.assert_allclose(rows, whole[ref][start:stop], atol=1e-5, err_msg=ref.name)
 
 
+def test_nothing_is_kept_of_a_matrix_that_was_read_whole(tmp_path: Path) -> None:
+    with open_checkpoint(write_checkpoint(tmp_path / "plain", "qwen2")) as opened:
+        spec = spec_from_config(opened.config)
+        rotated = RotatedSource(WeightSource(opened, spec), spec)
+        down = spec.layers[0].down_proj.weight
+        rotated.rows(down, 0, 9)
+        assert rotated._kept is not None
+        rotated.rows(down, 0, down.shape[0])
+        assert rotated._kept is None
+        rotated.rows(down, 0, 9)
+        rotated.release()
+        assert rotated._kept is None
+
+
 def test_what_is_read_can_be_changed(tmp_path: Path) -> None:
     with open_checkpoint(write_checkpoint(tmp_path / "plain", "qwen2")) as opened:
         spec = spec_from_config(opened.config)
