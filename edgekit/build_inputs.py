@@ -165,6 +165,8 @@ def recipe_from_checkpoint(path: Path) -> Recipe:
         template = opened.tokenizer.chat_template or ""
         default = load_recipe("smollm2-135m" if spec.tied_embeddings else "deepseek-r1-distill-qwen-1.5b")
         reasoning = "<think>" in template
+        # A GGUF file's weights may lie on a grid of 4 bits already, which scaling would take them off.
+        quantization = dataclasses.replace(default.quantization, scale=opened.format != "gguf")
         return Recipe(
             name=path.resolve().stem if path.is_file() else path.resolve().name,
             title=str(opened.config.get("_name_or_path") or path.name),
@@ -172,7 +174,7 @@ def recipe_from_checkpoint(path: Path) -> Recipe:
             parameters=spec.parameters,
             source=FolderSource(str(path)),
             config=dict(opened.config),
-            quantization=default.quantization,
+            quantization=quantization,
             sampling=default.sampling if reasoning else Sampling(),
             reasoning=reasoning,
             max_context=min(spec.context_length, default.max_context),

@@ -71,7 +71,9 @@ def test_outliers_cost_less_in_another_basis(tmp_path: Path) -> None:
     for rotate in (False, True):
 
         def formats(config: QuantizationConfig, rotate: bool = rotate) -> QuantizationConfig:
-            return dataclasses.replace(config, linear=NARROW, embedding=NARROW, lm_head=WIDE, rotate=rotate)
+            return dataclasses.replace(
+                config, linear=NARROW, embedding=NARROW, lm_head=WIDE, rotate=rotate, scale=False
+            )
 
         result = build(
             None, "cpu", checkpoint=folder, out=tmp_path / str(rotate), quantization=formats, gate=False

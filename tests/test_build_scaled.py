@@ -78,4 +78,7 @@ def test_a_text_is_for_scaling_too(tmp_path: Path) -> None:
         found.append(result.manifest.quantization["scaling"])
     assert found[0]["tokens_sha256"] != found[1]["tokens_sha256"]
     with pytest.raises(UsageError, match="the method is rtn"):
-        build(None, "cpu", checkpoint=folder, out=tmp_path / "no", calibration=tmp_path / "text.txt")
+        build(
+            None, "cpu", checkpoint=folder, out=tmp_path / "no", calibration=tmp_path / "text.txt",
+            quantization=lambda c: dataclasses.replace(c, scale=False),
+        )  # fmt: skip

@@ -41,6 +41,9 @@ FILES = {
     "tokenizer_config.json", "chat_template.jinja", "edgekit.json",
 }  # fmt: skip
 
+GPTQ = {"quantization": lambda config: dataclasses.replace(config, method="gptq"), "calibration_tokens": 300}
+UNSCALED = {"quantization": lambda config: dataclasses.replace(config, scale=False)}
+
 
 def leftovers(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.name != "checkpoint")
@@ -177,7 +180,7 @@ def test_a_weight_too_large_for_float16(tmp_path: Path) -> None:
     tensors["model.layers.0.self_attn.o_proj.weight"][0, 0] = 1e6
     folder = write_checkpoint(tmp_path / "checkpoint", "llama", tensors)
     with pytest.raises(NonFiniteWeightError, match=r"holds 1e\+06 at \[0, 0\]: too large for float16"):
-        build(None, "jetson", checkpoint=folder, out=tmp_path / "out")
+        build(None, "jetson", checkpoint=folder, out=tmp_path / "out", **UNSCALED)
     build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
 
 
@@ -283,9 +286,6 @@ def test_a_recipe_from_a_checkpoint(tmp_path: Path) -> None:
     assert recipe_from_checkpoint(folder).reasoning
 
 
-GPTQ = {"quantization": lambda config: dataclasses.replace(config, method="gptq"), "calibration_tokens": 300}
-
-
 def test_a_calibrated_artifact_is_complete_and_says_how(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "qwen2")
     nearest = build(None, "cpu", checkpoint=folder, out=tmp_path / "nearest").artifact
@@ -321,7 +321,7 @@ def test_calibration_on_a_file(tmp_path: Path) -> None:
 def test_a_calibration_text_needs_a_method_that_reads_it(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "llama")
     with pytest.raises(UsageError, match="the method is rtn"):
-        build(None, "cpu", checkpoint=folder, out=tmp_path / "out", calibration=tmp_path / "text.txt")
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out", calibration=tmp_path / "text.txt", **UNSCALED)
     assert leftovers(tmp_path) == []
 
 

@@ -83,6 +83,7 @@ def own_texts(
         if "error" in said:
             raise CalibrationError(f"the model's own answers to calibrate on: {said['error']}")
         if "texts" in said:
+            progress(tokens, tokens)
             texts: Texts = said["texts"]
             return texts
         progress(min(said["tokens"], tokens), tokens)

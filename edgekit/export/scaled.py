@@ -29,7 +29,7 @@ from ..quantize.packing import PackedLinear
 from ..scheme import QuantizationScheme
 from .decoder import ALL_POSITIONS
 from .float_model import FloatModel
-from .weights import WeightSource
+from .weights import WeightSource, check_finite
 
 TOKENS = 512  # to measure on
 _EXPONENT = 0.5
@@ -60,7 +60,8 @@ def input_scales(
         heads, (kv_heads * head_dim,). No lm_head where it is the embedding's table.
 
     Raises:
-        CalibrationError: The inputs of a matrix are NaN or infinite.
+        NonFiniteWeightError: A weight is NaN or infinite.
+        CalibrationError: The inputs of a matrix are, though no weight is.
     """
     model = FloatModel(source, spec, max(map(len, texts)), threads)
     squares: dict[str, NDArray[np.float64]] = {}
@@ -81,6 +82,7 @@ def input_scales(
     scales = {}
     for name, found in squares.items():
         if not np.isfinite(found).all():
+            check_finite(source, spec)
             raise CalibrationError(
                 f"the inputs of {name} are NaN or infinite in the float model",
                 hint="the checkpoint is damaged, or its activations are too large for float32",

@@ -18,6 +18,7 @@ from ..scheme import QuantizationScheme
 from .carried import repack
 
 _NAMED = 5  # tensors an error lists before it only counts
+_CHECKED_WEIGHTS = 4 << 20  # read at a time
 
 
 class WeightSource:
@@ -133,6 +134,22 @@ def _harmless(name: str, spec: ModelSpec) -> bool:
     return name.endswith(".rotary_emb.inv_freq") or (
         spec.tied_embeddings and name in ("lm_head.weight", "output.weight")
     )
+
+
+def check_finite(source: WeightSource, spec: ModelSpec) -> None:
+    """Read every weight: for when something went wrong that a damaged one would explain.
+
+    Raises:
+        NonFiniteWeightError: One is NaN or infinite; the first is named.
+    """
+    for ref in spec.tensors():
+        step = max(1, _CHECKED_WEIGHTS // (ref.shape[1] if len(ref.shape) > 1 else 1))
+        for start in range(0, ref.shape[0], step):
+            rows = source.rows(ref, start, min(start + step, ref.shape[0])).astype(np.float32)
+            bad = np.argwhere(~np.isfinite(rows))
+            if len(bad):
+                first, *rest = map(int, bad[0])
+                raise unusable_weight(ref, float(rows[tuple(bad[0])]), np.dtype(np.float32), start + first, *rest)
 
 
 def unusable_weight(ref: TensorRef, value: float, dtype: np.dtype[Any], *index: int) -> NonFiniteWeightError:

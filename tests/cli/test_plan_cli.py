@@ -265,7 +265,7 @@ def test_planning_imports_nothing_heavy(arguments: list[str]) -> None:
 
 def test_a_mean_of_bits() -> None:
     text = _run("deepseek-r1-distill-qwen-1.5b", "--device", "jetson", "--bits", "4.8").stdout
-    assert "int4 and int8 by what each matrix loses, block 64 asymmetric in the layers, rotated; 4.80 bits" in text
+    assert "int4 and int8 by what each matrix loses, block 64 asymmetric in the layers, scaled; 4.80 bits" in text
     table = _run("--device", "jetson", "--bits", "4.35").stdout  # SmolLM2's blocks of 32 take more
     assert re.search(r"smollm2-135m +cannot have that mean of bits", table)
     assert "edgekit build deepseek-r1-distill-qwen-1.5b --device jetson --bits 4.35\n" in table
@@ -279,7 +279,7 @@ def test_a_rotation() -> None:
     assert "rotated" not in plain
     assert "lm_head int8 block 32 symmetric, rotated; 7." in rotated, "a table more"
     r1 = _run("deepseek-r1-distill-qwen-1.5b", "--device", "pi").stdout
-    assert ", rotated;" in r1
+    assert ", scaled;" in r1
 
 
 def test_a_mixed_format_in_words() -> None:

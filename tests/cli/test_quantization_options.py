@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edgekit.cli._quantization_options import QuantizationOptions
@@ -57,6 +59,18 @@ def test_a_rotation_that_was_asked_for() -> None:
     assert QuantizationOptions(rotate=False).apply(rotated) == RECIPE
     assert QuantizationOptions(bits=4, rotate=True).arguments() == ("--bits", "4", "--rotate")
     assert QuantizationOptions(rotate=False).arguments() == ("--no-rotate",)
+
+
+def test_each_method_has_its_preparation() -> None:
+    scaled = replace(RECIPE, scale=True)
+    assert QuantizationOptions().apply(scaled) == scaled
+    assert QuantizationOptions(method="rtn").apply(scaled) == scaled
+    gptq = QuantizationOptions(method="gptq").apply(scaled)
+    assert (gptq.scale, gptq.rotate) == (False, True)
+    assert QuantizationOptions(method="gptq", rotate=False).apply(scaled).rotate is False
+    assert QuantizationOptions(method="gptq", scale=True).apply(scaled).scale is True
+    plain = QuantizationOptions(method="gptq").apply(RECIPE)
+    assert (plain.scale, plain.rotate) == (False, False), "a recipe that does neither has its reasons"
 
 
 def test_the_method_asked_for_is_taken() -> None:

@@ -37,7 +37,7 @@ def source(folder: Path, family: str = "qwen2", **changes: object) -> Path:
 def emit(folder: Path, checkpoint: Path, scheme: QuantizationScheme | None, format_: str, device: str) -> BuildResult:
     def formats(config: QuantizationConfig) -> QuantizationConfig:
         parts = {"embedding": QuantizationScheme(8, 32), "lm_head": QuantizationScheme(8, 32)}
-        return replace(config, linear=scheme, **parts, rotate=False)
+        return replace(config, linear=scheme, **parts, scale=False)
 
     return build(None, device, checkpoint=checkpoint, out=folder, emit=format_, quantization=formats)
 

@@ -9,7 +9,7 @@ import pytest
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from edgekit.checkpoint import open_checkpoint
-from edgekit.errors import CalibrationError
+from edgekit.errors import CalibrationError, NonFiniteWeightError
 from edgekit.export.float_model import FloatModel
 from edgekit.export.rotated import RotatedSource
 from edgekit.export.scaled import ScaledSource, input_scales
@@ -90,6 +90,15 @@ def test_a_feature_that_is_never_used_is_not_lost(tmp_path: Path) -> None:
         assert (scales["model.layers.0.attn.qkv_proj"] == 1).all()
         assert all(np.isfinite(s).all() and (s > 0).all() for s in scales.values())
         assert made.packed(spec.layers[0].q_proj.weight, 0, 1, QuantizationScheme()) is None
+
+
+def test_a_weight_that_is_no_number(tmp_path: Path) -> None:
+    tensors = random_tensors(tiny_config("qwen2"))
+    tensors["model.layers.1.self_attn.k_proj.weight"][3, 5] = np.nan
+    with open_checkpoint(write_checkpoint(tmp_path / "damaged", "qwen2", tensors)) as opened:
+        spec = spec_from_config(opened.config)
+        with pytest.raises(NonFiniteWeightError, match=r"layers.1.self_attn.k_proj.weight holds nan at \[3, 5\]"):
+            input_scales(WeightSource(opened, spec), spec, TEXTS, 1)
 
 
 def test_inputs_that_are_no_numbers(tmp_path: Path) -> None:

@@ -64,10 +64,10 @@ def test_sampling_may_be_left_out_and_then_changes_nothing(tmp_path: Path) -> No
 
 def test_what_quantization_may_leave_out(tmp_path: Path) -> None:
     plain = read_recipe(_write(tmp_path, VALID)).quantization
-    assert (plain.mean_bits, plain.rotate) == (None, False)
-    more = VALID.replace('method = "rtn"', 'method = "rtn"\nmean_bits = 5.2\nrotate = true')
+    assert (plain.mean_bits, plain.rotate, plain.scale) == (None, False, False)
+    more = VALID.replace('method = "rtn"', 'method = "rtn"\nmean_bits = 5.2\nrotate = true\nscale = true')
     said = read_recipe(_write(tmp_path, more)).quantization
-    assert (said.mean_bits, said.rotate) == (5.2, True)
+    assert (said.mean_bits, said.rotate, said.scale) == (5.2, True, True)
 
 
 def test_the_other_kinds_of_source(tmp_path: Path) -> None:
