@@ -178,26 +178,25 @@ void check_session(const Kernels &kernels, double allowed, double int8_allowed) 
 
   /* Sequences of different lengths, some with an int8 cache, continued together: what each gives by itself. */
   const std::vector<int64_t> lengths = {700, 1, 64, 300, 0};
-  std::vector<Session> apart, together;
-  apart.reserve(lengths.size());
-  together.reserve(lengths.size());
+  std::vector<std::unique_ptr<Session>> apart, together;
   std::vector<Session *> sequences;
   for (const int64_t length : lengths)
-    for (std::vector<Session> *sessions : {&apart, &together}) {
-      sessions->emplace_back(model, kernels, 720, 1, length == 64 ? KvType::kInt8 : KvType::kFloat16);
-      if (length) sessions->back().evaluate(ids.data(), length, false, first.data());
-      if (sessions == &together) sequences.push_back(&sessions->back());
+    for (std::vector<std::unique_ptr<Session>> *sessions : {&apart, &together}) {
+      const KvType type = length == 64 ? KvType::kInt8 : KvType::kFloat16;
+      sessions->push_back(std::make_unique<Session>(model, kernels, 720, 1, type));
+      if (length) sessions->back()->evaluate(ids.data(), length, false, first.data());
+      if (sessions == &together) sequences.push_back(sessions->back().get());
     }
   Session worker(model, kernels, 16, 3, KvType::kFloat16);
   worker.evaluate(ids.data(), 3, false, first.data());
   const auto count = static_cast<int64_t>(lengths.size());
   for (int64_t turn = 0; turn < 3; ++turn) {
     std::vector<float> expected_step(lengths.size() * kVocab), found(lengths.size() * kVocab);
-    for (size_t i = 0; i < lengths.size(); ++i) apart[i].evaluate(&ids[i + 5], 1, false, &expected_step[i * kVocab]);
+    for (size_t i = 0; i < lengths.size(); ++i) apart[i]->evaluate(&ids[i + 5], 1, false, &expected_step[i * kVocab]);
     Session &does = turn == 1 ? *sequences[3] : worker; /* one of them may do the work */
     does.step(sequences.data(), count, &ids[5], found.data());
     CHECK(near("a step", kernels, difference(found, expected_step), std::max(allowed, kOrder)));
-    for (size_t i = 0; i < lengths.size(); ++i) CHECK(together[i].ids() == apart[i].ids());
+    for (size_t i = 0; i < lengths.size(); ++i) CHECK(together[i]->ids() == apart[i]->ids());
   }
   CHECK(worker.position() == 3);
 
