@@ -1,6 +1,8 @@
 """Greedy tokens of a GPTQ checkpoint by GPTQModel, then by transformers. Runs in GPTQModel's environment.
 
 python gptqmodel_greedy.py CHECKPOINT PROMPT_IDS_JSON COUNT      prints {"gptqmodel": [ids], "transformers": [ids]}
+
+With a fourth argument, "alone", GPTQModel's only.
 """
 
 import json
@@ -24,5 +26,7 @@ found = {
         GPTQModel.load(checkpoint, device="cpu", backend=BACKEND.TORCH, dtype=torch.float16).model.float()
     )
 }
-found["transformers"] = greedy(AutoModelForCausalLM.from_pretrained(checkpoint, device_map="cpu", dtype=torch.float32))
+if "alone" not in sys.argv[4:]:
+    reader = AutoModelForCausalLM.from_pretrained(checkpoint, device_map="cpu", dtype=torch.float32)
+    found["transformers"] = greedy(reader)
 print(json.dumps(found))
