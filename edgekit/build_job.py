@@ -122,17 +122,17 @@ class BuildJob:
             self._check_emittable(max_context)
         for name, content in files.items():
             (folder / name).write_bytes(content)
+        goes_on = False
         try:
             source, scaling = self._scaled(folder, source, max_context)
             job, widths = self._with_widths(folder, source, max_context)
-            written = job._write_weights(folder, beside, source, files, max_context, scaling | widths)
+            return job._write_weights(folder, beside, source, files, max_context, scaling | widths)
         except (InterruptedBuildError, DiskFullError):
-            raise  # the same command goes on from what is kept
-        except BaseException:
-            self._kept("widths").unlink(missing_ok=True)
+            goes_on = True  # the same command, from what is kept
             raise
-        self._kept("widths").unlink(missing_ok=True)
-        return written
+        finally:
+            if not goes_on:
+                self._kept("widths").unlink(missing_ok=True)
 
     def _scaled(self, folder: Path, source: WeightSource, max_context: int) -> tuple[WeightSource, dict[str, Any]]:
         """The weights with their input features scaled, if they are to be, and what the manifest says of it."""

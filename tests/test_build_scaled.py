@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from edgekit.artifact.verify import verify
 from edgekit.builder import build
+from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import UsageError
 from edgekit.evaluation import evaluate
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
@@ -64,6 +66,30 @@ def test_with_everything_else(tmp_path: Path, device: str, rotate: bool) -> None
     assert quality is not None
     assert quality["mean_kl"] < 0.1
     assert all(loss < 0.2 for loss in quality["losses"].values())
+
+
+def test_a_checkpoint_beside_it_holds_the_scaled_norms(tmp_path: Path) -> None:
+    """In float16: bfloat16, which the source has, would round what the norms were divided by."""
+    shapes = {"hidden_size": 160, "intermediate_size": 320, "num_attention_heads": 4, "head_dim": 48,
+              "num_key_value_heads": 2, "vocab_size": 320}  # fmt: skip
+    config = tiny_config("qwen2", **shapes)
+    tensors = {name: w.astype(ml_dtypes.bfloat16) for name, w in random_tensors(config).items()}
+    folder = write_checkpoint(tmp_path / "checkpoint", "qwen2", tensors, **shapes)
+    for scale, dtype in ((False, ml_dtypes.bfloat16), (True, np.float16)):
+        result = build(
+            None, "cpu", checkpoint=folder, out=tmp_path / f"{scale}", emit="gptq_v2", gate=False,
+            quantization=lambda c, scale=scale: dataclasses.replace(
+                c, linear=NARROW, embedding=WIDE, lm_head=WIDE, scale=scale
+            ),
+        )  # fmt: skip
+        assert result.emitted is not None
+        with open_checkpoint(result.emitted) as opened:
+            norm = opened.rows("model.layers.0.input_layernorm.weight", 0, 160)
+            assert norm.dtype == dtype
+        again = build(None, "cpu", checkpoint=result.emitted, out=tmp_path / f"again-{scale}", gate=False,
+                      quantization=lambda c: dataclasses.replace(c, embedding=WIDE, lm_head=WIDE))  # fmt: skip
+        kl = [evaluate(artifact, folder).mean_kl for artifact in (result.artifact, again.artifact)]
+        assert kl[1] == pytest.approx(kl[0], rel=0.02)
 
 
 def test_a_text_is_for_scaling_too(tmp_path: Path) -> None:

@@ -14,11 +14,10 @@ The file is one JSON object:
                              the layers whose format is another than linear; rotate: whether weights and hidden states
                              are in another basis than the checkpoint's (``export/rotated.py``); scale: whether input
                              features were scaled (``export/scaled.py``), scaling then: tokens, tokens_sha256 (of the
-                             ids they were measured on); calibration (gptq):
-                             source ("own answers" or "file"), texts, tokens, tokens_sha256 (of the ids), inputs
-                             ("quantized" or "float": what the layers before a linear were); widths (where they were
-                             chosen): mean_bits asked for, tokens, losses {matrix: KL of it alone in 4 bits, nats per
-                             token; null: infinite}
+                             ids they were measured on); calibration (gptq): source ("own answers" or "file"), texts,
+                             tokens, tokens_sha256 (of the ids), inputs ("quantized" or "float": what the layers before
+                             a linear were); widths (where they were chosen): mean_bits asked for, tokens, losses
+                             {matrix: KL of it alone in 4 bits, nats per token; null: infinite}
     activation_type          "float32" or "float16": the graph's float type and that of its KV cache
     reasoning                the model thinks between <think> and </think> before it answers
     sampling                 temperature, top_p, top_k, min_p, repetition_penalty: the defaults of ``run``

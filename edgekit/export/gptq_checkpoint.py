@@ -1,7 +1,8 @@
 """Writes a checkpoint in the format of AutoGPTQ and GPTQModel from a build's own codes (``--emit gptq``).
 
     model.safetensors        per linear qweight, qzeros, scales, g_idx, [bias], laid out as ``checkpoint/gptq.py`` draws
-                             them; embedding, norms and lm_head in the source's float16 or bfloat16
+                             them; embedding, norms and lm_head in the source's float16 or bfloat16, float16 where
+                             they were scaled or rotated
     quantize_config.json     and the same as quantization_config in config.json
     tokenizer files
 
@@ -113,7 +114,9 @@ def write_gptq_checkpoint(
     """
     if spec.rope.scaling == "factors":
         raise UnsupportedModelError("config.json has no words for the rotary factors of this GGUF file")
-    dtype = "BF16" if source.rows(spec.embedding, 0, 1).dtype == _FLOATS["BF16"] else "F16"
+    # A scaled model's norms are the source's no more: bfloat16's 8 bits would not hold them.
+    stored = {source.rows(ref, 0, 1).dtype for ref in (spec.embedding, spec.layers[0].input_norm)}
+    dtype = "BF16" if stored == {_FLOATS["BF16"]} else "F16"
     with data.open("rb", buffering=0) as artifact:
         tensors = list(_Tensors(artifact, layout, spec, source, dtype, format_).all())
         _write_safetensors(folder / SINGLE_FILE, tensors, progress)

@@ -110,12 +110,13 @@ def _run(request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             for line in process.stdout:
                 last = json.loads(line)
                 yield last
+            code = process.wait()
         finally:
             process.kill()
         if not last.keys() & {"texts", "error"}:
             complaints.seek(0)
             words = (complaints.read().strip() or "no message").splitlines()[-1]
-            yield {"error": f"their process ended with code {process.wait()}: {words}"}
+            yield {"error": f"their process ended with code {code}: {words}"}
 
 
 @dataclass(frozen=True)
