@@ -98,5 +98,7 @@ def _with_unit(key: str, value: Any) -> str:
         return ", ".join(value)
     units = {"read_mb_s": "MB/s", "watts": "W", "ttft_s": "s", "decode_tok_s": "tok/s", "int8_tops_dense": "TOPS"}
     units |= {"bandwidth_gb_s": "GB/s", "clock_ghz": "GHz", "gmac_s": "Gmac/s", "one_core_gmac_s": "Gmac/s"}
+    units |= {"weights_gb_s": "GB/s", "layer_us": "µs", "row_us": "µs", "prefill_gmac_s": "Gmac/s"}
+    units |= {"decode_attention_gmac_s": "Gmac/s", "prefill_attention_gmac_s": "Gmac/s"}
     unit = "GB/s" if part == "bandwidth" else "tokens" if key == "context" else units.get(field, "")
     return f"{value:g} {unit}".strip() if isinstance(value, (int, float)) else str(value)

@@ -1,4 +1,4 @@
-"""``edgekit probe``: what this machine's memory and kernels really do, as a device profile."""
+"""``edgekit probe``: what this machine's memory, kernels and engines really do, as a device profile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..devices import DeviceProfile
 from ..devices.writer import format_device
 from ..runtime.probe import HOST, probe_machine
 from ..units import format_bytes
-from ._output import emit_json, json_option, print_table, progress_bars, say
+from ._output import emit_json, json_option, print_table, progress_bars, say, show
 from ._table import Column
 
 _COMMENT = "This machine as edgekit probe measured it. Use it: edgekit plan --device {path}"
@@ -33,11 +33,18 @@ def _new_profile(ctx: click.Context, param: click.Parameter, path: Path | None) 
 @click.option(
     "--out", type=click.Path(path_type=Path), callback=_new_profile, help="File to write the profile to, NAME.toml."
 )
+@click.option(
+    "--limits-only",
+    is_flag=True,
+    help="Leave the engines out: some seconds instead of minutes. Speeds are then planned by the share of the limits "
+    "that engines reached on another processor.",
+)
 @json_option
-def command(out: Path | None, as_json: bool) -> None:
-    """Measure this machine: memory bandwidth and the peak of each kernel, with one core and with all.
+def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
+    """Measure this machine: memory bandwidth, the peak of each kernel, and what both engines make of them.
 
-    With --out they become a device profile, which --device takes wherever a device is named:
+    The engines run two models of random weights, which are built in the temporary folder (300 MB) and removed. With
+    --out the figures become a device profile, which --device takes wherever a device is named:
 
     \b
       edgekit probe --out board.toml
@@ -45,6 +52,10 @@ def command(out: Path | None, as_json: bool) -> None:
     """
     with progress_bars(quiet=as_json) as progress:
         profile = probe_machine(out.stem if out else HOST, progress)
+        if not limits_only:
+            from ..deploy.engine_rates import with_engine_rates  # imports onnx, which takes a while
+
+            profile = with_engine_rates(profile, progress)
     if out is not None:
         try:
             out.write_text(format_device(profile, _COMMENT.format(path=out)), encoding="utf-8")
@@ -64,11 +75,18 @@ def _print(profile: DeviceProfile) -> None:
     say(f"{click.style(profile.title, bold=True)}: {cpu.description.value}")
     say(f"extensions: {', '.join(cpu.isa.value) or 'none that a kernel chooses by'}")
     say(f"memory: {format_bytes(memory.total.value)}, usable now {format_bytes(memory.usable.value)}\n")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     if bandwidth.one_core and bandwidth.sustained:
         rows.append(("reading memory, GB/s", f"{bandwidth.one_core.value:g}", f"{bandwidth.sustained.value:g}"))
     rows += [
         (f"{k.name}, 10^9 multiply-adds/s", f"{k.one_core_gmac_s.value:g}", f"{k.gmac_s.value:g}") for k in cpu.kernels
     ]
     print_table((Column(), Column("one core", right=True), Column("all cores", right=True)), rows)
+    if cpu.engines:
+        rows = [
+            ("reading weights, GB/s", *(f"{engine.weights_gb_s.value:g}" for engine in cpu.engines)),
+            ("prompt, 10^9 multiply-adds/s", *(f"{engine.prefill_gmac_s.value:g}" for engine in cpu.engines)),
+        ]
+        show()
+        print_table((Column(), *(Column(f"engine {engine.name}", right=True) for engine in cpu.engines)), rows)
     say("\nthe best of repeated measurements; storage is not measured: a cache would answer")

@@ -108,6 +108,29 @@ class KernelPeak:
 
 
 @dataclass(frozen=True)
+class EngineRates:
+    """What an engine was measured to do with all cores (``deploy/engine_rates.py``); ``name`` is ``native`` or ``ort``.
+
+    ``weights_gb_s`` is how fast it reads weights while it generates (10^9 bytes per second), ``prefill_gmac_s`` how
+    fast it multiplies with them while it reads a prompt (10^9 multiply-adds per second), the two ``attention_gmac_s``
+    what attention reaches in each; ``layer_us`` and ``row_us`` are the microseconds a layer costs beside, for a token
+    that is generated and for one of a prompt.
+    """
+
+    name: str
+    weights_gb_s: Sourced[float]
+    layer_us: Sourced[float]
+    decode_attention_gmac_s: Sourced[float]
+    prefill_gmac_s: Sourced[float]
+    row_us: Sourced[float]
+    prefill_attention_gmac_s: Sourced[float]
+
+    def __post_init__(self) -> None:
+        for f in fields(self)[1:]:
+            _positive(f.name, getattr(self, f.name))
+
+
+@dataclass(frozen=True)
 class Cluster:
     """Cores of one design and clock."""
 
@@ -124,9 +147,9 @@ class Cluster:
 class Cpu:
     """The processor; ``isa`` names the extensions that matter to a matrix product, as Linux spells them.
 
-    ``clusters`` are its kinds of cores, the fastest first. ``kernels`` are those it runs, the best first, where they
-    were measured. ``fitted_as`` is the class of processors whose published speeds it is planned by
-    (``planning/fitted.py``); empty: none.
+    ``clusters`` are its kinds of cores, the fastest first. Where they were measured, ``kernels`` are those it runs, the
+    best first, and ``engines`` what engines reach on it. ``fitted_as`` is the class of processors whose published
+    speeds it is planned by (``planning/fitted.py``); empty: none.
     """
 
     description: Sourced[str]
@@ -134,6 +157,7 @@ class Cpu:
     cores: Sourced[int] | None = None
     clusters: tuple[Cluster, ...] = ()
     kernels: tuple[KernelPeak, ...] = ()
+    engines: tuple[EngineRates, ...] = ()
     fitted_as: str = ""
 
     def __post_init__(self) -> None:
@@ -141,6 +165,9 @@ class Cpu:
         counted = sum(cluster.cores.value for cluster in self.clusters)
         if self.clusters and self.cores is not None and counted != self.cores.value:
             raise ValueError(f"cores is {self.cores.value}, but the clusters have {counted}")
+        names = [engine.name for engine in self.engines]
+        if len(set(names)) < len(names):
+            raise ValueError(f"engines has a name twice: {', '.join(names)}")
 
 
 @dataclass(frozen=True)

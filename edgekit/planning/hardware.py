@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..devices.profile import Accelerator, Cpu, DeviceProfile, PowerMode
+from ..devices.profile import Accelerator, Cpu, DeviceProfile, EngineRates, PowerMode
 from ..errors import UnknownNameError, nearest
 
 # Multiply-adds of 8-bit numbers a core does in a cycle with each extension, the strongest first: two (Arm, x86) vector
@@ -40,6 +40,7 @@ class Hardware:
         sustained_share: What heat leaves of the speed.
         storage: Name and MB/s of each store whose speed is known.
         cores: How many threads the engine takes.
+        rates: What the engine was measured to do here.
     """
 
     processor: str
@@ -50,6 +51,7 @@ class Hardware:
     sustained_share: float | None
     storage: tuple[tuple[str, float], ...]
     cores: int
+    rates: EngineRates | None = None
 
 
 def default_engine(device: DeviceProfile) -> str:
@@ -102,6 +104,7 @@ def hardware_of(device: DeviceProfile, engine: str, power_mode: str | None = Non
         sustained_share=device.thermal.sustained_share.value if device.thermal else None,
         storage=tuple(stores),
         cores=device.cpu.cores.value if device.cpu.cores else 1,
+        rates=next((rates for rates in device.cpu.engines if measured and rates.name == engine), None),
     )
 
 

@@ -5,9 +5,9 @@
              the weights once
     load     bytes of the file / speed of the storage
 
-On a device that ``edgekit probe`` measured, bandwidth and arithmetic are what it found, and the engines' shares of them
-were measured too (:data:`MEASURED`). On any other the specification's bandwidth counts, and the efficiency is what was
-published of devices of its class (``fitted.py``). What is not known is None.
+On a device that ``edgekit probe`` measured, the engine's own rates count (``engine_speed.py``). On any other the
+specification's bandwidth does, and the efficiency is what was published of devices of its class (``fitted.py``). What
+is not known is None.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .efficiency import Interval, Levels
+from .engine_speed import MEASURED, EngineSpeed, measured_speed
 from .fitted import DECODE, PREFILL
 from .hardware import Hardware
 from .work import Work
@@ -53,39 +54,6 @@ def prompt_least_s(
     """
     operations = products + ATTENTION_COST[processor] * attention
     return operations / (arithmetic_gmac_s * 1e9) + tokens * layers * ROW_US_PER_LAYER[processor] / 1e6
-
-
-@dataclass(frozen=True)
-class EngineShares:
-    """What an engine reaches of a probed machine's limits, and what it costs beside.
-
-    Attributes:
-        weights: Of the bandwidth, while reading weights. The KV cache is read at the full bandwidth.
-        fixed_us_per_layer: Microseconds a layer costs when decoding.
-        decode_attention: Of the kernel's peak, in a token's attention.
-        prefill: Of the kernel's peak, in a prompt's products with weights.
-        row_us_per_layer: Microseconds a layer costs for a token of the prompt: norms, rotation, rounding.
-        prefill_attention: Of the kernel's peak, in a prompt's attention.
-        deviation: Of the logarithm of the time, over shapes and contexts.
-    """
-
-    weights: float
-    fixed_us_per_layer: float
-    decode_attention: float
-    prefill: float
-    row_us_per_layer: float
-    prefill_attention: float
-    deviation: float
-
-
-# From ``edgekit bench`` on 2 cores of an AMD EPYC (Zen 3, AVX2: 22 to 27 GB/s, 296 to 311 x 10^9 multiply-adds/s), 2
-# threads, contexts 0 to 4096, SmolLM2-135M and R1-1.5B's and 7B's shapes; tests/support/latency_fit/engine_shares.py
-# measures and fits. Several shapes tell share from cost: reading takes SmolLM2 3.5 of its 5.5 ms, R1-1.5B 47 of its 49.
-# Attention is float arithmetic, a quarter of the 8-bit peak at most. The deviation is the fit's and the machine's.
-MEASURED = {
-    "native": EngineShares(0.91, 38.0, 0.24, 0.505, 4.1, 0.20, 0.07),
-    "ort": EngineShares(0.70, 80.0, 0.0315, 0.234, 8.0, 0.15, 0.08),
-}
 
 
 @dataclass(frozen=True)
@@ -134,6 +102,15 @@ class Predictor:
         hardware = self.hardware
         return Levels(hardware.processor, hardware.fitted_as, FITTED_ENGINES[self.engine], self.work.format)
 
+    def _measured(self) -> EngineSpeed | None:
+        """The engine's speed on a machine that was probed."""
+        hardware = self.hardware
+        if not hardware.measured or hardware.bandwidth_gb_s is None or hardware.arithmetic_gmac_s is None:
+            return None
+        if hardware.rates is not None:
+            return measured_speed(hardware.rates)
+        return MEASURED[self.engine].speed(hardware.bandwidth_gb_s, hardware.arithmetic_gmac_s)
+
     def decode_s(self, positions: int) -> Interval | None:
         """Seconds for a token after ``positions``."""
         hardware = self.hardware
@@ -141,13 +118,11 @@ class Predictor:
             return None
         per_second = hardware.bandwidth_gb_s * 1e9
         cache = positions * self.position_bytes
-        if hardware.measured and hardware.arithmetic_gmac_s is not None:
-            shares = MEASURED[self.engine]
-            seconds = self.work.token_bytes / (shares.weights * per_second) + cache / per_second
+        speed = self._measured()
+        if speed is not None:
             attention = positions * self.work.attention_multiply_adds
-            seconds += attention / (shares.decode_attention * hardware.arithmetic_gmac_s * 1e9)
-            seconds += self.work.layers * shares.fixed_us_per_layer / 1e6
-            return Interval.of_log(seconds, shares.deviation)
+            seconds = speed.decode_s(self.work.token_bytes, cache / per_second, attention, self.work.layers)
+            return Interval.of_log(seconds, speed.deviation)
         fixed = self.work.layers * FIXED_US_PER_LAYER[hardware.processor] / 1e6
         estimate = DECODE.estimate(self._levels())
         seconds = (self.work.token_bytes + cache) / per_second + fixed
@@ -165,11 +140,10 @@ class Predictor:
         if arithmetic is None or least is None:
             return None
         products, attention = self.work.multiply_adds(tokens), self.work.attention(tokens)
-        if self.hardware.measured:
-            shares = MEASURED[self.engine]
-            seconds = (products / shares.prefill + attention / shares.prefill_attention) / (arithmetic * 1e9)
-            seconds += tokens * self.work.layers * shares.row_us_per_layer / 1e6
-            found = Interval.of_log(seconds, shares.deviation)
+        speed = self._measured()
+        if speed is not None:
+            seconds = speed.prefill_s(products, attention, tokens * self.work.layers)
+            found = Interval.of_log(seconds, speed.deviation)
         else:
             estimate = PREFILL.estimate(self._levels())
             work = (tokens, self.work.layers, products, attention)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from invoke import Invoke
 
-from edgekit.devices import load_device
+from edgekit.deploy import engine_rates
+from edgekit.devices import DeviceProfile, Sourced, load_device
+from edgekit.devices.profile import EngineRates
 from edgekit.runtime import probe
 
 pytestmark = pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="describing the host needs Linux")
@@ -27,7 +30,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[b
 
 
 def test_the_table_has_both_limits_and_how_to_keep_them(invoke: Invoke) -> None:
-    outcome = invoke("probe")
+    outcome = invoke("probe", "--limits-only")
     assert outcome.exit_code == 0
     rows = [" ".join(line.split()) for line in outcome.text.splitlines()]
     assert "reading memory, GB/s 8 16" in rows
@@ -40,7 +43,7 @@ def test_the_table_has_both_limits_and_how_to_keep_them(invoke: Invoke) -> None:
 
 def test_a_written_profile_is_a_device(invoke: Invoke, tmp_path: Path) -> None:
     path = tmp_path / "board.toml"
-    found = invoke("probe", "--out", path, "--json").json()
+    found = invoke("probe", "--out", path, "--json", "--limits-only").json()
     profile = load_device(path)
     assert found == {**profile.to_json(), "out": str(path)}
     assert profile.name == "board"
@@ -51,8 +54,27 @@ def test_a_written_profile_is_a_device(invoke: Invoke, tmp_path: Path) -> None:
         assert text in shown
 
 
+def test_engines_are_measured_and_shown(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(profile: DeviceProfile, progress: object) -> DeviceProfile:
+        figures = (("native", 9.5), ("ort", 7.25))
+        rates = tuple(EngineRates(name, *(Sourced(value, "measured") for _ in range(6))) for name, value in figures)
+        return replace(profile, cpu=replace(profile.cpu, engines=rates))
+
+    monkeypatch.setattr(engine_rates, "with_engine_rates", measured)
+    path = tmp_path / "board.toml"
+    outcome = invoke("probe", "--out", path)
+    rows = [" ".join(line.split()) for line in outcome.text.splitlines()]
+    assert "engine native engine ort" in rows
+    assert "reading weights, GB/s 9.5 7.25" in rows
+    shown = invoke("devices", path).text
+    assert "cpu.engines[ort].weights_gb_s" in shown
+    assert "7.25 GB/s" in shown
+    assert "cpu.engines[native].layer_us" in shown
+    assert "9.5 µs" in shown
+
+
 def test_json_is_one_object_and_nothing_else(invoke: Invoke) -> None:
-    outcome = invoke("probe", "--json")
+    outcome = invoke("probe", "--json", "--limits-only")
     found = outcome.json()
     assert found["out"] is None
     assert found["bandwidth"]["sustained"]["value"] == 16

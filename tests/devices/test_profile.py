@@ -9,6 +9,17 @@ import pytest
 from edgekit.devices import DeviceProfile, read_device
 from edgekit.errors import DeviceProfileError
 
+ENGINE = """\
+[[cpu.engines]]
+name = "ort"
+weights_gb_s = { value = 10, source = "edgekit probe" }
+layer_us = { value = 50, source = "edgekit probe" }
+decode_attention_gmac_s = { value = 9, source = "edgekit probe" }
+prefill_gmac_s = { value = 70, source = "edgekit probe" }
+row_us = { value = 12.5, source = "edgekit probe" }
+prefill_attention_gmac_s = { value = 40, source = "edgekit probe" }
+
+"""
 VALID = """
 title = "Board"
 aliases = ["b"]
@@ -176,6 +187,8 @@ def test_json_carries_the_sources(tmp_path: Path) -> None:
             '[[power_modes]]\nname = "15W"\n\n[[power_modes]]',
             ["power_modes has a name twice: 15W, 15W"],
         ),
+        ("[accelerator]", f"{ENGINE}{ENGINE}[accelerator]", ["cpu: engines has a name twice: ort, ort"]),
+        ("[accelerator]", f"{ENGINE}[accelerator]".replace("12.5", "-1"), ["cpu.engines[0]: row_us is -1"]),
     ],
 )
 def test_what_is_wrong_is_named_with_its_file(tmp_path: Path, old: str, new: str, words: list[str]) -> None:

@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 
 from edgekit.devices import DeviceProfile, Sourced, load_device
-from edgekit.devices.profile import Bandwidth, KernelPeak
+from edgekit.devices.profile import Bandwidth, EngineRates, KernelPeak
 from edgekit.errors import UnknownNameError
 from edgekit.layout import plan_layout
 from edgekit.models import spec_from_config
+from edgekit.planning.engine_speed import MEASURED
 from edgekit.planning.fitted import DECODE
 from edgekit.planning.hardware import Hardware, default_engine, hardware_of
-from edgekit.planning.latency import FIXED_US_PER_LAYER, MEASURED, Predictor
+from edgekit.planning.latency import FIXED_US_PER_LAYER, Predictor
 from edgekit.planning.memory import Dimensions
 from edgekit.planning.plan import Options, plan
 from edgekit.planning.work import Work, stated_work, work_of
@@ -48,7 +49,7 @@ def test_a_token_takes_its_bytes_and_a_fixed_cost_over_the_efficiency() -> None:
 def test_a_probed_machine_is_planned_by_its_own_figures(engine: str) -> None:
     shares = MEASURED[engine]
     predictor = Predictor(WORK, PROBED, engine, 1000.0)
-    expected = 1e9 / (shares.weights * 25e9) + 1e6 / 25e9 + 20 * shares.fixed_us_per_layer / 1e6
+    expected = 1e9 / (shares.weights * 25e9) + 1e6 / 25e9 + 20 * shares.layer_us / 1e6
     expected += 1000 * 1e5 / (shares.decode_attention * 300e9)
     found = predictor.decode_s(1000)
     assert found is not None
@@ -56,8 +57,34 @@ def test_a_probed_machine_is_planned_by_its_own_figures(engine: str) -> None:
     prompt = (128e9 + 1e8) / shares.prefill + 128 * 129 / 2 * 1e5 / shares.prefill_attention
     first = predictor.prefill_s(128)
     assert first is not None
-    assert first.mid == pytest.approx(prompt / 300e9 + 128 * 20 * shares.row_us_per_layer / 1e6)
+    assert first.mid == pytest.approx(prompt / 300e9 + 128 * 20 * shares.row_us / 1e6)
     assert predictor.calibrated
+
+
+def test_an_engine_that_was_measured_here_is_planned_by_its_own_rates() -> None:
+    rates = EngineRates("ort", *(Sourced(value, "measured") for value in (10.0, 50.0, 5.0, 80.0, 9.0, 40.0)))
+    hardware = replace(PROBED, rates=rates)
+    predictor = Predictor(WORK, hardware, "ort", 1000.0)
+    token, first = predictor.decode_s(1000), predictor.prefill_s(128)
+    assert token is not None
+    assert token.mid == pytest.approx(1e9 / 10e9 + 1e6 / 25e9 + 20 * 50e-6 + 1000 * 1e5 / 5e9)
+    assert first is not None
+    assert first.mid == pytest.approx((128e9 + 1e8) / 80e9 + 128 * 129 / 2 * 1e5 / 40e9 + 128 * 20 * 9e-6)
+
+
+def test_the_rates_are_those_of_the_engine_asked_for() -> None:
+    figures = (("native", 1.0), ("ort", 2.0))
+    rates = tuple(EngineRates(name, *(Sourced(value, "measured") for _ in range(6))) for name, value in figures)
+    host = load_device("cpu")
+    kernel = KernelPeak("fast", Sourced(300.0, "measured"), Sourced(150.0, "measured"))
+    probed = replace(
+        host,
+        bandwidth=Bandwidth(None, Sourced(20.0, "measured")),
+        cpu=replace(host.cpu, kernels=(kernel,), engines=rates),
+    )
+    for found, name in zip(rates, ("native", "ort"), strict=True):
+        assert hardware_of(probed, name).rates == found
+    assert hardware_of(replace(probed, bandwidth=Bandwidth()), "ort").rates is None, "the KV cache has no speed"
 
 
 def test_a_prompt_takes_at_least_the_time_to_read_the_weights() -> None:

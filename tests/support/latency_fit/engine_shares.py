@@ -5,7 +5,7 @@
 Each artifact, built from a recipe, is timed by ``edgekit bench`` with each engine. The predictions are those of
 ``edgekit plan`` for a profile whose bandwidth and arithmetic are the limits that the same run measured, so that a
 machine that is slower for an hour is no error of the model. At the end stand the shares that fit all of it best, as
-``planning/latency.py`` has them (``MEASURED``); two artifacts of different shapes are needed to tell them apart.
+``planning/engine_speed.py`` has them (``MEASURED``); two artifacts of different shapes are needed to tell them apart.
 """
 
 from __future__ import annotations
@@ -14,47 +14,18 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgekit.artifact.manifest import read_manifest
+from edgekit.deploy.rate_fit import Row, fit
 from edgekit.devices import load_device
-from edgekit.planning.latency import MEASURED, EngineShares
+from edgekit.planning.engine_speed import MEASURED, EngineShares
 from edgekit.planning.plan import Options, plan
 from edgekit.planning.work import Work
 from edgekit.recipes import load_recipe
 
-HELD = 0.1  # how strongly a share that nothing here tells keeps its present value, of a log
-Rows = list["Row"]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measurement.
-
-    Attributes:
-        name: Artifact and context.
-        seconds: Of a token, or of a prompt.
-        weights: Seconds to read a token's weights at the full bandwidth; or for the products at the kernel's peak.
-        cache: Seconds to read the cache at the full bandwidth.
-        attention: Seconds of attention at the kernel's peak.
-        layers: Layers that ran, for tokens one after another; or layers times tokens.
-    """
-
-    name: str
-    seconds: float
-    weights: float
-    cache: float
-    attention: float
-    layers: float
-
-    def predicted(self, share: float, attention_share: float, us: float) -> float:
-        """Seconds, by the terms of ``planning/latency.py``."""
-        return self.weights / share + self.cache + self.attention / attention_share + self.layers * us / 1e6
+Rows = list[Row]
 
 
 def main() -> None:
@@ -110,8 +81,8 @@ def report(engine: str, decode: Rows, prefill: Rows) -> None:
     """Print the errors of the present shares, and those that would fit."""
     known: EngineShares = MEASURED[engine]
     parts = {
-        "decode": (decode, (known.weights, known.decode_attention, known.fixed_us_per_layer)),
-        "prefill": (prefill, (known.prefill, known.prefill_attention, known.row_us_per_layer)),
+        "decode": (decode, (known.weights, known.decode_attention, known.layer_us)),
+        "prefill": (prefill, (known.prefill, known.prefill_attention, known.row_us)),
     }
     for what, (rows, present) in parts.items():
         fitted = fit(rows, present)
@@ -130,24 +101,6 @@ def report(engine: str, decode: Rows, prefill: Rows) -> None:
                 f"  {name} shares ({shares}): {sum(size <= 0.1 for size in sizes)} of {len(sizes)} within 10 %, "
                 f"the largest {max(sizes):.0%}"
             )
-
-
-def fit(rows: Rows, start: Sequence[float]) -> tuple[float, ...]:
-    """The three shares with the least squares of the logs' errors, by Gauss and Newton."""
-
-    def residuals(logs: np.ndarray) -> np.ndarray:
-        errors = [np.log(row.predicted(*np.exp(logs)) / row.seconds) for row in rows]
-        return np.array([*errors, *(HELD * (logs - first))])
-
-    first = logs = np.log(start)
-    for _ in range(30):
-        logs = logs - np.linalg.lstsq(_jacobian(residuals, logs), residuals(logs), rcond=None)[0].clip(-0.5, 0.5)
-    return tuple(float(value) for value in np.exp(logs))
-
-
-def _jacobian(function: Callable[[np.ndarray], np.ndarray], at: np.ndarray) -> np.ndarray:
-    step = 1e-5
-    return np.stack([(function(at + step * e) - function(at - step * e)) / (2 * step) for e in np.eye(len(at))], axis=1)
 
 
 if __name__ == "__main__":

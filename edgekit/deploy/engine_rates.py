@@ -1,0 +1,211 @@
+"""What the engines themselves do on this machine: two models are built here, timed, and their rates found.
+
+The limits of memory and kernels (``runtime/probe.py``) say what a machine can do at most, and for moments; an engine
+gets some share of them, which differs between processors. So the engines are run: a model of R1-1.5B's width but of
+few layers, and one of SmolLM2's. Weights are random, which no speed depends on. What a layer costs beside its weights
+counts in the narrow one, reading and multiplying in the wide one, attention after the longer prompt.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..artifact.manifest import Manifest, read_manifest
+from ..devices import DeviceProfile, Sourced
+from ..devices.profile import EngineRates
+from ..errors import DiskFullError, ProbeError
+from ..export.model import export_model
+from ..export.weights import WeightSource
+from ..models import spec_from_config
+from ..models.spec import ModelSpec, TensorRef
+from ..planning.engine_speed import MEASURED
+from ..planning.memory import Dimensions, kv_cache_bytes
+from ..planning.work import Work, work_of
+from ..quantize.packing import PackedLinear
+from ..recipes import load_recipe
+from ..runtime.bench import time_round
+from ..runtime.engine import Engine, EngineOptions, open_engine
+from ..scheme import QuantizationConfig, QuantizationScheme
+from .rate_fit import Row, fit
+
+# Recipes whose shapes and formats are taken, and what is changed: layers enough that no cache holds the weights.
+MODELS: Mapping[str, Mapping[str, int]] = {
+    "deepseek-r1-distill-qwen-1.5b": {"num_hidden_layers": 6, "vocab_size": 16384},
+    "smollm2-135m": {},
+}
+# A prompt as people type it, and one whose attention counts.
+PROMPT_TOKENS = (128, 2048)
+GEN_TOKENS = 16
+ROUNDS = 3  # the models take turns, so that a minute of other work does not hit one alone; medians count
+_POOL = 1 << 22  # random weights, of which every tensor's rows are some
+
+Progress = Callable[[str, float, float], None]
+
+
+def with_engine_rates(profile: DeviceProfile, progress: Progress = lambda phase, done, total: None) -> DeviceProfile:
+    """Measure each engine on this machine.
+
+    Args:
+        profile: What ``probe_machine`` found here.
+        progress: Called with a phase's name, how much is done and how much there is.
+
+    Returns:
+        The profile with ``cpu.engines``.
+
+    Raises:
+        ProbeError: The profile's limits were not measured.
+        DiskFullError: The temporary folder has no room for some 300 MB.
+        EngineError: An engine cannot run here.
+    """
+    bandwidth = profile.bandwidth.sustained
+    if bandwidth is None or not profile.cpu.kernels:
+        raise ProbeError(f"{profile.name} has no measured limits to begin from")
+    peak = profile.cpu.kernels[0].gmac_s.value
+    with tempfile.TemporaryDirectory(prefix="edgekit-probe-") as scratch:
+        try:
+            models = [_build(Path(scratch) / name, name, changes, progress) for name, changes in MODELS.items()]
+        except DiskFullError as error:
+            raise DiskFullError(error.message, "set TMPDIR to a folder with 300 MB to spare") from None
+        engines = tuple(_measure(name, models, bandwidth.value, peak, progress) for name in sorted(MEASURED))
+    return replace(profile, cpu=replace(profile.cpu, engines=engines))
+
+
+@dataclass(frozen=True)
+class _Model:
+    folder: Path
+    manifest: Manifest
+    work: Work
+    dimensions: Dimensions
+
+
+class _RandomSource(WeightSource):
+    """A model's tensors, made up: normal with deviation 0.02, norms of ones."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._pool = np.random.default_rng(0).standard_normal(_POOL, np.float32) * np.float32(0.02)
+
+    def rows(self, ref: TensorRef, start: int, stop: int) -> NDArray[np.generic]:
+        if len(ref.shape) == 1:
+            return np.ones(stop - start, np.float32)
+        return np.resize(self._pool, (stop - start, ref.shape[1]))
+
+    def packed(self, ref: TensorRef, start: int, stop: int, scheme: QuantizationScheme) -> PackedLinear | None:
+        return None
+
+
+def _build(folder: Path, name: str, changes: Mapping[str, int], progress: Progress) -> _Model:
+    """The artifact of a recipe's shapes."""
+    recipe = load_recipe(name)
+    spec = spec_from_config({**recipe.config, **changes})
+    quantization = recipe.quantization
+    context = max(PROMPT_TOKENS) + GEN_TOKENS
+    folder.mkdir()
+    layout = export_model(
+        folder,
+        spec,
+        _RandomSource(spec),
+        quantization,
+        activation_type="float32",
+        max_context=context,
+        threads=1,
+        progress=lambda done, total: progress(f"building {name}'s shape", done, total),
+    )
+    manifest = _manifest(name, spec, quantization, context)
+    manifest.write(folder)
+    return _Model(folder, read_manifest(folder), work_of(spec, layout, quantization), Dimensions.of_spec(spec))
+
+
+def _manifest(name: str, spec: ModelSpec, quantization: QuantizationConfig, context: int) -> Manifest:
+    """What an engine asks of a manifest."""
+    model: dict[str, Any] = {"vocab_size": spec.vocab_size, "num_layers": spec.num_layers, "context_length": context}
+    return Manifest(
+        name=name, edgekit_version="", created="", model=model, source={}, recipe={}, device={},
+        plan={"context": context}, quantization=asdict(quantization), activation_type="float32", reasoning=False,
+        sampling={}, tokens={}, bits_per_weight=0.0, quality=None, golden=None, files={},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Times:
+    """Seconds of a prompt and of the tokens after it, a pair a round, by model and prompt length; and how they ran."""
+
+    of: dict[tuple[int, int], list[tuple[float, float]]]
+    threads: int
+    kv_type: str
+
+
+def _measure(name: str, models: list[_Model], bandwidth: float, peak: float, progress: Progress) -> EngineRates:
+    """An engine's rates, from what the limits and the shares reached elsewhere make probable."""
+    times = _time(name, models, progress)
+    decode, prefill = _rows(models, times, bandwidth)
+    likely = MEASURED[name].speed(bandwidth, peak)
+    weights, decode_attention, layer_us = fit(
+        decode, (likely.weights_gb_s * 1e9, likely.decode_attention_gmac_s * 1e9, likely.layer_us)
+    )
+    products, prefill_attention, row_us = fit(
+        prefill, (likely.prefill_gmac_s * 1e9, likely.prefill_attention_gmac_s * 1e9, likely.row_us)
+    )
+    threads = f"{times.threads} thread{'s' * (times.threads > 1)}"
+    source = f"edgekit probe: {threads}, {len(models)} models, to context {PROMPT_TOKENS[-1]}, {ROUNDS} rounds"
+
+    def figure(value: float) -> Sourced[float]:
+        return Sourced(float(f"{value:.4g}"), source)
+
+    return EngineRates(
+        name=name,
+        weights_gb_s=figure(weights / 1e9),
+        layer_us=figure(layer_us),
+        decode_attention_gmac_s=figure(decode_attention / 1e9),
+        prefill_gmac_s=figure(products / 1e9),
+        row_us=figure(row_us),
+        prefill_attention_gmac_s=figure(prefill_attention / 1e9),
+    )
+
+
+def _time(name: str, models: list[_Model], progress: Progress) -> _Times:
+    phase = f"measuring the engine {name}"
+    lengths = (0, *PROMPT_TOKENS)
+    times: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    rng = np.random.default_rng(0)
+    with ExitStack() as stack:
+        engines: list[Engine] = []
+        for model in models:
+            engines.append(open_engine(model.folder, model.manifest, EngineOptions(), name))
+            stack.callback(engines[-1].close)
+            # maps the weights and starts the threads
+            time_round(engines[-1], rng.integers(0, engines[-1].vocab_size, PROMPT_TOKENS[0]), 1)
+        steps = ROUNDS * len(models) * len(lengths)
+        for step in range(steps):
+            progress(phase, step, steps)
+            index, length = step // len(lengths) % len(models), lengths[step % len(lengths)]
+            ids = rng.integers(0, engines[index].vocab_size, max(length, 1))
+            times.setdefault((index, length), []).append(time_round(engines[index], ids, GEN_TOKENS))
+        progress(phase, 1, 1)
+        return _Times(times, engines[0].threads, engines[0].kv_type)
+
+
+def _rows(models: list[_Model], times: _Times, bandwidth_gb_s: float) -> tuple[list[Row], list[Row]]:
+    """The medians with the work behind them: of generated tokens, and of prompts."""
+    decode, prefill = [], []
+    for (index, length), measured in times.of.items():
+        model, work = models[index], models[index].work
+        name = f"{model.manifest.name}, {length}"
+        prompt_s, answer_s = (statistics.median(column) for column in zip(*measured, strict=True))
+        positions = length + GEN_TOKENS // 2
+        cache_s = positions * kv_cache_bytes(model.dimensions, 1, times.kv_type) / (bandwidth_gb_s * 1e9)
+        attention = positions * work.attention_multiply_adds
+        decode.append(Row(name, answer_s / GEN_TOKENS, work.token_bytes, cache_s, attention, work.layers))
+        if length:
+            prefill.append(
+                Row(name, prompt_s, work.multiply_adds(length), 0.0, work.attention(length), length * work.layers)
+            )
+    return decode, prefill
