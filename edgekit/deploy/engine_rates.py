@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -72,15 +72,19 @@ def with_engine_rates(profile: DeviceProfile, progress: Progress = lambda phase,
     peak = profile.cpu.kernels[0].gmac_s.value
     with tempfile.TemporaryDirectory(prefix="edgekit-probe-") as scratch:
         try:
-            models = [_build(Path(scratch) / name, name, changes, progress) for name, changes in MODELS.items()]
+            models = build_models(Path(scratch), progress)
         except DiskFullError as error:
             raise DiskFullError(error.message, "set TMPDIR to a folder with 300 MB to spare") from None
-        engines = tuple(_measure(name, models, bandwidth.value, peak, progress) for name in sorted(MEASURED))
+        engines = tuple(
+            find_rates(name, models, _time(name, models, progress), bandwidth.value, peak) for name in sorted(MEASURED)
+        )
     return replace(profile, cpu=replace(profile.cpu, engines=engines))
 
 
 @dataclass(frozen=True)
-class _Model:
+class ReferenceModel:
+    """A model that is timed: its artifact, the work of its tokens, and what its cache depends on."""
+
     folder: Path
     manifest: Manifest
     work: Work
@@ -90,7 +94,7 @@ class _Model:
 class _RandomSource(WeightSource):
     """A model's tensors, made up: normal with deviation 0.02, norms of ones."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self) -> None:
         self._pool = np.random.default_rng(0).standard_normal(_POOL, np.float32) * np.float32(0.02)
 
     def rows(self, ref: TensorRef, start: int, stop: int) -> NDArray[np.generic]:
@@ -102,7 +106,16 @@ class _RandomSource(WeightSource):
         return None
 
 
-def _build(folder: Path, name: str, changes: Mapping[str, int], progress: Progress) -> _Model:
+def build_models(folder: Path, progress: Progress = lambda phase, done, total: None) -> list[ReferenceModel]:
+    """Build the models that are timed, each in a folder of its own.
+
+    Raises:
+        DiskFullError: There is no room.
+    """
+    return [_build(folder / name, name, changes, progress) for name, changes in MODELS.items()]
+
+
+def _build(folder: Path, name: str, changes: Mapping[str, int], progress: Progress) -> ReferenceModel:
     """The artifact of a recipe's shapes."""
     recipe = load_recipe(name)
     spec = spec_from_config({**recipe.config, **changes})
@@ -112,7 +125,7 @@ def _build(folder: Path, name: str, changes: Mapping[str, int], progress: Progre
     layout = export_model(
         folder,
         spec,
-        _RandomSource(spec),
+        _RandomSource(),
         quantization,
         activation_type="float32",
         max_context=context,
@@ -121,7 +134,7 @@ def _build(folder: Path, name: str, changes: Mapping[str, int], progress: Progre
     )
     manifest = _manifest(name, spec, quantization, context)
     manifest.write(folder)
-    return _Model(folder, read_manifest(folder), work_of(spec, layout, quantization), Dimensions.of_spec(spec))
+    return ReferenceModel(folder, read_manifest(folder), work_of(spec, layout, quantization), Dimensions.of_spec(spec))
 
 
 def _manifest(name: str, spec: ModelSpec, quantization: QuantizationConfig, context: int) -> Manifest:
@@ -135,7 +148,7 @@ def _manifest(name: str, spec: ModelSpec, quantization: QuantizationConfig, cont
 
 
 @dataclass(frozen=True)
-class _Times:
+class Times:
     """Seconds of a prompt and of the tokens after it, a pair a round, by model and prompt length; and how they ran."""
 
     of: dict[tuple[int, int], list[tuple[float, float]]]
@@ -143,11 +156,20 @@ class _Times:
     kv_type: str
 
 
-def _measure(name: str, models: list[_Model], bandwidth: float, peak: float, progress: Progress) -> EngineRates:
-    """An engine's rates, from what the limits and the shares reached elsewhere make probable."""
-    times = _time(name, models, progress)
-    decode, prefill = _rows(models, times, bandwidth)
-    likely = MEASURED[name].speed(bandwidth, peak)
+def find_rates(
+    name: str, models: Sequence[ReferenceModel], times: Times, bandwidth_gb_s: float, peak_gmac_s: float
+) -> EngineRates:
+    """An engine's rates: those that fit the times, starting from what the limits and shares make probable.
+
+    Args:
+        name: ``native`` or ``ort``.
+        models: That were timed.
+        times: Theirs, by their place among ``models``.
+        bandwidth_gb_s: Of memory.
+        peak_gmac_s: Of the kernel.
+    """
+    decode, prefill = _rows(models, times, bandwidth_gb_s)
+    likely = MEASURED[name].speed(bandwidth_gb_s, peak_gmac_s)
     weights, decode_attention, layer_us = fit(
         decode, (likely.weights_gb_s * 1e9, likely.decode_attention_gmac_s * 1e9, likely.layer_us)
     )
@@ -171,7 +193,7 @@ def _measure(name: str, models: list[_Model], bandwidth: float, peak: float, pro
     )
 
 
-def _time(name: str, models: list[_Model], progress: Progress) -> _Times:
+def _time(name: str, models: Sequence[ReferenceModel], progress: Progress) -> Times:
     phase = f"measuring the engine {name}"
     lengths = (0, *PROMPT_TOKENS)
     times: dict[tuple[int, int], list[tuple[float, float]]] = {}
@@ -190,10 +212,10 @@ def _time(name: str, models: list[_Model], progress: Progress) -> _Times:
             ids = rng.integers(0, engines[index].vocab_size, max(length, 1))
             times.setdefault((index, length), []).append(time_round(engines[index], ids, GEN_TOKENS))
         progress(phase, 1, 1)
-        return _Times(times, engines[0].threads, engines[0].kv_type)
+        return Times(times, engines[0].threads, engines[0].kv_type)
 
 
-def _rows(models: list[_Model], times: _Times, bandwidth_gb_s: float) -> tuple[list[Row], list[Row]]:
+def _rows(models: Sequence[ReferenceModel], times: Times, bandwidth_gb_s: float) -> tuple[list[Row], list[Row]]:
     """The medians with the work behind them: of generated tokens, and of prompts."""
     decode, prefill = [], []
     for (index, length), measured in times.of.items():

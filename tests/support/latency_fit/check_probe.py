@@ -1,70 +1,145 @@
-"""Does a plan for this machine, by the profile that ``edgekit probe`` wrote, say what ``edgekit bench`` measures?
+"""Does a plan that goes by ``edgekit probe`` say what models take here? Probe's own models and yours take turns.
 
-    edgekit probe --out this.toml
-    python tests/support/latency_fit/check_probe.py this.toml ARTIFACT... [--engine native] [--prompt-tokens 128,1024]
+    python tests/support/latency_fit/check_probe.py ARTIFACT... [--engine native] [--prompt-tokens 128,1024]
 
-Each artifact is timed by ``edgekit bench`` with each engine; beside each time stands what ``edgekit plan`` predicts, in
-the end how many lie within 10 %. Of decoding, the plan's time is for the middle of the tokens that were generated.
+The machine may be slower for a minute, and whatever runs then is slower, probed or predicted: so each round times
+probe's models, then the artifacts, built from recipes, and medians are compared. Beside the plan's error stands what it
+would be by the limits alone (``--limits-only``), which are measured in each round, too. Of decoding, a plan's time is
+for the middle of the tokens that were generated.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
-from edgekit.artifact.manifest import read_manifest
-from edgekit.devices import DeviceProfile, load_device
+import numpy as np
+
+from edgekit.artifact.manifest import Manifest, read_manifest
+from edgekit.deploy.engine_rates import GEN_TOKENS, PROMPT_TOKENS, ReferenceModel, Times, build_models, find_rates
+from edgekit.devices import DeviceProfile, Sourced, load_device
+from edgekit.devices.profile import Bandwidth, KernelPeak
+from edgekit.planning.efficiency import Interval
+from edgekit.planning.latency import Predictor
 from edgekit.planning.plan import Options, plan
 from edgekit.recipes import load_recipe
+from edgekit.runtime.bench import time_round
+from edgekit.runtime.engine import Engine, EngineOptions, open_engine
+from edgekit.runtime.limits import Limits, measure_limits
 
 WITHIN = 0.10
+Pairs = list[tuple[float, float]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("device", type=Path)
     parser.add_argument("artifact", type=Path, nargs="+")
     parser.add_argument("--engine", choices=("native", "ort"), action="append")
-    parser.add_argument("--prompt-tokens", default="128,512,1024,4096")
-    parser.add_argument("--gen-tokens", type=int, default=16)
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--prompt-tokens", default="128,1024")
+    parser.add_argument("--rounds", type=int, default=4)
     options = parser.parse_args()
-    device, errors = load_device(options.device), []
-    for folder in options.artifact:
-        for engine in options.engine or ("native", "ort"):
-            arguments = ["--engine", engine, "--prompt-tokens", options.prompt_tokens]
-            arguments += ["--gen-tokens", str(options.gen_tokens), "--repeat", str(options.repeat)]
-            for what, measured, predicted in compare(folder, device, engine, arguments):
-                errors.append(predicted / measured - 1)
-                print(
-                    f"{folder.name:<16} {engine:<7} {what:<14} {measured:>9.4f} s {predicted:>9.4f} s {errors[-1]:+.1%}"
-                )
-                sys.stdout.flush()
-    within = sum(abs(error) <= WITHIN for error in errors)
-    print(f"{within} of {len(errors)} within {WITHIN:.0%}; the largest error is {max(map(abs, errors)):.1%}")
+    lengths = [0, *map(int, options.prompt_tokens.split(","))]
+    for engine in options.engine or ("native", "ort"):
+        with tempfile.TemporaryDirectory() as scratch:
+            models = build_models(Path(scratch))
+            probed, own, limits = measure(engine, models, options.artifact, lengths, options.rounds)
+        print(f"\n{engine}: {limits.bandwidth_gb_s:.1f} GB/s, {limits.kernel} {limits.kernel_gmac_s:.0f} x 10^9/s")
+        by_limits = profile_of(limits)
+        rates = find_rates(engine, models, probed, limits.bandwidth_gb_s, limits.kernel_gmac_s)
+        by_engine = replace(by_limits, cpu=replace(by_limits.cpu, engines=(rates,)))
+        print(f"{'':<28} {'measured':>12} {'by probe':>10} {'by limits':>10}")
+        errors = []
+        for folder, each in zip(options.artifact, own, strict=True):
+            predictors = [predictor_of(folder, engine, profile) for profile in (by_engine, by_limits)]
+            for length, pairs in each.items():
+                errors += report(folder.name, length, pairs, predictors)
+        for what, column in (("probe", 0), ("the limits alone", 1)):
+            sizes = [abs(pair[column]) for pair in errors]
+            within = sum(size <= WITHIN for size in sizes)
+            print(
+                f"by {what}: {within} of {len(sizes)} within {WITHIN:.0%}, median {statistics.median(sizes):.1%}, "
+                f"largest {max(sizes):.1%}"
+            )
 
 
-def compare(
-    folder: Path, device: DeviceProfile, engine: str, arguments: list[str]
-) -> Iterator[tuple[str, float, float]]:
-    """What was measured, its seconds and the plan's."""
-    command = [sys.executable, "-m", "edgekit.cli", "bench", str(folder), *arguments, "--json"]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def measure(
+    name: str, models: Sequence[ReferenceModel], folders: Sequence[Path], lengths: Sequence[int], rounds: int
+) -> tuple[Times, list[dict[int, Pairs]], Limits]:
+    """Times of probe's models, of each artifact by prompt length, and the best limits of all rounds."""
+    rng = np.random.default_rng(0)
+    probed: dict[tuple[int, int], Pairs] = {}
+    own: list[dict[int, Pairs]] = [{length: [] for length in lengths} for _ in folders]
+    limits = None
+    with ExitStack() as stack:
+
+        def opened(folder: Path, manifest: Manifest, options: EngineOptions) -> Engine:
+            engine = open_engine(folder, manifest, options, name)
+            stack.callback(engine.close)
+            time_round(engine, rng.integers(0, engine.vocab_size, PROMPT_TOKENS[0]), 1)
+            return engine
+
+        references = [opened(model.folder, model.manifest, EngineOptions()) for model in models]
+        room = EngineOptions(context=max(*lengths, PROMPT_TOKENS[0]) + GEN_TOKENS)
+        engines = [opened(folder, read_manifest(folder), room) for folder in folders]
+        for number in range(rounds):
+            print(f"{name}: round {number + 1} of {rounds}", flush=True)
+            limits = measure_limits(references[0].threads).better(limits)
+            for i, engine in enumerate(references):
+                for length in (0, *PROMPT_TOKENS):
+                    ids = rng.integers(0, engine.vocab_size, max(length, 1))
+                    probed.setdefault((i, length), []).append(time_round(engine, ids, GEN_TOKENS))
+            for engine, times in zip(engines, own, strict=True):
+                for length, pairs in times.items():
+                    ids = rng.integers(0, engine.vocab_size, max(length, 1))
+                    pairs.append(time_round(engine, ids, GEN_TOKENS))
+        if limits is None:
+            raise SystemExit("--rounds must be at least 1")
+        return Times(probed, references[0].threads, references[0].kv_type), own, limits
+
+
+def profile_of(limits: Limits) -> DeviceProfile:
+    """This machine with those limits."""
+    host = load_device("cpu")
+    peak = Sourced(limits.kernel_gmac_s, "measured")
+    return replace(
+        host,
+        bandwidth=Bandwidth(None, Sourced(limits.bandwidth_gb_s, "measured")),
+        cpu=replace(host.cpu, kernels=(KernelPeak(limits.kernel, peak, peak),)),
+    )
+
+
+def predictor_of(folder: Path, engine: str, profile: DeviceProfile) -> Predictor:
+    """What predicts an artifact's speed there."""
     recipe = load_recipe(read_manifest(folder).recipe["name"])
-    predictor = plan(recipe, device, options=Options(engine=engine)).predictor
-    for each in found["prefill"]:
-        seconds = predictor.prefill_s(each["tokens"])
-        if seconds is None:
-            raise SystemExit(f"{device.name} has no measured speed: make it with edgekit probe")
-        yield f"prompt {each['tokens']}", each["ttft_s"], seconds.mid
-    for each in found["decode"]:
-        seconds = predictor.decode_s(each["context"] + found["gen_tokens"] // 2)
-        if seconds is not None:
-            yield f"token at {each['context']}", 1 / each["tok_s"], seconds.mid
+    return plan(recipe, profile, options=Options(engine=engine)).predictor
+
+
+def report(name: str, length: int, pairs: Pairs, predictors: Sequence[Predictor]) -> list[tuple[float, float]]:
+    """Print what was measured beside the errors, (by probe, by limits) for the prompt and for a token."""
+    prompt_s, answer_s = (statistics.median(column) for column in zip(*pairs, strict=True))
+    positions = length + GEN_TOKENS // 2
+    predictions: list[tuple[str, float, Callable[[Predictor], float]]] = [
+        (f"token after {length}", answer_s / GEN_TOKENS, lambda p: _middle(p.decode_s(positions)))
+    ]
+    if length:
+        predictions.insert(0, (f"prompt of {length}", prompt_s, lambda p: _middle(p.prefill_s(length))))
+    errors = []
+    for what, seconds, predicted in predictions:
+        by_probe, by_limits = (predicted(predictor) / seconds - 1 for predictor in predictors)
+        errors.append((by_probe, by_limits))
+        print(f"{name + ', ' + what:<28} {seconds:>10.4f} s {by_probe:>+10.1%} {by_limits:>+10.1%}")
+    return errors
+
+
+def _middle(interval: Interval | None) -> float:
+    if interval is None:
+        raise SystemExit("the plan has no speed")
+    return interval.mid
 
 
 if __name__ == "__main__":
