@@ -43,7 +43,7 @@ def _new_profile(ctx: click.Context, param: click.Parameter, path: Path | None) 
 def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
     """Measure this machine: memory bandwidth, the peak of each kernel, and what both engines make of them.
 
-    The engines run two models of random weights, which are built in the temporary folder (300 MB) and removed. With
+    The engines run two models of random weights, which are built in the temporary folder (450 MB) and removed. With
     --out the figures become a device profile, which --device takes wherever a device is named:
 
     \b

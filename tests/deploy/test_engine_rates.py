@@ -47,7 +47,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         "MODELS",
         {name: {"num_hidden_layers": 2, "vocab_size": 512} for name in engine_rates.MODELS},
     )
-    monkeypatch.setattr(engine_rates, "PROMPT_TOKENS", (8, 64))
+    monkeypatch.setattr(engine_rates, "PROMPT_TOKENS", dict.fromkeys(engine_rates.MODELS, (8, 64)))
     monkeypatch.setattr(engine_rates, "GEN_TOKENS", 4)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.artifact.manifest import Manifest, read_manifest
-from edgekit.deploy.engine_rates import GEN_TOKENS, PROMPT_TOKENS, ReferenceModel, Times, build_models, find_rates
+from edgekit.deploy.engine_rates import GEN_TOKENS, ReferenceModel, Times, build_models, find_rates
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bandwidth, KernelPeak
 from edgekit.planning.efficiency import Interval
@@ -33,6 +33,7 @@ from edgekit.runtime.engine import Engine, EngineOptions, open_engine
 from edgekit.runtime.limits import Limits, measure_limits
 
 WITHIN = 0.10
+WARM_UP_TOKENS = 128
 Pairs = list[tuple[float, float]]
 
 
@@ -80,17 +81,17 @@ def measure(
         def opened(folder: Path, manifest: Manifest, options: EngineOptions) -> Engine:
             engine = open_engine(folder, manifest, options, name)
             stack.callback(engine.close)
-            time_round(engine, rng.integers(0, engine.vocab_size, PROMPT_TOKENS[0]), 1)
+            time_round(engine, rng.integers(0, engine.vocab_size, WARM_UP_TOKENS), 1)
             return engine
 
         references = [opened(model.folder, model.manifest, EngineOptions()) for model in models]
-        room = EngineOptions(context=max(*lengths, PROMPT_TOKENS[0]) + GEN_TOKENS)
+        room = EngineOptions(context=max(*lengths, WARM_UP_TOKENS) + GEN_TOKENS)
         engines = [opened(folder, read_manifest(folder), room) for folder in folders]
         for number in range(rounds):
             print(f"{name}: round {number + 1} of {rounds}", flush=True)
             limits = measure_limits(references[0].threads).better(limits)
             for i, engine in enumerate(references):
-                for length in (0, *PROMPT_TOKENS):
+                for length in (0, *models[i].prompt_tokens):
                     ids = rng.integers(0, engine.vocab_size, max(length, 1))
                     probed.setdefault((i, length), []).append(time_round(engine, ids, GEN_TOKENS))
             for engine, times in zip(engines, own, strict=True):
