@@ -13,6 +13,12 @@ from ..units import format_bytes
 from ._output import emit_json, json_option, print_table, say, show
 from ._table import Column
 
+# How a field's name ends, and what it then is in.
+_UNITS = {
+    "gmac_s": "Gmac/s", "gb_s": "GB/s", "mb_s": "MB/s", "tok_s": "tok/s", "ghz": "GHz", "_us": "µs", "ttft_s": "s",
+    "watts": "W", "tops_dense": "TOPS",
+}  # fmt: skip
+
 
 @click.command()
 @click.argument("name", required=False)
@@ -96,9 +102,6 @@ def _with_unit(key: str, value: Any) -> str:
         return format_bytes(value)
     if isinstance(value, tuple):
         return ", ".join(value)
-    units = {"read_mb_s": "MB/s", "watts": "W", "ttft_s": "s", "decode_tok_s": "tok/s", "int8_tops_dense": "TOPS"}
-    units |= {"bandwidth_gb_s": "GB/s", "clock_ghz": "GHz", "gmac_s": "Gmac/s", "one_core_gmac_s": "Gmac/s"}
-    units |= {"weights_gb_s": "GB/s", "layer_us": "µs", "row_us": "µs", "prefill_gmac_s": "Gmac/s"}
-    units |= {"decode_attention_gmac_s": "Gmac/s", "prefill_attention_gmac_s": "Gmac/s"}
-    unit = "GB/s" if part == "bandwidth" else "tokens" if key == "context" else units.get(field, "")
+    named = next((unit for ending, unit in _UNITS.items() if field.endswith(ending)), "")
+    unit = "GB/s" if part == "bandwidth" else "tokens" if key == "context" else named
     return f"{value:g} {unit}".strip() if isinstance(value, (int, float)) else str(value)

@@ -52,6 +52,7 @@ PROMPT_TOKENS: Mapping[str, tuple[int, int]] = {
 }
 GEN_TOKENS = 16
 ROUNDS = 3  # the models take turns, so that a minute of other work does not hit one alone; medians count
+_ELSEWHERE = "set TMPDIR to a folder with 450 MB to spare"
 _POOL = 1 << 22  # random weights, of which every tensor's rows are some
 
 Progress = Callable[[str, float, float], None]
@@ -68,7 +69,7 @@ def with_engine_rates(profile: DeviceProfile, progress: Progress = lambda phase,
         The profile with ``cpu.engines``.
 
     Raises:
-        ProbeError: The profile's limits were not measured.
+        ProbeError: The profile's limits were not measured, or there is no temporary folder.
         DiskFullError: The temporary folder has no room for some 450 MB.
         EngineError: An engine cannot run here.
     """
@@ -76,11 +77,14 @@ def with_engine_rates(profile: DeviceProfile, progress: Progress = lambda phase,
     if bandwidth is None or not profile.cpu.kernels:
         raise ProbeError(f"{profile.name} has no measured limits to begin from")
     peak = profile.cpu.kernels[0].gmac_s.value
-    with tempfile.TemporaryDirectory(prefix="edgekit-probe-") as scratch:
+    with ExitStack() as stack:
         try:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgekit-probe-"))
             models = build_models(Path(scratch), progress)
         except DiskFullError as error:
-            raise DiskFullError(error.message, "set TMPDIR to a folder with 450 MB to spare") from None
+            raise DiskFullError(error.message, _ELSEWHERE) from None
+        except OSError as error:
+            raise ProbeError(f"no model can be built in the temporary folder: {error.strerror}", _ELSEWHERE) from None
         engines = tuple(
             find_rates(name, models, _time(name, models, progress), bandwidth.value, peak) for name in sorted(MEASURED)
         )

@@ -19,8 +19,6 @@ from edgekit.planning.engine_speed import MEASURED, EngineSpeed
 from edgekit.planning.plan import Options, plan
 from edgekit.recipes import load_recipe
 
-pytestmark = pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="describing the host needs Linux")
-
 
 def figure(value: float) -> Sourced[float]:
     return Sourced(value, "measured")
@@ -28,14 +26,14 @@ def figure(value: float) -> Sourced[float]:
 
 @pytest.fixture
 def probed() -> DeviceProfile:
-    host = load_device("cpu")
+    board = load_device("pi")
     kernel = KernelPeak("fast", figure(300.0), figure(150.0))
     return replace(
-        host,
+        board,
         name="board",
         aliases=(),
         bandwidth=Bandwidth(None, figure(20.0), figure(10.0)),
-        cpu=replace(host.cpu, kernels=(kernel,)),
+        cpu=replace(board.cpu, kernels=(kernel,)),
     )
 
 
@@ -54,7 +52,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_rates_behind_the_times_are_found(
     small: None, probed: DeviceProfile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # Ten times as much attention and other costs as is likely, so that the small models tell them.
+    # A layer costs ten times what is likely, so that two of them tell it.
     speed = replace(MEASURED["native"].speed(20.0, 300.0), weights_gb_s=15.0, prefill_gmac_s=120.0, layer_us=400.0)
     models: dict[str, Any] = {}
     build = engine_rates._build
@@ -124,3 +122,10 @@ def test_what_cannot_be_measured_is_said(small: None, probed: DeviceProfile, mon
     with pytest.raises(DiskFullError) as raised:
         with_engine_rates(probed)
     assert "TMPDIR" in raised.value.hint
+
+    def none(**options: Any) -> Any:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(engine_rates.tempfile, "TemporaryDirectory", none)
+    with pytest.raises(ProbeError, match="No usable temporary directory"):
+        with_engine_rates(probed)
