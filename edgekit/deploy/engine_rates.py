@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifact.manifest import Manifest, read_manifest
+from ..artifact.manifest import Manifest
 from ..devices import DeviceProfile, Sourced
 from ..devices.profile import EngineRates
 from ..errors import DiskFullError, ProbeError
@@ -144,10 +144,9 @@ def _build(folder: Path, name: str, changes: Mapping[str, int], progress: Progre
         progress=lambda done, total: progress(f"building {name}'s shape", done, total),
     )
     manifest = _manifest(name, spec, quantization, context)
-    manifest.write(folder)
     _forget(folder / DATA_FILE)
     work = work_of(spec, layout, quantization)
-    return ReferenceModel(folder, PROMPT_TOKENS[name], read_manifest(folder), work, Dimensions.of_spec(spec))
+    return ReferenceModel(folder, PROMPT_TOKENS[name], manifest, work, Dimensions.of_spec(spec))
 
 
 def _forget(path: Path) -> None:
