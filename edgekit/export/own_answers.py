@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -105,8 +106,9 @@ def _run(request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         try:
             if process.stdin is None or process.stdout is None:
                 raise AssertionError("both are pipes")
-            process.stdin.write(json.dumps(request))
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # one that died before it read says why below
+                process.stdin.write(json.dumps(request))
+                process.stdin.close()
             for line in process.stdout:
                 last = json.loads(line)
                 yield last

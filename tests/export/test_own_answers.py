@@ -83,5 +83,5 @@ def test_a_process_that_dies_leaves_its_last_word(monkeypatch: pytest.MonkeyPatc
     (said,) = module._run({})  # a request that nobody would send
     assert said == {"error": "their process ended with code 1: KeyError: 'folder'"}
     monkeypatch.setattr(module.sys, "executable", "/bin/false")
-    (said,) = module._run({})
+    (said,) = module._run({"folder": "x" * 2**20})  # more than a pipe holds: it breaks while being written
     assert said == {"error": "their process ended with code 1: no message"}
