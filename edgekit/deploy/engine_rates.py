@@ -86,18 +86,25 @@ def with_engine_rates(profile: DeviceProfile, progress: Progress = lambda phase,
         except OSError as error:
             raise ProbeError(f"no model can be built in the temporary folder: {error.strerror}", _ELSEWHERE) from None
         engines = tuple(
-            find_rates(name, models, _time(name, models, progress), bandwidth.value, peak) for name in sorted(MEASURED)
+            find_rates(name, models, time_models(name, models, ROUNDS, progress), bandwidth.value, peak)
+            for name in sorted(MEASURED)
         )
     return replace(profile, cpu=replace(profile.cpu, engines=engines))
 
 
 @dataclass(frozen=True)
-class ReferenceModel:
-    """A model that is timed: its artifact, its prompts, the work of its tokens, and what its cache depends on."""
+class TimedModel:
+    """An artifact, and the prompts it is timed with."""
 
     folder: Path
-    prompt_tokens: tuple[int, int]
     manifest: Manifest
+    prompt_tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ReferenceModel(TimedModel):
+    """One that rates are found by: also the work of its tokens, and what its cache depends on."""
+
     work: Work
     dimensions: Dimensions
 
@@ -146,7 +153,7 @@ def _build(folder: Path, name: str, changes: Mapping[str, int], progress: Progre
     manifest = _manifest(name, spec, quantization, context)
     _forget(folder / DATA_FILE)
     work = work_of(spec, layout, quantization)
-    return ReferenceModel(folder, PROMPT_TOKENS[name], manifest, work, Dimensions.of_spec(spec))
+    return ReferenceModel(folder, manifest, PROMPT_TOKENS[name], work, Dimensions.of_spec(spec))
 
 
 def _forget(path: Path) -> None:
@@ -172,7 +179,8 @@ def _manifest(name: str, spec: ModelSpec, quantization: QuantizationConfig, cont
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a prompt and of the tokens after it, a pair a round, by model and prompt length; and how they ran."""
+    """Seconds of a prompt and of the tokens after it, a pair a round, by the model's place and the prompt's length; and
+    how they ran."""
 
     of: dict[tuple[int, int], list[tuple[float, float]]]
     threads: int
@@ -186,8 +194,8 @@ def find_rates(
 
     Args:
         name: ``native`` or ``ort``.
-        models: That were timed.
-        times: Theirs, by their place among ``models``.
+        models: That were timed, before any others.
+        times: Of all that were timed.
         bandwidth_gb_s: Of memory.
         peak_gmac_s: Of the kernel.
     """
@@ -217,20 +225,42 @@ def find_rates(
     )
 
 
-def _time(name: str, models: Sequence[ReferenceModel], progress: Progress) -> Times:
+def time_models(
+    name: str,
+    models: Sequence[TimedModel],
+    rounds: int,
+    progress: Progress = lambda phase, done, total: None,
+    before_round: Callable[[int], None] = lambda threads: None,
+) -> Times:
+    """Time each model's prompts and the tokens after them; the models take turns.
+
+    Args:
+        name: ``native`` or ``ort``.
+        models: All are open at once.
+        rounds: How often, at least 1.
+        progress: Called as that of :func:`with_engine_rates`.
+        before_round: Called before each with the number of threads.
+
+    Raises:
+        EngineError: The engine cannot run one here.
+    """
     phase = f"measuring the engine {name}"
     times: dict[tuple[int, int], list[tuple[float, float]]] = {}
     rng = np.random.default_rng(0)
     with ExitStack() as stack:
         engines: list[Engine] = []
         for model in models:
-            engines.append(open_engine(model.folder, model.manifest, EngineOptions(), name))
+            options = EngineOptions(context=max(model.prompt_tokens) + GEN_TOKENS)
+            engines.append(open_engine(model.folder, model.manifest, options, name))
             stack.callback(engines[-1].close)
             # maps the weights and starts the threads
-            time_round(engines[-1], rng.integers(0, engines[-1].vocab_size, model.prompt_tokens[0]), 1)
-        jobs = [(i, length) for i, model in enumerate(models) for length in (0, *model.prompt_tokens)] * ROUNDS
-        for step, (index, length) in enumerate(jobs):
-            progress(phase, step, len(jobs))
+            time_round(engines[-1], rng.integers(0, engines[-1].vocab_size, min(model.prompt_tokens)), 1)
+        jobs = [(i, length) for i, model in enumerate(models) for length in (0, *model.prompt_tokens)]
+        for step in range(rounds * len(jobs)):
+            progress(phase, step, rounds * len(jobs))
+            if step % len(jobs) == 0:
+                before_round(engines[0].threads)
+            index, length = jobs[step % len(jobs)]
             ids = rng.integers(0, engines[index].vocab_size, max(length, 1))
             times.setdefault((index, length), []).append(time_round(engines[index], ids, GEN_TOKENS))
         progress(phase, 1, 1)
@@ -241,6 +271,8 @@ def _rows(models: Sequence[ReferenceModel], times: Times, bandwidth_gb_s: float)
     """The medians with the work behind them: of generated tokens, and of prompts."""
     decode, prefill = [], []
     for (index, length), measured in times.of.items():
+        if index >= len(models):
+            continue
         model, work = models[index], models[index].work
         name = f"{model.manifest.name}, {length}"
         prompt_s, answer_s = (statistics.median(column) for column in zip(*measured, strict=True))

@@ -18,10 +18,11 @@ class Work:
 
     Attributes:
         token_bytes: Weights read to generate a token: every matrix of the layers and the lm_head, one row of the
-            embedding. Not the KV cache. Equals ``native/src/work.cpp``.
+            embedding. Not the KV cache. As ``native/src/work.cpp`` counts, but for how norms and biases are kept.
         layers: Decoder layers, each of which has a fixed cost.
-        prompt_multiply_adds: With weights, for a token of the prompt.
-        last_multiply_adds: With weights, once for a prompt: the lm_head.
+        prompt_multiply_adds: With weights, for a token of the prompt. Equals ``native/src/work.cpp``.
+        last_multiply_adds: With weights, once for a prompt: the last layer's feed-forward network and the lm_head,
+            which only the last token needs.
         attention_multiply_adds: For a token and each position it attends to.
         format: ``4bit``, ``8bit`` or ``float16``: of the matrices inside the layers.
     """
@@ -53,12 +54,13 @@ def work_of(spec: ModelSpec, layout: DataLayout, quantization: QuantizationConfi
     inner = tuple(layout.inner_matrices())
     norms = sum(v.slot.size_bytes for v in layout.vectors())
     embedding_row = _stored(layout.embedding) // layout.embedding.out_features
-    linear = quantization.linear
+    linear, last = quantization.linear, layout.layers[-1]
+    last_mlp = _weights(last.gate_up_proj) + _weights(last.down_proj)
     return Work(
         token_bytes=sum(map(_stored, (*inner, layout.lm_head))) + norms + embedding_row,
         layers=spec.num_layers,
-        prompt_multiply_adds=sum(m.out_features * m.in_features for m in inner),
-        last_multiply_adds=spec.vocab_size * spec.hidden_size,
+        prompt_multiply_adds=sum(map(_weights, inner)) - last_mlp,
+        last_multiply_adds=last_mlp + spec.vocab_size * spec.hidden_size,
         attention_multiply_adds=2 * spec.num_layers * spec.num_heads * spec.head_dim,
         format=f"{linear.bits}bit" if linear else "float16",
     )
@@ -66,6 +68,10 @@ def work_of(spec: ModelSpec, layout: DataLayout, quantization: QuantizationConfi
 
 def _stored(matrix: Matrix) -> int:
     return sum(slot.size_bytes for slot in matrix.slots)
+
+
+def _weights(matrix: Matrix) -> int:
+    return matrix.out_features * matrix.in_features
 
 
 def stated_work(config: Mapping[str, Any], dimensions: Dimensions, bits_per_weight: float) -> Work:

@@ -16,6 +16,7 @@ from edgekit.builder import build
 from edgekit.errors import ProbeError, UnknownNameError
 from edgekit.layout import DataLayout, Matrix, plan_layout
 from edgekit.models import spec_from_config
+from edgekit.planning.work import work_of
 from edgekit.runtime import limits
 from edgekit.runtime.limits import Limits, kernels, measure_bandwidth, measure_kernel, measure_limits, model_work
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
@@ -92,6 +93,9 @@ def test_the_work_is_that_of_the_layout(tmp_path: Path, family: str, device: str
     each = [[_weights(m) for m in (y.qkv_proj, y.o_proj, y.gate_up_proj, y.down_proj)] for y in layout.layers]
     whole = sum(map(sum, each)) + _weights(layout.lm_head)
     assert found.prompt_multiply_adds == {1: whole, 10: whole + 9 * (sum(map(sum, each)) - sum(each[-1][2:]))}
+    planned = work_of(spec, layout, config)
+    assert {n: planned.multiply_adds(n) for n in (1, 10)} == found.prompt_multiply_adds
+    assert planned.token_bytes == pytest.approx(found.token_bytes, rel=0.01), "which keeps norms and biases in float32"
 
 
 def _token_bytes(layout: DataLayout) -> int:

@@ -14,26 +14,20 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from edgekit.artifact.manifest import Manifest, read_manifest
-from edgekit.deploy.engine_rates import GEN_TOKENS, ReferenceModel, Times, build_models, find_rates
+from edgekit.artifact.manifest import read_manifest
+from edgekit.deploy.engine_rates import GEN_TOKENS, TimedModel, Times, build_models, find_rates, time_models
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bandwidth, KernelPeak
 from edgekit.planning.efficiency import Interval
 from edgekit.planning.latency import Predictor
 from edgekit.planning.plan import Options, plan
 from edgekit.recipes import load_recipe
-from edgekit.runtime.bench import time_round
-from edgekit.runtime.engine import Engine, EngineOptions, open_engine
 from edgekit.runtime.limits import Limits, measure_limits
 
 WITHIN = 0.10
-WARM_UP_TOKENS = 128
 Pairs = list[tuple[float, float]]
 
 
@@ -44,21 +38,22 @@ def main() -> None:
     parser.add_argument("--prompt-tokens", default="128,1024")
     parser.add_argument("--rounds", type=int, default=4)
     options = parser.parse_args()
-    lengths = [0, *map(int, options.prompt_tokens.split(","))]
+    lengths = tuple(map(int, options.prompt_tokens.split(",")))
     for engine in options.engine or ("native", "ort"):
         with tempfile.TemporaryDirectory() as scratch:
             models = build_models(Path(scratch))
-            probed, own, limits = measure(engine, models, options.artifact, lengths, options.rounds)
+            own = [TimedModel(folder, read_manifest(folder), lengths) for folder in options.artifact]
+            times, limits = measure(engine, [*models, *own], options.rounds)
         print(f"\n{engine}: {limits.bandwidth_gb_s:.1f} GB/s, {limits.kernel} {limits.kernel_gmac_s:.0f} x 10^9/s")
         by_limits = profile_of(limits)
-        rates = find_rates(engine, models, probed, limits.bandwidth_gb_s, limits.kernel_gmac_s)
+        rates = find_rates(engine, models, times, limits.bandwidth_gb_s, limits.kernel_gmac_s)
         by_engine = replace(by_limits, cpu=replace(by_limits.cpu, engines=(rates,)))
         print(f"{'':<28} {'measured':>12} {'by probe':>10} {'by limits':>10}")
         errors = []
-        for folder, each in zip(options.artifact, own, strict=True):
+        for place, folder in enumerate(options.artifact, len(models)):
             predictors = [predictor_of(folder, engine, profile) for profile in (by_engine, by_limits)]
-            for length, pairs in each.items():
-                errors += report(folder.name, length, pairs, predictors)
+            for length in (0, *lengths):
+                errors += report(folder.name, length, times.of[place, length], predictors)
         for what, column in (("probe", 0), ("the limits alone", 1)):
             sizes = [abs(pair[column]) for pair in errors]
             within = sum(size <= WITHIN for size in sizes)
@@ -68,39 +63,15 @@ def main() -> None:
             )
 
 
-def measure(
-    name: str, models: Sequence[ReferenceModel], folders: Sequence[Path], lengths: Sequence[int], rounds: int
-) -> tuple[Times, list[dict[int, Pairs]], Limits]:
-    """Times of probe's models, of each artifact by prompt length, and the best limits of all rounds."""
-    rng = np.random.default_rng(0)
-    probed: dict[tuple[int, int], Pairs] = {}
-    own: list[dict[int, Pairs]] = [{length: [] for length in lengths} for _ in folders]
-    limits = None
-    with ExitStack() as stack:
+def measure(name: str, models: Sequence[TimedModel], rounds: int) -> tuple[Times, Limits]:
+    """Times of all, and the best limits of all rounds."""
+    found: list[Limits] = []
 
-        def opened(folder: Path, manifest: Manifest, options: EngineOptions) -> Engine:
-            engine = open_engine(folder, manifest, options, name)
-            stack.callback(engine.close)
-            time_round(engine, rng.integers(0, engine.vocab_size, WARM_UP_TOKENS), 1)
-            return engine
+    def limits(threads: int) -> None:
+        print(f"{name}: round {len(found) + 1} of {rounds}", flush=True)
+        found.append(measure_limits(threads).better(found[-1] if found else None))
 
-        references = [opened(model.folder, model.manifest, EngineOptions()) for model in models]
-        room = EngineOptions(context=max(*lengths, WARM_UP_TOKENS) + GEN_TOKENS)
-        engines = [opened(folder, read_manifest(folder), room) for folder in folders]
-        for number in range(rounds):
-            print(f"{name}: round {number + 1} of {rounds}", flush=True)
-            limits = measure_limits(references[0].threads).better(limits)
-            for i, engine in enumerate(references):
-                for length in (0, *models[i].prompt_tokens):
-                    ids = rng.integers(0, engine.vocab_size, max(length, 1))
-                    probed.setdefault((i, length), []).append(time_round(engine, ids, GEN_TOKENS))
-            for engine, times in zip(engines, own, strict=True):
-                for length, pairs in times.items():
-                    ids = rng.integers(0, engine.vocab_size, max(length, 1))
-                    pairs.append(time_round(engine, ids, GEN_TOKENS))
-        if limits is None:
-            raise SystemExit("--rounds must be at least 1")
-        return Times(probed, references[0].threads, references[0].kv_type), own, limits
+    return time_models(name, models, rounds, before_round=limits), found[-1]
 
 
 def profile_of(limits: Limits) -> DeviceProfile:
