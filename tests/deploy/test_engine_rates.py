@@ -69,7 +69,7 @@ def test_the_rates_behind_the_times_are_found(
 
     def timed(engine: Any, ids: Any, gen_tokens: int) -> tuple[float, float]:
         engine.calls += 1
-        slow = 3 if engine.calls % 9 == 4 else 1  # one round in three, of one length: the median does not see it
+        slow = 3 if engine.calls % 9 == 4 else 1  # one round in three, of one length: the least does not see it
         work, positions = models[engine.name].work, len(ids) * (len(ids) > 1) + gen_tokens // 2
         cache_s = positions * engine_rates.kv_cache_bytes(models[engine.name].dimensions, 1, "float16") / 20e9
         token_s = speed.decode_s(work.token_bytes, cache_s, positions * work.attention_multiply_adds, work.layers)

@@ -3,9 +3,10 @@
     python tests/support/latency_fit/check_probe.py ARTIFACT... [--engine native] [--prompt-tokens 128,1024]
 
 The machine may be slower for a minute, and whatever runs then is slower, probed or predicted: so each round times
-probe's models, then the artifacts, built from recipes, and medians are compared. Beside the plan's error stands what it
-would be by the limits alone (``--limits-only``), which are measured in each round, too. Of decoding, a plan's time is
-for the middle of the tokens that were generated.
+probe's models, then the artifacts, built from recipes. The least times are compared, which nothing disturbed; how much
+longer the median took is how unsteady the machine was. Beside the plan's error stands what it would be by the limits
+alone (``--limits-only``), which are measured in each round, too. Of decoding, a plan's time is for the middle of the
+tokens that were generated.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def main() -> None:
         by_limits = profile_of(limits)
         rates = find_rates(engine, models, times, limits.bandwidth_gb_s, limits.kernel_gmac_s)
         by_engine = replace(by_limits, cpu=replace(by_limits.cpu, engines=(rates,)))
-        print(f"{'':<28} {'measured':>12} {'by probe':>10} {'by limits':>10}")
+        print(f"{'':<28} {'measured':>12} {'median':>8} {'by probe':>10} {'by limits':>10}")
         errors = []
         for place, folder in enumerate(options.artifact, len(models)):
             predictors = [predictor_of(folder, engine, profile) for profile in (by_engine, by_limits)]
@@ -93,18 +94,20 @@ def predictor_of(folder: Path, engine: str, profile: DeviceProfile) -> Predictor
 
 def report(name: str, length: int, pairs: Pairs, predictors: Sequence[Predictor]) -> list[tuple[float, float]]:
     """Print what was measured beside the errors, (by probe, by limits) for the prompt and for a token."""
-    prompt_s, answer_s = (statistics.median(column) for column in zip(*pairs, strict=True))
+    prompts, answers = zip(*pairs, strict=True)
     positions = length + GEN_TOKENS // 2
-    predictions: list[tuple[str, float, Callable[[Predictor], float]]] = [
-        (f"token after {length}", answer_s / GEN_TOKENS, lambda p: _middle(p.decode_s(positions)))
+    predictions: list[tuple[str, list[float], Callable[[Predictor], float]]] = [
+        (f"token after {length}", [s / GEN_TOKENS for s in answers], lambda p: _middle(p.decode_s(positions)))
     ]
     if length:
-        predictions.insert(0, (f"prompt of {length}", prompt_s, lambda p: _middle(p.prefill_s(length))))
+        predictions.insert(0, (f"prompt of {length}", list(prompts), lambda p: _middle(p.prefill_s(length))))
     errors = []
-    for what, seconds, predicted in predictions:
-        by_probe, by_limits = (predicted(predictor) / seconds - 1 for predictor in predictors)
+    for what, measured, predicted in predictions:
+        least = min(measured)
+        longer = statistics.median(measured) / least - 1
+        by_probe, by_limits = (predicted(predictor) / least - 1 for predictor in predictors)
         errors.append((by_probe, by_limits))
-        print(f"{name + ', ' + what:<28} {seconds:>10.4f} s {by_probe:>+10.1%} {by_limits:>+10.1%}")
+        print(f"{name + ', ' + what:<28} {least:>10.4f} s {longer:>+8.0%} {by_probe:>+10.1%} {by_limits:>+10.1%}")
     return errors
 
 
