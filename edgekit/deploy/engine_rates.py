@@ -49,6 +49,7 @@ PROMPT_TOKENS: Mapping[str, tuple[int, int]] = {
     "deepseek-r1-distill-qwen-1.5b": (128, 512),
     "smollm2-135m": (128, 2048),
 }
+QUICK_TOKENS = 128  # a prompt no longer is timed twice a round: a moment's disturbance is all of so short a time
 GEN_TOKENS = 16
 # The models take turns, so that a minute of other work does not hit one alone. The least time counts: what a machine
 # does undisturbed is what its limits say, too, and on a shared one medians of so few differ by a tenth.
@@ -256,7 +257,9 @@ def time_models(
             stack.callback(engines[-1].close)
             # maps the weights and starts the threads
             time_round(engines[-1], rng.integers(0, engines[-1].vocab_size, min(model.prompt_tokens)), 1)
-        jobs = [(i, length) for i, model in enumerate(models) for length in (0, *model.prompt_tokens)]
+        every = [(i, length) for i, model in enumerate(models) for length in (0, *model.prompt_tokens)]
+        quick = [job for job in every if job[1] <= QUICK_TOKENS]
+        jobs = [*quick, *(job for job in every if job not in quick), *quick]
         for step in range(rounds * len(jobs)):
             progress(phase, step, rounds * len(jobs))
             if step % len(jobs) == 0:
