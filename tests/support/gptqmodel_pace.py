@@ -61,8 +61,9 @@ def main() -> None:
             found["GPTQModel"] += _paced(other, log, lambda log=log: _begun(log), options.layers)
             out = folder / f"out.{turn}"
             own = [
-                sys.executable, "-m", "edgekit.cli", "build", "--checkpoint", str(options.checkpoint), "--device", "cpu",
-                "--out", str(out), "--method", "gptq", "--calibration", str(text), "--calibration-tokens", "32768",
+                sys.executable, "-m", "edgekit.cli", "build", "--checkpoint", str(options.checkpoint),
+                "--device", "cpu", "--out", str(out), "--method", "gptq",
+                "--calibration", str(text), "--calibration-tokens", "32768",
                 "--block-size", str(GROUP), "--asymmetric", "--no-rotate", "--no-scale", "--no-gate", "--anyway",
             ]  # fmt: skip
             state = folder / f".out.{turn}.calibration"
