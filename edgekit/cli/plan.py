@@ -112,7 +112,7 @@ def _plan_all(
 ) -> list[Recipe]:
     """Every recipe on one device; returns those that fit, or all when none does."""
     allowed = [recipe for recipe in recipes if (context or 1) <= recipe.max_context]
-    plans, refused = {}, {r.name: f"holds {r.max_context} tokens at most" for r in recipes if r not in allowed}
+    plans, refused = {}, {r.name: f"at most {r.max_context} tokens" for r in recipes if r not in allowed}
     unreachable: UsageError | None = None
     for recipe in allowed:
         try:

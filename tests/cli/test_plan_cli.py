@@ -93,7 +93,7 @@ def test_without_a_model_json_is_the_best_ones_plan() -> None:
 
 
 def test_a_context_too_long_for_a_model_leaves_the_others() -> None:
-    assert "holds 8192 tokens at most" in _run("--device", "pi", "--context", "9000").stdout
+    assert "at most 8192 tokens" in _run("--device", "pi", "--context", "9000").stdout
 
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)])
