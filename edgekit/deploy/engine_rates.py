@@ -196,7 +196,7 @@ def find_rates(
 
     Args:
         name: ``native`` or ``ort``.
-        models: That were timed, before any others.
+        models: Those to find them by, timed before any others.
         times: Of all that were timed.
         bandwidth_gb_s: Of memory.
         peak_gmac_s: Of the kernel.
@@ -274,18 +274,16 @@ def time_models(
 def _rows(models: Sequence[ReferenceModel], times: Times, bandwidth_gb_s: float) -> tuple[list[Row], list[Row]]:
     """The least times with the work behind them: of generated tokens, and of prompts."""
     decode, prefill = [], []
-    for (index, length), measured in times.of.items():
-        if index >= len(models):
-            continue
-        model, work = models[index], models[index].work
-        name = f"{model.manifest.name}, {length}"
-        prompt_s, answer_s = map(min, zip(*measured, strict=True))
-        positions = length + GEN_TOKENS // 2
-        cache_s = positions * kv_cache_bytes(model.dimensions, 1, times.kv_type) / (bandwidth_gb_s * 1e9)
-        attention = positions * work.attention_multiply_adds
-        decode.append(Row(name, answer_s / GEN_TOKENS, work.token_bytes, cache_s, attention, work.layers))
-        if length:
-            prefill.append(
-                Row(name, prompt_s, work.multiply_adds(length), 0.0, work.attention(length), length * work.layers)
-            )
+    for index, model in enumerate(models):
+        work = model.work
+        for length in (0, *model.prompt_tokens):
+            name = f"{model.manifest.name}, {length}"
+            prompt_s, answer_s = map(min, zip(*times.of[index, length], strict=True))
+            positions = length + GEN_TOKENS // 2
+            cache_s = positions * kv_cache_bytes(model.dimensions, 1, times.kv_type) / (bandwidth_gb_s * 1e9)
+            attention = positions * work.attention_multiply_adds
+            decode.append(Row(name, answer_s / GEN_TOKENS, work.token_bytes, cache_s, attention, work.layers))
+            if length:
+                products, rows = work.multiply_adds(length), length * work.layers
+                prefill.append(Row(name, prompt_s, products, 0.0, work.attention(length), rows))
     return decode, prefill

@@ -39,6 +39,8 @@ def main() -> None:
     parser.add_argument("--prompt-tokens", default="128,1024")
     parser.add_argument("--rounds", type=int, default=4)
     options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
     lengths = tuple(map(int, options.prompt_tokens.split(",")))
     for engine in options.engine or ("native", "ort"):
         with tempfile.TemporaryDirectory() as scratch:
