@@ -89,4 +89,4 @@ def _print(profile: DeviceProfile) -> None:
         ]
         show()
         print_table((Column(), *(Column(f"engine {engine.name}", right=True) for engine in cpu.engines)), rows)
-    say("\nthe best of repeated measurements, of engines the median; storage is not measured: a cache would answer")
+    say("\nthe best of repeated measurements; storage is not measured: a cache would answer")
