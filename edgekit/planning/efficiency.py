@@ -1,6 +1,7 @@
 """How much of a processor's bandwidth or arithmetic an engine reaches: a sum of effects fitted to published figures.
 
     log efficiency = intercept + processor + class + engine on that processor + format on that processor
+                     + engine in that class
 
 ``processor`` is the kind (cpu, gpu, shared-gpu: one that shares the system's memory, mobile-gpu, npu), ``class`` a
 group of like devices (raspberry-pi-5, phone-cpu, jetson). Each effect is drawn towards zero by what it varies in
@@ -71,6 +72,7 @@ class Levels:
             "class": self.fitted_as,
             "engine": f"{self.engine} on {self.processor}",
             "format": f"{self.format} on {self.processor}",
+            "engine in class": f"{self.engine} on {self.fitted_as}",
         }
 
 

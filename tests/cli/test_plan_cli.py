@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def _run(*arguments: str) -> Result:
-    return CliRunner().invoke(command, arguments)
+    return CliRunner(env={"COLUMNS": "160"}).invoke(command, arguments)  # wide: nothing is wrapped
 
 
 def _json(*arguments: str) -> dict[str, Any]:
