@@ -87,6 +87,23 @@ def test_an_unseen_class_leans_on_its_kind_and_is_less_certain() -> None:
     assert unseen.log_mean == pytest.approx(seen.log_mean - DECODE.effects["class"]["laptop"].mean)
 
 
+def test_an_engine_may_do_well_on_one_kind_of_device_alone() -> None:
+    """Both share the system's memory: on one effect for both llama.cpp was planned twice too fast on a Jetson."""
+    apple, jetson = (
+        DECODE.estimate(Levels("shared-gpu", name, "ggml", "4bit-k")) for name in ("apple-metal", "jetson")
+    )
+    assert jetson.value < 0.8 * apple.value
+    others = (DECODE.estimate(Levels("shared-gpu", "jetson", name, "4bit")).value for name in ("mlc", "tensorrt"))
+    assert min(others) > DECODE.estimate(Levels("shared-gpu", "jetson", "ggml", "4bit")).value
+
+
+def test_a_publisher_is_whose_site_it_is(rows: list[Row]) -> None:
+    sources = {row.publisher: {r.source for r in rows if r.publisher == row.publisher} for row in rows}
+    assert len(sources["geerlingguy"]) > 3
+    assert "justine.lol" in sources
+    assert 25 < len(sources) < len({row.source for row in rows})
+
+
 def test_more_rows_make_a_class_more_certain() -> None:
     classes = DECODE.effects["class"]
     assert classes["raspberry-pi-5"].rows > 20 > classes["mini-pc"].rows

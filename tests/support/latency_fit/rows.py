@@ -85,6 +85,11 @@ class Row:
         """The class of its device."""
         return self.levels.fitted_as
 
+    @property
+    def publisher(self) -> str:
+        """Whose site its source is on: what many people report there may be measured by one protocol."""
+        return self.source.partition("#")[0].partition("/")[0]
+
 
 def read_shapes(folder: Path = FOLDER) -> dict[str, Shape]:
     """The models of ``shapes.csv``."""
