@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .artifact.verify import verify as verify
-    from .builder import build as build
+    from .build.pipeline import build as build
     from .devices import load_device as load_device
     from .errors import EdgekitError as EdgekitError
     from .planning.plan import plan as plan

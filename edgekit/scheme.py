@@ -80,8 +80,8 @@ class QuantizationConfig:
         mean_bits: The widths are still to be chosen, 4 or 8 bits for each matrix, so that all weights with their scales
             come to at most so many bits on average (``planning/widths.py``); None: the formats are as given.
         rotate: The weights are first put into another basis, in which neither they nor the hidden states have outliers
-            (``export/rotated.py``); a model with tied embeddings then has an lm_head of its own.
-        scale: Each input feature of a matrix is first scaled by what it carries on a text (``export/scaled.py``).
+            (``weights/rotated.py``); a model with tied embeddings then has an lm_head of its own.
+        scale: Each input feature of a matrix is first scaled by what it carries on a text (``weights/scaled.py``).
     """
 
     linear: QuantizationScheme | None

@@ -41,7 +41,10 @@ def test_errors_have_one_exit_code_each() -> None:
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import edgekit; edgekit.load", ("onnx", "gguf", "huggingface_hub", "edgekit.builder", "edgekit.quantize")),
+        (
+            "import edgekit; edgekit.load",
+            ("onnx", "gguf", "huggingface_hub", "edgekit.build", "edgekit.quantize"),
+        ),
         ("import edgekit; edgekit.plan", ("onnx", "onnxruntime", "numpy")),
         ("import edgekit.cli", ("onnx", "onnxruntime", "numpy")),
         ("import edgekit; edgekit.build", ("torch", "transformers", "onnx")),

@@ -15,7 +15,7 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_command_reference_is_fresh() -> None:
-    assert parts()[1] == reference(), "run: python tests/support/command_reference.py"
+    assert parts()[1] == reference(), "run: python tools/command_reference.py"
 
 
 def test_every_folder_named_is_there() -> None:

@@ -12,8 +12,8 @@ The file is one JSON object:
     quantization             method: rtn, gptq, or imported when codes were taken over from a GPTQ checkpoint; linear,
                              embedding, lm_head as {bits, block_size, symmetric} or null (float); matrices: those inside
                              the layers whose format is another than linear; rotate: whether weights and hidden states
-                             are in another basis than the checkpoint's (``export/rotated.py``); scale: whether input
-                             features were scaled (``export/scaled.py``), scaling then: tokens, tokens_sha256 (of the
+                             are in another basis than the checkpoint's (``weights/rotated.py``); scale: whether input
+                             features were scaled (``weights/scaled.py``), scaling then: tokens, tokens_sha256 (of the
                              ids they were measured on); calibration (gptq): source ("own answers" or "file"), texts,
                              tokens, tokens_sha256 (of the ids), inputs ("quantized" or "float": what the layers before
                              a linear were); widths (where they were chosen): mean_bits asked for, tokens, losses

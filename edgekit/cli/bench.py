@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..runtime.bench import BenchResult, bench
+from ..probe.bench import BenchResult, bench
 from ..units import format_bytes, format_seconds
 from ._engine_options import engine_option, kv_type_option
 from ._output import emit_json, json_option, print_table, progress_bars, say

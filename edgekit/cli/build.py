@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..builder import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildResult, build
+from ..build.pipeline import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildResult, build
 from ..errors import InterruptedBuildError
 from ..planning.plan import Options, Plan
 from ..scheme import METHODS

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
-from ..evaluation import CHUNK_TOKENS, evaluate
+from ..quality.evaluation import CHUNK_TOKENS, evaluate
 from ..quality.scores import Figures
 from ._output import emit_json, json_option, progress_bars
 

@@ -8,7 +8,7 @@ import click
 
 from ..devices import DeviceProfile
 from ..devices.writer import format_device
-from ..runtime.probe import HOST, probe_machine
+from ..probe.machine import HOST, probe_machine
 from ..units import format_bytes
 from ._output import emit_json, json_option, print_table, progress_bars, say, show
 from ._table import Column
@@ -53,7 +53,7 @@ def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
     with progress_bars(quiet=as_json) as progress:
         profile = probe_machine(out.stem if out else HOST, progress)
         if not limits_only:
-            from ..deploy.engine_rates import with_engine_rates  # imports onnx, which takes a while
+            from ..probe.engines import with_engine_rates  # imports onnx, which takes a while
 
             profile = with_engine_rates(profile, progress)
     if out is not None:

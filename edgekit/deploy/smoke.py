@@ -27,7 +27,7 @@ from ..artifact.manifest import Manifest, read_manifest
 from ..artifact.verify import verify
 from ..devices import DeviceProfile
 from ..errors import ArtifactError, EngineError, NativeLibraryError, VerificationError
-from ..runtime.bench import time_round
+from ..probe.bench import time_round
 from ..runtime.engine import Engine, EngineOptions, open_engine
 from ..runtime.memory import peak_rss_bytes
 from ..units import format_bytes

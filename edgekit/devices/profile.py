@@ -109,7 +109,7 @@ class KernelPeak:
 
 @dataclass(frozen=True)
 class EngineRates:
-    """What an engine was measured to do with all cores (``deploy/engine_rates.py``); ``name`` is ``native`` or ``ort``.
+    """What an engine was measured to do with all cores (``probe/engines.py``); ``name`` is ``native`` or ``ort``.
 
     ``weights_gb_s`` is how fast it reads weights while it generates (10^9 bytes per second), ``prefill_gmac_s`` how
     fast it multiplies with them while it reads a prompt (10^9 multiply-adds per second), the two ``attention_gmac_s``

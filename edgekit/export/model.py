@@ -10,10 +10,10 @@ from ..layout import DataLayout, Matrix, plan_layout
 from ..models.spec import ModelSpec
 from ..quantize.packing import PackedLinear
 from ..scheme import QuantizationConfig
+from ..weights.checkpoint import WeightSource
 from .data_writer import write_data
 from .decoder import build_decoder
 from .onnx_graph import DATA_FILE
-from .weights import WeightSource
 
 MODEL_FILE = "model.onnx"
 # Gives each matrix of the layers with its codes.

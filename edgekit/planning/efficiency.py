@@ -7,7 +7,7 @@
 group of like devices (raspberry-pi-5, phone-cpu, jetson). Each effect is drawn towards zero by what it varies in
 general, so a class with two rows leans on its processor and one with forty stands for itself. What was never seen
 counts with the variance of its kind: the interval grows by itself. The figures are in ``fitted.py``;
-``tests/support/latency_fit`` fits them and measures, by leaving whole sources out, how far they are to be trusted.
+``tools/latency_fit`` fits them and measures, by leaving whole sources out, how far they are to be trusted.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from ..devices.profile import EngineRates
 
 # Of the logarithm of a time, where the engine was measured on this machine: over shapes, contexts and minutes. On 2
 # cores of a shared AMD EPYC, 73 times of SmolLM2, R1-1.5B's and 7B's shapes with both engines, contexts to 4096, were
-# off by 0.09 in the root mean square (tests/support/latency_fit/check_probe.py).
+# off by 0.09 in the root mean square (tools/latency_fit/check_probe.py).
 MEASURED_HERE_DEVIATION = 0.09
 
 
@@ -109,7 +109,7 @@ class EngineShares:
 
 
 # From ``edgekit bench`` on 2 cores of an AMD EPYC (Zen 3, AVX2: 22 to 27 GB/s, 296 to 311 x 10^9 multiply-adds/s), 2
-# threads, contexts 0 to 4096, SmolLM2-135M and R1-1.5B's and 7B's shapes; tests/support/latency_fit/engine_shares.py
+# threads, contexts 0 to 4096, SmolLM2-135M and R1-1.5B's and 7B's shapes; tools/latency_fit/engine_shares.py
 # measures and fits; prefill's shares are that fit's less 3 %, since what only the last token needs counts once.
 # Several shapes tell share from cost: reading takes SmolLM2 3.5 of its 5.5 ms, R1-1.5B 47 of its 49.
 # Attention is float arithmetic, a quarter of the 8-bit peak at most. The deviation is the fit's and the machine's.

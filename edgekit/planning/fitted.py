@@ -1,4 +1,4 @@
-"""What was fitted to published speeds. Not to be edited: tests/support/latency_fit/fit.py --write writes it.
+"""What was fitted to published speeds. Not to be edited: tools/latency_fit/fit.py --write writes it.
 
 ``DECODE``: shares of the memory's specified bandwidth. ``PREFILL``: shares of the processor's multiply-adds per second.
 An effect is the log's mean and variance, and the rows behind it.

@@ -1,10 +1,10 @@
-"""An artifact and its float model run side by side over some texts, a layer at a time (``export/streaming.py``).
+"""An artifact and its float model run side by side over some texts, a layer at a time (``streaming/graph.py``).
 
 The artifact runs from its own bytes, the reference through the float graph with weights read from the checkpoint as
 they are needed, so a model's float reference needs the memory of a part of one layer, whatever its size. As both go
 through the layers together, what each layer costs by itself is measured on the way: the artifact's layer is also run on
 what the float model's layers before it gave. The reference is the checkpoint as it is, even where the artifact is in
-another basis (``export/rotated.py``): its hidden states are rotated where they enter the artifact.
+another basis (``weights/rotated.py``): its hidden states are rotated where they enter the artifact.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from ..artifact.manifest import Manifest
 from ..errors import QualityError
 from ..export.decoder import ALL_POSITIONS
-from ..export.float_model import FloatModel, empty_cache
 from ..export.model import MODEL_FILE
-from ..export.rotated import hidden_basis
-from ..export.streaming import StreamedModel, Values
-from ..export.weights import WeightSource
 from ..models import ModelSpec
+from ..streaming.float_model import FloatModel, empty_cache
+from ..streaming.graph import StreamedModel, Values
+from ..weights.checkpoint import WeightSource
+from ..weights.rotated import hidden_basis
 from .scores import Figures, Scores, figures
 
 # Tokens carried through the layers together. Between two pieces of an 8B layer their widest tensor (28672) takes

@@ -20,11 +20,11 @@ from typing import Any
 
 from ..artifact.manifest import FILE_NAME, Manifest
 from ..errors import EdgekitError, QualityError
-from ..export.weights import WeightSource
 from ..models import ModelSpec
 from ..recipes.quality import Thresholds
 from ..runtime.chat import ChatTemplate
 from ..runtime.tokenizer import Tokenizer
+from ..weights.checkpoint import WeightSource
 from .answers import Answer, ask
 from .compare import compare
 from .held_out import TEXTS, bos_problem, held_out

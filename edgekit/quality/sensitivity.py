@@ -21,17 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact.manifest import Manifest
+from ..calibration.texts import sample_texts
 from ..errors import CalibrationError
-from ..export.calibration_text import sample_texts
 from ..export.decoder import ALL_POSITIONS
-from ..export.float_model import EMBEDDED, FloatModel
-from ..export.streaming import Values
-from ..export.weights import WeightSource, unusable_weight
 from ..layout import Matrix
 from ..models.spec import ModelSpec, TensorRef
 from ..planning.widths import EMBEDDING, LM_HEAD, choose_widths, narrow
 from ..quantize.rtn import NonFiniteError, quantize_rows
 from ..scheme import QuantizationConfig, QuantizationScheme
+from ..streaming.float_model import EMBEDDED, FloatModel
+from ..streaming.graph import Values
+from ..weights.checkpoint import WeightSource, unusable_weight
 from .scores import Scores
 
 # On SmolLM2-135M the losses on 128 and on 256 tokens differ by a tenth; the largest is some hundred times the least.

@@ -7,9 +7,9 @@ from invoke import Invoke
 from tiny_artifact import write_tiny_artifact
 from tiny_checkpoint import write_checkpoint
 
-from edgekit.builder import build
-from edgekit.runtime import shares
-from edgekit.runtime.limits import Limits
+from edgekit.build.pipeline import build
+from edgekit.probe import shares
+from edgekit.probe.limits import Limits
 
 LIMITS = Limits(bandwidth_gb_s=10.0, kernel_gmac_s=20.0, kernel="scalar", threads=1)
 QUICK = ("--prompt-tokens", "4, 16", "--gen-tokens", 2, "--repeat", 1, "--threads", 1)

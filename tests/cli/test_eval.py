@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_checkpoint import write_checkpoint
 
-from edgekit.builder import build
+from edgekit.build.pipeline import build
 
 FIELDS = {"mean_kl", "p99_kl", "top1", "perplexity", "reference_perplexity", "tokens"}
 

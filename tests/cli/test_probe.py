@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from invoke import Invoke
 
-from edgekit.deploy import engine_rates
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import EngineRates
-from edgekit.runtime import probe
+from edgekit.probe import engines as engine_rates
+from edgekit.probe import machine as probe
 
 pytestmark = pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="describing the host needs Linux")
 

@@ -11,7 +11,7 @@ from tiny_artifact import rewrite_manifest, write_tiny_artifact
 from tiny_checkpoint import write_checkpoint
 
 from edgekit.artifact.manifest import read_manifest
-from edgekit.builder import build
+from edgekit.build.pipeline import build
 from edgekit.deploy.smoke import LOGIT_TOLERANCE, TIE_TOLERANCE, Check, Receipt, check_logits, check_tokens, smoke
 from edgekit.devices import Sourced, load_device
 from edgekit.devices.profile import Bytes, Memory

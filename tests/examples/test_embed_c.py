@@ -8,7 +8,7 @@ from pathlib import Path
 from tiny_checkpoint import write_checkpoint
 
 from edgekit import native
-from edgekit.builder import build
+from edgekit.build.pipeline import build
 from edgekit.runtime.native_engine import NativeEngine
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "embed.c"

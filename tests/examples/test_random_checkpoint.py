@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from edgekit.builder import build
+from edgekit.build.pipeline import build
 from edgekit.recipes import load_recipe
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "random_checkpoint.py"

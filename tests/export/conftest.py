@@ -10,10 +10,10 @@ from tiny_checkpoint import write_checkpoint
 
 from edgekit.checkpoint import open_checkpoint
 from edgekit.export.model import export_model
-from edgekit.export.weights import WeightSource
 from edgekit.layout import DataLayout
 from edgekit.models import ModelSpec, spec_from_config
 from edgekit.scheme import QuantizationConfig
+from edgekit.weights.checkpoint import WeightSource
 
 Export = Callable[..., tuple[Path, ModelSpec, DataLayout]]
 

@@ -14,11 +14,11 @@ from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import UnsupportedModelError
 from edgekit.export.decoder import LOGITS_START, build_decoder
 from edgekit.export.model import export_model
-from edgekit.export.weights import WeightSource
 from edgekit.layout import plan_layout
 from edgekit.models import ModelSpec, spec_from_config
 from edgekit.quantize.rtn import quantize_rows
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
+from edgekit.weights.checkpoint import WeightSource
 
 # Activations in int8 blocks (accuracy level 4) against float activations, relative to the largest logit.
 INT8_ACTIVATION_TOLERANCE = 0.05

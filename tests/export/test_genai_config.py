@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_checkpoint import tiny_config, write_checkpoint
 
-from edgekit.builder import build
+from edgekit.build.pipeline import build
 from edgekit.export.genai_config import genai_config
 from edgekit.models import spec_from_config
 

@@ -13,7 +13,7 @@ from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 from tiny_gptq import SHAPES, TinyGptq
 
 import edgekit.export.gptq_checkpoint as module
-from edgekit.builder import BuildResult, build
+from edgekit.build.pipeline import BuildResult, build
 from edgekit.errors import BuildError, NonFiniteWeightError, OutputExistsError, UnsupportedModelError
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 

@@ -8,7 +8,7 @@ import pytest
 from tiny_checkpoint import write_checkpoint
 
 import edgekit
-from edgekit.builder import build
+from edgekit.build.pipeline import build
 from edgekit.runtime.sampler import SamplingConfig
 
 COUNT = 48

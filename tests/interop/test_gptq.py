@@ -18,15 +18,15 @@ from tiny_checkpoint import write_checkpoint
 from tiny_gptq import SHAPES
 
 import edgekit
-from edgekit.builder import BuildResult, build
+from edgekit.build.pipeline import BuildResult, build
 from edgekit.checkpoint import open_checkpoint
-from edgekit.export.carried import carried_formats
 from edgekit.export.decoder import LOGITS_START
 from edgekit.export.model import export_model
-from edgekit.export.weights import WeightSource
 from edgekit.models import spec_from_config
 from edgekit.runtime.sampler import SamplingConfig
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
+from edgekit.weights.carried import carried_formats
+from edgekit.weights.checkpoint import WeightSource
 
 IDS = [0, 17, 200, 45, 99, 102]
 COUNT = 12

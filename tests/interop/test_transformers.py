@@ -10,9 +10,9 @@ import onnxruntime as ort
 from edgekit.checkpoint import open_checkpoint
 from edgekit.export.decoder import LOGITS_START
 from edgekit.export.model import export_model
-from edgekit.export.weights import WeightSource
 from edgekit.models import families, spec_from_config
 from edgekit.scheme import QuantizationConfig
+from edgekit.weights.checkpoint import WeightSource
 
 MAX_LOGIT_DIFFERENCE = 1e-3  # logits reach 12; seen: 5e-5
 

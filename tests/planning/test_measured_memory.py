@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from native_artifact import artifact as tiny_artifact
 
-from edgekit.builder import build
+from edgekit.build.pipeline import build
 from edgekit.devices import load_device
 from edgekit.errors import SourceError
 from edgekit.planning.plan import Options, draft, with_artifact
@@ -108,7 +108,7 @@ def test_smollm2(smollm2: Path, engine: str, context: int, kv_type: str | None) 
 @pytest.mark.parametrize("engine", ["native", "ort"])
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_tiny_models(tmp_path: Path, family: str, engine: str) -> None:
-    from edgekit.build_inputs import recipe_from_checkpoint
+    from edgekit.build.inputs import recipe_from_checkpoint
 
     folder = tiny_artifact(tmp_path, family, "int8 head")
     recipe = recipe_from_checkpoint(tmp_path / "checkpoint")
@@ -122,7 +122,7 @@ def test_tiny_models(tmp_path: Path, family: str, engine: str) -> None:
 @pytest.mark.parametrize("context", [64, 512])
 def test_rows_that_are_not_looked_up_stay_out_of_memory(tmp_path: Path, context: int) -> None:
     """The tables of an untied model are two thirds of this file; R1-Distill-Qwen-1.5B's are an eighth."""
-    from edgekit.build_inputs import recipe_from_checkpoint
+    from edgekit.build.inputs import recipe_from_checkpoint
 
     sizes = {"vocab_size": 60_000, "hidden_size": 256, "max_position_embeddings": 60_000}
     folder = tiny_artifact(tmp_path, "qwen2", "int4 block 128", **sizes)

@@ -15,18 +15,18 @@ from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.artifact.verify import verify
-from edgekit.build_job import BuildJob
-from edgekit.builder import build
+from edgekit.build.pipeline import build
+from edgekit.build.steps import BuildJob
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import OutputExistsError, QualityError
-from edgekit.evaluation import evaluate
-from edgekit.export.weights import WeightSource
 from edgekit.models import spec_from_config
 from edgekit.quality import gate
 from edgekit.quality.answers import QUESTIONS, Answer
 from edgekit.quality.compare import Passage, compare
+from edgekit.quality.evaluation import evaluate
 from edgekit.quality.scores import Figures
 from edgekit.recipes.quality import Thresholds
+from edgekit.weights.checkpoint import WeightSource
 
 GOOD = Figures(mean_kl=0.1, p99_kl=1.0, top1=0.9, perplexity=11.0, reference_perplexity=10.0, tokens=1000)
 LAYERS = 4

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tiny_checkpoint import CHAT_TEMPLATE, tokenizer
 
+from edgekit.calibration.texts import PROMPTS
 from edgekit.errors import UsageError
-from edgekit.export.calibration_text import PROMPTS
 from edgekit.quality.answers import QUESTIONS
 from edgekit.quality.held_out import bos_problem, entries, held_out
 from edgekit.runtime.chat import ChatTemplate

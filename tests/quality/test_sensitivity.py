@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
-from edgekit.builder import build
+from edgekit.build.pipeline import build
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import CalibrationError, NonFiniteWeightError
-from edgekit.export.weights import WeightSource
 from edgekit.models import ModelSpec, spec_from_config
 from edgekit.planning.widths import EMBEDDING, LM_HEAD
 from edgekit.quality import sensitivity
@@ -22,6 +21,7 @@ from edgekit.quality.compare import Passage, compare
 from edgekit.quality.sensitivity import LEAST_TOKENS, MOST_TOKENS, measure_losses, sample_tokens
 from edgekit.recipes import load_recipe
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
+from edgekit.weights.checkpoint import WeightSource
 
 FOUR = QuantizationScheme(4, 32, True)
 ALL = QuantizationConfig(FOUR, FOUR, FOUR)

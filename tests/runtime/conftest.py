@@ -8,7 +8,7 @@ import pytest
 from tiny_artifact import write_tiny_artifact
 from tiny_checkpoint import write_checkpoint
 
-from edgekit.builder import build
+from edgekit.build.pipeline import build
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The contract from the other side: what ``edgekit.builder`` writes, the engines run."""
+"""The contract from the other side: what ``edgekit.build.pipeline`` writes, the engines run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_checkpoint import write_checkpoint
 
-from edgekit.builder import build
+from edgekit.build.pipeline import build
 from edgekit.runtime.engine import EngineOptions, engines, open_engine
 from edgekit.runtime.sampler import SamplingConfig
 from edgekit.runtime.session import load

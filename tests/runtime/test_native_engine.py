@@ -13,9 +13,9 @@ import pytest
 from native_artifact import FORMATS, artifact, engine, prompt
 from tiny_checkpoint import write_checkpoint
 
-from edgekit.builder import build
+from edgekit.build.pipeline import build
 from edgekit.errors import EngineError
-from edgekit.runtime.limits import kernels
+from edgekit.probe.limits import kernels
 
 # Both engines round activations to int8, each in blocks of its own and in its own order; relative to the largest logit.
 INT8_TOLERANCE = 0.05

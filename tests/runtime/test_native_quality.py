@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tiny_artifact import rewrite_manifest
 
 from edgekit.artifact.manifest import read_manifest
-from edgekit.builder import build
+from edgekit.build.pipeline import build
 from edgekit.deploy.smoke import smoke
 from edgekit.errors import NetworkError
 from edgekit.runtime.sampler import SamplingConfig

@@ -15,7 +15,7 @@ import pytest
 from native_artifact import artifact, engine, prompt
 from tiny_checkpoint import write_checkpoint
 
-from edgekit.builder import build
+from edgekit.build.pipeline import build
 from edgekit.errors import ContextLengthError, EngineError, TokenRangeError
 from edgekit.runtime.engine import EngineOptions
 from edgekit.runtime.native_engine import NativeEngine

@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 from tiny_checkpoint import write_checkpoint
 
-from edgekit.builder import build
+from edgekit.build.pipeline import build
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 
 DATA_BYTES = 1 << 20  # kDataBytes of the fuzz target

@@ -9,7 +9,7 @@ import numpy as np
 from tiny_checkpoint import write_checkpoint
 
 from edgekit.artifact.manifest import read_manifest
-from edgekit.builder import build
+from edgekit.build.pipeline import build
 from edgekit.runtime.engine import EngineOptions, open_engine
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 

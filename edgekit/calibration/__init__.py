@@ -1,0 +1,1 @@
+"""What GPTQ and scaling learn from texts before weights are rounded."""

@@ -1,0 +1,97 @@
+"""GPTQ of the lm_head, for the hidden states that the quantized layers give it.
+
+Its rows are many (150 thousand) and need nothing of one another but H, so they are read and quantized some at a time.
+With (X_f - X)^T X summed once, drift of any rows w is X^T (X_f - X) w^T: the sum over inputs with the identity for a
+weight, times w^T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import CalibrationError
+from ..layout import Matrix
+from ..quantize.gptq import NotPositiveDefiniteError, quantize_gptq
+from ..quantize.packing import PackedLinear
+from ..quantize.rtn import NonFiniteError
+from ..quantize.sums import InputSums
+from ..weights.checkpoint import WeightSource, unusable_weight
+from .state import CalibrationState
+from .stream import Stream, finished_sums, run_all
+
+# Weights quantized together: 64 MB, and three more such arrays meanwhile. H is factorized again for each such piece,
+# which for 4096 inputs takes a tenth of the time.
+_CHUNK_WEIGHTS = 16 << 20
+
+
+def quantize_head(
+    streams: Sequence[Stream],
+    source: WeightSource,
+    head: Matrix,
+    state: CalibrationState,
+    layers: int,
+    bounds: Sequence[tuple[int, int]],
+    scale_dtype: str,
+    progress: Callable[[float], None],
+) -> PackedLinear:
+    """Quantize the lm_head.
+
+    Args:
+        streams: As ``calibrate.py`` has them.
+        source: The weights.
+        head: The matrix.
+        state: Where the hidden states behind the last layer are, and the finished head is kept.
+        layers: How many layers there are.
+        bounds: Where each text's rows lie, in the first stream.
+        scale_dtype: What scales are stored in.
+        progress: Called with the share that is done.
+
+    Raises:
+        CalibrationError: Hidden states are NaN or infinite.
+        NonFiniteWeightError: A weight is, or is too large.
+    """
+    if state.is_finished(layers):
+        return state.read_layer(layers, [head])[0]
+    if head.scheme is None:
+        raise AssertionError(f"{head.name} is to stay in float")
+    (part,) = head.parts
+    width, drifts = head.in_features, len(streams) > 1
+    hidden, delta, normed = streams[0].final_norm
+    sums = InputSums(np.eye(width, dtype=np.float32), drifts)
+    with state.open(layers, width) as rows:
+        for _, made in run_all(streams, bounds, {hidden: rows}, "" if delta == hidden else delta, [normed]):
+            sums.add(*(inputs for (inputs,) in made))
+    h, apart = finished_sums(sums, head.name)
+    del sums
+    pieces: list[PackedLinear] = []
+    step = max(1, _CHUNK_WEIGHTS // width)
+    for start in range(0, head.out_features, step):
+        progress(start / head.out_features)
+        w = source.rows(part.weight, start, min(start + step, head.out_features)).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # a weight that is no number is found in the weight
+            drift = None if apart is None else (w @ apart.T).T
+        try:
+            pieces.append(quantize_gptq(w, h.copy(), head.scheme, scale_dtype, drift=drift))
+        except NonFiniteError as error:
+            dtype = np.dtype(scale_dtype)
+            raise unusable_weight(part.weight, error.value, dtype, start + error.row, error.column) from None
+        except NotPositiveDefiniteError as error:
+            raise CalibrationError(f"{head.name}: {error}") from None
+    packed = _joined(pieces)
+    state.write_layer(layers, [packed])
+    return packed
+
+
+def _joined(pieces: Sequence[PackedLinear]) -> PackedLinear:
+    """Rows of one matrix, one below the other."""
+    zero_points = [p.zero_points for p in pieces if p.zero_points is not None]
+    return replace(
+        pieces[0],
+        out_features=sum(p.out_features for p in pieces),
+        codes=np.concatenate([p.codes for p in pieces]),
+        scales=np.concatenate([p.scales for p in pieces]),
+        zero_points=np.concatenate(zero_points) if zero_points else None,
+    )

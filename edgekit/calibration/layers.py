@@ -1,0 +1,253 @@
+"""Quantizes the layers one by one with GPTQ, each for the inputs that the layers before it, already quantized, give it.
+
+    for each layer:    hidden states -> norm -> H of qkv -> quantize -> attention -> H of o -> quantize
+                       -> norm -> H of gate and up -> quantize -> SiLU * up -> H of down -> quantize -> hidden states
+
+So every linear makes up for what rounding did to its inputs: it is to give on them what the float model, which runs
+through the layers beside, gives on its own. Text by text both streams (``calibration_stream.py``) run from what is
+known to a matrix's inputs, through one product at most, and both inputs go into the matrix's sums
+(``quantize/sums.py``); a weight that is quantized already stands in its stream as what its codes mean.
+
+Memory: two matrices' weights, one of them once more as its codes have it, one H, one drift, a batch of inputs and one
+text's activations. What all texts have reached lies in files, or in memory where it is little
+(``calibration_state.py``), and so do the finished layers: an interrupted calibration goes on at its layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ..errors import CalibrationError, NonFiniteWeightError
+from ..layout import DataLayout, Matrix
+from ..models.spec import ModelSpec
+from ..quantize.gptq import NotPositiveDefiniteError, quantize_gptq
+from ..quantize.packing import PackedLinear
+from ..quantize.rtn import NonFiniteError
+from ..quantize.sums import InputSums
+from ..weights.checkpoint import WeightSource, unusable_weight
+from .head import quantize_head
+from .state import AnyRows, CalibrationState
+from .stream import Stream, finished_sums, run_all
+
+
+def calibrate(
+    source: WeightSource,
+    spec: ModelSpec,
+    layout: DataLayout,
+    texts: Sequence[Sequence[int]],
+    state: CalibrationState,
+    threads: int,
+    compensate: bool = True,
+    half_scales: bool = False,
+    progress: Callable[[float, float], None] = lambda done, total: None,
+) -> Iterator[tuple[Matrix, PackedLinear]]:
+    """Quantize the layers' matrices, and the lm_head where that pays (``DataLayout.calibrated``).
+
+    Args:
+        source: The weights.
+        spec: The model.
+        layout: The artifact's.
+        texts: Token ids, at least one text of at least one token.
+        state: Where hidden states and finished layers are kept.
+        threads: For onnxruntime and the engine's kernels.
+        compensate: Inputs come from layers that are quantized already, outputs are to be the float model's; False: both
+            are the float model's.
+        half_scales: Choose the codes for scales that float16 holds, whatever type stores them.
+        progress: Called with (layers done, layers in all), also between whole numbers; an lm_head counts as one more.
+
+    Returns:
+        Each of the layout's ``calibrated`` matrices with its codes, in the file's order, as soon as it is known.
+
+    Raises:
+        CalibrationError: Activations are NaN or infinite; the layer is named.
+        NonFiniteWeightError: A weight is, or is too large.
+        DiskFullError: The hidden states have no room.
+    """
+    longest = max(map(len, texts))
+    streams = [Stream(source, spec, longest, threads) for _ in range(2 if compensate else 1)]
+    tokens = sum(map(len, texts))
+    total = len(layout.layers)
+    head = layout.lm_head if layout.lm_head in layout.calibrated() else None
+    steps = total if head is None else total + 1
+    first = min(state.finished_layers(steps), total)
+    for i in range(first):
+        matrices = layout.layers[i].matrices
+        yield from zip(matrices, state.read_layer(i, matrices), strict=True)
+    if first == 0:
+        with state.create(0, spec.hidden_size) as rows:
+            for ids, (start, _) in zip(texts, _bounds(texts), strict=True):
+                for number, stream in enumerate(streams):
+                    rows.write(number * tokens + start, stream.embed(ids))
+    for i in range(first, total):
+        progress(i, steps)
+        layer = _Layer(
+            i, streams, source, layout, state, _bounds(texts), half_scales, partial(_within, progress, i, steps)
+        )
+        with ExitStack() as stack:
+            packed = layer.quantize(stack)
+        state.write_layer(i, packed)
+        if i + 1 < total or head is not None:
+            layer.advance()
+        for stream in streams:
+            stream.packed.clear()
+        yield from zip(layout.layers[i].matrices, packed, strict=True)
+    if head is not None:
+        within = partial(_within, progress, total, steps)
+        yield head, quantize_head(streams, source, head, state, total, _bounds(texts), layout.activation_type, within)
+    progress(steps, steps)
+
+
+def _within(progress: Callable[[float, float], None], layer: int, total: int, share: float) -> None:
+    progress(layer + share, total)
+
+
+def _bounds(texts: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """First row and last row + 1 of each text among the rows of all."""
+    ends = np.cumsum([len(t) for t in texts]).tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+class _Layer:
+    """One layer's way through :func:`calibrate`.
+
+    Args:
+        index: Its number.
+        streams: The float model's by itself; or one in which codes take the place of weights, and then the float
+            model's, whose rows lie behind the others' in every file.
+        bounds: Where each text's rows lie, in the first stream.
+        half_scales: The codes are for scales that float16 holds.
+        progress: Called with the share that is done.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        streams: Sequence[Stream],
+        source: WeightSource,
+        layout: DataLayout,
+        state: CalibrationState,
+        bounds: list[tuple[int, int]],
+        half_scales: bool,
+        progress: Callable[[float], None],
+    ) -> None:
+        self._streams, self._source, self._bounds, self._progress = streams, source, bounds, progress
+        self._index, self._state = index, state
+        self._stored, self._scale_dtype = layout.activation_type, "float16" if half_scales else layout.activation_type
+        self._layer, self._names = layout.layers[index], _Names(streams[0].nodes(), index, len(layout.layers))
+        self._tokens, self._done = bounds[-1][1], 0
+
+    def quantize(self, stack: ExitStack) -> list[PackedLinear]:
+        """The four matrices."""
+        layer, at, state = self._layer, self._names, self._state
+        hidden = stack.enter_context(state.open(self._index, layer.qkv_proj.in_features))
+        count = len(self._streams) * self._tokens
+        attended = stack.enter_context(state.scratch("attended", count, layer.o_proj.in_features))
+        residual = stack.enter_context(state.scratch("residual", count, layer.qkv_proj.in_features))
+        activated = stack.enter_context(state.scratch("activated", count, layer.down_proj.in_features))
+        entering: dict[str, AnyRows] = {at.hidden: hidden}
+        return [
+            self._matrix(layer.qkv_proj, entering, at.hidden_delta, at.qkv_input, {}),
+            self._matrix(layer.o_proj, entering, at.hidden_delta, at.o_input, {at.o_input: attended}, hidden),
+            self._matrix(
+                layer.gate_up_proj, {at.residual: hidden, at.o_input: attended}, "", at.gate_up_input,
+                {at.attended_residual: residual},
+            ),
+            self._matrix(
+                layer.down_proj, {at.residual: residual}, at.residual_delta, at.down_input, {at.down_input: activated},
+                residual,
+            ),
+        ]  # fmt: skip
+
+    def advance(self) -> None:
+        """Make the hidden states of the next layer."""
+        layer, at, state = self._layer, self._names, self._state
+        width, count = layer.qkv_proj.in_features, len(self._streams) * self._tokens
+        with (
+            state.scratch("residual", count, width) as residual,
+            state.scratch("activated", count, layer.down_proj.in_features) as activated,
+            state.create(self._index + 1, width) as following,
+        ):
+            made_of = run_all(self._streams, self._bounds, {at.down_input: activated}, "", [at.mlp_delta])
+            for rows, ((delta,), *others) in made_of:
+                for (start, stop), made in zip(rows, (delta, *(other for (other,) in others)), strict=True):
+                    following.write(start, residual.read(start, stop) + made)
+
+    def _matrix(
+        self,
+        matrix: Matrix,
+        given: dict[str, AnyRows],
+        zero: str,
+        input_name: str,
+        keep: dict[str, AnyRows],
+        added_to: AnyRows | None = None,
+    ) -> PackedLinear:
+        """Sum H over a matrix's inputs, quantize it, and let its codes stand in for it from now on.
+
+        Args:
+            matrix: Of the artifact's layout.
+            given: Tensors whose rows are known.
+            zero: A tensor that is zero because its value is in another already, or none.
+            input_name: The matrix's input.
+            keep: Tensors to write down on the way.
+            added_to: What the matrix's outputs are added to: they are to make up for its errors, too.
+        """
+        weight = self._weight(matrix)
+        sums = InputSums(weight, len(self._streams) > 1, added_to is not None)
+        for rows, made in run_all(self._streams, self._bounds, given, zero, [input_name, *keep]):
+            for (start, _), (_, *kept) in zip(rows, made, strict=True):
+                for file, values in zip(keep.values(), kept, strict=True):
+                    file.write(start, values)
+            lacking = None
+            if added_to is not None and len(rows) > 1:
+                lacking = added_to.read(*rows[1]) - added_to.read(*rows[0])
+            sums.add(made[0][0], made[1][0] if len(made) > 1 else None, lacking)
+        h, drift = finished_sums(sums, matrix.name)
+        del sums
+        if matrix.scheme is None:
+            raise AssertionError(f"{matrix.name} is to stay in float")
+        try:
+            packed = quantize_gptq(weight, h, matrix.scheme, self._scale_dtype, drift=drift)
+        except NonFiniteError as error:
+            raise self._unusable(matrix, error) from None
+        except NotPositiveDefiniteError as error:
+            raise CalibrationError(f"{matrix.name}: {error}") from None
+        packed = replace(packed, scales=packed.scales.astype(self._stored))
+        if drift is not None:
+            self._streams[0].packed[matrix.name] = packed
+        self._done += 1
+        self._progress(self._done / 5)
+        return packed
+
+    def _weight(self, matrix: Matrix) -> NDArray[np.float32]:
+        return np.concatenate([self._source.rows(p.weight, 0, p.out_features).astype(np.float32) for p in matrix.parts])
+
+    def _unusable(self, matrix: Matrix, error: NonFiniteError) -> NonFiniteWeightError:
+        row = error.row
+        for part in matrix.parts:
+            if row < part.out_features:
+                break
+            row -= part.out_features
+        return unusable_weight(part.weight, error.value, np.dtype(self._scale_dtype), row, error.column)
+
+
+class _Names:
+    """The tensors between a layer's parts. A norm adds its two inputs first: the second is what the first lacks."""
+
+    def __init__(self, nodes: dict[str, onnx.NodeProto], index: int, layers: int) -> None:
+        norm, at = "SkipSimplifiedLayerNormalization", f"/model/layers.{index}"
+        following = "/model/final_norm" if index + 1 == layers else f"/model/layers.{index + 1}/input_norm"
+        before, after = nodes[f"{at}/input_norm/{norm}"], nodes[f"{at}/post_attention_norm/{norm}"]
+        self.hidden, self.hidden_delta = before.input[:2]
+        self.qkv_input = before.output[0]
+        self.o_input = nodes[f"{at}/attn/o_proj/FusedMatMul"].input[0]
+        self.residual, self.residual_delta = after.input[:2]
+        self.gate_up_input, self.attended_residual = after.output[0], after.output[3]
+        self.down_input = nodes[f"{at}/mlp/down_proj/FusedMatMul"].input[0]
+        self.mlp_delta = nodes[f"{following}/{norm}"].input[1]

@@ -1,0 +1,1 @@
+"""Measures this machine: its limits, and what the engines make of them."""

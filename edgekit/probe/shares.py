@@ -1,0 +1,88 @@
+"""What share of the machine's limits an engine's measured speed is.
+
+    share_of_peak        prefill: multiply-adds of the prompt / (seconds * the kernel's multiply-adds per second)
+    share_of_bandwidth   decode: (weights read per token + KV cache read per token) / (seconds * bytes per second)
+
+The work is the model's, the same for every engine; the KV cache counts as the engine stores it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ProbeError
+from ..runtime.engine import Engine
+from ..runtime.memory import reset_peak
+from .limits import Limits, Work, measure_limits, model_work
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Turns times into shares; None for each while ``limits`` or ``work`` is None.
+
+    Attributes:
+        limits: The machine's, or None where they could not be measured.
+        work: The model's, or None where it is not known or the limits are not those of the processor at work.
+        position_bytes: The KV cache of one position.
+        unknown: Why there are no shares, or None.
+    """
+
+    limits: Limits | None
+    work: Work | None
+    position_bytes: float
+    unknown: str | None
+
+    def of_peak(self, tokens: int, seconds: float) -> float | None:
+        """Of a prompt of ``tokens`` tokens evaluated in ``seconds``."""
+        if self.limits is None or self.work is None:
+            return None
+        return self.work.prompt_multiply_adds[tokens] / (seconds * self.limits.kernel_gmac_s * 1e9)
+
+    def of_bandwidth(self, context: int, gen_tokens: int, tok_s: float) -> float | None:
+        """Of ``gen_tokens`` tokens evaluated one by one after ``context``; each reads its own position too."""
+        if self.limits is None or self.work is None:
+            return None
+        positions = context + (gen_tokens + 1) / 2  # the mean of context + 1 ... context + gen_tokens
+        token_bytes = self.work.token_bytes + positions * self.position_bytes
+        return token_bytes * tok_s / (self.limits.bandwidth_gb_s * 1e9)
+
+
+def limits_before(threads: int) -> Limits | None:
+    """Measure the limits without leaving a trace in the process's peak memory.
+
+    Returns:
+        None where the system's peak cannot be set back, or nothing could be measured; :func:`find_shares` says why.
+    """
+    if not reset_peak():
+        return None
+    try:
+        return measure_limits(threads)
+    except ProbeError:
+        return None
+    finally:
+        reset_peak()
+
+
+def find_shares(folder: Path, engine: Engine, prompt_tokens: list[int], before: Limits | None) -> Shares:
+    """Measure the limits again and look up the model's work.
+
+    Args:
+        folder: The artifact.
+        engine: What ran it.
+        prompt_tokens: Prompt lengths.
+        before: What :func:`limits_before` found.
+    """
+    position_bytes = engine.cache_bytes / engine.context
+    try:
+        limits = measure_limits(engine.threads).better(before)
+    except ProbeError as error:
+        return Shares(before, None, position_bytes, error.message)
+    if engine.name == "ort" and not engine.kernel.endswith(" CPU"):  # the kernel of ort ends in its provider
+        return Shares(
+            limits, None, position_bytes, f"the limits are the processor's, and {engine.kernel} ran elsewhere"
+        )
+    try:
+        return Shares(limits, model_work(folder, prompt_tokens), position_bytes, None)
+    except ProbeError as error:
+        return Shares(limits, None, position_bytes, error.message)

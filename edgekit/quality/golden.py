@@ -1,0 +1,75 @@
+"""The golden test of an artifact: what it answers to one prompt, recorded when it was built and replayed ever after.
+
+Recorded by running the artifact's own graph over its own bytes, a layer at a time (``streaming.py``), greedily.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ..models.spec import ModelSpec
+from ..streaming.graph import StreamedModel
+
+TOP_LOGITS = 10
+
+
+def record_golden(
+    folder: Path,
+    spec: ModelSpec,
+    activation_type: str,
+    prompt_ids: Sequence[int],
+    max_new_tokens: int,
+    eos_ids: Sequence[int],
+    threads: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Run the artifact in ``folder`` on a prompt.
+
+    Args:
+        folder: Holds ``model.onnx`` and ``model.onnx.data``.
+        spec: The model.
+        activation_type: Of the KV cache.
+        prompt_ids: The prompt, at least one token.
+        max_new_tokens: Length of the greedy continuation; it ends early with one of ``eos_ids``.
+        eos_ids: Tokens that end it.
+        threads: For onnxruntime.
+        progress: Called with (pieces run, pieces in all).
+
+    Returns:
+        The manifest's ``golden``: prompt_ids, continuation_ids, top_logits of the first new token, best first.
+    """
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    streamed = StreamedModel(model, folder=folder, threads=threads)
+    names = [f"{i}.{kind}" for i in range(spec.num_layers) for kind in ("key", "value")]
+    empty = np.zeros((1, spec.num_kv_heads, 0, spec.head_dim), activation_type)
+    cache = dict.fromkeys(names, empty)
+    ids, length = list(prompt_ids), 0
+    continuation: list[int] = []
+    top: list[dict[str, Any]] = []
+    for step in range(max_new_tokens):
+        length += len(ids)
+        feed: dict[str, NDArray[Any]] = {f"past_key_values.{name}": value for name, value in cache.items()}
+        feed["input_ids"] = np.array([ids], np.int64)
+        feed["attention_mask"] = np.ones((1, length), np.int64)
+        done = step * streamed.num_pieces
+        (values,) = streamed.run(
+            [feed],
+            progress=lambda d, t, done=done: progress(done + d, max_new_tokens * t),  # type: ignore[misc]
+        )
+        cache = {name: values[f"present.{name}"] for name in names}
+        logits = values["logits"][0, -1]
+        if step == 0:
+            best = np.argsort(-logits, kind="stable")[:TOP_LOGITS]
+            top = [{"id": int(i), "logit": float(logits[i])} for i in best]
+        ids = [int(logits.argmax())]
+        continuation += ids
+        if ids[0] in eos_ids:
+            break
+    progress(1, 1)
+    return {"prompt_ids": list(prompt_ids), "continuation_ids": continuation, "top_logits": top}

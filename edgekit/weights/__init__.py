@@ -1,0 +1,1 @@
+"""Sources of a model's tensors as they are to be written."""

@@ -1,0 +1,360 @@
+"""Builds of tiny checkpoints: whole or not at all, reproducible, in bounded memory, with errors that name the cause."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from safetensors.numpy import save_file
+from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
+
+from edgekit.artifact.manifest import read_manifest
+from edgekit.artifact.verify import verify
+from edgekit.build.inputs import recipe_from_checkpoint
+from edgekit.build.pipeline import build
+from edgekit.errors import (
+    BudgetError,
+    BuildError,
+    CalibrationError,
+    CheckpointError,
+    DiskFullError,
+    EdgekitError,
+    InterruptedBuildError,
+    NonFiniteWeightError,
+    OutputExistsError,
+    RecipeError,
+    TensorMismatchError,
+    TruncatedFileError,
+    UnsupportedModelError,
+    UsageError,
+)
+
+FILES = {
+    "model.onnx", "model.onnx.data", "genai_config.json", "config.json", "generation_config.json", "tokenizer.json",
+    "tokenizer_config.json", "chat_template.jinja", "edgekit.json",
+}  # fmt: skip
+
+GPTQ = {"quantization": lambda config: dataclasses.replace(config, method="gptq"), "calibration_tokens": 300}
+UNSCALED = {"quantization": lambda config: dataclasses.replace(config, scale=False)}
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.name != "checkpoint")
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_an_artifact_is_complete(tmp_path: Path, family: str) -> None:
+    result = build(None, "cpu", checkpoint=write_checkpoint(tmp_path / "tiny", family), out=tmp_path / "out")
+    assert {p.name for p in result.artifact.iterdir()} == FILES
+    verify(result.artifact)
+    onnx.checker.check_model(result.artifact / "model.onnx")
+    manifest = read_manifest(result.artifact)
+    assert manifest == result.manifest
+    assert manifest.name == "tiny"
+    assert manifest.model["model_type"] == family
+    assert manifest.source["kind"] == "folder"
+    assert "path" not in manifest.source
+    assert set(manifest.source["files"]) == {"model.safetensors"}
+    assert manifest.golden is not None
+    assert len(manifest.golden["continuation_ids"]) > 0
+    assert manifest.golden["prompt_ids"].count(0) == 1, "exactly one bos"
+    assert result.plan.memory.file_bytes == (result.artifact / "model.onnx.data").stat().st_size
+    assert result.size_bytes == sum(p.stat().st_size for p in result.artifact.iterdir() if p.name != "edgekit.json")
+
+
+def test_two_builds_are_equal_but_for_the_time(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "tiny", "qwen2")
+    a, b = (
+        build(None, "cpu", checkpoint=checkpoint, out=tmp_path / n, threads=t).artifact for n, t in (("a", 1), ("b", 2))
+    )
+    assert {p.name for p in a.iterdir()} == {p.name for p in b.iterdir()}
+    for path in a.iterdir():
+        if path.name != "edgekit.json":
+            assert path.read_bytes() == (b / path.name).read_bytes(), path.name
+    first, second = (json.loads((f / "edgekit.json").read_text()) for f in (a, b))
+    del first["created"], second["created"]
+    assert first == second
+
+
+def test_shards_and_types_give_the_same_weights(tmp_path: Path) -> None:
+    """bfloat16 in two shards and the same values as float32 in one file."""
+    import ml_dtypes
+
+    config = tiny_config("llama")
+    narrow = {name: t.astype(ml_dtypes.bfloat16) for name, t in random_tensors(config).items()}
+    wide = {name: t.astype(np.float32) for name, t in narrow.items()}
+    one = write_checkpoint(tmp_path / "one", "llama", wide)
+    two = write_checkpoint(tmp_path / "two", "llama", wide)
+    (two / "model.safetensors").unlink()
+    names = sorted(narrow)
+    shards = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for file, part in shards.items():
+        save_file({name: narrow[name] for name in part}, two / file)
+    index = {"metadata": {}, "weight_map": {name: file for file, part in shards.items() for name in part}}
+    (two / "model.safetensors.index.json").write_text(json.dumps(index))
+    built = [build(None, "cpu", checkpoint=f, out=tmp_path / f"{f.name}-out").artifact for f in (one, two)]
+    data = [(f / "model.onnx.data").read_bytes() for f in built]
+    assert data[0] == data[1]
+
+
+def test_the_plan_comes_before_any_weight_is_read(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    with pytest.raises(BudgetError, match=r"needs .*; 3\.\d+ GB are usable") as caught:
+        build("deepseek-r1-distill-llama-8b", "raspberry-pi-4-4gb", checkpoint=missing, out=tmp_path / "out")
+    assert "deepseek-r1-distill-qwen-1.5b" in caught.value.hint
+    assert leftovers(tmp_path) == []
+
+
+def test_plan_only_models_say_why(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="can be planned but not built: "):
+        build("deepseek-r1-671b", "cpu", out=tmp_path / "out")
+
+
+def _truncate(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    os.truncate(path, path.stat().st_size - 1000)
+
+
+def _nan(folder: Path) -> None:
+    tensors = random_tensors(tiny_config("llama"))
+    tensors["model.layers.1.mlp.up_proj.weight"][7, 3] = np.nan
+    save_file(tensors, folder / "model.safetensors")
+
+
+def _infinite_norm(folder: Path) -> None:
+    tensors = random_tensors(tiny_config("llama"))
+    tensors["model.norm.weight"][5] = np.inf
+    save_file(tensors, folder / "model.safetensors")
+
+
+def _config(**changes: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        config = tiny_config("llama", **changes)
+        (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+
+    return change
+
+
+BAD = {
+    "truncated": (_truncate, TruncatedFileError, r"model\.safetensors.*"),
+    "NaN": (_nan, NonFiniteWeightError, r"layers\.1\.mlp\.up_proj\.weight holds nan at \[7, 3\]"),
+    "infinity in a norm": (_infinite_norm, NonFiniteWeightError, r"model\.norm\.weight holds inf at \[5\]"),
+    "unknown family": (_config(model_type="mamba"), UnsupportedModelError, "'mamba' is not supported.*llama, qwen2"),
+    "another activation": (_config(hidden_act="gelu"), UnsupportedModelError, "hidden_act = 'gelu'; supported: 'silu'"),
+    "yarn": (_config(rope_scaling={"rope_type": "yarn"}), UnsupportedModelError, "'yarn'; supported: default"),
+    "no hidden_size": (_config(hidden_size=None), CheckpointError, "lacks hidden_size"),
+    "shape against config": (_config(hidden_size=96), TensorMismatchError, r"has shape .* implies"),
+    "heads": (_config(num_attention_heads=4, num_key_value_heads=3), CheckpointError, "4 is not a multiple of .* 3"),
+    "a string for a number": (_config(intermediate_size="200"), CheckpointError, "intermediate_size is '200'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_checkpoints(tmp_path: Path, case: str) -> None:
+    damage, error, message = BAD[case]
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    damage(folder)
+    with pytest.raises(error, match=message) as caught:
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+    assert type(caught.value) is error
+    assert leftovers(tmp_path) == []
+
+
+def test_a_checkpoint_of_another_model_than_the_recipe(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    with pytest.raises(TensorMismatchError, match=r"the recipe smollm2-135m says") as caught:
+        build("smollm2-135m", "cpu", checkpoint=folder, out=tmp_path / "out")
+    assert "--checkpoint PATH" in caught.value.hint
+    assert leftovers(tmp_path) == []
+
+
+def test_a_weight_too_large_for_float16(tmp_path: Path) -> None:
+    tensors = random_tensors(tiny_config("llama"))
+    tensors["model.layers.0.self_attn.o_proj.weight"][0, 0] = 1e6
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama", tensors)
+    with pytest.raises(NonFiniteWeightError, match=r"holds 1e\+06 at \[0, 0\]: too large for float16"):
+        build(None, "jetson", checkpoint=folder, out=tmp_path / "out", **UNSCALED)
+    build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+
+
+def test_an_existing_folder_is_kept_unless_forced(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    first = build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+    with pytest.raises(OutputExistsError, match="is there already"):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+    second = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", force=True)
+    assert first.artifact == second.artifact
+    assert leftovers(tmp_path) == ["out"]
+
+
+def test_force_never_deletes_what_is_no_artifact(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    precious = tmp_path / "out"
+    precious.mkdir()
+    (precious / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputExistsError, match="is no artifact"):
+        build(None, "cpu", checkpoint=folder, out=precious, force=True)
+    assert (precious / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_failed_forced_build_keeps_the_old_artifact(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+    _nan(folder)
+    with pytest.raises(NonFiniteWeightError):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out", force=True)
+    verify(tmp_path / "out")
+    assert leftovers(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("call", ["posix_fallocate", "pwrite"])
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(DiskFullError, match=r"no room to write .*No space left"):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+    assert leftovers(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_with_the_small_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DiskFullError, match=r"no room to write to .*out"):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+    assert leftovers(tmp_path) == []
+
+
+def test_a_failed_build_does_not_wait_for_the_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashing that would never end by itself ends with the build."""
+    import edgekit.build.steps as build_job
+
+    def endless(paths: list[Path], progress: Callable[[int, int], None]) -> dict[str, object]:
+        while True:
+            progress(0, 1)
+
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    _nan(folder)
+    monkeypatch.setattr(build_job, "hash_files", endless)
+    with pytest.raises(NonFiniteWeightError):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BuildError, match="cannot make the folder"):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "file" / "out")
+
+
+def test_an_interrupt_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+
+    def interrupt(phase: str, done: float, total: float) -> None:
+        if phase == "recording the golden test":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out", progress=interrupt)
+    assert leftovers(tmp_path) == []
+
+
+def test_nothing_at_the_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(EdgekitError, match="nowhere"):
+        build(None, "cpu", checkpoint=tmp_path / "nowhere", out=tmp_path / "out")
+
+
+def test_a_recipe_from_a_checkpoint(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "my-finetune", "qwen2")
+    recipe = recipe_from_checkpoint(folder)
+    assert recipe.name == "my-finetune"
+    assert not recipe.reasoning
+    assert recipe.max_context == 256
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}<think>\n")
+    assert recipe_from_checkpoint(folder).reasoning
+
+
+def test_a_calibrated_artifact_is_complete_and_says_how(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "qwen2")
+    nearest = build(None, "cpu", checkpoint=folder, out=tmp_path / "nearest").artifact
+    phases: dict[str, float] = {}
+    result = build(
+        None, "cpu", checkpoint=folder, out=tmp_path / "out", threads=1,
+        progress=lambda phase, done, total: phases.update({phase: done / total}), **GPTQ,
+    )  # fmt: skip
+    verify(result.artifact)
+    assert {p.name for p in result.artifact.iterdir()} == FILES
+    assert leftovers(tmp_path) == ["nearest", "out"], "nothing else is left, the state least of all"
+    said = result.manifest.quantization
+    assert said["method"] == "gptq"
+    assert {key: said["calibration"][key] for key in ("source", "tokens", "inputs")} == {
+        "source": "own answers", "tokens": 300, "inputs": "quantized",
+    }  # fmt: skip
+    assert phases["calibrating the layers"] == phases["the model answers prompts"] == 1
+    a, b = ((f / "model.onnx.data").read_bytes() for f in (nearest, result.artifact))
+    assert len(a) == len(b)
+    assert a != b
+    again = build(None, "cpu", checkpoint=folder, out=tmp_path / "again", threads=1, **GPTQ)
+    assert again.manifest.quantization == said, "the same answers every time"
+
+
+def test_calibration_on_a_file(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)
+    result = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", calibration=tmp_path / "text.txt", **GPTQ)
+    assert result.manifest.quantization["calibration"]["source"] == "file"
+    assert result.manifest.quantization["calibration"]["tokens"] == 300
+
+
+def test_a_calibration_text_needs_a_method_that_reads_it(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    with pytest.raises(UsageError, match="the method is rtn"):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out", calibration=tmp_path / "text.txt", **UNSCALED)
+    assert leftovers(tmp_path) == []
+
+
+def test_an_interrupted_calibration_goes_on(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama", num_hidden_layers=3)
+
+    def interrupt(phase: str, done: float, total: float) -> None:
+        if phase == "calibrating the layers" and done >= 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedBuildError, match=r"is kept in .*\.out\.calibration") as caught:
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out", threads=1, progress=interrupt, **GPTQ)
+    assert "the same command goes on" in caught.value.hint
+    assert leftovers(tmp_path) == [".out.calibration"]
+    reports: list[tuple[str, float]] = []
+    resumed = build(
+        None, "cpu", checkpoint=folder, out=tmp_path / "out", threads=1,
+        progress=lambda phase, done, total: reports.append((phase, done)), **GPTQ,
+    )  # fmt: skip
+    assert min(done for phase, done in reports if phase == "calibrating the layers") >= 1
+    assert "the model answers prompts" not in dict(reports)
+    assert leftovers(tmp_path) == ["out"]
+    whole = build(None, "cpu", checkpoint=folder, out=tmp_path / "whole", threads=1, **GPTQ)
+    a, b = ((r.artifact / "model.onnx.data").read_bytes() for r in (resumed, whole))
+    assert a == b
+
+
+def test_a_failed_calibration_leaves_nothing(tmp_path: Path) -> None:
+    tensors = random_tensors(tiny_config("llama"))
+    for name in ("gate_proj", "up_proj"):
+        tensors[f"model.layers.1.mlp.{name}.weight"] *= np.float32(1e25)
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama", tensors)
+    (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)
+    with pytest.raises(CalibrationError, match=r"layers\.1\.mlp\.down_proj are NaN or infinite"):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out", calibration=tmp_path / "text.txt", **GPTQ)
+    assert leftovers(tmp_path) == ["text.txt"]

@@ -1,0 +1,110 @@
+"""Builds whose input features are scaled: measured against the checkpoint as it is, better where some carry more."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
+
+from edgekit.artifact.verify import verify
+from edgekit.build.pipeline import build
+from edgekit.checkpoint import open_checkpoint
+from edgekit.errors import UsageError
+from edgekit.quality.evaluation import evaluate
+from edgekit.scheme import QuantizationConfig, QuantizationScheme
+
+NARROW, WIDE = QuantizationScheme(4, 32, symmetric=False), QuantizationScheme(8, 32, symmetric=True)
+
+
+def outliers(family: str) -> dict[str, np.ndarray]:
+    """Weights of a model some of whose features carry far more than the others."""
+    tensors = random_tensors(tiny_config(family))
+    rng = np.random.default_rng(3)
+    for name, w in tensors.items():
+        if "layernorm" in name:
+            w *= np.exp(rng.normal(0, 1.2, w.shape)).astype(np.float32)
+    return tensors
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_scaling_loses_less(tmp_path: Path, family: str) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", family, outliers(family))
+    kl = {}
+    for scale in (False, True):
+
+        def formats(config: QuantizationConfig, scale: bool = scale) -> QuantizationConfig:
+            return dataclasses.replace(config, linear=NARROW, embedding=WIDE, lm_head=WIDE, rotate=False, scale=scale)
+
+        result = build(None, "cpu", checkpoint=folder, out=tmp_path / f"{scale}", quantization=formats, gate=False)
+        verify(result.artifact)
+        kl[scale] = evaluate(result.artifact, folder).mean_kl
+        assert result.manifest.quantization["scale"] is scale
+        assert ("scaling" in result.manifest.quantization) is scale
+    assert result.manifest.quantization["scaling"]["tokens"] > 100
+    assert kl[True] < 0.7 * kl[False], kl
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+@pytest.mark.parametrize("device", ["cpu", "jetson"])
+def test_with_everything_else(tmp_path: Path, device: str, rotate: bool) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "qwen2", outliers("qwen2"))
+    (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)
+
+    def formats(config: QuantizationConfig) -> QuantizationConfig:
+        return QuantizationConfig(NARROW, NARROW, NARROW, method="gptq", mean_bits=7.5, rotate=rotate, scale=True)
+
+    result = build(
+        None, device, checkpoint=folder, out=tmp_path / "out", quantization=formats,
+        calibration=tmp_path / "text.txt", calibration_tokens=300,
+    )  # fmt: skip
+    verify(result.artifact)
+    quality = result.manifest.quality
+    assert quality is not None
+    assert quality["mean_kl"] < 0.1
+    assert all(loss < 0.2 for loss in quality["losses"].values())
+
+
+def test_a_checkpoint_beside_it_holds_the_scaled_norms(tmp_path: Path) -> None:
+    """In float16: bfloat16, which the source has, would round what the norms were divided by."""
+    shapes = {"hidden_size": 160, "intermediate_size": 320, "num_attention_heads": 4, "head_dim": 48,
+              "num_key_value_heads": 2, "vocab_size": 320}  # fmt: skip
+    config = tiny_config("qwen2", **shapes)
+    tensors = {name: w.astype(ml_dtypes.bfloat16) for name, w in random_tensors(config).items()}
+    folder = write_checkpoint(tmp_path / "checkpoint", "qwen2", tensors, **shapes)
+    for scale, dtype in ((False, ml_dtypes.bfloat16), (True, np.float16)):
+        result = build(
+            None, "cpu", checkpoint=folder, out=tmp_path / f"{scale}", emit="gptq_v2", gate=False,
+            quantization=lambda c, scale=scale: dataclasses.replace(
+                c, linear=NARROW, embedding=WIDE, lm_head=WIDE, scale=scale
+            ),
+        )  # fmt: skip
+        assert result.emitted is not None
+        with open_checkpoint(result.emitted) as opened:
+            norm = opened.rows("model.layers.0.input_layernorm.weight", 0, 160)
+            assert norm.dtype == dtype
+        again = build(None, "cpu", checkpoint=result.emitted, out=tmp_path / f"again-{scale}", gate=False,
+                      quantization=lambda c: dataclasses.replace(c, embedding=WIDE, lm_head=WIDE))  # fmt: skip
+        kl = [evaluate(artifact, folder).mean_kl for artifact in (result.artifact, again.artifact)]
+        assert kl[1] == pytest.approx(kl[0], rel=0.02)
+
+
+def test_a_text_is_for_scaling_too(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama")
+    (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)
+    found = []
+    for text in (None, tmp_path / "text.txt"):
+        result = build(
+            None, "cpu", checkpoint=folder, out=tmp_path / f"{text is None}", calibration=text, gate=False,
+            quantization=lambda c: dataclasses.replace(c, scale=True),
+        )  # fmt: skip
+        found.append(result.manifest.quantization["scaling"])
+    assert found[0]["tokens_sha256"] != found[1]["tokens_sha256"]
+    with pytest.raises(UsageError, match="the method is rtn"):
+        build(
+            None, "cpu", checkpoint=folder, out=tmp_path / "no", calibration=tmp_path / "text.txt",
+            quantization=lambda c: dataclasses.replace(c, scale=False),
+        )  # fmt: skip

@@ -1,0 +1,53 @@
+"""Writes ``edgekit/planning/fitted.py``: the fit as constants, so that planning reads no file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgekit.planning.efficiency import Effect, EfficiencyModel
+
+FITTED = Path(__file__).parents[2] / "edgekit" / "planning" / "fitted.py"
+_HEAD = '''"""What was fitted to published speeds. Not to be edited: tools/latency_fit/fit.py --write writes it.
+
+``DECODE``: shares of the memory's specified bandwidth. ``PREFILL``: shares of the processor's multiply-adds per second.
+An effect is the log's mean and variance, and the rows behind it.
+"""
+
+from __future__ import annotations
+
+from .efficiency import Effect, EfficiencyModel
+'''
+
+
+def format_fitted(decode: EfficiencyModel, prefill: EfficiencyModel) -> str:
+    """The module's text."""
+    return _HEAD + "\n" + "\n".join([*_model("DECODE", decode), "", *_model("PREFILL", prefill)]) + "\n"
+
+
+def write_fitted(decode: EfficiencyModel, prefill: EfficiencyModel) -> None:
+    """Write the module into the source tree."""
+    FITTED.write_text(format_fitted(decode, prefill), encoding="utf-8")
+    print(f"\nwritten: {FITTED}")
+
+
+def _model(name: str, model: EfficiencyModel) -> Iterator[str]:
+    yield f"{name} = EfficiencyModel("
+    yield f"    intercept={_effect(model.intercept)},"
+    yield "    effects={"
+    for effect, levels in model.effects.items():
+        yield f'        "{effect}": {{'
+        for level, found in sorted(levels.items()):
+            yield f'            "{level}": {_effect(found)},'
+        yield "        },"
+    yield "    },"
+    variances = ", ".join(f'"{key}": {value:.4g}' for key, value in model.prior_variances.items())
+    yield f"    prior_variances={{{variances}}},"
+    yield f"    source_variance={model.source_variance:.4g},"
+    yield f"    noise_variance={model.noise_variance:.4g},"
+    yield f"    deviation_scale={model.deviation_scale:.4g},"
+    yield ")"
+
+
+def _effect(effect: Effect) -> str:
+    return f"Effect({effect.mean:.4f}, {effect.variance:.5f}, {effect.rows})"
