@@ -25,8 +25,8 @@ from ..artifact.writer import check_output, set_aside, whole_folder
 from ..checkpoint import open_checkpoint
 from ..checkpoint.gptq_config import FILE_NAME as GPTQ_FILE
 from ..errors import QualityError, UsageError
+from ..host import physical_cores
 from ..planning.plan import Options, Plan
-from ..runtime.threads import physical_cores
 from ..scheme import QuantizationConfig
 from .inputs import Progress, choose_inputs
 from .steps import BuildJob

@@ -27,9 +27,9 @@ from ..artifact.manifest import Manifest, read_manifest
 from ..artifact.verify import verify
 from ..devices import DeviceProfile
 from ..errors import ArtifactError, EngineError, NativeLibraryError, VerificationError
+from ..host import peak_rss_bytes
 from ..probe.bench import time_round
 from ..runtime.engine import Engine, EngineOptions, open_engine
-from ..runtime.memory import peak_rss_bytes
 from ..units import format_bytes
 
 # Kernels that are all right differ: int8 activations round differently for one row and for many, and differently again

@@ -13,8 +13,8 @@ from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 
+from .. import host
 from ..errors import DeviceProfileError
-from ..units import KIB
 from .profile import Bytes, Cpu, DeviceProfile, HostDefaults, Memory, Sourced
 
 # The extensions a kernel can choose by, in the spelling of /proc/cpuinfo: first x86, then Arm.
@@ -44,48 +44,19 @@ def probe_host(
 
 
 def _memory(root: Path) -> Memory:
-    meminfo = _read(root / "proc/meminfo")
-    sizes = {key: int(kib) * KIB for key, kib in re.findall(r"^(\w+):\s+(\d+) kB$", meminfo or "", re.MULTILINE)}
-    if "MemTotal" not in sizes or "MemAvailable" not in sizes:
+    total, usable = host.total_memory(root), host.available_memory(root)
+    if total is None or usable is None:
         raise DeviceProfileError(
             "cannot probe this host's memory: /proc/meminfo gives no MemTotal and MemAvailable",
             hint="name another device (edgekit devices lists them), or write a profile of this one",
         )
-    total, total_source = sizes["MemTotal"], "/proc/meminfo, MemTotal"
-    usable, usable_source = sizes["MemAvailable"], "/proc/meminfo, MemAvailable when asked"
-    for limit, used, source in _cgroup_limits(root):
-        if limit < total:
-            total, total_source = limit, source
-        if limit - used < usable:
-            usable, usable_source = max(limit - used, 1), f"{source}, less what is in use"
-    return Memory(total=Sourced(Bytes(total), total_source), usable=Sourced(Bytes(min(usable, total)), usable_source))
-
-
-def _cgroup_limits(root: Path) -> list[tuple[int, int, str]]:
-    """(limit, bytes in use that cannot be dropped, source) of every control group above this process that has one."""
-    limits = []
-    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
-        hierarchy, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if hierarchy == "0":  # the unified hierarchy of version 2
-            mount, limit_file, used_file, cache = "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            mount, limit_file, cache = "sys/fs/cgroup/memory", "memory.limit_in_bytes", "total_inactive_file"
-            used_file = "memory.usage_in_bytes"
-        else:
-            continue
-        # In a container the path may be the host's, which is not mounted here: the mount's root is the group then.
-        parts = [part for part in group.split("/") if part not in ("", "..")]
-        for depth in range(len(parts), -1, -1):
-            folder = root.joinpath(mount, *parts[:depth])
-            limit = (_read(folder / limit_file) or "").strip()
-            if not limit.isdigit():  # absent, or "max"
-                continue
-            used = (_read(folder / used_file) or "0").strip()
-            droppable = re.search(rf"^{cache} (\d+)$", _read(folder / "memory.stat") or "", re.MULTILINE)
-            in_use = max(int(used) - (int(droppable[1]) if droppable else 0), 0)
-            limits.append((int(limit), in_use, f"control group, {limit_file}"))
-    return limits
+    return Memory(
+        total=Sourced(Bytes(total), "MemTotal of /proc/meminfo, or a lower limit of a control group"),
+        usable=Sourced(
+            Bytes(max(min(usable, total), 1)),
+            "MemAvailable of /proc/meminfo when asked, or less where a control group leaves less",
+        ),
+    )
 
 
 def _cpu(root: Path, cpuinfo: str, affinity: Collection[int] | None) -> Cpu:

@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 
 from ..artifact.manifest import read_manifest
+from ..host import peak_rss_bytes, physical_cores, private_bytes
 from ..runtime.engine import Engine, EngineOptions, open_engine, resolve_context
-from ..runtime.memory import peak_rss_bytes, private_bytes
-from ..runtime.threads import physical_cores
 from .limits import Limits
 from .shares import Shares, find_shares, limits_before
 
@@ -74,7 +73,7 @@ class BenchResult:
         load_s: Seconds to open the artifact.
         prefill: One entry per prompt length.
         decode: One entry for an empty context and one per prompt length.
-        peak_rss_bytes: Of this process, mapped weights included; see :mod:`edgekit.runtime.memory`.
+        peak_rss_bytes: Of this process, mapped weights included; see :mod:`edgekit.host`.
         private_bytes: Of this process at the end, mapped weights left out.
         limits: What the machine could do meanwhile with as many threads; None where it could not be measured.
         shares_unknown: Why the shares are None, or None.

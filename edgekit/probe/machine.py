@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ..devices import DeviceProfile, Sourced, load_device
 from ..devices.profile import Bandwidth, KernelPeak
-from ..runtime.threads import physical_cores
+from ..host import physical_cores
 from .limits import kernels, measure_bandwidth, measure_kernel
 
 HOST = "cpu"  # the library's device whose numbers are asked of the system

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ProbeError
+from ..host import reset_peak
 from ..runtime.engine import Engine
-from ..runtime.memory import reset_peak
 from .limits import Limits, Work, measure_limits, model_work
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from ..artifact.manifest import Manifest, read_manifest
 from ..checkpoint import open_checkpoint
 from ..errors import TensorMismatchError, UsageError
+from ..host import physical_cores
 from ..models import ModelSpec, spec_from_config
 from ..runtime.chat import ChatTemplate
-from ..runtime.threads import physical_cores
 from ..runtime.tokenizer import Tokenizer
 from ..weights.checkpoint import WeightSource
 from .compare import Passage, compare

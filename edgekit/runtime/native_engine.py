@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from .. import native
 from ..artifact.manifest import Manifest
 from ..errors import ContextLengthError, EngineError, TokenRangeError
+from ..host import physical_cores
 from .engine import EngineOptions, check_ids, check_rewind, resolve_context
-from .threads import physical_cores
 
 _ERRORS = {native.CONTEXT: ContextLengthError, native.TOKEN: TokenRangeError}
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from ..artifact.manifest import Manifest
 from ..errors import EngineError
+from ..host import physical_cores
 from .engine import EngineOptions, check_ids, check_rewind, resolve_context
-from .threads import physical_cores
 
 MODEL_FILE = "model.onnx"
 # Attention scratch grows with chunk * context * heads, the MLP's with chunk * intermediate size. At 256 rows the

@@ -63,43 +63,6 @@ def test_arm_names_its_extensions_elsewhere(tmp_path: Path, defaults: HostDefaul
     assert probe_host(defaults, tmp_path, affinity={0}).cpu.isa.value == ("asimd", "asimddp", "i8mm")
 
 
-def test_a_version_2_group_limits_memory(tmp_path: Path, defaults: HostDefaults) -> None:
-    _host(tmp_path, meminfo=MEMINFO, cpuinfo=CPUINFO, cgroup="0::/outer/inner\n")
-    _put(tmp_path, "sys/fs/cgroup/outer/inner/memory.max", "max\n")
-    _put(tmp_path, "sys/fs/cgroup/outer/memory.max", "4000000000\n")
-    _put(tmp_path, "sys/fs/cgroup/outer/memory.current", "1500000000\n")
-    _put(tmp_path, "sys/fs/cgroup/outer/memory.stat", "anon 900000000\ninactive_file 500000000\n")
-    host = probe_host(defaults, tmp_path, affinity={0})
-    assert host.total_bytes == 4_000_000_000
-    assert host.usable_bytes == 3_000_000_000, "the limit less what is in use, but for droppable file pages"
-    assert "control group" in host.memory.usable.source
-
-
-def test_a_version_1_group_limits_memory(tmp_path: Path, defaults: HostDefaults) -> None:
-    _host(tmp_path, meminfo=MEMINFO, cpuinfo=CPUINFO, cgroup="5:cpu,cpuacct:/x\n4:memory:/docker/abc\n")
-    # A container sees its own group at the mount's root while /proc names the host's path.
-    _put(tmp_path, "sys/fs/cgroup/memory/memory.limit_in_bytes", "2000000000\n")
-    _put(tmp_path, "sys/fs/cgroup/memory/memory.usage_in_bytes", "600000000\n")
-    _put(tmp_path, "sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 100000000\n")
-    host = probe_host(defaults, tmp_path, affinity={0})
-    assert (host.total_bytes, host.usable_bytes) == (2_000_000_000, 1_500_000_000)
-
-
-def test_a_group_in_use_can_leave_less_than_the_host_has(tmp_path: Path, defaults: HostDefaults) -> None:
-    _host(tmp_path, meminfo=MEMINFO, cpuinfo=CPUINFO, cgroup="0::/\n")
-    _put(tmp_path, "sys/fs/cgroup/memory.max", "14000000000\n")
-    _put(tmp_path, "sys/fs/cgroup/memory.current", "5000000000\n")
-    host = probe_host(defaults, tmp_path, affinity={0})
-    assert (host.total_bytes, host.usable_bytes) == (14_000_000_000, 9_000_000_000)
-
-
-def test_version_1_says_no_limit_with_a_huge_number(tmp_path: Path, defaults: HostDefaults) -> None:
-    _host(tmp_path, meminfo=MEMINFO, cpuinfo=CPUINFO, cgroup="4:memory:/\n")
-    _put(tmp_path, "sys/fs/cgroup/memory/memory.limit_in_bytes", str(2**63 - 4096))
-    host = probe_host(defaults, tmp_path, affinity={0})
-    assert (host.total_bytes, host.usable_bytes) == (16_000_000 * KIB, 12_000_000 * KIB)
-
-
 @pytest.mark.parametrize("meminfo", ["", "MemTotal: 16000000 kB\n"])
 def test_a_host_that_hides_its_memory_is_an_error(tmp_path: Path, defaults: HostDefaults, meminfo: str) -> None:
     with pytest.raises(DeviceProfileError, match="cannot probe this host's memory"):

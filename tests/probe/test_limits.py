@@ -122,6 +122,6 @@ def test_the_work_of_what_is_not_quantized_is_not_known(artifact: Path, tmp_path
 
 def test_another_cpp_library_can_be_loaded_after_ours() -> None:
     """Ours carries a libstdc++ of its own; when its symbols were visible, onnxruntime crashed as it was imported."""
-    program = "from edgekit.runtime.threads import physical_cores; physical_cores(); import onnxruntime"
+    program = "from edgekit.host import physical_cores; physical_cores(); import onnxruntime"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

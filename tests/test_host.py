@@ -1,0 +1,143 @@
+"""Memory and cores of this host. The rule for cores is tested in tests/native/topology_test.cpp."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.host import (
+    available_memory,
+    peak_rss_bytes,
+    physical_cores,
+    private_bytes,
+    reset_peak,
+    total_memory,
+)
+
+SIZE = 64 * 1024 * 1024
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@linux
+def test_private_memory_counts_what_is_written_and_not_what_is_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(SIZE))
+    before = private_bytes()
+    mapped = np.memmap(path, dtype=np.uint8, mode="r")
+    assert int(mapped.sum()) == 0  # every page is read
+    between = private_bytes()
+    owned = np.ones(SIZE, dtype=np.uint8)
+    after = private_bytes()
+    assert before is not None
+    assert between is not None
+    assert after is not None
+    assert between - before < SIZE // 4
+    assert after - between > SIZE * 3 // 4
+    assert owned.any()
+
+
+@linux
+def test_the_peak_stays_when_memory_is_freed() -> None:
+    block = np.ones(SIZE, dtype=np.uint8)
+    assert block.any()
+    high = peak_rss_bytes()
+    del block
+    assert high is not None
+    assert high > SIZE
+    assert peak_rss_bytes() == pytest.approx(high, rel=0.01)
+
+
+@linux
+def test_the_peak_can_be_counted_anew() -> None:
+    block = np.ones(2 * SIZE, dtype=np.uint8)
+    assert block.any()
+    high = peak_rss_bytes()
+    del block
+    assert high is not None
+    if reset_peak():
+        assert (peak_rss_bytes() or high) < high - SIZE
+
+
+def test_a_peak_that_cannot_be_reset_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError("clear_refs")
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    assert reset_peak() is False
+
+
+def test_this_machine_has_cores() -> None:
+    assert 1 <= physical_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no CPU affinity")
+def test_the_affinity_mask_is_respected() -> None:
+    only = min(os.sched_getaffinity(0))
+    program = (
+        f"import os; os.sched_setaffinity(0, [{only}]);from edgekit.host import physical_cores; print(physical_cores())"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout == "1\n"
+
+
+def test_the_import_is_light() -> None:
+    program = "import sys; import edgekit.host; print('numpy' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"
+
+
+MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:   12000000 kB\n"
+
+
+def _machine(root: Path, cgroup: str, **files: str) -> tuple[int | None, int | None]:
+    """Total and available memory of a machine with these files."""
+    for name, text in {"proc/meminfo": MEMINFO, "proc/self/cgroup": cgroup, **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return total_memory(root), available_memory(root)
+
+
+def test_without_control_groups_the_whole_machine_counts(tmp_path: Path) -> None:
+    assert _machine(tmp_path, "") == (16_000_000 * 1024, 12_000_000 * 1024)
+
+
+def test_a_version_2_group_limits_memory(tmp_path: Path) -> None:
+    files = {
+        "sys/fs/cgroup/outer/inner/memory.max": "max\n",
+        "sys/fs/cgroup/outer/memory.max": "4000000000\n",
+        "sys/fs/cgroup/outer/memory.current": "1500000000\n",
+        "sys/fs/cgroup/outer/memory.stat": "anon 900000000\ninactive_file 500000000\n",
+    }
+    # 1.5 GB are in use, of which 0.5 GB are file pages that can be dropped.
+    assert _machine(tmp_path, "0::/outer/inner\n", **files) == (4_000_000_000, 3_000_000_000)
+
+
+def test_a_version_1_group_limits_memory(tmp_path: Path) -> None:
+    # A container sees its own group at the mount's root while /proc names the host's path.
+    files = {
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": "2000000000\n",
+        "sys/fs/cgroup/memory/memory.usage_in_bytes": "600000000\n",
+        "sys/fs/cgroup/memory/memory.stat": "inactive_file 1\ntotal_inactive_file 100000000\n",
+    }
+    found = _machine(tmp_path, "5:cpu,cpuacct:/x\n4:memory:/docker/abc\n", **files)
+    assert found == (2_000_000_000, 1_500_000_000)
+
+
+def test_a_group_in_use_can_leave_less_than_the_machine_has(tmp_path: Path) -> None:
+    files = {"sys/fs/cgroup/memory.max": "14000000000\n", "sys/fs/cgroup/memory.current": "5000000000\n"}
+    assert _machine(tmp_path, "0::/\n", **files) == (14_000_000_000, 9_000_000_000)
+
+
+def test_version_1_says_no_limit_with_a_huge_number(tmp_path: Path) -> None:
+    files = {"sys/fs/cgroup/memory/memory.limit_in_bytes": str(2**63 - 4096)}
+    assert _machine(tmp_path, "4:memory:/\n", **files) == (16_000_000 * 1024, 12_000_000 * 1024)
+
+
+def test_a_system_without_meminfo_says_nothing(tmp_path: Path) -> None:
+    assert (total_memory(tmp_path), available_memory(tmp_path)) == (None, None)
