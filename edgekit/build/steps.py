@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from threading import Event
@@ -343,7 +343,7 @@ class BuildJob:
         return Manifest(
             name=self.recipe.name,
             edgekit_version=version("edgekit-llm"),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             model={
                 "model_type": self.spec.model_type,
                 "parameters": self.spec.parameters,

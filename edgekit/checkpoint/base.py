@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, TensorMismatchError, nearest
+
+_Opened = TypeVar("_Opened", bound="Checkpoint")
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ class Checkpoint(ABC):
     def close(self) -> None:
         """Close the files; harmless when done twice."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self: _Opened) -> _Opened:
         return self
 
     def __exit__(

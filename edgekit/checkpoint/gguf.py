@@ -120,7 +120,8 @@ class GgufCheckpoint(Checkpoint):
                 hint="use a GGUF file of one of these types, or the original checkpoint",
             )
         if len(info.shape) == 1:  # a block type packs a vector as one row
-            return self._dequantize(info, type_name, (1, info.shape[0]), 0, 1)[0, start:stop].copy()
+            vector: NDArray[Any] = self._dequantize(info, type_name, (1, info.shape[0]), 0, 1)[0, start:stop].copy()
+            return vector
         return self._dequantize(info, type_name, info.shape, start, stop)
 
     def _dequantize(

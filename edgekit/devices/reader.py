@@ -8,7 +8,7 @@ text such as ``"5.2 GB"``. The tables of a file are the dataclasses of ``profile
 
 from __future__ import annotations
 
-import tomllib
+import sys
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,11 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from ..errors import DeviceProfileError, nearest
 from ..units import parse_bytes
 from .profile import Bytes, DeviceProfile, HostDefaults, Sourced
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 _T = TypeVar("_T")
 

@@ -205,7 +205,7 @@ def _refit(
     """
     (out, groups), width, bits = packed.scales.shape, len(hessian), packed.scheme.bits
     size = packed.scheme.block_size
-    scales = packed.scales.copy()
+    scales: NDArray[np.float32] | NDArray[np.float16] = packed.scales.copy()
     most = np.finfo(scales.dtype).max
     step = max(1, _REFIT_COLUMNS // size) * size
     for start in range(0, out, _REFIT_ROWS):

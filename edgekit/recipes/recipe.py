@@ -22,7 +22,7 @@ A recipe is everything edgekit must know of a model before a byte of it is fetch
 from __future__ import annotations
 
 import re
-import tomllib
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -31,6 +31,11 @@ from typing import Any, TypeVar, get_type_hints
 from ..errors import RecipeError, nearest
 from ..scheme import IMPORTED, METHODS, QuantizationConfig, QuantizationScheme
 from .quality import Thresholds
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 FLOAT = "float"  # TOML has no null: the word for a part that stays in the activation's type
 _T = TypeVar("_T")

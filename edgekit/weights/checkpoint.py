@@ -86,7 +86,7 @@ class WeightSource:
         first, last = start // head_dim, -(-stop // head_dim)
         stored: NDArray[Any] = self._checkpoint.rows(name, first * head_dim, last * head_dim)
         heads = stored.reshape(last - first, head_dim // 2, 2, *stored.shape[1:])
-        ordered = heads.swapaxes(1, 2).reshape(stored.shape)
+        ordered: NDArray[Any] = heads.swapaxes(1, 2).reshape(stored.shape)
         return ordered[start - first * head_dim : stop - first * head_dim]
 
     def packed(self, ref: TensorRef, start: int, stop: int, scheme: QuantizationScheme) -> PackedLinear | None:

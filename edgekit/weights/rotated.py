@@ -103,7 +103,8 @@ class RotatedSource(WeightSource):
                 if (start, stop) == (0, ref.shape[0]):
                     self._kept = None  # it is the reader's
                     return w
-                return w[start:stop].copy()
+                part: Array = w[start:stop].copy()
+                return part
         w = self._value_rows(ref, start, stop) if ref in self._values else self._read(ref, start, stop)
         if ref in self._norms:
             norm = self._norms[ref]

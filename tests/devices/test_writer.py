@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,11 @@ import pytest
 from edgekit.devices import DeviceProfile, Sourced, device_names, load_device, read_device
 from edgekit.devices.profile import Bandwidth, Bytes, KernelPeak
 from edgekit.devices.writer import format_device
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 def _round_trip(profile: DeviceProfile, folder: Path, comment: str = "") -> DeviceProfile:
