@@ -17,7 +17,8 @@ from ..models import ModelSpec, spec_from_config
 from ..planning.choice import best_recipe, check_budget
 from ..planning.plan import Options, Plan, plan
 from ..recipes import all_recipes, load_recipe
-from ..recipes.recipe import FolderSource, HubSource, Recipe, Sampling
+from ..recipes.recipe import FolderSource, HubSource, Recipe
+from ..sampling import Sampling
 from ..scheme import QuantizationConfig
 
 Progress = Callable[[str, float, float], None]

@@ -33,8 +33,9 @@ from ..models.spec import ModelSpec
 from ..runtime.chat import ChatTemplate
 from ..runtime.engine import EngineOptions
 from ..runtime.native_engine import NativeEngine
-from ..runtime.sampler import Sampler, SamplingConfig
+from ..runtime.sampler import Sampler
 from ..runtime.tokenizer import Tokenizer
+from ..sampling import Sampling
 from ..scheme import QuantizationConfig, QuantizationScheme
 from ..weights.checkpoint import WeightSource
 from .texts import TEXT_TOKENS, Texts, first_texts, shipped_prompts
@@ -138,7 +139,7 @@ class _Answers:
         reader: Reads the prompts, and does the work of all.
         spare: Engines without an answer in the making.
         render: A prompt's ids.
-        sampling: How to choose tokens; the seed is the prompt's number.
+        sampling: How to choose tokens; an answer's seed is its prompt's number.
         stops: Ids that end an answer.
     """
 
@@ -147,7 +148,7 @@ class _Answers:
         reader: NativeEngine,
         spare: list[NativeEngine],
         render: Callable[[str], list[int]],
-        sampling: SamplingConfig,
+        sampling: Sampling,
         stops: frozenset[int],
     ) -> None:
         self._reader, self._spare, self._render = reader, spare, render
@@ -179,7 +180,7 @@ class _Answers:
         logits = self._reader.evaluate(ids)[-1]
         engine = self._spare.pop()
         engine.copy(self._reader)
-        sampler = Sampler(dataclasses.replace(self._sampling, seed=number), self._reader.vocab_size)
+        sampler = Sampler(self._sampling, self._reader.vocab_size, seed=number)
         sampler.observe(ids)
         self._grow(_Growing(number, list(ids), engine, sampler), logits)
 
@@ -220,7 +221,7 @@ def _main() -> None:
             return tokenizer.encode(text)
 
         answers = _Answers(
-            reader, [reader.fork() for _ in range(together)], render, SamplingConfig.from_manifest(manifest.sampling),
+            reader, [reader.fork() for _ in range(together)], render, Sampling.from_manifest(manifest.sampling),
             frozenset(manifest.tokens["eos"]),
         )  # fmt: skip
         _say({"texts": answers.texts(request["tokens"], lambda tokens: _say({"tokens": tokens}))})

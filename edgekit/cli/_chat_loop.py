@@ -10,8 +10,8 @@ import click
 from ..errors import ContextLengthError, UsageError
 from ..runtime.chat import Message
 from ..runtime.generation import Generation
-from ..runtime.sampler import SamplingConfig
 from ..runtime.session import Session
+from ..sampling import Sampling
 from ._output import print_error, say
 from ._stream import AnswerPrinter, figures, typed_text
 
@@ -19,13 +19,14 @@ _PROMPT = "> "
 _HELP = "/reset forgets the conversation, /exit or Ctrl-D ends it, Ctrl-C stops an answer"
 
 
-def chat_loop(session: Session, *, max_tokens: int | None, sampling: SamplingConfig) -> None:
+def chat_loop(session: Session, *, max_tokens: int | None, sampling: Sampling, seed: int | None) -> None:
     """Read a line, answer it, and again, until ``/exit`` or the end of the input.
 
     Args:
         session: An open session with a chat template.
         max_tokens: Per answer.
         sampling: For every answer.
+        seed: For every answer; None draws a fresh one.
 
     Raises:
         TokenizerError: The artifact has no chat template.
@@ -43,16 +44,21 @@ def chat_loop(session: Session, *, max_tokens: int | None, sampling: SamplingCon
         elif line.startswith("/"):
             say(f"no command {line}; {_HELP}", err=True)
         elif line:
-            messages = _turn(session, messages, line, max_tokens, sampling)
+            messages = _turn(session, messages, line, max_tokens, sampling, seed)
 
 
 def _turn(
-    session: Session, messages: list[Message], line: str, max_tokens: int | None, sampling: SamplingConfig
+    session: Session,
+    messages: list[Message],
+    line: str,
+    max_tokens: int | None,
+    sampling: Sampling,
+    seed: int | None,
 ) -> list[Message]:
     """Answer a line; the conversation as it stands after."""
     try:
-        asked = [*messages, {"role": "user", "content": typed_text(line)}]
-        generation = session.chat(asked, max_tokens=max_tokens, sampling=sampling)
+        asked: list[Message] = [*messages, {"role": "user", "content": typed_text(line)}]
+        generation = session.chat(asked, max_tokens=max_tokens, sampling=sampling, seed=seed)
     except (ContextLengthError, UsageError) as error:
         print_error(error)
         _remark("this question was left out; /reset forgets the conversation")

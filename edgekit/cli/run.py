@@ -11,8 +11,8 @@ import click
 
 from ..errors import UsageError
 from ..runtime.generation import Generation
-from ..runtime.sampler import SamplingConfig
 from ..runtime.session import Session, load
+from ..sampling import Sampling
 from ._chat_loop import chat_loop
 from ._engine_options import engine_option, kv_type_option
 from ._output import emit_json, json_option, say
@@ -30,7 +30,7 @@ from ._stream import AnswerPrinter, figures, typed_text
 @click.option("--top-k", type=int, help="Keep so many of the likeliest tokens; 0 is off.")
 @click.option("--min-p", type=float, help="Keep tokens at least so likely, relative to the likeliest; 0 is off.")
 @click.option("--repetition-penalty", type=float, help="Above 1 discourages repetition; 1 is off.")
-@click.option("--seed", type=int, help="Makes the answer repeatable.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Makes the answer repeatable.")
 @engine_option
 @click.option("--context", type=click.IntRange(min=1), help="Tokens of prompt and answer; default: as built.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; default: one per physical core.")
@@ -69,14 +69,13 @@ def command(
         "top_k": top_k,
         "min_p": min_p,
         "repetition_penalty": repetition_penalty,
-        "seed": seed,
     }
     with load(artifact, engine=engine, context=context, threads=threads, kv_type=kv_type) as session:
         chosen = _sampling(session.sampling, given)
         if prompt is None:
-            chat_loop(session, max_tokens=max_tokens, sampling=chosen)
+            chat_loop(session, max_tokens=max_tokens, sampling=chosen, seed=seed)
             return
-        generation = _begin(session, prompt, raw, max_tokens, chosen)
+        generation = _begin(session, prompt, raw, max_tokens, chosen, seed)
         if as_json:
             completion = generation.complete()
             emit_json(asdict(completion) | _engine(session))
@@ -93,12 +92,14 @@ def _engine(session: Session) -> dict[str, str]:
     return {"engine": engine.name, "kernel": engine.kernel, "kv_type": engine.kv_type}
 
 
-def _begin(session: Session, prompt: str, raw: bool, max_tokens: int | None, sampling: SamplingConfig) -> Generation:
+def _begin(
+    session: Session, prompt: str, raw: bool, max_tokens: int | None, sampling: Sampling, seed: int | None
+) -> Generation:
     if not prompt.strip():
         raise UsageError("the prompt is empty")
     if raw:
-        return session.generate(prompt, max_tokens=max_tokens, sampling=sampling)
-    return session.chat([{"role": "user", "content": prompt}], max_tokens=max_tokens, sampling=sampling)
+        return session.generate(prompt, max_tokens=max_tokens, sampling=sampling, seed=seed)
+    return session.chat([{"role": "user", "content": prompt}], max_tokens=max_tokens, sampling=sampling, seed=seed)
 
 
 def _read_stdin() -> str:
@@ -108,7 +109,7 @@ def _read_stdin() -> str:
         raise UsageError(f"the prompt on stdin is not UTF-8: {error}") from None
 
 
-def _sampling(defaults: SamplingConfig, given: dict[str, Any]) -> SamplingConfig:
+def _sampling(defaults: Sampling, given: dict[str, Any]) -> Sampling:
     """The artifact's defaults with what the command line says."""
     try:
         return replace(defaults, **{name: value for name, value in given.items() if value is not None})

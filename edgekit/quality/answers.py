@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +81,11 @@ def thought_closed(prompt: str, text: str) -> bool | None:
 
 def answer(session: Session, question: str, seed: int, max_tokens: int) -> Answer:
     """Ask one question, with the artifact's own way to sample; an answer that loops is ended."""
-    sampling = replace(session.sampling, seed=seed)
     prompt = session.render([user(question)]) if session.has_chat_template else f"{question}\n\n"
     if session.has_chat_template:
-        generation = session.chat([user(question)], max_tokens=max_tokens, sampling=sampling)
+        generation = session.chat([user(question)], max_tokens=max_tokens, seed=seed)
     else:
-        generation = session.generate(prompt, max_tokens=max_tokens, sampling=sampling)
+        generation = session.generate(prompt, max_tokens=max_tokens, seed=seed)
     period = None
     for number, _ in enumerate(generation, 1):
         if number % _LOOK_EVERY == 0 and (period := loop_period(generation.completion.tokens)) is not None:

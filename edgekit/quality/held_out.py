@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ..errors import TokenizerError, UsageError
-from ..runtime.chat import ChatTemplate
+from ..runtime.chat import ChatTemplate, Message
 from ..runtime.thought import THINK_CLOSE, THINK_OPEN, starts_inside
 from ..runtime.tokenizer import Tokenizer
 from .compare import Passage
@@ -77,7 +76,7 @@ def _shared(passages: list[Passage], tokens: int) -> list[Passage]:
     return [Passage(p.ids[: p.start + n], p.start) for p, n in zip(passages, shares, strict=True) if n > 0]
 
 
-def user(text: str) -> dict[str, Any]:
+def user(text: str) -> Message:
     """A message of the user's."""
     return {"role": "user", "content": text}
 

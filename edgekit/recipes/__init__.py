@@ -1,6 +1,6 @@
 """Recipes: one TOML file per model, naming its source, shapes, quantization and sampling defaults."""
 
-from .recipe import FolderSource, HubSource, PackageSource, Recipe, Sampling, Source, read_recipe
+from .recipe import FolderSource, HubSource, PackageSource, Recipe, Source, read_recipe
 from .registry import all_recipes, load_recipe, recipe_names
 
 __all__ = [
@@ -8,7 +8,6 @@ __all__ = [
     "HubSource",
     "PackageSource",
     "Recipe",
-    "Sampling",
     "Source",
     "all_recipes",
     "load_recipe",

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from ..errors import RecipeError, nearest
+from ..sampling import Sampling
 from ..scheme import IMPORTED, METHODS, QuantizationConfig, QuantizationScheme
 from .quality import Thresholds
 
@@ -122,40 +123,6 @@ _SOURCES: dict[str, type[HubSource] | type[PackageSource] | type[FolderSource]] 
     "package": PackageSource,
     "folder": FolderSource,
 }
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is drawn unless the user says otherwise; the defaults change nothing.
-
-    Args:
-        temperature: Divides the logits; 0 takes the most likely token.
-        top_p: Keep the likeliest tokens that sum up to this probability; 1 keeps all.
-        top_k: Keep so many of the likeliest tokens; 0 keeps all.
-        min_p: Drop tokens below this fraction of the likeliest one's probability; 0 drops none.
-        repetition_penalty: Divides (negative: multiplies) the logits of tokens seen before; 1 changes nothing.
-
-    Raises:
-        ValueError: A value lies outside its range.
-    """
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-
-    def __post_init__(self) -> None:
-        allowed = {
-            "temperature": (0 <= self.temperature < float("inf"), "0 or more"),
-            "top_p": (0 < self.top_p <= 1, "above 0, at most 1"),
-            "top_k": (self.top_k >= 0, "0 or more"),
-            "min_p": (0 <= self.min_p < 1, "0 or more, below 1"),
-            "repetition_penalty": (0 < self.repetition_penalty < float("inf"), "above 0"),
-        }
-        for key, (good, range_) in allowed.items():
-            if not good:
-                raise ValueError(f"{key} is {getattr(self, key)}; allowed: {range_}")
 
 
 @dataclass(frozen=True)

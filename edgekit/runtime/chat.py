@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict
 
 from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
@@ -25,7 +25,18 @@ from .thought import without_thought
 from .tokenizer import CONFIG_FILE, Tokenizer, read_tokenizer_config
 
 TEMPLATE_FILE = "chat_template.jinja"
-Message = Mapping[str, Any]  # {"role": "user", "content": "..."}; more keys reach the template as they are
+
+
+class Message(TypedDict):
+    """One message of a conversation. Further keys are allowed and reach the chat template unchanged.
+
+    Attributes:
+        role: ``user``, ``assistant`` or ``system``, or another role that the model's template knows.
+        content: The text.
+    """
+
+    role: str
+    content: str
 
 
 class ChatTemplate:
@@ -121,13 +132,13 @@ class _GenerationTag(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _prepare(message: Message) -> dict[str, Any]:
+def _prepare(message: Mapping[str, object]) -> dict[str, object]:
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-        raise ValueError(f'a message is {{"role": ..., "content": ...}}, not {message!r}')
-    prepared = dict(message)
-    if prepared["role"] == "assistant" and isinstance(prepared.get("content"), str):
-        prepared["content"] = without_thought(prepared["content"])
-    return prepared
+        raise ValueError(f'a message must be {{"role": ..., "content": ...}}; got {message!r}')
+    content = message.get("content")
+    if message["role"] == "assistant" and isinstance(content, str):
+        return {**message, "content": without_thought(content)}
+    return dict(message)
 
 
 def _raise_exception(message: str) -> NoReturn:

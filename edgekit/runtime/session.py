@@ -21,14 +21,15 @@ from numpy.typing import NDArray
 
 from ..artifact.manifest import Manifest, read_manifest
 from ..errors import ContextLengthError, EngineError, TokenizerError
+from ..sampling import Sampling
 from .chat import ChatTemplate, Message
 from .engine import Engine, EngineOptions, ResumableEngine, open_engine
 from .generation import Completion, Generation, superseded
-from .sampler import Sampler, SamplingConfig
+from .sampler import Sampler
 from .thought import Piece, ThoughtSplitter, starts_inside
 from .tokenizer import Tokenizer
 
-__all__ = ["Completion", "Generation", "Message", "Piece", "SamplingConfig", "Session", "load"]
+__all__ = ["Completion", "Generation", "Message", "Piece", "Sampling", "Session", "load"]
 
 
 class Session:
@@ -53,7 +54,7 @@ class Session:
         self.engine = engine
         self.tokenizer = tokenizer
         self.manifest = manifest
-        self.sampling = SamplingConfig.from_manifest(manifest.sampling)
+        self.sampling = Sampling.from_manifest(manifest.sampling)
         self._template = template
         self._evaluated: list[int] = []  # ids whose keys and values the cache holds
         self._current: object = None  # stands for the one generation that may go on
@@ -68,7 +69,8 @@ class Session:
         prompt: str | Sequence[int],
         *,
         max_tokens: int | None = None,
-        sampling: SamplingConfig | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
         stop_ids: Iterable[int] = (),
     ) -> Generation:
         """Continue a text.
@@ -76,28 +78,30 @@ class Session:
         Args:
             prompt: Text, put after a beginning-of-sequence token where the model wants one, or ids, taken as they are.
             max_tokens: At most so many tokens; None: until the model stops or the context is full.
-            sampling: How to choose tokens; None: the artifact's defaults.
-            stop_ids: More ids that end the text, beside the model's own.
+            sampling: How to choose tokens; None uses the artifact's defaults.
+            seed: Makes the answer repeatable, on every machine: 0 or more, below 2^64. None draws a fresh seed.
+            stop_ids: Ids that end the text, in addition to the model's own.
 
         Returns:
             An iterator of :class:`Piece`; ``complete()`` runs it to the end and returns a :class:`Completion`. It is
             lazy: nothing is computed before the first piece is asked for.
 
         Raises:
-            ValueError: ``max_tokens`` below 1, an empty prompt, or text that is not valid Unicode.
+            ValueError: ``max_tokens`` or the seed is out of range, or the prompt is empty or not valid Unicode.
             ContextLengthError: The prompt is longer than the context; both lengths are named.
             EngineError: When the first piece is asked for: the session is closed.
         """
         started = time.perf_counter()
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [int(i) for i in prompt]
-        return self._start(ids, max_tokens, sampling, stop_ids, None, started)
+        return self._start(ids, max_tokens, sampling, seed, stop_ids, None, started)
 
     def chat(
         self,
         messages: Sequence[Message],
         *,
         max_tokens: int | None = None,
-        sampling: SamplingConfig | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
         stop_ids: Iterable[int] = (),
     ) -> Generation:
         """Answer a conversation.
@@ -107,6 +111,7 @@ class Session:
                 in earlier answers are dropped.
             max_tokens: As for :meth:`generate`; a reasoning model's thought counts.
             sampling: As for :meth:`generate`.
+            seed: As for :meth:`generate`.
             stop_ids: As for :meth:`generate`.
 
         Returns:
@@ -121,7 +126,7 @@ class Session:
         started = time.perf_counter()
         prompt = self.render(messages)
         splitter = ThoughtSplitter(inside=starts_inside(prompt)) if self.manifest.reasoning else None
-        return self._start(self.tokenizer.encode(prompt), max_tokens, sampling, stop_ids, splitter, started)
+        return self._start(self.tokenizer.encode(prompt), max_tokens, sampling, seed, stop_ids, splitter, started)
 
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt that :meth:`chat` makes of messages.
@@ -200,7 +205,8 @@ class Session:
         self,
         prompt: list[int],
         max_tokens: int | None,
-        sampling: SamplingConfig | None,
+        sampling: Sampling | None,
+        seed: int | None,
         stop_ids: Iterable[int],
         splitter: ThoughtSplitter | None,
         started: float,
@@ -215,7 +221,7 @@ class Session:
                 hint=f"shorten it, or ask for a larger context ({self.manifest.name}: at most "
                 f"{self.manifest.model['context_length']})",
             )
-        sampler = Sampler(sampling or self.sampling, self.engine.vocab_size)
+        sampler = Sampler(sampling or self.sampling, self.engine.vocab_size, seed)
         current = self._current = object()
 
         def evaluate(ids: Sequence[int]) -> NDArray[np.float32]:

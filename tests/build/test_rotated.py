@@ -17,7 +17,8 @@ from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import UsageError
 from edgekit.planning.plan import plan
 from edgekit.quality.evaluation import evaluate
-from edgekit.runtime.session import SamplingConfig, load
+from edgekit.runtime.session import load
+from edgekit.sampling import Sampling
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 
 WIDE = QuantizationScheme(8, 32, symmetric=True)
@@ -49,7 +50,7 @@ def test_a_rotated_build(tmp_path: Path, family: str, tied: bool, device: str) -
     assert golden is not None
     for engine in ("native", "ort"):
         with load(result.artifact, engine=engine) as session:
-            greedy = SamplingConfig(temperature=0)
+            greedy = Sampling(temperature=0)
             answer = session.generate(golden["prompt_ids"], max_tokens=1, sampling=greedy).complete()
         assert answer.tokens == golden["continuation_ids"][:1]
 

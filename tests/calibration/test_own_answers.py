@@ -16,10 +16,10 @@ from edgekit.calibration import own_answers as module
 from edgekit.errors import CalibrationError
 from edgekit.runtime.engine import EngineOptions
 from edgekit.runtime.native_engine import NativeEngine
-from edgekit.runtime.sampler import SamplingConfig
 from edgekit.runtime.session import load
+from edgekit.sampling import Sampling
 
-GREEDY = SamplingConfig(temperature=0)
+GREEDY = Sampling(temperature=0)
 CONTEXT = 120
 
 

@@ -14,9 +14,9 @@ from tiny_artifact import write_tiny_artifact
 
 from edgekit.cli._stream import AnswerPrinter
 from edgekit.runtime.ort_engine import OrtEngine
-from edgekit.runtime.sampler import SamplingConfig
 from edgekit.runtime.session import load
 from edgekit.runtime.thought import Piece
+from edgekit.sampling import Sampling
 
 QUESTION = "What is the capital of France?"
 
@@ -107,13 +107,15 @@ def test_raw_leaves_the_template_out(invoke: Invoke, artifact: Path) -> None:
 
 
 def test_sampling_options_reach_the_sampler(invoke: Invoke, artifact: Path) -> None:
-    options = {"temperature": 1.9, "top_p": 0.99, "top_k": 300, "min_p": 0.001, "repetition_penalty": 1.2, "seed": 4}
+    options = {"temperature": 1.9, "top_p": 0.99, "top_k": 300, "min_p": 0.001, "repetition_penalty": 1.2}
     arguments = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
-    found = invoke("run", artifact, "--prompt", "x", "--raw", "--max-tokens", 25, "--json", *arguments).json()
+    found = invoke(
+        "run", artifact, "--prompt", "x", "--raw", "--max-tokens", 25, "--json", "--seed", 4, *arguments
+    ).json()
     with load(artifact) as session:
-        sampling = SamplingConfig(**options)  # type: ignore[arg-type]
-        assert session.generate("x", max_tokens=25, sampling=sampling).complete().tokens == found["tokens"]
-        assert session.generate("x", max_tokens=25).complete().tokens != found["tokens"]
+        sampling = Sampling(**options)  # type: ignore[arg-type]
+        assert session.generate("x", max_tokens=25, sampling=sampling, seed=4).complete().tokens == found["tokens"]
+        assert session.generate("x", max_tokens=25, seed=4).complete().tokens != found["tokens"]
 
 
 def test_a_thought_is_tagged_where_it_cannot_be_dimmed(invoke: Invoke, reasoning_artifact: Path, scripted: Any) -> None:

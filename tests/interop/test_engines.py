@@ -9,7 +9,7 @@ from tiny_checkpoint import write_checkpoint
 
 import edgekit
 from edgekit.build.pipeline import build
-from edgekit.runtime.sampler import SamplingConfig
+from edgekit.sampling import Sampling
 
 COUNT = 48
 
@@ -17,7 +17,7 @@ COUNT = 48
 def ours(artifact: Path, ids: list[int]) -> list[int]:
     """By onnxruntime, whose operators theirs are: any other engine may decide a near tie the other way."""
     with edgekit.load(artifact, engine="ort") as session:
-        return session.generate(ids, max_tokens=COUNT, sampling=SamplingConfig(temperature=0)).complete().tokens
+        return session.generate(ids, max_tokens=COUNT, sampling=Sampling(temperature=0)).complete().tokens
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from edgekit.checkpoint import open_checkpoint
 from edgekit.export.decoder import LOGITS_START
 from edgekit.export.model import export_model
 from edgekit.models import spec_from_config
-from edgekit.runtime.sampler import SamplingConfig
+from edgekit.sampling import Sampling
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 from edgekit.weights.carried import carried_formats
 from edgekit.weights.checkpoint import WeightSource
@@ -52,7 +52,7 @@ def emitted(tiny_qwen2: Path) -> BuildResult:
 @pytest.fixture(scope="session")
 def ours(emitted: BuildResult) -> list[int]:
     with edgekit.load(emitted.artifact) as session:
-        found = session.generate(IDS, max_tokens=COUNT, sampling=SamplingConfig(temperature=0)).complete().tokens
+        found = session.generate(IDS, max_tokens=COUNT, sampling=Sampling(temperature=0)).complete().tokens
     assert len(set(found)) > 3
     return found
 
@@ -79,7 +79,7 @@ def test_gptqmodel_reads_several_widths_of_a_rotated_tied_model(tmp_path: Path, 
         ),
     )  # fmt: skip
     with edgekit.load(built.artifact) as session:
-        ours = session.generate(IDS, max_tokens=COUNT, sampling=SamplingConfig(temperature=0)).complete().tokens
+        ours = session.generate(IDS, max_tokens=COUNT, sampling=Sampling(temperature=0)).complete().tokens
     found = json.loads(
         gptqmodel("gptqmodel_greedy.py", built.emitted, json.dumps(IDS), COUNT, "alone").splitlines()[-1]
     )

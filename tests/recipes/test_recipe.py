@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from edgekit.errors import RecipeError
-from edgekit.recipes import FolderSource, HubSource, PackageSource, Sampling, load_recipe, read_recipe
+from edgekit.recipes import FolderSource, HubSource, PackageSource, load_recipe, read_recipe
+from edgekit.sampling import Sampling
 from edgekit.scheme import QuantizationScheme
 
 VALID = """
@@ -109,7 +110,7 @@ def test_the_other_kinds_of_source(tmp_path: Path) -> None:
         ('"hub"', '"ftp"', ["kind is 'ftp'", "hub, package, folder"]),
         ("somebody/tiny", "tiny", ["repository is 'tiny'", "owner/name"]),
         ("0123456789012345678901234567890123456789", "main", ["revision is 'main'", "40"]),
-        ("temperature = 0.7", "temperature = -1", ["temperature is -1", "0 or more"]),
+        ("temperature = 0.7", "temperature = -1", ["temperature is -1", "0 (greedy) or more"]),
         ("temperature = 0.7", "top_p = 0", ["top_p is 0", "at most 1"]),
         ("temperature = 0.7", "temperature = nan", ["temperature is nan"]),
         ("temperature = 0.7", "top_k = 1.5", ["top_k is 1.5", "whole number"]),

@@ -11,8 +11,8 @@ from tiny_checkpoint import write_checkpoint
 
 from edgekit.build.pipeline import build
 from edgekit.runtime.engine import EngineOptions, engines, open_engine
-from edgekit.runtime.sampler import SamplingConfig
 from edgekit.runtime.session import load
+from edgekit.sampling import Sampling
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
@@ -28,7 +28,7 @@ def test_a_built_artifact_runs_and_passes_its_smoke_test(tmp_path: Path, family:
         golden = session.manifest.golden
         assert golden is not None
         count = len(golden["continuation_ids"])
-        found = session.generate(golden["prompt_ids"], max_tokens=count, sampling=SamplingConfig(temperature=0))
+        found = session.generate(golden["prompt_ids"], max_tokens=count, sampling=Sampling(temperature=0))
         tokens = found.complete().tokens
         # Exact for the operators that recorded it; elsewhere a near tie may fall the other way, which smoke allows for.
         assert len(tokens) == count

@@ -19,9 +19,9 @@ from edgekit.artifact.manifest import read_manifest
 from edgekit.build.pipeline import build
 from edgekit.deploy.smoke import smoke
 from edgekit.errors import NetworkError
-from edgekit.runtime.sampler import SamplingConfig
 from edgekit.runtime.session import load
 from edgekit.runtime.tokenizer import Tokenizer
+from edgekit.sampling import Sampling
 from edgekit.scheme import QuantizationConfig
 
 ROOT = Path(__file__).parents[2]
@@ -151,8 +151,8 @@ def test_greedy_text_is_onnxruntimes_but_for_ties(smollm2: Path) -> None:
 def test_a_seed_and_a_number_of_threads_give_the_same_text(smollm2: Path) -> None:
     def answer(seed: int) -> list[int]:
         with load(smollm2, engine="native", threads=2, context=256) as session:
-            chosen = SamplingConfig(temperature=0.8, seed=seed)
-            return session.generate("The lighthouse", max_tokens=32, sampling=chosen).complete().tokens
+            chosen = Sampling(temperature=0.8, top_p=0.95)
+            return session.generate("The lighthouse", max_tokens=32, sampling=chosen, seed=seed).complete().tokens
 
     first = answer(11)
     assert answer(11) == first

@@ -143,7 +143,8 @@ from pathlib import Path
 import numpy as np
 from edgekit.errors import EngineError
 from edgekit.runtime.native_engine import NativeEngine
-from edgekit.runtime.sampler import Sampler, SamplingConfig
+from edgekit.runtime.sampler import Sampler
+from edgekit.sampling import Sampling
 
 folder, counts = Path(sys.argv[1]), collections.Counter()
 files = {name: (folder / name).read_bytes() for name in ("model.onnx", "model.onnx.data")}
@@ -155,7 +156,7 @@ def attempt(kind):
         engine = NativeEngine(folder, 8, 1, False)
         try:
             logits = engine.evaluate([1, 2, 3])[0]
-            Sampler(SamplingConfig(), logits.size).sample(logits)
+            Sampler(Sampling(), logits.size).sample(logits)
         finally:
             engine.close()
     except EngineError:

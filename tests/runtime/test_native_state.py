@@ -11,10 +11,10 @@ from native_artifact import artifact, engine, prompt
 
 from edgekit.errors import ContextLengthError, EngineError
 from edgekit.runtime.native_engine import NativeEngine
-from edgekit.runtime.sampler import SamplingConfig
 from edgekit.runtime.session import Session, load
+from edgekit.sampling import Sampling
 
-GREEDY = SamplingConfig(temperature=0)
+GREEDY = Sampling(temperature=0)
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 

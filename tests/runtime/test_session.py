@@ -12,11 +12,11 @@ from tiny_artifact import BOS, EOS, rewrite_manifest, write_tiny_artifact
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import ArtifactError, ContextLengthError, EngineError, TokenizerError, TokenRangeError
 from edgekit.runtime.chat import ChatTemplate
-from edgekit.runtime.sampler import SamplingConfig
 from edgekit.runtime.session import Piece, Session, common_prefix, load
 from edgekit.runtime.tokenizer import Tokenizer
+from edgekit.sampling import Sampling
 
-GREEDY = SamplingConfig(temperature=0)
+GREEDY = Sampling(temperature=0)
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
@@ -85,7 +85,7 @@ def test_text_and_its_ids_continue_alike(session: Session) -> None:
 
 
 def test_pieces_make_up_the_text(session: Session) -> None:
-    generation = session.generate("Größe", max_tokens=60, sampling=SamplingConfig(temperature=2.0, top_p=1.0, seed=5))
+    generation = session.generate("Größe", max_tokens=60, sampling=Sampling(temperature=2.0), seed=5)
     pieces = list(generation)
     assert "".join(piece.text for piece in pieces) == generation.completion.text
     assert all(piece.text and not piece.thought for piece in pieces)
@@ -94,8 +94,8 @@ def test_pieces_make_up_the_text(session: Session) -> None:
 
 def test_a_seed_repeats_an_answer(session: Session) -> None:
     def answer(seed: int) -> list[int]:
-        sampling = SamplingConfig(temperature=1.5, top_p=1.0, seed=seed)
-        return session.generate("Rome", max_tokens=20, sampling=sampling).complete().tokens
+        sampling = Sampling(temperature=1.5)
+        return session.generate("Rome", max_tokens=20, sampling=sampling, seed=seed).complete().tokens
 
     assert answer(1) == answer(1)
     assert answer(1) != answer(2)
@@ -103,12 +103,12 @@ def test_a_seed_repeats_an_answer(session: Session) -> None:
 
 def test_the_artifacts_sampling_is_the_default(tmp_path: Path) -> None:
     folder = write_tiny_artifact(tmp_path / "a")
-    rewrite_manifest(folder, sampling={"temperature": 1.7, "seed": 3, "top_p": 1.0})
+    rewrite_manifest(folder, sampling={"temperature": 1.7, "top_p": 0.9})
     with load(folder, threads=1) as session:
-        sampling = SamplingConfig(temperature=1.7, seed=3, top_p=1.0)
+        sampling = Sampling(temperature=1.7, top_p=0.9)
         assert session.sampling == sampling
-        default = session.generate("Rome", max_tokens=20).complete().tokens
-        assert default == session.generate("Rome", max_tokens=20, sampling=sampling).complete().tokens
+        default = session.generate("Rome", max_tokens=20, seed=3).complete().tokens
+        assert default == session.generate("Rome", max_tokens=20, sampling=sampling, seed=3).complete().tokens
         assert default != session.generate("Rome", max_tokens=20, sampling=GREEDY).complete().tokens
 
 
@@ -116,7 +116,7 @@ def test_the_penalty_counts_the_prompts_tokens(artifact: Path) -> None:
     session, _ = scripted(artifact, "a")
     letter = session.tokenizer.token_id("a")
     assert letter is not None
-    sampling = SamplingConfig(temperature=0, repetition_penalty=2.0)
+    sampling = Sampling(temperature=0, repetition_penalty=2.0)
     vocabulary = list(range(4, 200))
     assert session.generate([5, letter], max_tokens=1, sampling=sampling).complete().tokens == [letter]  # 0.5 against 0
     session.engine.evaluate = lambda ids: np.ones((1, session.engine.vocab_size), np.float32)  # type: ignore[method-assign]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.runtime.sampler import SamplingConfig
+from edgekit.sampling import Sampling
 
 # Below this many candidates a sort costs less than one more round of partitioning (both some microseconds).
 _SORT_BELOW = 256
@@ -21,7 +21,7 @@ def penalized(logits: NDArray[np.float32], seen: NDArray[np.bool_], penalty: flo
     return result
 
 
-def candidates(logits: NDArray[np.float32], config: SamplingConfig) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def candidates(logits: NDArray[np.float32], config: Sampling) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The tokens that temperature, top_k, top_p and min_p leave.
 
     Args:
@@ -73,7 +73,7 @@ def nucleus_cut(weights: NDArray[np.float64], top_p: float) -> float:
     return float(ranked[min(index, ranked.size - 1)])
 
 
-def plain_candidates(logits: NDArray[np.float32], config: SamplingConfig) -> dict[int, float]:
+def plain_candidates(logits: NDArray[np.float32], config: Sampling) -> dict[int, float]:
     """The definition: sort everything, apply one filter after another. Token -> probability."""
     scaled = [(float(x) - float(logits.max())) / config.temperature for x in logits]
     tokens = sorted(range(len(scaled)), key=lambda i: -logits[i])

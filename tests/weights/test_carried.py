@@ -21,7 +21,7 @@ from edgekit.errors import NonFiniteWeightError, TensorMismatchError, Unsupporte
 from edgekit.models import spec_from_config
 from edgekit.quality.evaluation import evaluate
 from edgekit.quantize.packing import pack, unpack
-from edgekit.runtime.sampler import SamplingConfig
+from edgekit.sampling import Sampling
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 from edgekit.weights.carried import carried_formats, repack
 
@@ -195,7 +195,7 @@ def test_both_engines_run_matrices_of_several_formats(tmp_path: Path) -> None:
     for engine in ("ort", "native"):
         with edgekit.load(out, engine=engine) as session:
             ids = [0, 17, 200, 45, 99, 102]
-            answers.append(session.generate(ids, max_tokens=16, sampling=SamplingConfig(temperature=0)).complete())
+            answers.append(session.generate(ids, max_tokens=16, sampling=Sampling(temperature=0)).complete())
     assert answers[0].tokens == answers[1].tokens
     assert len(answers[0].tokens) > 4
 
