@@ -45,7 +45,11 @@ def library() -> ctypes.CDLL:
             f"{path} has ABI version {found}; this edgekit needs {ABI_VERSION}", hint="install the package again"
         )
     for name, (result, *arguments) in _SIGNATURES.items():
-        function = getattr(lib, name)
+        function = getattr(lib, name, None)
+        if function is None:
+            raise NativeLibraryError(
+                f"{path} is older than this edgekit: it has no function {name}", hint="install the package again"
+            )
         function.restype, function.argtypes = result, arguments
     return lib
 
@@ -67,6 +71,21 @@ class Matrix(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("n", "k")),
         *((name, ctypes.c_int32) for name in ("bits", "block_size", "scale_dtype")),
     )
+
+
+class MemoryInfo(ctypes.Structure):
+    """ek_memory_info."""
+
+    _fields_ = (
+        *((name, ctypes.c_uint64) for name in ("total_bytes", "available_bytes")),
+        *((name, ctypes.c_char_p) for name in ("total_source", "available_source")),
+    )
+
+
+class CoreInfo(ctypes.Structure):
+    """ek_core_info."""
+
+    _fields_ = tuple((name, ctypes.c_int32) for name in ("physical", "fast", "threads", "is_reported"))
 
 
 _POINTER, _LONG, _INT, _TEXT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_char_p
@@ -94,6 +113,8 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_session_load": (_INT, _POINTER, _TEXT),
     "ek_session_tokens": (_INT, _POINTER, _POINTER, _LONG),
     "ek_default_threads": (_INT,),
+    "ek_host_memory": (_INT, _TEXT, ctypes.POINTER(MemoryInfo)),
+    "ek_host_cores": (_INT, _TEXT, _POINTER, _LONG, ctypes.POINTER(CoreInfo)),
     "ek_kernel_at": (_TEXT, _INT, ctypes.POINTER(_INT)),
     "ek_measure_bandwidth": (_INT, _INT, _LONG, ctypes.POINTER(ctypes.c_double)),
     "ek_measure_kernel": (_INT, _TEXT, _INT, ctypes.POINTER(ctypes.c_double)),

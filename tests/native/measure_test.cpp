@@ -69,11 +69,11 @@ static void buffers() {
   CHECK(ek::bandwidth_buffer(root.string()) == 256 * kMiB); /* neither memory nor caches are told */
   put("sys/devices/system/cpu/cpu0/cache/index2/size", "1024K");
   put("sys/devices/system/cpu/cpu0/cache/index3/size", "98304K");
-  put("proc/meminfo", "MemAvailable:   8388608 kB");
+  put("proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable:   8388608 kB");
   CHECK(ek::bandwidth_buffer(root.string()) == 8 * 96 * kMiB);
-  put("proc/meminfo", "MemAvailable:   2097152 kB");
+  put("proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable:   2097152 kB");
   CHECK(ek::bandwidth_buffer(root.string()) == 512 * kMiB); /* a quarter; more than four caches */
-  put("proc/meminfo", "MemAvailable:   1048576 kB");
+  put("proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable:   1048576 kB");
   std::string said;
   CHECK(status_of([&] { ek::bandwidth_buffer(root.string()); }, &said) == EK_NO_MEMORY);
   for (const int64_t number : {384 * kMiB, 1024 * kMiB}) CHECK(said.find(std::to_string(number)) != std::string::npos);

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "check.h"
-#include "src/cgroup.h"
 #include "src/error.h"
 #include "src/memory.h"
 
@@ -73,6 +72,44 @@ void version1() {
   root.write("sys/fs/cgroup/memory/memory.limit_in_bytes", "2000000\n");
   root.write("sys/fs/cgroup/memory/memory.stat", "inactive_file 3\ntotal_inactive_file 100\n");
   CHECK(root.available() == 2000000 - 400);
+  root.write("sys/fs/cgroup/memory/memory.usage_in_bytes", "2600000\n"); /* more than the limit */
+  CHECK(root.available() == 0);
+}
+
+/* Both figures, and what each was read from. */
+void sources() {
+  const Root root;
+  CHECK(!ek::host_memory(root.path.string()));
+  root.write("proc/meminfo", "MemTotal: 16000000 kB\n");
+  CHECK(!ek::host_memory(root.path.string()));
+  root.write("proc/meminfo", kMeminfo);
+  ek::HostMemory memory = *ek::host_memory(root.path.string());
+  CHECK(memory.total == 16000000ll * 1024 && memory.available == kMemAvailable);
+  CHECK(memory.total_source == "/proc/meminfo, MemTotal" && memory.available_source == "/proc/meminfo, MemAvailable");
+  root.write("proc/self/cgroup", "0::/\n");
+  root.write("sys/fs/cgroup/memory.max", "14000000000\n"); /* above what the host has left */
+  memory = *ek::host_memory(root.path.string());
+  CHECK(memory.total == 14000000000 && memory.total_source == "control group, memory.max");
+  CHECK(memory.available == kMemAvailable && memory.available_source == "/proc/meminfo, MemAvailable");
+  root.write("sys/fs/cgroup/memory.current", "9000000000\n");
+  memory = *ek::host_memory(root.path.string());
+  CHECK(memory.available == 5000000000 && memory.available_source == "control group, memory.max less the memory in use");
+}
+
+/* The same through the C ABI. */
+void c_abi() {
+  const Root root;
+  ek_memory_info memory{};
+  CHECK(ek_host_memory(root.path.c_str(), &memory) == EK_UNSUPPORTED);
+  CHECK(std::string(ek_last_error()).find("MemAvailable") != std::string::npos);
+  CHECK(ek_host_memory(nullptr, nullptr) == EK_BAD_ARGUMENT);
+  root.write("proc/meminfo", kMeminfo);
+  CHECK(ek_host_memory(root.path.c_str(), &memory) == EK_OK);
+  CHECK(memory.total_bytes == 16000000ull * 1024 && memory.available_bytes == static_cast<uint64_t>(kMemAvailable));
+  CHECK(std::string(memory.total_source) == "/proc/meminfo, MemTotal");
+  CHECK(std::string(memory.available_source) == "/proc/meminfo, MemAvailable");
+  CHECK(ek_host_memory(nullptr, &memory) == EK_OK); /* this host */
+  CHECK(memory.available_bytes > 0 && memory.available_bytes <= memory.total_bytes);
 }
 
 std::string refused(uint64_t bytes, const Root &root) {
@@ -88,10 +125,10 @@ std::string refused(uint64_t bytes, const Root &root) {
 void need() {
   const Root root;
   CHECK(refused(UINT64_MAX, root).empty()); /* unknown: the allocation will say */
-  root.write("proc/meminfo", "MemAvailable:    3125000 kB\n");
+  root.write("proc/meminfo", "MemTotal: 4000000 kB\nMemAvailable:    3125000 kB\n");
   CHECK(refused(3200000000, root).empty());
   CHECK(refused(7516192768, root) == "the KV cache of 131072 positions needs 7.5 GB; 3.2 GB are available");
-  root.write("proc/meminfo", "MemAvailable:    1000 kB\n");
+  root.write("proc/meminfo", "MemTotal: 4000000 kB\nMemAvailable:    1000 kB\n");
   CHECK(refused(1024001, root) == "the KV cache of 131072 positions needs 1.0 MB; 1.0 MB are available");
 }
 
@@ -101,6 +138,8 @@ int main() {
   system_alone();
   version2();
   version1();
+  sources();
+  c_abi();
   need();
   CHECK(ek::available_memory("") == -1 || ek::available_memory("") > 1000000); /* this host's */
   return finish("memory_test");

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "check.h"
-#include "src/cgroup.h"
+#include "edgekit.h"
 #include "src/thread_pool.h"
 #include "src/topology.h"
 
@@ -61,6 +61,7 @@ static void cores() {
   CHECK(shared.threads({0, 2}) == 1);
   CHECK(shared.threads({1}) == 1);
   CHECK(shared.seen(first(4)).fast_cpus.empty());
+  CHECK(shared.seen(first(4)).physical_cores == 2 && shared.seen(first(4)).cores_reported);
 
   const Machine packages("packages"); /* core numbers repeat in each package */
   for (int cpu = 0; cpu < 4; ++cpu) {
@@ -72,9 +73,26 @@ static void cores() {
   const Machine silent("silent"); /* no /proc, no /sys; and one that says -1 */
   CHECK(silent.threads({0, 1, 2}) == 3);
   CHECK(silent.threads({}) == 1);
-  CHECK(ek::available_memory(silent.root.string()) == -1);
+  CHECK(silent.seen({0, 1, 2}).physical_cores == 3 && !silent.seen({0, 1, 2}).cores_reported);
   silent.cpu(0, "topology/core_id", "-1");
   CHECK(silent.threads({0, 1, 2}) == 3);
+}
+
+/* The same through the C ABI. */
+static void c_abi() {
+  const Machine machine("abi");
+  machine.capacities({300, 300, 1024, 1024});
+  for (int cpu = 0; cpu < 4; ++cpu) machine.cpu(cpu, "topology/core_id", std::to_string(cpu));
+  machine.put("proc/self/cgroup", "0::/job");
+  machine.put("sys/fs/cgroup/job/cpu.max", "100000 100000");
+  const int32_t cpus[] = {0, 1, 2, 3};
+  ek_core_info cores{};
+  CHECK(ek_host_cores(machine.root.c_str(), cpus, 4, &cores) == EK_OK);
+  CHECK(cores.physical == 4 && cores.fast == 2 && cores.threads == 1 && cores.is_reported == 1);
+  CHECK(ek_host_cores(machine.root.c_str(), cpus, 0, &cores) == EK_BAD_ARGUMENT);
+  CHECK(ek_host_cores(nullptr, nullptr, 0, nullptr) == EK_BAD_ARGUMENT);
+  CHECK(ek_host_cores(nullptr, nullptr, 0, &cores) == EK_OK);
+  CHECK(cores.threads == ek_default_threads() && cores.physical >= cores.fast && cores.fast >= cores.threads);
 }
 
 static void fast_cores() {
@@ -82,6 +100,7 @@ static void fast_cores() {
   snapdragon.capacities({300, 300, 790, 790, 790, 850, 850, 1024});
   CHECK(snapdragon.threads(first(8)) == 6);
   CHECK((snapdragon.seen(first(8)).fast_cpus == Cpus{2, 3, 4, 5, 6, 7}));
+  CHECK(snapdragon.seen(first(8)).physical_cores == 8 && snapdragon.seen(first(8)).cores == 6);
   CHECK(snapdragon.threads({0, 1}) == 2); /* bound to the small ones, they are the best there is */
   CHECK(snapdragon.seen({0, 1}).fast_cpus.empty());
   CHECK((snapdragon.seen({0, 7}).fast_cpus == Cpus{7}));
@@ -136,25 +155,6 @@ static void quotas() {
   CHECK(version1.threads(first(8)) == 8);
 }
 
-static void memory() {
-  const Machine machine("memory");
-  machine.put("proc/meminfo", "MemTotal:       16000000 kB\nMemAvailable:   12000000 kB");
-  CHECK(ek::available_memory(machine.root.string()) == 12000000 * int64_t{1024});
-  machine.put("proc/self/cgroup", "0::/outer/inner");
-  machine.put("sys/fs/cgroup/outer/inner/memory.max", "max");
-  machine.put("sys/fs/cgroup/outer/memory.max", "4000000000");
-  machine.put("sys/fs/cgroup/outer/memory.current", "1500000000");
-  machine.put("sys/fs/cgroup/outer/memory.stat", "anon 900000000\ninactive_file 500000000");
-  CHECK(ek::available_memory(machine.root.string()) == 3000000000);
-
-  const Machine version1("memory1");
-  version1.put("proc/meminfo", "MemAvailable:   12000000 kB");
-  version1.put("proc/self/cgroup", "4:memory:/docker/abc");
-  version1.put("sys/fs/cgroup/memory/memory.limit_in_bytes", "2000000000");
-  version1.put("sys/fs/cgroup/memory/memory.usage_in_bytes", "2600000000");
-  CHECK(ek::available_memory(version1.root.string()) == 0);
-}
-
 /* Workers run where they are told to; the caller's own mask stays. */
 static void pinning() {
 #if defined(__linux__)
@@ -183,9 +183,9 @@ static void pinning() {
 
 int main() {
   cores();
+  c_abi();
   fast_cores();
   quotas();
-  memory();
   pinning();
   CHECK(ek::this_topology().threads >= 1);
   CHECK(ek::this_topology().threads <= ek::this_topology().cores);

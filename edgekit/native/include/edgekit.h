@@ -114,6 +114,30 @@ EK_API int ek_session_load(ek_session *session, const char *path);
  * wherever this library takes a number of threads. */
 EK_API int ek_default_threads(void);
 
+/* The memory this process can use: the host's, or less where a control group (version 1 or 2) above it has a limit. */
+typedef struct {
+  uint64_t total_bytes;
+  uint64_t available_bytes;     /* can be allocated before the system swaps or kills: droppable file pages count as free */
+  const char *total_source;     /* what each figure was read from, such as "/proc/meminfo, MemTotal" or */
+  const char *available_source; /* "control group, memory.max less the memory in use"; valid until this thread's next call */
+} ek_memory_info;
+
+/* Fill in `memory`, read anew at each call. `root` is the folder that contains proc and sys; NULL is this machine.
+ * EK_UNSUPPORTED if the system does not report its memory. */
+EK_API int ek_host_memory(const char *root, ek_memory_info *memory);
+
+/* The cores this process can use. */
+typedef struct {
+  int32_t physical;     /* physical cores within the CPU affinity, of any speed */
+  int32_t fast;         /* those of them that the engine uses; see ek_default_threads */
+  int32_t threads;      /* ek_default_threads: `fast`, or fewer where a control group's CPU quota allows fewer */
+  int32_t is_reported;  /* 0: the system does not tell which hardware threads share a core, so each counts as a core */
+} ek_core_info;
+
+/* Fill in `cores`. `root` is as in ek_host_memory. `cpus` are the numbers of the `count` hardware threads to count; with
+ * NULL they are those that this process may run on. */
+EK_API int ek_host_cores(const char *root, const int32_t *cpus, int64_t count, ek_core_info *cores);
+
 /* The kernels of this build, the best first: the name of number `index`, NULL past the last; `runs`, which may be NULL, says
  * whether this processor and system run it. */
 EK_API const char *ek_kernel_at(int index, int *runs);

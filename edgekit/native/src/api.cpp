@@ -3,6 +3,7 @@
 #include <cinttypes>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 
 #include "attention.h"
@@ -10,6 +11,7 @@
 #include "edgekit.h"
 #include "error.h"
 #include "measure.h"
+#include "memory.h"
 #include "model.h"
 #include "product.h"
 #include "sampler.h"
@@ -160,6 +162,26 @@ int ek_default_threads(void) {
   int threads = 1; /* should the machine not even have memory for its own description */
   guarded([&] { threads = ek::this_topology().threads; });
   return threads;
+}
+
+int ek_host_memory(const char *root, ek_memory_info *memory) {
+  return guarded([&] {
+    need(memory, "ek_host_memory needs a place for the result");
+    thread_local std::optional<ek::HostMemory> found; /* owns the texts that the result points to */
+    found = ek::host_memory(root ? root : "");
+    if (!found) ek::fail(EK_UNSUPPORTED, "cannot read this host's memory: the system does not report MemTotal and MemAvailable");
+    *memory = {static_cast<uint64_t>(found->total), static_cast<uint64_t>(found->available), found->total_source.c_str(),
+               found->available_source.c_str()};
+  });
+}
+
+int ek_host_cores(const char *root, const int32_t *cpus, int64_t count, ek_core_info *cores) {
+  return guarded([&] {
+    need(cores, "ek_host_cores needs a place for the result");
+    need(!cpus || count > 0, "ek_host_cores needs at least one CPU number, or NULL for those this process may run on");
+    const ek::Topology found = cpus ? ek::read_topology({cpus, cpus + count}, root ? root : "") : ek::this_topology(root ? root : "");
+    *cores = {found.physical_cores, found.cores, found.threads, found.cores_reported};
+  });
 }
 
 const char *ek_kernel_at(int index, int *runs) {

@@ -25,7 +25,12 @@ bool is_number(const std::string &text) {
   return !text.empty() && text.size() < 19 && text.find_first_not_of("0123456789") == std::string::npos;
 }
 
-/* The number behind `key` in lines of "key number" or "Key:  number kB"; -1 when there is none. */
+bool lists(const std::string &controllers, const std::string &controller) {
+  return ("," + controllers + ",").find("," + controller + ",") != std::string::npos;
+}
+
+}  // namespace
+
 int64_t field(const std::string &text, const std::string &key) {
   for (const std::string &line : split(text, "\n")) {
     const std::vector<std::string> words = split(line, kBlanks);
@@ -33,12 +38,6 @@ int64_t field(const std::string &text, const std::string &key) {
   }
   return -1;
 }
-
-bool lists(const std::string &controllers, const std::string &controller) {
-  return ("," + controllers + ",").find("," + controller + ",") != std::string::npos;
-}
-
-}  // namespace
 
 std::string read_text(const std::string &path) {
   std::string text;
@@ -81,20 +80,19 @@ double cpu_quota(const std::string &root) {
   return least;
 }
 
-int64_t available_memory(const std::string &root) {
-  const int64_t kib = field(read_text(root + "/proc/meminfo"), "MemAvailable:");
-  if (kib < 0) return -1;
-  int64_t least = kib * 1024;
+std::vector<MemoryLimit> memory_limits(const std::string &root) {
+  std::vector<MemoryLimit> limits;
   for (const std::string &folder : group_folders(root, "memory")) {
     const bool second = !read_text(folder + "/memory.max").empty();
-    const std::string limit = read_text(folder + (second ? "/memory.max" : "/memory.limit_in_bytes"));
+    const char *file = second ? "memory.max" : "memory.limit_in_bytes";
+    const std::string limit = read_text(folder + "/" + file);
+    if (!is_number(limit)) continue; /* "max", a number that stands for no limit, or no such file */
     const std::string used = read_text(folder + (second ? "/memory.current" : "/memory.usage_in_bytes"));
-    if (!is_number(limit)) continue;
     const int64_t droppable = field(read_text(folder + "/memory.stat"), second ? "inactive_file" : "total_inactive_file");
-    const int64_t in_use = std::max<int64_t>((is_number(used) ? std::stoll(used) : 0) - std::max<int64_t>(droppable, 0), 0);
-    least = std::min(least, std::max<int64_t>(std::stoll(limit) - in_use, 0));
+    const int64_t charged = is_number(used) ? std::stoll(used) : 0;
+    limits.push_back({std::stoll(limit), std::max<int64_t>(charged - std::max<int64_t>(droppable, 0), 0), file});
   }
-  return least;
+  return limits;
 }
 
 }  // namespace ek

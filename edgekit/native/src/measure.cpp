@@ -14,6 +14,7 @@
 #include "cgroup.h"
 #include "cpu.h"
 #include "error.h"
+#include "memory.h"
 #include "thread_pool.h"
 #include "topology.h"
 

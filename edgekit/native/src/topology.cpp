@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
+#include <set>
 #include <thread>
 
 #include "cgroup.h"
@@ -72,21 +72,26 @@ Topology read_topology(const std::vector<int> &allowed, const std::string &root)
   std::vector<std::string> folders;
   for (const int cpu : allowed) folders.push_back(root + "/sys/devices/system/cpu/cpu" + std::to_string(cpu));
   const std::vector<bool> fast = fast_enough(folders);
-  std::map<std::string, int> cores;
+  std::set<std::string> cores, all_cores;
   Topology found;
+  found.cores_reported = !allowed.empty();
   for (size_t i = 0; i < allowed.size(); ++i) {
+    const std::string core = core_of(allowed[i], folders[i]);
+    found.cores_reported = found.cores_reported && core.compare(0, 4, "cpu ") != 0;
+    all_cores.insert(core);
     if (!fast[i]) continue;
-    ++cores[core_of(allowed[i], folders[i])];
+    cores.insert(core);
     found.fast_cpus.push_back(allowed[i]);
   }
   if (found.fast_cpus.size() == allowed.size()) found.fast_cpus.clear();
   found.cores = std::max(1, static_cast<int>(cores.size()));
+  found.physical_cores = std::max(1, static_cast<int>(all_cores.size()));
   const double quota = cpu_quota(root);
   found.threads = quota > 0 ? std::max(1, static_cast<int>(std::min<double>(found.cores, std::ceil(quota)))) : found.cores;
   return found;
 }
 
-Topology this_topology() {
+Topology this_topology(const std::string &root) {
 #if defined(__linux__)
   cpu_set_t mask;
   std::vector<int> allowed;
@@ -96,16 +101,20 @@ Topology this_topology() {
   } else { /* more CPUs than the set holds */
     for (int cpu = 0; cpu < hardware_threads(); ++cpu) allowed.push_back(cpu);
   }
-  return read_topology(allowed, "");
+  return read_topology(allowed, root);
 #else
+  (void)root;
   Topology found;
 #if defined(__APPLE__)
+  found.physical_cores = sysctl_number("hw.physicalcpu");
+  found.cores_reported = found.physical_cores > 0;
   found.cores = sysctl_number("hw.perflevel0.physicalcpu");
   if (found.cores < 1) found.cores = sysctl_number("hw.physicalcpu");
 #else
   found.cores = 0;
 #endif
   if (found.cores < 1) found.cores = hardware_threads();
+  found.physical_cores = std::max(found.physical_cores, found.cores);
   found.threads = found.cores;
   return found;
 #endif

@@ -26,6 +26,8 @@ namespace ek {
 struct Topology {
   int threads = 1;            /* at least 1 */
   int cores = 1;              /* physical cores that are fast enough; more than `threads` where a quota limits */
+  int physical_cores = 1;     /* physical cores this process may run on, of any speed */
+  bool cores_reported = false; /* false: the system does not tell which CPUs share a core, so each counts as one */
   std::vector<int> fast_cpus; /* the CPUs of those cores; empty where no usable core is left out */
 };
 
@@ -35,7 +37,7 @@ Topology read_topology(const std::vector<int> &allowed, const std::string &root)
 
 /* Of this machine: Linux and Android by read_topology, macOS by sysctl (its performance cores), elsewhere the number of
  * hardware threads. Asked anew each time: masks and quotas change. */
-Topology this_topology();
+Topology this_topology(const std::string &root = "");
 
 /* The CPUs to keep a pool's workers on: fast_cpus, unless there are none or more threads than cores of that kind. */
 std::vector<int> worker_cpus(int threads);
