@@ -1,4 +1,4 @@
-"""A reasoning model inside your own app, in ten lines.
+"""A reasoning model inside your own application, in ten lines.
 
 python examples/embed.py ARTIFACT "What is the capital of France?"
 """
@@ -13,4 +13,4 @@ with edgekit.load(artifact) as session:
     for piece in answer:
         if not piece.thought:
             print(piece.text, end="", flush=True)
-    print(f"\n[{len(answer.completion.tokens)} tokens, first after {answer.completion.ttft_s:.2f} s]")
+    print(f"\n[{len(answer.completion.tokens)} tokens, the first after {answer.completion.ttft_s:.2f} s]")

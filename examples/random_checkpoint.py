@@ -1,9 +1,10 @@
-"""Write a checkpoint of a model's exact shapes with random weights, to measure builds and engines at full size.
+"""Write a checkpoint with a model's exact shapes and random weights, to measure builds and engines at full size.
 
     python examples/random_checkpoint.py deepseek-r1-distill-qwen-1.5b FOLDER [--layers N]
 
-The shapes are the recipe's. Weights are bfloat16, normal with deviation 0.02, streamed to disk; the tokenizer knows
-single bytes. What such a model says means nothing, how fast it says it is real.
+The shapes come from the recipe. The weights are bfloat16, drawn from a normal distribution with standard deviation 0.02, and
+are streamed to disk. The tokenizer has one token for each byte. The model's text is meaningless; its speed and memory are those
+of the real model.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from edgekit.models import ModelSpec, spec_from_config
 from edgekit.recipes import load_recipe
 
-POOL = 1 << 24  # random numbers are drawn once and reused from random places: fast, and no two rows are alike
+POOL = 1 << 24  # numbers drawn once and reused from random offsets: fast, and no two rows are alike
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("recipe", help="name of the recipe whose shapes to take")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--layers", type=int, help="fewer layers than the model has")
+    parser.add_argument("recipe", help="recipe to take the shapes from")
+    parser.add_argument("folder", type=Path, help="folder to write the checkpoint to")
+    parser.add_argument("--layers", type=int, help="number of layers to write (default: all of the model's)")
     options = parser.parse_args()
     config = dict(load_recipe(options.recipe).config)
     if options.layers:

@@ -29,7 +29,7 @@ def test_an_app_answers_in_ten_lines(tmp_path: Path, reasoning: bool) -> None:
     )
     assert done.returncode == 0, done.stderr.decode()
     answer, _, figures = done.stdout.decode("utf-8").rpartition("\n[")
-    assert " tokens, first after " in figures
+    assert " tokens, the first after " in figures
     assert bool(answer) is not reasoning  # this model never ends its thought
 
 

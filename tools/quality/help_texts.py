@@ -1,11 +1,11 @@
-"""English technical prose that every Python brings along, to calibrate on and to measure on: its own help topics.
+"""Writes English technical prose to calibrate and to evaluate on: the help topics that come with every Python.
 
 python tools/quality/help_texts.py FOLDER        writes calibrate.txt (the first two thirds) and measure.txt (the rest)
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -13,7 +13,9 @@ MEASURED = 60_000  # characters: enough for eight chunks of 512 tokens
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    folder: Path = parser.parse_args().folder
     folder.mkdir(exist_ok=True)
     names = sorted(topics)
     cut = len(names) * 2 // 3

@@ -1,0 +1,341 @@
+"""The README and docs/ say what is so: commands parse, sample output is current, links resolve, examples run."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+from command_reference import parts, reference
+from pages import (
+    PAGES,
+    README,
+    ROOT,
+    TOP,
+    Block,
+    Command,
+    anchors,
+    blocks,
+    commands,
+    inline_code,
+    links,
+    mentions,
+    samples,
+)
+
+import edgekit
+from edgekit import errors
+from edgekit.cli import cli
+from edgekit.devices import device_aliases, device_names
+from edgekit.recipes import recipe_names
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LANGUAGES = {"sh", "bash", "console", "python", "toml", "text", "c", "json"}
+PLACEHOLDER = re.compile(r"[A-Z][A-Z0-9_-]*")  # a word for the reader to replace: ARTIFACT, NAME
+CHECKED_PROGRAMS = {"edgekit", "python", "python3", "pytest"}
+OTHER_PROGRAMS = {"cc", "cmake", "ctest", "pip", "export", "ruff", "mypy", "lint-imports", "run", "mkdir", "cp"}
+COMMANDS = [command for page in PAGES for command in commands(page)]
+OF_EDGEKIT = [command for command in COMMANDS if command.program == "edgekit"]
+MENTIONED = [command for page in PAGES for command in mentions(page)]
+OF_PYTHON = [command for command in COMMANDS if command.program in ("python", "python3", "pytest")]
+RUN_BY_THE_GATE = 2  # the README's first two sh blocks, which .ci/run runs as they stand
+WIDTH = "100"
+
+
+def of_page(page: Path) -> str:
+    return page.name
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder from which the repository's folders can be named as from its root."""
+    for name in TOP:
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """An environment with ``edgekit`` and ``python`` on its path, and none of the user's settings."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, arguments in (("edgekit", " -m edgekit.cli"), ("python", ""), ("pytest", " -m pytest")):
+        script = programs / name
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n')
+        script.chmod(0o755)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("EDGEKIT_")}
+    return kept | {
+        "COLUMNS": WIDTH,
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONIOENCODING": "utf-8",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+    }
+
+
+# ---- form
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 130
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of_page)
+def test_every_block_says_how_it_is_checked(page: Path) -> None:
+    assert [block.place for block in blocks(page) if block.language not in LANGUAGES] == []
+
+
+def test_every_page_is_in_the_index_and_in_the_readme() -> None:
+    index = links(ROOT / "docs" / "README.md")
+    for page in PAGES:
+        if page.name != "README.md":
+            assert page.name in index
+            assert f"docs/{page.name}" in links(README)
+
+
+def test_the_command_reference_is_fresh() -> None:
+    assert parts()[1] == reference(), "run: python tools/command_reference.py"
+
+
+def test_the_changelog_has_the_version() -> None:
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert version is not None
+    assert f"## {version[1]}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_exit_codes_are_those_of_the_errors() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    listed = {name: int(code) for code, name in re.findall(r"^\| (\d+) \| `(\w+)` \|", text, re.MULTILINE)}
+    defined = {
+        name: error.exit_code
+        for name, error in vars(errors).items()
+        if isinstance(error, type) and issubclass(error, errors.EdgekitError) and error is not errors.EdgekitError
+    }
+    assert listed == defined
+
+
+def test_the_architecture_names_every_package_and_layer() -> None:
+    page = ROOT / "docs" / "architecture.md"
+    code = inline_code(page)
+    for path in (ROOT / "edgekit").iterdir():
+        if (path / "__init__.py").is_file():
+            assert f"edgekit/{path.name}/" in code
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    assert [block.text.splitlines() for block in blocks(page, "text")] == [layers]
+
+
+# ---- links and names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of_page)
+def test_links_resolve(page: Path) -> None:
+    for link in links(page):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name}: {link}"
+        if anchor:
+            assert anchor in anchors(target), f"{page.name}: {link}"
+
+
+def words_of(page: Path) -> Iterator[tuple[str, str]]:
+    for code in inline_code(page):
+        for word in code.split():
+            yield page.name, word.strip(",;:()")
+    for block in blocks(page):
+        for word in block.text.split():
+            yield block.place, word.strip(",;:()\"'")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of_page)
+def test_paths_of_the_repository_exist(page: Path) -> None:
+    for place, word in words_of(page):
+        if not re.match(rf"(?:{'|'.join(TOP)})/[\w./*-]+$", word):
+            continue
+        known = [part for part in word.split("/") if part]
+        for i, part in enumerate(known):
+            if PLACEHOLDER.search(part) and part not in ("README.md", "CMakeLists.txt"):
+                known = known[:i]
+                break
+        pattern = "/".join(known)
+        assert list(ROOT.glob(pattern)), f"{place}: {word}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of_page)
+def test_options_in_the_text_exist(page: Path) -> None:
+    for code in inline_code(page):
+        if not code.startswith("--"):
+            continue
+        option = code.split()[0].partition("=")[0]
+        assert option in all_options(), f"{page.name}: {code}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of_page)
+def test_names_of_the_api_exist(page: Path) -> None:
+    for code in inline_code(page):
+        found = re.match(r"edgekit\.([A-Za-z_]+)(?:\(|$)", code)
+        if found and found[1] not in ("json", "h"):
+            assert hasattr(edgekit, found[1]), f"{page.name}: {code}"
+
+
+# ---- commands
+
+
+def is_placeholder(word: str) -> bool:
+    return PLACEHOLDER.fullmatch(word.partition(".")[0]) is not None
+
+
+@cache
+def command_of(name: str) -> click.Command:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None, name
+    return command
+
+
+@cache
+def help_of(script: str) -> str:
+    done = subprocess.run(
+        [sys.executable, ROOT / script, "--help"],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        check=False,
+    )
+    assert done.returncode == 0, f"{script} --help: {done.stderr}"
+    return done.stdout
+
+
+@cache
+def all_options() -> set[str]:
+    """The options of all commands, and of every script that a page names."""
+    context = click.Context(cli)
+    found = {"--help", "--version"}
+    for name in cli.list_commands(context):
+        for parameter in command_of(name).params:
+            found.update(parameter.opts, parameter.secondary_opts)
+    for command in OF_PYTHON:
+        if len(command.words) > 1 and command.words[1].startswith(("tools/", "examples/")):
+            found.update(re.findall(r"--[a-z][a-z-]*", help_of(command.words[1])))
+    return found
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(OF_EDGEKIT) > 30
+    assert len(OF_PYTHON) > 5
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_programs_are_known(command: Command) -> None:
+    assert command.program in CHECKED_PROGRAMS | OTHER_PROGRAMS
+
+
+@pytest.mark.parametrize("command", [*OF_EDGEKIT, *MENTIONED], ids=str)
+def test_edgekit_takes_the_command(command: Command) -> None:
+    name, *arguments = command.words[1:]
+    if is_placeholder(name):
+        return
+    checked = command_of(name)
+    context = click.Context(checked, info_name=name)
+    values, rest, _ = checked.make_parser(context).parse_args(arguments)
+    assert rest == []
+    for parameter in checked.params:
+        value = values.get(parameter.name or "")
+        if parameter.required and command not in MENTIONED:
+            assert value is not None, parameter.name
+        # Files need not exist and placeholders are the reader's; everything else must be a value the option takes.
+        if (
+            value is None
+            or isinstance(parameter.type, click.Path)
+            or (isinstance(value, str) and is_placeholder(value))
+        ):
+            continue
+        parameter.type_cast_value(context, value)
+    if isinstance(device := values.get("device"), str) and not device.endswith(".toml") and not is_placeholder(device):
+        assert device in {*device_names(), *device_aliases()}
+    if isinstance(model := values.get("model"), str) and not model.endswith(".toml") and not is_placeholder(model):
+        assert model in recipe_names()
+
+
+@pytest.mark.parametrize("command", OF_PYTHON, ids=str)
+def test_scripts_exist_and_take_the_options(command: Command) -> None:
+    words = command.words[1:]
+    if command.program == "pytest":
+        for word in words:
+            assert word.startswith("-") or (ROOT / word.partition("::")[0]).exists()
+        return
+    if words[0].startswith("-"):
+        assert words[0] in ("-m", "-c")
+        return
+    assert (ROOT / words[0]).is_file()
+    text = help_of(words[0])
+    for word in words[1:]:
+        if word.startswith("-"):
+            assert re.search(rf"{re.escape(word)}\b", text), word
+
+
+# ---- what is shown is what is printed, and what is to be typed works
+
+
+def shown() -> list[tuple[Block, str, str]]:
+    return [sample for page in PAGES for sample in samples(page)]
+
+
+def test_the_readme_shows_a_plan() -> None:
+    assert [command for _, command, _ in samples(README) if command.startswith("edgekit plan ")]
+
+
+@pytest.mark.parametrize(("block", "command", "output"), shown(), ids=lambda each: getattr(each, "place", ""))
+def test_sample_output_is_current(environment: dict[str, str], block: Block, command: str, output: str) -> None:
+    done = subprocess.run(
+        shlex.split(command), capture_output=True, encoding="utf-8", env=environment, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    printed = [line.rstrip() for line in done.stdout.splitlines()]
+    assert output.splitlines() == printed, f"{block.place}: paste the new output of COLUMNS={WIDTH} {command}"
+
+
+def scripts() -> list[Path]:
+    return [page for page in PAGES if blocks(page, "sh")[RUN_BY_THE_GATE if page == README else 0 :]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", scripts(), ids=of_page)
+def test_commands_work(environment: dict[str, str], workplace: Path, page: Path) -> None:
+    text = "".join(block.text for block in blocks(page, "sh")[RUN_BY_THE_GATE if page == README else 0 :])
+    done = subprocess.run(
+        ["bash", "-euxo", "pipefail", "-c", text],
+        cwd=workplace,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=1200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=of_page)
+def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tiny_artifact = importlib.import_module("tiny_artifact").write_tiny_artifact
+    write_tiny_artifact(tmp_path / "smollm2-135m-cpu")  # the artifact that the examples load
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks(page, "python"):
+        exec(compile(block.text, block.place, "exec"), names)  # noqa: S102
