@@ -2,9 +2,9 @@
 
     python examples/random_checkpoint.py deepseek-r1-distill-qwen-1.5b FOLDER [--layers N]
 
-The shapes come from the recipe. The weights are bfloat16, drawn from a normal distribution with standard deviation 0.02, and
-are streamed to disk. The tokenizer has one token for each byte. The model's text is meaningless; its speed and memory are those
-of the real model.
+The shapes come from the recipe. The weights are bfloat16, drawn from a normal distribution with standard deviation
+0.02, and are streamed to disk. The tokenizer has one token for each byte. The model's text is meaningless; its speed
+and memory are those of the real model.
 """
 
 from __future__ import annotations
