@@ -5,6 +5,7 @@
 #include <string>
 
 #include "check.h"
+#include "edgekit_tools.h"
 #include "src/error.h"
 #include "src/memory.h"
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "check.h"
-#include "edgekit.h"
+#include "edgekit_tools.h"
 
 namespace {
 

@@ -235,7 +235,7 @@ def test_attention_says_what_it_does_not_take() -> None:
     angles = np.zeros((4, 8), np.float32)
     with pytest.raises(EngineError, match="3 heads over 2 key-value heads"):
         attend(np.zeros((4, 7 * 16), np.float32), 3, 2, angles, angles)
-    with pytest.raises(EngineError, match="-1 threads were asked for"):
+    with pytest.raises(EngineError, match="-1 threads were requested"):
         attend(np.zeros((4, 48), np.float32), 1, 1, angles, angles, -1)
     with pytest.raises(ValueError, match="do not fit together"):
         attend(np.zeros((5, 48), np.float32), 1, 1, angles, angles)

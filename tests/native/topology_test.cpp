@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "check.h"
-#include "edgekit.h"
+#include "edgekit_tools.h"
 #include "src/thread_pool.h"
 #include "src/topology.h"
 

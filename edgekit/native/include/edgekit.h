@@ -1,9 +1,19 @@
-/* edgekit's native library: one C ABI that Python reaches by ctypes and applications link directly.
+/* The C API of edgekit's native library: open a model, evaluate tokens, sample, save and load sessions.
  *
- * Functions that can fail return a status (EK_OK or one of ek_status) and leave a message in ek_last_error; none throws,
- * none keeps a pointer to the caller's memory after it returned.
+ * This header is all an application needs; examples/embed.c is a complete program. edgekit_tools.h declares the
+ * functions used by edgekit's own builder, probe and tests.
  *
- * A model may be shared by any number of sessions and threads; one session may be used by one thread at a time.
+ * Errors. A function that can fail returns an ek_status: EK_OK, or the kind of error. ek_last_error then describes the
+ * error. After an error the outputs are undefined, and the state of a model or session is unchanged unless the function
+ * says otherwise. No C++ exception leaves the library.
+ *
+ * Memory. The library does not keep a pointer to the caller's memory after a function has returned.
+ *
+ * Threads. Any number of threads and sessions may share a model. A session may be used by only one thread at a time.
+ * All other functions may be called from any thread.
+ *
+ * Null handles. The functions that free or close accept NULL and do nothing; the functions that return a number accept
+ * NULL and return 0. All other functions return EK_BAD_ARGUMENT if a required pointer is NULL.
  */
 #ifndef EDGEKIT_H
 #define EDGEKIT_H
@@ -20,199 +30,150 @@
 extern "C" {
 #endif
 
-/* Raised with every change to this header that an older caller would not survive. */
+/* ---- Version and errors ---- */
+
+/* Incremented by every incompatible change to this header or to edgekit_tools.h. New functions leave it unchanged. */
 #define EK_ABI_VERSION 3
 
 typedef enum {
   EK_OK = 0,
-  EK_BAD_ARGUMENT = 1, /* a size, width or pointer that the function does not take */
-  EK_NON_FINITE = 2,   /* NaN, infinity, or a number too large for the result's type */
-  EK_BAD_FILE = 3,     /* a file that is missing, damaged, or no artifact */
-  EK_UNSUPPORTED = 4,  /* an artifact or a processor this library has no code for */
-  EK_NO_MEMORY = 5,    /* not enough memory */
-  EK_CONTEXT = 6,      /* more tokens than the context holds */
-  EK_TOKEN = 7,        /* a token id outside the vocabulary */
+  EK_BAD_ARGUMENT = 1, /* an argument is out of range, or a required pointer is NULL */
+  EK_NON_FINITE = 2,   /* a number is NaN, infinite, or too large for the type of the result */
+  EK_BAD_FILE = 3,     /* a file is missing, damaged, or not an edgekit file */
+  EK_UNSUPPORTED = 4,  /* this library has no code for the artifact or for the processor */
+  EK_NO_MEMORY = 5,    /* not enough memory is available */
+  EK_CONTEXT = 6,      /* the tokens do not fit into the context */
+  EK_TOKEN = 7,        /* a token id is outside the vocabulary */
   EK_INTERNAL = 8      /* a bug in edgekit */
 } ek_status;
 
-typedef enum { EK_FLOAT32 = 0, EK_FLOAT16 = 1, EK_BFLOAT16 = 2 } ek_dtype;
-
-/* The ABI version the library was built with: compare it with EK_ABI_VERSION. */
+/* The ABI version the library was built with. Compare it with EK_ABI_VERSION before calling anything else. */
 EK_API int ek_abi_version(void);
 
-/* Quantize rows of a weight matrix to nearest, with a least-squares search for each block's scale and zero point.
- *
- *   rows         (n, k) row-major, contiguous, of type `dtype`
- *   bits         4 or 8
- *   block_size   a multiple of 16, at most 256; the last block of a row may be short
- *   symmetric    non-zero: the zero point is 2^(bits-1) and is not stored
- *   scale_dtype  EK_FLOAT32 or EK_FLOAT16: the type of `scales`; codes are chosen for the rounded scale
- *   codes        out, uint8 (n, blocks, block_size * bits / 8), low nibble first
- *   scales       out, (n, blocks)
- *   zero_points  out, uint8 (n, ceil(blocks * bits / 8)), low nibble first; NULL when symmetric
- *   bad_index    out, with EK_NON_FINITE: row-major index of the first weight that is NaN or larger than 1e30 (with
- *                float16 scales: than 65504); may be NULL
- *
- * The same bytes come out on every machine: sums run in a fixed order and no multiply-add is contracted.
- */
-EK_API int ek_quantize_rows(const void *rows, int dtype, int64_t n, int64_t k, int bits, int block_size, int symmetric,
-                            int scale_dtype, uint8_t *codes, void *scales, uint8_t *zero_points, int64_t *bad_index);
-
-/* What went wrong in this thread's last call that returned a status other than EK_OK. Never NULL; valid until the next. */
+/* A description of the last error in the calling thread, in UTF-8; "" if there was none. Never NULL. The text is valid
+ * until the next error in this thread. */
 EK_API const char *ek_last_error(void);
 
-/* The instruction set the engine uses here: "avx512vnni", "avx2", ... NULL (and ek_last_error) when EDGEKIT_ISA names one
- * this processor cannot run. */
+/* The name of the instruction set the engine uses on this processor, such as "avx2" or "neon_i8mm". The environment
+ * variable EDGEKIT_ISA overrides the choice; NULL, with a message in ek_last_error, if it names an instruction set that
+ * this processor or this build does not support. */
 EK_API const char *ek_kernel_name(void);
 
-/* What a session keeps keys and values in: int8 has a scale for each position's head and is half the size. */
-typedef enum { EK_KV_FLOAT16 = 0, EK_KV_INT8 = 1 } ek_kv_type;
-
-typedef struct ek_model ek_model;
-typedef struct ek_session ek_session;
-
-/* Open an artifact's folder: its weights are mapped, not read. Close it after its last session or before, as you like. */
-EK_API int ek_model_open(const char *folder, ek_model **model);
-EK_API void ek_model_close(ek_model *model);
-EK_API int64_t ek_model_vocab_size(const ek_model *model);
-EK_API int64_t ek_model_context_length(const ek_model *model);
-
-/* A session with room for `context` tokens, computed by `threads` threads (1 to 1024, the caller's among them;
- * 0: ek_default_threads), its cache of an ek_kv_type. EK_NO_MEMORY when that cache needs more than is available. */
-EK_API int ek_session_create(ek_model *model, int64_t context, int threads, int kv_type, ek_session **session);
-EK_API void ek_session_free(ek_session *session);
-EK_API int64_t ek_session_position(const ek_session *session);
-EK_API int64_t ek_session_cache_bytes(const ek_session *session);
-
-/* Append `count` tokens. `logits` takes float32 (1, vocab) of the last one, or (count, vocab) with `all` non-zero.
- * On an error the session is as before. */
-EK_API int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64_t count, int all, float *logits);
-
-/* Append a token to each of `count` sessions of one model, 1 to 8, all computed together: weights are read once for all, so
- * that eight take three times as long as one, not eight (2 cores, AVX2, R1-1.5B). The threads and the memory of `worker`, a session of that model that may be one of
- * them, do the work. `logits` takes float32 (count, vocab). On an error all sessions are as before. */
-EK_API int ek_session_step(ek_session *worker, ek_session *const *sessions, const int32_t *tokens, int64_t count, float *logits);
-
-/* Forget every position from `length` on. */
-EK_API int ek_session_rewind(ek_session *session, int64_t length);
-
-/* The ids evaluated so far: the first `count` of them, at most ek_session_position's. */
-EK_API int ek_session_tokens(const ek_session *session, int32_t *tokens, int64_t count);
-
-/* Make `session` what `source` is: a session of the same model and key-value type. What it held is forgotten. */
-EK_API int ek_session_copy(ek_session *session, const ek_session *source);
-
-/* Write a session's sequence, ids with keys and values, to a file; read one, written by a session of the same model and
- * key-value type, in place of what the session holds. A prompt that was read once need not be read again. */
-EK_API int ek_session_save(const ek_session *session, const char *path);
-EK_API int ek_session_load(ek_session *session, const char *path);
-
-/* ---- What this machine can do, and what a model asks of it ---- */
-
-/* How many threads the arithmetic should use, at least 1: one per physical core this process may run on, of the fast ones
- * where cores differ (src/topology.h says which), no more than a control group's CPU quota. 0 threads mean this number
- * wherever this library takes a number of threads. */
+/* The recommended number of threads, at least 1: one for each physical core this process may run on. Slow cores do not
+ * count where cores differ, and a CPU quota of a control group is an upper limit. */
 EK_API int ek_default_threads(void);
 
-/* The memory this process can use: the host's, or less where a control group (version 1 or 2) above it has a limit. */
-typedef struct {
-  uint64_t total_bytes;
-  uint64_t available_bytes;     /* can be allocated before the system swaps or kills: droppable file pages count as free */
-  const char *total_source;     /* what each figure was read from, such as "/proc/meminfo, MemTotal" or */
-  const char *available_source; /* "control group, memory.max less the memory in use"; valid until this thread's next call */
-} ek_memory_info;
+/* ---- Models ---- */
 
-/* Fill in `memory`, read anew at each call. `root` is the folder that contains proc and sys; NULL is this machine.
- * EK_UNSUPPORTED if the system does not report its memory. */
-EK_API int ek_host_memory(const char *root, ek_memory_info *memory);
+typedef struct ek_model ek_model;
 
-/* The cores this process can use. */
-typedef struct {
-  int32_t physical;     /* physical cores within the CPU affinity, of any speed */
-  int32_t fast;         /* those of them that the engine uses; see ek_default_threads */
-  int32_t threads;      /* ek_default_threads: `fast`, or fewer where a control group's CPU quota allows fewer */
-  int32_t is_reported;  /* 0: the system does not tell which hardware threads share a core, so each counts as a core */
-} ek_core_info;
-
-/* Fill in `cores`. `root` is as in ek_host_memory. `cpus` are the numbers of the `count` hardware threads to count; with
- * NULL they are those that this process may run on. */
-EK_API int ek_host_cores(const char *root, const int32_t *cpus, int64_t count, ek_core_info *cores);
-
-/* The kernels of this build, the best first: the name of number `index`, NULL past the last; `runs`, which may be NULL, says
- * whether this processor and system run it. */
-EK_API const char *ek_kernel_at(int index, int *runs);
-
-/* The rate at which `threads` threads (1 to 1024; 0: ek_default_threads) read main memory, in bytes per second: the best of
- * six windows of 50 ms. `bytes`: size of the buffer; 0 for one far larger than the caches, at most a quarter of the memory
- * available; EK_NO_MEMORY when there is not enough for that. */
-EK_API int ek_measure_bandwidth(int threads, int64_t bytes, double *bytes_per_second);
-
-/* What a kernel's innermost instructions do at most, on registers, with `threads` threads as above: the best of six windows
- * of 50 ms. `name`: one of ek_kernel_at; NULL for ek_kernel_name's. */
-EK_API int ek_measure_kernel(const char *name, int threads, double *multiply_adds_per_second);
-
-/* Bytes of weights that generating one token reads at least (the KV cache is not among them), and multiply-adds with weights
- * that a prompt of `tokens` tokens takes at least; 0 without a model or tokens. */
-EK_API int64_t ek_model_token_bytes(const ek_model *model);
-EK_API int64_t ek_model_prompt_multiply_adds(const ek_model *model, int64_t tokens);
-
-/* ---- Sampling: from logits to a token ----
+/* Open the artifact in `folder` (UTF-8) and store a handle in `model`. Weights are mapped, not read, so this takes
+ * milliseconds. Do not modify or truncate the files in place while the model is open.
  *
- * The filters apply in the order of transformers (generation/logits_process.py). Tokens exactly as likely as the last one
- * that a filter keeps are kept too, so the outcome never depends on the order of ids. */
+ * EK_BAD_FILE: a file is missing, damaged, or not part of an artifact. EK_UNSUPPORTED: the artifact is not quantized to
+ * 4 or 8 bits, or has another format version. */
+EK_API int ek_model_open(const char *folder, ek_model **model);
+
+/* Release the handle. Sessions of the model remain valid; the files are unmapped with the last of them. */
+EK_API void ek_model_close(ek_model *model);
+
+/* The number of token ids: ids are 0 to ek_model_vocab_size - 1, and a row of logits has this many numbers. */
+EK_API int64_t ek_model_vocab_size(const ek_model *model);
+
+/* The longest context the model supports, in tokens. */
+EK_API int64_t ek_model_context_length(const ek_model *model);
+
+/* ---- Sessions: one sequence of tokens with its KV cache ---- */
+
+typedef struct ek_session ek_session;
+
+/* The type of keys and values in the cache. An int8 cache has about half the size; each head of each position has its
+ * own scale. */
+typedef enum { EK_KV_FLOAT16 = 0, EK_KV_INT8 = 1 } ek_kv_type;
+
+/* Create an empty session and store a handle in `session`.
+ *
+ *   context  the most tokens the session can hold: 1 to ek_model_context_length
+ *   threads  threads for the arithmetic, the calling thread included: 1 to 1024, or 0 for ek_default_threads
+ *   kv_type  an ek_kv_type
+ *
+ * EK_CONTEXT: the context is out of range. EK_NO_MEMORY: the KV cache needs more memory than is available.
+ * EK_UNSUPPORTED: EDGEKIT_ISA names an instruction set that this processor does not support. */
+EK_API int ek_session_create(ek_model *model, int64_t context, int threads, int kv_type, ek_session **session);
+EK_API void ek_session_free(ek_session *session);
+
+/* The number of tokens in the session. */
+EK_API int64_t ek_session_position(const ek_session *session);
+
+/* The size of the KV cache in bytes. The system provides the memory as the session fills. */
+EK_API int64_t ek_session_cache_bytes(const ek_session *session);
+
+/* Append `count` tokens (at least 1) and compute logits. The session is unchanged on an error.
+ *
+ *   tokens  (count) token ids
+ *   all     0: logits of the last token only; any other value: logits of every token
+ *   logits  out, float32: (vocab), or (count, vocab) with `all`
+ *
+ * EK_CONTEXT: the tokens do not fit. EK_TOKEN: an id is outside the vocabulary. */
+EK_API int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64_t count, int all, float *logits);
+
+/* Append one token to each of `count` sessions and compute their logits together. The weights are read once for all
+ * sessions: a step of 8 takes about as long as 3 steps of one (measured on 2 cores with AVX2 and a model of 1.5 billion
+ * parameters). All sessions are unchanged on an error.
+ *
+ *   worker    a session whose threads and scratch memory do the work; it may be one of `sessions`
+ *   sessions  (count) different sessions of the worker's model
+ *   tokens    (count) one token id for each session
+ *   count     1 to 8
+ *   logits    out, float32 (count, vocab)
+ *
+ * EK_CONTEXT: the context of a session is full. EK_TOKEN: an id is outside the vocabulary. */
+EK_API int ek_session_step(ek_session *worker, ek_session *const *sessions, const int32_t *tokens, int64_t count,
+                           float *logits);
+
+/* Remove all tokens from position `length` on; `length` is 0 to ek_session_position. */
+EK_API int ek_session_rewind(ek_session *session, int64_t length);
+
+/* Copy the first `count` token ids, at most ek_session_position, to `tokens`. */
+EK_API int ek_session_tokens(const ek_session *session, int32_t *tokens, int64_t count);
+
+/* Replace the contents of `session` with those of `source`, a session of the same model and key-value type.
+ * EK_CONTEXT: the tokens of `source` do not fit into the context of `session`. */
+EK_API int ek_session_copy(ek_session *session, const ek_session *source);
+
+/* Write the token ids, keys and values of a session to a file, so that a long prompt is evaluated only once. The file
+ * replaces an existing one only when it is complete. EK_BAD_FILE: the file cannot be written. */
+EK_API int ek_session_save(const ek_session *session, const char *path);
+
+/* Replace the contents of a session with those of a file that a session of the same model and key-value type wrote.
+ * EK_BAD_FILE: the file cannot be read, is damaged, or belongs to another model or type. EK_CONTEXT: its tokens do not
+ * fit. If the file turns out to be truncated or damaged while it is read, the session is left empty. */
+EK_API int ek_session_load(ek_session *session, const char *path);
+
+/* ---- Sampling: from logits to a token ---- */
+
+/* How to choose a token. The filters apply in the order of transformers (generation/logits_process.py): repetition
+ * penalty, temperature, top_k, top_p, min_p. Tokens with the same probability as the last token that a filter keeps are
+ * also kept, so the result does not depend on the order of token ids. */
 typedef struct {
-  float temperature;        /* logits / temperature; 0 is greedy: the largest logit, the lowest id among equals, no filters */
-  float top_p;              /* above 0, at most 1: the fewest most likely tokens that make up so much of those top_k leaves */
-  float min_p;              /* 0 to 1: tokens at least so many times as likely as the likeliest */
-  float repetition_penalty; /* above 0; 1 is off. Applied first, to seen ids: logit / penalty where positive, else logit * penalty */
-  int32_t top_k;            /* 0 (off), or tokens at least as likely as the k-th */
+  float temperature;        /* 0 or more; 0 is greedy: the largest logit, the lowest id among equals, no filters */
+  float top_p;              /* above 0, at most 1 (off): keep the fewest likeliest tokens with this total probability */
+  float min_p;              /* 0 (off) to 1: keep tokens at least this many times as likely as the most likely one */
+  float repetition_penalty; /* above 0; 1 is off. Logits of seen ids: divided by it if positive, else multiplied */
+  int32_t top_k;            /* 0 (off) or more: keep the k most likely tokens */
 } ek_sampling;
 
-/* Choose a token.
+/* Choose a token. The same logits, sampling and random state give the same token on every machine.
  *
- *   logits        float32 (n), left as they are
- *   seen          uint8 (n), not zero for the ids of prompt and answer; NULL: none
- *   random_state  any 64 bits to begin with; moved on by a draw. The same state, logits and sampling give the same token on
- *                 every machine
+ *   logits        float32 (n), not modified
+ *   seen          uint8 (n): not zero for the ids of the prompt and of the generated tokens, for the repetition
+ *                 penalty; NULL if there are none
+ *   random_state  the state of the random generator; start with any 64 bits. Not used when greedy
  *   token         out
  *
- * EK_NON_FINITE: a logit is NaN, or the largest is infinite. */
-EK_API int ek_sample(const float *logits, int64_t n, const ek_sampling *sampling, const uint8_t *seen, uint64_t *random_state,
-                     int32_t *token);
-
-/* ---- One quantized product, in this thread ---- */
-
-/* A matrix in the layout of onnxruntime's MatMulNBits, as ek_quantize_rows writes it; blocks = ceil(k / block_size). */
-typedef struct {
-  const uint8_t *codes;       /* (n, blocks, block_size * bits / 8), low nibble first */
-  const void *scales;         /* (n, blocks) */
-  const uint8_t *zero_points; /* (n, ceil(blocks * bits / 8)), low nibble first; NULL: 2^(bits-1) */
-  const float *bias;          /* (n); NULL: none */
-  int64_t n, k;               /* outputs, at most 2^24; inputs, at most 2^17 */
-  int32_t bits, block_size;   /* 4 or 8; 32, 64 or 128 */
-  int32_t scale_dtype;        /* EK_FLOAT32 or EK_FLOAT16 */
-} ek_matrix;
-
-/* y (m, n) = x (m, k) * w, row-major and contiguous; activations are rounded to int8 in groups of 32, as in the engine.
- *
- *   kernel   an instruction set as ek_kernel_name spells it; NULL: the one chosen here
- *   prefill  not zero: the code of prefill for any m; zero: the code of decoding for m up to 8
- */
-EK_API int ek_multiply(const char *kernel, const ek_matrix *w, const float *x, int64_t m, int prefill, float *y);
-
-/* ---- The attention of one layer over a whole text, as prefill computes it ----
- *
- * Causal, with as many query heads to a key-value head as heads / kv_heads; queries and keys are rotated, halves of a head as
- * pairs, and keys and values are rounded to float16.
- *
- *   qkv       (tokens, (heads + 2 * kv_heads) * head_dim), left as it is: queries, keys, values
- *   head_dim  a multiple of 16, at most 256
- *   cos, sin  (tokens, head_dim / 2)
- *   threads   1 to 1024; 0: ek_default_threads
- *   y         out, (tokens, heads * head_dim)
- */
-EK_API int ek_attend(const float *qkv, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, const float *cos,
-                     const float *sin, int threads, float *y);
+ * EK_NON_FINITE: a logit is NaN, or the largest one is infinite. */
+EK_API int ek_sample(const float *logits, int64_t n, const ek_sampling *sampling, const uint8_t *seen,
+                     uint64_t *random_state, int32_t *token);
 
 #ifdef __cplusplus
 }

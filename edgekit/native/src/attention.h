@@ -38,7 +38,7 @@ void attend(ThreadPool &pool, const Kernels &kernels, const KvCache &cache, cons
             const std::function<uint8_t *(int)> &scratch);
 size_t attention_scratch(const Kernels &kernels, int64_t head_dim, int64_t group);
 
-/* What ek_attend is (edgekit.h). Throws Error: EK_BAD_ARGUMENT, EK_NO_MEMORY. */
+/* Implements ek_attend (edgekit_tools.h). Throws Error: EK_BAD_ARGUMENT, EK_NO_MEMORY. */
 void attend_text(const Kernels &kernels, const float *qkv, int64_t tokens, int64_t heads, int64_t kv_heads,
                  int64_t head_dim, const float *cos, const float *sin, int threads, float *y);
 

@@ -4,11 +4,11 @@
 
 #include <cstdint>
 
-#include "edgekit.h"
+#include "edgekit_tools.h"
 
 namespace ek {
 
-/* y (m, n) = x (m, k) * w; edgekit.h describes ek_multiply, which this is. Throws Error: EK_BAD_ARGUMENT, EK_UNSUPPORTED,
+/* y (m, n) = x (m, k) * w; edgekit_tools.h describes the arguments of ek_multiply. Throws Error: EK_BAD_ARGUMENT, EK_UNSUPPORTED,
  * EK_NO_MEMORY. */
 void multiply(const char *kernel, const ek_matrix &w, const float *x, int64_t m, bool prefill, float *y);
 

@@ -8,13 +8,17 @@
  *
  * Reproducible on every ISA: sums in a fixed order, round to even by adding 1.5 * 2^23, -ffp-contract=off.
  */
+#include <cinttypes>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
 #include "clones.h"
-#include "edgekit.h"
+#include "edgekit_tools.h"
+#include "error.h"
+#include "quantize.h"
 
+namespace ek {
 namespace {
 
 constexpr int kLanes = 16;      /* one AVX-512 register of floats, two of AVX2, four of NEON */
@@ -215,19 +219,7 @@ EK_INLINE void encode(const float *x, int count, int padded, float scale, int ze
   for (int i = 0; i < padded / 2; ++i) codes[i] = static_cast<uint8_t>(code[2 * i] | (code[2 * i + 1] << 4));
 }
 
-struct Job {
-  const void *rows;
-  int dtype;
-  int64_t n, k;
-  int bits, block_size;
-  bool symmetric;
-  int scale_dtype;
-  uint8_t *codes;
-  void *scales;
-  uint8_t *zero_points;
-};
-
-EK_CLONES int64_t quantize(const Job &job) {
+EK_CLONES int64_t quantize(const QuantizeJob &job) {
   const int64_t blocks = (job.k + job.block_size - 1) / job.block_size;
   const int64_t zero_row = (blocks * job.bits + 7) / 8;
   const int blob = job.block_size * job.bits / 8;
@@ -256,16 +248,19 @@ EK_CLONES int64_t quantize(const Job &job) {
 
 }  // namespace
 
-int ek_quantize_rows(const void *rows, int dtype, int64_t n, int64_t k, int bits, int block_size, int symmetric,
-                     int scale_dtype, uint8_t *codes, void *scales, uint8_t *zero_points, int64_t *bad_index) {
-  const bool sizes = n >= 0 && k > 0 && (bits == 4 || bits == 8) && block_size >= kLanes && block_size <= kMaxBlock &&
-                     block_size % kLanes == 0;
-  const bool types = (dtype == EK_FLOAT32 || dtype == EK_FLOAT16 || dtype == EK_BFLOAT16) &&
-                     (scale_dtype == EK_FLOAT32 || scale_dtype == EK_FLOAT16);
-  if (!sizes || !types || !rows || !codes || !scales || (!symmetric && !zero_points)) return EK_BAD_ARGUMENT;
-  const int64_t bad =
-      quantize({rows, dtype, n, k, bits, block_size, symmetric != 0, scale_dtype, codes, scales, zero_points});
-  if (bad < 0) return EK_OK;
-  if (bad_index) *bad_index = bad;
-  return EK_NON_FINITE;
+int64_t quantize_rows(const QuantizeJob &job) {
+  if (job.n < 0 || job.k < 1)
+    fail(EK_BAD_ARGUMENT, "cannot quantize a (%" PRId64 ", %" PRId64 ") matrix; allowed: 0 or more rows, 1 or more columns",
+         job.n, job.k);
+  if (job.bits != 4 && job.bits != 8) fail(EK_BAD_ARGUMENT, "cannot quantize to %d bits; allowed: 4 or 8", job.bits);
+  if (job.block_size < kLanes || job.block_size > kMaxBlock || job.block_size % kLanes)
+    fail(EK_BAD_ARGUMENT, "cannot quantize in blocks of %d; allowed: multiples of %d up to %d", job.block_size, kLanes, kMaxBlock);
+  if (job.dtype != EK_FLOAT32 && job.dtype != EK_FLOAT16 && job.dtype != EK_BFLOAT16)
+    fail(EK_BAD_ARGUMENT, "cannot quantize weights of type %d; allowed: EK_FLOAT32 (0), EK_FLOAT16 (1), EK_BFLOAT16 (2)", job.dtype);
+  if (job.scale_dtype != EK_FLOAT32 && job.scale_dtype != EK_FLOAT16)
+    fail(EK_BAD_ARGUMENT, "cannot store scales as type %d; allowed: EK_FLOAT32 (0) or EK_FLOAT16 (1)", job.scale_dtype);
+  if (!job.symmetric && !job.zero_points) fail(EK_BAD_ARGUMENT, "asymmetric quantization needs zero_points, which is NULL");
+  return quantize(job);
 }
+
+}  // namespace ek
