@@ -26,7 +26,7 @@ def test_bad_calls(tmp_path: Path) -> None:
     folder = artifact(tmp_path, "llama", "int4 block 32")
     with pytest.raises(ContextLengthError, match="701"):
         engine(folder, "native", context=701)
-    with pytest.raises(EngineError, match="10000 threads were requested; allowed: 0 (one per core) to 1024"):
+    with pytest.raises(EngineError, match=r"10000 threads were requested; allowed: 0 \(one per core\) to 1024"):
         engine(folder, "native", threads=10000)
     e = engine(folder, "native", context=16)
     with pytest.raises(TokenRangeError, match="99999"):
