@@ -1,4 +1,4 @@
-"""Checkpoints, opened lazily and read in pieces: Hugging Face folders, quantized by GPTQ or not, and GGUF files."""
+"""Opens checkpoints and reads them in pieces: Hugging Face folders (float or GPTQ) and GGUF files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import CheckpointError, UnsupportedModelError
 from .base import Checkpoint, QuantizedFormat, QuantizedRows, SpecialTokens, TensorInfo, TokenizerFiles
 from .files import WeightFile, read_json_object
-from .gguf import GgufCheckpoint, GgufHeader, read_gguf_header
+from .gguf import GgufCheckpoint
 from .gguf_header import MAGIC as GGUF_MAGIC
 from .gptq import GptqCheckpoint
 from .gptq_config import COPY_KEY, is_gptq
@@ -15,7 +15,6 @@ from .huggingface import INDEX_FILE, SINGLE_FILE, HuggingFaceCheckpoint, weight_
 
 __all__ = [
     "Checkpoint",
-    "GgufHeader",
     "GptqCheckpoint",
     "QuantizedFormat",
     "QuantizedRows",
@@ -23,7 +22,6 @@ __all__ = [
     "TensorInfo",
     "TokenizerFiles",
     "open_checkpoint",
-    "read_gguf_header",
 ]
 
 _ACCEPTED = (
@@ -33,36 +31,38 @@ _ACCEPTED = (
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a checkpoint; only headers are read.
+    """Open a checkpoint. Only headers are read.
 
     Args:
-        path: A Hugging Face folder, a GGUF file (told by its first bytes, whatever its name), or a folder that holds
-            exactly one ``.gguf`` file.
+        path: A Hugging Face folder, a GGUF file (recognized by its first bytes, whatever its name), or a folder that
+            holds exactly one ``.gguf`` file.
 
     Returns:
-        The open checkpoint: a context manager.
+        The open checkpoint, a context manager.
 
     Raises:
-        CheckpointError: Nothing there that can be opened; says what was found and what is accepted.
+        CheckpointError: The path holds nothing that can be opened; the message says what was found and what is
+            accepted.
         CorruptFileError: A header contradicts itself or the file.
-        TruncatedFileError: A file ends before its tensors do; names the first tensor that is cut.
-        UnsupportedModelError: Weights quantized in a way edgekit does not read, or options it has no graph for.
+        TruncatedFileError: A file ends before its tensors do; the message names the first tensor that is cut off.
+        UnsupportedModelError: The weights are quantized in a format that edgekit does not read, or the model has
+            options that edgekit does not support.
     """
     path = Path(path)
     if path.is_dir():
         return _open_folder(path)
     if not path.exists():
-        raise CheckpointError(f"there is no {path}", hint=_ACCEPTED)
-    if _begins_with_magic(path):
+        raise CheckpointError(f"{path} does not exist", hint=_ACCEPTED)
+    if _is_gguf(path):
         return GgufCheckpoint(path)
     if path.suffix == ".safetensors":
         raise CheckpointError(
-            f"{path} is one weight file without its config.json", hint=f"give the folder that holds both: {path.parent}"
+            f"{path} is a weight file without its config.json", hint=f"give the folder that holds both: {path.parent}"
         )
-    raise CheckpointError(f"{path} is no GGUF file: it does not begin with GGUF", hint=_ACCEPTED)
+    raise CheckpointError(f"{path} is not a GGUF file: it does not begin with GGUF", hint=_ACCEPTED)
 
 
-def _begins_with_magic(path: Path) -> bool:
+def _is_gguf(path: Path) -> bool:
     file = WeightFile(path)
     try:
         return file.size >= len(GGUF_MAGIC) and file.read(0, len(GGUF_MAGIC), "the magic number") == GGUF_MAGIC
@@ -79,31 +79,33 @@ def _open_folder(folder: Path) -> Checkpoint:
         if is_gptq(folder, config):
             return GptqCheckpoint(folder)
         if quantization := config.get(COPY_KEY):
-            raise _quantized_otherwise(folder, quantization)
+            raise _unsupported_quantization(folder, quantization)
         return HuggingFaceCheckpoint(folder)
     gguf = [name for name in names if name.endswith(".gguf")]
     if len(gguf) == 1:
         return GgufCheckpoint(folder / gguf[0])
     if gguf:
         raise CheckpointError(
-            f"{folder} has {len(gguf)} .gguf files: {_some(gguf)}", hint="give the path of one of them"
+            f"{folder} has {len(gguf)} .gguf files: {_shortened(gguf)}", hint="give the path of one of them"
         )
     hint = _ACCEPTED
     if any(name.endswith((".bin", ".pt", ".pth")) for name in names):
-        hint += ". PyTorch's pickled weights are not read (loading one runs code): save them as safetensors with "
+        hint += ". PyTorch's pickled weights are not read, because loading them runs code; save them as safetensors: "
         hint += "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)"
-    raise CheckpointError(f"{folder} holds no weights edgekit can open; found: {_some(names) or 'nothing'}", hint=hint)
-
-
-def _quantized_otherwise(folder: Path, quantization: object) -> UnsupportedModelError:
-    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-    return UnsupportedModelError(
-        f"{folder} holds weights that are quantized already ({method or 'method not named'}); "
-        "supported: float32, float16, bfloat16 weights, GPTQ, or a GGUF file",
-        hint="use the original checkpoint the quantized one was made from",
+    raise CheckpointError(
+        f"{folder} holds no weights that edgekit can open; found: {_shortened(names) or 'nothing'}", hint=hint
     )
 
 
-def _some(names: list[str], most: int = 12) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _unsupported_quantization(folder: Path, quantization: object) -> UnsupportedModelError:
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+    return UnsupportedModelError(
+        f"the weights in {folder} are already quantized ({method or 'the method is not named'}); "
+        "supported: float32, float16 or bfloat16 weights, GPTQ, or a GGUF file",
+        hint="use the original checkpoint that the quantized one was made from",
+    )
+
+
+def _shortened(names: list[str], limit: int = 12) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

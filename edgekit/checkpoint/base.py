@@ -1,7 +1,7 @@
-"""What every checkpoint offers, whatever container holds it: a config, tensors read in pieces, a tokenizer.
+"""The common interface of all checkpoints: a config, tensors that are read in pieces, and a tokenizer.
 
-First stop of the flow: source -> **Checkpoint** -> ModelSpec -> Plan -> quantize -> export. Nothing is loaded whole:
-opening reads headers only, :meth:`Checkpoint.rows` reads the rows asked for and no more.
+This is the first step of a build: source -> **Checkpoint** -> ModelSpec -> Plan -> quantize -> export. No tensor is
+loaded whole: opening a checkpoint reads only headers, and :meth:`Checkpoint.rows` reads only the rows it is asked for.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _Opened = TypeVar("_Opened", bound="Checkpoint")
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Where a tensor lies and how it is stored.
+    """The location and storage type of a tensor.
 
     Args:
-        name: The container's own name for it.
-        dtype: ``float32``, ``float16``, ``bfloat16``, a GGUF block type such as ``Q4_1``, or whatever else the
-            container says (listed, but an error when read).
+        name: The tensor's name in the container.
+        dtype: ``float32``, ``float16``, ``bfloat16``, a GGUF block type such as ``Q4_1``, or another name from the
+            container. Tensors of other types are listed but cannot be read.
         shape: Rows first: (out, in) or (size,).
         path: The file.
-        offset: First byte in the file.
+        offset: Offset of the first byte in the file.
         size_bytes: Length in the file.
     """
 
@@ -45,12 +45,12 @@ class TensorInfo:
 
 @dataclass(frozen=True, eq=False)
 class QuantizedFormat:
-    """How a weight that is quantized already is stored.
+    """The storage format of a weight that is already quantized.
 
     Args:
         bits: Width of a code, 4 or 8.
-        symmetric: Every zero point is ``2**(bits-1)``.
-        groups: int32 (in): the group of each input feature; a group has one scale and zero point per output.
+        symmetric: Whether every zero point is ``2**(bits-1)``.
+        groups: int32 (in): the group of each input feature. A group has one scale and one zero point per output.
     """
 
     bits: int
@@ -60,7 +60,7 @@ class QuantizedFormat:
 
 @dataclass(frozen=True, eq=False)
 class QuantizedRows:
-    """Rows of a weight that is quantized already: ``w[n, k] = scales[n, g] * (code[n, k] - zeros[n, g])``.
+    """Rows of a weight that is already quantized: ``w[n, k] = scales[n, g] * (code[n, k] - zeros[n, g])``.
 
     Args:
         format: Width and groups; g = groups[k].
@@ -75,7 +75,7 @@ class QuantizedRows:
     zeros: NDArray[np.uint8]
 
     def dequantize(self) -> NDArray[np.float32]:
-        """The weight as float32 (n, in)."""
+        """Compute the weight: float32 (n, in)."""
         codes = self.codes
         if self.format.bits == 4:
             codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(len(codes), 2 * codes.shape[1])
@@ -87,14 +87,14 @@ class QuantizedRows:
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """The ids generation needs.
+    """The token ids that generation needs.
 
     Args:
-        bos_id: Begin of sequence, or None where the tokenizer has none.
-        eos_ids: Any of these ends an answer; the tokenizer's own eos is among them.
+        bos_id: Beginning of sequence, or None if the tokenizer has no such token.
+        eos_ids: Any of these ends an answer. The tokenizer's eos token is one of them.
         pad_id: Padding, or None.
-        add_bos: Encoding raw text puts ``bos_id`` first. A chat template writes bos itself, so text that a template
-            rendered is encoded without; either way there is exactly one.
+        add_bos: Whether raw text is encoded with ``bos_id`` first. Chat templates write bos themselves, so rendered
+            text is encoded without it. A prompt starts with exactly one bos either way.
     """
 
     bos_id: int | None
@@ -108,10 +108,10 @@ class SpecialTokens:
 
 
 class TokenizerFiles(Mapping[str, bytes]):
-    """The tokenizer as files of an artifact: name -> content, and the ids that go with it.
+    """The tokenizer's files for an artifact (name -> content) and the special token ids.
 
-    Names: ``tokenizer.json`` always; ``tokenizer_config.json``, ``chat_template.jinja``, ``generation_config.json``
-    where the checkpoint has them.
+    ``tokenizer.json`` is always there; ``tokenizer_config.json``, ``chat_template.jinja`` and
+    ``generation_config.json`` are there if the checkpoint has them.
     """
 
     def __init__(self, files: Mapping[str, bytes], special: SpecialTokens) -> None:
@@ -139,19 +139,19 @@ class Checkpoint(ABC):
 
     format: Literal["huggingface", "gguf", "gptq"]
     config: dict[str, Any]
-    """The keys of Hugging Face's ``config.json``; for GGUF translated to them."""
+    """The keys of Hugging Face's ``config.json``. GGUF metadata is translated to these keys."""
     tensors: Mapping[str, TensorInfo]
-    """Every tensor under the container's own name (Hugging Face's or GGUF's)."""
+    """Every tensor by its name in the container (Hugging Face's or GGUF's)."""
     files: tuple[Path, ...]
-    """The weight files, in the order of their names: what a manifest hashes."""
+    """The weight files, sorted by name."""
 
     @property
     @abstractmethod
     def tokenizer(self) -> TokenizerFiles:
-        """Tokenizer files and special ids, read at first use.
+        """The tokenizer's files and special ids, read on first use.
 
         Raises:
-            TokenizerError: There is none, or it cannot be used.
+            TokenizerError: The tokenizer is missing or cannot be used.
         """
 
     def rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
@@ -163,56 +163,56 @@ class Checkpoint(ABC):
             stop: One past the last row.
 
         Returns:
-            (stop - start, in) or (stop - start,), a fresh array. From safetensors in the stored type: float32, float16
-            or ml_dtypes.bfloat16. From GGUF always float32, and so are weights that GPTQ quantized. GGUF's interleaved
-            q and k rows come as they are stored: only a model family knows which tensors those are.
+            A new array of shape (stop - start, in) or (stop - start,). Safetensors files give the stored type: float32,
+            float16 or ml_dtypes.bfloat16. GGUF tensors and GPTQ weights are float32. GGUF's interleaved q and k rows
+            are returned as stored: only the model family knows which tensors are interleaved.
 
         Raises:
-            TensorMismatchError: No tensor of that name.
-            CheckpointError: A type that cannot be read, or the file could not be read.
-            TruncatedFileError: The file became shorter since it was opened.
-            ValueError: Rows outside the tensor, or the checkpoint is closed.
+            TensorMismatchError: There is no tensor with that name.
+            CheckpointError: The tensor's type or the file cannot be read.
+            TruncatedFileError: The file has become shorter since it was opened.
+            ValueError: The rows are outside the tensor, or the checkpoint is closed.
         """
         info = self.tensors.get(name)
         if info is None:
             where = self.files[0] if len(self.files) == 1 else self.files[0].parent
-            close = nearest(name, self.tensors)
+            suggestion = nearest(name, self.tensors)
             raise TensorMismatchError(
-                f"{where} has no tensor {name!r}, but {len(self.tensors)} others",
-                hint="" if close.startswith("known") else close,  # all their names would fill the screen
+                f"{where} has no tensor {name!r}; it has {len(self.tensors)} others",
+                hint="" if suggestion.startswith("known") else suggestion,  # a list of all names fills the screen
             )
         if len(info.shape) not in (1, 2):
             raise CheckpointError(
                 f"{info.path}: tensor {name!r} has shape {info.shape}; only matrices and vectors can be read"
             )
         if not 0 <= start <= stop <= info.shape[0]:
-            raise ValueError(f"rows {start} to {stop} of tensor {name!r}, which has {info.shape[0]}")
+            raise ValueError(f"cannot read rows {start} to {stop} of tensor {name!r}; it has {info.shape[0]} rows")
         return self._read(info, start, stop)
 
     def quantized_format(self, name: str) -> QuantizedFormat | None:
-        """How a weight is stored whose codes can be taken over as they are; None for every other tensor.
+        """The format of a weight whose codes can be copied without change; None for every other tensor.
 
         Raises:
-            CheckpointError: What the file says of it makes no sense.
+            CheckpointError: The file's description of the weight is not consistent.
         """
         return None
 
     def quantized_rows(self, name: str, start: int, stop: int) -> QuantizedRows | None:
-        """Rows start..stop of such a weight as codes; None for every other tensor.
+        """The codes of rows start..stop of a weight that has a :meth:`quantized_format`; None for every other tensor.
 
         Raises:
-            CheckpointError: What the file says of it makes no sense, or it could not be read.
-            ValueError: Rows outside the weight, or the checkpoint is closed.
+            CheckpointError: The file's description of the weight is not consistent, or the file cannot be read.
+            ValueError: The rows are outside the weight, or the checkpoint is closed.
         """
         return None
 
     @abstractmethod
     def _read(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any]:
-        """Do the work of :meth:`rows` with arguments known to be good."""
+        """Implement :meth:`rows`; the arguments have been checked."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close the files; harmless when done twice."""
+        """Close the files. Closing twice is allowed."""
 
     def __enter__(self: _Opened) -> _Opened:
         return self
@@ -224,5 +224,5 @@ class Checkpoint(ABC):
 
 
 def shortest_float(value: float) -> float:
-    """The shortest decimal that is this float32: 9.99999997e-07 (how GGUF stores 1e-6) -> 1e-06."""
+    """The shortest decimal number that rounds to this float32: 9.99999997e-07 (GGUF's 1e-6) -> 1e-06."""
     return float(str(np.float32(value)))

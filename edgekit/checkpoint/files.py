@@ -1,8 +1,8 @@
 """Positioned reads from weight files and bounded reads of JSON files.
 
-Weights are read with ``os.preadv`` into memory of our own and never through a memory map: the pages of a mapped file
-count as resident memory of the process, and a build promises to stay below 1 GiB. Positioned reads share no file
-pointer, so threads need no lock.
+Weights are read with ``os.preadv`` into ordinary memory, not through a memory map: pages of a mapped file count as
+resident memory of the process, and a build promises to stay below 1 GiB. Positioned reads share no file pointer, so
+threads need no lock.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import CheckpointError, CorruptFileError, TruncatedFileError
 
-MAX_JSON_BYTES = 64 * 1024 * 1024  # the largest tokenizer.json in use (Gemma 3, 262144 tokens) has 33 MB
+MAX_JSON_BYTES = 64 * 1024 * 1024  # twice the largest tokenizer.json in use: Gemma 3's, 262144 tokens, 33 MB
 
 
 class WeightFile:
@@ -25,7 +25,7 @@ class WeightFile:
         path: An existing file.
 
     Raises:
-        CheckpointError: It cannot be opened.
+        CheckpointError: The file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +33,7 @@ class WeightFile:
         self._fd = -1
         try:
             if not path.is_file():
-                raise CheckpointError(f"there is no file {path}")
+                raise CheckpointError(f"{path} is not a file")
             self._fd = os.open(path, os.O_RDONLY)
             self.size = os.fstat(self._fd).st_size
         except OSError as error:
@@ -46,12 +46,12 @@ class WeightFile:
         return buffer
 
     def read_into(self, buffer: memoryview, offset: int, what: str) -> None:
-        """Fill ``buffer`` from ``offset`` on.
+        """Fill ``buffer`` with the file's bytes from ``offset`` on.
 
         Args:
             buffer: Writable, one byte per item.
             offset: Byte position in the file.
-            what: What is read, for the message: ``tensor 'x'``.
+            what: What is being read, for error messages: ``tensor 'x'``.
 
         Raises:
             TruncatedFileError: The file ends before the buffer is full.
@@ -86,31 +86,31 @@ def truncated(path: Path, what: str, needed: int, size: int) -> TruncatedFileErr
 
     Args:
         path: The file.
-        what: What lies beyond its end: ``tensor 'x' at byte 4096``.
-        needed: Length the file must have, at least.
-        size: Length it has.
+        what: What is cut off: ``tensor 'x' at byte 4096``.
+        needed: The smallest length that the file must have.
+        size: The length it has.
     """
     return TruncatedFileError(
-        f"{path} is truncated: {what} needs the file to have {needed} bytes, it has {size}",
-        hint="the download or copy was cut short; fetch the file again",
+        f"{path} is truncated: {what} needs a file of at least {needed} bytes; it has {size}",
+        hint="the download or copy was interrupted; fetch the file again",
     )
 
 
 def read_bounded(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
-    """Read a small file whole.
+    """Read a whole file of limited size.
 
     Raises:
-        CorruptFileError: It is larger than ``limit`` bytes.
-        CheckpointError: It cannot be read.
+        CorruptFileError: The file is larger than ``limit`` bytes.
+        CheckpointError: The file cannot be read.
     """
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            content = file.read(min(size, limit) + 1)  # read() allocates what it is asked for
+            content = file.read(min(size, limit) + 1)  # read() allocates the size it is given
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
     if len(content) > limit:
-        raise CorruptFileError(f"{path} is larger than {limit} bytes, the most such a file may have")
+        raise CorruptFileError(f"{path} is larger than the limit of {limit} bytes for this kind of file")
     return content
 
 
@@ -119,17 +119,17 @@ def parse_json_object(content: bytes, what: str) -> dict[str, Any]:
 
     Args:
         content: UTF-8.
-        what: Its name, for the message.
+        what: The content's name, for error messages.
 
     Raises:
-        CorruptFileError: Not JSON, a key stands twice, or it is not an object.
+        CorruptFileError: The content is not JSON or not an object, or has a duplicate key.
     """
     try:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"{what} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise CorruptFileError(f"{what} holds {type(value).__name__} where a JSON object is expected")
+        raise CorruptFileError(f"{what} is not a JSON object but a {type(value).__name__}")
     return value
 
 
@@ -139,8 +139,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"the key {twice!r} stands twice")
-    return found
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        (duplicate, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"duplicate key {duplicate!r}")
+    return unique

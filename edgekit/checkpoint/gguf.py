@@ -1,13 +1,12 @@
-"""A GGUF file as a checkpoint: its config in Hugging Face's words, its tensors dequantized row by row.
+"""A GGUF file as a checkpoint: its metadata translated to Hugging Face's config keys, its tensors dequantized by rows.
 
-Dequantizing is the ``gguf`` package's own (``gguf.quants``, the reference in numpy); it is imported at the first read,
+The ``gguf`` package does the dequantizing (``gguf.quants``, the reference in numpy). It is imported at the first read,
 because planning and header reads do not need it.
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,54 +18,13 @@ from ..errors import CheckpointError
 from .base import Checkpoint, TensorInfo, TokenizerFiles
 from .files import WeightFile
 from .gguf_config import ROPE_FACTORS, config_from_metadata
-from .gguf_header import BLOCK_TYPES, RawHeader, check_not_truncated, parse_header
+from .gguf_header import BLOCK_TYPES, check_not_truncated, parse_header
 from .gguf_tokenizer import tokenizer_from_metadata
 
 _TYPE_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-# Rows are dequantized in pieces of 4 MiB of float32: the numpy dequantizers take about five times their output as
-# scratch, and a piece of this size stays in the second-level cache of a desktop CPU or near it.
+# Rows are dequantized in pieces of 4 MiB of float32: the numpy dequantizers need about five times their output as
+# scratch memory, and a piece of this size roughly fits the second-level cache of a desktop CPU.
 _PIECE_ELEMENTS = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class GgufHeader:
-    """What a GGUF file says of itself before its weights; works on a file whose weights are cut off.
-
-    Args:
-        raw: Metadata and tensor list as they stand.
-        config: The metadata in the keys of ``config.json``. ``rope_scaling`` lacks factors that are stored as a
-            tensor: those are weights.
-    """
-
-    raw: RawHeader
-    config: dict[str, Any]
-
-    @cached_property
-    def tokenizer(self) -> TokenizerFiles:
-        """The tokenizer, converted at first use; raises TokenizerError where that is not possible."""
-        return tokenizer_from_metadata(self.raw.metadata, self.config, str(self.raw.path))
-
-
-def read_gguf_header(path: Path) -> GgufHeader:
-    """Read config and tokenizer of a GGUF file that may end before its weights do.
-
-    :func:`~edgekit.checkpoint.open_checkpoint` refuses such a file; this is for looking at one.
-
-    Args:
-        path: The file.
-
-    Raises:
-        CheckpointError: The file cannot be read, or a key of its architecture is missing.
-        CorruptFileError: The header contradicts itself.
-        TruncatedFileError: The file ends inside the header.
-        UnsupportedModelError: The architecture asks for something edgekit has no graph for.
-    """
-    file = WeightFile(path)
-    try:
-        raw = parse_header(file)
-    finally:
-        file.close()
-    return GgufHeader(raw, config_from_metadata(raw, factors=None))
 
 
 class GgufCheckpoint(Checkpoint):
@@ -76,8 +34,10 @@ class GgufCheckpoint(Checkpoint):
         path: The file.
 
     Raises:
-        CheckpointError, CorruptFileError, UnsupportedModelError: As :func:`read_gguf_header`.
-        TruncatedFileError: The file ends before its weights do; names the first tensor that is cut.
+        CheckpointError: The file cannot be read, or lacks a key of its architecture.
+        CorruptFileError: The header contradicts itself.
+        TruncatedFileError: The file ends before its weights do; the message names the first tensor that is cut off.
+        UnsupportedModelError: The architecture uses something that edgekit does not support.
     """
 
     format = "gguf"
@@ -87,28 +47,30 @@ class GgufCheckpoint(Checkpoint):
         self._file = WeightFile(path)
         self._scratch = threading.local()
         try:
-            self._raw = parse_header(self._file)
-            check_not_truncated(self._raw)
-            self.config = config_from_metadata(self._raw, self._rope_factors())
+            self._header = parse_header(self._file)
+            check_not_truncated(self._header)
+            self.config = config_from_metadata(self._header, self._rope_factors())
         except BaseException:
             self.close()
             raise
-        self.tensors = {name: info for name, info in self._raw.tensors.items() if name != ROPE_FACTORS}
+        self.tensors = {name: info for name, info in self._header.tensors.items() if name != ROPE_FACTORS}
 
     @cached_property
     def tokenizer(self) -> TokenizerFiles:
-        return tokenizer_from_metadata(self._raw.metadata, self.config, str(self._raw.path))
+        return tokenizer_from_metadata(self._header.metadata, self.config, str(self._header.path))
 
     def close(self) -> None:
         self._file.close()
 
     def _rope_factors(self) -> list[float] | None:
-        """``rope_freqs.weight``, which is configuration in the shape of a tensor: (head_dim / 2,)."""
-        info = self._raw.tensors.get(ROPE_FACTORS)
+        """``rope_freqs.weight`` (head_dim / 2,): configuration that GGUF stores as a tensor."""
+        info = self._header.tensors.get(ROPE_FACTORS)
         if info is None:
             return None
         if len(info.shape) != 1 or info.shape[0] > 2**16:
-            raise CheckpointError(f"{info.path}: tensor {ROPE_FACTORS!r} has shape {info.shape}, not (head_dim / 2,)")
+            raise CheckpointError(
+                f"{info.path}: tensor {ROPE_FACTORS!r} has shape {info.shape}; expected (head_dim / 2,)"
+            )
         factors: list[float] = self._read(info, 0, info.shape[0]).tolist()
         return factors
 
@@ -116,10 +78,10 @@ class GgufCheckpoint(Checkpoint):
         type_name = _TYPE_NAMES.get(info.dtype, info.dtype)
         if type_name not in BLOCK_TYPES:
             raise CheckpointError(
-                f"{info.path}: tensor {info.name!r} is of type {type_name}; readable: {', '.join(BLOCK_TYPES)}",
-                hint="use a GGUF file of one of these types, or the original checkpoint",
+                f"{info.path}: tensor {info.name!r} has type {type_name}; supported: {', '.join(BLOCK_TYPES)}",
+                hint="use a GGUF file with these types, or the original checkpoint",
             )
-        if len(info.shape) == 1:  # a block type packs a vector as one row
+        if len(info.shape) == 1:  # block types store a vector as one row
             vector: NDArray[Any] = self._dequantize(info, type_name, (1, info.shape[0]), 0, 1)[0, start:stop].copy()
             return vector
         return self._dequantize(info, type_name, info.shape, start, stop)
@@ -127,7 +89,7 @@ class GgufCheckpoint(Checkpoint):
     def _dequantize(
         self, info: TensorInfo, type_name: str, shape: tuple[int, ...], start: int, stop: int
     ) -> NDArray[Any]:
-        """Rows start to stop of an (out, in) tensor as float32, piece by piece."""
+        """Dequantize rows start to stop of an (out, in) tensor to float32, piece by piece."""
         from gguf.constants import GGMLQuantizationType
         from gguf.quants import dequantize
 
@@ -140,14 +102,14 @@ class GgufCheckpoint(Checkpoint):
             last = min(first + step, stop)
             raw = self._scratch_bytes((last - first) * row_bytes)
             self._file.read_into(raw.data, info.offset + first * row_bytes, f"tensor {info.name!r}")
-            # Scales that are infinite or NaN are the caller's to report, with the tensor's name.
+            # The caller reports infinite and NaN values, with the tensor's name.
             with np.errstate(all="ignore"):
                 values = dequantize(raw.reshape(last - first, row_bytes), GGMLQuantizationType(number))
             result[first - start : last - start] = values
         return result
 
     def _scratch_bytes(self, size: int) -> NDArray[np.uint8]:
-        """A read buffer of this thread, used again from piece to piece."""
+        """This thread's read buffer, reused for every piece."""
         buffer: NDArray[np.uint8] | None = getattr(self._scratch, "buffer", None)
         if buffer is None or buffer.size < size:
             buffer = self._scratch.buffer = np.empty(size, np.uint8)

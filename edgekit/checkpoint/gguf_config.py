@@ -1,7 +1,7 @@
-"""GGUF metadata in the words of Hugging Face's ``config.json``.
+"""Translates GGUF metadata to the keys of Hugging Face's ``config.json``.
 
-Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Floats are stored as float32 and come back as their
-shortest decimal, so that 1e-6 is 1e-6 again.
+Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. GGUF stores floats as float32; they are translated to
+the shortest decimal number that rounds to them, so that 1e-6 stays 1e-6.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import CheckpointError, UnsupportedModelError
 from .base import shortest_float
-from .gguf_header import RawHeader
+from .gguf_header import GgufHeader
 
 ROPE_FACTORS = "rope_freqs.weight"
 _WHOLE_NUMBERS = {
@@ -22,20 +22,20 @@ _WHOLE_NUMBERS = {
 }
 
 
-def config_from_metadata(header: RawHeader, factors: list[float] | None) -> dict[str, Any]:
+def config_from_metadata(header: GgufHeader, factors: list[float] | None) -> dict[str, Any]:
     """Translate a GGUF header.
 
     Args:
         header: Metadata and tensor list.
-        factors: The content of ``rope_freqs.weight``, each frequency's own divisor, where the file has it.
+        factors: The content of ``rope_freqs.weight`` (a divisor for each frequency), or None if the file lacks it.
 
     Returns:
-        The keys of ``config.json`` that shape a model, and the special ids.
+        The keys of ``config.json`` that define a model's shape, and the special token ids.
 
     Raises:
-        CheckpointError: A key is missing or of the wrong kind.
-        UnsupportedModelError: Something edgekit has no graph for: experts, a partial rotary embedding, heads that
-            differ from layer to layer.
+        CheckpointError: A key is missing or has the wrong type.
+        UnsupportedModelError: The model uses something that edgekit does not support: experts, a partial rotary
+            embedding, or layers that differ.
     """
     keys = _Keys(header)
     config: dict[str, Any] = {"model_type": keys.architecture}
@@ -58,18 +58,18 @@ def config_from_metadata(header: RawHeader, factors: list[float] | None) -> dict
         token = header.metadata.get(f"tokenizer.ggml.{key}_token_id")
         if type(token) is int:
             config[f"{role}_token_id"] = token
-    _refuse_unsupported(keys, config)
+    _check_supported(keys, config)
     return config
 
 
 class _Keys:
-    """The metadata of a header under its architecture's prefix, with the kind of each value checked."""
+    """Reads the metadata keys of the header's architecture and checks the type of each value."""
 
-    def __init__(self, header: RawHeader) -> None:
+    def __init__(self, header: GgufHeader) -> None:
         self.header = header
         architecture = header.metadata.get("general.architecture")
         if not isinstance(architecture, str) or not architecture:
-            raise CheckpointError(f"{header.path} does not say general.architecture, so it holds no model")
+            raise CheckpointError(f"{header.path} lacks the metadata key general.architecture, so it is not a model")
         self.architecture = architecture
 
     def get(self, key: str) -> Any:
@@ -80,9 +80,9 @@ class _Keys:
         if value is None:
             return default
         if type(value) is not int:
-            kind = "a list: its layers differ" if hasattr(value, "__len__") else repr(value)
+            found = "a list, so its layers differ" if hasattr(value, "__len__") else repr(value)
             raise UnsupportedModelError(
-                f"{self.header.path}: {self.architecture}.{key} is {kind}; supported: one whole number"
+                f"{self.header.path}: {self.architecture}.{key} is {found}; supported: one whole number for all layers"
             )
         return value
 
@@ -97,7 +97,7 @@ class _Keys:
         if value is None:
             return default
         if type(value) not in (int, float):
-            raise CheckpointError(f"{self.header.path}: {self.architecture}.{key} is {value!r}, not a number")
+            raise CheckpointError(f"{self.header.path}: {self.architecture}.{key} is {value!r}; it must be a number")
         return shortest_float(value)
 
 
@@ -119,7 +119,7 @@ def _rope_scaling(keys: _Keys, factors: list[float] | None) -> dict[str, Any] | 
 
 
 def _vocab_size(keys: _Keys) -> int:
-    """Rows of the embedding; the vocabulary's length where the header lists no embedding."""
+    """The number of rows of the embedding, or the vocabulary's length if the header lists no embedding."""
     embedding = keys.header.tensors.get("token_embd.weight")
     if embedding is not None:
         return embedding.shape[0]
@@ -127,7 +127,7 @@ def _vocab_size(keys: _Keys) -> int:
     return len(tokens) if isinstance(tokens, list) else keys.required("vocab_size")
 
 
-def _refuse_unsupported(keys: _Keys, config: dict[str, Any]) -> None:
+def _check_supported(keys: _Keys, config: dict[str, Any]) -> None:
     path, architecture = keys.header.path, keys.architecture
     if experts := keys.whole("expert_count"):
         raise UnsupportedModelError(f"{path}: this {architecture} model has {experts} experts; supported: dense models")
@@ -135,12 +135,12 @@ def _refuse_unsupported(keys: _Keys, config: dict[str, Any]) -> None:
     head_dim = config.get("head_dim") or config["hidden_size"] // max(1, config["num_attention_heads"])
     if rotated is not None and rotated != head_dim:
         raise UnsupportedModelError(
-            f"{path}: {architecture}.rope.dimension_count is {rotated} but a head has {head_dim} dimensions; "
-            "supported: rotary embedding over the whole head"
+            f"{path}: {architecture}.rope.dimension_count is {rotated}, but a head has {head_dim} dimensions; "
+            "supported: a rotary embedding over the whole head"
         )
     value_length = keys.whole("attention.value_length")
     if value_length is not None and value_length != head_dim:
         raise UnsupportedModelError(
-            f"{path}: {architecture}.attention.value_length is {value_length} but keys have {head_dim} dimensions; "
-            "supported: equal lengths"
+            f"{path}: {architecture}.attention.value_length is {value_length}, but keys have {head_dim} dimensions; "
+            "supported: keys and values of the same length"
         )

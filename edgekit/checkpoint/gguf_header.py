@@ -1,4 +1,4 @@
-"""The GGUF header: metadata and the list of tensors, parsed with every count checked before it is believed.
+"""Parses the GGUF header, metadata and tensor list. Every count is checked before memory is allocated for it.
 
     "GGUF" | version u32 | tensor count u64 | metadata count u64
     metadata, each:  key string | type u32 | value          string = length u64 | UTF-8
@@ -25,7 +25,7 @@ from .base import TensorInfo
 from .files import WeightFile, truncated
 
 MAGIC = b"GGUF"
-# id, elements in a block, bytes of a block: the types edgekit reads (ggml.h, ggml-common.h).
+# The types edgekit reads: id, elements per block, bytes per block (ggml.h, ggml-common.h).
 BLOCK_TYPES: dict[str, tuple[int, int, int]] = {
     "F32": (0, 1, 4),
     "F16": (1, 1, 2),
@@ -54,7 +54,7 @@ _NUMBERS = {
     12: "<f8",
 }
 _STRING, _ARRAY = 8, 9
-# A header's size is its vocabulary: 6 MB for 152064 tokens with merges, 15 MB for the largest in use (262144 tokens).
+# Most of a header is its vocabulary: 6 MB for 152064 tokens with merges, 15 MB for the largest in use (262144 tokens).
 _MAX_HEADER_BYTES = 128 * 1024 * 1024
 _WINDOW_BYTES = 1024 * 1024
 _MAX_RANK = 4  # GGML_MAX_DIMS
@@ -63,14 +63,14 @@ _MAX_OFFSET = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class RawHeader:
-    """What a GGUF file says before its data.
+class GgufHeader:
+    """The header of a GGUF file.
 
     Args:
         path: The file.
-        file_size: Its length in bytes.
+        file_size: The file's length in bytes.
         metadata: Key -> number, bool, string, list of strings, or numpy array of numbers.
-        tensors: Name -> where it lies, in the order of the data.
+        tensors: Name -> location, in the order of the data.
     """
 
     path: Path
@@ -79,46 +79,46 @@ class RawHeader:
     tensors: dict[str, TensorInfo]
 
 
-def parse_header(file: WeightFile) -> RawHeader:
-    """Parse the header of a GGUF file; its data need not be there.
+def parse_header(file: WeightFile) -> GgufHeader:
+    """Parse the header of a GGUF file. The data after the header may be missing.
 
     Raises:
-        CorruptFileError: The header contradicts itself or the format, or claims absurd sizes.
+        CorruptFileError: The header contradicts itself or the format, or has impossible sizes.
         TruncatedFileError: The file ends inside the header.
-        CheckpointError: A version or tensor type edgekit does not know.
+        CheckpointError: The header has an unknown version or tensor type.
     """
     cursor = _Cursor(file)
     if cursor.take(4, "the magic number") != MAGIC:
-        raise CorruptFileError(f"{file.path} is no GGUF file: it does not begin with GGUF")
+        raise CorruptFileError(f"{file.path} is not a GGUF file: it does not begin with GGUF")
     version = cursor.u32("the version")
     if version not in (2, 3):
         swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
-        what = "big endian" if swapped in (2, 3) else f"version {version}"
-        raise CheckpointError(f"{file.path} is a GGUF file of {what}; supported: versions 2 and 3, little endian")
+        found = "big endian" if swapped in (2, 3) else f"version {version}"
+        raise CheckpointError(f"{file.path} is a GGUF file in {found}; supported: versions 2 and 3, little endian")
     tensor_count, metadata_count = cursor.u64("the tensor count"), cursor.u64("the metadata count")
-    # The least an entry can take: 8 + 4 + 1 bytes of metadata, 8 + 4 + 4 + 8 of a tensor.
+    # The smallest possible entries: 8 + 4 + 1 bytes for metadata, 8 + 4 + 4 + 8 bytes for a tensor.
     cursor.check_count(metadata_count, 13, "metadata entries")
     cursor.check_count(tensor_count, 24, "tensors")
     metadata: dict[str, Any] = {}
     for _ in range(metadata_count):
         key = cursor.string("a metadata key")
         if key in metadata:
-            raise cursor.corrupt(f"the metadata key {key!r} stands twice")
+            raise cursor.corrupt(f"duplicate metadata key {key!r}")
         metadata[key] = cursor.value(cursor.u32(f"the type of {key!r}"), f"the value of {key!r}")
     described = [_described_tensor(cursor) for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1) or alignment > 2**20:
-        raise cursor.corrupt(f"general.alignment is {alignment!r}; it must be a power of two up to {2**20}")
+        raise cursor.corrupt(f"general.alignment is {alignment!r}; it must be a power of two, at most {2**20}")
     data_start = -(-cursor.position // alignment) * alignment
     tensors = _place(file.path, described, data_start, alignment)
-    return RawHeader(file.path, file.size, metadata, tensors)
+    return GgufHeader(file.path, file.size, metadata, tensors)
 
 
-def check_not_truncated(header: RawHeader) -> None:
+def check_not_truncated(header: GgufHeader) -> None:
     """Check that the file holds all its tensors.
 
     Raises:
-        TruncatedFileError: Names the first tensor that lies beyond the end, its offset and the file's size.
+        TruncatedFileError: A tensor is cut off; the message names the first one, its offset and the file's size.
     """
     for tensor in header.tensors.values():
         end = tensor.offset + tensor.size_bytes
@@ -128,7 +128,7 @@ def check_not_truncated(header: RawHeader) -> None:
 
 @dataclass(frozen=True)
 class _Described:
-    """A tensor as the header describes it, its offset counted from the start of the data."""
+    """A tensor as described in the header; its offset is relative to the start of the data."""
 
     name: str
     type_name: str
@@ -144,22 +144,22 @@ def _described_tensor(cursor: _Cursor) -> _Described:
         raise cursor.corrupt(f"tensor {name!r} has {rank} dimensions; allowed: 1 to {_MAX_RANK}")
     fastest_first = [cursor.u64(f"the shape of tensor {name!r}") for _ in range(rank)]
     if not all(1 <= n <= _MAX_DIMENSION for n in fastest_first):
-        raise cursor.corrupt(f"tensor {name!r} has the shape {fastest_first}; a dimension is 1 to {_MAX_DIMENSION}")
+        raise cursor.corrupt(f"tensor {name!r} has shape {fastest_first}; a dimension must be 1 to {_MAX_DIMENSION}")
     type_name, block, block_bytes = _type_of(cursor, name, cursor.u32(f"the type of tensor {name!r}"))
     offset = cursor.u64(f"the offset of tensor {name!r}")
     row = fastest_first[0]
     if row % block:
         raise cursor.corrupt(
-            f"tensor {name!r}: its row size {row} is not a multiple of {type_name}'s block size {block}"
+            f"tensor {name!r}: the row size {row} is not a multiple of {type_name}'s block size {block}"
         )
     size = math.prod(fastest_first) // block * block_bytes
     if size + offset > _MAX_OFFSET:
-        raise cursor.corrupt(f"tensor {name!r} claims {size} bytes at offset {offset}; no file is that large")
+        raise cursor.corrupt(f"tensor {name!r} claims {size} bytes at offset {offset}, more than any file can hold")
     return _Described(name, type_name, tuple(reversed(fastest_first)), offset, size)
 
 
 def _type_of(cursor: _Cursor, tensor: str, number: int) -> tuple[str, int, int]:
-    """Name, block elements and block bytes of a tensor type; the ``gguf`` package knows those edgekit cannot read."""
+    """The name, block elements and block bytes of a tensor type. The ``gguf`` package knows the types not read here."""
     if number in _READABLE:
         return _READABLE[number]
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -169,27 +169,27 @@ def _type_of(cursor: _Cursor, tensor: str, number: int) -> tuple[str, int, int]:
         block, size = GGML_QUANT_SIZES[known]
     except (ValueError, KeyError):
         raise CheckpointError(
-            f"{cursor.path}: tensor {tensor!r} is of the unknown type {number}; readable: {', '.join(BLOCK_TYPES)}"
+            f"{cursor.path}: tensor {tensor!r} has the unknown type {number}; supported: {', '.join(BLOCK_TYPES)}"
         ) from None
     return known.name, int(block), int(size)
 
 
 def _place(path: Path, described: list[_Described], data_start: int, alignment: int) -> dict[str, TensorInfo]:
-    """Turn described tensors into placed ones: offsets in the file, in order, without overlap."""
+    """Compute each tensor's offset in the file; check that the tensors are aligned and do not overlap."""
     placed: dict[str, TensorInfo] = {}
-    end, before = 0, ""
+    end, previous = 0, ""
     for tensor in sorted(described, key=lambda t: t.offset):
         if tensor.name in placed:
-            raise CorruptFileError(f"{path}: the tensor {tensor.name!r} stands twice")
+            raise CorruptFileError(f"{path}: duplicate tensor {tensor.name!r}")
         if tensor.offset % alignment:
             raise CorruptFileError(
                 f"{path}: tensor {tensor.name!r} at offset {tensor.offset} is not aligned to {alignment}"
             )
         if tensor.offset < end:
             raise CorruptFileError(
-                f"{path}: tensor {tensor.name!r} at offset {tensor.offset} overlaps {before!r}, which ends at {end}"
+                f"{path}: tensor {tensor.name!r} at offset {tensor.offset} overlaps {previous!r}, which ends at {end}"
             )
-        end, before = tensor.offset + tensor.size_bytes, tensor.name
+        end, previous = tensor.offset + tensor.size_bytes, tensor.name
         dtype = _FLOAT_NAMES.get(tensor.type_name, tensor.type_name)
         placed[tensor.name] = TensorInfo(
             tensor.name, dtype, tensor.shape, path, data_start + tensor.offset, tensor.size_bytes
@@ -198,7 +198,7 @@ def _place(path: Path, described: list[_Described], data_start: int, alignment: 
 
 
 class _Cursor:
-    """Reads the header front to back through a window, so that memory follows the header and not the file."""
+    """Reads the header sequentially through a window, so that memory grows with the header and not with the file."""
 
     def __init__(self, file: WeightFile) -> None:
         self._file = file
@@ -227,18 +227,18 @@ class _Cursor:
     def _refill(self, size: int, what: str) -> None:
         position = self.position
         if position + size > _MAX_HEADER_BYTES:
-            raise self.corrupt(f"{what} claims {size} bytes; a header has at most {_MAX_HEADER_BYTES}")
+            raise self.corrupt(f"{what} claims {size} bytes; the limit for a header is {_MAX_HEADER_BYTES} bytes")
         if position + size > self._file.size:
             raise truncated(self.path, f"{what} in the header at byte {position}", position + size, self._file.size)
         length = min(max(size, _WINDOW_BYTES), self._file.size - position)
         self._window, self._start, self._next = bytes(self._file.read(position, length, what)), position, 0
 
-    def check_count(self, count: int, least_bytes: int, what: str) -> None:
-        """Refuse a count whose entries, at ``least_bytes`` each, cannot be in the header."""
-        if self.position + count * least_bytes > _MAX_HEADER_BYTES:
-            raise self.corrupt(f"it claims {count} {what}; a header has at most {_MAX_HEADER_BYTES} bytes")
-        if self.position + count * least_bytes > self._file.size:
-            needed = self.position + count * least_bytes
+    def check_count(self, count: int, min_bytes: int, what: str) -> None:
+        """Reject a count whose entries, at ``min_bytes`` or more each, do not fit the header."""
+        needed = self.position + count * min_bytes
+        if needed > _MAX_HEADER_BYTES:
+            raise self.corrupt(f"the header claims {count} {what}; its limit is {_MAX_HEADER_BYTES} bytes")
+        if needed > self._file.size:
             raise truncated(self.path, f"the header with {count} {what}", needed, self._file.size)
 
     def u32(self, what: str) -> int:
@@ -260,7 +260,7 @@ class _Cursor:
         if kind == _ARRAY:
             return self._array(what)
         if kind not in _NUMBERS:
-            raise self.corrupt(f"{what} is of type {kind}; known: 0 to 12")
+            raise self.corrupt(f"{what} has type {kind}; allowed: 0 to 12")
         dtype = np.dtype(_NUMBERS[kind])
         number = np.frombuffer(self.take(dtype.itemsize, what), dtype)[0]
         return number.item()
@@ -271,13 +271,13 @@ class _Cursor:
             self.check_count(count, 8, f"strings in {what}")
             return list(self._strings(count, what))
         if kind not in _NUMBERS:
-            raise self.corrupt(f"{what} is an array of type {kind}; known: 0 to 8 and 10 to 12")
+            raise self.corrupt(f"{what} is an array of type {kind}; allowed: 0 to 8 and 10 to 12")
         dtype = np.dtype(_NUMBERS[kind])
         self.check_count(count, dtype.itemsize, f"numbers in {what}")
         return np.frombuffer(self.take(count * dtype.itemsize, what), dtype)
 
     def _strings(self, count: int, what: str) -> Iterator[str]:
-        """The vocabulary and its merges, 300 thousand strings: the loop is flat for speed."""
+        """Read strings. The vocabulary and its merges are 300 thousand strings, so the loop is written for speed."""
         unpack = struct.Struct("<Q").unpack_from
         for _ in range(count):
             if self._next + 8 > len(self._window):

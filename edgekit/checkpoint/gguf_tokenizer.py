@@ -1,18 +1,20 @@
-"""``tokenizer.ggml.*`` of a GGUF file as a ``tokenizer.json`` that encodes as the original did.
+"""Converts ``tokenizer.ggml.*`` of a GGUF file to a ``tokenizer.json`` that encodes like the original.
 
-Only byte-level BPE (``tokenizer.ggml.model`` = ``gpt2``), which every DeepSeek-R1 distill, Llama 3, Qwen and SmolLM
-uses. What a GGUF file does not hold is how text is cut before BPE; ``tokenizer.ggml.pre`` names it, and `PRETOKENIZERS`
-spells it out from two sources that agree: ``llama-vocab.cpp`` of llama.cpp (``llm_tokenizer_bpe``) and the
-``tokenizer.json`` files of Qwen2, DeepSeek-R1-Distill-Qwen, SmolLM2, Llama 3 and GPT-2 on the Hugging Face hub.
+Supports only byte-level BPE (``tokenizer.ggml.model`` = ``gpt2``), which all DeepSeek-R1 distills, Llama 3, Qwen and
+SmolLM use. A GGUF file does not say how text is split before BPE; it only names a pretokenizer in
+``tokenizer.ggml.pre``. `PRETOKENIZERS` defines these names from two sources that agree: ``llama-vocab.cpp`` of
+llama.cpp (``llm_tokenizer_bpe``) and the ``tokenizer.json`` files of Qwen2, DeepSeek-R1-Distill-Qwen, SmolLM2, Llama 3
+and GPT-2 on the Hugging Face hub.
 
-Traps:
+Pitfalls:
 
-* Ids are the file's, exactly. Padding entries (type 5, ``[PAD151665]`` ...) stay out: a tokenizer that counted them
-  would give a token added later an id past the model's last row, and could encode text to a row never trained.
-* Control tokens are special and hidden when decoding; user-defined ones (``<think>``) are matched whole but shown.
-* ``tokenizer.json`` gets no post-processor, so encoding never adds bos by itself. The chat template writes bos; for raw
-  text :attr:`SpecialTokens.add_bos` says whether to put it first. Hugging Face's R1-Distill-Qwen adds it in a
-  post-processor, which gives two of them after its own chat template (DeepSeek-R1#151).
+* Token ids are exactly those of the file. Padding entries (type 5, ``[PAD151665]`` ...) are left out: a tokenizer that
+  counted them would give a token added later an id past the model's last row, and could encode text to an untrained
+  row.
+* Control tokens are special and hidden when decoding. User-defined tokens (``<think>``) are matched whole but shown.
+* ``tokenizer.json`` gets no post-processor, so encoding never adds bos. The chat template writes bos; for raw text,
+  :attr:`SpecialTokens.add_bos` says whether to put it first. Hugging Face's R1-Distill-Qwen adds it in a
+  post-processor, so its own chat template results in two (DeepSeek-R1#151).
 """
 
 from __future__ import annotations
@@ -38,13 +40,14 @@ _CL100K = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}
 
 @dataclass(frozen=True)
 class Pretokenizer:
-    """How text is cut into the words BPE works on.
+    """How text is split into the words that BPE works on.
 
     Args:
-        patterns: Applied one after the other, each to the pieces the one before left; a match is a piece of its own.
-        nfc: Text is brought to Unicode's composed form first.
-        ignore_merges: A word that is in the vocabulary whole is taken whole.
-        add_bos: What holds where the file does not say ``tokenizer.ggml.add_bos_token``.
+        patterns: Regular expressions, each applied to the pieces that the previous one left. A match becomes a
+            separate piece.
+        nfc: Whether text is first normalized to Unicode's composed form (NFC).
+        ignore_merges: Whether a word that is in the vocabulary becomes one token without applying merges.
+        add_bos: The default for files without ``tokenizer.ggml.add_bos_token``.
     """
 
     patterns: tuple[str, ...]
@@ -54,15 +57,15 @@ class Pretokenizer:
 
 
 _QWEN2 = Pretokenizer((_CL100K % r"\p{N}",), nfc=True)
-# SmolLM2's own file says Digits and ByteLevel with its built-in pattern instead of two patterns. That cuts the same,
-# but the tokenizer of onnxruntime-genai 0.18 then takes only ASCII digits for digits.
+# SmolLM2's own tokenizer.json uses Digits and ByteLevel's built-in pattern instead of these two patterns. The result is
+# the same, but the tokenizer of onnxruntime-genai 0.18 then recognizes only ASCII digits.
 PRETOKENIZERS: dict[str, Pretokenizer] = {
     "gpt-2": Pretokenizer((_GPT2,)),
     "smollm": Pretokenizer((r"\p{N}", _GPT2)),
     "qwen2": _QWEN2,
     "deepseek-r1-qwen": _QWEN2,
     "llama-bpe": Pretokenizer((_CL100K % r"\p{N}{1,3}",), ignore_merges=True, add_bos=True),
-    # llama.cpp's own: punctuation alone, GPT-2's pattern, then digits in runs of three from the left.
+    # llama.cpp's default: punctuation first, then GPT-2's pattern, then digits in groups of three from the left.
     "default": Pretokenizer((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]")),
 }
 
@@ -72,15 +75,15 @@ def tokenizer_from_metadata(metadata: Mapping[str, Any], config: Mapping[str, An
 
     Args:
         metadata: The header's keys and values.
-        config: The model's config; ``vocab_size`` bounds the ids, ``max_position_embeddings`` is the longest text.
-        what: The file, for messages.
+        config: The model's config. ``vocab_size`` limits the ids, ``max_position_embeddings`` the length of a text.
+        what: The file, for error messages.
 
     Returns:
-        ``tokenizer.json``, ``tokenizer_config.json``, ``generation_config.json`` and, where the file has a template,
+        ``tokenizer.json``, ``tokenizer_config.json``, ``generation_config.json`` and, if the file has a template,
         ``chat_template.jinja``.
 
     Raises:
-        TokenizerError: A kind of tokenizer edgekit cannot convert, or metadata that makes no sense.
+        TokenizerError: The tokenizer's type is not supported, or the metadata is not consistent.
     """
     vocabulary = _read_vocabulary(metadata, what)
     pre = _pretokenizer(metadata, what)
@@ -90,7 +93,9 @@ def tokenizer_from_metadata(metadata: Mapping[str, Any], config: Mapping[str, An
     tokenizer = load_tokenizer(content, f"the tokenizer of {what}")
     for token in vocabulary.added:
         if tokenizer.token_to_id(vocabulary.tokens[token]) != token:
-            raise TokenizerError(f"{what}: token {vocabulary.tokens[token]!r} did not keep its id {token}")
+            raise TokenizerError(
+                f"{what}: converting the tokenizer changed the id {token} of token {vocabulary.tokens[token]!r}"
+            )
     template = metadata.get("tokenizer.chat_template")
     files = {
         "tokenizer.json": content,
@@ -104,7 +109,7 @@ def tokenizer_from_metadata(metadata: Mapping[str, Any], config: Mapping[str, An
 
 @dataclass(frozen=True)
 class _Vocabulary:
-    """The vocabulary as the file holds it: text and type of each id, and the merges in order."""
+    """The file's vocabulary: the text and type of each id, and the merges in order."""
 
     tokens: list[str]
     types: list[int]
@@ -112,7 +117,7 @@ class _Vocabulary:
 
     @property
     def added(self) -> list[int]:
-        """Ids that are matched whole, before any cutting."""
+        """Ids of tokens that are matched whole, before the text is split."""
         return [i for i, kind in enumerate(self.types) if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)]
 
 
@@ -123,21 +128,21 @@ def _read_vocabulary(metadata: Mapping[str, Any], what: str) -> _Vocabulary:
     tokens, merges = (metadata.get(f"tokenizer.ggml.{key}") for key in ("tokens", "merges"))
     types = metadata.get("tokenizer.ggml.token_type")
     if not isinstance(tokens, list) or not isinstance(merges, list) or not isinstance(types, np.ndarray):
-        raise TokenizerError(f"{what} lacks tokenizer.ggml.tokens, token_type or merges, or has them in another form")
+        raise TokenizerError(f"{what}: tokenizer.ggml.tokens, token_type or merges is missing or has the wrong type")
     if len(types) != len(tokens):
         raise TokenizerError(f"{what} has {len(tokens)} tokens but {len(types)} token types")
     unknown = sorted(set(types.tolist()) - {_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE})
     if unknown:
-        raise TokenizerError(f"{what} has tokens of type {unknown[0]}; known: {_NORMAL} to {_BYTE}")
-    kept = [text for text, kind in zip(tokens, types.tolist(), strict=True) if kind != _UNUSED]
-    if len(set(kept)) != len(kept):
-        (twice, _), *_ = Counter(kept).most_common(1)
-        raise TokenizerError(f"{what}: the token {twice!r} stands twice, so one of its ids could never be encoded")
+        raise TokenizerError(f"{what} has tokens of type {unknown[0]}; allowed: {_NORMAL} to {_BYTE}")
+    used = [text for text, kind in zip(tokens, types.tolist(), strict=True) if kind != _UNUSED]
+    if len(set(used)) != len(used):
+        (duplicate, _), *_ = Counter(used).most_common(1)
+        raise TokenizerError(f"{what}: duplicate token {duplicate!r}; one of its ids could never be encoded")
     for merge in merges:
         left, _, right = merge.partition(" ")
-        # A line that begins with #version is a comment to readers of merge lists.
+        # Readers of merge lists treat a line that begins with #version as a comment.
         if not left or not right or " " in right or merge.startswith("#version"):
-            raise TokenizerError(f"{what}: the merge {merge!r} is not two tokens with a space between")
+            raise TokenizerError(f"{what}: the merge {merge!r} is not two tokens separated by a space")
     return _Vocabulary(tokens, types.tolist(), merges)
 
 
@@ -145,10 +150,10 @@ def _pretokenizer(metadata: Mapping[str, Any], what: str) -> Pretokenizer:
     name = metadata.get("tokenizer.ggml.pre")
     found = PRETOKENIZERS.get(name) if isinstance(name, str) else None
     if found is None:
-        said = "is missing" if name is None else f"is {name!r}"
+        problem = "is missing" if name is None else f"is {name!r}"
         raise TokenizerError(
-            f"{what}: tokenizer.ggml.pre {said}; supported: {', '.join(PRETOKENIZERS)}",
-            hint="" if name else "the file comes from an old converter; use a newer one of the same model",
+            f"{what}: tokenizer.ggml.pre {problem}; supported: {', '.join(PRETOKENIZERS)}",
+            hint="" if name else "an old converter wrote this file; use a newer file of the same model",
         )
     return found
 
@@ -162,20 +167,22 @@ def _special_tokens(
         if value is None:
             return None
         if type(value) is not int or not 0 <= value < len(vocabulary.tokens) or vocabulary.types[value] == _UNUSED:
-            raise TokenizerError(f"{what}: {key} is {value!r}, which is no token of its {len(vocabulary.tokens)}")
+            raise TokenizerError(
+                f"{what}: {key} is {value!r}, which is not one of the {len(vocabulary.tokens)} token ids"
+            )
         return value
 
-    # eot and eom end a turn (Llama 3), eos the text: all of them end an answer.
+    # eot and eom end a turn (Llama 3), eos ends the text. All of them end an answer.
     eos = dict.fromkeys(t for t in map(token, ("eos", "eot", "eom")) if t is not None)
     bos = token("bos")
     add_bos = metadata.get("tokenizer.ggml.add_bos_token", pre.add_bos)
     if not isinstance(add_bos, bool):
-        raise TokenizerError(f"{what}: tokenizer.ggml.add_bos_token is {add_bos!r}, not a bool")
+        raise TokenizerError(f"{what}: tokenizer.ggml.add_bos_token is {add_bos!r}; it must be true or false")
     return SpecialTokens(bos, tuple(eos), token("padding"), add_bos and bos is not None)
 
 
 def _tokenizer_json(vocabulary: _Vocabulary, pre: Pretokenizer) -> dict[str, Any]:
-    """The content of ``tokenizer.json``. Added tokens stand in the vocabulary too: that pins their ids."""
+    """The content of ``tokenizer.json``. Added tokens are also in the vocabulary, which fixes their ids."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     splits = [
         {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}

@@ -1,20 +1,20 @@
-"""A GPTQ checkpoint: a Hugging Face folder whose linears are quantized, read as they are and in pieces.
+"""A GPTQ checkpoint: a Hugging Face folder whose linears are quantized. The codes are read unchanged and in pieces.
 
-Four tensors stand for the weight of a linear with K inputs, N outputs and G groups; b bits, 32/b fields in a word:
+Four tensors store the weight of a linear with K inputs, N outputs and G groups. With b bits, a word has 32/b fields:
 
     qweight  int32 (K*b/32, N)    word (i, n): codes of inputs i*32/b, i*32/b + 1, ... of output n, lowest bits first
     qzeros   int32 (G, N*b/32)    word (g, j): zero points of outputs j*32/b, ... of group g, lowest bits first
     scales   float (G, N)
-    g_idx    int32 (K)            each input's group; absent: input k is of group k // group_size
+    g_idx    int32 (K)            each input's group; without it, input k is in group k // group_size
 
     w[n, k] = scales[g_idx[k], n] * (code[k, n] - zero[g_idx[k], n])
 
-Format v1 (``gptq``) stores zero - 1, modulo 2**b; v2 (``gptq_v2``) stores zero. Some files carry the other's label. Of
-symmetric weights the values themselves tell: stored everywhere, 2**(b-1) - 1 is v1's and 2**(b-1) v2's. So they are
-believed first, and the label only where they say nothing.
+Format v1 (``gptq``) stores zero - 1, modulo 2**b; format v2 (``gptq_v2``) stores zero. Some files have the wrong label.
+For symmetric weights the stored values show the format: all are 2**(b-1) - 1 in v1, and all are 2**(b-1) in v2. The
+label decides only for weights that are not symmetric.
 
-Each such linear appears among :attr:`GptqCheckpoint.tensors` as one weight (N, K); ``rows`` gives it in float,
-``quantized_rows`` its codes.
+Each quantized linear appears in :attr:`GptqCheckpoint.tensors` as one weight (N, K): ``rows`` returns it in float,
+``quantized_rows`` returns its codes.
 
 Source: https://github.com/ModelCloud/GPTQModel, ``nn_modules/qlinear``; AutoGPTQ ``qlinear_cuda_old.py``.
 """
@@ -41,7 +41,7 @@ _PACKED = np.dtype("<u4")
 
 @dataclass(frozen=True)
 class _Linear:
-    """One quantized linear: its tensors and what the configuration says of it."""
+    """One quantized linear: its tensors and its configuration."""
 
     module: str
     config: GptqConfig
@@ -52,7 +52,7 @@ class _Linear:
 
     @property
     def fields(self) -> int:
-        """Codes in a word."""
+        """Codes per word."""
         return _WORD_BITS // self.config.bits
 
 
@@ -63,9 +63,9 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
         folder: Holds ``config.json``, the weights, and ``quantize_config.json`` unless ``config.json`` has a copy.
 
     Raises:
-        TensorMismatchError: Configuration and tensors contradict each other.
-        UnsupportedModelError: A width or format edgekit does not read.
-        CheckpointError: As :class:`HuggingFaceCheckpoint`.
+        TensorMismatchError: The configuration and the tensors contradict each other.
+        UnsupportedModelError: The width or format is not supported.
+        CheckpointError: As for :class:`HuggingFaceCheckpoint`.
     """
 
     format = "gptq"
@@ -76,7 +76,7 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
             self.gptq = read_gptq_config(folder, self.config)
             self._linears = self._find_linears()
             self._stored, self.tensors = self.tensors, self._without_parts()
-        except BaseException:  # Ctrl-C, too, leaves no file open
+        except BaseException:  # closes the files after Ctrl-C, too
             self.close()
             raise
         self._offsets: dict[str, int] = {}
@@ -84,11 +84,11 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
 
     @cached_property
     def quantization(self) -> dict[str, Any]:
-        """The content of ``quantize_config.json`` or its copy, for a manifest."""
+        """The content of ``quantize_config.json`` or its copy in ``config.json``, for the manifest."""
         return dict(self.gptq.content)
 
     def quantized_format(self, name: str) -> QuantizedFormat | None:
-        """How a weight is stored; see :meth:`Checkpoint.quantized_format`."""
+        """A weight's storage format; see :meth:`Checkpoint.quantized_format`."""
         linear = self._linears.get(name)
         return None if linear is None else self._format(linear)
 
@@ -98,10 +98,10 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
         if linear is None:
             return None
         if not 0 <= start <= stop <= linear.out_features:
-            raise ValueError(f"rows {start} to {stop} of {name!r}, which has {linear.out_features}")
+            raise ValueError(f"cannot read rows {start} to {stop} of {name!r}; it has {linear.out_features} rows")
         words = self._columns(linear.parts["qweight"], _PACKED, start, stop)  # (K*b/32, n)
         scales = self._columns(linear.parts["scales"], self.stored_dtype(linear.parts["scales"]), start, stop)  # (G, n)
-        # The words' bytes, output by output, are the codes lowest bits first: what packing.py draws.
+        # The words' bytes, output by output, are the codes with the lowest bits first: the layout of packing.py.
         codes = np.ascontiguousarray(words.T).view(np.uint8)
         zeros = self._zeros(linear, start, stop)
         return QuantizedRows(self._format(linear), codes, np.ascontiguousarray(scales.T), zeros)
@@ -113,12 +113,14 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
         found = self.quantized_rows(info.name, start, stop)
         return super()._read(info, start, stop) if found is None else found.dequantize()
 
-    # Which linears there are
+    # Find the quantized linears
 
     def _find_linears(self) -> dict[str, _Linear]:
         modules = [name.removesuffix(".qweight") for name in self.tensors if name.endswith(".qweight")]
         if not modules:
-            raise TensorMismatchError(f"{self.gptq.source} says the weights are quantized, but there is no qweight")
+            raise TensorMismatchError(
+                f"{self.gptq.source} says that the weights are quantized, but there is no qweight tensor"
+            )
         return {f"{module}.weight": self._linear(module) for module in modules}
 
     def _linear(self, module: str) -> _Linear:
@@ -130,23 +132,23 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
                 raise TensorMismatchError(f"{module}.{part} has shape {list(parts[part].shape)}; it must have two axes")
         for part in ("qweight", "qzeros", "g_idx"):
             if part in parts and parts[part].dtype != "I32":
-                raise TensorMismatchError(f"{module}.{part} is {parts[part].dtype}; in a GPTQ checkpoint it is I32")
-        config = self.gptq.of(module)
+                raise TensorMismatchError(f"{module}.{part} is {parts[part].dtype}; GPTQ requires I32")
+        config = self.gptq.for_module(module)
         if config is None:
             raise TensorMismatchError(
-                f"{self.gptq.source} leaves {module} in float (dynamic), but the weights hold {module}.qweight"
+                f"{self.gptq.source} leaves {module} in float (dynamic), but the weights contain {module}.qweight"
             )
         return _checked(module, config, parts)
 
     def _without_parts(self) -> dict[str, TensorInfo]:
-        """The tensors, each quantized linear as one weight where its qweight stood."""
+        """The tensors, with one weight for each quantized linear in place of its qweight."""
         tensors: dict[str, TensorInfo] = {}
         for name, info in self.tensors.items():
             module, _, part = name.rpartition(".")
             linear = self._linears.get(f"{module}.weight")
             if linear is None or part not in PARTS:
                 if name in self._linears:
-                    raise TensorMismatchError(f"{info.path.parent} holds both {name} and {module}.qweight")
+                    raise TensorMismatchError(f"{info.path.parent} contains both {name} and {module}.qweight")
                 tensors[name] = info
             elif part == "qweight":
                 weight, shape = f"{module}.weight", (linear.out_features, linear.in_features)
@@ -154,10 +156,10 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
                 tensors[weight] = TensorInfo(weight, f"gptq{linear.config.bits}", shape, info.path, info.offset, size)
         return tensors
 
-    # What they hold
+    # Read their parts
 
     def _columns(self, info: TensorInfo, dtype: np.dtype[Any], start: int, stop: int) -> NDArray[Any]:
-        """Columns start..stop of a stored matrix: (rows, stop - start)."""
+        """Read columns start..stop of a stored matrix: (rows, stop - start)."""
         rows, columns = info.shape
         values = np.empty((rows, stop - start), dtype)
         for row in range(rows if stop > start else 0):
@@ -182,37 +184,38 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
         self._open[info.path].read_into(groups.view(np.uint8).data, info.offset, f"tensor {info.name!r}")
         if groups.size and not 0 <= groups.min() <= groups.max() < linear.groups:
             raise CorruptFileError(
-                f"{info.path}: {info.name} names groups {groups.min()} to {groups.max()}; there are {linear.groups}"
+                f"{info.path}: {info.name} has groups {groups.min()} to {groups.max()}; allowed: 0 to "
+                f"{linear.groups - 1}"
             )
         if not linear.config.desc_act and not np.array_equal(groups, regular):
             k = int(np.argmax(groups != regular))
             raise TensorMismatchError(
                 f"{info.name} puts input {k} into group {groups[k]}, but {linear.config.source} says group_size = "
-                f"{linear.config.group_size} and desc_act = false: group {regular[k]}"
+                f"{linear.config.group_size} and desc_act = false, which means group {regular[k]}"
             )
         return groups
 
     def _zeros(self, linear: _Linear, start: int, stop: int) -> NDArray[np.uint8]:
-        """Zero points of outputs start..stop: uint8 (n, G)."""
+        """Read the zero points of outputs start..stop: uint8 (n, G)."""
         bits, fields = linear.config.bits, linear.fields
         first, last = start // fields, -(-stop // fields)
         stored = _unpack(self._columns(linear.parts["qzeros"], _PACKED, first, last), bits)  # (G, n')
-        kept = stored[:, start - first * fields : stop - first * fields].astype(np.int32)
-        zeros = (kept + self._zero_offset(linear)) & (2**bits - 1)  # field by field: no carry from one to the next
+        wanted = stored[:, start - first * fields : stop - first * fields].astype(np.int32)
+        zeros = (wanted + self._zero_offset(linear)) & (2**bits - 1)  # per field, so nothing carries into the next
         return np.ascontiguousarray(zeros.T.astype(np.uint8))
 
     def _zero_offset(self, linear: _Linear) -> int:
-        """What is added to a stored zero point: 1 in format v1, 0 in v2."""
-        found = self._offsets.get(linear.module)
-        if found is None:
+        """The number to add to a stored zero point: 1 in format v1, 0 in v2."""
+        offset = self._offsets.get(linear.module)
+        if offset is None:
             info = linear.parts["qzeros"]
             stored = _unpack(self._columns(info, _PACKED, 0, info.shape[1]), linear.config.bits)
-            found = self._offsets[linear.module] = _offset(linear, int(stored.min()), int(stored.max()))
-        return found
+            offset = self._offsets[linear.module] = _format_offset(linear, int(stored.min()), int(stored.max()))
+        return offset
 
 
 def _unpack(words: NDArray[Any], bits: int) -> NDArray[np.uint8]:
-    """Fields of words along the last axis, lowest first: uint32 (..., m) -> uint8 (..., m * 32 / bits)."""
+    """Unpack words along the last axis, lowest bits first: uint32 (..., m) -> uint8 (..., m * 32 / bits)."""
     data = np.ascontiguousarray(words).view(np.uint8)
     if bits == 8:
         return data
@@ -223,29 +226,29 @@ def _group_size(config: GptqConfig, in_features: int) -> int:
     return in_features if config.group_size == -1 else config.group_size
 
 
-def _offset(linear: _Linear, least: int, most: int) -> int:
-    """1 for format v1, 0 for v2, from the least and greatest stored zero point and, failing that, the label."""
+def _format_offset(linear: _Linear, smallest: int, largest: int) -> int:
+    """1 for format v1, 0 for v2: decided by the range of the stored zero points, otherwise by the label."""
     config, middle = linear.config, 2 ** (linear.config.bits - 1)
-    if least == most == middle - 1:
+    if smallest == largest == middle - 1:
         return 1
-    if least == most == middle:
+    if smallest == largest == middle:
         return 0
     if config.symmetric:
         raise TensorMismatchError(
-            f"{config.source} says sym = true, but {linear.module}.qzeros holds {least} to {most}; symmetric "
-            f"{config.bits}-bit weights have {middle - 1} (gptq) or {middle} (gptq_v2) everywhere"
+            f"{config.source} says sym = true, but {linear.module}.qzeros has values {smallest} to {largest}; in "
+            f"symmetric {config.bits}-bit weights all values are {middle - 1} (gptq) or {middle} (gptq_v2)"
         )
     if config.label is None:
         raise UnsupportedModelError(
-            f"{config.source} does not say which checkpoint_format it is, and asymmetric zero points "
-            f"({linear.module}.qzeros holds {least} to {most}) do not tell",
-            hint=f'write "checkpoint_format": "{V1}" (zero points stored less one) or "{V2}" into it',
+            f"{config.source} has no checkpoint_format, and the zero points of {linear.module} are asymmetric "
+            f"({smallest} to {largest}), so they do not show the format",
+            hint=f'add "checkpoint_format": "{V1}" (zero points are stored minus one) or "{V2}" to that file',
         )
     return 1 if config.label == V1 else 0
 
 
 def _checked(module: str, config: GptqConfig, parts: dict[str, TensorInfo]) -> _Linear:
-    """Hold the tensors' shapes to the configuration and to each other."""
+    """Check the tensors' shapes against the configuration and against each other."""
     (word_rows, out), (groups, zero_words) = parts["qweight"].shape, parts["qzeros"].shape
     fields = _WORD_BITS // config.bits
     if "g_idx" in parts:
@@ -270,7 +273,7 @@ def _checked(module: str, config: GptqConfig, parts: dict[str, TensorInfo]) -> _
         )
     if groups != expected:
         raise TensorMismatchError(
-            f"{config.source} says group_size = {config.group_size}, which makes {expected} groups of {in_features} "
+            f"{config.source} says group_size = {config.group_size}, which means {expected} groups for {in_features} "
             f"inputs, but {module}.scales has {groups}"
         )
     return _Linear(module, config, parts, in_features, out, groups)

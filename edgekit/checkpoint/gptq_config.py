@@ -1,7 +1,7 @@
-"""What a GPTQ checkpoint says of itself: ``quantize_config.json``, and its copy in ``config.json``.
+"""Reads a GPTQ checkpoint's configuration: ``quantize_config.json`` and its copy in ``config.json``.
 
-Writers: AutoGPTQ, GPTQModel, optimum, transformers (the copy alone). ``method`` and ``format`` are GPTQModel's names
-for what the others call ``quant_method`` and ``checkpoint_format``; files hold either or both.
+AutoGPTQ, GPTQModel and optimum write both; transformers writes only the copy. GPTQModel uses the names ``method`` and
+``format`` for ``quant_method`` and ``checkpoint_format``; a file may have either name or both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .files import read_json_object
 
 FILE_NAME = "quantize_config.json"
 COPY_KEY = "quantization_config"
-COPY_NAME = f"config.json's {COPY_KEY}"
+
 V1, V2 = "gptq", "gptq_v2"
 BITS = (4, 8)
 _SYNONYMS = {"method": "quant_method", "format": "checkpoint_format"}
@@ -26,18 +26,19 @@ _COMPARED = ("quant_method", "bits", "group_size", "desc_act", "sym", "checkpoin
 
 @dataclass(frozen=True)
 class GptqConfig:
-    """How the linears of a checkpoint are stored, as far as reading them goes.
+    """The storage format of a checkpoint's linears.
 
     Args:
         bits: 4 or 8.
-        group_size: Input features that share a scale; -1: all of them.
-        desc_act: Whether columns were quantized in order of activation; then groups may be scattered over the columns.
-        symmetric: Every zero point is ``2**(bits-1)``.
-        label: ``gptq`` (zero points stored less one), ``gptq_v2`` (as they are), or None where the file does not say.
-        dynamic: GPTQModel's exceptions: a regular expression of module names -> overriding values; one that begins
-            with ``-:`` names modules left in float.
-        source: Which file says so, for messages.
-        content: The file as it is.
+        group_size: Number of input features that share a scale; -1 means all of them.
+        desc_act: Whether columns were quantized in activation order. Their groups may then be scattered.
+        symmetric: Whether every zero point is ``2**(bits-1)``.
+        label: ``gptq`` (zero points are stored minus one), ``gptq_v2`` (stored unchanged), or None if the file has no
+            label.
+        dynamic: GPTQModel's per-module exceptions: a regular expression for module names -> overriding values. An
+            expression that begins with ``-:`` selects modules that stay in float.
+        source: The file, for error messages.
+        content: The file's content.
     """
 
     bits: int
@@ -49,10 +50,10 @@ class GptqConfig:
     source: str
     content: Mapping[str, Any]
 
-    def of(self, module: str) -> GptqConfig | None:
-        """What holds for one module, its exceptions applied; None when it is left in float.
+    def for_module(self, module: str) -> GptqConfig | None:
+        """The configuration of one module with its exceptions applied; None if the module stays in float.
 
-        The first pattern that matches the beginning of the name decides, as GPTQModel's ``dynamic_get`` has it.
+        The first pattern that matches the beginning of the name applies, as in GPTQModel's ``dynamic_get``.
         """
         for pattern, overrides in self.dynamic.items():
             if re.match(pattern.removeprefix("-:").removeprefix("+:"), module) is None:
@@ -71,7 +72,7 @@ class GptqConfig:
 
 
 def is_gptq(folder: Path, config: Mapping[str, Any]) -> bool:
-    """Whether a folder's files say that its weights are in GPTQ's format.
+    """Whether a folder's configuration says that its weights are in GPTQ format.
 
     Args:
         folder: The checkpoint.
@@ -84,31 +85,32 @@ def is_gptq(folder: Path, config: Mapping[str, Any]) -> bool:
 
 
 def read_gptq_config(folder: Path, config: Mapping[str, Any]) -> GptqConfig:
-    """Read and check what a GPTQ checkpoint says of itself.
+    """Read and check a GPTQ checkpoint's configuration.
 
     Args:
         folder: The checkpoint.
         config: The content of its ``config.json``.
 
     Raises:
-        TensorMismatchError: The two files contradict each other; names both.
-        UnsupportedModelError: A width, method or format edgekit does not read.
-        CorruptFileError: A value is missing or of the wrong kind.
+        TensorMismatchError: The two files contradict each other; the message names both.
+        UnsupportedModelError: The width, method or format is not supported.
+        CorruptFileError: A value is missing or has the wrong type.
     """
     path, copy = folder / FILE_NAME, config.get(COPY_KEY)
-    said = [(str(path), read_json_object(path))] if path.is_file() else []
+    descriptions = [(str(path), read_json_object(path))] if path.is_file() else []
     if isinstance(copy, dict) and copy:
-        said.append((f"{folder / 'config.json'}, {COPY_KEY}", copy))
-    (source, content), *others = said
+        descriptions.append((f"{folder / 'config.json'}, {COPY_KEY}", copy))
+    (source, content), *others = descriptions
     values = _canonical(content)
-    for other, found in others:
-        _compare(source, values, other, _canonical(found))
-        values = {**_canonical(found), **values}  # what one leaves out the other may say
+    for other_source, other_content in others:
+        other_values = _canonical(other_content)
+        _compare(source, values, other_source, other_values)
+        values = {**other_values, **values}  # each may have keys that the other lacks
     return _parse(source, values, content)
 
 
 def _canonical(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content under the older names, which every writer still writes, without what is null."""
+    """The content with the older key names and without null values."""
     values = {_SYNONYMS.get(key, key): value for key, value in content.items() if value is not None}
     values |= {key: content[key] for key in _SYNONYMS.values() if content.get(key) is not None}
     for key in _SYNONYMS.values():
@@ -117,12 +119,12 @@ def _canonical(content: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _compare(source: str, values: Mapping[str, Any], other: str, found: Mapping[str, Any]) -> None:
+def _compare(source: str, values: Mapping[str, Any], other_source: str, other_values: Mapping[str, Any]) -> None:
     for key in _COMPARED:
-        if key in values and key in found and values[key] != found[key]:
+        if key in values and key in other_values and values[key] != other_values[key]:
             raise TensorMismatchError(
-                f"{source} says {key} = {values[key]!r}, but {other} says {found[key]!r}",
-                hint="the two describe the same weights: find out which is right and correct the other",
+                f"{source} says {key} = {values[key]!r}, but {other_source} says {other_values[key]!r}",
+                hint="both describe the same weights: find out which one is right and correct the other",
             )
 
 
@@ -134,14 +136,14 @@ def _parse(source: str, values: Mapping[str, Any], content: Mapping[str, Any]) -
     if label not in (None, V1, V2):
         raise UnsupportedModelError(
             f"{source}: checkpoint_format is {label!r}; supported: {V1!r}, {V2!r}",
-            hint="formats for one kernel (marlin, bitblas) are made from a gptq checkpoint: use that",
+            hint="kernel-specific formats (marlin, bitblas) are made from a gptq checkpoint; use that checkpoint",
         )
     pack_dtype = values.get("pack_dtype", "int32")
     if pack_dtype != "int32":
         raise UnsupportedModelError(f"{source}: pack_dtype is {pack_dtype!r}; supported: 'int32'")
     return GptqConfig(
-        bits=_bits(_needed(values, "bits", source), source),
-        group_size=_group_size(_needed(values, "group_size", source), source),
+        bits=_bits(_required(values, "bits", source), source),
+        group_size=_group_size(_required(values, "group_size", source), source),
         desc_act=_flag(values.get("desc_act", False), "desc_act", source),
         symmetric=_flag(values.get("sym", True), "sym", source),
         label=label,
@@ -151,7 +153,7 @@ def _parse(source: str, values: Mapping[str, Any], content: Mapping[str, Any]) -
     )
 
 
-def _needed(values: Mapping[str, Any], key: str, where: str) -> Any:
+def _required(values: Mapping[str, Any], key: str, where: str) -> Any:
     if key not in values:
         raise CorruptFileError(f"{where} lacks {key}")
     return values[key]
@@ -184,5 +186,7 @@ def _dynamic(value: Any, where: str) -> dict[str, dict[str, Any]]:
         try:
             re.compile(pattern.removeprefix("-:").removeprefix("+:"))
         except re.error as error:
-            raise CorruptFileError(f"{where}: dynamic: {pattern!r} is no regular expression: {error}") from None
+            raise CorruptFileError(
+                f"{where}: dynamic: {pattern!r} is not a valid regular expression: {error}"
+            ) from None
     return value

@@ -1,7 +1,7 @@
-"""A Hugging Face folder: ``config.json``, safetensors in one file or in shards with an index, tokenizer files.
+"""A Hugging Face folder: ``config.json``, safetensors in one file or in shards with an index, and tokenizer files.
 
 The index (``model.safetensors.index.json``, https://huggingface.co/docs/transformers/big_models) maps each tensor's
-name to its file; every file it lists must be there and hold exactly the tensors it says.
+name to its file. Every listed file must exist and contain exactly the tensors that the index places in it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class HuggingFaceCheckpoint(Checkpoint):
     Raises:
         CheckpointError: A file is missing or cannot be read.
         CorruptFileError: A file contradicts itself or the index.
-        TruncatedFileError: A weight file is too short; names the tensor.
+        TruncatedFileError: A weight file is too short; the message names the tensor.
     """
 
     format: Literal["huggingface", "gguf", "gptq"] = "huggingface"
@@ -74,13 +74,12 @@ class HuggingFaceCheckpoint(Checkpoint):
             found = self._open_shard(name)
             if missing := sorted(wanted - found.keys()):
                 raise CorruptFileError(
-                    f"{index_path} places tensor {missing[0]!r} in {name}, which does not hold it "
-                    f"({len(missing)} such tensors)"
+                    f"{index_path} places {len(missing)} tensors in {name} that are not there; first: {missing[0]!r}"
                 )
             if surplus := sorted(found.keys() - wanted):
                 raise CorruptFileError(
-                    f"{self._folder / name} holds tensor {surplus[0]!r}, which {index_path.name} does not place there "
-                    f"({len(surplus)} such tensors)"
+                    f"{self._folder / name} contains {len(surplus)} tensors that {index_path.name} does not place "
+                    f"there; first: {surplus[0]!r}"
                 )
             tensors |= found
         return tensors
@@ -89,8 +88,8 @@ class HuggingFaceCheckpoint(Checkpoint):
         path = self._folder / name
         if not path.is_file():
             raise CheckpointError(
-                f"{path} is missing, though {INDEX_FILE} lists it",
-                hint="the download is not complete; fetch the file",
+                f"{path} is missing, but {INDEX_FILE} lists it",
+                hint="the download is incomplete; fetch this file",
             )
         self._open[path] = WeightFile(path)
         return read_header(self._open[path])
@@ -99,12 +98,12 @@ class HuggingFaceCheckpoint(Checkpoint):
         """The numpy type of a float tensor.
 
         Raises:
-            CheckpointError: It is none.
+            CheckpointError: The tensor's type is not supported.
         """
         dtype = _NUMPY_DTYPES.get(info.dtype)
         if dtype is None:
             raise CheckpointError(
-                f"{info.path}: tensor {info.name!r} is {info.dtype}; weights can be read from {', '.join(FLOAT_DTYPES)}"
+                f"{info.path}: tensor {info.name!r} has type {info.dtype}; supported: {', '.join(FLOAT_DTYPES)}"
             )
         return dtype
 
@@ -118,10 +117,13 @@ class HuggingFaceCheckpoint(Checkpoint):
 
 
 def weight_names(names: Iterable[str]) -> tuple[str | None, str | None]:
-    """Among a folder's names, the file that holds all weights, or else the index of several; None: there is none.
+    """Find a folder's weights among its file names.
 
-    AutoGPTQ names its file after the quantization (``gptq_model-4bit-128g.safetensors``): a single one may have any
-    name.
+    AutoGPTQ names its file after the quantization (``gptq_model-4bit-128g.safetensors``), so a single weight file may
+    have any name.
+
+    Returns:
+        (single weight file, None), (None, index of several files), or (None, None) if there are no weights.
     """
     found = sorted(names)
     if SINGLE_FILE in found or INDEX_FILE in found:
@@ -134,14 +136,16 @@ def weight_names(names: Iterable[str]) -> tuple[str | None, str | None]:
 
 
 def _read_index(path: Path) -> dict[str, set[str]]:
-    """Read the index: file name -> names of the tensors in it, files in order."""
+    """Read the index: file name -> names of the tensors in that file, sorted by file name."""
     weight_map = read_json_object(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CorruptFileError(f"{path} has no weight_map, or it is empty")
     files: dict[str, set[str]] = {}
     for tensor, name in weight_map.items():
-        # A plain file name and nothing else: an index must not lead out of its folder.
+        # Only a plain file name is allowed: an index must not point outside its folder.
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors") or "\0" in name:
-            raise CorruptFileError(f"{path} places tensor {tensor!r} in {name!r}, which is no safetensors file name")
+            raise CorruptFileError(
+                f"{path} places tensor {tensor!r} in {name!r}, which is not the name of a safetensors file"
+            )
         files.setdefault(name, set()).add(tensor)
     return dict(sorted(files.items()))

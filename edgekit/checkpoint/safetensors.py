@@ -1,4 +1,4 @@
-"""The safetensors header: strict, bounded, and read without touching the weights.
+"""Reads and checks the safetensors header. Its size is limited, and the weights are not touched.
 
     +--------+----------------------------------------------+------------------------------+
     | N: u64 | N bytes of JSON:                             | the tensors, back to back    |
@@ -6,8 +6,8 @@
     | endian |           "data_offsets": [begin, end]}, ...}|                              |
     +--------+----------------------------------------------+------------------------------+
 
-Specification: https://github.com/huggingface/safetensors#format. As there, the tensors must fill the data exactly,
-without holes or overlap, and N is at most 100 MB.
+Specification: https://github.com/huggingface/safetensors#format. It requires that the tensors fill the data exactly,
+without holes or overlap, and that N is at most 100 MB.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ def read_header(file: WeightFile) -> dict[str, TensorInfo]:
         file: The open file.
 
     Returns:
-        name -> where it lies, in the order of the data. A type other than F32, F16 and BF16 keeps the
-        specification's name (``I64``) and cannot be read.
+        Name -> location, in the order of the data. Types other than F32, F16 and BF16 keep the specification's name
+        (``I64``).
 
     Raises:
         CorruptFileError: The header contradicts itself, the format or the file.
-        TruncatedFileError: The file ends before its header or its last tensor; names the first one that is cut.
+        TruncatedFileError: The file ends inside its header or before its last tensor does; the message names the
+            first tensor that is cut off.
     """
     path = file.path
     if file.size < 8:
@@ -50,9 +51,10 @@ def read_header(file: WeightFile) -> dict[str, TensorInfo]:
     prefix = file.read(0, 8, "the header's length")
     length = int.from_bytes(prefix, "little")
     if length > _MAX_HEADER_BYTES:
-        hint = "it is a git-lfs pointer, not the file itself: git lfs pull" if prefix == b"version " else ""
+        hint = "this is a git-lfs pointer and not the file itself; run git lfs pull" if prefix == b"version " else ""
         raise CorruptFileError(
-            f"{path} is no safetensors file: its header claims {length} bytes, the most is {_MAX_HEADER_BYTES}", hint
+            f"{path} is not a safetensors file: its header claims {length} bytes; the limit is {_MAX_HEADER_BYTES}",
+            hint,
         )
     if 8 + length > file.size:
         raise truncated(path, "its header", 8 + length, file.size)
@@ -65,24 +67,25 @@ def read_header(file: WeightFile) -> dict[str, TensorInfo]:
 
 
 def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
-    """One entry of the header as a :class:`TensorInfo`, its three fields checked."""
+    """Check one entry of the header and convert it to a :class:`TensorInfo`."""
 
     def corrupt(problem: str) -> CorruptFileError:
         return CorruptFileError(f"{path}: tensor {name!r}: {problem}")
 
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise corrupt("its header entry must hold dtype, shape and data_offsets, and nothing else")
+        raise corrupt("its header entry must have exactly the keys dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str):
-        raise corrupt(f"dtype is {dtype!r}, not a string")
+        raise corrupt(f"dtype is {dtype!r}; it must be a string")
     if not _whole_numbers(shape) or len(shape) > _MAX_RANK:
-        raise corrupt(f"shape is not a list of at most {_MAX_RANK} whole numbers")
+        raise corrupt(f"shape must be a list of at most {_MAX_RANK} whole numbers")
     if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise corrupt("data_offsets is not a pair of whole numbers in order")
+        raise corrupt("data_offsets must be two whole numbers in ascending order")
     size = offsets[1] - offsets[0]
     if dtype in _ITEM_BYTES and size != math.prod(shape) * _ITEM_BYTES[dtype]:
         raise corrupt(
-            f"{dtype} of shape {shape} takes {math.prod(shape) * _ITEM_BYTES[dtype]} bytes, data_offsets hold {size}"
+            f"{dtype} with shape {shape} needs {math.prod(shape) * _ITEM_BYTES[dtype]} bytes, but data_offsets span "
+            f"{size}"
         )
     return TensorInfo(name, FLOAT_DTYPES.get(dtype, dtype), tuple(shape), path, data_start + offsets[0], size)
 
@@ -92,17 +95,17 @@ def _whole_numbers(value: Any) -> bool:
 
 
 def _check_layout(path: Path, tensors: list[TensorInfo], data_start: int, file_size: int) -> None:
-    """Check that the tensors, in order of offset, fill the file from ``data_start`` on without holes or overlap."""
-    end, before = data_start, "the header"
+    """Check that the tensors, sorted by offset, fill the file from ``data_start`` on without holes or overlap."""
+    end, previous = data_start, "the header"
     cut: TruncatedFileError | None = None
     for tensor in tensors:
         if tensor.offset != end:
             kind = "overlaps" if tensor.offset < end else "leaves a hole after"
             raise CorruptFileError(
-                f"{path}: tensor {tensor.name!r} begins at byte {tensor.offset} and {kind} {before}, "
+                f"{path}: tensor {tensor.name!r} begins at byte {tensor.offset} and {kind} {previous}, "
                 f"which ends at byte {end}"
             )
-        end, before = tensor.offset + tensor.size_bytes, f"tensor {tensor.name!r}"
+        end, previous = tensor.offset + tensor.size_bytes, f"tensor {tensor.name!r}"
         if end > file_size and cut is None:
             cut = truncated(path, f"tensor {tensor.name!r} at byte {tensor.offset}", end, file_size)
     if cut is not None:

@@ -1,7 +1,7 @@
-"""The tokenizer of a Hugging Face folder: its files byte for byte, the chat template, the special ids.
+"""Reads the tokenizer of a Hugging Face folder: its files, byte for byte, the chat template and the special ids.
 
-Where files disagree about an id, the tokenizer's own word counts first: ``config.json`` of DeepSeek-R1-Distill-Qwen
-gives 151643 as bos, which is its eos; ``tokenizer_config.json`` names the right token, 151646.
+If files disagree about an id, the tokenizer's own configuration has priority. For example, ``config.json`` of
+DeepSeek-R1-Distill-Qwen gives 151643 as bos, which is its eos; ``tokenizer_config.json`` names the right token, 151646.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .files import parse_json_object, read_bounded
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_TAKEN_OVER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+_COPIED = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 
 
 def read_tokenizer_files(folder: Path, config: Mapping[str, Any]) -> TokenizerFiles:
@@ -28,17 +28,17 @@ def read_tokenizer_files(folder: Path, config: Mapping[str, Any]) -> TokenizerFi
         config: The content of ``config.json``.
 
     Returns:
-        The files as they are; ``chat_template.jinja`` is made from ``tokenizer_config.json`` where it is only there.
+        The files, unchanged. ``chat_template.jinja`` is made from ``tokenizer_config.json`` if the template is there.
 
     Raises:
-        TokenizerError: No ``tokenizer.json``, one that does not load, or ids that make no sense.
+        TokenizerError: ``tokenizer.json`` is missing or does not load, or a special id is not valid.
     """
-    files = {name: read_bounded(folder / name) for name in _TAKEN_OVER if (folder / name).is_file()}
+    files = {name: read_bounded(folder / name) for name in _COPIED if (folder / name).is_file()}
     if "tokenizer.json" not in files:
-        found = ", ".join(sorted(p.name for p in folder.glob("*token*"))) or "no tokenizer file at all"
+        found = ", ".join(sorted(p.name for p in folder.glob("*token*"))) or "no tokenizer files"
         raise TokenizerError(
             f"{folder} has no tokenizer.json; found: {found}",
-            hint="transformers writes one: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
+            hint="create one with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
         )
     tokenizer = load_tokenizer(files["tokenizer.json"], str(folder / "tokenizer.json"))
     settings = _parse(folder, files, "tokenizer_config.json")
@@ -51,10 +51,10 @@ def read_tokenizer_files(folder: Path, config: Mapping[str, Any]) -> TokenizerFi
 
 
 def load_tokenizer(content: bytes, what: str) -> Tokenizer:
-    """Load a ``tokenizer.json`` with the library that will use it.
+    """Load a ``tokenizer.json`` with the tokenizers library.
 
     Raises:
-        TokenizerError: The library refuses it.
+        TokenizerError: The library rejects it.
     """
     from tokenizers import Tokenizer
 
@@ -65,16 +65,16 @@ def load_tokenizer(content: bytes, what: str) -> Tokenizer:
 
 
 def check_ids(special: SpecialTokens, vocab_size: Any, what: str) -> None:
-    """Check that each special id is one of the model's rows.
+    """Check that each special id is below the model's vocabulary size.
 
     Raises:
-        TokenizerError: An id outside the vocabulary.
+        TokenizerError: An id is outside the vocabulary.
     """
     size = vocab_size if isinstance(vocab_size, int) else 2**31
     named = [("bos", special.bos_id), *(("eos", i) for i in special.eos_ids), ("pad", special.pad_id)]
     for name, token in named:
         if token is not None and not 0 <= token < size:
-            raise TokenizerError(f"{what}: the {name} token has id {token}; the model's ids are 0 to {size - 1}")
+            raise TokenizerError(f"{what}: the {name} token has id {token}; allowed: 0 to {size - 1}")
 
 
 def _parse(folder: Path, files: Mapping[str, bytes], name: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _parse(folder: Path, files: Mapping[str, bytes], name: str) -> dict[str, Any
 
 
 def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    """``chat_template`` of ``tokenizer_config.json``: a string, or a list of named ones of which "default" counts."""
+    """``chat_template`` of ``tokenizer_config.json``: a string, or the "default" entry of a list of named templates."""
     template = settings.get("chat_template")
     if template is None or isinstance(template, str):
         return template
@@ -92,8 +92,8 @@ def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
         named = {}
     if not isinstance(named.get("default"), str):
         raise TokenizerError(
-            f"{folder / 'tokenizer_config.json'}: chat_template is neither a string nor a list of named templates "
-            f"with one named 'default'; names found: {', '.join(map(repr, named)) or 'none'}"
+            f"{folder / 'tokenizer_config.json'}: chat_template must be a string, or a list of named templates with "
+            f"one named 'default'; names found: {', '.join(map(repr, named)) or 'none'}"
         )
     default: str = named["default"]
     return default
@@ -106,10 +106,10 @@ def _special_tokens(
     generation: Mapping[str, Any],
     config: Mapping[str, Any],
 ) -> SpecialTokens:
-    """Decide the ids: the tokenizer's own word first, then ``generation_config.json``, then ``config.json``."""
+    """Choose the ids: first ``tokenizer_config.json``, then ``generation_config.json``, then ``config.json``."""
 
-    def own(role: str) -> int | None:
-        """Id of the token ``tokenizer_config.json`` names for a role, or None where it names none."""
+    def named(role: str) -> int | None:
+        """The id of the token that ``tokenizer_config.json`` names for a role, or None if it names no token."""
         token = settings.get(f"{role}_token")
         text = token.get("content") if isinstance(token, dict) else token
         if text is None:
@@ -117,12 +117,12 @@ def _special_tokens(
         found = tokenizer.token_to_id(text) if isinstance(text, str) else None
         if found is None:
             raise TokenizerError(
-                f"{folder}: tokenizer_config.json names {text!r} as {role}_token, which tokenizer.json does not hold"
+                f"{folder}: tokenizer_config.json names {text!r} as {role}_token, but tokenizer.json does not have it"
             )
         return int(found)
 
     def listed(role: str) -> tuple[int, ...]:
-        """Ids the two config files give for a role, the generation config's first."""
+        """The ids that ``generation_config.json``, or else ``config.json``, gives for a role."""
         for file, values in (("generation_config.json", generation), ("config.json", config)):
             value = values.get(f"{role}_token_id")
             if value is not None:
@@ -130,16 +130,16 @@ def _special_tokens(
         return ()
 
     def single(role: str) -> int | None:
-        # A tokenizer_config.json that says "bos_token": null means none (Qwen2.5), whatever config.json claims.
+        # "bos_token": null in tokenizer_config.json means that there is no bos (Qwen2.5), whatever config.json says.
         if f"{role}_token" in settings:
-            return own(role)
+            return named(role)
         return next(iter(listed(role)), None)
 
     bos = single("bos")
     eos = listed("eos")
-    own_eos = own("eos")
-    if own_eos is not None and own_eos not in eos:
-        eos = (*eos, own_eos)
+    named_eos = named("eos")
+    if named_eos is not None and named_eos not in eos:
+        eos = (*eos, named_eos)
     return SpecialTokens(bos, eos, single("pad"), _adds_bos(tokenizer, bos, settings))
 
 
@@ -151,11 +151,11 @@ def _ids(value: Any, what: str) -> tuple[int, ...]:
 
 
 def _adds_bos(tokenizer: Tokenizer, bos: int | None, settings: Mapping[str, Any]) -> bool:
-    """Whether encoding raw text puts bos first: what ``add_bos_token`` says, else what ``tokenizer.json`` does."""
+    """Whether encoding raw text puts bos first: by ``add_bos_token``, otherwise by what ``tokenizer.json`` does."""
     if bos is None:
         return False
-    said = settings.get("add_bos_token")
-    if isinstance(said, bool):
-        return said
+    add_bos = settings.get("add_bos_token")
+    if isinstance(add_bos, bool):
+        return add_bos
     added: list[int] = tokenizer.encode("").ids
     return added[:1] == [bos]

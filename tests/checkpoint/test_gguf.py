@@ -1,4 +1,4 @@
-"""GGUF: values of every type against scalar definitions, config translation, files whose data is cut off."""
+"""Reading GGUF files: values of every type compared with scalar definitions, truncated files, two real models."""
 
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +8,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from edgekit.checkpoint import open_checkpoint, read_gguf_header
+from edgekit.checkpoint import open_checkpoint
+from edgekit.checkpoint.gguf_config import config_from_metadata
 from edgekit.checkpoint.gguf_header import BLOCK_TYPES
-from edgekit.errors import CheckpointError, TruncatedFileError, UnsupportedModelError
+from edgekit.checkpoint.gguf_tokenizer import tokenizer_from_metadata
+from edgekit.errors import CheckpointError, TruncatedFileError
 
 
 def half(raw):
@@ -104,7 +106,7 @@ def test_a_matrix_larger_than_a_piece(tmp_path, write_gguf, tiny_metadata, monke
         assert checkpoint.rows("w", 3, 3).shape == (0, 32)
 
 
-def test_block_table_is_the_gguf_packages():
+def test_the_block_types_agree_with_the_gguf_package():
     for name, (number, elements, size) in BLOCK_TYPES.items():
         kind = gguf.GGMLQuantizationType[name]
         assert (kind.value, *gguf.GGML_QUANT_SIZES[kind]) == (number, elements, size)
@@ -119,102 +121,19 @@ def test_threads_read_at_the_same_time(tmp_path, write_gguf, tiny_metadata):
             np.testing.assert_array_equal(rows, values[start : start + 4])
 
 
-def test_config_translation(tiny_gguf):
-    with open_checkpoint(tiny_gguf) as checkpoint:
-        assert checkpoint.format == "gguf"
-        assert checkpoint.config == {
-            "model_type": "llama",
-            "num_hidden_layers": 1,
-            "max_position_embeddings": 128,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "rms_norm_eps": 1e-6,
-            "rope_theta": 10000.0,
-            "vocab_size": 262,
-            "tie_word_embeddings": True,
-            "attention_bias": False,
-            "mlp_bias": False,
-            "bos_token_id": 257,
-            "eos_token_id": 258,
-        }
-        assert checkpoint.tensors["blk.0.attn_q.weight"].shape == (32, 32)
-
-
-def test_untied_biased_and_odd_heads(tmp_path, write_gguf, tiny_metadata, tiny_tensors):
-    tensors = {
-        **tiny_tensors,
-        "output.weight": tiny_tensors["token_embd.weight"],
-        "blk.0.attn_q.bias": tiny_tensors["output_norm.weight"],
-    }
-    metadata = {**tiny_metadata, "llama.attention.key_length": 16, "llama.rope.dimension_count": 16}
-    del metadata["llama.attention.head_count_kv"]
-    config = open_checkpoint(write_gguf(tmp_path / "x.gguf", metadata, tensors)).config
-    assert config["tie_word_embeddings"] is False
-    assert config["attention_bias"] is True
-    assert config["head_dim"] == 16
-    assert config["num_key_value_heads"] == 4
-
-
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}, {"rope_type": "linear", "factor": 4}),
-        ({"llama.rope.scale_linear": 2.0}, {"rope_type": "linear", "factor": 2}),
-        ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 8.0}, {"rope_type": "yarn", "factor": 8}),
-        ({"llama.rope.scaling.type": "none"}, None),
-        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 1.0}, None),
-    ],
-)
-def test_rope_scaling(tmp_path, write_gguf, tiny_metadata, tiny_tensors, keys, expected):
-    config = open_checkpoint(write_gguf(tmp_path / "x.gguf", {**tiny_metadata, **keys}, tiny_tensors)).config
-    assert config.get("rope_scaling") == expected
-
-
-def test_rope_factors_are_configuration(tmp_path, write_gguf, tiny_metadata, tiny_tensors):
-    factors = np.array([1, 1.1, 4, 8], "<f4")
-    tensors = {**tiny_tensors, "rope_freqs.weight": ("F32", (4,), factors.tobytes())}
-    path = write_gguf(tmp_path / "x.gguf", tiny_metadata, tensors)
-    with open_checkpoint(path) as checkpoint:
-        assert checkpoint.config["rope_scaling"] == {"rope_type": "factors", "factors": [1.0, 1.1, 4.0, 8.0]}
-        assert "rope_freqs.weight" not in checkpoint.tensors
-    both = {**tiny_metadata, "llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
-    with pytest.raises(UnsupportedModelError, match="both rope scaling 'linear' and rope_freqs"):
-        open_checkpoint(write_gguf(path, both, tensors))
-
-
-@pytest.mark.parametrize(
-    ("keys", "error", "message"),
-    [
-        ({"llama.block_count": None}, CheckpointError, r"lacks the metadata key llama\.block_count"),
-        ({"general.architecture": None}, CheckpointError, r"does not say general\.architecture"),
-        ({"llama.expert_count": 8}, UnsupportedModelError, "has 8 experts"),
-        ({"llama.rope.dimension_count": 4}, UnsupportedModelError, "dimension_count is 4 but a head has 8"),
-        ({"llama.attention.value_length": 4}, UnsupportedModelError, "value_length is 4 but keys have 8"),
-        ({"llama.attention.head_count": [4, 8]}, UnsupportedModelError, "is a list: its layers differ"),
-        ({"llama.rope.freq_base": "big"}, CheckpointError, "freq_base is 'big', not a number"),
-    ],
-)
-def test_metadata_edgekit_cannot_use(tmp_path, write_gguf, tiny_metadata, tiny_tensors, keys, error, message):
-    metadata = {k: v for k, v in {**tiny_metadata, **keys}.items() if v is not None}
-    with pytest.raises(error, match=message):
-        open_checkpoint(write_gguf(tmp_path / "x.gguf", metadata, tiny_tensors))
-
-
-def test_types_that_cannot_be_read_are_listed_and_named_when_read(tmp_path, write_gguf, tiny_metadata):
+def test_unsupported_types_are_listed_but_cannot_be_read(tmp_path, write_gguf, tiny_metadata):
     tensors = {"w": (10, (1, 256), bytes(84)), "e": ("F32", (2, 4, 8), bytes(256))}  # 10 is Q2_K
     with open_checkpoint(write_gguf(tmp_path / "x.gguf", tiny_metadata, tensors)) as checkpoint:
         assert checkpoint.tensors["w"].dtype == "Q2_K"
-        with pytest.raises(CheckpointError, match="tensor 'w' is of type Q2_K; readable: F32, F16, Q4_0, Q4_1"):
+        with pytest.raises(CheckpointError, match="tensor 'w' has type Q2_K; supported: F32, F16, Q4_0, Q4_1"):
             checkpoint.rows("w", 0, 1)
         with pytest.raises(CheckpointError, match=r"'e' has shape \(2, 4, 8\); only matrices"):
             checkpoint.rows("e", 0, 1)
-    with pytest.raises(CheckpointError, match="tensor 'w' is of the unknown type 999"):
+    with pytest.raises(CheckpointError, match="tensor 'w' has the unknown type 999"):
         open_checkpoint(write_gguf(tmp_path / "y.gguf", tiny_metadata, {"w": (999, (1, 256), bytes(84))}))
 
 
-def test_truncated_data_names_the_first_tensor_beyond_the_end(tiny_gguf):
+def test_truncated_data_names_the_first_tensor_beyond_the_end(tiny_gguf, read_header):
     with open_checkpoint(tiny_gguf) as checkpoint:
         info = checkpoint.tensors["blk.0.attn_q.weight"]
     size = info.offset + 10
@@ -229,9 +148,10 @@ def test_truncated_data_names_the_first_tensor_beyond_the_end(tiny_gguf):
         f"{size}",
     ):
         assert part in caught.value.message
-    header = read_gguf_header(tiny_gguf)  # header and tokenizer are there
-    assert header.config["hidden_size"] == 32
-    assert header.tokenizer.special.bos_id == 257
+    header = read_header(tiny_gguf)  # the header is complete
+    config = config_from_metadata(header, factors=None)
+    assert config["hidden_size"] == 32
+    assert tokenizer_from_metadata(header.metadata, config, "tiny").special.bos_id == 257
 
 
 def test_smollm2_agrees_with_the_gguf_package(smollm2_gguf):
@@ -258,20 +178,19 @@ def test_smollm2_config(smollm2_gguf):
     assert config["attention_bias"] is False
 
 
-def test_reading_takes_the_memory_of_the_rows_asked_for(smollm2_gguf):
+def test_reading_needs_memory_only_for_the_requested_rows(smollm2_gguf):
     with open_checkpoint(smollm2_gguf) as checkpoint:
         checkpoint.rows("output_norm.weight", 0, 1)  # imports gguf
         tracemalloc.start()
         checkpoint.rows("token_embd.weight", 1000, 1512)  # 1.2 MB of the table's 113 MB of float32
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    # Result, raw rows and the dequantizer's scratch: far below the table.
+    # The result, the raw rows and the dequantizer's scratch memory need far less than the table.
     assert peak < 8_000_000
 
 
-def test_r1_header_is_read_though_its_tensors_are_cut(r1_qwen_7b_gguf):
-    header = read_gguf_header(r1_qwen_7b_gguf)
-    assert header.config == {
+def test_r1s_header_is_read_although_its_tensors_are_cut_off(r1_qwen_7b_gguf, read_header):
+    assert config_from_metadata(read_header(r1_qwen_7b_gguf), factors=None) == {
         "model_type": "qwen2",
         "num_hidden_layers": 28,
         "max_position_embeddings": 131072,

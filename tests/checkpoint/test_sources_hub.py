@@ -1,6 +1,6 @@
-"""Fetching from the Hugging Face hub, played by a server on the loopback that breaks off when told to.
+"""Fetching from the Hugging Face hub: a server on the loopback interface plays the hub and can break connections.
 
-huggingface_hub reads its environment when it is imported, so each fetch runs in a process of its own.
+huggingface_hub reads its environment when it is imported, so each fetch runs in its own process.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ except EdgekitError as error:
 
 
 class Hub(ThreadingHTTPServer):
-    """One repository with two revisions of names: ``main`` and its commit."""
+    """A server with one repository; its revision is known as ``main`` and by its commit."""
 
     daemon_threads = True
 
@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Hub
 
     def log_message(self, *args):
-        """Keep the test's output clean."""
+        """Log nothing."""
 
     def do_HEAD(self):
         self.answer()
@@ -145,7 +145,7 @@ def hub():
 
 @pytest.fixture
 def fetch(tmp_path):
-    """Fetch in a process whose hub is at ``url`` and whose cache is this test's."""
+    """Fetch from the hub at ``url`` in a new process with an empty cache."""
 
     def run(url, repository=REPOSITORY, revision=COMMIT, **more):
         environment = {
@@ -172,7 +172,7 @@ def fetch(tmp_path):
 
 
 @pytest.mark.parametrize("revision", [COMMIT, "main"])
-def test_fetch_takes_what_a_checkpoint_needs(hub, fetch, revision):
+def test_fetch_downloads_the_files_of_a_checkpoint(hub, fetch, revision):
     result = fetch(hub.url, revision=revision)
     folder = Path(result["folder"])
     wanted = {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"}
@@ -183,8 +183,8 @@ def test_fetch_takes_what_a_checkpoint_needs(hub, fetch, revision):
     assert result["reports"] == [["download someone/tiny", total, total]]
 
 
-def test_a_broken_download_goes_on_where_it_broke(hub, fetch):
-    hub.break_at = 21_000_000  # huggingface_hub writes, and so can resume, in pieces of 10 MiB
+def test_a_broken_download_is_resumed(hub, fetch):
+    hub.break_at = 21_000_000  # huggingface_hub writes in pieces of 10 MiB, so it can resume after two of them
     folder = Path(fetch(hub.url)["folder"])
     assert (folder / "model.safetensors").read_bytes() == BIG
     asked = [range_ for method, path, range_ in hub.requests if method == "GET" and path.endswith("model.safetensors")]
@@ -203,7 +203,7 @@ def test_a_second_fetch_downloads_nothing(hub, fetch):
 
 
 def test_no_server(fetch):
-    result = fetch("http://127.0.0.1:9", revision="main")  # for a commit huggingface_hub tries for half a minute
+    result = fetch("http://127.0.0.1:9", revision="main")  # with a commit, huggingface_hub retries for half a minute
     assert result["error"] == "NetworkError"
     assert f"fetching {REPOSITORY} at main" in result["message"]
     assert "Connect" in result["message"]
@@ -221,23 +221,27 @@ def test_offline_and_not_in_the_cache(hub, fetch):
 def test_unknown_revision(hub, fetch, revision):
     result = fetch(hub.url, revision=revision)
     assert result["error"] == "SourceError"
-    assert "no such revision" in result["message"]
+    assert "does not have this revision" in result["message"]
 
 
 def test_unknown_repository(hub, fetch):
     result = fetch(hub.url, repository="someone/else")
     assert result["error"] == "SourceError"
-    assert "no such repository" in result["message"]
+    assert "does not exist or is private" in result["message"]
 
 
-def test_a_name_that_is_none(hub, fetch):
+def test_an_invalid_repository_name(hub, fetch):
     result = fetch(hub.url, repository="not a/repository/name")
     assert result["error"] == "SourceError"
 
 
 @pytest.mark.parametrize(
     ("status", "code", "kind", "message"),
-    [(403, "GatedRepo", "SourceError", "access"), (403, "", "SourceError", "access"), (500, "", "NetworkError", "500")],
+    [
+        (403, "GatedRepo", "SourceError", "requires permission"),
+        (403, "", "SourceError", "access denied"),
+        (500, "", "NetworkError", "500"),
+    ],
 )
 def test_a_hub_that_refuses(hub, fetch, status, code, kind, message):
     hub.status = (status, code)

@@ -1,0 +1,90 @@
+"""GGUF metadata translated to the keys of config.json."""
+
+import numpy as np
+import pytest
+
+from edgekit.checkpoint import open_checkpoint
+from edgekit.errors import CheckpointError, UnsupportedModelError
+
+
+def test_metadata_is_translated(tiny_gguf):
+    with open_checkpoint(tiny_gguf) as checkpoint:
+        assert checkpoint.format == "gguf"
+        assert checkpoint.config == {
+            "model_type": "llama",
+            "num_hidden_layers": 1,
+            "max_position_embeddings": 128,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 10000.0,
+            "vocab_size": 262,
+            "tie_word_embeddings": True,
+            "attention_bias": False,
+            "mlp_bias": False,
+            "bos_token_id": 257,
+            "eos_token_id": 258,
+        }
+        assert checkpoint.tensors["blk.0.attn_q.weight"].shape == (32, 32)
+
+
+def test_untied_embeddings_biases_and_head_sizes(tmp_path, write_gguf, tiny_metadata, tiny_tensors):
+    tensors = {
+        **tiny_tensors,
+        "output.weight": tiny_tensors["token_embd.weight"],
+        "blk.0.attn_q.bias": tiny_tensors["output_norm.weight"],
+    }
+    metadata = {**tiny_metadata, "llama.attention.key_length": 16, "llama.rope.dimension_count": 16}
+    del metadata["llama.attention.head_count_kv"]
+    config = open_checkpoint(write_gguf(tmp_path / "x.gguf", metadata, tensors)).config
+    assert config["tie_word_embeddings"] is False
+    assert config["attention_bias"] is True
+    assert config["head_dim"] == 16
+    assert config["num_key_value_heads"] == 4
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}, {"rope_type": "linear", "factor": 4}),
+        ({"llama.rope.scale_linear": 2.0}, {"rope_type": "linear", "factor": 2}),
+        ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 8.0}, {"rope_type": "yarn", "factor": 8}),
+        ({"llama.rope.scaling.type": "none"}, None),
+        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 1.0}, None),
+    ],
+)
+def test_rope_scaling(tmp_path, write_gguf, tiny_metadata, tiny_tensors, keys, expected):
+    config = open_checkpoint(write_gguf(tmp_path / "x.gguf", {**tiny_metadata, **keys}, tiny_tensors)).config
+    assert config.get("rope_scaling") == expected
+
+
+def test_rope_factors_are_configuration(tmp_path, write_gguf, tiny_metadata, tiny_tensors):
+    factors = np.array([1, 1.1, 4, 8], "<f4")
+    tensors = {**tiny_tensors, "rope_freqs.weight": ("F32", (4,), factors.tobytes())}
+    path = write_gguf(tmp_path / "x.gguf", tiny_metadata, tensors)
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint.config["rope_scaling"] == {"rope_type": "factors", "factors": [1.0, 1.1, 4.0, 8.0]}
+        assert "rope_freqs.weight" not in checkpoint.tensors
+    both = {**tiny_metadata, "llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
+    with pytest.raises(UnsupportedModelError, match="both rope scaling 'linear' and rope_freqs"):
+        open_checkpoint(write_gguf(path, both, tensors))
+
+
+@pytest.mark.parametrize(
+    ("keys", "error", "message"),
+    [
+        ({"llama.block_count": None}, CheckpointError, r"lacks the metadata key llama\.block_count"),
+        ({"general.architecture": None}, CheckpointError, r"lacks the metadata key general\.architecture"),
+        ({"llama.expert_count": 8}, UnsupportedModelError, "has 8 experts"),
+        ({"llama.rope.dimension_count": 4}, UnsupportedModelError, "dimension_count is 4, but a head has 8"),
+        ({"llama.attention.value_length": 4}, UnsupportedModelError, "value_length is 4, but keys have 8"),
+        ({"llama.attention.head_count": [4, 8]}, UnsupportedModelError, "is a list, so its layers differ"),
+        ({"llama.rope.freq_base": "big"}, CheckpointError, "freq_base is 'big'; it must be a number"),
+    ],
+)
+def test_unsupported_and_invalid_metadata(tmp_path, write_gguf, tiny_metadata, tiny_tensors, keys, error, message):
+    metadata = {k: v for k, v in {**tiny_metadata, **keys}.items() if v is not None}
+    with pytest.raises(error, match=message):
+        open_checkpoint(write_gguf(tmp_path / "x.gguf", metadata, tiny_tensors))

@@ -1,0 +1,65 @@
+"""Opening a path: which kinds of checkpoint are recognized, and the errors for paths that cannot be opened."""
+
+import json
+
+import pytest
+
+from edgekit.checkpoint import open_checkpoint
+from edgekit.errors import CheckpointError, UnsupportedModelError
+
+
+def test_quantized_weights_are_refused(tiny_folder, tiny_config):
+    quantized = {**tiny_config, "quantization_config": {"quant_method": "awq", "bits": 4}}
+    (tiny_folder / "config.json").write_text(json.dumps(quantized))
+    with pytest.raises(UnsupportedModelError, match=r"already quantized \(awq\)"):
+        open_checkpoint(tiny_folder)
+
+
+def test_weights_without_a_config(tiny_folder):
+    (tiny_folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"weights but no config\.json"):
+        open_checkpoint(tiny_folder)
+
+
+def test_the_error_for_pytorch_weights_says_how_to_convert_them(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match=r"found: config\.json, pytorch_model\.bin") as caught:
+        open_checkpoint(tmp_path)
+    assert "safe_serialization=True" in caught.value.hint
+    assert "model.safetensors.index.json" in caught.value.hint
+
+
+def test_empty_folder_and_missing_path(tmp_path):
+    with pytest.raises(CheckpointError, match="found: nothing"):
+        open_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match=r"nowhere does not exist"):
+        open_checkpoint(tmp_path / "nowhere")
+
+
+def test_the_error_for_a_weight_file_names_its_folder(tiny_folder):
+    with pytest.raises(CheckpointError, match=r"without its config\.json") as caught:
+        open_checkpoint(tiny_folder / "model.safetensors")
+    assert str(tiny_folder) in caught.value.hint
+
+
+def test_a_file_of_another_kind(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(CheckpointError, match=r"notes\.txt is not a GGUF file"):
+        open_checkpoint(tmp_path / "notes.txt")
+
+
+def test_folder_with_one_gguf_and_with_two(tiny_gguf):
+    folder = tiny_gguf.parent
+    with open_checkpoint(folder) as checkpoint:
+        assert checkpoint.format == "gguf"
+        assert checkpoint.files == (tiny_gguf,)
+    (folder / "other.gguf").write_bytes(tiny_gguf.read_bytes())
+    with pytest.raises(CheckpointError, match=r"2 \.gguf files: other\.gguf, tiny\.gguf"):
+        open_checkpoint(folder)
+
+
+def test_a_gguf_file_is_recognized_by_its_content(tiny_gguf):
+    renamed = tiny_gguf.rename(tiny_gguf.with_name("model_part_0000"))
+    with open_checkpoint(renamed) as checkpoint:
+        assert checkpoint.format == "gguf"
