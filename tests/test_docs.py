@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import shlex
@@ -309,6 +310,41 @@ def test_sample_output_is_current(environment: dict[str, str], block: Block, com
     assert done.returncode == 0, done.stderr
     printed = [line.rstrip() for line in done.stdout.splitlines()]
     assert output.splitlines() == printed, f"{block.place}: paste the new output of COLUMNS={WIDTH} {command}"
+
+
+def documented_fields() -> dict[str, set[str]]:
+    """Command -> the fields of its JSON object, from the table in docs/cli.md."""
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    section = text.partition("## JSON")[2].partition("## Exit codes")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
+    return {name: set(re.findall(r"`(\w+)`", re.sub(r"\[.*?\]|\{.*?\}", "", fields))) for name, fields in rows}
+
+
+@pytest.mark.slow
+def test_json_has_the_documented_fields(environment: dict[str, str], tmp_path: Path) -> None:
+    def output(*arguments: object) -> dict[str, object]:
+        command = ["edgekit", *map(str, arguments), "--json"]
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, encoding="utf-8", env=environment, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        found: dict[str, object] = json.loads(done.stdout)
+        return found
+
+    write_checkpoint = importlib.import_module("tiny_checkpoint").write_checkpoint
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    outputs = {
+        "plan": output("plan", "smollm2-135m", "--device", "pi"),
+        "build": output("build", "--device", "cpu", "--checkpoint", checkpoint, "--out", "tiny"),
+        "run": output("run", "tiny", "--prompt", "Hello", "--max-tokens", 2),
+        "bench": output("bench", "tiny", "--prompt-tokens", 4, "--gen-tokens", 2, "--repeat", 1),
+        "eval": output("eval", "tiny", "--reference", checkpoint, "--max-chunks", 1),
+        "smoke": output("smoke", "tiny"),
+    }
+    documented = documented_fields()
+    assert documented.keys() == outputs.keys()
+    for name, fields in documented.items():
+        assert fields - outputs[name].keys() == set(), name
 
 
 def scripts() -> list[Path]:
