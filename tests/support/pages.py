@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,13 +83,6 @@ def anchors(page: Path) -> set[str]:
     """The anchors GitHub gives the headings of a page."""
     headings = (heading.strip().lower().replace("`", "") for heading in _HEADING.findall(prose(page)))
     return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings}
-
-
-def samples(page: Path) -> Iterator[tuple[Block, str, str]]:
-    """The console blocks of a page, each with its command and the output shown."""
-    for block in blocks(page, "console"):
-        first, _, output = block.text.partition("\n")
-        yield block, first.removeprefix("$ "), output
 
 
 def commands(page: Path) -> list[Command]:
