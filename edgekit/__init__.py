@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .build.pipeline import build as build
     from .devices import load_device as load_device
     from .errors import EdgekitError as EdgekitError
-    from .planning.plan import plan as plan
+    from .planning.api import plan as plan
     from .recipes import load_recipe as load_recipe
     from .runtime.session import Session as Session
     from .runtime.session import load as load
@@ -38,7 +38,7 @@ _HOMES = {
     "load": "runtime.session",
     "load_device": "devices",
     "load_recipe": "recipes",
-    "plan": "planning.plan",
+    "plan": "planning.api",
     "verify": "artifact.verify",
 }
 

@@ -14,6 +14,7 @@ METHODS = ("rtn", "gptq")
 BLOCK_SIZES = (32, 64, 128)
 IMPORTED = "imported"  # the method of codes that a checkpoint held already
 FLOAT_BYTES = {"float32": 4, "float16": 2}
+KV_TYPES = ("float16", "int8")  # types of keys and values that can be asked for; an engine may support fewer
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from ..devices.profile import DeviceProfile
 from ..errors import RecipeError, TensorMismatchError, UsageError
 from ..models import ModelSpec, spec_from_config
 from ..planning.choice import best_recipe, check_budget
-from ..planning.plan import Options, Plan, plan
+from ..planning.plan import Plan, PlanOptions
+from ..planning.planner import plan_recipe
 from ..recipes import all_recipes, load_recipe
 from ..recipes.recipe import FolderSource, HubSource, Recipe
 from ..sampling import Sampling
@@ -47,13 +48,15 @@ class BuildInputs:
         path = self.checkpoint or (source.path if isinstance(source, FolderSource) else None)
         return None if path is None or not Path(path).exists() else Path(path)
 
-    def plan(self, context: int | None, options: Options | None, anyway: bool, on_plan: Callable[[Plan], None]) -> Plan:
+    def plan(
+        self, context: int | None, options: PlanOptions | None, anyway: bool, on_plan: Callable[[Plan], None]
+    ) -> Plan:
         """Plan, and refuse what does not fit or keeps not every limit of the user, unless ``anyway``.
 
         Raises:
             BudgetError: It is refused; the message offers what would do.
         """
-        planned = plan(self.recipe, self.device, context=context, candidates=all_recipes(), options=options)
+        planned = plan_recipe(self.recipe, self.device, context=context, candidates=all_recipes(), options=options)
         on_plan(planned)
         if not anyway:
             check_budget(planned)
@@ -132,7 +135,7 @@ def choose_inputs(
     device: str | Path,
     checkpoint: str | Path | None,
     quantization: Callable[[QuantizationConfig], QuantizationConfig] | None,
-    options: Options | None,
+    options: PlanOptions | None,
 ) -> BuildInputs:
     """Find out what is to be built; arguments as :func:`edgekit.build` has them
     (``options``: its ``plan_options``).
@@ -183,7 +186,7 @@ def recipe_from_checkpoint(path: Path) -> Recipe:
 
 
 def _choose_recipe(
-    model: str | Path | None, checkpoint: str | Path | None, profile: DeviceProfile, options: Options | None
+    model: str | Path | None, checkpoint: str | Path | None, profile: DeviceProfile, options: PlanOptions | None
 ) -> Recipe:
     if model is not None:
         return load_recipe(model)

@@ -26,7 +26,7 @@ from ..checkpoint import open_checkpoint
 from ..checkpoint.gptq_config import FILE_NAME as GPTQ_FILE
 from ..errors import QualityError, UsageError
 from ..host import physical_cores
-from ..planning.plan import Options, Plan
+from ..planning.plan import Plan, PlanOptions
 from ..scheme import QuantizationConfig
 from .inputs import Progress, choose_inputs
 from .steps import BuildJob
@@ -85,7 +85,7 @@ def build(
     gate: bool = True,
     quality_tokens: int = QUALITY_TOKENS,
     threads: int | None = None,
-    plan_options: Options | None = None,
+    plan_options: PlanOptions | None = None,
     anyway: bool = False,
     progress: Progress = lambda phase, done, total: None,
     on_plan: Callable[[Plan], None] = lambda found: None,

@@ -30,7 +30,8 @@ from ..layout import DataLayout, plan_layout
 from ..models import ModelSpec
 from ..models.spec import untied
 from ..planning.choice import check_budget
-from ..planning.plan import Plan, memory_by_engine, with_artifact
+from ..planning.draft import memory_by_engine, with_artifact
+from ..planning.plan import Plan
 from ..planning.widths import narrow
 from ..recipes.recipe import Recipe, source_kind
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..runtime.engine import KV_TYPES
+from ..scheme import KV_TYPES
 
 engine_option = click.option(
     "--engine",

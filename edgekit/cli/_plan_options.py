@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from ..planning.budget import Wanted
-from ..planning.hardware import ENGINES
-from ..planning.plan import NATIVE_KV_TYPES, PROMPT_TOKENS, Options
+from ..planning.engines import engine_names
+from ..planning.plan import PROMPT_TOKENS, PlanOptions
+from ..scheme import KV_TYPES
 from ..units import parse_bytes, parse_seconds, parse_token_rate
 
 
@@ -55,18 +56,18 @@ _OPTIONS = (
 )
 _ENGINE_OPTIONS = (
     click.option(
-        "--engine", type=click.Choice(ENGINES), help="Engine to plan for [default: ort with CUDA, else native]."
+        "--engine", type=click.Choice(engine_names()), help="Engine to plan for [default: ort with CUDA, else native]."
     ),
     click.option(
         "--kv-type",
-        type=click.Choice(NATIVE_KV_TYPES),
+        type=click.Choice(KV_TYPES),
         help="What keys and values are kept in [default: the engine's, float16 for native].",
     ),
 )
 
 
 def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command gets them as ``options``, a :class:`~edgekit.planning.plan.Options`."""
+    """Add the options; the command gets them as ``options``, a :class:`~edgekit.planning.plan.PlanOptions`."""
 
     @functools.wraps(function)
     def command(
@@ -84,7 +85,7 @@ def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
             wanted = Wanted(max_ttft, min_decode, None if max_memory is None else round(max_memory))
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        options = Options(engine, kv_type, prompt_tokens, power_mode, wanted)
+        options = PlanOptions(engine, kv_type, prompt_tokens, power_mode, wanted)
         return function(*arguments, options=options, **others)
 
     for option in reversed((*_OPTIONS, *_ENGINE_OPTIONS)):

@@ -9,7 +9,8 @@ import click
 
 from ..devices import DeviceProfile
 from ..errors import EdgekitError
-from ..planning.plan import Options, Plan, plan_without_offers
+from ..planning.plan import Plan, PlanOptions
+from ..planning.planner import plan_without_offers
 from ..recipes import Recipe
 from ..units import format_bytes
 from ._svg import COLOURS, Line, Panel, draw
@@ -18,7 +19,7 @@ _POINTS = 24  # of a curve: they bend little
 _MOST_CURVES = len(COLOURS)
 
 
-def picture(pairs: Sequence[tuple[Recipe, DeviceProfile]], options: Options) -> str:
+def picture(pairs: Sequence[tuple[Recipe, DeviceProfile]], options: PlanOptions) -> str:
     """The SVG of models on devices, to the longest context all of them hold, at most 32768 tokens.
 
     Args:
@@ -75,7 +76,7 @@ def _short(name: str) -> str:
     return name.removeprefix("deepseek-").replace("-distill", "")
 
 
-def write_picture(path: Path, pairs: Sequence[tuple[Recipe, DeviceProfile]], options: Options) -> None:
+def write_picture(path: Path, pairs: Sequence[tuple[Recipe, DeviceProfile]], options: PlanOptions) -> None:
     """Draw into a ``.svg`` or ``.png`` file.
 
     Raises:

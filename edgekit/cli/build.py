@@ -11,7 +11,7 @@ import click
 
 from ..build.pipeline import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildResult, build
 from ..errors import InterruptedBuildError
-from ..planning.plan import Options, Plan
+from ..planning.plan import Plan, PlanOptions
 from ..scheme import METHODS
 from ..units import format_bytes, format_seconds
 from ._output import emit_json, json_option, progress_bars
@@ -80,7 +80,7 @@ def command(
     calibration: str | None,
     calibration_tokens: int,
     context: int | None,
-    options: Options,
+    options: PlanOptions,
     anyway: bool,
     quantization: QuantizationOptions,
     out: str | None,

@@ -12,7 +12,8 @@ import click
 from ..devices import DeviceProfile, all_devices, load_device
 from ..errors import BudgetError, UsageError
 from ..planning.choice import best_recipe, describe, needed_machine
-from ..planning.plan import Options, Plan, plan, plan_without_offers
+from ..planning.plan import Plan, PlanOptions
+from ..planning.planner import plan_recipe, plan_without_offers
 from ..recipes import Recipe, all_recipes, load_recipe
 from ..units import format_bytes
 from ._output import emit_json, json_option, print_table, say, show
@@ -40,7 +41,7 @@ def command(
     device: str | None,
     every_device: bool,
     context: int | None,
-    options: Options,
+    options: PlanOptions,
     quantization: QuantizationOptions,
     plot: Path | None,
     as_json: bool,
@@ -82,13 +83,18 @@ def _with(recipe: Recipe, quantization: QuantizationOptions) -> Recipe:
 
 
 def _plan_one(
-    recipe: Recipe, recipes: list[Recipe], profile: DeviceProfile, context: int | None, options: Options, as_json: bool
+    recipe: Recipe,
+    recipes: list[Recipe],
+    profile: DeviceProfile,
+    context: int | None,
+    options: PlanOptions,
+    as_json: bool,
 ) -> None:
     planned = plan_without_offers(recipe, profile, context, options=options)
     machine = None
     if not planned.acceptable:
         devices = all_devices()
-        planned = plan(recipe, profile, context, candidates=recipes, devices=devices, options=options)
+        planned = plan_recipe(recipe, profile, context, candidates=recipes, devices=devices, options=options)
         machine = None if planned.fits else needed_machine(planned, devices)
     if as_json:
         emit_json({**planned.to_json(), "needs": machine})
@@ -106,7 +112,7 @@ def _plan_all(
     profile: DeviceProfile,
     device: str,
     context: int | None,
-    options: Options,
+    options: PlanOptions,
     quantization: QuantizationOptions,
     as_json: bool,
 ) -> list[Recipe]:
@@ -218,7 +224,7 @@ def _print_notes(plans: list[Plan]) -> None:
 def _plan_everywhere(
     model: str | None,
     context: int | None,
-    options: Options,
+    options: PlanOptions,
     quantization: QuantizationOptions,
     plot: Path | None,
     as_json: bool,

@@ -1,4 +1,4 @@
-"""What a plan is held against: the memory a device has, and what its user is willing to wait for."""
+"""Compares a plan with its limits: the device's memory, and the speed its user asks for."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from dataclasses import dataclass
 from ..devices.profile import DeviceProfile
 from .efficiency import Interval
 
-# How a prediction stands to a limit: even its worse bound keeps it; what is expected does; only its better bound does;
-# not even that. ``unknown``: there is a limit, but no prediction.
+# How a prediction compares to a limit. ``met``: even the worse bound of the interval meets it; ``likely``: the expected
+# value does; ``doubtful``: only the better bound does; ``missed``: no bound does; ``unknown``: there is no prediction.
 MET, LIKELY, DOUBTFUL, MISSED, UNKNOWN = "met", "likely", "doubtful", "missed", "unknown"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Limits the user named; None where none was named.
+    """Limits set by the user; None where the user set none.
+
+    Attributes:
+        ttft_s: Most seconds to the first token.
+        decode_tok_s: Least tokens per second at the end of the context.
+        memory_bytes: Most memory.
 
     Raises:
-        ValueError: A limit that is not above 0.
+        ValueError: A limit is not above 0.
     """
 
     ttft_s: float | None = None
@@ -34,14 +39,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit and how the plan stands to it.
+    """One limit and how the plan compares to it.
 
     Attributes:
         name: ``ttft_s`` or ``decode_tok_s``.
-        value: Seconds at most, or tokens per second at least.
-        verdict: One of the words above.
-        asked: Whether the user named it; else it is the device's default, which refuses nothing.
-        short_by: How many times too slow what is expected is; below 1 where it is fast enough; None: not known.
+        value: Most seconds, or least tokens per second.
+        verdict: ``met``, ``likely``, ``doubtful``, ``missed`` or ``unknown``.
+        asked: Whether the user set it; otherwise it is the device's default, which never refuses a plan.
+        short_by: How many times too slow the expected speed is: below 1 if it is fast enough; None if unknown.
     """
 
     name: str
@@ -52,11 +57,11 @@ class Limit:
 
     @property
     def refused(self) -> bool:
-        """Whether the user's own limit is not expected to be kept; a limit nothing is known about is not refused."""
+        """Whether this is the user's limit and it is not expected to be met. An unknown speed is not refused."""
         return self.asked and self.verdict in (DOUBTFUL, MISSED)
 
     def to_json(self) -> dict[str, object]:
-        """As JSON shows it."""
+        """The limit as JSON shows it."""
         short = None if self.short_by is None else float(f"{self.short_by:.3g}")
         return {"value": self.value, "verdict": self.verdict, "asked": self.asked, "short_by": short}
 
@@ -64,13 +69,13 @@ class Limit:
 def find_limits(
     device: DeviceProfile, wanted: Wanted, ttft_s: Interval | None, decode_tok_s: Interval | None
 ) -> tuple[Limit, ...]:
-    """The user's limits, else the device's, each with its verdict.
+    """The user's limits, otherwise the device's, each with its verdict.
 
     Args:
-        device: Its ``budget`` holds where the user names nothing.
-        wanted: What the user named.
+        device: Its ``budget`` applies where the user sets no limit.
+        wanted: The user's limits.
         ttft_s: Predicted seconds to the first token.
-        decode_tok_s: Predicted tokens per second at the end of the context, the slowest there is.
+        decode_tok_s: Predicted tokens per second at the end of the context, where decode is slowest.
     """
     found = []
     for name, predicted in (("ttft_s", ttft_s), ("decode_tok_s", decode_tok_s)):
@@ -93,7 +98,7 @@ def _limit(name: str, value: float, predicted: Interval | None, asked: bool) -> 
 
 
 def usable_memory(device: DeviceProfile, wanted: Wanted) -> tuple[int, str]:
-    """Bytes a plan may take, and where that figure is from: the least of what is usable, budgeted and asked for."""
+    """Bytes a plan may take, and the source of that figure: the least of the device's memory and all memory budgets."""
     usable = device.memory.usable
     found: list[tuple[int, str]] = [
         (usable.value, f"{usable.source} ({usable.note})" if usable.note else usable.source)

@@ -1,13 +1,13 @@
-"""How much of a processor's bandwidth or arithmetic an engine reaches: a sum of effects fitted to published figures.
+"""The share of a processor's bandwidth or arithmetic that an engine reaches: effects fitted to published figures.
 
     log efficiency = intercept + processor + class + engine on that processor + format on that processor
                      + engine in that class
 
-``processor`` is the kind (cpu, gpu, shared-gpu: one that shares the system's memory, mobile-gpu, npu), ``class`` a
-group of like devices (raspberry-pi-5, phone-cpu, jetson). Each effect is drawn towards zero by what it varies in
-general, so a class with two rows leans on its processor and one with forty stands for itself. What was never seen
-counts with the variance of its kind: the interval grows by itself. The figures are in ``fitted.py``;
-``tools/latency_fit`` fits them and measures, by leaving whole sources out, how far they are to be trusted.
+``processor`` is the kind (cpu, gpu, shared-gpu, which shares the system's memory, mobile-gpu, npu). ``class`` is a
+group of similar devices (raspberry-pi-5, phone-cpu, jetson). Each effect has a zero-mean normal prior (partial
+pooling): a class with two rows relies on its processor, and one with forty rows stands for itself. A level without any
+row counts with the variance of its prior, so its interval is wider. The figures are in ``fitted.py``.
+``tools/latency_fit`` fits them and measures their error by leaving out whole sources.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# The 90th percentile of a normal distribution: the interval from the 10th goes so many deviations either way.
+# The 90th percentile of the standard normal distribution: the half-width of an 80 % interval, in deviations.
 Z_90 = 1.2816
 
 
 @dataclass(frozen=True)
 class Interval:
-    """What is expected, and from where to where in eight cases of ten (10th to 90th percentile)."""
+    """An expected value with its 80 % prediction interval: 10th and 90th percentile."""
 
     low: float
     mid: float
@@ -30,26 +30,26 @@ class Interval:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.mid <= self.high < math.inf:
-            raise ValueError(f"an interval from {self.low} over {self.mid} to {self.high} is none")
+            raise ValueError(f"invalid interval: expected low <= mid <= high, got {self.low}, {self.mid}, {self.high}")
 
     @classmethod
     def of_log(cls, mid: float, deviation: float) -> Interval:
-        """Around ``mid`` with a normal error of its logarithm."""
+        """The interval around ``mid`` whose logarithm has a normal error with this standard deviation."""
         factor = math.exp(Z_90 * deviation)
         return cls(mid / factor, mid, mid * factor)
 
     def scaled(self, factor: float) -> Interval:
-        """Every bound times a positive factor."""
+        """The interval with every bound times a positive factor."""
         return Interval(self.low * factor, self.mid * factor, self.high * factor)
 
     def to_json(self) -> dict[str, float]:
-        """Rounded to four digits: more would be made up."""
+        """The bounds, rounded to four significant digits."""
         return {key: float(f"{getattr(self, key):.4g}") for key in ("low", "mid", "high")}
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One level's addition to the log efficiency, its variance after the fit, and the rows it was fitted on."""
+    """One level's term of the log efficiency, its variance after the fit, and the number of rows it was fitted on."""
 
     mean: float
     variance: float
@@ -58,7 +58,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Levels:
-    """What an efficiency depends on. ``fitted_as`` is the class, empty where a device belongs to none."""
+    """The levels an efficiency depends on. ``fitted_as`` is the class, empty where a device belongs to none."""
 
     processor: str
     fitted_as: str
@@ -66,7 +66,7 @@ class Levels:
     format: str
 
     def keys(self) -> dict[str, str]:
-        """The level of each effect."""
+        """Effect name and the level of that effect."""
         return {
             "processor": self.processor,
             "class": self.fitted_as,
@@ -78,7 +78,7 @@ class Levels:
 
 @dataclass(frozen=True)
 class Estimate:
-    """An efficiency: the logarithm's mean and deviation, and whether its class had rows to be fitted on."""
+    """An efficiency: mean and standard deviation of its logarithm, and whether its class had rows in the fit."""
 
     log_mean: float
     log_deviation: float
@@ -94,14 +94,14 @@ class EfficiencyModel:
     """The effects of one kind of work, as ``fitted.py`` holds them.
 
     Attributes:
-        intercept: Common to all.
+        intercept: The term common to all.
         effects: Effect name -> level -> effect.
-        prior_variances: What a level that was not seen varies by, for each effect.
-        source_variance: What one publisher's figures differ from another's by.
-        noise_variance: What is left.
-        deviation_scale: What makes intervals of figures left out of the fit hold as many of them as they say. Below 1,
-            since the variances are added as if the effects were independent, and after a fit they make up for one
-            another.
+        prior_variances: Variance of each effect's prior, used for a level without rows.
+        source_variance: Variance between publishers.
+        noise_variance: Remaining variance.
+        deviation_scale: Factor that gives the intervals of left-out figures their nominal coverage. It is below 1,
+            because the variances are added as if the effects were independent, and after a fit they are negatively
+            correlated.
     """
 
     intercept: Effect
@@ -112,7 +112,7 @@ class EfficiencyModel:
     deviation_scale: float
 
     def estimate(self, levels: Levels) -> Estimate:
-        """The efficiency that a figure nobody has seen yet would show."""
+        """The efficiency expected of a new figure."""
         mean, variance = self.intercept.mean, self.intercept.variance + self.source_variance + self.noise_variance
         for name, level in levels.keys().items():
             effect = self.effects[name].get(level)

@@ -1,7 +1,7 @@
-"""What was fitted to published speeds. Not to be edited: tools/latency_fit/fit.py --write writes it.
+"""Effects fitted to published speeds. Do not edit: ``tools/latency_fit/fit.py --write`` writes this file.
 
 ``DECODE``: shares of the memory's specified bandwidth. ``PREFILL``: shares of the processor's multiply-adds per second.
-An effect is the log's mean and variance, and the rows behind it.
+An effect is mean and variance of a term of the log efficiency, and the number of rows it was fitted on.
 """
 
 from __future__ import annotations

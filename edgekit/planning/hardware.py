@@ -1,4 +1,4 @@
-"""What of a device an engine runs on: the processor's kind, its bandwidth and its arithmetic, by its profile."""
+"""The part of a device an engine runs on: the kind of processor, its bandwidth and its arithmetic, from the profile."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from ..devices.profile import Accelerator, Cpu, DeviceProfile, EngineRates, PowerMode
 from ..errors import UnknownNameError, nearest
+from .planned_engine import PlannedEngine
 
-# Multiply-adds of 8-bit numbers a core does in a cycle with each extension, the strongest first: two (Arm, x86) vector
-# units of 128 bits with i8mm 2 x 32, with dotprod 2 x 16, without 2 x 8; of 256 bits with VNNI 2 x 32, with AVX2's
-# vpmaddubsw 2 x 32 (edgekit probe: 163 of 2.55 GHz x 64 on Zen 3); of 512 bits with VNNI 2 x 64; an AMX unit 1024.
-# What engines reach of that is fitted.
+# 8-bit multiply-adds per core and cycle with each extension, the strongest first. Arm and x86 have two vector units:
+# of 128 bits with i8mm 2 x 32, with dotprod 2 x 16, without 2 x 8; of 256 bits with VNNI 2 x 32, with AVX2's
+# vpmaddubsw 2 x 32 (edgekit probe: 163 of 2.55 GHz x 64 on Zen 3); of 512 bits with VNNI 2 x 64. An AMX unit does 1024.
+# The share of these that engines reach is fitted.
 MULTIPLY_ADDS_PER_CYCLE = {
     "amx_int8": 1024,
     "avx512_vnni": 128,
@@ -20,27 +21,25 @@ MULTIPLY_ADDS_PER_CYCLE = {
     "asimddp": 32,
     "asimd": 16,
 }
-# A cluster clocked below this share of the fastest one's is of small cores, whose vector units are half as wide
+# Clusters clocked below this share of the fastest one have small cores, whose vector units are half as wide
 # (Cortex-A510 and A520, Gracemont, Apple's efficiency cores).
 SMALL_CORE_CLOCK = 0.8
-CUDA = "CUDAExecutionProvider"
-ENGINES = ("native", "ort")
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where an engine runs on a device; None is what is not known.
+    """Where an engine runs on a device. None means unknown.
 
     Attributes:
         processor: ``cpu``, ``gpu`` (with memory of its own) or ``shared-gpu``.
         fitted_as: Its class in ``fitted.py``, or empty.
-        bandwidth_gb_s: Of its memory: what was measured here, else the specification.
-        arithmetic_gmac_s: 8-bit multiply-adds, 10^9 per second: what was measured here, else by clocks and extensions.
-        measured: Whether both are ``edgekit probe``'s.
-        sustained_share: What heat leaves of the speed.
-        storage: Name and MB/s of each store whose speed is known.
-        cores: How many threads the engine takes.
-        rates: What the engine was measured to do here.
+        bandwidth_gb_s: Memory bandwidth: measured by ``edgekit probe``, otherwise from the specification.
+        arithmetic_gmac_s: 8-bit multiply-adds, 10^9 per second: measured, otherwise from clocks and extensions.
+        measured: Whether ``edgekit probe`` measured both.
+        sustained_share: The share of the speed that remains when the device is hot.
+        storage: Name and MB/s of each storage whose speed is known.
+        cores: Number of threads the engine uses.
+        rates: The engine's rates, where they were measured on this machine.
     """
 
     processor: str
@@ -54,16 +53,11 @@ class Hardware:
     rates: EngineRates | None = None
 
 
-def default_engine(device: DeviceProfile) -> str:
-    """The engine that ``auto`` takes there: onnxruntime where CUDA comes first, edgekit's own elsewhere."""
-    return "ort" if device.execution_providers[0] == CUDA else "native"
-
-
 def find_power_mode(device: DeviceProfile, name: str | None) -> PowerMode | None:
-    """The mode of that name; None for None.
+    """The device's power mode of this name; None for None.
 
     Raises:
-        UnknownNameError: The device has no such mode; names those it has.
+        UnknownNameError: The device has no such mode; names the nearest.
     """
     if name is None:
         return None
@@ -73,17 +67,16 @@ def find_power_mode(device: DeviceProfile, name: str | None) -> PowerMode | None
     return modes[name]
 
 
-def hardware_of(device: DeviceProfile, engine: str, power_mode: str | None = None) -> Hardware:
-    """What ``engine`` (``native`` or ``ort``) runs on.
+def hardware_of(device: DeviceProfile, engine: PlannedEngine, power_mode: str | None = None) -> Hardware:
+    """The hardware that an engine runs on.
 
     Raises:
         UnknownNameError: The device has no such power mode.
     """
     mode = find_power_mode(device, power_mode)
-    accelerated = engine == "ort" and device.execution_providers[0] == CUDA
     kernels = device.cpu.kernels
     bandwidth, arithmetic, measured = device.bandwidth.theoretical, None, False
-    if accelerated and device.accelerator is not None:
+    if device.accelerator is not None and engine.uses_accelerator(device):
         processor = "shared-gpu" if device.kind == "jetson" else "gpu"
         fitted_as, arithmetic = device.accelerator.fitted_as, _accelerator_gmac_s(device.accelerator, mode)
     else:
@@ -104,8 +97,16 @@ def hardware_of(device: DeviceProfile, engine: str, power_mode: str | None = Non
         sustained_share=device.thermal.sustained_share.value if device.thermal else None,
         storage=tuple(stores),
         cores=device.cpu.cores.value if device.cpu.cores else 1,
-        rates=next((rates for rates in device.cpu.engines if measured and rates.name == engine), None),
+        rates=next((rates for rates in device.cpu.engines if measured and rates.name == engine.name), None),
     )
+
+
+def accelerator_bytes(device: DeviceProfile, engine: PlannedEngine) -> int | None:
+    """Memory of the accelerator's libraries, 0 where unknown; None when the engine runs on the processor."""
+    if not engine.uses_accelerator(device):
+        return None
+    runtime = device.accelerator.runtime if device.accelerator else None
+    return runtime.value if runtime else 0
 
 
 def _accelerator_gmac_s(accelerator: Accelerator, mode: PowerMode | None) -> float | None:
@@ -115,7 +116,7 @@ def _accelerator_gmac_s(accelerator: Accelerator, mode: PowerMode | None) -> flo
 
 
 def _cpu_gmac_s(cpu: Cpu) -> float | None:
-    """By clocks and extensions; None where a clock is not known."""
+    """From clocks and extensions; None where a clock is unknown."""
     width = next((width for flag, width in MULTIPLY_ADDS_PER_CYCLE.items() if flag in cpu.isa.value), None)
     if width is None or not cpu.clusters:
         return None

@@ -1,37 +1,32 @@
-"""How many bytes a model's weights and its KV cache take, from its shapes alone; ``engine_memory.py`` adds the rest.
+"""Bytes of a model's weights and KV cache, from its shapes alone. The files of ``engines/`` add their engine's memory.
 
-    weights      every tensor at the size the exporter stores it: codes, scales, zero points, aligned
-    kv_cache     layers * (numbers a token adds to a layer's cache) * positions * bytes of its type
-
-Sizes are bytes throughout.
+weights      every tensor at the size the exporter stores it: codes, scales, zero points, aligned
+kv_cache     layers * (numbers a token adds to a layer's cache) * positions * bytes of the type
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from ..layout import DataLayout, Matrix, plan_layout
+from ..layout import DataLayout, Matrix
 from ..models.spec import ModelSpec
-from ..scheme import FLOAT_BYTES, QuantizationConfig
+from ..scheme import FLOAT_BYTES
 
-# For models edgekit has no graph for: 4-bit codes with a float16 scale for every 32 weights.
-STATED_BITS_PER_WEIGHT = 4.5
-
-# What keys and values can be kept in. int8 has a float32 scale for every position and head beside it.
+# Bytes of a number in the KV cache. int8 also has a float32 scale for every position and head.
 KV_ITEM_BYTES = {**FLOAT_BYTES, "int8": 1}
 _SCALE_BYTES = 4
-# The native engine's cache is a whole number of blocks of so many positions (native/kernels/kernels.h, kKvBlock).
-NATIVE_KV_BLOCK = 64
+# A loaded tokenizer: 17.6 MB for SmolLM2's tokenizer.json of 1.5 MB, 92 MB for R1-Distill-Qwen's of 7.0 MB.
+TOKENIZER_BYTES_PER_FILE_BYTE = 13
+# Before the file exists: 605 bytes for each of R1-Distill-Qwen's 152064 tokens, 407 for each of SmolLM2's 49152.
+TOKENIZER_BYTES_PER_TOKEN = 600
 
 
 @dataclass(frozen=True)
 class WeightBytes:
     """Bytes of each group of tensors.
 
-    ``lm_head`` is 0 when it is the embedding's table; ``rotary`` are the cos and sin tables and ``padding`` the gaps
-    before aligned tensors: both are in the file, but are no parameters.
+    ``lm_head`` is 0 when the embedding's table serves as the lm_head. ``rotary`` (the cos and sin tables) and
+    ``padding`` (the gaps before aligned tensors) are in the file but are not parameters.
     """
 
     parameters: int
@@ -48,20 +43,20 @@ class WeightBytes:
 
     @property
     def bits_per_weight(self) -> float:
-        """Mean over all parameters, scales and zero points included; rotary tables and padding are not."""
+        """Mean over all parameters, with scales and zero points, without rotary tables and padding."""
         stored = self.linears + self.embedding + self.lm_head + self.norms_and_biases
         return 8 * stored / self.parameters
 
 
 @dataclass(frozen=True)
 class Dimensions:
-    """The numbers that cache and activations depend on.
+    """The numbers that the KV cache and activations depend on.
 
     Args:
         qkv_width: Outputs of the query, key and value projections together.
         cache_width: Numbers a token adds to one layer's cache, keys and values together.
-        cache_rows: Rows those numbers stand in: one for each key or value head.
-        largest_linear: Weights of the largest matrix inside the layers as the graph joins them.
+        cache_rows: Number of rows these numbers form: one for each key or value head.
+        largest_linear: Weights of the largest matrix inside the layers, as the graph joins them.
     """
 
     num_layers: int
@@ -77,7 +72,7 @@ class Dimensions:
 
     @classmethod
     def of_spec(cls, spec: ModelSpec) -> Dimensions:
-        """Of a model edgekit has a graph for: grouped-query attention, q/k/v and gate/up joined."""
+        """The dimensions of a model edgekit has a graph for: grouped-query attention, q/k/v and gate/up joined."""
         qkv_width = (spec.num_heads + 2 * spec.num_kv_heads) * spec.head_dim
         return cls(
             num_layers=spec.num_layers,
@@ -92,49 +87,22 @@ class Dimensions:
             largest_linear=spec.hidden_size * max(2 * spec.intermediate_size, qkv_width),
         )
 
-    @classmethod
-    def of_latent_attention(cls, config: Mapping[str, Any]) -> Dimensions:
-        """Of a DeepSeek-V3: multi-head latent attention caches one compressed vector and one rotary key a token.
-
-        Args:
-            config: Its ``config.json``.
-
-        Raises:
-            KeyError: A key is missing.
-
-        Source: DeepSeek-V2, https://arxiv.org/abs/2405.04434, section 2.1.
-        """
-        heads, value_width = config["num_attention_heads"], config["v_head_dim"]
-        query_width = config["qk_nope_head_dim"] + config["qk_rope_head_dim"]
-        return cls(
-            num_layers=config["num_hidden_layers"],
-            hidden_size=config["hidden_size"],
-            intermediate_size=config["intermediate_size"],
-            vocab_size=config["vocab_size"],
-            num_heads=heads,
-            head_dim=value_width,
-            qkv_width=heads * (2 * query_width + value_width),
-            cache_width=config["kv_lora_rank"] + config["qk_rope_head_dim"],
-            cache_rows=1,
-            largest_linear=config["hidden_size"] * 2 * config["intermediate_size"],
-        )
-
 
 @dataclass(frozen=True)
 class MemoryPlan:
     """Bytes of each part while the engine runs with its whole context in use.
 
     Attributes:
-        weights: The data file, but for rows of its tables that are never looked up.
-        repacking: What an engine keeps of the weights in a layout of its own, beyond that.
+        weights: The data file without the rows of its tables that are never looked up.
+        repacking: Additional copies of weights in a layout of the engine's own.
         kv_cache: Keys and values of the whole context.
         activations: Buffers of the arithmetic.
-        tokenizer: Its vocabulary and merges.
-        runtime: Interpreter and libraries, the accelerator's too.
-        load_peak: The most there is while the model is loaded, which can be more than the sum of the parts.
-        weight_groups: Breaks the file down where the tensors are known.
-        unread_embedding: Of the embedding, what stays in the file: its rows of tokens that do not occur.
-        unread_rotary: Of the rotary tables, those of positions beyond the context.
+        tokenizer: The tokenizer's vocabulary and merges.
+        runtime: Interpreter and libraries, including the accelerator's.
+        load_peak: The peak while the model is loaded, which can exceed the sum of the parts.
+        weight_groups: The file's bytes by group, where the tensors are known.
+        unread_embedding: Bytes of the embedding that stay in the file: rows of tokens that do not occur.
+        unread_rotary: Bytes of the rotary tables that stay in the file: rows of positions beyond the context.
     """
 
     weights: int
@@ -159,11 +127,11 @@ class MemoryPlan:
 
     @property
     def peak(self) -> int:
-        """What must be free: the larger of loading and running."""
+        """The memory that must be free: the larger of loading and running."""
         return max(self.total, self.load_peak)
 
     def to_parts(self) -> dict[str, int]:
-        """The parts that stand beside one another."""
+        """The parts that add up to the total."""
         parts = asdict(self)
         for key in ("weight_groups", "load_peak", "unread_embedding", "unread_rotary"):
             del parts[key]
@@ -172,20 +140,6 @@ class MemoryPlan:
     def to_json(self) -> dict[str, int]:
         """The parts and their ``total``, in bytes."""
         return {**self.to_parts(), "total": self.total}
-
-
-def weight_bytes(
-    spec: ModelSpec, quantization: QuantizationConfig, activation_type: str, max_context: int
-) -> WeightBytes:
-    """Size of ``model.onnx.data``, to the byte: the sum over the very layout the exporter writes.
-
-    Args:
-        spec: The model.
-        quantization: Formats; a tied model stores one table when embedding and lm_head have the same.
-        activation_type: ``float32`` or ``float16``: type of scales, norms, biases and rotary tables.
-        max_context: Positions the rotary tables hold.
-    """
-    return weight_groups(spec, plan_layout(spec, quantization, activation_type, max_context))
 
 
 def weight_groups(spec: ModelSpec, layout: DataLayout) -> WeightBytes:
@@ -207,7 +161,14 @@ def _product_bytes(matrix: Matrix) -> int:
 
 
 def kv_cache_bytes(dimensions: Dimensions, positions: int, kv_type: str) -> int:
-    """Bytes of the keys and values of so many positions, kept in ``float32``, ``float16`` or ``int8``."""
+    """Bytes of the keys and values of this many positions, in ``float32``, ``float16`` or ``int8``."""
     width = dimensions.cache_width * KV_ITEM_BYTES[kv_type]
     scales = dimensions.cache_rows * _SCALE_BYTES if kv_type == "int8" else 0
     return dimensions.num_layers * positions * (width + scales)
+
+
+def tokenizer_bytes(vocab_size: int, file_bytes: int | None = None) -> int:
+    """Bytes of a loaded tokenizer, from the size of its ``tokenizer.json`` where that is known."""
+    if file_bytes is not None:
+        return TOKENIZER_BYTES_PER_FILE_BYTE * file_bytes
+    return TOKENIZER_BYTES_PER_TOKEN * vocab_size

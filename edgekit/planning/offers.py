@@ -1,60 +1,26 @@
-"""What would do where a plan does not: a shorter context, a smaller KV cache, fewer bits, a smaller
-model, another device.
+"""Alternatives to a plan that is not acceptable: a shorter context, a smaller KV cache, fewer bits, another model or
+device.
 
-Each offer was planned like the request and is acceptable: it fits, and it is expected to keep the user's limits.
+Each alternative is planned like the request. It is offered if it fits and is expected to meet the user's limits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 from ..devices.profile import DeviceProfile
 from ..errors import UsageError
 from ..recipes.recipe import Recipe
 from ..scheme import IMPORTED, QuantizationConfig, QuantizationScheme
 from ..units import format_bytes
-
-if TYPE_CHECKING:
-    from .plan import Options, Plan
+from .draft import draft
+from .engines import find_engine
+from .memory import KV_ITEM_BYTES
+from .plan import Offer, Plan, PlanOptions
 
 CONTEXT_STEP = 256  # offered contexts are whole prefill chunks
 SMALLEST_BITS, SMALLEST_BLOCKS = 4, 128
-
-Drafter = Callable[["Recipe", "DeviceProfile", int, "QuantizationConfig", "Options"], "Plan"]
-
-
-@dataclass(frozen=True)
-class Offer:
-    """Something that does where the request did not.
-
-    Args:
-        kind: ``context``, ``kv``, ``bits``, ``model`` or ``device``.
-        sentence: For a person.
-        model: The recipe it is about.
-        context: Tokens.
-        total_bytes: Memory it needs.
-        options: What to add to the command line.
-    """
-
-    kind: str
-    sentence: str
-    model: str
-    context: int
-    total_bytes: int
-    options: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields, as JSON shows them."""
-        return {
-            "kind": self.kind,
-            "sentence": self.sentence,
-            "model": self.model,
-            "context": self.context,
-            "total_bytes": self.total_bytes,
-            "options": list(self.options),
-        }
 
 
 def find_offers(
@@ -63,11 +29,17 @@ def find_offers(
     device: DeviceProfile,
     candidates: Iterable[Recipe],
     devices: Iterable[DeviceProfile],
-    options: Options,
-    draft: Drafter,
+    options: PlanOptions,
 ) -> tuple[Offer, ...]:
-    """The nearest things that do, from the least change to the largest."""
-    search = _Search(asked, recipe, device, options, draft)
+    """The alternatives, from the smallest change to the largest: at most one of each kind.
+
+    Args:
+        asked: The plan that is not acceptable.
+        recipe, device, options: What it was made for.
+        candidates: Recipes to consider as a smaller model.
+        devices: Devices to consider as another device.
+    """
+    search = _Search(asked, recipe, device, options)
     found = (
         search.shorter(),
         search.smaller_cache(),
@@ -83,19 +55,15 @@ class _Search:
     asked: Plan
     recipe: Recipe
     device: DeviceProfile
-    options: Options
-    draft: Drafter
+    options: PlanOptions
 
-    def _plan(self, context: int, quantization: QuantizationConfig, options: Options | None = None) -> Plan:
-        return self.draft(self.recipe, self.device, context, quantization, options or self.options)
-
-    def _longest(self, quantization: QuantizationConfig, options: Options | None = None) -> Plan | None:
+    def _longest(self, quantization: QuantizationConfig) -> Plan | None:
         """The acceptable plan with the longest context up to the one asked for, a multiple of ``CONTEXT_STEP``."""
-        low, high = 0, self.asked.context // CONTEXT_STEP  # low does (nothing), what lies above high does not
+        low, high = 0, self.asked.context // CONTEXT_STEP  # in steps: low is acceptable, anything above high is not
         best = None
         while low < high:
             middle = (low + high + 1) // 2
-            tried = self._plan(middle * CONTEXT_STEP, quantization, options)
+            tried = draft(self.recipe, self.device, middle * CONTEXT_STEP, quantization, self.options)
             if tried.acceptable:
                 low, best = middle, tried
             else:
@@ -106,6 +74,7 @@ class _Search:
         return Offer(kind, sentence, found.model, found.context, found.memory.peak, options)
 
     def shorter(self) -> Offer | None:
+        """The longest context that is acceptable."""
         found = self._longest(self.asked.quantization)
         if found is None:
             return None
@@ -116,31 +85,34 @@ class _Search:
         return self._offer("context", sentence, found, ("--context", str(found.context)))
 
     def smaller_cache(self) -> Offer | None:
-        if self.asked.engine != "native" or self.asked.kv_type == "int8":
+        """The engine's smallest type of keys and values."""
+        asked = self.asked
+        smallest = min(find_engine(asked.engine).kv_types(asked.activation_type), key=lambda kind: KV_ITEM_BYTES[kind])
+        if KV_ITEM_BYTES[smallest] >= KV_ITEM_BYTES[asked.kv_type]:
             return None
-        halved = replace(self.options, kv_type="int8")
-        found = self._plan(self.asked.context, self.asked.quantization, halved)
+        options = replace(self.options, kv_type=smallest)
+        found = draft(self.recipe, self.device, asked.context, asked.quantization, options)
         if not found.acceptable:
             return None
-        sentence = f"a KV cache in int8 instead of {self.asked.kv_type} needs {format_bytes(found.memory.peak)}"
-        return self._offer("kv", sentence, found, ("--kv-type", "int8"))
+        sentence = f"a KV cache in {smallest} instead of {asked.kv_type} needs {format_bytes(found.memory.peak)}"
+        return self._offer("kv", sentence, found, ("--kv-type", smallest))
 
     def fewer_bits(self) -> Offer | None:
+        """The smallest formats, with a shorter context if they alone are not enough."""
         asked = self.asked
         if asked.memory.weight_groups is None or asked.quantization.method == IMPORTED:
-            return None  # planned from stated bits, or for the codes of a checkpoint: there is no other setting
+            return None  # the size is stated, or the codes are the checkpoint's: there is no other setting
         smallest, options = _smallest(asked.quantization)
         if not options:
             return None
-        found = self._plan(asked.context, smallest)
+        found = draft(self.recipe, self.device, asked.context, smallest, self.options)
+        shortened = ""
         if not found.acceptable:
             shorter = self._longest(smallest)
             if shorter is None:
                 return None
             found, options = shorter, (*options, "--context", str(shorter.context))
-        shortened = (
-            f" and a context of {found.context} instead of {asked.context} tokens" if "--context" in options else ""
-        )
+            shortened = f" and a context of {found.context} instead of {asked.context} tokens"
         sentence = (
             f"{found.bits_per_weight:.2f} instead of {asked.bits_per_weight:.2f} bits per weight{shortened} "
             f"need {format_bytes(found.memory.peak)}"
@@ -148,13 +120,14 @@ class _Search:
         return self._offer("bits", sentence, found, options)
 
     def smaller_model(self, candidates: Iterable[Recipe]) -> Offer | None:
+        """The largest smaller model that is acceptable; a reasoning model is preferred."""
         fitting = []
         for other in candidates:
             if other.name == self.recipe.name or other.plan_only or other.parameters >= self.recipe.parameters:
                 continue
             context = min(self.asked.context, other.max_context)
             try:
-                planned = self.draft(other, self.device, context, other.quantization, self.options)
+                planned = draft(other, self.device, context, other.quantization, self.options)
             except UsageError:  # it cannot have the mean of bits that was asked for
                 continue
             if planned.acceptable:
@@ -164,30 +137,31 @@ class _Search:
         other, found = max(fitting, key=lambda pair: (pair[0].reasoning, pair[0].parameters))
         shortened = f" with a context of {found.context}" if found.context != self.asked.context else ""
         sentence = f"{other.name}{shortened} needs {format_bytes(found.memory.peak)}"
-        by_itself = found.context == min(self.device.default_context, other.max_context)
-        options = (other.name,) if by_itself else (other.name, "--context", str(found.context))
+        is_default = found.context == min(self.device.default_context, other.max_context)
+        options = (other.name,) if is_default else (other.name, "--context", str(found.context))
         return self._offer("model", sentence, found, options)
 
     def other_device(self, devices: Iterable[DeviceProfile]) -> Offer | None:
-        """The device with the least memory that does; first of the same kind, then one whose class has figures."""
+        """The acceptable device with the least memory; the same kind is preferred, then classes with figures."""
         plain = replace(self.options, power_mode=None, engine=None, kv_type=None)
         fitting = []
         for other in devices:
             if other.name == self.device.name or other.kind == "host":
                 continue
-            found = self.draft(self.recipe, other, self.asked.context, self.asked.quantization, plain)
+            found = draft(self.recipe, other, self.asked.context, self.asked.quantization, plain)
             if found.acceptable:
                 rank = (other.kind != self.device.kind, not found.latency.calibrated, other.usable_bytes)
                 fitting.append((rank, other.title, found))
         if not fitting:
             return None
         rank, title, found = min(fitting, key=lambda each: each[0])
-        sentence = f"{title} has {format_bytes(rank[2])} to use; it needs {format_bytes(found.memory.peak)} there"
+        need = format_bytes(found.memory.peak)
+        sentence = f"{title} has {format_bytes(rank[2])} usable; the model needs {need} there"
         return self._offer("device", sentence, found, ("--device", found.device))
 
 
 def _smallest(quantization: QuantizationConfig) -> tuple[QuantizationConfig, tuple[str, ...]]:
-    """Every part in 4 bits and blocks of 128, and the options of the command line that ask for that."""
+    """Every part in 4 bits and blocks of 128, and the options of the command line for that."""
     parts = {
         "--bits": quantization.linear,
         "--embedding-bits": quantization.embedding,

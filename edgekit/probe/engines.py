@@ -27,7 +27,7 @@ from ..export.model import export_model
 from ..export.onnx_graph import DATA_FILE
 from ..models import spec_from_config
 from ..models.spec import ModelSpec, TensorRef
-from ..planning.engine_speed import MEASURED
+from ..planning.engines import all_engines, find_engine
 from ..planning.memory import Dimensions, kv_cache_bytes
 from ..planning.work import Work, work_of
 from ..quantize.packing import PackedLinear
@@ -60,6 +60,11 @@ _POOL = 1 << 22  # random weights, of which every tensor's rows are some
 Progress = Callable[[str, float, float], None]
 
 
+def processor_engines() -> tuple[str, ...]:
+    """The names of the engines that run on the processor: those that can be compared to its limits."""
+    return tuple(engine.name for engine in all_engines() if engine.shares is not None)
+
+
 def with_engine_rates(profile: DeviceProfile, progress: Progress = lambda phase, done, total: None) -> DeviceProfile:
     """Measure each engine on this machine.
 
@@ -89,7 +94,7 @@ def with_engine_rates(profile: DeviceProfile, progress: Progress = lambda phase,
             raise ProbeError(f"no model can be built in the temporary folder: {error.strerror}", _ELSEWHERE) from None
         engines = tuple(
             find_rates(name, models, time_models(name, models, ROUNDS, progress), bandwidth.value, peak)
-            for name in sorted(MEASURED)
+            for name in processor_engines()
         )
     return replace(profile, cpu=replace(profile.cpu, engines=engines))
 
@@ -195,14 +200,17 @@ def find_rates(
     """An engine's rates: those that fit the times, starting from what the limits and shares make probable.
 
     Args:
-        name: ``native`` or ``ort``.
+        name: The engine's.
         models: Those to find them by, timed before any others.
         times: Of all that were timed.
         bandwidth_gb_s: Of memory.
         peak_gmac_s: Of the kernel.
     """
     decode, prefill = _rows(models, times, bandwidth_gb_s)
-    likely = MEASURED[name].speed(bandwidth_gb_s, peak_gmac_s)
+    shares = find_engine(name).shares
+    if shares is None:
+        raise ProbeError(f"the engine {name} does not run on the processor, whose limits were measured")
+    likely = shares.speed(bandwidth_gb_s, peak_gmac_s)
     weights, decode_attention, layer_us = fit(
         decode, (likely.weights_gb_s * 1e9, likely.decode_attention_gmac_s * 1e9, likely.layer_us)
     )
@@ -237,7 +245,7 @@ def time_models(
     """Time each model's prompts and the tokens after them; the models take turns.
 
     Args:
-        name: ``native`` or ``ort``.
+        name: The engine's.
         models: All are open at once.
         rounds: How often, at least 1.
         progress: Called as that of :func:`with_engine_rates`.

@@ -78,7 +78,7 @@ def find_shares(folder: Path, engine: Engine, prompt_tokens: list[int], before: 
         limits = measure_limits(engine.threads).better(before)
     except ProbeError as error:
         return Shares(before, None, position_bytes, error.message)
-    if engine.name == "ort" and not engine.kernel.endswith(" CPU"):  # the kernel of ort ends in its provider
+    if not engine.on_processor:
         return Shares(
             limits, None, position_bytes, f"the limits are the processor's, and {engine.kernel} ran elsewhere"
         )

@@ -1,6 +1,7 @@
-"""What an engine is, and how one is found: the file ``NAME_engine.py`` is the engine ``NAME``; there is no other list.
+"""What an engine is, and how one is found: ``NAME_engine.py`` holds the engine ``NAME``; there is no other list.
 
-An engine turns token ids into logits and keeps the KV cache of one sequence. It knows nothing of text.
+An engine turns token ids into logits and keeps the KV cache of one sequence. It does not handle text. What planning
+knows of the engine is in ``planning/engines/NAME.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from ..artifact.manifest import Manifest
 from ..errors import ContextLengthError, EngineError, TokenRangeError, UnknownNameError, nearest
+from ..scheme import KV_TYPES
 
-DEFAULT_CONTEXT = 4096  # positions, when neither the caller nor the artifact's plan names a context
-KV_TYPES = ("float16", "int8")
+DEFAULT_CONTEXT = 4096  # positions, when neither the caller nor the artifact's plan sets a context
 _SUFFIX = "_engine"
 
 
@@ -29,13 +29,13 @@ class EngineOptions:
     """How to open an engine.
 
     Args:
-        context: Positions the KV cache holds, or None for the artifact's planned context.
-        threads: Threads for the arithmetic, or None for one per physical core this process may use.
-        all_logits: :meth:`Engine.evaluate` returns a row for every position, not just for the last.
-        kv_type: What keys and values are kept in, ``float16`` or ``int8``; None for what the engine keeps by itself.
+        context: Positions of the KV cache; None for the artifact's planned context.
+        threads: Threads of the arithmetic; None for one per physical core this process may use.
+        all_logits: :meth:`Engine.evaluate` returns a row for every position, not just for the last one.
+        kv_type: Type of keys and values, ``float16`` or ``int8``; None for the engine's default.
 
     Raises:
-        ValueError: A count below 1, or an unknown type.
+        ValueError: A count is below 1, or the type is unknown.
     """
 
     context: int | None = None
@@ -56,18 +56,20 @@ class Engine(Protocol):
     """One model with one KV cache. Not safe for use from two threads at once.
 
     Attributes:
-        name: The engine's name: ``ort``, ``native``.
-        kernel: Which arithmetic runs, for a person: library, version, provider or instruction set.
+        name: The engine's name.
+        kernel: The arithmetic that runs, for people: library, version, provider or instruction set.
+        on_processor: Whether the processor does the arithmetic, whose limits ``edgekit probe`` measures.
         threads: Threads of the arithmetic.
         vocab_size: Columns of the logits; allowed ids are 0 to ``vocab_size - 1``.
-        context: Positions the KV cache holds.
-        kv_type: What keys and values are kept in: ``float32``, ``float16`` or ``int8``.
-        cache_bytes: Size of the KV cache with every position in use; pages of unused ones may not be resident yet.
+        context: Positions of the KV cache.
+        kv_type: Type of keys and values: ``float32``, ``float16`` or ``int8``.
+        cache_bytes: Size of the KV cache with every position in use; pages of unused positions may not be resident.
         position: Positions in use; the next id is evaluated at this one.
     """
 
     name: str
     kernel: str
+    on_processor: bool
     threads: int
     vocab_size: int
     context: int
@@ -83,34 +85,34 @@ class Engine(Protocol):
 
         Returns:
             Logits, float32 (1, vocab_size) of the last position, or (len(ids), vocab_size) with ``all_logits``.
-            The array is the caller's to keep.
+            The caller owns the array.
 
         Raises:
-            TokenRangeError: An id outside the vocabulary; the cache is as before.
-            ContextLengthError: The ids do not fit into the context; the cache is as before.
+            TokenRangeError: An id is outside the vocabulary. The cache is unchanged.
+            ContextLengthError: The ids do not fit into the context. The cache is unchanged.
             EngineError: The arithmetic failed, or the engine is closed.
         """
         ...
 
     def rewind(self, length: int) -> None:
-        """Forget every position from ``length`` on (0 to ``position``); costs nothing."""
+        """Forget every position from ``length`` on (0 to ``position``). This is free."""
         ...
 
     def close(self) -> None:
-        """Free the model and the cache. Closing twice is allowed."""
+        """Free the model and the cache. May be called more than once."""
         ...
 
 
 @runtime_checkable
 class ResumableEngine(Protocol):
-    """What an engine offers beside :class:`Engine` when its sequence can go to a file and come back."""
+    """The additional methods of an :class:`Engine` whose sequence can be saved to a file."""
 
     def tokens(self) -> list[int]:
-        """The ids evaluated so far."""
+        """The ids that have been evaluated."""
         ...
 
     def save(self, path: Path) -> None:
-        """Write the sequence, ids with keys and values.
+        """Write the sequence: ids, keys and values.
 
         Raises:
             EngineError: The file cannot be written, or the engine is closed.
@@ -118,19 +120,32 @@ class ResumableEngine(Protocol):
         ...
 
     def load(self, path: Path) -> None:
-        """Go on from a file that :meth:`save` wrote, in place of the present sequence.
+        """Replace the sequence with one that :meth:`save` wrote.
 
         Raises:
-            EngineError: It is no such file, or of another model or another type of keys and values.
-            ContextLengthError: It holds more positions than the context.
+            EngineError: The file is not a saved sequence, or is from another model or type of KV cache.
+            ContextLengthError: The file holds more positions than the context.
         """
         ...
 
 
 class EngineClass(Protocol):
-    """What ``NAME_engine.py`` offers as ``ENGINE``: a class that can open an artifact."""
+    """The class that ``NAME_engine.py`` offers as ``ENGINE``. Importing that file must be cheap."""
 
-    def open(self, folder: Path, manifest: Manifest, options: EngineOptions) -> Engine: ...
+    def can_run(self, manifest: Manifest) -> bool:
+        """Whether the engine supports this kind of artifact. Must be cheap: ``auto`` asks every engine."""
+        ...
+
+    def preference(self, manifest: Manifest) -> int:
+        """How well the engine suits this artifact on this machine; ``auto`` takes the highest.
+
+        Called only when several engines can run the artifact, so it may import a large library.
+        """
+        ...
+
+    def open(self, folder: Path, manifest: Manifest, options: EngineOptions) -> Engine:
+        """Open an artifact; see :func:`open_engine`."""
+        ...
 
 
 def engines() -> tuple[str, ...]:
@@ -146,11 +161,11 @@ def open_engine(folder: Path, manifest: Manifest, options: EngineOptions, name: 
     Args:
         folder: The artifact.
         manifest: Its manifest.
-        options: Context, threads, which logits.
-        name: An engine's name, or ``auto`` for what :func:`choose_engine` says.
+        options: Context, threads, type of KV cache and which logits to return.
+        name: An engine's name, or ``auto`` for the one :func:`choose_engine` returns.
 
     Raises:
-        UnknownNameError: No such engine.
+        UnknownNameError: There is no such engine.
         ContextLengthError: The context asked for is longer than the model's.
         EngineError: The engine cannot load the artifact.
     """
@@ -159,40 +174,39 @@ def open_engine(folder: Path, manifest: Manifest, options: EngineOptions, name: 
         name = choose_engine(manifest)
     if name not in known:
         raise UnknownNameError(f"there is no engine {name!r}", hint=nearest(name, ("auto", *known)))
-    return cast(EngineClass, _module(name).ENGINE).open(folder, manifest, options)
+    return _engine_class(name).open(folder, manifest, options)
 
 
 def choose_engine(manifest: Manifest) -> str:
-    """The engine that ``auto`` takes for an artifact on this machine.
+    """The engine that ``auto`` takes for an artifact on this machine: of those that can run it, the preferred one.
 
     Args:
-        manifest: The artifact's.
+        manifest: The artifact's manifest.
 
-    Returns:
-        ``native`` for a quantized artifact, which is what it can run. ``ort`` for any other, and for one built for
-        CUDA, whose activations are float16, where onnxruntime has CUDA to run it on.
+    Raises:
+        EngineError: No engine can run the artifact.
     """
-    if not all(manifest.quantization.get(part) for part in ("linear", "embedding", "lm_head")):
-        return "ort"
-    # onnxruntime takes long to import: it is asked about CUDA only where the answer matters.
-    if manifest.activation_type == "float16" and _module("ort").has_cuda():
-        return "ort"
-    return "native"
+    able = [name for name in engines() if _engine_class(name).can_run(manifest)]
+    if not able:
+        raise EngineError(f"no engine can run {manifest.name}; tried: {', '.join(engines())}")
+    if len(able) == 1:
+        return able[0]
+    return max(able, key=lambda name: _engine_class(name).preference(manifest))
 
 
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"{__package__}.{name}{_SUFFIX}")
+def _engine_class(name: str) -> EngineClass:
+    return cast(EngineClass, importlib.import_module(f"{__package__}.{name}{_SUFFIX}").ENGINE)
 
 
 def resolve_context(manifest: Manifest, context: int | None) -> int:
-    """The context to allocate: what is asked for, else what the build planned, within what the model knows.
+    """The context to allocate: the one asked for, otherwise the one the build planned, at most the model's.
 
     Args:
         manifest: The artifact's manifest.
         context: Positions asked for, or None.
 
     Raises:
-        ContextLengthError: More is asked for than the graph holds; both numbers are named.
+        ContextLengthError: More positions are asked for than the graph supports; names both numbers.
     """
     longest = int(manifest.model["context_length"])
     if context is None:
@@ -206,14 +220,14 @@ def resolve_context(manifest: Manifest, context: int | None) -> int:
 
 
 def check_ids(ids: Sequence[int], *, vocab_size: int, position: int, context: int) -> NDArray[np.int64]:
-    """What every engine checks before it computes.
+    """Check ids before they are evaluated.
 
     Returns:
         The ids, int64 (len(ids),).
 
     Raises:
-        EngineError: No ids.
-        TokenRangeError: An id outside the vocabulary.
+        EngineError: There are no ids.
+        TokenRangeError: An id is outside the vocabulary.
         ContextLengthError: The ids do not fit.
     """
     array = np.asarray(ids)
@@ -231,10 +245,10 @@ def check_ids(ids: Sequence[int], *, vocab_size: int, position: int, context: in
 
 
 def check_rewind(length: int, position: int) -> int:
-    """``length`` when the sequence can be rewound to it.
+    """Check that a sequence can be rewound to ``length``, and return it.
 
     Raises:
-        EngineError: It is negative or beyond the present position.
+        EngineError: ``length`` is negative or beyond the position.
     """
     if not 0 <= length <= position:
         raise EngineError(f"cannot rewind to position {length}; the sequence has {position}")

@@ -26,6 +26,7 @@ class NativeEngine:
     """
 
     name = "native"
+    on_processor = True
 
     def __init__(
         self,
@@ -61,6 +62,16 @@ class NativeEngine:
         self.cache_bytes = int(self._library.ek_session_cache_bytes(self._session))
         self.position = 0
         self._all_logits = all_logits
+
+    @staticmethod
+    def can_run(manifest: Manifest) -> bool:
+        """Whether every part of the model is quantized; the kernels multiply nothing else."""
+        return all(manifest.quantization.get(part) for part in ("linear", "embedding", "lm_head"))
+
+    @staticmethod
+    def preference(manifest: Manifest) -> int:
+        """1: faster and smaller than onnxruntime on a processor."""
+        return 1
 
     @classmethod
     def open(cls, folder: Path, manifest: Manifest, options: EngineOptions) -> NativeEngine:

@@ -25,7 +25,7 @@ MODEL_FILE = "model.onnx"
 # Attention scratch grows with chunk * context * heads, the MLP's with chunk * intermediate size. At 256 rows the
 # weights are read once per 256 tokens, by when arithmetic, not memory, is the limit; larger chunks gain nothing.
 PREFILL_CHUNK = 256
-CUDA = "CUDAExecutionProvider"
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 MOST_THREADS = 1024  # as the native engine
 _LOGITS_START = "logits_start"
 _FIRST_POSITION = -(2**62)  # a Slice clamps it to 0
@@ -50,6 +50,7 @@ class OrtEngine:
         first_row: Any,
     ) -> None:
         self.kernel = f"onnxruntime {ort.__version__} {provider.removesuffix('ExecutionProvider')}"
+        self.on_processor = provider == CPU
         self.threads = threads
         self.vocab_size = vocab_size
         self.context = context
@@ -64,6 +65,16 @@ class OrtEngine:
         self._cache = _bind_cache(ort, session, self._binding, context, device)
         self.kv_type = kv_type
         self.cache_bytes = sum(buffer.tensor_size_in_bytes() for buffer in self._cache)
+
+    @staticmethod
+    def can_run(manifest: Manifest) -> bool:
+        """True: onnxruntime runs every artifact."""
+        return True
+
+    @staticmethod
+    def preference(manifest: Manifest) -> int:
+        """2 for an artifact built for CUDA, whose activations are float16, where CUDA can run it; otherwise 0."""
+        return 2 if manifest.activation_type == "float16" and has_cuda() else 0
 
     @classmethod
     def open(cls, folder: Path, manifest: Manifest, options: EngineOptions) -> OrtEngine:
@@ -163,7 +174,7 @@ def choose_provider(available: Sequence[str], activation_type: str) -> str:
     """
     if activation_type == "float16" and CUDA in available:
         return CUDA
-    return "CPUExecutionProvider"
+    return CPU
 
 
 def _import_onnxruntime() -> Any:

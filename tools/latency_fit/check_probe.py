@@ -23,8 +23,17 @@ from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bandwidth, KernelPeak
 from edgekit.planning.efficiency import Interval
 from edgekit.planning.latency import Predictor
-from edgekit.planning.plan import Options, plan
-from edgekit.probe.engines import GEN_TOKENS, TimedModel, Times, build_models, find_rates, time_models
+from edgekit.planning.plan import PlanOptions
+from edgekit.planning.planner import plan_recipe
+from edgekit.probe.engines import (
+    GEN_TOKENS,
+    TimedModel,
+    Times,
+    build_models,
+    find_rates,
+    processor_engines,
+    time_models,
+)
 from edgekit.probe.limits import Limits, measure_limits
 from edgekit.recipes import load_recipe
 
@@ -35,14 +44,14 @@ Pairs = list[tuple[float, float]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("artifact", type=Path, nargs="+")
-    parser.add_argument("--engine", choices=("native", "ort"), action="append")
+    parser.add_argument("--engine", choices=processor_engines(), action="append")
     parser.add_argument("--prompt-tokens", default="128,1024")
     parser.add_argument("--rounds", type=int, default=4)
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
     lengths = tuple(map(int, options.prompt_tokens.split(",")))
-    for engine in options.engine or ("native", "ort"):
+    for engine in options.engine or processor_engines():
         with tempfile.TemporaryDirectory() as scratch:
             models = build_models(Path(scratch))
             own = [TimedModel(folder, read_manifest(folder), lengths) for folder in options.artifact]
@@ -91,7 +100,7 @@ def profile_of(limits: Limits) -> DeviceProfile:
 def predictor_of(folder: Path, engine: str, profile: DeviceProfile) -> Predictor:
     """What predicts an artifact's speed there."""
     recipe = load_recipe(read_manifest(folder).recipe["name"])
-    return plan(recipe, profile, options=Options(engine=engine)).predictor
+    return plan_recipe(recipe, profile, options=PlanOptions(engine=engine)).predictor
 
 
 def report(name: str, length: int, pairs: Pairs, predictors: Sequence[Predictor]) -> list[tuple[float, float]]:

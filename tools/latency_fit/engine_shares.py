@@ -1,11 +1,11 @@
-"""What the engines reach of this machine's limits: measured beside what a plan predicts, and fitted.
+"""Measures the shares of this machine's limits that the engines reach, next to those that planning uses, and fits them.
 
     python tools/latency_fit/engine_shares.py ARTIFACT... [--engine native] [--prompt-tokens 128,1024,4096]
 
 Each artifact, built from a recipe, is timed by ``edgekit bench`` with each engine. The predictions are those of
-``edgekit plan`` for a profile whose bandwidth and arithmetic are the limits that the same run measured, so that a
-machine that is slower for an hour is no error of the model. At the end stand the shares that fit all of it best, as
-``planning/engine_speed.py`` has them (``MEASURED``); two artifacts of different shapes are needed to tell them apart.
+``edgekit plan`` for a profile whose bandwidth and arithmetic are the limits measured in the same run, so that a machine
+that is slower for an hour does not count as an error of the model. At the end the tool prints the shares that fit all
+times best, in the form of the ``shares`` in ``planning/engines/``. Two artifacts of different shapes are needed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from typing import Any
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.devices import load_device
-from edgekit.planning.engine_speed import MEASURED, EngineShares
-from edgekit.planning.plan import Options, plan
+from edgekit.planning.engines import find_engine
+from edgekit.planning.plan import PlanOptions
+from edgekit.planning.planner import plan_recipe
 from edgekit.planning.work import Work
+from edgekit.probe.engines import processor_engines
 from edgekit.probe.rate_fit import Row, fit
 from edgekit.recipes import load_recipe
 
@@ -31,12 +33,12 @@ Rows = list[Row]
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("artifact", type=Path, nargs="+")
-    parser.add_argument("--engine", choices=sorted(MEASURED), action="append")
+    parser.add_argument("--engine", choices=processor_engines(), action="append")
     parser.add_argument("--prompt-tokens", default="128,512,1024,4096")
     parser.add_argument("--gen-tokens", type=int, default=16)
     parser.add_argument("--repeat", type=int, default=1)
     options = parser.parse_args()
-    for engine in options.engine or sorted(MEASURED):
+    for engine in options.engine or processor_engines():
         decode, prefill = [], []
         for folder in options.artifact:
             tokens, prompts = measure(folder, engine, options.prompt_tokens, options.gen_tokens, options.repeat)
@@ -57,7 +59,7 @@ def measure(folder: Path, engine: str, lengths: str, gen_tokens: int, repeat: in
     bandwidth, peak = limits["bandwidth_gb_s"] * 1e9, limits["kernel_gmac_s"] * 1e9
     print(f"{folder.name}, {engine}: {bandwidth / 1e9:.1f} GB/s, {peak / 1e9:.0f} GMAC/s")
     recipe = load_recipe(read_manifest(folder).recipe["name"])
-    predictor = plan(recipe, load_device("cpu"), options=Options(engine=engine)).predictor
+    predictor = plan_recipe(recipe, load_device("cpu"), options=PlanOptions(engine=engine)).predictor
     work: Work = predictor.work
     decode = [
         Row(
@@ -79,7 +81,8 @@ def measure(folder: Path, engine: str, lengths: str, gen_tokens: int, repeat: in
 
 def report(engine: str, decode: Rows, prefill: Rows) -> None:
     """Print the errors of the present shares, and those that would fit."""
-    known: EngineShares = MEASURED[engine]
+    known = find_engine(engine).shares
+    assert known is not None
     parts = {
         "decode": (decode, (known.weights, known.decode_attention, known.layer_us)),
         "prefill": (prefill, (known.prefill, known.prefill_attention, known.row_us)),

@@ -1,0 +1,202 @@
+"""Drafts one plan: a recipe, a device and options in, memory and latency out. ``planner.py`` adds the alternatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from ..devices.profile import DeviceProfile
+from ..errors import CheckpointError, EngineError, RecipeError, UnknownNameError, UsageError
+from ..layout import DataLayout, plan_layout
+from ..models import families, spec_from_config
+from ..models.spec import ModelSpec, untied
+from ..recipes.recipe import Recipe
+from ..scheme import QuantizationConfig
+from .budget import find_limits, usable_memory
+from .engines import engines_for, find_engine
+from .hardware import accelerator_bytes, hardware_of
+from .latency import Predictor
+from .memory import Dimensions, MemoryPlan, WeightBytes, kv_cache_bytes, tokenizer_bytes, weight_groups
+from .plan import Plan, PlanOptions
+from .planned_engine import EngineSetup, PlannedEngine
+from .stated import STATED_BITS_PER_WEIGHT, stated_dimensions, stated_memory, stated_work
+from .widths import choose_widths
+from .work import Work, work_of
+
+
+def draft(
+    recipe: Recipe, device: DeviceProfile, context: int, quantization: QuantizationConfig, options: PlanOptions
+) -> Plan:
+    """Plan a model on a device, without alternatives.
+
+    Args:
+        recipe: The model.
+        device: Where it runs.
+        context: Tokens to hold.
+        quantization: Its formats. Widths that are still to be chosen are planned as for a typical model.
+        options: Engine, KV cache, prompt, power mode and limits.
+
+    Raises:
+        EngineError: No engine can run on the device.
+        RecipeError: The recipe's ``[config]`` is invalid.
+        UnknownNameError: The engine does not have this type of KV cache, or the device has no such power mode.
+        UnsupportedModelError: There is no family for a model that is not marked plan-only.
+        UsageError: No choice of widths has the quantization's ``mean_bits``.
+    """
+    engine = find_engine(options.engine) if options.engine else _preferred_engine(device)
+    activation_type = device.activation_type
+    hardware = hardware_of(device, engine, options.power_mode)
+    setup = EngineSetup(
+        context=context,
+        kv_type=_kv_type(engine, activation_type, options.kv_type),
+        threads=hardware.cores,
+        accelerator_bytes=accelerator_bytes(device, engine),
+    )
+    needs = _needs(recipe, quantization, activation_type, engine, setup)
+    predictor = Predictor(needs.work, hardware, engine, needs.position_bytes)
+    latency = predictor.predict(context, min(options.prompt_tokens, context), needs.memory.file_bytes)
+    usable, source = usable_memory(device, options.wanted)
+    return Plan(
+        model=recipe.name,
+        device=device.name,
+        context=context,
+        activation_type=activation_type,
+        engine=engine.name,
+        kv_type=setup.kv_type,
+        quantization=quantization,
+        memory=needs.memory,
+        latency=latency,
+        predictor=predictor,
+        limits=find_limits(device, options.wanted, latency.ttft_s, latency.decode_full_tok_s),
+        usable_bytes=usable,
+        usable_source=source,
+        bits_per_weight=needs.bits_per_weight,
+        power_mode=options.power_mode,
+        plan_only=recipe.plan_only,
+    )
+
+
+def with_artifact(planned: Plan, data_bytes: int, tokenizer_file_bytes: int) -> Plan:
+    """The plan with the sizes of the files that were built.
+
+    Args:
+        planned: The plan before the build.
+        data_bytes: Size of ``model.onnx.data``.
+        tokenizer_file_bytes: Size of ``tokenizer.json``.
+    """
+    memory = planned.memory
+    tokenizer = tokenizer_bytes(0, tokenizer_file_bytes)
+    larger, peak = data_bytes - memory.file_bytes, memory.load_peak + tokenizer - memory.tokenizer
+    if find_engine(planned.engine).reads_weights_to_load:
+        peak += larger
+    memory = replace(memory, weights=memory.weights + larger, tokenizer=tokenizer, load_peak=peak)
+    return replace(planned, memory=memory)
+
+
+def memory_by_engine(recipe: Recipe, device: DeviceProfile, planned: Plan) -> dict[str, int]:
+    """Peak memory in bytes with each engine that runs on the device; whoever has the artifact may choose any of them.
+
+    Args:
+        recipe, device: Those of the plan.
+        planned: The plan after :func:`with_artifact`.
+    """
+    found = {planned.engine: planned.memory.peak}
+    for name in sorted(engine.name for engine in engines_for(device)):
+        if name != planned.engine:
+            other = draft(recipe, device, planned.context, planned.quantization, PlanOptions(name))
+            saved = other.memory.tokenizer - planned.memory.tokenizer
+            found[name] = other.memory.peak - saved
+    return found
+
+
+def _preferred_engine(device: DeviceProfile) -> PlannedEngine:
+    engines = engines_for(device)
+    if not engines:
+        raise EngineError(f"no engine runs on {device.name}")
+    return engines[0]
+
+
+def _kv_type(engine: PlannedEngine, activation_type: str, asked: str | None) -> str:
+    """The type of keys and values: the one asked for, otherwise the engine's default."""
+    allowed = engine.kv_types(activation_type)
+    if asked is not None and asked not in allowed:
+        raise UnknownNameError(
+            f"the engine {engine.name} does not support a KV cache in {asked}; allowed: {', '.join(allowed)}"
+        )
+    return asked or allowed[0]
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """A model's needs with one engine: memory, work per token and bytes of the KV cache for one position."""
+
+    memory: MemoryPlan
+    work: Work
+    bits_per_weight: float
+    position_bytes: int
+
+
+def _needs(
+    recipe: Recipe, quantization: QuantizationConfig, activation_type: str, engine: PlannedEngine, setup: EngineSetup
+) -> _Needs:
+    model = _model(recipe, quantization, activation_type)
+    if model is None:
+        return _stated_needs(recipe, engine, setup)
+    return _Needs(
+        memory=engine.memory(model.dimensions, model.layout, model.weights, setup),
+        work=model.work,
+        bits_per_weight=model.weights.bits_per_weight,
+        position_bytes=kv_cache_bytes(model.dimensions, 1, setup.kv_type),
+    )
+
+
+def _stated_needs(recipe: Recipe, engine: PlannedEngine, setup: EngineSetup) -> _Needs:
+    """For a model edgekit has no graph for."""
+    weights = round(recipe.parameters * STATED_BITS_PER_WEIGHT / 8)
+    try:
+        dimensions = stated_dimensions(recipe.config)
+        work = stated_work(recipe.config, dimensions, STATED_BITS_PER_WEIGHT)
+    except KeyError as missing:
+        raise RecipeError(f"recipe {recipe.name}: [config] lacks {missing.args[0]}") from None
+    memory = stated_memory(dimensions, weights, engine, setup)
+    return _Needs(memory, work, STATED_BITS_PER_WEIGHT, kv_cache_bytes(dimensions, 1, setup.kv_type))
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The part of a plan that depends only on the model and its formats."""
+
+    dimensions: Dimensions
+    layout: DataLayout
+    weights: WeightBytes
+    work: Work
+
+
+# Alternatives plan one model many times, and the layout of a thousand matrices takes some milliseconds.
+@lru_cache(maxsize=64)
+def _model(recipe: Recipe, quantization: QuantizationConfig, activation_type: str) -> _Model | None:
+    """None for a plan-only recipe of a family edgekit has no file for."""
+    spec = _spec(recipe)
+    if spec is None:
+        return None
+    if quantization.rotate:
+        spec = untied(spec)
+    if quantization.mean_bits is not None:
+        try:
+            quantization = choose_widths(spec, quantization, activation_type)
+        except UsageError as error:
+            raise UsageError(f"{recipe.name}: {error.message}", error.hint) from None
+    layout = plan_layout(spec, quantization, activation_type, recipe.max_context)
+    return _Model(Dimensions.of_spec(spec), layout, weight_groups(spec, layout), work_of(spec, layout, quantization))
+
+
+def _spec(recipe: Recipe) -> ModelSpec | None:
+    """The model's tensors; None for a plan-only recipe of a family edgekit has no file for."""
+    if recipe.plan_only and recipe.config["model_type"] not in families():
+        return None
+    try:
+        return spec_from_config(recipe.config)
+    except CheckpointError as error:
+        # The same message serves a checkpoint's config.json and the recipe's copy of it: name the recipe's.
+        message = f"recipe {recipe.name}: {error.message.replace('config.json', '[config]')}"
+        raise (RecipeError if type(error) is CheckpointError else type(error))(message, error.hint) from None

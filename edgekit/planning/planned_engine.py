@@ -1,0 +1,58 @@
+"""What planning knows of an engine. Each file of ``planning/engines/`` describes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..devices.profile import DeviceProfile
+from ..layout import DataLayout
+from .engine_speed import EngineShares
+from .memory import Dimensions, MemoryPlan, WeightBytes
+
+
+@dataclass(frozen=True)
+class EngineSetup:
+    """How an engine is opened, as far as its memory depends on it.
+
+    Attributes:
+        context: Positions of the KV cache.
+        kv_type: Type of keys and values: ``float32``, ``float16`` or ``int8``.
+        threads: Threads of the arithmetic.
+        accelerator_bytes: Memory of the accelerator's libraries, 0 where unknown; None when the processor does the
+            arithmetic.
+    """
+
+    context: int
+    kv_type: str
+    threads: int
+    accelerator_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class PlannedEngine:
+    """Everything planning knows of one engine.
+
+    Attributes:
+        name: The engine's name, which is also the name of its file.
+        preference: How well the engine suits a device; ``auto`` takes the engine with the highest number. None: the
+            engine cannot run there.
+        uses_accelerator: Whether the device's accelerator does the arithmetic.
+        kv_types: Types of keys and values the engine can keep for a graph of this activation type, its default first.
+        memory: Memory by part.
+        runtime_bytes: Resident memory before a model is opened, without the tokenizer.
+        reads_weights_to_load: Whether loading brings all weights into memory, so that a larger file raises the peak.
+        fitted_as: The engine's name in ``fitted.py``.
+        shares: The share of a probed processor's limits that the engine reaches; None for an engine that does not run
+            on the processor.
+    """
+
+    name: str
+    preference: Callable[[DeviceProfile], int | None]
+    uses_accelerator: Callable[[DeviceProfile], bool]
+    kv_types: Callable[[str], tuple[str, ...]]
+    memory: Callable[[Dimensions, DataLayout, WeightBytes, EngineSetup], MemoryPlan]
+    runtime_bytes: int
+    reads_weights_to_load: bool
+    fitted_as: str
+    shares: EngineShares | None
