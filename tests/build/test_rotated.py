@@ -15,7 +15,7 @@ from edgekit.build.inputs import choose_inputs
 from edgekit.build.pipeline import build
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import UsageError
-from edgekit.planning.plan import plan
+from edgekit.planning.planner import plan_recipe
 from edgekit.quality.evaluation import evaluate
 from edgekit.runtime.session import load
 from edgekit.sampling import Sampling
@@ -117,8 +117,8 @@ def test_a_plan_has_both_tables(tmp_path: Path) -> None:
     from edgekit.recipes import load_recipe
 
     recipe, device = load_recipe("smollm2-135m"), load_device("raspberry-pi-5-8gb")
-    plain = plan(recipe, device)
-    rotated = plan(
+    plain = plan_recipe(recipe, device)
+    rotated = plan_recipe(
         dataclasses.replace(recipe, quantization=dataclasses.replace(recipe.quantization, rotate=True)), device
     )
     more = rotated.memory.weights - plain.memory.weights

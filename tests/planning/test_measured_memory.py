@@ -20,7 +20,8 @@ from native_artifact import artifact as tiny_artifact
 from edgekit.build.pipeline import build
 from edgekit.devices import load_device
 from edgekit.errors import SourceError
-from edgekit.planning.plan import Options, draft, with_artifact
+from edgekit.planning.draft import draft, with_artifact
+from edgekit.planning.plan import PlanOptions
 from edgekit.recipes import Recipe, load_recipe
 
 # The issue's: of weights and KV cache together, and of the whole.
@@ -84,7 +85,7 @@ def _measure(folder: Path, engine: str, context: int, kv_type: str | None) -> di
 
 
 def _plan(recipe: Recipe, folder: Path, engine: str, context: int, kv_type: str | None) -> Any:
-    planned = draft(recipe, load_device("cpu"), context, recipe.quantization, Options(engine, kv_type))
+    planned = draft(recipe, load_device("cpu"), context, recipe.quantization, PlanOptions(engine, kv_type))
     sizes = ((folder / name).stat().st_size for name in ("model.onnx.data", "tokenizer.json"))
     return with_artifact(planned, *sizes).memory
 

@@ -1,4 +1,4 @@
-"""Bytes, part by part: against numbers worked out by hand, and against the exporter's own layout."""
+"""Bytes of weights, KV cache and tokenizer: by hand, and against the exporter's layout."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import pytest
 
 from edgekit import layout
 from edgekit.models import ModelSpec, spec_from_config
-from edgekit.planning import engine_memory as memory
-from edgekit.planning.engine_memory import ort_activation_bytes as activation_bytes
-from edgekit.planning.engine_memory import repacking_bytes, tokenizer_bytes
-from edgekit.planning.memory import NATIVE_KV_BLOCK, Dimensions, MemoryPlan, kv_cache_bytes, weight_bytes
+from edgekit.planning.memory import Dimensions, MemoryPlan, WeightBytes, kv_cache_bytes, tokenizer_bytes, weight_groups
 from edgekit.recipes import all_recipes, load_recipe
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 
 INT4, INT8 = QuantizationScheme(4, 32, True), QuantizationScheme(8, 32, False)
+
+
 ALL_INT4 = QuantizationConfig(INT4, INT4, INT4)
 
 
@@ -37,9 +36,15 @@ def _spec(**changes: object) -> ModelSpec:
     return spec_from_config(config | changes)
 
 
+def _weight_bytes(
+    spec: ModelSpec, quantization: QuantizationConfig, activation_type: str, max_context: int
+) -> WeightBytes:
+    return weight_groups(spec, layout.plan_layout(spec, quantization, activation_type, max_context))
+
+
 def test_weights_by_hand() -> None:
     """One row of 64 inputs: 32 bytes of codes and 2 scales of 4; of 96 inputs: 48 bytes and 3 scales."""
-    found = weight_bytes(_spec(), ALL_INT4, "float32", max_context=128)
+    found = _weight_bytes(_spec(), ALL_INT4, "float32", 128)
     wide, narrow = 32 + 2 * 4, 48 + 3 * 4
     rows_of_64 = (64 + 32 + 32) + 64 + (96 + 96)
     assert found.linears == 2 * (rows_of_64 * wide + 64 * narrow)
@@ -53,7 +58,7 @@ def test_weights_by_hand() -> None:
 
 
 def test_float16_halves_scales_norms_and_tables_but_not_codes() -> None:
-    wide, narrow = (weight_bytes(_spec(), ALL_INT4, kind, 128) for kind in ("float32", "float16"))
+    wide, narrow = (_weight_bytes(_spec(), ALL_INT4, kind, 128) for kind in ("float32", "float16"))
     assert narrow.rotary * 2 == wide.rotary
     assert narrow.norms_and_biases * 2 == wide.norms_and_biases
     assert wide.embedding - narrow.embedding == 100 * 2 * 2
@@ -67,14 +72,14 @@ def test_a_tied_table_is_stored_once_when_both_uses_agree(
     embedding: QuantizationScheme | None, lm_head: QuantizationScheme | None, tables: int
 ) -> None:
     config = QuantizationConfig(INT4, embedding, lm_head)
-    tied = weight_bytes(_spec(tie_word_embeddings=True), config, "float32", 128)
+    tied = _weight_bytes(_spec(tie_word_embeddings=True), config, "float32", 128)
     assert tied.embedding > 0
     assert (tied.lm_head > 0) is (tables == 2)
-    assert weight_bytes(_spec(), config, "float32", 128).lm_head > 0
+    assert _weight_bytes(_spec(), config, "float32", 128).lm_head > 0
 
 
 def test_biases_count() -> None:
-    plain, biased = (weight_bytes(_spec(model_type=kind), ALL_INT4, "float32", 128) for kind in ("llama", "qwen2"))
+    plain, biased = (_weight_bytes(_spec(model_type=kind), ALL_INT4, "float32", 128) for kind in ("llama", "qwen2"))
     assert biased.norms_and_biases - plain.norms_and_biases == 2 * (64 + 32 + 32) * 4
     assert biased.linears == plain.linears
 
@@ -94,7 +99,7 @@ def test_biases_count() -> None:
 def test_the_exporter_stores_exactly_this(name: str, config: QuantizationConfig | None, kind: str) -> None:
     recipe = load_recipe(name)
     spec, config = spec_from_config(recipe.config), config or recipe.quantization
-    planned = weight_bytes(spec, config, kind, recipe.max_context)
+    planned = _weight_bytes(spec, config, kind, recipe.max_context)
     stored = layout.plan_layout(spec, config, kind, recipe.max_context)
     assert planned.total == stored.size_bytes
     assert planned.total - planned.rotary - planned.padding == stored.weight_bytes
@@ -103,7 +108,7 @@ def test_the_exporter_stores_exactly_this(name: str, config: QuantizationConfig 
 def test_int4_block_128_throughout_is_four_and_a_quarter_bits() -> None:
     spec = spec_from_config(load_recipe("deepseek-r1-distill-qwen-1.5b").config)
     scheme = QuantizationScheme(4, 128, True)
-    found = weight_bytes(spec, QuantizationConfig(scheme, scheme, scheme), "float32", 32768)
+    found = _weight_bytes(spec, QuantizationConfig(scheme, scheme, scheme), "float32", 32768)
     assert found.bits_per_weight == pytest.approx(4 + 32 / 128, abs=0.01)
     assert found.total < 1.02e9
 
@@ -112,42 +117,6 @@ def test_the_cache_holds_keys_and_values_of_every_layer() -> None:
     dimensions = Dimensions.of_spec(_spec())
     assert kv_cache_bytes(dimensions, 128, "float32") == 2 * (2 * 2 * 16) * 128 * 4
     assert kv_cache_bytes(dimensions, 128, "float16") * 2 == kv_cache_bytes(dimensions, 128, "float32")
-
-
-def test_the_latent_cache_of_the_671b() -> None:
-    dimensions = Dimensions.of_latent_attention(load_recipe("deepseek-r1-671b").config)
-    assert kv_cache_bytes(dimensions, 1000, "float16") == 61 * (512 + 64) * 1000 * 2
-
-
-def test_activations_by_hand() -> None:
-    dimensions = Dimensions.of_spec(_spec())
-    expected = 4 * 8 * 128 * 4 + 2 * 8 * (64 + 32 + 32) * 4 + 3 * 8 * 2 * 96 * 4 + 4 * 8 * 64 * 4 + 100 * 8
-    assert activation_bytes(dimensions, 128, "float32", chunk=8) == expected
-
-
-def test_cuda_unpacks_the_largest_matrix() -> None:
-    dimensions = Dimensions.of_spec(_spec())
-    assert dimensions.largest_linear == 2 * 96 * 64
-    expected = 4 * 8 * 128 * 4 + 2 * 8 * 128 * 2 + 3 * 8 * 2 * 96 * 2 + 4 * 8 * 64 * 2 + 100 * 6 + 2 * 96 * 64 * 2
-    assert activation_bytes(dimensions, 128, "float16", chunk=8) == expected
-
-
-def test_a_short_context_needs_no_whole_chunk() -> None:
-    dimensions = Dimensions.of_spec(_spec())
-    assert activation_bytes(dimensions, 4, "float32") == activation_bytes(dimensions, 4, "float32", chunk=4)
-
-
-def _repacked(quantization: QuantizationConfig, activation_type: str = "float32") -> int:
-    return repacking_bytes(layout.plan_layout(_spec(), quantization, activation_type, 1))
-
-
-def test_repacking_keeps_two_more_floats_a_block_on_cpus() -> None:
-    per_layer = (64 + 32 + 32) * 2 + 64 * 2 + (96 + 96) * 2 + 64 * 3
-    assert _repacked(ALL_INT4) == 2 * 4 * (2 * per_layer + 100 * 2)
-    assert _repacked(ALL_INT4, "float16") == 0
-    assert _repacked(QuantizationConfig.none()) == 0
-    only_head = QuantizationConfig(None, INT4, INT4)
-    assert _repacked(only_head) == 2 * 4 * 100 * 2, "the embedding is looked up, not multiplied"
 
 
 def test_the_parts_sum_up() -> None:
@@ -163,19 +132,6 @@ def test_the_parts_sum_up() -> None:
         "runtime": 10_000,
         "total": 111_111,
     }
-
-
-def test_the_prefill_chunk_is_the_engines() -> None:
-    from edgekit.runtime import ort_engine
-
-    assert memory.ORT_CHUNK == ort_engine.PREFILL_CHUNK
-
-
-def test_the_native_engines_numbers_are_those_of_its_source() -> None:
-    source = Path(__file__).parents[2] / "edgekit" / "native"
-    session, kernels = ((source / name).read_text() for name in ("src/session.cpp", "kernels/kernels.h"))
-    assert f"kPrefillChunk = {memory.NATIVE_CHUNK};" in session
-    assert f"kKvBlock = {NATIVE_KV_BLOCK};" in kernels
 
 
 def test_int8_keeps_a_float_beside_each_key_and_value_of_a_head() -> None:
@@ -196,6 +152,8 @@ import os, sys
 if len(sys.argv) > 1:
     open(sys.argv[1], "w").write(text)
 """
+
+
 MEASURE = """
 import re, sys
 from tokenizers import Tokenizer
@@ -206,6 +164,8 @@ tokenizer = Tokenizer.from_file(sys.argv[1])
 assert tokenizer.get_vocab_size() == 150_000 and tokenizer.encode("hello").ids
 print(resident() - before)
 """
+
+
 # A made-up vocabulary has shorter tokens than a real one: by its file, which is smaller, it cannot be held.
 TOKENIZER_TOLERANCE = 0.5
 

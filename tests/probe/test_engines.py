@@ -13,8 +13,9 @@ from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bandwidth, KernelPeak
 from edgekit.devices.writer import format_device
 from edgekit.errors import DiskFullError, ProbeError
-from edgekit.planning.engine_speed import MEASURED, EngineSpeed
-from edgekit.planning.plan import Options, plan
+from edgekit.planning.engine_speed import EngineSpeed
+from edgekit.planning.plan import PlanOptions
+from edgekit.planning.planner import plan_recipe
 from edgekit.probe import engines as engine_rates
 from edgekit.probe.engines import with_engine_rates
 from edgekit.recipes import load_recipe
@@ -53,7 +54,15 @@ def test_the_rates_behind_the_times_are_found(
     small: None, probed: DeviceProfile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # A layer costs ten times what is likely, so that two of them tell it.
-    speed = replace(MEASURED["native"].speed(20.0, 300.0), weights_gb_s=15.0, prefill_gmac_s=120.0, layer_us=400.0)
+    speed = EngineSpeed(
+        weights_gb_s=15.0,
+        layer_us=400.0,
+        decode_attention_gmac_s=72.0,
+        prefill_gmac_s=120.0,
+        row_us=4.1,
+        prefill_attention_gmac_s=60.0,
+        deviation=0.0,
+    )
     models: dict[str, Any] = {}
     build = engine_rates._build
 
@@ -97,7 +106,7 @@ def test_the_rates_behind_the_times_are_found(
     path = tmp_path / "board.toml"
     path.write_text(format_device(found), encoding="utf-8")
     assert load_device(path) == found
-    predictor = plan(load_recipe("smollm2-135m"), found, options=Options(engine="native")).predictor
+    predictor = plan_recipe(load_recipe("smollm2-135m"), found, options=PlanOptions(engine="native")).predictor
     known = EngineSpeed(*(getattr(native, f).value for f in list(native.__dataclass_fields__)[1:]), deviation=0.0)
     token = predictor.decode_s(0)
     assert token is not None

@@ -15,8 +15,8 @@ LIMITS = Limits(bandwidth_gb_s=2.0, kernel_gmac_s=50.0, kernel="scalar", threads
 WORK = Work(token_bytes=600_000_000, prompt_multiply_adds={128: 10**10})
 
 
-def _engine(name: str = "native", kernel: str = "scalar") -> Any:
-    return SimpleNamespace(name=name, kernel=kernel, threads=1, cache_bytes=4_000_000, context=40)
+def _engine(kernel: str = "scalar", on_processor: bool = True) -> Any:
+    return SimpleNamespace(kernel=kernel, on_processor=on_processor, threads=1, cache_bytes=4_000_000, context=40)
 
 
 def _fails(*arguments: object) -> Any:
@@ -46,11 +46,11 @@ def test_the_better_limits_count_and_a_position_is_a_part_of_the_cache() -> None
 
 
 def test_another_processors_work_is_no_share_of_this_one() -> None:
-    found = find_shares(Path("a"), _engine("ort", "onnxruntime 1.22 CUDA"), [128], None)
+    found = find_shares(Path("a"), _engine("onnxruntime 1.22 CUDA", on_processor=False), [128], None)
     assert (found.limits, found.work) == (LIMITS, None)
     assert "onnxruntime 1.22 CUDA ran elsewhere" in (found.unknown or "")
     assert found.of_peak(128, 1.0) is found.of_bandwidth(0, 1, 1.0) is None
-    assert find_shares(Path("a"), _engine("ort", "onnxruntime 1.22 CPU"), [128], None).work == WORK
+    assert find_shares(Path("a"), _engine("onnxruntime 1.22 CPU"), [128], None).work == WORK
 
 
 def test_what_cannot_be_measured_is_unknown_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

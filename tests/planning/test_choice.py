@@ -1,0 +1,86 @@
+"""The best model for a device, and the machine a model needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgekit.devices import DeviceProfile, Sourced, load_device
+from edgekit.devices.profile import Budget, Bytes, Memory
+from edgekit.errors import BudgetError, ContextLengthError
+from edgekit.planning.budget import Wanted
+from edgekit.planning.choice import best_recipe, needed_machine
+from edgekit.planning.plan import PlanOptions
+from edgekit.planning.planner import plan_recipe
+from edgekit.recipes import all_recipes, load_recipe
+
+RECIPES = all_recipes()
+
+
+SMALL, MIDDLE, LARGE = (load_recipe(f"{name}") for name in (
+    "smollm2-135m", "deepseek-r1-distill-qwen-1.5b", "deepseek-r1-distill-qwen-7b"
+))  # fmt: skip
+
+
+PI = load_device("pi")
+
+
+def _device(usable_bytes: int, name: str = "laptop") -> DeviceProfile:
+    """The laptop with another amount of memory."""
+    size = Sourced(Bytes(usable_bytes), "made up")
+    return replace(load_device(name), memory=Memory(total=size, usable=size))
+
+
+@pytest.mark.parametrize(
+    ("usable_gb", "expected"),
+    [
+        (64, "deepseek-r1-distill-llama-8b"),
+        (5.3, "deepseek-r1-distill-qwen-7b"),
+        (2, "deepseek-r1-distill-qwen-1.5b"),
+        (1, "smollm2-135m"),
+    ],
+)
+def test_the_best_recipe_is_the_largest_that_fits(usable_gb: float, expected: str) -> None:
+    assert best_recipe(RECIPES, _device(round(usable_gb * 10**9))).name == expected
+
+
+def test_a_reasoning_model_is_preferred_to_a_larger_one() -> None:
+    larger = replace(LARGE, reasoning=False)
+    assert best_recipe([larger, MIDDLE, SMALL], _device(10**11)) == MIDDLE
+
+
+def test_when_nothing_fits_the_smallest_need_is_named() -> None:
+    with pytest.raises(BudgetError, match=r"smollm2-135m, needs 28\d MB, and 100 MB are usable"):
+        best_recipe(RECIPES, _device(10**8))
+
+
+def test_a_context_leaves_out_the_models_that_cannot_hold_it() -> None:
+    assert best_recipe(RECIPES, _device(4 * 10**9), context=16384).name == "deepseek-r1-distill-qwen-1.5b"
+    with pytest.raises(ContextLengthError, match="100000 tokens was asked for; the models allow 1 to 32768"):
+        best_recipe(RECIPES, _device(10**11), context=100_000)
+
+
+def test_a_budget_nothing_reaches_says_by_how_much() -> None:
+    with pytest.raises(BudgetError, match=r"nearest is smollm2-135m: .* 100000 asked for: 1\d\d\d times too slow"):
+        best_recipe(RECIPES, PI, options=PlanOptions(wanted=Wanted(decode_tok_s=100_000)))
+
+
+def test_a_model_that_is_fast_enough_is_preferred_to_a_larger_one() -> None:
+    assert plan_recipe(LARGE, PI).fits
+    assert best_recipe(RECIPES, PI) == MIDDLE
+    unhurried = replace(PI, budget=Budget())
+    assert best_recipe(RECIPES, unhurried).name == "deepseek-r1-distill-llama-8b"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("deepseek-r1-distill-qwen-14b", "a machine with 16 GB"),
+        ("deepseek-r1-distill-llama-70b", "NVIDIA Jetson AGX Orin 64GB"),
+        ("deepseek-r1-671b", "a server with 512 GB of main memory or 6 accelerators of 80 GB"),
+    ],
+)
+def test_large_models_are_told_the_class_of_machine_they_need(name: str, words: str) -> None:
+    devices = [load_device(n) for n in ("pi", "laptop", "jetson-agx-orin-64gb")]
+    assert words in needed_machine(plan_recipe(load_recipe(name), PI), devices)

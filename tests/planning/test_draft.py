@@ -1,0 +1,75 @@
+"""One plan, without alternatives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgekit.devices import DeviceProfile, Sourced, load_device
+from edgekit.devices.profile import Bytes, Memory
+from edgekit.errors import RecipeError, UnsupportedModelError
+from edgekit.planning.plan import PlanOptions
+from edgekit.planning.planner import plan_recipe
+from edgekit.recipes import Recipe, load_recipe
+from edgekit.scheme import QuantizationConfig, QuantizationScheme
+
+SMALL, MIDDLE, LARGE = (load_recipe(f"{name}") for name in (
+    "smollm2-135m", "deepseek-r1-distill-qwen-1.5b", "deepseek-r1-distill-qwen-7b"
+))  # fmt: skip
+
+
+def _device(usable_bytes: int, name: str = "laptop") -> DeviceProfile:
+    """The laptop with another amount of memory."""
+    size = Sourced(Bytes(usable_bytes), "made up")
+    return replace(load_device(name), memory=Memory(total=size, usable=size))
+
+
+def test_quantization_replaces_the_recipes() -> None:
+    device = load_device("laptop")
+    scheme = QuantizationScheme(4, 128, True)
+    smaller = plan_recipe(MIDDLE, device, quantization=QuantizationConfig(scheme, scheme, scheme))
+    assert smaller.memory.weights < plan_recipe(MIDDLE, device).memory.weights
+    assert smaller.quantization.lm_head == scheme
+
+
+def test_the_accelerators_libraries_count() -> None:
+    jetson, laptop = load_device("jetson"), load_device("laptop")
+    assert jetson.accelerator is not None
+    assert jetson.accelerator.runtime is not None
+    extra = (
+        plan_recipe(SMALL, jetson).memory.runtime
+        - plan_recipe(SMALL, laptop, options=PlanOptions("ort")).memory.runtime
+    )
+    assert extra == jetson.accelerator.runtime.value
+
+
+def test_a_matrix_with_a_format_of_its_own_is_planned_with_it() -> None:
+    eight = {"model.layers.0.mlp.down_proj": QuantizationScheme(8, 32, True)}
+    mixed = replace(SMALL, quantization=replace(SMALL.quantization, matrices=eight))
+    more = plan_recipe(mixed, _device(10**12)).memory.weights - plan_recipe(SMALL, _device(10**12)).memory.weights
+    codes, zeros = 576 * 1536 // 2, 576 * 1536 // 32 // 2  # four more bits a weight, no zero points
+    assert abs(more - (codes - zeros)) < 2 * 4096, "but for alignment"
+
+
+def test_the_671b_is_planned_from_its_stated_parameters() -> None:
+    planned = plan_recipe(load_recipe("deepseek-r1-671b"), load_device("jetson"))
+    assert planned.memory.weights == 671_026_419_200 * 9 // 16
+    assert planned.memory.weight_groups is None
+    assert "experts" in planned.plan_only
+    assert planned.to_json()["plan_only"] == planned.plan_only
+
+
+def _changed(**changes: object) -> Recipe:
+    return replace(SMALL, config={**SMALL.config, **changes})
+
+
+def test_a_recipe_whose_shapes_make_no_sense_is_named() -> None:
+    device = load_device("laptop")
+    with pytest.raises(RecipeError, match=r"recipe smollm2-135m: \[config\]: hidden_size is 'wide'"):
+        plan_recipe(_changed(hidden_size="wide"), device)
+    with pytest.raises(UnsupportedModelError, match="recipe smollm2-135m: model_type 'bert' is not supported"):
+        plan_recipe(_changed(model_type="bert"), device)
+    config = {"model_type": "x", "max_position_embeddings": 8192}
+    with pytest.raises(RecipeError, match=r"recipe smollm2-135m: \[config\] lacks num_attention_heads"):
+        plan_recipe(replace(SMALL, plan_only="because", config=config), device)

@@ -1,0 +1,39 @@
+"""The fitted constants."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekit.devices import all_devices
+from edgekit.planning.efficiency import Levels
+from edgekit.planning.fitted import DECODE, PREFILL
+
+
+def test_the_devices_classes_are_those_of_the_fit() -> None:
+    unknown = {"", "iphone-cpu", "apple-cpu", "jetson-volta", "rk3588-npu"}  # nothing was published of these
+    for device in all_devices():
+        for fitted_as in (device.cpu.fitted_as, device.accelerator.fitted_as if device.accelerator else ""):
+            assert fitted_as in DECODE.effects["class"] or fitted_as in unknown, device.name
+
+
+def test_an_engine_may_do_well_on_one_kind_of_device_alone() -> None:
+    """Both share the system's memory: on one effect for both llama.cpp was planned twice too fast on a Jetson."""
+    apple, jetson = (
+        DECODE.estimate(Levels("shared-gpu", name, "ggml", "4bit-k")) for name in ("apple-metal", "jetson")
+    )
+    assert jetson.value < 0.8 * apple.value
+    others = (DECODE.estimate(Levels("shared-gpu", "jetson", name, "4bit")).value for name in ("mlc", "tensorrt"))
+    assert min(others) > DECODE.estimate(Levels("shared-gpu", "jetson", "ggml", "4bit")).value
+
+
+def test_more_rows_make_a_class_more_certain() -> None:
+    classes = DECODE.effects["class"]
+    assert classes["raspberry-pi-5"].rows > 20 > classes["mini-pc"].rows
+    assert classes["raspberry-pi-5"].variance < classes["mini-pc"].variance < DECODE.prior_variances["class"]
+
+
+@pytest.mark.parametrize("model", [DECODE, PREFILL])
+def test_no_engine_is_expected_to_beat_the_limit_by_much(model: object) -> None:
+    for fitted_as in DECODE.effects["class"]:
+        for processor in ("cpu", "shared-gpu", "gpu"):
+            assert DECODE.estimate(Levels(processor, fitted_as, "native", "4bit")).value < 1.2

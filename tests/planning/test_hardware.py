@@ -1,0 +1,64 @@
+"""The part of a device that an engine runs on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgekit.devices import DeviceProfile, Sourced, load_device
+from edgekit.devices.profile import Bandwidth, EngineRates, KernelPeak
+from edgekit.planning.engines import find_engine
+from edgekit.planning.hardware import hardware_of
+from edgekit.planning.planner import plan_recipe
+from edgekit.recipes import load_recipe
+
+NATIVE, ORT = find_engine("native"), find_engine("ort")
+
+
+def test_the_rates_are_those_of_the_engine_asked_for() -> None:
+    figures = (("native", 1.0), ("ort", 2.0))
+    rates = tuple(EngineRates(name, *(Sourced(value, "measured") for _ in range(6))) for name, value in figures)
+    host = load_device("cpu")
+    kernel = KernelPeak("fast", Sourced(300.0, "measured"), Sourced(150.0, "measured"))
+    probed = replace(
+        host,
+        bandwidth=Bandwidth(None, Sourced(20.0, "measured")),
+        cpu=replace(host.cpu, kernels=(kernel,), engines=rates),
+    )
+    for found, engine in zip(rates, (NATIVE, ORT), strict=True):
+        assert hardware_of(probed, engine).rates == found
+    assert hardware_of(replace(probed, bandwidth=Bandwidth()), ORT).rates is None, "the KV cache has no speed"
+
+
+def test_the_engine_decides_what_it_runs_on() -> None:
+    jetson, pi = load_device("jetson"), load_device("pi")
+    assert hardware_of(jetson, ORT).processor == "shared-gpu"
+    assert hardware_of(jetson, ORT).arithmetic_gmac_s == 33 * 500
+    assert hardware_of(jetson, NATIVE).processor == "cpu"
+    assert hardware_of(load_device("rtx-3060"), ORT).processor == "gpu"
+    assert hardware_of(pi, ORT).processor == "cpu"
+    assert hardware_of(pi, NATIVE).arithmetic_gmac_s == pytest.approx(4 * 2.4 * 32)
+
+
+def test_small_cores_count_half() -> None:
+    phone = hardware_of(load_device("snapdragon-8-gen-3"), NATIVE)
+    assert phone.arithmetic_gmac_s == pytest.approx((3.3 + 3 * 3.2 + 2 * 3.0 + 2 * 2.3 / 2) * 64)
+
+
+def _probed(device: DeviceProfile) -> DeviceProfile:
+    """The laptop as ``edgekit probe`` would write it."""
+    rate = Sourced(300.0, "edgekit probe")
+    peak = KernelPeak("avx2", rate, rate)
+    bandwidth = Bandwidth(sustained=Sourced(25.0, "edgekit probe"))
+    return replace(device, bandwidth=bandwidth, cpu=replace(device.cpu, kernels=(peak,), fitted_as=""))
+
+
+def test_a_profile_of_probe_counts_as_measured() -> None:
+    laptop = _probed(load_device("laptop"))
+    found = hardware_of(laptop, NATIVE)
+    assert (found.measured, found.bandwidth_gb_s, found.arithmetic_gmac_s) == (True, 25.0, 300.0)
+    latency = plan_recipe(load_recipe("smollm2-135m"), laptop).latency
+    assert latency.calibrated
+    assert latency.decode_tok_s is not None
+    assert latency.decode_tok_s.high / latency.decode_tok_s.low < 1.25, "narrower than any published figure allows"

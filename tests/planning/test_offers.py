@@ -1,0 +1,123 @@
+"""Alternatives: each is planned like the request, and acceptable."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgekit.cli._quantization_options import QuantizationOptions
+from edgekit.devices import DeviceProfile, Sourced, load_device
+from edgekit.devices.profile import Bytes, Memory
+from edgekit.errors import BudgetError
+from edgekit.planning.budget import Wanted
+from edgekit.planning.choice import check_budget
+from edgekit.planning.plan import PlanOptions
+from edgekit.planning.planner import plan_recipe
+from edgekit.recipes import all_recipes, load_recipe
+from edgekit.scheme import QuantizationConfig, QuantizationScheme
+
+RECIPES = all_recipes()
+
+
+SMALL, MIDDLE, LARGE = (load_recipe(f"{name}") for name in (
+    "smollm2-135m", "deepseek-r1-distill-qwen-1.5b", "deepseek-r1-distill-qwen-7b"
+))  # fmt: skip
+
+
+PI = load_device("pi")
+
+
+def _device(usable_bytes: int, name: str = "laptop") -> DeviceProfile:
+    """The laptop with another amount of memory."""
+    size = Sourced(Bytes(usable_bytes), "made up")
+    return replace(load_device(name), memory=Memory(total=size, usable=size))
+
+
+@pytest.mark.parametrize("fitting", [300, 2000, 4096, 7935, 8190])
+def test_a_shorter_context_is_offered_and_is_the_longest_that_fits(fitting: int) -> None:
+    device = _device(plan_recipe(LARGE, _device(10**12), context=fitting).memory.total)
+    offer = next(o for o in plan_recipe(LARGE, device, context=8192).offers if o.kind == "context")
+    assert offer.context == fitting // 256 * 256
+    assert offer.options == ("--context", str(offer.context))
+    assert plan_recipe(LARGE, device, context=offer.context).memory.total == offer.total_bytes <= device.usable_bytes
+    assert not plan_recipe(LARGE, device, context=offer.context + 256).fits
+    assert "8192" in offer.sentence
+
+
+def test_fewer_bits_are_offered_at_the_same_context_when_that_is_enough() -> None:
+    device = _device(plan_recipe(LARGE, _device(10**12)).memory.total - 1)
+    offer = next(o for o in plan_recipe(LARGE, device).offers if o.kind == "bits")
+    assert offer.options == ("--lm-head-bits", "4", "--block-size", "128")
+    chosen = QuantizationOptions(lm_head_bits=4, block_size=128).apply(LARGE.quantization)
+    assert plan_recipe(LARGE, device, quantization=chosen).memory.total == offer.total_bytes
+
+
+def test_codes_of_a_checkpoint_cannot_get_fewer_bits() -> None:
+    imported = replace(LARGE, quantization=replace(LARGE.quantization, method="imported"))
+    assert "bits" not in {o.kind for o in plan_recipe(imported, _device(5 * 10**9)).offers}
+
+
+def test_fewer_bits_and_a_shorter_context_are_offered_together_when_it_takes_both() -> None:
+    chosen = QuantizationOptions(lm_head_bits=4, block_size=128).apply(LARGE.quantization)
+    device = _device(plan_recipe(LARGE, _device(10**12), context=1024, quantization=chosen).memory.total)
+    offers = {offer.kind: offer for offer in plan_recipe(LARGE, device).offers}
+    assert "context" not in offers
+    assert offers["bits"].options[-2:] == ("--context", "1024")
+    assert offers["bits"].context == 1024
+
+
+def test_no_fewer_bits_are_offered_where_there_are_none() -> None:
+    scheme = QuantizationScheme(4, 128, True)
+    smallest = QuantizationConfig(scheme, scheme, scheme)
+    planned = plan_recipe(LARGE, _device(10**9), quantization=smallest, candidates=RECIPES)
+    assert {offer.kind for offer in planned.offers} == {"model"} or planned.offers == ()
+
+
+def test_float_parts_can_be_quantized_to_fit() -> None:
+    floats = QuantizationConfig(None, None, None)
+    offer = next(o for o in plan_recipe(MIDDLE, _device(2 * 10**9), quantization=floats).offers if o.kind == "bits")
+    chosen = QuantizationOptions(bits=4, embedding_bits=4, lm_head_bits=4, block_size=128)
+    assert offer.options == chosen.arguments()
+    assert plan_recipe(MIDDLE, _device(2 * 10**9), quantization=chosen.apply(floats)).memory.total == offer.total_bytes
+
+
+def test_the_largest_smaller_model_that_fits_is_offered() -> None:
+    device = _device(3 * 10**9)
+    offer = next(o for o in plan_recipe(LARGE, device, candidates=RECIPES).offers if o.kind == "model")
+    assert offer.model == "deepseek-r1-distill-qwen-1.5b"
+    assert offer.options == ("deepseek-r1-distill-qwen-1.5b",)
+    longer = next(o for o in plan_recipe(LARGE, device, context=5000, candidates=RECIPES).offers if o.kind == "model")
+    assert longer.options == ("deepseek-r1-distill-qwen-1.5b", "--context", "5000")
+
+
+def test_plan_only_models_are_never_offered() -> None:
+    huge = load_recipe("deepseek-r1-671b")
+    offers = plan_recipe(huge, load_device("jetson-agx-orin-64gb"), candidates=RECIPES).offers
+    assert [offer.model for offer in offers] == ["deepseek-r1-distill-llama-8b"]
+
+
+def test_nothing_fits_a_tiny_device() -> None:
+    assert plan_recipe(SMALL, _device(10**8), candidates=RECIPES).offers == ()
+
+
+def test_the_users_limit_brings_offers_that_keep_it() -> None:
+    options = PlanOptions(wanted=Wanted(decode_tok_s=9))
+    asked = plan_recipe(LARGE, PI, candidates=RECIPES, devices=[load_device("rtx-3060")], options=options)
+    assert asked.fits
+    assert not asked.acceptable
+    offers = {offer.kind: offer for offer in asked.offers}
+    assert offers["model"].model == MIDDLE.name
+    assert offers["device"].options == ("--device", "rtx-3060")
+    with pytest.raises(
+        BudgetError, match=r"does not meet the budget: 2\.\d+ tok/s .* 9 asked for: 3\.\d times too slow"
+    ):
+        check_budget(asked)
+
+
+def test_int8_keys_and_values_are_offered_where_they_are_enough() -> None:
+    full, halved = (plan_recipe(LARGE, PI, 4096, options=PlanOptions(kv_type=kind)) for kind in ("float16", "int8"))
+    between = Wanted(memory_bytes=(full.memory.peak + halved.memory.peak) // 2)
+    offers = {o.kind: o for o in plan_recipe(LARGE, PI, 4096, options=PlanOptions(wanted=between)).offers}
+    assert offers["kv"].options == ("--kv-type", "int8")
+    assert offers["kv"].total_bytes == halved.memory.peak

@@ -1,0 +1,90 @@
+"""Whether a model fits, and how fast it is, on every device."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgekit.devices import DeviceProfile, Sourced, device_names, load_device
+from edgekit.devices.profile import Bytes, Memory
+from edgekit.errors import ContextLengthError, UnknownNameError
+from edgekit.planning.plan import PlanOptions
+from edgekit.planning.planner import plan_recipe
+from edgekit.recipes import Recipe, all_recipes, load_recipe
+
+RECIPES = all_recipes()
+
+
+SMALL, MIDDLE, LARGE = (load_recipe(f"{name}") for name in (
+    "smollm2-135m", "deepseek-r1-distill-qwen-1.5b", "deepseek-r1-distill-qwen-7b"
+))  # fmt: skip
+
+
+def _device(usable_bytes: int, name: str = "laptop") -> DeviceProfile:
+    """The laptop with another amount of memory."""
+    size = Sourced(Bytes(usable_bytes), "made up")
+    return replace(load_device(name), memory=Memory(total=size, usable=size))
+
+
+@pytest.mark.parametrize("device", device_names())
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_every_recipe_plans_on_every_device(recipe: Recipe, device: str) -> None:
+    profile = load_device(device)
+    planned = plan_recipe(recipe, profile, candidates=RECIPES)
+    assert planned.fits is (planned.memory.peak <= profile.usable_bytes)
+    assert planned.fits is not bool(planned.offers)
+    for part, size in planned.memory.to_json().items():
+        assert size > 0 or part == "repacking"
+    known = profile.kind != "host"
+    assert known is (planned.latency.decode_tok_s is not None)
+    json.dumps(planned.to_json(), allow_nan=False)
+
+
+def test_what_exactly_fills_the_memory_fits() -> None:
+    total = plan_recipe(SMALL, _device(10**12)).memory.peak
+    assert plan_recipe(SMALL, _device(total)).fits
+    assert not plan_recipe(SMALL, _device(total - 1)).fits
+
+
+def test_the_default_context_is_the_devices_but_never_above_the_models() -> None:
+    device = load_device("laptop")
+    assert plan_recipe(SMALL, device).context == 4096
+    assert plan_recipe(replace(SMALL, max_context=1000), device).context == 1000
+
+
+@pytest.mark.parametrize("context", [0, -5, 8193])
+def test_a_context_outside_the_models_range_is_an_error_that_names_both(context: int) -> None:
+    with pytest.raises(ContextLengthError, match=rf"{context} tokens was asked for; allowed: 1 to 8192"):
+        plan_recipe(SMALL, load_device("laptop"), context=context)
+
+
+def test_planning_reads_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = load_device("laptop")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("planning must not open files")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert plan_recipe(LARGE, device, candidates=RECIPES).fits
+
+
+def test_every_number_is_finite_on_every_device() -> None:
+    for name in ("pi", "jetson", "phone", "laptop", "rtx-4090", "jetson-nano-4gb"):
+        latency = plan_recipe(load_recipe("deepseek-r1-671b"), load_device(name)).latency
+        for interval in (latency.ttft_s, latency.decode_tok_s, latency.decode_full_tok_s):
+            assert interval is None or math.isfinite(interval.high)
+
+
+def test_a_power_mode_slows_down() -> None:
+    small, jetson = load_recipe("deepseek-r1-distill-qwen-1.5b"), load_device("jetson")
+    full, saving = (plan_recipe(small, jetson, options=PlanOptions(power_mode=mode)).latency for mode in (None, "15W"))
+    assert full.decode_tok_s is not None
+    assert saving.decode_tok_s is not None
+    assert saving.decode_tok_s.mid < 0.75 * full.decode_tok_s.mid
+    with pytest.raises(UnknownNameError, match=r"no power mode '15 W'; did you mean 15W"):
+        plan_recipe(small, jetson, options=PlanOptions(power_mode="15 W"))
