@@ -203,7 +203,9 @@ def test_one_model_on_every_device() -> None:
 
 def test_what_is_too_large_is_told_its_class_of_machine() -> None:
     assert "it takes a server with 512 GB of main memory" in _run("deepseek-r1-671b", "--device", "pi").stdout
-    assert _json("deepseek-r1-distill-llama-70b", "--device", "pi")["needs"].startswith("a machine with 64 GB of memory")
+    assert _json("deepseek-r1-distill-llama-70b", "--device", "pi")["needs"].startswith(
+        "a machine with 64 GB of memory"
+    )
 
 
 def test_a_picture_is_whole_and_names_everything(tmp_path: Path) -> None:
