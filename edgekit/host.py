@@ -1,23 +1,122 @@
 """This machine and this process: memory, cores and instruction set, as the operating system reports them.
 
-Every part of edgekit that needs one of these figures asks here. Importing this module is cheap: no numpy.
+Every part of edgekit that needs one of these figures asks here. The native library reads memory and cores, control
+groups included. Importing this module is cheap: no numpy.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import platform
 import re
 import sys
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import native
 from .units import KIB
 
+# The extensions a kernel can be chosen by, as /proc/cpuinfo spells them: first x86, then Arm.
+ISA_FLAGS = (
+    "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16",
+    "amx_tile", "amx_int8", "amx_bf16",
+    "asimd", "fphp", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HostMemory:
+    """The memory this process can use: the host's, or less where a control group above the process has a limit.
+
+    Attributes:
+        total_bytes: Most memory the process may use.
+        available_bytes: What can be allocated before the system runs short; file pages it can drop count as free.
+        total_source, available_source: What each figure was read from.
+    """
+
+    total_bytes: int
+    available_bytes: int
+    total_source: str
+    available_source: str
+
+
+@dataclass(frozen=True)
+class HostCores:
+    """The cores this process can use.
+
+    Attributes:
+        threads: Threads the arithmetic should use: one per fast physical core within the CPU affinity, fewer where a
+            control group has a CPU quota. The rule and its reasons are in ``native/src/topology.h``.
+        is_reported: Whether the system reports which hardware threads share a core; otherwise each counts as a core.
+    """
+
+    threads: int
+    is_reported: bool
+
+
+@dataclass(frozen=True)
+class HostProcessor:
+    """The processor.
+
+    Attributes:
+        model: Its name.
+        hardware_threads: How many the process's CPU affinity allows.
+        isa: Those of :data:`ISA_FLAGS` that it has.
+    """
+
+    model: str
+    hardware_threads: int
+    isa: tuple[str, ...]
+
+
+def memory(root: Path | None = None) -> HostMemory | None:
+    """The memory this process can use; None where the system does not report it.
+
+    Args:
+        root: The folder that holds ``proc`` and ``sys``; None for this machine.
+
+    Raises:
+        NativeLibraryError: The native library is missing.
+    """
+    info = native.MemoryInfo()
+    if native.library().ek_host_memory(_root(root), ctypes.byref(info)) != native.OK:
+        return None
+    sources = (info.total_source.decode(), info.available_source.decode())
+    return HostMemory(int(info.total_bytes), int(info.available_bytes), *sources)
+
+
+def available_memory() -> int | None:
+    """Bytes this process can allocate before the system runs short of memory; None where that is not reported.
+
+    Raises:
+        NativeLibraryError: The native library is missing.
+    """
+    found = memory()
+    return None if found is None else found.available_bytes
+
+
+def cores(root: Path | None = None, affinity: Collection[int] | None = None) -> HostCores:
+    """The cores this process can use.
+
+    Args:
+        root: The folder that holds ``proc`` and ``sys``; None for this machine.
+        affinity: Numbers of the hardware threads that count; None for those this process may run on.
+
+    Raises:
+        NativeLibraryError: The native library is missing.
+    """
+    info = native.CoreInfo()
+    cpus = None if affinity is None else (ctypes.c_int32 * len(affinity))(*sorted(affinity))
+    status = native.library().ek_host_cores(_root(root), cpus, 0 if cpus is None else len(cpus), ctypes.byref(info))
+    if status != native.OK:
+        raise ValueError(f"affinity is {affinity}: {native.last_error()}")
+    return HostCores(int(info.threads), bool(info.is_reported))
+
 
 def physical_cores() -> int:
-    """The number of threads the arithmetic should use.
-
-    This is the number of fast physical cores that the process's CPU affinity and control groups allow. The rule and
-    the reasons for it are in ``native/src/topology.h``.
+    """The number of threads the arithmetic should use: see :class:`HostCores`.
 
     Returns:
         At least 1.
@@ -25,36 +124,27 @@ def physical_cores() -> int:
     Raises:
         NativeLibraryError: The native library is missing.
     """
-    return int(native.library().ek_default_threads())
+    return cores().threads
 
 
-def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes this process can allocate before the system runs short of memory; None where the system does not say.
-
-    The smallest of ``MemAvailable`` and what is left in each control group above this process. File pages that the
-    system can drop count as free.
+def processor(root: Path | None = None, affinity: Collection[int] | None = None) -> HostProcessor:
+    """The processor, as Linux describes it in ``/proc/cpuinfo`` (proc(5)).
 
     Args:
-        root: The folder that holds ``proc`` and ``sys``.
-
-    Source: proc(5), ``/proc/meminfo``; the kernel's ``cgroup-v1/memory.rst`` and ``cgroup-v2.rst``.
+        root: The folder that holds ``proc``; None for this machine.
+        affinity: Numbers of the hardware threads this process may use; None to ask the system.
     """
-    available = _meminfo(root).get("MemAvailable")
-    if available is None:
-        return None
-    return min([available, *(max(limit - used, 0) for limit, used in _memory_groups(root))])
-
-
-def total_memory(root: Path = Path("/")) -> int | None:
-    """Bytes of memory this process may use at most; None where the system does not say.
-
-    The smallest of ``MemTotal`` and the limit of each control group above this process.
-
-    Args:
-        root: The folder that holds ``proc`` and ``sys``.
-    """
-    total = _meminfo(root).get("MemTotal")
-    return None if total is None else min([total, *(limit for limit, _ in _memory_groups(root))])
+    if affinity is None:
+        affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    cpuinfo = _read((root or Path("/")) / "proc/cpuinfo")
+    model = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    listed = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    flags = set(listed[1].split()) if listed else set()
+    return HostProcessor(
+        model=model[1].strip() if model else platform.machine() or "unknown processor",
+        hardware_threads=len(affinity),
+        isa=tuple(flag for flag in ISA_FLAGS if flag in flags),
+    )
 
 
 def peak_rss_bytes() -> int | None:
@@ -98,46 +188,19 @@ def private_bytes() -> int | None:
     return None if anonymous is None else anonymous + (_proc_kib("smaps_rollup", "Swap") or 0)
 
 
+def _root(root: Path | None) -> bytes | None:
+    return None if root is None else os.fsencode(root)
+
+
 def _proc_kib(name: str, field: str) -> int | None:
     """A line ``Field:   123 kB`` of a file in ``/proc/self``, in bytes."""
-    found = re.search(rf"^{field}:\s+(\d+) kB$", _read(Path("/proc/self", name)) or "", re.MULTILINE)
+    found = re.search(rf"^{field}:\s+(\d+) kB$", _read(Path("/proc/self", name)), re.MULTILINE)
     return int(found[1]) * KIB if found else None
 
 
-def _meminfo(root: Path) -> dict[str, int]:
-    """The entries of ``/proc/meminfo`` in bytes."""
-    text = _read(root / "proc/meminfo") or ""
-    return {key: int(kib) * KIB for key, kib in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
-
-
-def _memory_groups(root: Path) -> list[tuple[int, int]]:
-    """(limit, bytes in use that cannot be dropped) of every control group above this process that has a limit."""
-    limits = []
-    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
-        hierarchy, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if hierarchy == "0":  # the unified hierarchy of version 2
-            mount, limit_file, used_file, cache = "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            mount, limit_file, cache = "sys/fs/cgroup/memory", "memory.limit_in_bytes", "total_inactive_file"
-            used_file = "memory.usage_in_bytes"
-        else:
-            continue
-        # In a container the path may be the host's, which is not mounted here: the mount's root is the group then.
-        parts = [part for part in group.split("/") if part not in ("", "..")]
-        for depth in range(len(parts), -1, -1):
-            folder = root.joinpath(mount, *parts[:depth])
-            limit = (_read(folder / limit_file) or "").strip()
-            if not limit.isdigit():  # absent, or "max"
-                continue
-            used = (_read(folder / used_file) or "0").strip()
-            droppable = re.search(rf"^{cache} (\d+)$", _read(folder / "memory.stat") or "", re.MULTILINE)
-            limits.append((int(limit), max(int(used) - (int(droppable[1]) if droppable else 0), 0)))
-    return limits
-
-
-def _read(path: Path) -> str | None:
+def _read(path: Path) -> str:
+    """The text of a file; empty where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
+        return ""

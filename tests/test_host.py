@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,16 @@ import numpy as np
 import pytest
 
 from edgekit.host import (
+    HostCores,
+    HostProcessor,
     available_memory,
+    cores,
+    memory,
     peak_rss_bytes,
     physical_cores,
     private_bytes,
+    processor,
     reset_peak,
-    total_memory,
 )
 
 SIZE = 64 * 1024 * 1024
@@ -94,13 +99,19 @@ def test_the_import_is_light() -> None:
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:   12000000 kB\n"
 
 
-def _machine(root: Path, cgroup: str, **files: str) -> tuple[int | None, int | None]:
+def _machine(root: Path, cgroup: str, **files: str) -> tuple[int, int]:
     """Total and available memory of a machine with these files."""
     for name, text in {"proc/meminfo": MEMINFO, "proc/self/cgroup": cgroup, **files}.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return total_memory(root), available_memory(root)
+        _put(root, name, text)
+    found = memory(root)
+    assert found is not None
+    return found.total_bytes, found.available_bytes
+
+
+def _put(root: Path, name: str, text: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def test_without_control_groups_the_whole_machine_counts(tmp_path: Path) -> None:
@@ -139,5 +150,46 @@ def test_version_1_says_no_limit_with_a_huge_number(tmp_path: Path) -> None:
     assert _machine(tmp_path, "4:memory:/\n", **files) == (16_000_000 * 1024, 12_000_000 * 1024)
 
 
-def test_a_system_without_meminfo_says_nothing(tmp_path: Path) -> None:
-    assert (total_memory(tmp_path), available_memory(tmp_path)) == (None, None)
+@pytest.mark.parametrize("meminfo", [None, "", "MemTotal: 16000000 kB\n"])
+def test_a_system_may_not_report_its_memory(tmp_path: Path, meminfo: str | None) -> None:
+    if meminfo is not None:
+        _put(tmp_path, "proc/meminfo", meminfo)
+    assert memory(tmp_path) is None
+
+
+@linux
+def test_the_memory_of_this_machine() -> None:
+    found = memory()
+    assert found is not None
+    assert 0 < found.available_bytes <= found.total_bytes
+    assert available_memory() == pytest.approx(found.available_bytes, rel=0.2)
+
+
+def test_threads_that_share_a_core_count_once(tmp_path: Path) -> None:
+    for cpu, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
+        _put(tmp_path, f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", siblings)
+    assert cores(tmp_path, {0, 1, 2, 3}) == HostCores(threads=2, is_reported=True)
+    assert cores(tmp_path, {0, 2}) == HostCores(threads=1, is_reported=True)
+
+
+def test_without_a_topology_every_usable_thread_is_a_core(tmp_path: Path) -> None:
+    assert cores(tmp_path, {0, 5, 7}) == HostCores(threads=3, is_reported=False)
+
+
+def test_an_empty_affinity_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="affinity is"):
+        cores(tmp_path, set())
+
+
+def test_the_processor_and_its_extensions(tmp_path: Path) -> None:
+    _put(tmp_path, "proc/cpuinfo", "processor : 0\nmodel name : Some CPU\nflags : fpu avx2 fma avx512_vnni sse2\n")
+    assert processor(tmp_path, {0, 1}) == HostProcessor("Some CPU", 2, ("avx2", "fma", "avx512_vnni"))
+
+
+def test_arm_names_its_extensions_features(tmp_path: Path) -> None:
+    _put(tmp_path, "proc/cpuinfo", "processor : 0\nFeatures : fp asimd asimddp i8mm\n")
+    assert processor(tmp_path, {0}).isa == ("asimd", "asimddp", "i8mm")
+
+
+def test_a_processor_without_a_name_has_its_architecture(tmp_path: Path) -> None:
+    assert processor(tmp_path, {0}) == HostProcessor(platform.machine(), 1, ())

@@ -1,6 +1,5 @@
-"""Devices: one TOML file each, in which every number carries its source; ``cpu`` is probed instead."""
+"""Devices: one TOML file each, in which every number has a source. ``cpu`` is this host, described by the system."""
 
-from .probe import probe_host
 from .profile import DeviceProfile, Sourced
 from .reader import read_device
 from .registry import all_devices, device_aliases, device_names, load_device
@@ -12,6 +11,5 @@ __all__ = [
     "device_aliases",
     "device_names",
     "load_device",
-    "probe_host",
     "read_device",
 ]

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..errors import DeviceProfileError, UnknownNameError, nearest
-from .probe import probe_host
+from .host_profile import host_profile
 from .profile import DeviceProfile, HostDefaults
 from .reader import read_device
 
@@ -141,7 +141,7 @@ def _files() -> list[Path]:
 
 
 def _resolve(entry: HostDefaults) -> DeviceProfile:
-    return entry if isinstance(entry, DeviceProfile) else probe_host(entry)
+    return entry if isinstance(entry, DeviceProfile) else host_profile(entry)
 
 
 def _aliases(entries: Iterable[HostDefaults]) -> dict[str, str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.devices import load_device, probe_host, read_device, registry
+from edgekit.devices import Sourced, load_device, read_device, registry
+from edgekit.devices.host_profile import host_profile
 from edgekit.devices.profile import HostDefaults
 from edgekit.errors import DeviceProfileError
 
@@ -35,7 +36,7 @@ def _put(root: Path, name: str, text: str) -> None:
 
 
 def test_memory_processor_and_extensions(tmp_path: Path, defaults: HostDefaults) -> None:
-    host = probe_host(defaults, _host(tmp_path, meminfo=MEMINFO, cpuinfo=CPUINFO), affinity={0, 1})
+    host = host_profile(defaults, _host(tmp_path, meminfo=MEMINFO, cpuinfo=CPUINFO), affinity={0, 1})
     assert (host.total_bytes, host.usable_bytes) == (16_000_000 * KIB, 12_000_000 * KIB)
     assert host.cpu.description.value == "2 hardware threads of Some CPU"
     assert host.cpu.isa.value == ("avx2", "fma", "avx512_vnni")
@@ -44,29 +45,33 @@ def test_memory_processor_and_extensions(tmp_path: Path, defaults: HostDefaults)
     assert "MemAvailable" in host.memory.usable.source
 
 
-def test_threads_that_share_a_core_count_once(tmp_path: Path, defaults: HostDefaults) -> None:
-    _host(tmp_path, meminfo=MEMINFO, cpuinfo=CPUINFO)
-    for cpu, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
-        _put(tmp_path, f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", siblings)
-    assert probe_host(defaults, tmp_path, affinity={0, 1, 2, 3}).cpu.cores.value == 2
-    assert probe_host(defaults, tmp_path, affinity={0, 2}).cpu.cores.value == 1
+def test_cores_within_the_affinity_count(tmp_path: Path, defaults: HostDefaults) -> None:
+    host = host_profile(defaults, _host(tmp_path, meminfo=MEMINFO, cpuinfo=CPUINFO), affinity={0, 5, 7})
+    assert host.cpu.cores == Sourced(
+        3, "hardware threads within the CPU affinity and CPU quota; the system does not report shared cores"
+    )
 
 
-def test_without_a_topology_every_usable_thread_is_a_core(tmp_path: Path, defaults: HostDefaults) -> None:
-    host = probe_host(defaults, _host(tmp_path, meminfo=MEMINFO, cpuinfo=CPUINFO), affinity={0, 5, 7})
-    assert host.cpu.cores.value == 3
-    assert "does not say" in host.cpu.cores.source
+def test_a_control_group_limits_memory(tmp_path: Path, defaults: HostDefaults) -> None:
+    _host(tmp_path, meminfo=MEMINFO, cpuinfo=CPUINFO, cgroup="0::/\n")
+    _put(tmp_path, "sys/fs/cgroup/memory.max", "4000000000\n")
+    host = host_profile(defaults, tmp_path, affinity={0})
+    assert (host.total_bytes, host.usable_bytes) == (4_000_000_000, 4_000_000_000)
+    assert "control group" in host.memory.usable.source
 
 
-def test_arm_names_its_extensions_elsewhere(tmp_path: Path, defaults: HostDefaults) -> None:
-    _host(tmp_path, meminfo=MEMINFO, cpuinfo="processor : 0\nFeatures\t: fp asimd asimddp i8mm\n")
-    assert probe_host(defaults, tmp_path, affinity={0}).cpu.isa.value == ("asimd", "asimddp", "i8mm")
+def test_a_full_control_group_leaves_at_least_a_byte(tmp_path: Path, defaults: HostDefaults) -> None:
+    """A profile's memory is above 0; every plan is refused then, as it should be."""
+    _host(tmp_path, meminfo=MEMINFO, cpuinfo=CPUINFO, cgroup="0::/\n")
+    _put(tmp_path, "sys/fs/cgroup/memory.max", "4000000000\n")
+    _put(tmp_path, "sys/fs/cgroup/memory.current", "5000000000\n")
+    assert host_profile(defaults, tmp_path, affinity={0}).usable_bytes == 1
 
 
 @pytest.mark.parametrize("meminfo", ["", "MemTotal: 16000000 kB\n"])
 def test_a_host_that_hides_its_memory_is_an_error(tmp_path: Path, defaults: HostDefaults, meminfo: str) -> None:
-    with pytest.raises(DeviceProfileError, match="cannot probe this host's memory"):
-        probe_host(defaults, _host(tmp_path, meminfo=meminfo))
+    with pytest.raises(DeviceProfileError, match="cannot describe this host: the system does not report its memory"):
+        host_profile(defaults, _host(tmp_path, meminfo=meminfo))
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="probing needs Linux")
