@@ -1,37 +1,37 @@
-"""Every error edgekit raises on purpose, and the exit code of each.
+"""Every exception that edgekit raises on purpose, with its exit code.
 
-    EdgekitError                     1   also: a bug in edgekit, when it carries a traceback
-    +-- UsageError                   2   the command line was wrong (click's own code)
-    +-- UnknownNameError            10   no such recipe, device, engine; names the nearest
-    +-- RecipeError                 11   a recipe file that is not valid
-    +-- DeviceProfileError          12   a device file that is not valid
+    EdgekitError                     1   the base class; 1 is also the exit code of a bug, which shows a traceback
+    +-- UsageError                   2   the command line is not valid (click uses the same exit code)
+    +-- UnknownNameError            10   a recipe, device or engine name is not known; similar names are suggested
+    +-- RecipeError                 11   a recipe file is not valid
+    +-- DeviceProfileError          12   a device file is not valid
     +-- ProbeError                  13   this machine could not be measured
     +-- SourceError                 20   a model could not be fetched
     |   +-- NetworkError            21   the network or the server failed
-    |   +-- HashMismatchError       22   what came is not what the recipe pins
-    +-- CheckpointError             30   a checkpoint that cannot be used
+    |   +-- HashMismatchError       22   a downloaded file is not the one that the recipe pins
+    +-- CheckpointError             30   a checkpoint cannot be used
     |   +-- TruncatedFileError      31   a file ends before its tensors do
-    |   +-- CorruptFileError        32   a header that contradicts itself or the file
-    |   +-- TensorMismatchError     33   missing, surplus or mis-shaped tensors
-    |   +-- NonFiniteWeightError    34   NaN or infinity in a weight
-    |   +-- UnsupportedModelError   35   a model family or option edgekit has no file for
-    |   +-- TokenizerError          36   a tokenizer or chat template that cannot be used
-    +-- BudgetError                 40   the plan does not fit the device
-    +-- BuildError                  50   a build that could not finish
-    |   +-- OutputExistsError       51   the output folder is there already
-    |   +-- DiskFullError           52   no room for the artifact
-    |   +-- CalibrationError        53   activations on the calibration text that are not numbers
-    |   +-- QualityError            54   the artifact is too far from its float model; it is kept aside
-    +-- ArtifactError               60   a folder that is no usable artifact
-    |   +-- VerificationError       61   files that differ from their manifest
-    |   +-- SmokeTestError          62   the artifact does not do what it did when built
+    |   +-- CorruptFileError        32   a header contradicts itself or its file
+    |   +-- TensorMismatchError     33   tensors are missing, unexpected or have the wrong shape
+    |   +-- NonFiniteWeightError    34   a weight is NaN or infinite
+    |   +-- UnsupportedModelError   35   a model family or option is not supported
+    |   +-- TokenizerError          36   a tokenizer or chat template cannot be used
+    +-- BudgetError                 40   the model does not fit the device
+    +-- BuildError                  50   a build could not finish
+    |   +-- OutputExistsError       51   the output folder already exists
+    |   +-- DiskFullError           52   there is not enough disk space
+    |   +-- CalibrationError        53   activations on the calibration texts are not finite
+    |   +-- QualityError            54   the artifact failed the quality gate; it is kept in another folder
+    +-- ArtifactError               60   a folder is not a usable artifact
+    |   +-- VerificationError       61   files differ from their manifest
+    |   +-- SmokeTestError          62   the artifact behaves differently than when it was built
     +-- EngineError                 70   an engine cannot load or run the artifact
-    |   +-- ContextLengthError      71   more tokens than the context holds
-    |   +-- TokenRangeError         72   a token id outside the vocabulary
-    +-- NativeLibraryError          80   the native library is missing or of another version
-    +-- InterruptedBuildError      130   Ctrl-C
+    |   +-- ContextLengthError      71   there are more tokens than the context holds
+    |   +-- TokenRangeError         72   a token id is outside the vocabulary
+    +-- NativeLibraryError          80   the native library is missing or has another version
+    +-- InterruptedBuildError      130   a build was interrupted with Ctrl-C
 
-A message says what was being done, what was found and what is allowed; ``hint`` is the next step.
+A message says what was being done, what was found and what is allowed. ``hint`` suggests the next step.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from difflib import get_close_matches
 
 
 class EdgekitError(Exception):
-    """Root of the tree.
+    """The base class of all edgekit exceptions.
 
     Args:
         message: What was being done, what was found, what is allowed.
-        hint: The next step for a person, or empty.
+        hint: The next step for the user, or empty.
     """
 
     exit_code = 1
@@ -58,7 +58,7 @@ class EdgekitError(Exception):
 
     @property
     def kind(self) -> str:
-        """The class's name as JSON shows it: ``TruncatedFileError`` -> ``truncated_file``."""
+        """The class's name in JSON output: ``TruncatedFileError`` -> ``truncated_file``."""
         name = type(self).__name__.removesuffix("Error")
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
@@ -180,9 +180,9 @@ class InterruptedBuildError(EdgekitError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that names what is nearest to ``name`` among ``known``, or all of ``known``."""
+    """A phrase that suggests the names in ``known`` that are similar to ``name``, or lists all of ``known``."""
     known = sorted(known)
     close = get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(close) + "?"
-    return "known: " + ", ".join(known) if known else "none is known"
+    return "known: " + ", ".join(known) if known else "no names are known"

@@ -1,19 +1,20 @@
-"""Where every weight of an artifact lies in ``model.onnx.data``, known before a weight is read.
+"""The layout of ``model.onnx.data``: the offset of every weight of an artifact, computed before any weight is read.
 
-The file holds, in this order and aligned (4096 bytes for matrices, so that a page maps to one matrix; 64 for the rest):
+The file contains, in this order and aligned (matrices to 4096 bytes, so that no page belongs to two matrices; all other
+tensors to 64 bytes):
 
     model.embed_tokens                     codes, scales, [zero_points]   or weight (float)
     model.layers.{i}.input_norm.weight
-    model.layers.{i}.attn.qkv_proj         codes, scales, [zero_points], [bias]     q, k, v rows one after another
+    model.layers.{i}.attn.qkv_proj         codes, scales, [zero_points], [bias]     rows of q, then k, then v
     model.layers.{i}.attn.o_proj
     model.layers.{i}.post_attention_norm.weight
-    model.layers.{i}.mlp.gate_up_proj                                               gate rows, then up rows
+    model.layers.{i}.mlp.gate_up_proj                                               rows of gate, then up
     model.layers.{i}.mlp.down_proj
     model.final_norm.weight
-    lm_head                                absent when tied with an embedding of the same scheme
+    lm_head                                absent if tied to an embedding with the same scheme
     rotary.cos, rotary.sin                 (positions, head_dim / 2)
 
-Quantized matrices are in the layout of ``quantize/packing.py``, float ones are (out, in).
+Quantized matrices have the layout of ``quantize/packing.py``; float matrices are (out, in).
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from dataclasses import dataclass
 from .models.spec import Layer, Linear, ModelSpec, TensorRef
 from .scheme import FLOAT_BYTES, QuantizationConfig, QuantizationScheme
 
-MATRIX_ALIGNMENT = 4096  # a page: a matrix can be mapped and dropped alone
-VECTOR_ALIGNMENT = 64  # a cache line, and the widest vector register
+MATRIX_ALIGNMENT = 4096  # a page, so that a matrix can be mapped and dropped separately
+VECTOR_ALIGNMENT = 64  # a cache line and the widest vector register
 _ITEM_BYTES = {**FLOAT_BYTES, "uint8": 1}
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One initializer: its type, shape and place in the data file (bytes)."""
+    """One initializer: its type, its shape and its offset in the data file in bytes."""
 
     name: str
     dtype: str
@@ -47,7 +48,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A weight matrix: the checkpoint's linears whose rows follow one another in it, and its slots."""
+    """A weight matrix: the linears whose rows it contains, one after another, and its slots."""
 
     name: str
     parts: tuple[Linear, ...]
@@ -73,7 +74,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Vector:
-    """A norm's weight: one tensor taken over as it is, in the activation type."""
+    """A norm's weight, stored in the activation type."""
 
     source: TensorRef
     slot: Slot
@@ -81,7 +82,7 @@ class Vector:
 
 @dataclass(frozen=True)
 class LayerLayout:
-    """The six entries of one decoder layer."""
+    """The four matrices and two norms of one decoder layer."""
 
     input_norm: Vector
     qkv_proj: Matrix
@@ -92,15 +93,15 @@ class LayerLayout:
 
     @property
     def matrices(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
-        """In the file's order."""
+        """The matrices in the file's order."""
         return self.qkv_proj, self.o_proj, self.gate_up_proj, self.down_proj
 
 
 @dataclass(frozen=True)
 class DataLayout:
-    """Everything in ``model.onnx.data``.
+    """The content of ``model.onnx.data``.
 
-    ``lm_head`` may share the embedding's slots; ``size_bytes`` is the file's size.
+    ``lm_head`` may have the embedding's slots. ``size_bytes`` is the size of the file.
     """
 
     activation_type: str
@@ -115,11 +116,11 @@ class DataLayout:
 
     @property
     def shares_embedding(self) -> bool:
-        """Whether the lm_head is the embedding's very bytes."""
+        """Whether lm_head and embedding are stored as one table."""
         return self.lm_head.slots == self.embedding.slots
 
     def matrices(self) -> Iterator[Matrix]:
-        """Each matrix that has bytes of its own, in the file's order."""
+        """Each stored matrix, in the file's order; a shared table comes once."""
         yield self.embedding
         yield from self.inner_matrices()
         if not self.shares_embedding:
@@ -131,10 +132,11 @@ class DataLayout:
             yield from layer.matrices
 
     def calibrated(self) -> Iterator[Matrix]:
-        """Each matrix that a calibration chooses the codes of, in the file's order.
+        """Each matrix that GPTQ calibrates, in the file's order.
 
-        Those inside the layers, and the lm_head where it is a table of its own with codes of 4 bits. Rounded to nearest
-        it would lose more than all of them; 8 bits lose nothing worth the time, nor do the embedding's rows.
+        These are the matrices inside the layers, and a separate lm_head in 4 bits, which would lose more than all
+        layers together if it were rounded to nearest. An lm_head in 8 bits and the embedding lose too little to be
+        worth the time.
         """
         yield from self.inner_matrices()
         scheme = self.lm_head.scheme
@@ -149,13 +151,13 @@ class DataLayout:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the model's own tensors: without the rotary tables and alignment."""
+        """Bytes of the model's tensors, without rotary tables and alignment."""
         matrices = sum(s.size_bytes for m in self.matrices() for s in m.slots)
         return matrices + sum(v.slot.size_bytes for v in self.vectors())
 
 
 def common_scheme(layout: DataLayout) -> QuantizationScheme | None:
-    """The format most matrices inside the layers have; of equally many, the first."""
+    """The most common format of the matrices inside the layers; among equally common ones, the first."""
     return Counter(m.scheme for m in layout.inner_matrices()).most_common(1)[0][0]
 
 
@@ -207,13 +209,13 @@ class _Allocator:
 def plan_layout(
     spec: ModelSpec, quantization: QuantizationConfig, activation_type: str, max_context: int
 ) -> DataLayout:
-    """Give every weight its place.
+    """Compute the offset of every weight.
 
     Args:
         spec: The model.
-        quantization: Formats; a tied model stores one table when embedding and lm_head have the same.
-        activation_type: ``float32`` or ``float16``: type of scales, norms, biases and rotary tables.
-        max_context: Positions the rotary tables hold: the longest context the artifact can run.
+        quantization: The formats. A tied model stores one table if embedding and lm_head have the same format.
+        activation_type: Type of scales, norms, biases and rotary tables, ``float32`` or ``float16``.
+        max_context: Number of positions in the rotary tables, the longest context that the artifact can run.
     """
     allocate = _Allocator(activation_type)
     table = Linear("embed_tokens", spec.embedding)

@@ -1,7 +1,7 @@
-"""How weights are quantized, as pure data and arithmetic: read by recipes, planner, quantizer and exporter.
+"""The formats of quantized weights, as data and shape arithmetic for recipes, planner, quantizer and exporter.
 
-The layout these shapes describe is onnxruntime's ``com.microsoft.MatMulNBits``
-(https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md); ``quantize/packing.py`` draws it.
+The shapes are those of onnxruntime's ``com.microsoft.MatMulNBits``
+(https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md). ``quantize/packing.py`` shows the layout.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from dataclasses import dataclass, field
 BITS = (4, 8)
 METHODS = ("rtn", "gptq")
 BLOCK_SIZES = (32, 64, 128)
-IMPORTED = "imported"  # the method of codes that a checkpoint held already
+IMPORTED = "imported"  # the method if the codes are copied from a quantized checkpoint
 FLOAT_BYTES = {"float32": 4, "float16": 2}
 KV_TYPES = ("float16", "int8")  # types of keys and values that can be asked for; an engine may support fewer
 
 
 @dataclass(frozen=True)
 class QuantizationScheme:
-    """One linear's weight format.
+    """The format of one matrix.
 
     Args:
         bits: Width of a code, 4 or 8.
-        block_size: How many consecutive input features share a scale (the field's ``group_size``): 32, 64 or 128.
-        symmetric: True: the zero point is ``2**(bits-1)`` everywhere and not stored. False: one code per block.
+        block_size: Number of consecutive input features that share a scale (also called group size): 32, 64 or 128.
+        symmetric: If true, every zero point is ``2**(bits-1)`` and none is stored. If false, each block stores one.
 
     Raises:
-        ValueError: On a value that is not allowed.
+        ValueError: A value is not allowed.
     """
 
     bits: int = 4
@@ -43,7 +43,7 @@ class QuantizationScheme:
             raise ValueError(f"symmetric is {self.symmetric!r}; allowed: true, false")
 
     def blocks(self, in_features: int) -> int:
-        """Blocks in a row; the last one may be short."""
+        """Number of blocks per row; the last one may be short."""
         return -(-in_features // self.block_size)
 
     def codes_shape(self, out_features: int, in_features: int) -> tuple[int, int, int]:
@@ -55,7 +55,7 @@ class QuantizationScheme:
         return out_features, self.blocks(in_features)
 
     def zero_points_shape(self, out_features: int, in_features: int) -> tuple[int, int] | None:
-        """Shape of the packed zero points, uint8 (out, ceil(blocks * bits / 8)), or None when symmetric."""
+        """Shape of the packed zero points, uint8 (out, ceil(blocks * bits / 8)), or None if symmetric."""
         if self.symmetric:
             return None
         return out_features, -(-self.blocks(in_features) * self.bits // 8)
@@ -66,23 +66,23 @@ class QuantizationScheme:
 
 @dataclass(frozen=True)
 class QuantizationConfig:
-    """The formats of a whole model; ``None`` leaves that part in the activation's float type.
+    """The formats of a whole model. A format of ``None`` keeps that part in the activation's float type.
 
     Args:
-        linear: All products inside the layers.
-        embedding: The token embedding. A model with tied embeddings stores one table when it equals ``lm_head``.
-        lm_head: The output projection.
-        method: How the codes of the layers are chosen: ``rtn`` (round to nearest with a scale search) or ``gptq``
-            (so that errors make up for one another on calibration texts; that of a 4-bit lm_head that is a table of its
-            own, too). The rest is always rounded to nearest.
-            ``imported``: the checkpoint's own codes are taken over, and what it holds in float is rounded to nearest.
-        matrices: Matrices inside the layers that have a format of their own, under their names in ``layout.py``:
-            ``model.layers.0.attn.qkv_proj``.
-        mean_bits: The widths are still to be chosen, 4 or 8 bits for each matrix, so that all weights with their scales
-            come to at most so many bits on average (``planning/widths.py``); None: the formats are as given.
-        rotate: The weights are first put into another basis, in which neither they nor the hidden states have outliers
-            (``weights/rotated.py``); a model with tied embeddings then has an lm_head of its own.
-        scale: Each input feature of a matrix is first scaled by what it carries on a text (``weights/scaled.py``).
+        linear: Format of all matrices inside the layers.
+        embedding: Format of the token embedding. A tied model stores one table if this equals ``lm_head``.
+        lm_head: Format of the output projection.
+        method: How codes are chosen. ``rtn`` rounds to nearest with a scale search. ``gptq`` chooses the codes of the
+            layers, and of a separate 4-bit lm_head, so that errors on calibration texts compensate each other; the rest
+            is rounded to nearest. ``imported`` copies the checkpoint's codes and rounds its float weights to nearest.
+        matrices: Formats of single matrices inside the layers that differ from ``linear``, by the names of
+            ``layout.py``: ``model.layers.0.attn.qkv_proj``.
+        mean_bits: If given, the planner chooses 4 or 8 bits for each matrix, so that all weights with their scales have
+            at most this many bits on average (``planning/widths.py``). If None, the formats are used as given.
+        rotate: Whether weights and hidden states are first rotated into a basis without outliers
+            (``weights/rotated.py``). A tied model then gets a separate lm_head.
+        scale: Whether each input feature is first scaled by its importance on calibration texts
+            (``weights/scaled.py``).
     """
 
     linear: QuantizationScheme | None
@@ -100,5 +100,5 @@ class QuantizationConfig:
 
     @classmethod
     def none(cls) -> QuantizationConfig:
-        """No quantization: the float graph, reference for everything else."""
+        """No quantization: the float graph, the reference for all others."""
         return cls(linear=None, embedding=None, lm_head=None)

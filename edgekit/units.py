@@ -1,4 +1,4 @@
-"""Parse and print bytes, rates and seconds: the one place where unit prefixes are spelled out."""
+"""Parses and formats bytes, rates and durations with their units."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _BYTE_UNITS = {
 
 
 def parse_bytes(text: str | int) -> int:
-    """Read a size such as ``"5.2 GB"`` (10^9), ``"8 GiB"`` (2^30) or ``4096``.
+    """Parse a size such as ``"5.2 GB"`` (10^9), ``"8 GiB"`` (2^30) or ``4096``.
 
     Args:
-        text: A number with an optional unit, upper or lower case.
+        text: A number with an optional unit in upper or lower case.
 
     Returns:
-        Whole bytes.
+        The size in bytes.
 
     Raises:
-        ValueError: On a unit that is not known or a number that is not one.
+        ValueError: The number or the unit is not valid.
     """
     if isinstance(text, int) and not isinstance(text, bool):
         return text
@@ -34,25 +34,26 @@ def parse_bytes(text: str | int) -> int:
 
 
 def format_bytes(count: float) -> str:
-    """Print a size with three significant digits in powers of ten: ``1.02 GB``, ``97.9 MB``, ``512 B``."""
-    for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if abs(count) >= size:
-            value = count / size
-            return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
-    return f"{count:.0f} B"
+    """Format a size with three significant digits in powers of ten: ``1.02 GB``, ``97.9 MB``, ``512 B``."""
+    return _with_prefix(count, {"TB": 10**12, "GB": 10**9, "MB": 10**6, "kB": 10**3}) or f"{count:.0f} B"
 
 
 def format_count(count: float) -> str:
-    """Print a number of things: ``1.78 B`` parameters, ``135 M``, ``4096``."""
-    for unit, size in (("B", 10**9), ("M", 10**6)):
+    """Format a number of things: ``1.78 B`` parameters, ``135 M``, ``4096``."""
+    return _with_prefix(count, {"B": 10**9, "M": 10**6}) or f"{count:.0f}"
+
+
+def _with_prefix(count: float, units: dict[str, int]) -> str:
+    """``count`` with three significant digits in the first of the units, largest first, that it reaches; else empty."""
+    for unit, size in units.items():
         if abs(count) >= size:
             value = count / size
             return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
-    return f"{count:.0f}"
+    return ""
 
 
 def format_seconds(seconds: float) -> str:
-    """Print a duration: ``12 ms``, ``3.4 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    """Format a duration: ``12 ms``, ``3.4 s``, ``2 min 05 s``, ``1 h 02 min``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -65,7 +66,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_rate(per_second: float, unit: str) -> str:
-    """Print a rate: ``format_rate(26.4e9, "B")`` -> ``26.4 GB/s``; ``format_rate(17.6, "tok")`` -> ``17.6 tok/s``."""
+    """Format a rate: ``format_rate(26.4e9, "B")`` -> ``26.4 GB/s``; ``format_rate(17.6, "tok")`` -> ``17.6 tok/s``."""
     if unit == "B":
         return format_bytes(per_second) + "/s"
     return f"{per_second:.{2 if per_second < 10 else 1}f} {unit}/s"
@@ -76,19 +77,19 @@ _RATE_UNITS = {"": 1.0, "tok/s": 1.0, "tokens/s": 1.0, "tok/min": 1 / 60}
 
 
 def parse_seconds(text: str) -> float:
-    """Read a duration such as ``"300 ms"``, ``"2 min"`` or ``5``, which is seconds.
+    """Parse a duration such as ``"300 ms"``, ``"2 min"`` or ``"5"`` (seconds). Returns seconds.
 
     Raises:
-        ValueError: On a unit that is not known, or a number that is not one or not above 0.
+        ValueError: The number or the unit is not valid, or the duration is not above 0.
     """
     return _parse_quantity(text, _SECOND_UNITS, "a duration")
 
 
 def parse_token_rate(text: str) -> float:
-    """Read a speed such as ``"10 tok/s"`` or ``10``, which is tokens per second.
+    """Parse a speed such as ``"10 tok/s"`` or ``"10"`` (tokens per second). Returns tokens per second.
 
     Raises:
-        ValueError: On a unit that is not known, or a number that is not one or not above 0.
+        ValueError: The number or the unit is not valid, or the speed is not above 0.
     """
     return _parse_quantity(text, _RATE_UNITS, "a speed")
 
@@ -100,5 +101,5 @@ def _parse_quantity(text: str, units: dict[str, float], what: str) -> float:
         raise ValueError(f"{text!r} is not {what}; write a number and one of {known}")
     value = float(match[1]) * units[match[2].lower()]
     if value <= 0:
-        raise ValueError(f"{text!r} is not above 0")
+        raise ValueError(f"{text!r} must be above 0")
     return value

@@ -1,16 +1,14 @@
-"""Whether an artifact's files are those its manifest names: none missing, none surplus, every byte the same."""
+"""Checks that an artifact has exactly the files that its manifest lists, and that every byte is the same."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import ArtifactError, VerificationError
+from ..hashing import sha256_file
 from .manifest import FILE_NAME, Manifest, read_manifest
-
-_CHUNK = 1 << 20  # bytes hashed at a time: the memory this needs, whatever the file's size
 
 
 def verify(folder: Path, progress: Callable[[str, float, float], None] = lambda phase, done, total: None) -> Manifest:
@@ -18,20 +16,20 @@ def verify(folder: Path, progress: Callable[[str, float, float], None] = lambda 
 
     Args:
         folder: The artifact.
-        progress: Called with the phase's name, bytes hashed and bytes in all.
+        progress: Called with the phase's name, the bytes done and the bytes in total.
 
     Returns:
         The manifest.
 
     Raises:
-        ArtifactError: The manifest is missing or is none.
-        VerificationError: Files differ; the message names each of them and how.
+        ArtifactError: The manifest is missing or not valid.
+        VerificationError: Files differ; the message names each file and its difference.
     """
     manifest = read_manifest(folder)
     problems = differences(folder, manifest, progress)
     if problems:
         raise VerificationError(
-            f"{folder} is not what its {FILE_NAME} says: " + "; ".join(problems),
+            f"{folder} differs from its {FILE_NAME}: " + "; ".join(problems),
             hint="copy or build the artifact again",
         )
     return manifest
@@ -40,41 +38,42 @@ def verify(folder: Path, progress: Callable[[str, float, float], None] = lambda 
 def differences(
     folder: Path, manifest: Manifest, progress: Callable[[str, float, float], None] = lambda phase, done, total: None
 ) -> list[str]:
-    """What differs between an artifact's folder and its manifest, one phrase per file; empty when nothing does.
+    """List the differences between an artifact's folder and its manifest, one phrase per file.
 
-    Files of the right size are hashed; size alone condemns the others, so a truncated gigabyte is told at once.
+    Only files of the right size are hashed, so a truncated file is reported at once.
     """
     expected = {name: _entry(folder, name, entry) for name, entry in manifest.files.items()}
     found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()} - {FILE_NAME}
     problems = [f"{name} is missing" for name in sorted(expected.keys() - found)]
     total = sum(size for _, size in expected.values())
     done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("verifying", done, total)
+
     for name in sorted(expected.keys() & found):
         sha256, size = expected[name]
         actual = (folder / name).stat().st_size
         if actual != size:
             problems.append(f"{name} has {actual} bytes, not {size}")
             continue
-        digest = hashlib.sha256()
-        with (folder / name).open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                done += len(chunk)
-                progress("verifying", done, total)
-        if digest.hexdigest() != sha256:
-            problems.append(f"{name} has sha256 {digest.hexdigest()}, not {sha256}")
+        digest = sha256_file(folder / name, advance)
+        if digest != sha256:
+            problems.append(f"{name} has sha256 {digest}, not {sha256}")
     return problems + [f"{name} is not in the manifest" for name in sorted(found - expected.keys())]
 
 
 def _entry(folder: Path, name: str, entry: Any) -> tuple[str, int]:
-    """The hash and size of a manifest's file entry; its name must stay inside the artifact.
+    """Check a file entry of the manifest and return its hash and size. The name must stay inside the artifact.
 
     Raises:
-        ArtifactError: The entry is none.
+        ArtifactError: The entry is not valid.
     """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or path.as_posix() != name:
-        raise ArtifactError(f"{folder / FILE_NAME} lists {name!r}, which is no path inside the artifact")
+        raise ArtifactError(f"{folder / FILE_NAME} lists {name!r}, which is not a path inside the artifact")
     sha256, size = (entry.get("sha256"), entry.get("size_bytes")) if isinstance(entry, dict) else (None, None)
     if not isinstance(sha256, str) or not isinstance(size, int):
         raise ArtifactError(f"{folder / FILE_NAME}: {name} lacks sha256 or size_bytes")

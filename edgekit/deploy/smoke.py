@@ -1,13 +1,13 @@
-"""The smoke test: does an artifact still do, here, what it did when it was built? The outcome is a receipt.
+"""The smoke test: does an artifact behave on this machine as it did when it was built? The result is a receipt.
 
-Checks, in order; the first that makes the rest pointless ends the test:
+The checks run in this order. If ``files`` or ``load`` fails, the test ends there:
 
-    files           every byte is what the manifest says (``artifact/verify.py``)
-    load            the engine opens it and gives logits
-    golden_logits   the best logits of the first new token are those recorded
-    golden_tokens   the greedy continuation is the one recorded
-    memory          the peak, with the KV cache filled, stays within what the build planned for this engine
-    device_memory   the same within a device's usable memory, when one is named
+    files           every file matches the manifest (``artifact/verify.py``)
+    load            the engine loads the artifact and computes logits
+    golden_logits   the largest logits of the first new token match the recorded ones
+    golden_tokens   the greedy continuation matches the recorded one
+    memory          the peak memory with a full KV cache stays within the build's plan for this engine
+    device_memory   the same, within the usable memory of a given device
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from ..probe.bench import time_round
 from ..runtime.engine import Engine, EngineOptions, open_engine
 from ..units import format_bytes
 
-# Kernels that are all right differ: int8 activations round differently for one row and for many, and differently again
-# on another instruction set. Measured on SmolLM2-135M (10 chats, 220 positions; onnxruntime's two int8 paths and its
-# float32 path): among the best ten logits the largest difference has a median of 0.30, 99 % are below 0.99, all below
-# 1.43; where the paths chose different tokens, these were at most 0.35 apart. A megabyte of wrong weights, anywhere,
-# differs by 7 and more; finding less is what the hashes are for.
+# Correct kernels give different results: int8 activations round differently for one row, for many rows, and on another
+# instruction set. Measured on SmolLM2-135M (10 chats, 220 positions, onnxruntime's two int8 paths and its float32
+# path): the largest difference among the ten largest logits has a median of 0.30; 99 % are below 0.99, all below 1.43.
+# Where the paths chose different tokens, their logits were at most 0.35 apart. One megabyte of wrong weights, anywhere,
+# makes a difference of 7 or more. Smaller damage is found by the hashes.
 LOGIT_TOLERANCE = 1.5
 TIE_TOLERANCE = 0.75
 
-# The planner's memory is right to 10 % (tests/planning/test_measured_memory.py); this test's own process, which
-# hashes the files and keeps logits, has some 25 MB that an app has not.
+# The planner's memory is accurate to 10 % (tests/planning/test_measured_memory.py). This test's process, which hashes
+# files and keeps logits, needs about 25 MB more than an application.
 MEMORY_TOLERANCE = 0.10
 OWN_BYTES = 32_000_000
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question, its answer and the figures behind it."""
+    """One check, its result and the measured values."""
 
     name: str
     passed: bool
@@ -61,15 +61,15 @@ class Receipt:
 
     Attributes:
         artifact: The artifact's name.
-        engine, kernel: What ran it; empty when nothing did.
-        checks: In the order made.
-        load_s: Seconds to open the artifact.
+        engine, kernel: The engine and kernel that ran the artifact; empty if none was loaded.
+        checks: The checks, in the order in which they ran.
+        load_s: Seconds to load the artifact.
         ttft_s: Seconds from the golden prompt to its first token, warm.
         decode_tok_s: Tokens per second of the golden continuation, warm.
-        predicted: What the build's plan says of decoding: ``device``, and tokens per second as ``low``, ``mid`` and
-            ``high``; None where it says nothing. It holds for that device only, so it decides no check.
-        as_predicted: Whether ``decode_tok_s`` lies within.
-        peak_rss_bytes: Most memory resident; figures are None when the test did not come that far.
+        peak_rss_bytes: The largest resident memory. This and the times are None if the test ended early.
+        predicted: The decode speed in the build's plan: ``device``, and tokens per second as ``low``, ``mid`` and
+            ``high``; None if the plan has none. It applies only to that device, so no check depends on it.
+        as_predicted: Whether ``decode_tok_s`` is inside the predicted interval.
     """
 
     artifact: str
@@ -118,18 +118,18 @@ def smoke(
     device: DeviceProfile | None = None,
     progress: Callable[[str, float, float], None] = lambda phase, done, total: None,
 ) -> Receipt:
-    """Run the smoke test; what fails is in the receipt, not raised.
+    """Run the smoke test. A failed check is recorded in the receipt and raises nothing.
 
     Args:
         folder: The artifact.
         engine: The engine's name, or ``auto``.
-        threads: Threads, or None for one per physical core.
-        device: Check the peak against this device's usable memory too.
+        threads: Number of threads, or None for one per physical core.
+        device: If given, the peak memory is also checked against this device's usable memory.
         progress: As for :func:`~edgekit.artifact.verify.verify`.
 
     Raises:
-        ArtifactError: The folder is no artifact, or one without a golden test.
-        UnknownNameError: No such engine.
+        ArtifactError: The folder is not an artifact, or it has no golden test.
+        UnknownNameError: There is no such engine.
     """
     manifest = read_manifest(folder)
     golden = _golden(folder, manifest)
@@ -173,7 +173,7 @@ def smoke(
 
 
 def _predicted(manifest: Manifest, engine: Engine) -> dict[str, Any] | None:
-    """What the plan says of decoding with this engine; None where it was made for another, or says nothing."""
+    """The plan's decode speed; None if the plan is for another engine or has no speed."""
     interval = manifest.plan.get("decode_tok_s")
     if not interval or manifest.plan.get("engine") != engine.name:
         return None
@@ -183,7 +183,7 @@ def _predicted(manifest: Manifest, engine: Engine) -> dict[str, Any] | None:
 def _golden(folder: Path, manifest: Manifest) -> dict[str, Any]:
     golden: dict[str, Any] | None = manifest.golden
     if golden is None:
-        raise ArtifactError(f"{folder} has no golden test to replay", hint="build the artifact again")
+        raise ArtifactError(f"{folder} has no golden test", hint="build the artifact again")
     missing = [key for key in ("prompt_ids", "continuation_ids", "top_logits") if not golden.get(key)]
     if missing:
         raise ArtifactError(f"the golden test of {folder} lacks {', '.join(missing)}")
@@ -191,20 +191,20 @@ def _golden(folder: Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def _replay(engine: Engine, golden: dict[str, Any]) -> list[NDArray[np.float32]]:
-    """Logits before each token of the recorded continuation, which is given whatever the engine would choose."""
+    """Compute the logits before each recorded token, given the recorded tokens before it."""
     rows = [engine.evaluate(golden["prompt_ids"])[-1]]
     rows += [engine.evaluate([token])[-1] for token in golden["continuation_ids"][:-1]]
     return rows
 
 
 def check_logits(row: NDArray[np.float32], recorded: list[dict[str, Any]]) -> Check:
-    """Compare logits (vocab_size,) of the first new token with the best recorded ones."""
+    """Compare the logits (vocab_size,) of the first new token with the recorded ones."""
     differences = [
         abs(float(row[entry["id"]]) - entry["logit"]) if entry["id"] < row.size else math.inf for entry in recorded
     ]
     worst = float(np.max(differences))
-    passed = worst <= LOGIT_TOLERANCE  # False for NaN too
-    detail = f"largest difference of {len(recorded)} logits {worst:.4f}, allowed {LOGIT_TOLERANCE}"
+    passed = worst <= LOGIT_TOLERANCE  # also False for NaN
+    detail = f"largest difference among {len(recorded)} logits is {worst:.4f}; allowed: {LOGIT_TOLERANCE}"
     return Check("golden_logits", passed, detail)
 
 
@@ -212,31 +212,31 @@ def check_tokens(rows: list[NDArray[np.float32]], recorded: list[int]) -> Check:
     """Compare the greedy choices with the recorded ones.
 
     Args:
-        rows: Logits (vocab_size,) before each recorded token, given the recorded ones before it.
-        recorded: Ids.
+        rows: Logits (vocab_size,) before each recorded token, given the recorded tokens before it.
+        recorded: Token ids.
 
     Returns:
-        Passed when every choice is the recorded id, or so close that rounding decides between the two.
+        A check that passes if every choice is the recorded id or has nearly the same logit (a tie).
     """
     same = 0
     for position, (row, token) in enumerate(zip(rows, recorded, strict=True)):
         choice = int(row.argmax())
         same += choice == token
-        behind = float(row[choice] - row[token]) if token < row.size else math.inf
-        if not behind <= TIE_TOLERANCE:  # also when it is NaN
-            detail = f"token {position + 1} of {len(recorded)} is {choice}, not {token}, ahead by {behind:.4f}"
+        lead = float(row[choice] - row[token]) if token < row.size else math.inf
+        if not lead <= TIE_TOLERANCE:  # also if it is NaN
+            detail = f"token {position + 1} of {len(recorded)} is {choice}, not {token}; its logit is {lead:.4f} larger"
             return Check("golden_tokens", False, detail)
     ties = f", {len(recorded) - same} ties" if same < len(recorded) else ""
-    return Check("golden_tokens", True, f"{same} of {len(recorded)} tokens the same{ties}")
+    return Check("golden_tokens", True, f"{same} of {len(recorded)} tokens are the same{ties}")
 
 
 def _check_memory(peak: int | None, engine: Engine, manifest: Manifest, device: DeviceProfile | None) -> list[Check]:
-    """The peak with the KV cache filled, against the plan and the device; nothing where the peak is not known."""
+    """Check the peak with a full KV cache against the plan and the device; no checks if the peak is not known."""
     if peak is None:
         return []
     unused = engine.cache_bytes * (engine.context - engine.position) // engine.context
     filled = peak + unused
-    what = f"{format_bytes(filled)} ({format_bytes(peak)} seen, {format_bytes(unused)} for the unused context)"
+    what = f"{format_bytes(filled)} ({format_bytes(peak)} measured, {format_bytes(unused)} for the unused context)"
     plan = manifest.plan
     planned = (plan.get("engine_bytes") or {}).get(engine.name) or (plan.get("memory_bytes") or {}).get("total")
     checks = []

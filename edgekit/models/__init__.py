@@ -1,4 +1,4 @@
-"""Model families: the file's name is ``config.json``'s ``model_type``, and there is no other registry."""
+"""Model families. A family's file has the name of its ``model_type`` in ``config.json``; there is no other registry."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def families() -> tuple[str, ...]:
 
 
 def family(model_type: str) -> Family:
-    """The family of a ``model_type``.
+    """Load the family of a ``model_type``.
 
     Raises:
-        UnsupportedModelError: edgekit has no file for it; the message lists those it has.
+        UnsupportedModelError: The family is not supported; the message lists those that are.
     """
-    # Looked up without importing: an ImportError inside a family's file is a bug there, not an unknown family.
+    # Checked without importing: an ImportError inside a family's file must not look like an unknown family.
     if model_type not in families():
         raise UnsupportedModelError(
             f"model_type {model_type!r} is not supported; supported: {', '.join(families())}",
@@ -35,10 +35,10 @@ def family(model_type: str) -> Family:
 
 
 def spec_from_config(config: Mapping[str, Any]) -> ModelSpec:
-    """Turn the content of a ``config.json`` into a :class:`ModelSpec`.
+    """Convert the content of a ``config.json`` to a :class:`ModelSpec`.
 
     Raises:
-        CheckpointError: Keys are missing or make no sense.
+        CheckpointError: A key is missing or has an invalid value.
         UnsupportedModelError: The family or one of its options is not supported.
     """
     model_type = config.get("model_type")

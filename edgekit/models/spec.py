@@ -1,7 +1,7 @@
-"""What an architecture is: dimensions, and for every tensor its role, shape and source names. Pure data, no numpy.
+"""An architecture as data: its dimensions, and the role, shape and names of every tensor. Does not import numpy.
 
-A family file (``llama.py``, ``qwen2.py``) holds a :class:`Family`; :meth:`Family.spec` turns a checkpoint's
-``config.json`` into a :class:`ModelSpec`. The quantizer, the exporter, the planner and the runtime read that.
+A family file (``llama.py``, ``qwen2.py``) defines a :class:`Family`. :meth:`Family.spec` converts a checkpoint's
+``config.json`` to a :class:`ModelSpec`, which the quantizer, the exporter and the planner read.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ _HEAD_NAMES = "lm_head.weight", "output.weight"  # Hugging Face's and GGUF's
 
 @dataclass(frozen=True)
 class TensorRef:
-    """A tensor of the checkpoint under the names its two containers give it.
+    """A tensor of a checkpoint, with its names in both containers.
 
     Args:
         name: The Hugging Face name, ``model.layers.0.self_attn.q_proj.weight``.
         gguf: The GGUF name, ``blk.0.attn_q.weight``.
         shape: (out, in) or (size,).
-        interleaved_heads: Number of heads whose halves the GGUF file stores interleaved (0: stored as in Hugging Face).
+        interleaved_heads: Number of heads whose halves a GGUF file stores interleaved; 0 if it stores the tensor like
+            Hugging Face.
     """
 
     name: str
@@ -52,11 +53,12 @@ class Linear:
 
 @dataclass(frozen=True)
 class Rope:
-    """Rotary position embedding over ``head_dim``, halves rotated (not interleaved).
+    """Rotary position embedding over ``head_dim``; it rotates halves (not interleaved pairs).
 
-    ``scaling`` is ``default``, ``linear`` (positions divided by ``factor``), ``llama3`` (low frequencies divided by
-    ``factor``, a smooth band between; https://github.com/meta-llama/llama-models, transformers
-    ``_compute_llama3_parameters``) or ``factors`` (each frequency divided by its own, GGUF's ``rope_freqs``).
+    ``scaling`` is ``default``, ``linear`` (positions are divided by ``factor``), ``llama3`` (low frequencies are
+    divided by ``factor``, high ones kept, with a smooth transition; https://github.com/meta-llama/llama-models,
+    transformers ``_compute_llama3_parameters``) or ``factors`` (each frequency has its own divisor, as in GGUF's
+    ``rope_freqs``).
     """
 
     theta: float
@@ -69,7 +71,7 @@ class Rope:
     factors: tuple[float, ...] = ()
 
     def inverse_frequencies(self) -> tuple[float, ...]:
-        """head_dim / 2 angular steps per position, in radians."""
+        """The angle per position of each rotated pair, in radians: head_dim / 2 values."""
         half = self.head_dim // 2
         plain = [self.theta ** (-2.0 * i / self.head_dim) for i in range(half)]
         if self.scaling == "linear":
@@ -109,7 +111,7 @@ class Layer:
 
     @property
     def linears(self) -> tuple[Linear, ...]:
-        """In the order of the file: q, k, v, o, gate, up, down."""
+        """The linears in the order of the file: q, k, v, o, gate, up, down."""
         return self.q_proj, self.k_proj, self.v_proj, self.o_proj, self.gate_proj, self.up_proj, self.down_proj
 
 
@@ -117,8 +119,8 @@ class Layer:
 class ModelSpec:
     """A decoder-only model as data.
 
-    ``lm_head`` shares ``embedding``'s tensor when ``tied_embeddings``. ``copied_head``: it has a tensor of its own that
-    was made from the embedding (:func:`untied`).
+    With ``tied_embeddings``, ``lm_head`` uses the embedding's tensor. ``copied_head`` means that ``lm_head`` is a copy
+    of the embedding, made by :func:`untied`.
     """
 
     model_type: str
@@ -141,11 +143,11 @@ class ModelSpec:
 
     @property
     def kv_width(self) -> int:
-        """Numbers a token adds to one layer's key cache (and as many to its value cache)."""
+        """The number of values that a token adds to one layer's key cache, and again to its value cache."""
         return self.num_kv_heads * self.head_dim
 
     def tensors(self) -> Iterator[TensorRef]:
-        """Every tensor the model needs, each once, in the order of the file."""
+        """Every tensor of the model, once, in the order of the file."""
         yield self.embedding
         for layer in self.layers:
             yield layer.input_norm
@@ -160,13 +162,13 @@ class ModelSpec:
 
     @property
     def parameters(self) -> int:
-        """Number of weights; a tied table counts once, and so does one that was tied before :func:`untied`."""
+        """Number of weights. A tied table counts once, also after :func:`untied` has copied it."""
         copied = math.prod(self.lm_head.weight.shape) if self.copied_head else 0
         return sum(math.prod(t.shape) for t in self.tensors()) - copied
 
 
 def untied(spec: ModelSpec) -> ModelSpec:
-    """The model with an lm_head of its own; where embedding and lm_head are one table, a copy of it."""
+    """The same model with a separate lm_head. If the embeddings are tied, lm_head becomes a copy of the table."""
     if not spec.tied_embeddings:
         return spec
     head = Linear("lm_head", TensorRef(*_HEAD_NAMES, spec.embedding.shape))
@@ -175,14 +177,14 @@ def untied(spec: ModelSpec) -> ModelSpec:
 
 @dataclass(frozen=True)
 class Family:
-    """What one model family adds to the common decoder. A flag is True, False, or the config key that decides.
+    """How one model family differs from the common decoder.
 
     Args:
-        model_type: ``config.json``'s ``model_type`` and the file's name.
-        gguf_architecture: ``general.architecture`` of a GGUF file.
-        qkv_bias, o_bias, mlp_bias: Which linears carry a bias.
-        gguf_interleaved_qk: GGUF stores q and k with each head's halves interleaved.
-        required: Config keys that must have this value where they are present.
+        model_type: ``model_type`` in ``config.json``, and the name of the family's file.
+        gguf_architecture: ``general.architecture`` in GGUF files.
+        qkv_bias, o_bias, mlp_bias: Whether these linears have a bias: True, False, or the config key that decides.
+        gguf_interleaved_qk: Whether GGUF files store q and k with each head's halves interleaved.
+        required: Config keys that must have the given value if they are present.
     """
 
     model_type: str
@@ -197,16 +199,16 @@ class Family:
         """Read ``config.json``.
 
         Args:
-            config: The file's content; both ``rope_theta``/``rope_scaling`` and ``rope_parameters`` are understood.
+            config: The file's content, with ``rope_theta`` and ``rope_scaling`` or with ``rope_parameters``.
 
         Raises:
-            CheckpointError: A key is missing or has a value that makes no sense.
-            UnsupportedModelError: A key asks for something this family has no graph for.
+            CheckpointError: A key is missing or has an invalid value.
+            UnsupportedModelError: An option is not supported for this family.
         """
         for key, value in self.required.items():
             if config.get(key, value) != value:
                 raise UnsupportedModelError(
-                    f"config.json of this {self.model_type} model says {key} = {config[key]!r}; supported: {value!r}"
+                    f"config.json of this {self.model_type} model has {key} = {config[key]!r}; supported: {value!r}"
                 )
         hidden = _positive(config, "hidden_size")
         heads = _positive(config, "num_attention_heads")
@@ -246,7 +248,7 @@ class Family:
 
 @dataclass(frozen=True)
 class _Tensors:
-    """Names and shapes of one layer's tensors."""
+    """Builds the names and shapes of a layer's tensors."""
 
     family: Family
     config: Mapping[str, Any]

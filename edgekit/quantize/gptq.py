@@ -1,22 +1,23 @@
-"""GPTQ (Frantar et al., https://arxiv.org/abs/2210.17323): codes whose errors make up for one another.
+"""GPTQ (Frantar et al., https://arxiv.org/abs/2210.17323): chooses codes whose rounding errors compensate each other.
 
 A linear's weight w (out, in) is rounded column by column. With H = X^T X over the calibration inputs X (tokens, in),
-the output's squared error is tr(E H E^T), E = w - q. What rounding one column leaves is passed on to those after it.
+the squared error of the output is tr(E H E^T), E = w - q. The rounding error of each column is passed on to the columns
+after it.
 
-Written here in the equivalent form of LDLQ (QuIP, https://arxiv.org/abs/2307.13304, theorem 6), which needs one
-Cholesky factorization and no inverse. With H = (U + I) D (U + I)^T, U strictly upper triangular,
+This code uses the equivalent form LDLQ (QuIP, https://arxiv.org/abs/2307.13304, theorem 6), which needs one Cholesky
+factorization and no inverse. With H = (U + I) D (U + I)^T, U strictly upper triangular,
 
     q_j = round(w_j + E_<j U_<j,j)            so that  tr(E H E^T) = sum_j D_jj |w_j + E_<j U_<j,j - q_j|^2
 
-and the sum is taken in blocks, so that most of it is matrix products. The paper's other parts: columns with the
-largest H_jj come first (``act_order``), each with the scale of the group it stands in by its place in the weight
-("static groups"), so no table of groups is stored; H gets a share of its mean diagonal added, ten times more whenever
-it is still not positive definite; a column whose input was never seen (H_jj = 0) is set to zero.
+The sum is computed in blocks, so that most of the work is matrix products. As in the paper, columns with the largest
+H_jj come first (``act_order``). Each column keeps the group of its position in the weight ("static groups"), so no
+table of groups is stored. A fraction of H's mean diagonal is added to H, and ten times more as long as H is not
+positive definite. A column whose input is always zero (H_jj = 0) is set to zero.
 
-Two steps are not the paper's. Before: the outputs asked for may be others than the weight gives on these inputs, those
-of the float model on its own inputs (GPTAQ, https://arxiv.org/abs/2504.02692); what is rounded is then the weight that
-comes closest to them, w + drift^T H^-1, or lies half way to it. After: when the codes are known, each row's scales are
-those that make tr(E H E^T) least for them, a least-squares problem with a group's scale as each unknown (``_refit``).
+Two steps are not in the paper. Before rounding, the weight can be corrected so that its outputs on the quantized
+model's inputs approach the float model's outputs on its own inputs (GPTAQ, https://arxiv.org/abs/2504.02692): the
+solution is w + drift^T H^-1, and by default half of this correction is applied. After rounding, each row's scales are
+refitted to minimize tr(E H E^T) for the chosen codes: a least-squares problem with one unknown per group (``_refit``).
 """
 
 from __future__ import annotations
@@ -30,28 +31,27 @@ from ..scheme import QuantizationScheme
 from .packing import PackedLinear, pack, unpack
 from .rtn import NonFiniteError, quantize_rows
 
-DAMPING = 0.01  # share of H's mean diagonal, the paper's
-# The same for the step that follows drift, which must tell it from the noise of so many tokens.
-DRIFT_DAMPING = 0.3
-DRIFT_SHARE = 0.5  # how far it goes: later layers make up for the rest
-DAMPING_TRIES = 4  # 0.01, 0.1, 1, 10: beyond that H has no say any more
-# Columns whose errors are passed on one by one; what they leave to those after them is a product, this deep: near full
-# speed, and a block's errors (64 x _ROWS) stay in the L2 cache.
+DAMPING = 0.01  # added fraction of H's mean diagonal, as in the paper
+DRIFT_DAMPING = 0.3  # the same for the drift correction; more, because drift is noisy with few tokens
+DRIFT_SHARE = 0.5  # the fraction of the drift correction that is applied; later layers correct the rest
+DAMPING_TRIES = 4  # 0.01, 0.1, 1, 10: with more, the result would hardly depend on H
+# Columns whose errors are passed on one by one. Their effect on later columns is one matrix product of this depth: it
+# runs near full speed, and a block's errors (64 x _ROWS) stay in the L2 cache.
 _BLOCK = 64
-_ROWS = 2048  # of the weight at a time, which are independent given H
-_REFIT_ROWS = 256  # of them whose scales are refitted at a time: a row's equations are (groups, groups)
-_REFIT_COLUMNS = 1024  # of a product there: with so many rows 1 MB, which is read back while a cache still has it
-# Share of the least-squares problem's mean diagonal that holds a scale to what it was: it decides only where the codes
-# of a group do not, because they are all zero.
+_ROWS = 2048  # rows of the weight quantized at a time; given H, rows are independent
+_REFIT_ROWS = 256  # rows whose scales are refitted at a time; each has a (groups, groups) system of equations
+_REFIT_COLUMNS = 1024  # columns per product of the refit: 1 MB with that many rows, which stays in the cache
+# Fraction of the mean diagonal that keeps a refitted scale near its old value. It matters only for groups whose codes
+# are all zero, which leave the scale undetermined.
 _HOLD = 1e-4
-# Columns of H that are factorized together. Each such step reads all that is done, from memory where H is large: 256
-# wide the arithmetic takes longer than that. The corner's inverse adds 256 / in of it.
+# Columns of H that are factorized together. Each step reads the whole finished part from memory; with 256 columns the
+# arithmetic takes longer than the reads. Inverting the corner adds a fraction of 256 / in to the work.
 _PANEL = 256
-_STRIP = 64  # rows or columns of H per copy: 2 MB for 8960 inputs, which malloc keeps at hand
+_STRIP = 64  # rows or columns of H per copy: 2 MB for 8960 inputs, which malloc reuses
 
 
 class NotPositiveDefiniteError(ValueError):
-    """H has no Cholesky factor, however much is added to its diagonal."""
+    """H has no Cholesky factor, even with the largest damping."""
 
 
 def quantize_gptq(
@@ -71,22 +71,22 @@ def quantize_gptq(
 
     Args:
         weight: (out, in) float32.
-        hessian: (in, in) float32, X^T X; symmetric. It is overwritten: for many inputs it is the largest array of all.
+        hessian: (in, in) float32, X^T X, symmetric. It is overwritten, because it can be too large to copy.
         scheme: Width, block size, symmetric or with zero points.
-        scale_dtype: ``float32`` or ``float16``: how scales are stored; codes are chosen for the stored scale.
-        damping: Share of H's mean diagonal that is added to it.
-        act_order: Columns with the largest inputs first; False: from left to right.
-        refit: Choose the scales once more when the codes are known.
-        drift: (in, out), X^T (Y - X w^T) for the outputs Y (tokens, out) asked for; None: those of the weight itself.
-        drift_damping: As ``damping``, for the step that follows drift.
-        drift_share: How far that step goes, 1: all the way.
+        scale_dtype: Storage type of the scales, ``float32`` or ``float16``. Codes are chosen for the stored scales.
+        damping: Fraction of H's mean diagonal that is added to H.
+        act_order: Whether columns with the largest inputs come first. Otherwise columns go from left to right.
+        refit: Whether to choose the scales again after the codes.
+        drift: (in, out), X^T (Y - X w^T) for target outputs Y (tokens, out); None: the weight's own outputs.
+        drift_damping: As ``damping``, for the drift correction.
+        drift_share: The fraction of the drift correction that is applied; 1 applies all of it.
 
     Returns:
-        The packed weight. Zero points are those of round-to-nearest, and so are scales without ``refit``.
+        The packed weight. Zero points, and without ``refit`` also scales, are those of round-to-nearest.
 
     Raises:
         NonFiniteError: A weight is NaN or too large (``rtn.py``).
-        NotPositiveDefiniteError: H is no Gram matrix of finite numbers.
+        NotPositiveDefiniteError: H is not positive definite, even with damping, or not finite.
     """
     diagonal = hessian.diagonal().copy()  # (in,)
     dead = diagonal <= 0
@@ -95,10 +95,10 @@ def quantize_gptq(
     hessian[np.diag_indices_from(hessian)] += dead[order]
     if drift is not None:
         finite = np.isfinite(weight)
-        if not finite.all():  # named here: drift spreads it over the row
+        if not finite.all():  # report it now: the correction spreads it over the whole row
             row, column = np.argwhere(~finite)[0]
             raise NonFiniteError(int(row), int(column), float(weight[row, column]))
-        weight = _followed(weight, hessian, drift, order, drift_damping, drift_share)
+        weight = _drift_corrected(weight, hessian, drift, order, drift_damping, drift_share)
     feedback, _ = _feedback(hessian, damping)
     nearest = quantize_rows(weight, scheme, scale_dtype)
     parts = []
@@ -116,7 +116,7 @@ def quantize_gptq(
     return replace(packed, scales=_refit(weight, dead, packed, hessian))
 
 
-def _followed(
+def _drift_corrected(
     weight: NDArray[np.float32],
     hessian: NDArray[np.float32],
     drift: NDArray[np.float32],
@@ -124,7 +124,7 @@ def _followed(
     damping: float,
     share: float,
 ) -> NDArray[np.float32]:
-    """w + share * drift^T H^-1 for the damped H, whose columns are in another order; H is what it was afterwards."""
+    """w + share * drift^T H^-1 for the damped H. H's columns are in quantization order; H is restored at the end."""
     diagonal, place = hessian.diagonal().copy(), np.argsort(order)
     factors = _feedback(hessian, damping)
     moved = np.empty_like(weight)
@@ -140,7 +140,7 @@ def _followed(
 
 
 class _Grid:
-    """Scales and zero points of some rows, a group a line: arrays of (groups, rows); ``half``: stored as float16."""
+    """Scales and zero points of some rows, as arrays (groups, rows). ``half``: scales are stored as float16."""
 
     def __init__(self, packed: PackedLinear, rows: slice) -> None:
         scheme = packed.scheme
@@ -158,16 +158,16 @@ class _Grid:
 def _codes(
     columns: NDArray[np.float32], feedback: NDArray[np.float32], grid: _Grid, order: NDArray[np.intp]
 ) -> NDArray[np.uint8]:
-    """The column-by-column loop.
+    """Round the columns one by one.
 
     Args:
-        columns: (in, rows), in the order of quantization.
+        columns: (in, rows), in quantization order.
         feedback: (in, in), U above the diagonal; the rest is not read.
-        grid: Of these rows.
-        order: Where each of ``columns`` stands in the weight.
+        grid: Scales and zero points of these rows.
+        order: The position of each of ``columns`` in the weight.
 
     Returns:
-        (in, rows), in the weight's own order.
+        The codes (in, rows), in the weight's order.
     """
     codes = np.empty(columns.shape, np.uint8)
     errors = np.empty_like(columns)
@@ -189,24 +189,24 @@ def _codes(
 def _refit(
     weight: NDArray[np.float32], dead: NDArray[np.bool_], packed: PackedLinear, hessian: NDArray[np.float32]
 ) -> NDArray[np.float32] | NDArray[np.float16]:
-    """The scales that go best with the codes.
+    """Compute the best scales for given codes.
 
-    With c_g a row's codes less their zero point in group g and zero elsewhere, its weights are w and its scales s:
-    (w - sum_g s_g c_g) H (..)^T is least where sum_h (c_g H c_h^T) s_h = c_g H w^T for each g.
+    Let w be a row's weights, s its scales, and c_g the row's codes minus their zero point in group g, zero elsewhere.
+    Then (w - sum_g s_g c_g) H (..)^T is smallest if sum_h (c_g H c_h^T) s_h = c_g H w^T for each g.
 
     Args:
         weight: (out, in).
         dead: (in,), columns that count as zero.
-        packed: Its codes and the scales they were chosen for.
+        packed: The codes, and the scales that they were chosen for.
         hessian: (in, in), H.
 
     Returns:
-        Scales as ``packed`` has them. What their type cannot hold, if anything, is as it was.
+        The scales, in the shape and type of ``packed.scales``. A scale that the type cannot represent is unchanged.
     """
     (out, groups), width, bits = packed.scales.shape, len(hessian), packed.scheme.bits
     size = packed.scheme.block_size
     scales: NDArray[np.float32] | NDArray[np.float16] = packed.scales.copy()
-    most = np.finfo(scales.dtype).max
+    largest = np.finfo(scales.dtype).max
     step = max(1, _REFIT_COLUMNS // size) * size
     for start in range(0, out, _REFIT_ROWS):
         rows = slice(start, min(start + _REFIT_ROWS, out))
@@ -224,7 +224,7 @@ def _refit(
         products = np.empty((count, groups, groups))  # c_g H c_h^T
         for g in range(groups):
             at = slice(g * size, min((g + 1) * size, width))
-            for first in range(at.start, width, step):  # those of the groups before are known: H is symmetric
+            for first in range(at.start, width, step):  # H is symmetric, so earlier groups are already done
                 last = min(first + step, groups * size)
                 part = np.zeros((count, last - first), np.float32)
                 np.matmul(flat[:, at], hessian[at, first:last], out=part[:, : min(last, width) - first])
@@ -235,12 +235,12 @@ def _refit(
         hold = _HOLD * diagonal.mean(1, keepdims=True) + np.finfo(np.float32).tiny
         diagonal += hold
         found = np.linalg.solve(products, (wanted + hold * old)[..., None])[..., 0]
-        scales[rows] = np.where(np.abs(found) <= most, found, old)
+        scales[rows] = np.where(np.abs(found) <= largest, found, old)
     return scales
 
 
 def _solve(feedback: NDArray[np.float32], pivots: NDArray[np.float32], b: NDArray[np.float32]) -> None:
-    """Replace b (rows, in) by b H^-1: H = (U + I) D (U + I)^T, U above ``feedback``'s diagonal, D = pivots."""
+    """Replace b (rows, in) by b H^-1, for H = (U + I) D (U + I)^T, U above the diagonal of ``feedback``, D = pivots."""
     starts = range(0, len(feedback), _PANEL)
     corners = {}
     for start in reversed(starts):
@@ -255,14 +255,14 @@ def _solve(feedback: NDArray[np.float32], pivots: NDArray[np.float32], b: NDArra
 
 
 def _feedback(hessian: NDArray[np.float32], damping: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """U and D (in,) of the damped H = (U + I) D (U + I)^T: U in H's own memory above the diagonal, below stays H."""
+    """Compute U and D (in,) of the damped H = (U + I) D (U + I)^T. U overwrites H above its diagonal."""
     diagonal = hessian.diagonal().copy()
     mean = float(diagonal.mean())
     for _ in range(DAMPING_TRIES):
         damped = diagonal + np.float32(damping * mean)
         np.fill_diagonal(hessian, damped)
         try:
-            with np.errstate(invalid="ignore"):  # NaN and infinity are found at each block
+            with np.errstate(invalid="ignore"):  # _factorize checks each block for NaN and infinity
                 _factorize(hessian)
         except np.linalg.LinAlgError:
             _mirror(hessian)
@@ -276,13 +276,16 @@ def _feedback(hessian: NDArray[np.float32], damping: float) -> tuple[NDArray[np.
             corner[:] = np.tril(corner, -1) + np.triu(corner) / roots[start:stop]
         np.fill_diagonal(hessian, damped)
         return hessian, roots * roots
-    raise NotPositiveDefiniteError(f"H is not positive definite, even with {damping / 10:g} of its mean diagonal added")
+    raise NotPositiveDefiniteError(
+        f"H is not positive definite, even with {damping / 10:g} times its mean diagonal added"
+    )
 
 
 def _factorize(h: NDArray[np.float32]) -> None:
-    """Replace H's upper triangle by R with H = R R^T, from the last columns to the first; the lower one is left.
+    """Replace H's upper triangle by R with H = R R^T, from the last columns to the first. The lower triangle stays.
 
-    R_:b = (H_:b - R_:> R_b>^T) R_bb^-T for the columns b of a block, > those after it, : all rows up to b's last.
+    R_:b = (H_:b - R_:> R_b>^T) R_bb^-T, where b are the columns of a block, > the columns after it, and : all rows up
+    to the block's last.
 
     Raises:
         LinAlgError: H is not positive definite.
@@ -290,10 +293,10 @@ def _factorize(h: NDArray[np.float32]) -> None:
     for stop in range(len(h), 0, -_PANEL):
         start = max(0, stop - _PANEL)
         block = h[:stop, start:stop] - h[:stop, stop:] @ h[start:stop, stop:].T
-        # numpy factorizes into lower triangles: turned by 180 degrees they are upper ones. float64 costs nothing here.
+        # numpy computes lower triangles; rotated by 180 degrees they become upper ones. float64 costs nothing here.
         corner = np.linalg.cholesky(block[start:][::-1, ::-1].astype(np.float64))[::-1, ::-1]
         if not np.isfinite(corner).all():
-            raise np.linalg.LinAlgError("H holds NaN or infinity")
+            raise np.linalg.LinAlgError("H contains NaN or infinity")
         h[:start, start:stop] = block[:start] @ np.linalg.inv(corner).T.astype(np.float32)
         upper = np.triu_indices(stop - start)
         h[start:stop, start:stop][upper] = corner[upper]
@@ -309,17 +312,17 @@ def _mirror(h: NDArray[np.float32]) -> None:
 
 
 def _permute(h: NDArray[np.float32], order: NDArray[np.intp]) -> None:
-    """Put rows and columns of a matrix into another order, in place."""
+    """Reorder the rows and columns of a matrix in place."""
     for start in range(0, len(h), _STRIP):
         strip = h[:, start : start + _STRIP]
         strip[:] = strip[order]
     for start in range(0, len(h), _STRIP):
         strip = h[start : start + _STRIP]
-        strip[:] = np.take(strip, order, axis=1)  # several times as fast as an index
+        strip[:] = np.take(strip, order, axis=1)  # several times faster than indexing
 
 
 def _pack(codes: NDArray[np.uint8], grid: _Grid, scheme: QuantizationScheme) -> NDArray[np.uint8]:
-    """(in, rows) codes to (rows, blocks, bytes); a short last block is filled with its zero point."""
+    """Pack codes (in, rows) to (rows, blocks, bytes). A short last block is padded with its zero point."""
     in_features, rows = codes.shape
     padded = np.empty((scheme.blocks(in_features) * scheme.block_size, rows), np.uint8)
     padded[:in_features] = codes

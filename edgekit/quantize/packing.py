@@ -1,6 +1,6 @@
-"""The one bit layout of quantized weights: onnxruntime's ``com.microsoft.MatMulNBits``.
+"""The bit layout of all quantized weights: onnxruntime's ``com.microsoft.MatMulNBits``.
 
-A weight w of shape (N out, K in) is cut along K into blocks of ``block_size`` (the last may be short and is padded):
+A weight w of shape (N out, K in) is split along K into blocks of ``block_size``; a short last block is padded:
 
     w[n, k] = scale[n, k // block_size] * (code[n, k] - zero_point[n, k // block_size])
 
@@ -9,9 +9,9 @@ A weight w of shape (N out, K in) is cut along K into blocks of ``block_size`` (
                  8 bits:  byte i is code i
     scales       float32 or float16 (N, blocks)
     zero_points  uint8 (N, ceil(blocks * bits / 8)), packed like the codes, each row padded to a whole byte;
-                 absent when symmetric: then every zero point is 2**(bits-1)
+                 absent if symmetric, when every zero point is 2**(bits-1)
 
-The padding of a short last block holds its zero point, so it reads back as 0.
+A short last block is padded with codes equal to its zero point, which means 0.
 
 Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#commicrosoftmatmulnbits
 """
@@ -28,7 +28,7 @@ from ..scheme import QuantizationScheme
 
 @dataclass(frozen=True)
 class PackedLinear:
-    """A quantized (out, in) weight in the layout drawn above."""
+    """A quantized (out, in) weight in the layout described above."""
 
     scheme: QuantizationScheme
     out_features: int
@@ -46,10 +46,10 @@ class PackedLinear:
         ):
             found = None if array is None else array.shape
             if found != shape:
-                raise ValueError(f"{name} of a {size} weight has shape {found}; {self.scheme} needs {shape}")
+                raise ValueError(f"{name} of a {size} weight has shape {found}; {self.scheme} requires {shape}")
 
     def dequantize(self) -> NDArray[np.float32]:
-        """The weight as float32 (out, in)."""
+        """Compute the weight: float32 (out, in)."""
         scheme, blocks = self.scheme, self.scheme.blocks(self.in_features)
         codes = unpack(self.codes, scheme.bits).astype(np.float32)  # (out, blocks, block_size)
         if self.zero_points is None:
@@ -61,7 +61,7 @@ class PackedLinear:
 
 
 def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """Pack codes along the last axis, low nibble first; an odd count of 4-bit codes is padded with 0.
+    """Pack codes along the last axis, low nibble first. An odd number of 4-bit codes is padded with 0.
 
     Args:
         codes: uint8 (..., n), each below ``2**bits``.
@@ -78,7 +78,7 @@ def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
 
 
 def unpack(packed: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """Undo :func:`pack`: uint8 (..., m) -> uint8 (..., m * 8 / bits)."""
+    """The inverse of :func:`pack`: uint8 (..., m) -> uint8 (..., m * 8 / bits)."""
     if bits == 8:
         return packed
     return np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:-1], -1)

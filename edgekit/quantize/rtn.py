@@ -1,7 +1,7 @@
-"""Round-to-nearest quantization: each block's scale (and zero point) by least squares, over the rows of a weight.
+"""Round-to-nearest quantization. A least-squares search chooses each block's scale (and zero point).
 
-The search itself is native (``native/src/quantize.cpp``, which explains it); this is its Python face. Rows are
-independent, so a caller may quantize a matrix in row chunks, on as many threads as it likes: ctypes drops the GIL.
+The search is native code and is explained there (``native/src/quantize.cpp``). Rows are independent, so a caller can
+quantize chunks of rows on several threads: ctypes releases the GIL.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class NonFiniteError(ValueError):
     """A weight that is NaN, infinite, or too large to be quantized.
 
     Args:
-        row, column: Where the first one stands, in the rows given.
+        row, column: Position of the first such weight in the given rows.
         value: The weight.
     """
 
@@ -42,17 +42,19 @@ def quantize_rows(rows: NDArray[np.generic], scheme: QuantizationScheme, scale_d
     Args:
         rows: (n, in) float32, float16 or bfloat16.
         scheme: Width, block size, symmetric or with zero points.
-        scale_dtype: ``float32`` or ``float16``: how scales are stored; codes are chosen for the stored scale.
+        scale_dtype: Storage type of the scales, ``float32`` or ``float16``. Codes are chosen for the stored scales.
 
     Returns:
-        The packed rows; the same input gives the same bytes on every machine.
+        The packed rows. The same input gives the same bytes on every machine.
 
     Raises:
-        NonFiniteError: A weight is NaN, or larger than 1e30 (with float16 scales: than 65504).
-        ValueError: A dtype that is not supported.
+        NonFiniteError: A weight is NaN, or larger than 1e30 (65504 with float16 scales).
+        ValueError: The dtype or shape is not supported.
     """
     if rows.dtype not in _DTYPES or rows.ndim != 2:
-        raise ValueError(f"rows are {rows.dtype} with {rows.ndim} axes; need 2 axes of float32, float16 or bfloat16")
+        raise ValueError(
+            f"the rows are {rows.dtype} with {rows.ndim} axes; expected 2 axes of float32, float16 or bfloat16"
+        )
     rows = np.ascontiguousarray(rows)
     n, k = rows.shape
     codes = np.empty(scheme.codes_shape(n, k), np.uint8)
@@ -70,5 +72,5 @@ def quantize_rows(rows: NDArray[np.generic], scheme: QuantizationScheme, scale_d
         row, column = divmod(bad.value, k)
         raise NonFiniteError(row, column, float(rows[row, column]))
     if status != native.OK:
-        raise ValueError(f"ek_quantize_rows refused ({n}, {k}) with {scheme}: status {status}")
+        raise ValueError(f"ek_quantize_rows failed for rows of shape ({n}, {k}) with {scheme}: status {status}")
     return PackedLinear(scheme, n, k, codes, scales, zero_points)

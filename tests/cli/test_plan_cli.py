@@ -165,7 +165,7 @@ def test_the_users_budget() -> None:
         ("--min-decode", "5 parrots", "'5 parrots' is not a speed; write a number and one of tok/s, tokens/s, tok/min"),
         ("--max-ttft", "1 fortnight", "'1 fortnight' is not a duration; write a number and one of s, ms, min, h"),
         ("--max-memory", "2 gigs", "'2 gigs' is not a size"),
-        ("--max-ttft", "0", "'0' is not above 0"),
+        ("--max-ttft", "0", "'0' must be above 0"),
         ("--kv-type", "int4", "'int4' is not one of"),
         ("--prompt-tokens", "0", "0 is not in the range"),
         ("--plot", "plan.pdf", "plan.pdf ends in neither .svg nor .png"),

@@ -1,3 +1,5 @@
+"""The smoke test: every check passes on a good artifact and fails on the damage that it is there to find."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -35,7 +37,7 @@ def change_golden(folder: Path, **changes: Any) -> None:
     rewrite_manifest(folder, golden={**golden, **changes})
 
 
-def test_an_artifact_passes_its_own_test(artifact: Path) -> None:
+def test_an_undamaged_artifact_passes(artifact: Path) -> None:
     receipt = smoke(artifact, threads=1)
     assert receipt.passed
     assert names(receipt) == {"files": True, "load": True, "golden_logits": True, "golden_tokens": True}
@@ -45,7 +47,7 @@ def test_an_artifact_passes_its_own_test(artifact: Path) -> None:
         assert figure > 0
 
 
-def test_the_receipt_has_the_contracts_fields(artifact: Path, tmp_path: Path) -> None:
+def test_the_receipt_has_the_documented_fields(artifact: Path, tmp_path: Path) -> None:
     receipt = smoke(artifact, threads=1)
     receipt.write(tmp_path / "receipt.json")
     found = json.loads((tmp_path / "receipt.json").read_text())
@@ -64,7 +66,7 @@ def test_damaged_files_end_the_test(artifact: Path) -> None:
     assert receipt.ttft_s is None
 
 
-def test_a_graph_that_does_not_load_fails_there(artifact: Path) -> None:
+def test_a_graph_that_does_not_load_fails_the_load_check(artifact: Path) -> None:
     (artifact / "model.onnx").write_bytes(b"x")
     rewrite_manifest(artifact)
     receipt = smoke(artifact, threads=1)
@@ -72,7 +74,7 @@ def test_a_graph_that_does_not_load_fails_there(artifact: Path) -> None:
     assert "cannot load" in receipt.checks[1].detail
 
 
-def test_a_graph_that_cannot_take_the_prompt_fails_there(artifact: Path) -> None:
+def test_a_prompt_that_the_engine_rejects_fails_the_load_check(artifact: Path) -> None:
     change_golden(artifact, prompt_ids=[10**6])
     receipt = smoke(artifact, threads=1)
     assert names(receipt) == {"files": True, "load": False}
@@ -93,7 +95,7 @@ def test_other_weights_fail_the_golden_test(artifact: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["native", "ort"])
 @pytest.mark.parametrize("device", ["cpu", "jetson"])
-def test_either_engine_gives_the_golden_answer_and_tells_other_weights(
+def test_each_engine_gives_the_golden_answer_and_detects_other_weights(
     tmp_path: Path, engine: str, device: str
 ) -> None:
     folder = build(None, device, checkpoint=write_checkpoint(tmp_path / "tiny", "qwen2"), out=tmp_path / "a").artifact
@@ -116,14 +118,14 @@ def test_another_continuation_fails(artifact: Path) -> None:
     golden = read_manifest(artifact).golden
     assert golden is not None
     ids = [*golden["continuation_ids"]]
-    ids[0] = golden["top_logits"][9]["id"]  # some logits behind the best
+    ids[0] = golden["top_logits"][9]["id"]  # its logit is far below the largest
     change_golden(artifact, continuation_ids=ids)
     receipt = smoke(artifact, threads=1)
     assert not names(receipt)["golden_tokens"]
     assert names(receipt)["golden_logits"]
 
 
-def test_the_plans_memory_is_a_limit(artifact: Path) -> None:
+def test_the_planned_memory_is_a_limit(artifact: Path) -> None:
     rewrite_manifest(artifact, plan={"memory_bytes": {"total": 10**12}})
     assert names(smoke(artifact, threads=1))["memory"]
     rewrite_manifest(artifact, plan={"memory_bytes": {"total": 1000}})
@@ -132,7 +134,7 @@ def test_the_plans_memory_is_a_limit(artifact: Path) -> None:
     assert "1.00 kB" in receipt.checks[-1].detail
 
 
-def test_the_unused_context_counts(artifact: Path) -> None:
+def test_memory_for_the_unused_context_is_counted(artifact: Path) -> None:
     short = smoke(artifact, threads=1).peak_rss_bytes
     assert short is not None
     # 640 positions of 2 layers, key and value, 1 head of 16 float32; the golden test uses 24 of them
@@ -141,14 +143,14 @@ def test_the_unused_context_counts(artifact: Path) -> None:
     assert "158 kB for the unused context" in detail
 
 
-def test_a_devices_memory_is_a_limit(artifact: Path) -> None:
+def test_the_devices_memory_is_a_limit(artifact: Path) -> None:
     device = load_device("pi")
     assert names(smoke(artifact, threads=1, device=device))["device_memory"]
     small = dataclasses.replace(device, memory=Memory(total=SMALL, usable=SMALL))
     assert not names(smoke(artifact, threads=1, device=small))["device_memory"]
 
 
-def test_without_golden_test_there_is_nothing_to_replay(artifact: Path) -> None:
+def test_an_artifact_without_a_golden_test_is_an_error(artifact: Path) -> None:
     rewrite_manifest(artifact, golden=None)
     with pytest.raises(ArtifactError, match="no golden test"):
         smoke(artifact)
@@ -157,7 +159,7 @@ def test_without_golden_test_there_is_nothing_to_replay(artifact: Path) -> None:
         smoke(artifact)
 
 
-def test_an_unknown_engine_is_a_mistake_not_a_failure(artifact: Path) -> None:
+def test_an_unknown_engine_is_an_error_and_not_a_failed_check(artifact: Path) -> None:
     with pytest.raises(UnknownNameError):
         smoke(artifact, engine="nativ")
 
@@ -166,7 +168,7 @@ def row(*logits: float) -> np.ndarray:
     return np.array(logits, np.float32)
 
 
-def test_logits_may_differ_by_the_tolerance_and_no_more() -> None:
+def test_logits_may_differ_by_the_tolerance() -> None:
     recorded = [{"id": 0, "logit": 5.0}, {"id": 2, "logit": 1.0}]
     assert check_logits(row(5.0, 99.0, 1.0), recorded).passed
     assert check_logits(row(5.0 - 0.9 * LOGIT_TOLERANCE, 0.0, 1.0), recorded).passed
@@ -175,12 +177,12 @@ def test_logits_may_differ_by_the_tolerance_and_no_more() -> None:
     assert not check_logits(row(5.0, 0.0), recorded).passed
 
 
-def test_tokens_may_differ_where_two_are_level() -> None:
+def test_tokens_may_differ_at_a_tie() -> None:
     assert check_tokens([row(1.0, 9.0), row(9.0, 1.0)], [1, 0]) == Check(
-        "golden_tokens", True, "2 of 2 tokens the same"
+        "golden_tokens", True, "2 of 2 tokens are the same"
     )
     level = check_tokens([row(5.0, 5.0 + 0.9 * TIE_TOLERANCE), row(9.0, 1.0)], [0, 0])
-    assert level == Check("golden_tokens", True, "1 of 2 tokens the same, 1 ties")
+    assert level == Check("golden_tokens", True, "1 of 2 tokens are the same, 1 ties")
     clear = check_tokens([row(5.0, 5.0 + 1.1 * TIE_TOLERANCE)], [0])
     assert not clear.passed
     assert "token 1 of 1 is 1, not 0" in clear.detail

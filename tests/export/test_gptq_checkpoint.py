@@ -177,9 +177,9 @@ def test_a_checkpoint_that_is_there_is_kept_unless_forced(tmp_path: Path) -> Non
     checkpoint = source(tmp_path / "source")
     emit(tmp_path / "out", checkpoint, QuantizationScheme(), "gptq", "cpu")
     (tmp_path / "out").rename(tmp_path / "elsewhere")
-    with pytest.raises(OutputExistsError, match="out-gptq is there already"):
+    with pytest.raises(OutputExistsError, match="out-gptq already exists"):
         emit(tmp_path / "out", checkpoint, QuantizationScheme(), "gptq", "cpu")
     build(None, "cpu", checkpoint=checkpoint, out=tmp_path / "out", emit="gptq", force=True)
     (tmp_path / "out-gptq" / "quantize_config.json").unlink()
-    with pytest.raises(OutputExistsError, match=r"is no folder with quantize_config\.json"):
+    with pytest.raises(OutputExistsError, match=r"is not a folder with quantize_config\.json"):
         build(None, "cpu", checkpoint=checkpoint, out=tmp_path / "out", emit="gptq", force=True)

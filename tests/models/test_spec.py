@@ -1,39 +1,15 @@
-"""config.json to ModelSpec, and the families' folder."""
+"""Converting config.json to a ModelSpec."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 from tiny_checkpoint import tiny_config
 
-import edgekit.models
-from edgekit.errors import CheckpointError, UnsupportedModelError
-from edgekit.models import families, family, spec_from_config
-
-
-def test_every_family_file_is_a_family() -> None:
-    files = {p.stem for p in Path(edgekit.models.__path__[0]).glob("*.py")} - {"__init__", "spec"}
-    assert set(families()) == files == {"llama", "qwen2"}
-    for name in families():
-        assert family(name).model_type == name
-        assert family(name).gguf_architecture
-
-
-@pytest.mark.parametrize("name", ["gpt2", "spec", "__init__", "llama.x", "", "Llama"])
-def test_other_families_are_refused(name: str) -> None:
-    with pytest.raises(UnsupportedModelError, match="supported: llama, qwen2"):
-        family(name)
-
-
-def test_an_import_error_inside_a_family_is_not_taken_for_an_unknown_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "broken.py").write_text("import a_module_nobody_has")
-    monkeypatch.setattr(edgekit.models, "__path__", [*edgekit.models.__path__, str(tmp_path)])
-    with pytest.raises(ModuleNotFoundError, match="a_module_nobody_has"):
-        family("broken")
+from edgekit.errors import CheckpointError
+from edgekit.models import spec_from_config
+from edgekit.models.spec import untied
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -68,7 +44,7 @@ def test_both_spellings_of_rope_are_read() -> None:
     assert old.theta == 500000.0
 
 
-def test_llama3_keeps_high_and_divides_low_frequencies() -> None:
+def test_llama3_scaling_divides_low_frequencies_only() -> None:
     scaling = {
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
@@ -80,7 +56,7 @@ def test_llama3_keeps_high_and_divides_low_frequencies() -> None:
     assert ratios[0] == 1.0
     assert ratios[-1] == pytest.approx(8.0)
     assert ratios == sorted(ratios)
-    assert any(1.5 < r < 7.5 for r in ratios), "a smooth band lies between"
+    assert any(1.5 < r < 7.5 for r in ratios), "there is a smooth transition"
 
 
 def test_linear_and_listed_factors() -> None:
@@ -109,3 +85,44 @@ def test_bad_configs(changes: dict[str, object], words: str) -> None:
     config = {k: v for k, v in tiny_config("llama", **changes).items() if v is not None}
     with pytest.raises(CheckpointError, match=words):
         spec_from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "words"),
+    [
+        ("llama", {"hidden_act": "gelu"}, "hidden_act = 'gelu'; supported: 'silu'"),
+        ("qwen2", {"use_sliding_window": True}, "use_sliding_window = True; supported: False"),
+        ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "'yarn'; supported: default, linear, llama3"),
+        ("llama", {"num_attention_heads": 4, "num_key_value_heads": 3}, "4 is not a multiple of num_key_value_heads 3"),
+    ],
+)
+def test_unsupported_options(family: str, changes: dict[str, object], words: str) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        spec_from_config(tiny_config(family, **changes))
+
+
+def test_an_untied_model_has_the_same_number_of_parameters() -> None:
+    tied = spec_from_config(tiny_config("llama", tie_word_embeddings=True))
+    copied = untied(tied)
+    assert (copied.tied_embeddings, copied.copied_head) == (False, True)
+    assert copied.lm_head.weight.shape == tied.embedding.shape
+    assert copied.lm_head.weight.name == "lm_head.weight"
+    assert copied.parameters == tied.parameters
+    assert "lm_head.weight" in [t.name for t in copied.tensors()]
+    separate = spec_from_config(tiny_config("llama", tie_word_embeddings=False))
+    assert untied(separate) is separate
+
+
+def test_interleaved_heads_are_those_of_q_and_k() -> None:
+    spec = spec_from_config(tiny_config("llama"))
+    interleaved = {linear.role: linear.weight.interleaved_heads for linear in spec.layers[0].linears}
+    assert interleaved.pop("q_proj") == spec.num_heads
+    assert interleaved.pop("k_proj") == spec.num_kv_heads
+    assert set(interleaved.values()) == {0}
+    qwen = spec_from_config(tiny_config("qwen2"))
+    assert all(linear.weight.interleaved_heads == 0 for linear in qwen.layers[0].linears)
+
+
+def test_the_kv_width() -> None:
+    spec = spec_from_config(tiny_config("llama"))
+    assert spec.kv_width == spec.num_kv_heads * spec.head_dim

@@ -125,7 +125,7 @@ def test_what_cannot_be_measured_is_said(small: None, probed: DeviceProfile, mon
         with_engine_rates(replace(probed, bandwidth=Bandwidth()))
 
     def full(*arguments: Any, **options: Any) -> Any:
-        raise DiskFullError("no room to write", "free some space, or choose another place with --out")
+        raise DiskFullError("no space to write", "free some space, or choose a folder on another disk with --out")
 
     monkeypatch.setattr(engine_rates, "export_model", full)
     with pytest.raises(DiskFullError) as raised:

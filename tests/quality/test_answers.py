@@ -52,4 +52,4 @@ def test_weights_beyond_the_free_memory_are_not_run(tmp_path: Path, monkeypatch:
 def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
     found, why = ask(tmp_path, 0, 1)
     assert found == []
-    assert "is no edgekit artifact" in why
+    assert "is not an edgekit artifact" in why

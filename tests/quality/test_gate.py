@@ -130,7 +130,7 @@ def test_a_folder_of_something_else_is_not_replaced_by_what_is_rejected(tmp_path
     folder = write_checkpoint(tmp_path / "tiny", "llama")
     (tmp_path / "out.rejected").mkdir()
     (tmp_path / "out.rejected" / "thesis.tex").write_text("years of work")
-    with pytest.raises(OutputExistsError, match=r"out\.rejected is there and is no artifact"):
+    with pytest.raises(OutputExistsError, match=r"out\.rejected exists and is not an artifact"):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
 
 

@@ -1,4 +1,4 @@
-"""GPTQ against the paper's own algorithm with the inverse Hessian, and against round to nearest."""
+"""GPTQ compared with the paper's algorithm, which uses the inverse Hessian, and with round-to-nearest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from edgekit.scheme import QuantizationScheme
 
 F = np.float32
 SCHEMES = [QuantizationScheme(b, 32, s) for b, s in itertools.product((4, 8), (True, False))]
-# Codes may differ where a target lies on the edge between two: float32 against float64, over hundreds of sums.
+# The fraction of codes that may differ because a target is near the boundary of two codes. Hundreds of sums are
+# computed in float32 here and in float64 in the reference.
 TIES = 0.002
 
 
@@ -62,7 +63,7 @@ def loss(w: np.ndarray, h: np.ndarray, packed: PackedLinear) -> float:
 
 @pytest.mark.parametrize("act_order", [True, False])
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
-@pytest.mark.parametrize("in_", [7, 64, 200])  # below, at and beyond the loop's block; last groups that are short
+@pytest.mark.parametrize("in_", [7, 64, 200])  # below, at and beyond the loop's block; with short last groups
 def test_codes_are_the_papers(scheme: QuantizationScheme, act_order: bool, in_: int) -> None:
     w, h = problem(40, in_, 3 * in_, seed=in_)
     nearest = quantize_rows(w, scheme, "float32")
@@ -83,7 +84,7 @@ def test_the_output_error_is_below_round_to_nearests(scheme: QuantizationScheme,
     assert plain.scales.tobytes() == nearest.scales.tobytes()
     assert plain.codes.tobytes() == packed.codes.tobytes()
     assert loss(w, h, packed) < loss(w, h, plain) < loss(w, h, nearest)
-    # float16 scales leave 8-bit rounding with an error of their own, which no choice of codes mends
+    # float16 scales cause an error in 8-bit weights that no choice of codes can compensate
     assert loss(w, h, packed) < (0.8 if scheme.bits == 8 else 0.5) * loss(w, h, nearest)
 
 
@@ -100,14 +101,16 @@ def test_refitted_scales_are_the_least_squares_ones(act_order: bool) -> None:
         codes = codes_of(packed)[row].astype(int) - zeros[row][blocks]
         parts = np.stack([np.where(blocks == g, codes, 0) @ root for g in range(4)], axis=1)  # (200, groups)
         expected, *_ = np.linalg.lstsq(parts, w[row] @ root, rcond=None)
-        np.testing.assert_allclose(packed.scales[row], expected, rtol=2e-3)  # seen: 3e-4, of the pull to the old ones
+        np.testing.assert_allclose(
+            packed.scales[row], expected, rtol=2e-3
+        )  # measured: 3e-4, from the term that keeps scales near their old values
 
 
 @pytest.mark.parametrize("act_order", [True, False])
-def test_it_comes_close_to_the_outputs_that_are_asked_for(act_order: bool) -> None:
+def test_with_drift_outputs_approach_their_targets(act_order: bool) -> None:
     rng = np.random.default_rng(3)
     exact = rng.standard_normal((900, 150)) @ (rng.standard_normal((150, 150)) + 3 * np.eye(150))
-    x = exact * 0.9 + rng.standard_normal(exact.shape)  # what layers that are quantized made of it
+    x = exact * 0.9 + rng.standard_normal(exact.shape)  # the quantized layers' version
     w = rng.standard_normal((30, 150)).astype(F)
     h, y = (x.T @ x).astype(F), exact @ w.T
     drift = (x.T @ (y - x @ w.T)).astype(F)
@@ -158,7 +161,7 @@ def test_uncorrelated_inputs_leave_round_to_nearest() -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
-def test_columns_never_seen_become_zero(scheme: QuantizationScheme) -> None:
+def test_columns_without_input_become_zero(scheme: QuantizationScheme) -> None:
     w, h = problem(16, 70, 300)
     dead = [0, 33, 69]
     h[dead] = 0
@@ -191,7 +194,7 @@ def test_the_padding_of_a_short_group_reads_back_as_zero(scheme: QuantizationSch
 
 
 def test_fewer_tokens_than_inputs_are_damped() -> None:
-    """H has a quarter of full rank: without damping there is no factor."""
+    """H has a quarter of full rank, so it has no Cholesky factor without damping."""
     w, h = problem(16, 128, 32)
     scheme = QuantizationScheme(4, 32, True)
     packed = quantize_gptq(w, h.copy(), scheme, "float32")
@@ -199,7 +202,7 @@ def test_fewer_tokens_than_inputs_are_damped() -> None:
 
 
 def test_damping_is_retried_with_ten_times_as_much() -> None:
-    """The small inputs come first, where the factorization ends: it fails with most of H overwritten."""
+    """The factorization ends with the small inputs, so it fails after most of H was overwritten."""
     w, h = problem(16, 130, 600)
     small_first = np.argsort(h.diagonal())
     h = h[np.ix_(small_first, small_first)]
@@ -213,10 +216,10 @@ def test_damping_is_retried_with_ten_times_as_much() -> None:
 
 
 @pytest.mark.parametrize("bad", [-1e6, np.nan, np.inf])
-def test_no_damping_helps_a_matrix_that_is_no_hessian(bad: float) -> None:
+def test_a_matrix_that_no_damping_makes_positive_definite_is_an_error(bad: float) -> None:
     w, h = problem(4, 70, 100)
     h[3, 60] = h[60, 3] = bad * (1 if np.isnan(bad) or np.isinf(bad) else h.diagonal().max())
-    with pytest.raises(NotPositiveDefiniteError, match=r"even with 10 of its mean diagonal"):
+    with pytest.raises(NotPositiveDefiniteError, match=r"even with 10 times its mean diagonal"):
         quantize_gptq(w, h, QuantizationScheme(4, 32, True), "float32")
 
 
@@ -228,7 +231,7 @@ def test_rows_are_independent(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = quantize_gptq(w, h.copy(), scheme, "float32")
     monkeypatch.setattr(gptq, "_ROWS", 10)
     parts = quantize_gptq(w, h.copy(), scheme, "float32")
-    assert np.mean(codes_of(whole) != codes_of(parts)) <= TIES  # BLAS sums other shapes in another order
+    assert np.mean(codes_of(whole) != codes_of(parts)) <= TIES  # BLAS adds in a different order for different shapes
 
 
 def test_nan_weights_are_found() -> None:

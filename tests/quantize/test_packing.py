@@ -1,4 +1,4 @@
-"""The bit layout: against a definition on single numbers, and against what onnxruntime computes from it."""
+"""The bit layout, compared with a definition on single numbers and with what onnxruntime computes from it."""
 
 import numpy as np
 import onnxruntime as ort
@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgekit.quantize.packing import PackedLinear, pack, unpack
 from edgekit.scheme import BITS, BLOCK_SIZES, QuantizationScheme
 
-# onnxruntime multiplies in float32 in another order than numpy: relative to the largest output.
+# onnxruntime and numpy add float32 products in different orders; relative to the largest output.
 SUM_ORDER_TOLERANCE = 2e-6
 
 schemes = st.builds(QuantizationScheme, st.sampled_from(BITS), st.sampled_from(BLOCK_SIZES), st.booleans())
@@ -28,7 +28,7 @@ def random_linear(scheme: QuantizationScheme, n: int, k: int, seed: int, scale_d
 
 
 def weight_by_definition(w: PackedLinear, n: int, k: int) -> float:
-    """One weight, straight from the picture in packing.py."""
+    """One weight, computed from the description in packing.py."""
     scheme = w.scheme
     block, i = divmod(k, scheme.block_size)
 

@@ -1,4 +1,4 @@
-"""Orthogonal, the same everywhere, without large entries, and never written out."""
+"""Rotations are orthogonal, have no large entries, and are the same on every machine."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_columns_of_more_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_signs_are_the_same_everywhere() -> None:
-    """An artifact is measured against its checkpoint with the same matrix, whatever numpy is there."""
+    """The gate uses the same matrix as the build, whichever version of numpy is installed."""
     signs = np.sign(Rotation(1536, seed=1).matrix()[:, 0])  # all factors' first columns are positive
     digest = hashlib.sha256(signs.astype(np.int8).tobytes()).hexdigest()[:16]
     assert digest == "0e197ad5a631e0bb"
@@ -58,5 +58,5 @@ def test_an_outlier_is_spread() -> None:
 
 
 def test_no_features() -> None:
-    with pytest.raises(ValueError, match="0 features"):
+    with pytest.raises(ValueError, match="size of a rotation is 0; it must be at least 1"):
         Rotation(0, seed=1)

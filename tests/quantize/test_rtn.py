@@ -1,4 +1,4 @@
-"""The native row quantizer: bit for bit against a numpy definition, and better than plain absmax."""
+"""The native row quantizer: identical to a numpy definition bit for bit, and better than plain absmax."""
 
 import ml_dtypes
 import numpy as np
@@ -162,7 +162,7 @@ def test_nan_and_infinity_are_found(bad: float, dtype: type) -> None:
 
 
 @pytest.mark.parametrize(("scale_dtype", "most"), [("float32", 1e30), ("float16", 65504.0)])
-def test_what_would_overflow_is_found(scale_dtype: str, most: float) -> None:
+def test_weights_that_would_overflow_are_found(scale_dtype: str, most: float) -> None:
     w = np.ones((1, 32), F)
     w[0, 5] = most
     assert np.isfinite(quantize_rows(w, QuantizationScheme(4, 32, True), scale_dtype).dequantize()).all()
@@ -172,5 +172,5 @@ def test_what_would_overflow_is_found(scale_dtype: str, most: float) -> None:
 
 
 def test_other_types_are_refused() -> None:
-    with pytest.raises(ValueError, match="rows are int32"):
+    with pytest.raises(ValueError, match="the rows are int32 with 2 axes; expected"):
         quantize_rows(np.zeros((2, 32), np.int32), QuantizationScheme(), "float32")

@@ -1,0 +1,81 @@
+"""Reading and writing edgekit.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_artifact import write_tiny_artifact
+
+from edgekit.artifact.manifest import read_manifest
+from edgekit.errors import ArtifactError
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_artifact(tmp_path_factory.mktemp("manifest") / "tiny")
+
+
+def test_a_manifest_survives_writing_and_reading(artifact: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(artifact)
+    manifest.write(tmp_path)
+    assert read_manifest(tmp_path) == manifest
+    assert (tmp_path / "edgekit.json").read_bytes() == (artifact / "edgekit.json").read_bytes()
+
+
+def test_text_is_written_as_utf_8_and_keys_are_sorted(artifact: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    replace(read_manifest(artifact), name="größe").write(tmp_path)
+    text = (tmp_path / "edgekit.json").read_text(encoding="utf-8")
+    assert "größe" in text
+    assert text.endswith("}\n")
+    assert list(json.loads(text)) == sorted(json.loads(text))
+
+
+def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="nowhere is not a folder") as caught:
+        read_manifest(tmp_path / "nowhere")
+    assert "edgekit build" in caught.value.hint
+    with pytest.raises(ArtifactError, match=r"is not an edgekit artifact: it has no edgekit\.json"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff", "is not JSON"),
+        (b"[]", "is not a manifest"),
+        (b'{"format": "something"}', 'lacks "format": "edgekit-artifact"'),
+        (b'{"format": "edgekit-artifact", "format_version": 2}', "has format_version 2; this edgekit reads 1"),
+        (b'{"format": "edgekit-artifact"}', "has format_version None"),
+        (b" " * (16 * 1024 * 1024 + 1), "the limit for a manifest is 16777216"),
+    ],
+)
+def test_files_that_are_not_manifests(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "edgekit.json").write_bytes(content)
+    with pytest.raises(ArtifactError, match=message):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda fields: fields.pop("sampling"), "lacks the field sampling"),
+        (lambda fields: fields.update(sampIing={}), "has an unknown field 'sampIing'; did you mean sampling"),
+        (lambda fields: [fields.pop("name"), fields.pop("golden")], "lacks the field golden, name"),
+    ],
+)
+def test_missing_and_unknown_fields_are_named(
+    artifact: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    fields = json.loads((artifact / "edgekit.json").read_text(encoding="utf-8"))
+    change(fields)
+    (tmp_path / "edgekit.json").write_text(json.dumps(fields), encoding="utf-8")
+    with pytest.raises(ArtifactError, match=message):
+        read_manifest(tmp_path)

@@ -1,0 +1,139 @@
+"""Folders appear whole or not at all, and unrelated folders are never deleted."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from edgekit.artifact.writer import check_output, disk_error, hash_files, set_aside, whole_folder
+from edgekit.errors import BuildError, DiskFullError, OutputExistsError
+
+
+def artifact(folder: Path, content: str = "old") -> Path:
+    folder.mkdir(parents=True)
+    (folder / "edgekit.json").write_text(content)
+    return folder
+
+
+def write(out: Path, error: BaseException, *, force: bool = False, aside: Path | None = None) -> None:
+    """Write a folder and raise an error at the end; ``aside``: keep it there first."""
+    with whole_folder(out, force) as partial:
+        (partial / "edgekit.json").write_text("new")
+        if aside is not None:
+            set_aside(partial, aside)
+        raise error
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_the_folder_appears_when_the_block_ends(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    with whole_folder(out, force=False) as partial:
+        (partial / "file").write_text("content")
+        assert partial.parent == out.parent
+        assert not out.exists()
+    assert names(out.parent) == ["out"]
+    assert (out / "file").read_text() == "content"
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt()])
+def test_nothing_is_left_if_the_block_fails(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        write(tmp_path / "out", error)
+    assert names(tmp_path) == []
+
+
+def test_force_replaces_an_artifact_only_at_the_end(tmp_path: Path) -> None:
+    out = artifact(tmp_path / "out")
+    with pytest.raises(ValueError, match="a bug"):
+        write(out, ValueError("a bug"), force=True)
+    assert (out / "edgekit.json").read_text() == "old"
+    with whole_folder(out, force=True) as partial:
+        (partial / "edgekit.json").write_text("new")
+        assert (out / "edgekit.json").read_text() == "old"
+    assert (out / "edgekit.json").read_text() == "new"
+    assert names(tmp_path) == ["out"]
+
+
+def test_an_artifact_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(OutputExistsError), whole_folder(out, force=False):
+        artifact(out, "somebody else's")
+    assert (out / "edgekit.json").read_text() == "somebody else's"
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_full_disk_is_reported_as_such(tmp_path: Path) -> None:
+    with pytest.raises(DiskFullError, match=r"no space to write to .*out: No space left"):
+        write(tmp_path / "out", OSError(errno.ENOSPC, "No space left on device"))
+    assert names(tmp_path) == []
+
+
+def test_existing_folders_need_force(tmp_path: Path) -> None:
+    out = artifact(tmp_path / "out")
+    with pytest.raises(OutputExistsError, match="out already exists") as caught:
+        check_output(out, force=False)
+    assert "--force" in caught.value.hint
+    check_output(out, force=True)
+    check_output(tmp_path / "new", force=False)
+    (tmp_path / "empty").mkdir()
+    check_output(tmp_path / "empty", force=True)
+
+
+def test_force_never_replaces_anything_else(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.tex").write_text("years of work")
+    (tmp_path / "file").write_text("years of work")
+    (tmp_path / "link").symlink_to(artifact(tmp_path / "elsewhere"))
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("precious", "file", "link", "dangling"):
+        with pytest.raises(OutputExistsError, match=f"{name} exists and is not an artifact"):
+            check_output(tmp_path / name, force=True)
+    with pytest.raises(OutputExistsError, match=r"is not a folder with quantize_config\.json"):
+        check_output(tmp_path / "elsewhere", force=True, marker="quantize_config.json")
+
+
+def test_a_parent_that_cannot_be_created(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BuildError, match=r"cannot create the folder .*file"):
+        check_output(tmp_path / "file" / "out", force=False)
+
+
+def test_a_rejected_folder_is_kept_under_another_name(tmp_path: Path) -> None:
+    rejected = artifact(tmp_path / "out.rejected", "older")
+    with pytest.raises(ValueError, match="rejected"):
+        write(tmp_path / "out", ValueError("rejected"), aside=rejected)
+    assert (rejected / "edgekit.json").read_text() == "new"
+    assert names(tmp_path) == ["out.rejected"]
+
+
+def test_files_are_hashed_by_name(tmp_path: Path) -> None:
+    contents = {"b": b"bb" * 3_000_000, "a": b"", "c": b"c"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    seen: list[tuple[int, int]] = []
+    hashed = hash_files([tmp_path / name for name in contents], lambda done, total: seen.append((done, total)))
+    assert list(hashed) == ["a", "b", "c"]
+    for name, content in contents.items():
+        assert hashed[name] == {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
+    assert seen[-1] == (6_000_001, 6_000_001)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_errors_for_a_full_disk(number: int) -> None:
+    error = disk_error(OSError(number, "full"), Path("x"), 2_000_000)
+    assert isinstance(error, DiskFullError)
+    assert error.message == "no space to write 2.00 MB to x: full"
+    assert "--out" in error.hint
+
+
+def test_other_write_errors() -> None:
+    error = disk_error(OSError(errno.EIO, "broken"), None, None)
+    assert type(error) is BuildError
+    assert error.message == "cannot write: broken"
