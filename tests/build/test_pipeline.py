@@ -255,7 +255,7 @@ def test_a_failed_build_does_not_wait_for_the_hashes(tmp_path: Path, monkeypatch
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "llama")
     (tmp_path / "file").write_text("")
-    with pytest.raises(BuildError, match="cannot make the folder"):
+    with pytest.raises(BuildError, match="cannot create the folder"):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "file" / "out")
 
 

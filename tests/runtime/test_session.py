@@ -288,7 +288,7 @@ def test_without_chat_template_there_is_no_chat(tmp_path: Path) -> None:
 def test_loading_what_is_no_artifact_says_so(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="is not a folder"):
         load(tmp_path / "missing")
-    with pytest.raises(ArtifactError, match="no edgekit artifact"):
+    with pytest.raises(ArtifactError, match="not an edgekit artifact"):
         load(tmp_path)
 
 
