@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -124,6 +125,49 @@ def test_the_architecture_names_every_package_and_layer() -> None:
     ]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     assert [block.text.splitlines() for block in blocks(page, "text")] == [layers]
+
+
+def test_the_readme_counts_the_devices_and_the_published_speeds() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert f"{len([name for name in device_names() if name != 'cpu'])} devices come with edgekit" in text
+    with (ROOT / "tools" / "latency_fit" / "measured.csv").open(encoding="utf-8", newline="") as file:
+        fitted = [row for row in csv.DictReader(file) if row["use"] == "fit" and row["decode_tok_s"]]
+    assert f"{len(fitted)} published speeds" in text
+
+
+FitTable = dict[str, list[float]]
+
+
+def printed_tables(text: str) -> dict[str, FitTable]:
+    """The tables that tools/latency_fit/fit.py prints: title -> class -> its figures."""
+    tables: dict[str, FitTable] = {}
+    for block in text.strip().split("\n\n"):
+        title, _, *rows = block.splitlines()
+        figures = (re.fullmatch(r"(.{18}) (.*)", row) for row in rows)
+        tables[title] = {f[1].strip(): [float(x.rstrip("%")) for x in f[2].split()] for f in figures if f is not None}
+    return tables
+
+
+@pytest.mark.slow
+def test_the_errors_of_the_speed_model_are_those_its_script_prints() -> None:
+    command = [sys.executable, ROOT / "tools" / "latency_fit" / "fit.py"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=600, check=True)
+    printed = printed_tables(done.stdout)
+    decode, publishers, prefill = (
+        printed[f"{what} left out"]
+        for what in ("decode, each source", "decode, each publisher", "prefill, each source")
+    )
+    expected = decode | {
+        "decode": decode["all"],
+        "decode-whole-publishers-left-out": publishers["all"],
+        "first-token": prefill["all"],
+    }
+    page = (ROOT / "docs" / "planning.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\w, ]+) \| (\d+) \| (\d+) \| ([\d.]+) % \| ([\d.]+) % \| (\d+) % \|$", page, re.MULTILINE)
+    assert len(rows) > 15
+    for name, *figures in rows:
+        found = expected[name.lower().replace(",", "").replace(" ", "-")]
+        assert list(map(float, figures)) == pytest.approx(found, abs=0.2), name  # the last digit is the processor's
 
 
 # ---- links and names
