@@ -1,6 +1,7 @@
 """Recipes: one TOML file per model, naming its source, shapes, quantization and sampling defaults."""
 
-from .recipe import FolderSource, HubSource, PackageSource, Recipe, Source, read_recipe
+from .reader import read_recipe
+from .recipe import FolderSource, HubSource, PackageSource, Recipe, Source
 from .registry import all_recipes, load_recipe, recipe_names
 
 __all__ = [

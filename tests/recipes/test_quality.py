@@ -9,11 +9,11 @@ import pytest
 from edgekit.errors import RecipeError
 from edgekit.recipes import all_recipes, load_recipe, read_recipe
 from edgekit.recipes.quality import Thresholds
-from edgekit.recipes.registry import library
+from edgekit.recipes.registry import LIBRARY
 
 
 def read(folder: Path, quality: str) -> Thresholds:
-    text = (library() / "smollm2-135m.toml").read_text(encoding="utf-8").partition("\n[quality]")[0]
+    text = (LIBRARY.folder() / "smollm2-135m.toml").read_text(encoding="utf-8").partition("\n[quality]")[0]
     path = folder / "mine.toml"
     path.write_text(f"{text}\n{quality}", encoding="utf-8")
     return read_recipe(path).quality
@@ -28,14 +28,14 @@ def test_each_may_be_set_and_what_is_not_keeps_its_default(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ('max_mean_kl = "low"', r"\[quality\]: max_mean_kl is 'low'; it must be a number"),
-        ("max_mean_kl = nan", r"\[quality\]: max_mean_kl is nan; allowed: a finite number of 0 or more"),
-        ("max_p99_kl = inf", r"\[quality\]: max_p99_kl is inf; allowed: a finite number of 0 or more"),
-        ("max_perplexity_ratio = -1", r"\[quality\]: max_perplexity_ratio is -1; allowed: a finite number of 0 or"),
-        ("min_top1 = 1.5", r"\[quality\]: min_top1 is 1.5; allowed: 0 to 1"),
-        ("min_top1 = true", r"\[quality\]: min_top1 is True; it must be a number"),
-        ("no_loops = 1", r"\[quality\]: no_loops is 1; it must be true or false"),
-        ("max_kl = 1", r"\[quality\]: unknown key 'max_kl'; did you mean max_p99_kl or max_mean_kl"),
+        ('max_mean_kl = "low"', r"quality\.max_mean_kl is 'low'; it must be a number"),
+        ("max_mean_kl = nan", r"quality: max_mean_kl is nan; allowed: a finite number of 0 or more"),
+        ("max_p99_kl = inf", r"quality: max_p99_kl is inf; allowed: a finite number of 0 or more"),
+        ("max_perplexity_ratio = -1", r"quality: max_perplexity_ratio is -1; allowed: a finite number of 0 or"),
+        ("min_top1 = 1.5", r"quality: min_top1 is 1.5; allowed: 0 to 1"),
+        ("min_top1 = true", r"quality\.min_top1 is True; it must be a number"),
+        ("no_loops = 1", r"quality\.no_loops is 1; it must be true or false"),
+        ("max_kl = 1", r"quality: unknown key 'max_kl'; did you mean max_p99_kl or max_mean_kl"),
     ],
 )
 def test_a_wrong_threshold_names_file_key_and_what_is_allowed(tmp_path: Path, line: str, words: str) -> None:
@@ -45,6 +45,6 @@ def test_a_wrong_threshold_names_file_key_and_what_is_allowed(tmp_path: Path, li
 
 def test_every_recipe_that_can_be_built_says_its_thresholds() -> None:
     for recipe in all_recipes():
-        text = (library() / f"{recipe.name}.toml").read_text(encoding="utf-8")
+        text = (LIBRARY.folder() / f"{recipe.name}.toml").read_text(encoding="utf-8")
         assert recipe.plan_only or "[quality]" in text, recipe.name
     assert "quality" in load_recipe("smollm2-135m").to_json()

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from edgekit.errors import RecipeError, UnknownNameError
+from edgekit.errors import UnknownNameError
 from edgekit.models import families, spec_from_config
-from edgekit.recipes import HubSource, PackageSource, Recipe, all_recipes, load_recipe, recipe_names, registry
-from edgekit.recipes.registry import library
+from edgekit.recipes import HubSource, PackageSource, Recipe, all_recipes, load_recipe, recipe_names
+from edgekit.recipes.registry import LIBRARY
 
 FILES = sorted(Path(__file__).parents[2].joinpath("recipes").glob("*.toml"))
 WITHOUT_A_FAMILY = {"deepseek-r1-671b"}
@@ -19,7 +19,7 @@ WITHOUT_A_FAMILY = {"deepseek-r1-671b"}
 def test_the_library_is_the_folder() -> None:
     assert recipe_names() == tuple(path.stem for path in FILES)
     assert len(FILES) >= 8
-    assert {path.suffix for path in library().iterdir()} == {".toml"}
+    assert {path.suffix for path in LIBRARY.folder().iterdir()} == {".toml"}
 
 
 @pytest.fixture(params=[path.stem for path in FILES])
@@ -93,10 +93,3 @@ def test_an_unknown_name_is_told_the_nearest(name: str) -> None:
     assert repr(name) in failure.value.message
     if name == "smollm2-135":
         assert "did you mean smollm2-135m" in failure.value.message
-
-
-def test_a_broken_installation_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_INSTALLED", tmp_path / "none")
-    monkeypatch.setattr(registry, "_CHECKOUT", tmp_path / "neither")
-    with pytest.raises(RecipeError, match="recipes are missing"):
-        recipe_names()

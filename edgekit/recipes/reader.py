@@ -1,0 +1,60 @@
+"""Reads a recipe's TOML file and checks it; ``recipe.py`` describes its keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import RecipeError
+from ..scheme import METHODS, QuantizationConfig, QuantizationScheme
+from ..toml_table import TableReader
+from .recipe import SOURCES, FolderSource, Recipe, Source
+
+FLOAT = "float"  # a part that stays in the activation's type; TOML has no null
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe file.
+
+    Args:
+        path: A ``.toml`` file; its stem becomes the recipe's name.
+
+    Raises:
+        RecipeError: The file cannot be read, is not TOML, has unknown or missing keys, or an impossible value.
+    """
+    content = {"sampling": {}, **_READER.load(path)}
+    recipe = _READER.build(Recipe, content, str(path), separator=": ", given={"name": path.stem})
+    if isinstance(recipe.source, FolderSource):
+        return replace(recipe, source=FolderSource(str(path.parent / Path(recipe.source.path).expanduser())))
+    return recipe
+
+
+def _source(reader: TableReader, hint: Any, value: Any, where: str) -> Source:
+    table = dict(reader.table(value, where))
+    kind = table.pop("kind", None)
+    if kind not in SOURCES:
+        raise RecipeError(f"{where}.kind is {kind!r}; allowed: {', '.join(SOURCES)}")
+    return reader.build(SOURCES[kind], table, where)
+
+
+def _quantization(reader: TableReader, hint: Any, value: Any, where: str) -> QuantizationConfig:
+    found = reader.build(QuantizationConfig, value, where, required=("method",), hidden=("matrices",))
+    if found.method not in METHODS:  # a checkpoint's own codes also have a method, which a recipe cannot ask for
+        raise RecipeError(f"{where}.method is {found.method!r}; allowed: {', '.join(METHODS)}")
+    return found
+
+
+def _scheme(reader: TableReader, hint: Any, value: Any, where: str) -> QuantizationScheme | None:
+    if value == FLOAT:
+        return None
+    if not isinstance(value, dict):
+        raise RecipeError(f'{where} is {value!r}; it must be a table or "{FLOAT}"')
+    return reader.build(QuantizationScheme, value, where, required=("bits", "block_size", "symmetric"))
+
+
+_READER = TableReader(
+    "recipe",
+    RecipeError,
+    {Source: _source, QuantizationConfig: _quantization, QuantizationScheme | None: _scheme},
+)
