@@ -241,4 +241,4 @@ def test_a_threshold_that_is_no_number(tmp_path: Path, checkpoint: Path) -> None
     done = edgekit("build", recipe, "--device", "cpu", "--out", tmp_path / "out", "--json")
     assert done.returncode == 11, done.stdout
     message = json.loads(done.stdout)["error"]["message"]
-    assert message.endswith("mine.toml: [quality]: max_mean_kl is nan; allowed: a finite number of 0 or more")
+    assert message.endswith("mine.toml: quality: max_mean_kl is nan; allowed: a finite number of 0 or more")
