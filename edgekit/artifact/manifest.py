@@ -57,22 +57,36 @@ _MAX_BYTES = 16 * 1024 * 1024  # a manifest has some kilobytes
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """The content of ``edgekit.json``; the fields are described at the top of this module."""
+class RuntimeFacts:
+    """The part of a manifest that engines and sessions need, known before the artifact is finished.
+
+    The fields are described at the top of this module. ``plan`` needs ``context`` only.
+    """
 
     name: str
-    edgekit_version: str
-    created: str
     model: dict[str, Any]
-    source: dict[str, Any]
-    recipe: dict[str, Any]
-    device: dict[str, Any]
     plan: dict[str, Any]
     quantization: dict[str, Any]
     activation_type: str
     reasoning: bool
     sampling: dict[str, Any]
     tokens: dict[str, Any]
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the layers, the embedding and the lm_head are all quantized."""
+        return all(self.quantization.get(part) for part in ("linear", "embedding", "lm_head"))
+
+
+@dataclass(frozen=True)
+class Manifest(RuntimeFacts):
+    """The content of ``edgekit.json``; the fields are described at the top of this module."""
+
+    edgekit_version: str
+    created: str
+    source: dict[str, Any]
+    recipe: dict[str, Any]
+    device: dict[str, Any]
     bits_per_weight: float
     quality: dict[str, Any] | None
     golden: dict[str, Any] | None

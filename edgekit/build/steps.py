@@ -301,7 +301,7 @@ class BuildJob:
         from ..runtime.chat import ChatTemplate
         from ..runtime.tokenizer import Tokenizer
 
-        tokenizer = Tokenizer.open(folder, manifest)
+        tokenizer = Tokenizer.open(folder, manifest.tokens)
         template = ChatTemplate.open(folder, tokenizer)
         text = GOLDEN_QUESTION if template is None else template.render([{"role": "user", "content": GOLDEN_QUESTION}])
         return record_golden(

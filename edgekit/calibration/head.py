@@ -1,8 +1,7 @@
-"""GPTQ of the lm_head, for the hidden states that the quantized layers give it.
+"""GPTQ of the lm_head, for the hidden states that the quantized layers produce.
 
-Its rows are many (150 thousand) and need nothing of one another but H, so they are read and quantized some at a time.
-With (X_f - X)^T X summed once, drift of any rows w is X^T (X_f - X) w^T: the sum over inputs with the identity for a
-weight, times w^T.
+Its rows are many (150,000) and share nothing but H, so they are read and quantized some at a time. With (X_f - X)^T X
+summed once, the drift of any rows w is X^T (X_f - X) w^T: the sum computed with the identity as the weight, times w^T.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from ..quantize.gptq import NotPositiveDefiniteError, quantize_gptq
 from ..quantize.packing import PackedLinear
 from ..quantize.rtn import NonFiniteError
 from ..quantize.sums import InputSums
-from ..weights.checkpoint import WeightSource, unusable_weight
+from ..weights.source import WeightSource, unusable_weight
 from .state import CalibrationState
 from .stream import Stream, finished_sums, run_all
 
-# Weights quantized together: 64 MB, and three more such arrays meanwhile. H is factorized again for each such piece,
-# which for 4096 inputs takes a tenth of the time.
+# Weights quantized together: 64 MB, and three more arrays of that size meanwhile. H is factorized again for each piece,
+# which takes a tenth of the time for 4096 inputs.
 _CHUNK_WEIGHTS = 16 << 20
 
 
@@ -40,23 +39,23 @@ def quantize_head(
     """Quantize the lm_head.
 
     Args:
-        streams: As ``calibrate.py`` has them.
+        streams: See ``layers.py``.
         source: The weights.
         head: The matrix.
-        state: Where the hidden states behind the last layer are, and the finished head is kept.
-        layers: How many layers there are.
-        bounds: Where each text's rows lie, in the first stream.
-        scale_dtype: What scales are stored in.
+        state: Holds the output of the last layer; keeps the finished head.
+        layers: Number of layers.
+        bounds: First row and last row + 1 of each text in the first stream.
+        scale_dtype: The type that stores the scales.
         progress: Called with the share that is done.
 
     Raises:
         CalibrationError: Hidden states are NaN or infinite.
-        NonFiniteWeightError: A weight is, or is too large.
+        NonFiniteWeightError: A weight is NaN or infinite, or too large for the scales' type.
     """
     if state.is_finished(layers):
         return state.read_layer(layers, [head])[0]
     if head.scheme is None:
-        raise AssertionError(f"{head.name} is to stay in float")
+        raise AssertionError(f"{head.name} is not to be quantized")
     (part,) = head.parts
     width, drifts = head.in_features, len(streams) > 1
     hidden, delta, normed = streams[0].final_norm
@@ -71,7 +70,7 @@ def quantize_head(
     for start in range(0, head.out_features, step):
         progress(start / head.out_features)
         w = source.rows(part.weight, start, min(start + step, head.out_features)).astype(np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):  # a weight that is no number is found in the weight
+        with np.errstate(over="ignore", invalid="ignore"):  # a NaN in a weight is reported below
             drift = None if apart is None else (w @ apart.T).T
         try:
             pieces.append(quantize_gptq(w, h.copy(), head.scheme, scale_dtype, drift=drift))
@@ -86,7 +85,7 @@ def quantize_head(
 
 
 def _joined(pieces: Sequence[PackedLinear]) -> PackedLinear:
-    """Rows of one matrix, one below the other."""
+    """Stack rows of one matrix."""
     zero_points = [p.zero_points for p in pieces if p.zero_points is not None]
     return replace(
         pieces[0],

@@ -1,23 +1,23 @@
-"""Quantizes the layers one by one with GPTQ, each for the inputs that the layers before it, already quantized, give it.
+"""Quantizes the layers one by one with GPTQ, each for the inputs it gets from the layers already quantized.
 
     for each layer:    hidden states -> norm -> H of qkv -> quantize -> attention -> H of o -> quantize
                        -> norm -> H of gate and up -> quantize -> SiLU * up -> H of down -> quantize -> hidden states
 
-So every linear makes up for what rounding did to its inputs: it is to give on them what the float model, which runs
-through the layers beside, gives on its own. Text by text both streams (``calibration_stream.py``) run from what is
-known to a matrix's inputs, through one product at most, and both inputs go into the matrix's sums
-(``quantize/sums.py``); a weight that is quantized already stands in its stream as what its codes mean.
+Every linear thereby compensates for the rounding before it: on the quantized model's inputs it should produce what the
+float model, which runs alongside, produces on its own. For each text both streams (``stream.py``) run from the tensors
+that are known to the inputs of a matrix, through one product at most, and both inputs are added to the matrix's sums
+(``quantize/sums.py``). A weight that has been quantized is replaced in its stream by the value of its codes.
 
-Memory: two matrices' weights, one of them once more as its codes have it, one H, one drift, a batch of inputs and one
-text's activations. What all texts have reached lies in files, or in memory where it is little
-(``calibration_state.py``), and so do the finished layers: an interrupted calibration goes on at its layer.
+Memory: the weights of two matrices, one of them also dequantized, one H, one drift, a batch of inputs and the
+activations of one text. Hidden states and finished layers are kept in files, or in memory where they are small
+(``state.py``), so an interrupted calibration resumes at the layer it had reached.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -27,14 +27,33 @@ from numpy.typing import NDArray
 from ..errors import CalibrationError, NonFiniteWeightError
 from ..layout import DataLayout, Matrix
 from ..models.spec import ModelSpec
+from ..progress import Share, no_share
 from ..quantize.gptq import NotPositiveDefiniteError, quantize_gptq
 from ..quantize.packing import PackedLinear
 from ..quantize.rtn import NonFiniteError
 from ..quantize.sums import InputSums
-from ..weights.checkpoint import WeightSource, unusable_weight
+from ..weights.source import WeightSource, unusable_weight
 from .head import quantize_head
 from .state import AnyRows, CalibrationState
 from .stream import Stream, finished_sums, run_all
+
+_STEPS_PER_LAYER = 5  # four matrices, and the hidden states of the next layer
+
+
+@dataclass(frozen=True)
+class LayerSettings:
+    """How the layers are calibrated.
+
+    Args:
+        threads: Threads of onnxruntime and of the native kernels.
+        compensate: Inputs come from layers already quantized, and outputs should match the float model's. False: both
+            are the float model's.
+        half_scales: Choose the codes for scales that float16 can hold, whatever type stores them.
+    """
+
+    threads: int
+    compensate: bool = True
+    half_scales: bool = False
 
 
 def calibrate(
@@ -43,35 +62,30 @@ def calibrate(
     layout: DataLayout,
     texts: Sequence[Sequence[int]],
     state: CalibrationState,
-    threads: int,
-    compensate: bool = True,
-    half_scales: bool = False,
-    progress: Callable[[float, float], None] = lambda done, total: None,
+    settings: LayerSettings,
+    progress: Share = no_share,
 ) -> Iterator[tuple[Matrix, PackedLinear]]:
-    """Quantize the layers' matrices, and the lm_head where that pays (``DataLayout.calibrated``).
+    """Quantize the matrices of the layers, and the lm_head where that pays (``DataLayout.calibrated``).
 
     Args:
         source: The weights.
         spec: The model.
-        layout: The artifact's.
-        texts: Token ids, at least one text of at least one token.
-        state: Where hidden states and finished layers are kept.
-        threads: For onnxruntime and the engine's kernels.
-        compensate: Inputs come from layers that are quantized already, outputs are to be the float model's; False: both
-            are the float model's.
-        half_scales: Choose the codes for scales that float16 holds, whatever type stores them.
-        progress: Called with (layers done, layers in all), also between whole numbers; an lm_head counts as one more.
+        layout: The artifact's layout.
+        texts: Token ids; at least one text of at least one token.
+        state: Keeps hidden states and finished layers.
+        settings: Threads, compensation, type of the scales.
+        progress: Called with (layers done, layers in all), fractions included; a calibrated lm_head counts as a layer.
 
-    Returns:
-        Each of the layout's ``calibrated`` matrices with its codes, in the file's order, as soon as it is known.
+    Yields:
+        Each of the layout's ``calibrated`` matrices with its codes, in the order of the file, as soon as it is known.
 
     Raises:
-        CalibrationError: Activations are NaN or infinite; the layer is named.
-        NonFiniteWeightError: A weight is, or is too large.
-        DiskFullError: The hidden states have no room.
+        CalibrationError: Activations are NaN or infinite; the message names the matrix.
+        NonFiniteWeightError: A weight is NaN or infinite, or too large for its scale's type.
+        DiskFullError: There is no room for the hidden states.
     """
     longest = max(map(len, texts))
-    streams = [Stream(source, spec, longest, threads) for _ in range(2 if compensate else 1)]
+    streams = [Stream(source, spec, longest, settings.threads) for _ in range(2 if settings.compensate else 1)]
     tokens = sum(map(len, texts))
     total = len(layout.layers)
     head = layout.lm_head if layout.lm_head in layout.calibrated() else None
@@ -88,15 +102,13 @@ def calibrate(
     for i in range(first, total):
         progress(i, steps)
         layer = _Layer(
-            i, streams, source, layout, state, _bounds(texts), half_scales, partial(_within, progress, i, steps)
+            i, streams, source, layout, state, _bounds(texts), settings.half_scales, partial(_within, progress, i, steps)
         )
         with ExitStack() as stack:
             packed = layer.quantize(stack)
         state.write_layer(i, packed)
         if i + 1 < total or head is not None:
             layer.advance()
-        for stream in streams:
-            stream.packed.clear()
         yield from zip(layout.layers[i].matrices, packed, strict=True)
     if head is not None:
         within = partial(_within, progress, total, steps)
@@ -104,26 +116,26 @@ def calibrate(
     progress(steps, steps)
 
 
-def _within(progress: Callable[[float, float], None], layer: int, total: int, share: float) -> None:
+def _within(progress: Share, layer: int, total: int, share: float) -> None:
     progress(layer + share, total)
 
 
 def _bounds(texts: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """First row and last row + 1 of each text among the rows of all."""
+    """First row and last row + 1 of each text, the texts one after another."""
     ends = np.cumsum([len(t) for t in texts]).tolist()
     return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
 class _Layer:
-    """One layer's way through :func:`calibrate`.
+    """One layer of :func:`calibrate`.
 
     Args:
-        index: Its number.
-        streams: The float model's by itself; or one in which codes take the place of weights, and then the float
-            model's, whose rows lie behind the others' in every file.
-        bounds: Where each text's rows lie, in the first stream.
-        half_scales: The codes are for scales that float16 holds.
-        progress: Called with the share that is done.
+        index: The layer's number.
+        streams: The float model's stream alone; or the quantized model's, then the float model's, whose rows follow
+            the others in every file.
+        bounds: First row and last row + 1 of each text in the first stream.
+        half_scales: See :class:`LayerSettings`.
+        progress: Called with the share of the layer that is done.
     """
 
     def __init__(
@@ -142,9 +154,10 @@ class _Layer:
         self._stored, self._scale_dtype = layout.activation_type, "float16" if half_scales else layout.activation_type
         self._layer, self._names = layout.layers[index], _Names(streams[0].nodes(), index, len(layout.layers))
         self._tokens, self._done = bounds[-1][1], 0
+        self._codes: dict[str, PackedLinear] = {}  # matrices quantized so far, which the first stream uses
 
     def quantize(self, stack: ExitStack) -> list[PackedLinear]:
-        """The four matrices."""
+        """Quantize the four matrices."""
         layer, at, state = self._layer, self._names, self._state
         hidden = stack.enter_context(state.open(self._index, layer.qkv_proj.in_features))
         count = len(self._streams) * self._tokens
@@ -166,7 +179,7 @@ class _Layer:
         ]  # fmt: skip
 
     def advance(self) -> None:
-        """Make the hidden states of the next layer."""
+        """Compute the hidden states that enter the next layer; call after :meth:`quantize`."""
         layer, at, state = self._layer, self._names, self._state
         width, count = layer.qkv_proj.in_features, len(self._streams) * self._tokens
         with (
@@ -174,7 +187,8 @@ class _Layer:
             state.scratch("activated", count, layer.down_proj.in_features) as activated,
             state.create(self._index + 1, width) as following,
         ):
-            made_of = run_all(self._streams, self._bounds, {at.down_input: activated}, "", [at.mlp_delta])
+            given: dict[str, AnyRows] = {at.down_input: activated}
+            made_of = run_all(self._streams, self._bounds, given, "", [at.mlp_delta], self._codes)
             for rows, ((delta,), *others) in made_of:
                 for (start, stop), made in zip(rows, (delta, *(other for (other,) in others)), strict=True):
                     following.write(start, residual.read(start, stop) + made)
@@ -188,19 +202,19 @@ class _Layer:
         keep: dict[str, AnyRows],
         added_to: AnyRows | None = None,
     ) -> PackedLinear:
-        """Sum H over a matrix's inputs, quantize it, and let its codes stand in for it from now on.
+        """Sum H over a matrix's inputs and quantize it; from now on its codes replace its weight.
 
         Args:
-            matrix: Of the artifact's layout.
-            given: Tensors whose rows are known.
-            zero: A tensor that is zero because its value is in another already, or none.
+            matrix: One of the layout's.
+            given: Tensors that are known, as rows.
+            zero: See :func:`run_all`.
             input_name: The matrix's input.
-            keep: Tensors to write down on the way.
-            added_to: What the matrix's outputs are added to: they are to make up for its errors, too.
+            keep: Tensors to write on the way.
+            added_to: The tensor to which the matrix's outputs are added. They then compensate for its errors as well.
         """
         weight = self._weight(matrix)
         sums = InputSums(weight, len(self._streams) > 1, added_to is not None)
-        for rows, made in run_all(self._streams, self._bounds, given, zero, [input_name, *keep]):
+        for rows, made in run_all(self._streams, self._bounds, given, zero, [input_name, *keep], self._codes):
             for (start, _), (_, *kept) in zip(rows, made, strict=True):
                 for file, values in zip(keep.values(), kept, strict=True):
                     file.write(start, values)
@@ -211,7 +225,7 @@ class _Layer:
         h, drift = finished_sums(sums, matrix.name)
         del sums
         if matrix.scheme is None:
-            raise AssertionError(f"{matrix.name} is to stay in float")
+            raise AssertionError(f"{matrix.name} is not to be quantized")
         try:
             packed = quantize_gptq(weight, h, matrix.scheme, self._scale_dtype, drift=drift)
         except NonFiniteError as error:
@@ -220,9 +234,9 @@ class _Layer:
             raise CalibrationError(f"{matrix.name}: {error}") from None
         packed = replace(packed, scales=packed.scales.astype(self._stored))
         if drift is not None:
-            self._streams[0].packed[matrix.name] = packed
+            self._codes[matrix.name] = packed
         self._done += 1
-        self._progress(self._done / 5)
+        self._progress(self._done / _STEPS_PER_LAYER)
         return packed
 
     def _weight(self, matrix: Matrix) -> NDArray[np.float32]:
@@ -238,7 +252,7 @@ class _Layer:
 
 
 class _Names:
-    """The tensors between a layer's parts. A norm adds its two inputs first: the second is what the first lacks."""
+    """Names of the tensors between a layer's parts. A norm adds its two inputs, the hidden state and a delta."""
 
     def __init__(self, nodes: dict[str, onnx.NodeProto], index: int, layers: int) -> None:
         norm, at = "SkipSimplifiedLayerNormalization", f"/model/layers.{index}"

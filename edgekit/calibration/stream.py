@@ -1,12 +1,13 @@
-"""A stream of hidden states on its way through a layer: the float model's own, or the quantized model's.
+"""A stream of hidden states on its way through a layer: the float model's, or the quantized model's.
 
-What lies between two tensors of a layer is the float graph's own nodes. Norms and activations are run by onnxruntime.
-What costs most is not: products are numpy's, which needs a weight once, where onnxruntime packs a copy; attention is
-the engine's own kernel, which takes three quarters of the time and rounds keys and values to float16, as a device will.
+Between two tensors of a layer the float graph's own nodes run. onnxruntime runs the norms and activations. The most
+expensive operators have faster stand-ins: products are numpy's, which needs a weight once where onnxruntime packs a
+copy; attention is the native engine's kernel, which takes three quarters of the time and rounds keys and values to
+float16, as they will be on a device.
 
-The engine's products with codes, twice as fast as float ones with AVX2, are no substitute: they round activations to
-int8, and what was calibrated on such inputs was worse, with the engine itself: a mean KL divergence of 0.0528 where it
-is 0.0502 (SmolLM2-135M, 8192 tokens).
+The engine's products with codes are twice as fast as float products with AVX2, but they round activations to int8, and
+a calibration on such inputs is worse, measured with the engine itself: mean KL 0.0528 instead of 0.0502 (SmolLM2-135M,
+8192 tokens).
 """
 
 from __future__ import annotations
@@ -25,53 +26,57 @@ from ..quantize.packing import PackedLinear
 from ..quantize.sums import InputSums
 from ..streaming.float_model import FloatModel
 from ..streaming.graph import StandIn
-from ..weights.checkpoint import WeightSource
+from ..weights.source import WeightSource
 from .state import AnyRows
 
 Tensors = dict[str, NDArray[np.float32]]  # (tokens, width) each
+Codes = Mapping[str, PackedLinear]  # by the matrix's name in layout.py
+NO_CODES: Codes = {}
 
 
 class Stream:
-    """One stream.
+    """Runs parts of the float model.
 
     Args:
         source: The weights.
         spec: The model.
-        longest: Tokens of a text at most.
-        threads: For everything.
-
-    Attributes:
-        packed: Matrices whose codes stand in for their weights, by name.
+        longest: Tokens of the longest text.
+        threads: Threads of onnxruntime and of the attention kernel.
     """
 
     def __init__(self, source: WeightSource, spec: ModelSpec, longest: int, threads: int) -> None:
-        self.packed: dict[str, PackedLinear] = {}
         self._model, self._spec, self._threads = FloatModel(source, spec, longest, threads), spec, threads
         self._cos, self._sin = self._model.weight("rotary.cos"), self._model.weight("rotary.sin")
 
     def nodes(self) -> dict[str, onnx.NodeProto]:
         """The graph's nodes by name."""
-        return self._model.model.nodes()
+        return self._model.graph.nodes()
 
     def embed(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """The first layer's hidden states, (tokens, hidden)."""
+        """The hidden states that enter the first layer, (tokens, hidden)."""
         rows: NDArray[np.float32] = self._model.embed(ids)[0]
         return rows
 
-    def part(self, given: Collection[str], fetch: Sequence[str]) -> Callable[[Tensors], list[NDArray[np.float32]]]:
-        """What leads from some tensors of a text to others, loaded; dropped with the function that is returned.
+    def part(
+        self, given: Collection[str], fetch: Sequence[str], codes: Codes
+    ) -> Callable[[Tensors], list[NDArray[np.float32]]]:
+        """Load the part of the model between some tensors and others.
 
         Args:
-            given: Tensors that are at hand.
-            fetch: Tensors that are wanted.
+            given: Names of tensors that will be given.
+            fetch: Names of tensors to compute.
+            codes: Quantized matrices that replace the float weights.
 
         Returns:
-            A function of the given tensors, (tokens, width), that gives the fetched ones.
+            A function of the given tensors, (tokens, width), that returns the fetched ones. It keeps the loaded
+            weights; drop it to free them.
         """
-        stand_ins: dict[str, Callable[[onnx.NodeProto], StandIn]] = {"FusedMatMul": self._product}
+        stand_ins: dict[str, Callable[[onnx.NodeProto], StandIn]] = {
+            "FusedMatMul": lambda node: self._product(node, codes)
+        }
         if self._spec.head_dim <= MOST_HEAD_DIM:
             stand_ins["GroupQueryAttention"] = self._attention
-        run = self._model.model.part(given, fetch, ALL_POSITIONS, stand_ins)
+        run = self._model.graph.part(given, fetch, ALL_POSITIONS, stand_ins)
 
         def unbatched(tensors: Tensors) -> list[NDArray[np.float32]]:
             tokens = len(next(iter(tensors.values())))
@@ -83,12 +88,12 @@ class Stream:
 
     @property
     def final_norm(self) -> tuple[str, str, str]:
-        """The two tensors whose sum is normed behind the layers, and the norm's output, the head's input."""
-        model = self._model.model
-        return *model.residual(model.num_stages - 1), model.head_input
+        """The two tensors whose sum the final norm reads, and its output, which is the head's input."""
+        graph = self._model.graph
+        return *graph.residual(graph.num_stages - 1), graph.head_input
 
-    def _product(self, node: onnx.NodeProto) -> StandIn:
-        packed = self.packed.get(node.input[1].removesuffix(".weight"))
+    def _product(self, node: onnx.NodeProto, codes: Codes) -> StandIn:
+        packed = codes.get(node.input[1].removesuffix(".weight"))
         weight = self._model.weight(node.input[1]) if packed is None else packed.dequantize()
         return lambda x: np.matmul(x[0], weight.T)[None]
 
@@ -98,10 +103,17 @@ class Stream:
 
 
 def finished_sums(sums: InputSums, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """H and drift of the matrix of that name.
+    """Finish the sums of a matrix.
+
+    Args:
+        sums: All inputs have been added.
+        name: The matrix's name, for the error message.
+
+    Returns:
+        H, and drift if it was summed.
 
     Raises:
-        CalibrationError: Its inputs are NaN or infinite.
+        CalibrationError: The inputs are NaN or infinite.
     """
     h, drift = sums.finish()
     if not np.isfinite(h.diagonal()).all():
@@ -118,20 +130,22 @@ def run_all(
     given: Mapping[str, AnyRows],
     zero: str,
     fetch: Sequence[str],
+    codes: Codes = NO_CODES,
 ) -> Iterator[tuple[list[tuple[int, int]], list[list[NDArray[np.float32]]]]]:
-    """Run a part of the model for every text, in every stream.
+    """Run a part of the model on every text, in every stream.
 
     Args:
-        streams: Of which the rows of each lie behind those of the one before in every file.
-        bounds: Where each text's rows lie, in the first stream.
-        given: Tensors whose rows are known.
-        zero: A tensor that is zero because its value is in another already, or none.
-        fetch: Tensors that are wanted.
+        streams: In every file the rows of each stream follow those of the stream before.
+        bounds: First row and last row + 1 of each text in the first stream.
+        given: Tensors that are known, as rows.
+        zero: Name of a tensor that is zero because its value has been added to another; empty for none.
+        fetch: Names of tensors to compute.
+        codes: Quantized matrices that replace the float weights in the first stream.
 
-    Returns:
-        For each text where its rows lie, a stream after the other, and the fetched tensors, (tokens, width), likewise.
+    Yields:
+        For each text, its bounds in each stream, and the fetched tensors of each stream, (tokens, width).
     """
-    runs = [stream.part({*given, zero}, fetch) for stream in streams]
+    runs = [stream.part({*given, zero}, fetch, NO_CODES if i else codes) for i, stream in enumerate(streams)]
     tokens = bounds[-1][1]
     for first, last in bounds:
         rows = [(i * tokens + first, i * tokens + last) for i in range(len(runs))]

@@ -1,9 +1,9 @@
-"""The texts a model is calibrated on: its own answers to the prompts edgekit ships, or a file.
+"""The texts a model is calibrated on: a file, or the model's own answers to the prompts that edgekit ships.
 
-A file is plain text, cut into pieces, or JSON Lines (``.jsonl``): ``{"messages": [{"role", "content"}, ...]}`` a line,
-through the model's chat template, or ``{"text": "..."}``.
+A file is plain text, which is cut into pieces, or JSON Lines (``.jsonl``): on each line
+``{"messages": [{"role", "content"}, ...]}``, which the model's chat template renders, or ``{"text": "..."}``.
 
-The model's own answers are ``own_answers.py``'s.
+``own_answers.py`` makes the model's own answers.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..artifact.manifest import Manifest
+from ..artifact.manifest import RuntimeFacts
 from ..errors import EdgekitError, UsageError
 from ..runtime.chat import ChatTemplate
 from ..runtime.tokenizer import Tokenizer
 
 PROMPTS = Path(__file__).with_name("prompts.jsonl")
-TEXT_TOKENS = 1024  # of a text at most; what stands at its end has seen as many before it
-MIN_TOKENS = 128  # fewer say nothing of a model's activations
-_EIGHT_BIT_PARAMETERS = 10**9  # above, the draft has 4 bits: what it costs is reading its weights, once a token
+TEXT_TOKENS = 1024  # longest text
+MIN_TOKENS = 128  # fewer tokens do not represent a model's activations
 
 Texts = list[list[int]]
 
@@ -33,13 +32,14 @@ def read_texts(
     """Read a calibration file.
 
     Args:
-        path: Plain text, or JSON Lines when its name ends in ``.jsonl``; UTF-8.
-        tokenizer, template: The model's.
-        tokens: Stop after so many.
-        text_tokens: Of a text at most; longer ones are cut.
+        path: Plain text, or JSON Lines if the name ends in ``.jsonl``; UTF-8.
+        tokenizer: The model's tokenizer.
+        template: The model's chat template, or None.
+        tokens: Stop after this many tokens.
+        text_tokens: Cut longer texts to this many tokens.
 
     Raises:
-        UsageError: It cannot be read, is not UTF-8, has a line that is no conversation, or is too short.
+        UsageError: The file cannot be read, is not UTF-8, has a line that is not a conversation, or is too short.
     """
     try:
         content = path.read_bytes().decode("utf-8")
@@ -64,48 +64,48 @@ def read_texts(
     if found < min(MIN_TOKENS, tokens):
         raise UsageError(
             f"the calibration text {path} has {found} tokens; at least {MIN_TOKENS} are needed",
-            hint="some ten thousand, of what the model will be used for, are a good number",
+            hint="about ten thousand tokens of what the model will be used for work well",
         )
     return texts
 
 
-def sample_texts(folder: Path, manifest: Manifest, text: Path | None, tokens: int) -> Texts:
+def sample_texts(folder: Path, facts: RuntimeFacts, file: Path | None, tokens: int) -> Texts:
     """Texts for a measurement that needs few tokens.
 
     Args:
-        folder: With the tokenizer's files.
-        manifest: The artifact's, as far as it is known.
-        text: A calibration file; None: edgekit's prompts.
-        tokens: At most so many, and no more than the model's context.
+        folder: Holds the tokenizer's files.
+        facts: What the artifact's manifest will say.
+        file: A calibration file; None for edgekit's prompts.
+        tokens: Tokens at most; the model's context is another limit.
 
     Raises:
         UsageError: The file cannot be used.
     """
-    tokenizer = Tokenizer.open(folder, manifest)
-    tokens = min(tokens, manifest.model["context_length"])
-    if text is None:
+    tokenizer = Tokenizer.open(folder, facts.tokens)
+    tokens = min(tokens, facts.model["context_length"])
+    if file is None:
         return prompt_texts(tokenizer, tokens)
-    return read_texts(text, tokenizer, ChatTemplate.open(folder, tokenizer), tokens)
+    return read_texts(file, tokenizer, ChatTemplate.open(folder, tokenizer), tokens)
 
 
 def tokens_digest(texts: Texts) -> str:
-    """SHA-256 of the ids, in hexadecimal."""
+    """SHA-256 of the token ids, in hexadecimal."""
     return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
 
 
 def prompt_texts(tokenizer: Tokenizer, tokens: int) -> Texts:
-    """The prompts alone, as one text of at most so many tokens: for what needs little text, and no answers."""
+    """The shipped prompts without answers, as a single text of at most ``tokens`` tokens."""
     bos = [tokenizer.bos] if tokenizer.add_bos and tokenizer.bos is not None else []
     return [(bos + tokenizer.encode("\n\n".join(shipped_prompts()), add_bos=False))[:tokens]]
 
 
 def shipped_prompts() -> list[str]:
-    """The prompts edgekit ships."""
+    """The prompts that edgekit ships."""
     return [json.loads(line)["prompt"] for line in PROMPTS.read_text(encoding="utf-8").splitlines()]
 
 
 def _lines(path: Path, content: str, tokenizer: Tokenizer, template: ChatTemplate | None) -> Iterator[list[int]]:
-    """The ids of each line of a JSON Lines file."""
+    """The token ids of each line of a JSON Lines file."""
     for number, line in enumerate(content.splitlines(), 1):
         if not line.strip():
             continue
@@ -122,14 +122,14 @@ def _text(entry: Any, template: ChatTemplate | None) -> str:
         text: str = entry["text"]
         return text
     if not isinstance(entry, dict) or not isinstance(entry.get("messages"), list):
-        raise ValueError('this is neither {"messages": [...]} nor {"text": "..."}')
+        raise ValueError('expected {"messages": [...]} or {"text": "..."}')
     if template is None:
-        raise ValueError("this is a conversation, and the model has no chat template")
+        raise ValueError("this line is a conversation, but the model has no chat template")
     return template.render(entry["messages"], add_generation_prompt=False)
 
 
 def first_texts(pieces: Texts, tokens: int) -> Texts:
-    """Whole texts, and the beginning of one, up to so many tokens."""
+    """The first texts, the last one cut, up to ``tokens`` tokens in all."""
     texts: Texts = []
     for piece in pieces:
         if tokens > 0 and piece:

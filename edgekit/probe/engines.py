@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifact.manifest import Manifest
+from ..artifact.manifest import RuntimeFacts
 from ..devices import DeviceProfile, Sourced
 from ..devices.profile import EngineRates
 from ..errors import DiskFullError, ProbeError
@@ -104,7 +104,7 @@ class TimedModel:
     """An artifact, and the prompts it is timed with."""
 
     folder: Path
-    manifest: Manifest
+    manifest: RuntimeFacts
     prompt_tokens: tuple[int, ...]
 
 
@@ -174,13 +174,12 @@ def _forget(path: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _manifest(name: str, spec: ModelSpec, quantization: QuantizationConfig, context: int) -> Manifest:
+def _manifest(name: str, spec: ModelSpec, quantization: QuantizationConfig, context: int) -> RuntimeFacts:
     """What an engine asks of a manifest."""
     model: dict[str, Any] = {"vocab_size": spec.vocab_size, "num_layers": spec.num_layers, "context_length": context}
-    return Manifest(
-        name=name, edgekit_version="", created="", model=model, source={}, recipe={}, device={},
-        plan={"context": context}, quantization=asdict(quantization), activation_type="float32", reasoning=False,
-        sampling={}, tokens={}, bits_per_weight=0.0, quality=None, golden=None, files={},
+    return RuntimeFacts(
+        name=name, model=model, plan={"context": context}, quantization=asdict(quantization), activation_type="float32",
+        reasoning=False, sampling={}, tokens={},
     )  # fmt: skip
 
 

@@ -1,53 +1,48 @@
-"""A few answers of an artifact, to see what no average shows: a thought that never closes, an answer that never ends.
+"""Asks an artifact a few questions, to find what averages do not show: a thought or an answer that never ends.
 
-Run in a process of its own (``python -m edgekit.quality.answers``): the weights that the engine maps are no memory of
-the build, and a crash of an engine is no crash of the build. JSON in, JSON out.
-
-The engine is the native one, which needs little memory beside the mapped file. What cannot be checked is said.
+The questions are asked in a worker process (``worker.py``) with the native engine, which needs little memory besides the
+mapped file. If they cannot be asked, the result says why.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import EdgekitError
-from ..runtime.session import Session, load
+from ..artifact.manifest import RuntimeFacts
+from ..runtime.engine import EngineOptions
+from ..runtime.session import Session, open_session
 from ..runtime.thought import THINK_CLOSE, THINK_OPEN, starts_inside
+from ..worker import run_worker, serve
 from .held_out import user
 
-# Easy, so that a thought is short; of several kinds; and no prompts of the calibration's or of the held-out texts.
+# Easy, so that the thoughts are short; of several kinds; and not among the calibration prompts or the held-out texts.
 QUESTIONS = (
     "What is 17 + 25?",
     "Name three planets and say one thing about each of them.",
     "Write two sentences about a walk in the snow.",
 )
-MAX_TOKENS = (
-    512  # a thought on such a question has 50 to 300; at the 6 tokens a second of an 8B model, a minute and a half
-)
-MAX_PERIOD = 64  # of a loop, in tokens: two or three sentences
-MIN_REPEATS = 4  # lists and tables repeat a short pattern three times and mean it
-MIN_LOOP_TOKENS = 48  # a row of dashes or dots is no loop yet
-_LOOK_EVERY = 16  # tokens between two looks for a loop while generating
+# A thought about such a question has 50 to 300 tokens. At the 6 tokens per second of an 8B model, 512 take 90 seconds.
+MAX_TOKENS = 512
+MAX_PERIOD = 64  # tokens of the longest period that counts as a loop: two or three sentences
+MIN_REPEATS = 4  # lists and tables may repeat a short pattern three times
+MIN_LOOP_TOKENS = 48  # a row of dashes or dots is not a loop
+_CHECK_EVERY = 16  # tokens between two checks for a loop
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of one answer.
+    """One answer.
 
     Args:
-        question: What was asked.
-        text: What came.
-        tokens: How many.
-        finish_reason: ``stop``, ``length``, ``context``, or ``loop`` where it was ended because it repeats itself.
-        loop_tokens: The period of the repetition it ends with; None for an answer that does not loop.
-        thought_closed: The thought that was open has ended; None where none was opened.
+        question: The question.
+        text: The generated text.
+        tokens: Number of generated tokens.
+        finish_reason: ``stop``, ``length``, ``context``, or ``loop`` if it was ended because it repeats itself.
+        loop_tokens: Period of the repetition at its end; None if it does not loop.
+        thought_closed: Whether an opened thought has ended; None if none was opened.
     """
 
     question: str
@@ -59,10 +54,13 @@ class Answer:
 
 
 def loop_period(ids: Sequence[int]) -> int | None:
-    """The period of the repetition that a sequence ends with, or None.
+    """Find the period of the repetition at the end of a sequence.
 
     A sequence loops when its end is one block of at most ``MAX_PERIOD`` tokens, ``MIN_REPEATS`` times or more in a row,
     over at least ``MIN_LOOP_TOKENS`` tokens.
+
+    Returns:
+        The period in tokens, or None if the sequence does not loop.
     """
     for period in range(1, MAX_PERIOD + 1):
         length = max(MIN_REPEATS * period, MIN_LOOP_TOKENS)
@@ -73,14 +71,14 @@ def loop_period(ids: Sequence[int]) -> int | None:
 
 
 def thought_closed(prompt: str, text: str) -> bool | None:
-    """Whether the thought that prompt or answer opened has ended; None when none was opened."""
+    """Whether the thought that the prompt or the answer opened has ended; None if neither opened one."""
     if not starts_inside(prompt) and not text.lstrip().startswith(THINK_OPEN):
         return None
     return THINK_CLOSE in text
 
 
 def answer(session: Session, question: str, seed: int, max_tokens: int) -> Answer:
-    """Ask one question, with the artifact's own way to sample; an answer that loops is ended."""
+    """Ask one question with the artifact's sampling defaults, and stop an answer that loops."""
     prompt = session.render([user(question)]) if session.has_chat_template else f"{question}\n\n"
     if session.has_chat_template:
         generation = session.chat([user(question)], max_tokens=max_tokens, seed=seed)
@@ -88,7 +86,7 @@ def answer(session: Session, question: str, seed: int, max_tokens: int) -> Answe
         generation = session.generate(prompt, max_tokens=max_tokens, seed=seed)
     period = None
     for number, _ in enumerate(generation, 1):
-        if number % _LOOK_EVERY == 0 and (period := loop_period(generation.completion.tokens)) is not None:
+        if number % _CHECK_EVERY == 0 and (period := loop_period(generation.completion.tokens)) is not None:
             break
     done = generation.stop() if period is not None else generation.completion
     period = loop_period(done.tokens)
@@ -102,37 +100,23 @@ def answer(session: Session, question: str, seed: int, max_tokens: int) -> Answe
     )
 
 
-def ask(folder: Path, data_bytes: int, threads: int) -> tuple[list[Answer], str]:
-    """Let an artifact answer :data:`QUESTIONS`.
+def ask(folder: Path, facts: RuntimeFacts, data_bytes: int, threads: int) -> tuple[list[Answer], str]:
+    """Ask an artifact the :data:`QUESTIONS`.
 
     Args:
         folder: The artifact.
-        data_bytes: Of its weights, which should fit into the memory at hand: each token reads them all.
-        threads: For the engine.
+        facts: What its manifest will say.
+        data_bytes: Size of its weights, which must fit into the available memory, since each token reads them all.
+        threads: Threads of the engine.
 
     Returns:
-        The answers, and why there are none, where there are none.
+        The answers, and an empty string; or no answers, and the reason.
     """
     available = available_bytes()
     if available is not None and data_bytes > available:
-        return [], f"its {data_bytes / 1e9:.1f} GB of weights are more than the {available / 1e9:.1f} GB of free memory"
-    request = json.dumps({"folder": str(folder.resolve()), "threads": threads})
-    package = str(Path(__file__).resolve().parents[2])  # this edgekit, from wherever it was imported
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    done = subprocess.run(
-        [sys.executable, "-m", __name__],
-        input=request,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        check=False,
-    )
-    try:
-        found = json.loads(done.stdout)
-    except json.JSONDecodeError:
-        last = (done.stderr.strip() or "no message").splitlines()[-1]
-        return [], f"the process that runs the artifact ended with code {done.returncode}: {last}"
+        return [], f"its {data_bytes / 1e9:.1f} GB of weights exceed the {available / 1e9:.1f} GB of available memory"
+    request = {"folder": str(folder.resolve()), "facts": asdict(facts), "threads": threads}
+    found = list(run_worker(__name__, request))[-1]
     if "error" in found:
         return [], found["error"]
     return [Answer(**a) for a in found["answers"]], ""
@@ -148,18 +132,13 @@ def available_bytes() -> int | None:
     return int(sizes["MemAvailable"][0]) * 1024 if "MemAvailable" in sizes else None
 
 
-def _main() -> dict[str, Any]:
-    request = json.load(sys.stdin)
-    try:
-        with load(request["folder"], engine="native", threads=request["threads"]) as session:
-            # What a short context holds: the rest of it is for the prompt.
-            most = min(MAX_TOKENS, session.engine.context // 2)
-            answers = [answer(session, q, seed, most) for seed, q in enumerate(QUESTIONS)]
-    except (EdgekitError, ValueError) as error:
-        return {"error": str(error)}
-    return {"answers": [asdict(a) for a in answers]}
+def _answers(request: Mapping[str, Any], send: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+    """Ask every question, in the worker."""
+    options = EngineOptions(threads=request["threads"])
+    with open_session(Path(request["folder"]), RuntimeFacts(**request["facts"]), options, "native") as session:
+        most = min(MAX_TOKENS, session.engine.context // 2)  # a short context needs the rest for the prompt
+        return {"answers": [asdict(answer(session, q, seed, most)) for seed, q in enumerate(QUESTIONS)]}
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-    print(json.dumps(_main(), ensure_ascii=False))
+    serve(_answers)

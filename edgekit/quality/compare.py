@@ -1,10 +1,10 @@
-"""An artifact and its float model run side by side over some texts, a layer at a time (``streaming/graph.py``).
+"""Runs an artifact and its float model side by side on texts, one layer at a time (``streaming/graph.py``).
 
-The artifact runs from its own bytes, the reference through the float graph with weights read from the checkpoint as
-they are needed, so a model's float reference needs the memory of a part of one layer, whatever its size. As both go
-through the layers together, what each layer costs by itself is measured on the way: the artifact's layer is also run on
-what the float model's layers before it gave. The reference is the checkpoint as it is, even where the artifact is in
-another basis (``weights/rotated.py``): its hidden states are rotated where they enter the artifact.
+The artifact runs from its own bytes. The reference runs through the float graph with weights read from the checkpoint
+as they are needed, so it needs the memory of a part of one layer, whatever the size of the model. Since both go through
+the layers together, the loss of each single layer is measured on the way: the artifact's layer also runs on the output
+of the float model's layers before it. The reference is the unchanged checkpoint. If the artifact is in another basis
+(``weights/rotated.py``), the float hidden states are rotated before they enter the artifact's layers.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ..artifact.manifest import Manifest
+from ..artifact.manifest import RuntimeFacts
 from ..errors import QualityError
 from ..export.decoder import ALL_POSITIONS
 from ..export.model import MODEL_FILE
 from ..models import ModelSpec
+from ..progress import Share, no_share
 from ..streaming.float_model import FloatModel, empty_cache
 from ..streaming.graph import StreamedModel, Values
-from ..weights.checkpoint import WeightSource
+from ..weights.source import WeightSource
 from ..weights.rotated import hidden_basis
 from .scores import Figures, Scores, figures
 
-# Tokens carried through the layers together. Between two pieces of an 8B layer their widest tensor (28672) takes
-# 117 MB; reading the weights again for the next group costs a tenth of computing with them for so many.
+# Tokens that go through the layers together. Their widest tensor between two pieces of an 8B layer (28672 numbers a
+# token) takes 117 MB. Reading the weights again for the next group takes a tenth of the time of computing with them.
 _GROUP_TOKENS = 1024
-_HEAD_POSITIONS = 256  # whose logits exist at a time, for a part of the vocabulary: 4 MB at most
-_LOSS_TOKENS = 128  # on which each layer is also run by itself: a mean over so many positions ranks the layers
+_HEAD_POSITIONS = 256  # positions whose logits exist at a time, for a part of the vocabulary: 4 MB at most
+_LOSS_TOKENS = 128  # tokens on which each layer also runs alone: enough to rank the layers
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Passage:
 
     Args:
         ids: Token ids.
-        start: The first id that is to be predicted, at least 1; those before it are context.
+        start: Index of the first id to predict, at least 1; the ids before it are context.
     """
 
     ids: Sequence[int]
@@ -56,13 +57,13 @@ class Passage:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found.
+    """The result of a comparison.
 
     Args:
         figures: Over all scored positions.
-        losses: For ``embedding``, each of ``layers.0`` ... and ``lm_head``: what its quantization alone does. The mean
-            over positions of |quantized - float| / |float|, of the hidden state behind it (of the logits, from their
-            mean, for ``lm_head``), where everything before it was float.
+        losses: The effect of quantizing one part alone, for ``embedding``, ``layers.0`` ... and ``lm_head``: the mean
+            over positions of |quantized - float| / |float| of the hidden state after the part (for ``lm_head`` of the
+            logits, less their mean), with everything before it in float.
     """
 
     figures: Figures
@@ -71,30 +72,30 @@ class Comparison:
 
 def compare(
     folder: Path,
-    manifest: Manifest,
+    facts: RuntimeFacts,
     source: WeightSource,
     spec: ModelSpec,
     passages: Sequence[Passage],
     threads: int,
-    progress: Callable[[float, float], None] = lambda done, total: None,
+    progress: Share = no_share,
 ) -> Comparison:
-    """Run both models over the passages.
+    """Run both models on passages.
 
     Args:
         folder: The artifact: ``model.onnx`` and its data.
-        manifest: Its manifest.
+        facts: What its manifest says, or will say.
         source: The float weights.
         spec: The model.
         passages: At least one, each with at least one id to predict.
-        threads: For onnxruntime.
-        progress: Called with how much is done and how much there is.
+        threads: Threads of onnxruntime.
+        progress: Called with (groups of passages done, groups in all), fractions included.
 
     Raises:
-        QualityError: The float model's own hidden states are no numbers; the layer is named.
+        QualityError: The float model's own hidden states are NaN or infinite; the message names the layer.
         EdgekitError: The weights cannot be read.
     """
     groups = list(_groups(passages))
-    pair = _Pair(folder, manifest, source, spec, threads)
+    pair = _Pair(folder, facts, source, spec, threads)
     scores: list[Scores] = []
     losses: dict[str, float] = {}
     for number, group in enumerate(groups):
@@ -123,7 +124,7 @@ def _groups(passages: Sequence[Passage]) -> Iterator[list[Passage]]:
 
 
 def _sample(group: Sequence[Passage]) -> list[int]:
-    """The first passages that together have enough positions for the losses."""
+    """Indices of the first passages that together have enough positions for the losses."""
     chosen, tokens = [], 0
     for i, passage in enumerate(group):
         if tokens < _LOSS_TOKENS:
@@ -133,17 +134,17 @@ def _sample(group: Sequence[Passage]) -> list[int]:
 
 
 class _Pair:
-    """Both models."""
+    """The artifact (``ours``) and the float model (``theirs``)."""
 
-    def __init__(self, folder: Path, manifest: Manifest, source: WeightSource, spec: ModelSpec, threads: int) -> None:
+    def __init__(self, folder: Path, facts: RuntimeFacts, source: WeightSource, spec: ModelSpec, threads: int) -> None:
         graph = onnx.load(folder / MODEL_FILE, load_external_data=False)
         self.ours = StreamedModel(graph, folder=folder, threads=threads)
-        self.float = FloatModel(source, spec, manifest.model["context_length"], threads)
-        self.theirs = self.float.model
+        self.float = FloatModel(source, spec, facts.model["context_length"], threads)
+        self.theirs = self.float.graph
         self.stages = self.ours.num_stages
-        self.activation_type = manifest.activation_type
-        self._basis = hidden_basis(spec.hidden_size) if manifest.quantization.get("rotate") else None
-        self._cache = empty_cache(spec, manifest.activation_type)
+        self.activation_type = facts.activation_type
+        self._basis = hidden_basis(spec.hidden_size) if facts.quantization.get("rotate") else None
+        self._cache = empty_cache(spec, facts.activation_type)
 
     def feed(self, ids: Sequence[int]) -> Values:
         """The artifact's inputs."""
@@ -152,7 +153,7 @@ class _Pair:
         }  # fmt: skip
 
     def rotated(self, hidden: NDArray[Any]) -> NDArray[Any]:
-        """The float model's hidden states in the artifact's basis."""
+        """Hidden states of the float model, in the artifact's basis."""
         return hidden if self._basis is None else self._basis.rows(hidden)
 
     def reference(self, values: Values, stage: int) -> NDArray[Any]:
@@ -161,12 +162,12 @@ class _Pair:
 
 
 class _Run:
-    """Some passages on their way through both models.
+    """A group of passages on its way through both models.
 
     Args:
         pair: The models.
         passages: The passages.
-        sample: Those on which each layer is also run by itself.
+        sample: Indices of the passages on which each layer also runs alone.
     """
 
     def __init__(self, pair: _Pair, passages: Sequence[Passage], sample: Sequence[int]) -> None:
@@ -174,12 +175,12 @@ class _Run:
         self._ours: list[Values] = [pair.feed(p.ids) for p in passages]
         self._theirs: list[Values] = [pair.float.feed(p.ids) for p in passages]
         self.losses: dict[str, float] = {}
-        self._normed: list[NDArray[Any]] = []  # what the artifact's head reads where all before it was float
+        self._normed: list[NDArray[Any]] = []  # input of the artifact's head after float layers
 
     def advance(self, stage: int) -> None:
-        """Take everything one stage further."""
+        """Run one stage of both models."""
         pair, layers = self._pair, self._pair.stages - 2
-        # The artifact's layer on the float model's hidden states, with the artifact's own lengths and empty cache.
+        # The artifact's layer on the float model's hidden states, with the artifact's own lengths and cache.
         alone = [self._ours[i] | self._float_hidden(stage, i) for i in self._sample] if stage else []
         pair.ours.run_stage(stage, [*self._ours, *alone], ALL_POSITIONS)
         pair.theirs.run_stage(stage, self._theirs, ALL_POSITIONS)
@@ -190,8 +191,8 @@ class _Run:
         for passage, values in zip(self._passages, self._theirs, strict=True):
             if not np.isfinite(_hidden(pair.theirs, values, stage + 1)).all():
                 raise QualityError(
-                    f"the float model itself gives NaN or infinity behind {name}, on a text of {len(passage.ids)} "
-                    "tokens: there is nothing to measure the artifact against",
+                    f"the float model itself produces NaN or infinity after {name}, on a text of {len(passage.ids)} "
+                    "tokens, so the artifact cannot be measured against it",
                     hint="the checkpoint is damaged, or its activations are too large for float32",
                 )
         if self._sample:
@@ -240,14 +241,14 @@ class _Run:
 
 
 class _HeadLoss:
-    """The relative error of logits, from their mean, which says nothing; summed over parts of the vocabulary."""
+    """The relative error of logits less their mean (which has no effect), summed over parts of the vocabulary."""
 
     def __init__(self, positions: int) -> None:
         self._error, self._sum, self._squares = (np.zeros(positions) for _ in range(3))
         self._rows = 0
 
     def add(self, at: slice, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> None:
-        """Take (positions, rows) logits."""
+        """Add logits, (positions, rows of the vocabulary)."""
         with np.errstate(invalid="ignore", over="ignore"):
             self._error[at] += np.square(ours - theirs).sum(-1, dtype=np.float64)
             self._sum[at] += theirs.sum(-1, dtype=np.float64)

@@ -1,13 +1,12 @@
-"""``edgekit eval``: how far an artifact's predictions are from those of its float model, on a text.
+"""``edgekit eval``: how far an artifact's predictions are from those of its float model.
 
-Without a text: on the texts that the gate of a build reads (``quality/held_out.py``). A text is cut into chunks; each
-is read from its first token and scored on its second half, where every position has at least half a chunk of context
-(as llama.cpp's ``perplexity`` tool does).
+The default texts are those of the build's quality gate (``held_out.py``). A text of the user's is cut into chunks. Each
+chunk is read from its first token and scored on its second half, where every position has at least half a chunk of
+context (as in llama.cpp's ``perplexity`` tool).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from ..artifact.manifest import Manifest, read_manifest
@@ -15,17 +14,16 @@ from ..checkpoint import open_checkpoint
 from ..errors import TensorMismatchError, UsageError
 from ..host import physical_cores
 from ..models import ModelSpec, spec_from_config
+from ..progress import Progress, no_progress, phase
 from ..runtime.chat import ChatTemplate
 from ..runtime.tokenizer import Tokenizer
-from ..weights.checkpoint import WeightSource
+from ..weights.checkpoint import CheckpointWeights
 from .compare import Passage, compare
 from .held_out import held_out
 from .scores import Figures
 
 CHUNK_TOKENS = 512
 HELD_OUT_TOKENS = 1024  # as the gate's default
-
-Progress = Callable[[str, float, float], None]
 
 
 def evaluate(
@@ -36,27 +34,31 @@ def evaluate(
     chunk_tokens: int = CHUNK_TOKENS,
     max_chunks: int | None = None,
     threads: int | None = None,
-    progress: Progress = lambda phase, done, total: None,
+    progress: Progress = no_progress,
 ) -> Figures:
     """Measure an artifact against the checkpoint it was built from.
 
     Args:
         artifact: The artifact's folder.
         reference: The float checkpoint: a folder or a .gguf file.
-        text: What to read; only whole chunks count, unless there is just one. None: the held-out texts of the gate.
-        chunk_tokens: Tokens in a chunk, at least 4; never more than the artifact's context.
-        max_chunks: Stop after so many.
-        threads: Default: physical cores.
-        progress: Called with a phase's name, how much is done, and how much there is.
+        text: The text to read. An incomplete last chunk is dropped unless it is the only one. None: the held-out texts
+            of the quality gate.
+        chunk_tokens: Tokens in a chunk, at least 4; limited by the artifact's context.
+        max_chunks: Stop after this many chunks.
+        threads: Threads of onnxruntime; None for one per physical core.
+        progress: Receives the progress of each phase.
+
+    Returns:
+        KL divergence, perplexities and top-1 agreement over all scored positions.
 
     Raises:
-        UsageError: The text has fewer than four tokens, or the numbers make no sense.
-        TensorMismatchError: The reference has other shapes than the artifact.
-        EdgekitError: Either cannot be read.
+        UsageError: The text has fewer than four tokens, or a number is too small.
+        TensorMismatchError: The reference is not the model that the artifact was built from.
+        EdgekitError: The artifact or the reference cannot be read.
     """
     folder, threads = Path(artifact), threads or physical_cores()
     manifest = read_manifest(folder)
-    tokenizer = Tokenizer.open(folder, manifest)
+    tokenizer = Tokenizer.open(folder, manifest.tokens)
     context = manifest.model["context_length"]
     if text is None:
         template = ChatTemplate.open(folder, tokenizer)
@@ -67,18 +69,15 @@ def evaluate(
     with open_checkpoint(Path(reference)) as opened:
         spec = spec_from_config(opened.config)
         _check_same_model(spec, manifest, reference)
-        phase = "comparing with the float model"
-        found = compare(
-            folder, manifest, WeightSource(opened, spec), spec, passages, threads,
-            lambda done, total: progress(phase, done, total),
-        )  # fmt: skip
-    progress(phase, 1, 1)
+        report = phase(progress, "comparing with the float model")
+        found = compare(folder, manifest, CheckpointWeights(opened, spec), spec, passages, threads, report)
+    report(1, 1)
     return found.figures
 
 
 def _chunks(tokenizer: Tokenizer, text: str, chunk_tokens: int, max_chunks: int | None) -> list[list[int]]:
     if chunk_tokens < 4 or (max_chunks is not None and max_chunks < 1):
-        raise UsageError(f"chunk_tokens is {chunk_tokens}, max_chunks {max_chunks}; at least 4 and 1 are needed")
+        raise UsageError(f"chunk_tokens is {chunk_tokens} and max_chunks is {max_chunks}; they must be at least 4 and 1")
     ids = tokenizer.encode(text, add_bos=False)
     bos = [tokenizer.bos] if tokenizer.add_bos and tokenizer.bos is not None else []
     size = chunk_tokens - len(bos)

@@ -1,55 +1,54 @@
-"""The gate: an artifact is measured against its float model, and refused where it misses its recipe's thresholds.
+"""The quality gate: measures an artifact against its float model and rejects it if it misses the recipe's thresholds.
 
-    held-out texts  -> both models, layer by layer -> KL, top-1, perplexities; what each layer loses
-    three questions -> the artifact's answers     -> does a thought close, do most loop
-    chat template   -> one beginning-of-sequence token
+    held-out texts  -> both models, layer by layer -> KL, top-1, perplexities; the loss of each layer
+    three questions -> the artifact's answers      -> do thoughts end, do answers loop
+    chat template   -> exactly one beginning-of-sequence token
 
-A float model that does not predict the texts any better than word counts would (random weights, in tests and
-benchmarks) shows nothing by its likeliest token or by what it goes on to say: then only KL and perplexities are judged,
-and the result says so.
+If the float model predicts the texts no better than word frequencies would (random weights, in tests and benchmarks),
+its most likely token and the artifact's answers mean nothing. Then only KL and perplexities are judged, and the result
+says so.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..artifact.manifest import FILE_NAME, Manifest
+from ..artifact.manifest import RuntimeFacts
 from ..errors import EdgekitError, QualityError
 from ..models import ModelSpec
+from ..progress import Progress, no_progress, phase
 from ..recipes.quality import Thresholds
 from ..runtime.chat import ChatTemplate
 from ..runtime.tokenizer import Tokenizer
-from ..weights.checkpoint import WeightSource
+from ..weights.source import WeightSource
 from .answers import Answer, ask
 from .compare import compare
 from .held_out import TEXTS, bos_problem, held_out
 from .scores import Figures
 
-# A unigram model of English over a vocabulary of 50 k has a perplexity of about 1000; random weights have at least the
-# size of the vocabulary, which for small ones is the lower of the two.
+# A unigram model of English with a vocabulary of 50,000 has a perplexity of about 1000. Random weights have at least the
+# size of the vocabulary, which is the smaller of the two for small vocabularies.
 _UNIGRAM_PERPLEXITY = 1000.0
 _UNIGRAM_SHARE = 0.25
 _NAMED_LAYERS = 3
-_DIGITS = 6  # of a figure in the manifest
-
-Progress = Callable[[str, float, float], None]
+_DIGITS = 6  # significant digits of a figure in the manifest
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question and its answer.
+    """The result of one check.
 
     Args:
-        name: The threshold's name.
-        passed: None where it was not checked.
-        value: What was measured; None where it is no number.
-        limit: What is allowed.
-        detail: In words; why it was not checked, if so.
+        name: Name of the threshold.
+        passed: None if it was not checked.
+        value: The measured value; None if it is not finite.
+        limit: The threshold.
+        detail: The result as a sentence, or why it was not checked.
     """
 
     name: str
@@ -61,49 +60,46 @@ class Check:
 
 def measure(
     folder: Path,
-    manifest: Manifest,
+    facts: RuntimeFacts,
     source: WeightSource,
     spec: ModelSpec,
     thresholds: Thresholds,
     data_bytes: int,
     tokens: int,
     threads: int,
-    progress: Progress = lambda phase, done, total: None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Measure an artifact and judge it.
+    """Measure an artifact and compare the result with its recipe's thresholds.
 
     Args:
-        folder: The artifact; its manifest may still be missing.
-        manifest: That manifest, as far as it is known.
+        folder: The artifact, which needs no manifest yet.
+        facts: What its manifest will say.
         source: The float weights.
         spec: The model.
-        thresholds: What it must reach.
-        data_bytes: Of its weights.
-        tokens: How many of the held-out texts' to score at most.
-        threads: For everything.
-        progress: Called with a phase's name, how much is done, and how much there is.
+        thresholds: The recipe's thresholds.
+        data_bytes: Size of the artifact's weights.
+        tokens: Tokens of the held-out texts to score at most.
+        threads: Threads of the engines.
+        progress: Receives the progress of each phase.
 
     Returns:
         The manifest's ``quality``; its fields are described in ``artifact/manifest.py``.
 
     Raises:
-        QualityError: There is nothing to measure against: the float model gives NaN.
+        QualityError: The float model produces NaN or infinity, so there is no reference.
         EdgekitError: The weights cannot be read.
     """
-    tokenizer = Tokenizer.open(folder, manifest)
+    tokenizer = Tokenizer.open(folder, facts.tokens)
     template = ChatTemplate.open(folder, tokenizer)
-    passages = held_out(tokenizer, template, manifest.reasoning, manifest.model["context_length"], tokens)
-    found = compare(
-        folder, manifest, source, spec, passages, threads,
-        lambda done, total: progress("measuring the quality", done, total),
-    )  # fmt: skip
+    passages = held_out(tokenizer, template, facts.reasoning, facts.model["context_length"], tokens)
+    found = compare(folder, facts, source, spec, passages, threads, phase(progress, "measuring the quality"))
     progress("measuring the quality", 1, 1)
     fluent = _is_language_model(found.figures, spec.vocab_size)
-    answers, why_not = _answers(folder, manifest, data_bytes, threads, fluent, progress)
+    answers, why_not = _answers(folder, facts, data_bytes, threads, fluent, progress)
     checks = [
         *judge_figures(found.figures, thresholds, fluent),
         _bos_check(tokenizer, template, thresholds),
-        *judge_answers(answers, why_not, thresholds, manifest.reasoning),
+        *judge_answers(answers, why_not, thresholds, facts.reasoning),
     ]
     return {
         **{key: _finite(value) for key, value in asdict(found.figures).items()},
@@ -117,20 +113,17 @@ def measure(
 
 
 def _answers(
-    folder: Path, manifest: Manifest, data_bytes: int, threads: int, fluent: bool, progress: Progress
+    folder: Path, facts: RuntimeFacts, data_bytes: int, threads: int, fluent: bool, progress: Progress
 ) -> tuple[list[Answer], str]:
+    """The artifact's answers, or none and the reason."""
     if not fluent:
         return [], "the float model itself does not predict text"
-    if not all(manifest.quantization.get(part) for part in ("linear", "embedding", "lm_head")):
+    if not facts.quantized:
         return [], "the native engine runs quantized artifacts only"
     progress("asking the artifact", 0, 1)
-    path = folder / FILE_NAME
-    replace(manifest, golden=None).write(folder)  # an engine opens no folder without one
-    try:
-        return ask(folder, data_bytes, threads)
-    finally:
-        path.unlink()
-        progress("asking the artifact", 1, 1)
+    found = ask(folder, facts, data_bytes, threads)
+    progress("asking the artifact", 1, 1)
+    return found
 
 
 def _is_language_model(figures: Figures, vocab_size: int) -> bool:
@@ -138,7 +131,7 @@ def _is_language_model(figures: Figures, vocab_size: int) -> bool:
 
 
 def judge_figures(figures: Figures, thresholds: Thresholds, fluent: bool) -> list[Check]:
-    """Hold the figures against the thresholds; ``fluent``: the float model predicts text."""
+    """Compare the figures with the thresholds. ``fluent`` tells whether the float model predicts text."""
     at_most = {
         "max_mean_kl": (figures.mean_kl, "mean KL"),
         "max_p99_kl": (figures.p99_kl, "99th percentile of KL"),
@@ -166,14 +159,14 @@ def _bos_check(tokenizer: Tokenizer, template: ChatTemplate | None, thresholds: 
 
 
 def judge_answers(answers: list[Answer], why_not: str, thresholds: Thresholds, reasoning: bool) -> list[Check]:
-    """Hold the answers against the thresholds; ``why_not`` says why there are none."""
+    """Check the answers for loops and unfinished thoughts; ``why_not`` is the reason if there are no answers."""
     wanted = {"no_loops": thresholds.no_loops} | ({"thought_closes": thresholds.thought_closes} if reasoning else {})
     if not answers:
         return [Check(name, None, None, limit, f"not checked: {why_not}") for name, limit in wanted.items()]
     looping = [a for a in answers if a.loop_tokens is not None]
     opened = [a for a in answers if a.thought_closed is not None]
     closed = [a for a in opened if a.thought_closed]
-    # One answer in three may be the float model's own: small ones repeat themselves now and then.
+    # One loop in three answers may be the float model's own: small models repeat themselves now and then.
     found = {"no_loops": 2 * len(looping) <= len(answers), "thought_closes": bool(closed) or not opened}
     words = {
         "no_loops": f"{len(looping)} of {len(answers)} answers loop"
@@ -184,39 +177,39 @@ def judge_answers(answers: list[Answer], why_not: str, thresholds: Thresholds, r
 
 
 def check_passed(quality: Mapping[str, Any] | None, name: str, place: Path) -> None:
-    """Refuse an artifact whose measured quality falls short.
+    """Reject an artifact that misses a threshold.
 
     Args:
-        quality: The manifest's; None: not measured.
-        name: The artifact's.
-        place: Where it is kept.
+        quality: The manifest's ``quality``; None if it was not measured.
+        name: The artifact's name.
+        place: The folder in which a rejected artifact is kept.
 
     Raises:
-        QualityError: It does; the message has the figures, the limits and the layers that lose most.
+        QualityError: It misses one; the message has the figures, the limits and the layers with the largest loss.
     """
     if quality is None or quality["passed"]:
         return
     failed = "; ".join(c["detail"] for c in quality["checks"] if c["passed"] is False)
     raise QualityError(
         f"{name} is too far from its float model: {failed}. {worst_layers(quality)}It is kept in {place}",
-        hint="edgekit run or eval shows what it does. --method gptq, smaller blocks or 8 bits lose less; "
-        "the limits stand in the recipe's [quality]; --no-gate builds without measuring",
+        hint="try edgekit run or edgekit eval on it. --method gptq, smaller blocks or 8 bits lose less. "
+        "The limits are in the recipe's [quality]; --no-gate builds without measuring",
     )
 
 
 def worst_layers(quality: Mapping[str, Any]) -> str:
-    """A sentence that names the parts that lose most by themselves."""
+    """A sentence that names the parts with the largest loss, or an empty string."""
     losses = {name: math.inf if loss is None else loss for name, loss in quality["losses"].items()}
     if not losses:
         return ""
     worst = sorted(losses, key=lambda n: -losses[n])[:_NAMED_LAYERS]
     median = sorted(losses.values())[len(losses) // 2]
     named = ", ".join(f"{n} ({losses[n]:.1%})" for n in worst)
-    return f"Most is lost in {named}; the median is {median:.1%} of the hidden state. "
+    return f"The largest losses are in {named}; the median is {median:.1%} of the hidden state. "
 
 
 def _finite(value: float) -> float | None:
-    """A figure as JSON can hold it."""
+    """A figure rounded for JSON; None if it is not finite."""
     if isinstance(value, int):
         return value
     return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None

@@ -1,11 +1,13 @@
-"""The golden test of an artifact: what it answers to one prompt, recorded when it was built and replayed ever after.
+"""The golden test of an artifact: its answer to one prompt, recorded by the build and replayed by ``edgekit smoke``.
 
-Recorded by running the artifact's own graph over its own bytes, a layer at a time (``streaming.py``), greedily.
+The build records it by running the artifact's own graph with its own bytes, one layer at a time
+(``streaming/graph.py``), with greedy decoding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ..models.spec import ModelSpec
+from ..progress import Share, no_share
 from ..streaming.graph import StreamedModel
 
 TOP_LOGITS = 10
@@ -27,22 +30,22 @@ def record_golden(
     max_new_tokens: int,
     eos_ids: Sequence[int],
     threads: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Share = no_share,
 ) -> dict[str, Any]:
-    """Run the artifact in ``folder`` on a prompt.
+    """Run an artifact on a prompt.
 
     Args:
         folder: Holds ``model.onnx`` and ``model.onnx.data``.
         spec: The model.
-        activation_type: Of the KV cache.
-        prompt_ids: The prompt, at least one token.
-        max_new_tokens: Length of the greedy continuation; it ends early with one of ``eos_ids``.
-        eos_ids: Tokens that end it.
-        threads: For onnxruntime.
+        activation_type: Type of the KV cache.
+        prompt_ids: The prompt; at least one token.
+        max_new_tokens: Tokens of the greedy continuation at most.
+        eos_ids: Tokens that end the continuation.
+        threads: Threads of onnxruntime.
         progress: Called with (pieces run, pieces in all).
 
     Returns:
-        The manifest's ``golden``: prompt_ids, continuation_ids, top_logits of the first new token, best first.
+        The manifest's ``golden``: prompt_ids, continuation_ids, and the top_logits of the first new token, best first.
     """
     model = onnx.load(folder / "model.onnx", load_external_data=False)
     streamed = StreamedModel(model, folder=folder, threads=threads)
@@ -60,7 +63,7 @@ def record_golden(
         done = step * streamed.num_pieces
         (values,) = streamed.run(
             [feed],
-            progress=lambda d, t, done=done: progress(done + d, max_new_tokens * t),  # type: ignore[misc]
+            progress=partial(_step_progress, progress, done, max_new_tokens),
         )
         cache = {name: values[f"present.{name}"] for name in names}
         logits = values["logits"][0, -1]
@@ -73,3 +76,8 @@ def record_golden(
             break
     progress(1, 1)
     return {"prompt_ids": list(prompt_ids), "continuation_ids": continuation, "top_logits": top}
+
+
+def _step_progress(progress: Share, before: float, steps: int, done: float, pieces: float) -> None:
+    """Report the pieces of one step among those of all steps."""
+    progress(before + done, steps * pieces)

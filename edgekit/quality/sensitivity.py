@@ -1,96 +1,99 @@
-r"""What each matrix of a model loses by itself in 4 bits: KL from the float model to one with only that matrix rounded.
+r"""Measures the loss of each matrix in 4 bits: KL from the float model to one in which only that matrix is rounded.
 
     embedding -> layer 0 -> layer 1 -> ... -> lm_head -> KL of each
          \          \__ each matrix of the layer rounded: four more variants of the hidden states
-          \__ rounded: a variant that is carried on beside the float one
+          \__ rounded: a variant that continues beside the float one
 
-A layer is read once for a group of variants, and nothing but their hidden states is kept. Rounding is to nearest: it
-ranks the matrices, and takes no calibration.
+A layer is read once for a group of variants, and only their hidden states are kept. Rounding is to nearest, which is
+enough to rank the matrices and needs no calibration.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifact.manifest import Manifest
+from ..artifact.manifest import RuntimeFacts
 from ..calibration.texts import sample_texts
 from ..errors import CalibrationError
 from ..export.decoder import ALL_POSITIONS
 from ..layout import Matrix
 from ..models.spec import ModelSpec, TensorRef
 from ..planning.widths import EMBEDDING, LM_HEAD, choose_widths, narrow
+from ..progress import Share, no_share
 from ..quantize.rtn import NonFiniteError, quantize_rows
 from ..scheme import QuantizationConfig, QuantizationScheme
 from ..streaming.float_model import EMBEDDED, FloatModel
 from ..streaming.graph import Values
-from ..weights.checkpoint import WeightSource, unusable_weight
+from ..weights.source import WeightSource, unusable_weight
 from .scores import Scores
 
-# On SmolLM2-135M the losses on 128 and on 256 tokens differ by a tenth; the largest is some hundred times the least.
+# On SmolLM2-135M the losses on 128 and on 256 tokens differ by 10 %; the largest is about 100 times the smallest.
 MOST_TOKENS, LEAST_TOKENS = 128, 64
 _MULTIPLY_ADDS = 10 * 10**12  # for all variants in all layers: some minutes on two cores
-_GROUP_BYTES = 128 << 20  # of the widest tensor between two pieces of a layer, of all that is taken through it together
-_ROUNDED_WEIGHTS = 4 << 20  # at a time
+_GROUP_BYTES = 128 << 20  # limit for the widest tensor between two pieces of a layer, of a group of variants
+_ROUNDED_WEIGHTS = 4 << 20  # weights rounded at a time
 
 
 def sample_tokens(spec: ModelSpec) -> int:
-    """How many tokens to measure a model on: fewer for a large one."""
+    """How many tokens to measure a model on; fewer for a large one."""
     layer = sum(linear.out_features * linear.in_features for linear in spec.layers[0].linears)
-    variants = 2 * spec.num_layers  # in each layer, on average: four begin in each
+    variants = 2 * spec.num_layers  # on average in a layer, since each layer adds four
     affordable = _MULTIPLY_ADDS // (variants * spec.num_layers * layer)
     return max(LEAST_TOKENS, min(affordable, MOST_TOKENS))
 
 
 def measured_widths(
     folder: Path,
-    manifest: Manifest,
+    facts: RuntimeFacts,
     source: WeightSource,
     spec: ModelSpec,
     quantization: QuantizationConfig,
     text: Path | None,
-    kept: Path,
-    made_from: Mapping[str, Any],
+    cache: Path,
+    source_key: Mapping[str, Any],
     threads: int,
-    progress: Callable[[float, float], None],
+    progress: Share,
 ) -> tuple[QuantizationConfig, dict[str, Any]]:
-    """Choose each matrix's width by what it loses on a text.
+    """Choose the width of each matrix by its loss on a text.
 
     Args:
         folder: The artifact being written, with the tokenizer's files in it.
-        manifest: Its manifest, as far as it is known.
-        source, spec: The float weights and the model.
-        quantization: With ``mean_bits``.
-        text: A calibration text; None: edgekit's prompts.
-        kept: A file that keeps the losses for a build that goes on after an interruption.
-        made_from: Tells one checkpoint from another.
-        threads: For onnxruntime.
-        progress: Called with how much is done and how much there is.
+        facts: What its manifest will say.
+        source: The float weights.
+        spec: The model.
+        quantization: Formats with ``mean_bits``.
+        text: A calibration text; None for edgekit's prompts.
+        cache: A file that keeps the losses, for a build that resumes after an interruption.
+        source_key: Tells one checkpoint from another.
+        threads: Threads of onnxruntime.
+        progress: Called with (work done, work in all).
 
     Returns:
-        The formats, and what the manifest says of how they were found.
+        The formats with chosen widths, and the manifest's ``widths``.
 
     Raises:
         UsageError: The text cannot be used, or no choice of widths comes to that mean.
         CalibrationError, NonFiniteWeightError: As :func:`measure_losses`.
     """
-    texts = sample_texts(folder, manifest, text, sample_tokens(spec))
-    kind = manifest.activation_type
+    texts = sample_texts(folder, facts, text, sample_tokens(spec))
+    kind = facts.activation_type
     key = {
-        "edgekit": manifest.edgekit_version, "source": dict(made_from), "model": asdict(spec), "activation_type": kind,
+        "edgekit": version("edgekit-llm"), "source": dict(source_key), "model": asdict(spec), "activation_type": kind,
         "quantization": asdict(narrow(quantization)), "texts": [list(ids) for ids in texts],
     }  # fmt: skip
-    losses = _read_losses(kept, key)
+    losses = _read_losses(cache, key)
     if losses is None:
         losses = measure_losses(source, spec, quantization, kind, texts, threads, progress)
-        _write_losses(kept, key, losses)
+        _write_losses(cache, key, losses)
     found = {name: float(f"{loss:.3g}") if np.isfinite(loss) else None for name, loss in losses.items()}
     described = {"mean_bits": quantization.mean_bits, "tokens": sum(map(len, texts)), "losses": found}
     return choose_widths(spec, quantization, kind, losses), described
@@ -112,7 +115,7 @@ def _read_losses(path: Path, key: Mapping[str, Any]) -> dict[str, float] | None:
 def _write_losses(path: Path, key: Mapping[str, Any], losses: Mapping[str, float]) -> None:
     try:
         path.write_text(json.dumps({_digest(key): losses}), encoding="utf-8")
-    except OSError:  # then they are measured again
+    except OSError:  # the losses are only a cache
         path.unlink(missing_ok=True)
 
 
@@ -123,31 +126,32 @@ def measure_losses(
     activation_type: str,
     texts: Sequence[Sequence[int]],
     threads: int,
-    progress: Callable[[float, float], None] = lambda done, total: None,
+    progress: Share = no_share,
 ) -> dict[str, float]:
     """Measure every matrix of a model.
 
     Args:
         source: The float weights.
         spec: The model.
-        quantization: Blocks and zero points of each part; widths are those of :func:`~edgekit.planning.widths.narrow`.
-        activation_type: What scales are stored in.
-        texts: Token ids; all of their positions count.
-        threads: For onnxruntime.
-        progress: Called with how much is done and how much there is.
+        quantization: Block size and zero points of each part; the widths are those of
+            :func:`~edgekit.planning.widths.narrow`.
+        activation_type: The type that stores the scales.
+        texts: Token ids; every position counts.
+        threads: Threads of onnxruntime.
+        progress: Called with (work done, work in all).
 
     Returns:
-        Mean KL in nats per token by the matrix's name in ``layout.py``; infinite where the logits are no numbers.
+        Mean KL in nats per token by the matrix's name in ``layout.py``; infinite if the logits are not finite.
 
     Raises:
-        CalibrationError: The float model's own hidden states are no numbers; the layer is named.
+        CalibrationError: The float model's own hidden states are NaN or infinite; the message names the layer.
         NonFiniteWeightError: A weight is NaN or infinite, or too large for the activation type.
     """
     return _Variants(source, spec, narrow(quantization), activation_type, texts, threads).losses(progress)
 
 
 class _Variants:
-    """The float model's hidden states, and those of every model in which one matrix is rounded."""
+    """The hidden states of the float model, and of every variant in which one matrix is rounded."""
 
     def __init__(
         self,
@@ -164,10 +168,10 @@ class _Variants:
         self._exact: list[Values] = [self._float.feed(ids) for ids in texts]
         self._of: dict[str, list[Values]] = {EMBEDDING: [self._rounded_embedding(ids) for ids in texts]}
 
-    def losses(self, progress: Callable[[float, float], None]) -> dict[str, float]:
-        """Take everything through the model."""
+    def losses(self, progress: Share) -> dict[str, float]:
+        """Run everything through the model and compare."""
         layers = self._float.layout.layers
-        total = sum(range(1, len(layers) + 1)) * 10 / 9  # each layer has four variants more; the head takes a tenth
+        total = sum(range(1, len(layers) + 1)) * 10 / 9  # each layer adds four variants; the head takes a tenth
         self._advance(0)
         for i, layer in enumerate(layers):
             progress(i * (i + 1) / 2, total)
@@ -177,7 +181,7 @@ class _Variants:
                 self._of[matrix.name] = self._branch(i + 1, matrix, before)
             if not all(np.isfinite(array).all() for values in self._exact for array in values.values()):
                 raise CalibrationError(
-                    f"the float model gives NaN or infinity behind layers.{i}",
+                    f"the float model produces NaN or infinity after layers.{i}",
                     hint="the checkpoint is damaged, or its activations are too large for float32",
                 )
         progress(total * 0.9, total)
@@ -188,10 +192,10 @@ class _Variants:
 
     def _advance(self, stage: int) -> None:
         for group in self._groups():
-            self._float.model.run_stage(stage, group, ALL_POSITIONS)
+            self._float.graph.run_stage(stage, group, ALL_POSITIONS)
 
     def _groups(self) -> Iterator[list[Values]]:
-        """Everything, in groups that fit into memory together."""
+        """All variants, in groups that fit into memory together."""
         live = [self._exact, *self._of.values()]
         widest = 4 * 2 * self._spec.intermediate_size * sum(map(len, self._texts))
         together = max(1, _GROUP_BYTES // widest)
@@ -199,14 +203,11 @@ class _Variants:
             yield [values for texts in live[start : start + together] for values in texts]
 
     def _branch(self, stage: int, matrix: Matrix, before: Sequence[Values]) -> list[Values]:
-        """The float hidden states behind a layer in which one matrix is rounded."""
+        """The hidden states after a layer, with one matrix rounded and everything else in float."""
         live = [dict(values) for values in before]
-        replaced, scheme = self._float.replaced, self._scheme(self._quantization.inside(matrix.name))
-        replaced[f"{matrix.name}.weight"] = np.concatenate([self._rounded(p.weight, scheme) for p in matrix.parts])
-        try:
-            self._float.model.run_stage(stage, live, ALL_POSITIONS)
-        finally:
-            replaced.clear()
+        scheme = self._scheme(self._quantization.inside(matrix.name))
+        rounded = np.concatenate([self._rounded(p.weight, scheme) for p in matrix.parts])
+        self._float.graph.run_stage(stage, live, {**ALL_POSITIONS, f"{matrix.name}.weight": rounded})
         return live
 
     def _rounded_embedding(self, ids: Sequence[int]) -> Values:
@@ -215,8 +216,8 @@ class _Variants:
         return self._float.feed(ids) | {EMBEDDED: np.stack([rows[i] for i in ids])[None]}
 
     def _compare(self) -> dict[str, float]:
-        """KL of every variant, and of the rounded head on the float hidden states."""
-        model, head = self._float.model, self._spec.lm_head.weight
+        """KL of every variant, and of the rounded head on float hidden states."""
+        model, head = self._float.graph, self._spec.lm_head.weight
         scheme = self._scheme(self._quantization.lm_head)
         exact, *others = (
             np.concatenate([values[model.head_input] for values in texts], 1)
@@ -233,7 +234,7 @@ class _Variants:
         return {name: _mean(found) for name, found in scores.items()}
 
     def _rounded(self, ref: TensorRef, scheme: QuantizationScheme) -> NDArray[np.float32]:
-        """A weight (out, in) as its codes mean it, made some rows at a time."""
+        """A weight rounded and dequantized, (out, in), some rows at a time."""
         rows, columns = ref.shape
         result = np.empty((rows, columns), np.float32)
         step = max(1, _ROUNDED_WEIGHTS // columns)
@@ -251,7 +252,7 @@ class _Variants:
 
     def _scheme(self, scheme: QuantizationScheme | None) -> QuantizationScheme:
         if scheme is None:
-            raise AssertionError("narrow() left a part in float")
+            raise AssertionError("narrow() quantizes every part")
         return scheme
 
 

@@ -16,7 +16,7 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifact.manifest import Manifest
+from ..artifact.manifest import RuntimeFacts
 from ..errors import ContextLengthError, EngineError, TokenRangeError, UnknownNameError, nearest
 from ..scheme import KV_TYPES
 
@@ -132,18 +132,18 @@ class ResumableEngine(Protocol):
 class EngineClass(Protocol):
     """The class that ``NAME_engine.py`` offers as ``ENGINE``. Importing that file must be cheap."""
 
-    def can_run(self, manifest: Manifest) -> bool:
+    def can_run(self, manifest: RuntimeFacts) -> bool:
         """Whether the engine supports this kind of artifact. Must be cheap: ``auto`` asks every engine."""
         ...
 
-    def preference(self, manifest: Manifest) -> int:
+    def preference(self, manifest: RuntimeFacts) -> int:
         """How well the engine suits this artifact on this machine; ``auto`` takes the highest.
 
         Called only when several engines can run the artifact, so it may import a large library.
         """
         ...
 
-    def open(self, folder: Path, manifest: Manifest, options: EngineOptions) -> Engine:
+    def open(self, folder: Path, manifest: RuntimeFacts, options: EngineOptions) -> Engine:
         """Open an artifact; see :func:`open_engine`."""
         ...
 
@@ -155,7 +155,7 @@ def engines() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)))
 
 
-def open_engine(folder: Path, manifest: Manifest, options: EngineOptions, name: str = "auto") -> Engine:
+def open_engine(folder: Path, manifest: RuntimeFacts, options: EngineOptions, name: str = "auto") -> Engine:
     """Open an artifact.
 
     Args:
@@ -177,7 +177,7 @@ def open_engine(folder: Path, manifest: Manifest, options: EngineOptions, name: 
     return _engine_class(name).open(folder, manifest, options)
 
 
-def choose_engine(manifest: Manifest) -> str:
+def choose_engine(manifest: RuntimeFacts) -> str:
     """The engine that ``auto`` takes for an artifact on this machine: of those that can run it, the preferred one.
 
     Args:
@@ -198,7 +198,7 @@ def _engine_class(name: str) -> EngineClass:
     return cast(EngineClass, importlib.import_module(f"{__package__}.{name}{_SUFFIX}").ENGINE)
 
 
-def resolve_context(manifest: Manifest, context: int | None) -> int:
+def resolve_context(manifest: RuntimeFacts, context: int | None) -> int:
     """The context to allocate: the one asked for, otherwise the one the build planned, at most the model's.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import native
-from ..artifact.manifest import Manifest
+from ..artifact.manifest import RuntimeFacts
 from ..errors import ContextLengthError, EngineError, TokenRangeError
 from ..host import physical_cores
 from .engine import EngineOptions, check_ids, check_rewind, resolve_context
@@ -74,7 +74,7 @@ class NativeEngine:
         return 1
 
     @classmethod
-    def open(cls, folder: Path, manifest: Manifest, options: EngineOptions) -> NativeEngine:
+    def open(cls, folder: Path, manifest: RuntimeFacts, options: EngineOptions) -> NativeEngine:
         """Open an artifact.
 
         Raises:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifact.manifest import Manifest
+from ..artifact.manifest import RuntimeFacts
 from ..errors import EngineError
 from ..host import physical_cores
 from .engine import EngineOptions, check_ids, check_rewind, resolve_context
@@ -77,7 +77,7 @@ class OrtEngine:
         return 2 if manifest.activation_type == "float16" and has_cuda() else 0
 
     @classmethod
-    def open(cls, folder: Path, manifest: Manifest, options: EngineOptions) -> OrtEngine:
+    def open(cls, folder: Path, manifest: RuntimeFacts, options: EngineOptions) -> OrtEngine:
         """Load ``model.onnx`` of an artifact; see :func:`edgekit.runtime.engine.open_engine`."""
         context = resolve_context(manifest, options.context)
         if options.kv_type not in (None, manifest.activation_type):

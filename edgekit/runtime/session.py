@@ -19,7 +19,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifact.manifest import Manifest, read_manifest
+from ..artifact.manifest import RuntimeFacts, read_manifest
 from ..errors import ContextLengthError, EngineError, TokenizerError
 from ..sampling import Sampling
 from .chat import ChatTemplate, Message
@@ -50,7 +50,7 @@ class Session:
         sampling: The artifact's sampling defaults.
     """
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate | None, manifest: Manifest) -> None:
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate | None, manifest: RuntimeFacts) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
         self.manifest = manifest
@@ -295,12 +295,29 @@ def load(
     """
     folder = Path(artifact)
     options = EngineOptions(context=context, threads=threads, kv_type=kv_type)
-    manifest = read_manifest(folder)
-    tokenizer = Tokenizer.open(folder, manifest)
+    return open_session(folder, read_manifest(folder), options, engine)
+
+
+def open_session(folder: Path, facts: RuntimeFacts, options: EngineOptions, engine: str = "auto") -> Session:
+    """Open a folder whose manifest may not be written yet, as a build does with the artifact it is making.
+
+    Args:
+        folder: Holds the model and the tokenizer.
+        facts: What its manifest says, or will say.
+        options: Context, threads and KV cache type.
+        engine: As for :func:`load`.
+
+    Returns:
+        A :class:`Session`; close it, or use it in a ``with`` statement.
+
+    Raises:
+        EdgekitError: As for :func:`load`.
+    """
+    tokenizer = Tokenizer.open(folder, facts.tokens)
     template = ChatTemplate.open(folder, tokenizer)
-    opened = open_engine(folder, manifest, options, engine)
+    opened = open_engine(folder, facts, options, engine)
     try:
-        return Session(opened, tokenizer, template, manifest)
+        return Session(opened, tokenizer, template, facts)
     except BaseException:
         opened.close()
         raise

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as _HfTokenizer
 
-from ..artifact.manifest import Manifest
 from ..errors import TokenizerError
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -36,8 +35,12 @@ class Tokenizer:
         self._skipped = {i for i, token in backend.get_added_tokens_decoder().items() if token.special}
 
     @classmethod
-    def open(cls, folder: Path, manifest: Manifest) -> Tokenizer:
-        """Read an artifact's tokenizer.
+    def open(cls, folder: Path, tokens: Mapping[str, Any]) -> Tokenizer:
+        """Read the tokenizer in a folder.
+
+        Args:
+            folder: Holds ``tokenizer.json``, and ``tokenizer_config.json`` where there is one.
+            tokens: The special token ids, as an artifact's manifest has them: ``bos``, ``eos``, ``pad``, ``add_bos``.
 
         Raises:
             TokenizerError: A file is missing or is none.
@@ -51,7 +54,6 @@ class Tokenizer:
             raise TokenizerError(f"{path} is no tokenizer: {' '.join(str(error).split())}") from None
         backend.no_truncation()
         backend.no_padding()
-        tokens = manifest.tokens
         special = {"bos_token": tokens.get("bos"), "eos_token": next(iter(tokens["eos"]), None)}
         spelled = {name: backend.id_to_token(i) for name, i in special.items() if i is not None}
         names = {name: str(token) for name, token in spelled.items() if token is not None}

@@ -1,6 +1,6 @@
-"""The float model of a checkpoint, streamed: its graph is the exporter's own, its weights are read as they are needed.
+"""The float model of a checkpoint, streamed: the exporter's own graph, with weights read as they are needed.
 
-The reference that quantized models are measured against (``quality/evaluation.py``) and calibrated with.
+Artifacts are measured against it (``quality/compare.py``) and calibrated with it (``calibration/``).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ..export.decoder import build_decoder
 from ..layout import DataLayout, Matrix, Vector, plan_layout
 from ..models.spec import ModelSpec, TensorRef
 from ..scheme import QuantizationConfig
-from ..weights.checkpoint import WeightSource
+from ..weights.source import WeightSource
 from .graph import StreamedModel
 
 EMBEDDED = "/model/embed_tokens/Gather/output_0"
-_READ_WEIGHTS = 4 << 20  # read at a time: little beside the piece they go into, and long reads for a disk
+_READ_WEIGHTS = 4 << 20  # weights read at a time: few beside the piece they go into, and long reads for a disk
 
 
 class FloatModel:
@@ -29,23 +29,22 @@ class FloatModel:
         source: The weights.
         spec: The model.
         max_context: Positions it can read.
-        threads: For onnxruntime.
+        threads: Threads of onnxruntime.
 
     Attributes:
-        model: The streamed graph.
-        replaced: Values that stand in for weights, by the name of their initializer.
+        graph: The streamed graph.
+        layout: The layout whose names the graph's initializers have.
     """
 
     def __init__(self, source: WeightSource, spec: ModelSpec, max_context: int, threads: int) -> None:
         self.layout = plan_layout(spec, QuantizationConfig.none(), "float32", max_context)
         self._provider = _Provider(self.layout, source, spec)
-        self.replaced = self._provider.replaced
-        self.model = StreamedModel(build_decoder(spec, self.layout, ""), provider=self._provider, threads=threads)
+        self.graph = StreamedModel(build_decoder(spec, self.layout, ""), provider=self._provider, threads=threads)
         self._source, self._spec = source, spec
         self._cache = empty_cache(spec, "float32")
 
     def embed(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """The embedding's rows, (1, tokens, hidden): looked up here, as the whole table would be the largest piece."""
+        """Look up the embedding's rows, (1, tokens, hidden), here, since the whole table would be the largest piece."""
         table = self._spec.embedding
         rows = {i: self._source.rows(table, i, i + 1)[0].astype(np.float32) for i in set(ids)}
         return np.stack([rows[i] for i in ids])[None]
@@ -55,30 +54,24 @@ class FloatModel:
         return np.asarray(self._provider(name, None), np.float32)
 
     def feed(self, ids: Sequence[int]) -> dict[str, NDArray[Any]]:
-        """The graph's inputs for a text that starts with its first token."""
+        """The graph's inputs for a text, read from its first token."""
         return {EMBEDDED: self.embed(ids), **self.context(len(ids))}
 
     def context(self, tokens: int) -> dict[str, NDArray[Any]]:
-        """The inputs beside the text's own: its length, and that nothing came before it."""
+        """The other inputs for a text of so many tokens: the mask, and an empty KV cache."""
         return {"attention_mask": np.ones((1, tokens), np.int64), **self._cache}
 
 
 class _Provider:
-    """The float graph's external weights, read from the checkpoint one piece at a time."""
+    """Reads the float graph's external weights from the source, one piece at a time."""
 
     def __init__(self, layout: DataLayout, source: WeightSource, spec: ModelSpec) -> None:
-        self.replaced: dict[str, NDArray[np.float32]] = {}
         self._source, self._layout, self._spec = source, layout, spec
         self._entries: dict[str, Matrix | Vector] = {v.slot.name: v for v in layout.vectors()}
         for matrix in (*layout.matrices(), layout.lm_head):
             self._entries.update({slot.name: matrix for slot in matrix.slots})
 
     def __call__(self, name: str, rows: tuple[int, int] | None) -> NDArray[Any]:
-        if name in self.replaced:
-            stand_in = self.replaced[name]
-            return np.ascontiguousarray(
-                stand_in if rows is None else stand_in[slice(*rows)]
-            )  # onnxruntime wants them so
         if name.startswith("rotary."):
             angles = np.arange(self._layout.max_context)[:, None] * np.array(self._spec.rope.inverse_frequencies())
             return np.asarray((np.cos if name == "rotary.cos" else np.sin)(angles), np.float32)
@@ -91,7 +84,7 @@ class _Provider:
         return self._rows([r for r in refs if r is not None], rows)
 
     def _rows(self, refs: Sequence[TensorRef], rows: tuple[int, int] | None) -> NDArray[np.float32]:
-        """Rows of several tensors one below the other, read a piece at a time: nothing but the result is ever whole."""
+        """Rows of several tensors, stacked. They are read in pieces, so that only the result is held as a whole."""
         first, last = rows or (0, sum(r.shape[0] for r in refs))
         result = np.empty((last - first, *refs[0].shape[1:]), np.float32)
         step = max(1, _READ_WEIGHTS // (refs[0].shape[1] if len(refs[0].shape) > 1 else 1))
@@ -107,6 +100,6 @@ class _Provider:
 
 
 def empty_cache(spec: ModelSpec, dtype: str) -> dict[str, NDArray[Any]]:
-    """The graph's past keys and values when nothing came before."""
+    """The graph's past keys and values at the start of a text."""
     empty = np.zeros((1, spec.num_kv_heads, 0, spec.head_dim), dtype)
     return {f"past_key_values.{i}.{kind}": empty for i in range(spec.num_layers) for kind in ("key", "value")}

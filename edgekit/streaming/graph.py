@@ -1,11 +1,11 @@
-"""Runs an exported graph a piece at a time, so that a model of any size runs in the memory of one layer.
+"""Runs an exported graph one piece at a time, so that a model of any size runs in the memory of one layer.
 
-The graph is cut where ``decoder.py`` names its parts: embedding and mask, each layer, the head; the head's product, and
-every product of a float model, is cut further by rows. A piece is loaded, run for every input at hand, and dropped. The
-pieces are the artifact's own nodes over the artifact's own bytes; only the order of loading differs from a whole
-session's.
+The graph is cut along the node names that ``export/decoder.py`` gives: embedding and mask, each layer, the head. The
+head's product, and every product of a float model, is cut further by rows. A piece is loaded, run on all inputs, and
+dropped. The pieces are the artifact's own nodes with the artifact's own bytes; a whole session differs only in that it
+loads them all at once.
 
-Used to record an artifact's golden test during the build, and to measure a model against its float reference.
+The build uses this to record an artifact's golden test and to measure it against the float model.
 """
 
 from __future__ import annotations
@@ -21,26 +21,30 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ..progress import Share, no_share
 from .pieces import PieceLoader, WeightProvider
 
-PIECE_WEIGHTS = 32 << 20  # of one product per piece: onnxruntime holds such a piece twice, packed and as read
-PIECE_ROWS = 4096  # of it at most: what it gives for 256 positions is then 4 MB, and several such arrays exist at once
+PIECE_WEIGHTS = 32 << 20  # weights of a product in one piece: onnxruntime holds them twice, packed and as read
+PIECE_ROWS = 4096  # rows in one piece: its output for 256 positions is then 4 MB, and several such arrays exist at once
 _LAYER = re.compile(r"/model/layers\.(\d+)/")
 _NORM, _FLOAT_PRODUCT = "SkipSimplifiedLayerNormalization", "FusedMatMul"
 
 Values = dict[str, NDArray[Any]]
 StandIn = Callable[[NDArray[Any]], NDArray[Any]]
-_Step = Callable[[Values], None]  # adds tensors to those at hand
+# Called with a weight's initializer name and its inputs, (1, tokens, in) of each text, before the product runs.
+Observer = Callable[[str, Sequence[NDArray[Any]]], None]
+_NO_OVERRIDES: Mapping[str, NDArray[Any]] = {}
+_Step = Callable[[Values], None]  # adds tensors to those that are available
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Nodes that are run together.
+    """Nodes that run together.
 
     Args:
-        stage: 0 for what comes before the layers, then one for each layer, then one for the final norm.
-        nodes: In order.
-        rows: Where the product that is the only node is cut; empty for nodes that run whole.
+        stage: 0 for embedding and mask, then one stage for each layer, then one for the final norm.
+        nodes: The nodes in order.
+        rows: For a single product, the (first, last + 1) rows of each part it is cut into; empty if it runs whole.
     """
 
     stage: int
@@ -49,17 +53,21 @@ class _Piece:
 
 
 class StreamedModel:
-    """A graph that is run piece by piece: a layer, or, where the weights come from a provider, a product at most.
+    """A graph that runs piece by piece. A piece is a layer or, if a provider gives the weights, a single product.
+
+    Every method takes ``overrides``: values by initializer name that replace the graph's own, small ones such as
+    ``logits_start`` or whole weights.
 
     Args:
-        model: As ``build_decoder`` made it or as read from ``model.onnx`` without its data.
-        folder: Where ``model.onnx.data`` lies.
-        provider: Gives the external weights instead of the file, one piece's at a time.
-        threads: Of each piece's session.
+        model: The graph from ``build_decoder``, or ``model.onnx`` read without its data.
+        folder: The folder of ``model.onnx.data``.
+        provider: Gives the external weights instead of that file, those of one piece at a time.
+        threads: Threads of onnxruntime.
 
     Attributes:
-        observe: Told, where products are cut (with a provider), each one's weight by its initializer's name, and its
-            inputs, (1, tokens, in) of each text, before it runs; None: nobody is.
+        head_input: Name of the tensor that the head reads.
+        num_stages: Stages before the head: embedding, layers, final norm.
+        num_pieces: Pieces, the head included.
     """
 
     def __init__(
@@ -70,9 +78,8 @@ class StreamedModel:
         threads: int = 0,
     ) -> None:
         if (folder is None) == (provider is None):
-            raise ValueError("a streamed model needs a folder or a provider of its weights, and not both")
+            raise ValueError("a streamed model needs either a folder or a provider of its weights")
         self._model = model
-        self.observe: Callable[[str, Sequence[NDArray[Any]]], None] | None = None
         self._cut_products = provider is not None
         self._loader = PieceLoader(model, folder, provider, threads)
         self._pieces, self._head = self._cut()
@@ -85,98 +92,103 @@ class StreamedModel:
     def run(
         self,
         feeds: Sequence[Mapping[str, NDArray[Any]]],
-        overrides: Mapping[str, NDArray[Any]] | None = None,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        overrides: Mapping[str, NDArray[Any]] = _NO_OVERRIDES,
+        progress: Share = no_share,
     ) -> list[Values]:
-        """Run several independent inputs through the model, loading each piece once.
+        """Run several independent inputs through the model; each piece is loaded once.
 
         Args:
-            feeds: For each input the graph's inputs by name. An inner tensor may stand among them, in all of the
-                inputs alike: the nodes that would compute it are then left out.
-            overrides: Values for small initializers, such as ``logits_start``.
+            feeds: For each input, the graph's inputs by name. They may include inner tensors, the same ones for every
+                input: the nodes that would compute them do not run.
+            overrides: See the class.
             progress: Called with (pieces done, pieces in all).
 
         Returns:
-            For each input the graph's outputs by name.
+            For each input, the graph's outputs by name.
         """
-        live = self.run_layers(feeds, overrides, progress=progress)
+        live = self._run_layers(feeds, overrides, progress)
         for values in live:
             values["logits"] = self.run_head(values.pop(self.head_input))
         progress(self.num_pieces, self.num_pieces)
         return live
 
-    def run_layers(
-        self,
-        feeds: Sequence[Mapping[str, NDArray[Any]]],
-        overrides: Mapping[str, NDArray[Any]] | None = None,
-        keep_cache: bool = True,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+    def _run_layers(
+        self, feeds: Sequence[Mapping[str, NDArray[Any]]], overrides: Mapping[str, NDArray[Any]], progress: Share
     ) -> list[Values]:
-        """As :meth:`run`, up to the input of the head.
-
-        Returns:
-            For each input ``{head_input: (batch, kept, hidden)}``, and with ``keep_cache`` the present keys and values.
-        """
+        """Run up to the input of the head; return it, and the present keys and values, for each input."""
         live: list[Values] = [dict(feed) for feed in feeds]
+        outputs = {v.name for v in self._model.graph.output}
         for number in range(len(self._pieces)):
-            self._run_piece(number, live, overrides or {}, keep_cache)
+            self._run_piece(number, live, overrides, outputs, None)
             progress(number + 1, self.num_pieces)
         return live
 
     def run_stage(
-        self, stage: int, live: Sequence[Values], overrides: Mapping[str, NDArray[Any]] | None = None
+        self,
+        stage: int,
+        live: Sequence[Values],
+        overrides: Mapping[str, NDArray[Any]] = _NO_OVERRIDES,
+        observe: Observer | None = None,
     ) -> None:
-        """Take several inputs one stage further; the stages in order are :meth:`run_layers` without the cache.
+        """Take several inputs one stage further. Keys and values are not kept.
 
         Args:
             stage: 0: embedding and mask; 1 to the number of layers: that layer; then the final norm.
-            live: For each input the tensors at hand, at first those of ``feeds`` of :meth:`run`. They become those
-                that later stages need.
-            overrides: As :meth:`run`.
+            live: For each input, the tensors that are available, at first the graph's inputs. Afterwards they are
+                those that later stages need.
+            overrides: See the class.
+            observe: Called before each product that is a piece of its own, which they are if a provider gives the
+                weights.
         """
         for number, piece in enumerate(self._pieces):
             if piece.stage == stage:
-                self._run_piece(number, live, overrides or {}, keep_cache=False)
+                self._run_piece(number, live, overrides, set(), observe)
 
     def residual(self, stage: int) -> tuple[str, str]:
-        """The two tensors whose sum the hidden state is before a stage from 1 on; one name twice where it is one."""
+        """The two tensors whose sum is the hidden state before a stage (1 or later); the same name twice if it is one."""
         norm = next(n for p in self._pieces if p.stage == stage for n in p.nodes if n.op_type == _NORM)
         return norm.input[0], norm.input[1]
 
     def _run_piece(
-        self, number: int, live: Sequence[Values], overrides: Mapping[str, NDArray[Any]], keep_cache: bool
+        self,
+        number: int,
+        live: Sequence[Values],
+        overrides: Mapping[str, NDArray[Any]],
+        outputs: set[str],
+        observe: Observer | None,
     ) -> None:
+        """Run a piece on every input; keep ``outputs``, the head's input and what later pieces need."""
         piece = self._pieces[number]
-        outputs = {v.name for v in self._model.graph.output} if keep_cache else set()
-        outputs.add(self.head_input)
-        later = outputs | {name for name, last in self._last_use.items() if name and last > number}
+        later = outputs | {self.head_input} | {n for n, last in self._last_use.items() if n and last > number}
         nodes = [n for n in piece.nodes if not all(name in live[0] for name in n.output if name)]
         if nodes and piece.rows:
             inputs = [values[nodes[0].input[0]] for values in live]
-            if self.observe is not None:
-                self.observe(nodes[0].input[1], inputs)
-            made = self._run_rows(piece.nodes[0], piece.rows, inputs)
+            if observe is not None:
+                observe(nodes[0].input[1], inputs)
+            made = self._run_rows(piece.nodes[0], piece.rows, inputs, overrides)
             for values, result in zip(live, made, strict=True):
                 values[nodes[0].output[0]] = result
         elif nodes:
-            session, wanted, fetched = self._loader.load(nodes, later, dict(overrides))
+            session, wanted, fetched = self._loader.load(nodes, later, overrides)
             for values in live:
                 results = session.run(fetched, {name: values[name] for name in wanted})
                 values.update(zip(fetched, results, strict=True))
-                _forget(
-                    values, later
-                )  # at once: a gated MLP's widest tensor, of all inputs, would be the largest of all
+                _forget(values, later)  # at once: the widest tensor of a gated MLP, of all inputs, would be the peak
             del session
         for values in live:
             _forget(values, later)
 
     def _run_rows(
-        self, node: onnx.NodeProto, rows: Sequence[tuple[int, int]], inputs: Sequence[NDArray[Any]]
+        self,
+        node: onnx.NodeProto,
+        rows: Sequence[tuple[int, int]],
+        inputs: Sequence[NDArray[Any]],
+        overrides: Mapping[str, NDArray[Any]],
     ) -> list[NDArray[Any]]:
-        """A product for each input, (batch, tokens, out), with a part of its matrix at a time."""
+        """Run a product on each input, some rows of its matrix at a time; return (batch, tokens, out) of each."""
         results = [np.empty((*x.shape[:2], rows[-1][1]), x.dtype) for x in inputs]
         for first, last in rows:
-            session, (wanted,), (fetched,) = self._loader.load([node], {node.output[0]}, {}, (first, last))
+            session, (wanted,), (fetched,) = self._loader.load([node], {node.output[0]}, overrides, (first, last))
             for x, result in zip(inputs, results, strict=True):
                 result[:, :, first:last] = session.run([fetched], {wanted: x})[0]
             del session
@@ -186,22 +198,22 @@ class StreamedModel:
         self,
         given: Collection[str],
         fetch: Sequence[str],
-        overrides: Mapping[str, NDArray[Any]] | None = None,
-        stand_ins: Mapping[str, Callable[[onnx.NodeProto], StandIn]] | None = None,
+        overrides: Mapping[str, NDArray[Any]],
+        stand_ins: Mapping[str, Callable[[onnx.NodeProto], StandIn]],
     ) -> Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]:
-        """What of the graph leads from some tensors to others, loaded; dropped with the function that is returned.
+        """Load the part of the graph between some tensors and others.
 
         Args:
-            given: Tensors that are at hand.
-            fetch: Tensors that are wanted.
-            overrides: As :meth:`run`.
-            stand_ins: By type of operator, what makes a function that computes a node's first output from its first
-                input, so that onnxruntime need not.
+            given: Names of tensors that will be given.
+            fetch: Names of tensors to compute.
+            overrides: See the class.
+            stand_ins: For a type of operator, a function that takes a node and returns what computes its first output
+                from its first input instead of onnxruntime.
 
         Returns:
-            A function of the given tensors by name (more may stand among them) that gives the fetched ones.
+            A function that takes the given tensors by name (and ignores others) and returns the fetched ones. It keeps
+            the loaded part; drop it to free the memory.
         """
-        stand_ins = stand_ins or {}
         producers = {name: node for node in self._model.graph.node for name in node.output if name}
         needed: set[str] = set()
         open_names = list(fetch)
@@ -232,9 +244,9 @@ class StreamedModel:
         return run
 
     def _session_step(
-        self, nodes: Sequence[onnx.NodeProto], wanted: set[str], overrides: Mapping[str, NDArray[Any]] | None
+        self, nodes: Sequence[onnx.NodeProto], wanted: set[str], overrides: Mapping[str, NDArray[Any]]
     ) -> _Step:
-        session, taken, given = self._loader.load(nodes, wanted, dict(overrides or {}))
+        session, taken, given = self._loader.load(nodes, wanted, overrides)
 
         def step(live: Values) -> None:
             live.update(zip(given, session.run(given, {name: live[name] for name in taken}), strict=True))
@@ -246,10 +258,10 @@ class StreamedModel:
         return {node.name: node for node in self._model.graph.node}
 
     def run_head(self, hidden: NDArray[Any]) -> NDArray[np.float32]:
-        """Logits of the final norm's output.
+        """Compute the logits.
 
         Args:
-            hidden: (batch, kept, hidden_size) in the activation type.
+            hidden: Output of the final norm, (batch, kept, hidden_size) in the activation type.
 
         Returns:
             (batch, kept, vocab_size) float32.
@@ -260,14 +272,14 @@ class StreamedModel:
         return logits
 
     def head_parts(self) -> Iterator[tuple[tuple[int, int], Callable[[NDArray[Any]], NDArray[Any]]]]:
-        """The head, some rows of the vocabulary at a time.
+        """Load the head, some rows of the vocabulary at a time.
 
-        Returns:
-            (first row, last row + 1) and a function that gives the logits of those rows, (batch, kept, rows) in the
-            activation type, of what :meth:`run_head` takes. Two models of the same shapes are cut alike.
+        Yields:
+            (first row, last row + 1), and a function that takes what :meth:`run_head` takes and returns the logits of
+            these rows, (batch, kept, rows) in the activation type. Models of the same shapes are cut in the same places.
         """
         for rows in self._head_rows:
-            session, (wanted,), (fetched,) = self._loader.load([self._head], {self._head.output[0]}, {}, rows)
+            session, (wanted,), (fetched,) = self._loader.load([self._head], {self._head.output[0]}, _NO_OVERRIDES, rows)
 
             def product(
                 hidden: NDArray[Any], run: Any = session.run, wanted: str = wanted, fetched: str = fetched
@@ -279,7 +291,7 @@ class StreamedModel:
             del session, product
 
     def _cut(self) -> tuple[list[_Piece], onnx.NodeProto]:
-        """The nodes by piece, in order, and the head's product."""
+        """The pieces in order, and the head's product."""
         groups: dict[str, list[onnx.NodeProto]] = {}
         layers: dict[str, int] = {}
         for node in self._model.graph.node:
@@ -300,7 +312,7 @@ class StreamedModel:
         return pieces, head
 
     def _pieces_of(self, stage: int, nodes: list[onnx.NodeProto]) -> Iterator[_Piece]:
-        """A stage whole, or with each float product by itself: a float layer of an 8B model is 0.9 GB."""
+        """A whole stage, or each float product by itself: a float layer of an 8B model is 0.9 GB."""
         together: list[onnx.NodeProto] = []
         for node in nodes:
             if not self._cut_products or node.op_type != _FLOAT_PRODUCT:
@@ -314,7 +326,7 @@ class StreamedModel:
             yield _Piece(stage, tuple(together))
 
     def _split(self, product: onnx.NodeProto) -> list[tuple[int, int]]:
-        """Where a product's matrix is cut by rows."""
+        """The (first, last + 1) rows of each part of a product's matrix."""
         sizes = {a.name: a.i for a in product.attribute}
         rows, columns = (sizes["N"], sizes["K"]) if "N" in sizes else self._loader.initializers[product.input[1]].dims
         step = max(1, min(PIECE_WEIGHTS // columns, PIECE_ROWS))
@@ -322,7 +334,7 @@ class StreamedModel:
 
 
 def _stood_in(node: onnx.NodeProto, stand_ins: Collection[str]) -> tuple[str, str] | None:
-    """Nothing for nodes that onnxruntime runs together, something of its own for each other one."""
+    """A key that groups the nodes onnxruntime runs together (None) and is unique for every other node."""
     return (node.op_type, node.name) if node.op_type in stand_ins else None
 
 
@@ -334,6 +346,6 @@ def _stand_in_step(node: onnx.NodeProto, compute: StandIn) -> _Step:
 
 
 def _forget(values: Values, later: Collection[str]) -> None:
-    """Drop the tensors that nobody will read."""
+    """Drop the tensors that are not needed later."""
     for name in [name for name in values if name not in later]:
         del values[name]

@@ -1,4 +1,4 @@
-"""Sessions of some of a graph's nodes, whose weights come from the artifact's file or from whoever has them."""
+"""onnxruntime sessions of some of a graph's nodes, with weights from the artifact's file or from a provider."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -13,21 +14,21 @@ from onnx import TensorProto, helper
 
 _FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 
-# Where a piece's weights come from when they are in no file: name and (first row, last row) or None -> array.
+# Gives weights that are in no file: initializer name and (first row, last row + 1), or None for all -> array.
 WeightProvider = Callable[[str, tuple[int, int] | None], NDArray[Any]]
 
 
 class PieceLoader:
-    """Makes sessions of a graph's nodes.
+    """Makes sessions of some of a graph's nodes.
 
     Args:
         model: The graph.
-        folder: Where its external data lies.
-        provider: Gives the external weights instead of the file, one piece's at a time.
-        threads: Of each session.
+        folder: The folder of its external data.
+        provider: Gives the external weights instead of that file, those of one piece at a time.
+        threads: Threads of each session.
 
     Attributes:
-        initializers: The graph's by name.
+        initializers: The graph's initializers by name.
     """
 
     def __init__(
@@ -42,16 +43,19 @@ class PieceLoader:
         self,
         piece: Sequence[onnx.NodeProto],
         needed: set[str],
-        overrides: dict[str, NDArray[Any]],
+        overrides: Mapping[str, NDArray[Any]],
         rows: tuple[int, int] | None = None,
     ) -> tuple[ort.InferenceSession, list[str], list[str]]:
-        """A session of some nodes, the names it takes and the names it gives.
+        """Load some nodes.
 
         Args:
             piece: The nodes.
-            needed: Names that somebody wants.
-            overrides: Values for small initializers, such as ``logits_start``.
-            rows: Part of the matrix, when ``piece`` is one product.
+            needed: Names of the tensors to compute.
+            overrides: Values that replace initializers.
+            rows: Rows of the matrix to load, if ``piece`` is a single product.
+
+        Returns:
+            The session, the names of its inputs and of its outputs.
         """
         produced = {name for node in piece for name in node.output if name}
         consumed = list(dict.fromkeys(n for node in piece for n in node.input if n and n not in produced))
@@ -65,9 +69,11 @@ class PieceLoader:
             [self._initializer(n, rows, overrides) for n in consumed if n in self.initializers],
         )
         model = helper.make_model(graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
-        return self._session(model, rows), wanted, fetched
+        return self._session(model, rows, overrides), wanted, fetched
 
-    def _session(self, model: onnx.ModelProto, rows: tuple[int, int] | None) -> ort.InferenceSession:
+    def _session(
+        self, model: onnx.ModelProto, rows: tuple[int, int] | None, overrides: Mapping[str, NDArray[Any]]
+    ) -> ort.InferenceSession:
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.enable_cpu_mem_arena = False
@@ -77,16 +83,18 @@ class PieceLoader:
             options.add_session_config_entry(_FOLDER_KEY, str(self._folder.resolve()))
         if self._provider is not None:
             names = [t.name for t in model.graph.initializer if t.data_location == TensorProto.EXTERNAL]
-            values = [ort.OrtValue.ortvalue_from_numpy(self._provider(n, rows)) for n in names]
+            arrays = [_rows(overrides[n], rows) if n in overrides else self._provider(n, rows) for n in names]
+            values = [ort.OrtValue.ortvalue_from_numpy(array) for array in arrays]
             options.add_external_initializers(names, values)
         return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def _initializer(
         self, name: str, rows: tuple[int, int] | None, overrides: Mapping[str, NDArray[Any]]
     ) -> TensorProto:
-        if name in overrides:
-            return onnx.numpy_helper.from_array(overrides[name], name)
         tensor = self.initializers[name]
+        given = self._provider is not None and tensor.data_location == TensorProto.EXTERNAL  # see _session
+        if name in overrides and not given:
+            return onnx.numpy_helper.from_array(overrides[name], name)
         if rows is None or tensor.data_location != TensorProto.EXTERNAL:
             return tensor
         place = {e.key: e.value for e in tensor.external_data}
@@ -102,17 +110,22 @@ class PieceLoader:
         return part
 
     def _type(self, name: str) -> int:
-        """Element type of a tensor between pieces: lengths are int32, everything else is the activations'."""
+        """Element type of a tensor between pieces: int32 for lengths, the activation type for all others."""
         if name in self._types:
             return self._types[name]
         return TensorProto.INT32 if name.startswith("/model/attn_mask/") else self._float
 
 
 def _with_rows(node: onnx.NodeProto, rows: tuple[int, int] | None) -> onnx.NodeProto:
-    """The node, or a product over some rows of its matrix."""
+    """A copy of the node, with the number of rows it multiplies."""
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     for attribute in copy.attribute:
         if rows is not None and attribute.name == "N":
             attribute.i = rows[1] - rows[0]
     return copy
+
+
+def _rows(array: NDArray[Any], rows: tuple[int, int] | None) -> NDArray[Any]:
+    """Rows of an array, contiguous as onnxruntime needs them."""
+    return np.ascontiguousarray(array if rows is None else array[slice(*rows)])

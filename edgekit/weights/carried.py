@@ -1,11 +1,12 @@
-"""Weights carried over: a checkpoint's own codes in the layout of ``quantize/packing.py``, bit for bit.
+"""Codes taken over from a quantized checkpoint, in the layout of ``quantize/packing.py``, bit for bit.
 
-GPTQ's groups are what our blocks are, but for their size. A group of 256, or of a whole row, becomes several blocks
-that share its scale; that changes nothing. Groups that are no multiple of our smallest block, or whose columns lie
-scattered (activation order without static groups), have no such form: MatMulNBits wants a block's columns side by side.
-Putting them so would permute the linear's inputs. For down_proj that could be folded into the rows of gate and up, but
-the inputs of q, k, v, gate and up are the residual stream, which every layer would permute in its own way, and those of
-o are the attention's heads, which share value heads among them. No checkpoint has scattered groups in down_proj alone.
+GPTQ's groups correspond to the artifact's blocks, except for their size. A group of 256, or of a whole row, becomes
+several blocks that share its scale, which changes nothing. Groups that are not a multiple of the smallest block size,
+or whose columns are scattered (activation order without static groups), cannot be stored this way: MatMulNBits needs
+the columns of a block side by side. Moving them together would permute the linear's inputs. For down_proj that
+permutation could be folded into the rows of gate and up. But the inputs of q, k, v, gate and up are the residual
+stream, which every layer would permute in its own way, and the inputs of o_proj are the attention heads, which share
+value heads. No checkpoint has scattered groups in down_proj alone.
 """
 
 from __future__ import annotations
@@ -17,27 +18,66 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.base import Checkpoint, QuantizedFormat, QuantizedRows
-from ..errors import TensorMismatchError, UnsupportedModelError
+from ..errors import NonFiniteWeightError, TensorMismatchError, UnsupportedModelError
 from ..layout import Matrix, common_scheme, plan_layout
-from ..models.spec import ModelSpec
+from ..models.spec import ModelSpec, TensorRef
 from ..quantize.packing import PackedLinear, pack
 from ..scheme import BLOCK_SIZES, IMPORTED, QuantizationConfig, QuantizationScheme
+from .checkpoint import CheckpointWeights
+
+
+class CarriedWeights:
+    """A quantized checkpoint as a :class:`~edgekit.weights.source.WeightSource`: its own codes, and the rest in float.
+
+    Args:
+        checkpoint: Open for reading; one that holds no quantized weight works as well.
+        spec: The model that its config describes.
+
+    Raises:
+        TensorMismatchError: As for :class:`CheckpointWeights`.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, spec: ModelSpec) -> None:
+        self._checkpoint = checkpoint
+        self._float = CheckpointWeights(checkpoint, spec)
+
+    def rows(self, ref: TensorRef, start: int, stop: int) -> NDArray[np.generic]:
+        """See :meth:`WeightSource.rows`; quantized weights come dequantized, as float32."""
+        return self._float.rows(ref, start, stop)
+
+    def packed(self, ref: TensorRef, start: int, stop: int, scheme: QuantizationScheme) -> PackedLinear | None:
+        """See :meth:`WeightSource.packed`; :func:`carried_formats` gives a scheme that can hold the codes."""
+        found = self._checkpoint.quantized_rows(ref.name, start, stop)
+        if found is None:
+            return None
+        if not np.isfinite(found.scales).all():
+            row, group = np.argwhere(~np.isfinite(found.scales))[0]
+            raise NonFiniteWeightError(
+                f"{ref.name} has a scale of {found.scales[row, group]} in row {start + row}, group {group}: "
+                "scales must be finite",
+                hint="the checkpoint is damaged: fetch it again",
+            )
+        return repack(found, scheme)
+
+    def release(self) -> None:
+        """Nothing is cached."""
+        self._float.release()
 
 
 def carried_formats(checkpoint: Checkpoint, spec: ModelSpec, asked: QuantizationConfig) -> QuantizationConfig:
-    """The formats of an artifact that takes over what the checkpoint holds quantized.
+    """Find the formats of an artifact that takes over a checkpoint's quantized weights.
 
     Args:
         checkpoint: Open for reading.
-        spec: The model its config describes.
-        asked: Formats of what the checkpoint holds in float; they do not change what it holds quantized.
+        spec: The model that its config describes.
+        asked: Formats for the weights that the checkpoint holds in float. Quantized weights keep their own.
 
     Returns:
-        ``asked`` itself when the checkpoint holds no quantized weight.
+        The formats; ``asked`` itself if the checkpoint holds no quantized weight.
 
     Raises:
-        TensorMismatchError: Linears whose rows share one matrix are of different widths.
-        UnsupportedModelError: Groups that MatMulNBits cannot express.
+        TensorMismatchError: Linears that share a matrix of the artifact have different widths.
+        UnsupportedModelError: The groups cannot be expressed by MatMulNBits.
     """
     plain = plan_layout(spec, replace(asked, matrices={}), "float32", 1)
     own = {m.name: _scheme(checkpoint, m) for m in plain.inner_matrices()}
@@ -52,7 +92,7 @@ def carried_formats(checkpoint: Checkpoint, spec: ModelSpec, asked: Quantization
 
 
 def _scheme(checkpoint: Checkpoint, matrix: Matrix) -> QuantizationScheme | None:
-    """The format that holds all quantized parts of a matrix; None when all of them are float."""
+    """The format that can hold all quantized parts of a matrix; None if all of them are float."""
     found = {p.weight.name: checkpoint.quantized_format(p.weight.name) for p in matrix.parts}
     formats = {name: format_ for name, format_ in found.items() if format_ is not None}
     if not formats:
@@ -61,8 +101,8 @@ def _scheme(checkpoint: Checkpoint, matrix: Matrix) -> QuantizationScheme | None
     if len(bits) > 1:
         each = ", ".join(f"{name} has {format_.bits} bits" for name, format_ in formats.items())
         raise TensorMismatchError(
-            f"{each}; their rows make one matrix, {matrix.name}, which has one width",
-            hint="quantize them to the same width, or leave some of them in float",
+            f"{each}; the artifact joins them into one matrix, {matrix.name}, which has a single width",
+            hint="quantize them all to the same width, or leave some of them in float",
         )
     block_size = min(_block_size(name, format_) for name, format_ in formats.items())
     symmetric = all(format_.symmetric for format_ in formats.values())
@@ -70,18 +110,18 @@ def _scheme(checkpoint: Checkpoint, matrix: Matrix) -> QuantizationScheme | None
 
 
 def _block_size(name: str, format_: QuantizedFormat) -> int:
-    """The largest block size whose every block lies within one group."""
+    """The largest block size for which every block lies within one group."""
     groups = format_.groups
     for size in sorted(BLOCK_SIZES, reverse=True):
         starts = groups[::size]
         if np.array_equal(np.repeat(starts, size)[: len(groups)], groups):
             return size
-    first = np.flatnonzero(np.diff(groups)) + 1  # inputs where another group begins
+    first = np.flatnonzero(np.diff(groups)) + 1  # inputs at which another group begins
     if (np.diff(groups) < 0).any():
         raise UnsupportedModelError(
-            f"{name} was quantized in order of activation (desc_act without static groups): its groups are scattered "
-            f"over the inputs, input {first[0]} leaves group {groups[0]}; an artifact's blocks are runs of "
-            f"{_sizes(BLOCK_SIZES)} inputs, and no permutation of the model's other weights brings them together",
+            f"{name} was quantized in activation order (desc_act without static groups): its groups are scattered over "
+            f"the inputs (input {first[0]} is outside group {groups[0]}); an artifact's blocks are runs of "
+            f"{_sizes(BLOCK_SIZES)} consecutive inputs, and reordering the other weights cannot bring them together",
             hint="quantize with desc_act=False, act_group_aware=True or static_groups=True",
         )
     raise UnsupportedModelError(
@@ -96,14 +136,14 @@ def _sizes(sizes: Iterable[int]) -> str:
 
 
 def repack(rows: QuantizedRows, scheme: QuantizationScheme) -> PackedLinear:
-    """Rows in the artifact's layout.
+    """Store quantized rows in the artifact's layout.
 
     Args:
         rows: Codes with a scale and a zero point for each group.
-        scheme: Of the same width; each of its blocks lies within one group.
+        scheme: Has the same width as the codes; each of its blocks lies within one group.
 
     Raises:
-        ValueError: It is not so.
+        ValueError: The scheme has another width, or a block that spans several groups.
     """
     groups = rows.format.groups
     count, in_features = len(rows.codes), len(groups)

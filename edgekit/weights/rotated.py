@@ -1,16 +1,16 @@
-"""A model in another basis: the same function, with weights and activations that have no outliers.
+"""Weights in another basis: the same function, with weights and activations that have no outliers.
 
-The hidden states between the layers may be rotated by any orthogonal Q, h' = h Q, if what reads them is rotated with
-them and what writes them writes rotated: SliceGPT (https://arxiv.org/abs/2401.15024, theorem 1), QuaRot
-(https://arxiv.org/abs/2404.00456, section 3). RMSNorm does not see a rotation but for its weights, which are first
-moved into the linears behind it. Values may be rotated within each head likewise, as o_proj reads them head by head.
+The hidden states between the layers may be rotated by any orthogonal Q, h' = h Q, if the matrices that read them and
+the matrices that write them are rotated to match: SliceGPT (https://arxiv.org/abs/2401.15024, theorem 1), QuaRot
+(https://arxiv.org/abs/2404.00456, section 3). RMSNorm commutes with a rotation once its weights have been moved into
+the linears that follow it. Values may also be rotated within each head, since o_proj reads them head by head.
 
     embedding, q/k/v, gate/up, lm_head   W' = W diag(norm) Q        (rows are read and multiplied as they are needed)
     o_proj                               W' = Q^T W diag(R, ..)     v_proj   W' = diag(R^T, ..) W diag(norm) Q
     down_proj                            W' = Q^T W                 norms    1
 
-Nothing is left to do at run time. The final norm moves into lm_head, so that a tied embedding is its table no more:
-such a model gets an lm_head of its own (:func:`~edgekit.models.spec.untied`).
+This costs nothing at run time. The final norm moves into lm_head, which therefore no longer equals a tied embedding:
+such a model gets a separate lm_head (:func:`~edgekit.models.spec.untied`).
 """
 
 from __future__ import annotations
@@ -25,48 +25,48 @@ from ..models.spec import ModelSpec, TensorRef, untied
 from ..quantize.packing import PackedLinear
 from ..quantize.rotation import Rotation
 from ..scheme import QuantizationScheme
-from .checkpoint import WeightSource
+from .source import WeightSource
 
 Array = NDArray[np.float32]
-_READ_WEIGHTS = 4 << 20  # of a matrix that is rotated whole, read at a time
+_READ_WEIGHTS = 4 << 20  # weights read at a time of a matrix that is rotated as a whole
 
 
 class Basis(Protocol):
-    """An orthogonal matrix Q that can be applied (:class:`~edgekit.quantize.rotation.Rotation`)."""
+    """An orthogonal matrix Q that can be applied, such as :class:`~edgekit.quantize.rotation.Rotation`."""
 
     size: int
 
     def rows(self, x: Array) -> Array:
-        """X Q for X of (..., size)."""
+        """Return X Q for X of shape (..., size)."""
 
     def columns(self, w: Array) -> None:
-        """W becomes Q^T W for W of (size, n), in place."""
+        """Replace W, of shape (size, n), by Q^T W."""
 
 
 def hidden_basis(hidden_size: int) -> Rotation:
-    """What a rotated artifact's hidden states are multiplied by; the same on every machine."""
+    """The rotation of an artifact's hidden states; the same on every machine."""
     return Rotation(hidden_size, seed=1)
 
 
 def head_basis(head_dim: int) -> Rotation:
-    """What a rotated artifact's values are multiplied by within each head."""
+    """The rotation of an artifact's values within each head."""
     return Rotation(head_dim, seed=2)
 
 
-class RotatedSource(WeightSource):
-    """A source's weights in another basis, made as they are read; safe from several threads.
+class RotatedWeights:
+    """A :class:`~edgekit.weights.source.WeightSource` that rotates another one's weights as they are read.
 
-    A matrix that writes into the hidden states is rotated whole, and the last one is kept, as its rows are read a piece
-    at a time: 235 MB for an 8B model's down_proj.
+    A matrix that writes into the hidden states is rotated as a whole. The last one is cached, since its rows are read a
+    piece at a time: 235 MB for the down_proj of an 8B model.
 
     Args:
-        source: The weights as they are.
+        source: The weights to rotate.
         spec: Their model.
         hidden: Q, (hidden_size, hidden_size).
         head: R, (head_dim, head_dim).
 
     Attributes:
-        spec: The model whose tensors it gives: with an lm_head of its own.
+        spec: The rotated model, with a separate lm_head.
     """
 
     def __init__(
@@ -77,7 +77,8 @@ class RotatedSource(WeightSource):
         self._hidden = hidden or hidden_basis(spec.hidden_size)
         self._head = head or head_basis(spec.head_dim)
         self._stored = {self.spec.lm_head.weight: spec.lm_head.weight, self.spec.embedding: spec.embedding}
-        self._norms = {self.spec.lm_head.weight: spec.final_norm}  # of those that read the hidden states
+        # Each matrix that reads the hidden states, and the norm before it.
+        self._norms = {self.spec.lm_head.weight: spec.final_norm}
         self._ones, self._writers, self._values = {spec.final_norm}, set[TensorRef](), set[TensorRef]()
         self._outputs = set[TensorRef]()
         for layer in spec.layers:
@@ -91,17 +92,17 @@ class RotatedSource(WeightSource):
             self._outputs.add(layer.o_proj.weight)
             self._values |= {ref for ref in (layer.v_proj.weight, layer.v_proj.bias) if ref is not None}
         self._lock = Lock()
-        self._kept: tuple[TensorRef, Array] | None = None
+        self._cached: tuple[TensorRef, Array] | None = None
 
     def rows(self, ref: TensorRef, start: int, stop: int) -> NDArray[np.generic]:
-        """As :meth:`WeightSource.rows`; float32."""
+        """See :meth:`WeightSource.rows`; float32."""
         if ref in self._ones:
             return np.ones(stop - start, np.float32)
         if ref in self._writers:
-            with self._lock:  # whoever comes second finds the matrix made
+            with self._lock:  # a second thread finds the matrix rotated already
                 w = self._written(ref)
                 if (start, stop) == (0, ref.shape[0]):
-                    self._kept = None  # it is the reader's
+                    self._cached = None  # the caller owns the array now
                     return w
                 part: Array = w[start:stop].copy()
                 return part
@@ -112,24 +113,20 @@ class RotatedSource(WeightSource):
         return self._hidden.rows(w) if ref in self._norms or ref == self.spec.embedding else w
 
     def packed(self, ref: TensorRef, start: int, stop: int, scheme: QuantizationScheme) -> PackedLinear | None:
-        """None: codes that a checkpoint holds are no codes in another basis."""
+        """None: a checkpoint's codes do not describe rotated weights."""
         return None
 
     def release(self) -> None:
-        """As :meth:`WeightSource.release`."""
+        """Free the cached matrix."""
         with self._lock:
-            self._kept = None
-
-    def stored_bytes(self, ref: TensorRef) -> int:
-        """As :meth:`WeightSource.stored_bytes`; an lm_head that was the embedding has the embedding's."""
-        return self._source.stored_bytes(self._stored.get(ref, ref))
+            self._cached = None
 
     def _read(self, ref: TensorRef, start: int, stop: int) -> Array:
-        """A fresh array of the source's."""
+        """Rows of the source as a new float32 array."""
         return self._source.rows(self._stored.get(ref, ref), start, stop).astype(np.float32)
 
     def _value_rows(self, ref: TensorRef, start: int, stop: int) -> Array:
-        """Rows of diag(R^T, ..) W, or elements of a bias: whole heads are read."""
+        """Rows of diag(R^T, ..) W, or elements of a bias. Reads whole heads."""
         size = self._head.size
         first, last = start // size * size, -(-stop // size) * size
         heads = self._read(ref, first, last).reshape(-1, size, *ref.shape[1:])
@@ -138,10 +135,10 @@ class RotatedSource(WeightSource):
         return heads.reshape(-1, *ref.shape[1:])[start - first : stop - first]
 
     def _written(self, ref: TensorRef) -> Array:
-        """Q^T W diag(R, ..), or b Q of a bias, whole."""
-        if self._kept is not None and self._kept[0] == ref:
-            return self._kept[1]
-        self._kept = None  # before the next one is made
+        """All of Q^T W diag(R, ..), or b Q of a bias."""
+        if self._cached is not None and self._cached[0] == ref:
+            return self._cached[1]
+        self._cached = None  # free it before the next matrix is made
         w = np.empty(ref.shape, np.float32)
         step = max(1, _READ_WEIGHTS * ref.shape[0] // w.size)
         for start in range(0, ref.shape[0], step):
@@ -151,5 +148,5 @@ class RotatedSource(WeightSource):
             w[start : start + step] = part
         self._hidden.columns(w.reshape(ref.shape[0], -1))
         if len(ref.shape) > 1:
-            self._kept = ref, w
+            self._cached = ref, w
         return w

@@ -55,7 +55,7 @@ def test_the_figures_are_those_of_the_definition(tmp_path: Path) -> None:
         "float": artifact(tmp_path, "qwen2", QuantizationConfig.none(), "float"),
     }
     found = evaluate(paths["ours"], checkpoint, TEXT, chunk_tokens=64, max_chunks=2)
-    ids = Tokenizer.open(paths["ours"], read_manifest(paths["ours"])).encode(TEXT, add_bos=False)
+    ids = Tokenizer.open(paths["ours"], read_manifest(paths["ours"]).tokens).encode(TEXT, add_bos=False)
     kl, nll, same = [], {"ours": [], "float": []}, []
     for chunk in (ids[:64], ids[64:128]):
         log = {name: log_probabilities(path, chunk) for name, path in paths.items()}

@@ -22,7 +22,7 @@ def render(source: str, messages: list[dict[str, Any]] | None = None, **options:
 
 
 def open_template(folder: Path) -> ChatTemplate | None:
-    return ChatTemplate.open(folder, Tokenizer.open(folder, read_manifest(folder)))
+    return ChatTemplate.open(folder, Tokenizer.open(folder, read_manifest(folder).tokens))
 
 
 def test_blocks_leave_no_blank_lines() -> None:

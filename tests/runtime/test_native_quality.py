@@ -77,7 +77,7 @@ class Scores:
 def scores(smollm2: Path, float_model: Path, request: pytest.FixtureRequest) -> Scores:
     manifest = read_manifest(smollm2)
     text = TEXTS[request.param].read_text(encoding="utf-8")
-    ids = Tokenizer.open(smollm2, manifest).encode(text)[:MOST_TOKENS]
+    ids = Tokenizer.open(smollm2, manifest.tokens).encode(text)[:MOST_TOKENS]
     options = {"all_logits": True, "context": len(ids), "threads": 1}
     models = {
         "native": engine(smollm2, "native", **options),

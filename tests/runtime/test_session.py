@@ -50,7 +50,7 @@ def scripted(
     folder: Path, output: str, context: int = 256, end: Sequence[int] = (EOS,)
 ) -> tuple[Session, ScriptedEngine]:
     manifest = read_manifest(folder)
-    tokenizer = Tokenizer.open(folder, manifest)
+    tokenizer = Tokenizer.open(folder, manifest.tokens)
     script = [*tokenizer.encode(output, add_bos=False), *end]
     engine = ScriptedEngine(int(manifest.model["vocab_size"]), context, script)
     return Session(engine, tokenizer, ChatTemplate.open(folder, tokenizer), manifest), engine

@@ -13,7 +13,7 @@ from edgekit.runtime.tokenizer import Tokenizer
 
 @pytest.fixture(scope="module")
 def tokenizer(artifact: Path) -> Tokenizer:
-    return Tokenizer.open(artifact, read_manifest(artifact))
+    return Tokenizer.open(artifact, read_manifest(artifact).tokens)
 
 
 @pytest.mark.parametrize("text", ["Paris", f"{SPECIAL[BOS]}Paris", f"{SPECIAL[BOS]}{SPECIAL[BOS]}Paris", ""])
@@ -60,7 +60,7 @@ def test_special_tokens_of_the_configuration_are_named_for_templates(tokenizer: 
 def test_without_configuration_the_manifest_names_them(tmp_path: Path) -> None:
     folder = write_tiny_artifact(tmp_path / "a")
     (folder / "tokenizer_config.json").unlink()
-    found = Tokenizer.open(folder, read_manifest(folder))
+    found = Tokenizer.open(folder, read_manifest(folder).tokens)
     assert found.special_tokens == {"bos_token": SPECIAL[BOS], "eos_token": SPECIAL[EOS]}
 
 
@@ -82,4 +82,4 @@ def test_unusable_files_are_errors(tmp_path: Path, name: str, content: bytes | N
     else:
         (folder / name).write_bytes(content)
     with pytest.raises(TokenizerError, match=message):
-        Tokenizer.open(folder, manifest)
+        Tokenizer.open(folder, manifest.tokens)

@@ -1,0 +1,155 @@
+"""The calibration of a build: which texts it uses, what a later build may resume, and what the manifest says about it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..artifact.manifest import RuntimeFacts
+from ..errors import DiskFullError, EdgekitError, InterruptedBuildError
+from ..export.model import LayerQuantizer
+from ..layout import DataLayout, Matrix
+from ..models.spec import ModelSpec
+from ..progress import Progress, phase
+from ..quantize.gptq import DAMPING, DRIFT_DAMPING, DRIFT_SHARE
+from ..quantize.packing import PackedLinear
+from ..runtime.chat import ChatTemplate
+from ..runtime.tokenizer import Tokenizer
+from ..weights.source import WeightSource
+from .layers import LayerSettings, calibrate
+from .own_answers import own_texts
+from .state import CalibrationState
+from .texts import PROMPTS, TEXT_TOKENS, Texts, read_texts, tokens_digest
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration uses.
+
+    Args:
+        file: The calibration text; None for the model's own answers to edgekit's prompts.
+        tokens: Tokens to use at most.
+        compensate, half_scales: See :class:`~edgekit.calibration.layers.LayerSettings`.
+    """
+
+    file: Path | None
+    tokens: int
+    compensate: bool = True
+    half_scales: bool = False
+
+
+@contextmanager
+def calibrated_layers(
+    calibration: Calibration,
+    state_folder: Path,
+    artifact: Path,
+    facts: RuntimeFacts,
+    spec: ModelSpec,
+    source: WeightSource,
+    source_key: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    threads: int,
+    progress: Progress,
+) -> Iterator[tuple[LayerQuantizer, dict[str, Any]]]:
+    """Choose the calibration texts and provide the quantizer of the layers; keep its state if the build is interrupted.
+
+    Args:
+        calibration: What to use.
+        state_folder: Where the state is kept, so that a later build can resume.
+        artifact: The folder being written, with the tokenizer's files in it.
+        facts: What the artifact's manifest will say.
+        spec: The model.
+        source: Its weights.
+        source_key: Tells one checkpoint from another.
+        files: The artifact's small files.
+        threads: Threads of onnxruntime and of the native kernels.
+        progress: Receives the progress of each phase.
+
+    Yields:
+        A function for :func:`~edgekit.export.model.export_model`, and the manifest's ``calibration``.
+
+    Raises:
+        UsageError: The calibration file cannot be used, or another build calibrates in the same folder.
+        InterruptedBuildError: Ctrl-C; the message says that the work is kept.
+    """
+    tokenizer = Tokenizer.open(artifact, facts.tokens)
+    template = ChatTemplate.open(artifact, tokenizer)
+    from_file = (
+        None if calibration.file is None else read_texts(calibration.file, tokenizer, template, calibration.tokens)
+    )
+    state = CalibrationState(state_folder, _fingerprint(calibration, from_file, facts, spec, source_key, files))
+    try:
+        texts = from_file or state.texts(
+            lambda: own_texts(
+                state.draft, facts, spec, source, files, calibration.tokens, threads,
+                phase(progress, "the model answers prompts"),
+            )
+        )  # fmt: skip
+        settings = LayerSettings(threads, calibration.compensate, calibration.half_scales)
+
+        def quantize(layout: DataLayout) -> Iterator[tuple[Matrix, PackedLinear]]:
+            return calibrate(
+                source, spec, layout, texts, state, settings, phase(progress, "calibrating the layers")
+            )  # fmt: skip
+
+        yield quantize, _described(calibration, texts)
+    except KeyboardInterrupt:
+        state.close()
+        raise InterruptedBuildError(
+            f"the build was interrupted; the calibration so far is kept in {state_folder}",
+            hint="run the same command again to resume it, or delete that folder",
+        ) from None
+    except DiskFullError:
+        state.close()
+        raise
+    except EdgekitError:
+        state.remove()  # the same input would fail again in the same way
+        raise
+    state.remove()
+
+
+def _described(calibration: Calibration, texts: Texts) -> dict[str, Any]:
+    """The manifest's ``calibration``."""
+    return {
+        "source": "own answers" if calibration.file is None else "file",
+        "texts": len(texts),
+        "tokens": sum(map(len, texts)),
+        "tokens_sha256": tokens_digest(texts),
+        "inputs": "quantized" if calibration.compensate else "float",
+    }
+
+
+def _fingerprint(
+    calibration: Calibration,
+    texts: Texts | None,
+    facts: RuntimeFacts,
+    spec: ModelSpec,
+    source_key: Mapping[str, Any],
+    files: Mapping[str, bytes],
+) -> dict[str, Any]:
+    """Everything that the state depends on; a build with another fingerprint starts anew."""
+    return {
+        "edgekit": version("edgekit-llm"),
+        "model": _digest(asdict(spec)),
+        "source": dict(source_key),
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "quantization": facts.quantization,
+        "activation_type": facts.activation_type,
+        "sampling": facts.sampling,
+        "calibration": asdict(calibration) | {"file": None},
+        "text_tokens": TEXT_TOKENS,
+        "streams": 2 if calibration.compensate else 1,
+        "arithmetic": "float products, the engine's attention",
+        "damping": [DAMPING, DRIFT_DAMPING, DRIFT_SHARE],
+        "texts": hashlib.sha256(PROMPTS.read_bytes()).hexdigest() if texts is None else _digest(texts),
+    }
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
