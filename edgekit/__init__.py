@@ -11,7 +11,6 @@ The public API, one function per job:
 from __future__ import annotations
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,17 +23,18 @@ if TYPE_CHECKING:
     from .runtime.session import Session as Session
     from .runtime.session import load as load
 
-# Before numpy is loaded, which happens on first use. OpenBLAS's threads wait awake for the next product, by default for
-# some 20 ms (2^26 cycles); edgekit's and onnxruntime's, which work between products, find that core taken: the engine's
-# kernels are then half as fast on two cores. 2^4 is the least it knows. Who loads numpy first, or sets it, decides.
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+# The function ``build`` shares its name with the package ``edgekit.build``. Importing the package binds the name to it,
+# once; import it now, which loads nothing else, and leave the name to the function.
+from . import build as _build_package  # noqa: F401
+
+del globals()["build"]
 
 __all__ = ["EdgekitError", "Session", "build", "load", "load_device", "load_recipe", "plan", "verify"]
 
 _HOMES = {
     "EdgekitError": "errors",
     "Session": "runtime.session",
-    "build": "builder",
+    "build": "build.pipeline",
     "load": "runtime.session",
     "load_device": "devices",
     "load_recipe": "recipes",

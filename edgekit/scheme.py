@@ -7,7 +7,9 @@ The shapes are those of onnxruntime's ``com.microsoft.MatMulNBits``
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from .errors import UsageError
 
 BITS = (4, 8)
 METHODS = ("rtn", "gptq")
@@ -102,3 +104,67 @@ class QuantizationConfig:
     def none(cls) -> QuantizationConfig:
         """No quantization: the float graph, the reference for all others."""
         return cls(linear=None, embedding=None, lm_head=None)
+
+
+@dataclass(frozen=True)
+class QuantizationOverrides:
+    """Changes to a recipe's quantization; None keeps the recipe's value.
+
+    Args:
+        bits: A whole number (4 or 8) is the width of the codes inside the layers. A float is the mean over all weights.
+        block_size: Weights that share a scale, in every quantized part.
+        symmetric: Without (True) or with (False) zero points, in every quantized part.
+        embedding_bits: Width of the token embedding.
+        lm_head_bits: Width of the output projection.
+        method: ``rtn`` or ``gptq``.
+        rotate, scale: See :class:`QuantizationConfig`.
+    """
+
+    bits: int | float | None = None
+    block_size: int | None = None
+    symmetric: bool | None = None
+    embedding_bits: int | None = None
+    lm_head_bits: int | None = None
+    method: str | None = None
+    rotate: bool | None = None
+    scale: bool | None = None
+
+    def applied_to(self, config: QuantizationConfig) -> QuantizationConfig:
+        """The configuration with these changes.
+
+        A part that the configuration keeps in float is quantized if its bits are given. If the configuration scales or
+        rotates and another method is asked for, the preparation changes to the one that suits the method.
+
+        Raises:
+            UsageError: Both a mean over all weights and the width of a single part are given.
+        """
+        bits, mean = (None, self.bits) if isinstance(self.bits, float) else (self.bits, None)
+        if mean is not None and (self.embedding_bits is not None or self.lm_head_bits is not None):
+            raise UsageError(
+                f"--bits {mean:g} is a mean over all weights, so it also chooses the widths of embedding and lm_head",
+                hint="remove --embedding-bits and --lm-head-bits, or use --bits 4 or --bits 8",
+            )
+        if self.method not in (None, config.method) and (config.scale or config.rotate):
+            # SmolLM2-135M with its outliers, mean KL unchanged, scaled, rotated: rtn 0.704, 0.165, 0.469;
+            # gptq on 8192 tokens 0.116, 0.085, 0.064.
+            config = replace(config, scale=self.method == "rtn", rotate=self.method == "gptq")
+        return replace(
+            config,
+            linear=self._scheme(config.linear, bits),
+            embedding=self._scheme(config.embedding, self.embedding_bits),
+            lm_head=self._scheme(config.lm_head, self.lm_head_bits),
+            method=config.method if self.method is None else self.method,
+            mean_bits=config.mean_bits if self.bits is None else mean,
+            rotate=config.rotate if self.rotate is None else self.rotate,
+            scale=config.scale if self.scale is None else self.scale,
+        )
+
+    def _scheme(self, scheme: QuantizationScheme | None, bits: int | None) -> QuantizationScheme | None:
+        if scheme is None and bits is None:
+            return None
+        scheme = scheme or QuantizationScheme()
+        return QuantizationScheme(
+            bits=scheme.bits if bits is None else bits,
+            block_size=scheme.block_size if self.block_size is None else self.block_size,
+            symmetric=scheme.symmetric if self.symmetric is None else self.symmetric,
+        )

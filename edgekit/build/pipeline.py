@@ -1,82 +1,223 @@
-"""``edgekit build``: from a recipe and a device to a checked artifact.
+"""``edgekit build``: from a request to a checked artifact.
 
-    recipe, device -> plan (refuse what does not fit) -> checkpoint          build/inputs.py
-    -> weights, graph, configs, golden test, manifest                        build/steps.py
-    -> measured against the float model                                      quality/gate.py
-    -> the folder gets its name, or, when it is not good enough, another
+    request -> recipe, device, checkpoint -> plan (refused if it does not fit)       inputs.py
+    -> small files -> weights: as they are, rotated, scaled -> widths, and the plan again
+    -> export -> emit -> golden test -> quality -> manifest                          steps.py
+    -> the folder gets its name, or, if it misses a threshold, the name of a rejected one
 
-Nothing is left behind when a step fails: the artifact is written under a temporary name (``artifact/writer.py``).
+The artifact is written under a temporary name (``artifact/writer.py``), so a failed build leaves no files behind. An
+interrupted calibration can be resumed: run the same command again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import resource
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..artifact.manifest import Manifest
-from ..artifact.writer import check_output, set_aside, whole_folder
-from ..checkpoint import open_checkpoint
+from ..artifact.writer import check_output, hash_files, whole_folder
+from ..checkpoint import GptqCheckpoint, open_checkpoint
 from ..checkpoint.gptq_config import FILE_NAME as GPTQ_FILE
-from ..errors import QualityError, UsageError
-from ..host import physical_cores
+from ..devices.profile import DeviceProfile
+from ..errors import UsageError
+from ..host import peak_rss_bytes, physical_cores
+from ..models.spec import untied
+from ..planning.choice import check_budget
+from ..planning.draft import memory_by_engine, with_artifact
 from ..planning.plan import Plan, PlanOptions
-from ..scheme import QuantizationConfig
-from .inputs import Progress, choose_inputs
-from .steps import BuildJob
+from ..planning.planner import plan_recipe
+from ..progress import Progress, no_progress, phase
+from ..recipes import all_recipes
+from ..recipes.recipe import Recipe, source_kind
+from ..scheme import QuantizationConfig, QuantizationOverrides
+from .inputs import BuildInputs, carried_quantization, checked_spec, fetch_checkpoint, open_inputs
+from .request import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildRequest, BuildResult
 
-CALIBRATION_TOKENS = 8192
-QUALITY_TOKENS = 1024  # ten of them make the 99th percentile; the held-out texts have a little more
+if TYPE_CHECKING:
+    from .steps import Job
+
+# Plans the formats it is given, shows the plan, and refuses it if it does not fit.
+Planner = Callable[[QuantizationConfig], Plan]
 
 
-@dataclass(frozen=True)
-class BuildResult:
-    """What a build made.
+def run_build(
+    request: BuildRequest,
+    progress: Progress = no_progress,
+    on_plan: Callable[[Plan], None] = lambda planned: None,
+) -> BuildResult:
+    """Build an artifact.
 
-    ``seconds`` is wall time, ``peak_rss_bytes`` the process's largest resident set, ``emitted`` the checkpoint that was
-    written beside the artifact, if one was asked for.
+    Args:
+        request: What to build.
+        progress: Receives the progress of each phase.
+        on_plan: Called with the plan before any weight is read, and again if the plan changes.
+
+    Returns:
+        Where the artifact is, its manifest, and what the build took.
+
+    Raises:
+        QualityError: The artifact misses a threshold; it is kept as ``<out>.rejected``.
+        BudgetError: The plan, or the finished artifact, does not fit the device or exceeds a limit of the request; the
+            message lists options that fit.
+        EdgekitError: Another class of ``errors.py``.
     """
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        inputs = open_inputs(request, stack)
+        quantization, checkpoint = inputs.quantization, inputs.checkpoint
+        if checkpoint is not None:
+            quantization = carried_quantization(quantization, inputs.recipe.quantization, checkpoint)
+        _check_calibration(request, quantization)
+        target, beside, rejected = _outputs(request, inputs)
+        planner = _planner(request, inputs, on_plan)
+        planned = planner(quantization)
+        if checkpoint is None:
+            checkpoint = stack.enter_context(open_checkpoint(fetch_checkpoint(request, inputs.recipe, progress)))
+            carried = carried_quantization(quantization, inputs.recipe.quantization, checkpoint)
+            if carried != quantization:
+                quantization, planned = carried, planner(carried)
+        spec = checked_spec(checkpoint, inputs.recipe, str(request.checkpoint or inputs.recipe.source))
+        from .steps import Job, pass_gate
 
-    artifact: Path
-    manifest: Manifest
-    plan: Plan
-    seconds: float
-    peak_rss_bytes: int
-    emitted: Path | None = None
+        folder = stack.enter_context(whole_folder(target, request.force))
+        emitted = None if beside is None else stack.enter_context(whole_folder(beside, request.force, GPTQ_FILE))
+        job = Job(
+            request=request,
+            recipe=inputs.recipe,
+            device=inputs.device,
+            checkpoint=checkpoint,
+            spec=spec,
+            written=untied(spec) if quantization.rotate else spec,
+            target=target,
+            folder=folder,
+            threads=request.threads or physical_cores(),
+            progress=progress,
+        )
+        planned, manifest = _write(job, emitted, quantization, planned, planner)
+        pass_gate(manifest, folder, rejected, beside)
+    return BuildResult(target, manifest, planned, time.perf_counter() - started, peak_rss_bytes(), beside)
 
-    @property
-    def size_bytes(self) -> int:
-        """All files of the artifact but the manifest."""
-        return sum(f["size_bytes"] for f in self.manifest.files.values())
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields ``edgekit build --json`` prints."""
-        emitted = {} if self.emitted is None else {"emitted": str(self.emitted)}
-        return {
-            **emitted,
-            "artifact": str(self.artifact),
-            "size_bytes": self.size_bytes,
-            "bits_per_weight": self.manifest.bits_per_weight,
-            "seconds": round(self.seconds, 3),
-            "peak_rss_bytes": self.peak_rss_bytes,
-            "plan": self.plan.to_json(),
-            "quality": self.manifest.quality,
-        }
+def _check_calibration(request: BuildRequest, quantization: QuantizationConfig) -> None:
+    needed = quantization.method == "gptq" or quantization.mean_bits is not None or quantization.scale
+    if request.calibration is not None and not needed:
+        raise UsageError(
+            f"a calibration text is given, but the method {quantization.method} does not use one",
+            hint="add --method gptq, --scale, or --bits with a mean such as 4.8",
+        )
+
+
+def _outputs(request: BuildRequest, inputs: BuildInputs) -> tuple[Path, Path | None, Path]:
+    """The folders of the artifact, of the emitted checkpoint and of a rejected artifact, which can all be written."""
+    target = Path(request.out) if request.out is not None else Path(f"{inputs.recipe.name}-{inputs.device.name}")
+    beside = None if request.emit is None else target.with_name(f"{target.name}-{request.emit}")
+    rejected = target.with_name(f"{target.name}.rejected")
+    check_output(target, request.force)
+    if beside is not None:
+        check_output(beside, request.force, GPTQ_FILE)
+    if request.gate:
+        check_output(rejected, force=True)
+    return target, beside, rejected
+
+
+def _planner(request: BuildRequest, inputs: BuildInputs, on_plan: Callable[[Plan], None]) -> Planner:
+    def planner(quantization: QuantizationConfig) -> Plan:
+        planned = plan_recipe(
+            inputs.recipe,
+            inputs.device,
+            request.context,
+            quantization,
+            all_recipes(),
+            options=request.plan_options,
+        )
+        on_plan(planned)
+        if not request.anyway:
+            check_budget(planned)
+        return planned
+
+    return planner
+
+
+def _write(
+    job: Job, beside: Path | None, quantization: QuantizationConfig, planned: Plan, planner: Planner
+) -> tuple[Plan, Manifest]:
+    """Write the artifact into the job's folder; return the plan with real sizes, and the manifest."""
+    from . import steps
+
+    if beside is not None:
+        steps.check_emit(job, quantization, job.max_context(planned))
+    described: dict[str, Any] = {}
+    with steps.background_hashes(job.checkpoint.files) as source_files, steps.resumable(job.resume_path("widths")):
+        files = steps.write_small_files(job, planned)
+        weights = steps.open_weights(job, quantization.rotate)
+        facts = job.facts(quantization, planned)
+        if quantization.scale:
+            weights, described["scaling"] = steps.scale_weights(job, weights, quantization, facts)
+        if quantization.mean_bits is not None:
+            quantization, described["widths"] = steps.choose_widths(job, weights, quantization, facts)
+            planned = planner(quantization)
+            facts = job.facts(quantization, planned)
+        with steps.layer_quantizer(job, weights, quantization, facts, files) as (layers, calibration):
+            layout = steps.export(job, weights, quantization, job.max_context(planned), layers)
+            if beside is not None:
+                steps.emit(job, beside, layout, weights)
+            planned = with_artifact(planned, layout.size_bytes, len(files["tokenizer.json"]))
+            if not job.request.anyway:
+                check_budget(planned)
+        weights.release()
+        golden = steps.record_answer(job, facts, layout.size_bytes)
+        quality = steps.measure_quality(job, facts, layout.size_bytes)
+        report = phase(job.progress, "hashing the artifact")
+        manifest = Manifest(
+            name=facts.name,
+            edgekit_version=version("edgekit-llm"),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            model=facts.model,
+            source=_described_source(job, source_files()),
+            recipe={"name": job.recipe.name, "title": job.recipe.title, "licence": job.recipe.licence},
+            device={"name": job.device.name, "title": job.device.title},
+            plan=_lasting(planned) | {"engine_bytes": memory_by_engine(job.recipe, job.device, planned)},
+            quantization=facts.quantization | described | calibration,
+            activation_type=facts.activation_type,
+            reasoning=facts.reasoning,
+            sampling=facts.sampling,
+            tokens=facts.tokens,
+            bits_per_weight=round(layout.weight_bytes * 8 / job.spec.parameters, 4),
+            quality=quality,
+            golden=golden,
+            files=hash_files(sorted(job.folder.iterdir()), report),
+        )
+        manifest.write(job.folder)
+    return planned, manifest
+
+
+def _described_source(job: Job, files: dict[str, Any]) -> dict[str, Any]:
+    """The manifest's ``source``."""
+    source = {"kind": source_kind(job.recipe.source), **dataclasses.asdict(job.recipe.source)}
+    source.pop("path", None)  # a path on the builder's disk means nothing elsewhere
+    if isinstance(job.checkpoint, GptqCheckpoint):
+        source |= {"format": job.checkpoint.format, "quantize_config": job.checkpoint.quantization}
+    return source | {"files": files}
+
+
+def _lasting(planned: Plan) -> dict[str, Any]:
+    """The plan as JSON, without the memory that this host happened to have free."""
+    return {key: value for key, value in planned.to_json().items() if not key.startswith("usable_")}
 
 
 def build(
-    model: str | Path | None = None,
-    device: str | Path = "cpu",
+    model: str | Path | Recipe | None = None,
+    device: str | Path | DeviceProfile = "cpu",
     *,
     checkpoint: str | Path | None = None,
     context: int | None = None,
-    quantization: Callable[[QuantizationConfig], QuantizationConfig] | None = None,
+    quantization: QuantizationConfig | QuantizationOverrides | None = None,
     out: str | Path | None = None,
     emit: str | None = None,
     force: bool = False,
@@ -87,105 +228,19 @@ def build(
     threads: int | None = None,
     plan_options: PlanOptions | None = None,
     anyway: bool = False,
-    progress: Progress = lambda phase, done, total: None,
-    on_plan: Callable[[Plan], None] = lambda found: None,
+    progress: Progress = no_progress,
+    on_plan: Callable[[Plan], None] = lambda planned: None,
 ) -> BuildResult:
-    """Build an artifact.
+    """Build an artifact: :func:`run_build` with the fields of a :class:`BuildRequest` as arguments.
 
-    Args:
-        model: A recipe's name or file. Without it: the model of ``checkpoint`` with edgekit's default quantization, or
-            else the best model that fits the device.
-        device: A device's name, alias or file.
-        checkpoint: A folder or .gguf file to take the weights from instead of the recipe's source. What a GPTQ
-            checkpoint holds quantized is taken over code for code, whatever ``quantization`` says; the rest follows it.
-        context: Tokens the KV cache is planned for; default: the device's.
-        quantization: Changes the recipe's quantization.
-        out: The artifact's folder; default ``<recipe>-<device>`` in the current folder.
-        emit: Write a checkpoint of the same codes beside the artifact, as ``<out>-<emit>``: ``gptq`` or ``gptq_v2``.
-        force: Replace an artifact that is there.
-        calibration: For the method gptq: a text to calibrate on; default: the model's own answers to edgekit's prompts.
-            For a mean width and for scaling: a text to measure the matrices on; default: edgekit's prompts.
-        calibration_tokens: How many tokens of it at most.
-        gate: Measure the artifact against its float model, and refuse it when it misses the recipe's thresholds.
-        quality_tokens: How many tokens of the held-out texts to measure it on, at most.
-        threads: Default: physical cores.
-        plan_options: What to plan for; its limits count like the memory.
-        anyway: Build although the plan does not fit or keeps not every limit.
-        progress: Called with a phase's name, how much is done, and how much there is.
-        on_plan: Called with the plan before any weight is read.
+        edgekit.build("smollm2-135m", "jetson")
+        edgekit.build(device="pi", checkpoint="my-finetune", quantization=QuantizationOverrides(method="gptq"))
 
-    Returns:
-        Where the artifact is, its manifest, and what it took.
-
-    Raises:
-        QualityError: The artifact misses a threshold; it is kept as ``<out>.rejected``.
-        BudgetError: The plan, or what was built, does not fit the device or keeps not every limit of
-            ``plan_options``; the message offers what would.
-        EdgekitError: Any class of ``errors.py`` that fits what went wrong.
+    Args, return value and exceptions are those of :class:`BuildRequest` and :func:`run_build`.
     """
-    started = time.perf_counter()
-    inputs = choose_inputs(model, device, checkpoint, quantization, plan_options)
-    method = inputs.recipe.quantization.method
-    formats = inputs.recipe.quantization
-    if calibration is not None and method != "gptq" and formats.mean_bits is None and not formats.scale:
-        raise UsageError(
-            f"a calibration text is given, but the method is {method}",
-            hint="add --method gptq, --scale, or --bits with a mean such as 4.8",
-        )
-    target = Path(out) if out is not None else Path(f"{inputs.recipe.name}-{inputs.device.name}")
-    emitted = None if emit is None else target.with_name(f"{target.name}-{emit}")
-    check_output(target, force)
-    if emitted is not None:
-        check_output(emitted, force, GPTQ_FILE)
-    rejected = target.with_name(f"{target.name}.rejected")
-    if gate:
-        check_output(rejected, force=True)
-    planned = inputs.plan(context, plan_options, anyway, on_plan)
-    local = inputs.local
-    with open_checkpoint(local or inputs.fetch(progress)) as opened:
-        spec = inputs.checked_spec(opened)
-        if local is None and opened.format == "gptq":  # what was fetched has formats of its own: plan for those
-            inputs = inputs.carried(opened)
-            planned = inputs.plan(context, plan_options, anyway, on_plan)
-        job = BuildJob(
-            recipe=inputs.recipe,
-            device=inputs.device,
-            plan=planned,
-            checkpoint=opened,
-            spec=spec,
-            target=target,
-            calibration=None if calibration is None else Path(calibration),
-            calibration_tokens=calibration_tokens,
-            threads=threads or physical_cores(),
-            progress=progress,
-            emit=emit,
-            anyway=anyway,
-            quality_tokens=quality_tokens if gate else None,
-            replan=lambda recipe: dataclasses.replace(inputs, recipe=recipe).plan(
-                context, plan_options, anyway, on_plan
-            ),
-        )
-        with ExitStack() as folders:
-            folder = folders.enter_context(whole_folder(target, force))
-            beside = None if emitted is None else folders.enter_context(whole_folder(emitted, force, GPTQ_FILE))
-            planned, manifest = job.write(folder, beside)
-            _pass_gate(manifest, folder, rejected, emitted)
-    return BuildResult(target, manifest, planned, time.perf_counter() - started, _peak_rss_bytes(), emitted)
-
-
-def _pass_gate(manifest: Manifest, folder: Path, rejected: Path, emitted: Path | None) -> None:
-    """Keep an artifact that is not good enough under a name that says so."""
-    from ..quality.gate import check_passed  # imports onnxruntime, which takes a second
-
-    try:
-        check_passed(manifest.quality, manifest.name, rejected)
-    except QualityError as error:
-        set_aside(folder, rejected)
-        if emitted is None:
-            raise
-        raise QualityError(f"{error.message}; {emitted} was not written", error.hint) from None
-
-
-def _peak_rss_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    request = BuildRequest(
+        model=model, device=device, checkpoint=checkpoint, context=context, quantization=quantization, out=out,
+        emit=emit, force=force, calibration=calibration, calibration_tokens=calibration_tokens, gate=gate,
+        quality_tokens=quality_tokens, threads=threads, plan_options=plan_options, anyway=anyway,
+    )  # fmt: skip
+    return run_build(request, progress, on_plan)

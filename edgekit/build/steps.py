@@ -1,362 +1,117 @@
-"""Writes an artifact's folder, once its inputs are known to be good (``build/pipeline.py``).
+"""The steps of a build after the plan. Each takes values and returns values; ``pipeline.py`` puts them in order.
 
-    weights quantized in row chunks (method gptq: the layers for what they see on calibration texts)
-    -> graph, configs, tokenizer -> golden test -> quality against the float model -> manifest, the last file
-
-The source is hashed meanwhile, in a thread of its own.
+This module imports onnx and onnxruntime, which takes a second, so the pipeline imports it only when the plan is
+accepted.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..artifact.manifest import Manifest
-from ..artifact.writer import hash_files
-from ..checkpoint import GptqCheckpoint
+from ..artifact.manifest import Manifest, RuntimeFacts
+from ..artifact.writer import hash_files, set_aside
+from ..calibration.gptq import Calibration, calibrated_layers
+from ..calibration.input_scales import TOKENS as SCALING_TOKENS
+from ..calibration.input_scales import input_scales
+from ..calibration.texts import sample_texts, tokens_digest
 from ..checkpoint.base import Checkpoint
 from ..devices.profile import DeviceProfile
-from ..errors import BuildError, DiskFullError, InterruptedBuildError
+from ..errors import BuildError, DiskFullError, InterruptedBuildError, QualityError
+from ..export.genai_config import genai_config
+from ..export.gptq_checkpoint import check_emittable, write_gptq_checkpoint
+from ..export.model import LayerQuantizer, export_model
+from ..export.onnx_graph import DATA_FILE
 from ..layout import DataLayout, plan_layout
 from ..models import ModelSpec
-from ..models.spec import untied
-from ..planning.choice import check_budget
-from ..planning.draft import memory_by_engine, with_artifact
 from ..planning.plan import Plan
 from ..planning.widths import narrow
-from ..recipes.recipe import Recipe, source_kind
-
-if TYPE_CHECKING:
-    from ..export.model import LayerQuantizer
-    from ..weights.checkpoint import WeightSource
+from ..progress import Progress, phase
+from ..quality.gate import check_passed, measure
+from ..quality.golden import record_golden
+from ..quality.sensitivity import measured_widths
+from ..recipes.recipe import Recipe
+from ..runtime.chat import ChatTemplate
+from ..runtime.tokenizer import Tokenizer
+from ..scheme import QuantizationConfig
+from ..weights.carried import CarriedWeights
+from ..weights.checkpoint import CheckpointWeights
+from ..weights.rotated import RotatedWeights
+from ..weights.scaled import ScaledWeights
+from ..weights.source import WeightSource
+from .request import BuildRequest
 
 GOLDEN_QUESTION = "What is the capital of France?"
-# Each token of the golden answer costs one pass over all weights, and already the first depends on every one of them.
+# Each token of the golden answer costs one pass over all weights, and the first one already depends on every weight.
 GOLDEN_TOKENS = range(4, 17)
 GOLDEN_BYTES = 8 * 10**9  # weights to pass over in all, within those bounds
 
-Progress = Callable[[str, float, float], None]
-
 
 @dataclass(frozen=True)
-class BuildJob:
-    """One build whose inputs are known to be good."""
+class Job:
+    """What all steps of one build share.
 
+    Attributes:
+        request: What was asked for.
+        recipe: The model.
+        device: The device.
+        checkpoint: The open checkpoint.
+        spec: The checkpoint's model.
+        written: The model as the artifact holds it: with an lm_head of its own if it is rotated.
+        target: The artifact's final folder.
+        folder: The folder that is written, which gets the name ``target`` at the end.
+        threads: Threads of every step.
+        progress: Receives the progress of each phase.
+    """
+
+    request: BuildRequest
     recipe: Recipe
     device: DeviceProfile
-    plan: Plan
     checkpoint: Checkpoint
     spec: ModelSpec
+    written: ModelSpec
     target: Path
-    calibration: Path | None
-    calibration_tokens: int
+    folder: Path
     threads: int
     progress: Progress
-    emit: str | None
-    anyway: bool
-    quality_tokens: int | None
-    replan: Callable[[Recipe], Plan]
 
     @property
-    def written(self) -> ModelSpec:
-        """The model as the artifact holds it; ``spec`` is the checkpoint's."""
-        return untied(self.spec) if self.recipe.quantization.rotate else self.spec
+    def calibration_file(self) -> Path | None:
+        return None if self.request.calibration is None else Path(self.request.calibration)
 
-    @property
-    def _config_changes(self) -> dict[str, Any]:
-        """What is not as in the checkpoint's ``config.json``."""
-        return {"tie_word_embeddings": False} if self.written.copied_head else {}
+    def max_context(self, planned: Plan) -> int:
+        """Positions that the graph holds."""
+        return max(self.recipe.max_context, planned.context)
 
-    def write(self, folder: Path, beside: Path | None) -> tuple[Plan, Manifest]:
-        """Write everything into ``folder``; return the plan with its real sizes, and the manifest, its last file.
-
-        ``beside`` is the folder for the checkpoint to emit.
-        """
-        # onnx and onnxruntime take a second to import: plans that fail should not wait for them.
-        from ..weights.checkpoint import WeightSource
-        from ..weights.rotated import RotatedSource
-
-        max_context = max(self.recipe.max_context, self.plan.context)
-        source = WeightSource(self.checkpoint, self.spec)
-        if self.recipe.quantization.rotate:
-            source = RotatedSource(source, self.spec)
-        files = self._small_files(max_context)
-        stop = Event()
-
-        def until_stopped(done: int, total: int) -> None:
-            if stop.is_set():
-                raise InterruptedBuildError("the build failed while its source was being hashed")
-
-        with ThreadPoolExecutor(1, thread_name_prefix="edgekit-hash") as pool:
-            hashing = pool.submit(hash_files, list(self.checkpoint.files), until_stopped)
-            try:
-                planned, manifest, golden = self._write_model(folder, beside, source, files, max_context)
-            except BaseException:
-                stop.set()  # a person who presses Ctrl-C does not wait for 16 GB to be hashed
-                raise
-            source_files = hashing.result()
-        manifest = dataclasses.replace(
-            manifest,
-            source={**manifest.source, "files": source_files},
-            golden=golden,
-            files=hash_files(
-                sorted(folder.iterdir()), lambda done, total: self.progress("hashing the artifact", done, total)
-            ),
-        )
-        manifest.write(folder)
-        return planned, manifest
-
-    def _write_model(
-        self, folder: Path, beside: Path | None, source: WeightSource, files: dict[str, bytes], max_context: int
-    ) -> tuple[Plan, Manifest, dict[str, Any]]:
-        """Weights, graph and small files; the plan again, the manifest but for hashes, and the golden test."""
-        if beside is not None:
-            self._check_emittable(max_context)
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-        goes_on = False
-        try:
-            source, scaling = self._scaled(folder, source, max_context)
-            job, widths = self._with_widths(folder, source, max_context)
-            return job._write_weights(folder, beside, source, files, max_context, scaling | widths)
-        except (InterruptedBuildError, DiskFullError):
-            goes_on = True  # the same command, from what is kept
-            raise
-        finally:
-            if not goes_on:
-                self._kept("widths").unlink(missing_ok=True)
-
-    def _scaled(self, folder: Path, source: WeightSource, max_context: int) -> tuple[WeightSource, dict[str, Any]]:
-        """The weights with their input features scaled, if they are to be, and what the manifest says of it."""
-        if not self.recipe.quantization.scale:
-            return source, {}
-        from ..calibration.texts import sample_texts, tokens_digest
-        from ..weights.scaled import TOKENS, ScaledSource, input_scales
-
-        texts = sample_texts(folder, self._manifest(max_context), self.calibration, TOKENS)
-        scales = input_scales(
-            source, self.written, texts, self.threads,
-            lambda done, total: self.progress("measuring what each matrix reads", done, total),
-        )  # fmt: skip
-        layout = plan_layout(self.written, self.recipe.quantization, self.device.activation_type, 1)
-        described = {"tokens": sum(map(len, texts)), "tokens_sha256": tokens_digest(texts)}
-        return ScaledSource(source, self.written, layout, scales), {"scaling": described}
-
-    def _with_widths(self, folder: Path, source: WeightSource, max_context: int) -> tuple[BuildJob, dict[str, Any]]:
-        """The job with every matrix's format known, planned again, and what the manifest says of how it was found."""
-        quantization = self.recipe.quantization
-        if quantization.mean_bits is None:
-            return self, {}
-        from ..quality.sensitivity import measured_widths
-
-        chosen, described = measured_widths(
-            folder, self._manifest(max_context), source, self.written, quantization, self.calibration,
-            self._kept("widths"), self._made_from(), self.threads,
-            lambda done, total: self.progress("measuring what each matrix loses", done, total),
-        )  # fmt: skip
-        recipe = dataclasses.replace(self.recipe, quantization=chosen)
-        return dataclasses.replace(self, recipe=recipe, plan=self.replan(recipe)), {"widths": described}
-
-    def _write_weights(
-        self,
-        folder: Path,
-        beside: Path | None,
-        source: WeightSource,
-        files: dict[str, bytes],
-        max_context: int,
-        described: dict[str, Any],
-    ) -> tuple[Plan, Manifest, dict[str, Any]]:
-        from ..export.model import export_model
-
-        manifest = self._manifest(max_context)
-        with self._layers(folder, source, files, manifest) as (layers, calibration):
-            layout = export_model(
-                folder,
-                self.written,
-                source,
-                self.recipe.quantization,
-                activation_type=self.device.activation_type,
-                max_context=max_context,
-                threads=self.threads,
-                layers=layers,
-                progress=lambda done, total: self.progress("quantizing", done, total),
-                half_scales=beside is not None,
-            )
-            if beside is not None:
-                self._emit(beside, folder, layout, source)
-            planned = with_artifact(self.plan, layout.size_bytes, len(files["tokenizer.json"]))
-            if not self.anyway:
-                check_budget(planned)
-            manifest = dataclasses.replace(
-                manifest,
-                plan=_lasting(planned.to_json())
-                | {"engine_bytes": memory_by_engine(self.recipe, self.device, planned)},
-                quantization=manifest.quantization | described | calibration,
-                bits_per_weight=round(layout.weight_bytes * 8 / self.spec.parameters, 4),
-            )
-        source.release()
-        golden = self._golden(folder, manifest, layout.size_bytes)
-        return planned, dataclasses.replace(manifest, quality=self._quality(folder, manifest, layout)), golden
-
-    @contextmanager
-    def _layers(
-        self, folder: Path, source: WeightSource, files: dict[str, bytes], manifest: Manifest
-    ) -> Iterator[tuple[LayerQuantizer | None, dict[str, Any]]]:
-        """What quantizes the layers, if it is not rounding to nearest, and what the manifest says of it."""
-        if self.recipe.quantization.method != "gptq":
-            yield None, {}
-            return
-        from ..calibration.session import Calibration
-
-        calibration = Calibration(self.calibration, self.calibration_tokens, half_scales=self.emit is not None)
-        with calibration.quantizer(
-            self._kept("calibration"),
-            folder,
-            self.written,
-            source,
-            self._made_from(),
-            files,
-            manifest,
-            self.threads,
-            self.progress,
-        ) as (layers, described):
-            yield layers, {"calibration": described}
-
-    def _kept(self, what: str) -> Path:
-        """Where something lies that a build goes on from after an interruption."""
+    def resume_path(self, what: str) -> Path:
+        """Where an interrupted build keeps something for the next one."""
         return self.target.parent / f".{self.target.name}.{what}"
 
-    def _made_from(self) -> dict[str, list[int]]:
+    def source_key(self) -> dict[str, list[int]]:
         """Tells one checkpoint from another."""
         return {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in self.checkpoint.files}
 
-    def _check_emittable(self, max_context: int) -> None:
-        from ..export.gptq_checkpoint import check_emittable
-
-        activation_type = self.device.activation_type
-        quantization = self.recipe.quantization
-        if quantization.mean_bits is not None:  # 4 bits are packed by more than 8: what holds for them does for these
-            quantization = narrow(quantization)
-        check_emittable(plan_layout(self.written, quantization, activation_type, max_context))
-
-    def _emit(self, beside: Path, folder: Path, layout: DataLayout, source: WeightSource) -> None:
-        from ..export.gptq_checkpoint import write_gptq_checkpoint
-        from ..export.onnx_graph import DATA_FILE
-
-        write_gptq_checkpoint(
-            beside,
-            folder / DATA_FILE,
-            layout,
-            self.written,
-            source,
-            config=self.checkpoint.config | self._config_changes,
-            tokenizer=self.checkpoint.tokenizer,
-            format_=self.emit or "",
-            progress=lambda done, total: self.progress("writing the checkpoint", done, total),
-        )
-
-    def _small_files(self, max_context: int) -> dict[str, bytes]:
-        """Tokenizer and configuration files."""
-        from ..export.genai_config import genai_config
-
-        tokenizer = self.checkpoint.tokenizer
-        special = tokenizer.special
-        config = {k: v for k, v in self.checkpoint.config.items() if k != "quantization_config"} | self._config_changes
-        genai = genai_config(
-            self.spec,
-            context_length=max_context,
-            max_length=self.plan.context,
-            bos_id=special.bos_id,
-            eos_ids=special.eos_ids,
-            pad_id=special.pad_id,
-            sampling=dataclasses.asdict(self.recipe.sampling),
-            execution_providers=self.device.execution_providers,
-        )
-        generation = {
-            "bos_token_id": special.bos_id,
-            "eos_token_id": list(special.eos_ids),
-            "pad_token_id": special.pad_id,
-            "do_sample": self.recipe.sampling.temperature > 0,
-            "temperature": self.recipe.sampling.temperature,
-            "top_p": self.recipe.sampling.top_p,
-        }
-        return {
-            "generation_config.json": _json_bytes(generation),
-            **tokenizer,
-            "config.json": _json_bytes(config),
-            "genai_config.json": _json_bytes(genai),
-        }
-
-    def _golden(self, folder: Path, manifest: Manifest, data_bytes: int) -> dict[str, Any]:
-        from ..quality.golden import record_golden
-        from ..runtime.chat import ChatTemplate
-        from ..runtime.tokenizer import Tokenizer
-
-        tokenizer = Tokenizer.open(folder, manifest.tokens)
-        template = ChatTemplate.open(folder, tokenizer)
-        text = GOLDEN_QUESTION if template is None else template.render([{"role": "user", "content": GOLDEN_QUESTION}])
-        return record_golden(
-            folder,
-            self.written,
-            manifest.activation_type,
-            tokenizer.encode(text),
-            min(max(GOLDEN_TOKENS.start, GOLDEN_BYTES // data_bytes), GOLDEN_TOKENS.stop - 1),
-            manifest.tokens["eos"],
-            self.threads,
-            lambda done, total: self.progress("recording the golden test", done, total),
-        )
-
-    def _quality(self, folder: Path, manifest: Manifest, layout: DataLayout) -> dict[str, Any] | None:
-        """Measured against the checkpoint as it is, whatever basis the artifact has."""
-        from ..quality.gate import measure
-        from ..weights.checkpoint import WeightSource
-
-        if self.quality_tokens is None:
-            return None
-        return measure(
-            folder,
-            manifest,
-            WeightSource(self.checkpoint, self.spec),
-            self.spec,
-            self.recipe.quality,
-            layout.size_bytes,
-            self.quality_tokens,
-            self.threads,
-            self.progress,
-        )
-
-    def _manifest(self, max_context: int) -> Manifest:
-        """The manifest but for what is known only when everything is written: its size, golden test, hashes."""
+    def facts(self, quantization: QuantizationConfig, planned: Plan) -> RuntimeFacts:
+        """What the artifact's manifest will say to engines and sessions."""
         special = self.checkpoint.tokenizer.special
-        source = {"kind": source_kind(self.recipe.source), **dataclasses.asdict(self.recipe.source)}
-        source.pop("path", None)  # where it lay on the builder's disk is nobody else's business
-        if isinstance(self.checkpoint, GptqCheckpoint):
-            source |= {"format": self.checkpoint.format, "quantize_config": self.checkpoint.quantization}
-        return Manifest(
+        return RuntimeFacts(
             name=self.recipe.name,
-            edgekit_version=version("edgekit-llm"),
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             model={
                 "model_type": self.spec.model_type,
                 "parameters": self.spec.parameters,
                 "vocab_size": self.spec.vocab_size,
                 "num_layers": self.spec.num_layers,
-                "context_length": max_context,
+                "context_length": self.max_context(planned),
             },
-            source=source,
-            recipe={"name": self.recipe.name, "title": self.recipe.title, "licence": self.recipe.licence},
-            device={"name": self.device.name, "title": self.device.title},
-            plan=_lasting(self.plan.to_json()),
-            quantization=dataclasses.asdict(self.recipe.quantization),
+            plan={"context": planned.context},
+            quantization=dataclasses.asdict(quantization),
             activation_type=self.device.activation_type,
             reasoning=self.recipe.reasoning,
             sampling=dataclasses.asdict(self.recipe.sampling),
@@ -366,16 +121,226 @@ class BuildJob:
                 "pad": special.pad_id,
                 "add_bos": special.add_bos,
             },
-            bits_per_weight=0.0,
-            quality=None,
-            golden=None,
-            files={},
         )
 
 
-def _lasting(planned: dict[str, Any]) -> dict[str, Any]:
-    """The plan without what was true only at that moment: how much memory this host had free."""
-    return {key: value for key, value in planned.items() if not key.startswith("usable_")}
+@contextmanager
+def background_hashes(paths: Iterable[Path]) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Hash files in a thread while the block runs; yield a function that waits for the hashes.
+
+    If the block fails, hashing stops as well: a person who presses Ctrl-C does not wait for 16 GB to be hashed.
+    """
+    stop = Event()
+
+    def check(done: float, total: float) -> None:
+        if stop.is_set():
+            raise InterruptedBuildError("the build failed while its source was being hashed")
+
+    with ThreadPoolExecutor(1, thread_name_prefix="edgekit-hash") as pool:
+        hashing = pool.submit(hash_files, list(paths), check)
+        try:
+            yield hashing.result
+        except BaseException:
+            stop.set()
+            raise
+
+
+@contextmanager
+def resumable(path: Path) -> Iterator[None]:
+    """Delete a file at the end of the block, unless the build was interrupted or the disk is full and it may resume."""
+    keep = False
+    try:
+        yield
+    except (InterruptedBuildError, DiskFullError):
+        keep = True
+        raise
+    finally:
+        if not keep:
+            path.unlink(missing_ok=True)
+
+
+def write_small_files(job: Job, planned: Plan) -> dict[str, bytes]:
+    """Write the tokenizer's files and the configuration files; return the content by name."""
+    tokenizer = job.checkpoint.tokenizer
+    special = tokenizer.special
+    config = {k: v for k, v in _config(job).items() if k != "quantization_config"}
+    genai = genai_config(
+        job.spec,
+        context_length=job.max_context(planned),
+        max_length=planned.context,
+        bos_id=special.bos_id,
+        eos_ids=special.eos_ids,
+        pad_id=special.pad_id,
+        sampling=dataclasses.asdict(job.recipe.sampling),
+        execution_providers=job.device.execution_providers,
+    )
+    generation = {
+        "bos_token_id": special.bos_id,
+        "eos_token_id": list(special.eos_ids),
+        "pad_token_id": special.pad_id,
+        "do_sample": job.recipe.sampling.temperature > 0,
+        "temperature": job.recipe.sampling.temperature,
+        "top_p": job.recipe.sampling.top_p,
+    }
+    files = {
+        "generation_config.json": _json_bytes(generation),
+        **tokenizer,
+        "config.json": _json_bytes(config),
+        "genai_config.json": _json_bytes(genai),
+    }
+    for name, content in files.items():
+        (job.folder / name).write_bytes(content)
+    return files
+
+
+def open_weights(job: Job, rotate: bool) -> WeightSource:
+    """The weights before scaling: the checkpoint's own, or rotated ones."""
+    if rotate:
+        return RotatedWeights(CheckpointWeights(job.checkpoint, job.spec), job.spec)
+    if job.checkpoint.format == "gptq":
+        return CarriedWeights(job.checkpoint, job.spec)
+    return CheckpointWeights(job.checkpoint, job.spec)
+
+
+def scale_weights(
+    job: Job, weights: WeightSource, quantization: QuantizationConfig, facts: RuntimeFacts
+) -> tuple[WeightSource, dict[str, Any]]:
+    """Scale the input features.
+
+    Returns:
+        The scaled weights, and the manifest's ``scaling``.
+    """
+    texts = sample_texts(job.folder, facts, job.calibration_file, SCALING_TOKENS)
+    report = phase(job.progress, "measuring what each matrix reads")
+    scales = input_scales(weights, job.written, texts, job.threads, report)
+    layout = plan_layout(job.written, quantization, job.device.activation_type, 1)
+    described = {"tokens": sum(map(len, texts)), "tokens_sha256": tokens_digest(texts)}
+    return ScaledWeights(weights, job.written, layout, scales), described
+
+
+def choose_widths(
+    job: Job, weights: WeightSource, quantization: QuantizationConfig, facts: RuntimeFacts
+) -> tuple[QuantizationConfig, dict[str, Any]]:
+    """Choose the width of each matrix by its loss.
+
+    Returns:
+        The formats, and the manifest's ``widths``.
+    """
+    return measured_widths(
+        job.folder, facts, weights, job.written, quantization, job.calibration_file, job.resume_path("widths"),
+        job.source_key(), job.threads, phase(job.progress, "measuring what each matrix loses"),
+    )  # fmt: skip
+
+
+@contextmanager
+def layer_quantizer(
+    job: Job,
+    weights: WeightSource,
+    quantization: QuantizationConfig,
+    facts: RuntimeFacts,
+    files: Mapping[str, bytes],
+) -> Iterator[tuple[LayerQuantizer | None, dict[str, Any]]]:
+    """Provide what quantizes the layers, and the manifest's entry for it; None and nothing for round to nearest."""
+    if quantization.method != "gptq":
+        yield None, {}
+        return
+    calibration = Calibration(
+        job.calibration_file, job.request.calibration_tokens, half_scales=job.request.emit is not None
+    )
+    with calibrated_layers(
+        calibration, job.resume_path("calibration"), job.folder, facts, job.written, weights, job.source_key(), files,
+        job.threads, job.progress,
+    ) as (layers, described):  # fmt: skip
+        yield layers, {"calibration": described}
+
+
+def export(
+    job: Job, weights: WeightSource, quantization: QuantizationConfig, max_context: int, layers: LayerQuantizer | None
+) -> DataLayout:
+    """Write ``model.onnx`` and ``model.onnx.data``; return where everything is."""
+    return export_model(
+        job.folder,
+        job.written,
+        weights,
+        quantization,
+        activation_type=job.device.activation_type,
+        max_context=max_context,
+        threads=job.threads,
+        layers=layers,
+        progress=phase(job.progress, "quantizing"),
+        half_scales=job.request.emit is not None,
+    )
+
+
+def check_emit(job: Job, quantization: QuantizationConfig, max_context: int) -> None:
+    """Refuse a model that a GPTQ checkpoint cannot hold, before any work."""
+    if quantization.mean_bits is not None:
+        quantization = narrow(quantization)  # 4-bit codes have the stricter packing
+    check_emittable(plan_layout(job.written, quantization, job.device.activation_type, max_context))
+
+
+def emit(job: Job, folder: Path, layout: DataLayout, weights: WeightSource) -> None:
+    """Write the GPTQ checkpoint that was asked for into ``folder``."""
+    write_gptq_checkpoint(
+        folder,
+        job.folder / DATA_FILE,
+        layout,
+        job.written,
+        weights,
+        config=_config(job),
+        tokenizer=job.checkpoint.tokenizer,
+        format_=job.request.emit or "",
+        progress=phase(job.progress, "writing the checkpoint"),
+    )
+
+
+def record_answer(job: Job, facts: RuntimeFacts, data_bytes: int) -> dict[str, Any]:
+    """Record the golden test: the artifact's greedy answer to one question."""
+    tokenizer = Tokenizer.open(job.folder, facts.tokens)
+    template = ChatTemplate.open(job.folder, tokenizer)
+    text = GOLDEN_QUESTION if template is None else template.render([{"role": "user", "content": GOLDEN_QUESTION}])
+    return record_golden(
+        job.folder,
+        job.written,
+        facts.activation_type,
+        tokenizer.encode(text),
+        min(max(GOLDEN_TOKENS.start, GOLDEN_BYTES // data_bytes), GOLDEN_TOKENS.stop - 1),
+        facts.tokens["eos"],
+        job.threads,
+        phase(job.progress, "recording the golden test"),
+    )
+
+
+def measure_quality(job: Job, facts: RuntimeFacts, data_bytes: int) -> dict[str, Any] | None:
+    """Measure the artifact against the unchanged checkpoint; None if the gate is off."""
+    if not job.request.gate:
+        return None
+    source = CheckpointWeights(job.checkpoint, job.spec)
+    return measure(
+        job.folder, facts, source, job.spec, job.recipe.quality, data_bytes, job.request.quality_tokens, job.threads,
+        job.progress,
+    )  # fmt: skip
+
+
+def pass_gate(manifest: Manifest, folder: Path, rejected: Path, emitted: Path | None) -> None:
+    """Reject an artifact that misses a threshold, and keep it under the name ``rejected``.
+
+    Raises:
+        QualityError: The artifact misses a threshold.
+    """
+    try:
+        check_passed(manifest.quality, manifest.name, rejected)
+    except QualityError as error:
+        set_aside(folder, rejected)
+        if emitted is None:
+            raise
+        raise QualityError(f"{error.message}; {emitted} was not written", error.hint) from None
+
+
+def _config(job: Job) -> dict[str, Any]:
+    """The artifact's ``config.json``."""
+    changes = {"tie_word_embeddings": False} if job.written.copied_head else {}
+    return job.checkpoint.config | changes
 
 
 def _json_bytes(value: Any) -> bytes:

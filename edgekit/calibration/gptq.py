@@ -1,4 +1,4 @@
-"""The calibration of a build: which texts it uses, what a later build may resume, and what the manifest says about it."""
+"""The calibration of a build: its texts, what a later build can resume, and what the manifest says about it."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from .stream import Stream, finished_sums, run_all
 
 # Weights quantized together: 64 MB, and three more arrays of that size meanwhile. H is factorized again for each piece,
 # which takes a tenth of the time for 4096 inputs.
-_CHUNK_WEIGHTS = 16 << 20
+CHUNK_WEIGHTS = 16 << 20
 
 
 def quantize_head(
@@ -66,7 +66,7 @@ def quantize_head(
     h, apart = finished_sums(sums, head.name)
     del sums
     pieces: list[PackedLinear] = []
-    step = max(1, _CHUNK_WEIGHTS // width)
+    step = max(1, CHUNK_WEIGHTS // width)
     for start in range(0, head.out_features, step):
         progress(start / head.out_features)
         w = source.rows(part.weight, start, min(start + step, head.out_features)).astype(np.float32)

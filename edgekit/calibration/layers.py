@@ -102,7 +102,14 @@ def calibrate(
     for i in range(first, total):
         progress(i, steps)
         layer = _Layer(
-            i, streams, source, layout, state, _bounds(texts), settings.half_scales, partial(_within, progress, i, steps)
+            i,
+            streams,
+            source,
+            layout,
+            state,
+            _bounds(texts),
+            settings.half_scales,
+            partial(_within, progress, i, steps),
         )
         with ExitStack() as stack:
             packed = layer.quantize(stack)

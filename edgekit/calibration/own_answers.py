@@ -12,7 +12,7 @@ memory. The worker sends ``{"tokens": n}`` as it goes, then ``{"texts": [[id, ..
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def own_texts(
         (folder / name).write_bytes(content)
     draft = replace(facts, activation_type="float32", model={**facts.model, "context_length": context})
     request = {
-        "folder": str(folder.resolve()), "facts": asdict(draft), "tokens": tokens, "context": context,
+        "folder": str(folder.resolve()), "facts": draft.facts_json(), "tokens": tokens, "context": context,
         "threads": threads,
     }  # fmt: skip
     for message in run_worker(__name__, request):

@@ -31,8 +31,8 @@ from ..layout import Matrix
 from ..quantize.packing import PackedLinear
 
 _FINGERPRINT = "fingerprint.json"
-# Of rows that are passed on within a layer: what they take of the 4 GiB an 8B model is to be calibrated in.
-_MEMORY_BYTES = 256 << 20
+# Memory for the rows passed on within a layer, of the 4 GiB in which an 8B model can be calibrated.
+MEMORY_BYTES = 256 << 20
 
 
 class Rows:
@@ -180,7 +180,7 @@ class CalibrationState:
     def scratch(self, name: str, count: int, width: int) -> Iterator[AnyRows]:
         """Rows that are needed within a layer, as they were left if they have been opened before."""
         held, bytes_needed = self._held.get(name), 4 * count * width
-        if held is None and sum(h.nbytes for h in self._held.values()) + bytes_needed <= _MEMORY_BYTES:
+        if held is None and sum(h.nbytes for h in self._held.values()) + bytes_needed <= MEMORY_BYTES:
             held = self._held[name] = np.empty((count, width), np.float32)
         if held is not None and held.shape == (count, width):
             yield HeldRows(held)

@@ -58,7 +58,7 @@ class Stream:
         return rows
 
     def part(
-        self, given: Collection[str], fetch: Sequence[str], codes: Codes
+        self, given: Collection[str], fetch: Sequence[str], codes: Codes = NO_CODES
     ) -> Callable[[Tensors], list[NDArray[np.float32]]]:
         """Load the part of the model between some tensors and others.
 

@@ -5,85 +5,26 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
-from ..errors import UsageError
-from ..scheme import BITS, BLOCK_SIZES, QuantizationConfig, QuantizationScheme
+from ..scheme import BITS, BLOCK_SIZES, QuantizationOverrides
 
 
-@dataclass(frozen=True)
-class QuantizationOptions:
-    """What the command line asks for; None keeps the recipe's value.
-
-    ``bits`` is a whole number for codes of that width inside the layers, a float for a mean over all weights.
-    """
-
-    bits: int | float | None = None
-    block_size: int | None = None
-    symmetric: bool | None = None
-    embedding_bits: int | None = None
-    lm_head_bits: int | None = None
-    method: str | None = None
-    rotate: bool | None = None
-    scale: bool | None = None
-
-    def apply(self, config: QuantizationConfig) -> QuantizationConfig:
-        """The recipe's formats with the asked-for values in their place.
-
-        A part the recipe keeps in float becomes quantized when its bits are given; block size and symmetry apply to
-        every quantized part. Where a recipe scales or rotates and another method than its own is asked for, the
-        preparation is the one that goes with that method.
-
-        Raises:
-            UsageError: A mean over all weights is asked for, and the width of one part, too.
-        """
-        bits, mean = (None, self.bits) if isinstance(self.bits, float) else (self.bits, None)
-        if mean is not None and (self.embedding_bits is not None or self.lm_head_bits is not None):
-            raise UsageError(
-                f"--bits {mean:g} is a mean over all weights and chooses the widths of embedding and lm_head, too",
-                hint="leave --embedding-bits and --lm-head-bits out, or give --bits 4 or 8",
-            )
-        if self.method not in (None, config.method) and (config.scale or config.rotate):
-            # SmolLM2-135M with its outliers, mean KL as it is, scaled, rotated: rtn 0.704, 0.165, 0.469;
-            # gptq on 8192 tokens 0.116, 0.085, 0.064.
-            config = replace(config, scale=self.method == "rtn", rotate=self.method == "gptq")
-        return replace(
-            config,
-            linear=self._scheme(config.linear, bits),
-            embedding=self._scheme(config.embedding, self.embedding_bits),
-            lm_head=self._scheme(config.lm_head, self.lm_head_bits),
-            method=config.method if self.method is None else self.method,
-            mean_bits=config.mean_bits if self.bits is None else mean,
-            rotate=config.rotate if self.rotate is None else self.rotate,
-            scale=config.scale if self.scale is None else self.scale,
-        )
-
-    def arguments(self) -> tuple[str, ...]:
-        """The options as they stand on a command line."""
-        flags = {None: (), True: ("--symmetric",), False: ("--asymmetric",)}
-        rotations = {None: (), True: ("--rotate",), False: ("--no-rotate",)}
-        scalings = {None: (), True: ("--scale",), False: ("--no-scale",)}
-        numbers = {
-            "--bits": self.bits,
-            "--embedding-bits": self.embedding_bits,
-            "--lm-head-bits": self.lm_head_bits,
-            "--block-size": self.block_size,
-        }
-        given = (word for option, number in numbers.items() if number is not None for word in (option, f"{number}"))
-        return (*given, *flags[self.symmetric], *rotations[self.rotate], *scalings[self.scale])
-
-    def _scheme(self, scheme: QuantizationScheme | None, bits: int | None) -> QuantizationScheme | None:
-        if scheme is None and bits is None:
-            return None
-        scheme = scheme or QuantizationScheme()
-        return QuantizationScheme(
-            bits=scheme.bits if bits is None else bits,
-            block_size=scheme.block_size if self.block_size is None else self.block_size,
-            symmetric=scheme.symmetric if self.symmetric is None else self.symmetric,
-        )
+def quantization_arguments(overrides: QuantizationOverrides) -> tuple[str, ...]:
+    """The command-line options that stand for some overrides."""
+    flags = {None: (), True: ("--symmetric",), False: ("--asymmetric",)}
+    rotations = {None: (), True: ("--rotate",), False: ("--no-rotate",)}
+    scalings = {None: (), True: ("--scale",), False: ("--no-scale",)}
+    numbers = {
+        "--bits": overrides.bits,
+        "--embedding-bits": overrides.embedding_bits,
+        "--lm-head-bits": overrides.lm_head_bits,
+        "--block-size": overrides.block_size,
+    }
+    given = (word for option, number in numbers.items() if number is not None for word in (option, f"{number}"))
+    return (*given, *flags[overrides.symmetric], *rotations[overrides.rotate], *scalings[overrides.scale])
 
 
 def _number_option(
@@ -157,7 +98,7 @@ def quantization_options(command: Callable[..., Any]) -> Callable[..., Any]:
         scale: bool | None,
         **others: Any,
     ) -> Any:
-        chosen = QuantizationOptions(bits, block_size, symmetric, embedding_bits, lm_head_bits, None, rotate, scale)
+        chosen = QuantizationOverrides(bits, block_size, symmetric, embedding_bits, lm_head_bits, None, rotate, scale)
         return command(*args, quantization=chosen, **others)
 
     return with_options

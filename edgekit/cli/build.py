@@ -9,15 +9,16 @@ from typing import Any
 
 import click
 
-from ..build.pipeline import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildResult, build
+from ..build.pipeline import run_build
+from ..build.request import CALIBRATION_TOKENS, EMIT_FORMATS, QUALITY_TOKENS, BuildRequest, BuildResult
 from ..errors import InterruptedBuildError
 from ..planning.plan import Plan, PlanOptions
-from ..scheme import METHODS
+from ..scheme import METHODS, QuantizationOverrides
 from ..units import format_bytes, format_seconds
 from ._output import emit_json, json_option, progress_bars
 from ._plan_options import plan_options
 from ._plan_table import print_plan
-from ._quantization_options import QuantizationOptions, quantization_options
+from ._quantization_options import quantization_options
 
 
 @click.command()
@@ -54,7 +55,7 @@ from ._quantization_options import QuantizationOptions, quantization_options
 @click.option("--out", type=click.Path(), help="The artifact's folder [default: MODEL-DEVICE here].")
 @click.option(
     "--emit",
-    type=click.Choice(["gptq", "gptq_v2"]),
+    type=click.Choice(EMIT_FORMATS),
     help="Write the same codes as a checkpoint for GPTQModel, AutoGPTQ and transformers, too: OUT-gptq or OUT-gptq_v2.",
 )
 @click.option(
@@ -82,7 +83,7 @@ def command(
     context: int | None,
     options: PlanOptions,
     anyway: bool,
-    quantization: QuantizationOptions,
+    quantization: QuantizationOverrides,
     out: str | None,
     emit: str | None,
     gate: bool,
@@ -119,12 +120,12 @@ def command(
     signal.signal(signal.SIGTERM, _terminated)
     try:
         with progress_bars() as progress:
-            result = build(
-                model, device, checkpoint=checkpoint, context=context, quantization=quantization.apply, out=out,
+            request = BuildRequest(
+                model=model, device=device, checkpoint=checkpoint, context=context, quantization=quantization, out=out,
                 emit=emit, force=force, calibration=calibration, calibration_tokens=calibration_tokens, gate=gate,
                 quality_tokens=quality_tokens, threads=threads, plan_options=options, anyway=anyway,
-                progress=progress, on_plan=show,
             )  # fmt: skip
+            result = run_build(request, progress, show)
     except KeyboardInterrupt:
         raise InterruptedBuildError("the build was interrupted; nothing was left behind") from None
     if as_json:
@@ -140,7 +141,7 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 def _report(result: BuildResult) -> None:
     click.echo(
         f"{result.artifact}: {format_bytes(result.size_bytes)}, {result.manifest.bits_per_weight:.2f} bits per weight, "
-        f"in {format_seconds(result.seconds)} with {format_bytes(result.peak_rss_bytes)} of memory"
+        f"in {format_seconds(result.seconds)} with {format_bytes(result.peak_rss_bytes or 0)} of memory"
     )
     if result.emitted is not None:
         click.echo(f"{result.emitted}: the same codes as a GPTQ checkpoint")

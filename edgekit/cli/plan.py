@@ -15,11 +15,12 @@ from ..planning.choice import best_recipe, describe, needed_machine
 from ..planning.plan import Plan, PlanOptions
 from ..planning.planner import plan_recipe, plan_without_offers
 from ..recipes import Recipe, all_recipes, load_recipe
+from ..scheme import QuantizationOverrides
 from ..units import format_bytes
 from ._output import emit_json, json_option, print_table, say, show
 from ._plan_options import plan_options
 from ._plan_table import UNMEASURED, print_plan, show_seconds, show_speed
-from ._quantization_options import QuantizationOptions, quantization_options
+from ._quantization_options import quantization_arguments, quantization_options
 from ._table import Column
 
 
@@ -42,7 +43,7 @@ def command(
     every_device: bool,
     context: int | None,
     options: PlanOptions,
-    quantization: QuantizationOptions,
+    quantization: QuantizationOverrides,
     plot: Path | None,
     as_json: bool,
 ) -> None:
@@ -78,8 +79,8 @@ def command(
         say(f"\n{plot}: decode speed and memory over the context", err=True)
 
 
-def _with(recipe: Recipe, quantization: QuantizationOptions) -> Recipe:
-    return replace(recipe, quantization=quantization.apply(recipe.quantization))
+def _with(recipe: Recipe, quantization: QuantizationOverrides) -> Recipe:
+    return replace(recipe, quantization=quantization.applied_to(recipe.quantization))
 
 
 def _plan_one(
@@ -113,7 +114,7 @@ def _plan_all(
     device: str,
     context: int | None,
     options: PlanOptions,
-    quantization: QuantizationOptions,
+    quantization: QuantizationOverrides,
     as_json: bool,
 ) -> list[Recipe]:
     """Every recipe on one device; returns those that fit, or all when none does."""
@@ -138,7 +139,7 @@ def _plan_all(
         emit_json({**plans[best.name].to_json(), "plans": [p.to_json() for p in plans.values()]})
     else:
         _print_all(recipes, plans, refused, profile, best)
-        words = (*(("--context", str(context)) if context else ()), *quantization.arguments())
+        words = (*(("--context", str(context)) if context else ()), *quantization_arguments(quantization))
         show("\n" + shlex.join(["edgekit", "build", best.name, "--device", device, *words]))
     return [recipe for recipe in allowed if plans[recipe.name].fits] or allowed
 
@@ -225,7 +226,7 @@ def _plan_everywhere(
     model: str | None,
     context: int | None,
     options: PlanOptions,
-    quantization: QuantizationOptions,
+    quantization: QuantizationOverrides,
     plot: Path | None,
     as_json: bool,
 ) -> None:

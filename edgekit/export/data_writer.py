@@ -23,7 +23,7 @@ from ..layout import DataLayout, Matrix, Slot
 from ..models.spec import ModelSpec, TensorRef
 from ..quantize.packing import PackedLinear
 from ..quantize.rtn import NonFiniteError, quantize_rows
-from ..weights.checkpoint import WeightSource, unusable_weight
+from ..weights.source import WeightSource, unusable_weight
 
 CHUNK_WEIGHTS = 1 << 20  # per job: some milliseconds of work, some megabytes of memory
 

@@ -38,7 +38,7 @@ from ..layout import DataLayout, Matrix, Slot, common_scheme
 from ..models.spec import Linear, ModelSpec, TensorRef
 from ..quantize.packing import pack, unpack
 from ..scheme import QuantizationScheme
-from ..weights.checkpoint import WeightSource
+from ..weights.source import WeightSource
 
 FORMATS = (V1, V2)
 LM_HEAD = "lm_head.weight"

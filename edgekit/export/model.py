@@ -10,7 +10,7 @@ from ..layout import DataLayout, Matrix, plan_layout
 from ..models.spec import ModelSpec
 from ..quantize.packing import PackedLinear
 from ..scheme import QuantizationConfig
-from ..weights.checkpoint import WeightSource
+from ..weights.source import WeightSource
 from .data_writer import write_data
 from .decoder import build_decoder
 from .onnx_graph import DATA_FILE

@@ -34,7 +34,6 @@ from ..quantize.packing import PackedLinear
 from ..recipes import load_recipe
 from ..runtime.engine import Engine, EngineOptions, open_engine
 from ..scheme import QuantizationConfig, QuantizationScheme
-from ..weights.checkpoint import WeightSource
 from .bench import time_round
 from .rate_fit import Row, fit
 
@@ -116,7 +115,7 @@ class ReferenceModel(TimedModel):
     dimensions: Dimensions
 
 
-class _RandomSource(WeightSource):
+class _RandomSource:
     """A model's tensors, made up: normal with deviation 0.02, norms of ones."""
 
     def __init__(self) -> None:
@@ -129,6 +128,9 @@ class _RandomSource(WeightSource):
 
     def packed(self, ref: TensorRef, start: int, stop: int, scheme: QuantizationScheme) -> PackedLinear | None:
         return None
+
+    def release(self) -> None:
+        """Nothing is cached."""
 
 
 def build_models(folder: Path, progress: Progress = lambda phase, done, total: None) -> list[ReferenceModel]:

@@ -1,7 +1,7 @@
 """Asks an artifact a few questions, to find what averages do not show: a thought or an answer that never ends.
 
-The questions are asked in a worker process (``worker.py``) with the native engine, which needs little memory besides the
-mapped file. If they cannot be asked, the result says why.
+The questions are asked in a worker process (``worker.py``) with the native engine, which needs little memory besides
+the mapped file. If they cannot be asked, the result says why.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def ask(folder: Path, facts: RuntimeFacts, data_bytes: int, threads: int) -> tup
     available = available_bytes()
     if available is not None and data_bytes > available:
         return [], f"its {data_bytes / 1e9:.1f} GB of weights exceed the {available / 1e9:.1f} GB of available memory"
-    request = {"folder": str(folder.resolve()), "facts": asdict(facts), "threads": threads}
+    request = {"folder": str(folder.resolve()), "facts": facts.facts_json(), "threads": threads}
     found = list(run_worker(__name__, request))[-1]
     if "error" in found:
         return [], found["error"]

@@ -26,8 +26,8 @@ from ..models import ModelSpec
 from ..progress import Share, no_share
 from ..streaming.float_model import FloatModel, empty_cache
 from ..streaming.graph import StreamedModel, Values
-from ..weights.source import WeightSource
 from ..weights.rotated import hidden_basis
+from ..weights.source import WeightSource
 from .scores import Figures, Scores, figures
 
 # Tokens that go through the layers together. Their widest tensor between two pieces of an 8B layer (28672 numbers a

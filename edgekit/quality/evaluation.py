@@ -77,7 +77,9 @@ def evaluate(
 
 def _chunks(tokenizer: Tokenizer, text: str, chunk_tokens: int, max_chunks: int | None) -> list[list[int]]:
     if chunk_tokens < 4 or (max_chunks is not None and max_chunks < 1):
-        raise UsageError(f"chunk_tokens is {chunk_tokens} and max_chunks is {max_chunks}; they must be at least 4 and 1")
+        raise UsageError(
+            f"chunk_tokens is {chunk_tokens} and max_chunks is {max_chunks}; they must be at least 4 and 1"
+        )
     ids = tokenizer.encode(text, add_bos=False)
     bos = [tokenizer.bos] if tokenizer.add_bos and tokenizer.bos is not None else []
     size = chunk_tokens - len(bos)

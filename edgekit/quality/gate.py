@@ -31,8 +31,8 @@ from .compare import compare
 from .held_out import TEXTS, bos_problem, held_out
 from .scores import Figures
 
-# A unigram model of English with a vocabulary of 50,000 has a perplexity of about 1000. Random weights have at least the
-# size of the vocabulary, which is the smaller of the two for small vocabularies.
+# A unigram model of English with a vocabulary of 50,000 has a perplexity of about 1000. Random weights have at least
+# the size of the vocabulary, which is the smaller of the two for small vocabularies.
 _UNIGRAM_PERPLEXITY = 1000.0
 _UNIGRAM_SHARE = 0.25
 _NAMED_LAYERS = 3

@@ -64,12 +64,12 @@ class NativeEngine:
         self._all_logits = all_logits
 
     @staticmethod
-    def can_run(manifest: Manifest) -> bool:
+    def can_run(manifest: RuntimeFacts) -> bool:
         """Whether every part of the model is quantized; the kernels multiply nothing else."""
-        return all(manifest.quantization.get(part) for part in ("linear", "embedding", "lm_head"))
+        return manifest.quantized
 
     @staticmethod
-    def preference(manifest: Manifest) -> int:
+    def preference(manifest: RuntimeFacts) -> int:
         """1: faster and smaller than onnxruntime on a processor."""
         return 1
 

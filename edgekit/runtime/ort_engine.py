@@ -67,12 +67,12 @@ class OrtEngine:
         self.cache_bytes = sum(buffer.tensor_size_in_bytes() for buffer in self._cache)
 
     @staticmethod
-    def can_run(manifest: Manifest) -> bool:
+    def can_run(manifest: RuntimeFacts) -> bool:
         """True: onnxruntime runs every artifact."""
         return True
 
     @staticmethod
-    def preference(manifest: Manifest) -> int:
+    def preference(manifest: RuntimeFacts) -> int:
         """2 for an artifact built for CUDA, whose activations are float16, where CUDA can run it; otherwise 0."""
         return 2 if manifest.activation_type == "float16" and has_cuda() else 0
 

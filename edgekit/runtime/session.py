@@ -50,7 +50,9 @@ class Session:
         sampling: The artifact's sampling defaults.
     """
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate | None, manifest: RuntimeFacts) -> None:
+    def __init__(
+        self, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate | None, manifest: RuntimeFacts
+    ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
         self.manifest = manifest

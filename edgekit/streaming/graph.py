@@ -34,6 +34,7 @@ StandIn = Callable[[NDArray[Any]], NDArray[Any]]
 # Called with a weight's initializer name and its inputs, (1, tokens, in) of each text, before the product runs.
 Observer = Callable[[str, Sequence[NDArray[Any]]], None]
 _NO_OVERRIDES: Mapping[str, NDArray[Any]] = {}
+_NO_STAND_INS: Mapping[str, Callable[[onnx.NodeProto], StandIn]] = {}
 _Step = Callable[[Values], None]  # adds tensors to those that are available
 
 
@@ -145,7 +146,7 @@ class StreamedModel:
                 self._run_piece(number, live, overrides, set(), observe)
 
     def residual(self, stage: int) -> tuple[str, str]:
-        """The two tensors whose sum is the hidden state before a stage (1 or later); the same name twice if it is one."""
+        """The two tensors whose sum is the hidden state before a stage (not 0); the same name twice if it is one."""
         norm = next(n for p in self._pieces if p.stage == stage for n in p.nodes if n.op_type == _NORM)
         return norm.input[0], norm.input[1]
 
@@ -198,8 +199,8 @@ class StreamedModel:
         self,
         given: Collection[str],
         fetch: Sequence[str],
-        overrides: Mapping[str, NDArray[Any]],
-        stand_ins: Mapping[str, Callable[[onnx.NodeProto], StandIn]],
+        overrides: Mapping[str, NDArray[Any]] = _NO_OVERRIDES,
+        stand_ins: Mapping[str, Callable[[onnx.NodeProto], StandIn]] = _NO_STAND_INS,
     ) -> Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]:
         """Load the part of the graph between some tensors and others.
 
@@ -276,10 +277,12 @@ class StreamedModel:
 
         Yields:
             (first row, last row + 1), and a function that takes what :meth:`run_head` takes and returns the logits of
-            these rows, (batch, kept, rows) in the activation type. Models of the same shapes are cut in the same places.
+            these rows, (batch, kept, rows) in the activation type. Models of the same shapes are cut alike.
         """
         for rows in self._head_rows:
-            session, (wanted,), (fetched,) = self._loader.load([self._head], {self._head.output[0]}, _NO_OVERRIDES, rows)
+            session, (wanted,), (fetched,) = self._loader.load(
+                [self._head], {self._head.output[0]}, _NO_OVERRIDES, rows
+            )
 
             def product(
                 hidden: NDArray[Any], run: Any = session.run, wanted: str = wanted, fetched: str = fetched

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import os
@@ -35,14 +34,17 @@ from edgekit.errors import (
     UnsupportedModelError,
     UsageError,
 )
+from edgekit.scheme import QuantizationOverrides
 
 FILES = {
     "model.onnx", "model.onnx.data", "genai_config.json", "config.json", "generation_config.json", "tokenizer.json",
     "tokenizer_config.json", "chat_template.jinja", "edgekit.json",
 }  # fmt: skip
 
-GPTQ = {"quantization": lambda config: dataclasses.replace(config, method="gptq"), "calibration_tokens": 300}
-UNSCALED = {"quantization": lambda config: dataclasses.replace(config, scale=False)}
+GPTQ = {
+    "quantization": QuantizationOverrides(method="gptq", scale=True, rotate=False), "calibration_tokens": 300,
+}  # fmt: skip
+UNSCALED = {"quantization": QuantizationOverrides(scale=False)}
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -239,7 +241,7 @@ def test_a_disk_that_fills_up_with_the_small_files(tmp_path: Path, monkeypatch: 
 
 def test_a_failed_build_does_not_wait_for_the_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hashing that would never end by itself ends with the build."""
-    import edgekit.build.steps as build_job
+    from edgekit.build import steps
 
     def endless(paths: list[Path], progress: Callable[[int, int], None]) -> dict[str, object]:
         while True:
@@ -247,7 +249,7 @@ def test_a_failed_build_does_not_wait_for_the_hashes(tmp_path: Path, monkeypatch
 
     folder = write_checkpoint(tmp_path / "checkpoint", "llama")
     _nan(folder)
-    monkeypatch.setattr(build_job, "hash_files", endless)
+    monkeypatch.setattr(steps, "hash_files", endless)
     with pytest.raises(NonFiniteWeightError):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
 
@@ -320,7 +322,7 @@ def test_calibration_on_a_file(tmp_path: Path) -> None:
 
 def test_a_calibration_text_needs_a_method_that_reads_it(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "llama")
-    with pytest.raises(UsageError, match="the method is rtn"):
+    with pytest.raises(UsageError, match="the method rtn does not use"):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out", calibration=tmp_path / "text.txt", **UNSCALED)
     assert leftovers(tmp_path) == []
 
@@ -334,7 +336,7 @@ def test_an_interrupted_calibration_goes_on(tmp_path: Path) -> None:
 
     with pytest.raises(InterruptedBuildError, match=r"is kept in .*\.out\.calibration") as caught:
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out", threads=1, progress=interrupt, **GPTQ)
-    assert "the same command goes on" in caught.value.hint
+    assert "run the same command again" in caught.value.hint
     assert leftovers(tmp_path) == [".out.calibration"]
     reports: list[tuple[str, float]] = []
     resumed = build(

@@ -11,7 +11,7 @@ import pytest
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from edgekit.artifact.verify import verify
-from edgekit.build.inputs import choose_inputs
+from edgekit.build.inputs import carried_quantization
 from edgekit.build.pipeline import build
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import UsageError
@@ -25,15 +25,14 @@ WIDE = QuantizationScheme(8, 32, symmetric=True)
 NARROW = QuantizationScheme(4, 32, symmetric=False)
 
 
-def eight_bits(config: QuantizationConfig) -> QuantizationConfig:
-    return dataclasses.replace(config, linear=WIDE, embedding=WIDE, lm_head=WIDE, rotate=True)
+EIGHT_BITS = QuantizationConfig(WIDE, WIDE, WIDE, rotate=True, scale=True)
 
 
 @pytest.mark.parametrize(("family", "tied"), [("llama", True), ("qwen2", False), ("qwen2", True)])
 @pytest.mark.parametrize("device", ["cpu", "jetson"])
 def test_a_rotated_build(tmp_path: Path, family: str, tied: bool, device: str) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", family, tie_word_embeddings=tied)
-    result = build(None, device, checkpoint=folder, out=tmp_path / "out", quantization=eight_bits)
+    result = build(None, device, checkpoint=folder, out=tmp_path / "out", quantization=EIGHT_BITS)
     verify(result.artifact)
     quality = result.manifest.quality
     assert quality is not None
@@ -70,12 +69,7 @@ def test_outliers_cost_less_in_another_basis(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "qwen2", outliers("qwen2"))
     kl = {}
     for rotate in (False, True):
-
-        def formats(config: QuantizationConfig, rotate: bool = rotate) -> QuantizationConfig:
-            return dataclasses.replace(
-                config, linear=NARROW, embedding=NARROW, lm_head=WIDE, rotate=rotate, scale=False
-            )
-
+        formats = QuantizationConfig(NARROW, NARROW, WIDE, rotate=rotate)
         result = build(
             None, "cpu", checkpoint=folder, out=tmp_path / str(rotate), quantization=formats, gate=False
         )  # fmt: skip
@@ -88,11 +82,8 @@ def test_with_calibration_widths_and_a_checkpoint_beside_it(tmp_path: Path, meth
     folder = write_checkpoint(tmp_path / "checkpoint", "llama", hidden_size=160, num_attention_heads=4,
                               num_key_value_heads=2, head_dim=48, vocab_size=320)  # fmt: skip
     (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)
-
-    def formats(config: QuantizationConfig) -> QuantizationConfig:
-        blocks = QuantizationScheme(4, 32, symmetric=True)
-        return QuantizationConfig(blocks, blocks, blocks, method=method, mean_bits=8.0, rotate=True)
-
+    blocks = QuantizationScheme(4, 32, symmetric=True)
+    formats = QuantizationConfig(blocks, blocks, blocks, method=method, mean_bits=8.0, rotate=True)
     result = build(
         None, "cpu", checkpoint=folder, out=tmp_path / "out", quantization=formats, emit="gptq",
         calibration=tmp_path / "text.txt", calibration_tokens=300, gate=False,
@@ -105,11 +96,9 @@ def test_with_calibration_widths_and_a_checkpoint_beside_it(tmp_path: Path, meth
     assert again.manifest.quantization["rotate"] is False, "it is in that basis already"
     assert evaluate(again.artifact, result.emitted).mean_kl == pytest.approx(0, abs=0.02)
     assert evaluate(result.artifact, folder).mean_kl < 1
-    inputs = choose_inputs(None, "cpu", result.emitted, lambda c: dataclasses.replace(c, rotate=False), None)
-    asked = dataclasses.replace(inputs.recipe, quantization=eight_bits(inputs.recipe.quantization))
-    inputs = dataclasses.replace(inputs, recipe=asked, unchanged=dataclasses.replace(inputs.unchanged, rotate=False))
+    own = dataclasses.replace(EIGHT_BITS, rotate=False)
     with open_checkpoint(result.emitted) as opened, pytest.raises(UsageError, match="--rotate was asked for"):
-        inputs.carried(opened)
+        carried_quantization(EIGHT_BITS, own, opened)
 
 
 def test_a_plan_has_both_tables(tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
+from quantizations import default_quantization
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from edgekit.artifact.verify import verify
@@ -15,7 +15,7 @@ from edgekit.build.pipeline import build
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import UsageError
 from edgekit.quality.evaluation import evaluate
-from edgekit.scheme import QuantizationConfig, QuantizationScheme
+from edgekit.scheme import QuantizationConfig, QuantizationOverrides, QuantizationScheme
 
 NARROW, WIDE = QuantizationScheme(4, 32, symmetric=False), QuantizationScheme(8, 32, symmetric=True)
 
@@ -35,10 +35,7 @@ def test_scaling_loses_less(tmp_path: Path, family: str) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", family, outliers(family))
     kl = {}
     for scale in (False, True):
-
-        def formats(config: QuantizationConfig, scale: bool = scale) -> QuantizationConfig:
-            return dataclasses.replace(config, linear=NARROW, embedding=WIDE, lm_head=WIDE, rotate=False, scale=scale)
-
+        formats = QuantizationConfig(NARROW, WIDE, WIDE, scale=scale)
         result = build(None, "cpu", checkpoint=folder, out=tmp_path / f"{scale}", quantization=formats, gate=False)
         verify(result.artifact)
         kl[scale] = evaluate(result.artifact, folder).mean_kl
@@ -53,10 +50,7 @@ def test_scaling_loses_less(tmp_path: Path, family: str) -> None:
 def test_with_everything_else(tmp_path: Path, device: str, rotate: bool) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "qwen2", outliers("qwen2"))
     (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)
-
-    def formats(config: QuantizationConfig) -> QuantizationConfig:
-        return QuantizationConfig(NARROW, NARROW, NARROW, method="gptq", mean_bits=7.5, rotate=rotate, scale=True)
-
+    formats = QuantizationConfig(NARROW, NARROW, NARROW, method="gptq", mean_bits=7.5, rotate=rotate, scale=True)
     result = build(
         None, device, checkpoint=folder, out=tmp_path / "out", quantization=formats,
         calibration=tmp_path / "text.txt", calibration_tokens=300,
@@ -78,16 +72,14 @@ def test_a_checkpoint_beside_it_holds_the_scaled_norms(tmp_path: Path) -> None:
     for scale, dtype in ((False, ml_dtypes.bfloat16), (True, np.float16)):
         result = build(
             None, "cpu", checkpoint=folder, out=tmp_path / f"{scale}", emit="gptq_v2", gate=False,
-            quantization=lambda c, scale=scale: dataclasses.replace(
-                c, linear=NARROW, embedding=WIDE, lm_head=WIDE, scale=scale
-            ),
+            quantization=QuantizationConfig(NARROW, WIDE, WIDE, scale=scale),
         )  # fmt: skip
         assert result.emitted is not None
         with open_checkpoint(result.emitted) as opened:
             norm = opened.rows("model.layers.0.input_layernorm.weight", 0, 160)
             assert norm.dtype == dtype
         again = build(None, "cpu", checkpoint=result.emitted, out=tmp_path / f"again-{scale}", gate=False,
-                      quantization=lambda c: dataclasses.replace(c, embedding=WIDE, lm_head=WIDE))  # fmt: skip
+                      quantization=default_quantization(embedding=WIDE, lm_head=WIDE))  # fmt: skip
         kl = [evaluate(artifact, folder).mean_kl for artifact in (result.artifact, again.artifact)]
         assert kl[1] == pytest.approx(kl[0], rel=0.02)
 
@@ -99,12 +91,12 @@ def test_a_text_is_for_scaling_too(tmp_path: Path) -> None:
     for text in (None, tmp_path / "text.txt"):
         result = build(
             None, "cpu", checkpoint=folder, out=tmp_path / f"{text is None}", calibration=text, gate=False,
-            quantization=lambda c: dataclasses.replace(c, scale=True),
+            quantization=QuantizationOverrides(scale=True),
         )  # fmt: skip
         found.append(result.manifest.quantization["scaling"])
     assert found[0]["tokens_sha256"] != found[1]["tokens_sha256"]
-    with pytest.raises(UsageError, match="the method is rtn"):
+    with pytest.raises(UsageError, match="the method rtn does not use one"):
         build(
             None, "cpu", checkpoint=folder, out=tmp_path / "no", calibration=tmp_path / "text.txt",
-            quantization=lambda c: dataclasses.replace(c, scale=False),
+            quantization=QuantizationOverrides(scale=False),
         )  # fmt: skip

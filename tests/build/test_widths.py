@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from quantizations import default_quantization
 from tiny_checkpoint import write_checkpoint
 
 from edgekit.artifact.verify import verify
 from edgekit.build.pipeline import BuildResult, build
 from edgekit.errors import InterruptedBuildError, UsageError
+from edgekit.scheme import QuantizationOverrides
 
-MEAN = {"quantization": lambda config: dataclasses.replace(config, mean_bits=7.0)}
+MEAN = {"quantization": QuantizationOverrides(bits=7.0)}
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
@@ -44,7 +45,7 @@ def test_widths_by_loss_on_a_text_and_calibrated(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)
     found = {}
     for method in ("rtn", "gptq"):
-        asked = {"quantization": lambda c, m=method: dataclasses.replace(c, mean_bits=7.0, method=m)}
+        asked = {"quantization": default_quantization(False, mean_bits=7.0, method=method)}
         result = build(
             None, "cpu", checkpoint=folder, out=tmp_path / method, calibration=tmp_path / "text.txt",
             calibration_tokens=300, **asked,
@@ -67,7 +68,7 @@ def test_losses_are_kept_for_a_build_that_goes_on(tmp_path: Path) -> None:
         return build(
             None, "cpu", checkpoint=folder, out=tmp_path / out, calibration=tmp_path / "text.txt",
             calibration_tokens=300, gate=False, progress=progress,
-            quantization=lambda c: dataclasses.replace(c, mean_bits=mean, method="gptq"),
+            quantization=default_quantization(False, mean_bits=mean, method="gptq"),
         )  # fmt: skip
 
     def interrupt(phase: str, done: float, total: float) -> None:
@@ -97,6 +98,6 @@ def test_a_mean_out_of_reach(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=words):
             build(
                 None, "cpu", checkpoint=folder, out=tmp_path / "out",
-                quantization=lambda c, m=mean: dataclasses.replace(c, mean_bits=m),
+                quantization=QuantizationOverrides(bits=mean),
             )  # fmt: skip
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]

@@ -15,17 +15,19 @@ import edgekit.calibration.layers as module
 from edgekit.calibration import head as calibration_head
 from edgekit.calibration import state as calibration_state
 from edgekit.calibration import stream as calibration_stream
-from edgekit.calibration.layers import calibrate
+from edgekit.calibration.layers import LayerSettings, calibrate
 from edgekit.calibration.state import CalibrationState, Rows
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import CalibrationError, NonFiniteWeightError, UsageError
+from edgekit.export.decoder import ALL_POSITIONS
 from edgekit.layout import plan_layout
 from edgekit.models import ModelSpec, spec_from_config
 from edgekit.quantize.packing import PackedLinear
 from edgekit.quantize.rtn import quantize_rows
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 from edgekit.streaming.float_model import FloatModel
-from edgekit.weights.checkpoint import WeightSource
+from edgekit.weights.checkpoint import CheckpointWeights
+from edgekit.weights.source import WeightSource
 
 FOUR = QuantizationScheme(4, 32, True)
 CONFIG = QuantizationConfig(FOUR, FOUR, FOUR, "gptq")
@@ -37,13 +39,13 @@ TEXTS = [RNG.integers(2, 250, n).tolist() for n in (60, 1, 100, 37, 90)]
 def opened(path: Path) -> Iterator[tuple[WeightSource, ModelSpec]]:
     with open_checkpoint(path) as checkpoint:
         spec = spec_from_config(checkpoint.config)
-        yield WeightSource(checkpoint, spec), spec
+        yield CheckpointWeights(checkpoint, spec), spec
 
 
-def run(checkpoint: Path, state: Path, **options: bool) -> dict[str, PackedLinear]:
+def run(checkpoint: Path, state: Path, compensate: bool = True) -> dict[str, PackedLinear]:
     with opened(checkpoint) as (source, spec), closing(CalibrationState(state, {})) as kept:
         layout = plan_layout(spec, CONFIG, "float32", 256)
-        made = calibrate(source, spec, layout, TEXTS, kept, 1, **options)
+        made = calibrate(source, spec, layout, TEXTS, kept, LayerSettings(1, compensate))
         return {matrix.name: packed for matrix, packed in made}
 
 
@@ -55,10 +57,11 @@ def hidden_states(checkpoint: Path, replaced: dict[str, np.ndarray]) -> np.ndarr
     """The final norm's output of every token, from the streamed whole model."""
     with opened(checkpoint) as (source, spec):
         model = FloatModel(source, spec, 256, 1)
-        model.replaced.update({f"{name}.weight": value for name, value in replaced.items()})
-        feeds = [model.feed(ids) for ids in TEXTS]
-        values = model.model.run_layers(feeds, {"logits_start": np.zeros(1, np.int64)}, keep_cache=False)
-        return np.concatenate([v[model.model.head_input][0] for v in values])
+        overrides = {**ALL_POSITIONS, **{f"{name}.weight": value for name, value in replaced.items()}}
+        live = [model.feed(ids) for ids in TEXTS]
+        for stage in range(model.graph.num_stages):
+            model.graph.run_stage(stage, live, overrides)
+        return np.concatenate([v[model.graph.head_input][0] for v in live])
 
 
 def weights(checkpoint: Path) -> dict[str, np.ndarray]:
@@ -81,19 +84,19 @@ def test_the_models_output_is_nearer_than_round_to_nearests(tmp_path: Path, fami
     assert loss[0] < 0.8 * loss[1]
 
 
-def inputs(model: FloatModel, tensor: str) -> np.ndarray:
-    """A tensor over all texts, (tokens, width)."""
-    part = model.model.part((), [tensor], {"logits_start": np.zeros(1, np.int64)})
+def inputs(model: FloatModel, tensor: str, replaced: dict[str, np.ndarray]) -> np.ndarray:
+    """A tensor over all texts, (tokens, width), with some matrices replaced."""
+    part = model.graph.part((), [tensor], {**ALL_POSITIONS, **replaced})
     feeds = [{"input_ids": np.array([ids], np.int64), **model.context(len(ids))} for ids in TEXTS]
     return np.concatenate([part(feed)[0][0] for feed in feeds]).astype(np.float64)
 
 
-def stream(model: FloatModel, name: str) -> np.ndarray:
+def stream(model: FloatModel, name: str, replaced: dict[str, np.ndarray]) -> np.ndarray:
     """What o_proj's or down_proj's outputs are added to, (tokens, width)."""
-    nodes, layer = model.model.nodes(), int(name.split(".")[2])
+    nodes, layer = model.graph.nodes(), int(name.split(".")[2])
     norm = "input_norm" if name.endswith("o_proj") else "post_attention_norm"
     node = nodes[f"/model/layers.{layer}/{norm}/SkipSimplifiedLayerNormalization"]
-    first, second = (inputs(model, n) if n in _made(nodes) else np.zeros(()) for n in node.input[:2])
+    first, second = (inputs(model, n, replaced) if n in _made(nodes) else np.zeros(()) for n in node.input[:2])
     return first if node.input[0] == node.input[1] else first + second
 
 
@@ -107,7 +110,7 @@ def test_each_matrix_sees_what_comes_before_it(
 ) -> None:
     """H and drift of every matrix against sums over the streamed whole models with the same weights before it."""
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "qwen2")
-    # without the engine's rounding of keys and values, which test_calibration_stream.py looks at
+    # without the engine's rounding of keys and values, which test_stream.py tests
     monkeypatch.setattr(calibration_stream, "MOST_HEAD_DIM", 0)
     seen: list[tuple[np.ndarray, np.ndarray | None]] = []
 
@@ -126,19 +129,20 @@ def test_each_matrix_sees_what_comes_before_it(
         monkeypatch.setattr(place, "quantize_gptq", spy)
     packed = run(checkpoint, tmp_path / "state", compensate=compensate)
     with opened(checkpoint) as (source, spec):
-        model, exact = FloatModel(source, spec, 256, 1), FloatModel(source, spec, 256, 1)
+        model = FloatModel(source, spec, 256, 1)
+        replaced: dict[str, np.ndarray] = {}
         for (h, drift), (name, codes) in zip(seen, packed.items(), strict=True):
             node = "/" + name.replace(".", "/").replace("layers/", "layers.")
-            tensor = model.model.nodes()[f"{node}/FusedMatMul"].input[0]
-            x, y = inputs(model, tensor), inputs(exact, tensor)
+            tensor = model.graph.nodes()[f"{node}/FusedMatMul"].input[0]
+            x, y = inputs(model, tensor, replaced), inputs(model, tensor, {})
             np.testing.assert_allclose(h, x.T @ x, rtol=1e-3, atol=1e-3 * np.abs(h).max())
             if compensate:
                 off = (y - x) @ weights(checkpoint)[name].T
                 if name.endswith(("o_proj", "down_proj")):
-                    off += stream(exact, name) - stream(model, name)
+                    off += stream(model, name, {}) - stream(model, name, replaced)
                 expected = x.T @ off
                 np.testing.assert_allclose(drift, expected, atol=1e-3 * max(np.abs(expected).max(), 1e-3))
-                model.replaced[f"{name}.weight"] = codes.dequantize()
+                replaced[f"{name}.weight"] = codes.dequantize()
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
@@ -175,11 +179,14 @@ def test_an_interruption_between_codes_and_hidden_states(tmp_path: Path, monkeyp
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "llama", num_hidden_layers=3)
     whole = run(checkpoint, tmp_path / "whole")
 
-    def interrupted(layer: object) -> None:
+    def interrupted(state: CalibrationState, layer: int, width: int) -> object:
+        if layer == 0:
+            return create(state, layer, width)
         raise KeyboardInterrupt
 
+    create = CalibrationState.create
     with monkeypatch.context() as patch:
-        patch.setattr(module._Layer, "advance", interrupted)
+        patch.setattr(CalibrationState, "create", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(checkpoint, tmp_path / "state")
     assert same(run(checkpoint, tmp_path / "state"), whole)
@@ -214,7 +221,7 @@ def test_it_is_the_same_with_little_memory_for_rows(
 ) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "llama")
     expected = run(checkpoint, tmp_path / "held")
-    monkeypatch.setattr(calibration_state, "_MEMORY_BYTES", memory_bytes)
+    monkeypatch.setattr(calibration_state, "MEMORY_BYTES", memory_bytes)
     assert same(run(checkpoint, tmp_path / "state"), expected)
     assert (tmp_path / "state" / "activated.scratch").is_file()
     assert not (tmp_path / "held" / "activated.scratch").exists()
@@ -250,7 +257,7 @@ def test_a_weight_that_is_no_number_is_named_as_the_checkpoint_has_it(tmp_path: 
 def test_the_heads_rows_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "qwen2")
     whole = run(checkpoint, tmp_path / "whole")
-    monkeypatch.setattr(calibration_head, "_CHUNK_WEIGHTS", 144 * 100)
+    monkeypatch.setattr(calibration_head, "CHUNK_WEIGHTS", 144 * 100)
     assert same(run(checkpoint, tmp_path / "pieces"), whole)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,12 +9,17 @@ from tiny_checkpoint import write_checkpoint
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.build.pipeline import build
-from edgekit.calibration import own_answers as module
+from edgekit.calibration import own_answers
+from edgekit.calibration.own_answers import PromptAnswers, own_texts
+from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import CalibrationError
+from edgekit.models import spec_from_config
 from edgekit.runtime.engine import EngineOptions
 from edgekit.runtime.native_engine import NativeEngine
 from edgekit.runtime.session import load
 from edgekit.sampling import Sampling
+from edgekit.weights.checkpoint import CheckpointWeights
+from edgekit.worker import run_worker
 
 GREEDY = Sampling(temperature=0)
 CONTEXT = 120
@@ -30,13 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(None, "cpu", checkpoint=checkpoint, out=made / "out", gate=False).artifact
 
 
-def answers(folder: Path, together: int, prompts: list[list[int]], stops: frozenset[int]) -> module._Answers:
+def answers(folder: Path, together: int, prompts: list[list[int]], stops: frozenset[int]) -> PromptAnswers:
     reader = NativeEngine.open(folder, read_manifest(folder), EngineOptions(context=CONTEXT, threads=2))
-    made = module._Answers(
-        reader, [reader.fork() for _ in range(together)], lambda prompt: prompts[int(prompt)], GREEDY, stops
-    )
-    made._prompts = [str(i) for i in range(len(prompts))]
-    return made
+    return PromptAnswers(reader, [reader.fork() for _ in range(together)], prompts, GREEDY, stops)
 
 
 def test_several_at_once_are_what_each_is_alone(folder: Path) -> None:
@@ -68,20 +66,27 @@ def test_stops_and_long_prompts(folder: Path) -> None:
     assert found[3][:3] == [5, 6, 7], "again from the first"
 
 
-def test_an_error_of_the_process_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = json.dumps({"folder": str(folder / "nowhere"), "tokens": 9, "context": 64, "threads": 1})
-    done = subprocess.run([sys.executable, "-m", module.__name__], input=request, capture_output=True, text=True)
-    assert "nowhere" in json.loads(done.stdout)["error"]
-    monkeypatch.setattr(module, "_run", lambda request: iter([{"tokens": 1}, {"error": "no room"}]))
-    monkeypatch.setattr(module, "export_model", lambda *a, **k: None)
-    spec = type("Spec", (), {"parameters": 1, "context_length": 64})()
-    with pytest.raises(CalibrationError, match="answers to calibrate on: no room"):
-        module.own_texts(folder, spec, None, {}, read_manifest(folder), 9, 1)  # type: ignore[arg-type]
+def test_the_worker_answers_or_says_why_not(folder: Path, tmp_path: Path) -> None:
+    request = {
+        "folder": str(folder),
+        "facts": read_manifest(folder).facts_json(),
+        "tokens": 40,
+        "context": 64,
+        "threads": 1,
+    }
+    *progress, last = run_worker(own_answers.__name__, request)
+    assert sum(map(len, last["texts"])) == 40
+    assert progress == sorted(progress, key=lambda message: message["tokens"])
+    (only,) = run_worker(own_answers.__name__, {**request, "folder": str(tmp_path / "nowhere")})
+    assert "nowhere" in only["error"]
 
 
-def test_a_process_that_dies_leaves_its_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    (said,) = module._run({})  # a request that nobody would send
-    assert said == {"error": "their process ended with code 1: KeyError: 'folder'"}
-    monkeypatch.setattr(module.sys, "executable", "/bin/false")
-    (said,) = module._run({"folder": "x" * 2**20})  # more than a pipe holds: it breaks while being written
-    assert said == {"error": "their process ended with code 1: no message"}
+def test_an_error_of_the_worker_is_a_calibration_error(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_answers, "run_worker", lambda *_: iter([{"tokens": 1}, {"error": "no room"}]))
+    with open_checkpoint(folder.parent / "tiny") as opened:
+        spec = spec_from_config(opened.config)
+        source = CheckpointWeights(opened, spec)
+        with pytest.raises(CalibrationError, match="answers to calibrate on: no room"):
+            own_texts(tmp_path, read_manifest(folder), spec, source, {}, 9, 1)

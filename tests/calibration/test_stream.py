@@ -14,7 +14,7 @@ from edgekit.models import spec_from_config
 from edgekit.quantize.rtn import quantize_rows
 from edgekit.scheme import QuantizationScheme
 from edgekit.streaming.float_model import FloatModel
-from edgekit.weights.checkpoint import WeightSource
+from edgekit.weights.checkpoint import CheckpointWeights
 
 # Keys and values are rounded to float16, 2^-11 of each at most, and so is what is averaged.
 HALF = 1e-3
@@ -33,7 +33,7 @@ def test_a_float_layer_is_onnxruntimes(tmp_path: Path, family: str, head_dim: in
     checkpoint = write_checkpoint(tmp_path / "checkpoint", family, head_dim=head_dim)
     with open_checkpoint(checkpoint) as opened:
         spec = spec_from_config(opened.config)
-        source = WeightSource(opened, spec)
+        source = CheckpointWeights(opened, spec)
         stream, model = Stream(source, spec, 256, 2), FloatModel(source, spec, 256, 1)
         nodes = stream.nodes()
         hidden, fetch = "/model/embed_tokens/Gather/output_0", []
@@ -41,7 +41,7 @@ def test_a_float_layer_is_onnxruntimes(tmp_path: Path, family: str, head_dim: in
             fetch.append(nodes[f"/model/layers.0/{name}/FusedMatMul"].input[0])
         rows = np.random.default_rng(0).standard_normal((tokens, spec.hidden_size)).astype(np.float32)
         found = stream.part({hidden}, fetch)({hidden: rows})
-        expected = model.model.part({hidden}, fetch, ALL)({**model.context(tokens), hidden: rows[None]})
+        expected = model.graph.part({hidden}, fetch, ALL)({**model.context(tokens), hidden: rows[None]})
         for name, a, b in zip(fetch, found, expected, strict=True):
             assert difference(a, b[0]) < (HALF if head_dim == 48 else ROUNDING), name
 
@@ -50,12 +50,12 @@ def test_a_matrixs_codes_stand_in_for_it(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "qwen2")
     with open_checkpoint(checkpoint) as opened:
         spec = spec_from_config(opened.config)
-        stream = Stream(WeightSource(opened, spec), spec, 64, 2)
+        stream = Stream(CheckpointWeights(opened, spec), spec, 64, 2)
         node = stream.nodes()["/model/layers.0/mlp/gate_up_proj/FusedMatMul"]
         rows = np.random.default_rng(0).standard_normal((50, spec.hidden_size)).astype(np.float32)
-        weight = stream._model.weight(node.input[1])
+        weight = FloatModel(CheckpointWeights(opened, spec), spec, 64, 1).weight(node.input[1])
         packed = quantize_rows(weight, QuantizationScheme(4, 32, False), "float32")
-        for expected in (weight, packed.dequantize()):
-            (found,) = stream.part({node.input[0]}, [node.output[0]])({node.input[0]: rows})
+        codes = {node.input[1].removesuffix(".weight"): packed}
+        for given, expected in (({}, weight), (codes, packed.dequantize()), ({}, weight)):
+            (found,) = stream.part({node.input[0]}, [node.output[0]], given)({node.input[0]: rows})
             assert difference(found, rows @ expected.T) < ROUNDING
-            stream.packed[node.input[1].removesuffix(".weight")] = packed

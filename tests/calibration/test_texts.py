@@ -42,10 +42,10 @@ BAD = {
     "latin-1": ("Größe ".encode("latin-1") * 100, "text.txt", r"text\.txt is not UTF-8: byte 2 is 0xf6"),
     "too short": (b"Rome.", "text.txt", r"has \d tokens; at least 128 are needed"),
     "no JSON": (b'{"text": "a"}\n{"text": ', "text.jsonl", r"line 2 is not JSON"),
-    "another object": (b'{"prompt": "a"}', "text.jsonl", r'line 1: this is neither \{"messages"'),
-    "a list": (b"[1]", "text.jsonl", r"line 1: this is neither"),
+    "another object": (b'{"prompt": "a"}', "text.jsonl", r'line 1: expected \{"messages"'),
+    "a list": (b"[1]", "text.jsonl", r"line 1: expected"),
     "no messages": (b'{"messages": []}', "text.jsonl", r"line 1: there are no messages"),
-    "a message without a role": (b'{"messages": [{"content": "a"}]}', "text.jsonl", r"line 1: a message is"),
+    "a message without a role": (b'{"messages": [{"content": "a"}]}', "text.jsonl", r"line 1: a message must be"),
     "half a surrogate": (b'{"text": "\\ud83d"}', "text.jsonl", r"line 1: the text holds a lone surrogate"),
 }
 

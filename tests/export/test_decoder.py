@@ -18,7 +18,8 @@ from edgekit.layout import plan_layout
 from edgekit.models import ModelSpec, spec_from_config
 from edgekit.quantize.rtn import quantize_rows
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
-from edgekit.weights.checkpoint import WeightSource
+from edgekit.weights.checkpoint import CheckpointWeights
+from edgekit.weights.source import WeightSource
 
 # Activations in int8 blocks (accuracy level 4) against float activations, relative to the largest logit.
 INT8_ACTIVATION_TOLERANCE = 0.05
@@ -73,7 +74,7 @@ def test_quantized_graph_is_the_float_graph_of_dequantized_weights(
         reference.mkdir()
         # A tied head has its own format, so the reference keeps it as a tensor of its own.
         untied = spec_from_config({**opened.config, "tie_word_embeddings": False})
-        source = _Dequantized(WeightSource(opened, spec), config, spec)
+        source = _Dequantized(CheckpointWeights(opened, spec), config, spec)
         export_model(reference, untied, source, QuantizationConfig.none(), activation_type="float32", max_context=64,
                      threads=1)  # fmt: skip
     ids = prompt(spec)
@@ -116,7 +117,7 @@ def test_float16_agrees_with_float32(export, tmp_path: Path) -> None:
     with open_checkpoint(tmp_path / "checkpoint") as opened:
         wide = tmp_path / "wide"
         wide.mkdir()
-        export_model(wide, spec, WeightSource(opened, spec), CONFIGS["int4"], activation_type="float32",
+        export_model(wide, spec, CheckpointWeights(opened, spec), CONFIGS["int4"], activation_type="float32",
                      max_context=64, threads=1)  # fmt: skip
     ids = prompt(spec)
     narrow, full = logits(folder, spec, ids, dtype="float16"), logits(wide, spec, ids)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from quantizations import default_quantization
 from safetensors.numpy import load_file
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 from tiny_gptq import SHAPES, TinyGptq
@@ -35,10 +35,7 @@ def source(folder: Path, family: str = "qwen2", **changes: object) -> Path:
 
 
 def emit(folder: Path, checkpoint: Path, scheme: QuantizationScheme | None, format_: str, device: str) -> BuildResult:
-    def formats(config: QuantizationConfig) -> QuantizationConfig:
-        parts = {"embedding": QuantizationScheme(8, 32), "lm_head": QuantizationScheme(8, 32)}
-        return replace(config, linear=scheme, **parts, scale=False)
-
+    formats = QuantizationConfig(scheme, QuantizationScheme(8, 32), QuantizationScheme(8, 32))
     return build(None, device, checkpoint=checkpoint, out=folder, emit=format_, quantization=formats)
 
 
@@ -69,7 +66,7 @@ def test_there_and_back(
     assert first.to_json()["emitted"] == str(first.emitted)
     parts = {"embedding": QuantizationScheme(8, 32), "lm_head": QuantizationScheme(8, 32)}
     second = build(
-        None, device, checkpoint=first.emitted, out=tmp_path / "second", quantization=lambda q: replace(q, **parts)
+        None, device, checkpoint=first.emitted, out=tmp_path / "second", quantization=default_quantization(**parts)
     )
     assert second.manifest.quantization["linear"] == first.manifest.quantization["linear"]
     data = [(r.artifact / "model.onnx.data").read_bytes() for r in (first, second)]

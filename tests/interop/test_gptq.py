@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from edgekit.models import spec_from_config
 from edgekit.sampling import Sampling
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 from edgekit.weights.carried import carried_formats
-from edgekit.weights.checkpoint import WeightSource
+from edgekit.weights.checkpoint import CheckpointWeights
 
 IDS = [0, 17, 200, 45, 99, 102]
 COUNT = 12
@@ -42,10 +41,9 @@ def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def emitted(tiny_qwen2: Path) -> BuildResult:
     """Only the linears are quantized, and the activations are not: nothing but their codes can make a difference."""
-    formats = {"linear": QuantizationScheme(4, 32, True), "embedding": None, "lm_head": None}
     return build(
         None, "jetson", checkpoint=tiny_qwen2, out=tiny_qwen2.parent / "artifact", emit="gptq",
-        quantization=lambda config: replace(config, **formats),
+        quantization=QuantizationConfig(QuantizationScheme(4, 32, True), None, None, scale=True),
     )  # fmt: skip
 
 
@@ -74,8 +72,8 @@ def test_gptqmodel_reads_several_widths_of_a_rotated_tied_model(tmp_path: Path, 
             ((0, "mlp.down_proj"), (1, "attn.qkv_proj"), (1, "mlp.gate_up_proj"))}  # fmt: skip
     built = build(
         None, "jetson", checkpoint=tiny, out=tmp_path / "artifact", emit="gptq",
-        quantization=lambda config: replace(
-            config, linear=QuantizationScheme(4, 32, True), embedding=None, lm_head=None, matrices=wide, rotate=True
+        quantization=QuantizationConfig(
+            QuantizationScheme(4, 32, True), None, None, matrices=wide, rotate=True, scale=True
         ),
     )  # fmt: skip
     with edgekit.load(built.artifact) as session:
@@ -113,7 +111,7 @@ def _logits(checkpoint: Path, folder: Path) -> np.ndarray:
         spec = spec_from_config(opened.config)
         formats = carried_formats(opened, spec, QuantizationConfig.none())
         export_model(
-            out, spec, WeightSource(opened, spec), formats, activation_type="float32", max_context=64, threads=2
+            out, spec, CheckpointWeights(opened, spec), formats, activation_type="float32", max_context=64, threads=2
         )
     graph = onnx.load(out / "model.onnx", load_external_data=False)
     for node in graph.graph.node:

@@ -12,7 +12,7 @@ from edgekit.export.decoder import LOGITS_START
 from edgekit.export.model import export_model
 from edgekit.models import families, spec_from_config
 from edgekit.scheme import QuantizationConfig
-from edgekit.weights.checkpoint import WeightSource
+from edgekit.weights.checkpoint import CheckpointWeights
 
 MAX_LOGIT_DIFFERENCE = 1e-3  # logits reach 12; seen: 5e-5
 
@@ -20,7 +20,7 @@ MAX_LOGIT_DIFFERENCE = 1e-3  # logits reach 12; seen: 5e-5
 def _logits(folder: Path, checkpoint: Path, ids: np.ndarray) -> np.ndarray:
     with open_checkpoint(checkpoint) as opened:
         spec = spec_from_config(opened.config)
-        export_model(folder, spec, WeightSource(opened, spec), QuantizationConfig.none(),
+        export_model(folder, spec, CheckpointWeights(opened, spec), QuantizationConfig.none(),
                      activation_type="float32", max_context=256, threads=2)  # fmt: skip
     options = ort.SessionOptions()
     options.log_severity_level = 3

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgekit.cli._quantization_options import QuantizationOptions
+from edgekit.cli._quantization_options import quantization_arguments
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bytes, Memory
 from edgekit.errors import BudgetError
@@ -15,7 +15,7 @@ from edgekit.planning.choice import check_budget
 from edgekit.planning.plan import PlanOptions
 from edgekit.planning.planner import plan_recipe
 from edgekit.recipes import all_recipes, load_recipe
-from edgekit.scheme import QuantizationConfig, QuantizationScheme
+from edgekit.scheme import QuantizationConfig, QuantizationOverrides, QuantizationScheme
 
 RECIPES = all_recipes()
 
@@ -49,7 +49,7 @@ def test_fewer_bits_are_offered_at_the_same_context_when_that_is_enough() -> Non
     device = _device(plan_recipe(LARGE, _device(10**12)).memory.total - 1)
     offer = next(o for o in plan_recipe(LARGE, device).offers if o.kind == "bits")
     assert offer.options == ("--lm-head-bits", "4", "--block-size", "128")
-    chosen = QuantizationOptions(lm_head_bits=4, block_size=128).apply(LARGE.quantization)
+    chosen = QuantizationOverrides(lm_head_bits=4, block_size=128).applied_to(LARGE.quantization)
     assert plan_recipe(LARGE, device, quantization=chosen).memory.total == offer.total_bytes
 
 
@@ -59,7 +59,7 @@ def test_codes_of_a_checkpoint_cannot_get_fewer_bits() -> None:
 
 
 def test_fewer_bits_and_a_shorter_context_are_offered_together_when_it_takes_both() -> None:
-    chosen = QuantizationOptions(lm_head_bits=4, block_size=128).apply(LARGE.quantization)
+    chosen = QuantizationOverrides(lm_head_bits=4, block_size=128).applied_to(LARGE.quantization)
     device = _device(plan_recipe(LARGE, _device(10**12), context=1024, quantization=chosen).memory.total)
     offers = {offer.kind: offer for offer in plan_recipe(LARGE, device).offers}
     assert "context" not in offers
@@ -77,9 +77,12 @@ def test_no_fewer_bits_are_offered_where_there_are_none() -> None:
 def test_float_parts_can_be_quantized_to_fit() -> None:
     floats = QuantizationConfig(None, None, None)
     offer = next(o for o in plan_recipe(MIDDLE, _device(2 * 10**9), quantization=floats).offers if o.kind == "bits")
-    chosen = QuantizationOptions(bits=4, embedding_bits=4, lm_head_bits=4, block_size=128)
-    assert offer.options == chosen.arguments()
-    assert plan_recipe(MIDDLE, _device(2 * 10**9), quantization=chosen.apply(floats)).memory.total == offer.total_bytes
+    chosen = QuantizationOverrides(bits=4, embedding_bits=4, lm_head_bits=4, block_size=128)
+    assert offer.options == quantization_arguments(chosen)
+    assert (
+        plan_recipe(MIDDLE, _device(2 * 10**9), quantization=chosen.applied_to(floats)).memory.total
+        == offer.total_bytes
+    )
 
 
 def test_the_largest_smaller_model_that_fits_is_offered() -> None:

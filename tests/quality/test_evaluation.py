@@ -21,9 +21,7 @@ TEXT = "What is the capital of France? The capital of France is Paris. Größe, 
 
 
 def artifact(tmp_path: Path, family: str, config: QuantizationConfig, name: str) -> Path:
-    return build(
-        None, "cpu", checkpoint=tmp_path / "checkpoint", out=tmp_path / name, quantization=lambda _: config
-    ).artifact
+    return build(None, "cpu", checkpoint=tmp_path / "checkpoint", out=tmp_path / name, quantization=config).artifact
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])

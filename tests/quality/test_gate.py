@@ -26,7 +26,7 @@ from edgekit.quality.compare import Passage, compare
 from edgekit.quality.evaluation import evaluate
 from edgekit.quality.scores import Figures
 from edgekit.recipes.quality import Thresholds
-from edgekit.weights.checkpoint import WeightSource
+from edgekit.weights.checkpoint import CheckpointWeights
 
 GOOD = Figures(mean_kl=0.1, p99_kl=1.0, top1=0.9, perplexity=11.0, reference_perplexity=10.0, tokens=1000)
 LAYERS = 4
@@ -167,7 +167,7 @@ def test_each_layers_loss_is_its_own(tmp_path: Path) -> None:
     losses = []
     with open_checkpoint(folder) as opened:
         spec = spec_from_config(opened.config)
-        source = WeightSource(opened, spec)
+        source = CheckpointWeights(opened, spec)
         for artifact in (whole, broken):
             passages = [Passage(list(range(10, 90)), 2), Passage(list(range(200, 260)), 30)]
             losses.append(compare(artifact, read_manifest(artifact), source, spec, passages, 1).losses)

@@ -21,7 +21,8 @@ from edgekit.quality.compare import Passage, compare
 from edgekit.quality.sensitivity import LEAST_TOKENS, MOST_TOKENS, measure_losses, sample_tokens
 from edgekit.recipes import load_recipe
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
-from edgekit.weights.checkpoint import WeightSource
+from edgekit.weights.checkpoint import CheckpointWeights
+from edgekit.weights.source import WeightSource
 
 FOUR = QuantizationScheme(4, 32, True)
 ALL = QuantizationConfig(FOUR, FOUR, FOUR)
@@ -32,7 +33,7 @@ TEXTS = [np.random.default_rng(5).integers(2, 250, n).tolist() for n in (50, 30)
 def opened(path: Path) -> Iterator[tuple[WeightSource, ModelSpec]]:
     with open_checkpoint(path) as checkpoint:
         spec = spec_from_config(checkpoint.config)
-        yield WeightSource(checkpoint, spec), spec
+        yield CheckpointWeights(checkpoint, spec), spec
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
@@ -63,7 +64,7 @@ def test_each_loss_is_that_of_a_build_with_one_matrix_rounded(
                 checkpoint=folder,
                 out=tmp_path / str(number),
                 gate=False,
-                quantization=lambda _, f=found: f,
+                quantization=found,
             )
             passages = [Passage([*ids, 0], 1) for ids in TEXTS]  # every position of the texts is scored
             kl = compare(result.artifact, result.manifest, source, spec, passages, 1).figures.mean_kl

@@ -92,7 +92,7 @@ def test_a_cache_larger_than_the_memory_is_refused_before_it_is_allocated(tmp_pa
 def test_a_float_artifact_is_for_the_other_engine(tmp_path: Path) -> None:
     folder = build(
         None, "cpu", checkpoint=write_checkpoint(tmp_path / "checkpoint", "llama"), out=tmp_path / "out",
-        quantization=lambda _: QuantizationConfig.none(),
+        quantization=QuantizationConfig.none(),
     ).artifact  # fmt: skip
     with pytest.raises(EngineError, match="not quantized"):
         engine(folder, "native")

@@ -30,7 +30,7 @@ def write_corpus(folder: Path) -> list[Path]:
             checkpoint = write_checkpoint(Path(work) / family, family, num_hidden_layers=1, max_position_embeddings=64)
             artifact = build(
                 None, device, checkpoint=checkpoint, out=Path(work) / f"{family}-out",
-                quantization=lambda _, scheme=scheme: QuantizationConfig(scheme, scheme, scheme),
+                quantization=QuantizationConfig(scheme, scheme, scheme),
             ).artifact  # fmt: skip
             size = (artifact / "model.onnx.data").stat().st_size
             if size > DATA_BYTES:

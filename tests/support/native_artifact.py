@@ -27,7 +27,7 @@ def artifact(folder: Path, family: str, name: str, device: str = "cpu", **change
     """Build a tiny model of a family in one of :data:`FORMATS`; ``changes`` are its config.json's."""
     changes = {"max_position_embeddings": 700, **changes}
     checkpoint = write_checkpoint(folder / "checkpoint", family, **changes)
-    return build(None, device, checkpoint=checkpoint, out=folder / "out", quantization=lambda _: FORMATS[name]).artifact
+    return build(None, device, checkpoint=checkpoint, out=folder / "out", quantization=FORMATS[name]).artifact
 
 
 def engine(folder: Path, name: str, **options: Any) -> Any:

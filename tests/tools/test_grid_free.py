@@ -12,15 +12,15 @@ from tiny_checkpoint import write_checkpoint
 from edgekit.checkpoint import open_checkpoint
 from edgekit.models import spec_from_config
 from edgekit.streaming.float_model import FloatModel
-from edgekit.weights.checkpoint import WeightSource
+from edgekit.weights.checkpoint import CheckpointWeights
 
 
 def logits(folder: Path) -> np.ndarray:
     with open_checkpoint(folder) as opened:
         spec = spec_from_config(opened.config)
-        model = FloatModel(WeightSource(opened, spec), spec, 64, 1)
+        model = FloatModel(CheckpointWeights(opened, spec), spec, 64, 1)
         feed = model.feed([3, 1, 4, 1, 5, 9, 2, 6])
-        return model.model.run([feed], {"logits_start": np.zeros(1, np.int64)})[0]["logits"]
+        return model.graph.run([feed], {"logits_start": np.zeros(1, np.int64)})[0]["logits"]
 
 
 @pytest.mark.parametrize("keep_hidden", [False, True])

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quantizations import default_quantization
 from tiny_gptq import GptqWeight, TinyGptq, random_weight, rewrite
 
 import edgekit
@@ -107,7 +108,7 @@ def scattered(folder: Path, tiny: TinyGptq) -> Path:
 
 def test_scattered_groups_are_refused(tmp_path: Path) -> None:
     folder = scattered(tmp_path, TinyGptq(quantize_config={"desc_act": True}))
-    with pytest.raises(UnsupportedModelError, match=r"in order of activation .* scattered over") as caught:
+    with pytest.raises(UnsupportedModelError, match=r"in activation order .* scattered over") as caught:
         formats(folder)
     assert "static_groups=True" in caught.value.hint
 
@@ -179,7 +180,7 @@ def test_an_artifact_computes_what_the_checkpoint_means(tmp_path: Path, name: st
     asked = {"embedding": QuantizationScheme(8, 32), "lm_head": QuantizationScheme(8, 32)}
     if tiny.float_modules:
         asked["linear"] = QuantizationScheme(8, 32)
-    result = build(None, device, checkpoint=folder, out=tmp_path / "out", quantization=lambda q: replace(q, **asked))
+    result = build(None, device, checkpoint=folder, out=tmp_path / "out", quantization=default_quantization(**asked))
     onnx.checker.check_model(result.artifact / "model.onnx")
     found = evaluate(result.artifact, tiny.float_twin(tmp_path / "twin"), TEXT, chunk_tokens=64)
     assert found.mean_kl < MAX_KL
@@ -215,7 +216,7 @@ def test_another_width_than_the_checkpoint_has(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="8 bits were asked for, but the checkpoint's linears have 4"):
         build(
             None, "cpu", checkpoint=folder, out=tmp_path / "out",
-            quantization=lambda q: replace(q, linear=QuantizationScheme(8, 32)),
+            quantization=default_quantization(linear=QuantizationScheme(8, 32)),
         )  # fmt: skip
     assert not (tmp_path / "out").exists()
 

@@ -12,12 +12,13 @@ from edgekit.checkpoint import open_checkpoint
 from edgekit.checkpoint.base import TensorInfo
 from edgekit.errors import TensorMismatchError
 from edgekit.models import spec_from_config
-from edgekit.weights.checkpoint import WeightSource
+from edgekit.weights.checkpoint import CheckpointWeights
+from edgekit.weights.source import WeightSource
 
 
 def source(folder: Path, family: str, tensors: dict[str, np.ndarray]) -> WeightSource:
     opened = open_checkpoint(write_checkpoint(folder, family, tensors))
-    return WeightSource(opened, spec_from_config(opened.config))
+    return CheckpointWeights(opened, spec_from_config(opened.config))
 
 
 def test_missing_tensors_are_named(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ class _Gguf:
 def test_interleaved_heads_are_put_in_order(bias: bool) -> None:
     config = tiny_config("llama", num_attention_heads=3, head_dim=48, attention_bias=bias)
     spec, tensors = spec_from_config(config), random_tensors(config)
-    weights = WeightSource(_Gguf(spec, tensors), spec)  # type: ignore[arg-type]
+    weights = CheckpointWeights(_Gguf(spec, tensors), spec)  # type: ignore[arg-type]
     for ref in spec.tensors():
         rows = ref.shape[0]
         for start, stop in ((0, rows), (1, rows), (rows // 3 + 5, rows - 3)):

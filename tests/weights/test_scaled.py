@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
+from edgekit.calibration.input_scales import input_scales
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import CalibrationError, NonFiniteWeightError
 from edgekit.layout import plan_layout
@@ -15,9 +16,10 @@ from edgekit.models import spec_from_config
 from edgekit.models.spec import ModelSpec
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 from edgekit.streaming.float_model import FloatModel
-from edgekit.weights.checkpoint import WeightSource
-from edgekit.weights.rotated import RotatedSource
-from edgekit.weights.scaled import ScaledSource, input_scales
+from edgekit.weights.checkpoint import CheckpointWeights
+from edgekit.weights.rotated import RotatedWeights
+from edgekit.weights.scaled import ScaledWeights
+from edgekit.weights.source import WeightSource
 
 IDS = [3, 1, 4, 1, 5, 9, 2, 6]
 TEXTS = [IDS, [2, 7, 1, 8, 2, 8]]
@@ -29,14 +31,14 @@ MODELS = [
 ]
 
 
-def scaled(source: WeightSource, spec: ModelSpec) -> tuple[ScaledSource, dict[str, np.ndarray]]:
+def scaled(source: WeightSource, spec: ModelSpec) -> tuple[ScaledWeights, dict[str, np.ndarray]]:
     scales = input_scales(source, spec, TEXTS, 1)
-    return ScaledSource(source, spec, plan_layout(spec, QuantizationConfig.none(), "float32", 1), scales), scales
+    return ScaledWeights(source, spec, plan_layout(spec, QuantizationConfig.none(), "float32", 1), scales), scales
 
 
 def logits(source: WeightSource, spec: ModelSpec) -> np.ndarray:
     model = FloatModel(source, spec, 64, 1)
-    return model.model.run([model.feed(IDS)], {"logits_start": np.zeros(1, np.int64)})[0]["logits"]
+    return model.graph.run([model.feed(IDS)], {"logits_start": np.zeros(1, np.int64)})[0]["logits"]
 
 
 @pytest.mark.parametrize("rotate", [False, True])
@@ -44,10 +46,10 @@ def logits(source: WeightSource, spec: ModelSpec) -> np.ndarray:
 def test_the_function_is_the_same(tmp_path: Path, family: str, changes: dict, rotate: bool) -> None:
     with open_checkpoint(write_checkpoint(tmp_path / "plain", family, **changes)) as opened:
         spec = spec_from_config(opened.config)
-        source: WeightSource = WeightSource(opened, spec)
+        source: WeightSource = CheckpointWeights(opened, spec)
         expected = logits(source, spec)
         if rotate:
-            source = RotatedSource(source, spec)
+            source = RotatedWeights(source, spec)
             spec = source.spec
         made, scales = scaled(source, spec)
         assert ("lm_head" in scales) is (not spec.tied_embeddings)
@@ -66,7 +68,7 @@ def test_scales_are_the_roots_of_what_the_inputs_carry(tmp_path: Path) -> None:
         tensors["model.layers.1.input_layernorm.weight"][7] *= factor
         with open_checkpoint(write_checkpoint(tmp_path / str(factor), "qwen2", tensors)) as opened:
             spec = spec_from_config(opened.config)
-            source = WeightSource(opened, spec)
+            source = CheckpointWeights(opened, spec)
             made, scales = scaled(source, spec)
             found.append(scales["model.layers.1.attn.qkv_proj"])
             for scale in scales.values():
@@ -86,7 +88,7 @@ def test_a_feature_that_is_never_used_is_not_lost(tmp_path: Path) -> None:
     tensors["model.layers.1.post_attention_layernorm.weight"][5] = 0
     with open_checkpoint(write_checkpoint(tmp_path / "dead", "llama", tensors)) as opened:
         spec = spec_from_config(opened.config)
-        made, scales = scaled(WeightSource(opened, spec), spec)
+        made, scales = scaled(CheckpointWeights(opened, spec), spec)
         assert (scales["model.layers.0.attn.qkv_proj"] == 1).all()
         assert all(np.isfinite(s).all() and (s > 0).all() for s in scales.values())
         assert made.packed(spec.layers[0].q_proj.weight, 0, 1, QuantizationScheme()) is None
@@ -98,7 +100,7 @@ def test_a_weight_that_is_no_number(tmp_path: Path) -> None:
     with open_checkpoint(write_checkpoint(tmp_path / "damaged", "qwen2", tensors)) as opened:
         spec = spec_from_config(opened.config)
         with pytest.raises(NonFiniteWeightError, match=r"layers.1.self_attn.k_proj.weight holds nan at \[3, 5\]"):
-            input_scales(WeightSource(opened, spec), spec, TEXTS, 1)
+            input_scales(CheckpointWeights(opened, spec), spec, TEXTS, 1)
 
 
 def test_inputs_that_are_no_numbers(tmp_path: Path) -> None:
@@ -108,4 +110,4 @@ def test_inputs_that_are_no_numbers(tmp_path: Path) -> None:
     with open_checkpoint(write_checkpoint(tmp_path / "large", "llama", tensors)) as opened:
         spec = spec_from_config(opened.config)
         with pytest.raises(CalibrationError, match=r"inputs of model.layers.1.mlp.down_proj are NaN or infinite"):
-            input_scales(WeightSource(opened, spec), spec, TEXTS, 1)
+            input_scales(CheckpointWeights(opened, spec), spec, TEXTS, 1)

@@ -21,8 +21,8 @@ from edgekit.checkpoint import open_checkpoint
 from edgekit.checkpoint.sources import fetch_package
 from edgekit.models import spec_from_config
 from edgekit.recipes import load_recipe
-from edgekit.weights.checkpoint import WeightSource
-from edgekit.weights.rotated import RotatedSource
+from edgekit.weights.checkpoint import CheckpointWeights
+from edgekit.weights.rotated import RotatedWeights
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def write_grid_free(checkpoint: Path, folder: Path, keep_hidden: bool = False) -
         plain = spec_from_config(opened.config)
         hidden = np.eye(plain.hidden_size) if keep_hidden else orthogonal(rng, plain.hidden_size)
         head = orthogonal(rng, plain.head_dim).T
-        rotated = RotatedSource(WeightSource(opened, plain), plain, Dense(hidden), Dense(head))
+        rotated = RotatedWeights(CheckpointWeights(opened, plain), plain, Dense(hidden), Dense(head))
         spec = rotated.spec
         tensors = {r.name: np.ascontiguousarray(rotated.rows(r, 0, r.shape[0]), np.float32) for r in spec.tensors()}
         for layer in spec.layers:

@@ -1,0 +1,112 @@
+"""What a build is asked to do, as one value, and what it made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..artifact.manifest import Manifest
+from ..checkpoint.gptq_config import V1, V2
+from ..devices.profile import DeviceProfile
+from ..errors import UsageError
+from ..planning.plan import Plan, PlanOptions
+from ..recipes.recipe import Recipe
+from ..scheme import QuantizationConfig, QuantizationOverrides
+
+CALIBRATION_TOKENS = 8192
+QUALITY_TOKENS = 1024  # ten of them make the 99th percentile; the held-out texts have a little more
+EMIT_FORMATS = (V1, V2)
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """A request for one artifact.
+
+    Args:
+        model: A recipe, or its name or file. None: the model of ``checkpoint`` with edgekit's default quantization, or,
+            without a checkpoint, the best model that fits the device.
+        device: A device profile, or its name, alias or file.
+        checkpoint: A folder or .gguf file to take the weights from instead of the recipe's source. Weights that a GPTQ
+            checkpoint holds quantized are taken over code for code; ``quantization`` applies to the others.
+        context: Tokens the KV cache is planned for; None for the device's default.
+        quantization: A configuration that replaces the recipe's, or changes to it.
+        out: The artifact's folder; None for ``<recipe>-<device>`` in the current folder.
+        emit: Also write a checkpoint with the same codes, as ``<out>-<emit>``: ``gptq`` or ``gptq_v2``.
+        force: Replace an existing artifact.
+        calibration: A text file. The method gptq calibrates on it instead of the model's own answers to edgekit's
+            prompts; a mean width and scaling are measured on it instead of on the prompts.
+        calibration_tokens: Tokens of it to use at most.
+        gate: Measure the artifact against its float model, and reject it if it misses a threshold of the recipe.
+        quality_tokens: Tokens of the held-out texts to measure on at most.
+        threads: Threads of the build; None for one per physical core.
+        plan_options: What to plan for. Limits in it can refuse the build, as too little memory does.
+        anyway: Build even if the plan does not fit or exceeds a limit.
+
+    Raises:
+        UsageError: ``emit`` is not a format, or a number is below 1.
+    """
+
+    model: str | Path | Recipe | None = None
+    device: str | Path | DeviceProfile = "cpu"
+    checkpoint: str | Path | None = None
+    context: int | None = None
+    quantization: QuantizationConfig | QuantizationOverrides | None = None
+    out: str | Path | None = None
+    emit: str | None = None
+    force: bool = False
+    calibration: str | Path | None = None
+    calibration_tokens: int = CALIBRATION_TOKENS
+    gate: bool = True
+    quality_tokens: int = QUALITY_TOKENS
+    threads: int | None = None
+    plan_options: PlanOptions | None = None
+    anyway: bool = False
+
+    def __post_init__(self) -> None:
+        if self.emit is not None and self.emit not in EMIT_FORMATS:
+            raise UsageError(f"emit is {self.emit!r}; allowed: {', '.join(EMIT_FORMATS)}")
+        for name in ("calibration_tokens", "quality_tokens", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build made.
+
+    Attributes:
+        artifact: The artifact's folder.
+        manifest: Its manifest.
+        plan: The plan, with the artifact's real sizes.
+        seconds: Wall time.
+        peak_rss_bytes: Peak resident memory of the process; None where the system does not tell.
+        emitted: The checkpoint written beside the artifact, if one was asked for.
+    """
+
+    artifact: Path
+    manifest: Manifest
+    plan: Plan
+    seconds: float
+    peak_rss_bytes: int | None
+    emitted: Path | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all files of the artifact except the manifest."""
+        return sum(f["size_bytes"] for f in self.manifest.files.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``edgekit build --json`` prints."""
+        emitted = {} if self.emitted is None else {"emitted": str(self.emitted)}
+        return {
+            **emitted,
+            "artifact": str(self.artifact),
+            "size_bytes": self.size_bytes,
+            "bits_per_weight": self.manifest.bits_per_weight,
+            "seconds": round(self.seconds, 3),
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "plan": self.plan.to_json(),
+            "quality": self.manifest.quality,
+        }
