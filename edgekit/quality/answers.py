@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact.manifest import RuntimeFacts
+from ..host import available_memory
 from ..runtime.engine import EngineOptions
 from ..runtime.session import Session, open_session
 from ..runtime.thought import THINK_CLOSE, THINK_OPEN, starts_inside
@@ -112,7 +113,7 @@ def ask(folder: Path, facts: RuntimeFacts, data_bytes: int, threads: int) -> tup
     Returns:
         The answers, and an empty string; or no answers, and the reason.
     """
-    available = available_bytes()
+    available = available_memory()
     if available is not None and data_bytes > available:
         return [], f"its {data_bytes / 1e9:.1f} GB of weights exceed the {available / 1e9:.1f} GB of available memory"
     request = {"folder": str(folder.resolve()), "facts": facts.facts_json(), "threads": threads}
@@ -120,16 +121,6 @@ def ask(folder: Path, facts: RuntimeFacts, data_bytes: int, threads: int) -> tup
     if "error" in found:
         return [], found["error"]
     return [Answer(**a) for a in found["answers"]], ""
-
-
-def available_bytes() -> int | None:
-    """Memory that can be had without pushing other programs out; None where nobody says. Source: proc(5), meminfo."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return None
-    sizes = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
-    return int(sizes["MemAvailable"][0]) * 1024 if "MemAvailable" in sizes else None
 
 
 def _answers(request: Mapping[str, Any], send: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def test_emit(tmp_path: Path) -> None:
     assert json.loads(edgekit(*again).stdout)["artifact"] == str(tmp_path / "again")
     refused = edgekit(*again, "--bits", "8", "--force")
     assert refused.returncode == 2
-    assert "taken over as they are" in json.loads(refused.stdout)["error"]["message"]
+    assert "taken over unchanged" in json.loads(refused.stdout)["error"]["message"]
 
 
 def test_a_person_sees_the_plan_the_phases_and_what_to_do_next(tmp_path: Path, checkpoint: Path) -> None:
@@ -216,7 +216,7 @@ def test_an_artifact_that_misses_a_threshold_has_its_own_exit_code(tmp_path: Pat
     error = json.loads(done.stdout)["error"]
     assert error["kind"] == "quality"
     assert "mean KL" in error["message"]
-    assert "Most is lost in layers." in error["message"]
+    assert "The largest losses are in layers." in error["message"]
     assert f"It is kept in {tmp_path / 'out.rejected'}" in error["message"]
     assert "--no-gate" in error["hint"]
     assert not (tmp_path / "out").exists()

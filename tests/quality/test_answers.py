@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.artifact.manifest import RuntimeFacts
 from edgekit.quality import answers
 from edgekit.quality.answers import MAX_PERIOD, MIN_LOOP_TOKENS, MIN_REPEATS, ask, loop_period, thought_closed
 
+FACTS = RuntimeFacts(
+    name="tiny", model={"vocab_size": 9, "context_length": 64}, plan={"context": 64}, quantization={},
+    activation_type="float32", reasoning=False, sampling={}, tokens={"eos": [0]},
+)  # fmt: skip
 SPEECH = random.Random(1).choices(range(1000), k=300)  # noqa: S311
 
 
@@ -45,11 +50,12 @@ def test_whether_a_thought_closes(prompt: str, text: str, closed: bool | None) -
 
 
 def test_weights_beyond_the_free_memory_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "available_bytes", lambda: 10**9)
-    assert ask(tmp_path, 2 * 10**9, 1) == ([], "its 2.0 GB of weights are more than the 1.0 GB of free memory")
+    monkeypatch.setattr(answers, "available_memory", lambda: 10**9)
+    found = ask(tmp_path, FACTS, 2 * 10**9, 1)
+    assert found == ([], "its 2.0 GB of weights exceed the 1.0 GB of available memory")
 
 
 def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
-    found, why = ask(tmp_path, 0, 1)
+    found, why = ask(tmp_path, FACTS, 0, 1)
     assert found == []
-    assert "is not an edgekit artifact" in why
+    assert "has no tokenizer.json" in why

@@ -15,8 +15,8 @@ from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.artifact.verify import verify
+from edgekit.build import steps
 from edgekit.build.pipeline import build
-from edgekit.build.steps import BuildJob
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import OutputExistsError, QualityError
 from edgekit.models import spec_from_config
@@ -74,14 +74,14 @@ def test_random_weights_are_judged_by_what_they_can_show(tmp_path: Path) -> None
 @pytest.fixture
 def breaking(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Damages a matrix of each artifact between its writing and its measuring."""
-    measured = BuildJob._quality
+    measured = steps.measure_quality
 
     def install(matrix: str) -> None:
-        def damaged(job: BuildJob, folder: Path, *rest: object) -> object:
-            damage(folder, matrix)
-            return measured(job, folder, *rest)  # type: ignore[arg-type]
+        def damaged(job: steps.Job, *rest: object) -> object:
+            damage(job.folder, matrix)
+            return measured(job, *rest)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(BuildJob, "_quality", damaged)
+        monkeypatch.setattr(steps, "measure_quality", damaged)
 
     return install
 
@@ -95,7 +95,7 @@ def test_a_broken_layer_is_refused_named_and_kept_aside(tmp_path: Path, breaking
     assert "tiny is too far from its float model: " in message
     assert "mean KL" in message
     assert "allowed at most" in message
-    assert "Most is lost in layers.2 (" in message
+    assert "The largest losses are in layers.2 (" in message
     kept = tmp_path / "out.rejected"
     assert f"It is kept in {kept}" in message
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.rejected", "tiny"]
@@ -181,7 +181,7 @@ def test_nan_in_the_float_model_is_no_reference(tmp_path: Path) -> None:
     tensors["model.layers.1.mlp.down_proj.weight"] *= 1e30
     tensors["model.layers.1.mlp.up_proj.weight"] *= 1e30
     folder = write_checkpoint(tmp_path / "tiny", "llama", tensors)
-    with pytest.raises(QualityError, match=r"the float model itself gives NaN or infinity behind layers\.1"):
+    with pytest.raises(QualityError, match=r"the float model itself produces NaN or infinity after layers\.1"):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
 
 
