@@ -43,7 +43,7 @@ def test_errors_have_one_exit_code_each() -> None:
     [
         (
             "import edgekit; edgekit.load",
-            ("onnx", "gguf", "huggingface_hub", "edgekit.build", "edgekit.quantize"),
+            ("onnx", "gguf", "huggingface_hub", "edgekit.build.pipeline", "edgekit.quantize"),
         ),
         ("import edgekit; edgekit.plan", ("onnx", "onnxruntime", "numpy")),
         ("import edgekit.cli", ("onnx", "onnxruntime", "numpy")),
