@@ -128,9 +128,9 @@ void need() {
   CHECK(refused(UINT64_MAX, root).empty()); /* unknown: the allocation will say */
   root.write("proc/meminfo", "MemTotal: 4000000 kB\nMemAvailable:    3125000 kB\n");
   CHECK(refused(3200000000, root).empty());
-  CHECK(refused(7516192768, root) == "the KV cache of 131072 positions needs 7.5 GB; 3.2 GB are available");
+  CHECK(refused(7516192768, root) == "the KV cache of 131072 positions needs 7.5 GB of memory; 3.2 GB are available");
   root.write("proc/meminfo", "MemTotal: 4000000 kB\nMemAvailable:    1000 kB\n");
-  CHECK(refused(1024001, root) == "the KV cache of 131072 positions needs 1.0 MB; 1.0 MB are available");
+  CHECK(refused(1024001, root) == "the KV cache of 131072 positions needs 1.0 MB of memory; 1.0 MB are available");
 }
 
 }  // namespace

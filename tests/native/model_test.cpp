@@ -95,29 +95,29 @@ Bytes with(const Bytes &key, const Bytes &value) {
 
 void metadata() {
   CHECK(says(opened(artifact()), ""));
-  CHECK(says(with("num_layers", "2"), "lacks the tensor model.layers.1.input_norm.weight"));
-  CHECK(says(with("num_layers", "1025"), "it must be 1 to 1024"));
+  CHECK(says(with("num_layers", "2"), "the tensor model.layers.1.input_norm.weight is missing"));
+  CHECK(says(with("num_layers", "1025"), "allowed: 1 to 1024"));
   CHECK(says(with("num_layers", Bytes("1\0" "7", 3)), "num_layers is '1'"));
-  CHECK(says(with("num_layers", "99999999999999999999"), "it must be 1 to 1024"));
+  CHECK(says(with("num_layers", "99999999999999999999"), "allowed: 1 to 1024"));
   CHECK(says(with("vocab_size", "-3"), "vocab_size is '-3'"));
   CHECK(says(with("vocab_size", "4"), "has shape (3, 32)"));
-  CHECK(says(with("head_dim", "17"), "1 heads over 1 key-value heads of 17"));
-  CHECK(says(with("num_kv_heads", "2"), "1 heads over 2"));
+  CHECK(says(with("head_dim", "17"), "num_heads 1, num_kv_heads 1 and head_dim 17 do not fit"));
+  CHECK(says(with("num_kv_heads", "2"), "num_heads 1, num_kv_heads 2"));
   CHECK(says(with("context_length", "3"), "rotary.cos has shape (2, 8)"));
   CHECK(says(with("linear.bits", "5"), "not quantized to 4 or 8 bits"));
-  CHECK(says(with("linear.bits", "8"), "which its metadata contradict"));
+  CHECK(says(with("linear.bits", "8"), "which contradicts the metadata"));
   CHECK(says(with("linear.block_size", "48"), "block size of the linear is 48"));
   CHECK(says(with("linear.symmetric", "0"), "qkv_proj.zero_points"));
   const Bytes own = "model.layers.0.mlp.down_proj"; /* a matrix with a format of its own */
   CHECK(says(with(own + ".bits", "7"), "not quantized to 4 or 8 bits"));
   Metadata mixed = kMetadata;
   mixed[own + ".bits"] = "8", mixed[own + ".block_size"] = "32", mixed[own + ".symmetric"] = "1";
-  CHECK(says(opened(artifact(mixed)), "model.layers.0.mlp.down_proj.codes has shape (32, 1, 16), which its metadata contradict"));
+  CHECK(says(opened(artifact(mixed)), "model.layers.0.mlp.down_proj.codes has shape (32, 1, 16), which contradicts the metadata"));
   mixed[own + ".bits"] = "4", mixed["linear.bits"] = "8";
   CHECK(says(opened(artifact(mixed)), "model.layers.0.attn.qkv_proj.codes has shape"));
   CHECK(says(with("format_version", "2"), "format_version"));
   for (const char *bad : {"inf", "nan", "-1", "1e-6x", "", "1e999", " ", ".", "1e", "1e+", "+1", "1,5", "1e99999"})
-    CHECK(says(with("rms_norm_eps", bad), "rms_norm_eps is no number"));
+    CHECK(says(with("rms_norm_eps", bad), "rms_norm_eps is missing or is not a number"));
   for (const char *good : {"0", "0.0", "1e-06", "1.5e-05", "1e-300"}) CHECK(says(with("rms_norm_eps", good), ""));
   /* Where the application's language writes a decimal comma; Debian has the C locales only, so this may set none. */
   if (std::setlocale(LC_NUMERIC, "de_DE.UTF-8")) CHECK(says(opened(artifact()), ""));
@@ -147,10 +147,10 @@ void files() {
   const Bytes graph = Bytes(folder) + "/model.onnx";
   CHECK(says(open(), "cannot open"));
   CHECK(mkfifo(graph.c_str(), 0600) == 0); /* nobody writes to it: an open that waits never ends */
-  CHECK(says(open(), "is empty or no file"));
+  CHECK(says(open(), "is empty or not a regular file"));
   unlink(graph.c_str());
   CHECK(mkdir(graph.c_str(), 0700) == 0);
-  CHECK(says(open(), "is empty or no file"));
+  CHECK(says(open(), "is empty or not a regular file"));
   rmdir(graph.c_str());
   rmdir(folder);
 }

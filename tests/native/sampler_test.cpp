@@ -69,10 +69,10 @@ std::string refused(const std::vector<float> &logits, ek_sampling sampling, ek_s
 }
 
 void errors() {
-  CHECK(refused({1.0f, NAN}, kPlain, EK_NON_FINITE) == "the model's best logit is nan; its arithmetic overflowed");
-  CHECK(refused({1.0f, INFINITY}, kPlain, EK_NON_FINITE) == "the model's best logit is inf; its arithmetic overflowed");
-  CHECK(refused({-INFINITY}, kPlain, EK_NON_FINITE) == "the model's best logit is -inf; its arithmetic overflowed");
-  CHECK(refused({}, kPlain, EK_BAD_ARGUMENT) == "0 logits were given; allowed: 1 to 2147483647");
+  CHECK(refused({1.0f, NAN}, kPlain, EK_NON_FINITE) == "cannot sample: the largest logit of the model is nan; its arithmetic overflowed");
+  CHECK(refused({1.0f, INFINITY}, kPlain, EK_NON_FINITE) == "cannot sample: the largest logit of the model is inf; its arithmetic overflowed");
+  CHECK(refused({-INFINITY}, kPlain, EK_NON_FINITE) == "cannot sample: the largest logit of the model is -inf; its arithmetic overflowed");
+  CHECK(refused({}, kPlain, EK_BAD_ARGUMENT) == "cannot sample from 0 logits; allowed: 1 to 2147483647");
   CHECK(refused({1.0f}, {-1.0f, 1.0f, 0.0f, 1.0f, 0}, EK_BAD_ARGUMENT) == "temperature is -1; it must be 0 (greedy) or more");
 }
 

@@ -182,18 +182,18 @@ def test_bad_arguments_are_named() -> None:
         assert call(kernel, matrix, x.ctypes.data, m, 0, y.ctypes.data) == status
         assert words in native.last_error()
 
-    says("0 rows; allowed: 1 to 16777216", n=0)
+    says("a matrix of 0 rows; allowed: 1 to 16777216", n=0)
     says("200000 columns; allowed: 1 to 131072", k=200000)
     says("codes of 5 bits; allowed: 4 or 8", bits=5)
     says("block size of 16; allowed: 32, 64 or 128", block_size=16)
     says("scales of type 2", scale_dtype=native.BFLOAT16)
-    says("needs codes and scales", codes=0)
-    says("do not lie at a multiple of 4 bytes", scales=scales.ctypes.data + 2)
+    says("codes and scales of a matrix must not be NULL", codes=0)
+    says("misaligned; their address must be a multiple of 4 bytes", scales=scales.ctypes.data + 2)
     says("0 rows of activations", m=0)
-    says("no kernel 'neon9' here; this processor runs", status=native.UNSUPPORTED, kernel=b"neon9")
+    says("cannot use the kernel 'neon9'; this processor supports", status=native.UNSUPPORTED, kernel=b"neon9")
     assert call(None, native.Matrix(**good), None, 1, 0, y.ctypes.data) == native.BAD_ARGUMENT
     assert call(None, native.Matrix(**good), x.ctypes.data, 1, 0, y.ctypes.data) == native.OK
-    with pytest.raises(EngineError, match="no kernel 'sse9'"):
+    with pytest.raises(EngineError, match="cannot use the kernel 'sse9'"):
         multiply(codes[:16].reshape(1, 1, 16), scales[:1, None], x[None, :32], bits=4, block_size=32, kernel="sse9")
     with pytest.raises(ValueError, match=r"bias: \(8,\) where \(1,\) is needed"):
         multiply(codes[:16].reshape(1, 1, 16), scales[:1, None], x[None, :32], bits=4, block_size=32, bias=scales)
@@ -230,10 +230,10 @@ def test_attention_is_causal_softmax(heads: int, kv_heads: int, head_dim: int, t
 
 def test_attention_says_what_it_does_not_take() -> None:
     angles = np.zeros((4, 12), np.float32)
-    with pytest.raises(EngineError, match="heads of 24; allowed: multiples of 16 up to 256"):
+    with pytest.raises(EngineError, match="a head_dim of 24; allowed: multiples of 16 up to 256"):
         attend(np.zeros((4, 72), np.float32), 1, 1, angles, angles)
     angles = np.zeros((4, 8), np.float32)
-    with pytest.raises(EngineError, match="3 heads over 2 key-value heads"):
+    with pytest.raises(EngineError, match="3 heads and 2 key-value heads"):
         attend(np.zeros((4, 7 * 16), np.float32), 3, 2, angles, angles)
     with pytest.raises(EngineError, match="-1 threads were requested"):
         attend(np.zeros((4, 48), np.float32), 1, 1, angles, angles, -1)

@@ -55,16 +55,16 @@ def test_the_better_of_two_is_the_better_of_each_rate() -> None:
 
 @pytest.mark.parametrize("threads", [0, -1, 10000])
 def test_numbers_of_threads_that_cannot_be(threads: int) -> None:
-    with pytest.raises(ProbeError, match=f"{threads} threads were asked for"):
+    with pytest.raises(ProbeError, match=f"{threads} threads were"):
         measure_bandwidth(threads, MIB)
-    with pytest.raises(ProbeError, match=f"{threads} threads were asked for"):
+    with pytest.raises(ProbeError, match=f"{threads} threads were"):
         measure_kernel("scalar", threads)
 
 
 def test_buffers_that_cannot_be() -> None:
-    with pytest.raises(ProbeError, match=r"memory bandwidth: .*4095 bytes is less than a page of 4096"):
+    with pytest.raises(ProbeError, match=r"memory bandwidth: .*4095 bytes; needed: 4096 bytes for each of 1 threads"):
         measure_bandwidth(1, 4095)
-    with pytest.raises(ProbeError, match=rf"no memory for a buffer of {2**60} bytes"):
+    with pytest.raises(ProbeError, match=rf"the buffer needs {2**60} bytes"):
         measure_bandwidth(1, 2**60)
 
 
@@ -76,7 +76,7 @@ def test_an_unknown_kernel_names_those_there_are() -> None:
 def test_a_kernel_that_cannot_run_here_is_refused() -> None:
     for name, runs in kernels().items():
         if not runs:
-            with pytest.raises(ProbeError, match=f"cannot run the kernel '{name}'"):
+            with pytest.raises(ProbeError, match=f"does not support the kernel '{name}'"):
                 measure_kernel(name, 1)
 
 

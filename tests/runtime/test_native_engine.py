@@ -99,5 +99,7 @@ def test_threads_do_not_change_the_result(tmp_path: Path, threads: int) -> None:
 
 def test_a_forced_instruction_set_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEKIT_ISA", "neon9")
-    with pytest.raises(EngineError, match=r"EDGEKIT_ISA is 'neon9'; this build has .*scalar"):
+    with pytest.raises(
+        EngineError, match=r"EDGEKIT_ISA is 'neon9', which cannot be used here; this build has .*scalar"
+    ):
         engine(artifact(tmp_path, "llama", "int8"), "native")

@@ -81,7 +81,7 @@ def test_a_cache_larger_than_the_memory_is_refused_before_it_is_allocated(tmp_pa
     NativeEngine(folder, 64, 1, False).close()
     gigabytes = positions * layers * kv_heads * 2 * dim * 2 / 1e9
     with pytest.raises(
-        EngineError, match=rf"cache of {positions} positions needs {gigabytes:.1f} GB; .* are available"
+        EngineError, match=rf"cache of {positions} positions needs {gigabytes:.1f} GB of memory; .* are available"
     ):
         NativeEngine(folder, positions, 1, False)
     with pytest.raises(EngineError, match=rf"cache of {positions} positions needs .* are available"):
@@ -117,7 +117,7 @@ def test_damaged_artifacts_are_errors(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "data", data)
     model = onnx.load_from_string(whole)
     for change, words in (
-        (("edgekit.num_layers", "3"), "lacks the tensor"),
+        (("edgekit.num_layers", "3"), "is missing"),
         (("edgekit.head_dim", "x"), "head_dim is 'x'"),
     ):
         copy = onnx.ModelProto()

@@ -115,12 +115,16 @@ def bad_states(folder: Path, tmp_path: Path) -> dict[str, tuple[Path, type[Excep
     paths["ids"].write_bytes(whole[:32] + b"\xff" * 4 + whole[36:])
     return {
         "another model": (paths["other"], EngineError, "another model"),
-        "another type": (paths["int8"], EngineError, "keeps keys and values as type 1"),
-        "more than the context": (paths["long"], ContextLengthError, "601 positions; this session's context is 600"),
-        "cut off": (paths["short"], EngineError, "is cut off: it says it holds 100 positions"),
-        "no state": (paths["text"], EngineError, "is no saved session"),
+        "another type": (paths["int8"], EngineError, "its key-value type is 1, that of this session is 0"),
+        "more than the context": (
+            paths["long"],
+            ContextLengthError,
+            "its 601 positions do not fit into the context of 600",
+        ),
+        "cut off": (paths["short"], EngineError, "is truncated; its header says 100 positions"),
+        "no state": (paths["text"], EngineError, "is not a saved session"),
         "ids of no vocabulary": (paths["ids"], EngineError, "outside the vocabulary"),
-        "a folder": (tmp_path, EngineError, "is no saved session"),
+        "a folder": (tmp_path, EngineError, "is not a saved session"),
         "missing": (tmp_path / "missing", EngineError, "cannot open"),
     }
 
@@ -141,7 +145,7 @@ def test_a_file_cut_anywhere_is_refused(folder: Path, tmp_path: Path, keep: int)
     e.evaluate(prompt(100))
     e.save(tmp_path / "state")
     os.truncate(tmp_path / "state", keep)
-    with pytest.raises(EngineError, match=r"is no saved session|is cut off"):
+    with pytest.raises(EngineError, match=r"is not a saved session|is truncated"):
         e.load(tmp_path / "state")
     assert e.position == len(e.tokens())
 
@@ -191,8 +195,8 @@ def test_only_the_same_can_be_copied(folder: Path, tmp_path: Path) -> None:
     other = engine(artifact(tmp_path, "llama", "int8"), "native", threads=1)
     for target, error, words in (
         (small, ContextLengthError, "100 positions do not fit into a context of 99"),
-        (eighth, EngineError, "different types"),
-        (other, EngineError, "same model"),
+        (eighth, EngineError, "its key-value type is 1, that of the source is 0"),
+        (other, EngineError, "belongs to another model"),
     ):
         with pytest.raises(error, match=words):
             target.copy(one)

@@ -208,7 +208,7 @@ def test_a_tiny_temperature_is_greedy_and_not_nan() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_logits_that_are_no_numbers_are_an_error(value: float) -> None:
     for temperature in (0, 0.6):
-        with pytest.raises(EngineError, match="best logit is"):
+        with pytest.raises(EngineError, match="largest logit of the model is"):
             Sampler(Sampling(temperature=temperature), 4).sample(np.full(4, value, np.float32))
 
 
@@ -217,7 +217,7 @@ def test_one_logit_that_is_no_number_is_an_error(size: int) -> None:
     logits = np.zeros(size, np.float32)
     for at in range(size):
         logits[at] = np.nan
-        with pytest.raises(EngineError, match="best logit is nan"):
+        with pytest.raises(EngineError, match="largest logit of the model is nan"):
             Sampler(Sampling(), size).sample(logits)
         logits[at] = 0
 

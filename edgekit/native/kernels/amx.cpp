@@ -3,21 +3,21 @@
 
 namespace {
 
-/* Prefill on tiles of bfloat16, whose products are summed over all of K in float: no sum needs a block's scale, because the
- * weights are unpacked to (code - zero point) * scale. Weights are the left operand, since their rows become rows of a tile
- * by a table look-up alone; activations are the right one, paired up once for all weights:
+/* Prefill with tiles of bfloat16. Weights are unpacked to (code - zero point) * scale, so sums run over all of K in float and
+ * need no scale per block. Weights are the left operand, because a table lookup turns their rows into rows of a tile.
+ * Activations are the right operand; their columns are paired once for all weights. Step s has 32 columns:
  *
- *   left    16 outputs, 32 columns each                         row n of a tile: w[n, 32s .. 32s + 31]
- *   right   16 pairs of columns, 16 rows of activations each    row p: x[0, 32s + 2p], x[0, 32s + 2p + 1], x[1, ...
+ *   left    16 outputs, 32 columns each                         row n of the tile: w[n, 32s], ..., w[n, 32s + 31]
+ *   right   16 pairs of columns, 16 rows of activations each    row p: x[0, 32s + 2p], x[0, 32s + 2p + 1], x[1, 32s + 2p], ...
  *   sum     16 outputs, 16 rows of activations, float           transposed when it is written
  *
- * A tile is 16 rows of 64 bytes. A pack is its right tiles one after another, padded_k(k) / 32 of them. */
+ * A tile has 16 rows of 64 bytes. A pack is the sequence of its padded_k(k) / 32 right tiles. */
 constexpr int kTileBytes = 1024;
 constexpr int kTileColumns = 32;
 
-/* 2 by 2 sums use four of the eight tiles: four loads (8 cycles each) for four products (16 cycles each). Of the weights, 32
- * outputs by 512 columns are unpacked at a time: 32 KB, which stay in a 48 KB L1 while the packs stream past from L2, 512
- * columns of 512 rows being 512 KB there. Sums between two stretches of columns are kept in `scratch`. */
+/* 2 by 2 sums take four of the eight tiles: four loads of 8 cycles each for four products of 16 cycles each. 32 outputs by
+ * 512 columns of weights are unpacked at a time. These 32 KB stay in an L1 cache of 48 KB while the packs are read from L2,
+ * where 512 columns of 512 rows take 512 KB. `scratch` keeps the sums from one range of columns to the next. */
 constexpr int kPanelRows = 32;
 constexpr int kPanelColumns = 512;
 constexpr int kPanelBytes = kPanelRows * kPanelColumns * 2;
@@ -29,20 +29,20 @@ struct alignas(64) TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64, "LDTILECFG's operand");
 
-/* Tiles are this thread's while it lives. */
+/* Configures the tiles of this thread for as long as the object exists. */
 struct Tiles {
   Tiles() {
     const TileConfig config;
-    __asm__ __volatile__("" : : "r"(&config) : "memory"); /* gcc 12 takes the load to read eight bytes and drops the rest */
+    __asm__ __volatile__("" : : "r"(&config) : "memory"); /* gcc 12 assumes that the load reads only eight bytes and drops the other stores */
     _tile_loadconfig(&config);
   }
   ~Tiles() { _tile_release(); }
 };
 
-/* What was stored before is in memory when a tile is loaded: to gcc 12, loading a tile reads nothing. */
+/* Forces earlier stores to memory before a tile is loaded: gcc 12 assumes that loading a tile reads nothing. */
 inline void stores_before_loads() { __asm__ __volatile__("" : : : "memory"); }
 
-/* A register of 16 dwords, each two bfloat16: even's lane below odd's. */
+/* 16 dwords of two bfloat16 each: `even` in the low half, `odd` in the high half. */
 inline __m512i pair_up(__m512 even, __m512 odd) {
   const __m512i low = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(even)));
   const __m512i high = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(odd)));
@@ -57,7 +57,7 @@ size_t pack_bytes(const Matrix &w) { return static_cast<size_t>(padded_k(w.k) / 
 
 void pack(const float *x, int64_t stride, int count, const Matrix &, int64_t begin, int64_t end, uint8_t *pack) {
   for (int64_t column = begin; column < padded_k(end); column += kTileColumns) {
-    __m512i rows[kPackRows]; /* a row of activations each: 16 pairs */
+    __m512i rows[kPackRows]; /* one for each row of activations, 16 pairs of columns */
     const int64_t left = end - column;
     const __mmask16 first = static_cast<__mmask16>(left >= 16 ? 0xffff : left > 0 ? (1u << left) - 1 : 0);
     const __mmask16 second = static_cast<__mmask16>(left >= 32 ? 0xffff : left > 16 ? (1u << (left - 16)) - 1 : 0);
@@ -72,7 +72,8 @@ void pack(const float *x, int64_t stride, int count, const Matrix &, int64_t beg
   }
 }
 
-/* The blocks of a row's columns begin .. end - 1, at most 16 (512 columns, blocks of 32): a weight is code * scale + offset. */
+/* The scales of the blocks in columns begin to end - 1 of a row, at most 16 (512 columns in blocks of 32): a weight is
+ * code * scale + offset. */
 struct BlockScales {
   alignas(64) float scale[16], offset[16];
 
@@ -86,7 +87,7 @@ struct BlockScales {
   }
 };
 
-/* Row n of the weights, columns begin .. end - 1 (whole blocks): 4-bit codes by a table of a block's sixteen values. */
+/* Unpack the columns begin to end - 1 (whole blocks) of row n: a table of the sixteen values of a block maps 4-bit codes. */
 template <int kBlock>
 inline void unpack_nibbles(const Matrix &w, int64_t n, int64_t begin, int64_t end, uint8_t *to) {
   const __m512 code = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -98,8 +99,8 @@ inline void unpack_nibbles(const Matrix &w, int64_t n, int64_t begin, int64_t en
     const __m512i table = _mm512_broadcast_i64x4(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
     for (int k = 0; k < kBlock; k += kTileColumns, to += kTileBytes, codes += kTileColumns / 2) {
       const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(codes)));
-      /* A byte's low nibble for the low word, its high one for the high word. The look-up reads five bits: the fifth, of the
-       * high nibble or zero, does not matter, since the table stands there twice. */
+      /* The low nibble of a byte selects the low word, the high nibble the high word. The lookup reads five bits; the fifth
+       * does not matter, because the register holds the table twice. */
       const __m512i indices = _mm512_or_si512(bytes, _mm512_slli_epi32(bytes, 12));
       _mm512_storeu_si512(to, _mm512_permutexvar_epi16(indices, table));
     }
@@ -122,8 +123,8 @@ inline void unpack_bytes(const Matrix &w, int64_t n, int64_t begin, int64_t end,
   }
 }
 
-/* 32 outputs from n on, columns begin .. end - 1: two rows of tiles, the first output's tiles before the sixteenth's. Outputs
- * from `last` on repeat the one before it. Columns past k meet zeros in the packs. */
+/* Unpack the columns begin to end - 1 of 32 outputs from n on: the tiles of the first 16 outputs, then those of the other
+ * 16. Outputs from `last` on are copies of output last - 1. Columns past k are multiplied by zeros in the packs. */
 template <int kBlock>
 inline void unpack_rows(const Matrix &w, int64_t n, int64_t last, int64_t begin, int64_t end, uint8_t *panel) {
   for (int i = 0; i < kPanelRows; ++i) {
@@ -142,7 +143,7 @@ inline void unpack_panel(const Matrix &w, int64_t n, int64_t last, int64_t begin
   return unpack_rows<128>(w, n, last, begin, end, panel);
 }
 
-/* Tiles 0 to 3 are sums of two rows of weight tiles and two packs, 4 and 5 weights, 6 and 7 activations. */
+/* Tiles 0 to 3 are the sums for two rows of weight tiles and two packs, tiles 4 and 5 weights, tiles 6 and 7 activations. */
 inline void multiply_tiles(const uint8_t *panel, const uint8_t *const packs[2], int64_t steps) {
   for (int64_t s = 0; s < steps; ++s) {
     _tile_loadd(4, panel + s * kTileBytes, 64);
@@ -177,7 +178,7 @@ inline void store_sums(float *sums) {
   _tile_stored(3, sums + 768, 64);
 }
 
-/* A tile of sums (16 outputs, 16 rows) to y: outputs n .. n + outputs - 1 of `rows` rows. */
+/* Write a tile of sums (16 outputs, 16 rows) to y: the first `outputs` outputs of the first `rows` rows. */
 inline void write_tile(const float *sums, const float *bias, int64_t outputs, int64_t rows, float *y, int64_t stride, bool add) {
   __m512i tile[16];
   for (int i = 0; i < 16; ++i) tile[i] = _mm512_loadu_si512(sums + 16 * i);
@@ -192,7 +193,7 @@ inline void write_tile(const float *sums, const float *bias, int64_t outputs, in
 
 inline void write_sums(const Matrix &w, const float *sums, int64_t n, int64_t last, int64_t row, int64_t m, float *y,
                        int64_t stride, bool add) {
-  for (int i = 0; i < 4; ++i) { /* the tiles' order in multiply_tiles */
+  for (int i = 0; i < 4; ++i) { /* the order of the tiles in multiply_tiles */
     const int64_t output = n + i / 2 * 16, r = row + i % 2 * 16;
     if (output < last && r < m)
       write_tile(sums + 256 * i, w.bias ? w.bias + output : nullptr, last - output, m - r < 16 ? m - r : 16,
@@ -237,7 +238,7 @@ void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t firs
   kAvx512Vnni.multiply_few(w, rows, m, first, last, y, stride, add);
 }
 
-/* Four sums, as the product has: 16 outputs by 16 rows by 32 columns each. */
+/* Four sums, as in multiply_tiles: 16 outputs by 16 rows by 32 columns each. */
 int64_t spin(int64_t iterations) {
   const Tiles tiles;
   zero_sums();

@@ -1,13 +1,13 @@
-/* Attention on AMX tiles; the rest of amx.cpp. The steps are attention.inl's, with queries, keys, weights and values rounded
- * to bfloat16 and every sum in float:
+/* Attention with AMX tiles; part of amx.cpp. The steps are those of attention.inl. Queries, keys, weights and values are
+ * rounded to bfloat16; all sums are in float:
  *
  *   scores (16 rows, 64 keys)   = queries (left: 16 rows, 32 dimensions)  * keys (right: 16 pairs of dimensions, 16 keys)
  *   sums (16 rows, head_dim)   += weights (left: 16 rows, 32 keys)        * values (right: 16 pairs of keys, 16 dimensions)
  *
- * Both right operands come from the cache by pairing neighbours up; nothing is transposed. */
+ * Both right operands are made from the cache by pairing neighbours, without a transposition. */
 namespace {
 
-constexpr int kKeys = kKvBlock; /* at a time: the four sums of a row of score tiles */
+constexpr int kKeys = kKvBlock; /* keys at a time: a row of four score tiles */
 static_assert(kKeys == 64, "four tiles of scores");
 
 inline int padded_dim(int head_dim) { return (head_dim + kTileColumns - 1) / kTileColumns * kTileColumns; }
@@ -17,7 +17,7 @@ struct TileScratch {
   uint8_t *values;        /* (kKeys / 32, head_dim / 16) tiles */
   uint8_t *q;             /* (row tiles, padded head_dim / 32) tiles */
   float *sum;             /* (rows, head_dim) */
-  float *largest, *total; /* (rows), (rows, 16): the total is still spread over the lanes */
+  float *largest, *total; /* (rows) and (rows, 16): the lanes of the total are added at the end */
   float *scores;          /* (16, kKeys) */
   uint8_t *weights;       /* (kKeys / 32) tiles */
 };
@@ -43,7 +43,7 @@ inline TileScratch split_tile_scratch(uint8_t **at, int head_dim, int64_t rows) 
 }
 
 size_t attend_on_tiles_scratch(int head_dim, int64_t rows) {
-  uint8_t *const start = reinterpret_cast<uint8_t *>(uintptr_t{64}); /* only counted from */
+  uint8_t *const start = reinterpret_cast<uint8_t *>(uintptr_t{64}); /* never dereferenced */
   uint8_t *end = start;
   split_tile_scratch(&end, head_dim, rows);
   const auto tiles = static_cast<size_t>(end - start), lanes = attend_scratch(head_dim, rows);
@@ -57,8 +57,8 @@ inline __m512 load16(const void *rows, KvType type, int64_t at) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(static_cast<const uint16_t *>(rows) + at)));
 }
 
-/* Keys at .. at + count - 1 and their values. Dimensions from head_dim on and values from count on are zeros; keys from count
- * on are not, their scores are masked. The cache holds whole blocks. */
+/* Load the keys and values of positions at to at + count - 1. Dimensions from head_dim on and values from count on are zero.
+ * Keys from count on are not; their scores are masked. The cache has room for whole blocks. */
 inline void load_tiles(const AttentionJob &job, int64_t at, int count, const TileScratch &s) {
   const int head_dim = job.head_dim;
   const int key_tiles = (count + 15) / 16;
@@ -78,7 +78,7 @@ inline void load_tiles(const AttentionJob &job, int64_t at, int count, const Til
     }
 }
 
-/* Queries times log2(e) / sqrt(head_dim), so that weights are powers of two. */
+/* Load the queries, times log2(e) / sqrt(head_dim): the softmax weights become powers of two. */
 inline void load_queries(const AttentionJob &job, int64_t rows, const TileScratch &s) {
   const int head_dim = job.head_dim, padded = padded_dim(head_dim);
   const __m512 scale = _mm512_set1_ps(1.44269504f / std::sqrt(static_cast<float>(head_dim)));
@@ -95,7 +95,7 @@ inline void load_queries(const AttentionJob &job, int64_t rows, const TileScratc
   }
 }
 
-/* 2^x for x <= 0, to 2e-5 of itself: Taylor's series of e^(x ln 2) around the nearest integer. */
+/* 2^x for x <= 0 with a relative error of 2e-5: the Taylor series of e^(x ln 2) around the nearest integer. */
 inline __m512 power_of_two(__m512 x) {
   const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), r = _mm512_sub_ps(x, whole);
   __m512 p = _mm512_fmadd_ps(r, _mm512_set1_ps(9.6181291e-3f), _mm512_set1_ps(5.5504109e-2f));
@@ -105,7 +105,7 @@ inline __m512 power_of_two(__m512 x) {
   return _mm512_scalef_ps(p, whole);
 }
 
-/* Scores of 16 rows: tiles 0 to 3 are those of 16 keys each, 4 queries, 5 and 6 keys. */
+/* The scores of 16 rows. Tiles 0 to 3 are scores of 16 keys each, tile 4 queries, tiles 5 and 6 keys. */
 inline void score_tiles(const TileScratch &s, const uint8_t *q, int steps) {
   zero_sums();
   for (int step = 0; step < steps; ++step) {
@@ -126,7 +126,7 @@ inline void score_tiles(const TileScratch &s, const uint8_t *q, int steps) {
   _tile_stored(3, s.scores + 48, kKeys * 4);
 }
 
-/* Row i of the tile, which is row `row` of all: its scores become weights. `seen` of the keys count. */
+/* Convert the scores of row i of the tile (row `row` of the job) to softmax weights; the row sees the first `seen` keys. */
 inline void soften_row(const AttentionJob &job, const TileScratch &s, int i, int64_t row, int64_t at, int seen) {
   const bool scaled = job.type == KvType::kInt8;
   const __m512 lowest = _mm512_set1_ps(kLowest);
@@ -151,7 +151,7 @@ inline void soften_row(const AttentionJob &job, const TileScratch &s, int i, int
   _mm512_storeu_si512(s.weights + i * 64, to_bf16(x[0], x[1]));
   _mm512_storeu_si512(s.weights + kTileBytes + i * 64, to_bf16(x[2], x[3]));
   float *total = s.total + row * 16;
-  if (peak == s.largest[row]) { /* nothing to shrink, as mostly after the first keys */
+  if (peak == s.largest[row]) { /* nothing to shrink: the usual case after the first keys */
     _mm512_storeu_ps(total, _mm512_add_ps(_mm512_loadu_ps(total), added));
     return;
   }
@@ -164,7 +164,8 @@ inline void soften_row(const AttentionJob &job, const TileScratch &s, int i, int
   s.largest[row] = peak;
 }
 
-/* 16 dimensions of 16 rows' sums: tile 0; weights are tiles 1 and 2, values 3 and 4. */
+/* Add weights times values to the sums of 16 rows. Tile 0 is 16 dimensions of the sums, tiles 1 and 2 are weights, tiles 3
+ * and 4 values. */
 inline void value_tiles(const TileScratch &s, float *sum, int head_dim, int count) {
   _tile_loadd(1, s.weights, 64);
   if (count > 32) _tile_loadd(2, s.weights + kTileBytes, 64);
@@ -190,14 +191,14 @@ inline void write_rows(const AttentionJob &job, const TileScratch &s, int64_t ro
     for (int d = 0; d < job.head_dim; d += 16)
       _mm512_storeu_ps(y + d, _mm512_mul_ps(_mm512_loadu_ps(s.sum + row * job.head_dim + d), share));
     if (!job.total) continue;
-    job.largest[row] = s.largest[row] * 0.693147181f; /* of scores, whose powers are of e */
+    job.largest[row] = s.largest[row] * 0.693147181f; /* from the base 2 to the base e */
     job.total[row] = total;
   }
 }
 
 void attend_on_tiles(const AttentionJob &job, uint8_t *scratch) {
   const int64_t rows = job.m * job.group;
-  if (rows < 16) return attend(job, scratch); /* less than a tile: decoding */
+  if (rows < 16) return attend(job, scratch); /* less than a tile, as in decode */
   const Tiles tiles;
   const int steps = padded_dim(job.head_dim) / kTileColumns;
   const TileScratch s = split_tile_scratch(&scratch, job.head_dim, rows);

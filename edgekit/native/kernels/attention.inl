@@ -1,15 +1,16 @@
-/* Attention, as FlashAttention's running softmax (https://arxiv.org/abs/2205.14135) over blocks of keys; included after
- * common.inl. Rows, a query head of one position each, are worked on kAttendRows at a time, so that a key or value that was
- * converted to float once serves them all; the lanes are keys for the scores and dimensions for the sums. */
+/* Attention with the running softmax of FlashAttention (https://arxiv.org/abs/2205.14135) over blocks of keys; included
+ * after common.inl. A row is one query head of one position. kAttendRows rows are processed together, so that each key or
+ * value is converted to float once for all of them. The lanes of a register are keys for the scores and dimensions for the
+ * sums. */
 namespace {
 
 #ifndef EK_ATTEND_ROWS
 #define EK_ATTEND_ROWS 4
 #endif
-/* A tile's sums, a register of keys or values and a broadcast fill the registers: 6 * 16 floats of NEON's 32 registers of 4
- * and of AVX2's 16 of 8, 12 * 16 of AVX-512's 32 of 16. */
+/* Chosen so that the sums of a tile (kAttendRows * 16 floats), the keys or values, and a broadcast fit into the registers:
+ * 6 rows with the 32 registers of 4 floats of NEON and the 16 of 8 of AVX2, 12 rows with the 32 of 16 of AVX-512. */
 constexpr int kAttendRows = EK_ATTEND_ROWS;
-/* So few rows take keys and values as they are stored, in two tiles at most: a group of 7 or 8 query heads is one token. */
+/* Up to this many rows (two tiles) read keys and values as they are stored: one token with up to 8 query heads per group. */
 constexpr int kDecodeRows = 2 * kAttendRows;
 constexpr int kKeyBlock = kKvBlock;
 constexpr int kVecs = kKeyLanes / kLanes;
@@ -21,7 +22,7 @@ struct AttendScratch {
   float *q, *sum;         /* (rows, head_dim) */
   float *largest, *total; /* (rows) */
   float *weights;         /* (kAttendRows, kKeyBlock) */
-  int16_t *whole_q;       /* (kDecodeRows, head_dim): whole_q * q_scales is q; for EK_PAIRS, as is all below */
+  int16_t *whole_q;       /* (kDecodeRows, head_dim): q is whole_q * q_scales; this and the rest are used with EK_PAIRS */
   float *q_scales;        /* (kDecodeRows) */
   int16_t *whole_weights; /* (kAttendRows, kKeyBlock) */
 };
@@ -48,21 +49,22 @@ inline AttendScratch split_scratch(uint8_t **at, int head_dim, int64_t rows) {
 }
 
 size_t attend_scratch(int head_dim, int64_t rows) {
-  uint8_t *const start = reinterpret_cast<uint8_t *>(uintptr_t{64}); /* only counted from */
+  uint8_t *const start = reinterpret_cast<uint8_t *>(uintptr_t{64}); /* never dereferenced */
   uint8_t *end = start;
   split_scratch(&end, head_dim, rows);
   return static_cast<size_t>(end - start);
 }
 
-/* n numbers (a multiple of 16) as float; int8 without their scales, which scores and weights are multiplied with instead. */
+/* Convert n numbers (a multiple of 16) to float. The scales of int8 are left out: scores and weights are multiplied by
+ * them instead. */
 template <typename T>
 inline void convert(const T *from, int64_t n, float *to) {
   for (int64_t i = 0; i < n; i += kLanes) store(load(from + i), to + i);
 }
 
-/* Ask for what stands as far behind `at` as the next block: the arithmetic on this one is long enough for it to come from
- * memory, if it is asked for a line at a time. A block at once fills what a core has to wait for lines with, and the loads
- * behind it stand still. Nothing is read, so the address need not exist. */
+/* Prefetch the cache line that is one block after `at`. The arithmetic on a block takes long enough for the next one to
+ * arrive from memory if its lines are requested one at a time; requesting a whole block at once would fill the line fill
+ * buffers and stall the loads that follow. A prefetch does not fault, so the address need not be valid. */
 template <typename T>
 EK_INLINE void prefetch_next(const T *at, int head_dim) {
   const size_t block = sizeof(T) * static_cast<size_t>(kKeyBlock * head_dim);
@@ -70,7 +72,7 @@ EK_INLINE void prefetch_next(const T *at, int head_dim) {
 }
 
 /* score[r, t] = sum over d of q[r, d] * key[d, t] for 16 keys. */
-template <int kRows, bool kAhead, typename T> /* kAhead: the next block's are asked for */
+template <int kRows, bool kAhead, typename T> /* kAhead: prefetch the next block */
 inline void score_tile(const float *q, const T *key, int head_dim, float *score) {
   Vec sum[kRows][kVecs] = {};
   for (int d = 0; d < head_dim; ++d) {
@@ -119,7 +121,8 @@ inline void value_tile(const float *weight, const T *value, int count, int head_
   }
 }
 
-/* A row's scores (kKeyBlock), of which it sees `seen`, become weights; returns what its sums so far shrink by. */
+/* Convert the scores (kKeyBlock) of a row to softmax weights; the row sees the first `seen` keys. Returns the factor by
+ * which its earlier sums shrink. */
 inline float soften(float *score, int seen, const float *key_scales, const float *value_scales, float *largest, float *total) {
   IntVec lane;
   for (int i = 0; i < kLanes; ++i) lane[i] = i;
@@ -147,10 +150,14 @@ inline float soften(float *score, int seen, const float *key_scales, const float
 }
 
 #ifdef EK_PAIRS
-/* Decoding with an int8 cache, in integers: queries and weights are rounded to 16 bits, which is 256 times finer than what
- * they meet, and an instruction multiplies and adds two dimensions of a key, or two positions of values, at once. The file
- * gives PairVec, a register of int32, pair_lanes(a, b): of kLanes bytes each (a[0], b[0], a[1], b[1], ...) as int16,
- * add_pairs(sum, lanes, two), and pair_sums(sum) as float. No sum overflows: 256 * 127 * 32767 < 2^31. */
+/* Decode with an int8 cache in integer arithmetic. Queries and weights are rounded to 16 bits, 256 times finer than the
+ * int8 keys and values, and one instruction multiplies and adds two dimensions of a key, or two positions of values. No sum
+ * overflows: 256 * 127 * 32767 < 2^31. A kernel file that defines EK_PAIRS provides
+ *
+ *   PairVec                     a register of int32
+ *   pair_lanes(a, b)            kLanes bytes of a and of b, interleaved, as int16: a[0], b[0], a[1], b[1], ...
+ *   add_pairs(sum, lanes, two)  sum + lanes times the two int16 in `two`, adding neighbours
+ *   pair_sums(sum)              sum as float */
 constexpr float kWhole = 32767.0f;
 
 inline int32_t two_at(const int16_t *at) {
@@ -159,7 +166,7 @@ inline int32_t two_at(const int16_t *at) {
   return two;
 }
 
-/* n numbers (a multiple of 16) in int16; what to multiply those with. */
+/* Round n numbers (a multiple of 16) to int16; returns their scale. */
 inline float round_whole(const float *x, int64_t n, int16_t *to) {
   Vec size = {};
   for (int64_t i = 0; i < n; i += kLanes) size = larger(size, larger(load(x + i), -load(x + i)));
@@ -192,7 +199,7 @@ inline void score_pairs(const int16_t *q, const float *scales, const int8_t *key
     for (int v = 0; v < kVecs; ++v) store((Vec)pair_sums(sum[r][v]) * scales[r], score + r * kKeyBlock + v * kLanes);
 }
 
-/* weights are zero from `count` on, and the cache has whole blocks: an odd count reads one row more. */
+/* An odd count reads one more row of values: the cache has whole blocks, and the weights from `count` on are zero. */
 template <int kRows>
 inline void value_pairs(const int16_t *weight, const float *scales, const int8_t *value, int count, int head_dim,
                         const float *shrink, float *sums) {
@@ -223,7 +230,7 @@ inline void value_pairs(const int16_t *weight, const float *scales, const int8_t
 }
 #endif
 
-/* kRows rows from `row` on and the keys and values of a block, which begins at position `at` and has `count`. */
+/* kRows rows from `row` on with the keys and values of a block of `count` positions that starts at position `at`. */
 template <int kRows, typename T>
 void attend_tile(const AttentionJob &job, const AttendScratch &s, const T *keys, const T *values, int64_t row, int64_t at, int count) {
   float shrink[kRows];
@@ -299,7 +306,7 @@ inline void attend_blocks(const AttentionJob &job, const AttendScratch &s, int64
     const int64_t left = furthest - at;
     const int count = static_cast<int>(left < kKeyBlock ? left : kKeyBlock);
     const T *key = keys + at * job.head_dim, *value = values + at * job.head_dim;
-    if (rows <= kDecodeRows) { /* decoding: each number is used once or twice, and converted on the way */
+    if (rows <= kDecodeRows) { /* decode: each number is used once or twice, so it is converted when it is used */
       for (int64_t row = 0; row < rows; row += kAttendRows) {
         const int64_t some = rows - row < kAttendRows ? rows - row : kAttendRows;
         attend_rows<kAttendRows>(job, s, key, value, row, static_cast<int>(some), at, count);

@@ -14,7 +14,7 @@ inline int32_t round32(const float *x, float inverse, int8_t *to) {
   __m256i four[4];
   for (int i = 0; i < 4; ++i) four[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), _mm256_set1_ps(inverse)));
   const __m256i a = _mm256_packs_epi32(four[0], four[1]), b = _mm256_packs_epi32(four[2], four[3]);
-  /* Packing works in halves of registers: put the dwords back into their order. */
+  /* The pack instructions work on 128-bit lanes: restore the order of the dwords. */
   const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), bytes);
   const __m256i biased = _mm256_xor_si256(bytes, _mm256_set1_epi8(static_cast<char>(0x80)));
@@ -37,7 +37,7 @@ inline PairVec pair_lanes(const int8_t *a, const int8_t *b) {
 }
 inline PairVec add_pairs(PairVec sum, PairVec lanes, int32_t two) {
   sum = _mm256_add_epi32(sum, _mm256_madd_epi16(lanes, _mm256_set1_epi32(two)));
-  __asm__ __volatile__("" : "+x"(sum)); /* gcc 12 makes all products of a step before it adds them, and spills */
+  __asm__ __volatile__("" : "+x"(sum)); /* keeps gcc 12 from computing all products of a step first, which spills registers */
   return sum;
 }
 inline __m256 pair_sums(PairVec sum) { return _mm256_cvtepi32_ps(sum); }
@@ -49,7 +49,7 @@ namespace {
 
 inline __m256i load256(const void *at) { return _mm256_loadu_si256(static_cast<const __m256i *>(at)); }
 
-/* A block's scale in every lane. */
+/* The scale of a block in every lane. */
 template <bool kHalf>
 inline __m256 block_scale(const void *scales, int64_t at) {
   if constexpr (kHalf)
@@ -58,7 +58,7 @@ inline __m256 block_scale(const void *scales, int64_t at) {
     return _mm256_broadcast_ss(static_cast<const float *>(scales) + at);
 }
 
-/* Eight int32 from sixteen int16 sums. */
+/* Add neighbours: eight int32 from sixteen int16 sums. */
 inline __m256i widen(__m256i sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
 
 }  // namespace
@@ -67,15 +67,15 @@ inline __m256i widen(__m256i sums) { return _mm256_madd_epi16(sums, _mm256_set1_
 
 namespace {
 
-/* Prefill: 16 rows of weights are unpacked once into a panel, of which a step is 16 dwords of four columns each, and every
- * row of activations goes over it: a broadcast of its four columns against the sixteen weight rows.
+/* Prefill: 16 rows of weights are unpacked once into a panel and multiplied with every row of activations. A step of a panel
+ * is four columns of the 16 weight rows; it is multiplied with a broadcast of four columns of an activation row.
  *
- *   codes    (padded k / 4, 16, 4)   as Int8Pack's values; 8-bit codes less 128, as int8
+ *   codes    (padded k / 4, 16, 4)   columns in the order of Int8Pack::values; 8-bit codes minus 128, as int8
  *   scales   (blocks, 16)
- *   zeros    (blocks, 16)            scale * zero point, less the 128
+ *   zeros    (blocks, 16)            scale * zero point; 8-bit codes: scale * (zero point - 128)
  */
 constexpr int kPanelRows = 16;
-constexpr int kTileRows = 4; /* activations at a time: 4 * 2 sums of int16, 2 registers of codes, a broadcast */
+constexpr int kTileRows = 4; /* activation rows at a time: 4 * 2 registers of sums, 2 of codes, 1 broadcast */
 
 struct Panel {
   uint8_t *codes;
@@ -110,7 +110,7 @@ inline void transpose(__m256i r[8]) {
   for (int i = 0; i < 8; ++i) r[i] = t[i];
 }
 
-/* Unpack rows first .. first + 15 of the weights; rows from `last` on repeat the one before it. */
+/* Unpack the weight rows first to first + 15; rows from `last` on are copies of row last - 1. */
 template <typename F>
 void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &panel) {
   const __m256i low = _mm256_set1_epi8(15), high = _mm256_set1_epi8(static_cast<char>(0x80));
@@ -131,7 +131,7 @@ void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &pan
       __m256i dwords[8];
       for (int i = 0; i < 8; ++i) {
         const uint8_t *from = source[half * 8 + i] + at;
-        if (bytes - at < 32) { /* 16 bytes are left: a block of 32 */
+        if (bytes - at < 32) { /* 16 bytes are left: one block of 32 columns */
           std::memcpy(tail, from, static_cast<size_t>(bytes - at));
           from = tail;
         }
@@ -157,10 +157,10 @@ inline __m256i broadcast4(const int8_t *values) {
   return _mm256_set1_epi32(four);
 }
 
-/* Eight int32 of a group's 32 columns: 8 steps of the codes' registers, 64 bytes apart, with one row of a pack. */
+/* The sums of a group of 32 columns, for kTile rows of a pack and 16 weight rows: 8 steps of codes, 64 bytes apart. */
 template <int kTile>
 inline void group4(const uint8_t *codes, const int8_t *values, __m256i sums[kTile][2]) {
-  /* 32 columns of 4-bit codes just fit 16 bits: 8 * 2 * 15 * 127 = 30480. */
+  /* The sums of 32 columns of 4-bit codes fit into 16 bits: 8 * 2 * 15 * 127 = 30480. */
 #pragma GCC unroll 8
   for (int step = 0; step < kGroup / 4; ++step) {
     const __m256i a = load256(codes + 64 * step), b = load256(codes + 64 * step + 32);
@@ -170,7 +170,7 @@ inline void group4(const uint8_t *codes, const int8_t *values, __m256i sums[kTil
       const __m256i x = _mm256_maddubs_epi16(a, four), y = _mm256_maddubs_epi16(b, four);
       sums[r][0] = step ? _mm256_add_epi16(sums[r][0], x) : x;
       sums[r][1] = step ? _mm256_add_epi16(sums[r][1], y) : y;
-      /* Left alone, gcc 12 makes all products first and spills them to add them later. */
+      /* Without this, gcc 12 computes all products first and spills them. */
       __asm__("" : "+x"(sums[r][0]), "+x"(sums[r][1]));
     }
   }
@@ -191,8 +191,8 @@ inline void group8(const uint8_t *codes, const int8_t *values, __m256i sums[kTil
     }
 }
 
-/* Rows row .. row + kTileRows - 1 of a pack against a panel; out (kTileRows, 16). The sums of floats stay in memory, touched
- * once in 32 columns, so that those of integers have the registers. */
+/* Multiply rows row to row + kTileRows - 1 of a pack with a panel; out (kTileRows, 16). The float sums are kept in memory and
+ * updated once per 32 columns, which leaves the registers to the integer sums. */
 template <typename F>
 inline void tile(const Matrix &w, const Panel &panel, const Int8Pack &pack, int row, float *out) {
   alignas(32) float block[kTileRows * kPanelRows];
@@ -239,7 +239,7 @@ void many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64
   for (int64_t n = first; n < last; n += kPanelRows) {
     unpack_panel<F>(w, n, last, panel);
     const int64_t count = last - n < kPanelRows ? last - n : kPanelRows;
-    for (int64_t r = 0; r < m; r += kTileRows) { /* rows of a pack beyond m are zeros */
+    for (int64_t r = 0; r < m; r += kTileRows) { /* rows of a pack beyond m are zero */
       float out[kTileRows * kPanelRows];
       tile<F>(w, panel, Int8Pack(packs + r / kPackRows * pack_size, w), static_cast<int>(r % kPackRows), out);
       for (int i = 0; i < kTileRows && r + i < m; ++i) {
@@ -261,7 +261,7 @@ void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t fir
   with_format(w, [&](auto format) { many<decltype(format)>(w, packs, m, first, last, y, stride, add_to, scratch); });
 }
 
-/* Eight chains of the product's two instructions, so that neither waits for itself. */
+/* Eight independent chains of the two instructions of the product, to hide their latency. */
 int64_t spin(int64_t iterations) {
   __m256i sums[8], codes = _mm256_set1_epi8(3);
   for (int i = 0; i < 8; ++i) sums[i] = _mm256_setzero_si256();
@@ -269,7 +269,7 @@ int64_t spin(int64_t iterations) {
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
       sums[i] = _mm256_add_epi16(sums[i], _mm256_maddubs_epi16(codes, codes));
-      __asm__ __volatile__("" : "+x"(codes)); /* the next product is another one */
+      __asm__ __volatile__("" : "+x"(codes)); /* prevents folding */
     }
   }
   for (int i = 0; i < 8; ++i) __asm__ __volatile__("" : : "x"(sums[i]));

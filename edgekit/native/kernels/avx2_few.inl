@@ -1,8 +1,8 @@
-/* Decoding on AVX2, multiply_few: a part of avx2.cpp. */
+/* The decode kernel multiply_few for AVX2; part of avx2.cpp. */
 namespace {
 
-/* Four products each of 8-bit codes as (code - 128) + 128: |code - 128| * 127 * 2 is at most 32512, which fits 16 bits. The
- * 128 is the caller's to add. */
+/* Sums of four products of (8-bit code - 128). The intermediate sums of two fit into 16 bits: 128 * 127 * 2 = 32512. The
+ * caller accounts for the 128. */
 inline __m256i dot4_wide(__m256i codes, __m256i values) {
   const __m256i shifted = _mm256_xor_si256(codes, _mm256_set1_epi8(static_cast<char>(0x80)));
   return widen(_mm256_maddubs_epi16(_mm256_abs_epi8(shifted), _mm256_sign_epi8(values, shifted)));
@@ -14,7 +14,8 @@ inline float add(__m256 v) {
   return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
 }
 
-/* Bytes ahead: a page, which the processor's own prefetcher does not cross. Past the file's end a prefetch does nothing. */
+/* Prefetch distance in bytes: one page, because hardware prefetchers stop at page boundaries. A prefetch past the end of the
+ * file does nothing. */
 constexpr int64_t kPrefetch = 4096;
 
 struct Nibbles {
@@ -26,8 +27,8 @@ inline Nibbles split(__m256i packed) {
   return {_mm256_and_si256(packed, low), _mm256_and_si256(_mm256_srli_epi16(packed, 4), low)};
 }
 
-/* 64 columns, 32 bytes of 4-bit codes, with one row: eight sums as float, not yet scaled. Codes below 16 cannot saturate a
- * 16-bit sum of four products (15 * 127 * 4 = 7620). `column` is a multiple of 64. */
+/* The products of 64 columns (32 bytes of 4-bit codes) with one row: eight sums as float, without scales. The 16-bit sums of
+ * four products do not saturate: 15 * 127 * 4 = 7620. `column` is a multiple of 64. */
 inline __m256 half_chunk(const Nibbles &codes, const QuantizedRow &row, int64_t column) {
   const int8_t *values = row.values + column / kChunk * kChunk + column % kChunk / 2;
   const __m256i sums = _mm256_add_epi16(_mm256_maddubs_epi16(codes.even, load256(values)),
@@ -37,8 +38,8 @@ inline __m256 half_chunk(const Nibbles &codes, const QuantizedRow &row, int64_t 
 
 inline __m256 row_scales(const QuantizedRow &row, int64_t column) { return _mm256_loadu_ps(row.scales + column / 8); }
 
-/* A row of 4-bit weights in blocks of 128: 19 vector operations for 64 bytes of codes and a row of activations. Two sums for
- * each, in turn, since a multiply-add takes four cycles. */
+/* A row of 4-bit weights in blocks of 128: 19 vector instructions for 64 bytes of codes and one row of activations. Two
+ * alternating sums hide the latency of four cycles of a multiply-add. */
 template <bool kHalf, int kRows>
 inline void sum_blocks_of_128(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, __m256 sums[kRows][2]) {
   const uint8_t *codes = w.codes + n * blocks * 64;
@@ -61,7 +62,7 @@ inline void sum_blocks_of_128(const Matrix &w, int64_t blocks, const QuantizedRo
   if (b < blocks) step(b, 0);
 }
 
-/* The scales of 32 bytes of 4-bit codes, which begin at block b, in the lanes of their sums: one block of 64, two of 32. */
+/* The scales of 32 bytes of 4-bit codes from block b on (one block of 64 or two of 32), in the lanes of their sums. */
 template <typename F>
 inline __m256 half_chunk_scales(const void *scales, int64_t b) {
   if constexpr (F::kBlock == 64) return block_scale<F::kHalf>(scales, b);
@@ -78,7 +79,8 @@ inline __m256 half_chunk_scales(const void *scales, int64_t b) {
   return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(both), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
 }
 
-/* The same in blocks of 64 and 32: 20 and 22 vector operations for 64 bytes. The last block of 32 may be half a register. */
+/* The same for blocks of 64 and 32: 20 and 22 vector instructions for 64 bytes. The last block of 32 may fill half a
+ * register. */
 template <typename F, int kRows>
 inline void sum_small_blocks(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, __m256 sums[kRows][2]) {
   constexpr int kEach = 64 / F::kBlock; /* blocks in 32 bytes */
@@ -129,13 +131,13 @@ inline void sum_bytes(const Matrix &w, int64_t blocks, const QuantizedRow *rows,
   }
 }
 
-/* `left` of eight floats; the rest is zero and not read. */
+/* The first `left` of eight floats; the others are zero and are not read. */
 inline __m256 some_floats(const float *from, int64_t left) {
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   return _mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left < 8 ? left : 8)), lanes));
 }
 
-/* `left` of the scales from block `at` on, at most 8; the rest is zero. */
+/* The scales of `left` blocks from block `at` on, at most 8; the other lanes are zero. */
 template <bool kHalf>
 inline __m256 some_scales(const void *scales, int64_t at, int64_t left) {
   if constexpr (!kHalf) return some_floats(static_cast<const float *>(scales) + at, left);
@@ -146,7 +148,7 @@ inline __m256 some_scales(const void *scales, int64_t at, int64_t left) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(halves)));
 }
 
-/* The first `count` bytes, at least 1, of a number; nothing behind them is read. */
+/* A number of which the first `count` bytes, at least 1, are read; the others are zero. */
 template <typename T>
 inline T few_bytes(const uint8_t *from, int64_t count) {
   T number = 0;
@@ -157,8 +159,8 @@ inline T few_bytes(const uint8_t *from, int64_t count) {
   return number;
 }
 
-/* Eight blocks' scale * zero point of row n, from block `at` on; those past the row are zero. 8-bit codes were taken less 128,
- * so only the rest of their zero point is left. */
+/* scale * zero point of eight blocks of row n, from block `at` on; zero past the end of the row. For 8-bit codes the zero
+ * point is reduced by 128, as the codes were. */
 template <typename F>
 inline __m256 scaled_zeros(const Matrix &w, int64_t blocks, int64_t n, int64_t at) {
   const int64_t left = blocks - at < 8 ? blocks - at : 8;
@@ -200,7 +202,7 @@ void few(const Matrix &w, const QuantizedRow *rows, int64_t first, int64_t last,
   }
 }
 
-/* few for m rows, at most kRows. */
+/* few() for m rows, at most kRows. */
 template <typename F, int kRows>
 inline void few_rows(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
                      bool add_to) {

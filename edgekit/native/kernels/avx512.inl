@@ -1,4 +1,4 @@
-/* What the AVX-512 tables share in source: conversions, a transposition, and with them common.inl and attention.inl. */
+/* Source code shared by the AVX-512 tables: conversions and a transposition, followed by common.inl and attention.inl. */
 #include <immintrin.h>
 
 #define EK_LANES 16
@@ -55,7 +55,7 @@ inline void transpose(__m512i r[16]) {
     r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
     r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
   }
-  for (int i = 0; i < 4; ++i) { /* r[i + 4j] holds, of rows 4j to 4j + 3, dword i of each 128-bit lane */
+  for (int i = 0; i < 4; ++i) { /* r[i + 4j] has dword i of each 128-bit lane of rows 4j to 4j + 3 */
     const __m512i a = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x44), b = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xee);
     const __m512i c = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x44), d = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xee);
     t[i] = _mm512_shuffle_i32x4(a, c, 0x88);
@@ -66,14 +66,14 @@ inline void transpose(__m512i r[16]) {
   for (int i = 0; i < 16; ++i) r[i] = t[i];
 }
 
-/* `mask`'s of 16 blocks' scales from block `at` on, as float. */
+/* The scales of 16 blocks from block `at` on, as float; zero and not read where `mask` has no bit. */
 template <bool kHalf>
 inline __m512 load_scales16(const void *scales, int64_t at, __mmask16 mask) {
   if (kHalf) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, static_cast<const uint16_t *>(scales) + at));
   return _mm512_maskz_loadu_ps(mask, static_cast<const float *>(scales) + at);
 }
 
-/* 16 zero points of row n from block `at` on, as float. */
+/* The zero points of `count` blocks (at most 16) of row n from block `at` on, as float. */
 template <int kBits>
 inline __m512 zero_points16(const Matrix &w, int64_t n, int64_t at, int64_t count) {
   if (!w.zero_points) return _mm512_set1_ps(static_cast<float>(1 << (kBits - 1)));

@@ -3,12 +3,13 @@
 
 namespace {
 
-/* Blocks in a register of codes, which holds 128 columns of 4 bits or 64 of 8. */
+/* Blocks in a register of codes: it holds 128 columns of 4 bits or 64 of 8 bits. */
 template <typename F>
 constexpr int kScales = 512 / F::kBits > F::kBlock ? 512 / F::kBits / F::kBlock : 1;
 
-/* Spread `count` numbers evenly over the 16 lanes: with 4, 0000 1111 2222 3333. Lane j of a product sums the 8 (4-bit) or 4
- * (8-bit) columns from 8j or 4j on, so a register's groups and blocks lie in consecutive lanes. */
+/* Repeat each of kCount numbers in 16 / kCount neighbouring lanes; 4 numbers become 0000 1111 2222 3333. Lane j of a product
+ * has the sum of 8 columns from 8j on (4-bit) or of 4 columns from 4j on (8-bit), so groups and blocks are consecutive
+ * lanes. */
 template <int kCount>
 inline __m512 spread(__m128 few) {
   constexpr int kEach = 16 / kCount;
@@ -18,7 +19,8 @@ inline __m512 spread(__m128 few) {
   return _mm512_permutexvar_ps(lanes, _mm512_castps128_ps512(few));
 }
 
-/* The scales of `left` blocks (at most those of one register) from `at` on, spread over the lanes of their columns. */
+/* The scales of the blocks in one register, from block `at` on, in the lanes of their columns. `left`: blocks left in the
+ * row. */
 template <typename F>
 inline __m512 block_scales(const void *scales, int64_t at, int64_t left) {
   if (kScales<F> == 1) return _mm512_set1_ps(F::kHalf ? _cvtsh_ss(static_cast<const uint16_t *>(scales)[at])
@@ -29,7 +31,7 @@ inline __m512 block_scales(const void *scales, int64_t at, int64_t left) {
   return spread<kScales<F>>(few);
 }
 
-/* The scales of a register's columns, a lane for every 8 (4-bit) or 4 (8-bit) of them. */
+/* The scales of the activations in one register: a lane for every 8 (4-bit) or 4 (8-bit) columns. */
 template <int kBits>
 inline __m512 row_scales(const float *scales) {
   if (kBits == 4) return _mm512_loadu_ps(scales);
@@ -37,11 +39,12 @@ inline __m512 row_scales(const float *scales) {
   return _mm512_permutexvar_ps(lanes, _mm512_castps256_ps512(_mm256_loadu_ps(scales)));
 }
 
-/* Bytes ahead: a page, which the processor's own prefetcher does not cross (on Zen 4 one thread reads 20 instead of 15
- * GB/s of a (8960, 1536) matrix; 1024 and 2048 gain half of that). Past the file's end a prefetch does nothing. */
+/* Prefetch distance in bytes: one page, because hardware prefetchers stop at page boundaries. On Zen 4, one thread reads a
+ * (8960, 1536) matrix at 20 GB/s instead of 15; distances of 1024 and 2048 gain half as much. A prefetch past the end of
+ * the file does nothing. */
 constexpr int64_t kPrefetch = 4096;
 
-/* Decode: rows of weights one after another, each streamed once for all kRows activations. */
+/* Decode: the rows of weights one after another; each is read once for all kRows rows of activations. */
 template <typename F, int kRows>
 void row_products(const Matrix &w, const QuantizedRow *rows, int64_t first, int64_t last, float *y, int64_t stride, bool add) {
   const __m512i low = _mm512_set1_epi8(15);
@@ -89,10 +92,11 @@ void row_products(const Matrix &w, const QuantizedRow *rows, int64_t first, int6
   }
 }
 
-/* Prefill: 16 rows of weights are unpacked once into a panel, whose registers hold four columns of each row side by side,
- * and every activation row goes over it: a broadcast of its four columns against the sixteen weight rows. */
+/* Prefill: 16 rows of weights are unpacked once into a panel and multiplied with every row of activations. A register of a
+ * panel has four columns of each of the 16 weight rows; it is multiplied with a broadcast of four columns of an activation
+ * row. */
 constexpr int kPanelRows = 16;
-constexpr int kTileRows = 8; /* activations at a time: 8 sums of integers, 8 of a block, 8 in all fill 24 of 32 registers */
+constexpr int kTileRows = 8; /* activation rows at a time: 8 integer sums, 8 block sums and 8 totals, 24 of 32 registers */
 
 struct Panel {
   uint8_t *codes; /* (padded k / 4) registers */
@@ -100,7 +104,7 @@ struct Panel {
   float *zeros;   /* (blocks, 16): scale * zero point */
 };
 
-/* Unpack rows first .. first + 15 of the weights; rows from `last` on repeat the one before it. */
+/* Unpack the weight rows first to first + 15; rows from `last` on are copies of row last - 1. */
 template <typename F>
 void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &panel) {
   const __m512i low = _mm512_set1_epi8(15);
@@ -122,7 +126,7 @@ void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &pan
     transpose(dwords);
     uint8_t *to = panel.codes + at * 8 / F::kBits * kPanelRows;
     for (int i = 0; i < 16; ++i) {
-      if (F::kBits == 4) { /* the even columns of a dword's eight, then its odd ones */
+      if (F::kBits == 4) { /* of the eight columns of a dword, first the even ones, then the odd ones */
         _mm512_storeu_si512(to + 128 * i, _mm512_and_si512(dwords[i], low));
         _mm512_storeu_si512(to + 128 * i + 64, _mm512_and_si512(_mm512_srli_epi16(dwords[i], 4), low));
       } else {
@@ -138,7 +142,7 @@ inline __m512i broadcast4(const int8_t *values) {
   return _mm512_set1_epi32(four);
 }
 
-/* Rows row .. row + kTileRows - 1 of a pack against a panel; out (kTileRows, 16). */
+/* Multiply rows row to row + kTileRows - 1 of a pack with a panel; out (kTileRows, 16). */
 template <typename F>
 inline void tile(const Matrix &w, const Panel &panel, const Int8Pack &pack, int row, float *out) {
   const int64_t blocks = w.blocks();
@@ -201,7 +205,7 @@ void panel_products(const Matrix &w, const uint8_t *packs, int64_t m, int64_t fi
   }
 }
 
-/* row_products for m rows, at most kRows. */
+/* row_products() for m rows, at most kRows. */
 template <typename F, int kRows>
 inline void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride, bool add) {
   if constexpr (kRows > 1)
@@ -223,7 +227,7 @@ size_t multiply_many_scratch(const Matrix &w, int64_t) {
   return static_cast<size_t>(padded_k(w.k) * kPanelRows + 2 * w.blocks() * kPanelRows * 4);
 }
 
-/* Ten chains, so that no instruction waits for itself. */
+/* Ten independent chains, to hide the latency of the instruction. */
 int64_t spin(int64_t iterations) {
   __m512i sums[10], codes = _mm512_set1_epi8(3);
   for (int i = 0; i < 10; ++i) sums[i] = _mm512_setzero_si512();

@@ -1,8 +1,10 @@
-/* What every kernel file shares in source, not in object code: included by each, compiled with each one's flags.
+/* Source code shared by the kernel files. Each file includes it and compiles its own copy with its own flags.
  *
- * Everything here is static and written in vectors of one register. The including file says first how many floats that is
- * (EK_LANES; 4 where it does not), and may define EK_OWN_CONVERSIONS
- * and give half_lanes, byte_lanes, store_halves and round32 of its own. */
+ * Everything here is static and uses vectors of one register. Before including it, a kernel file may define
+ *
+ *   EK_LANES             floats in a register (default: 4)
+ *   EK_ADD_LANES(v)      the sum of the lanes of a register
+ *   EK_OWN_CONVERSIONS   if the file provides half_lanes, byte_lanes, store_halves and round32 */
 #include <cmath>
 #include <cstring>
 
@@ -17,7 +19,7 @@ using namespace ek;
 #endif
 constexpr int kLanes = EK_LANES;
 
-/* A register of floats. Never an argument of a function that is not inlined: the calling convention differs between ISAs. */
+/* A register of floats. Never pass it to a function that is not inlined: the calling convention depends on the ISA. */
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
 typedef int32_t IntVec __attribute__((vector_size(kLanes * sizeof(int32_t))));
 #define EK_INLINE inline __attribute__((always_inline))
@@ -35,7 +37,7 @@ inline float half_to_float(uint16_t h) {
   uint32_t bits = static_cast<uint32_t>(h & 0x7fffu) << 13;
   float magnitude;
   std::memcpy(&magnitude, &bits, 4);
-  magnitude *= 5.192296858534828e+33f; /* 2^112: the exponent's bias from 15 to 127, denormals included */
+  magnitude *= 5.192296858534828e+33f; /* 2^112 moves the exponent bias from 15 to 127, also for denormals */
   std::memcpy(&bits, &magnitude, 4);
   if ((h & 0x7c00u) == 0x7c00u) bits |= 0x7f800000u;
   bits |= sign;
@@ -44,7 +46,7 @@ inline float half_to_float(uint16_t h) {
   return f;
 }
 
-inline uint16_t float_to_half(float f) { /* round to nearest even; beyond 65504: infinity */
+inline uint16_t float_to_half(float f) { /* rounds to nearest even; overflows to infinity */
   uint32_t bits;
   std::memcpy(&bits, &f, 4);
   const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
@@ -76,7 +78,7 @@ inline Vec byte_lanes(const int8_t *x) {
 inline void store_halves(const float *x, int64_t n, uint16_t *y) {
   for (int64_t i = 0; i < n; ++i) y[i] = float_to_half(x[i]);
 }
-/* Round 32 numbers times `inverse`, which are then below 128, to int8, to the nearest, halves to even; their sum. */
+/* Multiply 32 numbers by `inverse`, round to int8 (to nearest even; magnitudes stay below 128), and return their sum. */
 inline int32_t round32(const float *x, float inverse, int8_t *to) {
   int32_t sum = 0;
   for (int i = 0; i < 32; ++i) {
@@ -123,7 +125,8 @@ inline float dot(const float *a, const float *b, int64_t n) {
   return sum;
 }
 
-/* e^x for x <= 88, within 2 units in the last place: 2^n by the exponent's bits, e^r by its Taylor series, |r| <= ln2/2. */
+/* e^x for x <= 88, accurate to 2 units in the last place: 2^n from the exponent bits times the Taylor series of e^r,
+ * |r| <= ln(2)/2. */
 EK_INLINE Vec exponential(Vec x) {
   x = larger(x, Vec{} - 87.0f);
   x = x < 88.0f ? x : Vec{} + 88.0f;
@@ -142,7 +145,7 @@ EK_INLINE Vec exponential(Vec x) {
   return p * power;
 }
 
-/* A matrix's format as constants, so that the inner loops hold no branch. */
+/* The format of a matrix as compile-time constants, so that inner loops have no branches. */
 template <int kBitsOf, int kBlockOf, bool kHalfOf>
 struct Format {
   static constexpr int kBits = kBitsOf, kBlock = kBlockOf;
@@ -154,7 +157,7 @@ struct Constant {
   static constexpr int value = kValue;
 };
 
-/* Call work(Format) for the matrix's own. */
+/* Call work(Format) with the format of the matrix. */
 template <typename Work>
 inline void with_format(const Matrix &w, Work work) {
   const auto with_half = [&](auto bits, auto block) {
@@ -183,7 +186,7 @@ inline int zero_point_at(const Matrix &w, int64_t row, int64_t block) {
   return w.zero_points[row * ((w.blocks() + 1) / 2) + block / 2] >> (block % 2 * 4) & 15;
 }
 
-/* Of every eight columns the even four, then the odd four: as a dword of 4-bit codes splits. */
+/* Reorder every eight columns: the four even ones, then the four odd ones, as the nibbles of a dword of codes split. */
 typedef int8_t Bytes16 __attribute__((vector_size(16)));
 inline void split_octets(const int8_t *from, int8_t *to) {
   for (int i = 0; i < kGroup; i += 16) {
@@ -194,14 +197,14 @@ inline void split_octets(const int8_t *from, int8_t *to) {
   }
 }
 
-/* Where a column stands in QuantizedRow::values. */
+/* The index of column k in QuantizedRow::values. */
 inline int64_t value_index(int64_t k, int bits) {
   if (bits == 8) return k;
   const int64_t chunk = k / kChunk * kChunk, column = k % kChunk;
   return chunk + column % 2 * (kChunk / 2) + column / 2;
 }
 
-/* Round columns start .. start + 31 of a row of k to int8; those from k on are zero. */
+/* Columns start to start + 31 of a row of k, rounded to int8; columns from k on are zero. */
 struct RoundedGroup {
   int8_t values[kGroup];
   float scale;
@@ -244,12 +247,12 @@ void quantize_row(const float *x, int64_t k, int bits, int block, int64_t begin,
   }
 }
 
-/* A pack in int8, for kernels that take four columns at a time from each of 16 rows (a step):
+/* A pack in int8, for kernels that process four columns of each of 16 rows at a time (a step):
  *
- *   values   (padded k / 4, 16, 4) int8    8-bit codes: step s holds columns 4s to 4s + 3. 4-bit codes: of every eight
- *                                          columns, the even four and then the odd four, as a dword of codes splits
+ *   values   (padded k / 4, 16, 4) int8    8-bit codes: step s has columns 4s to 4s + 3. 4-bit codes: two steps have eight
+ *                                          columns, first the four even ones, then the four odd ones
  *   scales   (padded k / 32, 16) float     value * scale is the activation
- *   sums     (blocks, 16) float            of a block's value * scale
+ *   sums     (blocks, 16) float            sum of value * scale over a block
  */
 struct Int8Pack {
   const int8_t *values;
@@ -309,7 +312,7 @@ void rotate(float *x, const float *cos, const float *sin, int64_t half) {
   }
 }
 
-/* A head's keys or values of one position share a scale. */
+/* The key or value of a head at one position has one scale. */
 void store_kv(const float *x, int64_t n, KvType type, void *y, int64_t stride, float *scale) {
   if (type == KvType::kFloat16) {
     uint16_t halves[kMaxHeadDim];
@@ -322,7 +325,7 @@ void store_kv(const float *x, int64_t n, KvType type, void *y, int64_t stride, f
   const float most = largest_lane(size), inverse = most > 1e-30f ? 127.0f / most : 0.0f;
   *scale = most / 127.0f;
   int8_t bytes[kMaxHeadDim];
-  float last[32] = {}; /* a head is a multiple of 16 */
+  float last[32] = {}; /* head_dim is a multiple of 16 */
   int64_t i = 0;
   for (; i + 32 <= n; i += 32) round32(x + i, inverse, bytes + i);
   if (i < n) std::memcpy(last, x + i, sizeof(float) * static_cast<size_t>(n - i));

@@ -1,7 +1,8 @@
-/* The arithmetic of the engine as a table of plain functions, one table per instruction set.
+/* The arithmetic of the engine: a table of plain functions, one table for each instruction set.
  *
- * A kernel file is compiled with its own flags, uses no STL and only file-local helpers, and exports one symbol: its
- * table. scalar.cpp defines what every other table must compute (tests/native/kernels_test.cpp holds them to it). */
+ * A kernel file is compiled with its own flags, does not use the STL, has only file-local helpers, and exports one symbol:
+ * its table. scalar.cpp is the reference implementation; tests/native/kernels_test.cpp tests every other table against
+ * it. */
 #ifndef EDGEKIT_KERNELS_H
 #define EDGEKIT_KERNELS_H
 
@@ -10,7 +11,8 @@
 
 namespace ek {
 
-/* A quantized weight in MatMulNBits's layout (quantize/packing.py draws it): y[n] = sum_k w[n, k] x[k] + bias[n]. */
+/* A quantized weight matrix in the layout of MatMulNBits, drawn in quantize/packing.py:
+ * y[n] = sum_k w[n, k] x[k] + bias[n]. */
 struct Matrix {
   const uint8_t *codes = nullptr;       /* (n, blocks, block * bits / 8) */
   const void *scales = nullptr;         /* (n, blocks) float32 or float16 */
@@ -24,46 +26,46 @@ struct Matrix {
   int64_t row_bytes() const { return blocks() * block * bits / 8; }
 };
 
-/* Rows of codes are padded to it: half an AVX-512 register of nibbles, and the least common multiple of the blocks. */
+/* Rows of activations are padded to a multiple of this: one AVX-512 register of nibbles, and a multiple of every block size. */
 constexpr int kChunk = 128;
-/* Activations share an int8 scale in groups of 32, the smallest weight block: an outlier spoils no more than 31 others. */
+/* Groups of 32 activations share an int8 scale. 32 is the smallest weight block; an outlier affects at most 31 others. */
 constexpr int kGroup = 32;
-/* Rows of activations in a pack, the unit of prefill: the rows of an AMX tile, four NEON registers of int8 products. */
+/* Rows of activations in a pack, the unit of prefill: the rows of an AMX tile, or four NEON registers of int32 sums. */
 constexpr int kPackRows = 16;
-/* The most outputs one call of multiply_many is asked for: with 512 rows its float sums are half a megabyte, a part of an L2. */
+/* The most outputs of one call of multiply_many: with 512 rows, its float sums take 512 KB, part of an L2 cache. */
 constexpr int64_t kMostOutputs = 256;
 
-/* One row of activations in int8, for decoding. For 4-bit weights each chunk of 128 columns holds its 64 even columns, then
- * its 64 odd ones, because a byte of codes holds an even column in its low nibble and the odd one beside it in its high. */
+/* One row of activations in int8, for decode. For 4-bit weights, each chunk of 128 columns stores its 64 even columns and
+ * then its 64 odd ones, because a byte of codes has an even column in its low nibble and the next odd column in its high
+ * nibble. */
 struct QuantizedRow {
   int8_t *values; /* (padded k) */
-  float *scales;  /* (padded k / 8): value * scale is the activation; a group's scale stands four times, once for each
-                     dword of 4-bit codes, so that a register of products meets a register of scales */
-  float *sums;    /* (blocks): sum of the block's value * scale, which a zero point is multiplied with */
+  float *scales;  /* (padded k / 8): value * scale is the activation. The scale of a group is stored four times, once for
+                     each dword of 4-bit codes, so that a register of products matches a register of scales */
+  float *sums;    /* (blocks): the sum of value * scale over a block, to be multiplied by the zero point */
 };
 
 inline int64_t padded_k(int64_t k) { return (k + kChunk - 1) / kChunk * kChunk; }
 
 enum class KvType { kFloat16, kInt8 };
 
-/* Keys stand 16 positions side by side, so that a register holds one dimension of as many keys and nothing is summed
- * across lanes. */
+/* Keys of 16 positions are interleaved: a register holds one dimension of 16 keys, so scores need no sum across lanes. */
 constexpr int kKeyLanes = 16;
-/* Keys and values are worked on in blocks of so many positions, of which a cache has whole ones: as float, 32 KB of keys at
- * head_dim 128. */
+/* Attention processes keys and values in blocks of this many positions; a cache has room for whole blocks. As float, a
+ * block of keys with head_dim 128 takes 32 KB. */
 constexpr int kKvBlock = 64;
 constexpr int kMaxHeadDim = 256;
 
-/* Keys or values of one key-value head. */
+/* The keys or the values of one key-value head. */
 struct KvRows {
   const void *rows;    /* float16 or int8: keys (positions / 16, head_dim, 16), values (positions, head_dim) */
-  const float *scales; /* (positions), int8 only: value * scale. Both have room for whole blocks of kKvBlock */
+  const float *scales; /* (positions), int8 only. Both arrays have room for whole blocks of kKvBlock */
 };
 
-/* Attention of the query heads that share one key-value head, over `m` consecutive positions, the first of them `position`:
- * causal, softmax in float, blocked over keys, so that memory grows with neither. Head g of row r is read at
- * q + r * q_stride + g * head_dim and written at y + r * y_stride + g * head_dim. Row r sees the keys from `begin` on that
- * stand before `end` and before position + r + 1: a long context is cut into parts for several threads. */
+/* Causal attention of the query heads that share one key-value head, for `m` consecutive positions that start at
+ * `position`. The softmax is in float and runs over blocks of keys, so the scratch memory does not depend on the length.
+ * Head g of row r is read at q + r * q_stride + g * head_dim and written at y + r * y_stride + g * head_dim. Row r sees the
+ * keys from `begin` to min(end, position + r + 1) - 1; `begin` and `end` split a long context between threads. */
 struct AttentionJob {
   const float *q;
   int64_t q_stride, m, group;
@@ -73,53 +75,55 @@ struct AttentionJob {
   int head_dim; /* a multiple of 16, at most kMaxHeadDim */
   float *y;
   int64_t y_stride;
-  /* Where not null, y is left as the sum of weight * value, and each (row, head) says here what its parts are joined by:
-   * (m, group) the largest score, and the sum of the weights e^(score - largest). */
+  /* For a part of a context, else null: (m, group) largest score, and sum of the weights e^(score - largest). y is then the
+   * sum of weight * value, not divided by the total; the caller combines the parts. */
   float *largest, *total;
 };
 
 struct Kernels {
   const char *name;
 
-  /* Quantize a row x (k) for a matrix of this width and block size. Columns [begin, end) only: multiples of kChunk, end
-   * at most padded_k(k). */
+  /* Quantize the columns [begin, end) of a row x (k) for a matrix with this width and block size. `begin` and `end` are
+   * multiples of kChunk, `end` is at most padded_k(k). */
   void (*quantize_row)(const float *x, int64_t k, int bits, int block, int64_t begin, int64_t end, QuantizedRow row);
 
-  /* Decode: y[r * stride + n] for rows r < m (at most 8) and outputs n in [first, last), bias added; with `add`, added to
-   * what stands there. */
+  /* Decode: compute y[r * stride + n] for rows r < m (m at most 8) and outputs n in [first, last), with bias. `add`: add to
+   * y instead of overwriting it. */
   void (*multiply_few)(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y,
                        int64_t stride, bool add);
 
-  /* Prefill. A pack holds 16 rows of activations in whatever form multiply_many takes them; pack_bytes is a multiple of 64,
-   * and packs follow one another. x (count, end - begin) with `stride` between rows: columns [begin, end) of them, begin a
-   * multiple of kChunk, end also or k, which is padded with zeros; so are the rows from `count` on. */
+  /* Prefill. A pack holds 16 rows of activations in the form that this table's multiply_many needs; pack_bytes is a
+   * multiple of 64, and packs are contiguous. pack() stores the columns [begin, end) of `count` rows; x (count, end - begin)
+   * has `stride` numbers from row to row. `begin` is a multiple of kChunk; so is `end`, unless it is k. Columns from k on
+   * and rows from `count` on are filled with zeros. */
   size_t (*pack_bytes)(const Matrix &w);
   void (*pack)(const float *x, int64_t stride, int count, const Matrix &w, int64_t begin, int64_t end, uint8_t *pack);
 
-  /* As multiply_few for any number of rows and at most kMostOutputs outputs; `packs` and `scratch` (multiply_many_scratch
-   * bytes, this thread's) are aligned to 64. */
+  /* Like multiply_few, for any number of rows and at most kMostOutputs outputs. `packs` and `scratch`, which has
+   * multiply_many_scratch bytes and is not shared with other threads, are aligned to 64 bytes. */
   void (*multiply_many)(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y,
                         int64_t stride, bool add, uint8_t *scratch);
   size_t (*multiply_many_scratch)(const Matrix &w, int64_t m);
 
-  /* y = x / rms(x) * weight over n numbers. */
+  /* y = x / rms(x) * weight, for n numbers. */
   void (*rms_norm)(const float *x, const float *weight, int64_t n, float epsilon, float *y);
 
   /* y[i] = silu(gate[i]) * up[i]. */
   void (*silu_multiply)(const float *gate, const float *up, int64_t n, float *y);
 
-  /* Rotate one head's halves in place: x (2 * half), cos and sin (half). */
+  /* Rotate a head in place (RoPE): x (2 * half), whose halves form the pairs; cos and sin (half). */
   void (*rotate)(float *x, const float *cos, const float *sin, int64_t half);
 
-  /* Put one position's key or value x (n) into the cache, numbers `stride` apart; `scale` is written for int8 only. */
+  /* Store the key or value x (n) of one position in the cache, with `stride` from number to number. `scale` is written
+   * for int8 only. */
   void (*store_kv)(const float *x, int64_t n, KvType type, void *y, int64_t stride, float *scale);
 
-  /* `scratch` holds attend_scratch(head_dim, m * group) bytes of this thread, aligned to 64. */
+  /* `scratch` has attend_scratch(head_dim, m * group) bytes, is not shared with other threads, and is aligned to 64. */
   void (*attend)(const AttentionJob &job, uint8_t *scratch);
   size_t (*attend_scratch)(int head_dim, int64_t rows);
 
-  /* Run multiply_many's innermost instructions on registers alone; how many multiply-adds that were. What a processor can
-   * do at most, for `edgekit probe`. */
+  /* Run the innermost instructions of multiply_many on registers alone and return the number of multiply-adds: measures
+   * the peak rate of a processor, for `edgekit probe`. */
   int64_t (*spin)(int64_t iterations);
 };
 

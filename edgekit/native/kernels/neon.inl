@@ -1,5 +1,5 @@
-/* What the NEON tables share in source: halves, a matrix's format, decoding, and the loop around a tile of prefill. Included
- * by each before its own kernels, in place of common.inl and attention.inl. */
+/* Source code shared by the NEON tables: conversions, the decode kernel, and the loop around a tile of prefill. Each table
+ * includes this file, which includes common.inl and attention.inl, before its own kernels. */
 #include <arm_neon.h>
 
 #define EK_LANES 4
@@ -41,21 +41,22 @@ namespace {
 template <typename F>
 constexpr int kChunkBlocks = kChunk / F::kBlock;
 
-/* Integer sums become floats by one subtraction: where a sum starts from the bits of 1.5 * 2^23, adding i to it adds i to
- * the float, up to 2^22 (a group's sum is below 2^20). SCVTF holds one of Cortex-A76's two pipes for two cycles. */
+/* Convert integer sums to float with one subtraction. A sum that starts from the bits of the float 1.5 * 2^23 is, read as a
+ * float, 1.5 * 2^23 + i as long as |i| < 2^22; the sum of a group is below 2^20. The conversion instruction SCVTF would
+ * occupy one of the two vector pipes of a Cortex-A76 for two cycles. */
 constexpr float kMagic = 12582912.0f;
 constexpr int32_t kMagicBits = 0x4b400000;
 
 inline float32x4_t from_magic(int32x4_t sum) { return vsubq_f32(vreinterpretq_f32_s32(sum), vdupq_n_f32(kMagic)); }
 
-/* What 8-bit codes are less where decoding multiplies them. */
+/* What the decode kernel subtracts from 8-bit codes before it multiplies them. */
 #ifdef __ARM_FEATURE_MATMUL_INT8
 constexpr int kFewOffset = 0;
 #else
 constexpr int kFewOffset = 128;
 #endif
 
-/* Four products each of sixteen codes, added to `sum`. */
+/* Multiply sixteen codes with sixteen values and add each four products to a lane of `sum`. */
 template <typename F>
 EK_INLINE int32x4_t dot4(int32x4_t sum, uint8x16_t codes, int8x16_t values) {
 #ifdef __ARM_FEATURE_MATMUL_INT8
@@ -64,7 +65,7 @@ EK_INLINE int32x4_t dot4(int32x4_t sum, uint8x16_t codes, int8x16_t values) {
   return vdotq_s32(sum, vreinterpretq_s8_u8(codes), values);
 }
 
-/* The first `count` numbers, the other lanes zero. */
+/* The first `count` numbers, at least 1; the other lanes are zero. */
 EK_INLINE float32x4_t load_some(const float *x, int64_t count) {
   if (count >= 4) return vld1q_f32(x);
   if (count == 2) return vcombine_f32(vld1_f32(x), vdup_n_f32(0));
@@ -85,7 +86,7 @@ EK_INLINE float32x4_t load_some(const uint16_t *x, int64_t count) {
   return vcvt_f32_f16(vreinterpret_f16_u64(vdup_n_u64(bits)));
 }
 
-/* A chunk's four groups stand in the four lanes, and its 4, 2 or 1 blocks are spread over them. */
+/* A chunk has a lane for each of its four groups. Repeat the values of its 4, 2 or 1 blocks in the lanes of their groups. */
 template <typename F>
 EK_INLINE float32x4_t spread(float32x4_t blocks) {
   if constexpr (kChunkBlocks<F> == 4) return blocks;
@@ -93,13 +94,13 @@ EK_INLINE float32x4_t spread(float32x4_t blocks) {
   return vdupq_laneq_f32(blocks, 0);
 }
 
-/* In the first lane of each block, zero in the others: what is to be counted once. */
+/* Put the values of blocks into the first lane of each block, zero in the others: for what counts once per block. */
 template <typename F>
 EK_INLINE float32x4_t once(float32x4_t blocks) {
-  return kChunkBlocks<F> == 2 ? vzip1q_f32(blocks, vdupq_n_f32(0)) : blocks; /* of 1, the other lanes are zero already */
+  return kChunkBlocks<F> == 2 ? vzip1q_f32(blocks, vdupq_n_f32(0)) : blocks; /* with 1 block the other lanes are zero already */
 }
 
-/* Scales of `count` blocks from b on. */
+/* The scales of `count` blocks of row n from block b on, in the lanes of their groups. */
 template <typename F>
 EK_INLINE float32x4_t chunk_scales(const Matrix &w, int64_t n, int64_t b, int64_t count) {
   const int64_t at = n * w.blocks() + b;
@@ -107,7 +108,7 @@ EK_INLINE float32x4_t chunk_scales(const Matrix &w, int64_t n, int64_t b, int64_
                                  : load_some(static_cast<const float *>(w.scales) + at, count));
 }
 
-/* Their zero points, less what the codes are. */
+/* Their zero points, minus what was subtracted from the codes. */
 template <typename F>
 EK_INLINE float32x4_t chunk_zeros(const Matrix &w, int64_t n, int64_t b, int64_t count) {
   constexpr int kLess = F::kBits == 8 ? kFewOffset : 0, kBits = F::kBits;
@@ -121,8 +122,8 @@ EK_INLINE float32x4_t chunk_zeros(const Matrix &w, int64_t n, int64_t b, int64_t
   return spread<F>(vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(lanes), vdupq_n_s32(kLess))));
 }
 
-/* A chunk of one row's codes, ready to be multiplied: registers 2g and 2g + 1 are group g's, even and odd columns of 4-bit
- * codes, halves of 8-bit ones. Of `bytes` bytes, the rest zero. */
+/* Load a chunk of the codes of one row. Registers 2g and 2g + 1 have group g: even and odd columns of 4-bit codes, the two
+ * halves of 8-bit codes. `bytes` are read; the rest is zero. */
 template <typename F>
 EK_INLINE void load_codes(const uint8_t *from, int64_t bytes, uint8x16_t codes[8]) {
 #pragma GCC unroll 8
@@ -137,7 +138,7 @@ EK_INLINE void load_codes(const uint8_t *from, int64_t bytes, uint8x16_t codes[8
   }
 }
 
-/* Sums of codes * values, a group in each lane. */
+/* The sum of codes * values for each group, one in each lane. */
 template <typename F>
 EK_INLINE float32x4_t chunk_dots(const uint8x16_t codes[8], const int8_t *values) {
   constexpr int kNext = F::kBits == 4 ? 16 : 32, kOther = F::kBits == 4 ? kChunk / 2 : 16;
@@ -150,10 +151,11 @@ EK_INLINE float32x4_t chunk_dots(const uint8x16_t codes[8], const int8_t *values
   return from_magic(vpaddq_s32(vpaddq_s32(sums[0], sums[1]), vpaddq_s32(sums[2], sums[3])));
 }
 
-/* Bytes ahead: a page, which the processor's own prefetcher does not cross. Past the file's end a prefetch does nothing. */
+/* Prefetch distance in bytes: one page, because hardware prefetchers stop at page boundaries. A prefetch past the end of the
+ * file does nothing. */
 constexpr int64_t kPrefetch = 4096;
 
-/* `count` blocks from b on, a chunk or the rest of one, of outputs n .. n + kOutputs - 1. */
+/* Add `count` blocks from block b on, a chunk or the rest of one, to outputs n to n + kOutputs - 1. */
 template <typename F, int kRows, int kOutputs>
 EK_INLINE void add_chunk(const Matrix &w, const QuantizedRow *rows, int64_t n, int64_t b, int64_t count,
                          float32x4_t totals[kOutputs][kRows]) {
@@ -167,7 +169,7 @@ EK_INLINE void add_chunk(const Matrix &w, const QuantizedRow *rows, int64_t n, i
     const float32x4_t scale = chunk_scales<F>(w, n + i, b, count), zero = chunk_zeros<F>(w, n + i, b, count);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const float *scales = rows[r].scales + column / 8; /* each of four stands four times */
+      const float *scales = rows[r].scales + column / 8; /* four scales, each stored four times */
       const float32x4_t groups = vcombine_f32(vld1_f32(scales + 3), vld1_f32(scales + 11));
       const float32x4_t dots = vmulq_f32(chunk_dots<F>(codes, rows[r].values + column), groups);
       const float32x4_t sums = once<F>(load_some(rows[r].sums + b, count));
@@ -176,10 +178,10 @@ EK_INLINE void add_chunk(const Matrix &w, const QuantizedRow *rows, int64_t n, i
   }
 }
 
-/* Instructions of the vector pipes on 64 bytes of 4-bit codes and one row of activations: 8 that split the codes, 4 moves
- * and 8 products, 3 that add lanes, 4 to scale. These 27, and some moves that gcc adds, are 14 to 16 cycles of a Cortex-A76's
- * two pipes, 4 bytes a cycle. On 128 bytes of 8-bit codes they are as many, or 19 where USDOT takes codes as they are. Two
- * outputs at once share the loads of activations. */
+/* Vector instructions for 64 bytes of 4-bit codes and one row of activations: 8 split the codes, 4 are moves, 8 products, 3
+ * add lanes, 4 apply scales. With some moves that gcc adds, these 27 take 14 to 16 cycles on the two vector pipes of a
+ * Cortex-A76, or 4 bytes per cycle. 128 bytes of 8-bit codes take as many, or 19 with USDOT, which needs no offset. Two
+ * outputs at a time share the loads of activations. */
 template <typename F, int kRows, int kOutputs>
 inline void few_outputs(const Matrix &w, const QuantizedRow *rows, int64_t n, float *y, int64_t stride, bool add_to) {
   float32x4_t totals[kOutputs][kRows];
@@ -198,7 +200,7 @@ inline void few_outputs(const Matrix &w, const QuantizedRow *rows, int64_t n, fl
     }
 }
 
-/* multiply_few for m rows, at most kRows. */
+/* multiply_few() for m rows, at most kRows. */
 template <typename F, int kRows>
 inline void few_rows(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
                      bool add_to) {
@@ -215,15 +217,15 @@ void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t firs
   with_format(w, [&](auto format) { few_rows<decltype(format), 8>(w, rows, m, first, last, y, stride, add_to); });
 }
 
-/* Rows of activations that a panel goes over before the next one is unpacked: what stays in a second-level cache of 256 KB,
- * but never so few that unpacking, about half the work of a tile of 4 rows, counts. */
+/* Rows of activations to multiply with a panel before the next panel is unpacked: as many as fit into an L2 cache of 256 KB,
+ * but enough to make the cost of unpacking, about half a tile of 4 rows, negligible. */
 inline int64_t rows_at_once(const Matrix &w) {
   const int64_t fit = (256 << 10) / padded_k(w.k) / kPackRows * kPackRows;
   return fit > 4 * kPackRows ? fit : 4 * kPackRows;
 }
 
-/* Prefill: unpack(n) puts outputs from n on into a panel, tile(row, out) multiplies kRows rows with it: out (kRows,
- * kOutputs). Rows of a pack beyond m are zeros. */
+/* Prefill: unpack(n) unpacks kOutputs outputs from n on into a panel; tile(row, out) multiplies kRows rows with it, out
+ * (kRows, kOutputs). Rows of a pack beyond m are zero. */
 template <int kRows, int kOutputs, typename Unpack, typename Tile>
 inline void many(const Matrix &w, int64_t m, int64_t first, int64_t last, float *y, int64_t stride, bool add_to,
                  Unpack unpack, Tile tile) {

@@ -3,16 +3,16 @@
 
 namespace {
 
-/* Prefill: 16 rows of weights are unpacked into a panel, of which a step is 16 dwords of four columns each; a register of
- * Int8Pack holds four columns of four rows of activations, each a lane that SDOT multiplies four weight rows with.
+/* Prefill: 16 rows of weights are unpacked into a panel. A step of a panel is four columns of the 16 weight rows. A register
+ * of Int8Pack has four columns of four rows of activations; SDOT multiplies one of its lanes with four weight rows.
  *
- *   codes    (padded k / 4, 16, 4) int8   in Int8Pack's order of columns; 4-bit codes less their zero point, which leaves
- *                                         nothing to subtract later, 8-bit codes less 128
+ *   codes    (padded k / 4, 16, 4) int8   columns in the order of Int8Pack; 4-bit codes minus their zero point, 8-bit codes
+ *                                         minus 128
  *   scales   (blocks, 16)
  *   zeros    (blocks, 16)                 8-bit codes only: scale * (zero point - 128)
  */
 constexpr int kPanelRows = 16;
-constexpr int kTileRows = 4; /* 4 * 4 registers of int32, 4 of codes, 1 of activations; the float sums stay in memory */
+constexpr int kTileRows = 4; /* 4 * 4 registers of int32 sums, 4 of codes, 1 of activations; float sums are in memory */
 
 struct Panel {
   uint8_t *codes;
@@ -37,14 +37,14 @@ EK_INLINE void transpose(uint32x4_t r[4]) {
   r[3] = vreinterpretq_u32_u64(vtrn2q_u64(b, d));
 }
 
-/* Unpack rows first .. first + 15 of the weights; rows from `last` on repeat the one before it. */
+/* Unpack the weight rows first to first + 15; rows from `last` on are copies of row last - 1. */
 template <typename F>
 void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &panel) {
   constexpr int kBlockBytes = F::kBlock * F::kBits / 8;
   int64_t rows[kPanelRows];
   for (int i = 0; i < kPanelRows; ++i) rows[i] = first + i < last ? first + i : last - 1;
   for (int64_t b = 0; b < w.blocks(); ++b) {
-    uint32_t zeros[kPanelRows]; /* a zero point in each of a dword's bytes */
+    uint32_t zeros[kPanelRows]; /* the zero point in each byte of a dword */
 #pragma GCC unroll 1
     for (int i = 0; i < kPanelRows; ++i) {
       const float scale = scale_at(w, rows[i] * w.blocks() + b);
@@ -85,18 +85,18 @@ EK_INLINE void add_row(const float32x4_t x[kTileRows][4], float32x4_t scales, fl
     vst1q_f32(total[kRow] + 4 * j, vfmaq_laneq_f32(vld1q_f32(total[kRow] + 4 * j), x[kRow][j], scales, kRow));
 }
 
-/* Add a group's 32 columns, 8 steps, times the activations' scales (4) and, where given, the weights' (16). Not inlined:
- * the registers are for the integer sums, not for what a caller would keep in them.
+/* Add the 32 columns (8 steps) of a group, times the scales of the activations (4) and, if kWeighted, of the weights (16).
+ * Not inlined, so that the registers are free for the integer sums.
  *
- * On the vector pipes: 128 SDOT, and for each of 16 sums a move, a subtraction, a product for the activations' scale, and
- * one for the weights' (here with blocks of 32, else once a block). */
+ * Vector instructions: 128 SDOT, and for each of the 16 sums a move, a subtraction, a multiply-add with the scale of the
+ * activations, and a product with the scale of the weights (with blocks of 32; larger blocks do this once per block). */
 template <bool kWeighted>
 __attribute__((noinline)) void add_group(const uint8_t *codes, const int8_t *values, const float *scales,
                                          const float *weights, float (*total)[kPanelRows]) {
   int32x4_t dots[kTileRows][4];
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) dots[i / 4][i % 4] = vdupq_n_s32(kMagicBits);
-#pragma GCC unroll 1 /* gcc would take the steps apart and run out of registers */
+#pragma GCC unroll 1 /* gcc would interleave the steps and run out of registers */
   for (int step = 0; step < kGroup / 4; ++step) {
     const int8x16_t four = vld1q_s8(values + step * kPackRows * 4);
 #pragma GCC unroll 4
@@ -121,7 +121,7 @@ __attribute__((noinline)) void add_group(const uint8_t *codes, const int8_t *val
   add_row<3>(x, of_rows, total);
 }
 
-/* Rows row .. row + 3 of a pack against a panel. */
+/* Multiply rows row to row + 3 of a pack with a panel. */
 template <typename F>
 void tile(const Matrix &w, const Panel &panel, const Int8Pack &pack, int64_t row, float (*total)[kPanelRows]) {
   constexpr bool kOneGroup = F::kBlock == kGroup;
@@ -157,7 +157,7 @@ void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t fir
   });
 }
 
-/* Sixteen chains, so that none waits for itself. */
+/* Sixteen independent chains, to hide the latency of the instruction. */
 int64_t spin(int64_t iterations) {
   int32x4_t sums[16];
   int8x16_t codes = vdupq_n_s8(3);

@@ -3,24 +3,24 @@
 
 namespace {
 
-/* Prefill. SMMLA multiplies two rows of activations with two rows of weights, eight columns of each, to 2 by 2 sums:
+/* Prefill. SMMLA multiplies eight columns of two rows of activations with those of two rows of weights, giving 2 by 2 sums:
  *
- *   a register of a pack     row 0, eight columns | row 1, the same eight
+ *   a register of a pack     row 0, eight columns | row 1, the same columns
  *   a register of a panel    output 0             | output 1
- *   sums                     00 01 10 11          row, output
+ *   sums                     00 01 10 11          (row, output)
  *
- * A step is the eight columns for all rows of a pack or a panel. With 4-bit codes a group of 32 columns is taken as its even
- * ones and then its odd ones, as sixteen bytes of codes split. Scales stand as the sums they are multiplied with do.
+ * A step is eight columns of all rows of a pack or a panel. With 4-bit codes, a group of 32 columns has its even columns
+ * first and then its odd ones, as the nibbles of sixteen bytes split. Scales are stored in the order of the sums.
  *
  *   pack     values   (padded k / 8, 16, 8) int8
- *            scales   (padded k / 32, 8, 4)         of rows 0 0 1 1
- *            sums     (blocks, 8, 4)                of a block's value * scale
- *   panel    codes    (padded k / 8, 8, 8) int8     4-bit codes less their zero point, 8-bit codes less 128
- *            scales   (blocks, 4, 4)                of outputs 0 1 0 1
+ *            scales   (padded k / 32, 8, 4)         rows 0 0 1 1, 2 2 3 3, ...
+ *            sums     (blocks, 8, 4)                sum of value * scale over a block
+ *   panel    codes    (padded k / 8, 8, 8) int8     4-bit codes minus their zero point, 8-bit codes minus 128
+ *            scales   (blocks, 4, 4)                outputs 0 1 0 1, 2 3 2 3, ...
  *            zeros    (blocks, 4, 4)                8-bit codes only: scale * (zero point - 128)
  */
 constexpr int kPanelRows = 8;
-constexpr int kTileRows = 8; /* 4 * 4 registers of int32, 4 of activations, 4 of codes; the float sums stay in memory */
+constexpr int kTileRows = 8; /* 4 * 4 registers of int32 sums, 4 of activations, 4 of codes; float sums are in memory */
 constexpr int kPackScales = 2 * kPackRows, kPanelScales = 2 * kPanelRows;
 
 struct Pack {
@@ -69,14 +69,14 @@ void pack(const float *x, int64_t stride, int count, const Matrix &w, int64_t be
     }
 }
 
-/* Two steps of two outputs from sixteen codes of each. */
+/* Store sixteen codes of two outputs as two steps. */
 EK_INLINE void store_pair(uint8_t *to, uint8x16_t a, uint8x16_t b) {
   const uint64x2_t x = vreinterpretq_u64_u8(a), y = vreinterpretq_u64_u8(b);
   vst1q_u8(to, vreinterpretq_u8_u64(vzip1q_u64(x, y)));
   vst1q_u8(to + 8 * kPanelRows, vreinterpretq_u8_u64(vzip2q_u64(x, y)));
 }
 
-/* Unpack rows first .. first + 7 of the weights; rows from `last` on repeat the one before it. */
+/* Unpack the weight rows first to first + 7; rows from `last` on are copies of row last - 1. */
 template <typename F>
 void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &panel) {
   constexpr int kBlockBytes = F::kBlock * F::kBits / 8;
@@ -110,19 +110,19 @@ void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &pan
     }
 }
 
-/* Add a group's 32 columns, 4 steps, times the activations' scales (4, 4) and, where given, the weights' (4, 4). total[i][j]
- * is rows 2i and 2i + 1 by outputs 2j and 2j + 1. Not inlined: the registers are for the integer sums, not for what a caller
- * would keep in them.
+/* Add the 32 columns (4 steps) of a group, times the scales of the activations (4, 4) and, if kWeighted, of the weights
+ * (4, 4). total[i][j] has rows 2i and 2i + 1 by outputs 2j and 2j + 1. Not inlined, so that the registers are free for the
+ * integer sums.
  *
- * On the vector pipes: 64 SMMLA, and for each of 16 sums a move, a subtraction, a product for the activations' scale, and
- * one for the weights' (here with blocks of 32, else once a block). */
+ * Vector instructions: 64 SMMLA, and for each of the 16 sums a move, a subtraction, a multiply-add with the scale of the
+ * activations, and a product with the scale of the weights (with blocks of 32; larger blocks do this once per block). */
 template <bool kWeighted>
 __attribute__((noinline)) void add_group(const uint8_t *codes, const int8_t *values, const float *scales,
                                          const float *weights, float (*total)[4][4]) {
   int32x4_t dots[4][4];
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) dots[i / 4][i % 4] = vdupq_n_s32(kMagicBits);
-#pragma GCC unroll 1 /* gcc would take the steps apart and run out of registers */
+#pragma GCC unroll 1 /* gcc would interleave the steps and run out of registers */
   for (int step = 0; step < kGroup / 8; ++step) {
     int8x16_t code[4];
 #pragma GCC unroll 4
@@ -146,7 +146,7 @@ __attribute__((noinline)) void add_group(const uint8_t *codes, const int8_t *val
   }
 }
 
-/* Rows row .. row + 7 of a pack against a panel; out (8, 8). */
+/* Multiply rows row to row + 7 of a pack with a panel; out (8, 8). */
 template <typename F>
 void tile(const Matrix &w, const Panel &panel, const Pack &rows, int64_t row, float *out) {
   constexpr bool kOneGroup = F::kBlock == kGroup;
@@ -183,7 +183,7 @@ void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t fir
   });
 }
 
-/* Sixteen chains, so that none waits for itself. */
+/* Sixteen independent chains, to hide the latency of the instruction. */
 int64_t spin(int64_t iterations) {
   int32x4_t sums[16];
   int8x16_t codes = vdupq_n_s8(3);

@@ -1,10 +1,11 @@
-/* scalar: needs nothing. The definition of every kernel, in the order of the formula; not meant to be fast. */
+/* scalar: needs no extension. The reference implementation: it follows the formulas term by term and is not optimized. */
 #include "common.inl"
 #include "attention.inl"
 
 namespace {
 
-/* Output n for one row of activations: value(k) is column k in int8, scale(k) and sum(b) its group's and block's. */
+/* Output n for one row of activations: value(k) is column k in int8, scale(k) the scale of its group, sum(b) the sum of
+ * block b. */
 template <typename Value, typename Scale, typename Sum>
 inline float product(const Matrix &w, int64_t n, Value value, Scale scale, Sum sum) {
   float total = w.bias ? w.bias[n] : 0.0f;
@@ -35,7 +36,7 @@ void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t firs
     }
 }
 
-/* Where a column stands in Int8Pack::values, for row 0. */
+/* The index of column k of row 0 in Int8Pack::values. */
 inline int64_t pack_index(int64_t k, int bits) {
   const int64_t step = bits == 8 ? k / 4 : k / 8 * 2 + k % 2, byte = bits == 8 ? k % 4 : k % 8 / 2;
   return step * kPackRows * 4 + byte;
@@ -57,13 +58,13 @@ void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t fir
 
 size_t multiply_many_scratch(const Matrix &, int64_t) { return 0; }
 
-/* One multiply-add after another: what code without vectors reaches. */
+/* One multiply-add after another: the rate of code without vector instructions. */
 int64_t spin(int64_t iterations) {
   volatile int32_t sink;
   int32_t sum = 0, code = 3;
   for (int64_t i = 0; i < iterations; ++i) {
     sum += code * static_cast<int8_t>(i);
-    __asm__ __volatile__("" : "+r"(sum), "+r"(code)); /* nothing is folded or vectorized */
+    __asm__ __volatile__("" : "+r"(sum), "+r"(code)); /* prevents folding and vectorization */
   }
   sink = sum;
   (void)sink;

@@ -10,8 +10,8 @@
 namespace ek {
 namespace {
 
-constexpr int64_t kAttentionRows = 192; /* query heads of a task: as float, with their sums, 192 KB at head_dim 128 */
-constexpr int64_t kMostHeads = 1024, kMostTokens = 1 << 24; /* as in model.cpp and product.cpp */
+constexpr int64_t kAttentionRows = 192; /* rows of a task; in float and with their sums, 192 KB at head_dim 128 */
+constexpr int64_t kMostHeads = 1024, kMostTokens = 1 << 24; /* the limits of model.cpp and product.cpp */
 
 }  // namespace
 
@@ -57,7 +57,7 @@ void attend(ThreadPool &pool, const Kernels &kernels, const KvCache &cache, cons
             const std::function<uint8_t *(int)> &scratch) {
   const int64_t tile = std::max<int64_t>(kPackRows, kAttentionRows / rows.group()), tiles = (rows.m + tile - 1) / tile;
   pool.run(tiles * rows.kv_heads, [&](int64_t task, int thread) {
-    /* The last rows see the most positions: they go first, so that the threads end together. */
+    /* The last rows see the most positions. They start first, so that all threads finish at about the same time. */
     const int64_t first = (tiles - 1 - task / rows.kv_heads) * tile;
     kernels.attend(attention_job(cache, rows, task % rows.kv_heads, first, std::min(rows.m - first, tile)), scratch(thread));
   });
@@ -70,12 +70,12 @@ size_t attention_scratch(const Kernels &kernels, int64_t head_dim, int64_t group
 void attend_text(const Kernels &kernels, const float *qkv, int64_t tokens, int64_t heads, int64_t kv_heads,
                  int64_t head_dim, const float *cos, const float *sin, int threads, float *y) {
   if (tokens < 1 || tokens > kMostTokens)
-    fail(EK_BAD_ARGUMENT, "a text of %" PRId64 " tokens; allowed: 1 to %" PRId64, tokens, kMostTokens);
+    fail(EK_BAD_ARGUMENT, "cannot compute the attention of %" PRId64 " tokens; allowed: 1 to %" PRId64, tokens, kMostTokens);
   if (heads < 1 || heads > kMostHeads || kv_heads < 1 || heads % kv_heads)
-    fail(EK_BAD_ARGUMENT, "%" PRId64 " heads over %" PRId64 " key-value heads; allowed: a multiple, up to %" PRId64, heads,
-         kv_heads, kMostHeads);
+    fail(EK_BAD_ARGUMENT, "cannot compute attention with %" PRId64 " heads and %" PRId64
+         " key-value heads; allowed: a multiple of the key-value heads, at most %" PRId64, heads, kv_heads, kMostHeads);
   if (head_dim < 16 || head_dim % 16 || head_dim > kMaxHeadDim)
-    fail(EK_BAD_ARGUMENT, "heads of %" PRId64 "; allowed: multiples of 16 up to %d", head_dim, kMaxHeadDim);
+    fail(EK_BAD_ARGUMENT, "cannot compute attention with a head_dim of %" PRId64 "; allowed: multiples of 16 up to %d", head_dim, kMaxHeadDim);
   ThreadPool pool(threads, worker_cpus(threads));
   KvCache cache(1, kv_heads, head_dim, tokens, KvType::kFloat16);
   const AttentionRows shape{heads, kv_heads, head_dim, 0, 0, tokens, nullptr, y};

@@ -1,5 +1,5 @@
-/* Attention of consecutive positions over a cache: rotation, storing, and the tasks it is cut into. Sessions work with these,
- * and ek_attend, which has no model. */
+/* Attention of consecutive positions over a KV cache: rotation, storing, and the division into tasks. Used by sessions and by
+ * ek_attend, which has no model. */
 #ifndef EDGEKIT_SRC_ATTENTION_H
 #define EDGEKIT_SRC_ATTENTION_H
 
@@ -11,7 +11,7 @@
 
 namespace ek {
 
-/* m positions from `position` on of one layer, whose projections stand in a row each. */
+/* m consecutive positions of one layer from `position` on; their projections are the rows of qkv. */
 struct AttentionRows {
   int64_t heads, kv_heads, head_dim, layer, position, m;
   float *qkv; /* (m, (heads + 2 * kv_heads) * head_dim) */
@@ -21,19 +21,19 @@ struct AttentionRows {
   int64_t stride() const { return (heads + 2 * kv_heads) * head_dim; }
 };
 
-/* Rotate q and k in place, by position and, where keys are rounded, for that; put k and v into the cache. cos and sin:
- * (m, head_dim / 2). */
+/* Rotate q and k in place (RoPE, and with an int8 cache the Hadamard transform of hadamard.h) and store k and v in the cache.
+ * cos and sin: (m, head_dim / 2). */
 void rotate_and_store(ThreadPool &pool, const Kernels &kernels, KvCache &cache, const AttentionRows &rows, const float *cos,
                       const float *sin);
 
-/* The same of row r alone, in this thread; cos and sin: (head_dim / 2). */
+/* The same for row r only, in the calling thread; cos and sin: (head_dim / 2). */
 void rotate_and_store(const Kernels &kernels, KvCache &cache, const AttentionRows &rows, int64_t r, const float *cos,
                       const float *sin);
 
-/* The query heads of key-value head `head` at `count` rows from `first` on, over everything before them. */
+/* The job for the query heads of key-value head `head` and `count` rows from `first` on, over all earlier positions. */
 AttentionJob attention_job(const KvCache &cache, const AttentionRows &rows, int64_t head, int64_t first, int64_t count);
 
-/* All heads of all rows; scratch(thread) has attention_scratch bytes, aligned to 64. */
+/* Compute all heads of all rows. scratch(thread) returns attention_scratch bytes, aligned to 64. */
 void attend(ThreadPool &pool, const Kernels &kernels, const KvCache &cache, const AttentionRows &rows,
             const std::function<uint8_t *(int)> &scratch);
 size_t attention_scratch(const Kernels &kernels, int64_t head_dim, int64_t group);

@@ -1,4 +1,4 @@
-/* Memory for numbers, aligned to a cache line and zero. */
+/* An array of numbers, aligned to a cache line and initialized to zero. */
 #ifndef EDGEKIT_SRC_BUFFER_H
 #define EDGEKIT_SRC_BUFFER_H
 
@@ -10,13 +10,14 @@
 
 namespace ek {
 
-/* Zero pages are handed out when they are first written: a KV cache costs what is used of it. */
+/* Allocated with calloc: the system provides pages when they are first written, so a KV cache takes the memory that is
+ * used of it. */
 template <typename T>
 class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(size_t count) : memory_(std::calloc(count * sizeof(T) + kLine, 1)) {
-    if (!memory_) fail(EK_NO_MEMORY, "not enough memory for %zu bytes", count * sizeof(T));
+    if (!memory_) fail(EK_NO_MEMORY, "cannot allocate %zu bytes", count * sizeof(T));
     const auto address = reinterpret_cast<uintptr_t>(memory_.get());
     data_ = reinterpret_cast<T *>((address + kLine - 1) / kLine * kLine);
   }

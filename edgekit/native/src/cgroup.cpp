@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <cstdio>
 
-/* No streams here: the library holds a libstdc++ of its own, and a second set of locales in a process that loads another C++
- * library later has been seen to crash that one. */
+/* This file avoids C++ streams. The library links libstdc++ statically; a second set of locales in the process made another
+ * C++ library that was loaded later crash. */
 namespace ek {
 namespace {
 
 const char *const kBlanks = " \t\r\n";
 
-/* The pieces of a text between any of `separators`, those without a character left out. */
+/* The non-empty pieces of a text between any of the characters in `separators`. */
 std::vector<std::string> split(const std::string &text, const char *separators) {
   std::vector<std::string> pieces;
   for (size_t at = 0; (at = text.find_first_not_of(separators, at)) != std::string::npos;) {
@@ -52,13 +52,14 @@ std::string read_text(const std::string &path) {
 
 std::vector<std::string> group_folders(const std::string &root, const std::string &controller) {
   std::vector<std::string> folders;
-  for (const std::string &line : split(read_text(root + "/proc/self/cgroup"), "\n")) { /* "hierarchy:controllers:/path"; version 2 names no controllers */
+  /* Lines are "hierarchy:controllers:/path"; version 2 has no controllers. */
+  for (const std::string &line : split(read_text(root + "/proc/self/cgroup"), "\n")) {
     const size_t colon = line.find(':'), second = line.find(':', colon + 1);
     if (colon == std::string::npos || second == std::string::npos) continue;
     const std::string controllers = line.substr(colon + 1, second - colon - 1);
     if (!controllers.empty() && !lists(controllers, controller)) continue;
     const std::string mount = root + "/sys/fs/cgroup" + (controllers.empty() ? "" : "/" + controller);
-    /* In a container the path is the host's and the mount shows only the tail, so the mount's top counts as well. */
+    /* In a container the path is that of the host, and the mount may show only its tail, so include the top of the mount. */
     folders.push_back(mount);
     std::string path;
     for (const std::string &part : split(line.substr(second + 1), "/"))

@@ -1,5 +1,5 @@
-/* EK_CLONES before a function: compiled once for each of these instruction sets, chosen when the library is loaded. What it
- * calls must be inlined into it: a call that is not runs the baseline's code. */
+/* EK_CLONES before a function compiles it once for each of these instruction sets; the loader picks one. Functions that it
+ * calls must be inlined (EK_INLINE), otherwise their baseline code runs. */
 #ifndef EDGEKIT_SRC_CLONES_H
 #define EDGEKIT_SRC_CLONES_H
 

@@ -29,15 +29,16 @@ struct Candidate {
 bool always() { return true; }
 
 #if defined(__x86_64__)
-/* __builtin_cpu_supports reads CPUID and, for AVX and AVX-512, XCR0: whether the system saves those registers. */
+/* __builtin_cpu_supports checks CPUID and, for AVX and AVX-512, XCR0: whether the system saves their registers. */
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
 bool has_avx512vnni() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 
-/* Tiles are 8 KB of a thread's state: Linux saves them only for a process that asked, before its threads start. Linux,
- * Documentation/arch/x86/xstate.rst; the bits are of CPUID leaf 7 and of XCR0 (Intel SDM, volume 1, chapter 13). */
+/* Tiles are 8 KB of state per thread. Linux saves them only for a process that requests permission, before it starts threads
+ * that use them. Sources: Documentation/arch/x86/xstate.rst in the Linux kernel; Intel SDM, volume 1, chapter 13, for the
+ * bits of CPUID leaf 7 and of XCR0. */
 bool has_amx() {
 #if defined(__linux__)
   constexpr unsigned kTile = 1u << 24, kTileBf16 = 1u << 22, kAvx512Bf16 = 1u << 5, kOsXsave = 1u << 27, kTileState = 3u << 17;
@@ -53,9 +54,9 @@ bool has_amx() {
 #endif
 }
 #elif defined(__aarch64__) && defined(__linux__)
-/* What the kernel lets programs use; Android is Linux here. */
+/* Linux and Android report the usable extensions in the auxiliary vector. */
 #ifndef HWCAP2_I8MM
-#define HWCAP2_I8MM (1 << 13) /* headers before Linux 5.6 lack it */
+#define HWCAP2_I8MM (1 << 13) /* missing from headers before Linux 5.6 */
 #endif
 bool has_neon_dotprod() { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
 bool has_neon_i8mm() { return has_neon_dotprod() && getauxval(AT_HWCAP2) & HWCAP2_I8MM; }
@@ -68,12 +69,12 @@ bool has_feature(const char *name) {
 bool has_neon_dotprod() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
 bool has_neon_i8mm() { return has_neon_dotprod() && has_feature("hw.optional.arm.FEAT_I8MM"); }
 #elif defined(__aarch64__)
-/* A system we do not know how to ask. */
+/* Detection is not implemented for this system. */
 bool has_neon_dotprod() { return false; }
 bool has_neon_i8mm() { return false; }
 #endif
 
-/* The best first. */
+/* The fastest first. */
 const Candidate kCandidates[] = {
 #if defined(__x86_64__)
     {&kAmx, has_amx},
@@ -113,7 +114,7 @@ const Kernels &choose_kernels() {
     known += std::string(known.empty() ? "" : ", ") + candidate.kernels->name;
     if (runs) usable += std::string(usable.empty() ? "" : ", ") + candidate.kernels->name;
   }
-  fail(EK_UNSUPPORTED, "EDGEKIT_ISA is '%s'; this build has %s, this processor runs %s", forced, known.c_str(), usable.c_str());
+  fail(EK_UNSUPPORTED, "EDGEKIT_ISA is '%s', which cannot be used here; this build has %s; this processor supports %s", forced, known.c_str(), usable.c_str());
 }
 
 }  // namespace ek

@@ -1,4 +1,4 @@
-/* Which kernels this machine can run. Compiled without any ISA flag; asks the processor and the operating system. */
+/* Finds out which kernels this machine can run. Compiled without ISA flags; checks the processor and the operating system. */
 #ifndef EDGEKIT_SRC_CPU_H
 #define EDGEKIT_SRC_CPU_H
 
@@ -8,13 +8,14 @@
 
 namespace ek {
 
-/* Every table of this build, the best first. */
+/* All tables of this build, the fastest first. */
 std::vector<const Kernels *> known_kernels();
 
-/* Whether the processor and the operating system run it. */
+/* Whether the processor and the operating system support a table. */
 bool runs_here(const Kernels &kernels);
 
-/* The best table, or the one EDGEKIT_ISA names. Throws Error(EK_UNSUPPORTED) when that one cannot run here. */
+/* The fastest table, or the one that the environment variable EDGEKIT_ISA names. Throws Error(EK_UNSUPPORTED) if that one
+ * cannot run here. */
 const Kernels &choose_kernels();
 
 }  // namespace ek

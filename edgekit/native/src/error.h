@@ -1,4 +1,4 @@
-/* How failures travel inside the library: thrown here, turned into a status and a message at the C ABI (api.cpp). */
+/* The exception used inside the library. abi.h turns it into a status and a message at the C API. */
 #ifndef EDGEKIT_SRC_ERROR_H
 #define EDGEKIT_SRC_ERROR_H
 

@@ -1,9 +1,9 @@
-/* A rotation that spreads outliers: the Hadamard transform of a head, orthogonal and its own inverse.
+/* A rotation that spreads outliers: the Hadamard transform of a head. It is orthogonal and its own inverse.
  *
- * Keys have a few dimensions that are far larger than the rest, and one of them takes all of an int8 scale. Rotated, every
- * dimension carries a share of it; a score, the product of a query and a key, stays what it was when both are rotated
- * (QuaRot, https://arxiv.org/abs/2404.00456, section 4). A head is n = p * rest numbers with p the largest power of two
- * that divides it: each run of p is transformed by itself. */
+ * A few dimensions of keys are far larger than the others, and a single one would determine the int8 scale. The transform
+ * distributes it over all dimensions. A score, the dot product of a query and a key, does not change if both are rotated
+ * (QuaRot, https://arxiv.org/abs/2404.00456, section 4). For a head of n numbers, p is the largest power of two that divides
+ * n, and each run of p numbers is transformed separately. */
 #ifndef EDGEKIT_SRC_HADAMARD_H
 #define EDGEKIT_SRC_HADAMARD_H
 

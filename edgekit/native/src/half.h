@@ -1,4 +1,4 @@
-/* Reading one float32 or float16 from a mapped array, where speed does not matter. */
+/* Reads one float32 or float16 from a mapped array; not optimized. */
 #ifndef EDGEKIT_SRC_HALF_H
 #define EDGEKIT_SRC_HALF_H
 

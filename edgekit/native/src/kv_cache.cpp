@@ -13,7 +13,7 @@ namespace {
 
 int64_t checked(const Model &model, int64_t context) {
   if (context < 1 || context > model.context_length)
-    fail(EK_CONTEXT, "a context of %" PRId64 " tokens was asked for; the model holds 1 to %" PRId64, context,
+    fail(EK_CONTEXT, "cannot create a session with a context of %" PRId64 " tokens; this model allows 1 to %" PRId64, context,
          model.context_length);
   return context;
 }
@@ -54,7 +54,7 @@ void KvCache::store(const Kernels &kernels, int64_t layer, int64_t head, int64_t
 }
 
 template <typename Work>
-bool KvCache::for_each_stretch(int64_t length, Work work) const {
+bool KvCache::for_each_range(int64_t length, Work work) const {
   const auto whole = static_cast<size_t>((length + kKeyLanes - 1) / kKeyLanes * kKeyLanes * head_dim_) * item();
   const auto used = static_cast<size_t>(length * head_dim_) * item();
   for (size_t at = 0; at < heads_; ++at) {
@@ -69,23 +69,23 @@ bool KvCache::for_each_stretch(int64_t length, Work work) const {
 
 void KvCache::copy(const KvCache &other, int64_t length) {
   std::vector<std::pair<const uint8_t *, size_t>> from;
-  other.for_each_stretch(length, [&](const uint8_t *bytes, size_t count) {
+  other.for_each_range(length, [&](const uint8_t *bytes, size_t count) {
     from.emplace_back(bytes, count);
     return true;
   });
   size_t next = 0;
-  for_each_stretch(length, [&](uint8_t *bytes, size_t count) {
+  for_each_range(length, [&](uint8_t *bytes, size_t count) {
     std::memcpy(bytes, from[next++].first, count);
     return true;
   });
 }
 
 bool KvCache::write(std::FILE *file, int64_t length) const {
-  return for_each_stretch(length, [&](const uint8_t *bytes, size_t count) { return std::fwrite(bytes, 1, count, file) == count; });
+  return for_each_range(length, [&](const uint8_t *bytes, size_t count) { return std::fwrite(bytes, 1, count, file) == count; });
 }
 
 bool KvCache::read(std::FILE *file, int64_t length) {
-  return for_each_stretch(length, [&](uint8_t *bytes, size_t count) { return std::fread(bytes, 1, count, file) == count; });
+  return for_each_range(length, [&](uint8_t *bytes, size_t count) { return std::fread(bytes, 1, count, file) == count; });
 }
 
 }  // namespace ek

@@ -1,11 +1,11 @@
-/* The keys and values of a sequence, in float16 or int8.
+/* The keys and values of a sequence in float16 or int8.
  *
- *   keys     (layers, kv heads, context / 16, head_dim, 16)   16 positions side by side (kernels.h, KvRows)
+ *   keys     (layers, kv heads, context / 16, head_dim, 16)   16 positions interleaved (KvRows in kernels.h)
  *   values   (layers, kv heads, context, head_dim)
  *   scales   (layers, kv heads, keys or values, context)      int8 only
  *
- * int8 keys are rotated (hadamard.h), and so are the queries that meet them. In all of them context is rounded up to
- * whole blocks of 64 (kKvBlock). */
+ * int8 keys are stored after the Hadamard transform (hadamard.h), which is also applied to the queries. The context is
+ * rounded up to whole blocks of 64 positions (kKvBlock). */
 #ifndef EDGEKIT_SRC_KV_CACHE_H
 #define EDGEKIT_SRC_KV_CACHE_H
 
@@ -20,23 +20,24 @@ namespace ek {
 
 class KvCache {
  public:
-  /* Throws Error(EK_CONTEXT) when the model knows fewer positions, Error(EK_NO_MEMORY). */
+  /* Throws Error: EK_CONTEXT if the model supports fewer positions, EK_NO_MEMORY. */
   KvCache(const Model &model, int64_t context, KvType type);
   /* Without a model. Throws Error(EK_NO_MEMORY). */
   KvCache(int64_t layers, int64_t kv_heads, int64_t head_dim, int64_t context, KvType type);
 
   KvType type() const { return type_; }
   int64_t context() const { return context_; }
-  /* Of `context` positions; the last block's padding, which is there too, does not count. */
+  /* Bytes of `context` positions, without the padding of the last block. */
   size_t bytes() const { return allocated() / static_cast<size_t>(padded_) * static_cast<size_t>(context_); }
 
   KvRows keys(int64_t layer, int64_t head) const;
   KvRows values(int64_t layer, int64_t head) const;
 
-  /* Put k and v (head_dim) at a position. */
+  /* Store k and v (head_dim) of a position. */
   void store(const Kernels &kernels, int64_t layer, int64_t head, int64_t position, const float *k, const float *v);
 
-  /* The first `length` positions of another cache of the same model and type; of a file. False: the file ended early. */
+  /* Copy the first `length` positions from another cache of the same shape and type, write them to a file, or read them
+   * from one. false: the file cannot be written, or ends early. */
   void copy(const KvCache &other, int64_t length);
   bool write(std::FILE *file, int64_t length) const;
   bool read(std::FILE *file, int64_t length);
@@ -47,13 +48,13 @@ class KvCache {
   size_t scale_bytes() const { return type_ == KvType::kInt8 ? 2 * sizeof(float) * static_cast<size_t>(padded_) : 0; }
   size_t allocated() const { return heads_ * (2 * row_bytes() + scale_bytes()); }
   size_t index(int64_t layer, int64_t head) const { return static_cast<size_t>(layer * kv_heads_ + head); }
-  /* Calls work(bytes, how many) for every stretch of memory that holds the first `length` positions. */
+  /* Calls work(bytes, count) for each contiguous range of memory with the first `length` positions, until it returns false. */
   template <typename Work>
-  bool for_each_stretch(int64_t length, Work work) const;
+  bool for_each_range(int64_t length, Work work) const;
 
   KvType type_;
   int64_t context_, padded_, kv_heads_, head_dim_;
-  size_t heads_; /* of all layers */
+  size_t heads_; /* key-value heads of all layers */
   Buffer<uint8_t> keys_, values_;
   Buffer<float> scales_;
 };

@@ -26,13 +26,13 @@ using Seconds = std::chrono::duration<double>;
 
 constexpr int64_t kMiB = 1 << 20;
 constexpr int64_t kPage = 4096;
-constexpr Seconds kWindow{0.05};        /* hundreds of steps: one more or less at its end is no error */
-constexpr int kWindows = 6;             /* after one that is not counted, in which the clock rises */
-constexpr int64_t kStepBytes = kMiB;    /* between two looks at the time: 20 us at 50 GB/s */
+constexpr Seconds kWindow{0.05};        /* hundreds of steps, so that one more or less does not matter */
+constexpr int kWindows = 6;             /* after one warm-up window, in which the clock rises */
+constexpr int64_t kStepBytes = kMiB;    /* read between two checks of the time: 20 us at 50 GB/s */
 constexpr int64_t kStepSpins = 1 << 16; /* about 100 us */
 
-/* Call step(thread), which says how much it did, on every thread at once for a window; how much all did per second. The time
- * runs from when the last thread was ready to when the last one ended, so a thread that had to wait costs what it took. */
+/* Call step(thread) on all threads at once, over and over, for one window. step returns the amount of work it did; the result
+ * is the work of all threads per second. The time runs from when the last thread is ready until the last one ends. */
 double rate_of_window(ThreadPool &pool, const std::function<double(int)> &step) {
   const int threads = pool.threads();
   std::atomic<int> ready{0};
@@ -40,7 +40,7 @@ double rate_of_window(ThreadPool &pool, const std::function<double(int)> &step) 
   Clock::time_point start;
   std::vector<double> done(static_cast<size_t>(threads));
   std::vector<Clock::time_point> ends(static_cast<size_t>(threads));
-  /* As many tasks as threads, none of which returns before all have begun: each thread has exactly one. */
+  /* There are as many tasks as threads, and no task returns before all have started, so each thread gets exactly one. */
   pool.run(threads, [&](int64_t, int thread) {
     if (ready.fetch_add(1) + 1 == threads) {
       start = Clock::now();
@@ -68,12 +68,12 @@ double best_rate(ThreadPool &pool, const std::function<double(int)> &step) {
   return best;
 }
 
-/* A cache line; the compiler makes the machine's own registers of it. */
+/* A cache line; the compiler splits it into registers. */
 typedef uint64_t Line __attribute__((vector_size(64)));
 
-/* Read a multiple of 512 bytes. A page ahead is fetched before the hardware prefetcher, which stops at pages, can ask. */
+/* Read a multiple of 512 bytes, with prefetches one page ahead, because hardware prefetchers stop at page boundaries. */
 void read_all(const uint8_t *from, int64_t bytes) {
-  Line sums[2] = {}; /* eight SSE registers; more would be spilled */
+  Line sums[2] = {}; /* eight SSE registers; more would spill */
   for (const uint8_t *p = from, *end = from + bytes; p < end; p += 512) {
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
@@ -86,8 +86,8 @@ void read_all(const uint8_t *from, int64_t bytes) {
   (void)sink;
 }
 
-/* Of the first CPU, in bytes; 0 where the system does not say, as on many boards: bandwidth_buffer's 256 MiB are eight times
- * the largest cache such a board has. */
+/* The last-level cache of the first CPU in bytes; 0 if the system does not report it, as on many boards. The minimum of
+ * bandwidth_buffer, 256 MiB, is eight times the largest cache of those boards. */
 int64_t last_level_cache(const std::string &root) {
   int64_t largest = 0;
   for (int index = 0; index < 8; ++index) { /* "32768K" */
@@ -106,7 +106,7 @@ struct Free {
 
 void check_threads(int threads) {
   if (threads < 1 || threads > kMostThreads)
-    fail(EK_BAD_ARGUMENT, "%d threads were asked for; allowed: 1 to %d", threads, kMostThreads);
+    fail(EK_BAD_ARGUMENT, "%d threads were requested; allowed: 1 to %d", threads, kMostThreads);
 }
 
 }  // namespace
@@ -116,8 +116,8 @@ int64_t bandwidth_buffer(const std::string &root) {
   const int64_t wanted = std::max(256 * kMiB, 8 * cache), least = std::max(64 * kMiB, 4 * cache);
   if (available < 0) return wanted;
   if (available / 4 < least)
-    fail(EK_NO_MEMORY, "measuring memory's bandwidth takes a buffer of %" PRId64 " bytes, four times the cache of %" PRId64
-         " or more; that is over a quarter of the %" PRId64 " bytes available", least, cache, available);
+    fail(EK_NO_MEMORY, "cannot measure memory bandwidth: the buffer needs %" PRId64 " bytes (four times the cache of %" PRId64
+         " bytes, at least 64 MiB), more than a quarter of the %" PRId64 " bytes available", least, cache, available);
   return std::min(wanted, available / 4);
 }
 
@@ -126,16 +126,16 @@ double measure_bandwidth(int threads, int64_t bytes) {
   if (bytes == 0) bytes = bandwidth_buffer("");
   const int64_t part = bytes / threads / kPage * kPage, available = available_memory("");
   if (part < kPage)
-    fail(EK_BAD_ARGUMENT, "a buffer of %" PRId64 " bytes is less than a page of %" PRId64 " for each of %d threads", bytes, kPage,
+    fail(EK_BAD_ARGUMENT, "cannot measure memory bandwidth with a buffer of %" PRId64 " bytes; needed: %" PRId64 " bytes for each of %d threads", bytes, kPage,
          threads);
   std::unique_ptr<uint8_t, Free> buffer;
   if (available < 0 || bytes <= available) {
     const auto size = static_cast<size_t>(part * threads);
     buffer.reset(static_cast<uint8_t *>(::operator new(size, std::align_val_t{kPage}, std::nothrow)));
   }
-  if (!buffer) fail(EK_NO_MEMORY, "no memory for a buffer of %" PRId64 " bytes; %" PRId64 " are available", bytes, available);
+  if (!buffer) fail(EK_NO_MEMORY, "cannot measure memory bandwidth: the buffer needs %" PRId64 " bytes; %" PRId64 " are available", bytes, available);
   ThreadPool pool(threads, worker_cpus(threads));
-  /* The position of each thread in its part, a line apart from its neighbour's. */
+  /* The position of each thread in its part, each in a cache line of its own. */
   struct alignas(64) Reader {
     int64_t at = 0;
     bool touched = false;
@@ -144,7 +144,7 @@ double measure_bandwidth(int threads, int64_t bytes) {
   return best_rate(pool, [&](int thread) {
     Reader &reader = readers[static_cast<size_t>(thread)];
     uint8_t *mine = buffer.get() + thread * part;
-    if (!reader.touched) { /* in the window that is not counted; not with zeros, which a system may share or compress */
+    if (!reader.touched) { /* during warm-up; not with zeros, because a system may share or compress zero pages */
       auto *words = reinterpret_cast<uint64_t *>(mine);
       for (int64_t i = 0; i < part / 8; ++i) words[i] = static_cast<uint64_t>(i) * 0x9E3779B97F4A7C15u;
       reader.touched = true;
@@ -169,10 +169,10 @@ const Kernels &kernels_named(const std::string &name) {
       known += (known.empty() ? "" : ", ") + std::string(kernels->name);
       continue;
     }
-    if (!runs_here(*kernels)) fail(EK_UNSUPPORTED, "this processor cannot run the kernel '%s'", kernels->name);
+    if (!runs_here(*kernels)) fail(EK_UNSUPPORTED, "this processor does not support the kernel '%s'", kernels->name);
     return *kernels;
   }
-  fail(EK_BAD_ARGUMENT, "there is no kernel '%s'; this build has %s", name.c_str(), known.c_str());
+  fail(EK_BAD_ARGUMENT, "unknown kernel '%s'; this build has %s", name.c_str(), known.c_str());
 }
 
 }  // namespace ek

@@ -1,9 +1,9 @@
-/* What this machine can do at most: bytes per second out of main memory, multiply-adds per second in registers. A model's
- * figures are told as shares of these.
+/* Measures the hardware limits: the bandwidth of main memory in bytes per second, and the peak arithmetic rate in
+ * multiply-adds per second. Speeds of models are reported as percentages of these.
  *
- * Both are the best of several windows of 50 ms in which all threads work at once. Other programs, interrupts and a clock
- * that has not risen yet only ever take away from what a machine can do, so the best window is the nearest to it; it is no
- * promise for an hour of work on a phone that grows hot. */
+ * Each result is the best of several windows of 50 ms in which all threads work at once. Other programs, interrupts and a
+ * low clock can only reduce the rate, so the best window is closest to the limit. It does not predict the rate that a
+ * device sustains when it gets hot. */
 #ifndef EDGEKIT_SRC_MEASURE_H
 #define EDGEKIT_SRC_MEASURE_H
 
@@ -16,20 +16,22 @@ namespace ek {
 
 constexpr int kMostThreads = 1024;
 
-/* The buffer measure_bandwidth takes by itself: 256 MiB or eight times the last-level cache, whichever is more, so that at
- * most an eighth of what is read again can still lie in the cache; but no more than a quarter of the memory available, and
- * never less than four caches or 64 MiB. Throws Error(EK_NO_MEMORY) where these contradict. `root`: as in topology.h. */
+/* The default size of the buffer of measure_bandwidth: eight times the last-level cache, so that at most an eighth of it can
+ * be in the cache when it is read again, and at least 256 MiB. It is reduced to a quarter of the available memory, but not
+ * below four times the cache or 64 MiB. Throws Error(EK_NO_MEMORY) if that is not possible. `root`: as in topology.h. */
 int64_t bandwidth_buffer(const std::string &root);
 
-/* Sequential reading of main memory: bytes per second of `threads` threads, each on its own part of the buffer, which it
- * touched first. bytes: the buffer's size, at least a page for each thread; 0: bandwidth_buffer. Throws Error. */
+/* The rate of sequential reads of main memory in bytes per second, with `threads` threads. Each thread reads its own part of
+ * the buffer, which it wrote first. bytes: the size of the buffer, at least a page for each thread; 0: bandwidth_buffer.
+ * Throws Error: EK_BAD_ARGUMENT, EK_NO_MEMORY. */
 double measure_bandwidth(int threads, int64_t bytes);
 
-/* The innermost instructions of prefill on registers alone: multiply-adds per second of `threads` threads. Throws Error. */
+/* The rate of the innermost instructions of prefill on registers alone, in multiply-adds per second, with `threads` threads.
+ * Throws Error(EK_BAD_ARGUMENT). */
 double measure_kernel(const Kernels &kernels, int threads);
 
-/* The table of that name that runs here. Throws Error: EK_BAD_ARGUMENT for a name this build does not have (it names those
- * it has), EK_UNSUPPORTED for one that cannot run here. */
+/* The table of that name. Throws Error: EK_BAD_ARGUMENT if this build has no such table, EK_UNSUPPORTED if this processor
+ * does not support it. */
 const Kernels &kernels_named(const std::string &name);
 
 }  // namespace ek

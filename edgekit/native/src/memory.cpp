@@ -69,7 +69,7 @@ int64_t available_memory(const std::string &root) {
 void need_memory(uint64_t bytes, const std::string &what, const std::string &root) {
   const int64_t available = available_memory(root);
   if (available >= 0 && bytes > static_cast<uint64_t>(available))
-    fail(EK_NO_MEMORY, "%s needs %s; %s are available", what.c_str(), size_text(bytes).c_str(),
+    fail(EK_NO_MEMORY, "%s needs %s of memory; %s are available", what.c_str(), size_text(bytes).c_str(),
          size_text(static_cast<uint64_t>(available)).c_str());
 }
 

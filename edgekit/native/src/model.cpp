@@ -20,8 +20,8 @@
 namespace ek {
 namespace {
 
-/* A number such as 1e-06, to 15 digits; -1 where the text is none. By hand: strtof takes a comma for the point where the
- * application's language does, and a stream's locale is another library's where the C++ runtime is linked in twice. */
+/* Parse a number such as 1e-06, accurate to 15 digits; -1 if the text is not a number. strtof would accept a comma as the
+ * decimal point in some locales, and streams share their locale with another copy of the C++ runtime in the process. */
 double decimal(const std::string &text) {
   const char *at = text.c_str(), *const end = at + text.size();
   const auto digit = [&] { return at != end && *at >= '0' && *at <= '9'; };
@@ -53,12 +53,12 @@ uint64_t hash(const uint8_t *bytes, size_t count, uint64_t state) {
 }  // namespace
 
 MappedFile::MappedFile(const std::string &path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is refused, not waited for */
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* O_NONBLOCK: do not wait for a pipe */
   if (file < 0) fail(EK_BAD_FILE, "cannot open %s: %s", path.c_str(), std::strerror(errno));
   struct stat status;
   if (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size <= 0) {
     ::close(file);
-    fail(EK_BAD_FILE, "%s is empty or no file", path.c_str());
+    fail(EK_BAD_FILE, "cannot open %s: it is empty or not a regular file", path.c_str());
   }
   size_ = static_cast<uint64_t>(status.st_size);
   void *at = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file, 0);
@@ -72,7 +72,7 @@ MappedFile::~MappedFile() {
   if (mapped_) ::munmap(const_cast<uint8_t *>(data_), size_);
 }
 
-/* Finds tensors by name and holds each to the shape the metadata imply. */
+/* Finds tensors by name and checks each against the shape that the metadata imply. */
 struct Model::Reader {
   const OnnxFile file;
   const uint8_t *data;
@@ -81,12 +81,12 @@ struct Model::Reader {
   int64_t number(const char *key, int64_t least, int64_t most) const {
     const auto found = file.metadata.find(std::string("edgekit.") + key);
     if (found == file.metadata.end())
-      fail(EK_BAD_FILE, "model.onnx has no edgekit.%s among its metadata: it is no edgekit artifact", key);
+      fail(EK_BAD_FILE, "cannot read model.onnx: it has no metadata entry edgekit.%s, so it is not an edgekit artifact", key);
     char *end = nullptr;
     const long long value = std::strtoll(found->second.c_str(), &end, 10);
     const bool whole = !found->second.empty() && end == found->second.c_str() + found->second.size();
     if (!whole || value < least || value > most)
-      fail(EK_BAD_FILE, "model.onnx: edgekit.%s is '%.40s'; it must be %" PRId64 " to %" PRId64, key,
+      fail(EK_BAD_FILE, "cannot read model.onnx: edgekit.%s is '%.40s'; allowed: %" PRId64 " to %" PRId64, key,
            found->second.c_str(), least, most);
     return value;
   }
@@ -94,22 +94,22 @@ struct Model::Reader {
   float real(const char *key) const {
     const auto found = file.metadata.find(std::string("edgekit.") + key);
     const double value = found == file.metadata.end() ? -1.0 : decimal(found->second);
-    if (!(value >= 0.0 && value <= FLT_MAX)) fail(EK_BAD_FILE, "model.onnx: edgekit.%s is no number of 0 or more", key);
+    if (!(value >= 0.0 && value <= FLT_MAX)) fail(EK_BAD_FILE, "cannot read model.onnx: edgekit.%s is missing or is not a number of at least 0", key);
     return static_cast<float>(value);
   }
 
   const Tensor &tensor(const std::string &name, std::vector<int64_t> shape, int a, int b) const {
     const auto found = file.tensors.find(name);
-    if (found == file.tensors.end()) fail(EK_BAD_FILE, "model.onnx lacks the tensor %s", name.c_str());
+    if (found == file.tensors.end()) fail(EK_BAD_FILE, "cannot read model.onnx: the tensor %s is missing", name.c_str());
     const Tensor &t = found->second;
     if (t.dims != shape) {
       std::string text;
       for (const int64_t dim : t.dims) text += (text.empty() ? "" : ", ") + std::to_string(dim);
-      fail(EK_BAD_FILE, "%s has shape (%s), which its metadata contradict", name.c_str(), text.c_str());
+      fail(EK_BAD_FILE, "cannot read model.onnx: %s has shape (%s), which contradicts the metadata", name.c_str(), text.c_str());
     }
-    if (t.type != a && t.type != b) fail(EK_BAD_FILE, "%s has element type %d", name.c_str(), t.type);
+    if (t.type != a && t.type != b) fail(EK_BAD_FILE, "cannot read model.onnx: %s has element type %d, which is not allowed for this tensor", name.c_str(), t.type);
     const uint64_t item = t.type == kFloat32 ? 4 : t.type == kFloat16 ? 2 : 1;
-    if (t.offset % item) fail(EK_BAD_FILE, "%s lies at byte %" PRIu64 ", not a multiple of %" PRIu64, name.c_str(), t.offset, item);
+    if (t.offset % item) fail(EK_BAD_FILE, "cannot read model.onnx: %s starts at byte %" PRIu64 " of the data, which is not a multiple of %" PRIu64, name.c_str(), t.offset, item);
     return t;
   }
 
@@ -121,8 +121,8 @@ struct Model::Reader {
     return values;
   }
 
-  /* `kind` is linear, embedding or lm_head, unless the metadata give the matrix a format under its own name; `codes` may
-   * have another name and shape where a head is tied. */
+  /* kind: "linear", "embedding" or "lm_head", whose format applies unless the metadata have one under the name of the
+   * matrix. codes: the name of the codes, if it is not derived from `name` (a tied lm_head). */
   Matrix matrix(const std::string &name, const std::string &kind, int64_t n, int64_t k, std::string codes = "") const {
     const std::string at = file.metadata.count("edgekit." + name + ".bits") ? name : kind;
     Matrix w;
@@ -130,9 +130,9 @@ struct Model::Reader {
     w.k = k;
     w.bits = static_cast<int>(number((at + ".bits").c_str(), 0, 8));
     if (w.bits != 4 && w.bits != 8)
-      fail(EK_UNSUPPORTED, "the %s is not quantized to 4 or 8 bits: the native engine runs quantized artifacts", at.c_str());
+      fail(EK_UNSUPPORTED, "cannot run this artifact: the %s is not quantized to 4 or 8 bits, which the native engine requires", at.c_str());
     w.block = static_cast<int>(number((at + ".block_size").c_str(), 32, 128));
-    if (w.block & (w.block - 1)) fail(EK_BAD_FILE, "model.onnx: the block size of the %s is %d", at.c_str(), w.block);
+    if (w.block & (w.block - 1)) fail(EK_BAD_FILE, "cannot read model.onnx: the block size of the %s is %d; allowed: 32, 64, 128", at.c_str(), w.block);
     const int64_t blocks = w.blocks(), blob = w.block * w.bits / 8;
     const bool table = codes.empty() && kind == "embedding";
     const Tensor &c = tensor(codes.empty() ? name + ".codes" : codes,
@@ -144,7 +144,7 @@ struct Model::Reader {
     if (!number((at + ".symmetric").c_str(), 0, 1))
       w.zero_points = data + tensor(name + ".zero_points", {n, (blocks * w.bits + 7) / 8}, kUint8, kUint8).offset;
     if (file.tensors.count(name + ".bias")) {
-      biases->push_back(floats(name + ".bias", n)); /* a list that grows moves its vectors, whose numbers stay in place */
+      biases->push_back(floats(name + ".bias", n)); /* growing the list moves the vectors, but not their data */
       w.bias = biases->back().data();
     }
     return w;
@@ -160,8 +160,8 @@ Model::Model(const uint8_t *graph, uint64_t graph_size, const uint8_t *data, uin
 
 void Model::read_all() {
   const Reader read{parse_onnx(graph_.data(), graph_.size(), data_.size()), data_.data(), &biases_};
-  constexpr int64_t kMost = 1 << 24, kWidest = 1 << 17; /* kernels keep a row's scales on the side */
-  if (read.number("format_version", 0, kMost) != 1) fail(EK_UNSUPPORTED, "model.onnx has another edgekit.format_version than 1");
+  constexpr int64_t kMost = 1 << 24, kWidest = 1 << 17; /* limits that the kernels and their scratch sizes rely on */
+  if (read.number("format_version", 0, kMost) != 1) fail(EK_UNSUPPORTED, "cannot run this artifact: its edgekit.format_version is not 1, the version this edgekit supports");
   vocab_size = read.number("vocab_size", 1, kMost);
   hidden_size = read.number("hidden_size", 1, kWidest);
   intermediate_size = read.number("intermediate_size", 1, kWidest);
@@ -172,7 +172,7 @@ void Model::read_all() {
   context_length = read.number("context_length", 1, kMost);
   rms_norm_eps = read.real("rms_norm_eps");
   if (num_heads % num_kv_heads || head_dim % 16 || num_heads * head_dim > kWidest)
-    fail(EK_BAD_FILE, "model.onnx: %" PRId64 " heads over %" PRId64 " key-value heads of %" PRId64, num_heads, num_kv_heads, head_dim);
+    fail(EK_BAD_FILE, "cannot read model.onnx: num_heads %" PRId64 ", num_kv_heads %" PRId64 " and head_dim %" PRId64 " do not fit together", num_heads, num_kv_heads, head_dim);
   embedding = read.matrix("model.embed_tokens", "embedding", vocab_size, hidden_size);
   const bool tied = read.number("tied_embeddings", 0, 1);
   lm_head = tied ? read.matrix("model.embed_tokens", "lm_head", vocab_size, hidden_size, "lm_head.codes")

@@ -1,4 +1,4 @@
-/* A mapped artifact: where each weight lies, and the few numbers that are kept in float. Shared by all sessions. */
+/* A mapped artifact: the location of each weight, and the small tensors, which are kept as float. Shared by all sessions. */
 #ifndef EDGEKIT_SRC_MODEL_H
 #define EDGEKIT_SRC_MODEL_H
 
@@ -10,8 +10,8 @@
 
 namespace ek {
 
-/* A file mapped for reading, or bytes that are somebody else's. A file that is made shorter while it is mapped ends the process
- * (SIGBUS): artifacts are replaced whole, by renaming, and nothing here guards against a writer that does otherwise. */
+/* A file mapped for reading, or bytes owned by the caller. If a file is truncated while it is mapped, the process receives
+ * SIGBUS: artifacts must be replaced as a whole, by renaming. */
 class MappedFile {
  public:
   explicit MappedFile(const std::string &path); /* throws Error(EK_BAD_FILE) */
@@ -35,7 +35,7 @@ struct Layer {
 
 struct Model {
   explicit Model(const std::string &folder); /* throws Error */
-  /* Of the two files' bytes, which stay the caller's, stay where they are, and begin at a multiple of 4. */
+  /* From the bytes of the two files. The caller keeps them alive; they start at a multiple of 4. */
   Model(const uint8_t *graph, uint64_t graph_size, const uint8_t *data, uint64_t data_size);
 
   int64_t vocab_size, hidden_size, intermediate_size, num_layers, num_heads, num_kv_heads, head_dim, context_length;
@@ -45,7 +45,7 @@ struct Model {
   std::vector<float> final_norm;
   const void *rotary_cos, *rotary_sin; /* (context_length, head_dim / 2) */
   bool half_rotary;
-  uint64_t fingerprint; /* of the graph and of some of every matrix: what a saved session belongs to */
+  uint64_t fingerprint; /* hash of the graph and of the start of every matrix; identifies the model of a saved session */
 
  private:
   struct Reader;

@@ -1,7 +1,7 @@
-/* What the engine reads of model.onnx: the table of initializers that lie in model.onnx.data, and metadata_props.
+/* Reads the parts of model.onnx that the engine needs: the initializers stored in model.onnx.data, and metadata_props.
  *
- * The nodes are not read: metadata_props carry every architecture number as edgekit.* (export/decoder.py), and the
- * initializers' names tell what they are (layout.py). */
+ * The nodes of the graph are not needed: metadata_props has every architecture number as edgekit.* (export/decoder.py), and
+ * the names of the initializers identify them (layout.py). */
 #ifndef EDGEKIT_SRC_ONNX_FILE_H
 #define EDGEKIT_SRC_ONNX_FILE_H
 
@@ -29,8 +29,8 @@ struct OnnxFile {
 
 /* Parse the bytes of model.onnx. Every length, count and offset is checked before it is used.
  *
- * data_size: bytes of model.onnx.data; an initializer must lie inside it, and two must not overlap unless they are the
- * very same bytes (a tied lm_head); more than two never share any. Throws Error(EK_BAD_FILE). */
+ * data_size: the size of model.onnx.data. Every initializer must be inside it. Two initializers may have the same bytes (a
+ * tied lm_head); any other overlap is an error. Throws Error(EK_BAD_FILE). */
 OnnxFile parse_onnx(const uint8_t *bytes, size_t size, uint64_t data_size);
 
 }  // namespace ek

@@ -1,12 +1,13 @@
 /* Round-to-nearest quantization of weight rows with a least-squares search per block.
  *
- * A block x of up to 256 weights is stored as codes c, a scale s and a zero point z, read back as s * (c - z). With
- * q = c - z held fixed, the error |x - s q|^2 is least at s = <x,q> / <q,q> and is then |x|^2 - <x,q>^2 / <q,q>. So the
- * search tries a list of (1/s, z), rounds and clamps, and keeps the one with the largest <x,q>^2 / <q,q>.
+ * A block x of up to 256 weights is stored as codes c, a scale s and a zero point z; a weight is s * (c - z). For a fixed
+ * q = c - z, the error |x - s q|^2 is smallest at s = <x,q> / <q,q>, where it is |x|^2 - <x,q>^2 / <q,q>. The search tries a
+ * list of (1/s, z), rounds and clamps, and keeps the candidate with the largest <x,q>^2 / <q,q>.
  *
- * Sixteen candidates are tried at once, one per vector lane, so the search needs no horizontal sum.
+ * Sixteen candidates are tried at once, one in each vector lane, so the search needs no sum across lanes.
  *
- * Reproducible on every ISA: sums in a fixed order, round to even by adding 1.5 * 2^23, -ffp-contract=off.
+ * The result is the same on every ISA: sums have a fixed order, rounding to even adds 1.5 * 2^23, and the file is compiled
+ * with -ffp-contract=off.
  */
 #include <cinttypes>
 #include <cmath>
@@ -22,17 +23,17 @@ namespace ek {
 namespace {
 
 constexpr int kLanes = 16;      /* one AVX-512 register of floats, two of AVX2, four of NEON */
-constexpr int kMaxBlock = 256;  /* the largest block size onnxruntime's fast kernels take */
+constexpr int kMaxBlock = 256;  /* the largest block size of onnxruntime's fast kernels */
 constexpr float kRound = 12582912.0f;  /* 1.5 * 2^23: adding and subtracting it rounds |v| < 2^22 to even */
-constexpr float kTiny = 1e-30f; /* a block whose largest weight is below this is stored as zeros: 1/s stays finite */
+constexpr float kTiny = 1e-30f; /* a block whose largest weight is below this is stored as zeros, so that 1/s is finite */
 
-/* Largest weight taken: above it the sums of a block overflow (float32) or the block's scale does (float16). */
+/* The largest weight allowed: above it, the sums of a block overflow (float32 scales) or its scale does (float16). */
 constexpr float kLimit32 = 1e30f, kLimit16 = 65504.0f;
 
-/* The candidates, found on SmolLM2-135M's linears (tests/quantize/test_rtn.py holds the gain over absmax).
- * Symmetric: the largest weight is mapped to -level; below 2^(bits-1) leaves room, above it clips. A negative scale is
- * allowed, so the longer negative side of the codes always holds the largest weight.
- * Asymmetric: 8 fractions of the block's range that all steps together span, with the zero point below and above. */
+/* The candidates, tuned on the linears of SmolLM2-135M (tests/quantize/test_rtn.py checks the gain over absmax).
+ * Symmetric: the weight with the largest magnitude is mapped to -level; a level below 2^(bits-1) leaves room, one above it
+ * clips. Scales may be negative, so the longer, negative side of the codes always has the largest weight.
+ * Asymmetric: the codes span one of 8 fractions of the range of the block, with the zero point rounded down or up. */
 struct Grid {
   float first, step;
 };
@@ -42,7 +43,7 @@ constexpr Grid kAsymmetric4 = {0.685f, 0.045f};
 constexpr Grid kAsymmetric8 = {0.965f, 0.005f};
 
 struct Candidates {
-  float inverse[kLanes], low[kLanes], high[kLanes]; /* 1 / scale, and the ends of q = code - zero point */
+  float inverse[kLanes], low[kLanes], high[kLanes]; /* 1 / scale, and the limits of q = code - zero point */
   int zero_point[kLanes];
 };
 
@@ -55,7 +56,7 @@ EK_INLINE float half_to_float(uint16_t h) {
   uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16, bits = static_cast<uint32_t>(h & 0x7fffu) << 13;
   float magnitude;
   std::memcpy(&magnitude, &bits, 4);
-  magnitude *= 5.192296858534828e+33f; /* 2^112: moves the exponent bias from 15 to 127, denormals included */
+  magnitude *= 5.192296858534828e+33f; /* 2^112 moves the exponent bias from 15 to 127, also for denormals */
   std::memcpy(&bits, &magnitude, 4);
   if ((h & 0x7c00u) == 0x7c00u) bits |= 0x7f800000u;
   bits |= sign;
@@ -69,7 +70,7 @@ EK_INLINE uint16_t float_to_half(float f) {
   std::memcpy(&bits, &f, 4);
   const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
   bits &= 0x7fffffffu;
-  if (bits >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7bffu); /* largest finite half: no scale is infinite */
+  if (bits >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7bffu); /* the largest finite half, so that no scale is infinite */
   if (bits < 0x38800000u) {                                              /* below 2^-14: a denormal half */
     float magnitude, half = 0.5f;
     std::memcpy(&magnitude, &bits, 4);
@@ -81,7 +82,8 @@ EK_INLINE uint16_t float_to_half(float f) {
   return static_cast<uint16_t>(sign | ((bits - 0x38000000u) >> 13));
 }
 
-/* Read `count` weights as float and pad with zeros to `padded`; the index of the first beyond `limit` or NaN, or -1. */
+/* Read `count` weights as float and pad them with zeros to `padded`. Returns the index of the first weight that is NaN or
+ * larger than `limit`, or -1. */
 EK_INLINE int load(const void *rows, int dtype, int64_t at, int count, int padded, float limit, float *x) {
   if (dtype == EK_FLOAT32) {
     std::memcpy(x, static_cast<const float *>(rows) + at, sizeof(float) * static_cast<size_t>(count));
@@ -116,7 +118,7 @@ EK_INLINE float add_lanes(float *lane) {
   return lane[0];
 }
 
-/* The scale that fits q = clamp(round(x * inverse), low, high) best; `otherwise` where every q is 0. */
+/* The best scale for q = clamp(round(x * inverse), low, high); `otherwise` if every q is 0. */
 EK_INLINE float fitted_scale(const float *x, int padded, float inverse, float low, float high, float otherwise) {
   float xq[kLanes] = {}, qq[kLanes] = {};
   for (int i = 0; i < padded; i += kLanes)
@@ -129,7 +131,7 @@ EK_INLINE float fitted_scale(const float *x, int padded, float inverse, float lo
   return norm > 0.0f ? add_lanes(xq) / norm : otherwise;
 }
 
-/* The candidate with the least squared error, the first of several: its best scale and its zero point. */
+/* The best scale and the zero point of the candidate with the least squared error; the first one if several are equal. */
 EK_INLINE Block best_of(const float *x, int count, const Candidates &candidates) {
   float xq[kLanes] = {}, qq[kLanes] = {};
   for (int i = 0; i < count; ++i)
@@ -170,7 +172,7 @@ EK_INLINE Block search_symmetric(const float *x, int count, int bits) {
 }
 
 EK_INLINE Block search_asymmetric(const float *x, int count, int bits) {
-  float low = 0.0f, high = 0.0f; /* zero stays inside the range: the zero point is one of the codes */
+  float low = 0.0f, high = 0.0f; /* zero is always inside the range, because the zero point is a code */
   for (int i = 0; i < count; ++i) {
     low = x[i] < low ? x[i] : low;
     high = x[i] > high ? x[i] : high;
@@ -191,7 +193,7 @@ EK_INLINE Block search_asymmetric(const float *x, int count, int bits) {
   return best_of(x, count, candidates);
 }
 
-/* Round to the scale found, refit the scale to the codes, and store it in its own type. Returns the scale as stored. */
+/* Round the weights with the scale of the block, refit the scale to the codes, and store it. Returns the stored scale. */
 EK_INLINE float settle(const float *x, int padded, Block block, float top, int scale_dtype, int64_t at, void *scales) {
   float scale = block.scale;
   const float z = static_cast<float>(block.zero_point);
@@ -211,7 +213,7 @@ EK_INLINE void encode(const float *x, int count, int padded, float scale, int ze
   uint8_t code[kMaxBlock];
   for (int i = 0; i < padded; ++i)
     code[i] = static_cast<uint8_t>(static_cast<int>(round_and_clamp(x[i] * inverse, -z, top - z) + z));
-  for (int i = count; i < padded; ++i) code[i] = static_cast<uint8_t>(zero_point); /* the padding reads back as 0 */
+  for (int i = count; i < padded; ++i) code[i] = static_cast<uint8_t>(zero_point); /* the padding decodes to 0 */
   if (bits == 8) {
     std::memcpy(codes, code, static_cast<size_t>(padded));
     return;

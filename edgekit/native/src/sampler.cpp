@@ -1,10 +1,10 @@
-/* Every filter is a threshold, and thresholds are found by selection, not by sorting.
+/* Every filter is a threshold on logits, found by selection instead of sorting.
  *
- * The logits are looked at in tiles of a cache line. One pass finds the largest of each tile; every pass after it skips the
- * tiles that cannot hold anything it is looking for, which is nearly all of them.
+ * The logits are processed in tiles of one cache line. One pass finds the largest logit of each tile; later passes skip the
+ * tiles that cannot contain what they search for, which is nearly all of them.
  *
- * The same token comes out on every machine: the exponential is a polynomial (below), sums have a fixed order, and this
- * file is compiled without contraction of multiply-adds. What libm computes only bounds which tiles are looked into. */
+ * The result is the same on every machine: the exponential is a polynomial (below), sums have a fixed order, and this file
+ * is compiled without contraction of multiply-adds. Functions of libm are used only to decide which tiles to skip. */
 #include "sampler.h"
 
 #include <algorithm>
@@ -23,16 +23,16 @@ namespace {
 
 constexpr int kTile = 16;
 
-/* A token less likely than e^-40 times the likeliest weighs nothing: all of 2^24 such make less than 10^-10 of the sum. */
+/* Tokens less likely than e^-40 times the likeliest one get the weight 0: even 2^24 of them are less than 1e-10 of the sum. */
 constexpr float kLeastExponent = -40.0f;
 
-/* e^x for -40 <= x <= 0, within 2 units in the last place, 0 below: 2^n by the exponent's bits, e^r by its Taylor series,
- * |r| <= ln2/2. The kernels' own (kernels/common.inl) is compiled with contraction, so it differs between machines. */
+/* e^x for -40 <= x <= 0, accurate to 2 units in the last place; 0 below. 2^n from the exponent bits times the Taylor series of
+ * e^r, |r| <= ln(2)/2. The version in kernels/common.inl is compiled with contraction, so it differs between machines. */
 EK_INLINE float exponential(float exponent) {
   const float x = exponent >= kLeastExponent ? exponent : kLeastExponent;
-  const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f; /* 1.5 * 2^23 leaves no fraction */
+  const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f; /* adding 1.5 * 2^23 rounds to an integer */
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;   /* ln 2 in two parts, the first exact in 10 bits */
-  const float r2 = r * r, low = (1.0f + r) + (0.5f + r * (1.0f / 6.0f)) * r2; /* in pairs, so that less waits for less */
+  const float r2 = r * r, low = (1.0f + r) + (0.5f + r * (1.0f / 6.0f)) * r2; /* in pairs, to shorten the dependency chain */
   const float high = (1.0f / 24.0f + r * (1.0f / 120.0f)) + (1.0f / 720.0f + r * (1.0f / 5040.0f)) * r2;
   const float p = low + high * (r2 * r2);
   const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
@@ -42,7 +42,7 @@ EK_INLINE float exponential(float exponent) {
   return exponent >= kLeastExponent ? result : 0.0f;
 }
 
-/* Numbers in the order of the floats they come from; 0 and -0 are one. */
+/* An integer with the same order as the float; 0 and -0 are equal. */
 uint32_t ordered(float x) {
   x += 0.0f;
   uint32_t bits;
@@ -62,8 +62,8 @@ struct Candidate {
   float weight; /* above 0 */
 };
 
-/* The greatest logit such that the weights of the candidates at or above it reach `target`; the least of all where they
- * never do. A search for a weighted quantile by the digits of the key, 11, 11 and 10 bits: three passes, whatever they hold. */
+/* The largest logit such that the candidates at or above it have a total weight of at least `target`; the smallest logit if
+ * all of them have less. A weighted quantile by radix selection: three passes over digits of 11, 11 and 10 bits. */
 float find_cut(const std::vector<Candidate> &candidates, double target) {
   constexpr uint32_t kDigits = 2048;
   std::vector<double> sums(kDigits);
@@ -94,7 +94,8 @@ typedef float Vec __attribute__((vector_size(16)));
 typedef int32_t Mask __attribute__((vector_size(16)));
 typedef double DoubleVec __attribute__((vector_size(32)));
 
-/* The largest of every kTile of x (count * kTile); whether one is no number. Memory is what this waits for, so four lanes do. */
+/* Find the largest of every kTile numbers of x (count * kTile). Returns whether one is NaN. Four lanes are enough, because
+ * memory bandwidth is the limit. */
 bool find_largest(const float *x, size_t count, float *most) {
   Mask numbers = Mask{} - 1;
   for (size_t t = 0; t < count; ++t, x += kTile) {
@@ -108,7 +109,7 @@ bool find_largest(const float *x, size_t count, float *most) {
   return !(numbers[0] & numbers[1] & numbers[2] & numbers[3]);
 }
 
-/* Logits in tiles, and the largest of each. */
+/* Logits in tiles, and the largest logit of each. */
 class Tiles {
  public:
   Tiles(const float *logits, int64_t n) : logits_(logits), n_(n), most_(static_cast<size_t>((n + kTile - 1) / kTile)) {
@@ -122,9 +123,9 @@ class Tiles {
   size_t count() const { return most_.size(); }
   int64_t size() const { return n_; }
   float most(size_t t) const { return most_[t]; }
-  /* Tile t, the last one filled up with minus infinity. */
+  /* Tile t; the last one is padded with minus infinity. */
   const float *tile(size_t t) const { return t < static_cast<size_t>(n_ / kTile) ? logits_ + t * kTile : last_; }
-  /* The id of tile t's i-th token. */
+  /* The id of the i-th token of tile t. */
   int32_t token(size_t t, int i) const { return static_cast<int32_t>(t * kTile) + i; }
 
   float peak;
@@ -143,9 +144,9 @@ float kth_of(std::vector<float> &values, int64_t k) {
   return *at;
 }
 
-/* The k-th largest logit, k below their number. */
+/* The k-th largest logit; k is less than the number of logits. */
 float kth_largest(const Tiles &tiles, int64_t k) {
-  /* The k largest tiles hold k logits at least as large as the least of them: nothing below it needs to be looked at. */
+  /* The maxima of the k largest tiles are k logits, so the k-th largest logit is not below the smallest of them. */
   float bound = -INFINITY;
   if (static_cast<int64_t>(tiles.count()) >= k) {
     std::vector<float> most;
@@ -161,23 +162,23 @@ float kth_largest(const Tiles &tiles, int64_t k) {
   return kth_of(found, k);
 }
 
-/* Which tokens are looked at. */
+/* The tokens to consider: both limits are inclusive. */
 struct Limits {
   float least_logit;
   double least_weight; /* of e^((logit - largest) / temperature) */
 };
 
-/* What temperature makes of logits: the likeliest weighs 1. */
+/* Weights of tokens at a temperature: e^((logit - largest) / temperature), so the likeliest token has weight 1. */
 class Weights {
  public:
   Weights(const Tiles &tiles, float temperature)
       : tiles_(tiles), inverse_(temperature > 1.0f / FLT_MAX ? 1.0f / temperature : FLT_MAX) {}
 
-  /* Calls visit(tile, weights (kTile)) for every tile with a token inside the limits, in order, until it returns false; what
-   * lies outside of them weighs 0. */
+  /* Calls visit(tile, weights (kTile)) in order for every tile with a token inside the limits, until it returns false. Tokens
+   * outside the limits have weight 0. */
   template <typename Visit>
   EK_INLINE void visit(Limits limits, Visit visit) const {
-    /* An exponent is off by some 10^-5 at most, the logarithm by less: what is on the edge is looked at. */
+    /* A margin of 0.001 is more than the error of the exponent and the logarithm, so no tile is skipped by mistake. */
     const float exponent = limits.least_weight > 0.0 ? static_cast<float>(std::log(limits.least_weight) - 0.001) : kLeastExponent;
     const auto least = static_cast<float>(limits.least_weight);
     for (size_t t = 0; t < tiles_.count(); ++t) {
@@ -197,7 +198,7 @@ class Weights {
   float inverse_;
 };
 
-/* The weight of all tokens inside the limits. */
+/* The total weight of the tokens inside the limits. */
 EK_CLONES double total(const Weights &weights, Limits limits) {
   DoubleVec sums = {};
   weights.visit(limits, [&](size_t, const float *w) {
@@ -209,9 +210,10 @@ EK_CLONES double total(const Weights &weights, Limits limits) {
   return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
-/* The least logit of the fewest most likely tokens that make up top_p of `sum`, the total of those inside the limits. */
+/* The smallest logit among the fewest most likely tokens whose weight reaches top_p * sum; `sum` is the total weight inside
+ * the limits. */
 float nucleus_end(const Tiles &tiles, const Weights &weights, Limits limits, double top_p, double sum) {
-  /* All weights below (1 - p) * sum / n together make less than 1 - p, so they are outside. */
+  /* All weights below (1 - p) * sum / n together are less than (1 - p) * sum, so none of them is kept. */
   limits.least_weight = std::fmax(limits.least_weight, (1.0 - top_p) * sum / static_cast<double>(tiles.size()));
   std::vector<Candidate> candidates;
   weights.visit(limits, [&](size_t t, const float *w) {
@@ -223,7 +225,8 @@ float nucleus_end(const Tiles &tiles, const Weights &weights, Limits limits, dou
   return find_cut(candidates, top_p * sum);
 }
 
-/* The first token at which the sum of weights passes `target`; the last that weighs anything where rounding leaves it short. */
+/* The first token at which the running sum of weights exceeds `target`, or the last token with a weight if rounding keeps the
+ * sum below it. */
 int32_t token_at(const Tiles &tiles, const Weights &weights, Limits limits, double target) {
   int32_t token = 0;
   double sum = 0.0;
@@ -238,8 +241,8 @@ int32_t token_at(const Tiles &tiles, const Weights &weights, Limits limits, doub
   return token;
 }
 
-/* Uniform in [0, 1), 53 bits, by splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014),
- * whose whole state is one counter. */
+/* A uniform number in [0, 1) with 53 bits from splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
+ * generators, 2014), whose state is a single counter. */
 double uniform(uint64_t &state) {
   uint64_t z = state += 0x9e3779b97f4a7c15u;
   z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
@@ -253,7 +256,7 @@ int32_t draw(const Tiles &tiles, const ek_sampling &s, uint64_t &state) {
   Limits limits = {limited ? kth_largest(tiles, s.top_k) : -INFINITY, 0.0};
   if (s.top_p < 1.0f)
     limits.least_logit = nucleus_end(tiles, weights, limits, static_cast<double>(s.top_p), total(weights, limits));
-  limits.least_weight = static_cast<double>(s.min_p); /* the likeliest weighs 1 */
+  limits.least_weight = static_cast<double>(s.min_p); /* relative to the likeliest token, whose weight is 1 */
   return token_at(tiles, weights, limits, uniform(state) * total(weights, limits));
 }
 
@@ -265,7 +268,8 @@ int32_t likeliest(const Tiles &tiles) {
   }
 }
 
-/* Seen ids are less likely (penalty above 1): CTRL, arXiv:1909.05858, section 4.1, with the sign mended as everywhere since. */
+/* Make seen ids less likely (penalty above 1): CTRL, arXiv:1909.05858, section 4.1, but negative logits are multiplied, as
+ * all implementations do. */
 std::vector<float> penalized(const float *logits, int64_t n, const uint8_t *seen, float penalty) {
   std::vector<float> result(logits, logits + n);
   for (int64_t i = 0; i < n; ++i) {
@@ -282,7 +286,7 @@ std::vector<float> penalized(const float *logits, int64_t n, const uint8_t *seen
 }
 
 void check(int64_t n, const ek_sampling &s) {
-  if (n < 1 || n > INT32_MAX) fail(EK_BAD_ARGUMENT, "%" PRId64 " logits were given; allowed: 1 to %d", n, INT32_MAX);
+  if (n < 1 || n > INT32_MAX) fail(EK_BAD_ARGUMENT, "cannot sample from %" PRId64 " logits; allowed: 1 to %d", n, INT32_MAX);
   if (!(s.temperature >= 0.0f && s.temperature <= FLT_MAX))
     fail(EK_BAD_ARGUMENT, "temperature is %g; it must be 0 (greedy) or more", static_cast<double>(s.temperature));
   if (!(s.top_p > 0.0f && s.top_p <= 1.0f))
@@ -302,7 +306,7 @@ int32_t sample(const float *logits, int64_t n, const ek_sampling &sampling, cons
   if (seen && sampling.repetition_penalty != 1.0f) copy = penalized(logits, n, seen, sampling.repetition_penalty);
   const Tiles tiles(copy.empty() ? logits : copy.data(), n);
   if (tiles.has_nan || std::isinf(tiles.peak))
-    fail(EK_NON_FINITE, "the model's best logit is %s; its arithmetic overflowed",
+    fail(EK_NON_FINITE, "cannot sample: the largest logit of the model is %s; its arithmetic overflowed",
          tiles.has_nan ? "nan" : tiles.peak > 0 ? "inf" : "-inf");
   return sampling.temperature == 0.0f ? likeliest(tiles) : draw(tiles, sampling, state);
 }

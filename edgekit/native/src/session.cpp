@@ -13,9 +13,9 @@
 namespace ek {
 namespace {
 
-constexpr int64_t kPrefillChunk = 512; /* rows worked on at once: weights are unpacked once for so many */
-constexpr int64_t kFewRows = kMostTogether; /* up to here streaming the weights once is what costs */
-constexpr int64_t kPartPositions = 256; /* the least of a context that is worth a task of its own */
+constexpr int64_t kPrefillChunk = 512; /* rows processed at once; weights are unpacked once for all of them */
+constexpr int64_t kFewRows = kMostTogether; /* up to this many rows, the time is that of reading the weights */
+constexpr int64_t kPartPositions = 256; /* the smallest part of a context that is worth a task */
 constexpr int64_t kGateOutputs = kChunk;
 
 int64_t packs_of(int64_t rows) { return (rows + kPackRows - 1) / kPackRows; }
@@ -56,7 +56,7 @@ Session::Session(std::shared_ptr<const Model> model, const Kernels &kernels, int
   parts_ = Buffer<float>(part_rows * static_cast<size_t>(m.head_dim));
   part_totals_ = Buffer<float>(2 * part_rows);
   const auto packs = static_cast<size_t>(packs_of(chunk_));
-  std::vector<const Matrix *> narrow{&m.lm_head}, wide; /* of every layer: they may differ in width and block size */
+  std::vector<const Matrix *> narrow{&m.lm_head}, wide; /* all layers, because they may differ in width and block size */
   for (const Layer &each : m.layers) {
     narrow.insert(narrow.end(), {&each.qkv, &each.o, &each.gate_up});
     wide.push_back(&each.down);
@@ -77,15 +77,15 @@ Session::Session(std::shared_ptr<const Model> model, const Kernels &kernels, int
 
 void Session::rewind(int64_t length) {
   if (length < 0 || length > position())
-    fail(EK_BAD_ARGUMENT, "cannot rewind to %" PRId64 ": the sequence has %" PRId64 " positions", length, position());
+    fail(EK_BAD_ARGUMENT, "cannot rewind the session to %" PRId64 " tokens: it has %" PRId64, length, position());
   ids_.resize(static_cast<size_t>(length));
 }
 
 void Session::evaluate(const int32_t *ids, int64_t n, bool all, float *logits) {
   const Model &m = *model_;
-  if (n < 1) fail(EK_BAD_ARGUMENT, "%" PRId64 " tokens were given; at least 1 is needed", n);
+  if (n < 1) fail(EK_BAD_ARGUMENT, "cannot evaluate %" PRId64 " tokens; at least 1 is required", n);
   if (n > context() - position())
-    fail(EK_CONTEXT, "%" PRId64 " tokens after %" PRId64 " do not fit into a context of %" PRId64, n, position(), context());
+    fail(EK_CONTEXT, "%" PRId64 " tokens after %" PRId64 " do not fit into the context of %" PRId64, n, position(), context());
   for (int64_t i = 0; i < n; ++i)
     if (ids[i] < 0 || ids[i] >= m.vocab_size)
       fail(EK_TOKEN, "token id %d is outside the vocabulary of %" PRId64, ids[i], m.vocab_size);
@@ -107,7 +107,7 @@ void Session::evaluate_chunk(const int32_t *ids, int64_t m, int64_t kept, float 
   for (int64_t i = 0; i < model.num_layers; ++i) {
     const Layer &layer = model.layers[static_cast<size_t>(i)];
     attention(layer, i, m);
-    /* Nothing after the last layer's attention is needed for rows whose logits nobody asked for. */
+    /* Rows whose logits are not requested end with the attention of the last layer. */
     const int64_t first = i + 1 == model.num_layers ? m - kept : 0;
     if (first < m) mlp(layer, first, m - first);
   }
@@ -120,14 +120,14 @@ void Session::evaluate_chunk(const int32_t *ids, int64_t m, int64_t kept, float 
 void Session::check_step(Session *const *sequences, int64_t count, const int32_t *ids) const {
   const int64_t most = std::min(chunk_, kMostTogether);
   if (count < 1 || count > most)
-    fail(EK_BAD_ARGUMENT, "a step of %" PRId64 " sequences; this session takes 1 to %" PRId64, count, most);
+    fail(EK_BAD_ARGUMENT, "cannot evaluate a step of %" PRId64 " sessions; this worker allows 1 to %" PRId64, count, most);
   for (int64_t i = 0; i < count; ++i) {
     const Session &each = *sequences[i];
-    if (each.model_ != model_) fail(EK_BAD_ARGUMENT, "sequence %" PRId64 " of the step is of another model", i);
+    if (each.model_ != model_) fail(EK_BAD_ARGUMENT, "session %" PRId64 " of the step belongs to another model than the worker", i);
     if (std::find(sequences, sequences + i, sequences[i]) != sequences + i)
-      fail(EK_BAD_ARGUMENT, "sequence %" PRId64 " stands in the step twice", i);
+      fail(EK_BAD_ARGUMENT, "session %" PRId64 " is in the step twice", i);
     if (each.position() == each.context())
-      fail(EK_CONTEXT, "sequence %" PRId64 " of the step has filled its context of %" PRId64, i, each.context());
+      fail(EK_CONTEXT, "session %" PRId64 " of the step has filled its context of %" PRId64, i, each.context());
     if (ids[i] < 0 || ids[i] >= model_->vocab_size)
       fail(EK_TOKEN, "token id %d is outside the vocabulary of %" PRId64, ids[i], model_->vocab_size);
   }
@@ -150,7 +150,7 @@ void Session::step(Session *const *sequences, int64_t count, const int32_t *ids,
   }
   prepare_normed(model.final_norm, model.lm_head, 0, count);
   multiply(model.lm_head, count, logits, model.vocab_size, false);
-  for (int64_t r = 0; r < count; ++r) sequences[r]->ids_.push_back(ids[r]); /* there is room: it was reserved */
+  for (int64_t r = 0; r < count; ++r) sequences[r]->ids_.push_back(ids[r]); /* cannot fail: the room was reserved */
 }
 
 void Session::embed(const int32_t *ids, int64_t m) {
@@ -223,8 +223,8 @@ void Session::multiply_rows(const Matrix &w, int64_t m, int64_t first, int64_t l
 }
 
 void Session::multiply(const Matrix &w, int64_t m, float *y, int64_t stride, bool add) {
-  /* Decoding: some tens of kilobytes of weights a task, small enough to even out the threads, large enough to stream.
-   * Prefill: at least three tasks for a thread, of as many outputs as a kernel takes. */
+  /* Decode: tasks of some tens of kilobytes of weights, small enough to balance the threads and large enough to stream.
+   * Prefill: at least three tasks per thread, with at most kMostOutputs outputs each. */
   const int64_t rows = m <= kFewRows ? std::max<int64_t>(32, (1 << 16) / w.row_bytes() / 32 * 32)
                                      : std::min(kMostOutputs, round_up((w.n - 1) / (3 * pool_.threads()) + 1, 32));
   pool_.run((w.n + rows - 1) / rows, [&](int64_t task, int thread) {
@@ -241,7 +241,7 @@ void Session::attention(const Layer &layer, int64_t index, int64_t m) {
   multiply(layer.o, m, x_.get(), model_->hidden_size, true);
 }
 
-/* As attention(), of rows that are positions of different sequences: each over its own cache. */
+/* Like attention(), but each row belongs to a different session and uses its cache. */
 void Session::attention_of_each(const Layer &layer, int64_t index, Session *const *sequences, int64_t m) {
   const Model &model = *model_;
   const int64_t half = model.head_dim / 2, kv_heads = model.num_kv_heads;
@@ -277,7 +277,8 @@ void Session::attend(int64_t index, int64_t m) {
   ek::attend(pool_, kernels_, cache_, attention_rows(index, m), [&](int thread) { return scratch(thread); });
 }
 
-/* Few rows over a long context and fewer key-value heads than would keep the threads busy: each head's context is cut. */
+/* For few rows over a long context, when there are too few key-value heads to keep the threads busy: the context of each head
+ * is split into parts. */
 void Session::attend_in_parts(int64_t index, int64_t m, int64_t parts) {
   const int64_t kv_heads = model_->num_kv_heads, group = model_->num_heads / kv_heads, dim = model_->head_dim;
   const int64_t length = position() + m, each = round_up((length + parts - 1) / parts, kKvBlock), rows = m * group;
@@ -316,8 +317,8 @@ void Session::mlp(const Layer &layer, int64_t first, int64_t m) {
   multiply(layer.down, m, &x_[first * model_->hidden_size], model_->hidden_size, true);
 }
 
-/* Gate and up rows of the same outputs are one task, which rounds what it made for the next product at once: nothing as wide
- * as the MLP is ever in memory as float. */
+/* A task computes the gate and up rows of the same outputs and immediately rounds the result for the next product, so no array
+ * as wide as the MLP is stored as float. */
 void Session::gate(const Layer &layer, int64_t m) {
   const int64_t width = model_->intermediate_size;
   const auto size = static_cast<int64_t>(kernels_.pack_bytes(layer.down));
@@ -329,7 +330,7 @@ void Session::gate(const Layer &layer, int64_t m) {
     for (int64_t r = 0; r < m; ++r)
       kernels_.silu_multiply(gates + r * kGateOutputs, ups + r * kGateOutputs, count, gates + r * kGateOutputs);
     if (m <= kFewRows) {
-      for (int64_t r = 0; r < m; ++r) /* as columns begin .. end of a row that ends there */
+      for (int64_t r = 0; r < m; ++r) /* as the columns begin to end - 1 of a row of length end */
         kernels_.quantize_row(gates + r * kGateOutputs - begin, end, layer.down.bits, layer.down.block, begin,
                               padded_k(end), gated_.few[static_cast<size_t>(r)]);
       return;

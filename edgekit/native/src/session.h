@@ -1,4 +1,4 @@
-/* One sequence over a shared model: its KV cache, its threads, its scratch. */
+/* A session: one sequence of tokens with its KV cache, threads and scratch memory, on a shared model. */
 #ifndef EDGEKIT_SRC_SESSION_H
 #define EDGEKIT_SRC_SESSION_H
 
@@ -14,25 +14,27 @@
 
 namespace ek {
 
-constexpr int64_t kMostTogether = 8; /* sequences in a step: as many rows as decoding takes */
+constexpr int64_t kMostTogether = 8; /* the most sessions in a step: the rows of the decode kernels */
 
 class Session {
  public:
-  /* context: positions the cache holds, at most the model's; kernels: this machine's. Throws Error. */
+  /* context: positions in the cache, at most those of the model. kernels: a table that this machine supports. Throws Error:
+   * EK_CONTEXT, EK_NO_MEMORY. */
   Session(std::shared_ptr<const Model> model, const Kernels &kernels, int64_t context, int threads, KvType type);
 
-  /* Append n ids. logits: (1, vocab) of the last position, or (n, vocab) when `all`. On an error the cache is as before. */
+  /* Append n ids. logits: (1, vocab) of the last position, or (n, vocab) with `all`. The session is unchanged on an error.
+   * Throws Error: EK_BAD_ARGUMENT, EK_CONTEXT, EK_TOKEN. */
   void evaluate(const int32_t *ids, int64_t n, bool all, float *logits);
   void rewind(int64_t length);
 
-  /* Append an id to each of `count` sequences of this model, 1 to kMostTogether, all computed together: weights are read
-   * once. This session's threads and memory do the work; it may be one of them. logits: (count, vocab). On an error all
-   * are as before. */
+  /* Append one id to each of `count` sessions of this model (1 to kMostTogether); the weights are read once for all of them.
+   * The threads and scratch memory of this session do the work; it may be one of the sessions. logits: (count, vocab). All
+   * sessions are unchanged on an error. Throws Error: EK_BAD_ARGUMENT, EK_CONTEXT, EK_TOKEN. */
   void step(Session *const *sequences, int64_t count, const int32_t *ids, float *logits);
 
-  /* Become what `other`, of the same model, is; this one's context must hold its positions. */
+  /* Become a copy of `other`, a session of the same model whose positions fit into this context. Throws Error. */
   void copy(const Session &other);
-  /* Write the sequence to a file; read one that a session of this model and cache type wrote. */
+  /* Write the session to a file, or read one that a session of the same model and cache type wrote. Throws Error. */
   void save(const std::string &path) const;
   void load(const std::string &path);
 
@@ -45,7 +47,7 @@ class Session {
   const Kernels &kernels() const { return kernels_; }
 
  private:
-  /* m positions from position() on; the last `kept` of them give logits (kept, vocab). */
+  /* Append m ids; logits (kept, vocab) of the last `kept` of them. */
   void evaluate_chunk(const int32_t *ids, int64_t m, int64_t kept, float *logits);
   void embed(const int32_t *ids, int64_t m);
   void check_step(Session *const *sequences, int64_t count, const int32_t *ids) const;
@@ -56,17 +58,17 @@ class Session {
   void attend_in_parts(int64_t index, int64_t m, int64_t parts);
   AttentionRows attention_rows(int64_t index, int64_t m);
 
-  /* Rows of activations in the form that products with w take: x (m, k) with `stride` between rows. */
+  /* Convert rows of activations to the form that products with w need: x (m, k) with `stride` from row to row. */
   void prepare(const Matrix &w, const float *x, int64_t stride, int64_t m);
-  /* The same of the rms norm of the residual stream's rows from `first` on. */
+  /* The same for the RMS norm of rows of the residual stream, from `first` on. */
   void prepare_normed(const std::vector<float> &weight, const Matrix &w, int64_t first, int64_t m);
-  /* y (m, w.n) = what was prepared times w, added to y with `add`. */
+  /* y (m, w.n) = the prepared rows times w; `add`: add to y. */
   void multiply(const Matrix &w, int64_t m, float *y, int64_t stride, bool add);
   void multiply_rows(const Matrix &w, int64_t m, int64_t first, int64_t last, float *y, int64_t stride, bool add, int thread);
-  /* In the other set of prepared rows: silu(gate) * up of the rows that were prepared for gate_up. */
+  /* Compute silu(gate) * up of the rows prepared for gate_up, as prepared rows in gated_. */
   void gate(const Layer &layer, int64_t m);
 
-  /* Prepared rows: `few` for at most 8, else `packs`. Two sets, because gate() reads one and writes the other. */
+  /* Prepared rows: `few` for up to 8 rows, else `packs`. There are two sets, because gate() reads one and writes the other. */
   struct Rows {
     Buffer<int8_t> values;
     Buffer<float> scales, sums;
@@ -83,11 +85,11 @@ class Session {
   KvCache cache_;
   std::vector<int32_t> ids_;
   Buffer<float> x_, qkv_, attended_, cos_, sin_;
-  Buffer<float> parts_, part_totals_; /* of an attention cut into parts */
+  Buffer<float> parts_, part_totals_; /* for attend_in_parts */
   Rows rows_, gated_;
   const Rows *prepared_ = &rows_;
-  std::vector<Buffer<uint8_t>> scratch_; /* a thread's own */
-  size_t product_scratch_;               /* what of it a product takes; the rest is gate()'s */
+  std::vector<Buffer<uint8_t>> scratch_; /* one for each thread */
+  size_t product_scratch_;               /* the part of it used by products; the rest is for gate() */
 };
 
 }  // namespace ek

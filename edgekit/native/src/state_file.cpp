@@ -1,4 +1,4 @@
-/* A session's state in a file, so that a long prompt is read once and not at every start:
+/* Saves a session to a file and loads it again, so that a long prompt is evaluated only once:
  *
  *   offset  bytes
  *        0      8   "EKSTATE2"
@@ -7,7 +7,7 @@
  *       20      4   zero
  *       24      8   n, positions
  *       32    4 n   token ids, int32
- *           ...     the cache's first n positions, as KvCache writes them
+ *           ...     the first n positions of the cache, as KvCache writes them
  */
 #include <sys/stat.h>
 
@@ -49,17 +49,18 @@ struct File {
 void Session::copy(const Session &other) {
   if (&other == this) return;
   if (other.model_->fingerprint != model_->fingerprint)
-    fail(EK_BAD_ARGUMENT, "a session can only become a copy of one of the same model");
-  if (other.cache_.type() != cache_.type()) fail(EK_BAD_ARGUMENT, "the two sessions keep keys and values in different types");
+    fail(EK_BAD_ARGUMENT, "cannot copy the session: the source belongs to another model");
+  if (other.cache_.type() != cache_.type()) fail(EK_BAD_ARGUMENT, "cannot copy the session: its key-value type is %d, that of the source is %d", static_cast<int>(cache_.type()),
+         static_cast<int>(other.cache_.type()));
   if (other.position() > context())
-    fail(EK_CONTEXT, "%" PRId64 " positions do not fit into a context of %" PRId64, other.position(), context());
+    fail(EK_CONTEXT, "cannot copy the session: its %" PRId64 " positions do not fit into a context of %" PRId64, other.position(), context());
   cache_.copy(other.cache_, other.position());
   ids_ = other.ids_;
   ids_.reserve(static_cast<size_t>(context()));
 }
 
 void Session::save(const std::string &path) const {
-  /* A save that fails leaves the file that was there; what is no file, such as a pipe, is written to as it is. */
+  /* A failed save must not damage an existing file. A special file, such as a pipe, is written to directly. */
   struct stat status;
   const bool special = ::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode);
   const std::string part = special ? path : path + ".part";
@@ -84,19 +85,19 @@ void Session::load(const std::string &path) {
   File in(path, "rb");
   Header header;
   if (std::fread(&header, sizeof header, 1, in.file) != 1 || std::memcmp(header.magic, kMagic, sizeof header.magic) != 0)
-    fail(EK_BAD_FILE, "%s is no saved session", path.c_str());
-  if (header.fingerprint != model_->fingerprint) fail(EK_BAD_FILE, "%s was saved by a session of another model", path.c_str());
+    fail(EK_BAD_FILE, "cannot load %s: it is not a saved session", path.c_str());
+  if (header.fingerprint != model_->fingerprint) fail(EK_BAD_FILE, "cannot load %s: it belongs to another model", path.c_str());
   if (header.kv_type != static_cast<int32_t>(cache_.type()))
-    fail(EK_BAD_FILE, "%s keeps keys and values as type %d, this session as type %d", path.c_str(), header.kv_type,
+    fail(EK_BAD_FILE, "cannot load %s: its key-value type is %d, that of this session is %d", path.c_str(), header.kv_type,
          static_cast<int>(cache_.type()));
   if (header.positions < 0 || header.positions > context())
-    fail(EK_CONTEXT, "%s holds %" PRId64 " positions; this session's context is %" PRId64, path.c_str(), header.positions, context());
-  ids_.clear(); /* from here on the cache is written over */
+    fail(EK_CONTEXT, "cannot load %s: its %" PRId64 " positions do not fit into the context of %" PRId64, path.c_str(), header.positions, context());
+  ids_.clear(); /* from here on the cache is overwritten */
   std::vector<int32_t> ids(static_cast<size_t>(header.positions));
   if (std::fread(ids.data(), sizeof(int32_t), ids.size(), in.file) != ids.size() || !cache_.read(in.file, header.positions))
-    fail(EK_BAD_FILE, "%s is cut off: it says it holds %" PRId64 " positions", path.c_str(), header.positions);
+    fail(EK_BAD_FILE, "cannot load %s: it is truncated; its header says %" PRId64 " positions", path.c_str(), header.positions);
   const bool known = std::all_of(ids.begin(), ids.end(), [&](int32_t id) { return id >= 0 && id < model_->vocab_size; });
-  if (!known) fail(EK_BAD_FILE, "%s holds token ids outside the vocabulary of %" PRId64, path.c_str(), model_->vocab_size);
+  if (!known) fail(EK_BAD_FILE, "cannot load %s: it has token ids outside the vocabulary of %" PRId64, path.c_str(), model_->vocab_size);
   ids_.insert(ids_.end(), ids.begin(), ids.end());
 }
 

@@ -15,10 +15,10 @@
 
 namespace ek {
 namespace {
-/* About 100 us of pauses: longer than the gap between two steps of a token, far shorter than a person's pause. */
+/* About 100 us of pauses: longer than the gap between two steps of a token. */
 constexpr int kSpins = 4000;
 
-/* With more threads than the processor has, one that spins keeps another from its work. */
+/* With more threads than the processor has, a spinning thread would keep another one from working, so do not spin. */
 int spins_for(int threads) {
   const unsigned hardware = std::thread::hardware_concurrency();
   return hardware && static_cast<unsigned>(threads) > hardware ? 0 : kSpins;
@@ -48,13 +48,13 @@ void ThreadPool::run(int64_t tasks, const std::function<void(int64_t, int)> &wor
   tasks_ = tasks;
   next_.store(0, std::memory_order_relaxed);
   busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-  step_.fetch_add(1); /* sequentially consistent: a sleeper either sees it or is counted below */
+  step_.fetch_add(1); /* sequentially consistent: a sleeper either sees this or is counted below */
   if (sleepers_.load() > 0) {
     std::lock_guard<std::mutex> lock(mutex_);
     wake_.notify_all();
   }
   take_tasks(0);
-  /* A worker that has lost its core to another program gets it back sooner when nobody only waits for it. */
+  /* Yield after a while: a worker that lost its core to another program gets it back sooner. */
   for (int spins = 0; busy_.load(std::memory_order_acquire) > 0; ++spins)
     if (spins < spins_)
       EK_PAUSE();

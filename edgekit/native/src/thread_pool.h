@@ -1,4 +1,4 @@
-/* A fork-join pool for short steps: workers spin for the next step before they sleep. */
+/* A fork-join thread pool for steps of microseconds: workers spin for a while before they sleep. */
 #ifndef EDGEKIT_SRC_THREAD_POOL_H
 #define EDGEKIT_SRC_THREAD_POOL_H
 
@@ -14,8 +14,8 @@ namespace ek {
 
 class ThreadPool {
  public:
-  /* `threads` counts the caller, which works too. Its workers stay on `cpus` where there are any (see worker_cpus); the
-   * caller runs where it likes: its thread belongs to the application. */
+  /* threads: includes the calling thread, which also works. cpus: the CPUs to bind the workers to (see worker_cpus); empty:
+   * not bound. The calling thread is never bound, because it belongs to the application. */
   explicit ThreadPool(int threads, std::vector<int> cpus = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool &) = delete;
@@ -23,8 +23,8 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  /* Call work(task, thread) for every task below `tasks`; tasks go to whichever thread is free. Returns when all are
-   * done. One caller at a time. */
+  /* Call work(task, thread) for every task from 0 to tasks - 1; each task goes to the next free thread. Returns when all are
+   * done. Only one thread may call this at a time. */
   void run(int64_t tasks, const std::function<void(int64_t, int)> &work);
 
  private:
@@ -32,12 +32,12 @@ class ThreadPool {
   void take_tasks(int thread);
 
   const std::vector<int> cpus_;
-  const int spins_; /* for how many pauses a thread waits awake */
+  const int spins_; /* pauses before a waiting thread sleeps */
   std::vector<std::thread> workers_;
   const std::function<void(int64_t, int)> *work_ = nullptr;
   int64_t tasks_ = 0;
   alignas(64) std::atomic<int64_t> next_{0};
-  alignas(64) std::atomic<uint64_t> step_{0}; /* raised to start a step */
+  alignas(64) std::atomic<uint64_t> step_{0}; /* incremented to start a step */
   alignas(64) std::atomic<int> busy_{0};
   std::atomic<bool> stop_{false};
   std::atomic<int> sleepers_{0};

@@ -23,7 +23,7 @@ constexpr double kLeastClock = 0.8;
 constexpr double kLeastClock = 0.6;
 #endif
 
-/* What names the core of a CPU; the CPU itself where the kernel does not tell (some Arm boards). */
+/* A name for the core of a CPU; each CPU is its own core if the kernel does not report cores (some Arm boards). */
 std::string core_of(int cpu, const std::string &folder) {
   const std::string siblings = read_text(folder + "/topology/thread_siblings_list");
   if (!siblings.empty()) return "siblings " + siblings;
@@ -32,13 +32,13 @@ std::string core_of(int cpu, const std::string &folder) {
   return "cpu " + std::to_string(cpu);
 }
 
-/* A CPU's number in a file of its folder; 0 where there is none. */
+/* The number in a file; 0 if there is none. */
 double number(const std::string &path) {
   const std::string text = read_text(path);
   return text.empty() || text.find_first_not_of("0123456789") != std::string::npos ? 0 : std::stod(text);
 }
 
-/* For each CPU, whether it is fast enough. A scale counts only when every CPU has it: two scales cannot be compared. */
+/* For each CPU, whether it is fast enough. A scale is used only if every CPU has it, because two scales are not comparable. */
 std::vector<bool> fast_enough(const std::vector<std::string> &folders) {
   struct Scale {
     const char *file;
@@ -98,7 +98,7 @@ Topology this_topology(const std::string &root) {
   if (sched_getaffinity(0, sizeof mask, &mask) == 0) {
     for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
       if (CPU_ISSET(cpu, &mask)) allowed.push_back(cpu);
-  } else { /* more CPUs than the set holds */
+  } else { /* the machine has more CPUs than the set */
     for (int cpu = 0; cpu < hardware_threads(); ++cpu) allowed.push_back(cpu);
   }
   return read_topology(allowed, root);

@@ -1,20 +1,22 @@
-/* How many threads the arithmetic should use, and on which CPUs.
+/* Decides how many threads the engine uses, and on which CPUs.
  *
- * One per physical core: decoding is bound by memory and prefill by the vector units; a second hardware thread on a core
- * shares both, so it only adds waiting. Fewer where the affinity mask or a control group's quota allows fewer.
+ * One thread per physical core: decode is limited by memory and prefill by the vector units, and two hardware threads of a
+ * core share both. Fewer if the affinity mask or the CPU quota of a control group allows fewer.
  *
- * Only the fast cores, where they differ. Every step of a token ends when its slowest thread does, a small in-order core has
- * half the vector width of a big one, and two to four big ones take all the memory's bandwidth already. What is left out:
+ * Where cores differ, only the fast ones are used. Every step of a token waits for the slowest thread, a small in-order core
+ * has half the vector width of a big one, and two to four big cores use the full memory bandwidth. Cores are left out if
  *
- *   cores below 60 % of the best one's cpu_capacity. The kernel scales it to speed, clock included:
+ *   their cpu_capacity is below 60 % of the best. The kernel scales it to speed, clock included:
  *     Snapdragon 8 Gen 3    prime X4 100 %, performance A720 75 to 85, efficiency A520 about 30     prime + performance
  *     RK3588                A76 100 %, A55 40 (52 by its device tree, before the clock)             the A76
  *     Pixel 6               X1 100 %, A76 49, A55 16                                                the X1
- *     Jetson Orin Nano, Pi  all alike                                                               all
- *   without cpu_capacity (x86 before Linux 6.12, old Android kernels), cores below 80 % of the best one's highest clock on
- *     Arm, where the clock hides what a small core does less per cycle (A55 of an RK3588 75 %, A520 69; what is big has 82
- *     and more), and below 60 % elsewhere, where the dense cores do as much per cycle (Zen 5c: 65 %).
- * The percentages of the phones are from memory, of published device trees. */
+ *     Jetson Orin Nano, Pi  all equal                                                               all
+ *
+ *   there is no cpu_capacity (x86 before Linux 6.12, old Android kernels), and their highest clock is below a share of the
+ *     best: 80 % on Arm, where a small core also does less per cycle (A55 of an RK3588 75 %, A520 69 %, big cores at least
+ *     82 %); 60 % elsewhere, where dense cores do as much per cycle (Zen 5c: 65 %).
+ *
+ * The percentages of phones were recalled from published device trees, not looked up. */
 #ifndef EDGEKIT_SRC_TOPOLOGY_H
 #define EDGEKIT_SRC_TOPOLOGY_H
 
@@ -24,26 +26,26 @@
 namespace ek {
 
 struct Topology {
-  int threads = 1;            /* at least 1 */
-  int cores = 1;              /* physical cores that are fast enough; more than `threads` where a quota limits */
-  int physical_cores = 1;     /* physical cores this process may run on, of any speed */
-  bool cores_reported = false; /* false: the system does not tell which CPUs share a core, so each counts as one */
-  std::vector<int> fast_cpus; /* the CPUs of those cores; empty where no usable core is left out */
+  int threads = 1;             /* at least 1 */
+  int cores = 1;               /* physical cores that are fast enough; a quota can make `threads` smaller */
+  int physical_cores = 1;      /* physical cores that this process may run on, slow ones included */
+  bool cores_reported = false; /* false: the system does not report which CPUs share a core; each CPU counts as a core */
+  std::vector<int> fast_cpus;  /* the CPUs of the fast cores; empty if no core is left out */
 };
 
-/* From the kernel's files. allowed: numbers of the CPUs this process may run on; root: holds proc and sys, "" the machine.
- * What the files do not tell is taken to be alike: every CPU a core, every core as fast, no quota. */
+/* Read the topology from files of the kernel. allowed: numbers of the CPUs this process may run on. root: contains proc and
+ * sys; "" is this machine. Defaults for missing files: every CPU is a core, all cores are equally fast, no quota. */
 Topology read_topology(const std::vector<int> &allowed, const std::string &root);
 
-/* Of this machine: Linux and Android by read_topology, macOS by sysctl (its performance cores), elsewhere the number of
- * hardware threads. Asked anew each time: masks and quotas change. */
+/* The topology of this machine: from read_topology on Linux and Android, from sysctl on macOS (performance cores), elsewhere
+ * from the number of hardware threads. Read anew by each call, because masks and quotas change. */
 Topology this_topology(const std::string &root = "");
 
-/* The CPUs to keep a pool's workers on: fast_cpus, unless there are none or more threads than cores of that kind. */
+/* The CPUs to bind the workers of a pool to: fast_cpus, or none if there are more threads than fast cores. */
 std::vector<int> worker_cpus(int threads);
 
-/* Keep the calling thread on these CPUs; nothing for an empty list or where the system has no such call. Should the system
- * refuse, because a CPU has gone, the thread runs where it did: slower, not wrong. */
+/* Bind the calling thread to these CPUs. Does nothing for an empty list, on systems without such a call, or if the call fails
+ * (a CPU went offline): the thread then runs anywhere. */
 void keep_on(const std::vector<int> &cpus);
 
 }  // namespace ek

@@ -3,7 +3,7 @@
 namespace ek {
 namespace {
 
-/* Of `rows` rows of a matrix. */
+/* The bytes of `rows` rows of a matrix. */
 int64_t stored_bytes(const Matrix &w, int64_t rows) {
   const int64_t scales = w.blocks() * (w.half_scales ? 2 : 4);
   const int64_t zero_points = w.zero_points ? (w.blocks() * w.bits + 7) / 8 : 0;
