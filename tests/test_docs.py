@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import os
 import re
@@ -125,6 +126,14 @@ def test_the_architecture_names_every_package_and_layer() -> None:
     ]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     assert [block.text.splitlines() for block in blocks(page, "text")] == [layers]
+
+
+def test_the_steps_of_a_build_are_functions_of_the_modules_named() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    steps = re.findall(r"^\| `(\w+)` \| .* \| `(edgekit/[\w/]+)\.py` \|$", text, re.MULTILINE)
+    assert len(steps) > 10
+    for name, module in steps:
+        assert callable(getattr(importlib.import_module(module.replace("/", ".")), name)), name
 
 
 def test_the_readme_counts_the_devices_and_the_published_speeds() -> None:
