@@ -1,7 +1,7 @@
-"""What a device profile says: plain data, each figure with its source. ``reader.py`` reads it from its file.
+"""A device profile as plain data, each figure with its source. ``reader.py`` reads it from its file.
 
-A source that begins with ``unverified`` marks a figure nobody here has seen confirmed. What is not known is None, never
-zero.
+A source that begins with ``unverified`` marks a figure that nobody here has confirmed. None means unknown; zero is never
+used for that.
 """
 
 from __future__ import annotations
@@ -36,12 +36,15 @@ def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class Sourced(Generic[_T]):
-    """A value and where it is from.
+    """A value and its source.
 
     Args:
         value: The figure.
-        source: Who says so; begins with ``unverified`` when it is an estimate or from memory.
-        note: What else to know.
+        source: Where it is from; begins with ``unverified`` when it is an estimate or from memory.
+        note: Anything else that matters.
+
+    Raises:
+        ValueError: ``source`` is empty.
     """
 
     value: _T
@@ -59,7 +62,7 @@ class Sourced(Generic[_T]):
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory the model can use: ``usable`` is what one process can count on beside the system."""
+    """Memory: ``usable`` is what one process can rely on, with the system running."""
 
     total: Sourced[Bytes]
     usable: Sourced[Bytes]
@@ -73,10 +76,9 @@ class Memory:
 
 @dataclass(frozen=True)
 class Bandwidth:
-    """Memory bandwidth in GB/s (10^9); None when not known.
+    """Memory bandwidth in GB/s (10^9); None when unknown.
 
-    ``theoretical`` is what the specification says; ``sustained`` was measured with all cores reading, ``one_core`` with
-    one.
+    ``theoretical`` is from the specification. ``sustained`` was measured with all cores reading, ``one_core`` with one.
     """
 
     theoretical: Sourced[float] | None = None
@@ -96,7 +98,7 @@ class Bandwidth:
 
 @dataclass(frozen=True)
 class KernelPeak:
-    """What a kernel of the native engine can do at most, in 10^9 multiply-adds per second: all cores, and one."""
+    """The peak of a kernel of the native engine in 10^9 multiply-adds per second: with all cores, and with one."""
 
     name: str
     gmac_s: Sourced[float]
@@ -109,12 +111,16 @@ class KernelPeak:
 
 @dataclass(frozen=True)
 class EngineRates:
-    """What an engine was measured to do with all cores (``probe/engines.py``); ``name`` is ``native`` or ``ort``.
+    """The measured rates of an engine with all cores (``probe/engines.py``).
 
-    ``weights_gb_s`` is how fast it reads weights while it generates (10^9 bytes per second), ``prefill_gmac_s`` how
-    fast it multiplies with them while it reads a prompt (10^9 multiply-adds per second), the two ``attention_gmac_s``
-    what attention reaches in each; ``layer_us`` and ``row_us`` are the microseconds a layer costs beside, for a token
-    that is generated and for one of a prompt.
+    Attributes:
+        name: The engine's name.
+        weights_gb_s: Weights read during decode, 10^9 bytes per second.
+        layer_us: Fixed cost of a layer during decode, microseconds.
+        decode_attention_gmac_s: Attention during decode, 10^9 multiply-adds per second.
+        prefill_gmac_s: Products with weights during prefill, 10^9 multiply-adds per second.
+        row_us: Fixed cost of a layer for one token of a prompt, microseconds.
+        prefill_attention_gmac_s: Attention during prefill, 10^9 multiply-adds per second.
     """
 
     name: str
@@ -145,11 +151,17 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Cpu:
-    """The processor; ``isa`` names the extensions that matter to a matrix product, as Linux spells them.
+    """The processor.
 
-    ``clusters`` are its kinds of cores, the fastest first. Where they were measured, ``kernels`` are those it runs, the
-    best first, and ``engines`` what engines reach on it. ``fitted_as`` is the class of processors whose published
-    speeds it is planned by (``planning/fitted.py``); empty: none.
+    Attributes:
+        description: For people.
+        isa: The instruction set extensions that matter to a matrix product, as Linux spells them.
+        cores: Number of cores.
+        clusters: The kinds of cores, the fastest first.
+        kernels: The kernels that run on it, the fastest first; empty where they were not measured.
+        engines: The rates of engines on it; empty where they were not measured.
+        fitted_as: The class of processors whose published speeds are used to plan (``planning/fitted.py``); may be
+            empty.
     """
 
     description: Sourced[str]
@@ -174,8 +186,8 @@ class Cpu:
 class Accelerator:
     """A GPU or NPU.
 
-    ``int8_tops_dense`` counts no sparsity; ``runtime`` is the memory its libraries take before a model is loaded;
-    ``fitted_as`` is as the processor's.
+    ``int8_tops_dense`` is without sparsity, in 10^12 operations per second. ``runtime`` is the memory of its libraries
+    before a model is loaded. ``fitted_as`` is as in :class:`Cpu`.
     """
 
     kind: str
@@ -194,7 +206,7 @@ class Accelerator:
 
 @dataclass(frozen=True)
 class Storage:
-    """Where the model lies; ``read_mb_s`` is sequential, in MB/s (10^6)."""
+    """Storage for models; ``read_mb_s`` is the sequential read speed in MB/s (10^6)."""
 
     name: str
     read_mb_s: Sourced[float] | None = None
@@ -205,10 +217,10 @@ class Storage:
 
 @dataclass(frozen=True)
 class PowerMode:
-    """A power budget the device can be set to, or what it draws, and its effect.
+    """A power mode of the device and its effect.
 
     ``watts`` is None where the mode has no limit. ``bandwidth_gb_s`` (GB/s) and ``int8_tops_dense`` (10^12 operations
-    per second) are what is left in this mode; None: not known.
+    per second) are those in this mode; None if unknown.
     """
 
     name: str
@@ -223,7 +235,7 @@ class PowerMode:
 
 @dataclass(frozen=True)
 class Thermal:
-    """What heat leaves after minutes of work: the share of the first minute's speed, 0 to 1."""
+    """The share of the first minute's speed that remains after minutes of work: above 0, at most 1."""
 
     sustained_share: Sourced[float]
 
@@ -235,7 +247,7 @@ class Thermal:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the device's user is willing to give: seconds to the first token, tokens per second after it, memory."""
+    """The device's default limits: most seconds to the first token, least tokens per second, most memory."""
 
     ttft_s: Sourced[float] | None = None
     decode_tok_s: Sourced[float] | None = None
@@ -248,19 +260,19 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class HostDefaults:
-    """What a profile says in words: all there is to say of a host that is probed.
+    """The part of a profile that the system cannot report; all of the file that describes this host.
 
     Args:
         name: The file's stem.
         title: For people.
         aliases: Other names of the device.
         kind: One of ``KINDS``.
-        os: The system the profile is true of.
+        os: The operating system the profile applies to.
         activation_type: The graph's float type: ``float16`` for CUDA, ``float32`` for CPUs.
         execution_providers: onnxruntime's own names, the best for an edgekit artifact first.
-        context: Tokens planned for when none are asked for.
-        budget: What a plan is held against when the user names no budget.
-        notes: What a user should know.
+        context: Tokens to plan for by default.
+        budget: Limits of a plan for which the user sets none.
+        notes: Anything else a user should know.
     """
 
     name: str
@@ -278,7 +290,7 @@ class HostDefaults:
         _one_of("kind", self.kind, KINDS)
         _one_of("activation_type", self.activation_type, tuple(FLOAT_BYTES))
         if not self.execution_providers:
-            raise ValueError("execution_providers is empty; CPUExecutionProvider is always there")
+            raise ValueError("execution_providers is empty; CPUExecutionProvider is always available")
         for provider in self.execution_providers:
             _one_of("execution_providers", provider, EXECUTION_PROVIDERS)
         _positive("context", self.context)
@@ -290,7 +302,7 @@ class HostDefaults:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceProfile(HostDefaults):
-    """A device: the words, and every number with its source."""
+    """A device: words, and every number with its source."""
 
     memory: Memory
     cpu: Cpu
@@ -322,7 +334,7 @@ class DeviceProfile(HostDefaults):
         yield from _sourced("", self)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as JSON shows it: a figure is {value, source, verified, note}; sizes are bytes."""
+        """All fields as JSON shows them: a figure is {value, source, verified, note}; sizes are bytes."""
         value = _to_json(self)
         assert isinstance(value, dict)  # noqa: S101  a dataclass becomes an object
         return value

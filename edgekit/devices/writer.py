@@ -1,7 +1,7 @@
-"""Writes a device profile as the TOML file that :func:`~edgekit.devices.reader.read_device` reads back to the same.
+"""Writes a device profile as the TOML file that :func:`~edgekit.devices.reader.read_device` reads back unchanged.
 
-Fields in the order of the dataclasses, a figure as ``{ value = ..., source = "..." }`` on one line, a table for each
-part; what is not known is left out. The device's name is the file's and does not stand inside.
+Fields are in the order of the dataclasses. A figure is ``{ value = ..., source = "..." }`` on one line, and each part is
+a table. Unknown figures are left out. The device's name is the file's and is not written.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ def format_device(profile: DeviceProfile, comment: str = "") -> str:
     """The text of a profile's file.
 
     Args:
-        profile: What to write.
-        comment: Lines to begin with, without ``#``.
+        profile: The profile.
+        comment: Lines to put at the top, without ``#``.
     """
     head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
     return "\n".join([head, *_table("", profile)] if head else _table("", profile)) + "\n"
 
 
 def _table(name: str, value: Any) -> Iterator[str]:
-    """Lines of a dataclass: its own keys, then its tables."""
+    """The lines of a dataclass: its own keys, then its tables."""
     hints = get_type_hints(type(value))
     tables: list[tuple[str, Any]] = []
     for f in fields(value):
         item = getattr(value, f.name)
-        if item == f.default or (not name and f.name == "name"):  # what is not known is None by default
+        if item == f.default or (not name and f.name == "name"):  # unknown is None, the default
             continue
         if isinstance(item, tuple) and is_dataclass(get_args(hints[f.name])[0]):
             tables += [(f"[[{name}{f.name}]]", part) for part in item]
@@ -63,5 +63,5 @@ def _figure(hint: Any) -> Any:
 
 
 def _text(value: str) -> str:
-    """A basic string: TOML's escapes are JSON's, and DEL needs one too (https://toml.io/en/v1.0.0#string)."""
+    """A basic string. TOML's escapes are those of JSON, and DEL needs one too (https://toml.io/en/v1.0.0#string)."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

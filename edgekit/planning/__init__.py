@@ -1,1 +1,1 @@
-"""What a build will need, by arithmetic alone: no file, no network, no numpy."""
+"""Predicts memory and speed by arithmetic alone: no files, no network, no numpy."""

@@ -1,9 +1,9 @@
-"""Which matrices get 4 and which 8 bits, when all weights together are to take so many bits on average.
+"""Chooses 4 or 8 bits for each matrix so that all weights together have a given mean of bits per weight.
 
-What a matrix loses in 4 bits is measured where the weights are at hand (``quality/sensitivity.py``). Losses of matrices
-add up while they are small, so this is a knapsack: the most loss avoided within the bytes there are. Matrices are many
-and small but for embedding and lm_head; taken by loss per byte they fill it to within a matrix's size, and the two
-large ones are tried in and out.
+The loss of each matrix in 4 bits is measured where the weights are available (``quality/sensitivity.py``). Small losses
+of matrices add up, so this is a knapsack problem: avoid the most loss within the available bytes. Except for embedding
+and lm_head the matrices are many and small; taken in order of loss per byte they fill the budget to within one matrix.
+The two large ones are tried with 4 and with 8 bits.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from ..scheme import QuantizationConfig, QuantizationScheme
 LOW, HIGH = 4, 8
 EMBEDDING, LM_HEAD = "model.embed_tokens", "lm_head"  # the layout's names
 
-# What a weight loses in 4 bits by rounding to nearest, relative to one inside the layers: KL of SmolLM2-135M with one
-# of the three parts in 4 bits and the others in 8 (block 64 with zero points: 0.485, 0.057 and 0.005), by its weights.
+# The loss of a weight in 4 bits by rounding to nearest, relative to one inside the layers: the KL divergence of
+# SmolLM2-135M with one of the three parts in 4 bits and the others in 8 (block 64 with zero points: 0.485, 0.057 and
+# 0.005), divided by the part's number of weights.
 _TYPICAL = {EMBEDDING: 0.04, LM_HEAD: 0.4}
-# What GPTQ leaves of it, in the same experiment: inside the layers 0.060 of 0.485, of an lm_head 0.008 of 0.057.
+# The share of the loss that remains with GPTQ, in the same experiment: inside the layers 0.060 of 0.485, lm_head 0.008
+# of 0.057.
 GPTQ_SHARE = 0.125
 
 
 @dataclass(frozen=True)
 class _Item:
-    """A matrix that can be widened: what that avoids, and what it costs."""
+    """A matrix that can have 8 bits: the loss that avoids and the bytes it adds."""
 
     name: str
     loss: float
@@ -37,7 +39,7 @@ class _Item:
 
 
 def narrow(quantization: QuantizationConfig) -> QuantizationConfig:
-    """Every part in ``LOW`` bits, with its own blocks and zero points or not."""
+    """Every part in ``LOW`` bits, with its own block size and zero points."""
     return _uniform(quantization, LOW)
 
 
@@ -51,30 +53,30 @@ def choose_widths(
 
     Args:
         spec: The model.
-        quantization: Blocks and zero points of each part; a part in float gets edgekit's default.
-        activation_type: What scales are stored in.
-        losses: What each matrix loses by itself in 4 bits, rounded to nearest, by its name in ``layout.py``; any
-            unit. None: what they lose in a typical model, for a plan before any weight is read.
+        quantization: Block size and zero points of each part; a part in float gets edgekit's defaults.
+        activation_type: The type of scales.
+        losses: The loss of each matrix that alone is rounded to nearest in 4 bits, by its name in ``layout.py``, in any
+            unit. None for the losses of a typical model, to plan before any weight is read.
 
     Returns:
-        The formats; ``mean_bits`` is None in them. Scales, zero points, norms and biases count, a tied table once.
+        The formats, with ``mean_bits`` None. Scales, zero points, norms and biases count, and a tied table counts once.
 
     Raises:
-        UsageError: No choice of widths comes to that mean.
-        ValueError: There is no ``mean_bits``.
+        UsageError: No choice of widths has this mean.
+        ValueError: ``mean_bits`` is None.
     """
     mean = quantization.mean_bits
     if mean is None:
-        raise ValueError("mean_bits is None: nothing is to be chosen")
+        raise ValueError("mean_bits is None: there are no widths to choose")
     layouts = [plan_layout(spec, _uniform(quantization, bits), activation_type, 1) for bits in (LOW, HIGH)]
     least, most = (8 * layout.weight_bytes / spec.parameters for layout in layouts)
     if not least <= mean <= most:
         raise UsageError(
-            f"a mean of {mean:g} bits per weight was asked for; with {_described(quantization)} it can be "
+            f"a mean of {mean:g} bits per weight was asked for; allowed with {_described(quantization)}: "
             f"{_up(least)} to {_down(most)}, scales included",
-            hint="larger blocks without zero points take less: --block-size 128 --symmetric"
+            hint="larger blocks without zero points are smaller: --block-size 128 --symmetric"
             if mean < least
-            else f"--bits {HIGH} --embedding-bits {HIGH} --lm-head-bits {HIGH} is the widest there is",
+            else f"the widest format is --bits {HIGH} --embedding-bits {HIGH} --lm-head-bits {HIGH}",
         )
     items = list(_items(layouts[0], layouts[1], losses, quantization.method))
     room = int(mean * spec.parameters / 8) - layouts[0].weight_bytes
@@ -101,7 +103,7 @@ def _items(low: DataLayout, high: DataLayout, losses: Mapping[str, float] | None
 
 
 def _fill(items: list[_Item], room: int) -> set[str]:
-    """The names of what is widened."""
+    """The names of the matrices that get 8 bits."""
     large = [item for item in items if item.name in (EMBEDDING, LM_HEAD)]
     small = sorted((item for item in items if item not in large), key=lambda item: -item.loss / item.more_bytes)
     best: tuple[float, list[_Item]] = (-1.0, [])
@@ -122,7 +124,7 @@ def _fill(items: list[_Item], room: int) -> set[str]:
 def _widened(
     low: QuantizationConfig, high: QuantizationConfig, layout: DataLayout, wide: set[str]
 ) -> QuantizationConfig:
-    """The low formats with the high ones where a matrix is wide; the layers' common one is what most of them have."""
+    """The low formats, and the high ones for wide matrices. The layers' common format is that of most matrices."""
     inner = [matrix.name for matrix in layout.inner_matrices()]
     mostly_wide = 2 * sum(name in wide for name in inner) > len(inner)
     common, other = (high.linear, low.linear) if mostly_wide else (low.linear, high.linear)

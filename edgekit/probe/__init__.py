@@ -1,1 +1,1 @@
-"""Measures this machine: its limits, and what the engines make of them."""
+"""Measures this machine: its limits, and the speed of the engines on it."""

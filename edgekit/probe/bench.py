@@ -1,12 +1,12 @@
-"""How fast an engine runs an artifact on this machine: repeated, with the spread and the conditions beside the median.
+"""Measures how fast an engine runs an artifact on this machine: median and spread of several rounds, with the conditions.
 
-Every repeat evaluates fresh random ids, so nothing is reused and no text is easier than another; one untimed round goes
-before, which maps the weights and starts the threads. Lengths take turns within a repeat, so a machine that slows
-down slows all of them. Decoding takes the likeliest token each time, as generating does.
+Every round evaluates new random ids, so nothing is reused and no text is easier than another. An untimed round comes
+first; it maps the weights and starts the threads. Lengths take turns within a round, so a machine that slows down slows
+down all of them. Decode takes the likeliest token each time, as greedy generation does.
 
-Beside each median stands the share of what the machine can do at most (``shares.py``): decoding of the bandwidth that
-reads the weights and the KV cache once a token, prefill of the kernel's peak. The limits are measured before and after
-the rounds and the better counts, so that a share is of the machine as it was in those minutes.
+Each median is also given as a share of the machine's measured limits (``shares.py``): decode as a share of the bandwidth
+that reads weights and KV cache once per token, prefill as a share of the kernel's peak. The limits are measured before
+and after the rounds, and the better ones count, so that a share relates to the machine as it was in those minutes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from .shares import Shares, find_shares, limits_before
 
 @dataclass(frozen=True)
 class Prefill:
-    """Evaluating a prompt of ``tokens`` ids; ``ttft_s`` is the time to its first token. Medians, then extremes.
+    """Evaluating a prompt of ``tokens`` ids: medians over the rounds, then minima and maxima.
 
-    ``share_of_peak`` is the median's, of the limits' multiply-adds per second; None where it is not known.
+    ``ttft_s`` is the time to the first token. ``share_of_peak`` is the median's share of the kernel's peak; None if
+    unknown.
     """
 
     tokens: int
@@ -46,9 +47,9 @@ class Prefill:
 
 @dataclass(frozen=True)
 class Decode:
-    """Generating one token after another from ``context`` tokens on. Median over the repeats, then extremes.
+    """Generating tokens after ``context`` tokens: median over the rounds, then minimum and maximum.
 
-    ``share_of_bandwidth`` is the median's; None where it is not known.
+    ``share_of_bandwidth`` is the median's share of the memory bandwidth; None if unknown.
     """
 
     context: int
@@ -60,23 +61,23 @@ class Decode:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What was measured and how.
+    """The measured figures and the conditions.
 
     Attributes:
-        name: The artifact's.
-        engine: The engine's.
-        kernel: Its arithmetic.
+        name: The artifact's name.
+        engine: The engine's name.
+        kernel: The arithmetic that ran.
         threads: Threads of the arithmetic.
-        kv_type: What keys and values were kept in.
+        kv_type: Type of keys and values.
         repeat: Timed rounds.
         gen_tokens: Tokens generated per round and context.
         load_s: Seconds to open the artifact.
         prefill: One entry per prompt length.
         decode: One entry for an empty context and one per prompt length.
-        peak_rss_bytes: Of this process, mapped weights included; see :mod:`edgekit.host`.
-        private_bytes: Of this process at the end, mapped weights left out.
-        limits: What the machine could do meanwhile with as many threads; None where it could not be measured.
-        shares_unknown: Why the shares are None, or None.
+        peak_rss_bytes: Peak resident memory of this process, mapped weights included; see :mod:`edgekit.host`.
+        private_bytes: Private memory of this process at the end, without mapped weights.
+        limits: The machine's limits with this many threads; None where they could not be measured.
+        shares_unknown: Why there are no shares, or None.
     """
 
     name: str
@@ -95,7 +96,7 @@ class BenchResult:
     shares_unknown: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain values."""
+        """All fields as JSON shows them."""
         return asdict(self)
 
 
@@ -116,14 +117,14 @@ def bench(
         folder: The artifact.
         engine: The engine's name, or ``auto``.
         prompt_tokens: Lengths of the prompts.
-        gen_tokens: Tokens to generate after each, and from nothing.
+        gen_tokens: Tokens to generate after each prompt, and with an empty context.
         repeat: Timed rounds.
-        threads: Threads, or None for one per physical core.
-        kv_type: What keys and values are kept in, or None for what the engine keeps by itself.
-        progress: Called with a phase's name, rounds done and rounds in all.
+        threads: Threads; None for one per physical core.
+        kv_type: Type of keys and values; None for the engine's default.
+        progress: Called with the phase's name, rounds done and rounds in total.
 
     Raises:
-        ValueError: A count below 1, or an unknown ``kv_type``.
+        ValueError: A count is below 1, or ``kv_type`` is unknown.
         ArtifactError, EngineError: The artifact cannot be opened.
         ContextLengthError: A prompt and its continuation are longer than the model's context.
     """
@@ -134,7 +135,7 @@ def bench(
     lengths = list(dict.fromkeys(prompt_tokens))
     threads = physical_cores() if threads is None else threads
     options = EngineOptions(context=max([1, *lengths]) + gen_tokens, threads=threads, kv_type=kv_type)
-    resolve_context(manifest, options.context)  # too long a prompt fails before anything is measured
+    resolve_context(manifest, options.context)  # a prompt that is too long fails before the measurement
     progress("limits before", 0, 1)
     before = limits_before(threads)
     progress("limits before", 1, 1)
@@ -143,7 +144,7 @@ def bench(
     load_s = time.perf_counter() - started
     try:
         prefill_s, decode_s = _measure(opened, lengths, gen_tokens, repeat, progress)
-        peak, private = peak_rss_bytes(), private_bytes()  # measuring the limits takes memory of its own
+        peak, private = peak_rss_bytes(), private_bytes()  # before the limits are measured, which takes memory
         progress("limits after", 0, 1)
         shares = find_shares(folder, opened, lengths, before)
         progress("limits after", 1, 1)
@@ -170,7 +171,7 @@ def bench(
 def _measure(
     engine: Engine, lengths: Sequence[int], gen_tokens: int, repeat: int, progress: Callable[[str, float, float], None]
 ) -> tuple[dict[int, list[float]], dict[int, list[float]]]:
-    """Seconds of every timed round: prompt length -> prefill, context (0 and the lengths) -> decode."""
+    """Seconds of every timed round: by prompt length for prefill, by context (0 and the lengths) for decode."""
     rng = np.random.default_rng()
     prefill_s: dict[int, list[float]] = {n: [] for n in lengths}
     decode_s: dict[int, list[float]] = {n: [] for n in [0, *lengths]}
@@ -200,12 +201,12 @@ def time_round(engine: Engine, prompt: Any, gen_tokens: int) -> tuple[float, flo
     """Evaluate a prompt from an empty cache, then generate greedily.
 
     Args:
-        engine: With room for both.
-        prompt: Ids.
-        gen_tokens: Tokens to generate, each of which is evaluated.
+        engine: An engine whose context holds the prompt and the generated tokens.
+        prompt: Token ids.
+        gen_tokens: Tokens to generate; each is also evaluated.
 
     Returns:
-        Seconds to the first token, and seconds for evaluating ``gen_tokens`` tokens after it.
+        Seconds to the first token, and seconds to evaluate ``gen_tokens`` tokens after it.
     """
     engine.rewind(0)
     started = time.perf_counter()
@@ -217,7 +218,7 @@ def time_round(engine: Engine, prompt: Any, gen_tokens: int) -> tuple[float, flo
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Median, least and greatest."""
+    """Median, minimum and maximum."""
     return statistics.median(values), min(values), max(values)
 
 

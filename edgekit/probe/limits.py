@@ -1,7 +1,7 @@
-"""What this machine can do at most, measured by the native library, and the least work a model's tokens take.
+"""Measures the machine's limits with the native library, and counts the least work of a model's tokens.
 
-``shares.py`` puts the two together: an engine that reads each weight once per token cannot beat 100 % of the bandwidth,
-and one that multiplies in the kernel's instructions not 100 % of the peak.
+``shares.py`` combines the two. An engine that reads each weight once per token cannot exceed 100 % of the bandwidth, and
+one that multiplies with the kernel's instructions cannot exceed 100 % of its peak.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from ..errors import ProbeError, UnknownNameError
 
 @dataclass(frozen=True)
 class Limits:
-    """Of this machine, with ``threads`` threads.
+    """The limits of this machine.
 
     Attributes:
-        bandwidth_gb_s: Sequential reading of main memory, GB/s (10^9).
-        kernel_gmac_s: Multiply-adds of ``kernel`` on registers, 10^9 per second.
+        bandwidth_gb_s: Sequential reads of main memory, GB/s (10^9).
+        kernel_gmac_s: Multiply-adds of the kernel on registers, 10^9 per second.
+        kernel: The kernel's name.
+        threads: Threads they were measured with.
     """
 
     bandwidth_gb_s: float
@@ -30,24 +32,24 @@ class Limits:
     threads: int
 
     def better(self, other: Limits | None) -> Limits:
-        """The greater of each rate: other programs only take away from what a machine can do."""
+        """The greater of each rate, because other programs can only slow a machine down."""
         if other is None:
             return self
         bandwidth = max(self.bandwidth_gb_s, other.bandwidth_gb_s)
         return Limits(bandwidth, max(self.kernel_gmac_s, other.kernel_gmac_s), self.kernel, self.threads)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain values."""
+        """All fields as JSON shows them."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Work:
-    """The least a model's tokens take, whatever runs them; ``src/work.h`` says what counts.
+    """The least work of a model's tokens, whatever runs them; ``native/src/work.h`` defines what counts.
 
     Attributes:
-        token_bytes: Weights read to generate one token, bytes.
-        prompt_multiply_adds: Multiply-adds with weights per prompt length asked for.
+        token_bytes: Bytes of weights read to generate one token.
+        prompt_multiply_adds: Prompt length and its multiply-adds with weights.
     """
 
     token_bytes: int
@@ -55,7 +57,7 @@ class Work:
 
 
 def kernels() -> dict[str, bool]:
-    """Every kernel of the library, the best first, and whether it runs here."""
+    """Every kernel of the library, the fastest first, and whether it runs on this machine."""
     found: dict[str, bool] = {}
     runs = ctypes.c_int()
     while name := native.library().ek_kernel_at(len(found), ctypes.byref(runs)):
@@ -64,14 +66,15 @@ def kernels() -> dict[str, bool]:
 
 
 def measure_bandwidth(threads: int, buffer_bytes: int = 0) -> float:
-    """Bytes per second that ``threads`` threads read from main memory: the best of several windows, 0.4 s in all.
+    """Bytes per second that threads read from main memory: the best of several windows, 0.4 s in total.
 
     Args:
         threads: 1 to 1024.
-        buffer_bytes: What they read; 0 for far more than the caches hold, at most a quarter of the available memory.
+        buffer_bytes: Size of the buffer they read; 0 for one far larger than the caches, at most a quarter of the
+            available memory.
 
     Raises:
-        ProbeError: Not enough memory, or a number out of range.
+        ProbeError: There is not enough memory, or a number is out of range.
     """
     rate = ctypes.c_double()
     _check(
@@ -81,15 +84,15 @@ def measure_bandwidth(threads: int, buffer_bytes: int = 0) -> float:
 
 
 def measure_kernel(name: str, threads: int) -> float:
-    """Multiply-adds per second of a kernel's innermost instructions: the best of several windows, 0.4 s in all.
+    """Multiply-adds per second of a kernel's innermost instructions: the best of several windows, 0.4 s in total.
 
     Args:
         name: One of :func:`kernels`.
         threads: 1 to 1024.
 
     Raises:
-        UnknownNameError: No such kernel; names those there are.
-        ProbeError: It does not run here, or the number is out of range.
+        UnknownNameError: There is no such kernel; names those there are.
+        ProbeError: The kernel does not run on this machine, or ``threads`` is out of range.
     """
     known = kernels()
     if name not in known:
@@ -102,10 +105,10 @@ def measure_kernel(name: str, threads: int) -> float:
 
 
 def measure_limits(threads: int) -> Limits:
-    """Bandwidth, and the peak of the kernel the native engine takes here (``EDGEKIT_ISA`` is heard).
+    """Measure the bandwidth and the peak of the kernel that the native engine uses, which ``EDGEKIT_ISA`` can set.
 
     Raises:
-        ProbeError: There is not enough memory to measure, or EDGEKIT_ISA names what cannot run here.
+        ProbeError: There is not enough memory, or ``EDGEKIT_ISA`` names a kernel that does not run on this machine.
     """
     name = native.library().ek_kernel_name()
     if name is None:
@@ -116,14 +119,14 @@ def measure_limits(threads: int) -> Limits:
 
 
 def model_work(folder: Path, prompt_tokens: list[int]) -> Work:
-    """The work of an artifact's tokens. Weights are mapped, not read.
+    """Count the work of an artifact's tokens. This maps the weights but does not read them.
 
     Args:
         folder: The artifact.
         prompt_tokens: Prompt lengths.
 
     Raises:
-        ProbeError: The artifact is not quantized, or damaged.
+        ProbeError: The artifact is not quantized or is damaged.
     """
     library, model = native.library(), ctypes.c_void_p()
     _check(library.ek_model_open(str(folder).encode(), ctypes.byref(model)), "the work of a token")
@@ -135,7 +138,7 @@ def model_work(folder: Path, prompt_tokens: list[int]) -> Work:
 
 
 def _counted(threads: int) -> int:
-    if threads < 1:  # the library's 0 is "as many as are good", which would hide a caller's mistake
+    if threads < 1:  # to the library 0 means its default, which would hide a caller's mistake
         raise ProbeError(f"{threads} threads were asked for; at least 1 is needed")
     return threads
 

@@ -1,7 +1,6 @@
-"""This host as a measured device profile: what the system says of it, and what its memory and its kernels really do.
+"""This host as a measured device profile: what the system reports, and the measured speed of memory and kernels.
 
-Storage is not measured: what was just written is read back from some cache, and what was not written here is not ours
-to read. Unknown stays unknown.
+Storage is not measured, because a file that was just written is read back from a cache. Its speed stays unknown.
 """
 
 from __future__ import annotations
@@ -14,23 +13,23 @@ from ..devices.profile import Bandwidth, KernelPeak
 from ..host import physical_cores
 from .limits import kernels, measure_bandwidth, measure_kernel
 
-HOST = "cpu"  # the library's device whose numbers are asked of the system
-# Everything is measured in turn, three times; the best counts. A second of other work then disturbs one turn only.
+HOST = "cpu"  # the device that describes this host
+# Everything is measured in turn, and the best of three counts, so that a second of other work disturbs one turn only.
 ROUNDS = 3
 
 
 def probe_machine(
     name: str = HOST, progress: Callable[[str, float, float], None] = lambda phase, done, total: None
 ) -> DeviceProfile:
-    """Measure this machine: memory and each kernel, with one thread and with all, 0.4 s each in each of ``ROUNDS``.
+    """Measure this machine: memory and each kernel, with one thread and with all, 0.4 s each, in ``ROUNDS`` rounds.
 
     Args:
         name: The profile's name.
-        progress: Called with a phase's name, measurements done and measurements in all.
+        progress: Called with the phase's name, measurements done and measurements in total.
 
     Raises:
-        DeviceProfileError: The system hides its memory.
-        ProbeError: Something could not be measured.
+        DeviceProfileError: The system does not report its memory.
+        ProbeError: A measurement failed.
         NativeLibraryError: The native library is missing.
     """
     host = load_device(HOST)
@@ -46,7 +45,7 @@ def probe_machine(
     progress("measuring", 1, 1)
 
     def figures(kernel: str | None) -> tuple[Sourced[float], Sourced[float]]:
-        """With all cores, which may leave it to one where more are no faster, and with one."""
+        """The rate with the fastest number of threads, and with one thread."""
         most = max(counts, key=lambda count: best[kernel, count])
         return _gigas(best[kernel, most], most), _gigas(best[kernel, 1], 1)
 
@@ -62,8 +61,8 @@ def probe_machine(
 
 
 def _gigas(rate: float, threads: int) -> Sourced[float]:
-    """A rate per second in 10^9, to four digits: the next time the last of them differs."""
-    source = f"edgekit probe: {_counted(threads, 'thread')}, best of {6 * ROUNDS} windows of 50 ms"
+    """A rate in 10^9 per second, rounded to four digits, the last of which differs between measurements."""
+    source = f"edgekit probe: {_counted(threads, 'thread')}, fastest of {6 * ROUNDS} measurements of 50 ms"
     return Sourced(float(f"{rate / 1e9:.4g}"), source)
 
 

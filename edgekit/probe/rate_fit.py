@@ -1,9 +1,9 @@
-"""Finds the rates behind measured times: every time is a sum of amounts of work, each over its rate.
+"""Fits the rates behind measured times: every time is a sum of amounts of work, each divided by its rate.
 
-    seconds = weights / rate + beside + attention / attention rate + layers * microseconds
+    seconds = weights / rate + fixed + attention / attention rate + layers * microseconds
 
-which is both how a token and how a prompt is predicted (``planning/engine_speed.py``). Models of different shapes tell
-the terms apart.
+Tokens and prompts are both predicted this way (``planning/engine_speed.py``). Models of different shapes are needed to
+separate the terms.
 """
 
 from __future__ import annotations
@@ -14,53 +14,53 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-HELD = 0.1  # how strongly a rate that nothing here tells keeps the value it starts from, of a log
+PULL = 0.1  # weight of the starting value in the least squares, per unit of a rate's logarithm
 _STEPS = 30
-_MOST_STEP = 0.5  # of a log
+_LARGEST_STEP = 0.5  # of a rate's logarithm
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement. Amounts are in units of the rates: bytes or multiply-adds, or seconds at some limit.
+    """One measurement. Amounts are in the units of the rates: bytes or multiply-adds, or seconds at a limit.
 
     Attributes:
         name: What was measured.
-        seconds: Of a token, or of a prompt.
+        seconds: Measured time of a token or of a prompt.
         weights: Bytes read, or multiply-adds with weights.
-        beside: Seconds that nothing is fitted to: reading the KV cache.
+        fixed_s: Seconds that are not fitted: reading the KV cache.
         attention: Multiply-adds of attention.
-        layers: Layers that ran; for a prompt times its tokens.
+        layers: Number of layers, for a prompt times its tokens.
     """
 
     name: str
     seconds: float
     weights: float
-    beside: float
+    fixed_s: float
     attention: float
     layers: float
 
     def predicted(self, rate: float, attention_rate: float, us: float) -> float:
-        """Seconds."""
-        return self.weights / rate + self.beside + self.attention / attention_rate + self.layers * us / 1e6
+        """Predicted seconds at these rates; ``us`` is microseconds per layer."""
+        return self.weights / rate + self.fixed_s + self.attention / attention_rate + self.layers * us / 1e6
 
 
-def fit(rows: Sequence[Row], start: Sequence[float], held: float = HELD) -> tuple[float, float, float]:
-    """The two rates and the microseconds with the least squares of the logs' errors, by Gauss and Newton.
+def fit(rows: Sequence[Row], start: Sequence[float], pull: float = PULL) -> tuple[float, float, float]:
+    """The two rates and the microseconds per layer, by Gauss-Newton least squares of the logarithmic errors.
 
     Args:
-        rows: What was measured.
-        start: Where to begin, above 0.
-        held: How strongly they stay there.
+        rows: The measurements.
+        start: The likely values, above 0.
+        pull: How strongly the result is pulled towards them; a rate that the rows do not determine keeps its value.
     """
 
     def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
         errors = [np.log(row.predicted(*np.exp(logs)) / row.seconds) for row in rows]
-        return np.array([*errors, *(held * (logs - first))])
+        return np.array([*errors, *(pull * (logs - first))])
 
     first = logs = np.log(start)
     for _ in range(_STEPS):
         step = np.linalg.lstsq(_jacobian(residuals, logs), residuals(logs), rcond=None)[0]
-        logs = logs - step.clip(-_MOST_STEP, _MOST_STEP)
+        logs = logs - step.clip(-_LARGEST_STEP, _LARGEST_STEP)
     rate, attention_rate, us = map(float, np.exp(logs))
     return rate, attention_rate, us
 

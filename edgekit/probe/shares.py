@@ -1,9 +1,9 @@
-"""What share of the machine's limits an engine's measured speed is.
+"""An engine's measured speed as a share of the machine's limits.
 
     share_of_peak        prefill: multiply-adds of the prompt / (seconds * the kernel's multiply-adds per second)
     share_of_bandwidth   decode: (weights read per token + KV cache read per token) / (seconds * bytes per second)
 
-The work is the model's, the same for every engine; the KV cache counts as the engine stores it.
+The work is the model's and the same for every engine. The KV cache counts in the type the engine keeps it in.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .limits import Limits, Work, measure_limits, model_work
 
 @dataclass(frozen=True)
 class Shares:
-    """Turns times into shares; None for each while ``limits`` or ``work`` is None.
+    """Converts times into shares, which are None while ``limits`` or ``work`` is None.
 
     Attributes:
-        limits: The machine's, or None where they could not be measured.
-        work: The model's, or None where it is not known or the limits are not those of the processor at work.
-        position_bytes: The KV cache of one position.
+        limits: The machine's limits; None where they could not be measured.
+        work: The model's work; None where it is unknown or the engine does not run on the processor.
+        position_bytes: Bytes of the KV cache for one position.
         unknown: Why there are no shares, or None.
     """
 
@@ -34,13 +34,13 @@ class Shares:
     unknown: str | None
 
     def of_peak(self, tokens: int, seconds: float) -> float | None:
-        """Of a prompt of ``tokens`` tokens evaluated in ``seconds``."""
+        """The share of a prompt of ``tokens`` tokens that was evaluated in ``seconds``."""
         if self.limits is None or self.work is None:
             return None
         return self.work.prompt_multiply_adds[tokens] / (seconds * self.limits.kernel_gmac_s * 1e9)
 
     def of_bandwidth(self, context: int, gen_tokens: int, tok_s: float) -> float | None:
-        """Of ``gen_tokens`` tokens evaluated one by one after ``context``; each reads its own position too."""
+        """The share of ``gen_tokens`` tokens evaluated one by one after ``context``; each also reads its own position."""
         if self.limits is None or self.work is None:
             return None
         positions = context + (gen_tokens + 1) / 2  # the mean of context + 1 ... context + gen_tokens
@@ -49,10 +49,10 @@ class Shares:
 
 
 def limits_before(threads: int) -> Limits | None:
-    """Measure the limits without leaving a trace in the process's peak memory.
+    """Measure the limits without changing the process's peak memory.
 
     Returns:
-        None where the system's peak cannot be set back, or nothing could be measured; :func:`find_shares` says why.
+        None where the peak cannot be reset or the limits could not be measured; :func:`find_shares` tells why.
     """
     if not reset_peak():
         return None
@@ -65,13 +65,13 @@ def limits_before(threads: int) -> Limits | None:
 
 
 def find_shares(folder: Path, engine: Engine, prompt_tokens: list[int], before: Limits | None) -> Shares:
-    """Measure the limits again and look up the model's work.
+    """Measure the limits again and count the model's work.
 
     Args:
         folder: The artifact.
-        engine: What ran it.
+        engine: The engine that ran it.
         prompt_tokens: Prompt lengths.
-        before: What :func:`limits_before` found.
+        before: The result of :func:`limits_before`.
     """
     position_bytes = engine.cache_bytes / engine.context
     try:
@@ -80,7 +80,10 @@ def find_shares(folder: Path, engine: Engine, prompt_tokens: list[int], before: 
         return Shares(before, None, position_bytes, error.message)
     if not engine.on_processor:
         return Shares(
-            limits, None, position_bytes, f"the limits are the processor's, and {engine.kernel} ran elsewhere"
+            limits,
+            None,
+            position_bytes,
+            f"the measured limits are the processor's, but {engine.kernel} does not run on it",
         )
     try:
         return Shares(limits, model_work(folder, prompt_tokens), position_bytes, None)

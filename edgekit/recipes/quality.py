@@ -1,4 +1,4 @@
-"""What an artifact must reach to pass the gate at the end of its build: a recipe's ``[quality]`` table."""
+"""The thresholds of the quality gate at the end of a build: a recipe's ``[quality]`` table."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Limits of what is measured on text held out from calibration; a recipe may set each.
+    """Thresholds for figures that are measured on text held out from calibration. A recipe may set each.
 
-    The defaults, for a model of which nothing is known, are SmolLM2-135M's: ``recipes/smollm2-135m.toml``.
+    The defaults, for a model about which nothing is known, are SmolLM2-135M's: ``recipes/smollm2-135m.toml``.
 
     Args:
-        max_mean_kl, max_p99_kl: Kullback-Leibler divergence from the float model to the artifact, nats per token: its
-            mean and its 99th percentile.
-        max_perplexity_ratio: Perplexity of the artifact / that of the float model.
-        min_top1: Share of positions where both models' likeliest token is the same.
-        thought_closes: A reasoning model must end at least one of its thoughts.
-        no_loops: No more than half of the answers may repeat themselves for ever.
-        one_bos: The templated prompt must start with one beginning-of-sequence token, not with two or none.
+        max_mean_kl, max_p99_kl: Mean and 99th percentile of the Kullback-Leibler divergence from the float model to the
+            artifact, nats per token.
+        max_perplexity_ratio: The artifact's perplexity divided by the float model's.
+        min_top1: Share of positions where both models have the same likeliest token.
+        thought_closes: Whether a reasoning model must close at least one thought.
+        no_loops: Whether at most half of the answers may end in an endless loop.
+        one_bos: Whether the templated prompt must start with exactly one beginning-of-sequence token.
 
     Raises:
-        ValueError: A limit is no finite number or lies outside its range.
+        ValueError: A threshold is not finite or is outside its range.
     """
 
     max_mean_kl: float = 0.6
@@ -37,7 +37,7 @@ class Thresholds:
         allowed = {
             "max_mean_kl": (0, math.inf, "a finite number of 0 or more"),
             "max_p99_kl": (0, math.inf, "a finite number of 0 or more"),
-            "max_perplexity_ratio": (0, math.inf, "a finite number of 0 or more; 1 is the float model's own"),
+            "max_perplexity_ratio": (0, math.inf, "a finite number of 0 or more; the float model has 1"),
             "min_top1": (0, 1, "0 to 1"),
         }
         for key, (least, most, words) in allowed.items():

@@ -66,7 +66,7 @@ def test_a_person_sees_the_plan_the_phases_and_what_to_do_next(tmp_path: Path, c
         (["smolm2-135m", "--device", "cpu"], 10, "unknown_name", "smollm2-135m"),
         (["smollm2-135m", "--device", "jetsen"], 10, "unknown_name", "jetson"),
         (["smollm2-135m"], 2, "usage", "--device"),
-        (["smollm2-135m", "--device", "cpu", "--bits", "3"], 2, "usage", "it can be 5.11 to 9.20"),
+        (["smollm2-135m", "--device", "cpu", "--bits", "3"], 2, "usage", ": 5.11 to 9.20"),
         (["smollm2-135m", "--device", "cpu", "--bits", "many"], 2, "usage", "a mean such as"),
         (["smollm2-135m", "--device", "cpu", "--bits", "nan"], 2, "usage", "a mean such as"),
         (["smollm2-135m", "--device", "cpu", "--bits", "5.5", "--lm-head-bits", "8"], 2, "usage", "chooses the widths"),

@@ -20,7 +20,7 @@ def rows(noise: float = 0.0) -> list[Row]:
 
 def test_the_rates_that_made_the_times_are_found() -> None:
     assert fit(rows(0.02), (0.6, 0.3, 100.0)) == pytest.approx(RATES, rel=0.2)
-    assert fit(rows(), (0.6, 0.3, 100.0), held=1e-6) == pytest.approx(RATES, rel=1e-3)
+    assert fit(rows(), (0.6, 0.3, 100.0), pull=1e-6) == pytest.approx(RATES, rel=1e-3)
 
 
 def test_what_nothing_tells_stays_as_it_is() -> None:

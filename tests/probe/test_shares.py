@@ -48,7 +48,7 @@ def test_the_better_limits_count_and_a_position_is_a_part_of_the_cache() -> None
 def test_another_processors_work_is_no_share_of_this_one() -> None:
     found = find_shares(Path("a"), _engine("onnxruntime 1.22 CUDA", on_processor=False), [128], None)
     assert (found.limits, found.work) == (LIMITS, None)
-    assert "onnxruntime 1.22 CUDA ran elsewhere" in (found.unknown or "")
+    assert "onnxruntime 1.22 CUDA does not run on it" in (found.unknown or "")
     assert found.of_peak(128, 1.0) is found.of_bandwidth(0, 1, 1.0) is None
     assert find_shares(Path("a"), _engine("onnxruntime 1.22 CPU"), [128], None).work == WORK
 
