@@ -1,7 +1,7 @@
 """A device profile as plain data, each figure with its source. ``reader.py`` reads it from its file.
 
-A source that begins with ``unverified`` marks a figure that nobody here has confirmed. None means unknown; zero is never
-used for that.
+A source that begins with ``unverified`` marks a figure that nobody here has confirmed. None means unknown; zero never
+does.
 """
 
 from __future__ import annotations

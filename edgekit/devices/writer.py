@@ -1,7 +1,7 @@
 """Writes a device profile as the TOML file that :func:`~edgekit.devices.reader.read_device` reads back unchanged.
 
-Fields are in the order of the dataclasses. A figure is ``{ value = ..., source = "..." }`` on one line, and each part is
-a table. Unknown figures are left out. The device's name is the file's and is not written.
+Fields are in the order of the dataclasses. A figure is ``{ value = ..., source = "..." }`` on one line. Each part is a
+table. Unknown figures are left out. The device's name is the file's and is not written.
 """
 
 from __future__ import annotations

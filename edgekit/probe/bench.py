@@ -1,12 +1,13 @@
-"""Measures how fast an engine runs an artifact on this machine: median and spread of several rounds, with the conditions.
+"""Measures how fast an engine runs an artifact on this machine: median, spread and conditions of several rounds.
 
 Every round evaluates new random ids, so nothing is reused and no text is easier than another. An untimed round comes
 first; it maps the weights and starts the threads. Lengths take turns within a round, so a machine that slows down slows
 down all of them. Decode takes the likeliest token each time, as greedy generation does.
 
-Each median is also given as a share of the machine's measured limits (``shares.py``): decode as a share of the bandwidth
-that reads weights and KV cache once per token, prefill as a share of the kernel's peak. The limits are measured before
-and after the rounds, and the better ones count, so that a share relates to the machine as it was in those minutes.
+Each median is also given as a share of the machine's measured limits (``shares.py``): decode as a share of the
+bandwidth that reads weights and KV cache once per token, prefill as a share of the kernel's peak. The limits
+are measured before and after the rounds, and the better ones count, so that a share relates to the machine as it was in
+those minutes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Measures the machine's limits with the native library, and counts the least work of a model's tokens.
 
-``shares.py`` combines the two. An engine that reads each weight once per token cannot exceed 100 % of the bandwidth, and
-one that multiplies with the kernel's instructions cannot exceed 100 % of its peak.
+``shares.py`` combines the two. An engine that reads each weight once per token cannot exceed 100 % of the bandwidth.
+One that multiplies with the kernel's instructions cannot exceed 100 % of its peak.
 """
 
 from __future__ import annotations

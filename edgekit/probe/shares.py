@@ -40,7 +40,7 @@ class Shares:
         return self.work.prompt_multiply_adds[tokens] / (seconds * self.limits.kernel_gmac_s * 1e9)
 
     def of_bandwidth(self, context: int, gen_tokens: int, tok_s: float) -> float | None:
-        """The share of ``gen_tokens`` tokens evaluated one by one after ``context``; each also reads its own position."""
+        """The share of ``gen_tokens`` tokens generated after ``context``; each reads its own position, too."""
         if self.limits is None or self.work is None:
             return None
         positions = context + (gen_tokens + 1) / 2  # the mean of context + 1 ... context + gen_tokens

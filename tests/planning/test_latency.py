@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from edgekit.devices import Sourced, load_device
 from edgekit.devices.profile import EngineRates
+from edgekit.planning.engine_speed import EngineShares
 from edgekit.planning.engines import find_engine
 from edgekit.planning.fitted import DECODE
 from edgekit.planning.hardware import Hardware
-from edgekit.planning.latency import FIXED_US_PER_LAYER, Predictor
-from edgekit.planning.planned_engine import PlannedEngine
+from edgekit.planning.latency import Predictor
 from edgekit.planning.planner import plan_recipe
 from edgekit.planning.work import Work
 from edgekit.recipes import load_recipe
@@ -36,42 +37,47 @@ NATIVE, ORT = find_engine("native"), find_engine("ort")
 
 def test_a_token_takes_its_bytes_and_a_fixed_cost_over_the_efficiency() -> None:
     predictor = Predictor(WORK, PI, NATIVE, 1000.0)
-    efficiency = DECODE.estimate(predictor.levels).value
-    expected = ((10**9 + 500 * 1000.0) / 17.1e9 + 20 * FIXED_US_PER_LAYER["cpu"] / 1e6) / efficiency
     found = predictor.decode_s(500)
     assert found is not None
-    assert found.mid == pytest.approx(expected)
+    # 10^9 bytes of weights and 500 x 1000 of the cache at 17.1 GB/s are 58.509 ms; 20 layers of 30 us are 0.6 ms.
+    assert found.mid * DECODE.estimate(predictor.levels).value == pytest.approx(59.109e-3, rel=1e-4)
     rate = predictor.decode_tok_s(500)
     assert rate is not None
     assert (rate.low, rate.high) == (pytest.approx(1 / found.high), pytest.approx(1 / found.low))
 
 
-@pytest.mark.parametrize("engine", [NATIVE, ORT], ids=["native", "ort"])
-def test_a_probed_machine_is_planned_by_its_own_figures(engine: PlannedEngine) -> None:
-    shares = engine.shares
-    assert shares is not None
-    predictor = Predictor(WORK, PROBED, engine, 1000.0)
-    expected = 1e9 / (shares.weights * 25e9) + 1e6 / 25e9 + 20 * shares.layer_us / 1e6
-    expected += 1000 * 1e5 / (shares.decode_attention * 300e9)
-    found = predictor.decode_s(1000)
-    assert found is not None
-    assert found.mid == pytest.approx(expected)
-    prompt = (128e9 + 1e8) / shares.prefill + 128 * 129 / 2 * 1e5 / shares.prefill_attention
-    first = predictor.prefill_s(128)
+def test_a_probed_machine_is_planned_by_its_limits() -> None:
+    shares = EngineShares(0.5, 50.0, 0.1, 0.5, 5.0, 0.2, 0.07)
+    predictor = Predictor(WORK, PROBED, replace(NATIVE, shares=shares), 1000.0)
+    token, first = predictor.decode_s(1000), predictor.prefill_s(128)
+    # Weights at 12.5 GB/s 80 ms, cache at 25 GB/s 0.04, 20 layers 1, 10^8 of attention at 30 x 10^9 per second 3.333.
+    assert token is not None
+    assert token.mid == pytest.approx(84.373e-3, rel=1e-4)
+    # 128.1 x 10^9 products at 150 x 10^9 per second 854 ms, 0.8256 of attention at 60 13.76, 2560 rows of 5 us 12.8.
     assert first is not None
-    assert first.mid == pytest.approx(prompt / 300e9 + 128 * 20 * shares.row_us / 1e6)
+    assert first.mid == pytest.approx(880.56e-3, rel=1e-4)
     assert predictor.calibrated
+    assert token.high / token.mid == pytest.approx(math.exp(1.2816 * 0.07))
 
 
 def test_an_engine_that_was_measured_here_is_planned_by_its_own_rates() -> None:
     rates = EngineRates("ort", *(Sourced(value, "measured") for value in (10.0, 50.0, 5.0, 80.0, 9.0, 40.0)))
-    hardware = replace(PROBED, rates=rates)
-    predictor = Predictor(WORK, hardware, ORT, 1000.0)
+    predictor = Predictor(WORK, replace(PROBED, rates=rates), ORT, 1000.0)
     token, first = predictor.decode_s(1000), predictor.prefill_s(128)
+    # 100 ms of weights, 0.04 of cache, 1 of layers, 20 of attention.
     assert token is not None
-    assert token.mid == pytest.approx(1e9 / 10e9 + 1e6 / 25e9 + 20 * 50e-6 + 1000 * 1e5 / 5e9)
+    assert token.mid == pytest.approx(121.04e-3)
+    # 1601.25 ms of products, 20.64 of attention, 23.04 of rows.
     assert first is not None
-    assert first.mid == pytest.approx((128e9 + 1e8) / 80e9 + 128 * 129 / 2 * 1e5 / 40e9 + 128 * 20 * 9e-6)
+    assert first.mid == pytest.approx(1644.93e-3)
+
+
+def test_an_engine_without_shares_falls_back_to_published_figures() -> None:
+    """An engine of the accelerator has no shares of the processor's limits."""
+    predictor = Predictor(WORK, PROBED, replace(NATIVE, shares=None), 1000.0)
+    found = predictor.decode_s(0)
+    assert found is not None
+    assert found.mid * DECODE.estimate(predictor.levels).value == pytest.approx(40.6e-3)
 
 
 def test_a_prompt_takes_at_least_the_time_to_read_the_weights() -> None:

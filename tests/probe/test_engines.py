@@ -13,12 +13,17 @@ from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bandwidth, KernelPeak
 from edgekit.devices.writer import format_device
 from edgekit.errors import DiskFullError, ProbeError
-from edgekit.planning.engine_speed import EngineSpeed
+from edgekit.planning.engines import find_engine
+from edgekit.planning.memory import Dimensions
 from edgekit.planning.plan import PlanOptions
 from edgekit.planning.planner import plan_recipe
+from edgekit.planning.work import Work
 from edgekit.probe import engines as engine_rates
-from edgekit.probe.engines import with_engine_rates
+from edgekit.probe.engines import ReferenceModel, Times, find_rates, processor_engines, with_engine_rates
 from edgekit.recipes import load_recipe
+
+# The fit is pulled towards the likely rates: a little, or more where a term is a small part of every time.
+PULLED, SMALL_PART = 0.05, 0.15
 
 
 def figure(value: float) -> Sourced[float]:
@@ -50,44 +55,65 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_rates, "GEN_TOKENS", 4)
 
 
-def test_the_rates_behind_the_times_are_found(
+def _model(name: str, work: Work) -> ReferenceModel:
+    """A model whose cache has 100 bytes a position and layer."""
+    shape = Dimensions(work.layers, 1, 1, 1, 1, 1, 1, cache_width=50, cache_rows=1, largest_linear=1)
+    manifest: Any = SimpleNamespace(name=name)
+    return ReferenceModel(Path(name), manifest, (100, 1000), work, shape)
+
+
+def test_the_rates_behind_the_times_are_found() -> None:
+    """Times by hand: the engine reads weights at 10 GB/s, a layer costs 100 us, and so on; memory reads 20 GB/s."""
+    wide = _model("wide", Work(10**9, 10, 10**9, 0, 10**6, "4bit"))
+    narrow = _model("narrow", Work(10**8, 100, 10**8, 0, 10**5, "4bit"))
+    token_s = {  # weights + KV cache + attention + layers, in the middle of 16 tokens
+        (0, 0): 0.1 + 0.4e-6 + 0.16e-3 + 1e-3,
+        (0, 100): 0.1 + 5.4e-6 + 2.16e-3 + 1e-3,
+        (0, 1000): 0.1 + 50.4e-6 + 20.16e-3 + 1e-3,
+        (1, 0): 0.01 + 4e-6 + 0.016e-3 + 10e-3,
+        (1, 100): 0.01 + 54e-6 + 0.216e-3 + 10e-3,
+        (1, 1000): 0.01 + 504e-6 + 2.016e-3 + 10e-3,
+    }
+    prompt_s = {  # products + attention + rows
+        (0, 100): 1.0 + 0.101 + 0.005,
+        (0, 1000): 10.0 + 10.01 + 0.05,
+        (1, 100): 0.1 + 0.0101 + 0.05,
+        (1, 1000): 1.0 + 1.001 + 0.5,
+    }
+    # The least time counts: the second round was disturbed.
+    rounds = {
+        key: [(prompt_s.get(key, 9.0), 16 * s), (9.0 * prompt_s.get(key, 9.0), 99 * s)] for key, s in token_s.items()
+    }
+    found = find_rates("native", [wide, narrow], Times(rounds, 2, "float16"), bandwidth_gb_s=20.0, peak_gmac_s=300.0)
+    assert found.name == "native"
+    for rate, expected, tolerance in (
+        (found.weights_gb_s, 10.0, PULLED),
+        (found.layer_us, 100.0, PULLED),
+        (found.decode_attention_gmac_s, 50.0, SMALL_PART),
+        (found.prefill_gmac_s, 100.0, PULLED),
+        (found.prefill_attention_gmac_s, 50.0, PULLED),
+        (found.row_us, 5.0, PULLED),
+    ):
+        assert rate.value == pytest.approx(expected, rel=tolerance)
+    assert found.weights_gb_s.source.startswith("edgekit probe: 2 threads, 2 models, to context 1000")
+
+
+def test_only_engines_of_the_processor_have_rates_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert processor_engines() == ("native", "ort")
+    accelerated = replace(find_engine("native"), shares=None)
+    monkeypatch.setattr(engine_rates, "find_engine", lambda name: accelerated)
+    with pytest.raises(ProbeError, match="the engine gpu does not run on the processor"):
+        find_rates("gpu", [_model("a", Work(1, 1, 1, 1, 1, "4bit"))], _times(), 20.0, 300.0)
+
+
+def _times() -> Times:
+    return Times({(0, length): [(1.0, 1.0)] for length in (0, 100, 1000)}, 1, "float16")
+
+
+def test_both_engines_really_run(
     small: None, probed: DeviceProfile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # A layer costs ten times what is likely, so that two of them tell it.
-    speed = EngineSpeed(
-        weights_gb_s=15.0,
-        layer_us=400.0,
-        decode_attention_gmac_s=72.0,
-        prefill_gmac_s=120.0,
-        row_us=4.1,
-        prefill_attention_gmac_s=60.0,
-        deviation=0.0,
-    )
-    models: dict[str, Any] = {}
-    build = engine_rates._build
-
-    def remembered(*arguments: Any) -> Any:
-        model = build(*arguments)
-        models[model.manifest.name] = model
-        return model
-
-    def opened(folder: Path, manifest: Any, options: Any, name: str) -> Any:
-        return SimpleNamespace(
-            name=manifest.name, vocab_size=512, threads=2, kv_type="float16", close=lambda: None, calls=0
-        )
-
-    def timed(engine: Any, ids: Any, gen_tokens: int) -> tuple[float, float]:
-        engine.calls += 1
-        slow = 3 if engine.calls % 9 == 4 else 1  # one round in three, of one length: the least does not see it
-        work, positions = models[engine.name].work, len(ids) * (len(ids) > 1) + gen_tokens // 2
-        cache_s = positions * engine_rates.kv_cache_bytes(models[engine.name].dimensions, 1, "float16") / 20e9
-        token_s = speed.decode_s(work.token_bytes, cache_s, positions * work.attention_multiply_adds, work.layers)
-        prompt_s = speed.prefill_s(work.multiply_adds(len(ids)), work.attention(len(ids)), len(ids) * work.layers)
-        return slow * prompt_s, slow * gen_tokens * token_s
-
-    monkeypatch.setattr(engine_rates, "_build", remembered)
-    monkeypatch.setattr(engine_rates, "open_engine", opened)
-    monkeypatch.setattr(engine_rates, "time_round", timed)
+    monkeypatch.setattr(engine_rates, "ROUNDS", 1)
     phases: list[str] = []
     found = with_engine_rates(probed, lambda phase, done, total: phases.append(phase))
     assert list(dict.fromkeys(phases)) == [
@@ -96,28 +122,14 @@ def test_the_rates_behind_the_times_are_found(
         "measuring the engine native",
         "measuring the engine ort",
     ]
-    native, ort = found.cpu.engines
-    assert (native.name, ort.name) == ("native", "ort")
-    assert native.weights_gb_s.value == pytest.approx(15.0, rel=0.05)
-    assert native.prefill_gmac_s.value == pytest.approx(120.0, rel=0.05)
-    assert native.layer_us.value == pytest.approx(400.0, rel=0.05)
-    assert native.weights_gb_s.source.startswith("edgekit probe: 2 threads, 2 models")
+    assert [rates.name for rates in found.cpu.engines] == ["native", "ort"]
+    assert all(rates.prefill_gmac_s.value > 0 for rates in found.cpu.engines)  # a profile refuses others anyway
 
     path = tmp_path / "board.toml"
     path.write_text(format_device(found), encoding="utf-8")
     assert load_device(path) == found
-    predictor = plan_recipe(load_recipe("smollm2-135m"), found, options=PlanOptions(engine="native")).predictor
-    known = EngineSpeed(*(getattr(native, f).value for f in list(native.__dataclass_fields__)[1:]), deviation=0.0)
-    token = predictor.decode_s(0)
-    assert token is not None
-    assert token.mid == pytest.approx(known.decode_s(predictor.work.token_bytes, 0.0, 0.0, predictor.work.layers))
-
-
-def test_both_engines_really_run(small: None, probed: DeviceProfile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_rates, "ROUNDS", 1)
-    found = with_engine_rates(probed).cpu.engines
-    assert [rates.name for rates in found] == ["native", "ort"]
-    assert all(rates.prefill_gmac_s.value > 0 for rates in found)  # a profile refuses others anyway
+    predictor = plan_recipe(load_recipe("smollm2-135m"), found, options=PlanOptions(engine="ort")).predictor
+    assert predictor.hardware.rates == found.cpu.engines[1], "a plan uses the engine's own rates"
 
 
 def test_what_cannot_be_measured_is_said(small: None, probed: DeviceProfile, monkeypatch: pytest.MonkeyPatch) -> None:
