@@ -8,7 +8,8 @@ import pytest
 
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bytes, Memory
-from edgekit.errors import RecipeError, UnsupportedModelError
+from edgekit.errors import EngineError, RecipeError, UnknownNameError, UnsupportedModelError
+from edgekit.planning.draft import memory_by_engine, with_artifact
 from edgekit.planning.plan import PlanOptions
 from edgekit.planning.planner import plan_recipe
 from edgekit.recipes import Recipe, load_recipe
@@ -73,3 +74,39 @@ def test_a_recipe_whose_shapes_make_no_sense_is_named() -> None:
     config = {"model_type": "x", "max_position_embeddings": 8192}
     with pytest.raises(RecipeError, match=r"recipe smollm2-135m: \[config\] lacks num_attention_heads"):
         plan_recipe(replace(SMALL, plan_only="because", config=config), device)
+
+
+def test_an_artifacts_own_sizes_replace_the_planned_ones() -> None:
+    for engine, more_at_peak in (("native", 0), ("ort", 1000)):
+        planned = plan_recipe(SMALL, load_device("laptop"), options=PlanOptions(engine))
+        found = with_artifact(planned, planned.memory.file_bytes + 1000, tokenizer_file_bytes=2_000_000)
+        assert found.memory.weights == planned.memory.weights + 1000
+        assert found.memory.tokenizer == 26_000_000, "13 bytes for each of the file"
+        grown = found.memory.tokenizer - planned.memory.tokenizer
+        assert found.memory.load_peak == planned.memory.load_peak + grown + more_at_peak
+        assert found.memory.file_bytes == planned.memory.file_bytes + 1000
+
+
+def test_every_engines_memory_counts_the_tokenizer_that_was_built() -> None:
+    device = load_device("laptop")
+    planned = with_artifact(plan_recipe(SMALL, device), 10**8, tokenizer_file_bytes=2_000_000)
+    found = memory_by_engine(SMALL, device, planned)
+    assert list(found) == ["native", "ort"]
+    assert found["native"] == planned.memory.peak
+    other = plan_recipe(SMALL, device, options=PlanOptions("ort")).memory
+    assert found["ort"] == other.peak + 26_000_000 - other.tokenizer
+
+
+@pytest.mark.parametrize(
+    ("engine", "kv_type", "allowed"), [("native", "float32", "float16, int8"), ("ort", "int8", "float32")]
+)
+def test_a_cache_that_the_engine_does_not_have_is_refused(engine: str, kv_type: str, allowed: str) -> None:
+    message = f"the engine {engine} does not support a KV cache in {kv_type}; allowed: {allowed}"
+    with pytest.raises(UnknownNameError, match=message):
+        plan_recipe(SMALL, load_device("laptop"), options=PlanOptions(engine, kv_type))
+
+
+def test_a_device_that_no_engine_runs_on_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.planning.draft.engines_for", lambda device: ())
+    with pytest.raises(EngineError, match="no engine runs on laptop-16gb"):
+        plan_recipe(SMALL, load_device("laptop"))

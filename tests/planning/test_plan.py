@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from edgekit.devices import load_device
+from edgekit.errors import UnknownNameError
+from edgekit.planning.budget import Limit
+from edgekit.planning.plan import Offer, PlanOptions
 from edgekit.planning.planner import plan_recipe
 from edgekit.recipes import load_recipe
 
@@ -26,3 +33,37 @@ def test_the_json_contract() -> None:
     assert shown["calibrated"] is True
     assert shown["budget"]["decode_tok_s"]["verdict"] == "met"
     assert shown["offers"] == []
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(ValueError, match="prompt_tokens is 0; it must be at least 1"):
+        PlanOptions(prompt_tokens=0)
+    with pytest.raises(UnknownNameError, match="there is no engine 'onnx'"):
+        PlanOptions("onnx")
+
+
+def test_a_plan_that_only_fits_while_running_does_not_fit() -> None:
+    planned = plan_recipe(SMALL, load_device("laptop"))
+    heavy = replace(planned, memory=replace(planned.memory, load_peak=planned.usable_bytes + 1))
+    assert planned.fits
+    assert not heavy.fits
+    assert not heavy.acceptable
+
+
+def test_only_the_users_limits_refuse_a_plan() -> None:
+    planned = plan_recipe(SMALL, load_device("laptop"))
+    missed = Limit("ttft_s", 1.0, "missed", asked=True, short_by=3.0)
+    assert not replace(planned, limits=(missed,)).acceptable
+    assert replace(planned, limits=(replace(missed, asked=False),)).acceptable
+
+
+def test_an_offer_as_json() -> None:
+    offer = Offer("kv", "half the cache", "m", 10, 20, ("--kv-type", "int8"))
+    assert offer.to_json() == {
+        "kind": "kv",
+        "sentence": "half the cache",
+        "model": "m",
+        "context": 10,
+        "total_bytes": 20,
+        "options": ["--kv-type", "int8"],
+    }
