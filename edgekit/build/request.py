@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact.manifest import Manifest
-from ..checkpoint.gptq_config import V1, V2
 from ..devices.profile import DeviceProfile
 from ..errors import UsageError
 from ..planning.plan import Plan, PlanOptions
@@ -16,7 +15,7 @@ from ..scheme import QuantizationConfig, QuantizationOverrides
 
 CALIBRATION_TOKENS = 8192
 QUALITY_TOKENS = 1024  # ten of them make the 99th percentile; the held-out texts have a little more
-EMIT_FORMATS = (V1, V2)
+EMIT_FORMATS = ("gptq", "gptq_v2")  # as in checkpoint/gptq_config.py, which imports numpy
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The ``edgekit`` command: every module of this package that does not start with an underscore is a subcommand.
 
-A command module holds one click command named ``command``; it parses, calls the library and prints, and has no logic
-of its own. Modules are imported only when their command runs, so ``edgekit --help`` stays quick.
+A command module holds one click command named ``command``, which parses its options, calls the library and prints the
+result. It imports whatever is slow to import (numpy, onnx, rich) inside the command, because ``edgekit --help`` imports
+every command module for its one-line description.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ import click
 from ..errors import DiskFullError, EdgekitError
 from ._output import print_error, wants_json
 
-_OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # by a stream that is redirected to a file
+_OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # writing to a redirected stream failed
 
 
 class _OutputClosedError(Exception):
-    """Whoever read our output has left, as in ``edgekit run ... | head``."""
+    """The program that read our output has ended, as in ``edgekit run ... | head``."""
 
 
 @contextmanager
 def _noticing_closed_output() -> Iterator[None]:
-    """click ends the process with exit code 1 on a broken pipe; what is no OSError it lets through to :func:`main`."""
+    """Let :func:`main` handle a broken pipe: click would turn an OSError into exit code 1."""
     try:
         yield
     except BrokenPipeError:
@@ -64,33 +65,34 @@ class _Commands(click.Group):
         except click.UsageError:
             from ..errors import nearest
 
-            ctx.fail(f"no command {args[0]!r}; {nearest(args[0], self.list_commands(ctx))}")
+            ctx.fail(f"there is no command {args[0]!r}; {nearest(args[0], self.list_commands(ctx))}")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="edgekit-llm", prog_name="edgekit")
 def cli() -> None:
-    """Put a reasoning model on an edge device: build it, check it, run it.
+    """Plan, build, check and run language models on edge devices.
 
     \b
     Start here:
-      edgekit build smollm2-135m --device jetson      a real 135 M model, small enough to try anywhere
-      edgekit run smollm2-135m-jetson-orin-nano       talk to it
-      edgekit devices                                 what it can be built for
-      edgekit recipes                                 what can be built
+      edgekit plan --device jetson                  See which models fit a device.
+      edgekit build smollm2-135m --device cpu       Build a small model for this machine.
+      edgekit run smollm2-135m-cpu                  Talk to it.
+      edgekit devices                               List the devices edgekit knows.
+      edgekit recipes                               List the models edgekit can build.
     """
 
 
 def main() -> None:
-    """Entry point: run the command line; an :class:`EdgekitError` becomes a message and its own exit code."""
+    """Run the command line. An :class:`EdgekitError` becomes a message and the exit code of its class."""
     try:
         _run()
     except (BrokenPipeError, _OutputClosedError):
         _discard_output()
-        sys.exit(141)  # as a shell reports a program that SIGPIPE ended
+        sys.exit(141)  # what a shell reports for a program that SIGPIPE ended
     except OSError as error:
         if error.errno not in _OUTPUT_REFUSED or error.filename is not None:
-            raise  # not of the output: a bug
+            raise  # a bug, unrelated to the output
         sys.stderr.write(f"error: cannot write the output: {error.strerror}\n")
         sys.stderr.flush()
         _discard_output()
@@ -99,7 +101,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="edgekit", standalone_mode=False)
     except EdgekitError as error:
         print_error(error)
         sys.exit(error.exit_code)
@@ -115,7 +117,7 @@ def _run() -> None:
 
 
 def _discard_output() -> None:
-    """What is still buffered has no reader; the interpreter would complain when it flushes at its end."""
+    """Drop what is still buffered. It has no reader, and flushing it when the interpreter ends would fail."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())

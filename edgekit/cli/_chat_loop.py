@@ -1,37 +1,35 @@
-"""The conversation of ``edgekit run`` without ``--prompt``."""
+"""The conversation that ``edgekit run`` holds without ``--prompt``."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 
-import click
-
 from ..errors import ContextLengthError, UsageError
 from ..runtime.chat import Message
 from ..runtime.generation import Generation
 from ..runtime.session import Session
 from ..sampling import Sampling
-from ._output import print_error, say
+from ._output import open_screen, print_error
 from ._stream import AnswerPrinter, figures, typed_text
 
 _PROMPT = "> "
-_HELP = "/reset forgets the conversation, /exit or Ctrl-D ends it, Ctrl-C stops an answer"
+_HELP = "/reset forgets the conversation, /exit or Ctrl-D quits, Ctrl-C stops an answer"
 
 
 def chat_loop(session: Session, *, max_tokens: int | None, sampling: Sampling, seed: int | None) -> None:
-    """Read a line, answer it, and again, until ``/exit`` or the end of the input.
+    """Read and answer lines until ``/exit`` or the end of the input.
 
     Args:
         session: An open session with a chat template.
-        max_tokens: Per answer.
-        sampling: For every answer.
+        max_tokens: The most tokens of one answer; None for as many as the context holds.
+        sampling: How each answer is sampled.
         seed: For every answer; None draws a fresh one.
 
     Raises:
         TokenizerError: The artifact has no chat template.
     """
-    session.render([{"role": "user", "content": "?"}])  # no template: say so before the first question
+    session.render([{"role": "user", "content": "?"}])  # reports a missing template before the first question
     _enable_line_editing()
     _remark(f"{session.manifest.name}, {session.engine.kernel}. {_HELP}")
     messages: list[Message] = []
@@ -40,9 +38,9 @@ def chat_loop(session: Session, *, max_tokens: int | None, sampling: Sampling, s
             return
         if line == "/reset":
             messages = []
-            _remark("forgotten")
+            _remark("conversation forgotten")
         elif line.startswith("/"):
-            say(f"no command {line}; {_HELP}", err=True)
+            open_screen(err=True).say(f"there is no command {line}; {_HELP}")
         elif line:
             messages = _turn(session, messages, line, max_tokens, sampling, seed)
 
@@ -55,13 +53,13 @@ def _turn(
     sampling: Sampling,
     seed: int | None,
 ) -> list[Message]:
-    """Answer a line; the conversation as it stands after."""
+    """Answer a line and return the conversation including the answer."""
     try:
         asked: list[Message] = [*messages, {"role": "user", "content": typed_text(line)}]
         generation = session.chat(asked, max_tokens=max_tokens, sampling=sampling, seed=seed)
     except (ContextLengthError, UsageError) as error:
         print_error(error)
-        _remark("this question was left out; /reset forgets the conversation")
+        _remark("the question was not added to the conversation; /reset forgets the conversation")
         return messages
     _show(generation)
     completion = generation.completion
@@ -70,7 +68,7 @@ def _turn(
 
 
 def _show(generation: Generation) -> None:
-    """Print an answer; Ctrl-C ends the answer, not the program."""
+    """Print an answer as it is generated. Ctrl-C ends the answer, not the program."""
     printer = AnswerPrinter()
     try:
         for piece in generation:
@@ -82,22 +80,22 @@ def _show(generation: Generation) -> None:
 
 
 def _remark(text: str) -> None:
-    say(click.style(text, dim=True), err=True)
+    open_screen(err=True).say((text, "dim"))
 
 
 def _read_line() -> str | None:
-    """The next line without the space around it; None at the end of the input."""
+    """The next line, stripped; None at the end of the input."""
     while True:
         try:
             return input(_PROMPT if sys.stdin.isatty() else "").strip()
         except EOFError:
             return None
         except KeyboardInterrupt:
-            print(file=sys.stderr)  # leaves the half-typed line, as shells do
+            print(file=sys.stderr)  # discards the half-typed line, as shells do
 
 
 def _enable_line_editing() -> None:
-    """Arrow keys and history where the platform has them."""
+    """Enable arrow keys and history where the platform supports them."""
     if not sys.stdin.isatty():
         return
     with contextlib.suppress(ImportError):

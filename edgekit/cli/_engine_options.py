@@ -1,4 +1,4 @@
-"""The options of the commands that run an artifact: which engine, and how it keeps keys and values."""
+"""The options of the commands that run an artifact: the engine and the type of its KV cache."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ engine_option = click.option(
     "--engine",
     default="auto",
     show_default=True,
-    help="native, ort (onnxruntime) or auto: ort for an artifact that is not quantized, and for one built for CUDA "
-    "where onnxruntime has CUDA; native for every other.",
+    help="Run with this engine: native, ort (onnxruntime) or auto. auto takes ort for float artifacts, and for "
+    "artifacts built for CUDA where onnxruntime has CUDA; otherwise native.",
 )
-# The figures: mean KL from float16 to int8 over the first 1000 tokens, on AVX2, of three English texts (0.0045
-# tests/support/prose.txt, 0.0062 README.md, 0.0073 LICENSE). Both types are as far from the float model, to 2 %.
+# Mean KL divergence between float16 and int8 over the first 1000 tokens of three English texts, on AVX2: 0.0045
+# (tests/support/prose.txt), 0.0062 (README.md), 0.0073 (LICENSE). Both are equally far from the float model (2 %).
 kv_type_option = click.option(
     "--kv-type",
     type=click.Choice(KV_TYPES),
-    help="Keep keys and values in this type; default: the engine's, float16 for native. int8 (native only) takes half "
-    "the memory, worth it for long contexts; SmolLM2-135M's predictions moved by a mean KL of 0.005 to 0.007.",
+    help="Store the KV cache in this type. int8 (native only) halves its size, which pays off for long contexts; it "
+    "changes the predictions of SmolLM2-135M by a mean KL divergence of 0.005 to 0.007  [default: the engine's own, "
+    "float16 for native]",
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="Use this many threads  [default: one per physical core]"
 )

@@ -1,4 +1,4 @@
-"""The options that say what a plan is made for, shared by ``plan`` and ``build``."""
+"""The options that describe what a plan is made for, shared by ``plan`` and ``build``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..units import parse_bytes, parse_seconds, parse_token_rate
 
 
 class _Quantity(click.ParamType[float]):
-    """Text with a unit, read by a function of ``units.py``."""
+    """A number with a unit, parsed by a function of ``units.py``."""
 
     def __init__(self, name: str, parse: Callable[[str], float]) -> None:
         self.name = name
@@ -26,48 +26,57 @@ class _Quantity(click.ParamType[float]):
         if not isinstance(value, str):
             return float(value)
         try:
-            return self._parse(value)
+            found = self._parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if found <= 0:
+            self.fail(f"{value!r} is not above 0", param, ctx)
+        return found
 
 
 _OPTIONS = (
     click.option(
         "--max-ttft",
         type=_Quantity("SECONDS", parse_seconds),
-        help="Most time to the first token, such as 300ms or 2s.",
+        help="Require the first token within this time, such as 300ms or 2s.",
     ),
     click.option(
         "--min-decode",
         type=_Quantity("TOK/S", parse_token_rate),
-        help="Least tokens per second, at the end of the context.",
+        help="Require at least this many tokens per second when the context is full.",
     ),
     click.option(
-        "--max-memory", type=_Quantity("SIZE", parse_bytes), help="Most memory to take, such as 2GB or 1.5GiB."
+        "--max-memory",
+        type=_Quantity("SIZE", parse_bytes),
+        help="Use at most this much memory, such as 2GB or 1.5GiB  [default: the device's usable memory]",
     ),
     click.option(
         "--prompt-tokens",
         type=click.IntRange(min=1),
         default=PROMPT_TOKENS,
         show_default=True,
-        help="Length of the prompt before the first token.",
+        help="Predict the time to the first token for a prompt of this many tokens.",
     ),
-    click.option("--power-mode", help="The device's power mode to plan for [default: full power]."),
-)
-_ENGINE_OPTIONS = (
     click.option(
-        "--engine", type=click.Choice(engine_names()), help="Engine to plan for [default: ort with CUDA, else native]."
+        "--power-mode",
+        metavar="NAME",
+        help="Plan for this power mode of the device; edgekit devices NAME lists them  [default: full power]",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(engine_names()),
+        help="Plan for this engine  [default: ort on devices with CUDA, otherwise native]",
     ),
     click.option(
         "--kv-type",
         type=click.Choice(KV_TYPES),
-        help="What keys and values are kept in [default: the engine's, float16 for native].",
+        help="Plan for a KV cache of this type  [default: the engine's own, float16 for native]",
     ),
 )
 
 
 def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command gets them as ``options``, a :class:`~edgekit.planning.plan.PlanOptions`."""
+    """Add the options to a click command, which receives them as ``options``."""
 
     @functools.wraps(function)
     def command(
@@ -81,13 +90,10 @@ def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
         kv_type: str | None,
         **others: Any,
     ) -> Any:
-        try:
-            wanted = Wanted(max_ttft, min_decode, None if max_memory is None else round(max_memory))
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
+        wanted = Wanted(max_ttft, min_decode, None if max_memory is None else round(max_memory))
         options = PlanOptions(engine, kv_type, prompt_tokens, power_mode, wanted)
         return function(*arguments, options=options, **others)
 
-    for option in reversed((*_OPTIONS, *_ENGINE_OPTIONS)):
+    for option in reversed(_OPTIONS):
         command = option(command)
     return command

@@ -1,12 +1,11 @@
-"""A plan as a person reads it; ``plan`` prints it, and ``build`` before it reads a weight."""
+"""Prints a plan for a person. ``build`` prints it before it reads any weights."""
 
 from __future__ import annotations
 
 import shlex
 from collections import Counter
 from dataclasses import replace
-
-import click
+from typing import TYPE_CHECKING
 
 from ..planning.budget import DOUBTFUL, LIKELY, MET, MISSED, UNKNOWN, Limit
 from ..planning.choice import show_times
@@ -14,8 +13,13 @@ from ..planning.efficiency import Interval
 from ..planning.plan import Plan
 from ..scheme import QuantizationConfig, QuantizationScheme
 from ..units import format_bytes, format_seconds
-from ._output import print_table, say, show
-from ._table import Column
+from ._output import styled
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress_bar import ProgressBar
+
+    from ._screen import Cell, Screen
 
 _BAR_WIDTH = 30
 _GROUP_NAMES = {
@@ -26,44 +30,48 @@ _GROUP_NAMES = {
     "rotary": "rotary tables",
 }
 _COLOURS = {MET: "green", LIKELY: "green", DOUBTFUL: "yellow", MISSED: "red", UNKNOWN: "yellow"}
-UNCALIBRATED = "uncalibrated: nothing was published or measured of devices like this one, so the intervals are wide"
-UNMEASURED = "speed unknown: the profile has no bandwidth; edgekit probe --out FILE.toml measures this machine"
+UNCALIBRATED = "uncalibrated: no measurements of similar devices are known, so the intervals are wide"
+UNMEASURED = (
+    "speed unknown: the device profile has no memory bandwidth; edgekit probe --out FILE.toml measures this machine"
+)
 
 
-def print_plan(plan: Plan, err: bool = False) -> None:
-    """Print a plan: memory by part, speed with its intervals, each beside its limit, and what would do instead."""
-    model, device = click.style(plan.model, bold=True), click.style(plan.device, bold=True)
-    mode = f" in mode {plan.power_mode}" if plan.power_mode else ""
-    say(f"{model} on {device}{mode}, context {plan.context} tokens", err)
+def print_plan(plan: Plan, screen: Screen) -> None:
+    """Print a plan: memory by part, speed with prediction intervals and budgets, and what would fit instead."""
+    from ._screen import Column
+
+    mode = f" in power mode {plan.power_mode}" if plan.power_mode else ""
+    screen.say((plan.model, "bold"), " on ", (plan.device, "bold"), f"{mode}, context {plan.context} tokens")
     if plan.memory.weight_groups is None:
-        formats = "from the stated number of parameters"
+        formats = "estimated from the number of parameters"
     else:
         formats = describe_quantization(plan.quantization)
     summary = (
-        f"{formats}; {plan.bits_per_weight:.2f} bits per weight; engine {plan.engine}, activations in "
-        f"{plan.activation_type}, KV cache in {plan.kv_type}"
+        ("quantization", f"{formats}; {plan.bits_per_weight:.2f} bits per weight"),
+        ("engine", f"{plan.engine}, activations {plan.activation_type}, KV cache {plan.kv_type}"),
     )
-    say(click.style(summary, dim=True) + "\n", err)
-    print_table((Column(), Column(right=True), Column(wraps=True)), _parts(plan), err)
-    _print_latency(plan, err)
-    _print_verdict(plan, err)
+    screen.table((Column(), Column(wraps=True)), [[styled((cell, "dim")) for cell in row] for row in summary])
+    screen.say()
+    screen.table((Column(), Column(right=True), Column(wraps=True)), _parts(plan))
+    _print_latency(plan, screen)
+    _print_verdict(plan, screen)
     if plan.plan_only:
-        say(f"{click.style('plan only', fg='yellow')}: {plan.plan_only}", err)
+        screen.say(("plan only", "yellow"), f": {plan.plan_only}")
     if plan.offers:
-        show("\nWhat does:", err)
-        offers = [(click.style(shlex.join(offer.options), fg="cyan"), offer.sentence) for offer in plan.offers]
-        print_table((Column(), Column(wraps=True)), offers, err)
+        screen.say("\nOptions that fit:" if not plan.fits else "\nOptions that meet the budget:")
+        offers = [(styled((shlex.join(offer.options), "cyan")), offer.sentence) for offer in plan.offers]
+        screen.table((Column(wraps=True, min_width=24), Column(wraps=True)), offers)
 
 
 def describe_quantization(quantization: QuantizationConfig) -> str:
-    """The formats in words: ``layers int4 block 64 asymmetric, embedding ..., lm_head ...``."""
+    """Describe the formats: ``layers int4 block 64 asymmetric, embedding ..., lm_head ...``."""
     if quantization.rotate or quantization.scale:
         changes = ", rotated" * quantization.rotate + ", scaled" * quantization.scale
         return describe_quantization(replace(quantization, rotate=False, scale=False)) + changes
     if quantization.mean_bits is not None:
         linear = quantization.linear or QuantizationScheme()
         zeros = "symmetric" if linear.symmetric else "asymmetric"
-        return f"int4 and int8 by what each matrix loses, block {linear.block_size} {zeros} in the layers"
+        return f"int4 and int8 chosen by the error of each matrix, block {linear.block_size} {zeros} in the layers"
     others = Counter(scheme for scheme in quantization.matrices.values() if scheme != quantization.linear)
     mixed = "".join(
         f" ({count} matri{'x' if count == 1 else 'ces'} {scheme or 'float'})" for scheme, count in others.items()
@@ -78,14 +86,14 @@ def describe_quantization(quantization: QuantizationConfig) -> str:
 
 
 def show_speed(interval: Interval | None) -> str:
-    """``14 (11-18)``: expected, and where eight cases of ten lie."""
+    """``14 (11-18)``: the expected speed and its 80 % prediction interval."""
     if interval is None:
         return "unknown"
     return f"{_digits(interval.mid)} ({_digits(interval.low)}-{_digits(interval.high)})"
 
 
 def show_seconds(interval: Interval | None) -> str:
-    """As :func:`show_speed`, of a time: ``0.41 s (0.20-0.80)``."""
+    """``0.41 s (0.20-0.80)``: the expected time and its 80 % prediction interval."""
     if interval is None:
         return "unknown"
     factor, unit = (1000, "ms") if interval.high < 1 else (1, "s")
@@ -94,24 +102,27 @@ def show_seconds(interval: Interval | None) -> str:
 
 
 def _digits(value: float) -> str:
-    """Two significant digits or all before the point: more would be made up."""
+    """Two significant digits, or all digits before the point. More would pretend to a precision the model lacks."""
     if value >= 10:
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
-def _parts(plan: Plan) -> list[tuple[str, str, str]]:
-    """A row per part: its name, its size, its bar."""
+def _parts(plan: Plan) -> list[tuple[Cell, Cell, RenderableType]]:
+    """A row per part: its name, its size, and a bar or a note."""
     memory = plan.memory
-    rows = [("weights", format_bytes(memory.weights), _bar(memory.weights, plan))]
+    rows: list[tuple[Cell, Cell, RenderableType]] = [
+        ("weights", format_bytes(memory.weights), _bar(memory.weights, plan))
+    ]
     if memory.weight_groups is not None:
         unread = {"embedding": memory.unread_embedding, "rotary": memory.unread_rotary}
         for key, name in _GROUP_NAMES.items():
             size = getattr(memory.weight_groups, key)
             left = unread.get(key, 0)
-            text = format_bytes(size - left) if size else "the embedding's"
-            note = f"of {format_bytes(size)} in the file: the rows looked up" if left else ""
-            rows.append((click.style(f"  {name}", dim=True), click.style(text, dim=True), click.style(note, dim=True)))
+            text = format_bytes(size - left) if size else "shared"
+            note = f"of {format_bytes(size)} in the file; only rows in use are read" if left else ""
+            note = note if size else "with the embedding"
+            rows.append((styled((f"  {name}", "dim")), styled((text, "dim")), styled((note, "dim"))))
     for name, size in (
         ("repacking", memory.repacking),
         ("KV cache", memory.kv_cache),
@@ -121,29 +132,34 @@ def _parts(plan: Plan) -> list[tuple[str, str, str]]:
     ):
         if size:
             rows.append((name, format_bytes(size), _bar(size, plan)))
-    total = click.style(format_bytes(memory.total), fg="green" if plan.fits else "red", bold=True)
+    total = styled((format_bytes(memory.total), "bold green" if plan.fits else "bold red"))
     rows.append(("", "", ""))
     rows.append(
-        (click.style("total", bold=True), total, f"{100 * memory.peak / plan.usable_bytes:.0f} % of what is usable")
+        (styled(("total", "bold")), total, f"{100 * memory.peak / plan.usable_bytes:.0f} % of the usable memory")
     )
     if memory.load_peak > memory.total:
         rows.append(("while loading", format_bytes(memory.load_peak), ""))
-    rows.append(("usable", format_bytes(plan.usable_bytes), click.style(plan.usable_source, dim=True)))
+    rows.append(("usable", format_bytes(plan.usable_bytes), styled((plan.usable_source, "dim"))))
     return rows
 
 
-def _bar(size: int, plan: Plan) -> str:
-    """A part's share of the larger of need and memory, at least one cell."""
+def _bar(size: int, plan: Plan) -> ProgressBar:
+    """A part's share of the usable memory, or of the total where that is larger; at least one cell."""
+    from rich.progress_bar import ProgressBar
+
     whole = max(plan.usable_bytes, plan.memory.total)
-    return click.style("█" * max(round(_BAR_WIDTH * size / whole), 1), fg="blue")
+    completed = max(size, whole / _BAR_WIDTH)
+    return ProgressBar(whole, completed, width=_BAR_WIDTH, complete_style="blue", finished_style="blue")
 
 
-def _print_latency(plan: Plan, err: bool) -> None:
-    """Times and speeds, each with its interval and its limit."""
+def _print_latency(plan: Plan, screen: Screen) -> None:
+    """Times and speeds, each with its prediction interval and its budget."""
+    from ._screen import Column
+
     latency = plan.latency
+    screen.say()
     if latency.decode_tok_s is None:
-        show(err=err)
-        say(click.style(UNMEASURED, fg="yellow"), err)
+        screen.say((UNMEASURED, "yellow"))
         return
     limits = {limit.name: _limit(limit) for limit in plan.limits}
     rows = [
@@ -152,15 +168,15 @@ def _print_latency(plan: Plan, err: bool) -> None:
         ("decode, full context", _rate(latency.decode_full_tok_s), limits.get("decode_tok_s", "")),
     ]
     if latency.sustained_tok_s is not None:
-        rows.append(("decode after minutes, hot", _rate(latency.sustained_tok_s), ""))
-    show(err=err)
+        rows.append(("decode when hot, after minutes", _rate(latency.sustained_tok_s), ""))
+    headings = ("", "expected", "80 % interval", "budget")
     split = [(what, *_split(shown), limit) for what, shown, limit in rows]
-    print_table([Column(heading) for heading in ("", "expected", "80 % of cases", "budget")], split, err)
+    screen.table([Column(heading, wraps=heading == "budget") for heading in headings], split)
     if latency.load_s:
         loads = "; ".join(f"{format_seconds(seconds)} from {name}" for name, seconds in latency.load_s)
-        say(click.style(f"\nthe first load reads the file: {loads}", dim=True), err)
+        screen.say((f"\nthe first load takes {loads}", "dim"))
     if not latency.calibrated:
-        say(click.style(f"\n{UNCALIBRATED}", fg="yellow"), err)
+        screen.say((f"\n{UNCALIBRATED}", "yellow"))
 
 
 def _rate(interval: Interval | None) -> str:
@@ -169,25 +185,25 @@ def _rate(interval: Interval | None) -> str:
 
 
 def _split(shown: str) -> tuple[str, str]:
-    """Expected and interval of a shown prediction."""
+    """The expected value and the interval of a shown prediction."""
     expected, _, interval = shown.partition(" (")
     return expected, interval.removesuffix(")")
 
 
-def _limit(limit: Limit) -> str:
-    """The limit and its verdict in words."""
-    unit = f"at most {format_seconds(limit.value)}" if limit.name == "ttft_s" else f"at least {limit.value:g}"
+def _limit(limit: Limit) -> Cell:
+    """The limit and whether the plan meets it."""
+    bound = f"at most {format_seconds(limit.value)}" if limit.name == "ttft_s" else f"at least {limit.value:g} tok/s"
     verdict = limit.verdict
     if limit.short_by is not None and limit.short_by > 1:
         verdict += f", {show_times(limit.short_by)} times too slow"
-    return f"{unit}: {click.style(verdict, fg=_COLOURS[limit.verdict])}"
+    return styled(f"{bound}: ", (verdict, _COLOURS[limit.verdict]))
 
 
-def _print_verdict(plan: Plan, err: bool) -> None:
+def _print_verdict(plan: Plan, screen: Screen) -> None:
     spare = plan.usable_bytes - plan.memory.peak
     if not plan.fits:
-        say(f"\n{click.style('does not fit', fg='red', bold=True)}: {format_bytes(-spare)} too much", err)
+        screen.say(("\ndoes not fit", "bold red"), f": {format_bytes(-spare)} over the usable memory")
         return
-    say(f"\n{click.style('fits', fg='green', bold=True)}, {format_bytes(spare)} to spare", err)
+    screen.say(("\nfits", "bold green"), f", {format_bytes(spare)} to spare")
     if not plan.acceptable:
-        say(f"{click.style('too slow', fg='red', bold=True)} for the budget that was asked for", err)
+        screen.say(("too slow", "bold red"), " for the requested budget")

@@ -1,111 +1,128 @@
-"""Bars for long work on a terminal: one line per phase, redrawn in place until the next phase begins."""
+"""Progress of long work on stderr: bars on a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import click
+import rich.progress
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
 
+from ..progress import Progress
 from ..units import format_seconds
+from ._screen import Screen
 
-_REDRAW_S = 0.1
-_LABEL_WIDTH = 28  # of most phases' names; keeps the bars below one another
+_LABEL_WIDTH = 32  # of the longest phase name but those that hold a file's name
+_BAR_WIDTH, _LEAST_BAR = 40, 8
 _TIMING_WIDTH = len("59.9 s, 9 min 59 s left")
-_BAR_WIDTH = 40
-_REWRITE = "\r{}\x1b[K"  # over what stands on the line, and erase the rest of it
+_LINE_EVERY_S = 60.0  # in a log
 
 
-@dataclass
-class _Phase:
-    """What was reported of a phase; times are of ``time.monotonic``."""
+class _Share(ProgressColumn):
+    """``35 %``. Rounded down, so that only finished work shows 100 %."""
 
-    name: str
-    done: float
-    total: float
-    started_s: float
-    reported_s: float
-    done_at_start: float
-
-    @property
-    def share(self) -> float:
-        return min(max(self.done / self.total, 0), 1) if self.total > 0 else 0
-
-    def line(self, now_s: float, width: int, *, ended: bool) -> str:
-        """The phase in fewer than ``width`` characters; without a bar where there is no room for one."""
-        complete = self.share == 1
-        elapsed_s = (self.reported_s if complete else now_s) - self.started_s
-        timing = format_seconds(elapsed_s)
-        if not complete and not ended and self.done > self.done_at_start:
-            # At the rate so far. Elapsed since the report counts, so that work that stalls is not promised.
-            left_s = elapsed_s * (self.total - self.done) / (self.done - self.done_at_start)
-            timing += f", {format_seconds(left_s)} left"
-        tail = f" {math.floor(100 * self.share):3} %  {timing:<{_TIMING_WIDTH}}"
-        room = width - 1 - len(tail)
-        label = f"{self.name:<{_LABEL_WIDTH}} "[: max(room, 0)]
-        cells = min(_BAR_WIDTH, room - len(label))
-        full = math.floor(cells * self.share)
-        colour = "green" if complete else "yellow" if ended else "blue"
-        bar = click.style("━" * full, fg=colour) + click.style("─" * (cells - full), dim=True) if cells > 0 else ""
-        return label + bar + tail.rstrip() if room > 0 else tail.strip()[: width - 1]
+    def render(self, task: Task) -> Text:
+        return Text(f"{math.floor(task.percentage):3} %")
 
 
-class Bars:
-    """Draws the phases it is told of. Reports may come from any thread; a thread of its own draws.
+class _Timing(ProgressColumn):
+    """``4.0 s, 12.0 s left``. The rate is the mean since the phase began, so rare reports give an estimate too."""
 
-    So the time goes on while the work says nothing, and reports cost next to nothing. A phase's last state stays as a
-    line when the next phase begins; what is still reported of it afterwards is not shown.
+    def render(self, task: Task) -> Text:
+        elapsed_s = (task.finished_time if task.finished else task.elapsed) or 0.0
+        return Text(_timing(elapsed_s, task.completed, task.total or 0.0, task.fields["resumed_at"], task.stop_time))
 
-    Args:
-        write: Puts text on the terminal as it is.
-        width: Tells how wide the terminal is now.
-    """
 
-    def __init__(self, write: Callable[[str], None], width: Callable[[], int]) -> None:
-        self._write, self._width = write, width
-        self._lock = threading.Lock()
-        self._phase: _Phase | None = None
-        self._seen: set[str] = set()
-        self._closed = threading.Event()
-        self._drawer = threading.Thread(target=self._draw_on, name="progress bars", daemon=True)
-        self._drawer.start()
+def _timing(elapsed_s: float, done: float, total: float, resumed_at: float, stop_time: float | None = None) -> str:
+    """The time a phase has taken, and the time it still needs where that can be estimated."""
+    if stop_time is not None or done <= resumed_at or done >= total:
+        return format_seconds(elapsed_s)
+    left_s = elapsed_s * (total - done) / (done - resumed_at)
+    return f"{format_seconds(elapsed_s)}, {format_seconds(left_s)} left"
+
+
+class _Bars:
+    """A bar per phase. When a phase begins, the one before it stops and keeps its bar."""
+
+    def __init__(self, progress: rich.progress.Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
 
     def report(self, phase: str, done: float, total: float) -> None:
-        """A :class:`~edgekit.cli._output.ProgressReport`."""
+        """Show how much of a phase is done. Any thread may call this."""
+        with contextlib.suppress(OSError):  # the terminal is gone; the work goes on
+            if phase not in self._tasks:
+                for task in self._tasks.values():
+                    self._progress.stop_task(task)
+                self._tasks[phase] = self._progress.add_task(phase, total=total or None, resumed_at=done)
+            self._progress.update(self._tasks[phase], completed=done, total=total or None)
+
+
+class _Log:
+    """A line when a phase begins, then one a minute."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._begun: dict[str, tuple[float, float]] = {}  # phase: when it began, and how much was done then
+        self._last_s = 0.0
+
+    def report(self, phase: str, done: float, total: float) -> None:
+        """Print a line if one is due."""
         now_s = time.monotonic()
-        with self._lock:
-            current = self._phase
-            if current is not None and current.name == phase:
-                current.done, current.total, current.reported_s = done, total, now_s
-            elif phase not in self._seen:
-                self._end_line(now_s)
-                self._seen.add(phase)
-                self._phase = _Phase(phase, done, total, now_s, now_s, done)
-                self._draw(now_s)
+        if phase not in self._begun:
+            self._begun[phase] = (now_s, done)
+            self._last_s = now_s
+            self._screen.say(f"{phase} ...")
+        elif now_s - self._last_s >= _LINE_EVERY_S and done < total:
+            began_s, resumed_at = self._begun[phase]
+            self._last_s = now_s
+            self._screen.say(
+                f"{phase}: {100 * done / total:.0f} %, {_timing(now_s - began_s, done, total, resumed_at)}"
+            )
 
-    def close(self) -> None:
-        """Leave the last phase as a line, also when the work failed in the middle of it."""
-        self._closed.set()
-        self._drawer.join()
-        with self._lock:
-            self._end_line(time.monotonic())
 
-    def _draw_on(self) -> None:
-        while not self._closed.wait(_REDRAW_S):
-            with self._lock:
-                self._draw(time.monotonic())
+def _columns(width: int) -> list[ProgressColumn]:
+    """Name, bar, share and time within a width; without a bar where there is no room for one."""
+    room = width - len(" 100 % ") - _TIMING_WIDTH - 1
+    label = min(_LABEL_WIDTH, max(room, 1))
+    bar = min(_BAR_WIDTH, room - label - 1)
+    columns: list[ProgressColumn] = [
+        TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(min_width=label, max_width=label, no_wrap=True, overflow="ellipsis"),
+        ),
+        _Share(table_column=Column(no_wrap=True)),
+        _Timing(table_column=Column(no_wrap=True)),
+    ]
+    if bar >= _LEAST_BAR:
+        columns.insert(1, BarColumn(bar_width=bar, complete_style="blue", finished_style="green"))
+    return columns
 
-    def _draw(self, now_s: float, *, ended: bool = False) -> None:
-        if self._phase is not None:
-            line = _REWRITE.format(self._phase.line(now_s, self._width(), ended=ended))
-            with contextlib.suppress(OSError):  # when the terminal is gone, the work goes on without it
-                self._write(line + "\n" if ended else line)
 
-    def _end_line(self, now_s: float) -> None:
-        if self._phase is not None:
-            self._draw(now_s, ended=True)
-            self._phase = None
+@contextmanager
+def progress_on(screen: Screen) -> Iterator[Progress]:
+    """Show progress on a screen until the block ends.
+
+    Args:
+        screen: Where to draw. Whatever else is printed while the bars are shown must go through the same screen.
+
+    Yields:
+        A function to call with the phase's name, the amount done and the total, in any unit.
+    """
+    if not screen.is_interactive:
+        yield _Log(screen).report
+        return
+    bars = rich.progress.Progress(*_columns(screen.width), console=screen, redirect_stdout=False)
+    with contextlib.suppress(OSError):
+        bars.start()
+    try:
+        yield _Bars(bars).report
+    finally:
+        with contextlib.suppress(OSError):
+            bars.stop()

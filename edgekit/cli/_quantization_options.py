@@ -30,7 +30,7 @@ def quantization_arguments(overrides: QuantizationOverrides) -> tuple[str, ...]:
 def _number_option(
     name: str, allowed: tuple[int, ...], help_text: str
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """An option whose value is one of some whole numbers."""
+    """An option whose value is one of a few whole numbers."""
 
     def to_int(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
         return None if value is None else int(value)
@@ -39,12 +39,12 @@ def _number_option(
 
 
 class _Bits(click.ParamType[int | float]):
-    """4 or 8, or any other number: a mean."""
+    """4 or 8 bits, or any other number as a mean over all weights."""
 
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
-        """The option's text as a number; a whole one that is a code's width stays whole."""
+        """Parse the option: an int for a width of codes, a float for a mean."""
         if value in [str(n) for n in BITS]:
             return int(value)
         try:
@@ -52,39 +52,45 @@ class _Bits(click.ParamType[int | float]):
         except ValueError:
             mean = math.nan
         if not math.isfinite(mean):
-            self.fail(f"{value!r} is no number: 4 or 8, or a mean such as 4.8", param, ctx)
+            self.fail(f"{value!r} is not a number; give 4 or 8, or a mean such as 4.8", param, ctx)
         return mean
 
 
 def quantization_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options to a click command; it receives them as one argument, ``quantization``."""
+    """Add the options to a click command, which receives them as ``quantization``."""
 
     @click.option(
         "--bits",
         type=_Bits(),
-        help="4 or 8: bits of the layers' weights, instead of the recipe's. Any number between, such as 5.2: so many "
-        "on average over all tensors, scales included; build measures what each matrix loses in 4 bits, and gives 8 to "
-        "those that lose most for their size.",
+        help="Store the layers in 4 or 8 bits. A number between, such as 5.2, is a mean in bits per weight over the "
+        "whole model, scales included: build measures the error of each matrix in 4 bits and stores those with "
+        "the largest error for their size in 8  [default: the recipe's]",
     )
-    @_number_option("--block-size", BLOCK_SIZES, "How many weights share a scale, in every quantized part.")
+    @_number_option(
+        "--block-size",
+        BLOCK_SIZES,
+        "Share a scale among this many weights, in all quantized parts  [default: the recipe's]",
+    )
     @click.option(
         "--symmetric/--asymmetric",
         default=None,
-        help="Without or with a zero point per block, in every quantized part.",
+        help="Quantize without or with a zero point per block, in all quantized parts  [default: the recipe's]",
     )
-    @_number_option("--embedding-bits", BITS, "Bits of the token embedding.")
-    @_number_option("--lm-head-bits", BITS, "Bits of the output projection.")
+    @_number_option("--embedding-bits", BITS, "Store the token embedding in 4 or 8 bits  [default: the recipe's]")
+    @_number_option("--lm-head-bits", BITS, "Store the output projection in 4 or 8 bits  [default: the recipe's]")
     @click.option(
         "--rotate/--no-rotate",
         default=None,
-        help="Quantize in another basis, in which neither weights nor hidden states have outliers: less is lost, and "
-        "nothing is slower. A model whose embedding is its lm_head, too, then has a table for each.",
+        help="Rotate weights and hidden states before quantization, which removes outliers and so reduces the error. "
+        "Speed stays the same. A model that shares one matrix between embedding and lm_head gets two, which takes "
+        "more memory  [default: the recipe's]",
     )
     @click.option(
         "--scale/--no-scale",
         default=None,
-        help="Scale each input feature by what it carries, before rounding: what matters more is rounded more finely. "
-        "Takes a reading of the float model on a few hundred tokens; nothing is slower or larger.",
+        help="Scale the input features of each matrix by their activations before rounding, so that important "
+        "features are rounded more finely. Speed and size stay the same; build runs the float model on a few "
+        "hundred tokens  [default: the recipe's]",
     )
     @functools.wraps(command)
     def with_options(

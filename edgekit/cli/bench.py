@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ..probe.bench import BenchResult, bench
 from ..units import format_bytes, format_seconds
-from ._engine_options import engine_option, kv_type_option
-from ._output import emit_json, json_option, print_table, progress_bars, say
-from ._table import Column
+from ._engine_options import engine_option, kv_type_option, threads_option
+from ._output import emit_json, json_option, open_screen, progress_bars
+
+if TYPE_CHECKING:
+    from ..probe.bench import BenchResult
+
+_EXAMPLES = """
+\b
+Examples:
+  edgekit bench smollm2-135m-cpu
+  edgekit bench smollm2-135m-cpu --prompt-tokens 32,2048 --repeat 10 --json
+
+See also: edgekit probe measures the machine, edgekit plan predicts the speed.
+"""
 
 
 def _counts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
     """``128,512`` -> (128, 512)."""
     parts = value.split(",")
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise click.BadParameter(f"{value!r} is not a list of whole numbers above 0, such as 128,512")
+        raise click.BadParameter(f"{value!r} is not a list of positive whole numbers, such as 128,512")
     return tuple(int(part) for part in parts)
 
 
-@click.command()
+@click.command(epilog=_EXAMPLES)
 @click.argument("artifact", type=click.Path(path_type=Path))
 @engine_option
-@click.option("--prompt-tokens", callback=_counts, default="128,512", show_default=True, help="Lengths of the prompts.")
-@click.option("--gen-tokens", type=click.IntRange(min=1), default=32, show_default=True, help="Tokens after each.")
-@click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Timed rounds.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads; default: one per physical core.")
+@click.option(
+    "--prompt-tokens",
+    callback=_counts,
+    default="128,512",
+    show_default=True,
+    metavar="N,N,...",
+    help="Measure prompts of these lengths, in tokens.",
+)
+@click.option(
+    "--gen-tokens", type=click.IntRange(min=1), default=32, show_default=True, help="Generate this many tokens."
+)
+@click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Time this many rounds.")
+@threads_option
 @kv_type_option
 @json_option
 def command(
@@ -40,11 +60,14 @@ def command(
     kv_type: str | None,
     as_json: bool,
 ) -> None:
-    """Measure ARTIFACT: tokens per second of prefill and decode (median, least, greatest), load time and memory.
+    """Measure how fast ARTIFACT runs on this machine and how much memory it takes.
 
-    Beside the speeds stands their share of what this machine can do at most, measured in the same run: prefill of the
-    multiply-adds of its best kernel, decode of the bandwidth of its memory.
+    Reports the tokens per second of prefill and decode (median, lowest, highest), also as a percentage of the hardware
+    limits measured in the same run: the arithmetic of the best kernel for prefill, the memory bandwidth for decode.
+    Loading time and memory follow.
     """
+    from ..probe.bench import bench  # imports numpy
+
     with progress_bars(quiet=as_json) as progress:
         result = bench(
             artifact,
@@ -63,11 +86,13 @@ def command(
 
 
 def _print(result: BenchResult) -> None:
-    say(
-        f"{result.name}: {result.engine} ({result.kernel}), {result.threads} threads, {result.kv_type} cache; "
+    from ._screen import Column
+
+    screen = open_screen()
+    screen.say(
+        f"{result.name}: {result.engine} ({result.kernel}), {_threads(result.threads)}, {result.kv_type} cache; "
         f"median of {result.repeat} rounds\n"
     )
-    headings = ("tok/s", "least", "greatest", "of the limit", "first token")
     rows = []
     for p in result.prefill:
         speeds = _rates(p.tok_s, p.tok_s_min, p.tok_s_max)
@@ -75,21 +100,26 @@ def _print(result: BenchResult) -> None:
     for d in result.decode:
         speeds = _rates(d.tok_s, d.tok_s_min, d.tok_s_max)
         rows.append((f"decode {result.gen_tokens} at {d.context}", *speeds, _share(d.share_of_bandwidth), ""))
-    print_table((Column(), *(Column(heading, right=True) for heading in headings)), rows)
+    headings = ("tok/s", "lowest", "highest", "of the limit", "first token")
+    screen.table((Column("tokens"), *(Column(heading, right=True, wraps=True) for heading in headings)), rows)
     memory = [f"load {format_seconds(result.load_s)}"]
     if result.peak_rss_bytes is not None:
         memory.append(f"peak memory {format_bytes(result.peak_rss_bytes)}")
     if result.private_bytes is not None:
-        memory.append(f"private {format_bytes(result.private_bytes)}")
-    say("\n" + ", ".join(memory))
+        memory.append(f"private memory {format_bytes(result.private_bytes)}")
+    screen.say("\n" + ", ".join(memory))
     if result.limits is not None:
         limits = result.limits
-        say(
-            f"limits of this machine with {limits.threads} threads: memory {limits.bandwidth_gb_s:.1f} GB/s (decode), "
+        screen.say(
+            f"hardware limits with {_threads(limits.threads)}: memory {limits.bandwidth_gb_s:.1f} GB/s (decode), "
             f"{limits.kernel} {limits.kernel_gmac_s:.1f} x 10^9 multiply-adds/s (prefill)"
         )
     if result.shares_unknown is not None:
-        say(f"no shares of the limits: {result.shares_unknown}")
+        screen.say(f"share of the limits unknown: {result.shares_unknown}")
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' * (count != 1)}"
 
 
 def _share(share: float | None) -> str:

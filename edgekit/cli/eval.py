@@ -1,27 +1,56 @@
-"""``edgekit eval``: how far an artifact's predictions are from its float model's."""
+"""``edgekit eval``: compares the predictions of an artifact with those of its float model."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import UsageError
-from ..quality.evaluation import CHUNK_TOKENS, evaluate
-from ..quality.scores import Figures
-from ._output import emit_json, json_option, progress_bars
+from ._engine_options import threads_option
+from ._output import emit_json, json_option, open_screen, progress_bars
+
+if TYPE_CHECKING:
+    from ..quality.scores import Figures
+
+_CHUNK_TOKENS = 512  # edgekit.quality.evaluation.CHUNK_TOKENS, whose module takes long to import
+_EXAMPLES = """
+\b
+Examples:
+  edgekit eval smollm2-135m-cpu --reference SmolLM2-135M-Instruct.Q4_1.gguf
+  edgekit eval my-artifact --reference ./my-finetune --text prose.txt --json
+
+See also: edgekit build makes the same comparison and refuses artifacts that miss the recipe's thresholds.
+"""
 
 
-@click.command()
+@click.command(epilog=_EXAMPLES)
 @click.argument("artifact", type=click.Path())
-@click.option("--reference", required=True, type=click.Path(), help="The float checkpoint: a folder or a .gguf file.")
-@click.option("--text", "text_file", type=click.Path(),
-              help="What to read: a UTF-8 text file [default: the texts that build measures on].")  # fmt: skip
-@click.option("--chunk-tokens", type=click.IntRange(min=4), default=CHUNK_TOKENS, show_default=True,
-              help="Tokens read at a time; the second half of each chunk is scored.")  # fmt: skip
-@click.option("--max-chunks", type=click.IntRange(min=1), help="Stop after so many chunks [default: the whole text].")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: physical cores].")
+@click.option(
+    "--reference",
+    required=True,
+    type=click.Path(),
+    help="Compare with this float checkpoint: a Hugging Face folder or a .gguf file.",
+)
+@click.option(
+    "--text",
+    "text_file",
+    type=click.Path(),
+    help="Read this UTF-8 text file  [default: the held-out texts that edgekit build uses]",
+)
+@click.option(
+    "--chunk-tokens",
+    type=click.IntRange(min=4),
+    default=_CHUNK_TOKENS,
+    show_default=True,
+    help="Read this many tokens at a time; the second half of each chunk is scored.",
+)
+@click.option(
+    "--max-chunks", type=click.IntRange(min=1), help="Stop after this many chunks  [default: read the whole text]"
+)
+@threads_option
 @json_option
 def command(
     artifact: str,
@@ -32,15 +61,14 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Compare ARTIFACT with the float checkpoint it was built from, on a text.
+    """Compare the predictions of ARTIFACT with those of the float checkpoint it was built from.
 
-    Without --text it reads what the gate of edgekit build reads: answers in several languages, maths, code and prose.
+    Reports the Kullback-Leibler divergence, how often both predict the same token, and both perplexities.
 
-    Both run a layer at a time, so even a large model's float reference needs little memory.
-
-    \b
-      edgekit eval smollm2-135m-cpu --reference SmolLM2-135M-Instruct.Q4_1.gguf --text prose.txt
+    Both models run one layer at a time, so even a large float checkpoint needs little memory.
     """
+    from ..quality.evaluation import evaluate  # imports numpy and onnx
+
     text = None if text_file is None else _read(Path(text_file))
     with progress_bars() as progress:
         result = evaluate(
@@ -64,11 +92,13 @@ def _read(path: Path) -> str:
 
 
 def _report(result: Figures) -> None:
-    for label, value in (
+    from ._screen import Column
+
+    rows = (
         ("KL divergence, mean", f"{result.mean_kl:.4f} nats per token"),
         ("KL divergence, 99th percentile", f"{result.p99_kl:.4f} nats per token"),
-        ("same likeliest token", f"{result.top1:.1%}"),
+        ("same top token", f"{result.top1:.1%}"),
         ("perplexity", f"{result.perplexity:.3f} (float model: {result.reference_perplexity:.3f})"),
         ("scored tokens", f"{result.tokens}"),
-    ):
-        click.echo(f"{label:<32}{value}")
+    )
+    open_screen().table((Column(), Column(wraps=True)), rows)

@@ -1,4 +1,4 @@
-"""``edgekit probe``: what this machine's memory, kernels and engines really do, as a device profile."""
+"""``edgekit probe``: measures this machine's memory, kernels and engines, and writes a device profile."""
 
 from __future__ import annotations
 
@@ -8,52 +8,59 @@ import click
 
 from ..devices import DeviceProfile
 from ..devices.writer import format_device
-from ..probe.machine import HOST, probe_machine
 from ..units import format_bytes
-from ._output import emit_json, json_option, print_table, progress_bars, say, show
-from ._table import Column
+from ._output import emit_json, json_option, open_screen, progress_bars
 
 _COMMENT = "This machine as edgekit probe measured it. Use it: edgekit plan --device {path}"
+_EXAMPLES = """
+\b
+Examples:
+  edgekit probe --out board.toml
+  edgekit plan --device board.toml
+
+See also: edgekit bench measures one artifact, edgekit devices lists the profiles.
+"""
 
 
 def _new_profile(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    """A path that can be written and that ``--device`` will take, known before anything is measured."""
+    """Check before measuring that the file can be written and that ``--device`` will take it."""
     if path is None:
         return None
     if path.suffix != ".toml":
-        raise click.BadParameter(f"{path} does not end in .toml; --device tells a file from a name by that")
+        raise click.BadParameter(f"{path} does not end in .toml, by which --device tells a file from a name")
     if not path.parent.is_dir():
         raise click.BadParameter(f"there is no folder {path.parent}")
     if path.exists():
-        raise click.BadParameter(f"{path} is there already; name another file, or remove it first")
+        raise click.BadParameter(f"{path} exists; name another file or remove it first")
     return path
 
 
-@click.command()
+@click.command(epilog=_EXAMPLES)
 @click.option(
-    "--out", type=click.Path(path_type=Path), callback=_new_profile, help="File to write the profile to, NAME.toml."
+    "--out",
+    type=click.Path(path_type=Path),
+    callback=_new_profile,
+    help="Write the device profile to this new file, NAME.toml.",
 )
 @click.option(
     "--limits-only",
     is_flag=True,
-    help="Leave the engines out: some seconds instead of minutes. Speeds are then planned by the share of the limits "
-    "that engines reached on another processor.",
+    help="Measure memory and kernels but not the engines, which takes seconds instead of minutes. Plans then assume "
+    "that the engines reach the same share of the hardware limits as on a reference processor.",
 )
 @json_option
 def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
-    """Measure this machine: memory bandwidth, the peak of each kernel, and what both engines make of them.
+    """Measure this machine: its memory bandwidth, the peak of each kernel, and the speed of both engines.
 
-    The engines run two models of random weights, which are built in the temporary folder (450 MB) and removed. With
-    --out the figures become a device profile, which --device takes wherever a device is named:
-
-    \b
-      edgekit probe --out board.toml
-      edgekit plan --device board.toml
+    The engines run two models with random weights, which are built in the temporary folder (450 MB) and then removed.
+    With --out, the figures are written to a device profile that every --device option accepts.
     """
+    from ..probe.machine import HOST, probe_machine
+
     with progress_bars(quiet=as_json) as progress:
         profile = probe_machine(out.stem if out else HOST, progress)
         if not limits_only:
-            from ..probe.engines import with_engine_rates  # imports onnx, which takes a while
+            from ..probe.engines import with_engine_rates  # imports onnx
 
             profile = with_engine_rates(profile, progress)
     if out is not None:
@@ -65,28 +72,34 @@ def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
         emit_json({**profile.to_json(), "out": str(out) if out else None})
         return
     _print(profile)
-    say(
-        f"\nwritten to {out}; use it: --device {out}" if out else "\nnot saved; edgekit probe --out NAME.toml does that"
+    open_screen().say(
+        f"\nwritten to {out}; use it with --device {out}"
+        if out
+        else "\nnot saved; save it with edgekit probe --out NAME.toml"
     )
 
 
 def _print(profile: DeviceProfile) -> None:
+    from ._screen import Column
+
+    screen = open_screen()
     cpu, memory, bandwidth = profile.cpu, profile.memory, profile.bandwidth
-    say(f"{click.style(profile.title, bold=True)}: {cpu.description.value}")
-    say(f"extensions: {', '.join(cpu.isa.value) or 'none that a kernel chooses by'}")
-    say(f"memory: {format_bytes(memory.total.value)}, usable now {format_bytes(memory.usable.value)}\n")
+    screen.say((profile.title, "bold"), f": {cpu.description.value}")
+    screen.say(f"instruction sets: {', '.join(cpu.isa.value) or 'none that edgekit has kernels for'}")
+    screen.say(f"memory: {format_bytes(memory.total.value)}, usable now {format_bytes(memory.usable.value)}\n")
     rows: list[tuple[str, ...]] = []
     if bandwidth.one_core and bandwidth.sustained:
-        rows.append(("reading memory, GB/s", f"{bandwidth.one_core.value:g}", f"{bandwidth.sustained.value:g}"))
+        rows.append(("memory reads, GB/s", f"{bandwidth.one_core.value:g}", f"{bandwidth.sustained.value:g}"))
     rows += [
         (f"{k.name}, 10^9 multiply-adds/s", f"{k.one_core_gmac_s.value:g}", f"{k.gmac_s.value:g}") for k in cpu.kernels
     ]
-    print_table((Column(), Column("one core", right=True), Column("all cores", right=True)), rows)
+    screen.table((Column("hardware limit"), Column("one core", right=True), Column("all cores", right=True)), rows)
     if cpu.engines:
         rows = [
-            ("reading weights, GB/s", *(f"{engine.weights_gb_s.value:g}" for engine in cpu.engines)),
-            ("prompt, 10^9 multiply-adds/s", *(f"{engine.prefill_gmac_s.value:g}" for engine in cpu.engines)),
+            ("decode, GB/s of weights", *(f"{engine.weights_gb_s.value:g}" for engine in cpu.engines)),
+            ("prefill, 10^9 multiply-adds/s", *(f"{engine.prefill_gmac_s.value:g}" for engine in cpu.engines)),
         ]
-        show()
-        print_table((Column(), *(Column(f"engine {engine.name}", right=True) for engine in cpu.engines)), rows)
-    say("\nthe best of repeated measurements; storage is not measured: a cache would answer")
+        screen.say()
+        engines = (Column(engine.name, right=True) for engine in cpu.engines)
+        screen.table((Column("engine speed"), *engines), rows)
+    screen.say("\nThese are the best of repeated measurements. Storage is not measured, because caches hide its speed.")

@@ -1,4 +1,4 @@
-"""``edgekit recipes``: what can be built, and where each model comes from."""
+"""``edgekit recipes``: the models edgekit knows, and where each comes from."""
 
 from __future__ import annotations
 
@@ -7,16 +7,27 @@ import click
 from ..recipes import Recipe, all_recipes, load_recipe
 from ..recipes.recipe import source_kind
 from ..units import format_count
-from ._output import emit_json, json_option, print_table, say
+from ._output import emit_json, json_option, open_screen, styled
 from ._plan_table import describe_quantization
-from ._table import Column
+
+_EXAMPLES = """
+\b
+Examples:
+  edgekit recipes
+  edgekit recipes deepseek-r1-distill-qwen-1.5b
+
+See also: edgekit plan predicts memory and speed of a recipe, edgekit build builds it.
+"""
 
 
-@click.command()
+@click.command(epilog=_EXAMPLES)
 @click.argument("name", required=False)
 @json_option
 def command(name: str | None, as_json: bool) -> None:
-    """List the models, or show one recipe. NAME is a recipe or a .toml file."""
+    """List the models edgekit can build or plan, or show one recipe.
+
+    NAME is a recipe or a .toml file.
+    """
     if name is not None:
         recipe = load_recipe(name)
         if as_json:
@@ -32,32 +43,38 @@ def command(name: str | None, as_json: bool) -> None:
 
 
 def _print_all(recipes: tuple[Recipe, ...]) -> None:
+    from ._screen import Column
+
     columns = (
         Column("model"),
         Column("parameters", right=True),
-        Column("max context", right=True),
-        Column("reasons"),
-        Column("from"),
-        Column(),
+        Column("max context", right=True, optional=True),
+        Column("reasoning", optional=True),
+        Column("source", optional=True),
+        Column(wraps=True),
     )
     rows = [
         (
-            click.style(recipe.name, bold=True),
+            styled((recipe.name, "bold")),
             format_count(recipe.parameters),
             str(recipe.max_context),
             "yes" if recipe.reasoning else "no",
             source_kind(recipe.source),
-            click.style("plan only", fg="yellow") if recipe.plan_only else "",
+            styled(("plan only", "yellow")) if recipe.plan_only else "",
         )
         for recipe in recipes
     ]
-    print_table(columns, rows)
-    note = "hub: fetched from Hugging Face; package: fetched with pip; plan only: edgekit recipes NAME says why"
-    say("\n" + click.style(note, dim=True))
+    screen = open_screen()
+    screen.table(columns, rows)
+    note = "source: hub is Hugging Face, package is a Python package; plan only: edgekit recipes NAME says why"
+    screen.say(("\n" + note, "dim"))
 
 
 def _print_one(recipe: Recipe) -> None:
-    say(f"{click.style(recipe.title, bold=True)}: {recipe.name}\n")
+    from ._screen import Column
+
+    screen = open_screen()
+    screen.say((recipe.title, "bold"), f": {recipe.name}\n")
     sampling = recipe.sampling
     rows = {
         "licence": recipe.licence,
@@ -73,4 +90,4 @@ def _print_one(recipe: Recipe) -> None:
     }
     if recipe.plan_only:
         rows["plan only"] = recipe.plan_only
-    print_table((Column(), Column(wraps=True)), [(click.style(key, bold=True), value) for key, value in rows.items()])
+    screen.table((Column(), Column(wraps=True)), [(styled((key, "bold")), value) for key, value in rows.items()])

@@ -1,4 +1,4 @@
-"""``edgekit verify``: is every file of an artifact what its manifest says?"""
+"""``edgekit verify``: compares every file of an artifact with its manifest."""
 
 from __future__ import annotations
 
@@ -6,20 +6,32 @@ from pathlib import Path
 
 import click
 
-from ..artifact.verify import verify
 from ..units import format_bytes
 from ._output import emit_json, json_option, progress_bars
 
+_EXAMPLES = """
+\b
+Example:
+  edgekit verify smollm2-135m-cpu
 
-@click.command()
+See also: edgekit smoke also runs the artifact.
+"""
+
+
+@click.command(epilog=_EXAMPLES)
 @click.argument("artifact", type=click.Path(path_type=Path))
 @json_option
 def command(artifact: Path, as_json: bool) -> None:
-    """Check the size and sha256 of every file of ARTIFACT; name those that differ, are missing or surplus."""
+    """Check the size and sha256 of every file of ARTIFACT against its manifest.
+
+    Names the files that differ, that are missing and that do not belong there.
+    """
+    from ..artifact.verify import verify
+
     with progress_bars(quiet=as_json) as progress:
         manifest = verify(artifact, progress)
     size = sum(entry["size_bytes"] for entry in manifest.files.values())
     if as_json:
         emit_json({"artifact": str(artifact), "verified": True, "files": len(manifest.files), "size_bytes": size})
     else:
-        click.echo(f"{manifest.name}: {len(manifest.files)} files, {format_bytes(size)}, all as built")
+        click.echo(f"{manifest.name}: {len(manifest.files)} files, {format_bytes(size)}, all unchanged")

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from invoke import Invoke
-from tiny_artifact import write_tiny_artifact
 from tiny_checkpoint import write_checkpoint
 
 from edgekit.build.pipeline import build
@@ -15,19 +14,14 @@ LIMITS = Limits(bandwidth_gb_s=10.0, kernel_gmac_s=20.0, kernel="scalar", thread
 QUICK = ("--prompt-tokens", "4, 16", "--gen-tokens", 2, "--repeat", 1, "--threads", 1)
 
 
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_artifact(tmp_path_factory.mktemp("tiny"))
+@pytest.fixture
+def artifact(tiny_artifact: Path) -> Path:
+    return tiny_artifact
 
 
 @pytest.fixture(autouse=True)
 def _known_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares, "measure_limits", lambda threads: LIMITS)
-
-
-@pytest.fixture
-def invoke(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Invoke:
-    return Invoke(monkeypatch, capfdbinary)
 
 
 def test_the_json_has_the_contracts_fields(invoke: Invoke, artifact: Path) -> None:
@@ -50,12 +44,12 @@ def test_the_table_says_what_share_of_the_machine_it_is(invoke: Invoke, artifact
     quantized = build(None, "cpu", checkpoint=write_checkpoint(tmp_path / "tiny", "llama"), out=tmp_path / "a").artifact
     outcome = invoke("bench", quantized, *QUICK)
     assert outcome.exit_code == 0
-    limits = "1 threads: memory 10.0 GB/s (decode), scalar 20.0 x 10^9 multiply-adds/s (prefill)"
+    limits = "1 thread: memory 10.0 GB/s (decode), scalar 20.0 x 10^9 multiply-adds/s (prefill)"
     for text in ("of the limit", "%", limits):
         assert text in outcome.text
     assert "unknown" not in outcome.text
     outcome = invoke("bench", artifact, *QUICK)  # floats, for which nobody has counted
-    for text in ("unknown", limits, "no shares of the limits: measuring the work of a token"):
+    for text in ("unknown", limits, "share of the limits unknown: measuring the work of a token"):
         assert text in outcome.text
 
 
@@ -63,7 +57,7 @@ def test_the_table_says_what_share_of_the_machine_it_is(invoke: Invoke, artifact
 def test_lengths_that_are_none_are_refused(invoke: Invoke, artifact: Path, lengths: str) -> None:
     outcome = invoke("bench", artifact, "--prompt-tokens", lengths)
     assert outcome.exit_code == 2
-    assert "whole numbers" in outcome.stderr
+    assert "positive whole numbers" in outcome.stderr
 
 
 def test_lengths_beyond_the_model_have_their_exit_code(invoke: Invoke, artifact: Path) -> None:

@@ -21,6 +21,13 @@ def edgekit(*arguments: object, **more: object) -> subprocess.CompletedProcess[s
     return subprocess.run([*EDGEKIT, *map(str, arguments)], capture_output=True, text=True, timeout=120, **more)  # type: ignore[call-overload,no-any-return]
 
 
+def test_the_formats_to_emit_are_those_that_can_be_read_and_written() -> None:
+    from edgekit.build.request import EMIT_FORMATS
+    from edgekit.checkpoint.gptq_config import V1, V2
+
+    assert EMIT_FORMATS == (V1, V2)
+
+
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "checkpoint", "llama")

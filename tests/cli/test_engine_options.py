@@ -48,7 +48,7 @@ def test_the_json_says_what_ran(invoke: Invoke, quantized: Path, tmp_path: Path)
 def test_the_table_says_what_ran(invoke: Invoke, quantized: Path) -> None:
     outcome = invoke("bench", quantized, *QUICK, "--kv-type", "int8")
     assert "native (" in outcome.text
-    assert "1 threads, int8 cache" in outcome.text
+    assert "1 thread, int8 cache" in outcome.text
 
 
 def test_a_type_that_cannot_be_is_refused(invoke: Invoke, quantized: Path) -> None:

@@ -1,115 +1,82 @@
-"""What every command shares: colours, widths, encodings, errors, and a reader that leaves."""
+"""What every command shares: errors for people and programs, JSON, and progress that can be silenced."""
 
 from __future__ import annotations
 
-import os
-import subprocess
+import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
+import click
 import pytest
 
-from edgekit.cli import _output
-from edgekit.errors import EdgekitError
-
-ROOT = Path(__file__).parents[2]
-
-
-def _edgekit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "edgekit.cli", *arguments],
-        cwd=ROOT, capture_output=True, timeout=60, env={**os.environ, **environment},
-    )  # fmt: skip
+from edgekit.cli._output import emit_json, print_error, progress_bars
+from edgekit.errors import BudgetError, EdgekitError
 
 
 @pytest.fixture
-def print_error(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[[EdgekitError], str]:
-    """Prints an error on a terminal 30 characters wide; gives what the terminal got."""
-    monkeypatch.setattr(sys, "argv", ["edgekit"])
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "30")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-
-    def print_it(error: EdgekitError) -> str:
-        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-        _output.print_error(error)
-        return capfd.readouterr().err
-
-    return print_it
+def arguments(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets the command line."""
+    return lambda *words: monkeypatch.setattr(sys, "argv", ["edgekit", *words])
 
 
-def test_an_error_is_coloured_and_wrapped_on_a_terminal(print_error: Callable[[EdgekitError], str]) -> None:
-    assert print_error(EdgekitError("a message of more than thirty characters", hint="the next step")).split("\n") == [
-        "\x1b[31m\x1b[1merror\x1b[0m: a message of more than",
+def test_an_error_is_coloured_and_wrapped_on_a_terminal(
+    capfd: pytest.CaptureFixture[str], on_terminal: Callable[..., None], arguments: Callable[..., None]
+) -> None:
+    arguments()
+    on_terminal(COLUMNS="30")
+    print_error(EdgekitError("a message of more than thirty characters", hint="the next step"))
+    assert [line.rstrip() for line in capfd.readouterr().err.split("\n")] == [
+        "\x1b[1;31merror\x1b[0m: a message of more than",
         "thirty characters",
-        "\x1b[36m\x1b[1mhint\x1b[0m: the next step",
+        "\x1b[1;36mhint\x1b[0m: the next step",
         "",
     ]
 
 
-@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
-def test_colours_can_be_declined(
-    print_error: Callable[[EdgekitError], str], monkeypatch: pytest.MonkeyPatch, variable: str, value: str
-) -> None:
-    monkeypatch.setenv(variable, value)
-    assert print_error(EdgekitError("a message")) == "error: a message\n"
-
-
-def test_an_empty_no_color_declines_nothing(
-    print_error: Callable[[EdgekitError], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NO_COLOR", "")
-    assert "\x1b[31m" in print_error(EdgekitError("a message"))
-
-
 def test_a_pipe_gets_neither_colours_nor_broken_lines(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    capfd: pytest.CaptureFixture[str], arguments: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["edgekit"])
+    arguments()
     monkeypatch.setenv("COLUMNS", "30")
-    _output.print_error(EdgekitError("word " * 40 + "end", hint="the next step"))
+    print_error(EdgekitError("word " * 40 + "end", hint="the next step"))
     assert capfd.readouterr().err == "error: " + "word " * 40 + "end\nhint: the next step\n"
 
 
-def test_a_locale_without_lines_and_blocks_gets_others() -> None:
-    done = _edgekit("plan", "smollm2-135m", "--device", "jetson", PYTHONIOENCODING="ascii")
-    assert done.returncode == 0, done.stderr
-    assert b"###" in done.stdout
-    assert done.stdout.isascii()
+@pytest.mark.parametrize("text", ["recipe[1].toml: [config] lacks x", "[red]", "[/nothing]"])
+def test_brackets_in_an_error_are_not_markup(
+    capfd: pytest.CaptureFixture[str], arguments: Callable[..., None], text: str
+) -> None:
+    arguments()
+    print_error(EdgekitError(text, hint=text))
+    assert capfd.readouterr().err == f"error: {text}\nhint: {text}\n"
 
 
-def test_tables_keep_to_the_columns_told() -> None:
-    lines = _edgekit("devices", COLUMNS="100").stdout.decode().splitlines()
-    assert max(map(len, lines[:-1])) == 100  # the last is a sentence, which a pipe gets whole
+def test_an_error_is_an_object_with_json(capfd: pytest.CaptureFixture[str], arguments: Callable[..., None]) -> None:
+    arguments("plan", "--json")
+    print_error(BudgetError("too large", hint="a smaller one"))
+    out, err = capfd.readouterr()
+    assert json.loads(out) == {"error": {"kind": "budget", "message": "too large", "hint": "a smaller one"}}
+    assert err == ""
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["recipes"],
-        ["recipes", "--json"],
-        ["--help"],
-        ["plan", "--help"],
-        ["plan", "nothing", "--device", "pi", "--json"],
-    ],
-)
-def test_a_reader_that_left_is_no_failure_to_report(arguments: list[str]) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    command = [sys.executable, "-m", "edgekit.cli", *arguments]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
-    done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, timeout=60, env=environment)
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (141, b"")
+def test_json_is_utf8_in_any_locale(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    emit_json({"path": "Größe/\udcff"})
+    out, _ = capfdbinary.readouterr()
+    assert out == '{"path": "Größe/\\udcff"}\n'.encode()
+    assert json.loads(out) == {"path": "Größe/\udcff"}
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
-@pytest.mark.parametrize("arguments", [["--help"], ["recipes"], ["devices", "--json"]])
-def test_an_output_that_takes_nothing_is_an_error_and_no_traceback(arguments: list[str]) -> None:
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "edgekit.cli", *arguments], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, timeout=60
-        )
-    assert done.returncode == 52
-    assert done.stderr == b"error: cannot write the output: No space left on device\n"
+def test_quiet_progress_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with progress_bars(quiet=True) as progress:
+        progress("phase", 1, 2)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_text_for_people_does_not_go_through_click_styles() -> None:
+    """Styles of click are escape sequences, which rich would print as they are."""
+    from pathlib import Path
+
+    import edgekit.cli
+
+    for path in Path(edgekit.cli.__file__).parent.glob("*.py"):
+        assert f"{click.__name__}.style" not in path.read_text(encoding="utf-8"), path

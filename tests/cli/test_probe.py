@@ -24,19 +24,14 @@ def _known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "measure_kernel", lambda name, threads: threads * 1.5e9)
 
 
-@pytest.fixture
-def invoke(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Invoke:
-    return Invoke(monkeypatch, capfdbinary)
-
-
 def test_the_table_has_both_limits_and_how_to_keep_them(invoke: Invoke) -> None:
     outcome = invoke("probe", "--limits-only")
     assert outcome.exit_code == 0
     rows = [" ".join(line.split()) for line in outcome.text.splitlines()]
-    assert "reading memory, GB/s 8 16" in rows
+    assert "memory reads, GB/s 8 16" in rows
     assert "scalar, 10^9 multiply-adds/s 1.5 3" in rows
     assert "edgekit probe --out NAME.toml" in outcome.text
-    assert "storage is not measured" in outcome.text
+    assert "Storage is not measured" in outcome.text
     assert "future" not in outcome.text
     assert outcome.stderr == "measuring ...\n"
 
@@ -64,8 +59,8 @@ def test_engines_are_measured_and_shown(invoke: Invoke, tmp_path: Path, monkeypa
     path = tmp_path / "board.toml"
     outcome = invoke("probe", "--out", path)
     rows = [" ".join(line.split()) for line in outcome.text.splitlines()]
-    assert "engine native engine ort" in rows
-    assert "reading weights, GB/s 9.5 7.25" in rows
+    assert "engine speed native ort" in rows
+    assert "decode, GB/s of weights 9.5 7.25" in rows
     shown = invoke("devices", path).text
     assert "cpu.engines[ort].weights_gb_s" in shown
     assert "7.25 GB/s" in shown
@@ -83,7 +78,7 @@ def test_json_is_one_object_and_nothing_else(invoke: Invoke) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("board", "does not end in .toml"), ("none/board.toml", "no folder"), ("old.toml", "already")]
+    ("name", "words"), [("board", "does not end in .toml"), ("none/board.toml", "no folder"), ("old.toml", "exists")]
 )
 def test_files_that_cannot_be_are_told_before_anything_is_measured(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str

@@ -14,11 +14,6 @@ def artifact(tmp_path: Path) -> Path:
     return write_tiny_artifact(tmp_path / "tiny")
 
 
-@pytest.fixture
-def invoke(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Invoke:
-    return Invoke(monkeypatch, capfdbinary)
-
-
 def test_a_pass_prints_every_check_and_the_figures(invoke: Invoke, artifact: Path) -> None:
     outcome = invoke("smoke", artifact, "--threads", 1)
     assert outcome.exit_code == 0

@@ -12,11 +12,6 @@ def artifact(tmp_path: Path) -> Path:
     return write_tiny_artifact(tmp_path / "tiny")
 
 
-@pytest.fixture
-def invoke(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Invoke:
-    return Invoke(monkeypatch, capfdbinary)
-
-
 def test_a_whole_artifact(invoke: Invoke, artifact: Path) -> None:
     outcome = invoke("verify", artifact)
     assert outcome.exit_code == 0

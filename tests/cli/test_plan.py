@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
 
-from edgekit.cli._plan_table import describe_quantization
 from edgekit.cli.plan import command
 from edgekit.devices import device_names
-from edgekit.errors import BudgetError, ContextLengthError, EdgekitError, UnknownNameError, UsageError
+from edgekit.errors import BudgetError, ContextLengthError, UnknownNameError, UsageError
 from edgekit.recipes import recipe_names
-from edgekit.scheme import QuantizationConfig, QuantizationScheme
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,12 +43,12 @@ def test_a_model_that_fits() -> None:
     ):
         assert word in text
     assert "fits" in text
-    assert "What fits" not in text
+    assert "Options that fit" not in text
 
 
 def test_a_model_that_does_not_fit_comes_with_offers() -> None:
     text = _run("deepseek-r1-distill-qwen-7b", "--device", "jetson").stdout
-    assert "does not fit: 446 MB too much" in text
+    assert "does not fit: 446 MB over the usable memory" in text
     assert "--lm-head-bits 4 --block-size 128 --context 3584" in text
     assert "deepseek-r1-distill-qwen-1.5b" in text
 
@@ -76,8 +70,8 @@ def test_without_a_model_every_recipe_is_tried_and_one_recommended() -> None:
     text = _run("--device", "jetson", "--context", "8000").stdout
     for name in recipe_names():
         assert name in text
-    assert text.count("recommended") == 1
-    assert "edgekit build deepseek-r1-distill-qwen-1.5b --device jetson --context 8000\n" in text
+    assert "2 of 8 models fit. Recommended: deepseek-r1-distill-qwen-1.5b." in text
+    assert "  edgekit build deepseek-r1-distill-qwen-1.5b --device jetson --context 8000\n" in text
 
 
 def test_the_command_to_build_repeats_the_options() -> None:
@@ -100,7 +94,7 @@ def test_a_context_too_long_for_a_model_leaves_the_others() -> None:
 def test_nothing_fits(as_json: tuple[str, ...]) -> None:
     result = _run("--device", "iphone-13", "--context", "32768", "--bits", "8", *as_json)
     assert isinstance(result.exception, BudgetError)
-    assert ("too large" in result.stdout) is not bool(as_json), "--json prints nothing but its one object"
+    assert ("iPhone 13" in result.stdout) is not bool(as_json), "--json prints its one object only"
 
 
 def test_quantization_options_change_the_plan() -> None:
@@ -132,10 +126,10 @@ def test_errors() -> None:
 
 def test_speeds_stand_in_the_table_with_intervals_and_budget() -> None:
     text = _run("deepseek-r1-distill-qwen-1.5b", "--device", "pi").stdout
-    for words in ("first token, prompt of 128", "decode, empty context", "decode, full context", "80 % of cases"):
+    for words in ("first token, prompt of 128", "decode, empty context", "decode, full context", "80 % interval"):
         assert words in text
     assert "at most 5.0 s: met" in text
-    assert "at least 5: met" in text
+    assert "at least 5 tok/s: met" in text
     assert "from microSD SDR104" in text
     assert "uncalibrated" not in text
     assert "uncalibrated" in _run("deepseek-r1-distill-qwen-1.5b", "--device", "apple-m1").stdout
@@ -148,7 +142,7 @@ def test_a_host_without_a_bandwidth_is_told_how_to_get_one() -> None:
 def test_the_users_budget() -> None:
     base = ("deepseek-r1-distill-qwen-7b", "--device", "pi")
     text = _run(*base, "--min-decode", "10 tok/s", "--max-ttft", "300ms").stdout
-    assert "too slow for the budget" in text
+    assert "too slow for the requested budget" in text
     assert "times too slow" in text
     shown = _json(*base, "--min-decode", "10", "--max-memory", "4.5GB")
     assert not shown["fits"]
@@ -156,7 +150,7 @@ def test_the_users_budget() -> None:
     assert shown["budget"]["decode_tok_s"]["asked"] is True
     with_all = _run("--device", "pi", "--min-decode", "100000")
     assert isinstance(with_all.exception, BudgetError)
-    assert "fits, too slow" in with_all.stdout
+    assert "too slow" in with_all.stdout
 
 
 @pytest.mark.parametrize(
@@ -168,7 +162,7 @@ def test_the_users_budget() -> None:
         ("--max-ttft", "0", "'0' must be above 0"),
         ("--kv-type", "int4", "'int4' is not one of"),
         ("--prompt-tokens", "0", "0 is not in the range"),
-        ("--plot", "plan.pdf", "plan.pdf ends in neither .svg nor .png"),
+        ("--plot", "plan.gif", "plan.gif does not end in .svg, .png or .pdf"),
     ],
 )
 def test_units_and_values_that_are_none(option: str, value: str, words: str) -> None:
@@ -202,91 +196,37 @@ def test_one_model_on_every_device() -> None:
 
 
 def test_what_is_too_large_is_told_its_class_of_machine() -> None:
-    assert "it takes a server with 512 GB of main memory" in _run("deepseek-r1-671b", "--device", "pi").stdout
+    assert "This model needs a server with 512 GB of main memory" in _run("deepseek-r1-671b", "--device", "pi").stdout
     assert _json("deepseek-r1-distill-llama-70b", "--device", "pi")["needs"].startswith(
         "a machine with 64 GB of memory"
     )
 
 
-def test_a_picture_is_whole_and_names_everything(tmp_path: Path) -> None:
-    path = tmp_path / "plan.svg"
-    assert _run("--device", "pi", "--plot", str(path)).exit_code == 0
-    root = ElementTree.parse(path).getroot()  # noqa: S314  our own file
-    texts = [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    for words in ("Raspberry Pi 5, 8 GB", "Decode speed, tokens per second", "Memory, GB", "context, tokens"):
-        assert words in texts
-    for label in ("smollm2-135m", "r1-qwen-1.5b", "r1-qwen-7b", "r1-llama-8b"):
-        assert texts.count(label) == 2, "in either panel"
-    assert "7.20 GB usable" in texts
-    width, height = (float(root.attrib[key]) for key in ("width", "height"))
-    for element in root.iter("{http://www.w3.org/2000/svg}text"):
-        assert 0 < float(element.attrib["x"]) < width
-        assert 0 < float(element.attrib["y"]) < height
-
-
-def test_labels_do_not_touch(tmp_path: Path) -> None:
-    path = tmp_path / "all.svg"
-    _run("smollm2-135m", "--all-devices", "--plot", str(path))
-    root = ElementTree.parse(path).getroot()  # noqa: S314  our own file
-    texts = list(root.iter("{http://www.w3.org/2000/svg}text"))
-    for x in {element.attrib["x"] for element in texts if element.attrib["font-weight"] == "600"}:
-        ys = sorted(float(e.attrib["y"]) for e in texts if e.attrib["x"] == x and e.attrib["font-size"] == "12")
-        assert all(b - a >= 14.9 for a, b in pairwise(ys))
-
-
-def test_a_png_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "plan.png"
-    assert _run("smollm2-135m", "--device", "pi", "--plot", str(path)).exit_code == 0
-    assert path.read_bytes().startswith(b"\x89PNG")
-    monkeypatch.setitem(sys.modules, "resvg_py", None)
-    failure = _run("smollm2-135m", "--device", "pi", "--plot", str(path)).exception
-    assert isinstance(failure, EdgekitError)
-    assert "edgekit-llm[png]" in failure.hint
-
-
-IMPORTS = """
-import sys
-sys.argv = ["edgekit", "plan", *{arguments!r}]
-from edgekit.cli import main
-main()
-heavy = {{"onnx", "onnxruntime", "numpy", "tokenizers", "huggingface_hub", "gguf"}} & set(sys.modules)
-print("imported:", *sorted(heavy), file=sys.stderr)
-"""
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["--device", "cpu"], ["deepseek-r1-671b", "--device", "jetson", "--json"], ["smollm2-135m", "--all-devices"]],
-)
-def test_planning_imports_nothing_heavy(arguments: list[str]) -> None:
-    code = IMPORTS.format(arguments=arguments)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.strip() == "imported:"
-
-
 def test_a_mean_of_bits() -> None:
     text = _run("deepseek-r1-distill-qwen-1.5b", "--device", "jetson", "--bits", "4.8").stdout
-    assert "int4 and int8 by what each matrix loses, block 64 asymmetric in the layers, scaled; 4.80 bits" in text
+    assert (
+        "int4 and int8 chosen by the error of each matrix, block 64 asymmetric in the layers, scaled; 4.80 bits" in text
+    )
     table = _run("--device", "jetson", "--bits", "4.35").stdout  # SmolLM2's blocks of 32 take more
-    assert re.search(r"smollm2-135m +cannot have that mean of bits", table)
+    assert re.search(r"smollm2-135m +cannot reach this mean of bits", table)
     assert "edgekit build deepseek-r1-distill-qwen-1.5b --device jetson --bits 4.35\n" in table
     nowhere = _run("--device", "jetson", "--bits", "3.9").exception
     assert isinstance(nowhere, UsageError)
     assert "a mean of 3.9 bits per weight was asked for" in nowhere.message
 
 
-def test_a_rotation() -> None:
-    plain, rotated = (_run("smollm2-135m", "--device", "pi", *extra).stdout for extra in ((), ("--rotate",)))
-    assert "rotated" not in plain
-    assert "lm_head int8 block 32 symmetric, rotated; 7." in rotated, "a table more"
-    r1 = _run("deepseek-r1-distill-qwen-1.5b", "--device", "pi").stdout
-    assert ", scaled;" in r1
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_every_table_says_which_models_fit_at_any_width(width: int) -> None:
+    text = CliRunner(env={"COLUMNS": str(width)}).invoke(command, ["--device", "jetson"]).stdout
+    rows = {line.split()[0]: line for line in text.splitlines() if line.startswith(("smollm2", "deepseek"))}
+    assert set(rows) == set(recipe_names())
+    assert max(map(len, rows.values())) <= width
+    for name, row in rows.items():
+        assert row.endswith("yes" if name in ("smollm2-135m", "deepseek-r1-distill-qwen-1.5b") else "no")
 
 
-def test_a_mixed_format_in_words() -> None:
-    four, eight = QuantizationScheme(4, 64, False), QuantizationScheme(8, 64, False)
-    mixed = QuantizationConfig(four, four, eight, matrices={"a": eight, "b": eight, "c": None})
-    assert describe_quantization(mixed).startswith(
-        "layers int4 block 64 asymmetric (2 matrices int8 block 64 asymmetric) (1 matrix float), embedding int4"
-    )
+def test_names_with_brackets_are_printed_as_they_are(tmp_path: Path) -> None:
+    recipe, device = tmp_path / "my[bold]model.toml", tmp_path / "board[0].toml"
+    recipe.write_bytes((ROOT / "recipes/smollm2-135m.toml").read_bytes())
+    device.write_bytes((ROOT / "devices/laptop-16gb.toml").read_bytes())
+    assert "my[bold]model on board[0], context 4096 tokens" in _run(str(recipe), "--device", str(device)).stdout

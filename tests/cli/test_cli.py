@@ -1,0 +1,128 @@
+"""The ``edgekit`` command itself: lazy imports, unknown commands, locales, and output that nobody reads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from invoke import Invoke
+
+from edgekit.cli import cli
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("numpy", "onnx", "onnxruntime", "tokenizers", "huggingface_hub", "gguf", "matplotlib")
+
+
+def _edgekit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "edgekit.cli", *arguments],
+        cwd=ROOT, capture_output=True, timeout=60, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def _imported(*arguments: str) -> set[str]:
+    """The packages that a command imports."""
+    program = (
+        f"import sys\nsys.argv = ['edgekit', *{arguments!r}]\nfrom edgekit.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print('imported:', *sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return set(done.stderr.splitlines()[-1].removeprefix("imported: ").split())
+
+
+def test_help_of_every_command_has_examples_and_links(invoke: Invoke) -> None:
+    overview = invoke("--help").text
+    for name in cli.list_commands(None):  # type: ignore[arg-type]
+        assert f"\n  {name} " in overview
+        shown = invoke(name, "--help").text
+        assert f"Usage: edgekit {name} " in shown
+        assert f"  edgekit {name}" in shown.partition("Example")[2]
+        assert "See also: edgekit " in shown
+
+
+def test_help_imports_nothing_heavy() -> None:
+    for arguments in (["--help"], *([name, "--help"] for name in cli.list_commands(None))):  # type: ignore[arg-type]
+        assert not _imported(*arguments) & {*HEAVY, "rich"}, arguments
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plan", "--device", "cpu"],
+        ["plan", "smollm2-135m", "--all-devices"],
+        ["plan", "nothing", "--device", "pi"],
+        ["devices", "jetson"],
+        ["recipes"],
+        ["verify", "nowhere"],
+    ],
+)
+def test_planning_and_errors_import_nothing_heavy(arguments: list[str]) -> None:
+    imported = _imported(*arguments)
+    assert not imported & set(HEAVY)
+    assert "rich" in imported
+
+
+def test_json_imports_no_rich() -> None:
+    assert "rich" not in _imported("plan", "deepseek-r1-671b", "--device", "jetson", "--json")
+
+
+def test_an_unknown_command_names_the_nearest(invoke: Invoke) -> None:
+    outcome = invoke("plant")
+    assert outcome.exit_code == 2
+    assert "there is no command 'plant'; did you mean plan?" in outcome.stderr
+
+
+def test_a_locale_without_lines_and_blocks_gets_others() -> None:
+    done = _edgekit("plan", "smollm2-135m", "--device", "jetson", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert b"-----" in done.stdout
+    assert done.stdout.isascii()
+    assert _edgekit("devices", "jetson", PYTHONIOENCODING="ascii").returncode == 0
+
+
+def test_tables_keep_to_the_columns_told() -> None:
+    for width in (60, 80, 100):
+        for command in (
+            ["devices"],
+            ["recipes"],
+            ["plan", "--device", "jetson"],
+            ["plan", "smollm2-135m", "--device", "pi"],
+        ):
+            lines = _edgekit(*command, COLUMNS=str(width)).stdout.decode().splitlines()
+            tables = [line for line in lines if "  " in line and not line.startswith("  edgekit")]
+            assert max(map(len, tables)) <= width, command
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["recipes"],
+        ["recipes", "--json"],
+        ["--help"],
+        ["plan", "--help"],
+        ["plan", "nothing", "--device", "pi", "--json"],
+    ],
+)
+def test_a_reader_that_left_is_no_failure_to_report(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "edgekit.cli", *arguments]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, timeout=60, env=environment)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("arguments", [["--help"], ["recipes"], ["devices", "--json"]])
+def test_an_output_that_takes_nothing_is_an_error_and_no_traceback(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgekit.cli", *arguments], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert done.returncode == 52
+    assert done.stderr == b"error: cannot write the output: No space left on device\n"

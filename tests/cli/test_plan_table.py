@@ -1,0 +1,70 @@
+"""A plan as a person reads it: its formats, its intervals and its budgets."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from edgekit.cli._plan_table import describe_quantization, show_seconds, show_speed
+from edgekit.cli.plan import command
+from edgekit.planning.efficiency import Interval
+from edgekit.scheme import QuantizationConfig, QuantizationScheme
+
+
+def _plan(*arguments: str, columns: int = 160) -> str:
+    return CliRunner(env={"COLUMNS": str(columns)}).invoke(command, arguments).stdout
+
+
+def test_a_rotation() -> None:
+    plain, rotated = (_plan("smollm2-135m", "--device", "pi", *extra) for extra in ((), ("--rotate",)))
+    assert "rotated" not in plain
+    assert "lm_head int8 block 32 symmetric, rotated; 7." in rotated, "one table more"
+    r1 = _plan("deepseek-r1-distill-qwen-1.5b", "--device", "pi")
+    assert ", scaled;" in r1
+
+
+def test_a_mixed_format_in_words() -> None:
+    four, eight = QuantizationScheme(4, 64, False), QuantizationScheme(8, 64, False)
+    mixed = QuantizationConfig(four, four, eight, matrices={"a": eight, "b": eight, "c": None})
+    assert describe_quantization(mixed).startswith(
+        "layers int4 block 64 asymmetric (2 matrices int8 block 64 asymmetric) (1 matrix float), embedding int4"
+    )
+
+
+@pytest.mark.parametrize(
+    ("interval", "shown"),
+    [
+        (None, "unknown"),
+        (Interval(11.4, 14.2, 18.0), "14 (11-18)"),
+        (Interval(0.51, 1.23, 2.34), "1.2 (0.51-2.3)"),
+    ],
+)
+def test_a_speed_has_as_many_digits_as_are_known(interval: Interval | None, shown: str) -> None:
+    assert show_speed(interval) == shown
+
+
+@pytest.mark.parametrize(
+    ("interval", "shown"),
+    [
+        (None, "unknown"),
+        (Interval(0.028, 0.063, 0.14), "63 ms (28-140)"),
+        (Interval(0.29, 0.64, 1.4), "0.64 s (0.29-1.4)"),
+    ],
+)
+def test_a_time_has_the_unit_of_its_upper_bound(interval: Interval | None, shown: str) -> None:
+    assert show_seconds(interval) == shown
+
+
+def test_the_bars_show_the_share_of_the_usable_memory() -> None:
+    lines = _plan("deepseek-r1-distill-qwen-7b", "--device", "jetson").splitlines()
+    cells = {line[:12].strip(): line.count("━") for line in lines if "━" in line}
+    assert cells["weights"] == round(30 * 4.38 / 5.65)
+    assert 1 <= cells["tokenizer"] <= cells["runtime"] < cells["weights"]
+
+
+def test_a_narrow_terminal_gets_the_whole_plan() -> None:
+    text = _plan("deepseek-r1-distill-qwen-7b", "--device", "jetson", columns=60)
+    tables = [line for line in text.splitlines() if "  " in line]
+    assert max(map(len, tables)) <= 60
+    for words in ("KV cache", "109 % of the usable memory", "80 % interval", "deepseek-r1-distill-qwen-1.5b"):
+        assert words in text
