@@ -1,9 +1,9 @@
-"""Messages to a prompt through the model's own chat template, sandboxed, as Hugging Face's transformers renders it.
+"""Renders messages to a prompt with the model's chat template, in the same way as Hugging Face's transformers.
 
-The template is code from a download: it runs in jinja2's immutable sandbox, sees the messages and the names below, and
-can reach neither files nor Python. What transformers offers to templates (``utils/chat_template_utils.py``) is here:
-``raise_exception``, ``strftime_now``, ``tojson`` that leaves characters as they are, break and continue, and the
-``{% generation %}`` tag, which marks text for training and changes nothing.
+The template is downloaded code. It runs in jinja2's immutable sandbox, where it can access only the messages and the
+names below, not files or Python objects. It gets everything that transformers provides for templates
+(``utils/chat_template_utils.py``): ``raise_exception``, ``strftime_now``, a ``tojson`` that does not escape characters,
+break and continue, and the ``{% generation %}`` tag, which marks text for training and has no effect here.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class ChatTemplate:
     """A model's chat template.
 
     Args:
-        source: jinja2 text.
-        special_tokens: Names the template may use: ``bos_token``, ``eos_token``, ...
-        origin: Where it was read, for messages.
+        source: The template's jinja2 source.
+        special_tokens: Tokens that the template may use: ``bos_token``, ``eos_token``, ...
+        origin: The file that holds the template, for error messages.
 
     Raises:
-        TokenizerError: It is not valid jinja2.
+        TokenizerError: The source is not valid jinja2.
     """
 
     def __init__(self, source: str, special_tokens: Mapping[str, str], origin: str = "the chat template") -> None:
@@ -67,10 +67,13 @@ class ChatTemplate:
 
     @classmethod
     def open(cls, folder: Path, tokenizer: Tokenizer) -> ChatTemplate | None:
-        """An artifact's template: ``chat_template.jinja``, else the one in ``tokenizer_config.json``, else None.
+        """Open an artifact's template: ``chat_template.jinja``, otherwise the one in ``tokenizer_config.json``.
+
+        Returns:
+            The template, or None if the artifact has none.
 
         Raises:
-            TokenizerError: There is one that cannot be used.
+            TokenizerError: The template cannot be used.
         """
         path = folder / TEMPLATE_FILE
         if path.is_file():
@@ -79,29 +82,29 @@ class ChatTemplate:
             except UnicodeDecodeError as error:
                 raise TokenizerError(f"{path} is not UTF-8: {error}") from None
         source = read_tokenizer_config(folder).get("chat_template")
-        if isinstance(source, list):  # named templates; the others are for tools and retrieval
+        if isinstance(source, list):  # several named templates; those not named "default" are for tools and retrieval
             named = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
             source = named.get("default")
         if source is None:
             return None
         if not isinstance(source, str):
-            raise TokenizerError(f"{folder / CONFIG_FILE}: chat_template is no text")
+            raise TokenizerError(f"{folder / CONFIG_FILE}: chat_template must be a string")
         return cls(source, tokenizer.special_tokens, str(folder / CONFIG_FILE))
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """The prompt for a conversation; earlier thoughts are dropped.
+        """Render the prompt for a conversation. Thoughts in earlier answers are dropped.
 
         Args:
-            messages: ``{"role": ..., "content": ...}`` each, the oldest first.
-            add_generation_prompt: End with what makes the model answer.
+            messages: The messages, oldest first.
+            add_generation_prompt: Whether to end with the text that makes the model answer.
 
         Raises:
-            ValueError: No messages, or one without a role.
-            TokenizerError: The template refuses the messages or fails on them.
+            ValueError: There are no messages, or a message has no role.
+            TokenizerError: The template rejects the messages or fails on them.
         """
         prepared = [_prepare(message) for message in messages]
         if not prepared:
-            raise ValueError("there are no messages; a conversation has at least one")
+            raise ValueError("there are no messages; a conversation needs at least one")
         try:
             return self._template.render(
                 messages=prepared,
@@ -111,9 +114,9 @@ class ChatTemplate:
                 **self._special_tokens,
             )
         except _RefusalError as error:
-            raise TokenizerError(f"the model's chat template refuses these messages: {error.message}") from None
+            raise TokenizerError(f"the model's chat template rejects these messages: {error.message}") from None
         except SecurityError as error:
-            raise TokenizerError(f"{self._origin} tries what templates may not: {error}") from None
+            raise TokenizerError(f"{self._origin} does something that templates must not do: {error}") from None
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
             raise TokenizerError(f"{self._origin} fails on these messages: {type(error).__name__}: {error}") from error
 
@@ -123,7 +126,7 @@ class _RefusalError(TemplateError):
 
 
 class _GenerationTag(Extension):
-    """``{% generation %}...{% endgeneration %}`` prints what it encloses."""
+    """``{% generation %}...{% endgeneration %}`` prints its content."""
 
     tags = {"generation"}  # noqa: RUF012  (jinja2 declares it as an instance attribute)
 

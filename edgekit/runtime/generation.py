@@ -1,4 +1,4 @@
-"""One answer in the making: an iterator of text, and the figures when it is done."""
+"""One generated answer: an iterator of pieces of text, and the result with its timings."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ FinishReason = Literal["stop", "length", "context", "interrupted"]
 
 @dataclass(frozen=True)
 class Completion:
-    """An answer and how it came about.
+    """A generated answer.
 
     Attributes:
-        text: All of it as the model wrote it, tags of a thought included, without special tokens.
-        thought: What stands between ``<think>`` and ``</think>``; empty for a model that does not reason.
+        text: The whole text as the model wrote it, with the tags of a thought and without special tokens.
+        thought: The text between ``<think>`` and ``</think>``; empty if the model does not reason.
         answer: ``text`` without the thought.
-        tokens: The ids generated, the stop token included.
-        prompt_tokens: The ids of the prompt.
-        finish_reason: ``stop`` (a stop token), ``length`` (max_tokens), ``context`` (the context is full) or
-            ``interrupted`` (asked for before the end).
-        ttft_s: Seconds from the call to the first token: encoding, prefill of what the cache did not hold, sampling.
-        decode_tok_s: Tokens per second after the first, time spent by the caller between pieces left out; None
-            below two tokens.
+        tokens: The generated token ids, with the stop token.
+        prompt_tokens: The token ids of the prompt.
+        finish_reason: ``stop`` (the model generated a stop token), ``length`` (max_tokens), ``context`` (the context is
+            full) or ``interrupted`` (the answer is not finished).
+        ttft_s: Time to first token in seconds, from the call: encoding, prefill of uncached tokens, sampling.
+        decode_tok_s: Tokens per second after the first, without time that the caller spends between pieces; None for
+            fewer than two tokens.
     """
 
     text: str
@@ -47,18 +47,21 @@ class Completion:
 
 
 class Generation(Iterator[Piece]):
-    """Yields :class:`~edgekit.runtime.thought.Piece` after piece; made by :class:`~edgekit.runtime.session.Session`.
+    """An iterator over the pieces of an answer (:class:`~edgekit.runtime.thought.Piece`).
+
+    :class:`~edgekit.runtime.session.Session` creates generations.
 
     Args:
-        evaluate: ids -> logits, float32 (vocab_size,) of the last; raises when the session went on to something else.
-        room: How many more ids the context holds.
-        tokenizer: The artifact's.
-        sampler: A fresh one.
+        evaluate: Takes ids and returns the logits of the last one, float32 (vocab_size,). Raises an error if the
+            session has started another generation.
+        room: Returns how many more ids the context can hold.
+        tokenizer: The artifact's tokenizer.
+        sampler: A new sampler.
         prompt: Ids of the prompt, at least one.
         stops: Ids that end the answer.
-        max_tokens: At most so many tokens, or None for as many as the context holds.
-        splitter: Separates a thought from the answer; None: all is answer.
-        prepare_s: Seconds that making the prompt took.
+        max_tokens: The largest number of tokens to generate; None is limited only by the context.
+        splitter: Separates the thought from the answer; None if the model does not reason.
+        prepare_s: Seconds that were spent on making the prompt.
     """
 
     def __init__(
@@ -90,19 +93,19 @@ class Generation(Iterator[Piece]):
         return next(self._produced)
 
     def complete(self) -> Completion:
-        """Run to the end and return the whole answer."""
+        """Generate the rest of the answer and return the whole answer."""
         for _ in self:
             pass
         return self.completion
 
     def stop(self) -> Completion:
-        """End the answer here, for instance on Ctrl-C, and return what there is."""
+        """End the answer here, for instance on Ctrl-C, and return what has been generated."""
         self._produced.close()
         return self.completion
 
     @property
     def completion(self) -> Completion:
-        """The answer as far as it has come; ``finish_reason`` is ``interrupted`` before its end."""
+        """The answer so far. Until the answer is finished, ``finish_reason`` is ``interrupted``."""
         count = len(self._tokens)
         return Completion(
             text="".join(self._text),
@@ -118,7 +121,7 @@ class Generation(Iterator[Piece]):
     def _produce(self) -> Generator[Piece, None, None]:
         token = self._next_token(self._prompt)
         while True:
-            yield from self._keep(self._split(self._print(token)))
+            yield from self._record(self._split(self._decode(token)))
             finish = self._finished(token)
             if finish:
                 break
@@ -129,7 +132,7 @@ class Generation(Iterator[Piece]):
         if self._splitter:
             pieces += self._splitter.flush()
         self._finish = finish
-        yield from self._keep(pieces)
+        yield from self._record(pieces)
 
     def _next_token(self, ids: Sequence[int]) -> int:
         started = time.perf_counter()
@@ -149,8 +152,8 @@ class Generation(Iterator[Piece]):
             return "length"
         return "context" if self._room() < 1 else None
 
-    def _print(self, token: int) -> str:
-        """The text a token makes certain; a thought's tags are text even where the vocabulary has them as special."""
+    def _decode(self, token: int) -> str:
+        """The text that becomes final with a token. A thought's tags are text, even if they are special tokens."""
         tag = self._tags.get(token)
         text = self._stream.flush() + tag if tag else self._stream.push(token)
         self._text.append(text)
@@ -161,15 +164,15 @@ class Generation(Iterator[Piece]):
             return self._splitter.push(text)
         return [Piece(text)] if text else []
 
-    def _keep(self, pieces: list[Piece]) -> Iterator[Piece]:
+    def _record(self, pieces: list[Piece]) -> Iterator[Piece]:
         for piece in pieces:
             self._pieces.append(piece)
             yield piece
 
 
 def superseded() -> EngineError:
-    """The error of a generation that goes on after its session began another or was closed."""
+    """The error for continuing a generation after its session has started another one or was closed."""
     return EngineError(
-        "this answer cannot go on: its session began another one or was closed",
-        hint="finish an answer before the next, or open a session for each",
+        "this answer cannot be continued: its session has started another answer or was closed",
+        hint="finish an answer before starting the next one, or open a session for each",
     )

@@ -1,11 +1,11 @@
-"""The session: what an app holds to talk to an artifact.
+"""The session, which an application uses to run an artifact.
 
     with edgekit.load("smollm2-135m-cpu") as session:
         for piece in session.chat([{"role": "user", "content": "What is the capital of France?"}]):
             print(piece.text, end="", flush=True)
 
-It joins an engine, a tokenizer, a chat template and a sampler, and keeps what is evaluated: a conversation's next turn
-begins with the tokens of the last, so only the new ones are computed.
+A session combines an engine, a tokenizer, a chat template and a sampler. It keeps the KV cache between calls: the next
+turn of a conversation begins with the same tokens as the last one, so only the new tokens are evaluated.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ __all__ = ["Completion", "Generation", "Message", "Piece", "Sampling", "Session"
 
 
 class Session:
-    """A loaded artifact and one conversation's KV cache. Not safe for use from two threads at once.
+    """A loaded artifact with the KV cache of one conversation. Do not use a session from two threads at once.
 
-    Made by :func:`load`; a context manager that frees the model at its end.
+    :func:`load` creates sessions. A session is a context manager that frees the model at its end.
 
     Args:
         engine: An open engine; the session closes it.
-        tokenizer: The artifact's.
-        template: Its chat template, or None.
-        manifest: Its manifest.
+        tokenizer: The artifact's tokenizer.
+        template: The artifact's chat template, or None.
+        manifest: The artifact's manifest.
 
     Attributes:
         engine: The engine.
         tokenizer: The tokenizer.
-        manifest: What the artifact says of itself.
-        sampling: The artifact's sampling defaults.
+        manifest: The manifest.
+        sampling: The artifact's default sampling settings.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class Session:
         self.manifest = manifest
         self.sampling = Sampling.from_manifest(manifest.sampling)
         self._template = template
-        self._evaluated: list[int] = []  # ids whose keys and values the cache holds
-        self._current: object = None  # stands for the one generation that may go on
+        self._evaluated: list[int] = []  # ids whose keys and values are in the cache
+        self._current: object = None  # identifies the only generation that may continue
 
     @property
     def has_chat_template(self) -> bool:
@@ -78,20 +78,21 @@ class Session:
         """Continue a text.
 
         Args:
-            prompt: Text, put after a beginning-of-sequence token where the model wants one, or ids, taken as they are.
-            max_tokens: At most so many tokens; None: until the model stops or the context is full.
+            prompt: Text, to which a beginning-of-sequence token is added if the model wants one, or token ids, which
+                are used unchanged.
+            max_tokens: The largest number of tokens to generate. None: until the model stops or the context is full.
             sampling: How to choose tokens; None uses the artifact's defaults.
             seed: Makes the answer repeatable, on every machine: 0 or more, below 2^64. None draws a fresh seed.
             stop_ids: Ids that end the text, in addition to the model's own.
 
         Returns:
-            An iterator of :class:`Piece`; ``complete()`` runs it to the end and returns a :class:`Completion`. It is
-            lazy: nothing is computed before the first piece is asked for.
+            An iterator of :class:`Piece`. Its method ``complete()`` generates everything and returns a
+            :class:`Completion`. Nothing is computed before the first piece is requested.
 
         Raises:
             ValueError: ``max_tokens`` or the seed is out of range, or the prompt is empty or not valid Unicode.
-            ContextLengthError: The prompt is longer than the context; both lengths are named.
-            EngineError: When the first piece is asked for: the session is closed.
+            ContextLengthError: The prompt is longer than the context; the message names both lengths.
+            EngineError: The session is closed; raised when the first piece is requested.
         """
         started = time.perf_counter()
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [int(i) for i in prompt]
@@ -109,19 +110,18 @@ class Session:
         """Answer a conversation.
 
         Args:
-            messages: ``{"role": "user" | "assistant" | "system", "content": text}`` each, the oldest first. Thoughts
-                in earlier answers are dropped.
-            max_tokens: As for :meth:`generate`; a reasoning model's thought counts.
+            messages: The messages, oldest first. Thoughts in earlier answers are dropped.
+            max_tokens: As for :meth:`generate`. The tokens of a thought count.
             sampling: As for :meth:`generate`.
             seed: As for :meth:`generate`.
             stop_ids: As for :meth:`generate`.
 
         Returns:
-            As :meth:`generate`; pieces of a reasoning model's thought are marked.
+            As for :meth:`generate`. Pieces of a reasoning model's thought are marked.
 
         Raises:
-            TokenizerError: There is no chat template, or it refuses the messages.
-            ValueError: As for :meth:`generate`, or a message is none.
+            TokenizerError: There is no chat template, or it rejects the messages.
+            ValueError: As for :meth:`generate`, or a message is not valid.
             ContextLengthError: As for :meth:`generate`.
             EngineError: As for :meth:`generate`.
         """
@@ -131,46 +131,46 @@ class Session:
         return self._start(self.tokenizer.encode(prompt), max_tokens, sampling, seed, stop_ids, splitter, started)
 
     def render(self, messages: Sequence[Message]) -> str:
-        """The prompt that :meth:`chat` makes of messages.
+        """Render messages to the prompt that :meth:`chat` uses.
 
         Raises:
-            TokenizerError: There is no chat template, or it refuses the messages.
-            ValueError: A message is none.
+            TokenizerError: There is no chat template, or it rejects the messages.
+            ValueError: A message is not valid.
         """
         if self._template is None:
             raise TokenizerError(
                 f"{self.manifest.name} has no chat template",
-                hint="continue plain text: --raw, or Session.generate",
+                hint="continue plain text instead, with --raw or Session.generate",
             )
         return self._template.render(messages)
 
     def save_state(self, path: str | PathLike[str]) -> None:
-        """Write to a file what the session has read and said, so that it need not be computed again.
+        """Save the conversation's tokens and KV cache to a file, so that they need not be computed again.
 
-        The file holds token ids and their keys and values, 20 to 130 kB a token in float16. It is for this
-        artifact and this ``kv_type`` only, and as private as the conversation.
+        The file needs 20 to 130 kB per token in float16. It can be loaded only with the same artifact and ``kv_type``.
+        It contains the text of the conversation, so protect it accordingly.
 
         Args:
-            path: Replaced when it is there.
+            path: The file; an existing file is replaced.
 
         Raises:
-            EngineError: The engine has no such files, is closed, or the file cannot be written.
+            EngineError: The engine cannot save its state or is closed, or the file cannot be written.
         """
         self._resumable().save(Path(path))
 
     def load_state(self, path: str | PathLike[str]) -> None:
-        """Go on from a file that :meth:`save_state` wrote; what the session held is forgotten.
+        """Load a file that :meth:`save_state` has written. It replaces the session's KV cache.
 
-        A :meth:`chat` or :meth:`generate` whose prompt begins like the saved sequence evaluates only what is new. An
-        answer that was in the making cannot go on.
+        If the next prompt begins with the saved tokens, only its remaining tokens are evaluated. An unfinished answer
+        cannot be continued.
 
         Args:
             path: The file.
 
         Raises:
-            EngineError: The engine has no such files, or this is none, is cut off, or is of another artifact or another
-                ``kv_type``. The session is then empty and can be used.
-            ContextLengthError: The file holds more tokens than the context; the session is empty then, too.
+            EngineError: The engine cannot load a state, or the file is not a saved state, is truncated, or belongs to
+                another artifact or ``kv_type``. The session is then empty but usable.
+            ContextLengthError: The file has more tokens than the context. The session is then empty but usable.
         """
         engine = self._resumable()
         self._current, self._evaluated = None, []
@@ -184,7 +184,7 @@ class Session:
     def _resumable(self) -> ResumableEngine:
         if not isinstance(self.engine, ResumableEngine):
             raise EngineError(
-                f"the engine {self.engine.name} cannot save or load what a session holds",
+                f"the engine {self.engine.name} cannot save or load a session's state",
                 hint="load the artifact with the native engine",
             )
         return self.engine
@@ -220,8 +220,8 @@ class Session:
         if len(prompt) > self.engine.context:
             raise ContextLengthError(
                 f"the prompt has {len(prompt)} tokens; the context holds {self.engine.context}",
-                hint=f"shorten it, or ask for a larger context ({self.manifest.name}: at most "
-                f"{self.manifest.model['context_length']})",
+                hint=f"shorten the prompt, or use a larger context ({self.manifest.name} allows up to "
+                f"{self.manifest.model['context_length']} tokens)",
             )
         sampler = Sampler(sampling or self.sampling, self.engine.vocab_size, seed)
         current = self._current = object()
@@ -248,8 +248,8 @@ class Session:
         )
 
     def _prefill(self, prompt: list[int]) -> NDArray[np.float32]:
-        """Evaluate a prompt, all but what it shares with the tokens in the cache; the last logits (vocab_size,)."""
-        # The last id is always evaluated: the cache holds keys and values, not logits.
+        """Evaluate the part of a prompt that is not in the cache; returns the last logits (vocab_size,)."""
+        # The last id is always evaluated, because the cache holds keys and values but no logits.
         shared = common_prefix(self._evaluated, prompt[:-1])
         self.engine.rewind(shared)
         self._evaluated = self._evaluated[:shared]
@@ -262,7 +262,7 @@ class Session:
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many ids two sequences share from the start."""
+    """The number of ids at the start that two sequences have in common."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
@@ -276,24 +276,24 @@ def load(
     """Load an artifact.
 
     Args:
-        artifact: The folder ``edgekit build`` made.
-        engine: ``native``, ``ort`` (onnxruntime), or ``auto``: native for a quantized artifact, onnxruntime for any
-            other and where it has the CUDA that the artifact was built for.
-        context: Tokens of prompt and answer together; None: what the build planned for.
-        threads: Threads for the arithmetic; None: one per physical core this process may use.
-        kv_type: What keys and values are kept in, ``float16`` or ``int8`` (half the memory; native engine only); None:
-            what the engine keeps by itself.
+        artifact: A folder that ``edgekit build`` has created.
+        engine: ``native``, ``ort`` (onnxruntime) or ``auto``. ``auto`` uses native for quantized artifacts, and
+            onnxruntime for float artifacts and for artifacts built for CUDA if onnxruntime has CUDA here.
+        context: The largest number of tokens of prompt and answer together; None: the context planned by the build.
+        threads: Number of compute threads; None: one per physical core that this process may use.
+        kv_type: Type of the KV cache, ``float16`` or ``int8`` (half the memory; native engine only); None: the engine's
+            default.
 
     Returns:
         A :class:`Session`; close it, or use it in a ``with`` statement.
 
     Raises:
-        ArtifactError: The folder is no artifact.
-        TokenizerError: Its tokenizer or chat template cannot be used.
+        ArtifactError: The folder is not an artifact.
+        TokenizerError: The artifact's tokenizer or chat template cannot be used.
         UnknownNameError: There is no such engine.
         ContextLengthError: The context is longer than the model's.
-        EngineError: The engine cannot load the artifact, or not with this ``kv_type``.
-        ValueError: A context or a number of threads below 1, or an unknown ``kv_type``.
+        EngineError: The engine cannot load the artifact, or does not support this ``kv_type``.
+        ValueError: The context or the number of threads is below 1, or ``kv_type`` is not known.
     """
     folder = Path(artifact)
     options = EngineOptions(context=context, threads=threads, kv_type=kv_type)

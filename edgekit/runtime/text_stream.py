@@ -1,9 +1,9 @@
-"""Text as it becomes certain, token by token.
+"""Decodes tokens to text one by one. Text is returned as soon as it is final.
 
-A token of a byte-level vocabulary may be part of a character, and what a token prints can depend on the one before it
-(a leading space). So the stream decodes a short window: the tokens last shown, as context, and those still pending.
-The text the pending ones add is shown once no further token can change it. All pieces together are exactly what
-decoding all ids at once gives.
+A token of a byte-level vocabulary may be only part of a character, and the text of a token can depend on the token
+before it (a leading space). So the stream decodes a short window: the last tokens that were returned, as context, and
+the pending tokens. The text of pending tokens is returned when no later token can change it. All pieces together are
+exactly the text of all ids decoded at once.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import re
 
 from .tokenizer import Tokenizer
 
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # how a decoder shows bytes that are no character, or not one yet
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # a decoder's output for invalid or incomplete characters
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 class TextStream:
-    """Turns the ids of one answer into pieces of text.
+    """Decodes the ids of one answer to pieces of text.
 
     Args:
         tokenizer: The artifact's tokenizer.
@@ -25,21 +25,21 @@ class TextStream:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._context: list[int] = []  # ids last shown
-        self._pending: list[int] = []  # ids not shown, or shown in part
-        self._shown = ""  # what the context prints, and what of the pending ids was shown
+        self._context: list[int] = []  # ids whose text was returned last
+        self._pending: list[int] = []  # ids whose text was not returned, or only in part
+        self._shown = ""  # the text of the context, and the part of the pending text that was returned
 
     def push(self, token: int) -> str:
-        """Take the next id and return the text that has become certain, often empty."""
+        """Add the next id and return the text that has become final, which is often empty."""
         if self._tokenizer.is_silent(token):
             return ""
         self._pending.append(token)
-        # SentencePiece's byte tokens <0xE4> print as replacement characters, all of them, unless their whole run is
-        # valid UTF-8: nothing of a run is certain before it ends.
+        # A run of SentencePiece's byte tokens (<0xE4>) decodes to replacement characters unless the whole run is valid
+        # UTF-8, so none of its text is final before the run ends.
         if _BYTE_TOKEN.fullmatch(self._tokenizer.token(token) or ""):
             return ""
         text = self._tokenizer.decode(self._context + self._pending)
-        # Byte-level decoders replace each maximal invalid stretch by one character, so only the last may still change.
+        # Byte-level decoders replace each run of invalid bytes by one character, so only the last one can still change.
         if text.endswith(_REPLACEMENT):
             return self._advance(text[:-1])
         piece = self._advance(text)
@@ -48,7 +48,7 @@ class TextStream:
         return piece
 
     def flush(self) -> str:
-        """The answer ends: return what was held back."""
+        """End the answer and return the text that was held back."""
         if not self._pending:
             return ""
         piece = self._advance(self._tokenizer.decode(self._context + self._pending))

@@ -1,8 +1,9 @@
-"""Where a reasoning model's thought ends and its answer begins.
+"""Separates a reasoning model's thought from its answer.
 
-DeepSeek-R1's template ends the prompt with ``<think>``, so the output starts inside the thought and holds only the
-closing tag; other models open the thought themselves. Only a thought at the very start counts: tags in an answer are
-text. Earlier thoughts have no place in a conversation's history (the model was trained without them).
+DeepSeek-R1's template ends the prompt with ``<think>``, so the output starts inside the thought and has only the
+closing tag. Other models write the opening tag themselves. Only a thought at the very start is recognized; tags in an
+answer are ordinary text. Thoughts of earlier answers are removed from a conversation's history, because the models were
+trained that way.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 
 @dataclass(frozen=True)
 class Piece:
-    """Text that has become certain.
+    """A piece of generated text.
 
     Attributes:
         text: Whole characters, never empty.
-        thought: It belongs to the thought, not to the answer.
+        thought: Whether the text belongs to the thought and not to the answer.
     """
 
     text: str
@@ -34,19 +35,19 @@ class _State(enum.Enum):
 
 
 class ThoughtSplitter:
-    """Splits streamed text into thought and answer; tags and the blank space around them belong to neither.
+    """Splits streamed text into thought and answer. The tags and the white space around them belong to neither.
 
     Args:
-        inside: The prompt ended with an open thought.
+        inside: Whether the prompt ended with an open thought.
     """
 
     def __init__(self, inside: bool) -> None:
         self._state = _State.THOUGHT if inside else _State.START
-        self._held = ""  # may be the beginning of a tag, or space before one
-        self._begun = False  # some of the thought was shown
+        self._held = ""  # text that may be the beginning of a tag, or white space before one
+        self._begun = False  # whether part of the thought was returned
 
     def push(self, text: str) -> list[Piece]:
-        """Take text and return the pieces that are certain."""
+        """Add text and return the pieces that are final."""
         self._held += text
         pieces: list[Piece] = []
         while self._step(pieces):
@@ -54,14 +55,14 @@ class ThoughtSplitter:
         return pieces
 
     def flush(self) -> list[Piece]:
-        """The output ends: return what was held back."""
+        """End the output and return the text that was held back."""
         held, self._held = self._held, ""
         if self._state is _State.GAP or (self._state is _State.THOUGHT and not held.strip()) or not held:
             return []
         return [Piece(held, thought=self._state is _State.THOUGHT)]
 
     def _step(self, pieces: list[Piece]) -> bool:
-        """Consume some of what is held; False when more text is needed."""
+        """Process part of the held text; False if more text is needed."""
         if self._state is _State.ANSWER:
             return self._emit(pieces, len(self._held), thought=False)
         if self._state is _State.GAP:
@@ -78,7 +79,7 @@ class ThoughtSplitter:
             self._held = visible.removeprefix(THINK_OPEN)
             self._state = _State.THOUGHT
             return True
-        if THINK_OPEN.startswith(visible):  # also when there is nothing visible yet
+        if THINK_OPEN.startswith(visible):  # also if nothing is visible yet
             return False
         self._state = _State.ANSWER
         return True
@@ -91,7 +92,7 @@ class ThoughtSplitter:
             self._emit(pieces, len(thought.rstrip()), thought=True)
             self._held, self._state = rest, _State.GAP
             return True
-        # Hold back space and what may be the first characters of the tag.
+        # Hold back white space and what may be the beginning of the tag.
         end = len(self._held) - _overlap(self._held, THINK_CLOSE)
         self._emit(pieces, len(self._held[:end].rstrip()), thought=True)
         return False
@@ -106,7 +107,7 @@ class ThoughtSplitter:
 
 
 def _overlap(text: str, tag: str) -> int:
-    """Length of the longest end of ``text`` that is a beginning of ``tag`` but not all of it."""
+    """The length of the longest suffix of ``text`` that is a proper prefix of ``tag``."""
     return next((n for n in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:n])), 0)
 
 
@@ -116,7 +117,7 @@ def starts_inside(prompt: str) -> bool:
 
 
 def without_thought(text: str) -> str:
-    """An earlier answer as the conversation's history should hold it."""
+    """An earlier answer without its thought, for the conversation's history."""
     head, opened, tail = text.partition(THINK_OPEN)
     if THINK_CLOSE in text:
         return text.rpartition(THINK_CLOSE)[2].lstrip()

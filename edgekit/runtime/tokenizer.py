@@ -1,4 +1,4 @@
-"""Text to ids and back with the artifact's ``tokenizer.json``, through Hugging Face's tokenizers."""
+"""Encodes and decodes text with the artifact's ``tokenizer.json`` and Hugging Face's tokenizers library."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Tokenizer:
     Args:
         backend: A ``tokenizers.Tokenizer``.
         bos: Id of the beginning-of-sequence token, or None.
-        add_bos: Whether the model wants that token at the start of every text.
-        special_tokens: Names as chat templates use them: ``{"bos_token": "<s>", ...}``.
+        add_bos: Whether every text should start with that token.
+        special_tokens: Special tokens by the names that chat templates use: ``{"bos_token": "<s>", ...}``.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class Tokenizer:
 
     @classmethod
     def open(cls, folder: Path, tokens: Mapping[str, Any]) -> Tokenizer:
-        """Read the tokenizer in a folder.
+        """Open the tokenizer in a folder.
 
         Args:
-            folder: Holds ``tokenizer.json``, and ``tokenizer_config.json`` where there is one.
-            tokens: The special token ids, as an artifact's manifest has them: ``bos``, ``eos``, ``pad``, ``add_bos``.
+            folder: Holds ``tokenizer.json`` and, optionally, ``tokenizer_config.json``.
+            tokens: The special token ids in the form of an artifact's manifest: ``bos``, ``eos``, ``pad``, ``add_bos``.
 
         Raises:
-            TokenizerError: A file is missing or is none.
+            TokenizerError: A file is missing or not valid.
         """
         path = folder / TOKENIZER_FILE
         if not path.is_file():
@@ -51,7 +51,7 @@ class Tokenizer:
         try:
             backend = _HfTokenizer.from_file(str(path))
         except Exception as error:  # the library raises plain Exception
-            raise TokenizerError(f"{path} is no tokenizer: {' '.join(str(error).split())}") from None
+            raise TokenizerError(f"{path} is not a valid tokenizer: {' '.join(str(error).split())}") from None
         backend.no_truncation()
         backend.no_padding()
         special = {"bos_token": tokens.get("bos"), "eos_token": next(iter(tokens["eos"]), None)}
@@ -65,23 +65,23 @@ class Tokenizer:
         )
 
     def encode(self, text: str, add_bos: bool | None = None) -> list[int]:
-        """Text to ids; special tokens written in the text become their ids.
+        """Encode text to ids. Special tokens written in the text become their ids.
 
-        However many beginning-of-sequence tokens a text starts with (a chat template writes one), the ids start with
-        one at most, and with exactly one when ``add_bos``.
+        The ids start with at most one beginning-of-sequence token, even if the text starts with several (a chat
+        template writes one). With ``add_bos`` they start with exactly one.
 
         Args:
             text: Any text.
-            add_bos: Start with the beginning-of-sequence token; None: as the model wants it.
+            add_bos: Whether to start with the beginning-of-sequence token; None uses the model's default.
 
         Raises:
-            ValueError: The text holds half of a surrogate pair, which is no character.
+            ValueError: The text contains a lone surrogate.
         """
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"the text holds a lone surrogate at position {error.start}, which is no character"
+                f"the text is not valid Unicode: it has a lone surrogate at position {error.start}"
             ) from None
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         if self.bos is None:
@@ -91,30 +91,30 @@ class Tokenizer:
         return [self.bos, *ids[leading:]] if wanted or leading else ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Ids to text, without special tokens and without ids that name no token (padded vocabularies have some)."""
+        """Decode ids to text. Special tokens, and ids without a token (in padded vocabularies), are left out."""
         text: str = self._backend.decode(list(ids), skip_special_tokens=True)
         return text
 
     def token(self, index: int) -> str | None:
-        """A token as the vocabulary spells it, or None when the id names none."""
+        """A token as spelled in the vocabulary, or None if the id has no token."""
         found: str | None = self._backend.id_to_token(index)
         return found
 
     def token_id(self, token: str) -> int | None:
-        """The id of a token the vocabulary spells exactly so, or None."""
+        """The id of a token as spelled in the vocabulary, or None if there is no such token."""
         found: int | None = self._backend.token_to_id(token)
         return found
 
     def is_silent(self, index: int) -> bool:
-        """Whether :meth:`decode` leaves this id out: a special token, or no token at all."""
+        """Whether :meth:`decode` leaves this id out: it is a special token or has no token."""
         return index in self._skipped or self.token(index) is None
 
 
 def read_tokenizer_config(folder: Path) -> dict[str, Any]:
-    """The content of ``tokenizer_config.json``, empty when there is none.
+    """Read ``tokenizer_config.json``; returns an empty dictionary if the file does not exist.
 
     Raises:
-        TokenizerError: It is not a JSON object.
+        TokenizerError: The file is not a JSON object.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():

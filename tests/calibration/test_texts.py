@@ -46,7 +46,7 @@ BAD = {
     "a list": (b"[1]", "text.jsonl", r"line 1: expected"),
     "no messages": (b'{"messages": []}', "text.jsonl", r"line 1: there are no messages"),
     "a message without a role": (b'{"messages": [{"content": "a"}]}', "text.jsonl", r"line 1: a message must be"),
-    "half a surrogate": (b'{"text": "\\ud83d"}', "text.jsonl", r"line 1: the text holds a lone surrogate"),
+    "half a surrogate": (b'{"text": "\\ud83d"}', "text.jsonl", r"line 1: the text is not valid Unicode"),
 }
 
 

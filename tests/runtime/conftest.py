@@ -1,4 +1,4 @@
-"""Artifacts the runtime's tests share; they are only read."""
+"""Artifacts that the runtime's tests share and only read."""
 
 from __future__ import annotations
 

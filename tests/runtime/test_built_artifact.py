@@ -1,4 +1,4 @@
-"""The contract from the other side: what ``edgekit.build.pipeline`` writes, the engines run."""
+"""The engines run the artifacts that ``edgekit.build.pipeline`` writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgekit.sampling import Sampling
 @pytest.mark.parametrize("engine", engines())
 def test_a_built_artifact_runs_and_passes_its_smoke_test(tmp_path: Path, family: str, device: str, engine: str) -> None:
     artifact = build(None, device, checkpoint=write_checkpoint(tmp_path / "tiny", family), out=tmp_path / "a").artifact
-    # A process of its own: the peak memory it checks must not be that of the tests before it.
+    # In a separate process, because it checks the peak memory, which must not include that of earlier tests.
     command = [sys.executable, "-m", "edgekit.cli", "smoke", str(artifact), "--engine", engine, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,3 +1,5 @@
+"""Chat templates: what they can use, what they cannot do, and where they are found."""
+
 from __future__ import annotations
 
 import json
@@ -37,7 +39,7 @@ def test_the_generation_prompt_can_be_left_out() -> None:
     assert render(source, add_generation_prompt=False) == "Hello"
 
 
-def test_what_hugging_face_offers_is_there() -> None:
+def test_templates_can_use_what_transformers_provides() -> None:
     assert render("{{ messages[0] | tojson }}", [{"role": "user", "content": "é<'"}]) == (
         '{"role": "user", "content": "é<\'"}'
     )
@@ -48,8 +50,8 @@ def test_what_hugging_face_offers_is_there() -> None:
     assert render("{% if tools is not none %}tools{% endif %}{% if documents %}documents{% endif %}.") == "."
 
 
-def test_a_refusal_says_what_the_template_says() -> None:
-    with pytest.raises(TokenizerError, match="refuses these messages: no system role"):
+def test_an_error_raised_by_the_template_is_reported() -> None:
+    with pytest.raises(TokenizerError, match="rejects these messages: no system role"):
         render("{{ raise_exception('no system role') }}")
 
 
@@ -68,7 +70,7 @@ def test_a_template_that_fails_is_an_error(source: str) -> None:
         render(source)
 
 
-def test_a_template_that_is_none_is_an_error() -> None:
+def test_an_invalid_template_is_an_error() -> None:
     with pytest.raises(TokenizerError, match="not valid jinja2"):
         render("{% for %}")
 
@@ -83,7 +85,7 @@ def test_a_template_that_is_none_is_an_error() -> None:
         "{{ range(10 ** 9) | list }}",
     ],
 )
-def test_the_sandbox_holds(source: str) -> None:
+def test_templates_cannot_leave_the_sandbox(source: str) -> None:
     with pytest.raises(TokenizerError):
         render(source)
 
@@ -95,12 +97,12 @@ def test_earlier_thoughts_do_not_reach_the_template() -> None:
 
 
 @pytest.mark.parametrize("messages", [[], [{"content": "x"}], ["x"], [{"role": 1, "content": "x"}]])
-def test_what_is_no_conversation_is_refused(messages: Any) -> None:
+def test_invalid_messages_are_refused(messages: Any) -> None:
     with pytest.raises(ValueError, match="message"):
         ChatTemplate("x", {}).render(messages)
 
 
-def test_the_file_comes_first_then_the_configuration_then_none(tmp_path: Path) -> None:
+def test_the_template_file_has_priority_over_the_configuration(tmp_path: Path) -> None:
     folder = write_tiny_artifact(tmp_path / "a")
     config = folder / "tokenizer_config.json"
     named = [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "named {{ bos_token }}"}]
@@ -119,7 +121,7 @@ def test_the_file_comes_first_then_the_configuration_then_none(tmp_path: Path) -
     config.write_text("{}")
     assert open_template(folder) is None
     config.write_text(json.dumps({"chat_template": 7}))
-    with pytest.raises(TokenizerError, match="chat_template is no text"):
+    with pytest.raises(TokenizerError, match="chat_template must be a string"):
         open_template(folder)
 
 

@@ -93,7 +93,7 @@ def test_an_answer_in_the_making_does_not_survive_a_load(folder: Path, tmp_path:
         next(running)
         session.load_state(tmp_path / "empty")
         assert session.engine.position == 0
-        with pytest.raises(EngineError, match="cannot go on"):
+        with pytest.raises(EngineError, match="cannot be continued"):
             list(running)
 
 

@@ -1,7 +1,7 @@
-"""The native sampler against its definition in numpy (``tests/support/sampling_reference.py``).
+"""The native sampler compared with its reference in numpy (``tests/support/sampling_reference.py``).
 
-The generator's state can be chosen so that it draws any number in [0, 1), so tokens and their frequencies are compared
-without statistics: token i must come out exactly for the numbers between its two cumulative probabilities.
+A seed can be chosen so that the generator draws any given number in [0, 1). So tokens and their frequencies are compared
+without statistics: token i must be drawn exactly for the numbers between its two cumulative probabilities.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edgekit.errors import EngineError
 from edgekit.runtime.sampler import Sampler
 from edgekit.sampling import Sampling
 
-# The native exponential is float32: exponents to 40, rounded to 24 bits, make weights good to 5e-6 of themselves.
+# The native exponential is float32: exponents up to 40, rounded to 24 bits, give weights with a relative error of 5e-6.
 SINGLE = 1e-5
 
 
@@ -50,7 +50,7 @@ def chosen(logits: NDArray[np.float32], config: Sampling, number: float) -> int:
 
 
 def on_an_edge(logits: NDArray[np.float32], config: Sampling) -> bool:
-    """Whether rounding decides: a sum of probabilities, or a ratio, within float32 of its limit."""
+    """Whether rounding decides: a sum of probabilities, or a ratio, is within float32 precision of its limit."""
     nearby = []
     for shift in (-SINGLE, SINGLE):
         moved = Sampling(
@@ -63,13 +63,13 @@ def on_an_edge(logits: NDArray[np.float32], config: Sampling) -> bool:
     return nearby[0] != nearby[1]
 
 
-# Logits in steps: closer ones are equal as weights, and the native code compares logits.
+# Logits in steps of 1/1024: closer logits have equal weights, and the native code compares logits.
 logit_arrays = hnp.arrays(
     np.float32,
     st.integers(1, 300),
     elements=st.one_of(
         st.integers(-30 << 10, 30 << 10).map(lambda steps: steps / 1024),
-        st.sampled_from([0.0, -0.0, 1.0, 2.0, -math.inf]),  # ties, and what a mask leaves
+        st.sampled_from([0.0, -0.0, 1.0, 2.0, -math.inf]),  # ties, and masked logits
     ),
 ).filter(lambda logits: bool(np.isfinite(logits.max())))
 configs = st.builds(
@@ -83,9 +83,7 @@ configs = st.builds(
 
 @settings(max_examples=150, deadline=None)
 @given(logit_arrays, configs)
-def test_the_references_thresholds_keep_what_the_definition_keeps(
-    logits: NDArray[np.float32], config: Sampling
-) -> None:
+def test_the_two_references_agree(logits: NDArray[np.float32], config: Sampling) -> None:
     ids, weights = candidates(logits, config)
     expected = plain_candidates(logits, config)
     if on_an_edge(logits, config):
@@ -96,7 +94,7 @@ def test_the_references_thresholds_keep_what_the_definition_keeps(
 
 
 def check_draws(logits: NDArray[np.float32], config: Sampling) -> None:
-    """Every token comes out between its two cumulative probabilities, and no other ever."""
+    """Every token is drawn between its two cumulative probabilities, and no other token is ever drawn."""
     ids, weights = candidates(logits, config)
     ends = np.cumsum(weights) / weights.sum()
     begins = np.concatenate([[0.0], ends[:-1]])
@@ -110,14 +108,16 @@ def check_draws(logits: NDArray[np.float32], config: Sampling) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(logit_arrays, configs)
-def test_tokens_and_their_frequencies_are_the_references(logits: NDArray[np.float32], config: Sampling) -> None:
+def test_tokens_and_their_frequencies_match_the_reference(logits: NDArray[np.float32], config: Sampling) -> None:
     if not on_an_edge(logits, config):
         check_draws(logits, config)
 
 
-@pytest.mark.parametrize("spread", [0.1, 1.0, 4.0])  # flat: nearly all of it is the nucleus; peaked: a handful
+@pytest.mark.parametrize(
+    "spread", [0.1, 1.0, 4.0]
+)  # flat: the nucleus is nearly everything; peaked: the nucleus is small
 @pytest.mark.parametrize("settings", [{"top_p": 0.9}, {"top_p": 0.95, "top_k": 40}, {"min_p": 0.05}, {"top_k": 3000}])
-def test_a_real_vocabularys_tokens_and_frequencies(spread: float, settings: dict[str, Any]) -> None:
+def test_tokens_and_frequencies_of_a_large_vocabulary(spread: float, settings: dict[str, Any]) -> None:
     logits = np.random.default_rng(3).normal(scale=spread, size=50_001).astype(np.float32)
     config = Sampling(**settings)
     ids, weights = candidates(logits, config)
@@ -127,8 +127,8 @@ def test_a_real_vocabularys_tokens_and_frequencies(spread: float, settings: dict
         assert chosen(logits, config, number) in ids[low : high + 1]
 
 
-def test_the_nucleus_is_the_references_to_the_token() -> None:
-    """The likeliest token comes last, so that the number 0 draws the least likely one that is kept."""
+def test_the_nucleus_matches_the_reference_exactly() -> None:
+    """The logits are sorted, so that the number 0 draws the least likely token of the nucleus."""
     logits = np.sort(np.random.default_rng(5).normal(scale=3, size=20_000)).astype(np.float32)
     for top_p in (0.3, 0.9, 0.99):
         config = Sampling(top_p=top_p)
@@ -137,7 +137,7 @@ def test_the_nucleus_is_the_references_to_the_token() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(logit_arrays, st.floats(0.5, 3, width=32), st.floats(0, 0.999), st.data())
-def test_the_penalty_is_the_definitions(
+def test_the_repetition_penalty_matches_the_reference(
     logits: NDArray[np.float32], penalty: float, number: float, data: st.DataObject
 ) -> None:
     seen = np.array(data.draw(st.lists(st.booleans(), min_size=logits.size, max_size=logits.size)))
@@ -181,7 +181,7 @@ def test_a_seed_repeats_and_another_does_not() -> None:
 
 
 def test_the_same_tokens_on_every_machine() -> None:
-    """Of a fixed vocabulary and seed; a change of the generator or of the arithmetic is seen here."""
+    """With a fixed seed; a change of the generator or of the arithmetic fails this test."""
     logits = (np.arange(1000) * 7919 % 1000 / 100).astype(np.float32)
     sampler = Sampler(Sampling(temperature=0.8, top_p=0.95), 1000, seed=42)
     assert [sampler.sample(logits) for _ in range(8)] == [742, 173, 284, 336, 39, 877, 225, 805]
@@ -206,14 +206,14 @@ def test_a_tiny_temperature_is_greedy_and_not_nan() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_logits_that_are_no_numbers_are_an_error(value: float) -> None:
+def test_logits_that_are_not_finite_are_an_error(value: float) -> None:
     for temperature in (0, 0.6):
         with pytest.raises(EngineError, match="largest logit of the model is"):
             Sampler(Sampling(temperature=temperature), 4).sample(np.full(4, value, np.float32))
 
 
 @pytest.mark.parametrize("size", [1, 4, 16, 17, 100])
-def test_one_logit_that_is_no_number_is_an_error(size: int) -> None:
+def test_a_single_nan_is_an_error(size: int) -> None:
     logits = np.zeros(size, np.float32)
     for at in range(size):
         logits[at] = np.nan

@@ -1,3 +1,5 @@
+"""Sessions: generating and chatting, what ends an answer, reuse of the KV cache, and errors."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +23,7 @@ QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 class ScriptedEngine:
-    """An engine that says what it is told to, and keeps a record of what it was asked to evaluate."""
+    """An engine that generates a given script and records the ids that it is asked to evaluate."""
 
     name, kernel, threads, cache_bytes = "scripted", "none", 1, 0
 
@@ -76,7 +78,7 @@ def test_greedy_text_is_the_golden_continuation(session: Session) -> None:
     assert completion.decode_tok_s > 0
 
 
-def test_text_and_its_ids_continue_alike(session: Session) -> None:
+def test_a_text_and_its_ids_give_the_same_answer(session: Session) -> None:
     text = "The capital of Italy"
     by_text = session.generate(text, max_tokens=9, sampling=GREEDY).complete()
     assert by_text.prompt_tokens[0] == BOS
@@ -84,7 +86,7 @@ def test_text_and_its_ids_continue_alike(session: Session) -> None:
     assert by_text.tokens == by_ids.tokens
 
 
-def test_pieces_make_up_the_text(session: Session) -> None:
+def test_the_pieces_add_up_to_the_text(session: Session) -> None:
     generation = session.generate("Größe", max_tokens=60, sampling=Sampling(temperature=2.0), seed=5)
     pieces = list(generation)
     assert "".join(piece.text for piece in pieces) == generation.completion.text
@@ -112,7 +114,7 @@ def test_the_artifacts_sampling_is_the_default(tmp_path: Path) -> None:
         assert default != session.generate("Rome", max_tokens=20, sampling=GREEDY).complete().tokens
 
 
-def test_the_penalty_counts_the_prompts_tokens(artifact: Path) -> None:
+def test_the_repetition_penalty_counts_the_prompts_tokens(artifact: Path) -> None:
     session, _ = scripted(artifact, "a")
     letter = session.tokenizer.token_id("a")
     assert letter is not None
@@ -121,7 +123,7 @@ def test_the_penalty_counts_the_prompts_tokens(artifact: Path) -> None:
     assert session.generate([5, letter], max_tokens=1, sampling=sampling).complete().tokens == [letter]  # 0.5 against 0
     session.engine.evaluate = lambda ids: np.ones((1, session.engine.vocab_size), np.float32)  # type: ignore[method-assign]
     found = session.generate([0, 1, 2, 3, *vocabulary], max_tokens=1, sampling=sampling).complete()
-    assert found.tokens == [200]  # the first that was not in the prompt
+    assert found.tokens == [200]  # the first id that is not in the prompt
 
 
 def test_a_stop_token_ends_the_answer_and_is_not_printed(artifact: Path) -> None:
@@ -142,7 +144,7 @@ def test_more_stop_ids_can_be_given(artifact: Path) -> None:
     assert completion.tokens[-1] == letter
 
 
-def test_max_tokens_ends_the_answer_after_exactly_so_many(artifact: Path) -> None:
+def test_max_tokens_limits_the_answer(artifact: Path) -> None:
     session, engine = scripted(artifact, "abcdef")
     completion = session.generate("x", max_tokens=3).complete()
     assert (len(completion.tokens), completion.finish_reason) == (3, "length")
@@ -164,7 +166,9 @@ def test_a_full_context_ends_the_answer(session: Session, artifact: Path) -> Non
         prompt = list(range(20, 30))
         completion = small.generate(prompt, sampling=GREEDY).complete()
         assert completion.finish_reason == "context"
-        assert len(completion.tokens) == 7  # six are evaluated after ten of the prompt; the seventh has no room
+        assert (
+            len(completion.tokens) == 7
+        )  # after ten prompt tokens, six more fit; the seventh is generated but not evaluated
         assert completion.tokens == session.generate(prompt, max_tokens=7, sampling=GREEDY).complete().tokens
         full = small.generate(range(20, 36), sampling=GREEDY).complete()
         assert (len(full.tokens), full.finish_reason) == (1, "context")
@@ -172,7 +176,7 @@ def test_a_full_context_ends_the_answer(session: Session, artifact: Path) -> Non
             small.generate(range(20, 37))
 
 
-def test_what_the_cache_holds_is_not_computed_again(artifact: Path) -> None:
+def test_cached_tokens_are_not_evaluated_again(artifact: Path) -> None:
     session, engine = scripted(artifact, "Paris.")
     first = session.chat(QUESTION).complete()
     messages = [*QUESTION, {"role": "assistant", "content": first.answer}, {"role": "user", "content": "And Italy?"}]
@@ -192,7 +196,7 @@ def test_the_same_prompt_again_evaluates_one_token(artifact: Path) -> None:
     assert engine.evaluated == [prompt[-1:]]
 
 
-def test_reusing_the_cache_changes_no_answer(session: Session, artifact: Path) -> None:
+def test_reusing_the_cache_does_not_change_answers(session: Session, artifact: Path) -> None:
     prompts = ["The capital of France is", "The capital of Italy", "The", "The capital of France is Paris", "你好"]
     for prompt in prompts:
         warm = session.generate(prompt, max_tokens=12, sampling=GREEDY).complete()
@@ -218,7 +222,7 @@ def test_a_reasoning_models_output_starts_inside_the_thought(reasoning_artifact:
     assert [piece.thought for piece in pieces] == sorted((piece.thought for piece in pieces), reverse=True)
 
 
-def test_tags_count_even_where_the_vocabulary_has_them_as_special(tmp_path: Path) -> None:
+def test_tags_are_recognized_even_if_they_are_special_tokens(tmp_path: Path) -> None:
     folder = write_tiny_artifact(tmp_path / "a", reasoning=True)
     path = folder / "tokenizer.json"
     text = path.read_text(encoding="utf-8")
@@ -249,11 +253,11 @@ def test_an_answer_can_be_stopped_and_read(artifact: Path) -> None:
     assert list(generation) == []
 
 
-def test_a_new_answer_ends_the_old_one(session: Session) -> None:
+def test_a_new_answer_supersedes_the_old_one(session: Session) -> None:
     old = session.generate("Rome", sampling=GREEDY)
     next(old)
     new = session.generate("Paris", max_tokens=4, sampling=GREEDY)
-    with pytest.raises(EngineError, match="cannot go on"):
+    with pytest.raises(EngineError, match="cannot be continued"):
         list(old)
     assert len(new.complete().tokens) == 4
 
@@ -263,19 +267,19 @@ def test_a_closed_session_generates_nothing(artifact: Path) -> None:
     running = session.generate("Rome")
     session.close()
     session.close()
-    with pytest.raises(EngineError, match="cannot go on"):
+    with pytest.raises(EngineError, match="cannot be continued"):
         next(running)
     with pytest.raises(EngineError, match="closed"):
         next(session.generate("Rome"))
 
 
 @pytest.mark.parametrize(("prompt", "max_tokens", "message"), [("x", 0, "max_tokens is 0"), ([], 1, "prompt is empty")])
-def test_requests_that_make_no_sense_are_refused(session: Session, prompt: Any, max_tokens: int, message: str) -> None:
+def test_invalid_requests_are_refused(session: Session, prompt: Any, max_tokens: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         session.generate(prompt, max_tokens=max_tokens)
 
 
-def test_without_chat_template_there_is_no_chat(tmp_path: Path) -> None:
+def test_chat_needs_a_chat_template(tmp_path: Path) -> None:
     folder = write_tiny_artifact(tmp_path / "a")
     (folder / "chat_template.jinja").unlink()
     with load(folder, threads=1) as session:
@@ -285,14 +289,14 @@ def test_without_chat_template_there_is_no_chat(tmp_path: Path) -> None:
         assert "--raw" in caught.value.hint
 
 
-def test_loading_what_is_no_artifact_says_so(tmp_path: Path) -> None:
+def test_loading_something_else_than_an_artifact_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="is not a folder"):
         load(tmp_path / "missing")
     with pytest.raises(ArtifactError, match="not an edgekit artifact"):
         load(tmp_path)
 
 
-def test_bad_sampling_in_a_manifest_is_an_artifact_error(tmp_path: Path) -> None:
+def test_invalid_sampling_settings_in_a_manifest_are_an_error(tmp_path: Path) -> None:
     folder = write_tiny_artifact(tmp_path / "a")
     rewrite_manifest(folder, sampling={"temperature": -1})
     with pytest.raises(ArtifactError, match="temperature is -1"):

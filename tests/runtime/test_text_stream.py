@@ -1,3 +1,5 @@
+"""Streaming text: the pieces are the whole text, characters are never split, and text comes as early as possible."""
+
 from __future__ import annotations
 
 import pytest
@@ -15,7 +17,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def sentencepiece_tokenizer() -> HfTokenizer:
-    """A Llama 2 kind of vocabulary: words with a leading bar for the space, and byte tokens for everything else."""
+    """A vocabulary like Llama 2's: words with a bar for the leading space, and byte tokens for everything else."""
     words = ["<s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "▁Hello", "▁world", "llo", "é", "你", ".", "\n"]
     tokenizer = HfTokenizer(models.BPE({word: i for i, word in enumerate(words)}, [], byte_fallback=True))
     tokenizer.add_special_tokens([AddedToken("<s>", special=True)])
@@ -35,13 +37,13 @@ def pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.integers(0, 340), max_size=40))
-def test_pieces_of_any_ids_are_the_whole_byte_level(ids: list[int]) -> None:
+def test_byte_level_pieces_add_up_to_the_text(ids: list[int]) -> None:
     assert "".join(pieces(BYTE_LEVEL, ids)) == BYTE_LEVEL.decode(ids)
 
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.integers(0, 270), max_size=40))
-def test_pieces_of_any_ids_are_the_whole_sentencepiece(ids: list[int]) -> None:
+def test_sentencepiece_pieces_add_up_to_the_text(ids: list[int]) -> None:
     assert "".join(pieces(SENTENCEPIECE, ids)) == SENTENCEPIECE.decode(ids)
 
 
@@ -52,7 +54,7 @@ def test_valid_text_is_never_split_inside_a_character(tokenizer: Tokenizer, text
     ids = (
         BYTE_LEVEL.encode(text, add_bos=False)
         if tokenizer is BYTE_LEVEL
-        else [1 + byte for byte in text.encode()]  # the byte tokens stand from 1 on
+        else [1 + byte for byte in text.encode()]  # the byte tokens start at 1
     )
     found = pieces(tokenizer, ids)
     assert "".join(found) == tokenizer.decode(ids)
@@ -60,20 +62,20 @@ def test_valid_text_is_never_split_inside_a_character(tokenizer: Tokenizer, text
         assert not any(REPLACEMENT in piece for piece in found)
 
 
-def test_a_character_of_four_bytes_comes_with_its_last() -> None:
-    ids = [BYTE_LEVEL.token_id(token) for token in "ðŁĻĤ"]  # the bytes F0 9F 99 82 as this vocabulary spells them
+def test_a_character_of_four_bytes_comes_with_its_last_byte() -> None:
+    ids = [BYTE_LEVEL.token_id(token) for token in "ðŁĻĤ"]  # the bytes F0 9F 99 82 as spelled in this vocabulary
     assert None not in ids
     assert pieces(BYTE_LEVEL, [i for i in ids if i is not None]) == ["", "", "", "🙂", ""]
 
 
-def test_text_is_shown_as_soon_as_it_is_certain() -> None:
+def test_text_is_returned_as_soon_as_it_is_final() -> None:
     ids = BYTE_LEVEL.encode("The capital of France", add_bos=False)
     found = pieces(BYTE_LEVEL, ids)
     assert all(found[:-1])
     assert found[-1] == ""
 
 
-def test_a_broken_character_is_shown_once_it_is_certain_and_at_the_end() -> None:
+def test_a_broken_character_is_returned_when_it_is_final_or_at_the_end() -> None:
     lead, letter = BYTE_LEVEL.token_id("ð"), BYTE_LEVEL.token_id("x")
     assert lead is not None
     assert letter is not None
@@ -82,14 +84,14 @@ def test_a_broken_character_is_shown_once_it_is_certain_and_at_the_end() -> None
     assert pieces(BYTE_LEVEL, [lead, lead]) == ["", REPLACEMENT, REPLACEMENT]
 
 
-def test_the_space_of_a_first_word_is_dropped_and_no_other() -> None:
+def test_only_the_leading_space_of_the_first_word_is_dropped() -> None:
     hello, world = (SENTENCEPIECE.token_id(word) for word in ("▁Hello", "▁world"))
     assert hello is not None
     assert world is not None
     assert pieces(SENTENCEPIECE, [0, hello, 0, world]) == ["", "Hello", "", " world", ""]
 
 
-def test_flushing_twice_and_going_on_after_is_harmless() -> None:
+def test_a_stream_can_be_flushed_twice_and_used_again() -> None:
     stream = TextStream(BYTE_LEVEL)
     token = BYTE_LEVEL.token_id("x")
     assert token is not None

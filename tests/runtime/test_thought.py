@@ -1,3 +1,5 @@
+"""Separating a thought from the answer, however the text is split into pieces."""
+
 from __future__ import annotations
 
 import pytest
@@ -37,7 +39,7 @@ def parts(pieces: list[Piece]) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(("inside", "output", "thought", "answer"), CASES)
-def test_thought_and_answer_part_whole_or_letter_by_letter(
+def test_thought_and_answer_are_separated_whole_or_letter_by_letter(
     inside: bool, output: str, thought: str, answer: str
 ) -> None:
     assert parts(split(inside, [output])) == (thought, answer)
@@ -45,7 +47,7 @@ def test_thought_and_answer_part_whole_or_letter_by_letter(
 
 
 @given(st.booleans(), st.lists(st.sampled_from(["<think>", "</think>", "<", "/", "think>", "</thi", " ", "\n", "a"])))
-def test_how_the_text_is_cut_makes_no_difference(inside: bool, chunks: list[str]) -> None:
+def test_the_result_does_not_depend_on_how_the_text_is_split(inside: bool, chunks: list[str]) -> None:
     whole = split(inside, ["".join(chunks)])
     assert parts(split(inside, chunks)) == parts(whole)
     assert all(piece.text for piece in whole)
@@ -65,7 +67,7 @@ def test_a_prompt_that_ends_with_an_open_thought_starts_inside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "kept"),
+    ("text", "expected"),
     [
         ("hm</think>\n\nParis.", "Paris."),
         ("<think>hm</think>Paris.", "Paris."),
@@ -74,5 +76,5 @@ def test_a_prompt_that_ends_with_an_open_thought_starts_inside() -> None:
         ("The tag <think> opens.", "The tag <think> opens."),
     ],
 )
-def test_earlier_thoughts_are_dropped(text: str, kept: str) -> None:
-    assert without_thought(text) == kept
+def test_earlier_thoughts_are_dropped(text: str, expected: str) -> None:
+    assert without_thought(text) == expected

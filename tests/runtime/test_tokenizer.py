@@ -1,3 +1,5 @@
+"""The artifact's tokenizer: beginning-of-sequence tokens, special tokens and invalid files."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -18,13 +20,15 @@ def tokenizer(artifact: Path) -> Tokenizer:
 
 @pytest.mark.parametrize("text", ["Paris", f"{SPECIAL[BOS]}Paris", f"{SPECIAL[BOS]}{SPECIAL[BOS]}Paris", ""])
 @pytest.mark.parametrize("add_bos", [True, None])
-def test_exactly_one_bos_however_many_the_text_has(tokenizer: Tokenizer, text: str, add_bos: bool | None) -> None:
+def test_there_is_exactly_one_bos_whatever_the_text_starts_with(
+    tokenizer: Tokenizer, text: str, add_bos: bool | None
+) -> None:
     ids = tokenizer.encode(text, add_bos)
     assert ids.count(BOS) == 1
     assert ids[0] == BOS
 
 
-def test_without_add_bos_only_the_texts_own_stands(tokenizer: Tokenizer) -> None:
+def test_without_add_bos_only_the_texts_own_bos_is_kept(tokenizer: Tokenizer) -> None:
     assert BOS not in tokenizer.encode("Paris", add_bos=False)
     assert tokenizer.encode(f"{SPECIAL[BOS]}{SPECIAL[BOS]}Paris", add_bos=False).count(BOS) == 1
 
@@ -39,12 +43,12 @@ def test_text_comes_back(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_half_a_surrogate_pair_is_no_text(tokenizer: Tokenizer) -> None:
+def test_a_lone_surrogate_is_an_error(tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="lone surrogate at position 1"):
         tokenizer.encode("a\ud83d")
 
 
-def test_special_tokens_and_ids_without_token_are_not_printed(tokenizer: Tokenizer, artifact: Path) -> None:
+def test_special_tokens_and_ids_without_a_token_are_not_decoded(tokenizer: Tokenizer, artifact: Path) -> None:
     beyond = int(read_manifest(artifact).model["vocab_size"]) - 1
     ids = [BOS, *tokenizer.encode("Rome", add_bos=False), beyond, EOS]
     assert tokenizer.decode(ids) == "Rome"
@@ -57,7 +61,7 @@ def test_special_tokens_of_the_configuration_are_named_for_templates(tokenizer: 
     assert tokenizer.special_tokens == {"bos_token": SPECIAL[BOS], "eos_token": SPECIAL[EOS]}
 
 
-def test_without_configuration_the_manifest_names_them(tmp_path: Path) -> None:
+def test_without_a_configuration_the_manifest_names_them(tmp_path: Path) -> None:
     folder = write_tiny_artifact(tmp_path / "a")
     (folder / "tokenizer_config.json").unlink()
     found = Tokenizer.open(folder, read_manifest(folder).tokens)
@@ -68,7 +72,7 @@ def test_without_configuration_the_manifest_names_them(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("tokenizer.json", None, "has no tokenizer.json"),
-        ("tokenizer.json", b"{}", "is no tokenizer"),
+        ("tokenizer.json", b"{}", "is not a valid tokenizer"),
         ("tokenizer_config.json", b"{", "is not JSON"),
         ("tokenizer_config.json", b"\xff", "is not JSON"),
         ("tokenizer_config.json", b"[]", "is not a JSON object"),
