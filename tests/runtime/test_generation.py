@@ -1,0 +1,170 @@
+"""One generation, with logits from a script: pieces, the completion, why it ended, and timings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tiny_artifact import BOS, EOS
+from tiny_checkpoint import tokenizer as tiny_tokenizer
+
+from edgekit.errors import EngineError
+from edgekit.runtime.generation import Generation, superseded
+from edgekit.runtime.sampler import Sampler
+from edgekit.runtime.thought import Piece, ThoughtSplitter
+from edgekit.runtime.tokenizer import Tokenizer
+from edgekit.sampling import Sampling
+
+TOKENIZER = Tokenizer(tiny_tokenizer(), bos=BOS, add_bos=True)
+VOCABULARY = 400
+PROMPT = [BOS, 10, 11]
+
+
+class Script:
+    """Logits that make a greedy sampler choose the tokens of a text; records the ids that it was given."""
+
+    def __init__(self, text: str, end: Sequence[int] = (EOS,)) -> None:
+        self.left = [*TOKENIZER.encode(text, add_bos=False), *end]
+        self.evaluated: list[list[int]] = []
+
+    def __call__(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        self.evaluated.append(list(ids))
+        logits = np.zeros(VOCABULARY, np.float32)
+        logits[self.left.pop(0)] = 1.0
+        return logits
+
+
+def generation(
+    evaluate: Callable[[Sequence[int]], NDArray[np.float32]],
+    *,
+    room: Callable[[], int] = lambda: 100,
+    max_tokens: int | None = None,
+    splitter: ThoughtSplitter | None = None,
+    prepare_s: float = 0.0,
+) -> Generation:
+    return Generation(
+        evaluate=evaluate,
+        room=room,
+        tokenizer=TOKENIZER,
+        sampler=Sampler(Sampling(temperature=0), VOCABULARY),
+        prompt=PROMPT,
+        stops=frozenset({EOS}),
+        max_tokens=max_tokens,
+        splitter=splitter,
+        prepare_s=prepare_s,
+    )
+
+
+def test_the_prompt_is_evaluated_once_and_then_each_token() -> None:
+    script = Script("abc")
+    done = generation(script).complete()
+    a, b, c = TOKENIZER.encode("abc", add_bos=False)
+    assert script.evaluated == [PROMPT, [a], [b], [c]]  # the stop token is not evaluated
+    assert done.tokens == [a, b, c, EOS]
+    assert done.prompt_tokens == PROMPT
+    assert (done.text, done.answer, done.thought, done.finish_reason) == ("abc", "abc", "", "stop")
+
+
+def test_nothing_is_evaluated_before_the_first_piece() -> None:
+    script = Script("abc")
+    running = generation(script)
+    assert script.evaluated == []
+    assert next(running) == Piece("a")
+    assert script.evaluated == [PROMPT]
+    assert (running.completion.text, running.completion.finish_reason) == ("a", "interrupted")
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "room", "count", "reason"),
+    [
+        (2, 100, 2, "length"),
+        (3, 100, 3, "length"),
+        (4, 100, 4, "stop"),  # the stop token is the fourth: it decides
+        (None, 2, 3, "context"),  # two tokens fit after the prompt; a third is generated but cannot be evaluated
+        (None, 0, 1, "context"),
+        (1, 0, 1, "length"),  # both limits are reached
+        (None, 3, 4, "stop"),
+    ],
+)
+def test_the_reason_for_the_end(max_tokens: int | None, room: int, count: int, reason: str) -> None:
+    script = Script("abc")
+    left = room + 1  # the prompt's evaluation is counted, too
+
+    def evaluate(ids: Sequence[int]) -> NDArray[np.float32]:
+        nonlocal left
+        left -= 1
+        return script(ids)
+
+    done = generation(evaluate, room=lambda: left, max_tokens=max_tokens).complete()
+    assert (len(done.tokens), done.finish_reason) == (count, reason)
+
+
+def test_a_stopped_generation_ends_there() -> None:
+    script = Script("abc")
+    running = generation(script)
+    next(running)
+    assert running.stop().text == "a"
+    assert list(running) == []
+    assert running.complete().finish_reason == "interrupted"
+    assert len(script.evaluated) == 1
+
+
+def test_a_generation_can_be_stopped_before_it_begins() -> None:
+    done = generation(Script("abc")).stop()
+    assert (done.text, done.tokens, done.decode_tok_s) == ("", [], None)
+
+
+def test_a_thought_is_separated_and_its_tags_stay_in_the_text() -> None:
+    running = generation(Script("hm\n</think>\n\nParis."), splitter=ThoughtSplitter(inside=True))
+    pieces = list(running)
+    assert "".join(p.text for p in pieces if p.thought) == running.completion.thought == "hm"
+    assert "".join(p.text for p in pieces if not p.thought) == running.completion.answer == "Paris."
+    assert running.completion.text == "hm\n</think>\n\nParis."
+
+
+def test_held_back_text_comes_with_the_end() -> None:
+    running = generation(Script("hm </thi", end=(EOS,)), splitter=ThoughtSplitter(inside=True))
+    list(running)
+    assert running.completion.thought == "hm </thi"
+    assert running.completion.finish_reason == "stop"
+
+
+def test_an_error_ends_the_generation_and_keeps_what_there_is() -> None:
+    script = Script("ab", end=())
+
+    def evaluate(ids: Sequence[int]) -> NDArray[np.float32]:
+        if not script.left:
+            raise superseded()
+        return script(ids)
+
+    running = generation(evaluate)
+    assert [next(running).text, next(running).text] == ["a", "b"]
+    with pytest.raises(EngineError, match="cannot be continued") as caught:
+        next(running)
+    assert "open a session for each" in caught.value.hint
+    assert (running.completion.text, running.completion.finish_reason) == ("ab", "interrupted")
+    assert list(running) == []
+
+
+def test_times_count_evaluation_and_not_the_callers_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    script = Script("abc")
+
+    def evaluate(ids: Sequence[int]) -> NDArray[np.float32]:
+        nonlocal now
+        now += 0.25 if len(ids) > 1 else 0.125
+        return script(ids)
+
+    running = generation(evaluate, prepare_s=5.0)
+    for _ in running:
+        now += 100
+    assert running.completion.ttft_s == 5.25
+    assert running.completion.decode_tok_s == 8.0  # 3 tokens after the first, 0.125 s each
+
+
+def test_one_token_has_no_decode_speed() -> None:
+    assert generation(Script("a"), max_tokens=1).complete().decode_tok_s is None
