@@ -1,7 +1,7 @@
 """The native sampler compared with its reference in numpy (``tests/support/sampling_reference.py``).
 
-A seed can be chosen so that the generator draws any given number in [0, 1). So tokens and frequencies
-can be compared without statistics: token i must be drawn exactly for the numbers between its two cumulative probabilities.
+A seed can be chosen so that the generator draws any given number in [0, 1). So tokens and frequencies can be compared
+without statistics: token i must be drawn exactly for the numbers between its two cumulative probabilities.
 """
 
 from __future__ import annotations
