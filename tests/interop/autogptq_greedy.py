@@ -1,4 +1,4 @@
-"""Greedy tokens of a GPTQ checkpoint by AutoGPTQ. Runs in AutoGPTQ's environment, which is of 2024.
+"""Generates tokens greedily from a GPTQ checkpoint with AutoGPTQ. Runs in AutoGPTQ's environment, which is of 2024.
 
 python autogptq_greedy.py CHECKPOINT PROMPT_IDS_JSON COUNT      prints the new ids as JSON
 """

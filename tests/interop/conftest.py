@@ -1,8 +1,8 @@
-"""Other people's software lives in environments of its own: its pins clash with ours and it is heavy.
+"""Runs other projects' software in separate environments, because it is large and its pins conflict with edgekit's.
 
-``EDGEKIT_INTEROP_PYTHON`` names that environment's interpreter; ``.ci/run`` makes it. Without it these tests are
-skipped, except in CI, where a skip would hide a failure. The same goes for ``EDGEKIT_GPTQMODEL_PYTHON`` and
-``EDGEKIT_AUTOGPTQ_PYTHON``, whose pins clash with each other's, too.
+``EDGEKIT_INTEROP_PYTHON`` is the interpreter of that environment, which ``.ci/run`` creates. Without it these tests are
+skipped; in CI they fail, because a skip would hide a failure. ``EDGEKIT_GPTQMODEL_PYTHON`` and
+``EDGEKIT_AUTOGPTQ_PYTHON`` are used in the same way; their pins conflict with each other, too.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ import pytest
 HERE = Path(__file__).parent
 
 
-# GPTQModel refuses two cores unless told; its extension and torch.compile's code would be compiled at first use, which
-# takes minutes and changes no result.
+# GPTQModel refuses to run on two cores without this setting. Compiling its extension and torch.compile's code on first
+# use would take minutes and not change the results.
 GPTQMODEL_SETTINGS = {"GPTQMODEL_CPU_WORKERS": "2", "GPTQMODEL_DISABLE_PACK_EXT": "1", "TORCHDYNAMO_DISABLE": "1"}
 
 
 @pytest.fixture(scope="session")
 def interop() -> Callable[..., str]:
-    """``interop(script, *arguments)`` runs a script of this folder there and returns what it printed."""
+    """``interop(script, *arguments)`` runs a script of this folder in that environment and returns its output."""
     return _environment("EDGEKIT_INTEROP_PYTHON")
 
 
 @pytest.fixture(scope="session")
 def gptqmodel() -> Callable[..., str]:
-    """As ``interop``, in GPTQModel's environment."""
+    """Like ``interop``, in GPTQModel's environment."""
     return _environment("EDGEKIT_GPTQMODEL_PYTHON", GPTQMODEL_SETTINGS)
 
 
 @pytest.fixture(scope="session")
 def autogptq() -> Callable[..., str]:
-    """As ``interop``, in AutoGPTQ's environment."""
+    """Like ``interop``, in AutoGPTQ's environment."""
     return _environment("EDGEKIT_AUTOGPTQ_PYTHON")
 
 
@@ -53,7 +53,7 @@ def _environment(variable: str, settings: Mapping[str, str] = MappingProxyType({
 
     def run(script: str, *arguments: Any) -> str:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        with TemporaryDirectory() as scratch:  # GPTQModel writes logs where it runs
+        with TemporaryDirectory() as scratch:  # GPTQModel writes logs to the current folder
             done = subprocess.run(
                 [python, HERE / script, *map(str, arguments)],
                 capture_output=True, text=True, env={**environment, **settings, "HF_HUB_OFFLINE": "1"}, timeout=1200,
@@ -67,7 +67,7 @@ def _environment(variable: str, settings: Mapping[str, str] = MappingProxyType({
 
 @pytest.fixture(scope="session")
 def greedy(interop: Callable[..., str]) -> Callable[..., list[int]]:
-    """``greedy("genai" | "optimum", artifact, prompt ids, count)`` -> new ids by that software."""
+    """``greedy("genai" | "optimum", artifact, prompt ids, count)`` returns the ids that this software generates."""
 
     def run(engine: str, artifact: Path, ids: list[int], count: int) -> list[int]:
         return json.loads(interop(f"{engine}_greedy.py", artifact, json.dumps(ids), count).splitlines()[-1])

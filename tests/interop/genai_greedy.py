@@ -1,4 +1,4 @@
-"""Greedy tokens of an artifact by onnxruntime-genai. Runs in the interop environment.
+"""Generates tokens greedily from an artifact with onnxruntime-genai. Runs in the interop environment.
 
 python genai_greedy.py ARTIFACT PROMPT_IDS_JSON COUNT      prints the new ids as JSON
 """

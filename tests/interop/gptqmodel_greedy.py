@@ -1,8 +1,8 @@
-"""Greedy tokens of a GPTQ checkpoint by GPTQModel, then by transformers. Runs in GPTQModel's environment.
+"""Generates tokens greedily from a GPTQ checkpoint with GPTQModel and transformers. Runs in GPTQModel's environment.
 
 python gptqmodel_greedy.py CHECKPOINT PROMPT_IDS_JSON COUNT      prints {"gptqmodel": [ids], "transformers": [ids]}
 
-With a fourth argument, "alone", GPTQModel's only.
+The optional fourth argument "alone" leaves transformers out.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""Quantizes a tiny checkpoint with GPTQModel and saves its own logits. Runs in GPTQModel's environment.
+"""Quantizes a tiny checkpoint with GPTQModel and saves GPTQModel's logits. Runs in GPTQModel's environment.
 
     python gptqmodel_reference.py SOURCE OUT_DIR CONFIG_JSON IDS_JSON
 
-Makes OUT_DIR/checkpoint, as GPTQModel saves it, and OUT_DIR/logits.npy, float32 (1, tokens, vocabulary), computed by
-GPTQModel's plain torch kernel from that checkpoint.
+Writes OUT_DIR/checkpoint in GPTQModel's format, and OUT_DIR/logits.npy, float32 (1, tokens, vocabulary), computed from
+that checkpoint by GPTQModel's torch kernel.
 """
 
 import json
@@ -21,7 +21,7 @@ texts = [" ".join(words[i * j % len(words)] for j in range(200)) for i in range(
 model = GPTQModel.load(source, config, device="cpu")
 model.quantize(texts, batch_size=1)
 model.save(str(out / "checkpoint"))
-# In bfloat16, its default here, it would round the float16 scales while loading.
+# In bfloat16, the default here, loading would round the float16 scales.
 loaded = GPTQModel.load(str(out / "checkpoint"), device="cpu", backend=BACKEND.TORCH, dtype=torch.float16)
 with torch.no_grad():
     logits = loaded.model.float()(torch.tensor([ids])).logits

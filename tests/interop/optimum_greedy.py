@@ -1,4 +1,4 @@
-"""Greedy tokens of an artifact by optimum's ORTModelForCausalLM. Runs in the interop environment.
+"""Generates tokens greedily from an artifact with optimum's ORTModelForCausalLM. Runs in the interop environment.
 
 python optimum_greedy.py ARTIFACT PROMPT_IDS_JSON COUNT      prints the new ids as JSON
 """

@@ -1,4 +1,4 @@
-"""onnxruntime-genai and optimum open our artifacts as they are, and say what edgekit says."""
+"""onnxruntime-genai and optimum load edgekit's artifacts unchanged and generate the same tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COUNT = 48
 
 
 def ours(artifact: Path, ids: list[int]) -> list[int]:
-    """By onnxruntime, whose operators theirs are: any other engine may decide a near tie the other way."""
+    """Generate with edgekit's onnxruntime engine. It uses the same operators, so near ties are decided alike."""
     with edgekit.load(artifact, engine="ort") as session:
         return session.generate(ids, max_tokens=COUNT, sampling=Sampling(temperature=0)).complete().tokens
 

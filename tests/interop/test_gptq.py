@@ -1,6 +1,6 @@
-"""GPTQModel, transformers and AutoGPTQ read the checkpoints we emit; we build from those GPTQModel makes.
+"""GPTQModel, transformers and AutoGPTQ read edgekit's GPTQ checkpoints, and edgekit builds from GPTQModel's.
 
-A tiny random model (two layers, untied) keeps each of these processes short: most of their time is importing torch.
+The model is tiny and random (two layers, untied), so that these processes spend most of their time importing torch.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from edgekit.weights.checkpoint import CheckpointWeights
 
 IDS = [0, 17, 200, 45, 99, 102]
 COUNT = 12
-# Both multiply in float32 by the same float16 scales; what is left is the order of sums.
-MAX_LOGIT_DIFFERENCE = 1e-4  # logits reach 4; seen: 3e-6
+# Both multiply in float32 with the same float16 scales; only the order of additions differs.
+MAX_LOGIT_DIFFERENCE = 1e-4  # logits are up to 4; measured: 3e-6
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def emitted(tiny_qwen2: Path) -> BuildResult:
-    """Only the linears are quantized, and the activations are not: nothing but their codes can make a difference."""
+    """Only the linears are quantized and activations are not, so that only the codes can cause a difference."""
     return build(
         None, "jetson", checkpoint=tiny_qwen2, out=tiny_qwen2.parent / "artifact", emit="gptq",
         quantization=QuantizationConfig(QuantizationScheme(4, 32, True), None, None, scale=True),
@@ -63,9 +63,9 @@ def test_gptqmodel_and_transformers_read_what_we_emit(
 
 
 def test_gptqmodel_reads_several_widths_of_a_rotated_tied_model(tmp_path: Path, gptqmodel: Callable[..., str]) -> None:
-    """As ``--bits`` with a mean makes them; its embedding, in another basis, is its lm_head no more.
+    """Several widths result from ``--bits`` with a mean; rotation separates the lm_head from the embedding.
 
-    transformers by itself knows one width: it does not read GPTQModel's ``dynamic``.
+    transformers supports only one width: it does not read GPTQModel's ``dynamic``.
     """
     tiny = write_checkpoint(tmp_path / "tiny-llama", "llama", **SHAPES)
     wide = {f"model.layers.{i}.{name}": QuantizationScheme(8, 32, True) for i, name in
@@ -93,7 +93,7 @@ def test_autogptq_reads_what_we_emit(emitted: BuildResult, ours: list[int], auto
     [{"bits": 4, "group_size": 32}, {"bits": 8, "group_size": 64, "sym": False, "format": "gptq_v2"}],
     ids=["4 bits", "8 bits asymmetric v2"],
 )
-def test_what_gptqmodel_quantizes_means_the_same_here(
+def test_gptqmodels_checkpoints_give_the_same_logits(
     tmp_path: Path, tiny_qwen2: Path, gptqmodel: Callable[..., str], config: dict[str, object]
 ) -> None:
     gptqmodel("gptqmodel_reference.py", tiny_qwen2, tmp_path, json.dumps(config), json.dumps(IDS))
@@ -104,7 +104,7 @@ def test_what_gptqmodel_quantizes_means_the_same_here(
 
 
 def _logits(checkpoint: Path, folder: Path) -> np.ndarray:
-    """Of the artifact's graph with the imported codes; activations, embedding and head in float32."""
+    """Logits of the artifact's graph with the imported codes, and activations, embedding and head in float32."""
     out = folder / "export"
     out.mkdir()
     with open_checkpoint(checkpoint) as opened:
@@ -117,7 +117,7 @@ def _logits(checkpoint: Path, folder: Path) -> np.ndarray:
     for node in graph.graph.node:
         for attribute in node.attribute:
             if attribute.name == "accuracy_level":
-                attribute.i = 1  # float32 activations: int8 ones would be the largest difference
+                attribute.i = 1  # float32 activations, because int8 activations would dominate the difference
     (out / "model.onnx").write_bytes(graph.SerializeToString())
     options = ort.SessionOptions()
     options.log_severity_level = 3

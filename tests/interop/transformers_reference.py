@@ -1,8 +1,8 @@
-"""Writes random tiny checkpoints and transformers' own logits for them. Runs in the interop environment, not ours.
+"""Writes tiny random checkpoints and the logits that transformers computes for them. Runs in the interop environment.
 
     python transformers_reference.py OUT_DIR
 
-Makes OUT_DIR/<case>/ (config.json, model.safetensors) and OUT_DIR/<case>.npz (ids, logits) for every case.
+Writes OUT_DIR/<case>/ (config.json, model.safetensors) and OUT_DIR/<case>.npz (ids, logits) for every case.
 """
 
 import sys

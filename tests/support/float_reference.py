@@ -1,7 +1,7 @@
-"""A quantized artifact's model in plain numpy, float64: its own matrices dequantized, nothing rounded.
+"""A reference for a quantized artifact in plain numpy: its dequantized matrices, computed in float64.
 
 Llama (arXiv:2302.13971): RMSNorm, rotary embedding of the two halves of a head, grouped-query attention, SwiGLU.
-It knows the artifact's tensor names and the metadata, and shares no code with an engine or the exporter.
+The reference uses the artifact's tensor names and metadata, and shares no code with the engines or the exporter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 
 class FloatReference:
-    """The model of a folder; call it with ids (n,) for logits (n, vocab)."""
+    """The model of an artifact. Calling it with ids (n,) returns logits (n, vocab)."""
 
     def __init__(self, folder: Path) -> None:
         model = onnx.load(folder / "model.onnx")
@@ -70,10 +70,12 @@ class FloatReference:
         return x / scale * self._tensors[f"{name}.weight"].astype(np.float64)
 
     def _matrix(self, name: str, kind: str, in_features: int) -> Array:
-        """(out, in) of the codes, scales and zero points stored under a name."""
+        """Dequantize the matrix stored under a name: (out, in)."""
         bits, block_size, symmetric = (int(self._of[f"{kind}.{n}"]) for n in ("bits", "block_size", "symmetric"))
         scheme = QuantizationScheme(bits, block_size, bool(symmetric))
         codes, scales = self._tensors[f"{name}.codes"], self._tensors[f"{name}.scales"]
-        shaped = codes.reshape(scheme.codes_shape(len(codes), in_features))  # the graph has the embedding's as a table
+        shaped = codes.reshape(
+            scheme.codes_shape(len(codes), in_features)
+        )  # the graph stores the embedding's codes in 2 axes
         zero_points = self._tensors.get(f"{name}.zero_points")
         return PackedLinear(scheme, len(codes), in_features, shaped, scales, zero_points).dequantize().astype(float)

@@ -1,4 +1,4 @@
-"""Seeds for tests/native/onnx_file_fuzz.cpp: model.onnx of tiny artifacts in every format, as built and without nodes.
+"""Writes seeds for tests/native/onnx_file_fuzz.cpp: model.onnx of tiny artifacts, whole and without nodes.
 
 python tests/support/fuzz_corpus.py FOLDER
 """
@@ -19,7 +19,7 @@ DATA_BYTES = 1 << 20  # kDataBytes of the fuzz target
 
 
 def write_corpus(folder: Path) -> list[Path]:
-    """Write the seeds; the files written."""
+    """Write the seeds and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with tempfile.TemporaryDirectory() as work:

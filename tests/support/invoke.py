@@ -1,4 +1,4 @@
-"""Runs the command line inside the test's process, as the installed command would."""
+"""Runs the command line inside the test's process, in the same way as the installed command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgekit.cli import main
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command printed and how it ended."""
+    """The output and exit code of a command."""
 
     exit_code: int
     stdout: bytes
@@ -26,12 +26,12 @@ class Outcome:
         return self.stdout.decode("utf-8")
 
     def json(self) -> Any:
-        """Stdout as one JSON object and nothing else."""
+        """Parse stdout, which must be exactly one JSON value."""
         return json.loads(self.stdout)
 
 
 class Invoke:
-    """Call it with a command's arguments."""
+    """A function that runs the command line: call it with a command's arguments."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[bytes]) -> None:
         self._monkeypatch, self._capture = monkeypatch, capture

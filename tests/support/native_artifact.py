@@ -1,4 +1,4 @@
-"""What the native engine's tests share: small quantized artifacts in every format, and how they are opened."""
+"""Helpers for the native engine's tests: small quantized artifacts in every format, and functions to open them."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ FORMATS = {
 
 
 def artifact(folder: Path, family: str, name: str, device: str = "cpu", **changes: Any) -> Path:
-    """Build a tiny model of a family in one of :data:`FORMATS`; ``changes`` are its config.json's."""
+    """Build a tiny model of a family in one of :data:`FORMATS`. ``changes`` override keys of its config.json."""
     changes = {"max_position_embeddings": 700, **changes}
     checkpoint = write_checkpoint(folder / "checkpoint", family, **changes)
     return build(None, device, checkpoint=checkpoint, out=folder / "out", quantization=FORMATS[name]).artifact
 
 
 def engine(folder: Path, name: str, **options: Any) -> Any:
-    """Open an artifact by an engine's name; options are those of ``EngineOptions``."""
+    """Open an artifact with an engine. The options are those of ``EngineOptions``."""
     return open_engine(folder, read_manifest(folder), EngineOptions(**options), name)
 
 
 def prompt(count: int, vocab: int = 250) -> list[int]:
-    """Random ids, the same each time."""
+    """Random ids, the same in every call."""
     return [int(i) for i in np.random.default_rng(3).integers(0, vocab, count)]

@@ -1,4 +1,4 @@
-"""What the sampler computes, in numpy: :func:`candidates` by thresholds, :func:`plain_candidates` by definition."""
+"""References for the sampler in numpy: :func:`candidates` uses thresholds, :func:`plain_candidates` the definition."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from edgekit.sampling import Sampling
 
-# Below this many candidates a sort costs less than one more round of partitioning (both some microseconds).
+# With fewer candidates, sorting is faster than another round of partitioning (both take some microseconds).
 _SORT_BELOW = 256
 
 
 def penalized(logits: NDArray[np.float32], seen: NDArray[np.bool_], penalty: float) -> NDArray[np.float32]:
-    """A copy of logits (vocab_size,) in which seen (vocab_size,) ids are less likely (penalty above 1)."""
+    """Apply a repetition penalty to the ids marked in ``seen`` (vocab_size,). Returns a copy of the logits."""
     result = logits.copy()
     values = result[seen]
     result[seen] = np.where(values > 0, values / penalty, values * penalty)
@@ -22,40 +22,40 @@ def penalized(logits: NDArray[np.float32], seen: NDArray[np.bool_], penalty: flo
 
 
 def candidates(logits: NDArray[np.float32], config: Sampling) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The tokens that temperature, top_k, top_p and min_p leave.
+    """The tokens that remain after temperature, top_k, top_p and min_p.
 
     Args:
-        logits: float32 (vocab_size,), its greatest value finite.
-        config: The filters; its temperature is not 0.
+        logits: float32 (vocab_size,); the largest must be finite.
+        config: The settings; the temperature must not be 0.
 
     Returns:
-        The ids, ascending, and their weights in proportion to their probabilities; the likeliest has 1.
+        The ids in ascending order, and weights proportional to their probabilities; the largest weight is 1.
     """
     ids = np.arange(logits.size)
     if 0 < config.top_k < logits.size:
         kth = np.partition(logits, logits.size - config.top_k)[logits.size - config.top_k]
         ids = np.nonzero(logits >= kth)[0]
-    with np.errstate(over="ignore"):  # a tiny temperature sends all but the best to -inf, which is meant
+    with np.errstate(over="ignore"):  # a tiny temperature gives all but the best logit -inf, as intended
         weights = np.exp((logits[ids].astype(np.float64) - float(logits.max())) / config.temperature)
-    least = config.min_p  # the likeliest weighs 1
+    threshold = config.min_p  # the largest weight is 1
     if config.top_p < 1:
-        least = max(least, nucleus_cut(weights, config.top_p))
-    keep = weights >= least
+        threshold = max(threshold, nucleus_threshold(weights, config.top_p))
+    keep = weights >= threshold
     return ids[keep], weights[keep]
 
 
-def nucleus_cut(weights: NDArray[np.float64], top_p: float) -> float:
-    """The greatest cut such that the weights at or above it make up ``top_p`` of all: linear in their number.
+def nucleus_threshold(weights: NDArray[np.float64], top_p: float) -> float:
+    """The largest threshold such that the weights at or above it add up to ``top_p`` of the total, in linear time.
 
-    It is a search for a weighted quantile: split the candidates in halves by weight, keep on in the half where the sum
-    passes the target, count the upper half when it is left behind.
+    This is a search for a weighted quantile: split the candidates into two halves by weight and continue in the half in
+    which the sum reaches the target. If that is the lower half, add the sum of the upper half.
 
     Args:
         weights: (n,), not negative, with a positive sum.
         top_p: Above 0, below 1.
     """
     target = top_p * float(weights.sum())
-    # All weights below (1 - p) * sum / n together make less than 1 - p, so they are outside: this drops nearly all.
+    # All weights below (1 - p) * sum / n add up to less than 1 - p, so they are outside. This drops nearly all weights.
     active = weights[weights >= (float(weights.sum()) - target) / weights.size]
     above = 0.0
     while active.size > _SORT_BELOW:
@@ -74,7 +74,7 @@ def nucleus_cut(weights: NDArray[np.float64], top_p: float) -> float:
 
 
 def plain_candidates(logits: NDArray[np.float32], config: Sampling) -> dict[int, float]:
-    """The definition: sort everything, apply one filter after another. Token -> probability."""
+    """The definition: sort all tokens and apply one filter after another. Returns token -> probability."""
     scaled = [(float(x) - float(logits.max())) / config.temperature for x in logits]
     tokens = sorted(range(len(scaled)), key=lambda i: -logits[i])
     if config.top_k:

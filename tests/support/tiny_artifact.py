@@ -1,7 +1,7 @@
-"""A tiny artifact written by hand: the smallest model that keeps the graph contract the engines rely on.
+"""A tiny artifact written without edgekit's exporter: the smallest model with the graph interface that engines need.
 
-It is independent of ``edgekit.export`` on purpose: the runtime is tested against the contract, not against its writer.
-Random float32 weights (seeded), 2 layers, hidden 32, 2 heads of 16 over 1 KV head, a byte-level BPE vocabulary.
+It does not use ``edgekit.export``, so that the runtime is tested against the interface and not against its writer.
+Random float32 weights (seeded), 2 layers, hidden size 32, 2 heads of 16 with 1 KV head, a byte-level BPE vocabulary.
 """
 
 from __future__ import annotations
@@ -136,13 +136,13 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def rewrite_manifest(folder: Path, **changes: Any) -> Manifest:
-    """Change fields of an artifact's manifest and bring its file hashes up to date."""
+    """Change fields of an artifact's manifest and update its file hashes."""
     _write_manifest(folder, replace(read_manifest(folder), **changes))
     return read_manifest(folder)
 
 
 def golden(folder: Path, prompt_ids: list[int], count: int) -> dict[str, Any]:
-    """The golden test of an artifact: greedy continuation and the best ten logits of the first new token."""
+    """The golden test of an artifact: greedy continuation and the ten largest logits of the first new token."""
     engine = OrtEngine.open(folder, read_manifest(folder), EngineOptions(context=128, threads=1))
     logits = engine.evaluate(prompt_ids)[-1]
     best = np.argsort(-logits)[:10]
@@ -155,16 +155,16 @@ def golden(folder: Path, prompt_ids: list[int], count: int) -> dict[str, Any]:
 
 
 def write_tiny_artifact(folder: Path, *, reasoning: bool = False, float16: bool = False) -> Path:
-    """Write the tiny artifact, its golden test included.
+    """Write the tiny artifact with its golden test.
 
     Args:
-        folder: Where; made when missing.
-        reasoning: The chat template ends the prompt inside a thought, as DeepSeek-R1's does.
-        float16: Weights and cache in half precision, as for CUDA.
+        folder: The folder, which is created if it does not exist.
+        reasoning: Whether the chat template ends the prompt inside a thought, as DeepSeek-R1's does.
+        float16: Whether weights and cache are float16, as for CUDA.
     """
     folder.mkdir(parents=True, exist_ok=True)
     words = tokenizer()
-    vocab_size = words.get_vocab_size() + 3  # rows without a token, as padded vocabularies have
+    vocab_size = words.get_vocab_size() + 3  # rows without a token, as in padded vocabularies
     onnx.save_model(
         _graph(vocab_size, float16),
         folder / "model.onnx",

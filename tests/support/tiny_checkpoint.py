@@ -1,4 +1,4 @@
-"""Tiny random checkpoints in Hugging Face's form, with a tokenizer, to build from."""
+"""Writes tiny random checkpoints in Hugging Face's format, with a tokenizer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CORPUS = ("The capital of France is Paris.", "What is the capital of Italy? Rome
 
 
 def tokenizer() -> Tokenizer:
-    """A byte-level BPE of at most 300 tokens."""
+    """Train a byte-level BPE tokenizer with at most 300 tokens."""
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
@@ -45,12 +45,12 @@ def tokenizer() -> Tokenizer:
 
 
 def tiny_config(family: str, **changes: Any) -> dict[str, Any]:
-    """A config.json; ``changes`` override it."""
+    """The content of a config.json. ``changes`` override its keys."""
     return {**CONFIGS[family], **SHAPES, "vocab_size": tokenizer().get_vocab_size(), **changes}
 
 
 def random_tensors(config: Mapping[str, Any], seed: int = 0) -> dict[str, np.ndarray]:
-    """Weights for a config under Hugging Face's names, float32."""
+    """Random float32 weights for a config, by Hugging Face's names."""
     rng = np.random.default_rng(seed)
     tensors = {}
     for ref in spec_from_config(config).tensors():
@@ -62,7 +62,7 @@ def random_tensors(config: Mapping[str, Any], seed: int = 0) -> dict[str, np.nda
 def write_checkpoint(
     folder: Path, family: str = "llama", tensors: Mapping[str, np.ndarray] | None = None, **changes: Any
 ) -> Path:
-    """Write a whole checkpoint folder and return it."""
+    """Write a complete checkpoint folder and return its path."""
     config = tiny_config(family, **changes)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))

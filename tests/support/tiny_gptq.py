@@ -1,7 +1,7 @@
-"""GPTQ checkpoints written word by word from the format's description, independent of edgekit's own packing.
+"""Writes GPTQ checkpoints word by word from the format's description, independently of edgekit's packing.
 
-Per linear: ``qweight`` int32 (in * bits / 32, out), ``qzeros`` int32 (groups, out * bits / 32), ``scales`` float16
-(groups, out), ``g_idx`` int32 (in). Format ``gptq`` stores zero points less one, ``gptq_v2`` as they are.
+Each linear has ``qweight`` int32 (in * bits / 32, out), ``qzeros`` int32 (groups, out * bits / 32), ``scales`` float16
+(groups, out) and ``g_idx`` int32 (in). Format ``gptq`` stores zero points minus one, ``gptq_v2`` unchanged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-# Every width a multiple of 32, as the format wants them; the MLP's 160 is no multiple of 64 or 128.
+# All widths are multiples of 32, as the format requires. The MLP's 160 is not a multiple of 64 or 128.
 SHAPES = {
     "hidden_size": 128, "intermediate_size": 160, "num_attention_heads": 4, "head_dim": 32, "num_key_value_heads": 2,
     "vocab_size": 320,
@@ -26,7 +26,7 @@ SHAPES = {
 
 @dataclass
 class GptqWeight:
-    """One linear before it is packed.
+    """One linear before packing.
 
     Args:
         codes: (in, out), 0 to 2**bits - 1.
@@ -48,9 +48,9 @@ class GptqWeight:
             ((self.codes - zeros) * scales).T
         )  # save_file writes the buffer, whatever its order
 
-    def tensors(self, module: str, stored_less: int) -> dict[str, np.ndarray]:
-        """The four tensors; ``stored_less``: what the format takes off a zero point."""
-        stored = (self.zeros.astype(int) - stored_less) % 2**self.bits
+    def tensors(self, module: str, zero_offset: int) -> dict[str, np.ndarray]:
+        """The four tensors. ``zero_offset`` is subtracted from each stored zero point."""
+        stored = (self.zeros.astype(int) - zero_offset) % 2**self.bits
         return {
             f"{module}.qweight": words(self.codes.T, self.bits).T.copy(),
             f"{module}.qzeros": words(stored, self.bits),
@@ -60,7 +60,7 @@ class GptqWeight:
 
 
 def words(values: np.ndarray, bits: int) -> np.ndarray:
-    """Pack each row, lowest bits first: (n, m) -> int32 (n, m * bits / 32), field by field in Python's integers."""
+    """Pack each row with the lowest bits first, using Python integers: (n, m) -> int32 (n, m * bits / 32)."""
     count = 32 // bits
     assert values.shape[1] % count == 0
     packed = np.zeros((values.shape[0], values.shape[1] // count), np.uint32)
@@ -74,7 +74,7 @@ def words(values: np.ndarray, bits: int) -> np.ndarray:
 def random_weight(
     out: int, in_: int, *, bits: int = 4, group_size: int = 32, symmetric: bool = True, seed: int = 0
 ) -> GptqWeight:
-    """Random codes in groups of consecutive inputs, the last one short where it does not fit."""
+    """Random codes in groups of consecutive inputs; the last group may be short."""
     rng = np.random.default_rng(seed)
     size = in_ if group_size == -1 else group_size
     groups = np.arange(in_) // size
@@ -86,7 +86,7 @@ def random_weight(
 
 @dataclass
 class TinyGptq:
-    """A checkpoint to write: change what is to be wrong with it, then :meth:`write`."""
+    """A checkpoint to write. Set the fields, which can also damage it, and call :meth:`write`."""
 
     family: str = "llama"
     bits: int = 4
@@ -99,15 +99,15 @@ class TinyGptq:
     quantize_config: dict[str, Any] = field(default_factory=dict)
     """Changes to quantize_config.json; None removes a key."""
     copy: dict[str, Any] = field(default_factory=dict)
-    """Changes to config.json's copy of it."""
+    """Changes to the copy in config.json."""
     float_modules: tuple[str, ...] = ()
-    """Ends of the names of linears that stay in float."""
+    """Suffixes of the names of linears that stay in float."""
     per_module: Callable[[str], Mapping[str, Any]] = lambda module: {}
-    """Arguments of ``random_weight`` for one module."""
+    """Arguments for ``random_weight``, by module."""
     change: Callable[[dict[str, np.ndarray]], None] = lambda tensors: None
-    """Damages the tensors before they are written."""
+    """Changes the tensors before they are written."""
     weights: dict[str, GptqWeight] = field(default_factory=dict)
-    """Filled by :meth:`write`: module -> its weight."""
+    """Set by :meth:`write`: module -> weight."""
     plain: dict[str, np.ndarray] = field(default_factory=dict)
 
     def write(self, folder: Path) -> Path:
@@ -125,18 +125,18 @@ class TinyGptq:
             tensors |= weight.tensors(module, 1 if self.stored_format == "gptq" else 0)
         self.change(tensors)
         write_checkpoint(folder, self.family, tensors, **{**SHAPES, **self.model})
-        said = {
+        settings = {
             "bits": self.bits, "group_size": self.group_size, "desc_act": False, "sym": self.symmetric,
             "lm_head": self.lm_head, "quant_method": "gptq", "checkpoint_format": self.stored_format,
         }  # fmt: skip
-        content = {k: v for k, v in {**said, **self.quantize_config}.items() if v is not None}
+        content = {k: v for k, v in {**settings, **self.quantize_config}.items() if v is not None}
         (folder / "quantize_config.json").write_text(json.dumps(content))
         path = folder / "config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "quantization_config": {**content, **self.copy}}))
         return folder
 
     def float_twin(self, folder: Path) -> Path:
-        """The same model in float32: each quantized linear as what its codes mean."""
+        """Write the same model in float32, with each quantized linear dequantized."""
         tensors = {name: values.astype(np.float16).astype(np.float32) for name, values in self.plain.items()}
         tensors |= {f"{m}.weight": w.dequantize().astype(np.float32) for m, w in self.weights.items()}
         return write_checkpoint(folder, self.family, tensors, **{**SHAPES, **self.model})
