@@ -179,7 +179,7 @@ class Cpu:
             raise ValueError(f"cores is {self.cores.value}, but the clusters have {counted}")
         names = [engine.name for engine in self.engines]
         if len(set(names)) < len(names):
-            raise ValueError(f"engines has a name twice: {', '.join(names)}")
+            raise ValueError(f"engines has a duplicate name: {', '.join(names)}")
 
 
 @dataclass(frozen=True)
@@ -319,7 +319,7 @@ class DeviceProfile(HostDefaults):
             raise ValueError(f"budget.memory is {asked.value} bytes, more than the usable {self.memory.usable.value}")
         names = [mode.name for mode in self.power_modes]
         if len(set(names)) < len(names):
-            raise ValueError(f"power_modes has a name twice: {', '.join(names)}")
+            raise ValueError(f"power_modes has a duplicate name: {', '.join(names)}")
 
     @property
     def total_bytes(self) -> int:

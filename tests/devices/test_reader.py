@@ -185,9 +185,9 @@ def test_json_carries_the_sources(tmp_path: Path) -> None:
         (
             "[[power_modes]]",
             '[[power_modes]]\nname = "15W"\n\n[[power_modes]]',
-            ["power_modes has a name twice: 15W, 15W"],
+            ["power_modes has a duplicate name: 15W, 15W"],
         ),
-        ("[accelerator]", f"{ENGINE}{ENGINE}[accelerator]", ["cpu: engines has a name twice: ort, ort"]),
+        ("[accelerator]", f"{ENGINE}{ENGINE}[accelerator]", ["cpu: engines has a duplicate name: ort, ort"]),
         ("[accelerator]", f"{ENGINE}[accelerator]".replace("12.5", "-1"), ["cpu.engines[0]: row_us is -1"]),
     ],
 )

@@ -49,7 +49,7 @@ def _environment(variable: str, settings: Mapping[str, str] = MappingProxyType({
     if not python:
         if os.environ.get("CI"):
             pytest.fail(f"{variable} is not set: CI runs the interop tests")
-        pytest.skip(f"{variable} is not set; .ci/run makes that environment")
+        pytest.skip(f"{variable} is not set; .ci/run creates that environment")
 
     def run(script: str, *arguments: Any) -> str:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
