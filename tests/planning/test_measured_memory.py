@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from native_artifact import artifact as tiny_artifact
+from shared_models import SharedModels
 
-from edgekit.build.pipeline import build
 from edgekit.devices import load_device
-from edgekit.errors import SourceError
 from edgekit.planning.draft import draft, with_artifact
 from edgekit.planning.plan import PlanOptions
 from edgekit.recipes import Recipe, load_recipe
@@ -59,14 +57,6 @@ print(json.dumps({
 pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is read from /proc")
 
 
-@pytest.fixture(scope="module")
-def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        return build("smollm2-135m", "cpu", out=tmp_path_factory.mktemp("smollm2") / "artifact").artifact
-    except SourceError as error:
-        pytest.skip(f"SmolLM2 cannot be fetched: {error.message}")
-
-
 def _forget(file: Path) -> None:
     """Have the system drop what its cache holds of a file that was just written: see ``unread_bytes``."""
     opened = os.open(file, os.O_RDONLY)
@@ -94,7 +84,8 @@ def _plan(recipe: Recipe, folder: Path, engine: str, context: int, kv_type: str 
     ("engine", "context", "kv_type"),
     [("native", 512, None), ("native", 2048, None), ("native", 2048, "int8"), ("ort", 512, None), ("ort", 2048, None)],
 )
-def test_smollm2(smollm2: Path, engine: str, context: int, kv_type: str | None) -> None:
+def test_smollm2(models: SharedModels, engine: str, context: int, kv_type: str | None) -> None:
+    smollm2 = models.smollm2()
     planned = _plan(load_recipe("smollm2-135m"), smollm2, engine, context, kv_type)
     found = _measure(smollm2, engine, context, kv_type)
     if engine == "native":
@@ -108,11 +99,11 @@ def test_smollm2(smollm2: Path, engine: str, context: int, kv_type: str | None) 
 
 @pytest.mark.parametrize("engine", ["native", "ort"])
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
-def test_tiny_models(tmp_path: Path, family: str, engine: str) -> None:
+def test_tiny_models(models: SharedModels, family: str, engine: str) -> None:
     from edgekit.build.inputs import recipe_from_checkpoint
 
-    folder = tiny_artifact(tmp_path, family, "int8 head")
-    recipe = recipe_from_checkpoint(tmp_path / "checkpoint")
+    folder = models.artifact(family, "int8 head")
+    recipe = recipe_from_checkpoint(models.checkpoint(family))
     planned = _plan(recipe, folder, engine, 512, None)
     found = _measure(folder, engine, 512, None)
     padding = 64 * planned.kv_cache // 512  # native's last block
@@ -121,13 +112,13 @@ def test_tiny_models(tmp_path: Path, family: str, engine: str) -> None:
 
 
 @pytest.mark.parametrize("context", [64, 512])
-def test_rows_that_are_not_looked_up_stay_out_of_memory(tmp_path: Path, context: int) -> None:
+def test_rows_that_are_not_looked_up_stay_out_of_memory(models: SharedModels, context: int) -> None:
     """The tables of an untied model are two thirds of this file; R1-Distill-Qwen-1.5B's are an eighth."""
     from edgekit.build.inputs import recipe_from_checkpoint
 
     sizes = {"vocab_size": 60_000, "hidden_size": 256, "max_position_embeddings": 60_000}
-    folder = tiny_artifact(tmp_path, "qwen2", "int4 block 128", **sizes)
-    planned = _plan(recipe_from_checkpoint(tmp_path / "checkpoint"), folder, "native", context, None)
+    folder = models.artifact("qwen2", "int4 block 128", **sizes)
+    planned = _plan(recipe_from_checkpoint(models.checkpoint("qwen2", **sizes)), folder, "native", context, None)
     assert planned.unread_embedding + planned.unread_rotary > 0.25 * planned.file_bytes
     found = _measure(folder, "native", context, None)
     exact = found["mapped"] + found["cache"]

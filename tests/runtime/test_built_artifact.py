@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from tiny_checkpoint import write_checkpoint
+from shared_models import SharedModels
 
-from edgekit.build.pipeline import build
 from edgekit.runtime.engine import EngineOptions, engines, open_engine
 from edgekit.runtime.session import load
 from edgekit.sampling import Sampling
@@ -18,9 +16,11 @@ from edgekit.sampling import Sampling
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 @pytest.mark.parametrize("device", ["cpu", "jetson"])  # float32 and float16 graphs
 @pytest.mark.parametrize("engine", engines())
-def test_a_built_artifact_runs_and_passes_its_smoke_test(tmp_path: Path, family: str, device: str, engine: str) -> None:
-    artifact = build(None, device, checkpoint=write_checkpoint(tmp_path / "tiny", family), out=tmp_path / "a").artifact
-    # In a separate process, because it checks the peak memory, which must not include that of earlier tests.
+def test_a_built_artifact_runs_and_passes_its_smoke_test(
+    models: SharedModels, family: str, device: str, engine: str
+) -> None:
+    artifact = models.artifact(family, None, device)
+    # A process of its own: the peak memory it checks must not be that of the tests before it.
     command = [sys.executable, "-m", "edgekit.cli", "smoke", str(artifact), "--engine", engine, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr

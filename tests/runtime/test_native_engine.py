@@ -6,14 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from native_artifact import FORMATS, artifact, engine, prompt
-from tiny_checkpoint import write_checkpoint
+from open_engine import engine, prompt
+from shared_models import FORMATS, SharedModels
 
-from edgekit.build.pipeline import build
 from edgekit.errors import EngineError
 from edgekit.probe.limits import kernels
 
@@ -24,8 +22,8 @@ INT8_TOLERANCE = 0.05
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 @pytest.mark.parametrize("device", ["cpu", "jetson"])  # float32 and float16 scales, norms and tables
 @pytest.mark.parametrize("name", FORMATS)
-def test_it_agrees_with_onnxruntime(tmp_path: Path, family: str, device: str, name: str) -> None:
-    folder = artifact(tmp_path, family, name, device)
+def test_it_agrees_with_onnxruntime(models: SharedModels, family: str, device: str, name: str) -> None:
+    folder = models.artifact(family, name, device)
     ids = prompt(300)  # more than one chunk of prefill
     ours, theirs = (engine(folder, e, all_logits=True).evaluate(ids) for e in ("native", "ort"))
     assert ours.shape == theirs.shape
@@ -33,18 +31,16 @@ def test_it_agrees_with_onnxruntime(tmp_path: Path, family: str, device: str, na
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9995
 
 
-def test_a_model_wider_than_its_mlp(tmp_path: Path) -> None:
+def test_a_model_wider_than_its_mlp(models: SharedModels) -> None:
     """The residual stream may be the widest row of all."""
-    checkpoint = write_checkpoint(
-        tmp_path / "checkpoint", "llama", hidden_size=1024, intermediate_size=16, num_attention_heads=1, head_dim=16
-    )
-    folder = build(None, "cpu", checkpoint=checkpoint, out=tmp_path / "out").artifact
+    shape = {"hidden_size": 1024, "intermediate_size": 16, "num_attention_heads": 1, "head_dim": 16}
+    folder = models.artifact("llama", **shape)
     ours, theirs = (engine(folder, e, all_logits=True).evaluate(prompt(200)) for e in ("native", "ort"))
     assert np.abs(ours - theirs).max() <= INT8_TOLERANCE * np.abs(theirs).max()
 
 
-def test_every_instruction_set_gives_the_same(tmp_path: Path) -> None:
-    folder = artifact(tmp_path, "qwen2", "int8 head")
+def test_every_instruction_set_gives_the_same(models: SharedModels) -> None:
+    folder = models.artifact("qwen2", "int8 head")
     script = (
         "import sys, json, numpy as np; from pathlib import Path\n"
         "from edgekit.runtime.native_engine import NativeEngine\n"
@@ -67,8 +63,8 @@ def test_every_instruction_set_gives_the_same(tmp_path: Path) -> None:
         np.testing.assert_allclose(logits, found["scalar"], atol=0.02 * np.abs(found["scalar"]).max())
 
 
-def test_one_by_one_is_all_at_once(tmp_path: Path) -> None:
-    folder = artifact(tmp_path, "llama", "int4 block 32")
+def test_one_by_one_is_all_at_once(models: SharedModels) -> None:
+    folder = models.artifact("llama", "int4 block 32")
     ids = prompt(40)
     whole = engine(folder, "native", all_logits=True).evaluate(ids)
     steps = engine(folder, "native")
@@ -78,8 +74,8 @@ def test_one_by_one_is_all_at_once(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.concatenate(rows), expected, atol=0.02 * np.abs(whole).max())
 
 
-def test_rewinding_forgets(tmp_path: Path) -> None:
-    e = engine(artifact(tmp_path, "qwen2", "int4 block 128"), "native")
+def test_rewinding_forgets(models: SharedModels) -> None:
+    e = engine(models.artifact("qwen2", "int4 block 128"), "native")
     e.evaluate(prompt(10))
     first = e.evaluate([5, 6, 7])
     e.rewind(10)
@@ -91,15 +87,13 @@ def test_rewinding_forgets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_threads_do_not_change_the_result(tmp_path: Path, threads: int) -> None:
-    folder = artifact(tmp_path, "llama", "int8")
+def test_threads_do_not_change_the_result(models: SharedModels, threads: int) -> None:
+    folder = models.artifact("llama", "int8")
     one = engine(folder, "native", threads=1).evaluate(prompt(30))
     np.testing.assert_array_equal(engine(folder, "native", threads=threads).evaluate(prompt(30)), one)
 
 
-def test_a_forced_instruction_set_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forced_instruction_set_that_is_not_there(models: SharedModels, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEKIT_ISA", "neon9")
-    with pytest.raises(
-        EngineError, match=r"EDGEKIT_ISA is 'neon9', which cannot be used here; this build has .*scalar"
-    ):
-        engine(artifact(tmp_path, "llama", "int8"), "native")
+    with pytest.raises(EngineError, match=r"EDGEKIT_ISA is 'neon9'; this build has .*scalar"):
+        engine(models.artifact("llama", "int8"), "native")

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from float_reference import FloatReference
-from native_artifact import FORMATS, artifact, engine, prompt
+from open_engine import engine, prompt
+from shared_models import FORMATS, SharedModels
 
 # Root mean square of the difference over that of the logits. Rounding activations to int8 in groups of 32 costs 0.5 %
 # a product, of which these two layers have nine in a row; seen: 0.0189 to 0.0199, and 0.0211 to 0.0227 with int8 keys
@@ -30,10 +31,10 @@ def rms_error(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module")
-def long_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def long_artifact(models: SharedModels) -> Path:
     """Four heads over two key-value heads, and a long context."""
     shape = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": LONG}
-    return artifact(tmp_path_factory.mktemp("long"), "qwen2", "int4 block 32", **shape)
+    return models.artifact("qwen2", "int4 block 32", **shape)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +46,8 @@ def reference(long_artifact: Path) -> np.ndarray:
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 @pytest.mark.parametrize("device", ["cpu", "jetson"])
 @pytest.mark.parametrize("name", FORMATS)
-def test_it_is_the_float_model_but_for_rounding(tmp_path: Path, family: str, device: str, name: str) -> None:
-    folder = artifact(tmp_path, family, name, device)
+def test_it_is_the_float_model_but_for_rounding(models: SharedModels, family: str, device: str, name: str) -> None:
+    folder = models.artifact(family, name, device)
     ids = prompt(300)
     expected = FloatReference(folder)(ids)
     for kv_type in ("float16", "int8"):
@@ -54,15 +55,15 @@ def test_it_is_the_float_model_but_for_rounding(tmp_path: Path, family: str, dev
         assert rms_error(found, expected) <= RMS_TOLERANCE, kv_type
 
 
-def test_the_definition_is_onnxruntimes_float_graph(tmp_path: Path) -> None:
+def test_the_definition_is_onnxruntimes_float_graph(models: SharedModels) -> None:
     """With float16 activations onnxruntime rounds nothing to int8: all that is left is float16 itself."""
-    folder = artifact(tmp_path, "qwen2", "int8 head", "jetson")
+    folder = models.artifact("qwen2", "int8 head", "jetson")
     found = engine(folder, "ort", all_logits=True, threads=1).evaluate(prompt(100))
     assert rms_error(found, FloatReference(folder)(prompt(100))) <= 0.003  # seen: 0.0013
 
 
-def test_int8_keys_and_values_are_close_and_half_the_size(tmp_path: Path) -> None:
-    folder = artifact(tmp_path, "llama", "int4 block 32")
+def test_int8_keys_and_values_are_close_and_half_the_size(models: SharedModels) -> None:
+    folder = models.artifact("llama", "int4 block 32")
     half, eighth = (engine(folder, "native", all_logits=True, threads=1, kv_type=t) for t in ("float16", "int8"))
     expected, found = half.evaluate(prompt(300)), eighth.evaluate(prompt(300))
     assert 0 < rms_error(found, expected) <= RMS_TOLERANCE  # seen: 0.0244, for roundings differ from the first layer on

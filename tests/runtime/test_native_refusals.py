@@ -12,18 +12,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from native_artifact import artifact, engine, prompt
-from tiny_checkpoint import write_checkpoint
+from open_engine import engine, prompt
+from shared_models import FLOAT, SharedModels
 
-from edgekit.build.pipeline import build
 from edgekit.errors import ContextLengthError, EngineError, TokenRangeError
 from edgekit.runtime.engine import EngineOptions
 from edgekit.runtime.native_engine import NativeEngine
-from edgekit.scheme import QuantizationConfig
 
 
-def test_bad_calls(tmp_path: Path) -> None:
-    folder = artifact(tmp_path, "llama", "int4 block 32")
+def test_bad_calls(models: SharedModels) -> None:
+    folder = models.artifact("llama", "int4 block 32")
     with pytest.raises(ContextLengthError, match="701"):
         engine(folder, "native", context=701)
     with pytest.raises(EngineError, match=r"10000 threads were requested; allowed: 0 \(one per core\) to 1024"):
@@ -59,13 +57,14 @@ def test_ids_out_of_range_leave_the_sequence_as_it_was(built_artifact: Path, ids
     np.testing.assert_array_equal(e.evaluate([7]), expected.evaluate([7]))
 
 
-def test_a_cache_larger_than_the_memory_is_refused_before_it_is_allocated(tmp_path: Path) -> None:
+def test_a_cache_larger_than_the_memory_is_refused_before_it_is_allocated(models: SharedModels, tmp_path: Path) -> None:
     """The rotary tables are as long as the context: here they are holes in a sparse file, which nothing reads."""
     positions, dim, kv_heads, layers = 2**24, 256, 16, 4
-    folder = artifact(
-        tmp_path, "llama", "int8", hidden_size=32, num_attention_heads=kv_heads, num_key_value_heads=kv_heads,
+    built = models.artifact(
+        "llama", "int8", hidden_size=32, num_attention_heads=kv_heads, num_key_value_heads=kv_heads,
         head_dim=dim, num_hidden_layers=layers, max_position_embeddings=64,
     )  # fmt: skip
+    folder = shutil.copytree(built, tmp_path / "copy")
     model = onnx.load(folder / "model.onnx", load_external_data=False)
     next(p for p in model.metadata_props if p.key == "edgekit.context_length").value = str(positions)
     end = (folder / "model.onnx.data").stat().st_size
@@ -89,17 +88,14 @@ def test_a_cache_larger_than_the_memory_is_refused_before_it_is_allocated(tmp_pa
     (folder / "model.onnx.data").unlink()  # 17 GB to whatever copies or counts temporary files
 
 
-def test_a_float_artifact_is_for_the_other_engine(tmp_path: Path) -> None:
-    folder = build(
-        None, "cpu", checkpoint=write_checkpoint(tmp_path / "checkpoint", "llama"), out=tmp_path / "out",
-        quantization=QuantizationConfig.none(),
-    ).artifact  # fmt: skip
+def test_a_float_artifact_is_for_the_other_engine(models: SharedModels) -> None:
+    folder = models.artifact("llama", FLOAT)
     with pytest.raises(EngineError, match="not quantized"):
         engine(folder, "native")
 
 
-def test_damaged_artifacts_are_errors(tmp_path: Path) -> None:
-    folder = artifact(tmp_path, "llama", "int4 block 32")
+def test_damaged_artifacts_are_errors(models: SharedModels, tmp_path: Path) -> None:
+    folder = shutil.copytree(models.artifact("llama", "int4 block 32"), tmp_path / "copy")
     whole = (folder / "model.onnx").read_bytes()
 
     def opened() -> None:
@@ -131,12 +127,12 @@ def test_damaged_artifacts_are_errors(tmp_path: Path) -> None:
         opened()
 
 
-def test_random_corruption_never_crashes(tmp_path: Path) -> None:
+def test_random_corruption_never_crashes(models: SharedModels, tmp_path: Path) -> None:
     """10,000 damaged artifacts give an error or a run; in a process of its own, where a crash is a failure here.
 
     Damage to weights is seen by no reader: scales become NaN or huge, and then the logits are what they are.
     """
-    folder = artifact(tmp_path, "qwen2", "int8 head")
+    folder = shutil.copytree(models.artifact("qwen2", "int8 head"), tmp_path / "copy")
     script = """
 import collections, random, sys
 from pathlib import Path

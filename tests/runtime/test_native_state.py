@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from native_artifact import artifact, engine, prompt
+from open_engine import engine, prompt
+from shared_models import SharedModels
 
 from edgekit.errors import ContextLengthError, EngineError
 from edgekit.runtime.native_engine import NativeEngine
@@ -19,8 +20,8 @@ QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return artifact(tmp_path_factory.mktemp("state"), "qwen2", "int4 block 32")
+def folder(models: SharedModels) -> Path:
+    return models.artifact("qwen2", "int4 block 32")
 
 
 def opened(folder: Path, kv_type: str = "float16", context: int = 600) -> Session:
@@ -97,12 +98,12 @@ def test_an_answer_in_the_making_does_not_survive_a_load(folder: Path, tmp_path:
             list(running)
 
 
-def bad_states(folder: Path, tmp_path: Path) -> dict[str, tuple[Path, type[Exception], str]]:
+def bad_states(folder: Path, other: Path, tmp_path: Path) -> dict[str, tuple[Path, type[Exception], str]]:
     """What is wrong -> a file, the error and words of its message."""
     paths = {name: tmp_path / name for name in ("good", "other", "int8", "long", "short", "text", "ids")}
     for name, where, kv_type, count in (
         ("good", folder, "float16", 100),
-        ("other", artifact(tmp_path, "qwen2", "int8"), "float16", 100),
+        ("other", other, "float16", 100),
         ("int8", folder, "int8", 100),
         ("long", folder, "float16", 601),
     ):
@@ -129,10 +130,13 @@ def bad_states(folder: Path, tmp_path: Path) -> dict[str, tuple[Path, type[Excep
     }
 
 
-def test_what_is_no_state_leaves_an_empty_session_that_works(folder: Path, tmp_path: Path) -> None:
+def test_what_is_no_state_leaves_an_empty_session_that_works(
+    folder: Path, models: SharedModels, tmp_path: Path
+) -> None:
+    other = models.artifact("qwen2", "int8")
     with opened(folder) as session:
         expected = session.generate(prompt(50), max_tokens=8, sampling=GREEDY).complete().tokens
-        for what, (path, error, words) in bad_states(folder, tmp_path).items():
+        for what, (path, error, words) in bad_states(folder, other, tmp_path).items():
             with pytest.raises(error, match=words):
                 session.load_state(path)
             assert session.engine.position == 0, what
@@ -187,12 +191,12 @@ def test_a_closed_session_says_so(folder: Path, tmp_path: Path) -> None:
             call(tmp_path / "state")
 
 
-def test_only_the_same_can_be_copied(folder: Path, tmp_path: Path) -> None:
+def test_only_the_same_can_be_copied(folder: Path, models: SharedModels) -> None:
     one = engine(folder, "native", threads=1)
     one.evaluate(prompt(100))
     small = engine(folder, "native", threads=1, context=99)
     eighth = NativeEngine(folder, 200, 1, False, "int8")
-    other = engine(artifact(tmp_path, "llama", "int8"), "native", threads=1)
+    other = engine(models.artifact("llama", "int8"), "native", threads=1)
     for target, error, words in (
         (small, ContextLengthError, "100 positions do not fit into a context of 99"),
         (eighth, EngineError, "its key-value type is 1, that of the source is 0"),
