@@ -95,5 +95,5 @@ def test_threads_do_not_change_the_result(models: SharedModels, threads: int) ->
 
 def test_a_forced_instruction_set_that_is_not_there(models: SharedModels, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEKIT_ISA", "neon9")
-    with pytest.raises(EngineError, match=r"EDGEKIT_ISA is 'neon9'; this build has .*scalar"):
+    with pytest.raises(EngineError, match=r"EDGEKIT_ISA is 'neon9', which cannot be used here; .*scalar"):
         engine(models.artifact("llama", "int8"), "native")
