@@ -1,11 +1,15 @@
-"""edgekit: put a reasoning model on an edge device, and know beforehand that it fits.
+"""edgekit puts a reasoning model on an edge device, and tells beforehand whether it fits.
 
-The public API, one function per job:
+The public API, one function per job. Models, recipes and devices are given by name, by file or as objects:
 
-    edgekit.plan(edgekit.load_recipe("smollm2-135m"), edgekit.load_device("jetson"))    does it fit, and what would
-    edgekit.build("smollm2-135m", "jetson")                                             checkpoint -> 4-bit artifact
-    edgekit.verify(artifact)                                                            is it what was built
-    edgekit.load(artifact)                                                              a Session that runs it
+    edgekit.plan("deepseek-r1-distill-qwen-1.5b", "jetson")    memory and speed, before anything is fetched
+    edgekit.build("smollm2-135m", "jetson")                    checkpoint -> 4-bit artifact, checked
+    edgekit.verify(artifact)                                   every file against the manifest
+    edgekit.smoke(artifact)                                    on the device: files, golden answer, speed, memory
+    edgekit.evaluate(artifact, checkpoint)                     distance from the float model
+    edgekit.load(artifact)                                     a Session that generates text
+
+Importing edgekit loads none of these; each name is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -14,37 +18,99 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .artifact.manifest import Manifest as Manifest
     from .artifact.verify import verify as verify
     from .build.pipeline import build as build
+    from .build.request import BuildRequest as BuildRequest
+    from .build.request import BuildResult as BuildResult
+    from .deploy.smoke import Receipt as Receipt
+    from .deploy.smoke import smoke as smoke
+    from .devices import DeviceProfile as DeviceProfile
     from .devices import load_device as load_device
     from .errors import EdgekitError as EdgekitError
     from .planning.api import plan as plan
+    from .planning.plan import Plan as Plan
+    from .planning.plan import PlanOptions as PlanOptions
+    from .quality.evaluation import evaluate as evaluate
+    from .quality.scores import Figures as Figures
+    from .recipes import Recipe as Recipe
     from .recipes import load_recipe as load_recipe
+    from .runtime.session import Completion as Completion
+    from .runtime.session import Message as Message
+    from .runtime.session import Piece as Piece
     from .runtime.session import Session as Session
     from .runtime.session import load as load
+    from .sampling import Sampling as Sampling
+    from .scheme import QuantizationConfig as QuantizationConfig
+    from .scheme import QuantizationOverrides as QuantizationOverrides
+    from .scheme import QuantizationScheme as QuantizationScheme
 
-# The function ``build`` shares its name with the package ``edgekit.build``. Importing the package binds the name to it,
-# once; import it now, which loads nothing else, and leave the name to the function.
+# The function ``build`` shares its name with the package ``edgekit.build``. Python binds the name to the package when
+# it is first imported. Import the package now, which loads nothing else, and leave the name to the function.
 from . import build as _build_package  # noqa: F401
 
 del globals()["build"]
 
-__all__ = ["EdgekitError", "Session", "build", "load", "load_device", "load_recipe", "plan", "verify"]
-
 _HOMES = {
+    "BuildRequest": "build.request",
+    "BuildResult": "build.request",
+    "Completion": "runtime.session",
+    "DeviceProfile": "devices",
     "EdgekitError": "errors",
+    "Figures": "quality.scores",
+    "Manifest": "artifact.manifest",
+    "Message": "runtime.session",
+    "Piece": "runtime.session",
+    "Plan": "planning.plan",
+    "PlanOptions": "planning.plan",
+    "QuantizationConfig": "scheme",
+    "QuantizationOverrides": "scheme",
+    "QuantizationScheme": "scheme",
+    "Receipt": "deploy.smoke",
+    "Recipe": "recipes",
+    "Sampling": "sampling",
     "Session": "runtime.session",
     "build": "build.pipeline",
+    "evaluate": "quality.evaluation",
     "load": "runtime.session",
     "load_device": "devices",
     "load_recipe": "recipes",
     "plan": "planning.api",
+    "smoke": "deploy.smoke",
     "verify": "artifact.verify",
 }
+__all__ = [
+    "BuildRequest",
+    "BuildResult",
+    "Completion",
+    "DeviceProfile",
+    "EdgekitError",
+    "Figures",
+    "Manifest",
+    "Message",
+    "Piece",
+    "Plan",
+    "PlanOptions",
+    "QuantizationConfig",
+    "QuantizationOverrides",
+    "QuantizationScheme",
+    "Receipt",
+    "Recipe",
+    "Sampling",
+    "Session",
+    "build",
+    "evaluate",
+    "load",
+    "load_device",
+    "load_recipe",
+    "plan",
+    "smoke",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for: an app that only runs a model never loads the builder."""
+    """Import a public name on first use, so that an application that only runs a model never loads the builder."""
     if name not in _HOMES:
         raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

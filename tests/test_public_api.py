@@ -21,9 +21,34 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         edgekit.lode  # noqa: B018
 
 
-def test_planning_through_the_public_api() -> None:
-    planned = edgekit.plan(edgekit.load_recipe("smollm2-135m"), edgekit.load_device("jetson"))
-    assert planned.fits
+def test_names_and_objects_are_taken_alike() -> None:
+    by_name = edgekit.plan("smollm2-135m", "jetson")
+    assert by_name.fits
+    assert edgekit.plan(edgekit.load_recipe("smollm2-135m"), edgekit.load_device("jetson")) == by_name
+    wide = edgekit.plan("smollm2-135m", "jetson", quantization=edgekit.QuantizationOverrides(bits=8))
+    assert wide.bits_per_weight > by_name.bits_per_weight
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import edgekit; edgekit.build",
+        "import edgekit.build; edgekit.build",
+        "from edgekit.build.pipeline import run_build; import edgekit",
+        "import edgekit.build.inputs, edgekit",
+    ],
+)
+def test_build_is_the_function_whatever_was_imported_before(statement: str) -> None:
+    check = f"{statement}\nprint(callable(edgekit.build), edgekit.build.__name__)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "build"]
+
+
+def test_importing_changes_nothing_in_the_environment() -> None:
+    check = "import os; before = dict(os.environ); import edgekit; edgekit.load; edgekit.build; edgekit.plan\n"
+    check += "print(before == dict(os.environ))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
 
 
 def test_errors_have_one_exit_code_each() -> None:

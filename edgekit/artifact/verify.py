@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import ArtifactError, VerificationError
 from ..hashing import sha256_file
+from ..progress import Progress, no_progress
 from .manifest import FILE_NAME, Manifest, read_manifest
 
 
-def verify(folder: Path, progress: Callable[[str, float, float], None] = lambda phase, done, total: None) -> Manifest:
+def verify(artifact: str | PathLike[str], progress: Progress = no_progress) -> Manifest:
     """Check every file of an artifact against its manifest.
 
     Args:
-        folder: The artifact.
+        artifact: The artifact's folder.
         progress: Called with the phase's name, the bytes done and the bytes in total.
 
     Returns:
@@ -25,6 +26,7 @@ def verify(folder: Path, progress: Callable[[str, float, float], None] = lambda 
         ArtifactError: The manifest is missing or not valid.
         VerificationError: Files differ; the message names each file and its difference.
     """
+    folder = Path(artifact)
     manifest = read_manifest(folder)
     problems = differences(folder, manifest, progress)
     if problems:
@@ -35,9 +37,7 @@ def verify(folder: Path, progress: Callable[[str, float, float], None] = lambda 
     return manifest
 
 
-def differences(
-    folder: Path, manifest: Manifest, progress: Callable[[str, float, float], None] = lambda phase, done, total: None
-) -> list[str]:
+def differences(folder: Path, manifest: Manifest, progress: Progress = no_progress) -> list[str]:
     """List the differences between an artifact's folder and its manifest, one phrase per file.
 
     Only files of the right size are hashed, so a truncated file is reported at once.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import BuildError, DiskFullError, OutputExistsError
 from ..hashing import sha256_file
+from ..progress import Share, no_share
 from ..units import format_bytes
 from .manifest import FILE_NAME
 
@@ -86,9 +87,7 @@ def set_aside(partial: Path, place: Path) -> None:
     partial.rename(place)
 
 
-def hash_files(
-    paths: list[Path], progress: Callable[[int, int], None] = lambda done, total: None
-) -> dict[str, dict[str, str | int]]:
+def hash_files(paths: list[Path], progress: Share = no_share) -> dict[str, dict[str, str | int]]:
     """Hash files.
 
     Args:

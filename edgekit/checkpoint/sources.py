@@ -14,14 +14,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ..errors import DiskFullError, EdgekitError, HashMismatchError, NetworkError, SourceError, nearest
 from ..hashing import sha256_file
+from ..progress import Progress
 
-Progress = Callable[[str, float, float], None]
 """Called with the phase's name, the bytes done and the bytes in total."""
 
 _CHUNK_BYTES = 1024 * 1024

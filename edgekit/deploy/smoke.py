@@ -15,8 +15,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 
 from ..artifact.manifest import Manifest, read_manifest
 from ..artifact.verify import verify
-from ..devices import DeviceProfile
+from ..devices import DeviceProfile, load_device
 from ..errors import ArtifactError, EngineError, NativeLibraryError, VerificationError
 from ..host import peak_rss_bytes
 from ..probe.bench import time_round
+from ..progress import Progress, no_progress
 from ..runtime.engine import Engine, EngineOptions, open_engine
 from ..units import format_bytes
 
@@ -111,26 +112,29 @@ class Receipt:
 
 
 def smoke(
-    folder: Path,
+    artifact: str | PathLike[str],
     *,
     engine: str = "auto",
     threads: int | None = None,
-    device: DeviceProfile | None = None,
-    progress: Callable[[str, float, float], None] = lambda phase, done, total: None,
+    device: str | Path | DeviceProfile | None = None,
+    progress: Progress = no_progress,
 ) -> Receipt:
     """Run the smoke test. A failed check is recorded in the receipt and raises nothing.
 
     Args:
-        folder: The artifact.
+        artifact: The artifact's folder.
         engine: The engine's name, or ``auto``.
         threads: Number of threads, or None for one per physical core.
-        device: If given, the peak memory is also checked against this device's usable memory.
+        device: A device profile, its name, alias or file. If given, the peak memory is also checked against the
+            device's usable memory.
         progress: As for :func:`~edgekit.artifact.verify.verify`.
 
     Raises:
         ArtifactError: The folder is not an artifact, or it has no golden test.
-        UnknownNameError: There is no such engine.
+        UnknownNameError: There is no such engine or device.
     """
+    folder = Path(artifact)
+    profile = load_device(device) if isinstance(device, str | Path) else device
     manifest = read_manifest(folder)
     golden = _golden(folder, manifest)
     try:
@@ -157,7 +161,7 @@ def smoke(
         Check("load", True, f"{opened.kernel}, {opened.threads} threads, {load_s:.2f} s"),
         check_logits(rows[0], golden["top_logits"]),
         check_tokens(rows, golden["continuation_ids"]),
-        *_check_memory(peak, opened, manifest, device),
+        *_check_memory(peak, opened, manifest, profile),
     ]
     return Receipt(
         artifact=manifest.name,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..devices import DeviceProfile, load_device
 from ..recipes import Recipe, load_recipe
-from ..scheme import QuantizationConfig
+from ..scheme import QuantizationConfig, QuantizationOverrides
 from .plan import Plan, PlanOptions
 from .planner import plan_recipe
 
@@ -16,7 +16,7 @@ def plan(
     model: str | Path | Recipe,
     device: str | Path | DeviceProfile,
     context: int | None = None,
-    quantization: QuantizationConfig | None = None,
+    quantization: QuantizationConfig | QuantizationOverrides | None = None,
     candidates: Iterable[str | Path | Recipe] = (),
     *,
     devices: Iterable[str | Path | DeviceProfile] = (),
@@ -28,7 +28,7 @@ def plan(
         model: A recipe, its name or its ``.toml`` file.
         device: A device profile, its name or alias, or its ``.toml`` file.
         context: Tokens to hold; None for the device's default, at most the recipe's maximum.
-        quantization: Formats; None for the recipe's.
+        quantization: A configuration that replaces the recipe's, or changes to it.
         candidates: Recipes to consider as a smaller model.
         devices: Devices to consider as another device.
         options: Engine, KV cache, prompt, power mode and limits.
@@ -42,8 +42,11 @@ def plan(
         UsageError: No choice of widths has the quantization's ``mean_bits``.
         UnsupportedModelError: There is no family for a model that is not marked plan-only.
     """
+    recipe = _recipe(model)
+    if isinstance(quantization, QuantizationOverrides):
+        quantization = quantization.applied_to(recipe.quantization)
     return plan_recipe(
-        _recipe(model),
+        recipe,
         _device(device),
         context,
         quantization,

@@ -23,6 +23,7 @@ import numpy as np
 
 from ..artifact.manifest import read_manifest
 from ..host import peak_rss_bytes, physical_cores, private_bytes
+from ..progress import Progress, no_progress
 from ..runtime.engine import Engine, EngineOptions, open_engine, resolve_context
 from .limits import Limits
 from .shares import Shares, find_shares, limits_before
@@ -110,7 +111,7 @@ def bench(
     repeat: int = 3,
     threads: int | None = None,
     kv_type: str | None = None,
-    progress: Callable[[str, float, float], None] = lambda phase, done, total: None,
+    progress: Progress = no_progress,
 ) -> BenchResult:
     """Measure an artifact.
 

@@ -30,6 +30,7 @@ from ..models.spec import ModelSpec, TensorRef
 from ..planning.engines import all_engines, find_engine
 from ..planning.memory import Dimensions, kv_cache_bytes
 from ..planning.work import Work, work_of
+from ..progress import Progress, no_progress
 from ..quantize.packing import PackedLinear
 from ..recipes import load_recipe
 from ..runtime.engine import Engine, EngineOptions, open_engine
@@ -56,15 +57,13 @@ ROUNDS = 3
 _ELSEWHERE = "set TMPDIR to a folder with 450 MB to spare"
 _POOL = 1 << 22  # random weights, of which every tensor's rows are some
 
-Progress = Callable[[str, float, float], None]
-
 
 def processor_engines() -> tuple[str, ...]:
     """The names of the engines that run on the processor: those that can be compared to its limits."""
     return tuple(engine.name for engine in all_engines() if engine.shares is not None)
 
 
-def with_engine_rates(profile: DeviceProfile, progress: Progress = lambda phase, done, total: None) -> DeviceProfile:
+def with_engine_rates(profile: DeviceProfile, progress: Progress = no_progress) -> DeviceProfile:
     """Measure each engine on this machine.
 
     Args:
@@ -133,7 +132,7 @@ class _RandomSource:
         """Nothing is cached."""
 
 
-def build_models(folder: Path, progress: Progress = lambda phase, done, total: None) -> list[ReferenceModel]:
+def build_models(folder: Path, progress: Progress = no_progress) -> list[ReferenceModel]:
     """Build the models that are timed, each in a folder of its own.
 
     Raises:
@@ -240,7 +239,7 @@ def time_models(
     name: str,
     models: Sequence[TimedModel],
     rounds: int,
-    progress: Progress = lambda phase, done, total: None,
+    progress: Progress = no_progress,
     before_round: Callable[[int], None] = lambda threads: None,
 ) -> Times:
     """Time each model's prompts and the tokens after them; the models take turns.

@@ -5,12 +5,12 @@ Storage is not measured, because a file that was just written is read back from 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from ..devices import DeviceProfile, Sourced, load_device
 from ..devices.profile import Bandwidth, KernelPeak
 from ..host import physical_cores
+from ..progress import Progress, no_progress
 from .limits import kernels, measure_bandwidth, measure_kernel
 
 HOST = "cpu"  # the device that describes this host
@@ -18,9 +18,7 @@ HOST = "cpu"  # the device that describes this host
 ROUNDS = 3
 
 
-def probe_machine(
-    name: str = HOST, progress: Callable[[str, float, float], None] = lambda phase, done, total: None
-) -> DeviceProfile:
+def probe_machine(name: str = HOST, progress: Progress = no_progress) -> DeviceProfile:
     """Measure this machine: memory and each kernel, with one thread and with all, 0.4 s each, in ``ROUNDS`` rounds.
 
     Args:
