@@ -5,7 +5,7 @@ The checks run in this order. If ``files`` or ``load`` fails, the test ends ther
     files           every file matches the manifest (``artifact/verify.py``)
     load            the engine loads the artifact and computes logits
     golden_logits   the largest logits of the first new token match the recorded ones
-    golden_tokens   the greedy continuation matches the recorded one
+    golden_tokens   the greedy continuation matches the recorded one (``quality/replay.py``)
     memory          the peak memory with a full KV cache stays within the build's plan for this engine
     device_memory   the same, within the usable memory of a given device
 """
@@ -13,15 +13,11 @@ The checks run in this order. If ``files`` or ``load`` fails, the test ends ther
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ..artifact.manifest import Manifest, read_manifest
 from ..artifact.verify import verify
@@ -30,30 +26,14 @@ from ..errors import ArtifactError, EngineError, NativeLibraryError, Verificatio
 from ..host import peak_rss_bytes
 from ..probe.bench import time_round
 from ..progress import Progress, no_progress
+from ..quality.replay import Check, check_logits, check_tokens, golden_of, replay
 from ..runtime.engine import Engine, EngineOptions, open_engine
 from ..units import format_bytes
-
-# Correct kernels give different results: int8 activations round differently for one row, for many rows, and on another
-# instruction set. Measured on SmolLM2-135M (10 chats, 220 positions, onnxruntime's two int8 paths and its float32
-# path): the largest difference among the ten largest logits has a median of 0.30; 99 % are below 0.99, all below 1.43.
-# Where the paths chose different tokens, their logits were at most 0.35 apart. One megabyte of wrong weights, anywhere,
-# makes a difference of 7 or more. Smaller damage is found by the hashes.
-LOGIT_TOLERANCE = 1.5
-TIE_TOLERANCE = 0.75
 
 # The planner's memory is accurate to 10 % (tests/planning/test_measured_memory.py). This test's process, which hashes
 # files and keeps logits, needs about 25 MB more than an application.
 MEMORY_TOLERANCE = 0.10
 OWN_BYTES = 32_000_000
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check, its result and the measured values."""
-
-    name: str
-    passed: bool
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -136,7 +116,7 @@ def smoke(
     folder = Path(artifact)
     profile = load_device(device) if isinstance(device, str | Path) else device
     manifest = read_manifest(folder)
-    golden = _golden(folder, manifest)
+    golden = golden_of(folder, manifest)
     try:
         verify(folder, progress)
     except VerificationError as error:
@@ -150,7 +130,7 @@ def smoke(
         return Receipt(manifest.name, engine, "", (*checks, Check("load", False, error.message)))
     load_s = time.perf_counter() - started
     try:
-        rows = _replay(opened, golden)
+        rows = replay(opened, golden)
         ttft_s, decode_s = time_round(opened, golden["prompt_ids"], len(golden["continuation_ids"]))
     except EngineError as error:
         return Receipt(manifest.name, opened.name, opened.kernel, (*checks, Check("load", False, error.message)))
@@ -182,56 +162,6 @@ def _predicted(manifest: Manifest, engine: Engine) -> dict[str, Any] | None:
     if not interval or manifest.plan.get("engine") != engine.name:
         return None
     return {"device": manifest.plan.get("device"), **interval}
-
-
-def _golden(folder: Path, manifest: Manifest) -> dict[str, Any]:
-    golden: dict[str, Any] | None = manifest.golden
-    if golden is None:
-        raise ArtifactError(f"{folder} has no golden test", hint="build the artifact again")
-    missing = [key for key in ("prompt_ids", "continuation_ids", "top_logits") if not golden.get(key)]
-    if missing:
-        raise ArtifactError(f"the golden test of {folder} lacks {', '.join(missing)}")
-    return golden
-
-
-def _replay(engine: Engine, golden: dict[str, Any]) -> list[NDArray[np.float32]]:
-    """Compute the logits before each recorded token, given the recorded tokens before it."""
-    rows = [engine.evaluate(golden["prompt_ids"])[-1]]
-    rows += [engine.evaluate([token])[-1] for token in golden["continuation_ids"][:-1]]
-    return rows
-
-
-def check_logits(row: NDArray[np.float32], recorded: list[dict[str, Any]]) -> Check:
-    """Compare the logits (vocab_size,) of the first new token with the recorded ones."""
-    differences = [
-        abs(float(row[entry["id"]]) - entry["logit"]) if entry["id"] < row.size else math.inf for entry in recorded
-    ]
-    worst = float(np.max(differences))
-    passed = worst <= LOGIT_TOLERANCE  # also False for NaN
-    detail = f"largest difference among {len(recorded)} logits is {worst:.4f}; allowed: {LOGIT_TOLERANCE}"
-    return Check("golden_logits", passed, detail)
-
-
-def check_tokens(rows: list[NDArray[np.float32]], recorded: list[int]) -> Check:
-    """Compare the greedy choices with the recorded ones.
-
-    Args:
-        rows: Logits (vocab_size,) before each recorded token, given the recorded tokens before it.
-        recorded: Token ids.
-
-    Returns:
-        A check that passes if every choice is the recorded id or has nearly the same logit (a tie).
-    """
-    same = 0
-    for position, (row, token) in enumerate(zip(rows, recorded, strict=True)):
-        choice = int(row.argmax())
-        same += choice == token
-        lead = float(row[choice] - row[token]) if token < row.size else math.inf
-        if not lead <= TIE_TOLERANCE:  # also if it is NaN
-            detail = f"token {position + 1} of {len(recorded)} is {choice}, not {token}; its logit is {lead:.4f} larger"
-            return Check("golden_tokens", False, detail)
-    ties = f", {len(recorded) - same} ties" if same < len(recorded) else ""
-    return Check("golden_tokens", True, f"{same} of {len(recorded)} tokens are the same{ties}")
 
 
 def _check_memory(peak: int | None, engine: Engine, manifest: Manifest, device: DeviceProfile | None) -> list[Check]:

@@ -1,1 +1,1 @@
-"""How good an artifact is beside its float model, and whether that is good enough: the gate at the end of a build."""
+"""Measures artifacts against their float models; records and replays golden tests."""
