@@ -23,7 +23,11 @@ from edgekit.runtime.tokenizer import Tokenizer
 from edgekit.sampling import Sampling
 
 ROOT = Path(__file__).parents[2]
-TEXTS = {"prose": ROOT / "tests" / "support" / "prose.txt", "readme": ROOT / "README.md", "licence": ROOT / "LICENSE"}
+TEXTS = {
+    "prose": ROOT / "tests" / "support" / "prose.txt",
+    "markdown": ROOT / "tests" / "support" / "markdown.txt",
+    "licence": ROOT / "LICENSE",
+}
 MOST_TOKENS = 896
 PIECE = 128  # tokens evaluated at once: 128 rows of 49,152 logits in float64 are 50 MB
 # What half a cache may cost, as KL to the float model.
