@@ -98,6 +98,12 @@ def test_the_command_reference_is_fresh() -> None:
     assert parts()[1] == reference(), "run: python tools/command_reference.py"
 
 
+def test_the_python_page_lists_the_public_names() -> None:
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`.*?`) \| ", text, re.MULTILINE)
+    assert sorted(name for cell in cells for name in re.findall(r"`(\w+)`", cell)) == sorted(edgekit.__all__)
+
+
 def test_the_changelog_has_the_version() -> None:
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
     assert version is not None
@@ -400,6 +406,7 @@ def test_commands_work(environment: dict[str, str], workplace: Path, page: Path)
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=of_page)
 def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tiny_artifact(tmp_path / "smollm2-135m-cpu")  # the artifact that the examples load
+    write_checkpoint(tmp_path / "checkpoint")  # the checkpoint that they build
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in blocks(page, "python"):
