@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,7 @@ def bench(
 
 
 def _measure(
-    engine: Engine, lengths: Sequence[int], gen_tokens: int, repeat: int, progress: Callable[[str, float, float], None]
+    engine: Engine, lengths: Sequence[int], gen_tokens: int, repeat: int, progress: Progress
 ) -> tuple[dict[int, list[float]], dict[int, list[float]]]:
     """Seconds of every timed round: by prompt length for prefill, by context (0 and the lengths) for decode."""
     rng = np.random.default_rng()

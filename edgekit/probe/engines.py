@@ -1,216 +1,117 @@
-"""What the engines themselves do on this machine: two models are built here, timed, and their rates found.
+"""Measures the speed of the engines on this machine: two small models are built and timed, and rates are fitted.
 
-The limits of memory and kernels (``probe/machine.py``) say what a machine can do at most, and for moments; an engine
-gets some share of them, which differs between processors. So the engines are run: a model of R1-1.5B's width but of
-few layers, and one of SmolLM2's. Weights are random, which no speed depends on. What a layer costs beside its weights
-counts in the narrow one, reading and multiplying in the wide one, attention after the longer prompt.
+The limits of memory and kernels (``probe/machine.py``) are what the machine can reach for moments. An engine reaches a
+share of them that differs between processors. The engines are therefore run with a model of R1-1.5B's width with few
+layers and one of SmolLM2's shape (``reference_models.py``).
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..artifact.manifest import RuntimeFacts
 from ..devices import DeviceProfile, Sourced
 from ..devices.profile import EngineRates
 from ..errors import DiskFullError, ProbeError
-from ..export.model import export_model
-from ..export.onnx_graph import DATA_FILE
-from ..models import spec_from_config
-from ..models.spec import ModelSpec, TensorRef
-from ..planning.engines import all_engines, find_engine
-from ..planning.memory import Dimensions, kv_cache_bytes
-from ..planning.work import Work, work_of
+from ..planning.engine_speed import EngineShares, EngineSpeed
+from ..planning.engines import all_engines
+from ..planning.memory import kv_cache_bytes
 from ..progress import Progress, no_progress
-from ..quantize.packing import PackedLinear
-from ..recipes import load_recipe
 from ..runtime.engine import Engine, EngineOptions, open_engine
-from ..scheme import QuantizationConfig, QuantizationScheme
 from .bench import time_round
 from .rate_fit import Row, fit
+from .reference_models import GEN_TOKENS, SHAPES, ReferenceModel, ReferenceShape, TimedModel, build_models
 
-# Recipes whose shapes and formats are taken, and what is changed: layers enough that no cache holds much of the
-# weights. With six, 185 MB beside a cache of 32, reading seemed a tenth faster than it is for the whole model.
-MODELS: Mapping[str, Mapping[str, int]] = {
-    "deepseek-r1-distill-qwen-1.5b": {"num_hidden_layers": 12, "vocab_size": 16384},
-    "smollm2-135m": {},
-}
-# A prompt as people type it, and a longer one: in the narrow model attention counts then.
-PROMPT_TOKENS: Mapping[str, tuple[int, int]] = {
-    "deepseek-r1-distill-qwen-1.5b": (128, 512),
-    "smollm2-135m": (128, 2048),
-}
-QUICK_TOKENS = 128  # a prompt no longer is timed twice a round: a moment's disturbance is all of so short a time
-GEN_TOKENS = 16
-# The models take turns, so that a minute of other work does not hit one alone. The least time counts: what a machine
-# does undisturbed is what its limits say, too, and on a shared one medians of so few differ by a tenth.
+QUICK_TOKENS = 128  # a prompt up to this length is timed twice per round: a short disturbance weighs more in it
+# The models take turns, so that a minute of other work does not affect one model alone. The minimum time counts,
+# because the machine's limits, too, are those of an undisturbed machine, and the median of so few times differs by a
+# tenth on a shared machine.
 ROUNDS = 3
-_ELSEWHERE = "set TMPDIR to a folder with 450 MB to spare"
-_POOL = 1 << 22  # random weights, of which every tensor's rows are some
+_ELSEWHERE = "set TMPDIR to a folder with 450 MB of free space"
 
 
-def processor_engines() -> tuple[str, ...]:
-    """The names of the engines that run on the processor: those that can be compared to its limits."""
-    return tuple(engine.name for engine in all_engines() if engine.shares is not None)
+def processor_engines() -> dict[str, EngineShares]:
+    """The engines that run on the processor, and the share of its limits that each is likely to reach."""
+    return {engine.name: engine.shares for engine in all_engines() if engine.shares is not None}
 
 
-def with_engine_rates(profile: DeviceProfile, progress: Progress = no_progress) -> DeviceProfile:
-    """Measure each engine on this machine.
+def with_engine_rates(
+    profile: DeviceProfile,
+    progress: Progress = no_progress,
+    shapes: Sequence[ReferenceShape] = SHAPES,
+    rounds: int = ROUNDS,
+) -> DeviceProfile:
+    """Measure each engine that runs on the processor.
 
     Args:
-        profile: What ``probe_machine`` found here.
-        progress: Called with a phase's name, how much is done and how much there is.
+        profile: The result of ``probe_machine`` on this machine.
+        progress: Called with the phase's name, the work done and the total work.
+        shapes: The models to build.
+        rounds: How often each is timed, at least 1.
 
     Returns:
         The profile with ``cpu.engines``.
 
     Raises:
-        ProbeError: The profile's limits were not measured, or there is no temporary folder.
-        DiskFullError: The temporary folder has no room for some 450 MB.
-        EngineError: An engine cannot run here.
+        ProbeError: The profile has no measured limits, or there is no temporary folder.
+        DiskFullError: The temporary folder has less than about 450 MB of free space.
+        EngineError: An engine does not run on this machine.
     """
     bandwidth = profile.bandwidth.sustained
     if bandwidth is None or not profile.cpu.kernels:
-        raise ProbeError(f"{profile.name} has no measured limits to begin from")
+        raise ProbeError(f"{profile.name} has no measured limits to start from")
     peak = profile.cpu.kernels[0].gmac_s.value
     with ExitStack() as stack:
         try:
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgekit-probe-"))
-            models = build_models(Path(scratch), progress)
+            models = build_models(Path(scratch), progress, shapes)
         except DiskFullError as error:
             raise DiskFullError(error.message, _ELSEWHERE) from None
         except OSError as error:
-            raise ProbeError(f"no model can be built in the temporary folder: {error.strerror}", _ELSEWHERE) from None
-        engines = tuple(
-            find_rates(name, models, time_models(name, models, ROUNDS, progress), bandwidth.value, peak)
-            for name in processor_engines()
-        )
-    return replace(profile, cpu=replace(profile.cpu, engines=engines))
-
-
-@dataclass(frozen=True)
-class TimedModel:
-    """An artifact, and the prompts it is timed with."""
-
-    folder: Path
-    manifest: RuntimeFacts
-    prompt_tokens: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class ReferenceModel(TimedModel):
-    """One that rates are found by: also the work of its tokens, and what its cache depends on."""
-
-    work: Work
-    dimensions: Dimensions
-
-
-class _RandomSource:
-    """A model's tensors, made up: normal with deviation 0.02, norms of ones."""
-
-    def __init__(self) -> None:
-        self._pool = np.random.default_rng(0).standard_normal(_POOL, np.float32) * np.float32(0.02)
-
-    def rows(self, ref: TensorRef, start: int, stop: int) -> NDArray[np.generic]:
-        if len(ref.shape) == 1:
-            return np.ones(stop - start, np.float32)
-        return np.resize(self._pool, (stop - start, ref.shape[1]))
-
-    def packed(self, ref: TensorRef, start: int, stop: int, scheme: QuantizationScheme) -> PackedLinear | None:
-        return None
-
-    def release(self) -> None:
-        """Nothing is cached."""
-
-
-def build_models(folder: Path, progress: Progress = no_progress) -> list[ReferenceModel]:
-    """Build the models that are timed, each in a folder of its own.
-
-    Raises:
-        DiskFullError: There is no room.
-    """
-    return [_build(folder / name, name, changes, progress) for name, changes in MODELS.items()]
-
-
-def _build(folder: Path, name: str, changes: Mapping[str, int], progress: Progress) -> ReferenceModel:
-    """The artifact of a recipe's shapes."""
-    recipe = load_recipe(name)
-    spec = spec_from_config({**recipe.config, **changes})
-    quantization = recipe.quantization
-    context = max(PROMPT_TOKENS[name]) + GEN_TOKENS
-    folder.mkdir()
-    layout = export_model(
-        folder,
-        spec,
-        _RandomSource(),
-        quantization,
-        activation_type="float32",
-        max_context=context,
-        threads=1,
-        progress=lambda done, total: progress(f"building {name}'s shape", done, total),
-    )
-    manifest = _manifest(name, spec, quantization, context)
-    _forget(folder / DATA_FILE)
-    work = work_of(spec, layout, quantization)
-    return ReferenceModel(folder, manifest, PROMPT_TOKENS[name], work, Dimensions.of_spec(spec))
-
-
-def _forget(path: Path) -> None:
-    """Have the file read from the disk, as an artifact is that was not just built.
-
-    What was just written lies in larger pages of the cache, with which an engine reads some 7 % faster.
-    """
-    if hasattr(os, "posix_fadvise"):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _manifest(name: str, spec: ModelSpec, quantization: QuantizationConfig, context: int) -> RuntimeFacts:
-    """What an engine asks of a manifest."""
-    model: dict[str, Any] = {"vocab_size": spec.vocab_size, "num_layers": spec.num_layers, "context_length": context}
-    return RuntimeFacts(
-        name=name, model=model, plan={"context": context}, quantization=asdict(quantization), activation_type="float32",
-        reasoning=False, sampling={}, tokens={},
-    )  # fmt: skip
+            raise ProbeError(f"cannot build a model in the temporary folder: {error.strerror}", _ELSEWHERE) from None
+        engines = []
+        for name, shares in processor_engines().items():
+            times = time_models(name, models, rounds, progress)
+            engines.append(find_rates(name, models, times, bandwidth.value, shares.speed(bandwidth.value, peak)))
+    return replace(profile, cpu=replace(profile.cpu, engines=tuple(engines)))
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a prompt and of the tokens after it, a pair a round, by the model's place and the prompt's length; and
-    how they ran."""
+    """Measured times and how the engine ran.
+
+    Attributes:
+        of: By the model's index and the prompt's length: seconds of the prompt and of the ``GEN_TOKENS`` tokens after
+            it, a pair for each round.
+        rounds: How often each was timed.
+        threads: Threads of the arithmetic.
+        kv_type: Type of keys and values.
+    """
 
     of: dict[tuple[int, int], list[tuple[float, float]]]
+    rounds: int
     threads: int
     kv_type: str
 
 
 def find_rates(
-    name: str, models: Sequence[ReferenceModel], times: Times, bandwidth_gb_s: float, peak_gmac_s: float
+    name: str, models: Sequence[ReferenceModel], times: Times, bandwidth_gb_s: float, likely: EngineSpeed
 ) -> EngineRates:
-    """An engine's rates: those that fit the times, starting from what the limits and shares make probable.
+    """Fit an engine's rates to the times.
 
     Args:
-        name: The engine's.
-        models: Those to find them by, timed before any others.
-        times: Of all that were timed.
-        bandwidth_gb_s: Of memory.
-        peak_gmac_s: Of the kernel.
+        name: The engine's name.
+        models: The models to fit, which are the first that were timed.
+        times: The times of all models.
+        bandwidth_gb_s: Memory bandwidth.
+        likely: The rates to start from; a rate that the times do not determine keeps its value.
     """
     decode, prefill = _rows(models, times, bandwidth_gb_s)
-    shares = find_engine(name).shares
-    if shares is None:
-        raise ProbeError(f"the engine {name} does not run on the processor, whose limits were measured")
-    likely = shares.speed(bandwidth_gb_s, peak_gmac_s)
     weights, decode_attention, layer_us = fit(
         decode, (likely.weights_gb_s * 1e9, likely.decode_attention_gmac_s * 1e9, likely.layer_us)
     )
@@ -219,7 +120,9 @@ def find_rates(
     )
     threads = f"{times.threads} thread{'s' * (times.threads > 1)}"
     longest = max(max(model.prompt_tokens) for model in models)
-    source = f"edgekit probe: {threads}, {len(models)} models, to context {longest}, the best of {ROUNDS} rounds"
+    source = (
+        f"edgekit probe: {threads}, {len(models)} models, contexts up to {longest}, fastest of {times.rounds} rounds"
+    )
 
     def figure(value: float) -> Sourced[float]:
         return Sourced(float(f"{value:.4g}"), source)
@@ -242,17 +145,17 @@ def time_models(
     progress: Progress = no_progress,
     before_round: Callable[[int], None] = lambda threads: None,
 ) -> Times:
-    """Time each model's prompts and the tokens after them; the models take turns.
+    """Time the prompts of each model and the tokens after them. The models take turns.
 
     Args:
-        name: The engine's.
-        models: All are open at once.
-        rounds: How often, at least 1.
-        progress: Called as that of :func:`with_engine_rates`.
-        before_round: Called before each with the number of threads.
+        name: The engine's name.
+        models: The models; all are open at the same time.
+        rounds: How often each is timed, at least 1.
+        progress: Called with the phase's name, the work done and the total work.
+        before_round: Called before each round with the number of threads.
 
     Raises:
-        EngineError: The engine cannot run one here.
+        EngineError: The engine cannot run a model on this machine.
     """
     phase = f"measuring the engine {name}"
     times: dict[tuple[int, int], list[tuple[float, float]]] = {}
@@ -276,11 +179,11 @@ def time_models(
             ids = rng.integers(0, engines[index].vocab_size, max(length, 1))
             times.setdefault((index, length), []).append(time_round(engines[index], ids, GEN_TOKENS))
         progress(phase, 1, 1)
-        return Times(times, engines[0].threads, engines[0].kv_type)
+        return Times(times, rounds, engines[0].threads, engines[0].kv_type)
 
 
 def _rows(models: Sequence[ReferenceModel], times: Times, bandwidth_gb_s: float) -> tuple[list[Row], list[Row]]:
-    """The least times with the work behind them: of generated tokens, and of prompts."""
+    """The minimum times and their work: of generated tokens, and of prompts."""
     decode, prefill = [], []
     for index, model in enumerate(models):
         work = model.work

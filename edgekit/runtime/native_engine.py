@@ -36,7 +36,7 @@ class NativeEngine:
         all_logits: bool,
         kv_type: str = "float16",
     ) -> None:
-        """``source``: the artifact's folder, or an engine whose weights to share."""
+        """``source`` is the artifact's folder, or an engine whose weights are shared."""
         self._library = native.library()
         kernel = self._library.ek_kernel_name()
         if kernel is None:
@@ -88,7 +88,7 @@ class NativeEngine:
         )
 
     def evaluate(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Append ids; see :meth:`~edgekit.runtime.engine.Engine.evaluate`."""
+        """Append ids to the sequence; see :meth:`~edgekit.runtime.engine.Engine.evaluate`."""
         self._open()
         array = check_ids(ids, vocab_size=self.vocab_size, position=self.position, context=self.context)
         tokens = array.astype(np.int32)
@@ -102,27 +102,28 @@ class NativeEngine:
         return logits
 
     def fork(self, threads: int = 1) -> NativeEngine:
-        """An engine over the same weights, with an empty sequence of its own; one thread is enough for :meth:`step`.
+        """Open another engine with the same weights and an empty sequence; one thread is enough for :meth:`step`.
 
         Raises:
-            EngineError: There is not enough memory, or the engine is closed or a fork itself.
+            EngineError: There is not enough memory, or the engine is closed or is itself a fork.
         """
         if not self._model:
-            raise EngineError("only the engine that opened the artifact can be forked, while it is open")
+            raise EngineError("only an open engine that itself opened an artifact can be forked")
         return NativeEngine(self, self.context, threads, self._all_logits, self.kv_type)
 
     def step(self, engines: Sequence[NativeEngine], ids: Sequence[int]) -> NDArray[np.float32]:
-        """Append an id to each of several sequences, computed together by this engine's threads.
+        """Append one id to each of several sequences, all computed together by this engine's threads.
 
         Args:
-            engines: This one and its forks, 1 to ``native.MOST_TOGETHER``, each once.
-            ids: One for each.
+            engines: This engine and its forks, 1 to ``native.MOST_TOGETHER``, each at most once.
+            ids: One id for each engine.
 
         Returns:
-            (engines, vocab_size): the logits of each.
+            Logits, float32 (engines, vocab_size).
 
         Raises:
-            EngineError: Other engines, too many of them, or an id that is none.
+            EngineError: An engine is no fork, there are too many engines, or the numbers of engines and ids differ.
+            TokenRangeError: An id is outside the vocabulary.
             ContextLengthError: A sequence has filled its context.
         """
         for engine in (self, *engines):
@@ -140,20 +141,20 @@ class NativeEngine:
         return logits
 
     def rewind(self, length: int) -> None:
-        """Forget positions from ``length`` on."""
+        """Forget every position from ``length`` on."""
         self.position = check_rewind(length, self.position)
         if self._session:
             self._check(self._library.ek_session_rewind(self._session, length))
 
     def tokens(self) -> list[int]:
-        """The ids evaluated so far."""
+        """The ids that have been evaluated."""
         ids = np.empty(self.position, np.int32)
         if self._session:
             self._check(self._library.ek_session_tokens(self._session, ids.ctypes.data, len(ids)))
         return [int(i) for i in ids]
 
     def save(self, path: Path) -> None:
-        """Write the sequence to a file, so that its prompt need not be read again.
+        """Write the sequence to a file, so that its prompt need not be evaluated again.
 
         Raises:
             EngineError: The file cannot be written, or the engine is closed.
@@ -162,11 +163,11 @@ class NativeEngine:
         self._check(self._library.ek_session_save(self._session, os.fsencode(path)))
 
     def load(self, path: Path) -> None:
-        """Go on from a file that :meth:`save` wrote, in place of the present sequence.
+        """Replace the sequence with one that :meth:`save` wrote.
 
         Raises:
-            EngineError: It is no such file, or of another model or another type of keys and values.
-            ContextLengthError: It holds more positions than the context.
+            EngineError: The file is not a saved sequence, or is from another model or type of KV cache.
+            ContextLengthError: The file holds more positions than the context.
         """
         self._open()
         try:
@@ -175,11 +176,11 @@ class NativeEngine:
             self.position = int(self._library.ek_session_position(self._session))
 
     def copy(self, source: NativeEngine) -> None:
-        """Become what another engine of the same artifact is.
+        """Replace the sequence with that of another engine that shares the weights.
 
         Raises:
-            EngineError: It is of another model object or keeps keys and values in another type.
-            ContextLengthError: It holds more positions than the context.
+            EngineError: The other engine does not share the weights or has another type of KV cache.
+            ContextLengthError: The other sequence has more positions than the context.
         """
         self._open()
         source._open()

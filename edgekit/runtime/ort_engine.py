@@ -1,10 +1,10 @@
-"""The portable engine: onnxruntime, with everything it reads and writes bound beforehand.
+"""The portable engine ``ort``: onnxruntime, with all inputs and outputs bound in advance.
 
-One buffer per layer and half holds the KV cache. It is bound as past *and* present, so the attention operator
-(``com.microsoft.GroupQueryAttention``) writes new rows in place and nothing is copied as the sequence grows; going back
-is forgetting a number. Long inputs run in chunks, which bounds the scratch of attention and of the gated MLP.
+Each layer has one buffer for keys and one for values. A buffer is bound as past *and* present, so the attention
+operator (``com.microsoft.GroupQueryAttention``) writes new rows in place and nothing is copied as the sequence grows.
+Rewinding only changes the position. Long inputs run in chunks, which bounds the scratch of attention and gated MLP.
 
-The graph's inputs and outputs are listed in ``edgekit/export``; this file relies on nothing else of it.
+The graph's inputs and outputs are listed in ``edgekit/export``; this file depends on nothing else of it.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .engine import EngineOptions, check_ids, check_rewind, resolve_context
 
 MODEL_FILE = "model.onnx"
 # Attention scratch grows with chunk * context * heads, the MLP's with chunk * intermediate size. At 256 rows the
-# weights are read once per 256 tokens, by when arithmetic, not memory, is the limit; larger chunks gain nothing.
+# weights are read once per 256 tokens and arithmetic is the bottleneck, not memory: larger chunks gain nothing.
 PREFILL_CHUNK = 256
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-MOST_THREADS = 1024  # as the native engine
+MOST_THREADS = 1024  # as for the native engine
 _LOGITS_START = "logits_start"
 _FIRST_POSITION = -(2**62)  # a Slice clamps it to 0
 _FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class OrtEngine:
-    """onnxruntime as an :class:`~edgekit.runtime.engine.Engine`; its members are described there."""
+    """onnxruntime as an :class:`~edgekit.runtime.engine.Engine`, which describes the members."""
 
     name = "ort"
 
@@ -83,11 +83,11 @@ class OrtEngine:
         if options.kv_type not in (None, manifest.activation_type):
             kept = manifest.activation_type
             raise EngineError(
-                f"onnxruntime keeps keys and values in the graph's {kept}, not in {options.kv_type}",
-                hint="take the native engine for another type",
+                f"onnxruntime keeps keys and values in the graph's type, {kept}, not in {options.kv_type}",
+                hint="use the native engine for another type",
             )
         threads = options.threads or physical_cores()
-        if threads > MOST_THREADS:  # onnxruntime starts as many as it is told to, and they spin
+        if threads > MOST_THREADS:  # onnxruntime would start them all, and they spin
             raise EngineError(f"{threads} threads were asked for; allowed: 1 to {MOST_THREADS}")
         ort = _import_onnxruntime()
         provider = choose_provider(ort.get_available_providers(), manifest.activation_type)
@@ -107,7 +107,7 @@ class OrtEngine:
         )
 
     def evaluate(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Append ids; float32 logits (1 or len(ids), vocab_size). See :class:`~edgekit.runtime.engine.Engine`."""
+        """Append ids to the sequence; see :meth:`~edgekit.runtime.engine.Engine.evaluate`."""
         if self._session is None:
             raise EngineError("the engine is closed")
         array = check_ids(ids, vocab_size=self.vocab_size, position=self.position, context=self.context)
@@ -119,12 +119,12 @@ class OrtEngine:
         return logits
 
     def _run(self, ids: NDArray[np.int64], logits: NDArray[np.float32]) -> None:
-        """Run ids (n,) at the present position and write into logits (kept, vocab_size)."""
+        """Evaluate ids (n,) at the current position and write logits (1 or n, vocab_size)."""
         total = self.position + ids.size
         bind = self._binding
         bind.bind_input("input_ids", "cpu", 0, np.int64, (1, ids.size), ids.ctypes.data)
         bind.bind_input("attention_mask", "cpu", 0, np.int64, (1, total), self._mask.ctypes.data)
-        if self._all_logits:  # the graph declares one row, and a buffer bound here would have to have that shape
+        if self._all_logits:  # the graph declares one row, so a buffer bound here could have no other shape
             bind.bind_output("logits", "cpu")
         else:
             bind.bind_output("logits", "cpu", 0, np.float32, (1, *logits.shape), logits.ctypes.data)
@@ -135,7 +135,7 @@ class OrtEngine:
                 f"onnxruntime failed on {ids.size} tokens at position {self.position}: {_one_line(error)}"
             ) from error
         if self._all_logits:
-            logits[:] = bind.get_outputs()[-1].numpy()[0]  # bound after the cache
+            logits[:] = bind.get_outputs()[-1].numpy()[0]  # the last output, bound after the cache
 
     def rewind(self, length: int) -> None:
         """Forget every position from ``length`` on."""
@@ -151,7 +151,7 @@ ENGINE = OrtEngine
 
 
 def has_cuda() -> bool:
-    """Whether there is an onnxruntime here that has CUDA, and a GPU it can use: a driver may be missing."""
+    """Whether onnxruntime is installed with CUDA and can use a GPU; the driver may be missing."""
     try:
         ort = _import_onnxruntime()
     except EngineError:
@@ -169,7 +169,7 @@ def choose_provider(available: Sequence[str], activation_type: str) -> str:
     """The execution provider for an artifact: CUDA runs float16 graphs, the CPU any.
 
     Args:
-        available: What this onnxruntime was built with.
+        available: The execution providers of this onnxruntime.
         activation_type: The graph's float type, ``float32`` or ``float16``.
     """
     if activation_type == "float16" and CUDA in available:
@@ -196,8 +196,8 @@ def _load(ort: Any, folder: Path, provider: str, threads: int, first_row: Any) -
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; they come back as exceptions too
-    # The arena's peak is 8 % below the C library's (SmolLM2-135M, 512-token prefill: 282 and 307 MB); memory patterns,
-    # planned per input shape, add 10 MB and gain nothing where every prompt has another length.
+    # With the arena the peak is 8 % lower than with the C library (SmolLM2-135M, 512-token prefill: 282 and 307 MB).
+    # Memory patterns are planned per input shape: they add 10 MB and gain nothing when prompts differ in length.
     options.enable_cpu_mem_arena = True
     options.enable_mem_pattern = False
     if first_row is not None:
@@ -207,7 +207,7 @@ def _load(ort: Any, folder: Path, provider: str, threads: int, first_row: Any) -
     except _errors() as error:
         raise EngineError(
             f"onnxruntime {ort.__version__} cannot load {path}: {_one_line(error)}",
-            hint=f"edgekit verify {folder} tells whether the files are whole",
+            hint=f"edgekit verify {folder} checks the files",
         ) from error
 
 
@@ -215,8 +215,8 @@ def _bind_cache(ort: Any, session: Any, binding: Any, context: int, device: str)
     """Allocate the KV cache and bind each buffer as past and as present.
 
     Returns:
-        The buffers, each (1, kv_heads, context, head_dim) in the graph's float type. On the CPU they are zero pages
-        that the system hands out as positions are first written, so a long context costs nothing until it is used.
+        The buffers, each (1, kv_heads, context, head_dim) in the graph's float type. On the CPU the system provides
+        their pages when positions are first written, so a long context takes no memory until it is used.
 
     Raises:
         EngineError: The graph's inputs are not those of an edgekit artifact.
@@ -229,25 +229,27 @@ def _bind_cache(ort: Any, session: Any, binding: Any, context: int, device: str)
         shape = (1, kv_heads, context, head_dim)
         dtype = _FLOAT_TYPES.get(value.type)
         if dtype is None or not isinstance(kv_heads, int) or not isinstance(head_dim, int):
-            raise EngineError(f"{MODEL_FILE}: input {value.name} is {value.type} {value.shape}, which is no KV cache")
+            raise EngineError(
+                f"{MODEL_FILE}: input {value.name} is {value.type} {value.shape}, which is not a KV cache"
+            )
         try:
             if device == "cpu":
                 buffer = ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, dtype=dtype))
             else:
                 buffer = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, device, 0)
         except _errors() as error:
-            raise EngineError(f"no room for a KV cache of {context} positions: {_one_line(error)}") from error
+            raise EngineError(f"cannot allocate a KV cache of {context} positions: {_one_line(error)}") from error
         binding.bind_ortvalue_input(value.name, buffer)
         binding.bind_ortvalue_output(value.name.replace("past_key_values.", "present."), buffer)
         buffers.append(buffer)
     if not buffers:
-        raise EngineError(f"{MODEL_FILE} has no past_key_values inputs; it is not an edgekit graph")
+        raise EngineError(f"{MODEL_FILE} has no past_key_values inputs: it is not a graph that edgekit exported")
     return buffers
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises: its own classes, one for each status, which have no common base; and what pybind11 makes
-    of C++'s exceptions."""
+    """The exceptions that onnxruntime raises: its own, which have no common base class, and those that pybind11 makes
+    of C++ exceptions."""
     from onnxruntime.capi import onnxruntime_pybind11_state
 
     own = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,13 +14,14 @@ from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bandwidth, KernelPeak
 from edgekit.devices.writer import format_device
 from edgekit.errors import DiskFullError, ProbeError
-from edgekit.planning.engines import find_engine
+from edgekit.planning.engine_speed import EngineSpeed
 from edgekit.planning.memory import Dimensions
 from edgekit.planning.plan import PlanOptions
 from edgekit.planning.planner import plan_recipe
 from edgekit.planning.work import Work
-from edgekit.probe import engines as engine_rates
-from edgekit.probe.engines import ReferenceModel, Times, find_rates, processor_engines, with_engine_rates
+from edgekit.probe import engines
+from edgekit.probe.engines import Times, find_rates, processor_engines, with_engine_rates
+from edgekit.probe.reference_models import SHAPES, ReferenceModel
 from edgekit.recipes import load_recipe
 
 # The fit is pulled towards the likely rates: a little, or more where a term is a small part of every time.
@@ -43,16 +45,12 @@ def probed() -> DeviceProfile:
     )
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same widths, two layers and few tokens: built in a moment."""
-    monkeypatch.setattr(
-        engine_rates,
-        "MODELS",
-        {name: {"num_hidden_layers": 2, "vocab_size": 512} for name in engine_rates.MODELS},
-    )
-    monkeypatch.setattr(engine_rates, "PROMPT_TOKENS", dict.fromkeys(engine_rates.MODELS, (8, 64)))
-    monkeypatch.setattr(engine_rates, "GEN_TOKENS", 4)
+# The same widths with two layers and short prompts: built in a moment.
+SMALL = tuple(
+    replace(shape, prompt_tokens=(8, 64), changes={"num_hidden_layers": 2, "vocab_size": 512}) for shape in SHAPES
+)
+# What the fit starts from.
+LIKELY = EngineSpeed(18.2, 38.0, 72.0, 147.0, 4.1, 60.0, 0.07)
 
 
 def _model(name: str, work: Work) -> ReferenceModel:
@@ -84,7 +82,7 @@ def test_the_rates_behind_the_times_are_found() -> None:
     rounds = {
         key: [(prompt_s.get(key, 9.0), 16 * s), (9.0 * prompt_s.get(key, 9.0), 99 * s)] for key, s in token_s.items()
     }
-    found = find_rates("native", [wide, narrow], Times(rounds, 2, "float16"), bandwidth_gb_s=20.0, peak_gmac_s=300.0)
+    found = find_rates("native", [wide, narrow], Times(rounds, 2, 2, "float16"), 20.0, LIKELY)
     assert found.name == "native"
     for rate, expected, tolerance in (
         (found.weights_gb_s, 10.0, PULLED),
@@ -95,27 +93,20 @@ def test_the_rates_behind_the_times_are_found() -> None:
         (found.row_us, 5.0, PULLED),
     ):
         assert rate.value == pytest.approx(expected, rel=tolerance)
-    assert found.weights_gb_s.source.startswith("edgekit probe: 2 threads, 2 models, to context 1000")
+    assert found.weights_gb_s.source.startswith(
+        "edgekit probe: 2 threads, 2 models, contexts up to 1000, fastest of 2 rounds"
+    )
 
 
-def test_only_engines_of_the_processor_have_rates_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert processor_engines() == ("native", "ort")
-    accelerated = replace(find_engine("native"), shares=None)
-    monkeypatch.setattr(engine_rates, "find_engine", lambda name: accelerated)
-    with pytest.raises(ProbeError, match="the engine gpu does not run on the processor"):
-        find_rates("gpu", [_model("a", Work(1, 1, 1, 1, 1, "4bit"))], _times(), 20.0, 300.0)
+def test_the_engines_of_the_processor_are_measured() -> None:
+    assert list(processor_engines()) == ["native", "ort"]
+    for shares in processor_engines().values():
+        assert 0 < shares.prefill < shares.weights < 1
 
 
-def _times() -> Times:
-    return Times({(0, length): [(1.0, 1.0)] for length in (0, 100, 1000)}, 1, "float16")
-
-
-def test_both_engines_really_run(
-    small: None, probed: DeviceProfile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(engine_rates, "ROUNDS", 1)
+def test_both_engines_really_run(probed: DeviceProfile, tmp_path: Path) -> None:
     phases: list[str] = []
-    found = with_engine_rates(probed, lambda phase, done, total: phases.append(phase))
+    found = with_engine_rates(probed, lambda phase, done, total: phases.append(phase), SMALL, rounds=1)
     assert list(dict.fromkeys(phases)) == [
         "building deepseek-r1-distill-qwen-1.5b's shape",
         "building smollm2-135m's shape",
@@ -132,21 +123,25 @@ def test_both_engines_really_run(
     assert predictor.hardware.rates == found.cpu.engines[1], "a plan uses the engine's own rates"
 
 
-def test_what_cannot_be_measured_is_said(small: None, probed: DeviceProfile, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ProbeError, match="no measured limits"):
+def test_a_profile_without_limits_is_refused(probed: DeviceProfile) -> None:
+    with pytest.raises(ProbeError, match="board has no measured limits to start from"):
         with_engine_rates(replace(probed, bandwidth=Bandwidth()))
 
-    def full(*arguments: Any, **options: Any) -> Any:
-        raise DiskFullError("no space to write", "free some space, or choose a folder on another disk with --out")
 
-    monkeypatch.setattr(engine_rates, "export_model", full)
-    with pytest.raises(DiskFullError) as raised:
+def test_a_full_disk_names_the_way_out(probed: DeviceProfile, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> Any:
+        raise DiskFullError("no room to write", "free some space, or choose another place with --out")
+
+    monkeypatch.setattr(engines, "build_models", full)
+    with pytest.raises(DiskFullError, match="no room to write") as raised:
         with_engine_rates(probed)
-    assert "TMPDIR" in raised.value.hint
+    assert raised.value.hint == "set TMPDIR to a folder with 450 MB of free space"
 
+
+def test_a_missing_temporary_folder_is_named(probed: DeviceProfile, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(**options: Any) -> Any:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
-    monkeypatch.setattr(engine_rates.tempfile, "TemporaryDirectory", none)
-    with pytest.raises(ProbeError, match="No usable temporary directory"):
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", none)
+    with pytest.raises(ProbeError, match="cannot build a model in the temporary folder: No usable temporary directory"):
         with_engine_rates(probed)

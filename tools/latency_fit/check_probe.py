@@ -25,16 +25,9 @@ from edgekit.planning.efficiency import Interval
 from edgekit.planning.latency import Predictor
 from edgekit.planning.plan import PlanOptions
 from edgekit.planning.planner import plan_recipe
-from edgekit.probe.engines import (
-    GEN_TOKENS,
-    TimedModel,
-    Times,
-    build_models,
-    find_rates,
-    processor_engines,
-    time_models,
-)
+from edgekit.probe.engines import Times, find_rates, processor_engines, time_models
 from edgekit.probe.limits import Limits, measure_limits
+from edgekit.probe.reference_models import GEN_TOKENS, TimedModel, build_models
 from edgekit.recipes import load_recipe
 
 WITHIN = 0.10
@@ -44,7 +37,7 @@ Pairs = list[tuple[float, float]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("artifact", type=Path, nargs="+")
-    parser.add_argument("--engine", choices=processor_engines(), action="append")
+    parser.add_argument("--engine", choices=tuple(processor_engines()), action="append")
     parser.add_argument("--prompt-tokens", default="128,1024")
     parser.add_argument("--rounds", type=int, default=4)
     options = parser.parse_args()
@@ -58,7 +51,8 @@ def main() -> None:
             times, limits = measure(engine, [*models, *own], options.rounds)
         print(f"\n{engine}: {limits.bandwidth_gb_s:.1f} GB/s, {limits.kernel} {limits.kernel_gmac_s:.0f} x 10^9/s")
         by_limits = profile_of(limits)
-        rates = find_rates(engine, models, times, limits.bandwidth_gb_s, limits.kernel_gmac_s)
+        likely = processor_engines()[engine].speed(limits.bandwidth_gb_s, limits.kernel_gmac_s)
+        rates = find_rates(engine, models, times, limits.bandwidth_gb_s, likely)
         by_engine = replace(by_limits, cpu=replace(by_limits.cpu, engines=(rates,)))
         print(f"{'':<28} {'measured':>12} {'median':>8} {'by probe':>10} {'by limits':>10}")
         errors = []
@@ -76,7 +70,7 @@ def main() -> None:
 
 
 def measure(name: str, models: Sequence[TimedModel], rounds: int) -> tuple[Times, Limits]:
-    """Times of all, and the best limits of all rounds."""
+    """The times of all models, and the best limits of all rounds."""
     found: list[Limits] = []
 
     def limits(threads: int) -> None:
@@ -87,7 +81,7 @@ def measure(name: str, models: Sequence[TimedModel], rounds: int) -> tuple[Times
 
 
 def profile_of(limits: Limits) -> DeviceProfile:
-    """This machine with those limits."""
+    """The profile of this machine with these limits."""
     host = load_device("cpu")
     peak = Sourced(limits.kernel_gmac_s, "measured")
     return replace(
@@ -98,13 +92,13 @@ def profile_of(limits: Limits) -> DeviceProfile:
 
 
 def predictor_of(folder: Path, engine: str, profile: DeviceProfile) -> Predictor:
-    """What predicts an artifact's speed there."""
+    """Predicts an artifact's speed on a device."""
     recipe = load_recipe(read_manifest(folder).recipe["name"])
     return plan_recipe(recipe, profile, options=PlanOptions(engine=engine)).predictor
 
 
 def report(name: str, length: int, pairs: Pairs, predictors: Sequence[Predictor]) -> list[tuple[float, float]]:
-    """Print what was measured beside the errors, (by probe, by limits) for the prompt and for a token."""
+    """Print the measured times and the errors by probe and by limits, and return the errors of prompt and token."""
     prompts, answers = zip(*pairs, strict=True)
     positions = length + GEN_TOKENS // 2
     predictions: list[tuple[str, list[float], Callable[[Predictor], float]]] = [

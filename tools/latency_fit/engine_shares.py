@@ -19,7 +19,6 @@ from typing import Any
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.devices import load_device
-from edgekit.planning.engines import find_engine
 from edgekit.planning.plan import PlanOptions
 from edgekit.planning.planner import plan_recipe
 from edgekit.planning.work import Work
@@ -33,7 +32,7 @@ Rows = list[Row]
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("artifact", type=Path, nargs="+")
-    parser.add_argument("--engine", choices=processor_engines(), action="append")
+    parser.add_argument("--engine", choices=tuple(processor_engines()), action="append")
     parser.add_argument("--prompt-tokens", default="128,512,1024,4096")
     parser.add_argument("--gen-tokens", type=int, default=16)
     parser.add_argument("--repeat", type=int, default=1)
@@ -81,8 +80,7 @@ def measure(folder: Path, engine: str, lengths: str, gen_tokens: int, repeat: in
 
 def report(engine: str, decode: Rows, prefill: Rows) -> None:
     """Print the errors of the present shares, and those that would fit."""
-    known = find_engine(engine).shares
-    assert known is not None
+    known = processor_engines()[engine]
     parts = {
         "decode": (decode, (known.weights, known.decode_attention, known.layer_us)),
         "prefill": (prefill, (known.prefill, known.prefill_attention, known.row_us)),
