@@ -173,7 +173,7 @@ def _write(
         weights.release()
         golden = steps.record_answer(job, facts, layout.size_bytes)
         quality = steps.measure_quality(job, facts, layout.size_bytes)
-        report = phase(job.progress, "hashing the artifact")
+        report = phase(job.progress, "hashing files")
         manifest = Manifest(
             name=facts.name,
             edgekit_version=version("edgekit-llm"),

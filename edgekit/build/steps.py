@@ -211,7 +211,7 @@ def scale_weights(
         The scaled weights, and the manifest's ``scaling``.
     """
     texts = sample_texts(job.folder, facts, job.calibration_file, SCALING_TOKENS)
-    report = phase(job.progress, "measuring what each matrix reads")
+    report = phase(job.progress, "measuring input scales")
     scales = input_scales(weights, job.written, texts, job.threads, report)
     layout = plan_layout(job.written, quantization, job.device.activation_type, 1)
     described = {"tokens": sum(map(len, texts)), "tokens_sha256": tokens_digest(texts)}
@@ -228,7 +228,7 @@ def choose_widths(
     """
     return measured_widths(
         job.folder, facts, weights, job.written, quantization, job.calibration_file, job.resume_path("widths"),
-        job.source_key(), job.threads, phase(job.progress, "measuring what each matrix loses"),
+        job.source_key(), job.threads, phase(job.progress, "measuring the loss of each matrix"),
     )  # fmt: skip
 
 
@@ -273,7 +273,7 @@ def export(
 
 
 def check_emit(job: Job, quantization: QuantizationConfig, max_context: int) -> None:
-    """Refuse a model that a GPTQ checkpoint cannot hold, before any work."""
+    """Reject a model that a GPTQ checkpoint cannot store, before any work."""
     if quantization.mean_bits is not None:
         quantization = narrow(quantization)  # 4-bit codes have the stricter packing
     check_emittable(plan_layout(job.written, quantization, job.device.activation_type, max_context))
@@ -290,7 +290,7 @@ def emit(job: Job, folder: Path, layout: DataLayout, weights: WeightSource) -> N
         config=_config(job),
         tokenizer=job.checkpoint.tokenizer,
         format_=job.request.emit or "",
-        progress=phase(job.progress, "writing the checkpoint"),
+        progress=phase(job.progress, "writing the GPTQ checkpoint"),
     )
 
 

@@ -88,14 +88,14 @@ def calibrated_layers(
         texts = from_file or state.texts(
             lambda: own_texts(
                 state.draft, facts, spec, source, files, calibration.tokens, threads,
-                phase(progress, "the model answers prompts"),
+                phase(progress, "generating calibration texts"),
             )
         )  # fmt: skip
         settings = LayerSettings(threads, calibration.compensate, calibration.half_scales)
 
         def quantize(layout: DataLayout) -> Iterator[tuple[Matrix, PackedLinear]]:
             return calibrate(
-                source, spec, layout, texts, state, settings, phase(progress, "calibrating the layers")
+                source, spec, layout, texts, state, settings, phase(progress, "calibrating layers")
             )  # fmt: skip
 
         yield quantize, _described(calibration, texts)

@@ -1,7 +1,7 @@
-"""GPTQ of the lm_head, for the hidden states that the quantized layers produce.
+"""Quantizes the lm_head with GPTQ, for the hidden states that the quantized layers produce.
 
-Its rows are many (150,000) and share nothing but H, so they are read and quantized some at a time. With (X_f - X)^T X
-summed once, the drift of any rows w is X^T (X_f - X) w^T: the sum computed with the identity as the weight, times w^T.
+An lm_head has many rows (150,000) that share only H, so they are read and quantized a piece at a time. The drift of a
+piece w is X^T (X_f - X) w^T. The product X^T (X_f - X) is the drift of the identity matrix, so it is summed only once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ..weights.source import WeightSource, unusable_weight
 from .state import CalibrationState
 from .stream import Stream, finished_sums, run_all
 
-# Weights quantized together: 64 MB, and three more arrays of that size meanwhile. H is factorized again for each piece,
-# which takes a tenth of the time for 4096 inputs.
+# Weights quantized together: 64 MB, and three more arrays of that size while they are quantized. H is factorized again
+# for each piece, which takes a tenth of the time for 4096 inputs.
 CHUNK_WEIGHTS = 16 << 20
 
 
@@ -39,23 +39,23 @@ def quantize_head(
     """Quantize the lm_head.
 
     Args:
-        streams: See ``layers.py``.
+        streams: The float model's stream alone; or the quantized model's, then the float model's.
         source: The weights.
-        head: The matrix.
-        state: Holds the output of the last layer; keeps the finished head.
+        head: The lm_head's matrix.
+        state: Holds the output of the last layer, and stores the finished head.
         layers: Number of layers.
         bounds: First row and last row + 1 of each text in the first stream.
         scale_dtype: The type that stores the scales.
-        progress: Called with the share that is done.
+        progress: Called with the fraction that is done.
 
     Raises:
         CalibrationError: Hidden states are NaN or infinite.
-        NonFiniteWeightError: A weight is NaN or infinite, or too large for the scales' type.
+        NonFiniteWeightError: A weight is NaN or infinite, or too large for its scale's type.
     """
     if state.is_finished(layers):
         return state.read_layer(layers, [head])[0]
     if head.scheme is None:
-        raise AssertionError(f"{head.name} is not to be quantized")
+        raise AssertionError(f"{head.name} has no quantization scheme")
     (part,) = head.parts
     width, drifts = head.in_features, len(streams) > 1
     hidden, delta, normed = streams[0].final_norm
@@ -85,7 +85,7 @@ def quantize_head(
 
 
 def _joined(pieces: Sequence[PackedLinear]) -> PackedLinear:
-    """Stack rows of one matrix."""
+    """Concatenate pieces of one matrix."""
     zero_points = [p.zero_points for p in pieces if p.zero_points is not None]
     return replace(
         pieces[0],

@@ -65,7 +65,7 @@ def calibrate(
     settings: LayerSettings,
     progress: Share = no_share,
 ) -> Iterator[tuple[Matrix, PackedLinear]]:
-    """Quantize the matrices of the layers, and the lm_head where that pays (``DataLayout.calibrated``).
+    """Quantize the matrices of the layers, and the lm_head if ``DataLayout.calibrated`` includes it.
 
     Args:
         source: The weights.
@@ -142,7 +142,7 @@ class _Layer:
             the others in every file.
         bounds: First row and last row + 1 of each text in the first stream.
         half_scales: See :class:`LayerSettings`.
-        progress: Called with the share of the layer that is done.
+        progress: Called with the fraction of the layer that is done.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class _Layer:
         h, drift = finished_sums(sums, matrix.name)
         del sums
         if matrix.scheme is None:
-            raise AssertionError(f"{matrix.name} is not to be quantized")
+            raise AssertionError(f"{matrix.name} has no quantization scheme")
         try:
             packed = quantize_gptq(weight, h, matrix.scheme, self._scale_dtype, drift=drift)
         except NonFiniteError as error:

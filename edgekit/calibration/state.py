@@ -1,14 +1,14 @@
-"""What a calibration has reached, in a folder beside the output: it can be interrupted anywhere and go on.
+"""The progress of a calibration, stored in a folder next to the output, so that it can resume after any interruption.
 
-    fingerprint.json        what it was made from; with any other the folder is emptied
+    fingerprint.json        identifies the inputs of the calibration; if they differ, the folder is emptied
     texts.json              token ids of the calibration texts
-    layer.{i}.npz           the four quantized matrices of a finished layer; behind the last the lm_head, if calibrated
-    hidden.{i}.f32          hidden states that enter layer i: (tokens, hidden_size) float32, all texts one after another
-    *.scratch               what is passed on within a layer, where it is more than a part of memory holds
+    layer.{i}.npz           the four quantized matrices of a finished layer; one more file for a calibrated lm_head
+    hidden.{i}.f32          hidden states that enter layer i: (tokens, hidden_size) float32, all texts concatenated
+    *.scratch               tensors passed on within a layer that do not fit into MEMORY_BYTES, and incomplete files
 
-One process at a time uses the folder: it holds a lock on it. A file gets its name when it is whole. Rows in files are
-read and written through the page cache, which keeps them in memory while there is room, and never through a map, whose
-touched pages would count as this process's memory.
+A process locks the folder while it uses it. A file gets its final name when it is complete. Rows in files are read and
+written with preadv and pwrite, so that the page cache keeps them in memory while there is room. They are not mapped,
+because touched pages of a map count as this process's memory.
 """
 
 from __future__ import annotations
@@ -31,16 +31,19 @@ from ..layout import Matrix
 from ..quantize.packing import PackedLinear
 
 _FINGERPRINT = "fingerprint.json"
-# Memory for the rows passed on within a layer, of the 4 GiB in which an 8B model can be calibrated.
+# Limit for the rows that are passed on within a layer in memory. An 8B model can be calibrated in 4 GiB altogether.
 MEMORY_BYTES = 256 << 20
 
 
 class Rows:
-    """A file of float32 rows.
+    """Rows of float32 numbers in a file.
 
     Args:
-        path: It is made when missing.
+        path: The file; it is created if it does not exist.
         width: Numbers in a row.
+
+    Raises:
+        DiskFullError: The file cannot be created because the disk is full.
     """
 
     def __init__(self, path: Path, width: int) -> None:
@@ -51,7 +54,7 @@ class Rows:
             raise disk_error(error, path, None) from None
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Rows start..stop, (stop - start, width)."""
+        """Read rows ``start`` to ``stop``, (stop - start, width)."""
         rows = np.empty((stop - start, self._width), np.float32)
         left, offset = rows.data.cast("B"), start * self._row_bytes
         while left:
@@ -62,10 +65,10 @@ class Rows:
         return rows
 
     def write(self, start: int, rows: NDArray[np.float32]) -> None:
-        """Put rows at ``start``.
+        """Write rows from row ``start`` on.
 
         Raises:
-            DiskFullError: The disk has no room.
+            DiskFullError: There is not enough disk space.
         """
         left, offset = np.ascontiguousarray(rows).data.cast("B"), start * self._row_bytes
         while left:
@@ -81,7 +84,7 @@ class Rows:
 
 
 class HeldRows:
-    """The same in memory.
+    """Rows of float32 numbers in memory, with the methods of :class:`Rows`.
 
     Args:
         rows: (count, width).
@@ -91,11 +94,11 @@ class HeldRows:
         self._rows = rows
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Rows start..stop, not to be written to."""
+        """Rows ``start`` to ``stop``, (stop - start, width), as a view that must not be modified."""
         return self._rows[start:stop]
 
     def write(self, start: int, rows: NDArray[np.float32]) -> None:
-        """Put rows at ``start``."""
+        """Write rows from row ``start`` on."""
         self._rows[start : start + len(rows)] = rows
 
 
@@ -103,15 +106,15 @@ AnyRows = Rows | HeldRows
 
 
 class CalibrationState:
-    """The folder drawn above.
+    """The state folder of one calibration.
 
     Args:
-        folder: Where; what is there is kept if it was made from the same, and removed otherwise.
-        fingerprint: What the calibration is made from, as JSON has it.
+        folder: The folder. Its files are kept if they have the same fingerprint, and deleted otherwise.
+        fingerprint: Identifies the inputs of the calibration; JSON values.
 
     Raises:
-        UsageError: Another process calibrates there.
-        DiskFullError: The disk has no room.
+        UsageError: Another process calibrates in the folder.
+        DiskFullError: There is not enough disk space.
     """
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
@@ -130,14 +133,14 @@ class CalibrationState:
 
     @property
     def draft(self) -> Path:
-        """An empty folder for a draft of the model."""
+        """A new, empty folder for a draft of the model."""
         folder = self._folder / "draft"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         return folder
 
     def texts(self, make: Callable[[], list[list[int]]]) -> list[list[int]]:
-        """The calibration texts, made once."""
+        """The calibration texts: those that are stored, or those that ``make`` returns, which are then stored."""
         path = self._folder / "texts.json"
         if not path.is_file():
             partial = self._folder / "texts.scratch"
@@ -151,11 +154,14 @@ class CalibrationState:
         return texts
 
     def is_finished(self, layer: int) -> bool:
-        """Whether a layer's matrices are there."""
+        """Whether a layer's matrices are stored."""
         return (self._folder / f"layer.{layer}.npz").is_file()
 
     def finished_layers(self, total: int) -> int:
-        """How many layers need not be done again; an lm_head counts as one more."""
+        """The number of layers, out of ``total``, that a resumed calibration can skip. An lm_head counts as a layer.
+
+        A layer is repeated if the hidden states after it are missing.
+        """
         done = 0
         while self.is_finished(done):
             done += 1
@@ -165,12 +171,12 @@ class CalibrationState:
 
     @contextmanager
     def open(self, layer: int, width: int) -> Iterator[Rows]:
-        """The hidden states that enter a layer."""
+        """Open the hidden states that enter a layer."""
         yield from _closing(self._hidden(layer), width)
 
     @contextmanager
     def create(self, layer: int, width: int) -> Iterator[Rows]:
-        """The hidden states that will enter a layer; those of the layer before are dropped when they are complete."""
+        """Create the hidden states that enter a layer. On success, those that enter the layer before it are deleted."""
         partial = self._folder / "hidden.scratch"
         yield from _closing(partial, width)
         partial.rename(self._hidden(layer))
@@ -178,7 +184,7 @@ class CalibrationState:
 
     @contextmanager
     def scratch(self, name: str, count: int, width: int) -> Iterator[AnyRows]:
-        """Rows that are needed within a layer, as they were left if they have been opened before."""
+        """Open rows that are passed on within a layer; they keep their values from one call to the next."""
         held, bytes_needed = self._held.get(name), 4 * count * width
         if held is None and sum(h.nbytes for h in self._held.values()) + bytes_needed <= MEMORY_BYTES:
             held = self._held[name] = np.empty((count, width), np.float32)
@@ -188,10 +194,10 @@ class CalibrationState:
             yield from _closing(self._folder / f"{name}.scratch", width)
 
     def write_layer(self, index: int, packed: Sequence[PackedLinear]) -> None:
-        """Keep a finished layer.
+        """Store the matrices of a finished layer.
 
         Raises:
-            DiskFullError: The disk has no room.
+            DiskFullError: There is not enough disk space.
         """
         arrays: dict[str, Any] = {
             f"{i}.{name}": array
@@ -208,7 +214,7 @@ class CalibrationState:
         partial.rename(self._folder / f"layer.{index}.npz")
 
     def read_layer(self, index: int, matrices: Sequence[Matrix]) -> list[PackedLinear]:
-        """A finished layer's matrices."""
+        """Read the matrices of a finished layer."""
         packed = []
         with np.load(self._folder / f"layer.{index}.npz") as file:
             for i, matrix in enumerate(matrices):
@@ -221,12 +227,12 @@ class CalibrationState:
         return packed
 
     def remove(self) -> None:
-        """Remove everything, from memory too."""
+        """Delete the folder, and free the memory."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self.close()
 
     def close(self) -> None:
-        """Let another process use the folder, and forget what was in memory."""
+        """Unlock the folder, and free the memory."""
         self._held.clear()
         if self._lock is not None:
             os.close(self._lock)
@@ -237,16 +243,16 @@ class CalibrationState:
 
 
 def _locked(folder: Path) -> int | None:
-    """A descriptor whose lock lasts until it is closed, or until the process ends, however it does."""
+    """Lock the folder until the returned descriptor is closed or the process ends; None if locks are not supported."""
     lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
         raise UsageError(
-            f"another build is calibrating in {folder}", hint="wait for it, or give this one another --out"
+            f"another build is calibrating in {folder}", hint="wait for it to finish, or use another --out"
         ) from None
-    except OSError:  # a file system without locks
+    except OSError:  # the file system does not support locks
         os.close(lock)
         return None
     return lock

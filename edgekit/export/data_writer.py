@@ -1,7 +1,7 @@
-"""Fills ``model.onnx.data``: weights are read, quantized and written in row chunks at offsets known beforehand.
+"""Writes ``model.onnx.data``: quantizes the weights in chunks of rows and writes them at the layout's offsets.
 
-Memory does not grow with the model: each thread holds one chunk. Files are read and written through the page cache with
-pread and pwrite, never through a map, whose touched pages would count as this process's memory.
+Memory does not grow with the model: each thread holds one chunk. Files are read and written with pread and pwrite, not
+through a memory map, because touched pages of a map count as this process's memory.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from numpy.typing import NDArray
 from ..artifact.writer import disk_error
 from ..layout import DataLayout, Matrix, Slot
 from ..models.spec import ModelSpec, TensorRef
+from ..progress import Share
 from ..quantize.packing import PackedLinear
 from ..quantize.rtn import NonFiniteError, quantize_rows
 from ..weights.source import WeightSource, unusable_weight
 
-CHUNK_WEIGHTS = 1 << 20  # per job: some milliseconds of work, some megabytes of memory
+CHUNK_WEIGHTS = 1 << 20  # per job: a few milliseconds of work, a few megabytes of memory
 
 
 @dataclass(frozen=True)
 class _Job:
-    """Rows start..stop of one tensor, which go to row ``at`` of its matrix."""
+    """Rows ``start`` to ``stop`` of a tensor, to be written from row ``at`` of the matrix that holds the tensor."""
 
     matrix: Matrix
     ref: TensorRef
@@ -44,7 +45,7 @@ def write_data(
     layout: DataLayout,
     spec: ModelSpec,
     source: WeightSource,
-    progress: Callable[[int, int], None],
+    progress: Share,
     threads: int,
     half_scales: bool = False,
     layers: Iterable[tuple[Matrix, PackedLinear]] | None = None,
@@ -52,17 +53,17 @@ def write_data(
     """Write the data file.
 
     Args:
-        path: The file; it is created at its full size first, so a full disk shows before any work is done.
-        layout: Where everything goes, and in which format.
+        path: The file. It is created at its full size first, so that a full disk is reported before any work is done.
+        layout: The offset and format of every tensor.
         spec: The model; its rotary embedding fills the cos and sin tables.
         source: The weights.
         progress: Called with (weights done, weights in all).
-        threads: Chunks worked on at once.
-        half_scales: Choose the codes inside the layers for scales that float16 holds, whatever type stores them.
-        layers: The layout's ``calibrated`` matrices, quantized already; None: round them to nearest as the others.
+        threads: Number of chunks processed at the same time.
+        half_scales: Choose the codes inside the layers for scales that float16 can hold, whatever type stores them.
+        layers: The layout's ``calibrated`` matrices, already quantized. None: round them to nearest, like the others.
 
     Raises:
-        DiskFullError: The disk has no room.
+        DiskFullError: There is not enough disk space.
         NonFiniteWeightError: A weight is NaN or infinite, or too large for the activation type.
         CheckpointError: A tensor cannot be read.
     """
@@ -94,7 +95,7 @@ def _jobs(matrices: Iterable[Matrix]) -> Iterator[_Job]:
             at += rows
 
 
-def _run(work: Callable[[_Job], None], jobs: list[_Job], threads: int, progress: Callable[[int, int], None]) -> None:
+def _run(work: Callable[[_Job], None], jobs: list[_Job], threads: int, progress: Share) -> None:
     total = sum((j.stop - j.start) * j.ref.shape[1] for j in jobs)
     done, lock = 0, Lock()
 
@@ -126,7 +127,7 @@ class _Writer:
         self._source = source
 
     def matrix_rows(self, job: _Job) -> None:
-        """Take over, quantize or convert one chunk and put it where it belongs."""
+        """Copy, quantize or convert one chunk, and write it."""
         if job.matrix.scheme is None:
             rows = self._source.rows(job.ref, job.start, job.stop)
             self._rows_at(job.matrix.weight, job.at, self._convert(rows, job.ref, job.start))
@@ -135,7 +136,7 @@ class _Writer:
         self._put(job.matrix, job.at, packed, self._convert(packed.scales, job.ref, job.start))
 
     def packed(self, matrix: Matrix, packed: PackedLinear) -> None:
-        """Put a whole matrix that is quantized already where it belongs."""
+        """Write a whole matrix that is already quantized."""
         self._put(matrix, 0, packed, packed.scales)
 
     def _put(self, matrix: Matrix, at: int, packed: PackedLinear, scales: NDArray[Any]) -> None:
@@ -155,12 +156,12 @@ class _Writer:
             raise unusable_weight(job.ref, error.value, scale_type, job.start + error.row, error.column) from None
 
     def vector(self, slot: Slot, refs: tuple[TensorRef, ...]) -> None:
-        """Write one-dimensional tensors one after another."""
+        """Write one-dimensional tensors into a slot, one after another."""
         parts = [self._convert(self._source.rows(ref, 0, ref.shape[0]), ref, 0) for ref in refs]
         self._rows_at(slot, 0, np.concatenate(parts))
 
     def rotary(self, spec: ModelSpec) -> None:
-        """Write cos and sin of position * frequency, computed in float64, in chunks of positions."""
+        """Write cos and sin of position * frequency, computed in float64, a chunk of positions at a time."""
         frequencies = np.array(spec.rope.inverse_frequencies())  # (head_dim / 2,)
         for start in range(0, self._layout.max_context, 4096):
             stop = min(start + 4096, self._layout.max_context)
@@ -179,14 +180,14 @@ class _Writer:
 
     def _rows_at(self, slot: Slot | None, row: int, array: NDArray[Any]) -> None:
         if slot is None:
-            raise AssertionError("the layout has no slot for what the quantizer returned")
+            raise AssertionError("the layout has no slot for an array that the quantizer returned")
         row_bytes = slot.size_bytes // slot.shape[0]
         _write_all(self._file, np.ascontiguousarray(array).data.cast("B"), slot.offset + row * row_bytes)
 
 
 @contextmanager
 def _reserved(path: Path, size_bytes: int) -> Iterator[int]:
-    """The new file open for writing, with all its blocks reserved on the disk."""
+    """Create a file, reserve its disk blocks, and yield its descriptor."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
     except OSError as error:

@@ -1,15 +1,15 @@
-"""The decoder's graph, written out from a ModelSpec: no tracing, no torch.
+"""Builds the ONNX graph of a decoder directly from its ModelSpec, without tracing and without torch.
 
     input_ids -> embed
               -> [ norm -> qkv -> GroupQueryAttention -> o -> +  norm -> gate_up -> SiLU * up -> down -> + ] x layers
               -> norm -> lm_head -> logits
 
 Each residual addition is fused with the norm that follows it (SkipSimplifiedLayerNormalization). The last layer's
-attention reads every position, but what comes after it is computed only for the positions whose logits are asked for:
-from ``logits_start`` (-1: the last one) on, an initializer that a session may override.
+attention reads every position, but everything after it is computed only for the positions whose logits are requested.
+These are the positions from ``logits_start`` on (-1: only the last one), an initializer that a session can override.
 
-Operators: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md. The inputs' and outputs' names
-are those onnxruntime-genai and optimum expect.
+Operators: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md. The inputs and outputs have the
+names that onnxruntime-genai and optimum expect.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from ..models.spec import ModelSpec
 from .onnx_graph import CONTRIB, GraphBuilder, int64
 
 LOGITS_START = "logits_start"
-# A value of it: every position goes on behind the last layer, not only the last.
+# Overrides logits_start so that the logits of every position are computed, instead of the last one's only.
 ALL_POSITIONS = {LOGITS_START: np.zeros(1, np.int64)}
-_LAST = 2**62  # Slice clamps an end beyond the axis
-ACCURACY_LEVEL = {"float32": 4, "float16": 0}  # CPU: int8 activations per block (VNNI, dot product); CUDA: its own
-HEAD_DIM_MULTIPLE = 16  # GroupQueryAttention with do_rotary takes no other head size
+_LAST = 2**62  # Slice clamps an end that is beyond the axis
+ACCURACY_LEVEL = {
+    "float32": 4,
+    "float16": 0,
+}  # float32 (CPU): int8 activations per block; float16 (CUDA): the kernel's default
+HEAD_DIM_MULTIPLE = 16  # head sizes that GroupQueryAttention with do_rotary supports
 
 
 def build_decoder(spec: ModelSpec, layout: DataLayout, producer_version: str) -> onnx.ModelProto:
@@ -35,14 +38,14 @@ def build_decoder(spec: ModelSpec, layout: DataLayout, producer_version: str) ->
 
     Args:
         spec: The model.
-        layout: Where its weights lie; decides which matrices are quantized and the activation type.
-        producer_version: edgekit's version, kept in the file.
+        layout: Offsets of the weights; it also decides which matrices are quantized, and the activation type.
+        producer_version: edgekit's version, stored in the model.
 
     Returns:
-        A model whose weights are references into ``model.onnx.data``.
+        A model whose weights refer to ``model.onnx.data``.
 
     Raises:
-        UnsupportedModelError: The head size is one GroupQueryAttention does not take.
+        UnsupportedModelError: GroupQueryAttention does not support the head size.
     """
     if spec.head_dim % HEAD_DIM_MULTIPLE:
         raise UnsupportedModelError(
@@ -84,7 +87,7 @@ class _Decoder:
                 b.output(f"present.{i}.{kind}", self.float_type, shape)
 
     def _lengths(self, mask: str) -> tuple[str, str]:
-        """seqlens_k (total - 1, int32 per batch row) and total_sequence_length (int32 scalar) of the attention."""
+        """The attention's seqlens_k (total - 1, int32 per batch row) and total_sequence_length (int32 scalar)."""
         b, at = self.builder, "/model/attn_mask"
         count = b.node(f"{at}/ReduceSum", [mask, b.constant("axis_1", int64(1))], keepdims=0)
         minus_one = b.node(f"{at}/Sub", [count, b.constant("one", int64(1))])
@@ -109,14 +112,14 @@ class _Decoder:
         )  # fmt: skip
         if hidden % scheme.block_size == 0:
             return rows
-        # The table keeps the padding of its last block, so that a tied lm_head can share its bytes.
+        # The table includes the padding of its last block, so that a tied lm_head can share the bytes.
         ends = [b.constant("zero", int64(0)), b.constant("hidden_size", int64(hidden)), b.constant("axis_2", int64(2))]
         return b.node(f"{at}/Slice", [rows, *ends])
 
     def _layer(
         self, i: int, layer: LayerLayout, residual: str, delta: str, lengths: tuple[str, str]
     ) -> tuple[str, str]:
-        """One layer: takes the residual stream and what is still to be added to it, and returns the same two."""
+        """A layer: takes the residual stream and a delta that is yet to be added to it, returns the next pair."""
         at = f"/model/layers.{i}"
         normed, residual = self._norm(f"{at}/input_norm", residual, delta, layer.input_norm)
         attended = self._attention(i, layer, normed, lengths)
@@ -157,10 +160,11 @@ class _Decoder:
         )
 
     def _norm(self, at: str, residual: str, delta: str, norm: Vector) -> tuple[str, str]:
-        """RMS norm of residual + delta, and that sum.
+        """The RMS norm of residual + delta, and the sum itself.
 
-        Before the first layer there is no delta. RMSNorm(x + x) with 4 * eps equals RMSNorm(x) with eps, exactly (a
-        power of two), which spares the graph an operator that neither ONNX nor com.microsoft has under one name.
+        Before the first layer there is no delta. RMSNorm(x + x) with 4 * eps equals RMSNorm(x) with eps exactly, since
+        the factors are powers of two. So the graph needs no plain RMSNorm, whose name and domain differ between ONNX
+        and onnxruntime.
         """
         b, epsilon = self.builder, self.spec.rms_norm_eps
         first = not delta
@@ -179,7 +183,7 @@ class _Decoder:
         else:
             codes = _slot(matrix.codes)
             shared = self.layout.shares_embedding and matrix is self.layout.lm_head
-            # The embedding shows the same bytes as a (rows, bytes) table, so a tied head needs a name of its own.
+            # The embedding uses the same bytes with the shape (rows, bytes), so a tied head needs a second name.
             inputs = [x, b.external(codes, "lm_head.codes" if shared else ""), b.external(_slot(matrix.scales))]
             if matrix.zero_points is not None:
                 inputs.append(b.external(matrix.zero_points))
@@ -199,9 +203,9 @@ def _slot(slot: Slot | None) -> Slot:
 
 
 def _metadata(spec: ModelSpec, layout: DataLayout) -> dict[str, str]:
-    """Every architecture number, for engines that read the weights but not the nodes.
+    """All architecture parameters, for engines that read the weights but not the nodes.
 
-    ``linear.*`` is the format most matrices inside the layers have; one that differs has keys under its own name.
+    ``linear.*`` is the format of most matrices inside the layers; a matrix with another format has keys under its name.
     """
     values = {
         "format_version": 1,

@@ -1,6 +1,6 @@
-"""``genai_config.json``: makes the artifact a folder that onnxruntime-genai opens as it is.
+"""Makes ``genai_config.json``, which lets onnxruntime-genai open the artifact's folder.
 
-Its parser refuses unknown keys, so edgekit's own facts are in ``edgekit.json``. Keys:
+onnxruntime-genai rejects unknown keys, so edgekit's own metadata is in ``edgekit.json``. Keys:
 https://onnxruntime.ai/docs/genai/reference/config.html
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from ..models.spec import ModelSpec
 
-# What decoder.py calls the graph's inputs and outputs.
+# The names that decoder.py gives to the graph's inputs and outputs.
 _INPUTS = {
     "input_ids": "input_ids",
     "attention_mask": "attention_mask",
@@ -36,15 +36,15 @@ def genai_config(
     sampling: Mapping[str, float],
     execution_providers: Sequence[str],
 ) -> dict[str, Any]:
-    """The file's content.
+    """Make the file's content.
 
     Args:
         spec: The model.
-        context_length: Positions the graph's rotary tables hold.
-        max_length: Tokens a generator makes room for in its KV cache unless told otherwise: the planned context.
-        bos_id, eos_ids, pad_id: Special tokens; without a pad token the first eos stands in.
+        context_length: Positions that the graph's rotary tables hold.
+        max_length: Default size of a generator's KV cache in tokens: the planned context.
+        bos_id, eos_ids, pad_id: Special tokens. If there is no pad token, the first eos token is used for padding.
         sampling: temperature, top_p, top_k, repetition_penalty.
-        execution_providers: The device's, best first; only CUDA needs naming, the CPU is always there.
+        execution_providers: The device's execution providers, best first. Only CUDA is written; the CPU is implied.
     """
     eos = list(eos_ids)
     model: dict[str, Any] = {

@@ -1,17 +1,17 @@
-"""Writes a checkpoint in the format of AutoGPTQ and GPTQModel from a build's own codes (``--emit gptq``).
+"""Writes a checkpoint in the format of AutoGPTQ and GPTQModel with a build's own codes (``--emit gptq``).
 
-    model.safetensors        per linear qweight, qzeros, scales, g_idx, [bias], laid out as ``checkpoint/gptq.py`` draws
-                             them; embedding, norms and lm_head in the source's float16 or bfloat16, float16 where
-                             they were scaled or rotated
-    quantize_config.json     and the same as quantization_config in config.json
+    model.safetensors        for each linear qweight, qzeros, scales, g_idx, [bias], in the layout that
+                             ``checkpoint/gptq.py`` describes; embedding, norms and lm_head in the source's float16 or
+                             bfloat16, or in float16 if they were scaled or rotated
+    quantize_config.json     also stored as quantization_config in config.json
     tokenizer files
 
-Groups are the artifact's blocks. Codes, scales and zero points are those of ``model.onnx.data``, which is read back; no
-weight is quantized a second time. Memory holds one slab of one linear.
+The groups are the artifact's blocks. Codes, scales and zero points are read back from ``model.onnx.data``; no weight is
+quantized a second time. Memory holds one slab of one linear.
 
-Format v1 stores zero - 1. A zero point of 0 would become 2**bits - 1, which GPTQModel does not turn back into 0 (it
-adds to whole words, and the carry changes the next one), so weights that have one are refused there; ``gptq_v2`` holds
-all.
+Format v1 stores zero - 1, so a zero point of 0 would become 2**bits - 1. GPTQModel does not convert that back to 0: it
+adds 1 to whole words, and the carry changes the next zero point. Therefore weights with a zero point of 0 are rejected
+for ``gptq``. ``gptq_v2`` can store all zero points.
 
 Source: https://github.com/huggingface/safetensors#format; GPTQModel ``quantization/config.py``.
 """
@@ -36,13 +36,13 @@ from ..checkpoint.huggingface import SINGLE_FILE
 from ..errors import BuildError, NonFiniteWeightError, UnsupportedModelError
 from ..layout import DataLayout, Matrix, Slot, common_scheme
 from ..models.spec import Linear, ModelSpec, TensorRef
+from ..progress import Share, no_share
 from ..quantize.packing import pack, unpack
 from ..scheme import QuantizationScheme
 from ..weights.source import WeightSource
 
-FORMATS = (V1, V2)
 LM_HEAD = "lm_head.weight"
-SLAB_BYTES = 32 << 20  # codes held at once, and as much again while their words change places
+SLAB_BYTES = 32 << 20  # codes held at a time; transposing their words takes the same amount again
 _WORD_BITS = 32
 _FLOATS = {"F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
 _TORCH = {"F16": "float16", "BF16": "bfloat16"}
@@ -50,7 +50,7 @@ _TORCH = {"F16": "float16", "BF16": "bfloat16"}
 
 @dataclass(frozen=True)
 class _Tensor:
-    """One tensor of the file and what writes it at an offset."""
+    """One tensor of the file, and a function that writes it at an offset."""
 
     name: str
     dtype: str
@@ -63,22 +63,22 @@ class _Tensor:
 
 
 def check_emittable(layout: DataLayout) -> None:
-    """Refuse, before any work, a model whose weights the format cannot hold.
+    """Reject a model whose weights the format cannot store. Needs no weights, so a build calls it before any work.
 
     Raises:
-        UnsupportedModelError: No linear is quantized, or one has widths that do not fill the format's words.
+        UnsupportedModelError: No linear is quantized, or a linear has a shape that does not fill the format's words.
     """
     if common_scheme(layout) is None:
         raise UnsupportedModelError(
-            "a GPTQ checkpoint holds quantized linears, but this build keeps them in float", hint="give --bits 4 or 8"
+            "a GPTQ checkpoint holds quantized linears, but this build keeps them in float", hint="add --bits 4 or 8"
         )
     for matrix, part in _linears(layout):
         if matrix.scheme is not None:
             fields = _WORD_BITS // matrix.scheme.bits
             if part.in_features % fields or part.out_features % fields:
                 raise UnsupportedModelError(
-                    f"{part.weight.name} is {part.out_features} x {part.in_features}; a GPTQ checkpoint packs "
-                    f"{fields} codes of {matrix.scheme.bits} bits into a word along both, so both must be multiples"
+                    f"{part.weight.name} is {part.out_features} x {part.in_features}; a GPTQ checkpoint packs {fields} "
+                    f"codes of {matrix.scheme.bits} bits into a word, so both dimensions must be multiples of {fields}"
                 )
 
 
@@ -92,39 +92,40 @@ def write_gptq_checkpoint(
     config: Mapping[str, Any],
     tokenizer: Mapping[str, bytes],
     format_: str,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Share = no_share,
 ) -> None:
     """Write the checkpoint.
 
     Args:
         folder: An existing, empty folder.
-        data: The artifact's ``model.onnx.data``, finished; quantized with float16 scales.
-        layout: Where everything lies in it.
+        data: The artifact's complete ``model.onnx.data``, quantized with scales that float16 can hold.
+        layout: The layout of ``data``.
         spec: The model.
-        source: Its weights, for what stays in float.
+        source: Its weights, for the tensors that stay in float.
         config: The source's ``config.json``.
-        tokenizer: Name -> content of the tokenizer's files.
+        tokenizer: The tokenizer's files, content by name.
         format_: ``gptq`` or ``gptq_v2``.
         progress: Called with (bytes done, bytes in all).
 
     Raises:
-        BuildError: A zero point or scale that the format cannot hold.
-        NonFiniteWeightError: A float weight too large for float16.
+        UnsupportedModelError: ``config.json`` cannot describe the model's rotary embedding.
+        BuildError: The format cannot store a zero point or a scale.
+        NonFiniteWeightError: A float weight is too large for float16.
         CheckpointError: The source cannot be read.
     """
     if spec.rope.scaling == "factors":
-        raise UnsupportedModelError("config.json has no words for the rotary factors of this GGUF file")
-    # A scaled model's norms are the source's no more: bfloat16's 8 bits would not hold them.
+        raise UnsupportedModelError("config.json cannot describe the rotary factors of this GGUF file")
+    # Scaled norms are float32 values, which bfloat16 with its 8 bits of precision would round too coarsely.
     stored = {source.rows(ref, 0, 1).dtype for ref in (spec.embedding, spec.layers[0].input_norm)}
     dtype = "BF16" if stored == {_FLOATS["BF16"]} else "F16"
     with data.open("rb", buffering=0) as artifact:
         tensors = list(_Tensors(artifact, layout, spec, source, dtype, format_).all())
         _write_safetensors(folder / SINGLE_FILE, tensors, progress)
-    said = _quantize_config(layout, format_)
+    quantize_config = _quantize_config(layout, format_)
     kept = {key: value for key, value in config.items() if key not in (COPY_KEY, "dtype", "torch_dtype")}
     architectures = [f"{spec.model_type.capitalize()}ForCausalLM"]
-    ours = {"torch_dtype": _TORCH[dtype], COPY_KEY: said}
-    (folder / FILE_NAME).write_bytes(_json(said))
+    ours = {"torch_dtype": _TORCH[dtype], COPY_KEY: quantize_config}
+    (folder / FILE_NAME).write_bytes(_json(quantize_config))
     for name, content in tokenizer.items():
         (folder / name).write_bytes(content)
     (folder / "config.json").write_bytes(_json({"architectures": architectures, **kept, **ours}))
@@ -136,14 +137,14 @@ def _linears(layout: DataLayout) -> Iterator[tuple[Matrix, Linear]]:
             yield matrix, part
 
 
-def _write_safetensors(path: Path, tensors: list[_Tensor], progress: Callable[[int, int], None]) -> None:
+def _write_safetensors(path: Path, tensors: list[_Tensor], progress: Share) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in tensors:
         offsets = [end, end := end + tensor.size_bytes]
         header[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": offsets}
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # the data begin at a multiple of 8
+    text += b" " * (-len(text) % 8)  # the data section starts at a multiple of 8
     at = 8 + len(text)
     with path.open("wb", buffering=0) as file:
         _write(file, 0, len(text).to_bytes(8, "little") + text)
@@ -184,11 +185,11 @@ class _Tensors:
                 matrix, at = rows[linear.weight.name]
                 yield from self._linear(matrix, linear, at)
         yield self._float(spec.final_norm)
-        # A tied head is written as well: AutoGPTQ does not tie it again after loading, and answers token 0.
+        # A tied head is written too: AutoGPTQ does not tie it after loading, and would generate only token 0.
         yield replace(self._float(spec.lm_head.weight), name=LM_HEAD)
 
     def _placed(self) -> Iterator[tuple[Matrix, Linear, int]]:
-        """Each linear with the matrix that holds it and its first row there."""
+        """Each linear, with the matrix that holds it and its first row in that matrix."""
         for matrix in self._layout.inner_matrices():
             at = 0
             for part in matrix.parts:
@@ -236,12 +237,13 @@ class _Tensors:
         with np.errstate(over="ignore"):
             narrow = rows.astype(_FLOATS[self._dtype])
         if not np.isfinite(narrow).all():
-            raise NonFiniteWeightError(f"{ref.name} holds a weight that {_TORCH[self._dtype]} cannot hold")
+            raise NonFiniteWeightError(f"{ref.name} has a weight that is too large for {_TORCH[self._dtype]}")
         return narrow
 
-    # What the artifact holds of one linear: rows at .. at + out of its matrix
+    # A linear is rows at to at + out_features of the artifact's matrix.
 
     def _rows(self, slot: Slot | None, at: int, count: int) -> NDArray[Any]:
+        """Read rows of a slot of the artifact's data file, (count, elements of a row)."""
         if slot is None:
             raise AssertionError("a quantized matrix has codes and scales")
         dtype = np.dtype(slot.dtype).newbyteorder("<")
@@ -252,12 +254,12 @@ class _Tensors:
         while view:
             read = self._artifact.readinto(view)  # type: ignore[attr-defined]
             if not read:
-                raise BuildError(f"the artifact's data end within {slot.name}")
+                raise BuildError(f"the artifact's data file ends within {slot.name}")
             view = view[read:]
         return rows
 
     def _write_codes(self, file: BinaryIO, offset: int, matrix: Matrix, linear: Linear, at: int) -> None:
-        """Codes of an output lie side by side in the artifact; in a qweight the outputs do, word by word."""
+        """Write a qweight: transpose the artifact's codes, whose rows are outputs, a word at a time."""
         out, used = linear.out_features, linear.in_features * _bits(matrix) // 8
         step = max(1, SLAB_BYTES // used)
         for start in range(0, out, step):
@@ -275,11 +277,13 @@ class _Tensors:
         with np.errstate(over="ignore"):
             half = stored.astype("<f2")
         if not np.array_equal(half.astype(stored.dtype), stored):
-            raise BuildError(f"{linear.weight.name} has scales that float16, which a GPTQ checkpoint has, cannot hold")
+            raise BuildError(
+                f"{linear.weight.name} has scales that a GPTQ checkpoint, which uses float16, cannot store"
+            )
         return half
 
     def _stored_zeros(self, matrix: Matrix, linear: Linear, at: int) -> NDArray[np.uint8]:
-        """qzeros as bytes: (groups, out * bits / 8)."""
+        """The qzeros as bytes, (groups, out * bits / 8)."""
         bits, groups = _bits(matrix), matrix.scheme.blocks(linear.in_features) if matrix.scheme else 0
         if matrix.zero_points is None:
             zeros = np.full((linear.out_features, groups), 2 ** (bits - 1), np.uint8)
@@ -288,8 +292,8 @@ class _Tensors:
         if self._format == V1:
             if not zeros.all():
                 raise BuildError(
-                    f"{linear.weight.name} has a zero point of 0, which readers of format {V1} take for another",
-                    hint=f"--emit {V2}, or build with --symmetric",
+                    f"{linear.weight.name} has a zero point of 0, which the format {V1} cannot store reliably",
+                    hint=f"use --emit {V2}, or build with --symmetric",
                 )
             zeros = zeros - np.uint8(1)
         return pack(np.ascontiguousarray(zeros.T), bits)
@@ -304,7 +308,7 @@ def _bits(matrix: Matrix) -> int:
 def _quantize_config(layout: DataLayout, format_: str) -> dict[str, Any]:
     scheme = common_scheme(layout)
     if scheme is None:
-        raise AssertionError("check_emittable refuses a model without quantized linears")
+        raise AssertionError("check_emittable rejects a model without quantized linears")
     return {
         **_numbers(scheme),
         "desc_act": False,
@@ -328,7 +332,7 @@ def _numbers(scheme: QuantizationScheme) -> dict[str, Any]:
 
 
 def _dynamic(layout: DataLayout, common: QuantizationScheme) -> dict[str, dict[str, Any]]:
-    """The linears that differ, in GPTQModel's words; other readers do not know them."""
+    """The linears with other formats, as GPTQModel's ``dynamic``; other readers do not support it."""
     exceptions = {}
     for matrix, part in _linears(layout):
         if matrix.scheme != common:

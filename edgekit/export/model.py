@@ -1,4 +1,4 @@
-"""Graph and data of one model, written into a folder: the exporter's front door."""
+"""Exports a model: writes its graph and its data file into a folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..layout import DataLayout, Matrix, plan_layout
 from ..models.spec import ModelSpec
+from ..progress import Share, no_share
 from ..quantize.packing import PackedLinear
 from ..scheme import QuantizationConfig
 from ..weights.source import WeightSource
@@ -16,7 +17,7 @@ from .decoder import build_decoder
 from .onnx_graph import DATA_FILE
 
 MODEL_FILE = "model.onnx"
-# Gives each matrix of the layers with its codes.
+# Quantizes the layout's calibrated matrices: yields each of them with its codes.
 LayerQuantizer = Callable[[DataLayout], Iterable[tuple[Matrix, PackedLinear]]]
 
 
@@ -30,31 +31,31 @@ def export_model(
     max_context: int,
     threads: int,
     layers: LayerQuantizer | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Share = no_share,
     half_scales: bool = False,
 ) -> DataLayout:
     """Write ``model.onnx`` and ``model.onnx.data``.
 
     Args:
-        folder: An existing folder that has neither file.
+        folder: An existing folder that contains neither file.
         spec: The model.
         source: Its weights.
-        quantization: Formats; ``QuantizationConfig.none()`` writes the float graph.
+        quantization: The formats; ``QuantizationConfig.none()`` writes the float graph.
         activation_type: ``float32`` or ``float16``.
-        max_context: Positions the artifact can hold.
-        threads: Row chunks quantized at once.
-        layers: Quantizes the layers' matrices; None: they are rounded to nearest.
+        max_context: Positions that the artifact can hold.
+        threads: Number of chunks of rows quantized at the same time.
+        layers: Quantizes the matrices of the layers. None: they are rounded to nearest.
         progress: Called with (weights done, weights in all).
-        half_scales: As :func:`write_data` has it.
+        half_scales: See :func:`write_data`.
 
     Returns:
-        Where everything lies.
+        The layout of the data file.
 
     Raises:
-        EdgekitError: What :func:`write_data` and :func:`build_decoder` raise.
+        EdgekitError: See :func:`build_decoder` and :func:`write_data`.
     """
     layout = plan_layout(spec, quantization, activation_type, max_context)
-    model = build_decoder(spec, layout, version("edgekit-llm"))  # refuses a model it has no graph for, before the work
+    model = build_decoder(spec, layout, version("edgekit-llm"))  # rejects an unsupported model before any work
     quantized = None if layers is None else layers(layout)
     write_data(folder / DATA_FILE, layout, spec, source, progress, threads, half_scales, quantized)
     (folder / MODEL_FILE).write_bytes(model.SerializeToString(deterministic=True))

@@ -1,6 +1,6 @@
-"""A small builder of ONNX graphs: nodes named as paths, weights that stay in an external data file.
+"""A small builder for ONNX graphs with path-like node names and with weights in an external data file.
 
-Nothing here knows about language models; ``decoder.py`` does.
+It is independent of language models; ``decoder.py`` uses it to build one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..layout import Slot
 
 DATA_FILE = "model.onnx.data"
-OPSET = 21  # onnxruntime 1.20 and later
+OPSET = 21  # supported by onnxruntime 1.20 and later
 IR_VERSION = 10
 CONTRIB = "com.microsoft"
 
@@ -30,9 +30,9 @@ ELEMENT_TYPES = {
 
 
 class GraphBuilder:
-    """Collects nodes, initializers, inputs and outputs, and makes a ModelProto of them.
+    """Collects nodes, initializers, inputs and outputs, and makes a ModelProto from them.
 
-    A node's output is called ``<node name>/output_<i>``, so a tensor's name tells where it comes from.
+    By default a node's outputs are named ``<node name>/output_<i>``, so a tensor's name tells which node computes it.
     """
 
     def __init__(self) -> None:
@@ -44,14 +44,14 @@ class GraphBuilder:
     def node(
         self, name: str, inputs: Sequence[str], *, domain: str = "", outputs: int | Sequence[str] = 1, **attributes: Any
     ) -> str:
-        """Add a node whose operator is the last part of its name, and return its first output's name.
+        """Add a node whose operator is the last part of its name, and return the name of its first output.
 
         Args:
-            name: ``/model/layers.0/attn/o_proj/MatMulNBits``.
-            inputs: Tensor names, ``""`` for an optional input that is left out.
-            domain: Operator domain, :data:`CONTRIB` for onnxruntime's own operators.
-            outputs: How many, or their names (``""`` for one left out).
-            attributes: The operator's.
+            name: For example ``/model/layers.0/attn/o_proj/MatMulNBits``.
+            inputs: Tensor names; ``""`` for an omitted optional input.
+            domain: The operator's domain; :data:`CONTRIB` for onnxruntime's own operators.
+            outputs: The number of outputs, or their names (``""`` for an omitted one).
+            attributes: The operator's attributes.
         """
         names = [f"{name}/output_{i}" for i in range(outputs)] if isinstance(outputs, int) else list(outputs)
         kind = name.rpartition("/")[2]
@@ -59,18 +59,18 @@ class GraphBuilder:
         return names[0]
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
-        """Add a small initializer that is stored in the graph itself."""
+        """Add a small initializer, which is stored in the graph itself, and return its name."""
         if name not in self._initializers:
             self._initializers[name] = numpy_helper.from_array(value, name)
         return name
 
     def external(self, slot: Slot, name: str = "", shape: Sequence[int] = ()) -> str:
-        """Add an initializer that lies in the data file.
+        """Add an initializer that is stored in the data file, and return its name.
 
         Args:
-            slot: Where; several initializers may show the same bytes.
-            name: Another name than the slot's.
-            shape: Another shape than the slot's, of the same size.
+            slot: Its place in the data file. Several initializers may refer to the same bytes.
+            name: Its name, if it differs from the slot's.
+            shape: Its shape, if it differs from the slot's; the number of bytes must be the same.
         """
         name = name or slot.name
         if name in self._initializers:
@@ -83,16 +83,22 @@ class GraphBuilder:
         return name
 
     def input(self, name: str, dtype: str, shape: Sequence[int | str]) -> str:
-        """Declare a graph input; a string in the shape is a free dimension."""
+        """Declare a graph input and return its name. A string in the shape is a dynamic dimension."""
         self._inputs.append(helper.make_tensor_value_info(name, ELEMENT_TYPES[dtype], shape))
         return name
 
     def output(self, name: str, dtype: str, shape: Sequence[int | str]) -> None:
-        """Declare a graph output."""
+        """Declare a graph output. A string in the shape is a dynamic dimension."""
         self._outputs.append(helper.make_tensor_value_info(name, ELEMENT_TYPES[dtype], shape))
 
     def model(self, graph_name: str, producer_version: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
-        """The finished model."""
+        """Make the model.
+
+        Args:
+            graph_name: Name of the graph.
+            producer_version: edgekit's version.
+            metadata: The model's ``metadata_props``.
+        """
         graph = helper.make_graph(
             self._nodes, graph_name, self._inputs, self._outputs, list(self._initializers.values())
         )
@@ -105,5 +111,5 @@ class GraphBuilder:
 
 
 def int64(*values: int) -> NDArray[np.int64]:
-    """A one-dimensional int64 constant."""
+    """Make a one-dimensional int64 array."""
     return np.array(values, np.int64)

@@ -92,8 +92,8 @@ def measure(
     tokenizer = Tokenizer.open(folder, facts.tokens)
     template = ChatTemplate.open(folder, tokenizer)
     passages = held_out(tokenizer, template, facts.reasoning, facts.model["context_length"], tokens)
-    found = compare(folder, facts, source, spec, passages, threads, phase(progress, "measuring the quality"))
-    progress("measuring the quality", 1, 1)
+    found = compare(folder, facts, source, spec, passages, threads, phase(progress, "measuring quality"))
+    progress("measuring quality", 1, 1)
     fluent = _is_language_model(found.figures, spec.vocab_size)
     answers, why_not = _answers(folder, facts, data_bytes, threads, fluent, progress)
     checks = [
@@ -120,9 +120,9 @@ def _answers(
         return [], "the float model itself does not predict text"
     if not facts.quantized:
         return [], "the native engine runs quantized artifacts only"
-    progress("asking the artifact", 0, 1)
+    progress("asking test questions", 0, 1)
     found = ask(folder, facts, data_bytes, threads)
-    progress("asking the artifact", 1, 1)
+    progress("asking test questions", 1, 1)
     return found
 
 
@@ -155,7 +155,7 @@ def _bos_check(tokenizer: Tokenizer, template: ChatTemplate | None, thresholds: 
     except EdgekitError as error:
         problem = error.message
     passed = problem is None or not thresholds.one_bos
-    return Check("one_bos", passed, problem is None, thresholds.one_bos, problem or "as the model wants it")
+    return Check("one_bos", passed, problem is None, thresholds.one_bos, problem or "correct")
 
 
 def judge_answers(answers: list[Answer], why_not: str, thresholds: Thresholds, reasoning: bool) -> list[Check]:
@@ -170,8 +170,8 @@ def judge_answers(answers: list[Answer], why_not: str, thresholds: Thresholds, r
     found = {"no_loops": 2 * len(looping) <= len(answers), "thought_closes": bool(closed) or not opened}
     words = {
         "no_loops": f"{len(looping)} of {len(answers)} answers loop"
-        + "".join(f"; {a.question!r}: the same {a.loop_tokens} tokens again and again" for a in looping),
-        "thought_closes": f"{len(closed)} of {len(opened)} thoughts end",
+        + "".join(f"; {a.question!r}: repeats {a.loop_tokens} tokens" for a in looping),
+        "thought_closes": f"{len(closed)} of {len(opened)} thoughts are finished",
     }
     return [Check(n, found[n] or not limit, found[n], limit, words[n]) for n, limit in wanted.items()]
 
@@ -185,7 +185,8 @@ def check_passed(quality: Mapping[str, Any] | None, name: str, place: Path) -> N
         place: The folder in which a rejected artifact is kept.
 
     Raises:
-        QualityError: It misses one; the message has the figures, the limits and the layers with the largest loss.
+        QualityError: It misses a threshold. The message has the figures, the limits and the layers with the largest
+            loss.
     """
     if quality is None or quality["passed"]:
         return
@@ -193,7 +194,7 @@ def check_passed(quality: Mapping[str, Any] | None, name: str, place: Path) -> N
     raise QualityError(
         f"{name} is too far from its float model: {failed}. {worst_layers(quality)}It is kept in {place}",
         hint="try edgekit run or edgekit eval on it. --method gptq, smaller blocks or 8 bits lose less. "
-        "The limits are in the recipe's [quality]; --no-gate builds without measuring",
+        "The limits are in the recipe's [quality] table; --no-gate builds without measuring",
     )
 
 

@@ -1,7 +1,7 @@
-"""The texts the gate reads: edgekit's own, of several kinds and languages, and none of them used for calibration.
+"""The held-out texts of the quality gate: edgekit's own, of several kinds and languages, not used for calibration.
 
-Each is a conversation through the model's own chat template, as it will see them on a device; the answer's tokens are
-scored, and for a reasoning model those of the thought before it. A model without a template reads question and answer
+Each text is a conversation, rendered with the model's own chat template as on a device. The tokens of the answer are
+scored and, for a reasoning model, those of the thought before it. A model without a template reads question and answer
 as plain text.
 """
 
@@ -21,31 +21,31 @@ TEXTS = Path(__file__).with_name("held_out.jsonl")
 
 
 def entries() -> list[dict[str, str]]:
-    """The texts as they are shipped: kind, prompt, thought, answer."""
+    """The shipped texts, each with the keys kind, prompt, thought and answer."""
     return [json.loads(line) for line in TEXTS.read_text(encoding="utf-8").splitlines()]
 
 
 def held_out(
     tokenizer: Tokenizer, template: ChatTemplate | None, reasoning: bool, context: int, tokens: int
 ) -> list[Passage]:
-    """The texts as token ids.
+    """Make the passages to score.
 
     Args:
         tokenizer, template: The model's.
-        reasoning: It thinks before it answers.
-        context: A text is cut where the model's context ends.
-        tokens: How many to score at most, shared out among the texts so that every kind is there.
+        reasoning: Whether the model thinks before it answers.
+        context: The model's context; longer texts are cut.
+        tokens: The maximum number of tokens to score, divided among the texts so that every kind is represented.
 
     Raises:
-        UsageError: Nothing is left to score.
-        TokenizerError: The template fails on a plain question.
+        UsageError: No token is left to score.
+        TokenizerError: The template cannot render a question.
     """
     whole = [p for e in entries() if (p := _passage(e, tokenizer, template, reasoning, context)) is not None]
     passages = _shared(whole, tokens)
     if not passages:
         raise UsageError(
-            f"a context of {context} tokens holds none of the texts that measure quality",
-            hint="--no-gate builds without measuring",
+            f"a context of {context} tokens is too short for every text that quality is measured on",
+            hint="use --no-gate to build without measuring the quality",
         )
     return passages
 
@@ -62,12 +62,12 @@ def _passage(
         answer = f"{opening}{entry['thought']}\n{THINK_CLOSE}\n\n{answer}"
     start = len(tokenizer.encode(prompt))
     ids = tokenizer.encode(prompt + answer)[:context]
-    # Where the answer's first characters merge with the prompt's last, the first position is one of the prompt's.
+    # If a token spans the end of the prompt and the start of the answer, it is scored too.
     return Passage(ids, max(start, 1)) if len(ids) > max(start, 1) else None
 
 
 def _shared(passages: list[Passage], tokens: int) -> list[Passage]:
-    """So many predicted tokens at most, as evenly as the texts' lengths allow; the shortest texts first get theirs."""
+    """Cut the passages to a total of ``tokens`` scored tokens, divided as evenly as their lengths allow."""
     lengths = [len(p.ids) - p.start for p in passages]
     left, shares = tokens, [0] * len(passages)
     for rank, i in enumerate(sorted(range(len(passages)), key=lambda i: lengths[i])):
@@ -77,18 +77,21 @@ def _shared(passages: list[Passage], tokens: int) -> list[Passage]:
 
 
 def user(text: str) -> Message:
-    """A message of the user's."""
+    """Make a user message."""
     return {"role": "user", "content": text}
 
 
 def bos_problem(tokenizer: Tokenizer, template: ChatTemplate | None) -> str | None:
-    """What is wrong with the beginning-of-sequence token of a templated prompt; None when nothing is.
+    """Check the beginning-of-sequence token (bos) of a templated prompt.
 
-    A prompt starts with one where the model has one and wants it, never with two, and none stands inside it. Models
-    that start every message with theirs (ChatML's ``<|im_start|>``) are known by a conversation holding more of them.
+    If the model uses a bos, a prompt must start with exactly one and contain no other. Models that start every message
+    with their bos (ChatML's ``<|im_start|>``) are detected by rendering a longer conversation, which contains more.
+
+    Returns:
+        A description of the problem, or None.
 
     Raises:
-        TokenizerError: The template fails on a plain question.
+        TokenizerError: The template cannot render a question.
     """
     bos = tokenizer.bos
     if bos is None:
@@ -99,7 +102,7 @@ def bos_problem(tokenizer: Tokenizer, template: ChatTemplate | None) -> str | No
     prompt = template.render([first])
     try:
         longer = template.render([first, {"role": "assistant", "content": "an answer"}, user("another question")])
-    except TokenizerError:  # a template for single questions
+    except TokenizerError:  # the template supports single questions only
         longer = prompt
     text = tokenizer.special_tokens.get("bos_token", "")
     marks_messages = bool(text) and longer.count(text) > prompt.count(text)
@@ -113,5 +116,5 @@ def _count_problem(ids: list[int], bos: int, wanted: bool) -> str | None:
     found = ids.count(bos)
     if found == int(wanted) and (not wanted or ids[0] == bos):
         return None
-    right = "one at its start" if wanted else "none"
-    return f"a templated prompt holds {found} beginning-of-sequence tokens (id {bos}); {right} is right"
+    right = "one, at its start" if wanted else "none"
+    return f"a prompt has {found} beginning-of-sequence tokens (id {bos}); expected {right}"

@@ -1,7 +1,7 @@
-"""Two models' logits compared, position by position, while only a part of the vocabulary is at hand at a time.
+"""Compares the logits of two models position by position, a part of the vocabulary at a time.
 
-Per position, with z the logits of the artifact and w those of the float model, summed over the parts as in online
-softmax (arXiv:1805.02867), so that no row of the vocabulary is ever whole:
+For each position, with z the artifact's logits and w the float model's, the sums below are accumulated over the parts
+as in online softmax (arXiv:1805.02867), so the logits of the whole vocabulary never exist at once:
 
     log Z = log sum exp z        KL(float || artifact) = sum_v p_v (w_v - z_v) - log Z_w + log Z_z,  p = exp(w) / Z_w
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_POSITIONS = 64  # at a time: with 4096 rows of the vocabulary 1 MB, which stays in the cache between the few passes
+_POSITIONS = 64  # positions processed at a time: with 4096 rows of the vocabulary 1 MB, which stays in the CPU's cache
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,12 @@ class Figures:
     """How far an artifact is from its float model, over all scored positions.
 
     Args:
-        mean_kl, p99_kl: Kullback-Leibler divergence from the float model to the artifact, nats per token; its mean and
-            its 99th percentile.
-        top1: Share of positions where both models' likeliest token is the same.
-        perplexity, reference_perplexity: exp of the mean negative log-likelihood of the text's own tokens.
-        tokens: Positions scored.
+        mean_kl, p99_kl: Mean and 99th percentile of the Kullback-Leibler divergence from the float model to the
+            artifact, in nats per token.
+        top1: Fraction of positions where both models have the same most likely token.
+        perplexity, reference_perplexity: exp of the mean negative log-likelihood of the text's tokens, for the artifact
+            and for the float model.
+        tokens: Number of scored positions.
     """
 
     mean_kl: float
@@ -37,12 +38,12 @@ class Figures:
 
     @property
     def perplexity_ratio(self) -> float:
-        """The artifact's perplexity / the float model's."""
+        """The artifact's perplexity divided by the float model's."""
         return self.perplexity / self.reference_perplexity
 
 
 class _Softmax:
-    """One model's logits, seen part by part: the sum of their exponentials, the largest, and the target's."""
+    """Statistics of one model's logits: the largest, the sum of exponentials relative to it, and the target's logit."""
 
     def __init__(self, positions: int) -> None:
         self.largest = np.full(positions, -np.inf)
@@ -53,15 +54,21 @@ class _Softmax:
     def add(
         self, at: slice, z: NDArray[np.float32], first: int, targets: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Take (positions, rows) logits of vocabulary rows from ``first`` on.
+        """Add logits.
+
+        Args:
+            at: The positions.
+            z: Logits of some rows of the vocabulary, (positions, rows).
+            first: The first of these rows.
+            targets: The id that follows each position, (positions,).
 
         Returns:
-            exp(z - the largest so far), and what sums of such exponentials before must be multiplied with.
+            exp(z - the largest logit so far), and the factor that rescales earlier sums of such exponentials.
         """
         each = np.arange(len(z))
         best = z.argmax(-1)
         largest = np.fmax(self.largest[at], z[each, best].astype(np.float64))
-        # A position whose logits are all -inf, or NaN, gives NaN: a failure, and reported as one.
+        # If the logits of a position are NaN, or all -inf, the result is NaN, which no threshold accepts.
         with np.errstate(invalid="ignore"):
             shrink = np.exp(self.largest[at] - largest)
             exponentials: NDArray[np.float32] = np.exp(z - largest[:, None].astype(np.float32))
@@ -79,7 +86,7 @@ class _Softmax:
 
 
 class Scores:
-    """The comparison of some positions.
+    """Compares two models at some positions.
 
     Args:
         targets: The id that follows each position, (positions,).
@@ -91,12 +98,12 @@ class Scores:
         self._difference = np.zeros(len(targets))  # sum of exp(w - the largest) (w - z)
 
     def add(self, first: int, start: int, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> None:
-        """Take logits of a part of the vocabulary; the parts of each position come in order.
+        """Add the logits of a part of the vocabulary. The parts of each position must be added in order.
 
         Args:
-            first: The part's first row.
-            start: The first of the positions.
-            ours, theirs: (some positions, rows of the part), the artifact's and the float model's.
+            first: First row of the part.
+            start: First of the positions.
+            ours, theirs: The artifact's and the float model's logits, (positions, rows of the part).
         """
         for i in range(0, len(ours), _POSITIONS):
             z, w = ours[i : i + _POSITIONS], theirs[i : i + _POSITIONS]
@@ -108,20 +115,20 @@ class Scores:
                 self._difference[at] = self._difference[at] * shrink + exponentials.sum(-1, dtype=np.float64)
 
     def kl(self) -> NDArray[np.float64]:
-        """Of each position."""
+        """The KL divergence at each position, in nats."""
         return np.asarray(self._difference / self._theirs.sum - self._theirs.log_sum + self._ours.log_sum)
 
     def same(self) -> NDArray[np.bool_]:
-        """Where both models' likeliest token is the same."""
+        """Whether both models have the same most likely token, for each position."""
         return np.asarray(self._ours.best == self._theirs.best)
 
     def losses(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Negative log-likelihood of each target by the artifact and by the float model."""
+        """The negative log-likelihood of each target, under the artifact and under the float model."""
         return self._ours.log_sum - self._ours.target, self._theirs.log_sum - self._theirs.target
 
 
 def figures(scores: list[Scores]) -> Figures:
-    """The figures over everything that was compared."""
+    """Compute the figures over all positions of some comparisons."""
     kl = np.concatenate([s.kl() for s in scores])
     ours, theirs = (np.concatenate([s.losses()[i] for s in scores]).mean() for i in (0, 1))
     with np.errstate(over="ignore"):

@@ -304,7 +304,7 @@ def test_a_calibrated_artifact_is_complete_and_says_how(tmp_path: Path) -> None:
     assert {key: said["calibration"][key] for key in ("source", "tokens", "inputs")} == {
         "source": "own answers", "tokens": 300, "inputs": "quantized",
     }  # fmt: skip
-    assert phases["calibrating the layers"] == phases["the model answers prompts"] == 1
+    assert phases["calibrating layers"] == phases["generating calibration texts"] == 1
     a, b = ((f / "model.onnx.data").read_bytes() for f in (nearest, result.artifact))
     assert len(a) == len(b)
     assert a != b
@@ -331,7 +331,7 @@ def test_an_interrupted_calibration_goes_on(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "llama", num_hidden_layers=3)
 
     def interrupt(phase: str, done: float, total: float) -> None:
-        if phase == "calibrating the layers" and done >= 1:
+        if phase == "calibrating layers" and done >= 1:
             raise KeyboardInterrupt
 
     with pytest.raises(InterruptedBuildError, match=r"is kept in .*\.out\.calibration") as caught:
@@ -343,8 +343,8 @@ def test_an_interrupted_calibration_goes_on(tmp_path: Path) -> None:
         None, "cpu", checkpoint=folder, out=tmp_path / "out", threads=1,
         progress=lambda phase, done, total: reports.append((phase, done)), **GPTQ,
     )  # fmt: skip
-    assert min(done for phase, done in reports if phase == "calibrating the layers") >= 1
-    assert "the model answers prompts" not in dict(reports)
+    assert min(done for phase, done in reports if phase == "calibrating layers") >= 1
+    assert "generating calibration texts" not in dict(reports)
     assert leftovers(tmp_path) == ["out"]
     whole = build(None, "cpu", checkpoint=folder, out=tmp_path / "whole", threads=1, **GPTQ)
     a, b = ((r.artifact / "model.onnx.data").read_bytes() for r in (resumed, whole))

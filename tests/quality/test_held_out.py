@@ -77,7 +77,7 @@ def test_a_reasoning_model_reads_thoughts_as_it_writes_them(open_in_prompt: bool
 
 def test_a_context_cuts_the_texts_and_one_that_holds_none_is_an_error() -> None:
     assert max(len(p.ids) for p in held_out(words(), template(), False, 200, 10**6)) == 200
-    with pytest.raises(UsageError, match="a context of 8 tokens holds none"):
+    with pytest.raises(UsageError, match="a context of 8 tokens is too short"):
         held_out(words(), template(), False, 8, 100)
 
 
@@ -88,7 +88,7 @@ def test_one_bos() -> None:
     inside = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}{{ bos_token }}"
     found = bos_problem(words(), template(inside))
     assert found is not None
-    assert "holds 2 beginning-of-sequence tokens (id 0); one at its start is right" in found
+    assert "has 2 beginning-of-sequence tokens (id 0); expected one, at its start" in found
 
 
 def test_a_bos_that_starts_every_message_is_none_too_many() -> None:
