@@ -24,6 +24,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> SharedModels:
     """Small models, each built once in this session; tests only read them."""
+    if folder := os.environ.get("EDGEKIT_TEST_MODELS"):  # set by .ci/run, whose sessions share them
+        return SharedModels(Path(folder))
     base = tmp_path_factory.getbasetemp()
     return SharedModels((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-models")
 
