@@ -11,6 +11,8 @@ import edgekit
 from edgekit.build.pipeline import build
 from edgekit.sampling import Sampling
 
+pytestmark = pytest.mark.slow
+
 COUNT = 48
 
 

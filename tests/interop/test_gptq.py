@@ -27,6 +27,8 @@ from edgekit.scheme import QuantizationConfig, QuantizationScheme
 from edgekit.weights.carried import carried_formats
 from edgekit.weights.checkpoint import CheckpointWeights
 
+pytestmark = pytest.mark.slow
+
 IDS = [0, 17, 200, 45, 99, 102]
 COUNT = 12
 # Both multiply in float32 with the same float16 scales; only the order of additions differs.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+import pytest
 
 from edgekit.checkpoint import open_checkpoint
 from edgekit.export.decoder import LOGITS_START
@@ -13,6 +14,8 @@ from edgekit.export.model import export_model
 from edgekit.models import families, spec_from_config
 from edgekit.scheme import QuantizationConfig
 from edgekit.weights.checkpoint import CheckpointWeights
+
+pytestmark = pytest.mark.slow
 
 MAX_LOGIT_DIFFERENCE = 1e-3  # logits are up to 12; measured: 5e-5
 

@@ -12,6 +12,8 @@ from edgekit.runtime.engine import EngineOptions, engines, open_engine
 from edgekit.runtime.session import load
 from edgekit.sampling import Sampling
 
+pytestmark = pytest.mark.every_isa
+
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 @pytest.mark.parametrize("device", ["cpu", "jetson"])  # float32 and float16 graphs

@@ -15,6 +15,8 @@ from shared_models import FORMATS, SharedModels
 from edgekit.errors import EngineError
 from edgekit.probe.limits import kernels
 
+pytestmark = pytest.mark.every_isa
+
 # Both engines round activations to int8, each in blocks of its own and in its own order; relative to the largest logit.
 INT8_TOLERANCE = 0.05
 

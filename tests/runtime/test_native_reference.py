@@ -10,6 +10,8 @@ from float_reference import FloatReference
 from open_engine import engine, prompt
 from shared_models import FORMATS, SharedModels
 
+pytestmark = pytest.mark.every_isa
+
 # Root mean square of the difference over that of the logits. Rounding activations to int8 in groups of 32 costs 0.5 %
 # a product, of which these two layers have nine in a row; seen: 0.0189 to 0.0199, and 0.0211 to 0.0227 with int8 keys
 # and values. onnxruntime, which rounds in groups of the block size, is 0.0193 to 0.0240 away.

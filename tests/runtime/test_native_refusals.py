@@ -127,6 +127,7 @@ def test_damaged_artifacts_are_errors(models: SharedModels, tmp_path: Path) -> N
         opened()
 
 
+@pytest.mark.slow
 def test_random_corruption_never_crashes(models: SharedModels, tmp_path: Path) -> None:
     """10,000 damaged artifacts give an error or a run; in a process of its own, where a crash is a failure here.
 

@@ -15,6 +15,8 @@ from edgekit.runtime.native_engine import NativeEngine
 from edgekit.runtime.session import Session, load
 from edgekit.sampling import Sampling
 
+pytestmark = pytest.mark.every_isa
+
 GREEDY = Sampling(temperature=0)
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
