@@ -73,6 +73,7 @@ def weights(checkpoint: Path) -> dict[str, np.ndarray]:
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_the_models_output_is_nearer_than_round_to_nearests(tmp_path: Path, family: str) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", family)
@@ -145,6 +146,7 @@ def test_each_matrix_sees_what_comes_before_it(
                 replaced[f"{name}.weight"] = codes.dequantize()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_an_interrupted_calibration_goes_on_at_its_layer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
@@ -236,6 +238,7 @@ def test_rows_come_back_from_their_file(tmp_path: Path) -> None:
     rows.close()
 
 
+@pytest.mark.slow
 def test_activations_that_are_no_numbers_name_their_matrix(tmp_path: Path) -> None:
     tensors = random_tensors(tiny_config("llama"))
     for name in ("gate_proj", "up_proj"):
@@ -254,6 +257,7 @@ def test_a_weight_that_is_no_number_is_named_as_the_checkpoint_has_it(tmp_path: 
         run(checkpoint, tmp_path / "state")
 
 
+@pytest.mark.slow
 def test_the_heads_rows_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "qwen2")
     whole = run(checkpoint, tmp_path / "whole")
@@ -268,6 +272,7 @@ def test_a_head_of_8_bits_is_rounded_to_nearest(tmp_path: Path) -> None:
             assert list(plan_layout(spec, config, "float32", 256).calibrated())[-1].name == last
 
 
+@pytest.mark.slow
 def test_a_head_weight_that_is_no_number_is_named(tmp_path: Path) -> None:
     tensors = random_tensors(tiny_config("qwen2"))
     tensors["lm_head.weight"][250, 5] = np.inf

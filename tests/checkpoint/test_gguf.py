@@ -154,6 +154,7 @@ def test_truncated_data_names_the_first_tensor_beyond_the_end(tiny_gguf, read_he
     assert tokenizer_from_metadata(header.metadata, config, "tiny").special.bos_id == 257
 
 
+@pytest.mark.slow
 def test_smollm2_agrees_with_the_gguf_package(smollm2_gguf):
     reader = {t.name: t for t in gguf.GGUFReader(smollm2_gguf).tensors}
     with open_checkpoint(smollm2_gguf) as checkpoint:

@@ -183,6 +183,7 @@ def test_fetch_downloads_the_files_of_a_checkpoint(hub, fetch, revision):
     assert result["reports"] == [["download someone/tiny", total, total]]
 
 
+@pytest.mark.slow
 def test_a_broken_download_is_resumed(hub, fetch):
     hub.break_at = 21_000_000  # huggingface_hub writes in pieces of 10 MiB, so it can resume after two of them
     folder = Path(fetch(hub.url)["folder"])
@@ -194,6 +195,7 @@ def test_a_broken_download_is_resumed(hub, fetch):
     assert 0 < start <= 21_000_000
 
 
+@pytest.mark.slow
 def test_a_second_fetch_downloads_nothing(hub, fetch):
     first = fetch(hub.url)["folder"]
     hub.requests.clear()

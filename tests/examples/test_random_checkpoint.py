@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from safetensors import safe_open
 
 from edgekit.build.pipeline import build
@@ -12,6 +13,7 @@ from edgekit.recipes import load_recipe
 EXAMPLE = Path(__file__).parents[2] / "examples" / "random_checkpoint.py"
 
 
+@pytest.mark.slow
 def test_it_has_the_recipes_shapes_and_builds(tmp_path: Path) -> None:
     folder = tmp_path / "random"
     done = subprocess.run(

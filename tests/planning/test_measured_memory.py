@@ -80,6 +80,7 @@ def _plan(recipe: Recipe, folder: Path, engine: str, context: int, kv_type: str 
     return with_artifact(planned, *sizes).memory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "context", "kv_type"),
     [("native", 512, None), ("native", 2048, None), ("native", 2048, "int8"), ("ort", 512, None), ("ort", 2048, None)],
@@ -111,6 +112,7 @@ def test_tiny_models(models: SharedModels, family: str, engine: str) -> None:
     assert planned.peak == pytest.approx(found["peak"], rel=TINY_WHOLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", [64, 512])
 def test_rows_that_are_not_looked_up_stay_out_of_memory(models: SharedModels, context: int) -> None:
     """The tables of an untied model are two thirds of this file; R1-Distill-Qwen-1.5B's are an eighth."""

@@ -170,6 +170,7 @@ print(resident() - before)
 TOKENIZER_TOLERANCE = 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
 def test_a_large_tokenizer_takes_about_what_is_planned(tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.json"

@@ -104,6 +104,7 @@ def test_the_engines_of_the_processor_are_measured() -> None:
         assert 0 < shares.prefill < shares.weights < 1
 
 
+@pytest.mark.slow
 def test_both_engines_really_run(probed: DeviceProfile, tmp_path: Path) -> None:
     phases: list[str] = []
     found = with_engine_rates(probed, lambda phase, done, total: phases.append(phase), SMALL, rounds=1)

@@ -36,6 +36,7 @@ def opened(path: Path) -> Iterator[tuple[WeightSource, ModelSpec]]:
         yield CheckpointWeights(checkpoint, spec), spec
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 @pytest.mark.parametrize("group_bytes", [1, 1 << 30])
 def test_each_loss_is_that_of_a_build_with_one_matrix_rounded(

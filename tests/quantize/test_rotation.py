@@ -10,7 +10,8 @@ import pytest
 from edgekit.quantize.rotation import Rotation
 
 # Hidden sizes and head dimensions of SmolLM2 and the R1 distills, and odd ones.
-SIZES = (1, 2, 3, 64, 80, 96, 128, 144, 576, 1409, 1536, 3584, 4096, 5120)
+LARGE = [pytest.param(size, marks=pytest.mark.slow) for size in (3584, 4096, 5120)]
+SIZES = [1, 2, 3, 64, 80, 96, 128, 144, 576, 1409, 1536, *LARGE]
 
 
 @pytest.mark.parametrize("size", SIZES)
