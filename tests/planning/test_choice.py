@@ -9,8 +9,8 @@ import pytest
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Budget, Bytes, Memory
 from edgekit.errors import BudgetError, ContextLengthError
-from edgekit.planning.budget import Wanted
-from edgekit.planning.choice import best_recipe, needed_machine
+from edgekit.planning.budget import Limit, Wanted
+from edgekit.planning.choice import best_recipe, check_budget, describe, needed_machine, show_times
 from edgekit.planning.plan import PlanOptions
 from edgekit.planning.planner import plan_recipe
 from edgekit.recipes import all_recipes, load_recipe
@@ -84,3 +84,65 @@ def test_a_model_that_is_fast_enough_is_preferred_to_a_larger_one() -> None:
 def test_large_models_are_told_the_class_of_machine_they_need(name: str, words: str) -> None:
     devices = [load_device(n) for n in ("pi", "laptop", "jetson-agx-orin-64gb")]
     assert words in needed_machine(plan_recipe(load_recipe(name), PI), devices)
+
+
+def test_only_plan_only_recipes_are_no_choice() -> None:
+    with pytest.raises(BudgetError, match="no recipe to choose from: every recipe is plan-only"):
+        best_recipe([load_recipe("deepseek-r1-671b")], PI)
+
+
+def test_a_plan_that_does_not_fit_is_refused_with_both_numbers_and_alternatives() -> None:
+    planned = plan_recipe(SMALL, _device(10**8), candidates=RECIPES)
+    with pytest.raises(
+        BudgetError, match=r"smollm2-135m at a context of 4096 tokens on .* needs 28\d MB; 100 MB are"
+    ) as e:
+        check_budget(planned)
+    assert e.value.hint == "--anyway builds it regardless"
+    larger = plan_recipe(load_recipe("deepseek-r1-distill-qwen-7b"), _device(3 * 10**9), candidates=RECIPES)
+    with pytest.raises(BudgetError) as e:
+        check_budget(larger)
+    assert e.value.hint.startswith("alternatives: ")
+    assert "deepseek-r1-distill-qwen-1.5b needs" in e.value.hint
+    assert e.value.hint.endswith("; --anyway builds it regardless")
+
+
+def test_a_limit_in_words() -> None:
+    planned = plan_recipe(SMALL, PI)
+    expected = planned.latency.decode_full_tok_s
+    assert expected is not None
+    limit = Limit("decode_tok_s", 2 * expected.mid, "missed", asked=True, short_by=2.0)
+    words = describe(limit, planned)
+    assert words.startswith(f"{expected.mid:.3g} tok/s at the end of the context expected ({expected.low:.3g} to ")
+    assert words.endswith("asked for: 2 times too slow")
+    unknown = replace(planned, latency=replace(planned.latency, ttft_s=None))
+    assert describe(Limit("ttft_s", 1.0, "unknown", True, None), unknown) == "ttft_s is unknown"
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"), [(1.234, "1.2"), (9.96, "10"), (12.6, "13"), (123.4, "123"), (4567, "4567")]
+)
+def test_factors_have_two_digits(factor: float, words: str) -> None:
+    assert show_times(factor) == words
+
+
+@pytest.mark.parametrize(
+    ("need_gb", "words"),
+    [
+        (6, "a machine with 8 GB of memory; edgekit has no profile of such a device"),
+        (30, "a machine with 64 GB of memory; edgekit has no profile of such a device"),
+        (
+            300,
+            "a server with 512 GB of main memory or 5 accelerators of 80 GB; edgekit has no profile of such a device",
+        ),
+    ],
+)
+def test_without_a_profile_the_size_is_one_that_memory_is_sold_in(need_gb: int, words: str) -> None:
+    planned = plan_recipe(SMALL, PI)
+    large = replace(planned, memory=replace(planned.memory, load_peak=need_gb * 10**9))
+    assert needed_machine(large, []).startswith(words)
+
+
+def test_the_same_kind_of_machine_is_preferred() -> None:
+    planned = plan_recipe(load_recipe("deepseek-r1-distill-qwen-14b"), load_device("jetson"))
+    devices = [load_device(name) for name in ("jetson", "laptop", "jetson-orin-nx-16gb", "jetson-agx-orin-64gb")]
+    assert needed_machine(planned, devices) == "a machine with 16 GB of memory, such as NVIDIA Jetson Orin NX 16GB"

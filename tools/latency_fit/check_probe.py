@@ -1,12 +1,12 @@
-"""Does a plan that goes by ``edgekit probe`` say what models take here? Probe's own models and yours take turns.
+"""Checks plans that are based on ``edgekit probe`` against measured times of models on this machine.
 
     python tools/latency_fit/check_probe.py ARTIFACT... [--engine native] [--prompt-tokens 128,1024]
 
-The machine may be slower for a minute, and whatever runs then is slower, probed or predicted: so each round times
-probe's models, then the artifacts, built from recipes. The least times are compared, which nothing disturbed; how much
-longer the median took is how unsteady the machine was. Beside the plan's error stands what it would be by the limits
-alone (``--limits-only``), which are measured in each round, too. Of decoding, a plan's time is for the middle of the
-tokens that were generated.
+The machine may slow down for a minute, which affects whatever runs then. Each round therefore times probe's reference
+models and then the artifacts, which must be built from recipes. The minimum times are compared, because nothing
+disturbed them; the ratio of median to minimum shows how unsteady the machine was. Next to the plan's error the table
+shows the error of a plan based on the machine's limits alone, which are also measured in each round
+(``edgekit probe --limits-only``). For decode, a plan's time is that in the middle of the generated tokens.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Fits the planner's efficiencies to published speeds and says how far they can be trusted.
+"""Fits the planner's efficiencies to published speeds and measures how accurate they are.
 
     python tools/latency_fit/fit.py              print the table: errors and coverage with sources left out
-    python tools/latency_fit/fit.py --write      write edgekit/planning/fitted.py anew
-    python tools/latency_fit/fit.py --check X    hold the planner's figures against the rows of a file X
+    python tools/latency_fit/fit.py --write      write edgekit/planning/fitted.py
+    python tools/latency_fit/fit.py --check X    compare the planner's figures with the rows of a file X
 
-A linear model of log efficiencies (``edgekit/planning/efficiency.py``). Every effect has a normal prior of mean zero,
-every source one of its own, so that a table of twelve rows from one publisher weighs like a few and not like twelve;
-Student's t with four degrees of freedom bounds what an outlier can do (Lange, Little, Taylor 1989,
-https://doi.org/10.2307/2290063). The priors' deviations maximize, roughly, the evidence of the rows; the fixed costs
-per layer and the set of effects were chosen by the errors with sources left out, the median and the 90th percentile:
+The model of log efficiencies is linear (``edgekit/planning/efficiency.py``). Every effect has a zero-mean normal prior.
+So has every source, so that a table of twelve rows from one publisher counts like a few rows. Student's t with four
+degrees of freedom bounds the influence of outliers (Lange, Little, Taylor 1989, https://doi.org/10.2307/2290063). The
+standard deviations of the priors approximately maximize the evidence of the rows. The fixed costs per layer and the set
+of effects were chosen by the errors with sources left out, median and 90th percentile:
 
     effects (with processor and source)         median, 90th percentile of the error
     class                                       10.7 %, 30.2 %
@@ -17,8 +17,8 @@ per layer and the set of effects were chosen by the errors with sources left out
     class, engine, format                       11.6 %, 26.2 %
     class, engine, format, engine in class      11.2 %, 26.2 %   <- this one
 
-The last is for engines that do well on one kind of device: llama.cpp reaches 60 to 90 % of the bandwidth of an Apple,
-and 30 to 60 % of a Jetson's.
+The last effect represents engines that perform well on one kind of device: llama.cpp reaches 60 to 90 % of the
+bandwidth of an Apple device and 30 to 60 % of a Jetson's.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from latency_fit.rows import Row, read_rows
 from latency_fit.write import write_fitted
 
 DEGREES_OF_FREEDOM = 4
-ROUNDS = 12  # of reweighting; the means move by less than 1e-4 after eight
+ROUNDS = 12  # of reweighting; after eight the means change by less than 1e-4
 EFFECTS = ("processor", "class", "engine", "format", "engine in class")
 
 
 @dataclass(frozen=True)
 class Priors:
-    """Deviations: of the effects, of a source, of what is left; and of the intercept, which is free.
+    """Standard deviations: of the effects, of a source, of the noise, and of the intercept, which is free.
 
     ``scale`` is the model's ``deviation_scale``.
     """
@@ -61,8 +61,8 @@ class Priors:
     intercept: float = 3.0
 
 
-# Coverage of the 80 % intervals, sources left out, by scale: decode 0.5 80 %, 0.55 87 %, 0.6 90 %; prefill 0.75 81 %,
-# 0.8 86 %, 0.9 90 %; with devices left out the same to 3 %.
+# Coverage of the 80 % intervals with sources left out, by scale: decode 0.5 80 %, 0.55 87 %, 0.6 90 %; prefill 0.75
+# 81 %, 0.8 86 %, 0.9 90 %. With devices left out it is the same within 3 %.
 DECODE_PRIORS = Priors(
     {"processor": 0.08, "class": 0.25, "engine": 0.13, "format": 0.13, "engine in class": 0.2},
     source=0.08,
@@ -78,13 +78,13 @@ PREFILL_PRIORS = Priors(
 
 
 def decode_target(row: Row) -> float | None:
-    """The log of the share of the bandwidth that a row reached, with its fixed cost taken for bytes."""
+    """The logarithm of the share of the bandwidth that a row reached, with its fixed cost counted as reading."""
     least = row.read_bytes / (row.bandwidth_gb_s * 1e9) + row.layers * FIXED_US_PER_LAYER[row.levels.processor] / 1e6
     return math.log(least / row.decode_s)
 
 
 def prefill_target(row: Row) -> float | None:
-    """The log of the share of the arithmetic; None where one of the two is not known."""
+    """The logarithm of the share of the arithmetic; None where the time or the arithmetic is unknown."""
     if row.prefill_s is None or row.arithmetic_gmac_s is None:
         return None
     work = (1, row.layers, row.multiply_adds, row.attention_multiply_adds)
@@ -92,7 +92,7 @@ def prefill_target(row: Row) -> float | None:
 
 
 def fit(rows: list[Row], targets: list[float], priors: Priors) -> EfficiencyModel:
-    """The effects' means and variances after the rows."""
+    """The posterior means and variances of the effects."""
     columns: dict[tuple[str, str], int] = {("intercept", ""): 0}
     counts: Counter[tuple[str, str]] = Counter()
     for row in rows:
@@ -134,7 +134,7 @@ def _posterior(
 
 
 def left_out(rows: list[Row], targets: list[float], priors: Priors, by: str) -> list[Estimate]:
-    """Each row's estimate by a fit without the rows of the same ``by``: a property of rows, such as ``source``."""
+    """The estimate of each row from a fit without the rows that share its value of ``by``, such as ``source``."""
     found: dict[int, Estimate] = {}
     for group in {getattr(row, by) for row in rows}:
         kept = [at for at, row in enumerate(rows) if getattr(row, by) != group]
@@ -148,7 +148,7 @@ def left_out(rows: list[Row], targets: list[float], priors: Priors, by: str) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--write", action="store_true", help="write edgekit/planning/fitted.py")
-    parser.add_argument("--check", type=Path, help="a file like measured.csv to hold the planner's figures against")
+    parser.add_argument("--check", type=Path, help="a file like measured.csv to compare the planner's figures with")
     options = parser.parse_args()
     if options.check:
         for name, planned, target in (("decode", DECODE, decode_target), ("prefill", PREFILL, prefill_target)):

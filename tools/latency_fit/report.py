@@ -1,4 +1,4 @@
-"""The fit's table: errors and coverage by class."""
+"""Prints the fit's table: errors and coverage by class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from latency_fit.rows import Row
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Linear between the two nearest."""
+    """A percentile, interpolated linearly between the two nearest values."""
     ordered = sorted(values)
     at = share * (len(ordered) - 1)
     low = int(at)
@@ -19,19 +19,19 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def errors(targets: Sequence[float | None], estimates: Sequence[Estimate]) -> list[float]:
-    """Predicted speed / published speed - 1."""
+    """Relative errors: predicted speed / published speed - 1."""
     return [math.exp(e.log_mean - (t or 0.0)) - 1 for t, e in zip(targets, estimates, strict=True)]
 
 
 def covered(targets: Sequence[float | None], estimates: Sequence[Estimate]) -> list[bool]:
-    """Whether the published figure lies within the 10 to 90 % interval."""
+    """Whether each published figure is within the 80 % prediction interval."""
     return [abs(e.log_mean - (t or 0.0)) <= Z_90 * e.log_deviation for t, e in zip(targets, estimates, strict=True)]
 
 
 def print_report(
     title: str, rows: Sequence[Row], targets: Sequence[float | None], estimates: Sequence[Estimate]
 ) -> None:
-    """A line for each class and one for all: rows, sources, median and 90th percentile of the error, coverage."""
+    """Print a line for each class and one for all: rows, sources, median and 90th percentile of the error, coverage."""
     print(f"\n{title}\n{'class':18} rows sources  median     90 %  covered")
     found, inside = errors(targets, estimates), covered(targets, estimates)
     groups = {name: [at for at, row in enumerate(rows) if row.fitted_as == name] for name in

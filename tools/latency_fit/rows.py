@@ -1,15 +1,21 @@
-"""The published speeds that the planner is fitted to, and the work behind each.
+"""The published speeds that the planner is fitted to, and the work of each.
 
-``measured.csv``: one row per published figure with its source. ``fitted_as``, ``processor``, ``engine`` and ``format``
-are the levels of ``edgekit/planning/efficiency.py``. ``size_gb`` is the file or the weights, with or without the input
-embedding; ``positions`` the mean of the KV cache while decoding; ``bandwidth_gb_s`` the memory's specification;
-``arithmetic_gmac_s`` what the processor does at most in 8 bits, by the rules of ``edgekit/planning/hardware.py``, and
-in 4 for NVFP4, which Blackwell multiplies as it is.
-``use``: ``fit``; ``weak``, whose publisher or conditions make it doubtful (debug builds, clocks not pinned, "about"),
-and ``memory``, a figure nobody saw again: both only to look at. Left out altogether: models that read a part of their
-file (per-layer embeddings), files larger than memory, rows without size or bandwidth.
+``measured.csv`` has one row per published figure with its source:
 
-``shapes.csv``: the models' published shapes, for what a token reads and computes.
+    fitted_as, processor,   the levels of ``edgekit/planning/efficiency.py``
+    engine, format
+    size_gb                 size of the file or the weights, with or without the input embedding
+    positions               mean length of the KV cache during decode
+    bandwidth_gb_s          the memory's specification
+    arithmetic_gmac_s       the processor's 8-bit peak by the rules of ``edgekit/planning/hardware.py``; the 4-bit peak
+                            for NVFP4, which Blackwell multiplies directly
+    use                     fit; weak: doubtful publisher or conditions (debug builds, clocks not pinned, "about");
+                            memory: a figure from memory that nobody confirmed. Only ``fit`` is fitted.
+
+Models that read only a part of their file (per-layer embeddings), files larger than memory and rows without size or
+bandwidth are not included.
+
+``shapes.csv`` has the models' published shapes, which determine what a token reads and computes.
 """
 
 from __future__ import annotations
@@ -21,16 +27,16 @@ from pathlib import Path
 from edgekit.planning.efficiency import Levels
 
 FOLDER = Path(__file__).parent
-TYPICAL_POSITIONS = 256  # where a source does not say at which context it decoded: a question and an answer
-TYPICAL_PROMPT = 512  # where it does not say how long the prompt was: what llama-bench takes
-KV_BYTES = 2  # float16, what all these engines keep
-# Of a file, for a weight: codes, scales, and the tensors that are kept in more.
+TYPICAL_POSITIONS = 256  # where a source does not state the context: a question and an answer
+TYPICAL_PROMPT = 512  # where a source does not state the length of the prompt: the default of llama-bench
+KV_BYTES = 2  # float16, the type of all these engines
+# Mean bits of a weight in a file: codes, scales, and tensors in wider formats.
 BITS_PER_WEIGHT = {"3bit": 3.5, "4bit": 4.5, "4bit-k": 4.8, "8bit": 8.5, "float16": 16.0}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A published model; ``tied``: its embedding is its lm_head, and read for every token."""
+    """A published model. If it is ``tied``, the embedding is also the lm_head and is read for every token."""
 
     parameters: float
     layers: int
@@ -47,7 +53,7 @@ class Shape:
 
     @property
     def multiply_adds(self) -> float:
-        """Of a prompt's token: the layers; the lm_head is computed for the last one only."""
+        """Multiply-adds of a prompt's token in the layers; only the last token needs the lm_head."""
         return self.parameters - self.table * (1 if self.tied else 2)
 
 
@@ -56,13 +62,13 @@ class Row:
     """A published figure.
 
     Attributes:
-        read_bytes: Weights and KV cache read for a token.
-        layers: For the fixed cost.
-        decode_s: Seconds for a token.
-        prefill_s: Seconds for a token of the prompt; None where it was not published.
-        multiply_adds: Of a token of the prompt with weights.
-        attention_multiply_adds: Of a token of the prompt, in the mean.
-        arithmetic_gmac_s: What the processor could do at most; None where it is not known.
+        read_bytes: Bytes of weights and KV cache read for a token.
+        layers: Number of layers, for the fixed cost.
+        decode_s: Seconds to generate a token.
+        prefill_s: Seconds per token of the prompt; None where it was not published.
+        multiply_adds: Multiply-adds with weights of a token of the prompt.
+        attention_multiply_adds: Mean multiply-adds of attention of a token of the prompt.
+        arithmetic_gmac_s: The processor's peak; None where it is unknown.
     """
 
     device: str
@@ -82,12 +88,12 @@ class Row:
 
     @property
     def fitted_as(self) -> str:
-        """The class of its device."""
+        """The class of the device."""
         return self.levels.fitted_as
 
     @property
     def publisher(self) -> str:
-        """Whose site its source is on: what many people report there may be measured by one protocol."""
+        """The site of the source; figures that many people report there may share one protocol."""
         return self.source.partition("#")[0].partition("/")[0]
 
 
