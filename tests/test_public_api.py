@@ -71,7 +71,7 @@ def test_errors_have_one_exit_code_each() -> None:
             ("onnx", "gguf", "huggingface_hub", "edgekit.build.pipeline", "edgekit.quantize"),
         ),
         ("import edgekit; edgekit.plan", ("onnx", "onnxruntime", "numpy")),
-        ("import edgekit.cli", ("onnx", "onnxruntime", "numpy")),
+        ("import edgekit.cli", ("onnx", "onnxruntime", "numpy", "matplotlib", "rich")),
         ("import edgekit; edgekit.build", ("torch", "transformers", "onnx")),
     ],
 )

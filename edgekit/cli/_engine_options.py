@@ -8,6 +8,7 @@ from ..scheme import KV_TYPES
 
 engine_option = click.option(
     "--engine",
+    metavar="NAME",
     default="auto",
     show_default=True,
     help="Run with this engine: native, ort (onnxruntime) or auto. auto takes ort for float artifacts, and for "
@@ -23,5 +24,5 @@ kv_type_option = click.option(
     "float16 for native]",
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="Use this many threads  [default: one per physical core]"
+    "--threads", metavar="N", type=click.IntRange(min=1), help="Use this many threads  [default: one per physical core]"
 )

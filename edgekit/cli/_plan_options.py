@@ -52,6 +52,7 @@ _OPTIONS = (
     ),
     click.option(
         "--prompt-tokens",
+        metavar="TOKENS",
         type=click.IntRange(min=1),
         default=PROMPT_TOKENS,
         show_default=True,

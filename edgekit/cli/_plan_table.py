@@ -144,10 +144,10 @@ def _parts(plan: Plan) -> list[tuple[Cell, Cell, RenderableType]]:
 
 
 def _bar(size: int, plan: Plan) -> ProgressBar:
-    """A part's share of the usable memory, or of the total where that is larger; at least one cell."""
+    """A part's share of the total; at least one cell."""
     from rich.progress_bar import ProgressBar
 
-    whole = max(plan.usable_bytes, plan.memory.total)
+    whole = plan.memory.total
     completed = max(size, whole / _BAR_WIDTH)
     return ProgressBar(whole, completed, width=_BAR_WIDTH, complete_style="blue", finished_style="blue")
 

@@ -44,9 +44,16 @@ def _counts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
     help="Measure prompts of these lengths, in tokens.",
 )
 @click.option(
-    "--gen-tokens", type=click.IntRange(min=1), default=32, show_default=True, help="Generate this many tokens."
+    "--gen-tokens",
+    metavar="TOKENS",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Generate this many tokens.",
 )
-@click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Time this many rounds.")
+@click.option(
+    "--repeat", metavar="N", type=click.IntRange(min=1), default=3, show_default=True, help="Time this many rounds."
+)
 @threads_option
 @kv_type_option
 @json_option
@@ -96,12 +103,12 @@ def _print(result: BenchResult) -> None:
     rows = []
     for p in result.prefill:
         speeds = _rates(p.tok_s, p.tok_s_min, p.tok_s_max)
-        rows.append((f"prefill {p.tokens}", *speeds, _share(p.share_of_peak), format_seconds(p.ttft_s)))
+        rows.append((f"prefill {p.tokens} tokens", *speeds, _share(p.share_of_peak), format_seconds(p.ttft_s)))
     for d in result.decode:
         speeds = _rates(d.tok_s, d.tok_s_min, d.tok_s_max)
-        rows.append((f"decode {result.gen_tokens} at {d.context}", *speeds, _share(d.share_of_bandwidth), ""))
+        rows.append((f"decode {result.gen_tokens} at context {d.context}", *speeds, _share(d.share_of_bandwidth), ""))
     headings = ("tok/s", "lowest", "highest", "of the limit", "first token")
-    screen.table((Column("tokens"), *(Column(heading, right=True, wraps=True) for heading in headings)), rows)
+    screen.table((Column(), *(Column(heading, right=True, wraps=True) for heading in headings)), rows)
     memory = [f"load {format_seconds(result.load_s)}"]
     if result.peak_rss_bytes is not None:
         memory.append(f"peak memory {format_bytes(result.peak_rss_bytes)}")

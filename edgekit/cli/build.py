@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..build.request import CALIBRATION_TOKENS, EMIT_FORMATS, QUALITY_TOKENS, BuildRequest, BuildResult
+from ..devices import load_device
 from ..errors import InterruptedBuildError
 from ..planning.plan import Plan, PlanOptions
+from ..recipes import load_recipe
 from ..scheme import METHODS, QuantizationOverrides
 from ..units import format_bytes, format_seconds
 from ._engine_options import threads_option
@@ -64,6 +66,7 @@ See also: edgekit plan predicts memory and speed first, edgekit run talks to the
 )
 @click.option(
     "--calibration-tokens",
+    metavar="TOKENS",
     type=click.IntRange(min=1),
     default=CALIBRATION_TOKENS,
     show_default=True,
@@ -71,6 +74,7 @@ See also: edgekit plan predicts memory and speed first, edgekit run talks to the
 )
 @click.option(
     "--context",
+    metavar="TOKENS",
     type=click.IntRange(min=1),
     help="Make room for this many tokens of prompt and answer together  [default: the device's]",
 )
@@ -91,6 +95,7 @@ See also: edgekit plan predicts memory and speed first, edgekit run talks to the
 )
 @click.option(
     "--quality-tokens",
+    metavar="TOKENS",
     type=click.IntRange(min=1),
     default=QUALITY_TOKENS,
     show_default=True,
@@ -123,13 +128,15 @@ def command(
     MODEL is a recipe (see edgekit recipes) or a recipe file. Without MODEL, edgekit builds the --checkpoint if one is
     given, and otherwise the best model that fits the device.
 
-    The plan comes first. A build that does not fit, or that misses --max-ttft or --min-decode, is refused with options
-    that work. A failed build leaves no files behind. An interrupted calibration can be resumed: run the same command
-    again.
+    The plan comes first. A build that does not fit, or that misses --max-ttft or --min-decode, is refused, and edgekit
+    lists options that work. A failed build leaves no files behind. An interrupted calibration can be resumed: run the
+    same command again.
 
     Finally, the artifact is compared with its float model. One that misses the thresholds of its recipe is kept as
     OUT.rejected, and the exit code is 54.
     """
+    profile = load_device(device)
+    recipe = None if model is None else load_recipe(model)  # names are checked before the slow import
     from ..build.pipeline import run_build  # imports numpy and onnx
 
     quantization = dataclasses.replace(quantization, method=method)
@@ -143,9 +150,9 @@ def command(
     try:
         with progress_bars(screen) as progress:
             request = BuildRequest(
-                model=model, device=device, checkpoint=checkpoint, context=context, quantization=quantization, out=out,
-                emit=emit, force=force, calibration=calibration, calibration_tokens=calibration_tokens, gate=gate,
-                quality_tokens=quality_tokens, threads=threads, plan_options=options, anyway=anyway,
+                model=recipe, device=profile, checkpoint=checkpoint, context=context, quantization=quantization,
+                out=out, emit=emit, force=force, calibration=calibration, calibration_tokens=calibration_tokens,
+                gate=gate, quality_tokens=quality_tokens, threads=threads, plan_options=options, anyway=anyway,
             )  # fmt: skip
             result = run_build(request, progress, show)
     except KeyboardInterrupt:
@@ -178,8 +185,7 @@ def _report(result: BuildResult) -> None:
 
 def _report_quality(quality: dict[str, Any], screen: Screen) -> None:
     """Print each measurement with its threshold, and what could not be checked."""
-    checked = [check["detail"] for check in quality["checks"] if check["passed"] is not None]
-    screen.say(f"quality on {quality['tokens']} held-out tokens: {'; '.join(checked)}")
+    screen.say(f"quality on {quality['tokens']} held-out tokens:")
     for check in quality["checks"]:
-        if check["passed"] is None:
-            screen.say(f"{check['name']}: {check['detail']}")
+        unchecked = f"{check['name']}: " if check["passed"] is None else ""
+        screen.say(f"  {unchecked}{check['detail']}")

@@ -42,13 +42,17 @@ See also: edgekit build makes the same comparison and refuses artifacts that mis
 )
 @click.option(
     "--chunk-tokens",
+    metavar="TOKENS",
     type=click.IntRange(min=4),
     default=_CHUNK_TOKENS,
     show_default=True,
     help="Read this many tokens at a time; the second half of each chunk is scored.",
 )
 @click.option(
-    "--max-chunks", type=click.IntRange(min=1), help="Stop after this many chunks  [default: read the whole text]"
+    "--max-chunks",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Stop after this many chunks  [default: read the whole text]",
 )
 @threads_option
 @json_option

@@ -52,6 +52,7 @@ See also: edgekit devices and edgekit recipes list the names, edgekit build buil
 @click.option("--all-devices", "every_device", is_flag=True, help="Plan MODEL for every device.")
 @click.option(
     "--context",
+    metavar="TOKENS",
     type=click.IntRange(min=1),
     help="Plan for this many tokens of prompt and answer together  [default: the device's]",
 )

@@ -48,10 +48,9 @@ def _print_all(recipes: tuple[Recipe, ...]) -> None:
     columns = (
         Column("model"),
         Column("parameters", right=True),
-        Column("max context", right=True, optional=True),
+        Column("context", right=True, optional=True),
         Column("reasoning", optional=True),
-        Column("source", optional=True),
-        Column(wraps=True),
+        Column("source"),
     )
     rows = [
         (
@@ -59,14 +58,13 @@ def _print_all(recipes: tuple[Recipe, ...]) -> None:
             format_count(recipe.parameters),
             str(recipe.max_context),
             "yes" if recipe.reasoning else "no",
-            source_kind(recipe.source),
-            styled(("plan only", "yellow")) if recipe.plan_only else "",
+            styled(source_kind(recipe.source), (", plan only" if recipe.plan_only else "", "yellow")),
         )
         for recipe in recipes
     ]
     screen = open_screen()
     screen.table(columns, rows)
-    note = "source: hub is Hugging Face, package is a Python package; plan only: edgekit recipes NAME says why"
+    note = "hub: Hugging Face; package: a Python package; plan only: cannot be built, edgekit recipes NAME says why"
     screen.say(("\n" + note, "dim"))
 
 

@@ -35,32 +35,42 @@ See also: edgekit build makes an artifact, edgekit bench measures its speed.
 @click.option("--prompt", help="Answer this prompt and exit; - reads the prompt from stdin.")
 @click.option(
     "--max-tokens",
+    metavar="TOKENS",
     type=click.IntRange(min=1),
     help="Generate at most this many tokens per answer  [default: as many as the context holds]",
 )
-@click.option("--temperature", type=float, help="Sample at this temperature; 0 is greedy  [default: the artifact's]")
+@click.option(
+    "--temperature", metavar="X", type=float, help="Sample at this temperature; 0 is greedy  [default: the artifact's]"
+)
 @click.option(
     "--top-p",
+    metavar="P",
     type=float,
     help="Sample from the likeliest tokens that together reach this probability  [default: the artifact's]",
 )
 @click.option(
-    "--top-k", type=int, help="Sample from this many of the likeliest tokens; 0 disables  [default: the artifact's]"
+    "--top-k",
+    metavar="N",
+    type=int,
+    help="Sample from this many of the likeliest tokens; 0 disables  [default: the artifact's]",
 )
 @click.option(
     "--min-p",
+    metavar="P",
     type=float,
     help="Drop tokens less likely than this fraction of the likeliest; 0 disables  [default: the artifact's]",
 )
 @click.option(
     "--repetition-penalty",
+    metavar="X",
     type=float,
     help="Penalize tokens that occurred before; 1 disables  [default: the artifact's]",
 )
-@click.option("--seed", type=int, help="Seed the sampler, which makes the answer repeatable.")
+@click.option("--seed", metavar="N", type=int, help="Seed the sampler, which makes the answer repeatable.")
 @engine_option
 @click.option(
     "--context",
+    metavar="TOKENS",
     type=click.IntRange(min=1),
     help="Hold this many tokens of prompt and answer together  [default: as built]",
 )

@@ -35,7 +35,14 @@ def test_the_json_has_the_contracts_fields(invoke: Invoke, artifact: Path) -> No
 def test_the_table_has_a_row_per_measurement(invoke: Invoke, artifact: Path) -> None:
     outcome = invoke("bench", artifact, *QUICK)
     assert outcome.exit_code == 0
-    for text in ("tiny: ort (onnxruntime", "prefill 4", "prefill 16", "decode 2 at 0", "decode 2 at 16", "peak memory"):
+    for text in (
+        "tiny: ort (onnxruntime",
+        "prefill 4",
+        "prefill 16",
+        "decode 2 at context 0",
+        "decode 2 at context 16",
+        "peak memory",
+    ):
         assert text in outcome.text
     assert "median of 1 rounds" in outcome.text
 

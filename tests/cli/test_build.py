@@ -242,7 +242,7 @@ def test_the_figures_stand_beside_their_limits(tmp_path: Path, checkpoint: Path)
     done = edgekit(*arguments, "--quality-tokens", "60")
     assert done.returncode == 0, done.stderr
     assert "measuring quality" in done.stderr
-    assert "quality on 60 held-out tokens: mean KL " in done.stdout
+    assert "quality on 60 held-out tokens:\n  mean KL " in done.stdout
     assert "allowed at most 0.6" in done.stdout
     assert "no_loops: not checked: the float model itself does not predict text" in done.stdout
 

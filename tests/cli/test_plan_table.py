@@ -55,7 +55,7 @@ def test_a_time_has_the_unit_of_its_upper_bound(interval: Interval | None, shown
     assert show_seconds(interval) == shown
 
 
-def test_the_bars_show_the_share_of_the_usable_memory() -> None:
+def test_the_bars_show_the_share_of_the_total() -> None:
     lines = _plan("deepseek-r1-distill-qwen-7b", "--device", "jetson").splitlines()
     cells = {line[:12].strip(): line.count("━") for line in lines if "━" in line}
     assert cells["weights"] == round(30 * 4.38 / 5.65)
