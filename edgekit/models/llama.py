@@ -4,7 +4,6 @@ from .spec import Family
 
 FAMILY = Family(
     model_type="llama",
-    gguf_architecture="llama",
     qkv_bias="attention_bias",
     o_bias="attention_bias",
     mlp_bias="mlp_bias",

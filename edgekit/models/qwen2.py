@@ -4,7 +4,6 @@ from .spec import Family
 
 FAMILY = Family(
     model_type="qwen2",
-    gguf_architecture="qwen2",
     qkv_bias=True,
     o_bias=False,
     mlp_bias=False,

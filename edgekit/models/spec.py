@@ -181,14 +181,12 @@ class Family:
 
     Args:
         model_type: ``model_type`` in ``config.json``, and the name of the family's file.
-        gguf_architecture: ``general.architecture`` in GGUF files.
         qkv_bias, o_bias, mlp_bias: Whether these linears have a bias: True, False, or the config key that decides.
         gguf_interleaved_qk: Whether GGUF files store q and k with each head's halves interleaved.
         required: Config keys that must have the given value if they are present.
     """
 
     model_type: str
-    gguf_architecture: str
     qkv_bias: bool | str
     o_bias: bool | str
     mlp_bias: bool | str

@@ -111,16 +111,3 @@ def attend(
     if status != OK:
         raise EngineError(last_error())
     return y
-
-
-def usable_kernels(names: tuple[str, ...]) -> list[str]:
-    """Those of `names` that run on this processor."""
-    codes, scales = np.zeros((1, 1, 16), np.uint8), np.zeros((1, 1), np.float32)
-    usable = []
-    for name in names:
-        try:
-            multiply(codes, scales, np.zeros((1, 1), np.float32), bits=4, block_size=32, kernel=name)
-        except EngineError:
-            continue
-        usable.append(name)
-    return usable
