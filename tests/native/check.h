@@ -1,4 +1,4 @@
-/* CHECK(condition): prints and counts what does not hold; finish() is a test's exit code. */
+/* CHECK(condition) prints and counts failed conditions; finish() returns the exit code of a test. */
 #ifndef EDGEKIT_TESTS_CHECK_H
 #define EDGEKIT_TESTS_CHECK_H
 
@@ -15,14 +15,14 @@ static int failures = 0;
     }                                                                  \
   } while (0)
 
-/* A small generator, the same numbers everywhere. */
+/* A small random generator with the same numbers on every machine. */
 struct Random {
   uint32_t state;
   uint32_t next() {
     state = state * 1664525u + 1013904223u;
     return state >> 8;
   }
-  /* -1 to 1 */
+  /* From -1 to 1. */
   float real() { return static_cast<float>(next()) / 8388608.0f - 1.0f; }
   int below(int count) { return static_cast<int>(next() % static_cast<uint32_t>(count)); }
 };

@@ -1,4 +1,5 @@
-/* Which kernels are chosen, by the processor and by EDGEKIT_ISA. An argument names the table this processor must get. */
+/* Tests the choice of kernels by the processor and by EDGEKIT_ISA. An optional argument is the name of the table that must be
+ * chosen. */
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -11,7 +12,7 @@ using namespace ek;
 
 namespace {
 
-/* The name of the table chosen when EDGEKIT_ISA is `name`, or what the error says. */
+/* The name of the table chosen if EDGEKIT_ISA is `name`, or the error message. */
 std::string choose(const char *name) {
   setenv("EDGEKIT_ISA", name, 1);
   try {

@@ -1,4 +1,4 @@
-/* The emulated instructions against values worked out by hand: what the kernels' checks rest on. */
+/* Tests the emulated instructions against values computed by hand. The checks of the kernels rely on them. */
 #include <immintrin.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -54,11 +54,11 @@ void moves() {
   CHECK(equals<int16_t>(_mm512_srli_epi16(_mm512_set1_epi16(0x1234), 4), 0x123));
   CHECK(equals<int32_t>(_mm512_extracti32x4_epi32(kCount, 2), 8, 9, 10, 11));
   CHECK(equals<int32_t>(_mm512_inserti64x4(kCount, _mm256_set1_epi32(7), 1), 0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7));
-  CHECK(std::isnan(lane<float>(_mm512_castps128_ps512(_mm_set1_ps(1)), 4))); /* undefined, so that nothing can rest on it */
+  CHECK(std::isnan(lane<float>(_mm512_castps128_ps512(_mm_set1_ps(1)), 4))); /* undefined lanes are NaN */
 }
 
 void masks() {
-  uint8_t bytes[5] = {1, 2, 3, 4, 5}; /* a read or write past them is the sanitizer's to find */
+  uint8_t bytes[5] = {1, 2, 3, 4, 5}; /* the sanitizer finds accesses past them */
   CHECK(equals<uint8_t>(_mm512_maskz_loadu_epi8(0x17, bytes), 1, 2, 3, 0, 5, 0, 0));
   _mm512_mask_storeu_epi8(bytes, 0x11, _mm512_set1_epi8(9));
   CHECK(bytes[0] == 9 && bytes[1] == 2 && bytes[3] == 4 && bytes[4] == 9);
@@ -129,7 +129,7 @@ void tiles() {
   _tile_release();
 }
 
-/* Whether work stops the program, as the processor would; its message is not shown. */
+/* Whether `work` aborts the program, where a processor would fault; hides the message. */
 template <typename Work>
 bool stops(Work work) {
   const pid_t child = fork();

@@ -1,5 +1,5 @@
-/* What every kernel table is held to, against the scalar one: odd sizes, tails, all formats, extreme values. The weights
- * end where a page that may not be touched begins, so that a read past a matrix's end is a crash here. */
+/* Tests a kernel table against the scalar one: odd sizes, tails, all formats, extreme values. The weights end at a page that
+ * must not be accessed, so reading past the end of a matrix crashes the test. */
 #ifndef EDGEKIT_TESTS_KERNEL_CHECKS_H
 #define EDGEKIT_TESTS_KERNEL_CHECKS_H
 
@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <vector>
 
 #include "check.h"
@@ -18,12 +19,12 @@ using namespace ek;
 
 namespace {
 
-/* Integer parts are exact; float sums run in another order. Relative to the largest absolute sum of the terms. */
+/* Integer sums are exact, float sums have another order. Relative to the largest possible sum of absolute terms. */
 constexpr float kSumOrder = 2e-7f;
 
 Random random_numbers{7};
 
-/* Bytes whose end is the end of the last page that may be read. */
+/* Bytes that end at the end of the last readable page. */
 struct Fenced {
   uint8_t *base, *data;
   size_t length;
@@ -68,7 +69,7 @@ struct Weights {
     if (!symmetric) matrix.zero_points = zeros.data;
     if (biased) matrix.bias = bias.data();
   }
-  /* The weight itself. */
+  /* The weight as a number. */
   float value(int64_t row, int64_t column) const {
     const Matrix &w = matrix;
     const uint8_t *at = w.codes + row * w.row_bytes();
@@ -89,7 +90,7 @@ struct Weights {
   }
 };
 
-/* Bytes aligned as a session's scratch is. */
+/* Bytes with the alignment of the scratch memory of a session. */
 struct Aligned {
   std::vector<uint8_t> bytes;
   uint8_t *data;
@@ -104,14 +105,14 @@ struct Rows {
   std::vector<QuantizedRow> rows;
   Rows(int m, int64_t k)
       : values(static_cast<size_t>(m * padded_k(k)), 77), scales(static_cast<size_t>(m * padded_k(k) / 8)),
-        sums(scales.size(), NAN) /* behind a row's blocks there is no number */ {
+        sums(scales.size(), NAN) /* after the blocks of a row there are NaNs */ {
     for (int r = 0; r < m; ++r)
       rows.push_back({&values[static_cast<size_t>(r * padded_k(k))], &scales[static_cast<size_t>(r * padded_k(k) / 8)],
                       &sums[static_cast<size_t>(r * padded_k(k) / 8)]});
   }
 };
 
-/* What is being compared, for the message of a failure. */
+/* What is being compared, for the message of a failed check. */
 struct Case {
   const Kernels &kernels;
   const Matrix &w;
@@ -134,7 +135,7 @@ struct Case {
   }
 };
 
-/* Rows of activations, some with outliers; no row a multiple of another. */
+/* Random rows of activations with some outliers. */
 std::vector<float> activations(int m, int64_t k, float magnitude) {
   std::vector<float> x(static_cast<size_t>(m * k));
   for (float &value : x) value = random_numbers.real() * magnitude * (random_numbers.below(50) ? 1.0f : 30.0f);
@@ -159,7 +160,7 @@ void check_few(const Kernels &kernels, const Matrix &w, int m, const std::vector
   Case{kernels, w, m, tolerance}.compare("few", found, expected);
 }
 
-/* x (m, k) times w by the table's own packs. */
+/* x (m, k) times w with the packs of the table. */
 std::vector<float> many(const Kernels &kernels, const Matrix &w, int m, const std::vector<float> &x, bool add) {
   const size_t size = kernels.pack_bytes(w);
   CHECK(size % 64 == 0);
@@ -178,12 +179,12 @@ std::vector<float> many(const Kernels &kernels, const Matrix &w, int m, const st
   return y;
 }
 
-/* `float_error`: of a table whose packs are not int8, relative to the terms' size. */
+/* float_error: 0, or the tolerance of a table whose packs are not int8, relative to the size of the terms. */
 void products(const Kernels &kernels, int64_t n, int64_t k, int bits, int block, int m, float magnitude, float float_error) {
   Weights weights(n, k, bits, block, random_numbers.below(2), random_numbers.below(2), random_numbers.below(2));
   const Matrix &w = weights.matrix;
   const std::vector<float> x = activations(m, k, magnitude);
-  /* The terms' size: codes to 255 or 15, a scale of at most 0.13, activations to 30 times the magnitude. */
+  /* The size of the terms: codes up to 255 or 15, scales up to 0.13, activations up to 30 times the magnitude. */
   const float size = static_cast<float>(k) * (bits == 8 ? 255.0f : 15.0f) * 0.13f * 30.0f * magnitude;
   if (m <= 8) check_few(kernels, w, m, x, kSumOrder * size);
   const bool add = random_numbers.below(2);
@@ -221,7 +222,7 @@ void elementwise(const Kernels &kernels) {
   }
 }
 
-/* Keys and values as a session stores them, and as the numbers they then are. */
+/* Keys or values as a session stores them; at() returns the stored numbers. */
 struct Cache {
   KvType type;
   int head_dim;
@@ -245,7 +246,7 @@ struct Cache {
   }
 };
 
-/* Queries and weights in 16 bits, of the largest each: 1.5e-5 of it at most, once for scores near 6 and once for values near 1. */
+/* Queries and weights are rounded to 16 bits, with an error of up to 1.5e-5 of the largest: for scores near 6 and values near 1. */
 constexpr double kWholeError = 6e-5;
 
 void attention(const Kernels &kernels, int64_t m, int64_t group, int64_t length, int head_dim, KvType type, double tolerance) {
@@ -255,7 +256,7 @@ void attention(const Kernels &kernels, int64_t m, int64_t group, int64_t length,
   for (float &x : k) x = random_numbers.real();
   for (float &x : v) x = random_numbers.real();
   const Cache keys(kernels, type, true, k, length, head_dim), values(kernels, type, false, v, length, head_dim);
-  for (size_t i = 0; i < k.size(); ++i) { /* stored to half a unit in the last place, or half a step of 127 */
+  for (size_t i = 0; i < k.size(); ++i) { /* within half a unit in the last place, or half a step of 1/127 */
     const auto t = static_cast<int64_t>(i) / head_dim, d = static_cast<int64_t>(i) % head_dim;
     CHECK(std::fabs(keys.at(true, t, d) - k[i]) <= (type == KvType::kInt8 ? 0.00395f : 0.00025f));
     CHECK(std::fabs(values.at(false, t, d) - v[i]) <= (type == KvType::kInt8 ? 0.00395f : 0.00025f));
@@ -266,7 +267,7 @@ void attention(const Kernels &kernels, int64_t m, int64_t group, int64_t length,
   Aligned scratch(kernels.attend_scratch(head_dim, m * group));
   AttentionJob job = {q.data(), q_stride, m, group, type, keys.rows(), values.rows(), 0, length, length - m, head_dim, y.data(), y_stride, nullptr, nullptr};
   kernels.attend(job, scratch.data);
-  const int64_t cut = length / 2 / kKvBlock * kKvBlock; /* the same in two parts */
+  const int64_t cut = length / 2 / kKvBlock * kKvBlock; /* compute the same in two parts */
   job.y = a.data(), job.end = cut, job.largest = &largest[0], job.total = &total[0];
   kernels.attend(job, scratch.data);
   job.y = b.data(), job.begin = cut, job.end = length, job.largest = &largest[rows], job.total = &total[rows];
@@ -302,19 +303,40 @@ void attention(const Kernels &kernels, int64_t m, int64_t group, int64_t length,
                 static_cast<int>(type));
 }
 
-void check_table(const Kernels &kernels, float float_error, double attention_error) {
+/* Every format with every width, and with every number of rows; of the pairs of a width and a number of rows, a third: each
+ * format takes others. */
+void check_products(const Kernels &kernels, float float_error) {
+  const int rows[] = {1, 2, 3, 4, 5, 8, 9, 13, 16, 30, 49};
+  constexpr size_t kRowsOfWidth = 4;
+  size_t next = 0;
   for (int bits : {4, 8})
     for (int block : {32, 64, 128})
       for (int64_t k : {1, 31, 32, 33, 127, 128, 129, 200, 576, 1000})
-        for (int m : {1, 2, 3, 4, 5, 8, 9, 13, 16, 30, 49})
+        for (size_t i = 0; i < kRowsOfWidth; ++i) {
+          const int m = rows[next++ % std::size(rows)];
           products(kernels, 1 + random_numbers.below(70), k, bits, block, m, m % 2 ? 1.0f : 100.0f, float_error);
-  elementwise(kernels);
+        }
+}
+
+/* Every type and head_dim with every group and with every number of rows. */
+void check_attention(const Kernels &kernels, double error) {
+  const int64_t rows[] = {1, 17, 2, 40};
+  size_t next = 0;
   for (KvType type : {KvType::kFloat16, KvType::kInt8})
-    for (int head_dim : {16, 48, 64, 128, 256})
+    for (int head_dim : {16, 48, 64, 128, 256}) {
+      ++next;
       for (int64_t group : {1, 3, 6, 7})
-        for (int64_t m : {1, 2, 17, 40})
-          attention(kernels, m, group, m + random_numbers.below(150), head_dim, type,
-                    attention_error + (type == KvType::kInt8 ? kWholeError : 0.0));
+        for (int i = 0; i < 2; ++i) {
+          const int64_t m = rows[next++ % std::size(rows)];
+          attention(kernels, m, group, m + random_numbers.below(150), head_dim, type, error + (type == KvType::kInt8 ? kWholeError : 0.0));
+        }
+    }
+}
+
+void check_table(const Kernels &kernels, float float_error, double attention_error) {
+  check_products(kernels, float_error);
+  elementwise(kernels);
+  check_attention(kernels, attention_error);
   CHECK(kernels.spin(1000) >= 1000);
 }
 

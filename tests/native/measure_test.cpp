@@ -1,4 +1,4 @@
-/* What is measured is a rate, and what cannot be measured says why. No rate is compared with a number. */
+/* Tests that measurements return a positive rate, and their errors. No rate is compared with a number. */
 #include <unistd.h>
 
 #include <cmath>
@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kMiB = 1 << 20;
 
-/* The status and message `work` fails with. */
+/* The status and the message that `work` fails with. */
 static ek_status status_of(const std::function<void()> &work, std::string *message) {
   try {
     work();
@@ -29,7 +29,7 @@ static ek_status status_of(const std::function<void()> &work, std::string *messa
 
 static void rates() {
   for (int threads : {1, 2, 5}) {
-    const double rate = ek::measure_bandwidth(threads, 4 * kMiB + 12345); /* no whole number of steps or pages */
+    const double rate = ek::measure_bandwidth(threads, 4 * kMiB + 12345); /* not a multiple of steps or pages */
     CHECK(std::isfinite(rate) && rate > 0);
   }
   for (const ek::Kernels *kernels : ek::known_kernels()) {
@@ -66,7 +66,7 @@ static void buffers() {
     fs::create_directories((root / path).parent_path());
     std::ofstream(root / path) << text << "\n";
   };
-  CHECK(ek::bandwidth_buffer(root.string()) == 256 * kMiB); /* neither memory nor caches are told */
+  CHECK(ek::bandwidth_buffer(root.string()) == 256 * kMiB); /* neither memory nor caches are reported */
   put("sys/devices/system/cpu/cpu0/cache/index2/size", "1024K");
   put("sys/devices/system/cpu/cpu0/cache/index3/size", "98304K");
   put("proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable:   8388608 kB");

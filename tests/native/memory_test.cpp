@@ -1,4 +1,4 @@
-/* What memory is left, of folders made up like /proc and /sys/fs/cgroup. */
+/* Tests the available memory with folders that imitate /proc and /sys/fs/cgroup. */
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -13,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/* A root of its own, removed at the end. */
+/* A temporary root folder. */
 struct Root {
   fs::path path;
   Root() {
@@ -57,7 +57,7 @@ void version2() {
   root.write("sys/fs/cgroup/memory.max", "1000\n"); /* the mount's own */
   CHECK(root.available() == 1000);
   root.write("sys/fs/cgroup/memory.current", "2000\n");
-  CHECK(root.available() == 0); /* none, which is not the same as unknown */
+  CHECK(root.available() == 0); /* none, as opposed to unknown */
   root.write("proc/self/cgroup", "0::/../elsewhere\n"); /* not mounted here */
   root.write("sys/fs/cgroup/memory.current", "400\n");
   CHECK(root.available() == 600);
@@ -125,7 +125,7 @@ std::string refused(uint64_t bytes, const Root &root) {
 
 void need() {
   const Root root;
-  CHECK(refused(UINT64_MAX, root).empty()); /* unknown: the allocation will say */
+  CHECK(refused(UINT64_MAX, root).empty()); /* unknown, so the allocation decides */
   root.write("proc/meminfo", "MemTotal: 4000000 kB\nMemAvailable:    3125000 kB\n");
   CHECK(refused(3200000000, root).empty());
   CHECK(refused(7516192768, root) == "the KV cache of 131072 positions needs 7.5 GB of memory; 3.2 GB are available");
@@ -142,6 +142,6 @@ int main() {
   sources();
   c_abi();
   need();
-  CHECK(ek::available_memory("") == -1 || ek::available_memory("") > 1000000); /* this host's */
+  CHECK(ek::available_memory("") == -1 || ek::available_memory("") > 1000000); /* of this host */
   return finish("memory_test");
 }

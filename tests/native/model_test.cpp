@@ -1,4 +1,4 @@
-/* The model's reader on the smallest artifact there can be: it is taken, and what contradicts itself is named. */
+/* Tests the reader of models on a minimal artifact: it is accepted, and every contradiction is reported. */
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,7 +25,7 @@ const Metadata kMetadata = {
     {"embedding.symmetric", "1"}, {"lm_head.bits", "8"},    {"lm_head.block_size", "32"}, {"lm_head.symmetric", "1"},
 };
 
-/* Places tensors one after another, each at a multiple of 64. */
+/* Places tensors one after another, each at a multiple of 64 bytes. */
 struct Writer {
   std::vector<Bytes> tensors;
   uint64_t end = 0;
@@ -44,7 +44,7 @@ struct Writer {
   }
 };
 
-/* shift: how far the scales of the linears lie from a multiple of 64. */
+/* shift: the offset of the scales of the linears from a multiple of 64. */
 Bytes artifact(Metadata metadata = kMetadata, uint64_t shift = 0, int layers = 1) {
   Writer w;
   const uint64_t codes = w.add("model.embed_tokens.codes", 2, {3, 32});
@@ -56,7 +56,7 @@ Bytes artifact(Metadata metadata = kMetadata, uint64_t shift = 0, int layers = 1
     w.add(at + "post_attention_norm.weight", 10, {32});
     w.matrix(at + "attn.qkv_proj", 48, 32, shift);
     w.add(at + "attn.qkv_proj.bias", 10, {48});
-    w.matrix(at + "attn.o_proj", 32, 32, shift); /* of 16 columns, one block */
+    w.matrix(at + "attn.o_proj", 32, 32, shift); /* 16 columns, one block */
     w.matrix(at + "mlp.gate_up_proj", 64, 32, shift);
     w.matrix(at + "mlp.down_proj", 32, 32, shift);
   }
@@ -108,7 +108,7 @@ void metadata() {
   CHECK(says(with("linear.bits", "8"), "which contradicts the metadata"));
   CHECK(says(with("linear.block_size", "48"), "block size of the linear is 48"));
   CHECK(says(with("linear.symmetric", "0"), "qkv_proj.zero_points"));
-  const Bytes own = "model.layers.0.mlp.down_proj"; /* a matrix with a format of its own */
+  const Bytes own = "model.layers.0.mlp.down_proj"; /* a matrix with its own format */
   CHECK(says(with(own + ".bits", "7"), "not quantized to 4 or 8 bits"));
   Metadata mixed = kMetadata;
   mixed[own + ".bits"] = "8", mixed[own + ".block_size"] = "32", mixed[own + ".symmetric"] = "1";
@@ -119,7 +119,7 @@ void metadata() {
   for (const char *bad : {"inf", "nan", "-1", "1e-6x", "", "1e999", " ", ".", "1e", "1e+", "+1", "1,5", "1e99999"})
     CHECK(says(with("rms_norm_eps", bad), "rms_norm_eps is missing or is not a number"));
   for (const char *good : {"0", "0.0", "1e-06", "1.5e-05", "1e-300"}) CHECK(says(with("rms_norm_eps", good), ""));
-  /* Where the application's language writes a decimal comma; Debian has the C locales only, so this may set none. */
+  /* A locale with a decimal comma, if it is installed. */
   if (std::setlocale(LC_NUMERIC, "de_DE.UTF-8")) CHECK(says(opened(artifact()), ""));
   std::setlocale(LC_NUMERIC, "C");
 }
@@ -146,7 +146,7 @@ void files() {
   };
   const Bytes graph = Bytes(folder) + "/model.onnx";
   CHECK(says(open(), "cannot open"));
-  CHECK(mkfifo(graph.c_str(), 0600) == 0); /* nobody writes to it: an open that waits never ends */
+  CHECK(mkfifo(graph.c_str(), 0600) == 0); /* without a writer, opening it would block forever */
   CHECK(says(open(), "is empty or not a regular file"));
   unlink(graph.c_str());
   CHECK(mkdir(graph.c_str(), 0700) == 0);

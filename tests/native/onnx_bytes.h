@@ -1,4 +1,4 @@
-/* Writes what a model.onnx is made of, in protobuf's wire format. */
+/* Writes the parts of a model.onnx in the protobuf wire format. */
 #ifndef EDGEKIT_TESTS_ONNX_BYTES_H
 #define EDGEKIT_TESTS_ONNX_BYTES_H
 
@@ -11,11 +11,11 @@ using Bytes = std::string;
 
 inline Bytes varint(uint64_t value) {
   Bytes bytes;
-  for (; value > 127; value >>= 7) bytes += static_cast<char>(value & 127 | 128);
+  for (; value > 127; value >>= 7) bytes += static_cast<char>((value & 127) | 128);
   return bytes + static_cast<char>(value);
 }
 inline Bytes number(uint32_t field, uint64_t value) { return varint(field << 3) + varint(value); }
-inline Bytes text(uint32_t field, const Bytes &value) { return varint(field << 3 | 2) + varint(value.size()) + value; }
+inline Bytes text(uint32_t field, const Bytes &value) { return varint((field << 3) | 2) + varint(value.size()) + value; }
 inline Bytes entry(const Bytes &key, const Bytes &value) { return text(1, key) + text(2, value); }
 
 inline Bytes tensor(const Bytes &name, int type, std::vector<uint64_t> dims, uint64_t offset, uint64_t length) {

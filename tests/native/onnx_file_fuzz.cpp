@@ -1,5 +1,5 @@
-/* A libFuzzer target: the input is a model.onnx, beside data of 1 MiB whose end is guarded by the address sanitizer. What the
- * readers accept must lie inside of it: both ends of every array that a session reads are read here.
+/* A libFuzzer target. The input is a model.onnx; its data is 1 MiB long, and the address sanitizer guards its end. Everything
+ * that the readers accept must be inside the data: the target reads both ends of every array that a session reads.
  *
  *   cmake -S edgekit/native -B build/fuzz -DEDGEKIT_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++ && cmake --build build/fuzz \
  *       --target onnx_file_fuzz
@@ -30,7 +30,7 @@ void touch(const ek::Matrix &w) {
   touch(w.scales, w.n * w.blocks() * (w.half_scales ? 2 : 4));
   if (w.zero_points) touch(w.zero_points, w.n * ((w.blocks() * w.bits + 7) / 8));
   if (w.bias) touch(w.bias, w.n * 4);
-  if (reinterpret_cast<uintptr_t>(w.scales) % (w.half_scales ? 2 : 4)) std::abort(); /* read as numbers */
+  if (reinterpret_cast<uintptr_t>(w.scales) % (w.half_scales ? 2 : 4)) std::abort(); /* must be aligned */
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-/* The reader of model.onnx: a good file is read, and no bad one does worse than an error. */
+/* Tests the reader of model.onnx: a valid file is read, and invalid ones are errors. */
 #include <cstring>
 #include <string>
 #include <vector>
@@ -12,7 +12,7 @@ namespace {
 
 Bytes model(const std::vector<Bytes> &tensors) { return ::model(tensors, {{"vocab_size", "99"}}); }
 
-/* What parse_onnx says: empty when it accepts. */
+/* The error message of parse_onnx; empty if it succeeds. */
 Bytes parse(const Bytes &bytes, uint64_t data_size = 1000) {
   try {
     ek::parse_onnx(reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size(), data_size);
@@ -59,7 +59,7 @@ void bad() {
   const std::vector<Bytes> shared = {tensor("a", 1, {10}, 0, 40), tensor("b", 2, {40}, 0, 40), tensor("c", 1, {5, 2}, 0, 40)};
   CHECK(parse(model({shared[0], shared[1]})).empty());
   CHECK(says(parse(model(shared)), "more than two tensors share byte 0"));
-  const uint64_t vast = uint64_t{1} << 63; /* of which a shape of 2^62 floats fits into 64 bits as 0 bytes */
+  const uint64_t vast = uint64_t{1} << 63; /* the size in bytes of 2^62 floats overflows 64 bits to 0 */
   CHECK(says(parse(model({tensor("a", 1, {1 << 30, 1 << 30, 4}, 0, 0)}), vast), "which contradicts its shape"));
 }
 

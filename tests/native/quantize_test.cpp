@@ -1,5 +1,5 @@
-/* ek_quantize_rows on odd sizes, tails and extreme values, with guard bytes around every output. Run under sanitizers.
- * The exact definition is held by tests/quantize/test_rtn.py; here it is memory and bounds that are at stake. */
+/* Tests ek_quantize_rows with odd sizes, tails and extreme values, and with guard bytes after every output. The exact results
+ * are tested by tests/quantize/test_rtn.py; this test is about memory and error bounds. */
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -34,7 +34,7 @@ float half_to_float(uint16_t h) {
   return static_cast<float>(h & 0x8000 ? -value : value);
 }
 
-/* Quantize, read back by the definition, and compare: the error of a weight is at most what absmax would leave. */
+/* Quantize and dequantize: the error is at most that of absmax quantization. */
 void round_trip(int64_t n, int64_t k, int bits, int block, bool symmetric, int scale_dtype, float magnitude) {
   const int64_t blocks = (k + block - 1) / block, blob = block * bits / 8, zero_row = (blocks * bits + 7) / 8;
   const size_t scale_size = scale_dtype == EK_FLOAT16 ? 2 : 4;
@@ -71,7 +71,7 @@ void round_trip(int64_t n, int64_t k, int bits, int block, bool symmetric, int s
       }
       const double count = static_cast<double>(std::fmin(block, k - b * block));
       const double step = largest / ((1 << (bits - 1)) - 1);
-      /* absmax leaves at most half a step each; a float16 scale adds its own half unit, 2^-25 below 6e-5, per code. */
+      /* absmax: at most half a step per weight. A float16 scale adds half a unit in the last place, 2^-25 below 6e-5, per code. */
       const double coarse = scale_dtype == EK_FLOAT16 ? std::ldexp((1 << bits) - 1, -25) : 0.0;
       const double most = 0.5 * step * 1.01 + coarse;
       const bool within = error <= count * most * most + 1e-12 * power;

@@ -1,5 +1,5 @@
-/* The sampler's tokens of fixed logits, which are the same on every machine, and its edges, under the sanitizers. What it
- * chooses and how often is held to numpy in tests/runtime/test_sampler.py. */
+/* Tests that the sampler chooses the same tokens on every machine, and its edge cases, under sanitizers. The probabilities are
+ * tested against numpy in tests/runtime/test_sampler.py. */
 #include <cmath>
 #include <string>
 #include <vector>
@@ -22,7 +22,7 @@ int32_t draw(const std::vector<float> &logits, ek_sampling sampling, uint64_t &s
   return ek::sample(logits.data(), static_cast<int64_t>(logits.size()), sampling, seen, state);
 }
 
-/* As in test_sampler.py. */
+/* The same numbers as in test_sampler.py. */
 void the_same_everywhere() {
   const std::vector<float> logits = spread(1000);
   uint64_t state = 42;
@@ -52,7 +52,7 @@ void extremes() {
   CHECK(draw({-huge, huge, -huge, -INFINITY}, kPlain, state) == 1);
   CHECK(draw({-huge, 1.0f, -huge}, {1e-45f, 0.5f, 1.0f, 1.0f, 2}, state) == 1);
   CHECK(draw({1.0f, 0.99999f}, {1e-30f, 1.0f, 0.0f, 1.0f, 0}, state) == 0);
-  std::vector<int> counts(3); /* 0 and -0 are equally likely, and so kept together */
+  std::vector<int> counts(3); /* 0 and -0 are equally likely, so both are kept */
   for (int i = 0; i < 1000; ++i) ++counts[static_cast<size_t>(draw({-0.0f, 0.0f, -1.0f}, {1.0f, 1.0f, 0.0f, 1.0f, 1}, state))];
   CHECK(counts[0] > 400 && counts[1] > 400 && counts[2] == 0);
 }

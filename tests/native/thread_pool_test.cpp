@@ -1,4 +1,4 @@
-/* Every task once, step after step, also when the workers have gone to sleep between two. */
+/* Tests that every task of every step runs once, also after the workers went to sleep. */
 #include <atomic>
 #include <chrono>
 #include <thread>

@@ -1,4 +1,4 @@
-/* Threads and fast CPUs of machines that are folders of the files Linux shows. */
+/* Tests the number of threads and the fast CPUs with folders that imitate /proc and /sys of machines. */
 #include <unistd.h>
 
 #include <atomic>
@@ -21,7 +21,7 @@
 namespace fs = std::filesystem;
 using Cpus = std::vector<int>;
 
-/* A folder that holds proc and sys, empty at first, gone at the end. */
+/* A temporary folder that contains proc and sys. */
 struct Machine {
   fs::path root;
   explicit Machine(const char *name)
@@ -54,7 +54,7 @@ static Cpus first(int count) {
 }
 
 static void cores() {
-  const Machine shared("shared"); /* two hardware threads a core */
+  const Machine shared("shared"); /* two hardware threads per core */
   for (int cpu = 0; cpu < 4; ++cpu)
     shared.cpu(cpu, "topology/thread_siblings_list", std::to_string(cpu % 2) + "," + std::to_string(cpu % 2 + 2));
   CHECK(shared.threads(first(4)) == 2);
@@ -63,14 +63,14 @@ static void cores() {
   CHECK(shared.seen(first(4)).fast_cpus.empty());
   CHECK(shared.seen(first(4)).physical_cores == 2 && shared.seen(first(4)).cores_reported);
 
-  const Machine packages("packages"); /* core numbers repeat in each package */
+  const Machine packages("packages"); /* core numbers are the same in each package */
   for (int cpu = 0; cpu < 4; ++cpu) {
     packages.cpu(cpu, "topology/core_id", std::to_string(cpu % 2));
     packages.cpu(cpu, "topology/physical_package_id", std::to_string(cpu / 2));
   }
   CHECK(packages.threads(first(4)) == 4);
 
-  const Machine silent("silent"); /* no /proc, no /sys; and one that says -1 */
+  const Machine silent("silent"); /* without /proc and /sys, and with core_id -1 */
   CHECK(silent.threads({0, 1, 2}) == 3);
   CHECK(silent.threads({}) == 1);
   CHECK(silent.seen({0, 1, 2}).physical_cores == 3 && !silent.seen({0, 1, 2}).cores_reported);
@@ -101,7 +101,7 @@ static void fast_cores() {
   CHECK(snapdragon.threads(first(8)) == 6);
   CHECK((snapdragon.seen(first(8)).fast_cpus == Cpus{2, 3, 4, 5, 6, 7}));
   CHECK(snapdragon.seen(first(8)).physical_cores == 8 && snapdragon.seen(first(8)).cores == 6);
-  CHECK(snapdragon.threads({0, 1}) == 2); /* bound to the small ones, they are the best there is */
+  CHECK(snapdragon.threads({0, 1}) == 2); /* bound to the small cores */
   CHECK(snapdragon.seen({0, 1}).fast_cpus.empty());
   CHECK((snapdragon.seen({0, 7}).fast_cpus == Cpus{7}));
 
@@ -120,7 +120,7 @@ static void fast_cores() {
   for (int cpu = 0; cpu < 4; ++cpu) clocks.cpu(cpu, "cpufreq/cpuinfo_max_freq", khz[cpu]);
   CHECK((clocks.seen(first(4)).fast_cpus == Cpus{2, 3}));
 
-  const Machine partly("partly"); /* one CPU without the figure: nothing to compare it with */
+  const Machine partly("partly"); /* one CPU without the figure: not comparable */
   partly.capacities({300, 1024});
   CHECK(partly.threads(first(3)) == 3);
   CHECK(partly.seen(first(3)).fast_cpus.empty());
@@ -142,7 +142,7 @@ static void quotas() {
   nested.put("sys/fs/cgroup/app/job/cpu.max", "max 100000");
   nested.put("sys/fs/cgroup/app/cpu.max", "300000 100000");
   CHECK(nested.threads(first(8)) == 3);
-  nested.put("sys/fs/cgroup/cpu.max", "100000 100000"); /* inside a container, where the path is the host's */
+  nested.put("sys/fs/cgroup/cpu.max", "100000 100000"); /* in a container, where the path is that of the host */
   CHECK(nested.threads(first(8)) == 1);
   CHECK(nested.seen(first(8)).cores == 8);
 
@@ -155,7 +155,7 @@ static void quotas() {
   CHECK(version1.threads(first(8)) == 8);
 }
 
-/* Workers run where they are told to; the caller's own mask stays. */
+/* Workers are bound to the given CPUs; the mask of the caller is unchanged. */
 static void pinning() {
 #if defined(__linux__)
   const auto mask = [] {
@@ -173,7 +173,7 @@ static void pinning() {
   std::atomic<int> begun{0};
   pool.run(2, [&](int64_t, int thread) {
     ++begun;
-    while (begun < 2) std::this_thread::yield(); /* one task each */
+    while (begun < 2) std::this_thread::yield(); /* each thread gets one task */
     masks[static_cast<size_t>(thread)] = mask();
   });
   CHECK(masks[0] == before);

@@ -1,9 +1,9 @@
-/* AVX-512 F, BW, VL, DQ, VNNI, VBMI, BF16 and AMX in plain C++, so that a machine with AVX2 can check the kernels that need them.
+/* AVX-512 F, BW, VL, DQ, VNNI, VBMI, BF16 and AMX in plain C++, to test the kernels that need them on a machine with AVX2.
  *
- * Found before the compiler's own <immintrin.h> by -I, which it includes: types, and all that AVX2, FMA and F16C have, are
- * the real ones. names.h renames each intrinsic written here, so that it stands under its own name without being it; one
- * that is missing here is a compile error. Semantics: Intel's intrinsics guide. What Intel leaves undefined is filled with
- * NaNs, and what would fault stops the program. */
+ * -I makes the compiler find this file before its own <immintrin.h>, which this file includes: types and all intrinsics of
+ * AVX2, FMA and F16C are the real ones. names.h renames the intrinsics defined here, so they do not clash with the real
+ * ones; an intrinsic that is missing here is a compile error. Semantics: Intel Intrinsics Guide. Undefined results are NaN;
+ * where the processor would fault, the program aborts. */
 #ifndef EDGEKIT_TESTS_EMULATED_IMMINTRIN_H
 #define EDGEKIT_TESTS_EMULATED_IMMINTRIN_H
 
@@ -15,15 +15,15 @@
 #include "names.h"
 #include "tiles.h"
 
-/* `__asm__ __volatile__("" : "+v"(x))` keeps a value from being folded; without AVX-512 there is no register for it. Empty
- * assembly is dropped, and any other is a compile error. */
+/* `__asm__ __volatile__("" : "+v"(x))` prevents folding, but needs AVX-512 registers. Empty assembly is removed; any other is a
+ * compile error. */
 constexpr bool emu_no_instructions(const char *text) { return text[0] == '"' && text[1] == '"'; }
 #define __volatile__(...) ("" : : "i"(sizeof(char[emu_no_instructions(#__VA_ARGS__) ? 1 : -1])))
 
 namespace {
 
 #define EMU inline
-/* One lane from the same lane of one, two or three registers: a, b and c. */
+/* Compute each lane from the same lane of one, two or three registers: a, b and c. */
 #define EMU_MAP1(name, V, T, e) EMU V name(V x) { const auto a = emu::lanes<T>(x); return emu::fill<V, T>([&](int i) { return e; }); }
 #define EMU_MAP2(name, V, T, e) \
   EMU V name(V x, V y) { const auto a = emu::lanes<T>(x), b = emu::lanes<T>(y); return emu::fill<V, T>([&](int i) { return e; }); }

@@ -1,4 +1,4 @@
-/* What the emulated instructions are written in: registers as arrays of lanes. */
+/* Registers as arrays of lanes, used to write the emulated instructions. */
 #ifndef EDGEKIT_TESTS_EMULATED_LANES_H
 #define EDGEKIT_TESTS_EMULATED_LANES_H
 
@@ -10,7 +10,7 @@
 namespace {
 namespace emu {
 
-/* A program that a processor would stop, or that relies on what this emulation does not know. */
+/* Abort, where a processor would fault or where this emulation is incomplete. */
 [[noreturn]] inline void stop(const char *why) {
   std::fprintf(stderr, "emulated instruction: %s\n", why);
   std::abort();
@@ -40,7 +40,7 @@ inline V fill(F f) {
   return v;
 }
 
-/* A bit for each lane of which f holds. */
+/* A mask with a bit for each lane i for which f(i) is true. */
 template <int kCount, typename F>
 inline uint64_t where(F f) {
   uint64_t mask = 0;
@@ -50,14 +50,14 @@ inline uint64_t where(F f) {
 
 inline bool has(uint64_t mask, int lane) { return mask >> lane & 1; }
 
-/* Lane i of a where the mask has a bit, else of b. */
+/* Lane i of x where the mask has a bit, else of y. */
 template <typename T, typename V>
 inline V select(uint64_t mask, const V &x, const V &y) {
   const auto a = lanes<T>(x), b = lanes<T>(y);
   return fill<V, T>([&](int i) { return has(mask, i) ? a[i] : b[i]; });
 }
 
-/* Memory of lanes that are masked out is not touched. */
+/* Does not access the memory of lanes that are masked out. */
 template <typename V, typename T>
 inline V load(uint64_t mask, const void *from, const V &other) {
   const auto b = lanes<T>(other);
@@ -87,7 +87,7 @@ inline const void *aligned64(const void *p) {
   return p;
 }
 
-/* The first bytes of v, and where `to` is longer, bytes that a cast leaves undefined: as float, not a number. */
+/* The first bytes of v. If the result is longer, the other bytes, which a cast leaves undefined, are NaN as float. */
 template <typename To, typename From>
 inline To cast(const From &v, int undefined = 0xff) {
   To to;
@@ -96,7 +96,7 @@ inline To cast(const From &v, int undefined = 0xff) {
   return to;
 }
 
-/* Part `index` of v, as many bytes as it has, and v with that part replaced. */
+/* Part number `index` of v, and v with that part replaced. */
 template <typename Part, typename V>
 inline Part extract(const V &v, int index) {
   return load_all<Part>(reinterpret_cast<const uint8_t *>(&v) + index * static_cast<int>(sizeof(Part)));
@@ -124,7 +124,7 @@ inline float float_of(uint32_t bits) {
   return x;
 }
 
-/* Denormals are zeros: what the bfloat16 instructions do to their inputs and results, whatever MXCSR says. */
+/* Flush denormals to zero, as the bfloat16 instructions do for inputs and results, independent of MXCSR. */
 inline float flush(float x) { return (bits_of(x) & 0x7f800000u) ? x : float_of(bits_of(x) & 0x80000000u); }
 
 inline float from_bf16(uint16_t x) { return float_of(static_cast<uint32_t>(x) << 16); }
@@ -136,7 +136,7 @@ inline uint16_t to_bf16(float x) { /* VCVTNEPS2BF16: round to nearest even */
   return static_cast<uint16_t>((bits + 0x7fffu + (top & 1u)) >> 16);
 }
 
-/* sum + a * b in one rounding. */
+/* sum + a * b with one rounding. */
 inline float bf16_fma(float sum, uint16_t a, uint16_t b) {
   return flush(__builtin_fmaf(flush(from_bf16(a)), flush(from_bf16(b)), flush(sum)));
 }

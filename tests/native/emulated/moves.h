@@ -1,4 +1,4 @@
-/* The emulated instructions that compare, convert and move lanes; the second part of immintrin.h, which includes it. */
+/* The emulated instructions that compare, convert and move lanes. Included by immintrin.h. */
 #ifndef EDGEKIT_TESTS_EMULATED_MOVES_H
 #define EDGEKIT_TESTS_EMULATED_MOVES_H
 
@@ -6,8 +6,8 @@ namespace {
 
 /* ---- Comparisons ---- */
 
-/* A predicate is the set of outcomes it holds for: 1 less, 2 equal, 4 greater, 8 one is not a number. Bit 4 of the control
- * only says which of them raise an exception. */
+/* A predicate is the set of outcomes for which it is true: 1 less, 2 equal, 4 greater, 8 unordered (NaN). Bit 4 of the control
+ * only selects which of them raise an exception. */
 EMU __mmask16 _mm512_cmp_ps_mask(__m512 x, __m512 y, int predicate) {
   static constexpr int kHolds[16] = {2, 1, 3, 8, 13, 14, 12, 7, 10, 9, 11, 0, 5, 6, 4, 15};
   const auto a = emu::lanes<float>(x), b = emu::lanes<float>(y);

@@ -1,8 +1,8 @@
-/* The renaming of the intrinsics that immintrin.h and moves.h write, in order of their names. */
+/* Renames the intrinsics that immintrin.h and moves.h define, in alphabetical order. */
 #ifndef EDGEKIT_TESTS_EMULATED_NAMES_H
 #define EDGEKIT_TESTS_EMULATED_NAMES_H
 
-/* Those that gcc or clang has as macros. */
+/* Macros in gcc or clang. */
 #undef _mm512_cmp_ps_mask
 #undef _mm512_cmpeq_epi16_mask
 #undef _mm512_cmpeq_epi32_mask
@@ -51,7 +51,7 @@
 #undef _mm512_srli_epi32
 #undef _mm512_ternarylogic_epi32
 
-/* Of as many values as lanes: templates. */
+/* Templates, with as many arguments as lanes. */
 #define _mm512_set_epi8 emu_set_reversed<__m512i, int8_t>
 #define _mm512_set_epi16 emu_set_reversed<__m512i, int16_t>
 #define _mm512_set_epi32 emu_set_reversed<__m512i, int32_t>

@@ -1,5 +1,5 @@
-/* AMX emulated: eight tiles of 16 rows of 64 bytes, of each thread. From the Intel SDM, volume 2, LDTILECFG, TILELOADD,
- * TDPBF16PS and TDPBSSD; what raises an exception there stops the program here, with a message. */
+/* Emulates AMX: each thread has eight tiles of 16 rows of 64 bytes. Source: Intel SDM, volume 2, LDTILECFG, TILELOADD,
+ * TDPBF16PS and TDPBSSD. Where the processor raises an exception, the program aborts with a message. */
 #ifndef EDGEKIT_TESTS_EMULATED_TILES_H
 #define EDGEKIT_TESTS_EMULATED_TILES_H
 
@@ -9,7 +9,7 @@ namespace {
 namespace emu {
 
 struct Tile {
-  int rows, bytes; /* of a row; 0 where the configuration leaves the tile out */
+  int rows, bytes; /* bytes of a row; 0 for a tile that is not configured */
   uint8_t data[16][64];
 };
 
@@ -17,7 +17,7 @@ struct Tiles {
   bool configured;
   Tile tile[8];
 };
-thread_local Tiles tiles; /* zero: as a thread starts */
+thread_local Tiles tiles; /* zero when a thread starts */
 
 inline Tile &tile_at(int index) {
   if (!tiles.configured) stop("a tile is used before _tile_loadconfig in this thread, or after _tile_release");
@@ -72,7 +72,7 @@ inline T tile_item(const Tile &t, int row, int index) {
   return x;
 }
 
-/* c (rows, n) += a (rows, k) * b (k, n) in dwords of four bytes or two bfloat16: dword k of a's row meets b's row k. */
+/* c (rows, n) += a (rows, k) * b (k, n), in dwords of four bytes or two bfloat16. */
 struct Product {
   Tile &c;
   const Tile &a, &b;
@@ -82,7 +82,7 @@ struct Product {
     if (c.bytes % 4) stop("a tile product into rows that are not whole dwords");
   }
   template <typename T, typename F>
-  void run(F sum) const { /* the new c[r, n] from the old; rows and bytes beyond the shape are zero already */
+  void run(F sum) const { /* sum(c, r, n) returns the new c[r, n]; rows and bytes outside the shape are zero */
     for (int r = 0; r < c.rows; ++r)
       for (int n = 0; n < c.bytes / 4; ++n) {
         const T x = sum(tile_item<T>(c, r, n), r, n);
@@ -103,7 +103,7 @@ inline void tile_dot(int to, int left, int right) {
   });
 }
 
-/* The even and the odd products are summed apart from one another, each in order, and from what the tile held. */
+/* Even and odd products have separate sums, each in order, which are then added to the tile. */
 inline void tile_dot_bf16(int to, int left, int right) {
   const Product p(to, left, right);
   p.run<float>([&](float c, int r, int n) {
