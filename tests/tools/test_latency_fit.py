@@ -27,6 +27,7 @@ def _decode_targets(rows: list[Row]) -> list[float]:
     return [value for value in map(fitting.decode_target, rows) if value is not None]
 
 
+@pytest.mark.slow
 def test_with_whole_sources_left_out_the_errors_are_within_bounds(rows: list[Row]) -> None:
     targets = _decode_targets(rows)
     estimates = fitting.left_out(rows, targets, fitting.DECODE_PRIORS, "source")
