@@ -50,8 +50,8 @@ def plan(
         _device(device),
         context,
         quantization,
-        map(_recipe, candidates),
-        devices=map(_device, devices),
+        [_recipe(candidate) for candidate in candidates],
+        devices=[_device(each) for each in devices],
         options=options,
     )
 

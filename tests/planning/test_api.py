@@ -42,3 +42,15 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         edgekit.plan("smollm2-135m", "jetsn")
     with pytest.raises(ContextLengthError):
         edgekit.plan("smollm2-135m", "jetson", 10**6)
+
+
+def test_a_candidate_that_does_not_exist_is_an_error_even_if_the_plan_fits() -> None:
+    with pytest.raises(UnknownNameError, match="there is no recipe 'smolm2'"):
+        edgekit.plan("smollm2-135m", "laptop", candidates=["smolm2"])
+
+
+def test_quantization_can_be_a_change_to_the_recipes() -> None:
+    changed = edgekit.plan(MODEL, DEVICE, quantization=edgekit.QuantizationOverrides(lm_head_bits=4))
+    assert changed.quantization.lm_head is not None
+    assert changed.quantization.lm_head.bits == 4
+    assert changed.quantization.linear == load_recipe(MODEL).quantization.linear

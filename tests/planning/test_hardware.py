@@ -9,7 +9,7 @@ import pytest
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bandwidth, EngineRates, KernelPeak
 from edgekit.planning.engines import find_engine
-from edgekit.planning.hardware import hardware_of
+from edgekit.planning.hardware import accelerator_bytes, hardware_of
 from edgekit.planning.planner import plan_recipe
 from edgekit.recipes import load_recipe
 
@@ -62,3 +62,12 @@ def test_a_profile_of_probe_counts_as_measured() -> None:
     assert latency.calibrated
     assert latency.decode_tok_s is not None
     assert latency.decode_tok_s.high / latency.decode_tok_s.low < 1.25, "narrower than any published figure allows"
+
+
+def test_the_accelerators_libraries_count_where_it_runs_the_graph() -> None:
+    jetson, pi = load_device("jetson"), load_device("pi")
+    assert jetson.accelerator is not None
+    assert jetson.accelerator.runtime is not None
+    assert accelerator_bytes(jetson, ORT) == jetson.accelerator.runtime.value
+    assert accelerator_bytes(replace(jetson, accelerator=None), ORT) == 0, "unknown"
+    assert accelerator_bytes(jetson, NATIVE) is accelerator_bytes(pi, ORT) is None
