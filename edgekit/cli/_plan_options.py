@@ -66,7 +66,7 @@ _OPTIONS = (
     click.option(
         "--engine",
         type=click.Choice(engine_names()),
-        help="Plan for this engine  [default: ort on devices with CUDA, otherwise native]",
+        help="Plan for this engine  [default: the one that suits the device best]",
     ),
     click.option(
         "--kv-type",
