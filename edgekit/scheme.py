@@ -16,7 +16,7 @@ METHODS = ("rtn", "gptq")
 BLOCK_SIZES = (32, 64, 128)
 IMPORTED = "imported"  # the method if the codes are copied from a quantized checkpoint
 FLOAT_BYTES = {"float32": 4, "float16": 2}
-KV_TYPES = ("float16", "int8")  # types of keys and values that can be asked for; an engine may support fewer
+KV_TYPES = ("float16", "int8")  # types of keys and values that can be requested; an engine may support fewer
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class QuantizationOverrides:
         """The configuration with these changes.
 
         A part that the configuration keeps in float is quantized if its bits are given. If the configuration scales or
-        rotates and another method is asked for, the preparation changes to the one that suits the method.
+        rotates and another method is requested, the preparation changes to the one that suits the method.
 
         Raises:
             UsageError: Both a mean over all weights and the width of a single part are given.

@@ -1,8 +1,8 @@
-"""Runs a module of edgekit in a process of its own, with JSON between the two.
+"""Runs a module of edgekit in a separate process and exchanges JSON with it.
 
-A worker keeps memory that an engine maps out of the build's process, and a crash of an engine is no crash of the build.
-The request is one JSON object on the worker's standard input; it answers with JSON objects, one a line, on its standard
-output. An object with the key ``error`` is the last one: a failure in words.
+The memory that an engine maps then belongs to the worker and not to the build, and a crash of an engine does not end
+the build. The request is one JSON object on the worker's standard input. The worker answers with JSON objects, one per
+line, on its standard output. An object with the key ``error`` describes a failure and is the last one.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _PACKAGE_PARENT = Path(__file__).resolve().parents[1]  # the worker imports this
 
 
 def run_worker(module: str, request: Message) -> Iterator[dict[str, Any]]:
-    """Start a worker and yield what it answers.
+    """Start a worker and yield its answers.
 
     Args:
         module: The module's full name; run as ``python -m MODULE``, it calls :func:`serve`.
-        request: What the worker gets; values that JSON can hold.
+        request: The request; all values must be JSON values.
 
     Yields:
-        Each object the worker sends. If the worker ends without sending one that is marked as the last (``serve`` does
-        that), a final ``{"error": message}`` says how it ended. The worker is killed if the caller stops listening.
+        Each object that the worker sends. ``serve`` marks the last one. If the worker ends without it, a final
+        ``{"error": message}`` says how it ended. The worker is killed if the caller stops iterating.
     """
     path = os.pathsep.join([str(_PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])])
     ended = False
@@ -65,11 +65,11 @@ def run_worker(module: str, request: Message) -> Iterator[dict[str, Any]]:
 
 
 def serve(work: Callable[[Message, Callable[[Message], None]], Message]) -> None:
-    """Be a worker: read the request, do the work, send the result.
+    """Run as the worker: read the request, do the work and send the result.
 
     Args:
-        work: Called with the request and a function that sends an intermediate message; returns the last message. An
-            :class:`EdgekitError` or ValueError it raises is sent as ``{"error": message}``.
+        work: Called with the request and a function that sends an intermediate message. Returns the last message. If it
+            raises an :class:`EdgekitError` or ValueError, ``{"error": message}`` is sent.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and kills this process
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]

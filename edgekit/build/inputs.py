@@ -30,7 +30,7 @@ class BuildInputs:
     Attributes:
         recipe: The model.
         device: The device.
-        quantization: The formats that were asked for; before a quantized checkpoint's own formats are considered.
+        quantization: The formats that were requested; before a quantized checkpoint's own formats are considered.
         checkpoint: The open checkpoint, or None if it is not on this machine: it is fetched after the plan.
     """
 
@@ -44,7 +44,7 @@ def open_inputs(request: BuildRequest, stack: ExitStack) -> BuildInputs:
     """Choose the recipe and the device, and open the checkpoint if it is on this machine.
 
     Args:
-        request: What was asked for.
+        request: What was requested.
         stack: Closes the checkpoint.
 
     Raises:
@@ -122,19 +122,19 @@ def checked_spec(opened: Checkpoint, recipe: Recipe, origin: str) -> ModelSpec:
 
 
 def carried_quantization(asked: QuantizationConfig, own: QuantizationConfig, opened: Checkpoint) -> QuantizationConfig:
-    """The formats of the artifact if the checkpoint is quantized already: its codes are taken over.
+    """The formats of the artifact. If the checkpoint is already quantized, its codes are copied.
 
     Args:
-        asked: The formats that were asked for.
+        asked: The formats that were requested.
         own: The recipe's formats.
         opened: The checkpoint.
 
     Returns:
-        ``asked`` for a float checkpoint; else the checkpoint's formats, and those of ``asked`` for what it holds in
-        float.
+        ``asked`` for a float checkpoint; otherwise the checkpoint's formats, and those of ``asked`` for its float
+        weights.
 
     Raises:
-        UsageError: Something was asked for that would change the checkpoint's codes.
+        UsageError: Something was requested that would change the checkpoint's codes.
     """
     if opened.format != "gptq":
         return asked
@@ -142,13 +142,13 @@ def carried_quantization(asked: QuantizationConfig, own: QuantizationConfig, ope
 
     if asked.mean_bits is not None:
         raise UsageError(
-            f"a mean of {asked.mean_bits:g} bits was asked for, but the checkpoint is quantized already",
+            f"a mean of {asked.mean_bits:g} bits was requested, but the checkpoint is already quantized",
             hint="remove --bits, or build from the checkpoint that this one was quantized from",
         )
     for word in ("rotate", "scale"):
         if getattr(asked, word) and not getattr(own, word):
             raise UsageError(
-                f"--{word} was asked for, but the checkpoint is quantized already and is taken over code for code",
+                f"--{word} was requested, but the checkpoint is already quantized and its codes are copied unchanged",
                 hint=f"remove --{word}, or build from the checkpoint that this one was quantized from",
             )
     asked = dataclasses.replace(asked, rotate=False, scale=False)
@@ -156,7 +156,7 @@ def carried_quantization(asked: QuantizationConfig, own: QuantizationConfig, ope
     bits, was, found = (None if s is None else s.bits for s in (asked.linear, own.linear, formats.linear))
     if bits != was and bits != found and asked.linear not in (formats.linear, *formats.matrices.values()):
         raise UsageError(
-            f"{bits} bits were asked for, but the checkpoint's linears have {found} bits and are taken over unchanged",
+            f"{bits} bits were requested, but the checkpoint's linears have {found} bits and are copied unchanged",
             hint="remove --bits, or build from the checkpoint that this one was quantized from",
         )
     return formats

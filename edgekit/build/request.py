@@ -26,8 +26,8 @@ class BuildRequest:
         model: A recipe, or its name or file. None: the model of ``checkpoint`` with edgekit's default quantization, or,
             without a checkpoint, the best model that fits the device.
         device: A device profile, or its name, alias or file.
-        checkpoint: A folder or .gguf file to take the weights from instead of the recipe's source. Weights that a GPTQ
-            checkpoint holds quantized are taken over code for code; ``quantization`` applies to the others.
+        checkpoint: A folder or .gguf file to take the weights from instead of the recipe's source. The codes of a GPTQ
+            checkpoint's quantized weights are copied unchanged; ``quantization`` applies to the others.
         context: Tokens the KV cache is planned for; None for the device's default.
         quantization: A configuration that replaces the recipe's, or changes to it.
         out: The artifact's folder; None for ``<recipe>-<device>`` in the current folder.
@@ -81,7 +81,7 @@ class BuildResult:
         plan: The plan, with the artifact's real sizes.
         seconds: Wall time.
         peak_rss_bytes: Peak resident memory of the process; None where the system does not tell.
-        emitted: The checkpoint written beside the artifact, if one was asked for.
+        emitted: The checkpoint written beside the artifact, if one was requested.
     """
 
     artifact: Path

@@ -59,7 +59,7 @@ class Job:
     """What all steps of one build share.
 
     Attributes:
-        request: What was asked for.
+        request: What was requested.
         recipe: The model.
         device: The device.
         checkpoint: The open checkpoint.
@@ -280,7 +280,7 @@ def check_emit(job: Job, quantization: QuantizationConfig, max_context: int) -> 
 
 
 def emit(job: Job, folder: Path, layout: DataLayout, weights: WeightSource) -> None:
-    """Write the GPTQ checkpoint that was asked for into ``folder``."""
+    """Write the GPTQ checkpoint that was requested into ``folder``."""
     write_gptq_checkpoint(
         folder,
         job.folder / DATA_FILE,

@@ -77,7 +77,7 @@ def calibrate(
         progress: Called with (layers done, layers in all), fractions included; a calibrated lm_head counts as a layer.
 
     Yields:
-        Each of the layout's ``calibrated`` matrices with its codes, in the order of the file, as soon as it is known.
+        Each of the layout's ``calibrated`` matrices with its codes, in the order of the file, as soon as it is done.
 
     Raises:
         CalibrationError: Activations are NaN or infinite; the message names the matrix.

@@ -1,7 +1,7 @@
 """The common interface of all checkpoints: a config, tensors that are read in pieces, and a tokenizer.
 
 This is the first step of a build: source -> **Checkpoint** -> ModelSpec -> Plan -> quantize -> export. No tensor is
-loaded whole: opening a checkpoint reads only headers, and :meth:`Checkpoint.rows` reads only the rows it is asked for.
+loaded whole: opening a checkpoint reads only headers, and :meth:`Checkpoint.rows` reads only the requested rows.
 """
 
 from __future__ import annotations

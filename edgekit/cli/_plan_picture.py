@@ -61,7 +61,7 @@ class _Curve:
         label: For the legend.
         colour: Of the lines and bands.
         plans: One per context, the shortest first.
-        planned: The plan as asked for.
+        planned: The requested plan.
     """
 
     label: str
@@ -83,7 +83,7 @@ def write_picture(
     Args:
         path: The file; its suffix chooses the format.
         pairs: What to draw, at least one. Of more than eight, eight are drawn that span the range of speeds.
-        context: Tokens, as asked for; None for each device's default.
+        context: Tokens, as requested; None for each device's default.
         options: As for the plan.
 
     Raises:

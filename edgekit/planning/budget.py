@@ -106,5 +106,5 @@ def usable_memory(device: DeviceProfile, wanted: Wanted) -> tuple[int, str]:
     if device.budget.memory is not None:
         found.append((device.budget.memory.value, f"the device's budget: {device.budget.memory.source}"))
     if wanted.memory_bytes is not None:
-        found.append((wanted.memory_bytes, "the memory budget asked for"))
+        found.append((wanted.memory_bytes, "the requested memory budget"))
     return min(found)

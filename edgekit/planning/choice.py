@@ -35,7 +35,7 @@ def best_recipe(
         raise BudgetError("there is no recipe to choose from: every recipe is plan-only")
     longest = max(recipe.max_context for recipe in buildable)
     if context is not None and not 1 <= context <= longest:
-        raise ContextLengthError(f"a context of {context} tokens was asked for; the models allow 1 to {longest}")
+        raise ContextLengthError(f"a context of {context} tokens was requested; the models allow 1 to {longest}")
     plans = [
         (recipe, plan_without_offers(recipe, device, context, options=options))
         for recipe in buildable
@@ -91,14 +91,14 @@ def too_slow(plans: list[Plan]) -> tuple[str, str]:
 
 
 def describe(limit: Limit, planned: Plan) -> str:
-    """``3.1 tok/s expected (2.4 to 4.0), 10 asked for: 3.2 times too slow``."""
+    """``3.1 tok/s expected (2.4 to 4.0), 10 requested: 3.2 times too slow``."""
     latency = planned.latency
     interval = latency.ttft_s if limit.name == "ttft_s" else latency.decode_full_tok_s
     if interval is None:
         return f"{limit.name} is unknown"
     unit = "s to the first token" if limit.name == "ttft_s" else "tok/s at the end of the context"
     return (
-        f"{interval.mid:.3g} {unit} expected ({interval.low:.3g} to {interval.high:.3g}), {limit.value:g} asked for: "
+        f"{interval.mid:.3g} {unit} expected ({interval.low:.3g} to {interval.high:.3g}), {limit.value:g} requested: "
         f"{show_times(_short(limit))} times too slow"
     )
 

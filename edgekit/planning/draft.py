@@ -117,7 +117,7 @@ def _preferred_engine(device: DeviceProfile) -> PlannedEngine:
 
 
 def _kv_type(engine: PlannedEngine, activation_type: str, asked: str | None) -> str:
-    """The type of keys and values: the one asked for, otherwise the engine's default."""
+    """The type of keys and values: the one requested, otherwise the engine's default."""
     allowed = engine.kv_types(activation_type)
     if asked is not None and asked not in allowed:
         raise UnknownNameError(

@@ -58,7 +58,7 @@ class _Search:
     options: PlanOptions
 
     def _longest(self, quantization: QuantizationConfig) -> Plan | None:
-        """The acceptable plan with the longest context up to the one asked for, a multiple of ``CONTEXT_STEP``."""
+        """The acceptable plan with the longest context up to the one requested, a multiple of ``CONTEXT_STEP``."""
         low, high = 0, self.asked.context // CONTEXT_STEP  # in steps: low is acceptable, anything above high is not
         best = None
         while low < high:
@@ -128,7 +128,7 @@ class _Search:
             context = min(self.asked.context, other.max_context)
             try:
                 planned = draft(other, self.device, context, other.quantization, self.options)
-            except UsageError:  # it cannot have the mean of bits that was asked for
+            except UsageError:  # it cannot have the mean of bits that was requested
                 continue
             if planned.acceptable:
                 fitting.append((other, planned))

@@ -63,6 +63,6 @@ def plan_without_offers(
         context = min(device.default_context, recipe.max_context)
     if not 1 <= context <= recipe.max_context:
         raise ContextLengthError(
-            f"planning {recipe.name}: a context of {context} tokens was asked for; allowed: 1 to {recipe.max_context}"
+            f"planning {recipe.name}: a context of {context} tokens was requested; allowed: 1 to {recipe.max_context}"
         )
     return draft(recipe, device, context, quantization or recipe.quantization, options or PlanOptions())

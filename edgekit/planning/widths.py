@@ -72,7 +72,7 @@ def choose_widths(
     least, most = (8 * layout.weight_bytes / spec.parameters for layout in layouts)
     if not least <= mean <= most:
         raise UsageError(
-            f"a mean of {mean:g} bits per weight was asked for; allowed with {_described(quantization)}: "
+            f"a mean of {mean:g} bits per weight was requested; allowed with {_described(quantization)}: "
             f"{_up(least)} to {_down(most)}, scales included",
             hint="larger blocks without zero points are smaller: --block-size 128 --symmetric"
             if mean < least

@@ -139,7 +139,7 @@ def model_work(folder: Path, prompt_tokens: list[int]) -> Work:
 
 def _counted(threads: int) -> int:
     if threads < 1:  # to the library 0 means its default, which would hide a caller's mistake
-        raise ProbeError(f"{threads} threads were asked for; at least 1 is needed")
+        raise ProbeError(f"{threads} threads were requested; at least 1 is needed")
     return threads
 
 

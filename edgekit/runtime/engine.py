@@ -166,7 +166,7 @@ def open_engine(folder: Path, manifest: RuntimeFacts, options: EngineOptions, na
 
     Raises:
         UnknownNameError: There is no such engine.
-        ContextLengthError: The context asked for is longer than the model's.
+        ContextLengthError: The requested context is longer than the model's.
         EngineError: The engine cannot load the artifact.
     """
     known = engines()
@@ -199,21 +199,21 @@ def _engine_class(name: str) -> EngineClass:
 
 
 def resolve_context(manifest: RuntimeFacts, context: int | None) -> int:
-    """The context to allocate: the one asked for, otherwise the one the build planned, at most the model's.
+    """The context to allocate: the one requested, otherwise the one the build planned, at most the model's.
 
     Args:
         manifest: The artifact's manifest.
-        context: Positions asked for, or None.
+        context: Requested positions, or None.
 
     Raises:
-        ContextLengthError: More positions are asked for than the graph supports; names both numbers.
+        ContextLengthError: More positions are requested than the graph supports; names both numbers.
     """
     longest = int(manifest.model["context_length"])
     if context is None:
         return min(int(manifest.plan.get("context") or DEFAULT_CONTEXT), longest)
     if context > longest:
         raise ContextLengthError(
-            f"a context of {context} positions was asked for; {manifest.name} holds at most {longest}",
+            f"a context of {context} positions was requested; {manifest.name} holds at most {longest}",
             hint=f"ask for a context of {longest} or less",
         )
     return context

@@ -78,7 +78,7 @@ class NativeEngine:
         """Open an artifact.
 
         Raises:
-            ContextLengthError: The context asked for is longer than the model's.
+            ContextLengthError: The requested context is longer than the model's.
             EngineError: The artifact is damaged or not quantized, or there is not enough memory.
             NativeLibraryError: The library is missing.
         """
@@ -122,7 +122,7 @@ class NativeEngine:
             Logits, float32 (engines, vocab_size).
 
         Raises:
-            EngineError: An engine is no fork, there are too many engines, or the numbers of engines and ids differ.
+            EngineError: An engine is not a fork, there are too many engines, or the numbers of engines and ids differ.
             TokenRangeError: An id is outside the vocabulary.
             ContextLengthError: A sequence has filled its context.
         """

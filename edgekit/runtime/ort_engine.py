@@ -88,7 +88,7 @@ class OrtEngine:
             )
         threads = options.threads or physical_cores()
         if threads > MOST_THREADS:  # onnxruntime would start them all, and they spin
-            raise EngineError(f"{threads} threads were asked for; allowed: 1 to {MOST_THREADS}")
+            raise EngineError(f"{threads} threads were requested; allowed: 1 to {MOST_THREADS}")
         ort = _import_onnxruntime()
         provider = choose_provider(ort.get_available_providers(), manifest.activation_type)
         first_row = None

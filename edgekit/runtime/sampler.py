@@ -51,7 +51,7 @@ class Sampler:
             top_p=max(sampling.top_p, _FLOAT32_TINY),
             min_p=sampling.min_p,
             repetition_penalty=max(sampling.repetition_penalty, _FLOAT32_TINY),
-            top_k=min(sampling.top_k, vocab_size),  # the vocabulary's size keeps all
+            top_k=min(sampling.top_k, vocab_size),  # a larger top_k also keeps all tokens
         )
         self._state = ctypes.c_uint64(secrets.randbits(64) if seed is None else seed)
         self._seen = np.zeros(vocab_size, np.uint8)
@@ -64,7 +64,7 @@ class Sampler:
         """Choose the next token and count it as seen.
 
         Args:
-            logits: float32 (vocab_size,); left as it is.
+            logits: float32 (vocab_size,); not changed.
 
         Raises:
             EngineError: The logits are not numbers: the model overflowed.

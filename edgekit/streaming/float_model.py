@@ -19,7 +19,7 @@ from ..weights.source import WeightSource
 from .graph import StreamedModel
 
 EMBEDDED = "/model/embed_tokens/Gather/output_0"
-_READ_WEIGHTS = 4 << 20  # weights read at a time: few beside the piece they go into, and long reads for a disk
+_READ_WEIGHTS = 4 << 20  # weights read at a time: few compared with a piece, but long enough for fast disk reads
 
 
 class FloatModel:
@@ -58,7 +58,7 @@ class FloatModel:
         return {EMBEDDED: self.embed(ids), **self.context(len(ids))}
 
     def context(self, tokens: int) -> dict[str, NDArray[Any]]:
-        """The other inputs for a text of so many tokens: the mask, and an empty KV cache."""
+        """The other inputs for a text of ``tokens`` tokens: the mask and an empty KV cache."""
         return {"attention_mask": np.ones((1, tokens), np.int64), **self._cache}
 
 

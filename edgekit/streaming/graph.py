@@ -315,7 +315,7 @@ class StreamedModel:
         return pieces, head
 
     def _pieces_of(self, stage: int, nodes: list[onnx.NodeProto]) -> Iterator[_Piece]:
-        """A whole stage, or each float product by itself: a float layer of an 8B model is 0.9 GB."""
+        """A whole stage, or each float product separately, because a float layer of an 8B model is 0.9 GB."""
         together: list[onnx.NodeProto] = []
         for node in nodes:
             if not self._cut_products or node.op_type != _FLOAT_PRODUCT:

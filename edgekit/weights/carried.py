@@ -1,4 +1,4 @@
-"""Codes taken over from a quantized checkpoint, in the layout of ``quantize/packing.py``, bit for bit.
+"""Copies the codes of a quantized checkpoint, bit for bit, into the layout of ``quantize/packing.py``.
 
 GPTQ's groups correspond to the artifact's blocks, except for their size. A group of 256, or of a whole row, becomes
 several blocks that share its scale, which changes nothing. Groups that are not a multiple of the smallest block size,
@@ -65,7 +65,7 @@ class CarriedWeights:
 
 
 def carried_formats(checkpoint: Checkpoint, spec: ModelSpec, asked: QuantizationConfig) -> QuantizationConfig:
-    """Find the formats of an artifact that takes over a checkpoint's quantized weights.
+    """Find the formats of an artifact that copies a checkpoint's quantized weights.
 
     Args:
         checkpoint: Open for reading.

@@ -97,7 +97,7 @@ def test_with_calibration_widths_and_a_checkpoint_beside_it(tmp_path: Path, meth
     assert evaluate(again.artifact, result.emitted).mean_kl == pytest.approx(0, abs=0.02)
     assert evaluate(result.artifact, folder).mean_kl < 1
     own = dataclasses.replace(EIGHT_BITS, rotate=False)
-    with open_checkpoint(result.emitted) as opened, pytest.raises(UsageError, match="--rotate was asked for"):
+    with open_checkpoint(result.emitted) as opened, pytest.raises(UsageError, match="--rotate was requested"):
         carried_quantization(EIGHT_BITS, own, opened)
 
 

@@ -57,7 +57,7 @@ def test_emit(tmp_path: Path) -> None:
     assert json.loads(edgekit(*again).stdout)["artifact"] == str(tmp_path / "again")
     refused = edgekit(*again, "--bits", "8", "--force")
     assert refused.returncode == 2
-    assert "taken over unchanged" in json.loads(refused.stdout)["error"]["message"]
+    assert "copied unchanged" in json.loads(refused.stdout)["error"]["message"]
 
 
 def test_a_person_sees_the_plan_the_phases_and_what_to_do_next(tmp_path: Path, checkpoint: Path) -> None:

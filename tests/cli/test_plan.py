@@ -212,7 +212,7 @@ def test_a_mean_of_bits() -> None:
     assert "edgekit build deepseek-r1-distill-qwen-1.5b --device jetson --bits 4.35\n" in table
     nowhere = _run("--device", "jetson", "--bits", "3.9").exception
     assert isinstance(nowhere, UsageError)
-    assert "a mean of 3.9 bits per weight was asked for" in nowhere.message
+    assert "a mean of 3.9 bits per weight was requested" in nowhere.message
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -53,7 +53,7 @@ def test_a_limit_nothing_is_known_about_is_not_refused() -> None:
 
 def test_the_least_of_the_memories_counts() -> None:
     asked = Wanted(memory_bytes=10**9)
-    assert usable_memory(PI, asked) == (10**9, "the memory budget asked for")
+    assert usable_memory(PI, asked) == (10**9, "the requested memory budget")
     budget = replace(PI, budget=Budget(memory=Sourced(Bytes(5 * 10**8), "house rules")))
     assert usable_memory(budget, asked) == (5 * 10**8, "the device's budget: house rules")
     assert not plan_recipe(MIDDLE, PI, options=PlanOptions(wanted=asked)).fits

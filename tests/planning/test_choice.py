@@ -57,12 +57,12 @@ def test_when_nothing_fits_the_smallest_need_is_named() -> None:
 
 def test_a_context_leaves_out_the_models_that_cannot_hold_it() -> None:
     assert best_recipe(RECIPES, _device(4 * 10**9), context=16384).name == "deepseek-r1-distill-qwen-1.5b"
-    with pytest.raises(ContextLengthError, match="100000 tokens was asked for; the models allow 1 to 32768"):
+    with pytest.raises(ContextLengthError, match="100000 tokens was requested; the models allow 1 to 32768"):
         best_recipe(RECIPES, _device(10**11), context=100_000)
 
 
 def test_a_budget_nothing_reaches_says_by_how_much() -> None:
-    with pytest.raises(BudgetError, match=r"nearest is smollm2-135m: .* 100000 asked for: 1\d\d\d times too slow"):
+    with pytest.raises(BudgetError, match=r"nearest is smollm2-135m: .* 100000 requested: 1\d\d\d times too slow"):
         best_recipe(RECIPES, PI, options=PlanOptions(wanted=Wanted(decode_tok_s=100_000)))
 
 

@@ -113,7 +113,7 @@ def test_the_users_limit_brings_offers_that_keep_it() -> None:
     assert offers["model"].model == MIDDLE.name
     assert offers["device"].options == ("--device", "rtx-3060")
     with pytest.raises(
-        BudgetError, match=r"does not meet the budget: 2\.\d+ tok/s .* 9 asked for: 3\.\d times too slow"
+        BudgetError, match=r"does not meet the budget: 2\.\d+ tok/s .* 9 requested: 3\.\d times too slow"
     ):
         check_budget(asked)
 

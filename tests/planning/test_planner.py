@@ -58,7 +58,7 @@ def test_the_default_context_is_the_devices_but_never_above_the_models() -> None
 
 @pytest.mark.parametrize("context", [0, -5, 8193])
 def test_a_context_outside_the_models_range_is_an_error_that_names_both(context: int) -> None:
-    with pytest.raises(ContextLengthError, match=rf"{context} tokens was asked for; allowed: 1 to 8192"):
+    with pytest.raises(ContextLengthError, match=rf"{context} tokens was requested; allowed: 1 to 8192"):
         plan_recipe(SMALL, load_device("laptop"), context=context)
 
 

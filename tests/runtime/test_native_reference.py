@@ -78,7 +78,7 @@ def test_int8_keys_and_values_are_close_and_half_the_size(models: SharedModels) 
 def test_prompts_around_the_size_of_a_chunk(long_artifact: Path, reference: np.ndarray, count: int) -> None:
     every = engine(long_artifact, "native", all_logits=True, threads=2).evaluate(prompt(1025)[:count])
     assert rms_error(every, reference[:count]) <= RMS_TOLERANCE
-    # Rows whose logits nobody asked for are left out of the last layer; those that are asked for do not change.
+    # The last layer leaves out rows whose logits are not requested; the requested ones do not change.
     last = engine(long_artifact, "native", threads=2)
     found = last.evaluate(prompt(1025)[:count])
     assert last.position == count

@@ -109,7 +109,7 @@ def test_cuda_is_for_float16() -> None:
 def test_far_too_many_threads_are_refused_before_any_starts(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort_engine, "_load", lambda *arguments: pytest.fail("a session would have been made"))
     for threads in (1025, 10000):
-        with pytest.raises(EngineError, match=f"{threads} threads were asked for; allowed: 1 to 1024"):
+        with pytest.raises(EngineError, match=f"{threads} threads were requested; allowed: 1 to 1024"):
             OrtEngine.open(artifact, read_manifest(artifact), EngineOptions(threads=threads))
 
 

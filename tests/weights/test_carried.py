@@ -213,7 +213,7 @@ def test_the_manifest_says_where_the_codes_come_from(tmp_path: Path) -> None:
 
 def test_another_width_than_the_checkpoint_has(tmp_path: Path) -> None:
     folder = TinyGptq().write(tmp_path / "checkpoint")
-    with pytest.raises(UsageError, match="8 bits were asked for, but the checkpoint's linears have 4"):
+    with pytest.raises(UsageError, match="8 bits were requested, but the checkpoint's linears have 4"):
         build(
             None, "cpu", checkpoint=folder, out=tmp_path / "out",
             quantization=default_quantization(linear=QuantizationScheme(8, 32)),
