@@ -1,8 +1,13 @@
-/* The native core inside an application of your own, without Python: token ids in, token ids out.
+/* Runs a model from C, without Python: reads token ids and prints the ids of the generated tokens.
  *
- *   folder=$(python -c "import edgekit.native as n; print(n.__path__[0])")      header and library of an installed edgekit
+ * Build it with the header and the library of an installed edgekit:
+ *
+ *   folder=$(python -c "import edgekit.native as n; print(n.__path__[0])")
  *   cc -I "$folder/include" examples/embed.c -L "$folder" -l edgekit_native -Wl,-rpath,"$folder" -o embed
- *   ./embed ARTIFACT 16 1 504 282            artifact, tokens to generate, the prompt's ids (a tokenizer's work)
+ *
+ * Arguments: an artifact, the number of tokens to generate, and the token ids of the prompt (from a tokenizer):
+ *
+ *   ./embed ARTIFACT 16 1 504 282
  */
 #include <edgekit.h>
 #include <stdio.h>
@@ -15,8 +20,12 @@ static void check(int status, const char *what) {
 }
 
 int main(int argc, char **argv) {
-  if (argc < 4 || ek_abi_version() != EK_ABI_VERSION) {
-    fprintf(stderr, "usage: embed ARTIFACT TOKENS ID [ID ...], with the library this was compiled for\n");
+  if (ek_abi_version() != EK_ABI_VERSION) {
+    fprintf(stderr, "the library has ABI version %d; this program needs %d\n", ek_abi_version(), EK_ABI_VERSION);
+    return 1;
+  }
+  if (argc < 4) {
+    fprintf(stderr, "usage: embed ARTIFACT TOKENS ID [ID ...]\n");
     return 2;
   }
   ek_model *model;

@@ -1,4 +1,4 @@
-"""The native library, reached by ctypes: one binding for every function of ``include/edgekit.h``."""
+"""The native library through ctypes: a binding for each function of ``edgekit.h`` and ``edgekit_tools.h``."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ ABI_VERSION = 3
 
 OK, BAD_ARGUMENT, NON_FINITE, BAD_FILE, UNSUPPORTED, NO_MEMORY, CONTEXT, TOKEN, INTERNAL = range(9)
 FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2
-KV_TYPES = ("float16", "int8")  # an ek_kv_type is the index
-MOST_TOGETHER = 8  # sequences of one ek_session_step
+KV_TYPES = ("float16", "int8")  # indexed by ek_kv_type
+MOST_TOGETHER = 8  # sessions in one ek_session_step
 
 _NAME = {"win32": "edgekit_native.dll", "darwin": "libedgekit_native.dylib"}.get(sys.platform, "libedgekit_native.so")
 
 
 @cache
 def library() -> ctypes.CDLL:
-    """Load the library once.
+    """Load the library; later calls return the same object.
 
     Raises:
-        NativeLibraryError: It was not built, or its ABI is another version's.
+        NativeLibraryError: The library was not built, or belongs to another version of edgekit.
     """
     # An editable install keeps the Python files in the checkout and the built library in site-packages.
     folders = (Path(__file__).parent, Path(sysconfig.get_path("platlib")) / "edgekit" / "native")
     path = next((f / _NAME for f in folders if (f / _NAME).is_file()), None)
     if path is None:
         raise NativeLibraryError(
-            f"edgekit's native library {_NAME} is not in {folders[0]}",
+            f"cannot find edgekit's native library {_NAME} in {folders[0]}",
             hint="install the package: pip install . in the checkout, or pip install -e . to run from the source tree",
         )
     try:
@@ -42,13 +42,15 @@ def library() -> ctypes.CDLL:
     found = lib.ek_abi_version()
     if found != ABI_VERSION:
         raise NativeLibraryError(
-            f"{path} has ABI version {found}; this edgekit needs {ABI_VERSION}", hint="install the package again"
+            f"cannot use {path}: it has ABI version {found}, this edgekit needs {ABI_VERSION}",
+            hint="install the package again",
         )
     for name, (result, *arguments) in _SIGNATURES.items():
         function = getattr(lib, name, None)
         if function is None:
             raise NativeLibraryError(
-                f"{path} is older than this edgekit: it has no function {name}", hint="install the package again"
+                f"cannot use {path}: it is older than this edgekit and has no function {name}",
+                hint="install the package again",
             )
         function.restype, function.argtypes = result, arguments
     return lib
@@ -89,7 +91,7 @@ class CoreInfo(ctypes.Structure):
 
 
 _POINTER, _LONG, _INT, _TEXT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_char_p
-# result, then arguments, as include/edgekit.h declares them
+# The result type, then the argument types, as declared in the headers.
 _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_quantize_rows": (
         _INT, _POINTER, _INT, _LONG, _LONG, _INT, _INT, _INT, _INT, _POINTER, _POINTER, _POINTER,
@@ -128,6 +130,6 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
 
 
 def last_error() -> str:
-    """What the library says of this thread's last failed call."""
+    """The message of the last failed call in this thread."""
     text: bytes = library().ek_last_error()
     return text.decode("utf-8", "replace")

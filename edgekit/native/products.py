@@ -1,4 +1,4 @@
-"""Parts of the engine by themselves: a quantized product (``ek_multiply``) and a layer's attention (``ek_attend``)."""
+"""Single operations of the engine: a quantized product (``ek_multiply``) and attention (``ek_attend``)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def multiply(
     kernel: str | None = None,
     prefill: bool = False,
 ) -> NDArray[np.float32]:
-    """Multiply activations with a matrix in MatMulNBits's layout (``quantize/packing.py`` draws it).
+    """Multiply activations with a matrix in the layout of MatMulNBits, drawn in ``quantize/packing.py``.
 
     Args:
         codes: uint8 (n, blocks, block_size * bits / 8).
@@ -33,15 +33,15 @@ def multiply(
         block_size: 32, 64 or 128.
         zero_points: uint8 (n, ceil(blocks * bits / 8)); None: 2^(bits-1).
         bias: float32 (n,).
-        kernel: The instruction set; None: the one chosen here.
-        prefill: Use the code of prefill for any m; otherwise that of decoding is used for m up to 8.
+        kernel: The name of an instruction set; None: the fastest one this processor supports.
+        prefill: Use the prefill code for any m. By default, the decode code is used for m up to 8.
 
     Returns:
         float32 (m, n).
 
     Raises:
-        EngineError: The kernel does not run here, or takes no such matrix.
-        ValueError: An array's shape contradicts another's.
+        EngineError: This processor does not support the kernel, or an argument is out of range.
+        ValueError: The shapes of two arrays contradict each other.
     """
     (n, blocks), (m, k) = scales.shape, x.shape
     shapes = {
@@ -52,7 +52,7 @@ def multiply(
     }
     for name, (found, wanted) in shapes.items():
         if found not in (None, wanted):
-            raise ValueError(f"{name}: {found} where {wanted} is needed")
+            raise ValueError(f"cannot multiply: {name} is {found}, expected {wanted}")
     arrays = [
         None if a is None else np.ascontiguousarray(a, dtype)
         for a, dtype in ((codes, np.uint8), (scales, scales.dtype), (zero_points, np.uint8), (bias, np.float32))
@@ -78,29 +78,29 @@ def attend(
     sin: NDArray[np.float32],
     threads: int = 0,
 ) -> NDArray[np.float32]:
-    """The causal attention of one layer over a whole text; keys and values are rounded to float16.
+    """Compute the causal attention of one layer over a whole text. Keys and values are rounded to float16.
 
     Args:
-        qkv: float32 (tokens, (heads + 2 * kv_heads) * head_dim), before rotation; head_dim a multiple of 16, at most
-            256.
+        qkv: float32 (tokens, (heads + 2 * kv_heads) * head_dim), before rotation; head_dim is a multiple of 16,
+            at most 256.
         num_heads: Query heads, a multiple of ``num_kv_heads``.
         num_kv_heads: Key-value heads.
         cos, sin: float32 (tokens or more, head_dim / 2).
-        threads: 0: as many as the engine would take.
+        threads: Number of threads; 0: the number the engine uses by default.
 
     Returns:
         float32 (tokens, heads * head_dim).
 
     Raises:
-        EngineError: The kernels take no such heads.
-        ValueError: An array's shape contradicts another's.
+        EngineError: The number or the size of the heads is not supported.
+        ValueError: The shapes of two arrays contradict each other.
     """
     tokens, width = qkv.shape
     head_dim = 2 * cos.shape[1]
     if width != (num_heads + 2 * num_kv_heads) * head_dim or cos.shape != sin.shape or len(cos) < tokens:
         raise ValueError(
-            f"projections {qkv.shape}, {num_heads} heads over {num_kv_heads}, angles {cos.shape} and {sin.shape}"
-            " do not fit together"
+            f"cannot compute attention: projections {qkv.shape}, {num_heads} heads, {num_kv_heads} key-value heads, and"
+            f" angles {cos.shape} and {sin.shape} do not fit together"
         )
     rows, cos, sin = (np.ascontiguousarray(a, np.float32) for a in (qkv, cos, sin))
     y = np.empty((tokens, num_heads * head_dim), np.float32)

@@ -1,4 +1,4 @@
-"""The C example, compiled as its comment says, gives the tokens of the Python engine."""
+"""The C example, compiled as its comment shows, generates the same tokens as the Python engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernels through the C ABI: scalar against numpy, exact where the arithmetic is; the others against scalar."""
+"""The kernels through the C API: the scalar one against numpy, all others against the scalar one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgekit.errors import EngineError
 from edgekit.native.products import attend, multiply
 from edgekit.probe.limits import kernels
 
-# Half a unit in the last place of a float32: what each addition of a sum adds to its error, relative to its terms.
+# Half a unit in the last place of a float32: the relative error of each addition.
 ROUNDING = 2.0**-24
 GROUP = 32
 KERNEL_FILES = {path.stem for path in (Path(__file__).parents[2] / "edgekit" / "native" / "kernels").glob("*.cpp")}
@@ -27,7 +27,7 @@ KERNELS = [name for name, runs in kernels().items() if runs]
 
 @dataclass
 class Case:
-    """A matrix, activations and what ek_multiply is told of them."""
+    """A matrix, activations, and the arguments of ek_multiply."""
 
     codes: NDArray[np.uint8]  # (n, padded k), one code each
     scales: NDArray[np.float32] | NDArray[np.float16]  # (n, blocks)
@@ -46,7 +46,7 @@ class Case:
         )  # fmt: skip
 
     def definition(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The product in float64 of what the kernels multiply, and the sum of its terms' sizes: (m, n) each."""
+        """The product in float64 of the rounded numbers, and the sum of the magnitudes of its terms: (m, n) each."""
         n, blocks = self.scales.shape
         values, steps = rounded(self.x, blocks * self.block)
         x = (values * np.repeat(steps, GROUP, axis=1).astype(np.float64)).reshape(len(self.x), blocks, self.block)
@@ -55,12 +55,12 @@ class Case:
         scales = self.scales.astype(np.float64)
         bias = np.zeros(n) if self.bias is None else self.bias.astype(np.float64)
         product = np.einsum("nbk,mbk,nb->mn", codes - zeros[:, :, None], x, scales) + bias
-        shift = 256 if self.bits == 8 else 0  # a kernel may take 128 off both a code and its zero point
+        shift = 256 if self.bits == 8 else 0  # a kernel may subtract 128 from a code and its zero point
         size = np.einsum("nbk,mbk,nb->mn", codes + zeros[:, :, None] + shift, np.abs(x), np.abs(scales)) + np.abs(bias)
         return product, size
 
     def tolerance(self, size: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The error of float32 sums in whatever order: a block's groups, its scale and zero point, lanes, bias."""
+        """The error bound of float32 sums in any order: groups, scale and zero point of a block, lanes, bias."""
         blocks = self.scales.shape[1]
         return (blocks * (self.block // GROUP + 3) + 8) * ROUNDING * size + 1e-30
 
@@ -74,7 +74,7 @@ def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
 
 
 def rounded(x: NDArray[np.float32], width: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Activations in int8 and the step of each group of 32: (m, width) and (m, width / 32); float32 throughout."""
+    """Activations as int8 and the scale of each group of 32, computed in float32: (m, width) and (m, width / 32)."""
     groups = np.pad(x, ((0, 0), (0, width - x.shape[1]))).reshape(len(x), -1, GROUP)
     most = np.abs(groups).max(axis=2)
     with np.errstate(divide="ignore", over="ignore"):
@@ -85,7 +85,7 @@ def rounded(x: NDArray[np.float32], width: int) -> tuple[NDArray[np.int64], NDAr
 
 @st.composite
 def cases(draw: st.DrawFn, exact: bool = False) -> Case:
-    """Random cases; exact: integers for activations, powers of two for scales, so that float32 rounds nothing."""
+    """Random cases. exact: integer activations and powers of two as scales, so that float32 sums are exact."""
     bits, block = draw(st.sampled_from([4, 8])), draw(st.sampled_from([32, 64, 128]))
     n, m = draw(st.integers(1, 70)), draw(st.integers(1, 40))
     k = draw(st.integers(1, 700 if not exact else 300 if bits == 4 else 100))
@@ -95,13 +95,13 @@ def cases(draw: st.DrawFn, exact: bool = False) -> Case:
     blocks, most = -(-k // block), (1 << bits) - 1
 
     def codes(*shape: int) -> NDArray[np.uint8]:
-        if extreme:  # sums as large as they get
+        if extreme:  # the largest sums
             return rng.choice([0, most], shape, p=[0.1, 0.9]).astype(np.uint8)
         return rng.integers(0, most + 1, shape, dtype=np.uint8)
 
     if exact:
         x = rng.integers(-127, 128, (m, k)).astype(np.float32)
-        x[:, ::GROUP] = 127 * rng.choice([-1, 1], x[:, ::GROUP].shape)  # a step of one in every group
+        x[:, ::GROUP] = 127 * rng.choice([-1, 1], x[:, ::GROUP].shape)  # a scale of one in every group
         scales = np.exp2(rng.integers(-1, 1, (n, blocks)))
         bias = rng.integers(-1000, 1000, n)
     else:
@@ -128,7 +128,7 @@ def test_every_kernel_file_is_known() -> None:
 @settings(max_examples=60, deadline=None)
 @given(case=cases(exact=True))
 def test_where_the_arithmetic_is_exact_every_kernel_is_numpy(kernel: str, prefill: bool, case: Case) -> None:
-    """Codes, zero points, signs and sums of integers: all partial sums are multiples of 1/2 below 2^23."""
+    """Codes, zero points, signs and integer sums: all partial sums are multiples of 1/2 below 2^23."""
     product, size = case.definition()
     assert size.max() < 1 << 23
     np.testing.assert_array_equal(case.multiply(kernel, prefill), product.astype(np.float32))
@@ -138,7 +138,7 @@ def test_where_the_arithmetic_is_exact_every_kernel_is_numpy(kernel: str, prefil
 @settings(max_examples=100, deadline=None)
 @given(case=cases())
 def test_scalar_is_numpy(prefill: bool, case: Case) -> None:
-    """The same rounding of activations, the same integers; float sums in another order."""
+    """Activations are rounded alike and integer sums are equal; float sums have another order."""
     product, size = case.definition()
     assert (np.abs(case.multiply("scalar", prefill) - product) <= case.tolerance(size)).all()
 
@@ -197,12 +197,12 @@ def test_bad_arguments_are_named() -> None:
     assert call(None, native.Matrix(**good), x.ctypes.data, 1, 0, y.ctypes.data) == native.OK
     with pytest.raises(EngineError, match="cannot use the kernel 'sse9'"):
         multiply(codes[:16].reshape(1, 1, 16), scales[:1, None], x[None, :32], bits=4, block_size=32, kernel="sse9")
-    with pytest.raises(ValueError, match=r"bias: \(8,\) where \(1,\) is needed"):
+    with pytest.raises(ValueError, match=r"bias is \(8,\), expected \(1,\)"):
         multiply(codes[:16].reshape(1, 1, 16), scales[:1, None], x[None, :32], bits=4, block_size=32, bias=scales)
     assert ctypes.sizeof(native.Matrix) == 64
 
 
-# Keys and values in float16: half a unit in the last place, 2^-11, of scores up to 4 or so and of values up to 4.
+# Keys and values are rounded to float16: half a unit in the last place, 2^-11, for scores and values up to about 4.
 HALF_ATTENTION = 4e-3
 
 
@@ -217,7 +217,7 @@ def test_attention_is_causal_softmax(heads: int, kv_heads: int, head_dim: int, t
     assert (qkv == given).all()
     q, k, v = np.split(qkv.reshape(tokens, -1, head_dim).swapaxes(0, 1).astype(np.float64), [heads, heads + kv_heads])
 
-    def rotated(x: np.ndarray) -> np.ndarray:  # halves of a head are pairs
+    def rotated(x: np.ndarray) -> np.ndarray:  # the halves of a head form the pairs
         a, b = x[..., : head_dim // 2], x[..., head_dim // 2 :]
         cos, sin = np.cos(angles[:tokens]), np.sin(angles[:tokens])
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)

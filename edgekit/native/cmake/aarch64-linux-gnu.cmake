@@ -1,4 +1,4 @@
-# For 64-bit ARM Linux from another machine, with Debian's g++-aarch64-linux-gnu; ctest runs tests under qemu-user-static.
+# Cross-compiles for 64-bit ARM Linux with Debian's g++-aarch64-linux-gnu; ctest runs the tests with qemu-user-static.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
