@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,10 +53,11 @@ class _Bars:
     def __init__(self, progress: rich.progress.Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
+        self._lock = threading.Lock()
 
     def report(self, phase: str, done: float, total: float) -> None:
         """Show how much of a phase is done. Any thread may call this."""
-        with contextlib.suppress(OSError):  # the terminal is gone; the work goes on
+        with contextlib.suppress(OSError), self._lock:  # OSError: the terminal is gone; the work goes on
             if phase not in self._tasks:
                 for task in self._tasks.values():
                     self._progress.stop_task(task)

@@ -11,6 +11,8 @@ import pytest
 from tiny_checkpoint import write_checkpoint
 
 from edgekit.build.pipeline import build
+from edgekit.cli.eval import command
+from edgekit.quality.evaluation import CHUNK_TOKENS
 
 FIELDS = {"mean_kl", "p99_kl", "top1", "perplexity", "reference_perplexity", "tokens"}
 
@@ -18,6 +20,11 @@ FIELDS = {"mean_kl", "p99_kl", "top1", "perplexity", "reference_perplexity", "to
 def evaluated(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edgekit.cli", "eval", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_the_help_names_the_default_of_the_library() -> None:
+    option = next(option for option in command.params if option.name == "chunk_tokens")
+    assert option.default == CHUNK_TOKENS
 
 
 def test_without_a_text_it_reads_what_the_gate_reads(tmp_path: Path) -> None:
