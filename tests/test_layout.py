@@ -1,4 +1,4 @@
-"""Offsets: aligned, without overlap, complete, and the planner's arithmetic agrees to the byte."""
+"""The layout of the data file: aligned, without overlap, complete."""
 
 import itertools
 
@@ -23,7 +23,7 @@ def slots(layout: DataLayout) -> list:
 
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from(("llama", "qwen2")), configs, st.sampled_from(("float32", "float16")), st.integers(1, 256))
-def test_slots_are_aligned_and_apart(family: str, config: QuantizationConfig, kind: str, context: int) -> None:
+def test_slots_are_aligned_and_do_not_overlap(family: str, config: QuantizationConfig, kind: str, context: int) -> None:
     layout = plan_layout(spec_from_config(tiny_config(family)), config, kind, context)
     found = slots(layout)
     for before, after in itertools.pairwise(found):
@@ -34,7 +34,7 @@ def test_slots_are_aligned_and_apart(family: str, config: QuantizationConfig, ki
     assert layout.size_bytes == found[-1].offset + found[-1].size_bytes
 
 
-def test_every_tensor_has_one_place() -> None:
+def test_every_tensor_has_exactly_one_slot() -> None:
     spec = spec_from_config(tiny_config("qwen2"))
     layout = plan_layout(spec, QuantizationConfig.none(), "float32", 16)
     stored = [p.weight for m in layout.matrices() for p in m.parts]

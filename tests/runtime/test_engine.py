@@ -1,3 +1,5 @@
+"""The engines as a set: how they are found and chosen, and the checks that all of them share."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -22,14 +24,14 @@ from edgekit.runtime.engine import (
 )
 
 
-def test_engines_are_the_files_named_so() -> None:
+def test_engines_are_found_by_their_files_names() -> None:
     folder = Path(__file__).parents[2] / "edgekit" / "runtime"
     assert set(engines()) == {path.stem.removesuffix("_engine") for path in folder.glob("*_engine.py")}
     assert "ort" in engines()
 
 
 @pytest.mark.parametrize("name", ["auto", *engines()])
-def test_every_engine_opens_an_artifact_and_keeps_the_protocol(built_artifact: Path, name: str) -> None:
+def test_every_engine_opens_an_artifact_and_follows_the_protocol(built_artifact: Path, name: str) -> None:
     engine = open_engine(built_artifact, read_manifest(built_artifact), EngineOptions(context=64, threads=1), name)
     assert engine.name in engines()
     assert engine.kernel
@@ -46,7 +48,7 @@ def test_every_engine_opens_an_artifact_and_keeps_the_protocol(built_artifact: P
         engine.evaluate([1])
 
 
-def test_an_unknown_engine_names_the_known(artifact: Path) -> None:
+def test_the_error_for_an_unknown_engine_suggests_known_ones(artifact: Path) -> None:
     with pytest.raises(UnknownNameError, match="'orte'") as caught:
         open_engine(artifact, read_manifest(artifact), EngineOptions(), "orte")
     assert "ort" in caught.value.hint
@@ -58,7 +60,7 @@ def test_options_below_one_are_refused(field: str) -> None:
         EngineOptions(**{field: 0})
 
 
-def test_the_context_is_the_asked_else_the_planned_else_the_default(artifact: Path) -> None:
+def test_the_context_is_the_requested_otherwise_the_planned_otherwise_the_default(artifact: Path) -> None:
     manifest = replace(read_manifest(artifact), model={"context_length": 10_000, "vocab_size": 8})
     assert resolve_context(manifest, None) == DEFAULT_CONTEXT
     assert resolve_context(replace(manifest, plan={"context": 2048}), None) == 2048
@@ -83,7 +85,7 @@ QUANTIZED = {part: {"bits": 4, "block_size": 32, "symmetric": True} for part in 
         ({**QUANTIZED, "embedding": None}, "float16", False, "ort"),
     ],
 )
-def test_auto_takes_what_can_run_it_best(
+def test_auto_takes_the_preferred_engine(
     artifact: Path,
     monkeypatch: pytest.MonkeyPatch,
     quantization: dict[str, object],
@@ -112,19 +114,19 @@ def test_a_context_beyond_the_model_is_refused_when_opening(artifact: Path) -> N
 
 
 @pytest.mark.parametrize("bad", [10, 11, -1, 2**40])
-def test_ids_outside_the_vocabulary_are_named(bad: int) -> None:
+def test_ids_outside_the_vocabulary_are_errors(bad: int) -> None:
     with pytest.raises(TokenRangeError, match=rf"id {bad} .* 10 ids"):
         check_ids([3, bad], vocab_size=10, position=0, context=100)
 
 
-def test_ids_beyond_the_context_name_both_numbers() -> None:
+def test_the_error_for_ids_beyond_the_context_names_both_numbers() -> None:
     assert check_ids([1, 2], vocab_size=10, position=6, context=8).tolist() == [1, 2]
     with pytest.raises(ContextLengthError, match=r"3 tokens after 6 make 9; the context holds 8"):
         check_ids([1, 2, 3], vocab_size=10, position=6, context=8)
 
 
 @pytest.mark.parametrize("ids", [[], [1.5], [[1, 2]]])
-def test_what_is_no_id_sequence_is_refused(ids: list[int]) -> None:
+def test_invalid_sequences_of_ids_are_refused(ids: list[int]) -> None:
     with pytest.raises(EngineError, match="at least one token id"):
         check_ids(ids, vocab_size=10, position=0, context=8)
 

@@ -1,4 +1,4 @@
-"""The native engine against onnxruntime on the same artifacts, on every instruction set this machine has."""
+"""The native engine compared with onnxruntime on the same artifacts, with every instruction set of this machine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_model_wider_than_its_mlp(models: SharedModels) -> None:
     assert np.abs(ours - theirs).max() <= INT8_TOLERANCE * np.abs(theirs).max()
 
 
-def test_every_instruction_set_gives_the_same(models: SharedModels) -> None:
+def test_all_instruction_sets_agree(models: SharedModels) -> None:
     folder = models.artifact("qwen2", "int8 head")
     script = (
         "import sys, json, numpy as np; from pathlib import Path\n"
@@ -65,7 +65,7 @@ def test_every_instruction_set_gives_the_same(models: SharedModels) -> None:
         np.testing.assert_allclose(logits, found["scalar"], atol=0.02 * np.abs(found["scalar"]).max())
 
 
-def test_one_by_one_is_all_at_once(models: SharedModels) -> None:
+def test_evaluating_tokens_one_by_one_or_together_gives_the_same(models: SharedModels) -> None:
     folder = models.artifact("llama", "int4 block 32")
     ids = prompt(40)
     whole = engine(folder, "native", all_logits=True).evaluate(ids)
@@ -76,7 +76,7 @@ def test_one_by_one_is_all_at_once(models: SharedModels) -> None:
     np.testing.assert_allclose(np.concatenate(rows), expected, atol=0.02 * np.abs(whole).max())
 
 
-def test_rewinding_forgets(models: SharedModels) -> None:
+def test_rewinding_forgets_later_tokens(models: SharedModels) -> None:
     e = engine(models.artifact("qwen2", "int4 block 128"), "native")
     e.evaluate(prompt(10))
     first = e.evaluate([5, 6, 7])
@@ -95,7 +95,9 @@ def test_threads_do_not_change_the_result(models: SharedModels, threads: int) ->
     np.testing.assert_array_equal(engine(folder, "native", threads=threads).evaluate(prompt(30)), one)
 
 
-def test_a_forced_instruction_set_that_is_not_there(models: SharedModels, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forcing_an_unavailable_instruction_set_is_an_error(
+    models: SharedModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EDGEKIT_ISA", "neon9")
     with pytest.raises(EngineError, match=r"EDGEKIT_ISA is 'neon9', which cannot be used here; .*scalar"):
         engine(models.artifact("llama", "int8"), "native")

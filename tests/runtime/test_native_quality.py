@@ -1,4 +1,4 @@
-"""The native engine on a real model, SmolLM2-135M: as good as onnxruntime, and the same text."""
+"""The native engine on a real model, SmolLM2-135M: its predictions are as good as onnxruntime's."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def test_int8_keys_and_values_change_little(scores: Scores) -> None:
+def test_int8_keys_and_values_have_little_effect(scores: Scores) -> None:
     assert scores.kl["native int8", "native"].size >= 500
     order = scores.mean_kl("native by 8", "native")
     assert 0 < scores.mean_kl("native int8", "native") <= order + KV_INT8_OVER_ORDER
@@ -129,7 +129,7 @@ def test_it_predicts_as_well_as_onnxruntime(scores: Scores) -> None:
 
 
 @pytest.mark.every_isa
-def test_a_token_at_a_time_it_computes_and_chooses_what_onnxruntime_does(smollm2: Path) -> None:
+def test_token_by_token_it_agrees_with_onnxruntime(smollm2: Path) -> None:
     """Both engines read the same text, so that no rounding decides what they read next."""
     text = TEXTS["prose"].read_text(encoding="utf-8")
     ids = Tokenizer.open(smollm2, read_manifest(smollm2).tokens).encode(text)[:STEPS]

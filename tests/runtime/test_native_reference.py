@@ -1,4 +1,4 @@
-"""The native engine against the model's definition in numpy, and against itself where work is cut in other ways."""
+"""The native engine compared with a reference in numpy, and with itself when work is split differently."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def reference(long_artifact: Path) -> np.ndarray:
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 @pytest.mark.parametrize("device", ["cpu", "jetson"])
 @pytest.mark.parametrize("name", FORMATS)
-def test_it_is_the_float_model_but_for_rounding(models: SharedModels, family: str, device: str, name: str) -> None:
+def test_it_is_the_float_model_up_to_rounding(models: SharedModels, family: str, device: str, name: str) -> None:
     folder = models.artifact(family, name, device)
     ids = prompt(300)
     expected = FloatReference(folder)(ids)
@@ -57,7 +57,7 @@ def test_it_is_the_float_model_but_for_rounding(models: SharedModels, family: st
         assert rms_error(found, expected) <= RMS_TOLERANCE, kv_type
 
 
-def test_the_definition_is_onnxruntimes_float_graph(models: SharedModels) -> None:
+def test_the_reference_agrees_with_onnxruntimes_float_graph(models: SharedModels) -> None:
     """With float16 activations onnxruntime rounds nothing to int8: all that is left is float16 itself."""
     folder = models.artifact("qwen2", "int8 head", "jetson")
     found = engine(folder, "ort", all_logits=True, threads=1).evaluate(prompt(100))
@@ -86,7 +86,7 @@ def test_prompts_around_the_size_of_a_chunk(long_artifact: Path, reference: np.n
 
 
 @pytest.mark.parametrize("count", range(1, 10))
-def test_some_tokens_at_once_after_a_prompt(long_artifact: Path, reference: np.ndarray, count: int) -> None:
+def test_several_tokens_at_once_after_a_prompt(long_artifact: Path, reference: np.ndarray, count: int) -> None:
     """Up to eight rows take the code of decoding, nine that of prefill."""
     ids = prompt(1025)
     e = engine(long_artifact, "native", all_logits=True, threads=2)

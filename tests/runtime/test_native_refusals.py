@@ -1,4 +1,4 @@
-"""What the native engine refuses: calls that make no sense, machines too small, files that are damaged."""
+"""What the native engine refuses: invalid calls, too little memory, damaged files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgekit.runtime.engine import EngineOptions
 from edgekit.runtime.native_engine import NativeEngine
 
 
-def test_bad_calls(models: SharedModels) -> None:
+def test_invalid_calls(models: SharedModels) -> None:
     folder = models.artifact("llama", "int4 block 32")
     with pytest.raises(ContextLengthError, match="701"):
         engine(folder, "native", context=701)
@@ -39,14 +39,14 @@ def test_bad_calls(models: SharedModels) -> None:
         e.evaluate([1])
 
 
-def test_numbers_that_make_no_sense() -> None:
+def test_invalid_numbers() -> None:
     for options in ({"threads": 0}, {"threads": -1}, {"context": 0}, {"kv_type": "float8"}):
         with pytest.raises(ValueError, match=next(iter(options))):
             EngineOptions(**options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ids", [[-1], [2**31], [-(2**40)], [5, 10**6]])
-def test_ids_out_of_range_leave_the_sequence_as_it_was(built_artifact: Path, ids: list[int]) -> None:
+def test_ids_out_of_range_do_not_change_the_sequence(built_artifact: Path, ids: list[int]) -> None:
     e = engine(built_artifact, "native", context=16, threads=1)
     e.evaluate([5, 6])
     with pytest.raises(TokenRangeError, match=str(max(ids, key=abs))):
@@ -88,7 +88,7 @@ def test_a_cache_larger_than_the_memory_is_refused_before_it_is_allocated(models
     (folder / "model.onnx.data").unlink()  # 17 GB to whatever copies or counts temporary files
 
 
-def test_a_float_artifact_is_for_the_other_engine(models: SharedModels) -> None:
+def test_a_float_artifact_is_refused(models: SharedModels) -> None:
     folder = models.artifact("llama", FLOAT)
     with pytest.raises(EngineError, match="not quantized"):
         engine(folder, "native")

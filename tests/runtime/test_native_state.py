@@ -1,4 +1,4 @@
-"""A session's sequence in a file: it goes on as if it had never left, and what is no such file is refused."""
+"""Saved sessions: a loaded session continues exactly, and invalid files are refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def evaluated(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[list[in
 
 @pytest.mark.parametrize("kv_type", ["float16", "int8"])
 @pytest.mark.parametrize("length", [1, 31, 300])  # within a block of keys, and across blocks
-def test_an_engine_goes_on_bit_for_bit(folder: Path, tmp_path: Path, kv_type: str, length: int) -> None:
+def test_a_loaded_engine_continues_bit_for_bit(folder: Path, tmp_path: Path, kv_type: str, length: int) -> None:
     first, second = (engine(folder, "native", threads=1, kv_type=kv_type) for _ in range(2))
     first.evaluate(prompt(length))
     first.save(tmp_path / "state")
@@ -71,7 +71,7 @@ def test_a_session_continues_as_without_the_file(
         assert calls[0] == [3, 4]  # of the prompt, only what the file does not hold
 
 
-def test_a_conversation_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversation_continues(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(folder) as session:
         first = session.chat(QUESTION, max_tokens=12, sampling=GREEDY).complete()
         session.save_state(tmp_path / "state")
@@ -89,7 +89,7 @@ def test_a_conversation_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytes
         assert len(calls[0]) < len(second.prompt_tokens) - len(first.prompt_tokens) + 1
 
 
-def test_an_answer_in_the_making_does_not_survive_a_load(folder: Path, tmp_path: Path) -> None:
+def test_an_unfinished_answer_does_not_survive_a_load(folder: Path, tmp_path: Path) -> None:
     with opened(folder) as session:
         session.save_state(tmp_path / "empty")
         running = session.generate("Rome", sampling=GREEDY)
@@ -132,9 +132,7 @@ def bad_states(folder: Path, other: Path, tmp_path: Path) -> dict[str, tuple[Pat
     }
 
 
-def test_what_is_no_state_leaves_an_empty_session_that_works(
-    folder: Path, models: SharedModels, tmp_path: Path
-) -> None:
+def test_an_invalid_file_leaves_an_empty_session_that_works(folder: Path, models: SharedModels, tmp_path: Path) -> None:
     other = models.artifact("qwen2", "int8")
     with opened(folder) as session:
         expected = session.generate(prompt(50), max_tokens=8, sampling=GREEDY).complete().tokens
@@ -146,7 +144,7 @@ def test_what_is_no_state_leaves_an_empty_session_that_works(
 
 
 @pytest.mark.parametrize("keep", [0, 1, 31, 32, 33, 431, 432, 433, 5000])
-def test_a_file_cut_anywhere_is_refused(folder: Path, tmp_path: Path, keep: int) -> None:
+def test_a_truncated_file_is_refused(folder: Path, tmp_path: Path, keep: int) -> None:
     e = engine(folder, "native", threads=1)
     e.evaluate(prompt(100))
     e.save(tmp_path / "state")
@@ -168,7 +166,7 @@ def test_a_file_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
                 session.save_state("/dev/full")
 
 
-def test_a_name_with_bytes_that_are_no_text(folder: Path, tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf_8(folder: Path, tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
     with opened(folder) as session:
         session.save_state(path)
@@ -176,7 +174,7 @@ def test_a_name_with_bytes_that_are_no_text(folder: Path, tmp_path: Path) -> Non
         assert path.is_file()
 
 
-def test_an_engine_without_files_says_so(artifact: Path, tmp_path: Path) -> None:
+def test_an_engine_that_cannot_save_says_so(artifact: Path, tmp_path: Path) -> None:
     with load(artifact, engine="ort", threads=1) as session:
         for call in (session.save_state, session.load_state):
             with pytest.raises(EngineError, match="the engine ort cannot save or load") as caught:
@@ -193,7 +191,7 @@ def test_a_closed_session_says_so(folder: Path, tmp_path: Path) -> None:
             call(tmp_path / "state")
 
 
-def test_only_the_same_can_be_copied(folder: Path, models: SharedModels) -> None:
+def test_only_sequences_of_the_same_model_can_be_copied(folder: Path, models: SharedModels) -> None:
     one = engine(folder, "native", threads=1)
     one.evaluate(prompt(100))
     small = engine(folder, "native", threads=1, context=99)

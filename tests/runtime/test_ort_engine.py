@@ -1,3 +1,5 @@
+"""The onnxruntime engine: its KV cache, chunks, execution providers and errors."""
+
 from __future__ import annotations
 
 import sys
@@ -17,7 +19,7 @@ from edgekit.runtime import ort_engine
 from edgekit.runtime.engine import EngineOptions
 from edgekit.runtime.ort_engine import PREFILL_CHUNK, OrtEngine, choose_provider, has_cuda
 
-# float32 sums in another order (other chunk lengths): 1e-5 seen on logits up to 30.
+# float32 sums in a different order (other chunk lengths): measured 1e-5 on logits up to 30.
 TOLERANCE = 1e-4
 IDS = np.random.default_rng(0).integers(4, 250, PREFILL_CHUNK * 2 + 37)
 
@@ -42,7 +44,7 @@ def plain_logits(folder: Path, ids: Sequence[int]) -> NDArray[np.float32]:
     return np.stack(rows)
 
 
-def test_the_shared_cache_and_the_chunks_change_nothing(artifact: Path) -> None:
+def test_the_shared_cache_and_chunks_do_not_change_the_result(artifact: Path) -> None:
     expected = plain_logits(artifact, IDS)
     every = open_tiny(artifact, all_logits=True)
     np.testing.assert_allclose(every.evaluate(IDS), expected, atol=TOLERANCE)
@@ -72,7 +74,7 @@ def test_logits_belong_to_the_caller(artifact: Path) -> None:
     np.testing.assert_array_equal(first, kept)
 
 
-def test_the_context_can_be_filled_and_not_passed(artifact: Path) -> None:
+def test_the_context_can_be_filled_but_not_exceeded(artifact: Path) -> None:
     engine = open_tiny(artifact, context=8)
     engine.evaluate(IDS[:7])
     with pytest.raises(ContextLengthError, match="9; the context holds 8"):
@@ -84,7 +86,7 @@ def test_the_context_can_be_filled_and_not_passed(artifact: Path) -> None:
         engine.evaluate([1])
 
 
-def test_an_id_outside_the_vocabulary_leaves_the_cache_alone(artifact: Path) -> None:
+def test_an_id_outside_the_vocabulary_does_not_change_the_cache(artifact: Path) -> None:
     engine = open_tiny(artifact)
     engine.evaluate(IDS[:5])
     with pytest.raises(TokenRangeError, match=str(engine.vocab_size)):
@@ -92,21 +94,21 @@ def test_an_id_outside_the_vocabulary_leaves_the_cache_alone(artifact: Path) -> 
     assert engine.position == 5
 
 
-def test_float16_artifacts_run_on_the_cpu_too(tmp_path: Path, artifact: Path) -> None:
+def test_float16_artifacts_also_run_on_the_cpu(tmp_path: Path, artifact: Path) -> None:
     half = open_tiny(write_tiny_artifact(tmp_path / "half", float16=True))
     row = half.evaluate(IDS[:30])[-1]
     # 11 bits of mantissa over two layers, on logits up to 30
     np.testing.assert_allclose(row, plain_logits(artifact, IDS[:30])[-1], atol=0.25)
 
 
-def test_cuda_is_for_float16() -> None:
+def test_cuda_is_used_only_for_float16() -> None:
     both = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     assert choose_provider(both, "float16") == "CUDAExecutionProvider"
     assert choose_provider(both, "float32") == "CPUExecutionProvider"
     assert choose_provider(["CPUExecutionProvider"], "float16") == "CPUExecutionProvider"
 
 
-def test_far_too_many_threads_are_refused_before_any_starts(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_threads_are_refused_before_any_starts(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort_engine, "_load", lambda *arguments: pytest.fail("a session would have been made"))
     for threads in (1025, 10000):
         with pytest.raises(EngineError, match=f"{threads} threads were requested; allowed: 1 to 1024"):
@@ -122,7 +124,7 @@ def test_far_too_many_threads_are_refused_before_any_starts(artifact: Path, monk
         (None, True, False),  # no onnxruntime
     ],
 )
-def test_cuda_is_there_when_it_can_be_used(
+def test_cuda_is_available_only_if_it_can_be_used(
     monkeypatch: pytest.MonkeyPatch, built_with: list[str] | None, device: bool, expected: bool
 ) -> None:
     def allocate(shape: Sequence[int], dtype: type, kind: str, index: int) -> None:
@@ -138,7 +140,7 @@ def test_cuda_is_there_when_it_can_be_used(
     assert has_cuda() is expected
 
 
-def test_this_onnxruntime_allocates_on_cuda_or_says_that_it_cannot() -> None:
+def test_this_onnxruntime_allocates_on_cuda_or_reports_that_it_cannot() -> None:
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         assert not has_cuda()
         with pytest.raises(RuntimeError, match="CUDA"):
@@ -164,7 +166,7 @@ def test_a_truncated_weight_file_is_an_error(tmp_path: Path) -> None:
         open_tiny(folder)
 
 
-def test_a_missing_onnxruntime_is_named(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_onnxruntime_is_an_error(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EngineError, match="onnxruntime cannot be imported"):
         open_tiny(artifact)
