@@ -162,7 +162,12 @@ def test_the_memory_of_this_machine() -> None:
     found = memory()
     assert found is not None
     assert 0 < found.available_bytes <= found.total_bytes
-    assert available_memory() == pytest.approx(found.available_bytes, rel=0.2)
+    assert 0 < (available_memory() or 0) <= found.total_bytes
+
+
+def test_available_memory_may_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.host.memory", lambda: None)
+    assert available_memory() is None
 
 
 def test_threads_that_share_a_core_count_once(tmp_path: Path) -> None:
