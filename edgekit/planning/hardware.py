@@ -24,6 +24,7 @@ MULTIPLY_ADDS_PER_CYCLE = {
 # Clusters clocked below this share of the fastest one have small cores, whose vector units are half as wide
 # (Cortex-A510 and A520, Gracemont, Apple's efficiency cores).
 SMALL_CORE_CLOCK = 0.8
+CPU = "cpu"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Hardware:
     """Where an engine runs on a device. None means unknown.
 
     Attributes:
-        processor: ``cpu``, ``gpu`` (with memory of its own) or ``shared-gpu``.
+        processor: The kind of processor; see :class:`~edgekit.planning.planned_engine.PlannedEngine`.
         fitted_as: Its class in ``fitted.py``, or empty.
         bandwidth_gb_s: Memory bandwidth: measured by ``edgekit probe``, otherwise from the specification.
         arithmetic_gmac_s: 8-bit multiply-adds, 10^9 per second: measured, otherwise from clocks and extensions.
@@ -76,11 +77,11 @@ def hardware_of(device: DeviceProfile, engine: PlannedEngine, power_mode: str | 
     mode = find_power_mode(device, power_mode)
     kernels = device.cpu.kernels
     bandwidth, arithmetic, measured = device.bandwidth.theoretical, None, False
-    if device.accelerator is not None and engine.uses_accelerator(device):
-        processor = "shared-gpu" if device.kind == "jetson" else "gpu"
+    processor = engine.processor(device) if device.accelerator else CPU
+    if device.accelerator is not None and processor != CPU:
         fitted_as, arithmetic = device.accelerator.fitted_as, _accelerator_gmac_s(device.accelerator, mode)
     else:
-        processor, fitted_as = "cpu", device.cpu.fitted_as
+        fitted_as = device.cpu.fitted_as
         arithmetic = kernels[0].gmac_s.value if kernels else _cpu_gmac_s(device.cpu)
         measured = bool(kernels) and device.bandwidth.sustained is not None
     if measured or bandwidth is None:
@@ -103,7 +104,7 @@ def hardware_of(device: DeviceProfile, engine: PlannedEngine, power_mode: str | 
 
 def accelerator_bytes(device: DeviceProfile, engine: PlannedEngine) -> int | None:
     """Memory of the accelerator's libraries, 0 where unknown; None when the engine runs on the processor."""
-    if not engine.uses_accelerator(device):
+    if engine.processor(device) == CPU:
         return None
     runtime = device.accelerator.runtime if device.accelerator else None
     return runtime.value if runtime else 0

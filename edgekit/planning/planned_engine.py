@@ -37,7 +37,8 @@ class PlannedEngine:
         name: The engine's name, which is also the name of its file.
         preference: How well the engine suits a device; ``auto`` takes the engine with the highest number. None: the
             engine cannot run there.
-        uses_accelerator: Whether the device's accelerator does the arithmetic.
+        processor: The kind of processor that does the arithmetic on a device: ``cpu``, or for its accelerator ``gpu``
+            (with memory of its own), ``shared-gpu`` (shares the system's memory), ``mobile-gpu`` or ``npu``.
         kv_types: Types of keys and values the engine can keep for a graph of this activation type, its default first.
         memory: Memory by part.
         runtime_bytes: Resident memory before a model is opened, without the tokenizer.
@@ -49,7 +50,7 @@ class PlannedEngine:
 
     name: str
     preference: Callable[[DeviceProfile], int | None]
-    uses_accelerator: Callable[[DeviceProfile], bool]
+    processor: Callable[[DeviceProfile], str]
     kv_types: Callable[[str], tuple[str, ...]]
     memory: Callable[[Dimensions, DataLayout, WeightBytes, EngineSetup], MemoryPlan]
     runtime_bytes: int

@@ -34,7 +34,7 @@ def has_gpu(device):
 ENGINE = PlannedEngine(
     name="fake",
     preference=lambda device: 9 if has_gpu(device) else None,
-    uses_accelerator=has_gpu,
+    processor=lambda device: "mobile-gpu" if has_gpu(device) else "cpu",
     kv_types=lambda activation_type: ("float16", "int8"),
     memory=lambda dimensions, layout, weights, setup: MemoryPlan(weights.total, 0, setup.context, 1, 2, 3, 4),
     runtime_bytes=3,
@@ -111,7 +111,7 @@ def test_a_new_engine_is_planned_where_it_runs(fake_engine: None) -> None:
     planned = plan_recipe(SMALL, jetson, 1024)
     assert (planned.engine, planned.kv_type) == ("fake", "float16")
     assert planned.memory.kv_cache == 1024
-    assert planned.predictor.hardware.processor == "shared-gpu"
+    assert planned.predictor.hardware.processor == "mobile-gpu"
     assert planned.latency.decode_tok_s is not None
     assert set(memory_by_engine(SMALL, jetson, planned)) == {"fake", "native", "ort"}
 

@@ -94,7 +94,7 @@ def _pack_bytes(matrix: Matrix) -> int:
 ENGINE = PlannedEngine(
     name="native",
     preference=lambda device: 1,
-    uses_accelerator=lambda device: False,
+    processor=lambda device: "cpu",
     kv_types=lambda activation_type: KV_TYPES,
     memory=memory_of,
     runtime_bytes=RUNTIME_BYTES,

@@ -79,10 +79,16 @@ def _runs_cuda(device: DeviceProfile) -> bool:
     return device.execution_providers[0] == CUDA
 
 
+def _processor(device: DeviceProfile) -> str:
+    if not _runs_cuda(device):
+        return "cpu"
+    return "shared-gpu" if device.kind == "jetson" else "gpu"
+
+
 ENGINE = PlannedEngine(
     name="ort",
     preference=lambda device: 2 if _runs_cuda(device) else 0,
-    uses_accelerator=_runs_cuda,
+    processor=_processor,
     kv_types=lambda activation_type: (activation_type,),  # keys and values have the graph's type
     memory=memory_of,
     runtime_bytes=RUNTIME_BYTES,

@@ -79,5 +79,5 @@ def test_loading_reads_the_start_of_each_matrix_only() -> None:
 def test_it_runs_on_every_processor(device: str) -> None:
     profile = load_device(device)
     assert native.ENGINE.preference(profile) == 1
-    assert not native.ENGINE.uses_accelerator(profile)
+    assert native.ENGINE.processor(profile) == "cpu"
     assert native.ENGINE.kv_types("float32") == native.ENGINE.kv_types("float16") == ("float16", "int8")

@@ -81,8 +81,11 @@ def test_an_accelerator_is_given_the_tables_whole() -> None:
     assert _planned("float32", None).repacking > 0
 
 
-@pytest.mark.parametrize(("device", "preference"), [("jetson", 2), ("rtx-3060", 2), ("pi", 0), ("apple-m1", 0)])
-def test_cuda_is_used_where_it_comes_first(device: str, preference: int) -> None:
+@pytest.mark.parametrize(
+    ("device", "preference", "processor"),
+    [("jetson", 2, "shared-gpu"), ("rtx-3060", 2, "gpu"), ("pi", 0, "cpu"), ("apple-m1", 0, "cpu")],
+)
+def test_cuda_is_used_where_it_comes_first(device: str, preference: int, processor: str) -> None:
     profile = load_device(device)
     assert ort.ENGINE.preference(profile) == preference
-    assert ort.ENGINE.uses_accelerator(profile) is (preference == 2)
+    assert ort.ENGINE.processor(profile) == processor
