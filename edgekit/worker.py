@@ -22,6 +22,7 @@ from .errors import EdgekitError
 
 Message = Mapping[str, Any]
 
+_LAST = "last"  # a key of the last message
 _PACKAGE_PARENT = Path(__file__).resolve().parents[1]  # the worker imports this very edgekit
 
 
@@ -48,10 +49,12 @@ def run_worker(module: str, request: Message) -> Iterator[dict[str, Any]]:
         try:
             if process.stdin is None or process.stdout is None:
                 raise AssertionError("both are pipes")
-            with suppress(BrokenPipeError):  # a worker that died before it read the request is reported below
+            # A worker that died before it read the request is reported below.
+            with suppress(BrokenPipeError), process.stdin:
                 process.stdin.write(json.dumps(request))
-                process.stdin.close()
             for line in process.stdout:
+                if not line.endswith("\n"):  # the worker was killed while it wrote a message
+                    break
                 message = json.loads(line)
                 ended = bool(message.pop(_LAST, False))
                 yield message
@@ -79,9 +82,6 @@ def serve(work: Callable[[Message, Callable[[Message], None]], Message]) -> None
     except (EdgekitError, ValueError) as error:
         result = {"error": str(error)}
     _send({**result, _LAST: True})
-
-
-_LAST = "last"
 
 
 def _send(message: Message) -> None:
