@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,9 @@ from edgekit.calibration import head as calibration_head
 from edgekit.calibration import state as calibration_state
 from edgekit.calibration import stream as calibration_stream
 from edgekit.calibration.layers import LayerSettings, calibrate
-from edgekit.calibration.state import CalibrationState, Rows
+from edgekit.calibration.state import CalibrationState
 from edgekit.checkpoint import open_checkpoint
-from edgekit.errors import CalibrationError, NonFiniteWeightError, UsageError
+from edgekit.errors import CalibrationError, NonFiniteWeightError
 from edgekit.export.decoder import ALL_POSITIONS
 from edgekit.layout import plan_layout
 from edgekit.models import ModelSpec, spec_from_config
@@ -194,29 +193,6 @@ def test_an_interruption_between_codes_and_hidden_states(tmp_path: Path, monkeyp
     assert same(run(checkpoint, tmp_path / "state"), whole)
 
 
-def test_another_fingerprint_begins_anew(tmp_path: Path) -> None:
-    with closing(CalibrationState(tmp_path / "state", {"seed": 1})) as state, state.create(0, 4) as rows:
-        rows.write(0, np.ones((2, 4), np.float32))
-    assert (tmp_path / "state" / "hidden.0.f32").is_file()
-    with closing(CalibrationState(tmp_path / "state", {"seed": 1})):
-        assert (tmp_path / "state" / "hidden.0.f32").is_file()
-    with closing(CalibrationState(tmp_path / "state", {"seed": 2})):
-        assert not (tmp_path / "state" / "hidden.0.f32").exists()
-
-
-def test_one_build_at_a_time_calibrates_in_a_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "state"
-    first = CalibrationState(folder, {"seed": 1})
-    (folder / "texts.json").write_text("[[1]]")
-    for fingerprint in ({"seed": 1}, {"seed": 2}):
-        with pytest.raises(UsageError, match="another build is calibrating"):
-            CalibrationState(folder, fingerprint)
-    assert (folder / "texts.json").is_file(), "what the first one has is left alone"
-    first.close()
-    with closing(CalibrationState(folder, {"seed": 2})):
-        assert not (folder / "texts.json").exists()
-
-
 @pytest.mark.parametrize("memory_bytes", [0, 30_000])  # none, and enough for some
 def test_it_is_the_same_with_little_memory_for_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_bytes: int
@@ -227,15 +203,6 @@ def test_it_is_the_same_with_little_memory_for_rows(
     assert same(run(checkpoint, tmp_path / "state"), expected)
     assert (tmp_path / "state" / "activated.scratch").is_file()
     assert not (tmp_path / "held" / "activated.scratch").exists()
-
-
-def test_rows_come_back_from_their_file(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).standard_normal((7, 5)).astype(np.float32)
-    rows = Rows(tmp_path / "rows", 5)
-    rows.write(3, values[3:])
-    rows.write(0, values[:3])
-    assert (rows.read(2, 6) == values[2:6]).all()
-    rows.close()
 
 
 @pytest.mark.slow
@@ -254,28 +221,4 @@ def test_a_weight_that_is_no_number_is_named_as_the_checkpoint_has_it(tmp_path: 
     tensors[f"model.layers.1.self_attn.{role}.weight"][row, 7] = np.nan
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "llama", tensors)
     with pytest.raises(NonFiniteWeightError, match=rf"layers\.1\.self_attn\.{role}\.weight holds nan at \[{row}, 7\]"):
-        run(checkpoint, tmp_path / "state")
-
-
-@pytest.mark.slow
-def test_the_heads_rows_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint = write_checkpoint(tmp_path / "checkpoint", "qwen2")
-    whole = run(checkpoint, tmp_path / "whole")
-    monkeypatch.setattr(calibration_head, "CHUNK_WEIGHTS", 144 * 100)
-    assert same(run(checkpoint, tmp_path / "pieces"), whole)
-
-
-def test_a_head_of_8_bits_is_rounded_to_nearest(tmp_path: Path) -> None:
-    with opened(write_checkpoint(tmp_path / "checkpoint", "qwen2")) as (_, spec):
-        for bits, last in ((4, "lm_head"), (8, "model.layers.1.mlp.down_proj")):
-            config = replace(CONFIG, lm_head=replace(FOUR, bits=bits))
-            assert list(plan_layout(spec, config, "float32", 256).calibrated())[-1].name == last
-
-
-@pytest.mark.slow
-def test_a_head_weight_that_is_no_number_is_named(tmp_path: Path) -> None:
-    tensors = random_tensors(tiny_config("qwen2"))
-    tensors["lm_head.weight"][250, 5] = np.inf
-    checkpoint = write_checkpoint(tmp_path / "checkpoint", "qwen2", tensors)
-    with pytest.raises(NonFiniteWeightError, match=r"lm_head.weight holds inf at \[250, 5\]"):
         run(checkpoint, tmp_path / "state")

@@ -52,7 +52,8 @@ def test_logits_are_those_of_the_exported_graph(
     family, changes = MODELS[name]
     tensors, spec = tiny_weights(family, **changes)
     source = ArrayWeights(tensors)
-    export_model(tmp_path, spec, source, QuantizationConfig.none(), activation_type="float32", max_context=64, threads=1)
+    none = QuantizationConfig.none()
+    export_model(tmp_path, spec, source, none, activation_type="float32", max_context=64, threads=1)
     model = FloatModel(source, spec, 64, 1)
     (found,) = model.graph.run([model.feed(IDS)], ALL_POSITIONS)
     expected = whole_graph(tmp_path, IDS, spec.num_layers)

@@ -1,0 +1,223 @@
+"""The state of a calibration: what is stored, what a resumed calibration skips, and what happens on a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from array_weights import tiny_weights
+
+from edgekit.calibration import state as module
+from edgekit.calibration.state import CalibrationState, HeldRows, Rows
+from edgekit.errors import BuildError, DiskFullError, UsageError
+from edgekit.layout import Matrix, plan_layout
+from edgekit.quantize.packing import PackedLinear
+from edgekit.quantize.rtn import quantize_rows
+from edgekit.scheme import QuantizationConfig, QuantizationScheme
+
+KEY = {"seed": 1}
+VALUES = np.random.default_rng(0).standard_normal((7, 5)).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+def full_disk(*_: object, **__: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def check_rows(rows: Rows | HeldRows) -> None:
+    rows.write(3, VALUES[3:])
+    rows.write(0, VALUES[:3])
+    np.testing.assert_array_equal(rows.read(2, 6), VALUES[2:6])
+    np.testing.assert_array_equal(rows.read(0, 7), VALUES)
+
+
+def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
+    check_rows(HeldRows(np.zeros((7, 5), np.float32)))
+    with closing(Rows(tmp_path / "rows", 5)) as rows:
+        check_rows(rows)
+    with closing(Rows(tmp_path / "rows", 5)) as rows:
+        np.testing.assert_array_equal(rows.read(6, 7), VALUES[6:])
+
+
+def test_rows_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Rows(tmp_path / "rows", 5)) as rows:
+        monkeypatch.setattr(os, "pwrite", full_disk)
+        with pytest.raises(DiskFullError, match="no space to write"):
+            rows.write(0, VALUES)
+
+
+def test_another_fingerprint_empties_the_folder(folder: Path) -> None:
+    with closing(CalibrationState(folder, KEY)) as state, state.create(0, 5) as rows:
+        rows.write(0, VALUES)
+    (folder / "draft").mkdir()
+    hidden = folder / "hidden.0.f32"
+    with closing(CalibrationState(folder, KEY)):
+        assert hidden.is_file()
+    with closing(CalibrationState(folder, {"seed": 2})):
+        assert [p.name for p in folder.iterdir()] == ["fingerprint.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b'{"seed": '])
+def test_a_damaged_fingerprint_empties_the_folder(folder: Path, content: bytes) -> None:
+    folder.mkdir()
+    (folder / "fingerprint.json").write_bytes(content)
+    (folder / "texts.json").write_text("[[1]]")
+    with closing(CalibrationState(folder, KEY)):
+        assert not (folder / "texts.json").exists()
+
+
+def test_one_process_at_a_time_uses_a_folder(folder: Path) -> None:
+    first = CalibrationState(folder, KEY)
+    (folder / "texts.json").write_text("[[1]]")
+    for fingerprint in (KEY, {"seed": 2}):
+        with pytest.raises(UsageError, match="another build is calibrating"):
+            CalibrationState(folder, fingerprint)
+    assert (folder / "texts.json").is_file(), "the first one's files are left alone"
+    first.close()
+    with closing(CalibrationState(folder, {"seed": 2})):
+        assert not (folder / "texts.json").exists()
+
+
+def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BuildError, match="file"):
+        CalibrationState(tmp_path / "file" / "state", KEY)
+
+
+def test_texts_are_made_once(folder: Path) -> None:
+    with closing(CalibrationState(folder, KEY)) as state:
+        (state.draft / "model.onnx").write_text("a draft")
+        assert state.texts(lambda: [[1, 2], [3]]) == [[1, 2], [3]]
+        assert not (folder / "draft").exists(), "the draft is not needed any more"
+    with closing(CalibrationState(folder, KEY)) as state:
+        assert state.texts(_unexpected) == [[1, 2], [3]]
+
+
+def _unexpected() -> list[list[int]]:
+    raise AssertionError("the texts are stored")
+
+
+def test_an_interruption_while_texts_are_made_stores_none(folder: Path) -> None:
+    def interrupted() -> list[list[int]]:
+        raise KeyboardInterrupt
+
+    with closing(CalibrationState(folder, KEY)) as state:
+        with pytest.raises(KeyboardInterrupt):
+            state.texts(interrupted)
+        assert state.texts(lambda: [[4]]) == [[4]]
+
+
+def test_a_draft_starts_empty(folder: Path) -> None:
+    with closing(CalibrationState(folder, KEY)) as state:
+        (state.draft / "model.onnx.data").write_text("half a draft")
+        assert list(state.draft.iterdir()) == []
+
+
+def matrices(scheme: QuantizationScheme) -> list[tuple[Matrix, PackedLinear]]:
+    """The matrices of a tiny layer, with random codes."""
+    _, spec = tiny_weights("llama")
+    layout = plan_layout(spec, QuantizationConfig(scheme, scheme, scheme), "float32", 8)
+    rng = np.random.default_rng(1)
+    return [
+        (m, quantize_rows(rng.standard_normal((m.out_features, m.in_features)).astype(np.float32), scheme, "float16"))
+        for m in layout.layers[0].matrices
+    ]
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_finished_layer_is_read_back(folder: Path, symmetric: bool) -> None:
+    made = matrices(QuantizationScheme(4, 32, symmetric))
+    with closing(CalibrationState(folder, KEY)) as state:
+        assert not state.is_finished(3)
+        state.write_layer(3, [packed for _, packed in made])
+        assert state.is_finished(3)
+        found = state.read_layer(3, [matrix for matrix, _ in made])
+    for (_, packed), read in zip(made, found, strict=True):
+        assert (read.scheme, read.scales.dtype) == (packed.scheme, packed.scales.dtype)
+        np.testing.assert_array_equal(read.codes, packed.codes)
+        np.testing.assert_array_equal(read.scales, packed.scales)
+        np.testing.assert_array_equal(read.dequantize(), packed.dequantize())
+
+
+def test_a_layer_on_a_full_disk_is_not_finished(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(CalibrationState(folder, KEY)) as state:
+        monkeypatch.setattr(np, "savez", full_disk)
+        with pytest.raises(DiskFullError):
+            state.write_layer(0, [])
+        assert not state.is_finished(0)
+
+
+def finish(state: CalibrationState, layer: int) -> None:
+    state.write_layer(layer, [])
+
+
+def enter(state: CalibrationState, layer: int) -> None:
+    with state.create(layer, 5) as rows:
+        rows.write(0, VALUES)
+
+
+def test_finished_layers(folder: Path) -> None:
+    with closing(CalibrationState(folder, KEY)) as state:
+        assert state.finished_layers(3) == 0
+        enter(state, 0)
+        finish(state, 0)
+        assert state.finished_layers(3) == 0, "the hidden states after it are missing, so it is repeated"
+        enter(state, 1)
+        assert state.finished_layers(3) == 1
+        finish(state, 2)
+        assert state.finished_layers(3) == 1, "one layer is missing before it"
+        finish(state, 1)
+        enter(state, 2)
+        assert state.finished_layers(3) == 3, "nothing needs the hidden states after the last layer"
+
+
+def test_hidden_states_replace_those_before_them(folder: Path) -> None:
+    with closing(CalibrationState(folder, KEY)) as state:
+        enter(state, 0)
+        with state.open(0, 5) as rows, state.create(1, 5) as following:
+            following.write(0, rows.read(0, 7) + 1)
+            assert (folder / "hidden.0.f32").is_file(), "until the next ones are complete"
+        assert not (folder / "hidden.0.f32").exists()
+        with state.open(1, 5) as rows:
+            np.testing.assert_array_equal(rows.read(0, 7), VALUES + 1)
+
+
+def test_incomplete_hidden_states_replace_nothing(folder: Path) -> None:
+    with closing(CalibrationState(folder, KEY)) as state:
+        enter(state, 0)
+        with pytest.raises(KeyboardInterrupt), state.create(1, 5):
+            raise KeyboardInterrupt
+        assert sorted(p.name for p in folder.glob("hidden.*.f32")) == ["hidden.0.f32"]
+
+
+@pytest.mark.parametrize(("memory_bytes", "in_file"), [(4 * 35, False), (4 * 35 - 1, True)])
+def test_rows_passed_on_within_a_layer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, memory_bytes: int, in_file: bool
+) -> None:
+    monkeypatch.setattr(module, "MEMORY_BYTES", memory_bytes)
+    with closing(CalibrationState(folder, KEY)) as state:
+        with state.scratch("attended", 7, 5) as rows:
+            rows.write(0, VALUES)
+        with state.scratch("attended", 7, 5) as rows:
+            np.testing.assert_array_equal(rows.read(0, 7), VALUES)
+        with state.scratch("residual", 7, 5) as rows:  # the limit is for all of them together
+            rows.write(0, VALUES)
+        assert (folder / "attended.scratch").is_file() is in_file
+        assert (folder / "residual.scratch").is_file()
+
+
+def test_a_removed_state_leaves_nothing_and_unlocks_the_folder(folder: Path) -> None:
+    state = CalibrationState(folder, KEY)
+    enter(state, 0)
+    state.remove()
+    assert not folder.exists()
+    with closing(CalibrationState(folder, KEY)) as again:
+        assert again.finished_layers(3) == 0
