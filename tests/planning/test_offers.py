@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from edgekit.cli._quantization_options import quantization_arguments
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bytes, Memory
 from edgekit.errors import BudgetError
@@ -78,7 +77,10 @@ def test_float_parts_can_be_quantized_to_fit() -> None:
     floats = QuantizationConfig(None, None, None)
     offer = next(o for o in plan_recipe(MIDDLE, _device(2 * 10**9), quantization=floats).offers if o.kind == "bits")
     chosen = QuantizationOverrides(bits=4, embedding_bits=4, lm_head_bits=4, block_size=128)
-    assert offer.options == quantization_arguments(chosen)
+    assert offer.options == (
+        *("--bits", "4", "--embedding-bits", "4", "--lm-head-bits", "4"),
+        *("--block-size", "128"),
+    )
     assert (
         plan_recipe(MIDDLE, _device(2 * 10**9), quantization=chosen.applied_to(floats)).memory.total
         == offer.total_bytes
@@ -124,3 +126,19 @@ def test_int8_keys_and_values_are_offered_where_they_are_enough() -> None:
     offers = {o.kind: o for o in plan_recipe(LARGE, PI, 4096, options=PlanOptions(wanted=between)).offers}
     assert offers["kv"].options == ("--kv-type", "int8")
     assert offers["kv"].total_bytes == halved.memory.peak
+
+
+def test_a_kv_cache_of_the_graphs_type_has_no_smaller_one() -> None:
+    planned = plan_recipe(LARGE, PI, options=PlanOptions("ort", wanted=Wanted(memory_bytes=10**9)))
+    assert not planned.fits
+    assert "kv" not in {offer.kind for offer in planned.offers}
+
+
+def test_offers_come_from_the_smallest_change_to_the_largest() -> None:
+    device = _device(plan_recipe(LARGE, _device(10**12), 8192).memory.total - 10**8)
+    asked = plan_recipe(LARGE, device, 8192, candidates=RECIPES, devices=[load_device("rtx-3060")])
+    kinds = [offer.kind for offer in asked.offers]
+    assert kinds == ["context", "kv", "bits", "model", "device"]
+    for offer in asked.offers:
+        assert offer.sentence
+        assert offer.options
