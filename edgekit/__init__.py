@@ -79,34 +79,7 @@ _HOMES = {
     "smoke": "deploy.smoke",
     "verify": "artifact.verify",
 }
-__all__ = [
-    "BuildRequest",
-    "BuildResult",
-    "Completion",
-    "DeviceProfile",
-    "EdgekitError",
-    "Figures",
-    "Manifest",
-    "Message",
-    "Piece",
-    "Plan",
-    "PlanOptions",
-    "QuantizationConfig",
-    "QuantizationOverrides",
-    "QuantizationScheme",
-    "Receipt",
-    "Recipe",
-    "Sampling",
-    "Session",
-    "build",
-    "evaluate",
-    "load",
-    "load_device",
-    "load_recipe",
-    "plan",
-    "smoke",
-    "verify",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
