@@ -26,25 +26,9 @@ def plan_recipe(
 ) -> Plan:
     """Plan a model on a device, with alternatives when the plan is not acceptable.
 
-    Args:
-        recipe: The model.
-        device: Where it runs.
-        context: Tokens to hold; None for the device's default, at most the recipe's maximum.
-        quantization: Formats; None for the recipe's. Widths that are still to be chosen are planned as for a typical
-            model.
-        candidates: Recipes to consider as a smaller model.
-        devices: Devices to consider as another device.
-        options: Engine, KV cache, prompt, power mode and limits.
-
-    Raises:
-        ContextLengthError: ``context`` is below 1 or above the recipe's maximum.
-        EngineError: No engine can run on the device.
-        RecipeError: The recipe's ``[config]`` is invalid.
-        UsageError: No choice of widths has the quantization's ``mean_bits``.
-        UnknownNameError: The engine does not have this type of KV cache, or the device has no such power mode.
-        UnsupportedModelError: There is no family for a model that is not marked plan-only.
-    """
-    options = options or PlanOptions()
+    Arguments and errors are those of :func:`~edgekit.planning.api.plan`, with recipes and profiles instead of names.
+    Widths that are still to be chosen are planned as for a typical model.
+    """    options = options or PlanOptions()
     planned = plan_without_offers(recipe, device, context, quantization, options)
     if planned.acceptable:
         return planned
