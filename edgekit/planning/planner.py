@@ -28,7 +28,8 @@ def plan_recipe(
 
     Arguments and errors are those of :func:`~edgekit.planning.api.plan`, with recipes and profiles instead of names.
     Widths that are still to be chosen are planned as for a typical model.
-    """    options = options or PlanOptions()
+    """
+    options = options or PlanOptions()
     planned = plan_without_offers(recipe, device, context, quantization, options)
     if planned.acceptable:
         return planned
