@@ -13,7 +13,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-PIPED_WIDTH = 120  # columns of a table in a file or pipe
+PIPED_WIDTH = 120  # of a table in a file or pipe
+_GAP = 2  # between columns
+_LONG_WORD = 16  # longer ones, such as URLs, may be broken to fit a column
 
 Cell = str | Text
 
@@ -84,15 +86,19 @@ class Screen(Console):
             columns: From left to right.
             rows: One cell per column each; a column that does not wrap has one-line texts.
         """
+        least = [_least_width(column, [row[i] for row in rows]) for i, column in enumerate(columns)]
         shown = list(range(len(columns)))
-        table = _layout(columns, rows, shown)
-        while (least := self._least_width(table)) > self.width and (
-            optional := [i for i in shown if columns[i].optional]
-        ):
+
+        def width() -> int:
+            return sum(least[i] + _GAP for i in shown) - _GAP
+
+        while width() > self.width and (optional := [i for i in shown if columns[i].optional]):
             shown.remove(optional[-1])
-            table = _layout(columns, rows, shown)
-        if least > self.width:
-            table.width = least  # the terminal wraps the lines; rich would cut the cells
+        table = _layout(
+            [columns[i] for i in shown], [[row[i] for i in shown] for row in rows], [least[i] for i in shown]
+        )
+        if width() > self.width:
+            table.width = width()  # the terminal wraps the lines; rich would cut the cells
         if self.is_terminal:
             self.print(table, crop=False)
             return
@@ -101,31 +107,35 @@ class Screen(Console):
         for line in drawn.get().splitlines():
             self.out(line.rstrip(), highlight=False)
 
-    def _least_width(self, table: Table) -> int:
-        """The width below which rich would cut cells, however wide the screen is."""
-        return self.measure(table, options=self.options.update(width=10_000)).minimum
+
+def _least_width(column: Column, cells: Sequence[RenderableType]) -> int:
+    """The characters a column needs: all of them where it does not wrap, else its longest word up to a limit."""
+    if column.min_width is not None:
+        return column.min_width
+    texts = [column.heading, *map(str, cells)]
+    if not column.wraps:
+        return max(map(cell_len, texts))
+    return min(max((cell_len(word) for text in texts for word in text.split()), default=1), _LONG_WORD)
 
 
-def _layout(columns: Sequence[Column], rows: Sequence[Sequence[RenderableType]], shown: Sequence[int]) -> Table:
-    """The table of the columns with the given indices."""
+def _layout(columns: Sequence[Column], rows: Sequence[Sequence[RenderableType]], least: Sequence[int]) -> Table:
+    """A table whose columns have at least the given widths."""
     headed = any(column.heading for column in columns)
     table = Table(
         box=box.SIMPLE_HEAD if headed else None,
         show_header=headed,
         show_edge=False,
         pad_edge=False,
-        padding=(0, 1 if headed else 2, 0, 0),  # a box adds a space of its own
+        padding=(0, _GAP - headed, 0, 0),  # a box adds a space of its own
     )
-    for i in shown:
-        column = columns[i]
-        cells = (column.heading, *(row[i] for row in rows))
+    for column, width in zip(columns, least, strict=True):
         table.add_column(
             column.heading,
             justify="right" if column.right else "left",
             no_wrap=not column.wraps,
             overflow="fold",
-            min_width=column.min_width if column.wraps else max(cell_len(str(cell)) for cell in cells),
+            min_width=width,
         )
     for row in rows:
-        table.add_row(*(row[i] for i in shown))
+        table.add_row(*row)
     return table

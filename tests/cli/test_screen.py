@@ -64,6 +64,15 @@ def test_a_cell_that_does_not_fit_is_not_cut(capsys: pytest.CaptureFixture[str])
     assert f"{name}  41.8 GB" in shown(capsys)
 
 
+@pytest.mark.usefixtures("narrow")
+def test_a_url_is_broken_rather_than_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "https://example.com/" + "x" * 30
+    Screen().table((Column("name"), Column("source", wraps=True)), [("a", f"see {url}")])
+    lines = shown(capsys)
+    assert max(map(len, lines)) <= 26
+    assert "".join("".join(line.split()) for line in lines[2:]) == f"asee{url}"
+
+
 def test_a_table_without_headings_has_no_header(capsys: pytest.CaptureFixture[str]) -> None:
     Screen().table((Column(), Column(right=True)), [("a", "1"), ("b", "22")])
     assert [line.split() for line in shown(capsys)] == [["a", "1"], ["b", "22"]]
