@@ -69,7 +69,7 @@ def _choose_recipe(request: BuildRequest, device: DeviceProfile, opened: Checkpo
     if request.model is not None:
         return load_recipe(request.model)
     if opened is not None and request.checkpoint is not None:
-        return _recipe_of(opened, Path(request.checkpoint))
+        return recipe_from_checkpoint(opened, Path(request.checkpoint))
     return best_recipe(all_recipes(), device, options=request.plan_options)
 
 
@@ -162,17 +162,17 @@ def carried_quantization(asked: QuantizationConfig, own: QuantizationConfig, ope
     return formats
 
 
-def recipe_from_checkpoint(path: Path) -> Recipe:
-    """Make a recipe for a checkpoint that has none: its own shapes with edgekit's default quantization.
+def recipe_from_checkpoint(opened: Checkpoint, path: Path) -> Recipe:
+    """Make a recipe for a checkpoint that has none: its shapes with edgekit's default quantization.
+
+    Args:
+        opened: The checkpoint.
+        path: The checkpoint's folder or file.
 
     Raises:
-        CheckpointError: The checkpoint cannot be opened, or its config cannot be read.
+        CheckpointError: The checkpoint's config is not valid.
+        TokenizerError: Its tokenizer cannot be used.
     """
-    with open_checkpoint(path) as opened:
-        return _recipe_of(opened, path)
-
-
-def _recipe_of(opened: Checkpoint, path: Path) -> Recipe:
     spec = spec_from_config(opened.config)
     template = opened.tokenizer.chat_template or ""
     default = load_recipe("smollm2-135m" if spec.tied_embeddings else "deepseek-r1-distill-qwen-1.5b")

@@ -116,11 +116,6 @@ class RotatedWeights:
         """None: a checkpoint's codes do not describe rotated weights."""
         return None
 
-    @property
-    def cached_bytes(self) -> int:
-        """Size of the cached matrix, or 0."""
-        return 0 if self._cached is None else self._cached[1].nbytes
-
     def release(self) -> None:
         """Free the cached matrix."""
         with self._lock:

@@ -18,6 +18,7 @@ from edgekit.artifact.manifest import read_manifest
 from edgekit.artifact.verify import verify
 from edgekit.build.inputs import recipe_from_checkpoint
 from edgekit.build.pipeline import build
+from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import (
     BudgetError,
     BuildError,
@@ -280,12 +281,14 @@ def test_nothing_at_the_checkpoint(tmp_path: Path) -> None:
 
 def test_a_recipe_from_a_checkpoint(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "my-finetune", "qwen2")
-    recipe = recipe_from_checkpoint(folder)
+    with open_checkpoint(folder) as opened:
+        recipe = recipe_from_checkpoint(opened, folder)
     assert recipe.name == "my-finetune"
     assert not recipe.reasoning
     assert recipe.max_context == 256
     (folder / "chat_template.jinja").write_text("{{ messages[0].content }}<think>\n")
-    assert recipe_from_checkpoint(folder).reasoning
+    with open_checkpoint(folder) as opened:
+        assert recipe_from_checkpoint(opened, folder).reasoning
 
 
 def test_a_calibrated_artifact_is_complete_and_says_how(tmp_path: Path) -> None:

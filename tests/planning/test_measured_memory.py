@@ -1,8 +1,8 @@
-"""The planned memory against a process that runs the artifact: both engines, the tiny models, one with a large table of
-its own for the embedding, and SmolLM2.
+"""The planned memory compared with the memory of a process that runs the artifact.
 
-The process fills the context and says what the system counts (proc(5), ``smaps_rollup`` and ``smaps``). Bytes do not
-depend on what else the machine does.
+Both engines are tested with tiny models, one of which has a large separate embedding table, and with SmolLM2. The
+process fills the context and reports the system's counts (proc(5), ``smaps_rollup`` and ``smaps``), which do not depend
+on other processes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from typing import Any
 import pytest
 from shared_models import SharedModels
 
+from edgekit.build.inputs import recipe_from_checkpoint
+from edgekit.checkpoint import open_checkpoint
 from edgekit.devices import load_device
 from edgekit.planning.draft import draft, with_artifact
 from edgekit.planning.plan import PlanOptions
 from edgekit.recipes import Recipe, load_recipe
 
-# The issue's: of weights and KV cache together, and of the whole.
+# Tolerances for weights and KV cache together, and for the whole process.
 EXACT, WHOLE = 0.03, 0.10
-# A tiny model is next to nothing beside the interpreter, so its whole is held to the runtime's own spread.
+# A tiny model needs little memory compared with the interpreter, whose own size varies by this much.
 TINY_WHOLE = 0.15
 
 PROGRAM = """
@@ -55,6 +57,11 @@ print(json.dumps({
 }))
 """
 pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is read from /proc")
+
+
+def _recipe(checkpoint: Path) -> Recipe:
+    with open_checkpoint(checkpoint) as opened:
+        return recipe_from_checkpoint(opened, checkpoint)
 
 
 def _forget(file: Path) -> None:
@@ -101,10 +108,8 @@ def test_smollm2(models: SharedModels, engine: str, context: int, kv_type: str |
 @pytest.mark.parametrize("engine", ["native", "ort"])
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_tiny_models(models: SharedModels, family: str, engine: str) -> None:
-    from edgekit.build.inputs import recipe_from_checkpoint
-
     folder = models.artifact(family, "int8 head")
-    recipe = recipe_from_checkpoint(models.checkpoint(family))
+    recipe = _recipe(models.checkpoint(family))
     planned = _plan(recipe, folder, engine, 512, None)
     found = _measure(folder, engine, 512, None)
     padding = 64 * planned.kv_cache // 512  # native's last block
@@ -116,11 +121,9 @@ def test_tiny_models(models: SharedModels, family: str, engine: str) -> None:
 @pytest.mark.parametrize("context", [64, 512])
 def test_rows_that_are_not_looked_up_stay_out_of_memory(models: SharedModels, context: int) -> None:
     """The tables of an untied model are two thirds of this file; R1-Distill-Qwen-1.5B's are an eighth."""
-    from edgekit.build.inputs import recipe_from_checkpoint
-
     sizes = {"vocab_size": 60_000, "hidden_size": 256, "max_position_embeddings": 60_000}
     folder = models.artifact("qwen2", "int4 block 128", **sizes)
-    planned = _plan(recipe_from_checkpoint(models.checkpoint("qwen2", **sizes)), folder, "native", context, None)
+    planned = _plan(_recipe(models.checkpoint("qwen2", **sizes)), folder, "native", context, None)
     assert planned.unread_embedding + planned.unread_rotary > 0.25 * planned.file_bytes
     found = _measure(folder, "native", context, None)
     exact = found["mapped"] + found["cache"]

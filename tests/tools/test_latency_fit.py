@@ -10,7 +10,7 @@ from latency_fit.report import covered, errors, percentile
 from latency_fit.rows import Row, read_rows, read_shapes
 from latency_fit.write import FITTED, format_fitted
 
-# The bounds on figures of sources that the fit has not seen.
+# The largest errors allowed for sources that the fit has not seen.
 MEDIAN_ERROR, MOST_ERROR, COVERAGE = 0.12, 0.35, (0.75, 0.90)
 
 

@@ -1,9 +1,11 @@
-"""A model in another basis computes what it did; its tensors are read in pieces, from several threads."""
+"""A rotated model computes the same function; its tensors can be read in pieces and from several threads."""
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from tiny_checkpoint import write_checkpoint
 
 from edgekit.checkpoint import open_checkpoint
 from edgekit.models import spec_from_config
-from edgekit.models.spec import ModelSpec
+from edgekit.models.spec import ModelSpec, TensorRef
 from edgekit.scheme import QuantizationScheme
 from edgekit.streaming.float_model import FloatModel
 from edgekit.weights.checkpoint import CheckpointWeights
@@ -87,18 +89,34 @@ def test_rows_are_the_same_however_they_are_read(tmp_path: Path) -> None:
             np.testing.assert_allclose(rows, whole[ref][start:stop], atol=1e-5, err_msg=ref.name)
 
 
-def test_nothing_is_kept_of_a_matrix_that_was_read_whole(tmp_path: Path) -> None:
+class CountingWeights(CheckpointWeights):
+    """Counts how often each tensor's first row is read."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.reads: Counter[TensorRef] = Counter()
+
+    def rows(self, ref: TensorRef, start: int, stop: int) -> Any:
+        self.reads[ref] += start == 0
+        return super().rows(ref, start, stop)
+
+
+def test_a_matrix_is_cached_until_it_is_read_whole_or_released(tmp_path: Path) -> None:
     with open_checkpoint(write_checkpoint(tmp_path / "plain", "qwen2")) as opened:
         spec = spec_from_config(opened.config)
-        rotated = RotatedWeights(CheckpointWeights(opened, spec), spec)
+        source = CountingWeights(opened, spec)
+        rotated = RotatedWeights(source, spec)
         down = spec.layers[0].down_proj.weight
-        rotated.rows(down, 0, 9)
-        assert rotated.cached_bytes == 4 * down.shape[0] * down.shape[1]
+        for start in (0, 9, 18):
+            rotated.rows(down, start, start + 9)
+        assert source.reads[down] == 1
         rotated.rows(down, 0, down.shape[0])
-        assert rotated.cached_bytes == 0
+        assert source.reads[down] == 1
         rotated.rows(down, 0, 9)
+        assert source.reads[down] == 2
         rotated.release()
-        assert rotated.cached_bytes == 0
+        rotated.rows(down, 0, 9)
+        assert source.reads[down] == 3
 
 
 def test_what_is_read_can_be_changed(tmp_path: Path) -> None:
