@@ -1,4 +1,4 @@
-"""How long work reports its progress: the one type for it, and the ways to make and combine reports."""
+"""Progress reports of long work: their types, and functions to make and combine them."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from .request import BuildRequest
 
 @dataclass(frozen=True)
 class BuildInputs:
-    """What is built, and for which device.
+    """The recipe, device and checkpoint of a build.
 
     Attributes:
         recipe: The model.
@@ -177,7 +177,7 @@ def recipe_from_checkpoint(opened: Checkpoint, path: Path) -> Recipe:
     template = opened.tokenizer.chat_template or ""
     default = load_recipe("smollm2-135m" if spec.tied_embeddings else "deepseek-r1-distill-qwen-1.5b")
     reasoning = "<think>" in template
-    # The weights of a GGUF file may lie on a 4-bit grid already. Scaling would move them off it.
+    # The weights of a GGUF file may already be on a 4-bit grid. Scaling would move them off that grid.
     quantization = dataclasses.replace(default.quantization, scale=opened.format != "gguf")
     return Recipe(
         name=path.resolve().stem if path.is_file() else path.resolve().name,

@@ -1,4 +1,4 @@
-"""What a build is asked to do, as one value, and what it made."""
+"""The request for a build, as one value, and its result."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build made.
+    """The result of a build.
 
     Attributes:
         artifact: The artifact's folder.
@@ -81,7 +81,7 @@ class BuildResult:
         plan: The plan, with the artifact's real sizes.
         seconds: Wall time.
         peak_rss_bytes: Peak resident memory of the process; None where the system does not tell.
-        emitted: The checkpoint written beside the artifact, if one was requested.
+        emitted: The GPTQ checkpoint written next to the artifact, if one was requested.
     """
 
     artifact: Path

@@ -56,7 +56,7 @@ GOLDEN_BYTES = 8 * 10**9  # weights to pass over in all, within those bounds
 
 @dataclass(frozen=True)
 class Job:
-    """What all steps of one build share.
+    """The data that all steps of one build share.
 
     Attributes:
         request: What was requested.
@@ -91,7 +91,7 @@ class Job:
         return max(self.recipe.max_context, planned.context)
 
     def resume_path(self, what: str) -> Path:
-        """Where an interrupted build keeps something for the next one."""
+        """The path of a file or folder that an interrupted build leaves for the next one."""
         return self.target.parent / f".{self.target.name}.{what}"
 
     def source_key(self) -> dict[str, list[int]]:
@@ -99,7 +99,7 @@ class Job:
         return {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in self.checkpoint.files}
 
     def facts(self, quantization: QuantizationConfig, planned: Plan) -> RuntimeFacts:
-        """What the artifact's manifest will say to engines and sessions."""
+        """The part of the artifact's manifest that engines and sessions read."""
         special = self.checkpoint.tokenizer.special
         return RuntimeFacts(
             name=self.recipe.name,

@@ -1,1 +1,1 @@
-"""What GPTQ and scaling learn from texts before weights are rounded."""
+"""Calibration: runs texts through the model to prepare GPTQ and scaling."""

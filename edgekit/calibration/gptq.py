@@ -30,11 +30,11 @@ from .texts import PROMPTS, TEXT_TOKENS, Texts, read_texts, tokens_digest
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a calibration uses.
+    """The settings of a calibration.
 
     Args:
         file: The calibration text; None for the model's own answers to edgekit's prompts.
-        tokens: Tokens to use at most.
+        tokens: The largest number of tokens to use.
         compensate, half_scales: See :class:`~edgekit.calibration.layers.LayerSettings`.
     """
 
@@ -133,7 +133,7 @@ def _fingerprint(
     source_key: Mapping[str, Any],
     files: Mapping[str, bytes],
 ) -> dict[str, Any]:
-    """Everything that the state depends on; a build with another fingerprint starts anew."""
+    """Everything that the state depends on; a build with another fingerprint starts from the beginning."""
     return {
         "edgekit": version("edgekit-llm"),
         "model": _digest(asdict(spec)),

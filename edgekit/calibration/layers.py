@@ -3,14 +3,14 @@
     for each layer:    hidden states -> norm -> H of qkv -> quantize -> attention -> H of o -> quantize
                        -> norm -> H of gate and up -> quantize -> SiLU * up -> H of down -> quantize -> hidden states
 
-Every linear thereby compensates for the rounding before it: on the quantized model's inputs it should produce what the
-float model, which runs alongside, produces on its own. For each text both streams (``stream.py``) run from the tensors
-that are known to the inputs of a matrix, through one product at most, and both inputs are added to the matrix's sums
-(``quantize/sums.py``). A weight that has been quantized is replaced in its stream by the value of its codes.
+So every linear compensates for the rounding before it: on the quantized model's inputs it should produce the outputs of
+the float model, which runs in parallel. For each text, both streams (``stream.py``) run from known tensors to the
+inputs of a matrix, through one product at most, and both inputs are added to the matrix's sums (``quantize/sums.py``).
+A quantized weight is replaced in its stream by the value of its codes.
 
 Memory: the weights of two matrices, one of them also dequantized, one H, one drift, a batch of inputs and the
-activations of one text. Hidden states and finished layers are kept in files, or in memory where they are small
-(``state.py``), so an interrupted calibration resumes at the layer it had reached.
+activations of one text. Hidden states and finished layers are stored in files, or in memory if they are small
+(``state.py``), so that an interrupted calibration resumes at the layer it had reached.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the commands share: text for a person, drawn by rich, and one JSON object for a program.
+"""Output of the commands: text for people, drawn by rich, and one JSON object for programs.
 
 rich is imported when something is printed, so that a command which prints JSON never loads it.
 """

@@ -99,7 +99,7 @@ class Predictor:
 
     @property
     def levels(self) -> Levels:
-        """What the efficiency depends on."""
+        """The levels on which the efficiency depends."""
         hardware = self.hardware
         return Levels(hardware.processor, hardware.fitted_as, self.engine.fitted_as, self.work.format)
 

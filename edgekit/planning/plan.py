@@ -16,7 +16,7 @@ PROMPT_TOKENS = 128  # length of the prompt before the first token: a paragraph
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """What a plan is made for.
+    """The options of a plan.
 
     Attributes:
         engine: The engine's name; None for the one ``auto`` takes on the device.

@@ -1,4 +1,4 @@
-"""What planning knows of an engine. Each file of ``planning/engines/`` describes one."""
+"""An engine as planning sees it: its memory and its speed. Each file of ``planning/engines/`` describes one engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .memory import Dimensions, MemoryPlan, WeightBytes
 
 @dataclass(frozen=True)
 class EngineSetup:
-    """How an engine is opened, as far as its memory depends on it.
+    """The settings of an engine on which its memory depends.
 
     Attributes:
         context: Positions of the KV cache.

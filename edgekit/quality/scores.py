@@ -18,7 +18,7 @@ _POSITIONS = 64  # positions processed at a time: with 4096 rows of the vocabula
 
 @dataclass(frozen=True)
 class Figures:
-    """How far an artifact is from its float model, over all scored positions.
+    """The differences between an artifact and its float model, over all scored positions.
 
     Args:
         mean_kl, p99_kl: Mean and 99th percentile of the Kullback-Leibler divergence from the float model to the

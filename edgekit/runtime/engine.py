@@ -1,7 +1,7 @@
-"""What an engine is, and how one is found: ``NAME_engine.py`` holds the engine ``NAME``; there is no other list.
+"""The interface of an engine, and how engines are found: ``NAME_engine.py`` holds the engine ``NAME``.
 
-An engine turns token ids into logits and keeps the KV cache of one sequence. It does not handle text. What planning
-knows of the engine is in ``planning/engines/NAME.py``.
+There is no other list of engines. An engine turns token ids into logits and holds the KV cache of one sequence. It does
+not handle text. ``planning/engines/NAME.py`` describes the engine's memory and speed for planning.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a source of a model's tensors is, and the checks that all users of one share.
+"""The interface of a source of a model's tensors, and the checks that all its users share.
 
     CheckpointWeights     the checkpoint's float weights (``checkpoint.py``)
     CarriedWeights        the same, and the codes that a quantized checkpoint already holds (``carried.py``)
