@@ -29,7 +29,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @linux
-def test_private_memory_counts_what_is_written_and_not_what_is_mapped(tmp_path: Path) -> None:
+def test_private_memory_counts_written_and_not_mapped_pages(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     path.write_bytes(bytes(SIZE))
     before = private_bytes()

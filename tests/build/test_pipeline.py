@@ -72,7 +72,7 @@ def test_an_artifact_is_complete(tmp_path: Path, family: str) -> None:
     assert result.size_bytes == sum(p.stat().st_size for p in result.artifact.iterdir() if p.name != "edgekit.json")
 
 
-def test_two_builds_are_equal_but_for_the_time(tmp_path: Path) -> None:
+def test_two_builds_differ_only_in_the_time(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "tiny", "qwen2")
     a, b = (
         build(None, "cpu", checkpoint=checkpoint, out=tmp_path / n, threads=t).artifact for n, t in (("a", 1), ("b", 2))
@@ -197,7 +197,7 @@ def test_an_existing_folder_is_kept_unless_forced(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == ["out"]
 
 
-def test_force_never_deletes_what_is_no_artifact(tmp_path: Path) -> None:
+def test_force_deletes_only_artifacts(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "llama")
     precious = tmp_path / "out"
     precious.mkdir()
@@ -330,7 +330,7 @@ def test_a_calibration_text_needs_a_method_that_reads_it(tmp_path: Path) -> None
     assert leftovers(tmp_path) == []
 
 
-def test_an_interrupted_calibration_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_calibration_is_resumed(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "llama", num_hidden_layers=3)
 
     def interrupt(phase: str, done: float, total: float) -> None:

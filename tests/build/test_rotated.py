@@ -78,7 +78,7 @@ def test_outliers_cost_less_in_another_basis(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["rtn", "gptq"])
-def test_with_calibration_widths_and_a_checkpoint_beside_it(tmp_path: Path, method: str) -> None:
+def test_with_calibration_widths_and_an_emitted_checkpoint(tmp_path: Path, method: str) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "llama", hidden_size=160, num_attention_heads=4,
                               num_key_value_heads=2, head_dim=48, vocab_size=320)  # fmt: skip
     (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)

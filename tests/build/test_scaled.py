@@ -62,7 +62,7 @@ def test_with_everything_else(tmp_path: Path, device: str, rotate: bool) -> None
     assert all(loss < 0.2 for loss in quality["losses"].values())
 
 
-def test_a_checkpoint_beside_it_holds_the_scaled_norms(tmp_path: Path) -> None:
+def test_an_emitted_checkpoint_has_the_scaled_norms(tmp_path: Path) -> None:
     """In float16: bfloat16, which the source has, would round what the norms were divided by."""
     shapes = {"hidden_size": 160, "intermediate_size": 320, "num_attention_heads": 4, "head_dim": 48,
               "num_key_value_heads": 2, "vocab_size": 320}  # fmt: skip

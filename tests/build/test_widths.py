@@ -59,7 +59,7 @@ def test_widths_by_loss_on_a_text_and_calibrated(tmp_path: Path) -> None:
     assert prompts["widths"]["losses"] != found["rtn"]["widths"]["losses"]
 
 
-def test_losses_are_kept_for_a_build_that_goes_on(tmp_path: Path) -> None:
+def test_losses_are_kept_for_a_resumed_build(tmp_path: Path) -> None:
     """An interruption in the calibration, long after the widths were chosen."""
     folder = write_checkpoint(tmp_path / "checkpoint", "qwen2", num_hidden_layers=3)
     (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)

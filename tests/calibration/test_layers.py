@@ -147,7 +147,7 @@ def test_each_matrix_sees_what_comes_before_it(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
-def test_an_interrupted_calibration_goes_on_at_its_layer(
+def test_an_interrupted_calibration_is_resumed_at_its_layer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", family, num_hidden_layers=3)
@@ -216,7 +216,7 @@ def test_activations_that_are_no_numbers_name_their_matrix(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("role", "row"), [("q_proj", 3), ("v_proj", 5)])
-def test_a_weight_that_is_no_number_is_named_as_the_checkpoint_has_it(tmp_path: Path, role: str, row: int) -> None:
+def test_a_nan_is_reported_with_the_checkpoints_tensor_name(tmp_path: Path, role: str, row: int) -> None:
     tensors = random_tensors(tiny_config("llama"))
     tensors[f"model.layers.1.self_attn.{role}.weight"][row, 7] = np.nan
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "llama", tensors)

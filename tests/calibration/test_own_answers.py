@@ -37,7 +37,7 @@ def answers(folder: Path, together: int, prompts: list[list[int]], stops: frozen
     return PromptAnswers(reader, [reader.fork() for _ in range(together)], prompts, GREEDY, stops)
 
 
-def test_several_at_once_are_what_each_is_alone(folder: Path) -> None:
+def test_several_answers_at_once_equal_single_answers(folder: Path) -> None:
     prompts = [[5, 6, 7], list(range(9, 60)), [200], [3, 1, 4, 1, 5], list(range(100, 130)), [8] * 11]
     with load(folder, engine="native", context=CONTEXT, threads=1) as session:
         alone = [

@@ -34,7 +34,7 @@ def opened(folder: Path) -> GptqCheckpoint:
 @pytest.mark.parametrize("stored_format", ["gptq", "gptq_v2"])
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize(("bits", "group_size"), [(4, 32), (4, 128), (8, 64), (8, -1), (4, 256), (4, 48)])
-def test_weights_are_what_their_codes_mean(
+def test_weights_are_dequantized_by_definition(
     tmp_path: Path, bits: int, group_size: int, symmetric: bool, stored_format: str
 ) -> None:
     tiny = TinyGptq(bits=bits, group_size=group_size, symmetric=symmetric, stored_format=stored_format)

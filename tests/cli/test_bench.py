@@ -47,7 +47,7 @@ def test_the_table_has_a_row_per_measurement(invoke: Invoke, artifact: Path) -> 
     assert "median of 1 rounds" in outcome.text
 
 
-def test_the_table_says_what_share_of_the_machine_it_is(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:
+def test_the_table_shows_the_percentage_of_the_hardware_limits(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:
     quantized = build(None, "cpu", checkpoint=write_checkpoint(tmp_path / "tiny", "llama"), out=tmp_path / "a").artifact
     outcome = invoke("bench", quantized, *QUICK)
     assert outcome.exit_code == 0
@@ -61,7 +61,7 @@ def test_the_table_says_what_share_of_the_machine_it_is(invoke: Invoke, artifact
 
 
 @pytest.mark.parametrize("lengths", ["", "0", "12,x", "-3", "1,,2"])
-def test_lengths_that_are_none_are_refused(invoke: Invoke, artifact: Path, lengths: str) -> None:
+def test_invalid_lengths_are_refused(invoke: Invoke, artifact: Path, lengths: str) -> None:
     outcome = invoke("bench", artifact, "--prompt-tokens", lengths)
     assert outcome.exit_code == 2
     assert "positive whole numbers" in outcome.stderr

@@ -60,7 +60,7 @@ def test_emit(tmp_path: Path) -> None:
     assert "copied unchanged" in json.loads(refused.stdout)["error"]["message"]
 
 
-def test_a_person_sees_the_plan_the_phases_and_what_to_do_next(tmp_path: Path, checkpoint: Path) -> None:
+def test_the_output_shows_the_plan_the_phases_and_the_next_step(tmp_path: Path, checkpoint: Path) -> None:
     done = edgekit("build", "--device", "jetson", "--checkpoint", checkpoint, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     for words in ("KV cache", "usable", "fits", "quantizing", "recording the golden test"):
@@ -193,7 +193,7 @@ def test_a_wheel_that_is_not_the_pinned_one(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "mine.toml"]
 
 
-def test_a_calibration_text_that_is_none(tmp_path: Path) -> None:
+def test_an_invalid_calibration_text(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint")
     (tmp_path / "latin.txt").write_bytes("Größe ".encode("latin-1") * 100)
     done = edgekit(
@@ -237,7 +237,7 @@ def test_an_artifact_that_misses_a_threshold_has_its_own_exit_code(tmp_path: Pat
     assert "quality: not measured (--no-gate)" in skipped.stdout
 
 
-def test_the_figures_stand_beside_their_limits(tmp_path: Path, checkpoint: Path) -> None:
+def test_the_figures_are_shown_with_their_limits(tmp_path: Path, checkpoint: Path) -> None:
     arguments = ("build", "--device", "cpu", "--checkpoint", checkpoint, "--out", tmp_path / "out")
     done = edgekit(*arguments, "--quality-tokens", "60")
     assert done.returncode == 0, done.stderr
@@ -247,7 +247,7 @@ def test_the_figures_stand_beside_their_limits(tmp_path: Path, checkpoint: Path)
     assert "no_loops: not checked: the float model itself does not predict text" in done.stdout
 
 
-def test_a_threshold_that_is_no_number(tmp_path: Path, checkpoint: Path) -> None:
+def test_an_invalid_threshold(tmp_path: Path, checkpoint: Path) -> None:
     recipe = _strict_recipe(tmp_path, checkpoint, "max_mean_kl = nan")
     done = edgekit("build", recipe, "--device", "cpu", "--out", tmp_path / "out", "--json")
     assert done.returncode == 11, done.stdout

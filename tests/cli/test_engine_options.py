@@ -32,7 +32,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[b
     return Invoke(monkeypatch, capfdbinary)
 
 
-def test_the_json_says_what_ran(invoke: Invoke, quantized: Path, tmp_path: Path) -> None:
+def test_the_json_names_the_engine(invoke: Invoke, quantized: Path, tmp_path: Path) -> None:
     for artifact, options, expected in (
         (quantized, (), ("native", "float16")),
         (quantized, ("--kv-type", "int8"), ("native", "int8")),
@@ -45,7 +45,7 @@ def test_the_json_says_what_ran(invoke: Invoke, quantized: Path, tmp_path: Path)
             assert found["kernel"]
 
 
-def test_the_table_says_what_ran(invoke: Invoke, quantized: Path) -> None:
+def test_the_table_names_the_engine(invoke: Invoke, quantized: Path) -> None:
     outcome = invoke("bench", quantized, *QUICK, "--kv-type", "int8")
     assert "native (" in outcome.text
     assert "1 thread, int8 cache" in outcome.text

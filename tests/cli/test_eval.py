@@ -27,7 +27,7 @@ def test_the_help_names_the_default_of_the_library() -> None:
     assert option.default == CHUNK_TOKENS
 
 
-def test_without_a_text_it_reads_what_the_gate_reads(tmp_path: Path) -> None:
+def test_without_a_text_it_reads_the_gates_texts(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "llama")
     result = build(None, "cpu", checkpoint=checkpoint, out=tmp_path / "out")
     done = evaluated(result.artifact, "--reference", checkpoint, "--json")

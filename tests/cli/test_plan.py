@@ -62,7 +62,7 @@ def test_the_offered_options_do_fit() -> None:
     assert _json(*offers["model"]["options"], "--device", "jetson")["fits"]
 
 
-def test_a_plan_only_model_says_so() -> None:
+def test_a_plan_only_model_is_marked() -> None:
     assert "mixture of 256 experts" in " ".join(_run("deepseek-r1-671b", "--device", "pi").stdout.split())
 
 
@@ -165,7 +165,7 @@ def test_the_users_budget() -> None:
         ("--plot", "plan.gif", "plan.gif does not end in .svg, .png or .pdf"),
     ],
 )
-def test_units_and_values_that_are_none(option: str, value: str, words: str) -> None:
+def test_invalid_units_and_values(option: str, value: str, words: str) -> None:
     result = _run("smollm2-135m", "--device", "pi", option, value)
     assert result.exit_code == 2
     assert words in " ".join(result.output.split())
@@ -225,7 +225,7 @@ def test_every_table_says_which_models_fit_at_any_width(width: int) -> None:
         assert row.endswith("yes" if name in ("smollm2-135m", "deepseek-r1-distill-qwen-1.5b") else "no")
 
 
-def test_names_with_brackets_are_printed_as_they_are(tmp_path: Path) -> None:
+def test_names_with_brackets_are_printed_unchanged(tmp_path: Path) -> None:
     recipe, device = tmp_path / "my[bold]model.toml", tmp_path / "board[0].toml"
     recipe.write_bytes((ROOT / "recipes/smollm2-135m.toml").read_bytes())
     device.write_bytes((ROOT / "devices/laptop-16gb.toml").read_bytes())

@@ -104,7 +104,7 @@ def test_of_many_devices_eight_are_drawn_from_the_fastest_to_the_slowest(tmp_pat
     assert "raspberry-pi-4-4gb" in texts
 
 
-def test_no_text_lies_outside_the_picture(tmp_path: Path) -> None:
+def test_no_text_is_outside_the_picture(tmp_path: Path) -> None:
     path = tmp_path / "plan.svg"
     _plot(path, "deepseek-r1-distill-llama-8b", "--device", "pi", "--min-decode", "50")
     root = ElementTree.parse(path).getroot()  # noqa: S314  our own file

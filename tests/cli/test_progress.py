@@ -111,7 +111,7 @@ def test_reports_may_come_from_several_threads() -> None:
     assert re.search(r"together .*100 %", _plain(_in_terminal("threads")))
 
 
-def test_work_goes_on_when_the_terminal_is_gone() -> None:
+def test_work_continues_when_the_terminal_is_gone() -> None:
     _in_terminal("threads", read=200)
 
 

@@ -104,7 +104,7 @@ def test_no_artifact_is_an_error_object_with_json(invoke: Invoke, tmp_path: Path
     assert outcome.json()["error"]["kind"] == "artifact"
 
 
-def test_a_prompt_that_is_no_text_is_an_error(invoke: Invoke, artifact: Path) -> None:
+def test_a_prompt_that_is_not_valid_text_is_an_error(invoke: Invoke, artifact: Path) -> None:
     outcome = invoke("run", artifact, "--prompt", "-", stdin=b"\xff\xfe")
     assert outcome.exit_code == 2
     assert "not UTF-8" in outcome.stderr

@@ -80,7 +80,7 @@ def _read(folder: Path, text: str) -> DeviceProfile:
     return profile
 
 
-def test_a_profile_says_what_its_file_says(tmp_path: Path) -> None:
+def test_a_profile_has_the_values_of_its_file(tmp_path: Path) -> None:
     profile = _read(tmp_path, VALID)
     assert (profile.name, profile.aliases, profile.default_context) == ("board", ("b",), 2048)
     assert (profile.total_bytes, profile.usable_bytes) == (8_000_000_000, 5_200_000_000)
@@ -200,11 +200,11 @@ def test_what_is_wrong_is_named_with_its_file(tmp_path: Path, old: str, new: str
         assert word in failure.value.message
 
 
-def test_a_probed_device_may_hold_no_numbers_of_its_own(tmp_path: Path) -> None:
+def test_a_probed_device_must_not_have_numbers(tmp_path: Path) -> None:
     with pytest.raises(DeviceProfileError, match="unknown key"):
         read_device(_write(tmp_path, "probe = true\n" + VALID))
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DeviceProfileError, match="cannot read the device profile"):
         read_device(tmp_path / "none.toml")

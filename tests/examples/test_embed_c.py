@@ -51,7 +51,7 @@ def test_it_gives_the_tokens_of_the_python_engine(tmp_path: Path) -> None:
     assert [int(line) for line in done.stdout.split()] == expected
 
 
-def test_it_says_what_is_wrong(tmp_path: Path) -> None:
+def test_errors_are_reported(tmp_path: Path) -> None:
     done = subprocess.run([compiled(tmp_path), tmp_path, "1", "1"], capture_output=True, text=True)
     assert done.returncode == 1
     assert "cannot open" in done.stderr

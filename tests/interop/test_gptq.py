@@ -57,7 +57,7 @@ def ours(emitted: BuildResult) -> list[int]:
     return found
 
 
-def test_gptqmodel_and_transformers_read_what_we_emit(
+def test_gptqmodel_and_transformers_read_emitted_checkpoints(
     emitted: BuildResult, ours: list[int], gptqmodel: Callable[..., str]
 ) -> None:
     found = json.loads(gptqmodel("gptqmodel_greedy.py", emitted.emitted, json.dumps(IDS), COUNT).splitlines()[-1])
@@ -86,7 +86,9 @@ def test_gptqmodel_reads_several_widths_of_a_rotated_tied_model(tmp_path: Path, 
     assert found == {"gptqmodel": ours}
 
 
-def test_autogptq_reads_what_we_emit(emitted: BuildResult, ours: list[int], autogptq: Callable[..., str]) -> None:
+def test_autogptq_reads_emitted_checkpoints(
+    emitted: BuildResult, ours: list[int], autogptq: Callable[..., str]
+) -> None:
     assert json.loads(autogptq("autogptq_greedy.py", emitted.emitted, json.dumps(IDS), COUNT).splitlines()[-1]) == ours
 
 

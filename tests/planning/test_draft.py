@@ -45,7 +45,7 @@ def test_the_accelerators_libraries_count() -> None:
     assert extra == jetson.accelerator.runtime.value
 
 
-def test_a_matrix_with_a_format_of_its_own_is_planned_with_it() -> None:
+def test_a_matrix_with_its_own_format_is_planned_with_it() -> None:
     eight = {"model.layers.0.mlp.down_proj": QuantizationScheme(8, 32, True)}
     mixed = replace(SMALL, quantization=replace(SMALL.quantization, matrices=eight))
     more = plan_recipe(mixed, _device(10**12)).memory.weights - plan_recipe(SMALL, _device(10**12)).memory.weights

@@ -97,7 +97,7 @@ def test_longer_is_slower() -> None:
             assert mids == sorted(mids)
 
 
-def test_what_is_not_known_is_none() -> None:
+def test_unknown_figures_are_none() -> None:
     nothing = Predictor(WORK, replace(PI, bandwidth_gb_s=None), NATIVE, 0.0).predict(100, 10, 1000)
     assert (nothing.ttft_s, nothing.decode_tok_s, nothing.calibrated) == (None, None, False)
     no_clock = Predictor(WORK, replace(PI, arithmetic_gmac_s=None), NATIVE, 0.0).predict(100, 10, 1000)
@@ -113,7 +113,7 @@ def test_loading_and_heat() -> None:
     assert hot.sustained_tok_s.mid == pytest.approx(0.6 * hot.decode_tok_s.mid)
 
 
-def test_an_uncalibrated_device_says_so() -> None:
+def test_an_uncalibrated_device_is_marked() -> None:
     for name, calibrated in (("pi", True), ("jetson", True), ("iphone-15-pro", False), ("apple-m1", False)):
         assert plan_recipe(load_recipe("smollm2-135m"), load_device(name)).latency.calibrated is calibrated
 

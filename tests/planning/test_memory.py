@@ -134,7 +134,7 @@ def test_the_parts_sum_up() -> None:
     }
 
 
-def test_int8_keeps_a_float_beside_each_key_and_value_of_a_head() -> None:
+def test_int8_stores_a_scale_for_each_key_and_value_of_a_head() -> None:
     dimensions = Dimensions.of_spec(_spec())
     assert kv_cache_bytes(dimensions, 128, "int8") == 2 * 2 * 2 * 128 * (16 + 4)
 

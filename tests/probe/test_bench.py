@@ -76,7 +76,7 @@ def test_shares_follow_from_time_and_limits(
     assert shares_of_bandwidth == pytest.approx(expected)
 
 
-def test_no_shares_of_an_artifact_that_is_not_quantized(artifact: Path) -> None:
+def test_a_float_artifact_has_no_percentages(artifact: Path) -> None:
     found = bench(artifact, prompt_tokens=(4,), gen_tokens=1, repeat=1, threads=1).to_json()
     assert found["limits"] == {"bandwidth_gb_s": 0.001, "kernel_gmac_s": 0.01, "kernel": "scalar", "threads": 1}
     assert found["prefill"][0]["share_of_peak"] is None

@@ -114,7 +114,7 @@ def _weights(matrix: Matrix) -> int:
     return matrix.out_features * matrix.in_features
 
 
-def test_the_work_of_what_is_not_quantized_is_not_known(artifact: Path, tmp_path: Path) -> None:
+def test_the_work_of_a_float_artifact_is_unknown(artifact: Path, tmp_path: Path) -> None:
     for folder in (artifact, tmp_path):
         with pytest.raises(ProbeError, match="the work of a token"):
             model_work(folder, [1])

@@ -23,6 +23,6 @@ def test_the_rates_that_made_the_times_are_found() -> None:
     assert fit(rows(), (0.6, 0.3, 100.0), pull=1e-6) == pytest.approx(RATES, rel=1e-3)
 
 
-def test_what_nothing_tells_stays_as_it_is() -> None:
+def test_an_undetermined_rate_keeps_its_value() -> None:
     no_attention = [Row(r.name, r.weights / 0.8 + r.layers * 50e-6, r.weights, 0.0, 0.0, r.layers) for r in rows()]
     assert fit(no_attention, (0.6, 0.3, 100.0))[1] == pytest.approx(0.3)

@@ -55,7 +55,7 @@ def test_weights_beyond_the_free_memory_are_not_run(tmp_path: Path, monkeypatch:
     assert found == ([], "its 2.0 GB of weights exceed the 1.0 GB of available memory")
 
 
-def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
+def test_an_artifact_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     found, why = ask(tmp_path, FACTS, 0, 1)
     assert found == []
     assert "has no tokenizer.json" in why

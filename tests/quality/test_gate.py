@@ -59,7 +59,7 @@ def test_a_good_artifact_passes_and_its_manifest_has_the_figures(tmp_path: Path)
         assert quality[key] == pytest.approx(value, rel=1e-5), key
 
 
-def test_random_weights_are_judged_by_what_they_can_show(tmp_path: Path) -> None:
+def test_random_weights_are_judged_only_by_kl_and_perplexity(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "tiny", "llama")
     quality = build(None, "cpu", checkpoint=folder, out=tmp_path / "out").manifest.quality
     assert quality is not None
@@ -126,7 +126,7 @@ def test_without_the_gate_nothing_is_measured(tmp_path: Path) -> None:
     assert result.manifest.quality is None
 
 
-def test_a_folder_of_something_else_is_not_replaced_by_what_is_rejected(tmp_path: Path) -> None:
+def test_a_rejected_artifact_does_not_replace_an_unrelated_folder(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "tiny", "llama")
     (tmp_path / "out.rejected").mkdir()
     (tmp_path / "out.rejected" / "thesis.tex").write_text("years of work")

@@ -59,7 +59,7 @@ def test_the_tokens_are_shared_out(tokens: int) -> None:
         assert scored == [len(words().encode(e["answer"], add_bos=False)) for e in entries()]
 
 
-def test_the_answer_is_what_is_scored() -> None:
+def test_only_the_answer_is_scored() -> None:
     for entry, passage in zip(entries(), held_out(words(), template(), False, 4096, 10**6), strict=True):
         assert words().decode(passage.ids[passage.start :]) == entry["answer"]
         assert passage.ids.count(0) == 1
@@ -91,7 +91,7 @@ def test_one_bos() -> None:
     assert "has 2 beginning-of-sequence tokens (id 0); expected one, at its start" in found
 
 
-def test_a_bos_that_starts_every_message_is_none_too_many() -> None:
+def test_a_bos_at_the_start_of_every_message_is_allowed() -> None:
     chatml = "{% for m in messages %}{{ bos_token }}{{ m.role }}\n{{ m.content }}{% endfor %}{{ bos_token }}assistant\n"
     assert bos_problem(words(add_bos=False), template(chatml)) is None
 

@@ -91,7 +91,7 @@ def test_a_model_that_gives_no_numbers(tmp_path: Path) -> None:
         measure_losses(source, spec, ALL, "float32", TEXTS, 1)
 
 
-def test_a_weight_that_is_no_number(tmp_path: Path) -> None:
+def test_a_weight_that_is_not_finite(tmp_path: Path) -> None:
     config = tiny_config("qwen2")
     tensors = random_tensors(config)
     tensors["lm_head.weight"][7, 3] = np.nan

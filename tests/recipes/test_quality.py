@@ -19,7 +19,7 @@ def read(folder: Path, quality: str) -> Thresholds:
     return read_recipe(path).quality
 
 
-def test_each_may_be_set_and_what_is_not_keeps_its_default(tmp_path: Path) -> None:
+def test_each_threshold_can_be_set_and_has_a_default(tmp_path: Path) -> None:
     assert read(tmp_path, "") == Thresholds()
     found = read(tmp_path, "[quality]\nmax_mean_kl = 0.25\nmin_top1 = 1\nno_loops = false")
     assert found == Thresholds(max_mean_kl=0.25, min_top1=1, no_loops=False)
@@ -38,7 +38,7 @@ def test_each_may_be_set_and_what_is_not_keeps_its_default(tmp_path: Path) -> No
         ("max_kl = 1", r"quality: unknown key 'max_kl'; did you mean max_p99_kl or max_mean_kl"),
     ],
 )
-def test_a_wrong_threshold_names_file_key_and_what_is_allowed(tmp_path: Path, line: str, words: str) -> None:
+def test_the_error_for_a_threshold_names_file_key_and_range(tmp_path: Path, line: str, words: str) -> None:
     with pytest.raises(RecipeError, match=rf"mine\.toml: {words}"):
         read(tmp_path, f"[quality]\n{line}")
 

@@ -45,7 +45,7 @@ def _write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_recipe_says_what_its_file_says(tmp_path: Path) -> None:
+def test_a_recipe_has_the_values_of_its_file(tmp_path: Path) -> None:
     recipe = read_recipe(_write(tmp_path, VALID))
     assert recipe.name == "tiny"
     assert recipe.source == HubSource("somebody/tiny", "0123456789012345678901234567890123456789")
@@ -129,7 +129,7 @@ def test_what_is_wrong_is_named_with_its_file(tmp_path: Path, old: str, new: str
         assert word in failure.value.message
 
 
-def test_a_file_that_is_not_there_and_one_that_is_no_text(tmp_path: Path) -> None:
+def test_a_missing_file_and_one_that_is_not_text(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="cannot read the recipe"):
         read_recipe(tmp_path / "none.toml")
     binary = tmp_path / "binary.toml"

@@ -132,7 +132,7 @@ def test_held_back_text_comes_with_the_end() -> None:
     assert running.completion.finish_reason == "stop"
 
 
-def test_an_error_ends_the_generation_and_keeps_what_there_is() -> None:
+def test_an_error_ends_the_generation_and_keeps_the_text_so_far() -> None:
     script = Script("ab", end=())
 
     def evaluate(ids: Sequence[int]) -> NDArray[np.float32]:

@@ -57,7 +57,7 @@ def test_the_shared_cache_and_chunks_do_not_change_the_result(artifact: Path) ->
     assert last.position == IDS.size
 
 
-def test_a_rewound_sequence_forgets_what_came_after(artifact: Path) -> None:
+def test_a_rewound_sequence_forgets_later_tokens(artifact: Path) -> None:
     engine = open_tiny(artifact)
     engine.evaluate(IDS[:20])
     engine.evaluate(IDS[40:70])

@@ -99,7 +99,7 @@ def test_folder_or_provider(tmp_path: Path) -> None:
         StreamedModel(onnx.ModelProto())
 
 
-def test_a_part_leads_from_what_is_given_to_what_is_wanted(export) -> None:
+def test_a_part_computes_the_wanted_tensors_from_the_given_ones(export) -> None:
     folder, spec, _ = export("qwen2", CONFIGS["int4"])
     streamed = StreamedModel(onnx.load(folder / "model.onnx", load_external_data=False), folder=folder)
     one = feed(spec, np.arange(9)[None])

@@ -47,7 +47,7 @@ def test_first_token_times_of_sources_left_out(rows: list[Row]) -> None:
     assert COVERAGE[0] <= sum(inside) / len(inside) <= COVERAGE[1]
 
 
-def test_the_constants_are_what_the_script_writes(rows: list[Row]) -> None:
+def test_the_constants_equal_the_scripts_output(rows: list[Row]) -> None:
     decode = fitting.fit(rows, _decode_targets(rows), fitting.DECODE_PRIORS)
     known = [row for row in rows if fitting.prefill_target(row) is not None]
     targets = [value for value in map(fitting.prefill_target, known) if value is not None]

@@ -113,7 +113,7 @@ def test_scattered_groups_are_refused(tmp_path: Path) -> None:
     assert "static_groups=True" in caught.value.hint
 
 
-def test_scattered_inputs_of_one_group_are_none(tmp_path: Path) -> None:
+def test_scattered_inputs_of_one_group_are_allowed(tmp_path: Path) -> None:
     """One group per row: whatever the order was, nothing is scattered."""
     folder = scattered(tmp_path, TinyGptq(group_size=-1, quantize_config={"desc_act": True}))
     assert formats(folder).linear == QuantizationScheme(4, 128, True)
@@ -174,7 +174,7 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("device", ["cpu", "jetson"])
-def test_an_artifact_computes_what_the_checkpoint_means(tmp_path: Path, name: str, device: str) -> None:
+def test_an_artifact_computes_the_checkpoints_function(tmp_path: Path, name: str, device: str) -> None:
     tiny = replace(MODELS[name], weights={}, plain={})
     folder = tiny.write(tmp_path / "checkpoint")
     asked = {"embedding": QuantizationScheme(8, 32), "lm_head": QuantizationScheme(8, 32)}
@@ -221,7 +221,7 @@ def test_another_width_than_the_checkpoint_has(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_scale_that_is_no_number(tmp_path: Path) -> None:
+def test_a_scale_that_is_not_finite(tmp_path: Path) -> None:
     folder = TinyGptq().write(tmp_path / "checkpoint")
 
     def damage(tensors: dict[str, np.ndarray]) -> None:
