@@ -11,10 +11,7 @@ import pytest
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from edgekit.artifact.verify import verify
-from edgekit.build.inputs import carried_quantization
 from edgekit.build.pipeline import build
-from edgekit.checkpoint import open_checkpoint
-from edgekit.errors import UsageError
 from edgekit.planning.planner import plan_recipe
 from edgekit.quality.evaluation import evaluate
 from edgekit.runtime.session import load
@@ -96,9 +93,6 @@ def test_with_calibration_widths_and_an_emitted_checkpoint(tmp_path: Path, metho
     assert again.manifest.quantization["rotate"] is False, "it is in that basis already"
     assert evaluate(again.artifact, result.emitted).mean_kl == pytest.approx(0, abs=0.02)
     assert evaluate(result.artifact, folder).mean_kl < 1
-    own = dataclasses.replace(EIGHT_BITS, rotate=False)
-    with open_checkpoint(result.emitted) as opened, pytest.raises(UsageError, match="--rotate was requested"):
-        carried_quantization(EIGHT_BITS, own, opened)
 
 
 def test_a_plan_has_both_tables(tmp_path: Path) -> None:

