@@ -180,7 +180,9 @@ def test_an_artifact_computes_the_checkpoints_function(tmp_path: Path, name: str
     asked = {"embedding": QuantizationScheme(8, 32), "lm_head": QuantizationScheme(8, 32)}
     if tiny.float_modules:
         asked["linear"] = QuantizationScheme(8, 32)
-    result = build(None, device, checkpoint=folder, out=tmp_path / "out", quantization=default_quantization(**asked))
+    result = build(
+        None, device, checkpoint=folder, out=tmp_path / "out", gate=False, quantization=default_quantization(**asked)
+    )
     onnx.checker.check_model(result.artifact / "model.onnx")
     found = evaluate(result.artifact, tiny.float_twin(tmp_path / "twin"), TEXT, chunk_tokens=64)
     assert found.mean_kl < MAX_KL
@@ -188,7 +190,7 @@ def test_an_artifact_computes_the_checkpoints_function(tmp_path: Path, name: str
 
 def test_both_engines_run_matrices_of_several_formats(tmp_path: Path) -> None:
     tiny = replace(MODELS["mixed"], weights={}, plain={})
-    out = build(None, "cpu", checkpoint=tiny.write(tmp_path / "checkpoint"), out=tmp_path / "out").artifact
+    out = build(None, "cpu", checkpoint=tiny.write(tmp_path / "checkpoint"), out=tmp_path / "out", gate=False).artifact
     metadata = {p.key: p.value for p in onnx.load(out / "model.onnx", load_external_data=False).metadata_props}
     assert metadata["edgekit.model.layers.0.attn.o_proj.bits"] == "8"
     assert metadata["edgekit.linear.bits"] == "4"
@@ -203,7 +205,7 @@ def test_both_engines_run_matrices_of_several_formats(tmp_path: Path) -> None:
 
 def test_the_manifest_says_where_the_codes_come_from(tmp_path: Path) -> None:
     folder = TinyGptq(quantize_config={"meta": {"quantizer": ["gptqmodel:7.6.0"]}}).write(tmp_path / "checkpoint")
-    manifest = read_manifest(build(None, "cpu", checkpoint=folder, out=tmp_path / "out").artifact)
+    manifest = read_manifest(build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False).artifact)
     assert manifest.quantization["method"] == "imported"
     assert manifest.quantization["linear"] == {"bits": 4, "block_size": 32, "symmetric": True}
     assert manifest.source["format"] == "gptq"
@@ -219,14 +221,14 @@ def test_a_scale_that_is_not_finite(tmp_path: Path) -> None:
 
     rewrite(folder, damage)
     with pytest.raises(NonFiniteWeightError, match=r"up_proj.weight has a scale of nan in row 5, group 2"):
-        build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False)
 
 
 def test_biases_of_zeros_that_no_linear_has(tmp_path: Path) -> None:
     name = "model.layers.0.mlp.up_proj.bias"
     folder = TinyGptq().write(tmp_path / "checkpoint")
     rewrite(folder, lambda tensors: tensors.update({name: np.zeros(160, np.float16)}))
-    build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+    build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False)
     rewrite(folder, lambda tensors: tensors.update({name: np.ones(160, np.float16)}))
     with pytest.raises(TensorMismatchError, match=r"up_proj.bias\) that a llama model has no place for"):
-        build(None, "cpu", checkpoint=folder, out=tmp_path / "out2")
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out2", gate=False)
