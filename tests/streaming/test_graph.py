@@ -10,7 +10,6 @@ import onnxruntime as ort
 import pytest
 
 from edgekit.models import ModelSpec
-from edgekit.quality.golden import record_golden
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 from edgekit.streaming import graph as streaming
 from edgekit.streaming.graph import StreamedModel
@@ -74,24 +73,6 @@ def test_an_inner_tensor_may_be_given(export) -> None:
     given = streamed.run([one])[0]["logits"]
     assert given.shape == plain.shape
     assert np.abs(given - plain).max() > 0.1
-
-
-def test_golden_is_the_greedy_continuation(export) -> None:
-    folder, spec, _ = export("llama", CONFIGS["int4"])
-    golden = record_golden(folder, spec, "float32", [3, 1, 4, 1, 5], 6, [], 2)
-    session = ort.InferenceSession(folder / "model.onnx")
-    ids = [3, 1, 4, 1, 5]
-    for step in range(6):
-        logits = session.run(["logits"], feed(spec, np.array([ids])))[0][0, -1]
-        if step == 0:
-            best = golden["top_logits"][0]
-            assert best["id"] == int(logits.argmax())
-            assert best["logit"] == pytest.approx(float(logits.max()), abs=1e-3)
-            assert [t["logit"] for t in golden["top_logits"]] == sorted(t["logit"] for t in golden["top_logits"])[::-1]
-        ids.append(int(logits.argmax()))
-    assert golden["continuation_ids"] == ids[5:]
-    stopped = record_golden(folder, spec, "float32", [3, 1, 4, 1, 5], 6, [ids[6]], 2)
-    assert stopped["continuation_ids"] == ids[5:7]
 
 
 def test_folder_or_provider(tmp_path: Path) -> None:
