@@ -1,4 +1,4 @@
-"""What holds for every test, and the models that tests of several packages share."""
+"""Settings for all tests, and the models that tests of several packages share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README and docs/ say what is so: commands parse, sample output is current, links resolve, examples run."""
+"""The README and docs/ are up to date: commands parse, sample output is current, links resolve, examples run."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def of_page(page: Path) -> str:
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
-    """A folder from which the repository's folders can be named as from its root."""
+    """A folder in which the repository's paths can be used as in its root."""
     for name in TOP:
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path

@@ -1,4 +1,4 @@
-"""What an app imports: every public name resolves, and running a model loads nothing that only builds."""
+"""The public API: every name resolves, and running a model does not import the builder."""
 
 from __future__ import annotations
 

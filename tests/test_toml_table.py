@@ -1,4 +1,4 @@
-"""TOML to dataclasses: what is wrong is named with its place."""
+"""TOML to dataclasses: errors name the place of the problem."""
 
 from __future__ import annotations
 

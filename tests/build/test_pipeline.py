@@ -1,4 +1,4 @@
-"""Builds of tiny checkpoints: whole or not at all, reproducible, in bounded memory, with errors that name the cause."""
+"""Builds of tiny checkpoints: atomic, reproducible, in bounded memory, and with errors that name the cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds in another basis: as good as the checkpoint says, and measured against the checkpoint as it is."""
+"""Builds of rotated weights: the same function, measured against the unchanged checkpoint."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_rotated_build(tmp_path: Path, family: str, tied: bool, device: str) -
 
 
 def outliers(family: str) -> dict[str, np.ndarray]:
-    """Weights whose hidden states have a few features that are far larger than the others, as real models' have."""
+    """Weights whose hidden states have a few features that are far larger than the others, as in real models."""
     tensors = random_tensors(tiny_config(family))
     for name, w in tensors.items():
         if "o_proj.weight" in name or "down_proj.weight" in name:

@@ -1,4 +1,4 @@
-"""Builds whose input features are scaled: measured against the checkpoint as it is, better where some carry more."""
+"""Builds with scaled input features: measured against the unchanged checkpoint; better if features differ."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NARROW, WIDE = QuantizationScheme(4, 32, symmetric=False), QuantizationScheme(8,
 
 
 def outliers(family: str) -> dict[str, np.ndarray]:
-    """Weights of a model some of whose features carry far more than the others."""
+    """Weights of a model with some features that are far larger than the others."""
     tensors = random_tensors(tiny_config(family))
     rng = np.random.default_rng(3)
     for name, w in tensors.items():
@@ -63,7 +63,7 @@ def test_with_everything_else(tmp_path: Path, device: str, rotate: bool) -> None
 
 
 def test_an_emitted_checkpoint_has_the_scaled_norms(tmp_path: Path) -> None:
-    """In float16: bfloat16, which the source has, would round what the norms were divided by."""
+    """The norms are float16, because the source's bfloat16 would round the scaled values."""
     shapes = {"hidden_size": 160, "intermediate_size": 320, "num_attention_heads": 4, "head_dim": 48,
               "num_key_value_heads": 2, "vocab_size": 320}  # fmt: skip
     config = tiny_config("qwen2", **shapes)

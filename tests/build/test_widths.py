@@ -1,4 +1,4 @@
-"""Builds in which each matrix gets its width by what it loses, within a mean."""
+"""Builds that choose the width of each matrix by its loss, for a given mean."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_widths_by_loss_on_a_text_and_calibrated(tmp_path: Path) -> None:
 
 
 def test_losses_are_kept_for_a_resumed_build(tmp_path: Path) -> None:
-    """An interruption in the calibration, long after the widths were chosen."""
+    """The build is interrupted during calibration, after the widths were chosen."""
     folder = write_checkpoint(tmp_path / "checkpoint", "qwen2", num_hidden_layers=3)
     (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)
 

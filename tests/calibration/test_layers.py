@@ -1,4 +1,4 @@
-"""Calibration of tiny models: better than rounding to nearest, resumable anywhere, and it names what is wrong."""
+"""Calibration of tiny models: better than rounding to nearest, resumable, and with errors that name the cause."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def inputs(model: FloatModel, tensor: str, replaced: dict[str, np.ndarray]) -> n
 
 
 def stream(model: FloatModel, name: str, replaced: dict[str, np.ndarray]) -> np.ndarray:
-    """What o_proj's or down_proj's outputs are added to, (tokens, width)."""
+    """The tensor to which the outputs of o_proj or down_proj are added, (tokens, width)."""
     nodes, layer = model.graph.nodes(), int(name.split(".")[2])
     norm = "input_norm" if name.endswith("o_proj") else "post_attention_norm"
     node = nodes[f"/model/layers.{layer}/{norm}/SkipSimplifiedLayerNormalization"]
@@ -108,7 +108,7 @@ def _made(nodes: dict) -> set[str]:
 def test_each_matrix_sees_what_comes_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compensate: bool
 ) -> None:
-    """H and drift of every matrix against sums over the streamed whole models with the same weights before it."""
+    """H and drift of every matrix equal sums over the whole models with the same weights before it."""
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "qwen2")
     # without the engine's rounding of keys and values, which test_stream.py tests
     monkeypatch.setattr(calibration_stream, "MOST_HEAD_DIM", 0)

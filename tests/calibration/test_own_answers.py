@@ -1,4 +1,4 @@
-"""The model's own answers: several at once are what each would be alone; what the process says."""
+"""The model's own answers: several at once equal single answers; messages of the worker process."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_several_at_once_each_choose_the_best_token(folder: Path) -> None:
 
 
 def test_stops_and_long_prompts(folder: Path) -> None:
-    """Every id ends the answer: each has one token; a prompt as long as the context has none."""
+    """If every id ends the answer, each answer has one token; a prompt as long as the context gets none."""
     prompts = [[5, 6, 7], list(range(150)), [8] * 11]
     found = answers(folder, 2, prompts, frozenset(range(1000))).texts(CONTEXT + 5 * 16, lambda _: None)
     assert [len(text) for text in found[:3]] == [4, CONTEXT, 12]

@@ -1,4 +1,4 @@
-"""The state of a calibration: what is stored, what a resumed calibration skips, and what happens on a full disk."""
+"""The state of a calibration: stored files, resuming, and a full disk."""
 
 from __future__ import annotations
 

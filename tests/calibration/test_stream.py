@@ -1,4 +1,4 @@
-"""A stream computes what the float graph does, to the engine's rounding where an engine's kernel computes it."""
+"""A stream computes the same as the float graph, up to the rounding of the engine's kernels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
 @pytest.mark.parametrize("tokens", [1, 37, 200])
 @pytest.mark.parametrize(("family", "head_dim"), [("llama", 48), ("qwen2", 48), ("qwen2", 320)])
 def test_a_float_layer_is_onnxruntimes(tmp_path: Path, family: str, head_dim: int, tokens: int) -> None:
-    """Also where heads are larger than the kernels of the engine take: attention then is onnxruntime's."""
+    """Heads that are too large for the engine's kernel use onnxruntime's attention."""
     checkpoint = write_checkpoint(tmp_path / "checkpoint", family, head_dim=head_dim)
     with open_checkpoint(checkpoint) as opened:
         spec = spec_from_config(opened.config)

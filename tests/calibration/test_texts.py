@@ -1,4 +1,4 @@
-"""Where calibration texts come from: files as people have them, and the model itself."""
+"""Calibration texts from files and from edgekit's prompts."""
 
 from __future__ import annotations
 

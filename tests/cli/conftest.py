@@ -48,7 +48,7 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch, tiny_artifact: Path) -> Script:
-    """Makes every engine say one text and then the stop token, again and again."""
+    """Makes every engine generate one text and the stop token, repeatedly."""
 
     def script(text: str) -> None:
         with load(tiny_artifact) as session:

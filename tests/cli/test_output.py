@@ -1,4 +1,4 @@
-"""What every command shares: errors for people and programs, JSON, and progress that can be silenced."""
+"""Output that all commands share: errors for people and programs, JSON, and progress that can be turned off."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_quiet_progress_prints_nothing(capfd: pytest.CaptureFixture[str]) -> Non
 
 
 def test_text_for_people_does_not_go_through_click_styles() -> None:
-    """Styles of click are escape sequences, which rich would print as they are."""
+    """Styles of click are escape sequences, which rich would print unchanged."""
     from pathlib import Path
 
     import edgekit.cli

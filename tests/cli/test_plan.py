@@ -1,4 +1,4 @@
-"""``edgekit plan`` as a person and as a program uses it."""
+"""``edgekit plan`` for people and programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a plan: what it names, what it draws dashed, and that the same plan gives the same bytes."""
+"""The picture of a plan: its texts, its dashed lines, and that the same plan gives the same bytes."""
 
 from __future__ import annotations
 

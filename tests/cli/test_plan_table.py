@@ -1,4 +1,4 @@
-"""A plan as a person reads it: its formats, its intervals and its budgets."""
+"""The table of a plan: formats, intervals and budgets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edgekit probe``: a table for a person, a profile for ``--device``."""
+"""``edgekit probe``: a table for people, and a profile for ``--device``."""
 
 from __future__ import annotations
 

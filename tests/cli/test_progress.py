@@ -1,4 +1,4 @@
-"""What progress looks like on a terminal of several widths and in a log."""
+"""Progress on terminals of several widths and in a log."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ print("finished")
 
 
 def _plain(text: str) -> str:
-    """The text without control sequences, as lines that were ever on the screen."""
+    """All lines that were on the screen at some time, without control sequences."""
     return re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
 
 
@@ -151,7 +151,7 @@ def test_quiet_shows_nothing() -> None:
 
 
 def test_ctrl_c_leaves_the_terminal_as_it_was() -> None:
-    """A real Ctrl-C, typed on the terminal that the bars are on."""
+    """A real Ctrl-C, typed on the terminal that shows the bars."""
     main, side = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT.replace("time.sleep(1 ", "time.sleep(20 ")],

@@ -1,4 +1,4 @@
-"""What ``--bits`` and its companions make of a recipe's quantization."""
+"""How ``--bits`` and related options change a recipe's quantization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees: sentences and tables at several widths, in colour or not."""
+"""Sentences and tables on terminals of several widths, with and without colour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host as a device, read from a copy of what Linux shows."""
+"""The host as a device, read from copies of Linux's files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A profile's values: what they may be, their list and their JSON."""
+"""A profile's values: their ranges, their list and their JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device file: every number has a source, and what is wrong is named."""
+"""Reading device files: every number must have a source, and errors name the problem."""
 
 from __future__ import annotations
 

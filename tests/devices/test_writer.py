@@ -1,4 +1,4 @@
-"""A written profile is read back to the same, whatever is in it."""
+"""A written profile is read back unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exported graph: valid ONNX, the right maths when quantized, only the asked-for logits."""
+"""The exported graph: valid ONNX, correct results when quantized, and only the requested logits."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_quantized_graph_is_the_float_graph_of_dequantized_weights(
 
 
 class _Dequantized(WeightSource):
-    """The checkpoint as its quantized weights read back."""
+    """The checkpoint with its weights quantized and dequantized."""
 
     def __init__(self, source: WeightSource, config: QuantizationConfig, spec: ModelSpec) -> None:
         self._source, self._config, self._embedding = source, config, spec.embedding

@@ -1,4 +1,4 @@
-"""genai_config.json: what onnxruntime-genai's strict parser takes (tests/interop opens it for real)."""
+"""genai_config.json: keys that onnxruntime-genai's strict parser accepts (tests/interop loads a real one)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Emitted GPTQ checkpoints, decoded here from the format's description alone, and built from again."""
+"""Emitted GPTQ checkpoints, decoded independently from the format's description, and used for builds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SCHEMES = [
 
 
 def source(folder: Path, family: str = "qwen2", **changes: object) -> Path:
-    """A checkpoint in float16, whose values float16 holds."""
+    """A checkpoint in float16."""
     config = tiny_config(family, **{**SHAPES, **changes})
     tensors = {name: values.astype(np.float16) for name, values in random_tensors(config).items()}
     return write_checkpoint(folder, family, tensors, **{**SHAPES, **changes})
@@ -40,7 +40,7 @@ def emit(folder: Path, checkpoint: Path, scheme: QuantizationScheme | None, form
 
 
 def decode(tensors: dict[str, np.ndarray], linear: str, bits: int, stored_less: int) -> np.ndarray:
-    """The weight (out, in) that four tensors mean, field by field."""
+    """Decode the weight (out, in) from its four tensors, field by field."""
     qweight, qzeros = (tensors[f"{linear}.{part}"].view(np.uint32) for part in ("qweight", "qzeros"))
     scales, groups, mask = tensors[f"{linear}.scales"].astype(float), tensors[f"{linear}.g_idx"], 2**bits - 1
     fields = 32 // bits
@@ -58,7 +58,7 @@ def test_there_and_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: QuantizationScheme, format_: str, device: str,
     slab_bytes: int | None,
 ) -> None:  # fmt: skip
-    """The artifact built from the emitted checkpoint has the very same bytes, whole linears at once or in slabs."""
+    """An artifact built from the emitted checkpoint has the same bytes, with whole linears or with slabs."""
     if slab_bytes is not None:
         monkeypatch.setattr(module, "SLAB_BYTES", slab_bytes)
     first = emit(tmp_path / "first", source(tmp_path / "source"), scheme, format_, device)
@@ -123,7 +123,7 @@ def test_a_tied_head_is_written_as_well(tmp_path: Path) -> None:
 
 
 def test_linears_of_several_formats(tmp_path: Path) -> None:
-    """From a checkpoint whose o_proj has 8 bits: the same formats and codes come out, with GPTQModel's exceptions."""
+    """A checkpoint whose o_proj has 8 bits is emitted with the same formats and codes, using GPTQModel's exceptions."""
     tiny = TinyGptq(
         stored_format="gptq_v2",
         quantize_config={"dynamic": {r"+:.*o_proj$": {"bits": 8}}},

@@ -1,4 +1,4 @@
-"""The kernels through the C API: the scalar one against numpy, all others against the scalar one."""
+"""The kernels through the C API: the scalar kernel is compared with numpy, all others with the scalar kernel."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def test_the_devices_classes_are_those_of_the_fit() -> None:
 
 
 def test_an_engine_may_do_well_on_one_kind_of_device_alone() -> None:
-    """Both share the system's memory: on one effect for both llama.cpp was planned twice too fast on a Jetson."""
+    """Both share the system's memory. With one effect for both, llama.cpp was predicted twice too fast on a Jetson."""
     apple, jetson = (
         DECODE.estimate(Levels("shared-gpu", name, "ggml", "4bit-k")) for name in ("apple-metal", "jetson")
     )

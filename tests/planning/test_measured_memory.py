@@ -65,7 +65,7 @@ def _recipe(checkpoint: Path) -> Recipe:
 
 
 def _forget(file: Path) -> None:
-    """Have the system drop what its cache holds of a file that was just written: see ``unread_bytes``."""
+    """Let the system drop a file that was just written from its cache; see ``unread_bytes``."""
     opened = os.open(file, os.O_RDONLY)
     os.fsync(opened)
     os.posix_fadvise(opened, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,4 +1,4 @@
-"""Whether a model fits, and how fast it is, on every device."""
+"""Memory and speed of models on every device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Widths by loss: the budget is kept and used, what loses most is widened, and what cannot be reached is said."""
+"""Widths by loss: budgets are met and used, the largest losses get 8 bits, impossible budgets are errors."""
 
 from __future__ import annotations
 

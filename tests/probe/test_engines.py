@@ -1,4 +1,4 @@
-"""Engines are measured by running them: the rates that made the times are found, and planned by."""
+"""Measuring engines: the rates behind the times are found and used for plans."""
 
 from __future__ import annotations
 

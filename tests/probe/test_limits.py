@@ -1,4 +1,4 @@
-"""What a machine can do is a rate and never a number to hold it to; what a token costs is exact."""
+"""Hardware limits are measured and only checked for plausibility; the work of a token is exact."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_the_work_of_a_float_artifact_is_unknown(artifact: Path, tmp_path: Path)
 
 
 def test_another_cpp_library_can_be_loaded_after_ours() -> None:
-    """Ours carries a libstdc++ of its own; when its symbols were visible, onnxruntime crashed as it was imported."""
+    """The native library contains its own libstdc++. When its symbols were visible, importing onnxruntime crashed."""
     program = "from edgekit.host import physical_cores; physical_cores(); import onnxruntime"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

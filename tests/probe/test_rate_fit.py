@@ -1,4 +1,4 @@
-"""The rates that made the times are found."""
+"""The fit finds the rates behind the times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models that engines are timed with: artifacts that an engine opens, with their work."""
+"""The models for timing engines: artifacts that an engine can open, and their work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loops and thoughts in streams of tokens, and what is said when an artifact cannot be asked."""
+"""Detecting loops and unfinished thoughts, and artifacts that cannot be asked."""
 
 from __future__ import annotations
 

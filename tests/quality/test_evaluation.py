@@ -1,4 +1,4 @@
-"""KL, perplexity and agreement: zero against oneself, more with fewer bits, right against a plain computation."""
+"""KL, perplexity and agreement: zero KL for the same model, more with fewer bits, equal to a direct computation."""
 
 from __future__ import annotations
 

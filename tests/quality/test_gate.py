@@ -1,4 +1,4 @@
-"""The gate: passes a good artifact; refuses a broken one, names its layer, keeps it; says what it did not check."""
+"""The gate passes a good artifact, rejects and keeps a broken one and names its layer, and lists skipped checks."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_random_weights_are_judged_only_by_kl_and_perplexity(tmp_path: Path) -> 
 
 @pytest.fixture
 def breaking(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Damages a matrix of each artifact between its writing and its measuring."""
+    """Damages a matrix of each artifact after it is written and before it is measured."""
     measured = steps.measure_quality
 
     def install(matrix: str) -> None:
@@ -191,7 +191,7 @@ def test_answers_against_thresholds() -> None:
 
 
 def test_an_artifact_that_predicts_text_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever random weights say: they are asked, in a process of its own, and nothing is left in the folder."""
+    """The artifact is asked in a separate process, which leaves no files in the folder."""
     monkeypatch.setattr(gate, "_is_language_model", lambda figures, vocab_size: True)
     monkeypatch.setattr(gate, "judge_figures", lambda figures, thresholds, fluent: [])
     folder = write_checkpoint(tmp_path / "tiny", "llama")

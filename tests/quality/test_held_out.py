@@ -1,4 +1,4 @@
-"""The held-out texts: not the calibration's, of several kinds, shared out evenly; and one bos token."""
+"""The held-out texts: separate from calibration, of several kinds, evenly used; and one bos token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The replay of a golden test allows what rounding may change, and nothing more."""
+"""The replay of a golden test tolerates differences from rounding and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a matrix loses alone: the same as a build in which only that matrix is quantized."""
+"""The loss of a single matrix equals that of a build in which only this matrix is quantized."""
 
 from __future__ import annotations
 

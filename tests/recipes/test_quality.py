@@ -1,4 +1,4 @@
-"""The [quality] table of a recipe: what it may say, and what a wrong value is told."""
+"""The [quality] table of a recipe: its values, and errors for wrong values."""
 
 from __future__ import annotations
 

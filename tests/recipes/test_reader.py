@@ -1,4 +1,4 @@
-"""A recipe file: what it must say, and what a wrong one is told."""
+"""Reading recipe files: required values, and errors for wrong ones."""
 
 from __future__ import annotations
 

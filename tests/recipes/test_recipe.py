@@ -1,4 +1,4 @@
-"""A recipe's values: what they may be, and their JSON."""
+"""A recipe's values: their ranges and their JSON."""
 
 from __future__ import annotations
 

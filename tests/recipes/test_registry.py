@@ -1,4 +1,4 @@
-"""Every recipe that comes with edgekit: it loads, its shapes give its parameters, its promises hold."""
+"""Every recipe that comes with edgekit loads, and its shapes, parameters and limits agree."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_stated_parameters_are_those_of_the_shapes(recipe: Recipe) -> None:
 
 
 def _deepseek_v3_parameters(config: dict[str, Any]) -> int:
-    """Count the weights of DeepSeek-V3 (https://arxiv.org/abs/2412.19437, section 2.1), prediction module aside."""
+    """Count the weights of DeepSeek-V3 (https://arxiv.org/abs/2412.19437, section 2.1) without prediction module."""
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     q_rank, kv_rank = config["q_lora_rank"], config["kv_lora_rank"]
     nope, rope, value = config["qk_nope_head_dim"], config["qk_rope_head_dim"], config["v_head_dim"]

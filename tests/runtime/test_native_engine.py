@@ -34,7 +34,7 @@ def test_it_agrees_with_onnxruntime(models: SharedModels, family: str, device: s
 
 
 def test_a_model_wider_than_its_mlp(models: SharedModels) -> None:
-    """The residual stream may be the widest row of all."""
+    """The residual stream can be the widest row."""
     shape = {"hidden_size": 1024, "intermediate_size": 16, "num_attention_heads": 1, "head_dim": 16}
     folder = models.artifact("llama", **shape)
     ours, theirs = (engine(folder, e, all_logits=True).evaluate(prompt(200)) for e in ("native", "ort"))

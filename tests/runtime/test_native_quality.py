@@ -61,7 +61,7 @@ def float_model(models: SharedModels) -> Path:
 
 @dataclass(frozen=True)
 class Scores:
-    """Of each position of a text: KL divergence (nats) of the first model from the second, and log likelihoods."""
+    """KL divergence in nats of the first model from the second, and log likelihoods, at each position of a text."""
 
     kl: dict[tuple[str, str], NDArray[np.float64]]
     likelihood: dict[str, NDArray[np.float64]]
@@ -130,7 +130,7 @@ def test_it_predicts_as_well_as_onnxruntime(scores: Scores) -> None:
 
 @pytest.mark.every_isa
 def test_token_by_token_it_agrees_with_onnxruntime(smollm2: Path) -> None:
-    """Both engines read the same text, so that no rounding decides what they read next."""
+    """Both engines read the same text, so that rounding has no effect on later tokens."""
     text = TEXTS["prose"].read_text(encoding="utf-8")
     ids = Tokenizer.open(smollm2, read_manifest(smollm2).tokens).encode(text)[:STEPS]
     native, ort = (engine(smollm2, name, context=STEPS, threads=1) for name in ("native", "ort"))
@@ -158,7 +158,7 @@ def test_a_seed_and_a_number_of_threads_give_the_same_text(smollm2: Path) -> Non
 
 
 def test_it_passes_the_smoke_test_and_a_damaged_copy_does_not(smollm2: Path, tmp_path: Path) -> None:
-    """The golden answer is of onnxruntime's operators, whose int8 activations have other groups."""
+    """The golden answer was recorded with onnxruntime's operators, whose int8 activations have other groups."""
     command = [sys.executable, "-m", "edgekit.cli", "smoke", str(smollm2), "--threads", "1", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)  # of its own peak memory
     assert done.returncode == 0, done.stdout + done.stderr

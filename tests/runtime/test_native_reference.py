@@ -27,7 +27,7 @@ LONG = (
 
 
 def rms_error(found: np.ndarray, expected: np.ndarray) -> float:
-    """Relative to the size of what is expected."""
+    """The error relative to the size of the expected values."""
     assert found.shape == expected.shape
     return float(np.sqrt(np.square(found - expected).mean() / np.square(expected).mean()))
 
@@ -41,7 +41,7 @@ def long_artifact(models: SharedModels) -> Path:
 
 @pytest.fixture(scope="module")
 def reference(long_artifact: Path) -> np.ndarray:
-    """The definition's logits, (1025, vocab) of ``prompt(1025)``."""
+    """The reference's logits for ``prompt(1025)``, (1025, vocab)."""
     return FloatReference(long_artifact)(prompt(1025))
 
 
@@ -58,7 +58,7 @@ def test_it_is_the_float_model_up_to_rounding(models: SharedModels, family: str,
 
 
 def test_the_reference_agrees_with_onnxruntimes_float_graph(models: SharedModels) -> None:
-    """With float16 activations onnxruntime rounds nothing to int8: all that is left is float16 itself."""
+    """With float16 activations onnxruntime does not round to int8; only float16's own rounding remains."""
     folder = models.artifact("qwen2", "int8 head", "jetson")
     found = engine(folder, "ort", all_logits=True, threads=1).evaluate(prompt(100))
     assert rms_error(found, FloatReference(folder)(prompt(100))) <= 0.003  # seen: 0.0013
@@ -87,7 +87,7 @@ def test_prompts_around_the_size_of_a_chunk(long_artifact: Path, reference: np.n
 
 @pytest.mark.parametrize("count", range(1, 10))
 def test_several_tokens_at_once_after_a_prompt(long_artifact: Path, reference: np.ndarray, count: int) -> None:
-    """Up to eight rows take the code of decoding, nine that of prefill."""
+    """Up to eight rows use the decode kernels, nine use the prefill kernels."""
     ids = prompt(1025)
     e = engine(long_artifact, "native", all_logits=True, threads=2)
     e.evaluate(ids[:100])
@@ -98,7 +98,7 @@ def test_several_tokens_at_once_after_a_prompt(long_artifact: Path, reference: n
 
 @pytest.mark.parametrize("kv_type", ["float16", "int8"])
 def test_attention_in_parts(long_artifact: Path, reference: np.ndarray, kv_type: str) -> None:
-    """Three threads over two key-value heads cut each context: in two from 512 positions on, in three from 768."""
+    """Three threads and two key-value heads: the context is split in two from 512 positions on, in three from 768."""
     ids = prompt(1025)
     for start in (510, 600, 765, 1000):
         alone, shared = (

@@ -58,7 +58,7 @@ def test_ids_out_of_range_do_not_change_the_sequence(built_artifact: Path, ids: 
 
 
 def test_a_cache_larger_than_the_memory_is_refused_before_it_is_allocated(models: SharedModels, tmp_path: Path) -> None:
-    """The rotary tables are as long as the context: here they are holes in a sparse file, which nothing reads."""
+    """The rotary tables are as long as the context; here they are holes in a sparse file that are never read."""
     positions, dim, kv_heads, layers = 2**24, 256, 16, 4
     built = models.artifact(
         "llama", "int8", hidden_size=32, num_attention_heads=kv_heads, num_key_value_heads=kv_heads,
@@ -129,9 +129,9 @@ def test_damaged_artifacts_are_errors(models: SharedModels, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_random_corruption_never_crashes(models: SharedModels, tmp_path: Path) -> None:
-    """10,000 damaged artifacts give an error or a run; in a process of its own, where a crash is a failure here.
+    """10,000 damaged artifacts either run or give an error; a crash of their separate process fails the test.
 
-    Damage to weights is seen by no reader: scales become NaN or huge, and then the logits are what they are.
+    Damage to weights cannot be detected: scales become NaN or huge, and the logits are then arbitrary.
     """
     folder = shutil.copytree(models.artifact("qwen2", "int8 head"), tmp_path / "copy")
     script = """

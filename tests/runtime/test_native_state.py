@@ -31,7 +31,7 @@ def opened(folder: Path, kv_type: str = "float16", context: int = 600) -> Sessio
 
 
 def evaluated(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """A list that grows by what the session's engine is asked to evaluate."""
+    """A list of the ids that the session's engine evaluates."""
     calls: list[list[int]] = []
     evaluate = session.engine.evaluate
     monkeypatch.setattr(session.engine, "evaluate", lambda ids: (calls.append(list(ids)), evaluate(ids))[1])
@@ -101,7 +101,7 @@ def test_an_unfinished_answer_does_not_survive_a_load(folder: Path, tmp_path: Pa
 
 
 def bad_states(folder: Path, other: Path, tmp_path: Path) -> dict[str, tuple[Path, type[Exception], str]]:
-    """What is wrong -> a file, the error and words of its message."""
+    """Problem -> a file, the error, and part of its message."""
     paths = {name: tmp_path / name for name in ("good", "other", "int8", "long", "short", "text", "ids")}
     for name, where, kv_type, count in (
         ("good", folder, "float16", 100),

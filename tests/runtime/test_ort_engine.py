@@ -30,7 +30,7 @@ def open_tiny(folder: Path, context: int | None = None, all_logits: bool = False
 
 
 def plain_logits(folder: Path, ids: Sequence[int]) -> NDArray[np.float32]:
-    """The reference: onnxruntime as anybody would call it, one token at a time, copying a growing cache."""
+    """The reference: plain onnxruntime, one token at a time, with a growing cache that is copied."""
     session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     names = [f"{i}.{part}" for i in range(LAYERS) for part in ("key", "value")]
     cache = {name: np.zeros((1, KV_HEADS, 0, HEAD_DIM), np.float32) for name in names}

@@ -1,3 +1,3 @@
-"""Shared by the tests of streaming."""
+"""Fixtures shared by the tests of streaming."""
 
 from exports import export  # noqa: F401  (a fixture)

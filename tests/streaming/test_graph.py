@@ -1,4 +1,4 @@
-"""Layer by layer gives what the whole graph gives."""
+"""Running layer by layer gives the same results as the whole graph."""
 
 from __future__ import annotations
 

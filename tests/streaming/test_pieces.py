@@ -1,4 +1,4 @@
-"""Sessions of single nodes: with weights from the file or a provider, whole or some rows of them."""
+"""Sessions of single nodes, with whole weights or some of their rows, from the file or a provider."""
 
 from __future__ import annotations
 

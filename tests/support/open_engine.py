@@ -1,4 +1,4 @@
-"""How tests open an artifact by an engine's name, and the prompts they give it."""
+"""Opens artifacts with a named engine, and makes prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model quantization is judged on (``tools/quality/grid_free.py``) computes what the one it is made from does."""
+"""The grid-free model (``tools/quality/grid_free.py``) computes the same function as its source model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codes carried over from GPTQ checkpoints: bit for bit, in blocks that hold, or refused."""
+"""Codes copied from GPTQ checkpoints: bit for bit, or refused if the blocks do not fit."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_scattered_groups_are_refused(tmp_path: Path) -> None:
 
 
 def test_scattered_inputs_of_one_group_are_allowed(tmp_path: Path) -> None:
-    """One group per row: whatever the order was, nothing is scattered."""
+    """With one group per row, the order of the inputs has no effect."""
     folder = scattered(tmp_path, TinyGptq(group_size=-1, quantize_config={"desc_act": True}))
     assert formats(folder).linear == QuantizationScheme(4, 128, True)
 
@@ -125,7 +125,7 @@ def test_act_order_with_static_groups(tmp_path: Path) -> None:
 
 
 def test_groups_in_another_order_but_whole(tmp_path: Path) -> None:
-    """Runs of 32 inputs whose groups do not ascend are blocks all the same."""
+    """Runs of 32 inputs are valid blocks even if their groups do not ascend."""
     tiny = TinyGptq(group_size=32, quantize_config={"desc_act": True})
     tiny.per_module = lambda module: {}
     folder = tiny.write(tmp_path / "checkpoint")

@@ -1,4 +1,4 @@
-"""Claiming every tensor, shapes, and GGUF's interleaved q and k."""
+"""Checkpoint weights: every tensor is used, shapes are checked, GGUF's interleaved q and k are reordered."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_the_function_is_the_same(tmp_path: Path, family: str, changes: dict) ->
 
 
 def test_the_basis_is_another(tmp_path: Path) -> None:
-    """An outlier feature, as large models have them, is in no weight afterwards; nor are there norms."""
+    """After rotation no weight has an outlier feature like those of large models, and all norms are 1."""
     with open_checkpoint(write_checkpoint(tmp_path / "plain", "qwen2")) as opened:
         spec = spec_from_config(opened.config)
         plain = CheckpointWeights(opened, spec)
@@ -74,7 +74,7 @@ def test_a_tied_table_becomes_two(tmp_path: Path) -> None:
 
 
 def test_rows_are_the_same_however_they_are_read(tmp_path: Path) -> None:
-    """Some rows, from several threads, of tensors whose rows depend on all others."""
+    """Read some rows from several threads, of tensors in which each row depends on all others."""
     changes = {"attention_bias": True, "mlp_bias": True}
     with open_checkpoint(write_checkpoint(tmp_path / "plain", "llama", **changes)) as opened:
         spec = spec_from_config(opened.config)

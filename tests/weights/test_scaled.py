@@ -107,7 +107,7 @@ def test_a_tied_head_is_not_scaled() -> None:
 
 
 class Carried(ArrayWeights):
-    """A source with codes of its own, which remembers whether it was told to free its cache."""
+    """A source with codes, which records whether its cache was released."""
 
     released = False
 
