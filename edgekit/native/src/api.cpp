@@ -66,7 +66,8 @@ int ek_session_step(ek_session *worker, ek_session *const *sessions, const int32
   return guarded([&] {
     need(worker && sessions && tokens && logits, "ek_session_step: worker, sessions, tokens and logits must not be NULL");
     if (count < 1 || count > ek::kMostTogether)
-      ek::fail(EK_BAD_ARGUMENT, "cannot evaluate a step of %" PRId64 " sessions; allowed: 1 to %" PRId64, count, ek::kMostTogether);
+      ek::fail(EK_BAD_ARGUMENT,
+           "cannot evaluate a step of %" PRId64 " sessions; allowed: 1 to %" PRId64, count, ek::kMostTogether);
     ek::Session *sequences[ek::kMostTogether];
     for (int64_t i = 0; i < count; ++i) {
       need(sessions[i], "ek_session_step: every session must not be NULL");
@@ -87,7 +88,8 @@ int ek_session_tokens(const ek_session *session, int32_t *tokens, int64_t count)
   return guarded([&] {
     need(session && tokens, "ek_session_tokens: session and tokens must not be NULL");
     if (count < 0 || count > session->session.position())
-      ek::fail(EK_BAD_ARGUMENT, "cannot copy %" PRId64 " token ids; the session has %" PRId64, count, session->session.position());
+      ek::fail(EK_BAD_ARGUMENT,
+           "cannot copy %" PRId64 " token ids; the session has %" PRId64, count, session->session.position());
     std::copy_n(session->session.ids().begin(), count, tokens);
   });
 }

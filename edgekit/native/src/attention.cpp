@@ -75,7 +75,8 @@ void attend_text(const Kernels &kernels, const float *qkv, int64_t tokens, int64
     fail(EK_BAD_ARGUMENT, "cannot compute attention with %" PRId64 " heads and %" PRId64
          " key-value heads; allowed: a multiple of the key-value heads, at most %" PRId64, heads, kv_heads, kMostHeads);
   if (head_dim < 16 || head_dim % 16 || head_dim > kMaxHeadDim)
-    fail(EK_BAD_ARGUMENT, "cannot compute attention with a head_dim of %" PRId64 "; allowed: multiples of 16 up to %d", head_dim, kMaxHeadDim);
+    fail(EK_BAD_ARGUMENT,
+         "cannot compute attention with a head_dim of %" PRId64 "; allowed: multiples of 16 up to %d", head_dim, kMaxHeadDim);
   ThreadPool pool(threads, worker_cpus(threads));
   KvCache cache(1, kv_heads, head_dim, tokens, KvType::kFloat16);
   const AttentionRows shape{heads, kv_heads, head_dim, 0, 0, tokens, nullptr, y};

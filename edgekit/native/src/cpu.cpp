@@ -114,7 +114,9 @@ const Kernels &choose_kernels() {
     known += std::string(known.empty() ? "" : ", ") + candidate.kernels->name;
     if (runs) usable += std::string(usable.empty() ? "" : ", ") + candidate.kernels->name;
   }
-  fail(EK_UNSUPPORTED, "EDGEKIT_ISA is '%s', which cannot be used here; this build has %s; this processor supports %s", forced, known.c_str(), usable.c_str());
+  fail(EK_UNSUPPORTED,
+       "EDGEKIT_ISA is '%s', which cannot be used here; this build has %s; this processor supports %s",
+       forced, known.c_str(), usable.c_str());
 }
 
 }  // namespace ek

@@ -126,14 +126,18 @@ double measure_bandwidth(int threads, int64_t bytes) {
   if (bytes == 0) bytes = bandwidth_buffer("");
   const int64_t part = bytes / threads / kPage * kPage, available = available_memory("");
   if (part < kPage)
-    fail(EK_BAD_ARGUMENT, "cannot measure memory bandwidth with a buffer of %" PRId64 " bytes; needed: %" PRId64 " bytes for each of %d threads", bytes, kPage,
+    fail(EK_BAD_ARGUMENT,
+         "cannot measure memory bandwidth with a buffer of %" PRId64 " bytes; needed: %" PRId64 " bytes for each of %d threads",
+         bytes, kPage,
          threads);
   std::unique_ptr<uint8_t, Free> buffer;
   if (available < 0 || bytes <= available) {
     const auto size = static_cast<size_t>(part * threads);
     buffer.reset(static_cast<uint8_t *>(::operator new(size, std::align_val_t{kPage}, std::nothrow)));
   }
-  if (!buffer) fail(EK_NO_MEMORY, "cannot measure memory bandwidth: the buffer needs %" PRId64 " bytes; %" PRId64 " are available", bytes, available);
+  if (!buffer)
+    fail(EK_NO_MEMORY,
+         "cannot measure memory bandwidth: the buffer needs %" PRId64 " bytes; %" PRId64 " are available", bytes, available);
   ThreadPool pool(threads, worker_cpus(threads));
   /* The position of each thread in its part, each in a cache line of its own. */
   struct alignas(64) Reader {

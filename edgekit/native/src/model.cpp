@@ -94,7 +94,8 @@ struct Model::Reader {
   float real(const char *key) const {
     const auto found = file.metadata.find(std::string("edgekit.") + key);
     const double value = found == file.metadata.end() ? -1.0 : decimal(found->second);
-    if (!(value >= 0.0 && value <= FLT_MAX)) fail(EK_BAD_FILE, "cannot read model.onnx: edgekit.%s is missing or is not a number of at least 0", key);
+    if (!(value >= 0.0 && value <= FLT_MAX))
+      fail(EK_BAD_FILE, "cannot read model.onnx: edgekit.%s is missing or is not a number of at least 0", key);
     return static_cast<float>(value);
   }
 
@@ -105,11 +106,17 @@ struct Model::Reader {
     if (t.dims != shape) {
       std::string text;
       for (const int64_t dim : t.dims) text += (text.empty() ? "" : ", ") + std::to_string(dim);
-      fail(EK_BAD_FILE, "cannot read model.onnx: %s has shape (%s), which contradicts the metadata", name.c_str(), text.c_str());
+      fail(EK_BAD_FILE,
+           "cannot read model.onnx: %s has shape (%s), which contradicts the metadata", name.c_str(), text.c_str());
     }
-    if (t.type != a && t.type != b) fail(EK_BAD_FILE, "cannot read model.onnx: %s has element type %d, which is not allowed for this tensor", name.c_str(), t.type);
+    if (t.type != a && t.type != b)
+      fail(EK_BAD_FILE,
+           "cannot read model.onnx: %s has element type %d, which is not allowed for this tensor", name.c_str(), t.type);
     const uint64_t item = t.type == kFloat32 ? 4 : t.type == kFloat16 ? 2 : 1;
-    if (t.offset % item) fail(EK_BAD_FILE, "cannot read model.onnx: %s starts at byte %" PRIu64 " of the data, which is not a multiple of %" PRIu64, name.c_str(), t.offset, item);
+    if (t.offset % item)
+      fail(EK_BAD_FILE,
+           "cannot read model.onnx: %s starts at byte %" PRIu64 " of the data, which is not a multiple of %" PRIu64,
+           name.c_str(), t.offset, item);
     return t;
   }
 
@@ -130,9 +137,11 @@ struct Model::Reader {
     w.k = k;
     w.bits = static_cast<int>(number((at + ".bits").c_str(), 0, 8));
     if (w.bits != 4 && w.bits != 8)
-      fail(EK_UNSUPPORTED, "cannot run this artifact: the %s is not quantized to 4 or 8 bits, which the native engine requires", at.c_str());
+      fail(EK_UNSUPPORTED,
+           "cannot run this artifact: the %s is not quantized to 4 or 8 bits, which the native engine requires", at.c_str());
     w.block = static_cast<int>(number((at + ".block_size").c_str(), 32, 128));
-    if (w.block & (w.block - 1)) fail(EK_BAD_FILE, "cannot read model.onnx: the block size of the %s is %d; allowed: 32, 64, 128", at.c_str(), w.block);
+    if (w.block & (w.block - 1))
+      fail(EK_BAD_FILE, "cannot read model.onnx: the block size of the %s is %d; allowed: 32, 64, 128", at.c_str(), w.block);
     const int64_t blocks = w.blocks(), blob = w.block * w.bits / 8;
     const bool table = codes.empty() && kind == "embedding";
     const Tensor &c = tensor(codes.empty() ? name + ".codes" : codes,
@@ -161,7 +170,8 @@ Model::Model(const uint8_t *graph, uint64_t graph_size, const uint8_t *data, uin
 void Model::read_all() {
   const Reader read{parse_onnx(graph_.data(), graph_.size(), data_.size()), data_.data(), &biases_};
   constexpr int64_t kMost = 1 << 24, kWidest = 1 << 17; /* limits that the kernels and their scratch sizes rely on */
-  if (read.number("format_version", 0, kMost) != 1) fail(EK_UNSUPPORTED, "cannot run this artifact: its edgekit.format_version is not 1, the version this edgekit supports");
+  if (read.number("format_version", 0, kMost) != 1)
+    fail(EK_UNSUPPORTED, "cannot run this artifact: its edgekit.format_version is not 1, the version this edgekit supports");
   vocab_size = read.number("vocab_size", 1, kMost);
   hidden_size = read.number("hidden_size", 1, kWidest);
   intermediate_size = read.number("intermediate_size", 1, kWidest);
@@ -172,7 +182,9 @@ void Model::read_all() {
   context_length = read.number("context_length", 1, kMost);
   rms_norm_eps = read.real("rms_norm_eps");
   if (num_heads % num_kv_heads || head_dim % 16 || num_heads * head_dim > kWidest)
-    fail(EK_BAD_FILE, "cannot read model.onnx: num_heads %" PRId64 ", num_kv_heads %" PRId64 " and head_dim %" PRId64 " do not fit together", num_heads, num_kv_heads, head_dim);
+    fail(EK_BAD_FILE,
+         "cannot read model.onnx: num_heads %" PRId64 ", num_kv_heads %" PRId64 " and head_dim %" PRId64 " do not fit together",
+         num_heads, num_kv_heads, head_dim);
   embedding = read.matrix("model.embed_tokens", "embedding", vocab_size, hidden_size);
   const bool tied = read.number("tied_embeddings", 0, 1);
   lm_head = tied ? read.matrix("model.embed_tokens", "lm_head", vocab_size, hidden_size, "lm_head.codes")

@@ -29,7 +29,8 @@ class Message {
       case 2: {
         const uint64_t length = varint();
         if (length > static_cast<uint64_t>(end_ - at_))
-          fail(EK_BAD_FILE, "cannot read model.onnx: it has a field of %" PRIu64 " bytes where only %td are left", length, end_ - at_);
+          fail(EK_BAD_FILE,
+               "cannot read model.onnx: it has a field of %" PRIu64 " bytes where only %td are left", length, end_ - at_);
         data_ = at_;
         size_ = static_cast<size_t>(length);
         at_ += length;
@@ -44,7 +45,8 @@ class Message {
   bool is_bytes() const { return wire_ == 2; }
   Message message() const { return {bytes(), size_}; }
   std::string text(size_t most) const {
-    if (bytes() && size_ > most) fail(EK_BAD_FILE, "cannot read model.onnx: it has a text of %zu bytes; allowed: up to %zu", size_, most);
+    if (bytes() && size_ > most)
+      fail(EK_BAD_FILE, "cannot read model.onnx: it has a text of %zu bytes; allowed: up to %zu", size_, most);
     return {reinterpret_cast<const char *>(data_), size_};
   }
   uint64_t integer() const {
@@ -110,7 +112,8 @@ struct External {
 };
 
 void add_dim(Tensor &tensor, uint64_t dim) {
-  if (tensor.dims.size() == kMaxDims || dim > INT32_MAX) fail(EK_BAD_FILE, "cannot read model.onnx: the shape of a tensor is not valid; allowed: up to 4 dimensions below 2^31");
+  if (tensor.dims.size() == kMaxDims || dim > INT32_MAX)
+    fail(EK_BAD_FILE, "cannot read model.onnx: the shape of a tensor is not valid; allowed: up to 4 dimensions below 2^31");
   tensor.dims.push_back(static_cast<int64_t>(dim));
 }
 
@@ -126,7 +129,9 @@ void read_tensor(Message message, uint64_t data_size, OnnxFile &file) {
           uint64_t value = 0;
           int shift = 0;
           for (const char c : packed) {
-            if (shift > 56) fail(EK_BAD_FILE, "cannot read model.onnx: the shape of a tensor is not valid; allowed: up to 4 dimensions below 2^31");
+            if (shift > 56)
+              fail(EK_BAD_FILE,
+                   "cannot read model.onnx: the shape of a tensor is not valid; allowed: up to 4 dimensions below 2^31");
             value |= static_cast<uint64_t>(c & 127) << shift;
             shift += 7;
             if (c & 128) continue;
@@ -157,17 +162,25 @@ void read_tensor(Message message, uint64_t data_size, OnnxFile &file) {
   tensor.offset = decimal(external.offset, name);
   tensor.length = decimal(external.length, name);
   const uint64_t item = tensor.type == kFloat32 ? 4 : tensor.type == kFloat16 ? 2 : tensor.type == kUint8 ? 1 : 0;
-  if (!item) fail(EK_BAD_FILE, "cannot read model.onnx: %s has element type %d; allowed: float32 (1), uint8 (2), float16 (10)", name.c_str(), tensor.type);
+  if (!item)
+    fail(EK_BAD_FILE,
+         "cannot read model.onnx: %s has element type %d; allowed: float32 (1), uint8 (2), float16 (10)",
+         name.c_str(), tensor.type);
   uint64_t count = 1;
   for (const int64_t dim : tensor.dims)
     if (__builtin_mul_overflow(count, static_cast<uint64_t>(dim), &count)) count = UINT64_MAX / 8;
   uint64_t bytes = 0;
   if (count > data_size || __builtin_mul_overflow(count, item, &bytes) || bytes != tensor.length)
-    fail(EK_BAD_FILE, "cannot read model.onnx: %s has a length of %" PRIu64 " bytes, which contradicts its shape", name.c_str(), tensor.length);
+    fail(EK_BAD_FILE,
+         "cannot read model.onnx: %s has a length of %" PRIu64 " bytes, which contradicts its shape",
+         name.c_str(), tensor.length);
   if (tensor.offset > data_size || tensor.length > data_size - tensor.offset)
-    fail(EK_BAD_FILE, "cannot read model.onnx: %s is at bytes %" PRIu64 " to %" PRIu64 " of model.onnx.data, which has only %" PRIu64, name.c_str(),
+    fail(EK_BAD_FILE,
+         "cannot read model.onnx: %s is at bytes %" PRIu64 " to %" PRIu64 " of model.onnx.data, which has only %" PRIu64,
+         name.c_str(),
          tensor.offset, tensor.offset + tensor.length, data_size);
-  if (!file.tensors.emplace(name, std::move(tensor)).second) fail(EK_BAD_FILE, "cannot read model.onnx: it has two tensors named %s", name.c_str());
+  if (!file.tensors.emplace(name, std::move(tensor)).second)
+    fail(EK_BAD_FILE, "cannot read model.onnx: it has two tensors named %s", name.c_str());
   if (file.tensors.size() > kMaxTensors) fail(EK_BAD_FILE, "cannot read model.onnx: it has more than %zu tensors", kMaxTensors);
 }
 
@@ -181,7 +194,8 @@ void check_overlaps(const OnnxFile &file) {
     if (places[i] != places[i - 1] && places[i].first < places[i - 1].second)
       fail(EK_BAD_FILE, "cannot read model.onnx: two tensors overlap at byte %" PRIu64 " of model.onnx.data", places[i].first);
     if (i > 1 && places[i] == places[i - 2])
-      fail(EK_BAD_FILE, "cannot read model.onnx: more than two tensors share byte %" PRIu64 " of model.onnx.data", places[i].first);
+      fail(EK_BAD_FILE,
+           "cannot read model.onnx: more than two tensors share byte %" PRIu64 " of model.onnx.data", places[i].first);
   }
 }
 
@@ -194,7 +208,8 @@ OnnxFile parse_onnx(const uint8_t *bytes, size_t size, uint64_t data_size) {
     if (model.field == 14) {
       Entry entry = read_entry(model.message());
       file.metadata[std::move(entry.key)] = std::move(entry.value);
-      if (file.metadata.size() > kMaxMetadata) fail(EK_BAD_FILE, "cannot read model.onnx: it has more than %zu metadata entries", kMaxMetadata);
+      if (file.metadata.size() > kMaxMetadata)
+        fail(EK_BAD_FILE, "cannot read model.onnx: it has more than %zu metadata entries", kMaxMetadata);
     }
     if (model.field != 7) continue;
     Message graph = model.message();

@@ -31,13 +31,16 @@ const Kernels &named_kernels(const char *name) {
 Matrix checked(const ek_matrix &given) {
   const int64_t n = given.n, k = given.k;
   const int bits = given.bits, block = given.block_size, type = given.scale_dtype;
-  if (n < 1 || n > kMostRows) fail(EK_BAD_ARGUMENT, "cannot multiply with a matrix of %" PRId64 " rows; allowed: 1 to %" PRId64, n, kMostRows);
+  if (n < 1 || n > kMostRows)
+    fail(EK_BAD_ARGUMENT, "cannot multiply with a matrix of %" PRId64 " rows; allowed: 1 to %" PRId64, n, kMostRows);
   if (k < 1 || k > kMostColumns)
     fail(EK_BAD_ARGUMENT, "cannot multiply with a matrix of %" PRId64 " columns; allowed: 1 to %" PRId64, k, kMostColumns);
   if (bits != 4 && bits != 8) fail(EK_BAD_ARGUMENT, "cannot multiply with codes of %d bits; allowed: 4 or 8", bits);
-  if (block != 32 && block != 64 && block != 128) fail(EK_BAD_ARGUMENT, "cannot multiply with a block size of %d; allowed: 32, 64 or 128", block);
+  if (block != 32 && block != 64 && block != 128)
+    fail(EK_BAD_ARGUMENT, "cannot multiply with a block size of %d; allowed: 32, 64 or 128", block);
   if (type != EK_FLOAT32 && type != EK_FLOAT16)
-    fail(EK_BAD_ARGUMENT, "cannot multiply with scales of type %d; allowed: EK_FLOAT32 (%d) or EK_FLOAT16 (%d)", type, EK_FLOAT32, EK_FLOAT16);
+    fail(EK_BAD_ARGUMENT,
+         "cannot multiply with scales of type %d; allowed: EK_FLOAT32 (%d) or EK_FLOAT16 (%d)", type, EK_FLOAT32, EK_FLOAT16);
   if (!given.codes || !given.scales) fail(EK_BAD_ARGUMENT, "the codes and scales of a matrix must not be NULL");
   const size_t item = type == EK_FLOAT16 ? 2 : 4;
   if (reinterpret_cast<uintptr_t>(given.scales) % item)
@@ -84,7 +87,8 @@ void multiply_many(const Kernels &kernels, const Matrix &w, const float *x, int6
 
 void multiply(const char *kernel, const ek_matrix &given, const float *x, int64_t m, bool prefill, float *y) {
   const Matrix w = checked(given);
-  if (m < 1 || m > kMostRows) fail(EK_BAD_ARGUMENT, "cannot multiply %" PRId64 " rows of activations; allowed: 1 to %" PRId64, m, kMostRows);
+  if (m < 1 || m > kMostRows)
+    fail(EK_BAD_ARGUMENT, "cannot multiply %" PRId64 " rows of activations; allowed: 1 to %" PRId64, m, kMostRows);
   const Kernels &kernels = named_kernels(kernel);
   if (m <= kFewRows && !prefill) return multiply_few(kernels, w, x, m, y);
   for (int64_t r = 0; r < m; r += kManyRows)

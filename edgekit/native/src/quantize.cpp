@@ -256,9 +256,11 @@ int64_t quantize_rows(const QuantizeJob &job) {
          job.n, job.k);
   if (job.bits != 4 && job.bits != 8) fail(EK_BAD_ARGUMENT, "cannot quantize to %d bits; allowed: 4 or 8", job.bits);
   if (job.block_size < kLanes || job.block_size > kMaxBlock || job.block_size % kLanes)
-    fail(EK_BAD_ARGUMENT, "cannot quantize in blocks of %d; allowed: multiples of %d up to %d", job.block_size, kLanes, kMaxBlock);
+    fail(EK_BAD_ARGUMENT,
+         "cannot quantize in blocks of %d; allowed: multiples of %d up to %d", job.block_size, kLanes, kMaxBlock);
   if (job.dtype != EK_FLOAT32 && job.dtype != EK_FLOAT16 && job.dtype != EK_BFLOAT16)
-    fail(EK_BAD_ARGUMENT, "cannot quantize weights of type %d; allowed: EK_FLOAT32 (0), EK_FLOAT16 (1), EK_BFLOAT16 (2)", job.dtype);
+    fail(EK_BAD_ARGUMENT,
+         "cannot quantize weights of type %d; allowed: EK_FLOAT32 (0), EK_FLOAT16 (1), EK_BFLOAT16 (2)", job.dtype);
   if (job.scale_dtype != EK_FLOAT32 && job.scale_dtype != EK_FLOAT16)
     fail(EK_BAD_ARGUMENT, "cannot store scales as type %d; allowed: EK_FLOAT32 (0) or EK_FLOAT16 (1)", job.scale_dtype);
   if (!job.symmetric && !job.zero_points) fail(EK_BAD_ARGUMENT, "asymmetric quantization needs zero_points, which is NULL");

@@ -123,7 +123,8 @@ void Session::check_step(Session *const *sequences, int64_t count, const int32_t
     fail(EK_BAD_ARGUMENT, "cannot evaluate a step of %" PRId64 " sessions; this worker allows 1 to %" PRId64, count, most);
   for (int64_t i = 0; i < count; ++i) {
     const Session &each = *sequences[i];
-    if (each.model_ != model_) fail(EK_BAD_ARGUMENT, "session %" PRId64 " of the step belongs to another model than the worker", i);
+    if (each.model_ != model_)
+      fail(EK_BAD_ARGUMENT, "session %" PRId64 " of the step belongs to another model than the worker", i);
     if (std::find(sequences, sequences + i, sequences[i]) != sequences + i)
       fail(EK_BAD_ARGUMENT, "session %" PRId64 " is in the step twice", i);
     if (each.position() == each.context())

@@ -50,10 +50,14 @@ void Session::copy(const Session &other) {
   if (&other == this) return;
   if (other.model_->fingerprint != model_->fingerprint)
     fail(EK_BAD_ARGUMENT, "cannot copy the session: the source belongs to another model");
-  if (other.cache_.type() != cache_.type()) fail(EK_BAD_ARGUMENT, "cannot copy the session: its key-value type is %d, that of the source is %d", static_cast<int>(cache_.type()),
+  if (other.cache_.type() != cache_.type())
+    fail(EK_BAD_ARGUMENT,
+         "cannot copy the session: its key-value type is %d, that of the source is %d", static_cast<int>(cache_.type()),
          static_cast<int>(other.cache_.type()));
   if (other.position() > context())
-    fail(EK_CONTEXT, "cannot copy the session: its %" PRId64 " positions do not fit into a context of %" PRId64, other.position(), context());
+    fail(EK_CONTEXT,
+         "cannot copy the session: its %" PRId64 " positions do not fit into a context of %" PRId64,
+         other.position(), context());
   cache_.copy(other.cache_, other.position());
   ids_ = other.ids_;
   ids_.reserve(static_cast<size_t>(context()));
@@ -91,13 +95,16 @@ void Session::load(const std::string &path) {
     fail(EK_BAD_FILE, "cannot load %s: its key-value type is %d, that of this session is %d", path.c_str(), header.kv_type,
          static_cast<int>(cache_.type()));
   if (header.positions < 0 || header.positions > context())
-    fail(EK_CONTEXT, "cannot load %s: its %" PRId64 " positions do not fit into the context of %" PRId64, path.c_str(), header.positions, context());
+    fail(EK_CONTEXT,
+         "cannot load %s: its %" PRId64 " positions do not fit into the context of %" PRId64,
+         path.c_str(), header.positions, context());
   ids_.clear(); /* from here on the cache is overwritten */
   std::vector<int32_t> ids(static_cast<size_t>(header.positions));
   if (std::fread(ids.data(), sizeof(int32_t), ids.size(), in.file) != ids.size() || !cache_.read(in.file, header.positions))
     fail(EK_BAD_FILE, "cannot load %s: it is truncated; its header says %" PRId64 " positions", path.c_str(), header.positions);
   const bool known = std::all_of(ids.begin(), ids.end(), [&](int32_t id) { return id >= 0 && id < model_->vocab_size; });
-  if (!known) fail(EK_BAD_FILE, "cannot load %s: it has token ids outside the vocabulary of %" PRId64, path.c_str(), model_->vocab_size);
+  if (!known)
+    fail(EK_BAD_FILE, "cannot load %s: it has token ids outside the vocabulary of %" PRId64, path.c_str(), model_->vocab_size);
   ids_.insert(ids_.end(), ids.begin(), ids.end());
 }
 

@@ -23,7 +23,8 @@ int ek_quantize_rows(const void *rows, int dtype, int64_t n, int64_t k, int bits
     const int64_t bad = ek::quantize_rows({rows, dtype, n, k, bits, block_size, symmetric != 0, scale_dtype, codes, scales, zero_points});
     if (bad < 0) return;
     if (bad_index) *bad_index = bad;
-    ek::fail(EK_NON_FINITE, "cannot quantize weight %" PRId64 " of a (%" PRId64 ", %" PRId64 ") matrix: it is NaN or larger than %s", bad,
+    ek::fail(EK_NON_FINITE,
+         "cannot quantize weight %" PRId64 " of a (%" PRId64 ", %" PRId64 ") matrix: it is NaN or larger than %s", bad,
              n, k, scale_dtype == EK_FLOAT16 ? "65504, the largest float16 scale" : "1e30");
   });
 }
@@ -33,7 +34,9 @@ int ek_host_memory(const char *root, ek_memory_info *memory) {
     need(memory, "ek_host_memory: memory must not be NULL");
     thread_local std::optional<ek::HostMemory> found; /* the result points to its texts */
     found = ek::host_memory(root ? root : "");
-    if (!found) ek::fail(EK_UNSUPPORTED, "cannot determine the memory of this host: the system does not report MemTotal and MemAvailable");
+    if (!found)
+      ek::fail(EK_UNSUPPORTED,
+           "cannot determine the memory of this host: the system does not report MemTotal and MemAvailable");
     *memory = {static_cast<uint64_t>(found->total), static_cast<uint64_t>(found->available), found->total_source.c_str(),
                found->available_source.c_str()};
   });
