@@ -72,5 +72,5 @@ def quantize_rows(rows: NDArray[np.generic], scheme: QuantizationScheme, scale_d
         row, column = divmod(bad.value, k)
         raise NonFiniteError(row, column, float(rows[row, column]))
     if status != native.OK:
-        raise ValueError(f"ek_quantize_rows failed for rows of shape ({n}, {k}) with {scheme}: status {status}")
+        raise ValueError(f"quantizing rows of shape ({n}, {k}) with {scheme}: {native.last_error()}")
     return PackedLinear(scheme, n, k, codes, scales, zero_points)
