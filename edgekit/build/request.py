@@ -79,8 +79,8 @@ class BuildResult:
         artifact: The artifact's folder.
         manifest: Its manifest.
         plan: The plan, with the artifact's real sizes.
-        seconds: Wall time.
-        peak_rss_bytes: Peak resident memory of the process; None where the system does not tell.
+        seconds: Duration of the build (wall time).
+        peak_rss_bytes: Peak resident memory of the process; None if the system does not report it.
         emitted: The GPTQ checkpoint written next to the artifact, if one was requested.
     """
 

@@ -24,7 +24,7 @@ def chat_loop(session: Session, *, max_tokens: int | None, sampling: Sampling, s
         session: An open session with a chat template.
         max_tokens: The most tokens of one answer; None for as many as the context holds.
         sampling: How each answer is sampled.
-        seed: For every answer; None draws a fresh one.
+        seed: Seed of every answer; None draws a fresh seed for each.
 
     Raises:
         TokenizerError: The artifact has no chat template.

@@ -23,7 +23,7 @@ def graph_activation_bytes(dimensions: Dimensions, context: int, activation_type
     It is an upper bound, since not all of these exist at the same time.
 
     Args:
-        dimensions: The model's.
+        dimensions: The dimensions of the model.
         context: Positions of the KV cache.
         activation_type: ``float32`` or ``float16``.
         chunk: Tokens that are evaluated together.

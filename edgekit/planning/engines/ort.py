@@ -30,7 +30,7 @@ def memory_of(dimensions: Dimensions, layout: DataLayout, weights: WeightBytes, 
     """The engine's memory by part.
 
     Args:
-        dimensions: The model's.
+        dimensions: The dimensions of the model.
         layout: The data file's.
         weights: Size of the data file by group.
         setup: Context, KV cache and the accelerator's libraries.
