@@ -74,7 +74,7 @@ def run_build(
         if checkpoint is not None:
             quantization = carried_quantization(quantization, inputs.recipe.quantization, checkpoint)
         _check_calibration(request, quantization)
-        target, beside, rejected = _outputs(request, inputs)
+        target, emit_target, rejected = _outputs(request, inputs)
         planner = _planner(request, inputs, on_plan)
         planned = planner(quantization)
         if checkpoint is None:
@@ -86,7 +86,9 @@ def run_build(
         from .steps import Job, pass_gate
 
         folder = stack.enter_context(whole_folder(target, request.force))
-        emitted = None if beside is None else stack.enter_context(whole_folder(beside, request.force, GPTQ_FILE))
+        emitted = None
+        if emit_target is not None:
+            emitted = stack.enter_context(whole_folder(emit_target, request.force, GPTQ_FILE))
         job = Job(
             request=request,
             recipe=inputs.recipe,
@@ -100,8 +102,8 @@ def run_build(
             progress=progress,
         )
         planned, manifest = _write(job, emitted, quantization, planned, planner)
-        pass_gate(manifest, folder, rejected, beside)
-    return BuildResult(target, manifest, planned, time.perf_counter() - started, peak_rss_bytes(), beside)
+        pass_gate(manifest, folder, rejected, emit_target)
+    return BuildResult(target, manifest, planned, time.perf_counter() - started, peak_rss_bytes(), emit_target)
 
 
 def _check_calibration(request: BuildRequest, quantization: QuantizationConfig) -> None:
@@ -116,14 +118,14 @@ def _check_calibration(request: BuildRequest, quantization: QuantizationConfig) 
 def _outputs(request: BuildRequest, inputs: BuildInputs) -> tuple[Path, Path | None, Path]:
     """The folders of the artifact, of the emitted checkpoint and of a rejected artifact, which can all be written."""
     target = Path(request.out) if request.out is not None else Path(f"{inputs.recipe.name}-{inputs.device.name}")
-    beside = None if request.emit is None else target.with_name(f"{target.name}-{request.emit}")
+    emit_target = None if request.emit is None else target.with_name(f"{target.name}-{request.emit}")
     rejected = target.with_name(f"{target.name}.rejected")
     check_output(target, request.force)
-    if beside is not None:
-        check_output(beside, request.force, GPTQ_FILE)
+    if emit_target is not None:
+        check_output(emit_target, request.force, GPTQ_FILE)
     if request.gate:
         check_output(rejected, force=True)
-    return target, beside, rejected
+    return target, emit_target, rejected
 
 
 def _planner(request: BuildRequest, inputs: BuildInputs, on_plan: Callable[[Plan], None]) -> Planner:
@@ -145,12 +147,12 @@ def _planner(request: BuildRequest, inputs: BuildInputs, on_plan: Callable[[Plan
 
 
 def _write(
-    job: Job, beside: Path | None, quantization: QuantizationConfig, planned: Plan, planner: Planner
+    job: Job, emitted: Path | None, quantization: QuantizationConfig, planned: Plan, planner: Planner
 ) -> tuple[Plan, Manifest]:
     """Write the artifact into the job's folder; return the plan with real sizes, and the manifest."""
     from . import steps
 
-    if beside is not None:
+    if emitted is not None:
         steps.check_emit(job, quantization, job.max_context(planned))
     described: dict[str, Any] = {}
     with steps.background_hashes(job.checkpoint.files) as source_files, steps.resumable(job.resume_path("widths")):
@@ -165,8 +167,8 @@ def _write(
             facts = job.facts(quantization, planned)
         with steps.layer_quantizer(job, weights, quantization, facts, files) as (layers, calibration):
             layout = steps.export(job, weights, quantization, job.max_context(planned), layers)
-            if beside is not None:
-                steps.emit(job, beside, layout, weights)
+            if emitted is not None:
+                steps.emit(job, emitted, layout, weights)
             planned = with_artifact(planned, layout.size_bytes, len(files["tokenizer.json"]))
             if not job.request.anyway:
                 check_budget(planned)

@@ -35,9 +35,9 @@ class BuildRequest:
         force: Replace an existing artifact.
         calibration: A text file. The method gptq calibrates on it instead of the model's own answers to edgekit's
             prompts; a mean width and scaling are measured on it instead of on the prompts.
-        calibration_tokens: Tokens of it to use at most.
+        calibration_tokens: The largest number of its tokens to use.
         gate: Measure the artifact against its float model, and reject it if it misses a threshold of the recipe.
-        quality_tokens: Tokens of the held-out texts to measure on at most.
+        quality_tokens: The largest number of tokens of the held-out texts to measure on.
         threads: Threads of the build; None for one per physical core.
         plan_options: What to plan for. Limits in it can refuse the build, as too little memory does.
         anyway: Build even if the plan does not fit or exceeds a limit.

@@ -2,7 +2,7 @@ r"""Measures the loss of each matrix in 4 bits: KL from the float model to one i
 
     embedding -> layer 0 -> layer 1 -> ... -> lm_head -> KL of each
          \          \__ each matrix of the layer rounded: four more variants of the hidden states
-          \__ rounded: a variant that continues beside the float one
+          \__ rounded: a variant that continues next to the float one
 
 A layer is read once for a group of variants, and only their hidden states are kept. Rounding is to nearest, which is
 enough to rank the matrices and needs no calibration.

@@ -138,8 +138,7 @@ class StreamedModel:
             live: For each input, the tensors that are available, at first the graph's inputs. Afterwards they are
                 those that later stages need.
             overrides: See the class.
-            observe: Called before each product that is a piece of its own, which they are if a provider gives the
-                weights.
+            observe: Called before each product. Requires a provider, since only then is each product a piece.
         """
         for number, piece in enumerate(self._pieces):
             if piece.stage == stage:
