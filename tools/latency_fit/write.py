@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edgekit.planning.efficiency import Effect, EfficiencyModel
 
 FITTED = Path(__file__).parents[2] / "edgekit" / "planning" / "fitted.py"
+_WIDTH = 120  # columns of a line
 _HEAD = '''"""Effects fitted to published speeds. Do not edit: ``tools/latency_fit/fit.py --write`` writes this file.
 
 ``DECODE``: shares of the memory's specified bandwidth. ``PREFILL``: shares of the processor's multiply-adds per second.
@@ -17,6 +18,8 @@ An effect is mean and variance of a term of the log efficiency, and the number o
 from __future__ import annotations
 
 from .efficiency import Effect, EfficiencyModel
+
+# fmt: off
 '''
 
 
@@ -37,8 +40,7 @@ def _model(name: str, model: EfficiencyModel) -> Iterator[str]:
     yield "    effects={"
     for effect, levels in model.effects.items():
         yield f'        "{effect}": {{'
-        for level, found in sorted(levels.items()):
-            yield f'            "{level}": {_effect(found)},'
+        yield from _filled(f'"{level}": {_effect(found)},' for level, found in sorted(levels.items()))
         yield "        },"
     yield "    },"
     variances = ", ".join(f'"{key}": {value:.4g}' for key, value in model.prior_variances.items())
@@ -51,3 +53,14 @@ def _model(name: str, model: EfficiencyModel) -> Iterator[str]:
 
 def _effect(effect: Effect) -> str:
     return f"Effect({effect.mean:.4f}, {effect.variance:.5f}, {effect.rows})"
+
+
+def _filled(entries: Iterable[str]) -> Iterator[str]:
+    """The entries on as few lines as hold them, in their order."""
+    indent = line = " " * 12
+    for entry in entries:
+        if line != indent and len(line) + len(entry) > _WIDTH:
+            yield line.rstrip()
+            line = indent
+        line += entry + " "
+    yield line.rstrip()
