@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from .devices import DeviceProfile as DeviceProfile
     from .devices import load_device as load_device
     from .errors import EdgekitError as EdgekitError
-    from .planning.api import plan as plan
     from .planning.plan import Plan as Plan
     from .planning.plan import PlanOptions as PlanOptions
+    from .planning.planner import plan as plan
     from .quality.evaluation import evaluate as evaluate
     from .quality.scores import Figures as Figures
     from .recipes import Recipe as Recipe
@@ -75,7 +75,7 @@ _HOMES = {
     "load": "runtime.session",
     "load_device": "devices",
     "load_recipe": "recipes",
-    "plan": "planning.api",
+    "plan": "planning.planner",
     "smoke": "deploy.smoke",
     "verify": "artifact.verify",
 }

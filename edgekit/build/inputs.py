@@ -51,7 +51,7 @@ def open_inputs(request: BuildRequest, stack: ExitStack) -> BuildInputs:
         RecipeError: The recipe is invalid, or its model can only be planned.
         EdgekitError: There is no such model or device, or the checkpoint cannot be opened.
     """
-    device = request.device if isinstance(request.device, DeviceProfile) else load_device(request.device)
+    device = load_device(request.device)
     opened: Checkpoint | None = None
     if request.checkpoint is not None and (request.model is None or Path(request.checkpoint).exists()):
         opened = stack.enter_context(open_checkpoint(Path(request.checkpoint)))
@@ -64,8 +64,6 @@ def open_inputs(request: BuildRequest, stack: ExitStack) -> BuildInputs:
 
 
 def _choose_recipe(request: BuildRequest, device: DeviceProfile, opened: Checkpoint | None) -> Recipe:
-    if isinstance(request.model, Recipe):
-        return request.model
     if request.model is not None:
         return load_recipe(request.model)
     if opened is not None and request.checkpoint is not None:

@@ -31,7 +31,7 @@ from ..models.spec import untied
 from ..planning.choice import check_budget
 from ..planning.draft import memory_by_engine, with_artifact
 from ..planning.plan import Plan, PlanOptions
-from ..planning.planner import plan_recipe
+from ..planning.planner import plan
 from ..progress import Progress, no_progress, phase
 from ..recipes import all_recipes
 from ..recipes.recipe import Recipe, source_kind
@@ -130,7 +130,7 @@ def _outputs(request: BuildRequest, inputs: BuildInputs) -> tuple[Path, Path | N
 
 def _planner(request: BuildRequest, inputs: BuildInputs, on_plan: Callable[[Plan], None]) -> Planner:
     def planner(quantization: QuantizationConfig) -> Plan:
-        planned = plan_recipe(
+        planned = plan(
             inputs.recipe,
             inputs.device,
             request.context,

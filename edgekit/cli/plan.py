@@ -12,9 +12,10 @@ import click
 
 from ..devices import DeviceProfile, all_devices, load_device
 from ..errors import BudgetError, EdgekitError, UsageError
+from ..planning import planner
 from ..planning.choice import best_recipe, describe, needed_machine
 from ..planning.plan import Plan, PlanOptions
-from ..planning.planner import plan_recipe, plan_without_offers
+from ..planning.planner import plan_without_offers
 from ..recipes import Recipe, all_recipes, load_recipe
 from ..scheme import QuantizationOverrides
 from ..units import format_bytes
@@ -131,7 +132,7 @@ def _plan_one(
     machine = None
     if not planned.acceptable:
         devices = all_devices()
-        planned = plan_recipe(recipe, profile, context, candidates=recipes, devices=devices, options=options)
+        planned = planner.plan(recipe, profile, context, candidates=recipes, devices=devices, options=options)
         machine = None if planned.fits else needed_machine(planned, devices)
     if as_json:
         emit_json({**planned.to_json(), "needs": machine})

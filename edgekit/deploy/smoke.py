@@ -114,7 +114,7 @@ def smoke(
         UnknownNameError: There is no such engine or device.
     """
     folder = Path(artifact)
-    profile = load_device(device) if isinstance(device, str | Path) else device
+    profile = None if device is None else load_device(device)
     manifest = read_manifest(folder)
     golden = golden_of(folder, manifest)
     try:

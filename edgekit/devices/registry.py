@@ -22,17 +22,13 @@ def user_folder() -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / ".config") / "edgekit" / "devices"
 
 
-def _aliases(entry: HostDefaults) -> tuple[str, ...]:
-    return entry.aliases
-
-
 # The folder of the installed package, or of the source tree that an editable install runs from.
 LIBRARY: Library[HostDefaults] = Library(
     kind="device",
     built_in=(Path(__file__).parent / "library", Path(__file__).parents[2] / "devices"),
     read=read_device,
     error=DeviceProfileError,
-    aliases=_aliases,
+    aliases=lambda entry: entry.aliases,
     user_folder=user_folder,
 )
 
@@ -65,17 +61,18 @@ def all_devices() -> tuple[DeviceProfile, ...]:
     return tuple(map(_profile, LIBRARY.read_all()))
 
 
-def load_device(name_or_path: str | Path) -> DeviceProfile:
+def load_device(name_or_path: str | Path | DeviceProfile) -> DeviceProfile:
     """A device by its name or alias, or from a file.
 
     Args:
-        name_or_path: A name or alias, or a path: a ``Path``, or text that ends in ``.toml``.
+        name_or_path: A name or alias, or a path: a ``Path``, or text that ends in ``.toml``. A profile is returned
+            unchanged.
 
     Raises:
         UnknownNameError: There is no such device; names the nearest.
         DeviceProfileError: The file is not a valid profile, or this host's memory is unknown.
     """
-    return _profile(LIBRARY.find(name_or_path))
+    return _profile(LIBRARY.find(name_or_path) if isinstance(name_or_path, str | Path) else name_or_path)
 
 
 def _profile(entry: HostDefaults) -> DeviceProfile:

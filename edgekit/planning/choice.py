@@ -24,7 +24,7 @@ def best_recipe(
         recipes: Recipes to choose from; plan-only ones are skipped.
         device: Where the model runs.
         context: Tokens to hold; None for the device's default, at most each recipe's maximum.
-        options: As for :func:`~edgekit.planning.planner.plan_recipe`.
+        options: As for :func:`~edgekit.planning.planner.plan`.
 
     Raises:
         BudgetError: No model is acceptable; names the nearest and what is missing.

@@ -1,39 +1,61 @@
-"""Plans a model on a device: does it fit, how fast is it, and if it is not acceptable, what is. Reads no files."""
+"""``edgekit.plan``: does a model fit on a device, how fast is it there, and if it is not acceptable, what is?
+
+Recipes and profiles are given by name, by file or as objects. With objects alone, no file is read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
-from ..devices.profile import DeviceProfile
+from ..devices import DeviceProfile, load_device
 from ..errors import ContextLengthError
-from ..recipes.recipe import Recipe
-from ..scheme import QuantizationConfig
+from ..recipes import Recipe, load_recipe
+from ..scheme import QuantizationConfig, QuantizationOverrides
 from .draft import draft
 from .offers import find_offers
 from .plan import Plan, PlanOptions
 
 
-def plan_recipe(
-    recipe: Recipe,
-    device: DeviceProfile,
+def plan(
+    model: str | Path | Recipe,
+    device: str | Path | DeviceProfile,
     context: int | None = None,
-    quantization: QuantizationConfig | None = None,
-    candidates: Iterable[Recipe] = (),
+    quantization: QuantizationConfig | QuantizationOverrides | None = None,
+    candidates: Iterable[str | Path | Recipe] = (),
     *,
-    devices: Iterable[DeviceProfile] = (),
+    devices: Iterable[str | Path | DeviceProfile] = (),
     options: PlanOptions | None = None,
 ) -> Plan:
-    """Plan a model on a device, with alternatives when the plan is not acceptable.
+    """Plan a model on a device: memory, speed, and alternatives when the plan is not acceptable.
 
-    Arguments and errors are those of :func:`~edgekit.planning.api.plan`, with recipes and profiles instead of names.
-    Widths that are still to be chosen are planned as for a typical model.
+    Args:
+        model: A recipe, its name or its ``.toml`` file.
+        device: A device profile, its name or alias, or its ``.toml`` file.
+        context: Tokens to hold; None for the device's default, at most the recipe's maximum.
+        quantization: A configuration that replaces the recipe's, or changes to it.
+        candidates: Recipes to consider as a smaller model.
+        devices: Devices to consider as another device.
+        options: Engine, KV cache, prompt, power mode and limits.
+
+    Raises:
+        UnknownNameError: There is no such recipe, device, engine, KV cache type or power mode.
+        RecipeError: The recipe file is invalid.
+        DeviceProfileError: The device file is invalid, or this host's memory is unknown.
+        ContextLengthError: ``context`` is below 1 or above the recipe's maximum.
+        EngineError: No engine can run on the device.
+        UsageError: No choice of widths has the quantization's ``mean_bits``.
+        UnsupportedModelError: There is no family for a model that is not marked plan-only.
     """
-    options = options or PlanOptions()
-    planned = plan_without_offers(recipe, device, context, quantization, options)
+    recipe, profile = load_recipe(model), load_device(device)
+    smaller, elsewhere = list(map(load_recipe, candidates)), list(map(load_device, devices))
+    if isinstance(quantization, QuantizationOverrides):
+        quantization = quantization.applied_to(recipe.quantization)
+    planned = plan_without_offers(recipe, profile, context, quantization, options)
     if planned.acceptable:
         return planned
-    return replace(planned, offers=find_offers(planned, recipe, device, candidates, devices, options))
+    return replace(planned, offers=find_offers(planned, recipe, profile, smaller, elsewhere, options or PlanOptions()))
 
 
 def plan_without_offers(
@@ -43,7 +65,7 @@ def plan_without_offers(
     quantization: QuantizationConfig | None = None,
     options: PlanOptions | None = None,
 ) -> Plan:
-    """Like :func:`plan_recipe`, without looking for alternatives: for tables of many plans."""
+    """Like :func:`plan`, without looking for alternatives: for tables of many plans."""
     if context is None:
         context = min(device.default_context, recipe.max_context)
     if not 1 <= context <= recipe.max_context:

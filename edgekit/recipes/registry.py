@@ -28,14 +28,14 @@ def all_recipes() -> tuple[Recipe, ...]:
     return tuple(sorted(LIBRARY.read_all(), key=lambda recipe: recipe.parameters))
 
 
-def load_recipe(name_or_path: str | Path) -> Recipe:
+def load_recipe(name_or_path: str | Path | Recipe) -> Recipe:
     """A recipe by its name or from a file.
 
     Args:
-        name_or_path: A name, or a path: a ``Path``, or text that ends in ``.toml``.
+        name_or_path: A name, or a path: a ``Path``, or text that ends in ``.toml``. A recipe is returned unchanged.
 
     Raises:
         UnknownNameError: There is no such recipe; names the nearest.
         RecipeError: The file is not a valid recipe.
     """
-    return LIBRARY.find(name_or_path)
+    return name_or_path if isinstance(name_or_path, Recipe) else LIBRARY.find(name_or_path)

@@ -12,7 +12,7 @@ from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from edgekit.artifact.verify import verify
 from edgekit.build.pipeline import build
-from edgekit.planning.planner import plan_recipe
+from edgekit.planning.planner import plan
 from edgekit.quality.evaluation import evaluate
 from edgekit.runtime.session import load
 from edgekit.sampling import Sampling
@@ -100,8 +100,8 @@ def test_a_plan_has_both_tables(tmp_path: Path) -> None:
     from edgekit.recipes import load_recipe
 
     recipe, device = load_recipe("smollm2-135m"), load_device("raspberry-pi-5-8gb")
-    plain = plan_recipe(recipe, device)
-    rotated = plan_recipe(
+    plain = plan(recipe, device)
+    rotated = plan(
         dataclasses.replace(recipe, quantization=dataclasses.replace(recipe.quantization, rotate=True)), device
     )
     more = rotated.memory.weights - plain.memory.weights

@@ -12,7 +12,7 @@ from edgekit.planning.budget import Wanted, find_limits, usable_memory
 from edgekit.planning.choice import check_budget
 from edgekit.planning.efficiency import Interval
 from edgekit.planning.plan import PlanOptions
-from edgekit.planning.planner import plan_recipe
+from edgekit.planning.planner import plan
 from edgekit.recipes import load_recipe
 
 PI = load_device("pi")
@@ -39,14 +39,14 @@ def test_a_time_is_held_to_its_interval(wanted: float, verdict: str) -> None:
 
 
 def test_the_devices_own_limits_refuse_nothing() -> None:
-    slow = plan_recipe(LARGE, PI)
+    slow = plan(LARGE, PI)
     assert [limit.verdict for limit in slow.limits] == ["likely", "missed"]
     assert slow.acceptable
     check_budget(slow)
 
 
 def test_a_limit_nothing_is_known_about_is_not_refused() -> None:
-    found = plan_recipe(SMALL, load_device("cpu"), options=PlanOptions(wanted=Wanted(decode_tok_s=10)))
+    found = plan(SMALL, load_device("cpu"), options=PlanOptions(wanted=Wanted(decode_tok_s=10)))
     assert [limit.verdict for limit in found.limits if limit.asked] == ["unknown"]
     assert found.acceptable
 
@@ -56,7 +56,7 @@ def test_the_least_of_the_memories_counts() -> None:
     assert usable_memory(PI, asked) == (10**9, "the requested memory budget")
     budget = replace(PI, budget=Budget(memory=Sourced(Bytes(5 * 10**8), "house rules")))
     assert usable_memory(budget, asked) == (5 * 10**8, "the device's budget: house rules")
-    assert not plan_recipe(MIDDLE, PI, options=PlanOptions(wanted=asked)).fits
+    assert not plan(MIDDLE, PI, options=PlanOptions(wanted=asked)).fits
 
 
 @pytest.mark.parametrize("key", ["ttft_s", "decode_tok_s", "memory_bytes"])

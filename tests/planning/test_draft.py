@@ -11,7 +11,7 @@ from edgekit.devices.profile import Bytes, Memory
 from edgekit.errors import EngineError, RecipeError, UnknownNameError, UnsupportedModelError
 from edgekit.planning.draft import memory_by_engine, with_artifact
 from edgekit.planning.plan import PlanOptions
-from edgekit.planning.planner import plan_recipe
+from edgekit.planning.planner import plan
 from edgekit.recipes import Recipe, load_recipe
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 
@@ -29,8 +29,8 @@ def _device(usable_bytes: int, name: str = "laptop") -> DeviceProfile:
 def test_quantization_replaces_the_recipes() -> None:
     device = load_device("laptop")
     scheme = QuantizationScheme(4, 128, True)
-    smaller = plan_recipe(MIDDLE, device, quantization=QuantizationConfig(scheme, scheme, scheme))
-    assert smaller.memory.weights < plan_recipe(MIDDLE, device).memory.weights
+    smaller = plan(MIDDLE, device, quantization=QuantizationConfig(scheme, scheme, scheme))
+    assert smaller.memory.weights < plan(MIDDLE, device).memory.weights
     assert smaller.quantization.lm_head == scheme
 
 
@@ -38,23 +38,20 @@ def test_the_accelerators_libraries_count() -> None:
     jetson, laptop = load_device("jetson"), load_device("laptop")
     assert jetson.accelerator is not None
     assert jetson.accelerator.runtime is not None
-    extra = (
-        plan_recipe(SMALL, jetson).memory.runtime
-        - plan_recipe(SMALL, laptop, options=PlanOptions("ort")).memory.runtime
-    )
+    extra = plan(SMALL, jetson).memory.runtime - plan(SMALL, laptop, options=PlanOptions("ort")).memory.runtime
     assert extra == jetson.accelerator.runtime.value
 
 
 def test_a_matrix_with_its_own_format_is_planned_with_it() -> None:
     eight = {"model.layers.0.mlp.down_proj": QuantizationScheme(8, 32, True)}
     mixed = replace(SMALL, quantization=replace(SMALL.quantization, matrices=eight))
-    more = plan_recipe(mixed, _device(10**12)).memory.weights - plan_recipe(SMALL, _device(10**12)).memory.weights
+    more = plan(mixed, _device(10**12)).memory.weights - plan(SMALL, _device(10**12)).memory.weights
     codes, zeros = 576 * 1536 // 2, 576 * 1536 // 32 // 2  # four more bits a weight, no zero points
     assert abs(more - (codes - zeros)) < 2 * 4096, "but for alignment"
 
 
 def test_the_671b_is_planned_from_its_stated_parameters() -> None:
-    planned = plan_recipe(load_recipe("deepseek-r1-671b"), load_device("jetson"))
+    planned = plan(load_recipe("deepseek-r1-671b"), load_device("jetson"))
     assert planned.memory.weights == 671_026_419_200 * 9 // 16
     assert planned.memory.weight_groups is None
     assert "experts" in planned.plan_only
@@ -68,17 +65,17 @@ def _changed(**changes: object) -> Recipe:
 def test_a_recipe_whose_shapes_make_no_sense_is_named() -> None:
     device = load_device("laptop")
     with pytest.raises(RecipeError, match=r"recipe smollm2-135m: \[config\]: hidden_size is 'wide'"):
-        plan_recipe(_changed(hidden_size="wide"), device)
+        plan(_changed(hidden_size="wide"), device)
     with pytest.raises(UnsupportedModelError, match="recipe smollm2-135m: model_type 'bert' is not supported"):
-        plan_recipe(_changed(model_type="bert"), device)
+        plan(_changed(model_type="bert"), device)
     config = {"model_type": "x", "max_position_embeddings": 8192}
     with pytest.raises(RecipeError, match=r"recipe smollm2-135m: \[config\] lacks num_attention_heads"):
-        plan_recipe(replace(SMALL, plan_only="because", config=config), device)
+        plan(replace(SMALL, plan_only="because", config=config), device)
 
 
 def test_an_artifacts_own_sizes_replace_the_planned_ones() -> None:
     for engine, more_at_peak in (("native", 0), ("ort", 1000)):
-        planned = plan_recipe(SMALL, load_device("laptop"), options=PlanOptions(engine))
+        planned = plan(SMALL, load_device("laptop"), options=PlanOptions(engine))
         found = with_artifact(planned, planned.memory.file_bytes + 1000, tokenizer_file_bytes=2_000_000)
         assert found.memory.weights == planned.memory.weights + 1000
         assert found.memory.tokenizer == 26_000_000, "13 bytes for each of the file"
@@ -89,11 +86,11 @@ def test_an_artifacts_own_sizes_replace_the_planned_ones() -> None:
 
 def test_every_engines_memory_counts_the_tokenizer_that_was_built() -> None:
     device = load_device("laptop")
-    planned = with_artifact(plan_recipe(SMALL, device), 10**8, tokenizer_file_bytes=2_000_000)
+    planned = with_artifact(plan(SMALL, device), 10**8, tokenizer_file_bytes=2_000_000)
     found = memory_by_engine(SMALL, device, planned)
     assert list(found) == ["native", "ort"]
     assert found["native"] == planned.memory.peak
-    other = plan_recipe(SMALL, device, options=PlanOptions("ort")).memory
+    other = plan(SMALL, device, options=PlanOptions("ort")).memory
     assert found["ort"] == other.peak + 26_000_000 - other.tokenizer
 
 
@@ -103,10 +100,10 @@ def test_every_engines_memory_counts_the_tokenizer_that_was_built() -> None:
 def test_a_cache_that_the_engine_does_not_have_is_refused(engine: str, kv_type: str, allowed: str) -> None:
     message = f"the engine {engine} does not support a KV cache in {kv_type}; allowed: {allowed}"
     with pytest.raises(UnknownNameError, match=message):
-        plan_recipe(SMALL, load_device("laptop"), options=PlanOptions(engine, kv_type))
+        plan(SMALL, load_device("laptop"), options=PlanOptions(engine, kv_type))
 
 
 def test_a_device_that_no_engine_runs_on_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgekit.planning.draft.engines_for", lambda device: ())
     with pytest.raises(EngineError, match="no engine runs on laptop-16gb"):
-        plan_recipe(SMALL, load_device("laptop"))
+        plan(SMALL, load_device("laptop"))

@@ -18,7 +18,7 @@ from edgekit.errors import UnknownNameError
 from edgekit.planning.draft import memory_by_engine
 from edgekit.planning.engines import all_engines, engine_names, engines_for, find_engine
 from edgekit.planning.plan import PlanOptions
-from edgekit.planning.planner import plan_recipe
+from edgekit.planning.planner import plan
 from edgekit.recipes import load_recipe
 from edgekit.runtime import engine as runtime
 
@@ -108,14 +108,14 @@ def test_cuda_devices_prefer_onnxruntime(device: str, expected: list[str]) -> No
 def test_a_new_engine_is_planned_where_it_runs(fake_engine: None) -> None:
     jetson, pi = load_device("jetson"), load_device("pi")
     assert engine_names() == ("fake", "native", "ort")
-    planned = plan_recipe(SMALL, jetson, 1024)
+    planned = plan(SMALL, jetson, 1024)
     assert (planned.engine, planned.kv_type) == ("fake", "float16")
     assert planned.memory.kv_cache == 1024
     assert planned.predictor.hardware.processor == "mobile-gpu"
     assert planned.latency.decode_tok_s is not None
     assert set(memory_by_engine(SMALL, jetson, planned)) == {"fake", "native", "ort"}
 
-    on_pi = plan_recipe(SMALL, pi)
+    on_pi = plan(SMALL, pi)
     assert on_pi.engine == "native"
     assert set(memory_by_engine(SMALL, pi, on_pi)) == {"native", "ort"}
 
@@ -124,7 +124,7 @@ def test_a_new_engines_cache_is_offered_in_its_smallest_type(fake_engine: None, 
     """The file's memory formula gives int8 the same size, so only a plan that fits can be offered."""
     text = PLANNED.replace("setup.context, 1, 2", "setup.context * (10**6 if setup.kv_type == 'float16' else 1), 1, 2")
     (tmp_path / "edgekit.planning.engines" / "fake.py").write_text(text)
-    planned = plan_recipe(load_recipe("deepseek-r1-distill-qwen-1.5b"), load_device("jetson"), 8192)
+    planned = plan(load_recipe("deepseek-r1-distill-qwen-1.5b"), load_device("jetson"), 8192)
     assert {offer.kind: offer.options for offer in planned.offers}["kv"] == ("--kv-type", "int8")
 
 

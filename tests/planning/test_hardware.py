@@ -10,7 +10,7 @@ from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bandwidth, EngineRates, KernelPeak
 from edgekit.planning.engines import find_engine
 from edgekit.planning.hardware import accelerator_bytes, hardware_of
-from edgekit.planning.planner import plan_recipe
+from edgekit.planning.planner import plan
 from edgekit.recipes import load_recipe
 
 NATIVE, ORT = find_engine("native"), find_engine("ort")
@@ -58,7 +58,7 @@ def test_a_profile_of_probe_counts_as_measured() -> None:
     laptop = _probed(load_device("laptop"))
     found = hardware_of(laptop, NATIVE)
     assert (found.measured, found.bandwidth_gb_s, found.arithmetic_gmac_s) == (True, 25.0, 300.0)
-    latency = plan_recipe(load_recipe("smollm2-135m"), laptop).latency
+    latency = plan(load_recipe("smollm2-135m"), laptop).latency
     assert latency.calibrated
     assert latency.decode_tok_s is not None
     assert latency.decode_tok_s.high / latency.decode_tok_s.low < 1.25, "narrower than any published figure allows"

@@ -14,7 +14,7 @@ from edgekit.planning.engines import find_engine
 from edgekit.planning.fitted import DECODE
 from edgekit.planning.hardware import Hardware
 from edgekit.planning.latency import Predictor
-from edgekit.planning.planner import plan_recipe
+from edgekit.planning.planner import plan
 from edgekit.planning.work import Work
 from edgekit.recipes import load_recipe
 
@@ -115,7 +115,7 @@ def test_loading_and_heat() -> None:
 
 def test_an_uncalibrated_device_is_marked() -> None:
     for name, calibrated in (("pi", True), ("jetson", True), ("iphone-15-pro", False), ("apple-m1", False)):
-        assert plan_recipe(load_recipe("smollm2-135m"), load_device(name)).latency.calibrated is calibrated
+        assert plan(load_recipe("smollm2-135m"), load_device(name)).latency.calibrated is calibrated
 
 
 def test_where_fixed_costs_are_much_of_a_token_the_interval_is_wider() -> None:

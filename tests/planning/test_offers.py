@@ -12,7 +12,7 @@ from edgekit.errors import BudgetError
 from edgekit.planning.budget import Wanted
 from edgekit.planning.choice import check_budget
 from edgekit.planning.plan import PlanOptions
-from edgekit.planning.planner import plan_recipe
+from edgekit.planning.planner import plan
 from edgekit.recipes import all_recipes, load_recipe
 from edgekit.scheme import QuantizationConfig, QuantizationOverrides, QuantizationScheme
 
@@ -35,32 +35,32 @@ def _device(usable_bytes: int, name: str = "laptop") -> DeviceProfile:
 
 @pytest.mark.parametrize("fitting", [300, 2000, 4096, 7935, 8190])
 def test_a_shorter_context_is_offered_and_is_the_longest_that_fits(fitting: int) -> None:
-    device = _device(plan_recipe(LARGE, _device(10**12), context=fitting).memory.total)
-    offer = next(o for o in plan_recipe(LARGE, device, context=8192).offers if o.kind == "context")
+    device = _device(plan(LARGE, _device(10**12), context=fitting).memory.total)
+    offer = next(o for o in plan(LARGE, device, context=8192).offers if o.kind == "context")
     assert offer.context == fitting // 256 * 256
     assert offer.options == ("--context", str(offer.context))
-    assert plan_recipe(LARGE, device, context=offer.context).memory.total == offer.total_bytes <= device.usable_bytes
-    assert not plan_recipe(LARGE, device, context=offer.context + 256).fits
+    assert plan(LARGE, device, context=offer.context).memory.total == offer.total_bytes <= device.usable_bytes
+    assert not plan(LARGE, device, context=offer.context + 256).fits
     assert "8192" in offer.sentence
 
 
 def test_fewer_bits_are_offered_at_the_same_context_when_that_is_enough() -> None:
-    device = _device(plan_recipe(LARGE, _device(10**12)).memory.total - 1)
-    offer = next(o for o in plan_recipe(LARGE, device).offers if o.kind == "bits")
+    device = _device(plan(LARGE, _device(10**12)).memory.total - 1)
+    offer = next(o for o in plan(LARGE, device).offers if o.kind == "bits")
     assert offer.options == ("--lm-head-bits", "4", "--block-size", "128")
     chosen = QuantizationOverrides(lm_head_bits=4, block_size=128).applied_to(LARGE.quantization)
-    assert plan_recipe(LARGE, device, quantization=chosen).memory.total == offer.total_bytes
+    assert plan(LARGE, device, quantization=chosen).memory.total == offer.total_bytes
 
 
 def test_codes_of_a_checkpoint_cannot_get_fewer_bits() -> None:
     imported = replace(LARGE, quantization=replace(LARGE.quantization, method="imported"))
-    assert "bits" not in {o.kind for o in plan_recipe(imported, _device(5 * 10**9)).offers}
+    assert "bits" not in {o.kind for o in plan(imported, _device(5 * 10**9)).offers}
 
 
 def test_fewer_bits_and_a_shorter_context_are_offered_together_when_it_takes_both() -> None:
     chosen = QuantizationOverrides(lm_head_bits=4, block_size=128).applied_to(LARGE.quantization)
-    device = _device(plan_recipe(LARGE, _device(10**12), context=1024, quantization=chosen).memory.total)
-    offers = {offer.kind: offer for offer in plan_recipe(LARGE, device).offers}
+    device = _device(plan(LARGE, _device(10**12), context=1024, quantization=chosen).memory.total)
+    offers = {offer.kind: offer for offer in plan(LARGE, device).offers}
     assert "context" not in offers
     assert offers["bits"].options[-2:] == ("--context", "1024")
     assert offers["bits"].context == 1024
@@ -69,46 +69,43 @@ def test_fewer_bits_and_a_shorter_context_are_offered_together_when_it_takes_bot
 def test_no_fewer_bits_are_offered_where_there_are_none() -> None:
     scheme = QuantizationScheme(4, 128, True)
     smallest = QuantizationConfig(scheme, scheme, scheme)
-    planned = plan_recipe(LARGE, _device(10**9), quantization=smallest, candidates=RECIPES)
+    planned = plan(LARGE, _device(10**9), quantization=smallest, candidates=RECIPES)
     assert {offer.kind for offer in planned.offers} == {"model"} or planned.offers == ()
 
 
 def test_float_parts_can_be_quantized_to_fit() -> None:
     floats = QuantizationConfig(None, None, None)
-    offer = next(o for o in plan_recipe(MIDDLE, _device(2 * 10**9), quantization=floats).offers if o.kind == "bits")
+    offer = next(o for o in plan(MIDDLE, _device(2 * 10**9), quantization=floats).offers if o.kind == "bits")
     chosen = QuantizationOverrides(bits=4, embedding_bits=4, lm_head_bits=4, block_size=128)
     assert offer.options == (
         *("--bits", "4", "--embedding-bits", "4", "--lm-head-bits", "4"),
         *("--block-size", "128"),
     )
-    assert (
-        plan_recipe(MIDDLE, _device(2 * 10**9), quantization=chosen.applied_to(floats)).memory.total
-        == offer.total_bytes
-    )
+    assert plan(MIDDLE, _device(2 * 10**9), quantization=chosen.applied_to(floats)).memory.total == offer.total_bytes
 
 
 def test_the_largest_smaller_model_that_fits_is_offered() -> None:
     device = _device(3 * 10**9)
-    offer = next(o for o in plan_recipe(LARGE, device, candidates=RECIPES).offers if o.kind == "model")
+    offer = next(o for o in plan(LARGE, device, candidates=RECIPES).offers if o.kind == "model")
     assert offer.model == "deepseek-r1-distill-qwen-1.5b"
     assert offer.options == ("deepseek-r1-distill-qwen-1.5b",)
-    longer = next(o for o in plan_recipe(LARGE, device, context=5000, candidates=RECIPES).offers if o.kind == "model")
+    longer = next(o for o in plan(LARGE, device, context=5000, candidates=RECIPES).offers if o.kind == "model")
     assert longer.options == ("deepseek-r1-distill-qwen-1.5b", "--context", "5000")
 
 
 def test_plan_only_models_are_never_offered() -> None:
     huge = load_recipe("deepseek-r1-671b")
-    offers = plan_recipe(huge, load_device("jetson-agx-orin-64gb"), candidates=RECIPES).offers
+    offers = plan(huge, load_device("jetson-agx-orin-64gb"), candidates=RECIPES).offers
     assert [offer.model for offer in offers] == ["deepseek-r1-distill-llama-8b"]
 
 
 def test_nothing_fits_a_tiny_device() -> None:
-    assert plan_recipe(SMALL, _device(10**8), candidates=RECIPES).offers == ()
+    assert plan(SMALL, _device(10**8), candidates=RECIPES).offers == ()
 
 
 def test_the_users_limit_brings_offers_that_keep_it() -> None:
     options = PlanOptions(wanted=Wanted(decode_tok_s=9))
-    asked = plan_recipe(LARGE, PI, candidates=RECIPES, devices=[load_device("rtx-3060")], options=options)
+    asked = plan(LARGE, PI, candidates=RECIPES, devices=[load_device("rtx-3060")], options=options)
     assert asked.fits
     assert not asked.acceptable
     offers = {offer.kind: offer for offer in asked.offers}
@@ -121,22 +118,22 @@ def test_the_users_limit_brings_offers_that_keep_it() -> None:
 
 
 def test_int8_keys_and_values_are_offered_where_they_are_enough() -> None:
-    full, halved = (plan_recipe(LARGE, PI, 4096, options=PlanOptions(kv_type=kind)) for kind in ("float16", "int8"))
+    full, halved = (plan(LARGE, PI, 4096, options=PlanOptions(kv_type=kind)) for kind in ("float16", "int8"))
     between = Wanted(memory_bytes=(full.memory.peak + halved.memory.peak) // 2)
-    offers = {o.kind: o for o in plan_recipe(LARGE, PI, 4096, options=PlanOptions(wanted=between)).offers}
+    offers = {o.kind: o for o in plan(LARGE, PI, 4096, options=PlanOptions(wanted=between)).offers}
     assert offers["kv"].options == ("--kv-type", "int8")
     assert offers["kv"].total_bytes == halved.memory.peak
 
 
 def test_a_kv_cache_of_the_graphs_type_has_no_smaller_one() -> None:
-    planned = plan_recipe(LARGE, PI, options=PlanOptions("ort", wanted=Wanted(memory_bytes=10**9)))
+    planned = plan(LARGE, PI, options=PlanOptions("ort", wanted=Wanted(memory_bytes=10**9)))
     assert not planned.fits
     assert "kv" not in {offer.kind for offer in planned.offers}
 
 
 def test_offers_come_from_the_smallest_change_to_the_largest() -> None:
-    device = _device(plan_recipe(LARGE, _device(10**12), 8192).memory.total - 10**8)
-    asked = plan_recipe(LARGE, device, 8192, candidates=RECIPES, devices=[load_device("rtx-3060")])
+    device = _device(plan(LARGE, _device(10**12), 8192).memory.total - 10**8)
+    asked = plan(LARGE, device, 8192, candidates=RECIPES, devices=[load_device("rtx-3060")])
     kinds = [offer.kind for offer in asked.offers]
     assert kinds == ["context", "kv", "bits", "model", "device"]
     for offer in asked.offers:

@@ -10,7 +10,7 @@ from edgekit.devices import load_device
 from edgekit.errors import UnknownNameError
 from edgekit.planning.budget import Limit
 from edgekit.planning.plan import Offer, PlanOptions
-from edgekit.planning.planner import plan_recipe
+from edgekit.planning.planner import plan
 from edgekit.recipes import load_recipe
 
 SMALL, MIDDLE, LARGE = (load_recipe(f"{name}") for name in (
@@ -19,7 +19,7 @@ SMALL, MIDDLE, LARGE = (load_recipe(f"{name}") for name in (
 
 
 def test_the_json_contract() -> None:
-    shown = plan_recipe(SMALL, load_device("laptop"), context=1024).to_json()
+    shown = plan(SMALL, load_device("laptop"), context=1024).to_json()
     assert shown["model"] == "smollm2-135m"
     assert shown["device"] == "laptop-16gb"
     assert shown["context"] == 1024
@@ -43,7 +43,7 @@ def test_options_are_checked() -> None:
 
 
 def test_a_plan_that_only_fits_while_running_does_not_fit() -> None:
-    planned = plan_recipe(SMALL, load_device("laptop"))
+    planned = plan(SMALL, load_device("laptop"))
     heavy = replace(planned, memory=replace(planned.memory, load_peak=planned.usable_bytes + 1))
     assert planned.fits
     assert not heavy.fits
@@ -51,7 +51,7 @@ def test_a_plan_that_only_fits_while_running_does_not_fit() -> None:
 
 
 def test_only_the_users_limits_refuse_a_plan() -> None:
-    planned = plan_recipe(SMALL, load_device("laptop"))
+    planned = plan(SMALL, load_device("laptop"))
     missed = Limit("ttft_s", 1.0, "missed", asked=True, short_by=3.0)
     assert not replace(planned, limits=(missed,)).acceptable
     assert replace(planned, limits=(replace(missed, asked=False),)).acceptable

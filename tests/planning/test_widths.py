@@ -13,7 +13,7 @@ from edgekit.devices import load_device
 from edgekit.errors import UsageError
 from edgekit.layout import DataLayout, plan_layout
 from edgekit.models import ModelSpec, spec_from_config
-from edgekit.planning.planner import plan_recipe
+from edgekit.planning.planner import plan
 from edgekit.planning.widths import EMBEDDING, LM_HEAD, choose_widths
 from edgekit.recipes import load_recipe
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
@@ -111,9 +111,9 @@ def test_a_mean_that_cannot_be_reached(mean: float, words: str) -> None:
 
 def test_a_plan_comes_before_the_measurement() -> None:
     asked = replace(MIDDLE, quantization=replace(MIDDLE.quantization, mean_bits=5.0))
-    planned = plan_recipe(asked, load_device("jetson"))
+    planned = plan(asked, load_device("jetson"))
     assert 4.95 < planned.bits_per_weight <= 5.0
-    narrow = plan_recipe(MIDDLE, load_device("jetson"), quantization=replace(MIDDLE.quantization, lm_head=FOUR))
+    narrow = plan(MIDDLE, load_device("jetson"), quantization=replace(MIDDLE.quantization, lm_head=FOUR))
     assert narrow.memory.weights < planned.memory.weights
     with pytest.raises(UsageError, match=f"{MIDDLE.name}: a mean of 4 bits"):
-        plan_recipe(replace(MIDDLE, quantization=replace(MIDDLE.quantization, mean_bits=4.0)), load_device("jetson"))
+        plan(replace(MIDDLE, quantization=replace(MIDDLE.quantization, mean_bits=4.0)), load_device("jetson"))

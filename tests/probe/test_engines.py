@@ -17,7 +17,7 @@ from edgekit.errors import DiskFullError, ProbeError
 from edgekit.planning.engine_speed import EngineSpeed
 from edgekit.planning.memory import Dimensions
 from edgekit.planning.plan import PlanOptions
-from edgekit.planning.planner import plan_recipe
+from edgekit.planning.planner import plan
 from edgekit.planning.work import Work
 from edgekit.probe import engines
 from edgekit.probe.engines import Times, find_rates, processor_engines, with_engine_rates
@@ -120,7 +120,7 @@ def test_both_engines_really_run(probed: DeviceProfile, tmp_path: Path) -> None:
     path = tmp_path / "board.toml"
     path.write_text(format_device(found), encoding="utf-8")
     assert load_device(path) == found
-    predictor = plan_recipe(load_recipe("smollm2-135m"), found, options=PlanOptions(engine="ort")).predictor
+    predictor = plan(load_recipe("smollm2-135m"), found, options=PlanOptions(engine="ort")).predictor
     assert predictor.hardware.rates == found.cpu.engines[1], "a plan uses the engine's own rates"
 
 

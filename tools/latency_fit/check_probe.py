@@ -24,7 +24,7 @@ from edgekit.devices.profile import Bandwidth, KernelPeak
 from edgekit.planning.efficiency import Interval
 from edgekit.planning.latency import Predictor
 from edgekit.planning.plan import PlanOptions
-from edgekit.planning.planner import plan_recipe
+from edgekit.planning.planner import plan
 from edgekit.probe.engines import Times, find_rates, processor_engines, time_models
 from edgekit.probe.limits import Limits, measure_limits
 from edgekit.probe.reference_models import GEN_TOKENS, TimedModel, build_models
@@ -94,7 +94,7 @@ def profile_of(limits: Limits) -> DeviceProfile:
 def predictor_of(folder: Path, engine: str, profile: DeviceProfile) -> Predictor:
     """Predicts an artifact's speed on a device."""
     recipe = load_recipe(read_manifest(folder).recipe["name"])
-    return plan_recipe(recipe, profile, options=PlanOptions(engine=engine)).predictor
+    return plan(recipe, profile, options=PlanOptions(engine=engine)).predictor
 
 
 def report(name: str, length: int, pairs: Pairs, predictors: Sequence[Predictor]) -> list[tuple[float, float]]:

@@ -20,7 +20,7 @@ from typing import Any
 from edgekit.artifact.manifest import read_manifest
 from edgekit.devices import load_device
 from edgekit.planning.plan import PlanOptions
-from edgekit.planning.planner import plan_recipe
+from edgekit.planning.planner import plan
 from edgekit.planning.work import Work
 from edgekit.probe.engines import processor_engines
 from edgekit.probe.rate_fit import Row, fit
@@ -58,7 +58,7 @@ def measure(folder: Path, engine: str, lengths: str, gen_tokens: int, repeat: in
     bandwidth, peak = limits["bandwidth_gb_s"] * 1e9, limits["kernel_gmac_s"] * 1e9
     print(f"{folder.name}, {engine}: {bandwidth / 1e9:.1f} GB/s, {peak / 1e9:.0f} GMAC/s")
     recipe = load_recipe(read_manifest(folder).recipe["name"])
-    predictor = plan_recipe(recipe, load_device("cpu"), options=PlanOptions(engine=engine)).predictor
+    predictor = plan(recipe, load_device("cpu"), options=PlanOptions(engine=engine)).predictor
     work: Work = predictor.work
     decode = [
         Row(
