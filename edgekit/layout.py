@@ -71,6 +71,15 @@ class Matrix:
     def slots(self) -> tuple[Slot, ...]:
         return tuple(s for s in (self.codes, self.scales, self.zero_points, self.weight, self.bias) if s is not None)
 
+    @property
+    def size_bytes(self) -> int:
+        return sum(slot.size_bytes for slot in self.slots)
+
+    @property
+    def weights(self) -> int:
+        """The number of weights, without the bias."""
+        return self.out_features * self.in_features
+
 
 @dataclass(frozen=True)
 class Vector:
@@ -152,7 +161,7 @@ class DataLayout:
     @property
     def weight_bytes(self) -> int:
         """Bytes of the model's tensors, without rotary tables and alignment."""
-        matrices = sum(s.size_bytes for m in self.matrices() for s in m.slots)
+        matrices = sum(m.size_bytes for m in self.matrices())
         return matrices + sum(v.slot.size_bytes for v in self.vectors())
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ..devices.profile import DeviceProfile
 from ..errors import CheckpointError, EngineError, RecipeError, UnknownNameError, UsageError
-from ..layout import DataLayout, plan_layout
+from ..layout import plan_layout
 from ..models import families, spec_from_config
 from ..models.spec import ModelSpec, untied
 from ..recipes.recipe import Recipe
@@ -16,7 +17,7 @@ from .budget import find_limits, usable_memory
 from .engines import engines_for, find_engine
 from .hardware import accelerator_bytes, hardware_of
 from .latency import Predictor
-from .memory import Dimensions, MemoryPlan, WeightBytes, kv_cache_bytes, tokenizer_bytes, weight_groups
+from .memory import Dimensions, MemoryPlan, kv_cache_bytes, tokenizer_bytes, weight_groups
 from .plan import Plan, PlanOptions
 from .planned_engine import EngineSetup, PlannedEngine
 from .stated import STATED_BITS_PER_WEIGHT, stated_dimensions, stated_memory, stated_work
@@ -43,7 +44,7 @@ def draft(
         UnsupportedModelError: There is no family for a model that is not marked plan-only.
         UsageError: No choice of widths has the quantization's ``mean_bits``.
     """
-    engine = find_engine(options.engine) if options.engine else _preferred_engine(device)
+    engine = _engine(options.engine, device)
     activation_type = device.activation_type
     hardware = hardware_of(device, engine, options.power_mode)
     setup = EngineSetup(
@@ -52,9 +53,10 @@ def draft(
         threads=hardware.cores,
         accelerator_bytes=accelerator_bytes(device, engine),
     )
-    needs = _needs(recipe, quantization, activation_type, engine, setup)
-    predictor = Predictor(needs.work, hardware, engine, needs.position_bytes)
-    latency = predictor.predict(context, min(options.prompt_tokens, context), needs.memory.file_bytes)
+    model = _model(recipe, quantization, activation_type)
+    memory = model.memory(engine, setup)
+    predictor = Predictor(model.work, hardware, engine, kv_cache_bytes(model.dimensions, 1, setup.kv_type))
+    latency = predictor.predict(context, min(options.prompt_tokens, context), memory.file_bytes)
     usable, source = usable_memory(device, options.wanted)
     return Plan(
         model=recipe.name,
@@ -64,13 +66,13 @@ def draft(
         engine=engine.name,
         kv_type=setup.kv_type,
         quantization=quantization,
-        memory=needs.memory,
+        memory=memory,
         latency=latency,
         predictor=predictor,
         limits=find_limits(device, options.wanted, latency.ttft_s, latency.decode_full_tok_s),
         usable_bytes=usable,
         usable_source=source,
-        bits_per_weight=needs.bits_per_weight,
+        bits_per_weight=model.bits_per_weight,
         power_mode=options.power_mode,
         plan_only=recipe.plan_only,
     )
@@ -109,7 +111,10 @@ def memory_by_engine(recipe: Recipe, device: DeviceProfile, planned: Plan) -> di
     return found
 
 
-def _preferred_engine(device: DeviceProfile) -> PlannedEngine:
+def _engine(name: str | None, device: DeviceProfile) -> PlannedEngine:
+    """The engine of this name; for None the one that ``auto`` takes on the device."""
+    if name is not None:
+        return find_engine(name)
     engines = engines_for(device)
     if not engines:
         raise EngineError(f"no engine runs on {device.name}")
@@ -127,58 +132,21 @@ def _kv_type(engine: PlannedEngine, activation_type: str, asked: str | None) -> 
 
 
 @dataclass(frozen=True)
-class _Needs:
-    """A model's needs with one engine: memory, work per token and bytes of the KV cache for one position."""
-
-    memory: MemoryPlan
-    work: Work
-    bits_per_weight: float
-    position_bytes: int
-
-
-def _needs(
-    recipe: Recipe, quantization: QuantizationConfig, activation_type: str, engine: PlannedEngine, setup: EngineSetup
-) -> _Needs:
-    model = _model(recipe, quantization, activation_type)
-    if model is None:
-        return _stated_needs(recipe, engine, setup)
-    return _Needs(
-        memory=engine.memory(model.dimensions, model.layout, model.weights, setup),
-        work=model.work,
-        bits_per_weight=model.weights.bits_per_weight,
-        position_bytes=kv_cache_bytes(model.dimensions, 1, setup.kv_type),
-    )
-
-
-def _stated_needs(recipe: Recipe, engine: PlannedEngine, setup: EngineSetup) -> _Needs:
-    """For a model edgekit has no graph for."""
-    weights = round(recipe.parameters * STATED_BITS_PER_WEIGHT / 8)
-    try:
-        dimensions = stated_dimensions(recipe.config)
-        work = stated_work(recipe.config, dimensions, STATED_BITS_PER_WEIGHT)
-    except KeyError as missing:
-        raise RecipeError(f"recipe {recipe.name}: [config] lacks {missing.args[0]}") from None
-    memory = stated_memory(dimensions, weights, engine, setup)
-    return _Needs(memory, work, STATED_BITS_PER_WEIGHT, kv_cache_bytes(dimensions, 1, setup.kv_type))
-
-
-@dataclass(frozen=True)
 class _Model:
-    """The part of a plan that depends only on the model and its formats."""
+    """The part of a plan that depends only on the model and its formats. ``memory`` is that with an engine."""
 
     dimensions: Dimensions
-    layout: DataLayout
-    weights: WeightBytes
     work: Work
+    bits_per_weight: float
+    memory: Callable[[PlannedEngine, EngineSetup], MemoryPlan]
 
 
 # Alternatives plan one model many times, and the layout of a thousand matrices takes some milliseconds.
 @lru_cache(maxsize=64)
-def _model(recipe: Recipe, quantization: QuantizationConfig, activation_type: str) -> _Model | None:
-    """None for a plan-only recipe of a family edgekit has no file for."""
+def _model(recipe: Recipe, quantization: QuantizationConfig, activation_type: str) -> _Model:
     spec = _spec(recipe)
     if spec is None:
-        return None
+        return _stated_model(recipe)
     if quantization.rotate:
         spec = untied(spec)
     if quantization.mean_bits is not None:
@@ -186,8 +154,31 @@ def _model(recipe: Recipe, quantization: QuantizationConfig, activation_type: st
             quantization = choose_widths(spec, quantization, activation_type)
         except UsageError as error:
             raise UsageError(f"{recipe.name}: {error.message}", error.hint) from None
-    layout = plan_layout(spec, quantization, activation_type, recipe.max_context)
-    return _Model(Dimensions.of_spec(spec), layout, weight_groups(spec, layout), work_of(spec, layout, quantization))
+    dimensions, layout = Dimensions.of_spec(spec), plan_layout(spec, quantization, activation_type, recipe.max_context)
+    weights = weight_groups(spec, layout)
+    return _Model(
+        dimensions,
+        work_of(spec, layout, quantization),
+        weights.bits_per_weight,
+        lambda engine, setup: engine.memory(dimensions, layout, weights, setup),
+    )
+
+
+def _stated_model(recipe: Recipe) -> _Model:
+    """A model that edgekit has no graph for."""
+    bits = STATED_BITS_PER_WEIGHT
+    weights = round(recipe.parameters * bits / 8)
+    try:
+        dimensions = stated_dimensions(recipe.config)
+        work = stated_work(recipe.config, dimensions, bits)
+    except KeyError as missing:
+        raise RecipeError(f"recipe {recipe.name}: [config] lacks {missing.args[0]}") from None
+    return _Model(
+        dimensions,
+        work,
+        STATED_BITS_PER_WEIGHT,
+        lambda engine, setup: stated_memory(dimensions, weights, engine, setup),
+    )
 
 
 def _spec(recipe: Recipe) -> ModelSpec | None:

@@ -157,7 +157,7 @@ def weight_groups(spec: ModelSpec, layout: DataLayout) -> WeightBytes:
 
 def _product_bytes(matrix: Matrix) -> int:
     """A matrix without its bias."""
-    return sum(slot.size_bytes for slot in matrix.slots if slot is not matrix.bias)
+    return matrix.size_bytes - (matrix.bias.size_bytes if matrix.bias else 0)
 
 
 def kv_cache_bytes(dimensions: Dimensions, positions: int, kv_type: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..scheme import QuantizationConfig
 from .budget import Limit, Wanted
-from .engines import check_engine
+from .engines import find_engine
 from .latency import Latency, Predictor
 from .memory import MemoryPlan
 
@@ -38,7 +38,7 @@ class PlanOptions:
 
     def __post_init__(self) -> None:
         if self.engine is not None:
-            check_engine(self.engine)
+            find_engine(self.engine)
         if self.prompt_tokens < 1:
             raise ValueError(f"prompt_tokens is {self.prompt_tokens}; it must be at least 1")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, combinations
 
 from ..errors import UsageError
-from ..layout import DataLayout, Matrix, plan_layout
+from ..layout import DataLayout, plan_layout
 from ..models.spec import ModelSpec
 from ..scheme import QuantizationConfig, QuantizationScheme
 
@@ -95,11 +95,10 @@ def _uniform(quantization: QuantizationConfig, bits: int) -> QuantizationConfig:
 def _items(low: DataLayout, high: DataLayout, losses: Mapping[str, float] | None, method: str) -> Iterable[_Item]:
     for matrix, wider in zip(low.matrices(), high.matrices(), strict=True):
         names = [matrix.name, LM_HEAD] if matrix.name == EMBEDDING and low.shares_embedding else [matrix.name]
-        weights = matrix.out_features * matrix.in_features
-        loss = sum(_TYPICAL.get(n, 1.0) * weights if losses is None else losses[n] for n in names)
+        loss = sum(_TYPICAL.get(n, 1.0) * matrix.weights if losses is None else losses[n] for n in names)
         if method == "gptq" and matrix.name != EMBEDDING:
             loss *= GPTQ_SHARE
-        yield _Item(matrix.name, loss, _bytes(wider) - _bytes(matrix))
+        yield _Item(matrix.name, loss, wider.size_bytes - matrix.size_bytes)
 
 
 def _fill(items: list[_Item], room: int) -> set[str]:
@@ -136,10 +135,6 @@ def _widened(
         lm_head=high.lm_head if (table if layout.shares_embedding else LM_HEAD in wide) else low.lm_head,
         matrices={name: other for name in inner if (name in wide) != mostly_wide},
     )
-
-
-def _bytes(matrix: Matrix) -> int:
-    return sum(slot.size_bytes for slot in matrix.slots)
 
 
 def _described(quantization: QuantizationConfig) -> str:

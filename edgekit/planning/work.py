@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..layout import DataLayout, Matrix
+from ..layout import DataLayout
 from ..models.spec import ModelSpec
 from ..scheme import QuantizationConfig
 
@@ -51,22 +51,14 @@ def work_of(spec: ModelSpec, layout: DataLayout, quantization: QuantizationConfi
     """
     inner = tuple(layout.inner_matrices())
     norms = sum(v.slot.size_bytes for v in layout.vectors())
-    embedding_row = _stored(layout.embedding) // layout.embedding.out_features
+    embedding_row = layout.embedding.size_bytes // layout.embedding.out_features
     linear, last = quantization.linear, layout.layers[-1]
-    last_mlp = _weights(last.gate_up_proj) + _weights(last.down_proj)
+    last_mlp = last.gate_up_proj.weights + last.down_proj.weights
     return Work(
-        token_bytes=sum(map(_stored, (*inner, layout.lm_head))) + norms + embedding_row,
+        token_bytes=sum(m.size_bytes for m in (*inner, layout.lm_head)) + norms + embedding_row,
         layers=spec.num_layers,
-        prompt_multiply_adds=sum(map(_weights, inner)) - last_mlp,
+        prompt_multiply_adds=sum(m.weights for m in inner) - last_mlp,
         last_multiply_adds=last_mlp + spec.vocab_size * spec.hidden_size,
         attention_multiply_adds=2 * spec.num_layers * spec.num_heads * spec.head_dim,
         format=f"{linear.bits}bit" if linear else "float16",
     )
-
-
-def _stored(matrix: Matrix) -> int:
-    return sum(slot.size_bytes for slot in matrix.slots)
-
-
-def _weights(matrix: Matrix) -> int:
-    return matrix.out_features * matrix.in_features

@@ -73,19 +73,13 @@ def find_shares(folder: Path, engine: Engine, prompt_tokens: list[int], before: 
         prompt_tokens: Prompt lengths.
         before: The result of :func:`limits_before`.
     """
-    position_bytes = engine.cache_bytes / engine.context
+    limits, work, unknown = before, None, None
     try:
         limits = measure_limits(engine.threads).better(before)
+        if engine.on_processor:
+            work = model_work(folder, prompt_tokens)
+        else:
+            unknown = f"the measured limits are the processor's, but {engine.kernel} does not run on it"
     except ProbeError as error:
-        return Shares(before, None, position_bytes, error.message)
-    if not engine.on_processor:
-        return Shares(
-            limits,
-            None,
-            position_bytes,
-            f"the measured limits are the processor's, but {engine.kernel} does not run on it",
-        )
-    try:
-        return Shares(limits, model_work(folder, prompt_tokens), position_bytes, None)
-    except ProbeError as error:
-        return Shares(limits, None, position_bytes, error.message)
+        unknown = error.message
+    return Shares(limits, work, engine.cache_bytes / engine.context, unknown)

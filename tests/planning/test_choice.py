@@ -12,7 +12,7 @@ from edgekit.errors import BudgetError, ContextLengthError
 from edgekit.planning.budget import Limit, Wanted
 from edgekit.planning.choice import best_recipe, check_budget, describe, needed_machine, show_times
 from edgekit.planning.plan import PlanOptions
-from edgekit.planning.planner import plan_recipe
+from edgekit.planning.planner import plan
 from edgekit.recipes import all_recipes, load_recipe
 
 RECIPES = all_recipes()
@@ -67,7 +67,7 @@ def test_a_budget_nothing_reaches_says_by_how_much() -> None:
 
 
 def test_a_model_that_is_fast_enough_is_preferred_to_a_larger_one() -> None:
-    assert plan_recipe(LARGE, PI).fits
+    assert plan(LARGE, PI).fits
     assert best_recipe(RECIPES, PI) == MIDDLE
     unhurried = replace(PI, budget=Budget())
     assert best_recipe(RECIPES, unhurried).name == "deepseek-r1-distill-llama-8b"
@@ -83,7 +83,7 @@ def test_a_model_that_is_fast_enough_is_preferred_to_a_larger_one() -> None:
 )
 def test_large_models_are_told_the_class_of_machine_they_need(name: str, words: str) -> None:
     devices = [load_device(n) for n in ("pi", "laptop", "jetson-agx-orin-64gb")]
-    assert words in needed_machine(plan_recipe(load_recipe(name), PI), devices)
+    assert words in needed_machine(plan(load_recipe(name), PI), devices)
 
 
 def test_only_plan_only_recipes_are_no_choice() -> None:
@@ -92,13 +92,13 @@ def test_only_plan_only_recipes_are_no_choice() -> None:
 
 
 def test_a_plan_that_does_not_fit_is_refused_with_both_numbers_and_alternatives() -> None:
-    planned = plan_recipe(SMALL, _device(10**8), candidates=RECIPES)
+    planned = plan(SMALL, _device(10**8), candidates=RECIPES)
     with pytest.raises(
         BudgetError, match=r"smollm2-135m at a context of 4096 tokens on .* needs 28\d MB; 100 MB are"
     ) as e:
         check_budget(planned)
     assert e.value.hint == "--anyway builds it regardless"
-    larger = plan_recipe(load_recipe("deepseek-r1-distill-qwen-7b"), _device(3 * 10**9), candidates=RECIPES)
+    larger = plan(load_recipe("deepseek-r1-distill-qwen-7b"), _device(3 * 10**9), candidates=RECIPES)
     with pytest.raises(BudgetError) as e:
         check_budget(larger)
     assert e.value.hint.startswith("alternatives: ")
@@ -107,7 +107,7 @@ def test_a_plan_that_does_not_fit_is_refused_with_both_numbers_and_alternatives(
 
 
 def test_a_limit_in_words() -> None:
-    planned = plan_recipe(SMALL, PI)
+    planned = plan(SMALL, PI)
     expected = planned.latency.decode_full_tok_s
     assert expected is not None
     limit = Limit("decode_tok_s", 2 * expected.mid, "missed", asked=True, short_by=2.0)
@@ -137,12 +137,12 @@ def test_factors_have_two_digits(factor: float, words: str) -> None:
     ],
 )
 def test_without_a_profile_the_size_is_one_that_memory_is_sold_in(need_gb: int, words: str) -> None:
-    planned = plan_recipe(SMALL, PI)
+    planned = plan(SMALL, PI)
     large = replace(planned, memory=replace(planned.memory, load_peak=need_gb * 10**9))
     assert needed_machine(large, []).startswith(words)
 
 
 def test_the_same_kind_of_machine_is_preferred() -> None:
-    planned = plan_recipe(load_recipe("deepseek-r1-distill-qwen-14b"), load_device("jetson"))
+    planned = plan(load_recipe("deepseek-r1-distill-qwen-14b"), load_device("jetson"))
     devices = [load_device(name) for name in ("jetson", "laptop", "jetson-orin-nx-16gb", "jetson-agx-orin-64gb")]
     assert needed_machine(planned, devices) == "a machine with 16 GB of memory, such as NVIDIA Jetson Orin NX 16GB"

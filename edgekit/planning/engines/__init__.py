@@ -19,8 +19,8 @@ def engine_names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
-def check_engine(name: str) -> None:
-    """Check that there is an engine of this name.
+def find_engine(name: str) -> PlannedEngine:
+    """The engine of this name.
 
     Raises:
         UnknownNameError: There is none; names the nearest.
@@ -28,28 +28,15 @@ def check_engine(name: str) -> None:
     names = engine_names()
     if name not in names:
         raise UnknownNameError(f"there is no engine {name!r}; {nearest(name, names)}")
-
-
-def find_engine(name: str) -> PlannedEngine:
-    """The engine of this name.
-
-    Raises:
-        UnknownNameError: There is none; names the nearest.
-    """
-    check_engine(name)
-    return _load(name)
+    return cast(PlannedEngine, importlib.import_module(f"{__name__}.{name}").ENGINE)
 
 
 def all_engines() -> tuple[PlannedEngine, ...]:
     """Every engine, sorted by name."""
-    return tuple(map(_load, engine_names()))
+    return tuple(map(find_engine, engine_names()))
 
 
 def engines_for(device: DeviceProfile) -> tuple[PlannedEngine, ...]:
     """The engines that can run on a device, in the order in which ``auto`` prefers them."""
     ranked = [(preference, engine) for engine in all_engines() if (preference := engine.preference(device)) is not None]
     return tuple(engine for _, engine in sorted(ranked, key=lambda pair: -pair[0]))
-
-
-def _load(name: str) -> PlannedEngine:
-    return cast(PlannedEngine, importlib.import_module(f"{__name__}.{name}").ENGINE)
