@@ -14,7 +14,7 @@ from edgekit.build.request import EMIT_FORMATS, BuildRequest, BuildResult
 from edgekit.checkpoint.gptq_config import V1, V2
 from edgekit.devices import load_device
 from edgekit.errors import UsageError
-from edgekit.planning.planner import plan_recipe
+from edgekit.planning.planner import plan
 from edgekit.recipes import load_recipe
 
 
@@ -47,8 +47,8 @@ def test_the_format_of_an_emitted_checkpoint() -> None:
 def test_the_json_of_a_result(models: SharedModels, emitted: Path | None) -> None:
     artifact = models.artifact()
     manifest = read_manifest(artifact)
-    plan = plan_recipe(load_recipe("smollm2-135m"), load_device("cpu"))
-    result = BuildResult(artifact, manifest, plan, 1.23456, None, emitted)
+    planned = plan(load_recipe("smollm2-135m"), load_device("cpu"))
+    result = BuildResult(artifact, manifest, planned, 1.23456, None, emitted)
     found = result.to_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found) - {"emitted"} == {
@@ -57,4 +57,4 @@ def test_the_json_of_a_result(models: SharedModels, emitted: Path | None) -> Non
     assert found.get("emitted") == (None if emitted is None else str(emitted))
     assert (found["artifact"], found["seconds"], found["peak_rss_bytes"]) == (str(artifact), 1.235, None)
     assert found["size_bytes"] == sum(p.stat().st_size for p in artifact.iterdir() if p.name != "edgekit.json")
-    assert found["plan"] == plan.to_json()
+    assert found["plan"] == planned.to_json()

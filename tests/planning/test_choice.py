@@ -113,7 +113,7 @@ def test_a_limit_in_words() -> None:
     limit = Limit("decode_tok_s", 2 * expected.mid, "missed", asked=True, short_by=2.0)
     words = describe(limit, planned)
     assert words.startswith(f"{expected.mid:.3g} tok/s at the end of the context expected ({expected.low:.3g} to ")
-    assert words.endswith("asked for: 2 times too slow")
+    assert words.endswith("requested: 2 times too slow")
     unknown = replace(planned, latency=replace(planned.latency, ttft_s=None))
     assert describe(Limit("ttft_s", 1.0, "unknown", True, None), unknown) == "ttft_s is unknown"
 
