@@ -39,7 +39,7 @@ from .scores import Scores
 # On SmolLM2-135M the losses on 128 and on 256 tokens differ by 10 %; the largest is about 100 times the smallest.
 MOST_TOKENS, LEAST_TOKENS = 128, 64
 _MULTIPLY_ADDS = 10 * 10**12  # for all variants in all layers: some minutes on two cores
-_GROUP_BYTES = 128 << 20  # limit for the widest tensor between two pieces of a layer, of a group of variants
+GROUP_BYTES = 128 << 20  # limit for the widest tensor between two pieces of a layer, of a group of variants
 _ROUNDED_WEIGHTS = 4 << 20  # weights rounded at a time
 
 
@@ -198,7 +198,7 @@ class _Variants:
         """All variants, in groups that fit into memory together."""
         live = [self._exact, *self._of.values()]
         widest = 4 * 2 * self._spec.intermediate_size * sum(map(len, self._texts))
-        together = max(1, _GROUP_BYTES // widest)
+        together = max(1, GROUP_BYTES // widest)
         for start in range(0, len(live), together):
             yield [values for texts in live[start : start + together] for values in texts]
 

@@ -87,18 +87,15 @@ class _Dequantized(WeightSource):
     """The checkpoint with its weights quantized and dequantized."""
 
     def __init__(self, source: WeightSource, config: QuantizationConfig, spec: ModelSpec) -> None:
-        self._source, self._config, self._embedding = source, config, spec.embedding
+        self._source, self._config, self._spec = source, config, spec
 
     def rows(self, ref, start: int, stop: int) -> np.ndarray:
         if ref.name == "lm_head.weight":
-            scheme, ref = self._config.lm_head, (self._embedding if self._tied() else ref)
+            scheme, ref = self._config.lm_head, self._spec.lm_head.weight  # the embedding if it is tied
         else:
-            scheme = self._config.embedding if ref == self._embedding else self._config.linear
+            scheme = self._config.embedding if ref == self._spec.embedding else self._config.linear
         rows = self._source.rows(ref, start, stop)
         return rows if len(ref.shape) == 1 or scheme is None else quantize_rows(rows, scheme, "float32").dequantize()
-
-    def _tied(self) -> bool:
-        return "lm_head.weight" not in self._source._checkpoint.tensors
 
 
 @pytest.mark.parametrize("name", ["int4", "float"])

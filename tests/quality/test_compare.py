@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from array_weights import ArrayWeights, tiny_weights
+from bare_artifact import BareArtifact
 
-from edgekit.artifact.manifest import RuntimeFacts
 from edgekit.errors import QualityError
 from edgekit.export.decoder import ALL_POSITIONS
-from edgekit.export.model import export_model
 from edgekit.models import ModelSpec
-from edgekit.quality.compare import Comparison, Passage, compare
+from edgekit.quality.compare import Passage
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 from edgekit.streaming.float_model import FloatModel
 from edgekit.weights.rotated import RotatedWeights
-from edgekit.weights.source import WeightSource
 
 EIGHT = QuantizationScheme(8, 32, True)
 INT8, FLOAT = QuantizationConfig(EIGHT, EIGHT, EIGHT), QuantizationConfig.none()
@@ -27,28 +24,6 @@ CONTEXT = 600
 RNG = np.random.default_rng(5)
 SHORT = [Passage(RNG.integers(2, 250, n).tolist(), start) for n, start in ((40, 1), (9, 8), (30, 15))]
 ROUNDING = 1e-5  # of float32 sums in another order
-
-
-class Artifact:
-    """An exported model, without the other files of an artifact."""
-
-    def __init__(
-        self, folder: Path, source: WeightSource, spec: ModelSpec, formats: QuantizationConfig,
-        activation_type: str = "float32", **quantization: Any,
-    ) -> None:  # fmt: skip
-        folder.mkdir()
-        export_model(folder, spec, source, formats, activation_type=activation_type, max_context=CONTEXT, threads=1)
-        self._folder = folder
-        self._facts = RuntimeFacts(
-            name="tiny", model={"context_length": CONTEXT}, plan={}, quantization=quantization,
-            activation_type=activation_type, reasoning=False, sampling={}, tokens={},
-        )  # fmt: skip
-
-    def compare(
-        self, tensors: Mapping[str, np.ndarray], spec: ModelSpec, passages: list[Passage], **options: Any
-    ) -> Comparison:
-        """Compare with a float model."""
-        return compare(self._folder, self._facts, ArrayWeights(tensors), spec, passages, 1, **options)
 
 
 def hidden_states(tensors: Mapping[str, np.ndarray], spec: ModelSpec, passage: Passage) -> dict[str, np.ndarray]:
@@ -80,7 +55,7 @@ def test_scored_positions_predict_the_ids_from_start_on() -> None:
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_a_float_artifact_is_the_float_model(tmp_path: Path, family: str) -> None:
     tensors, spec = tiny_weights(family)
-    found = Artifact(tmp_path / "out", ArrayWeights(tensors), spec, FLOAT).compare(tensors, spec, SHORT)
+    found = BareArtifact(tmp_path / "out", ArrayWeights(tensors), spec, FLOAT).compare(tensors, spec, SHORT)
     assert abs(found.figures.mean_kl) < 1e-9
     assert found.figures.top1 == 1
     assert found.figures.tokens == sum(len(p.ids) - p.start for p in SHORT)
@@ -102,7 +77,7 @@ def test_the_loss_of_a_part_is_that_of_the_part_alone(tmp_path: Path, part: str)
     changed = dict(tensors)
     name = CHANGED.get(part, "lm_head.weight")
     changed[name] = tensors[name] + 0.02 * RNG.standard_normal(tensors[name].shape).astype(np.float32)
-    found = Artifact(tmp_path / "out", ArrayWeights(changed), spec, FLOAT).compare(tensors, spec, SHORT).losses
+    found = BareArtifact(tmp_path / "out", ArrayWeights(changed), spec, FLOAT).compare(tensors, spec, SHORT).losses
     errors = []
     for passage in SHORT:
         ours, theirs = (hidden_states(t, spec, passage)[part] for t in (changed, tensors))
@@ -122,7 +97,7 @@ def test_the_loss_of_a_part_is_that_of_the_part_alone(tmp_path: Path, part: str)
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_eight_bits_lose_little_everywhere(tmp_path: Path, family: str, activation_type: str) -> None:
     tensors, spec = tiny_weights(family)
-    made = Artifact(tmp_path / "out", ArrayWeights(tensors), spec, INT8, activation_type)
+    made = BareArtifact(tmp_path / "out", ArrayWeights(tensors), spec, INT8, activation_type)
     found = made.compare(tensors, spec, SHORT)
     assert 0 < found.figures.mean_kl < 2e-3
     assert all(0 < loss < 0.03 for loss in found.losses.values())
@@ -131,17 +106,17 @@ def test_eight_bits_lose_little_everywhere(tmp_path: Path, family: str, activati
 def test_a_rotated_artifact_is_compared_in_its_basis(tmp_path: Path) -> None:
     tensors, spec = tiny_weights("qwen2")
     rotated = RotatedWeights(ArrayWeights(tensors), spec)
-    found = Artifact(tmp_path / "out", rotated, rotated.spec, INT8, rotate=True).compare(tensors, spec, SHORT)
+    found = BareArtifact(tmp_path / "out", rotated, rotated.spec, INT8, rotate=True).compare(tensors, spec, SHORT)
     assert 0 < found.figures.mean_kl < 2e-3
     assert all(0 < loss < 0.03 for loss in found.losses.values())
-    other = Artifact(tmp_path / "other", rotated, rotated.spec, INT8).compare(tensors, spec, SHORT)
+    other = BareArtifact(tmp_path / "other", rotated, rotated.spec, INT8).compare(tensors, spec, SHORT)
     assert other.losses["embedding"] > 1, "nothing says that it is rotated"
 
 
 def test_texts_that_are_read_in_several_groups(tmp_path: Path) -> None:
     """More tokens than are read together: the figures are the means of all, the losses those of the first texts."""
     tensors, spec = tiny_weights("llama")
-    made = Artifact(tmp_path / "out", ArrayWeights(tensors), spec, INT8)
+    made = BareArtifact(tmp_path / "out", ArrayWeights(tensors), spec, INT8, context=CONTEXT)
     passages = [Passage(RNG.integers(2, 250, 500).tolist(), start) for start in (450, 400, 490)]
     reports: list[tuple[float, float]] = []
     found = made.compare(tensors, spec, passages, progress=lambda done, total: reports.append((done, total)))
@@ -161,7 +136,7 @@ def test_texts_that_are_read_in_several_groups(tmp_path: Path) -> None:
 
 def test_nan_in_the_float_model_is_no_reference(tmp_path: Path) -> None:
     tensors, spec = tiny_weights("llama")
-    made = Artifact(tmp_path / "out", ArrayWeights(tensors), spec, INT8)
+    made = BareArtifact(tmp_path / "out", ArrayWeights(tensors), spec, INT8)
     for name in ("down_proj", "up_proj"):
         tensors[f"model.layers.1.mlp.{name}.weight"] *= np.float32(1e30)
     with pytest.raises(QualityError, match=r"the float model itself produces NaN or infinity after layers\.1"):

@@ -175,6 +175,21 @@ def said(loop: int | None, closed: bool | None) -> Answer:
     return Answer("What?", "text", 10, "stop", loop, closed)
 
 
+@pytest.mark.parametrize(
+    ("perplexity", "vocab_size", "expected"),
+    [
+        (10.0, 50_000, True),
+        (1100.0, 50_000, False),
+        (20.0, 50, False),
+        (float("nan"), 50_000, False),
+        (float("inf"), 50_000, False),
+    ],
+)
+def test_whether_a_float_model_predicts_text(perplexity: float, vocab_size: int, expected: bool) -> None:
+    figures = dataclasses.replace(GOOD, reference_perplexity=perplexity)
+    assert gate.predicts_text(figures, vocab_size) is expected
+
+
 def test_answers_against_thresholds() -> None:
     def failed(answers: list[Answer], **limits: bool) -> set[str]:
         checks = gate.judge_answers(answers, "", dataclasses.replace(Thresholds(), **limits), reasoning=True)
@@ -192,7 +207,7 @@ def test_answers_against_thresholds() -> None:
 
 def test_an_artifact_that_predicts_text_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The artifact is asked in a separate process, which leaves no files in the folder."""
-    monkeypatch.setattr(gate, "_is_language_model", lambda figures, vocab_size: True)
+    monkeypatch.setattr(gate, "predicts_text", lambda figures, vocab_size: True)
     monkeypatch.setattr(gate, "judge_figures", lambda figures, thresholds, fluent: [])
     folder = write_checkpoint(tmp_path / "tiny", "llama")
     result = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", quality_tokens=64)
