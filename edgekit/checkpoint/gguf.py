@@ -24,7 +24,7 @@ from .gguf_tokenizer import tokenizer_from_metadata
 _TYPE_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 # Rows are dequantized in pieces of 4 MiB of float32: the numpy dequantizers need about five times their output as
 # scratch memory, and a piece of this size roughly fits the second-level cache of a desktop CPU.
-_PIECE_ELEMENTS = 1024 * 1024
+PIECE_ELEMENTS = 1024 * 1024
 
 
 class GgufCheckpoint(Checkpoint):
@@ -96,7 +96,7 @@ class GgufCheckpoint(Checkpoint):
         number, block, block_bytes = BLOCK_TYPES[type_name]
         columns = shape[1]
         row_bytes = columns // block * block_bytes
-        step = max(1, _PIECE_ELEMENTS // columns)
+        step = max(1, PIECE_ELEMENTS // columns)
         result = np.empty((stop - start, columns), np.float32)
         for first in range(start, stop, step):
             last = min(first + step, stop)

@@ -36,9 +36,9 @@ DRIFT_DAMPING = 0.3  # the same for the drift correction; more, because drift is
 DRIFT_SHARE = 0.5  # the fraction of the drift correction that is applied; later layers correct the rest
 DAMPING_TRIES = 4  # 0.01, 0.1, 1, 10: with more, the result would hardly depend on H
 # Columns whose errors are passed on one by one. Their effect on later columns is one matrix product of this depth: it
-# runs near full speed, and a block's errors (64 x _ROWS) stay in the L2 cache.
+# runs near full speed, and a block's errors (64 x ROWS) stay in the L2 cache.
 _BLOCK = 64
-_ROWS = 2048  # rows of the weight quantized at a time; given H, rows are independent
+ROWS = 2048  # rows of the weight quantized at a time; given H, rows are independent
 _REFIT_ROWS = 256  # rows whose scales are refitted at a time; each has a (groups, groups) system of equations
 _REFIT_COLUMNS = 1024  # columns per product of the refit: 1 MB with that many rows, which stays in the cache
 # Fraction of the mean diagonal that keeps a refitted scale near its old value. It matters only for groups whose codes
@@ -102,8 +102,8 @@ def quantize_gptq(
     feedback, _ = _feedback(hessian, damping)
     nearest = quantize_rows(weight, scheme, scale_dtype)
     parts = []
-    for start in range(0, len(weight), _ROWS):
-        rows = slice(start, start + _ROWS)
+    for start in range(0, len(weight), ROWS):
+        rows = slice(start, start + ROWS)
         columns = weight[rows].T[order]  # (in, rows), a copy
         columns[dead[order]] = 0
         grid = _Grid(nearest, rows)
@@ -128,8 +128,8 @@ def _drift_corrected(
     diagonal, place = hessian.diagonal().copy(), np.argsort(order)
     factors = _feedback(hessian, damping)
     moved = np.empty_like(weight)
-    for start in range(0, len(weight), _ROWS):
-        rows = slice(start, start + _ROWS)
+    for start in range(0, len(weight), ROWS):
+        rows = slice(start, start + ROWS)
         step = np.take(drift.T[rows], order, axis=1)
         _solve(*factors, step)
         step *= np.float32(share)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ORDER = 64  # of a Hadamard factor: two of them make 4096, and each (16 kB) fits a first-level cache
-_PIECE = 4 << 20  # numbers transformed at a time, which limits the scratch memory
+PIECE_ELEMENTS = 4 << 20  # numbers transformed at a time, which limits the scratch memory
 
 Array = NDArray[np.float32]
 
@@ -55,7 +55,7 @@ class Rotation:
 
     def columns(self, w: Array) -> None:
         """Replace W of shape (size, n) by Q^T W."""
-        step = max(1, _PIECE // self.size)
+        step = max(1, PIECE_ELEMENTS // self.size)
         for start in range(0, w.shape[1], step):
             part = w[:, start : start + step]
             y = part * self._signs[:, None]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 # Each product reads and writes the whole sum, so rows are collected into batches first: 64 MB of inputs, and at most
 # 4096 rows (more gains nothing). For 14336 inputs, a batch has 1170 rows.
-_BATCH_FLOATS, _BATCH_ROWS = 16 << 20, 4096
+_BATCH_FLOATS, BATCH_ROWS = 16 << 20, 4096
 _STRIP = 256  # rows of a sum per product; for 14336 inputs, the product is 15 MB
 
 
@@ -32,7 +32,7 @@ class InputSums:
         out, width = weight.shape
         self._weight, self._count = weight, 0
         self._hessian = np.zeros((width, width), np.float32)  # on and above the diagonal
-        rows = min(_BATCH_ROWS, _BATCH_FLOATS // width + 1)
+        rows = min(BATCH_ROWS, _BATCH_FLOATS // width + 1)
         self._inputs = np.empty((rows, width), np.float32)
         self._difference = np.empty((rows, width), np.float32) if drift else None  # X_f - X
         self._residual = np.empty((rows, out), np.float32) if drift and residual else None  # R

@@ -98,7 +98,7 @@ def test_float_types_come_as_float32(tmp_path, write_gguf, tiny_metadata, kind, 
 
 
 def test_a_matrix_larger_than_a_piece(tmp_path, write_gguf, tiny_metadata, monkeypatch):
-    monkeypatch.setattr("edgekit.checkpoint.gguf._PIECE_ELEMENTS", 96)
+    monkeypatch.setattr("edgekit.checkpoint.gguf.PIECE_ELEMENTS", 96)
     values = np.arange(11 * 32, dtype="<f4").reshape(11, 32)
     path = write_gguf(tmp_path / "x.gguf", tiny_metadata, {"w": ("F32", (11, 32), values.tobytes())})
     with open_checkpoint(path) as checkpoint:

@@ -229,7 +229,7 @@ def test_rows_are_independent(monkeypatch: pytest.MonkeyPatch) -> None:
     w, h = problem(33, 100, 300)
     scheme = QuantizationScheme(4, 32, False)
     whole = quantize_gptq(w, h.copy(), scheme, "float32")
-    monkeypatch.setattr(gptq, "_ROWS", 10)
+    monkeypatch.setattr(gptq, "ROWS", 10)
     parts = quantize_gptq(w, h.copy(), scheme, "float32")
     assert np.mean(codes_of(whole) != codes_of(parts)) <= TIES  # BLAS adds in a different order for different shapes
 

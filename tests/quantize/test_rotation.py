@@ -39,7 +39,7 @@ def test_columns_of_more_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     w = np.random.default_rng(0).standard_normal((96, 50)).astype(np.float32)
     whole, pieces = w.copy(), w.copy()
     Rotation(96, seed=1).columns(whole)
-    monkeypatch.setattr("edgekit.quantize.rotation._PIECE", 96 * 7)
+    monkeypatch.setattr("edgekit.quantize.rotation.PIECE_ELEMENTS", 96 * 7)
     Rotation(96, seed=1).columns(pieces)
     np.testing.assert_allclose(pieces, whole, atol=1e-5)
 

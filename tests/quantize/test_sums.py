@@ -18,7 +18,7 @@ ROUNDING = 1e-5
 def test_batches_add_up_to_the_sums_over_all_rows(
     monkeypatch: pytest.MonkeyPatch, out: int, width: int, residual: bool
 ) -> None:
-    monkeypatch.setattr(module, "_BATCH_ROWS", 64)  # texts are longer and shorter than a batch, and cross batches
+    monkeypatch.setattr(module, "BATCH_ROWS", 64)  # texts are longer and shorter than a batch, and cross batches
     rng = np.random.default_rng(0)
     w = rng.standard_normal((out, width)).astype(F)
     x, apart = (rng.standard_normal((300, width)).astype(F) for _ in range(2))

@@ -15,7 +15,6 @@ from tiny_artifact import HEAD_DIM, KV_HEADS, LAYERS, write_tiny_artifact
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import ContextLengthError, EngineError, TokenRangeError
-from edgekit.runtime import ort_engine
 from edgekit.runtime.engine import EngineOptions
 from edgekit.runtime.ort_engine import PREFILL_CHUNK, OrtEngine, choose_provider, has_cuda
 
@@ -109,7 +108,7 @@ def test_cuda_is_used_only_for_float16() -> None:
 
 
 def test_too_many_threads_are_refused_before_any_starts(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ort_engine, "_load", lambda *arguments: pytest.fail("a session would have been made"))
+    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *arguments, **settings: pytest.fail("a session started"))
     for threads in (1025, 10000):
         with pytest.raises(EngineError, match=f"{threads} threads were requested; allowed: 1 to 1024"):
             OrtEngine.open(artifact, read_manifest(artifact), EngineOptions(threads=threads))
