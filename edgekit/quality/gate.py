@@ -94,7 +94,7 @@ def measure(
     passages = held_out(tokenizer, template, facts.reasoning, facts.model["context_length"], tokens)
     found = compare(folder, facts, source, spec, passages, threads, phase(progress, "measuring quality"))
     progress("measuring quality", 1, 1)
-    fluent = is_language_model(found.figures, spec.vocab_size)
+    fluent = predicts_text(found.figures, spec.vocab_size)
     answers, why_not = _answers(folder, facts, data_bytes, threads, fluent, progress)
     checks = [
         *judge_figures(found.figures, thresholds, fluent),
@@ -126,7 +126,8 @@ def _answers(
     return found
 
 
-def is_language_model(figures: Figures, vocab_size: int) -> bool:
+def predicts_text(figures: Figures, vocab_size: int) -> bool:
+    """Whether the float model predicts text better than word frequencies would."""
     return figures.reference_perplexity <= min(_UNIGRAM_PERPLEXITY, _UNIGRAM_SHARE * vocab_size)
 
 

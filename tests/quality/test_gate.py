@@ -207,7 +207,7 @@ def test_answers_against_thresholds() -> None:
 
 def test_an_artifact_that_predicts_text_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The artifact is asked in a separate process, which leaves no files in the folder."""
-    monkeypatch.setattr(gate, "is_language_model", lambda figures, vocab_size: True)
+    monkeypatch.setattr(gate, "predicts_text", lambda figures, vocab_size: True)
     monkeypatch.setattr(gate, "judge_figures", lambda figures, thresholds, fluent: [])
     folder = write_checkpoint(tmp_path / "tiny", "llama")
     result = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", quality_tokens=64)
