@@ -100,18 +100,19 @@ def calibrated_layers(
 
         yield quantize, _described(calibration, texts)
     except KeyboardInterrupt:
-        state.close()
         raise InterruptedBuildError(
             f"the build was interrupted; the calibration so far is kept in {state_folder}",
             hint="run the same command again to resume it, or delete that folder",
         ) from None
     except DiskFullError:
-        state.close()
         raise
     except EdgekitError:
         state.remove()  # the same input would fail again in the same way
         raise
-    state.remove()
+    else:
+        state.remove()
+    finally:
+        state.close()
 
 
 def _described(calibration: Calibration, texts: Texts) -> dict[str, Any]:

@@ -114,6 +114,7 @@ def test_own_answers_are_made_once(start: Start, monkeypatch: pytest.MonkeyPatch
         (DiskFullError("the disk is full"), DiskFullError, True),
         (CalibrationError("not finite"), CalibrationError, False),
         (BuildError("another failure"), BuildError, False),
+        (RuntimeError("a bug"), RuntimeError, True),
     ],
 )
 def test_when_the_state_is_kept(

@@ -41,10 +41,10 @@ def opened(path: Path) -> Iterator[tuple[WeightSource, ModelSpec]]:
         yield CheckpointWeights(checkpoint, spec), spec
 
 
-def run(checkpoint: Path, state: Path, compensate: bool = True) -> dict[str, PackedLinear]:
+def run(checkpoint: Path, state: Path, compensate: bool = True, half_scales: bool = False) -> dict[str, PackedLinear]:
     with opened(checkpoint) as (source, spec), closing(CalibrationState(state, {})) as kept:
         layout = plan_layout(spec, CONFIG, "float32", 256)
-        made = calibrate(source, spec, layout, TEXTS, kept, LayerSettings(1, compensate))
+        made = calibrate(source, spec, layout, TEXTS, kept, LayerSettings(1, compensate, half_scales))
         return {matrix.name: packed for matrix, packed in made}
 
 
@@ -176,6 +176,17 @@ def test_an_interrupted_calibration_is_resumed_at_its_layer(
         assert calls == 0, "a finished one is only read"
 
 
+def test_scales_that_float16_can_hold(tmp_path: Path) -> None:
+    """For an emitted checkpoint: the scales are float32, and exactly those of float16. A head is emitted in float."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", "qwen2")
+    for half_scales in (False, True):
+        found = run(checkpoint, tmp_path / f"state-{half_scales}", half_scales=half_scales)
+        for name, packed in found.items():
+            assert packed.scales.dtype == np.float32
+            exact = np.array_equal(packed.scales.astype(np.float16).astype(np.float32), packed.scales)
+            assert exact is (half_scales and name != "lm_head"), name
+
+
 def test_an_interruption_between_codes_and_hidden_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "llama", num_hidden_layers=3)
     whole = run(checkpoint, tmp_path / "whole")
@@ -206,7 +217,7 @@ def test_it_is_the_same_with_little_memory_for_rows(
 
 
 @pytest.mark.slow
-def test_activations_that_are_no_numbers_name_their_matrix(tmp_path: Path) -> None:
+def test_activations_that_are_not_finite_name_their_matrix(tmp_path: Path) -> None:
     tensors = random_tensors(tiny_config("llama"))
     for name in ("gate_proj", "up_proj"):
         tensors[f"model.layers.1.mlp.{name}.weight"] *= np.float32(1e25)
