@@ -6,6 +6,7 @@ does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Generic, NewType, TypeVar
@@ -22,11 +23,6 @@ UNVERIFIED = "unverified"
 
 Bytes = NewType("Bytes", int)
 _T = TypeVar("_T")
-
-
-def _positive(key: str, figure: Sourced[Any] | None) -> None:
-    if figure is not None and not 0 < figure.value < float("inf"):
-        raise ValueError(f"{key} is {figure.value}; it must be above 0")
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -61,21 +57,31 @@ class Sourced(Generic[_T]):
 
 
 @dataclass(frozen=True)
-class Memory:
+class _Figures:
+    """A part of a profile. Every number in it is finite and above 0."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            figure = getattr(self, f.name)
+            if isinstance(figure, Sourced) and isinstance(figure.value, int | float) and not 0 < figure.value < math.inf:
+                raise ValueError(f"{f.name} is {figure.value}; it must be above 0")
+
+
+@dataclass(frozen=True)
+class Memory(_Figures):
     """Memory: ``usable`` is what one process can rely on, with the system running."""
 
     total: Sourced[Bytes]
     usable: Sourced[Bytes]
 
     def __post_init__(self) -> None:
-        _positive("total", self.total)
-        _positive("usable", self.usable)
+        super().__post_init__()
         if self.usable.value > self.total.value:
             raise ValueError(f"usable is {self.usable.value} bytes, more than the total of {self.total.value}")
 
 
 @dataclass(frozen=True)
-class Bandwidth:
+class Bandwidth(_Figures):
     """Memory bandwidth in GB/s (10^9); None when unknown.
 
     ``theoretical`` is from the specification. ``sustained`` was measured with all cores reading, ``one_core`` with one.
@@ -86,8 +92,7 @@ class Bandwidth:
     one_core: Sourced[float] | None = None
 
     def __post_init__(self) -> None:
-        for key in ("theoretical", "sustained", "one_core"):
-            _positive(key, getattr(self, key))
+        super().__post_init__()
         if self.theoretical and self.sustained and self.sustained.value > self.theoretical.value:
             raise ValueError(
                 f"sustained is {self.sustained.value} GB/s, more than the theoretical {self.theoretical.value}"
@@ -97,20 +102,16 @@ class Bandwidth:
 
 
 @dataclass(frozen=True)
-class KernelPeak:
+class KernelPeak(_Figures):
     """The peak of a kernel of the native engine in 10^9 multiply-adds per second: with all cores, and with one."""
 
     name: str
     gmac_s: Sourced[float]
     one_core_gmac_s: Sourced[float]
 
-    def __post_init__(self) -> None:
-        _positive("gmac_s", self.gmac_s)
-        _positive("one_core_gmac_s", self.one_core_gmac_s)
-
 
 @dataclass(frozen=True)
-class EngineRates:
+class EngineRates(_Figures):
     """The measured rates of an engine with all cores (``probe/engines.py``).
 
     Attributes:
@@ -131,26 +132,18 @@ class EngineRates:
     row_us: Sourced[float]
     prefill_attention_gmac_s: Sourced[float]
 
-    def __post_init__(self) -> None:
-        for f in fields(self)[1:]:
-            _positive(f.name, getattr(self, f.name))
-
 
 @dataclass(frozen=True)
-class Cluster:
+class Cluster(_Figures):
     """Cores of one design and clock."""
 
     name: str
     cores: Sourced[int]
     clock_ghz: Sourced[float] | None = None
 
-    def __post_init__(self) -> None:
-        _positive("cores", self.cores)
-        _positive("clock_ghz", self.clock_ghz)
-
 
 @dataclass(frozen=True)
-class Cpu:
+class Cpu(_Figures):
     """The processor.
 
     Attributes:
@@ -173,7 +166,7 @@ class Cpu:
     fitted_as: str = ""
 
     def __post_init__(self) -> None:
-        _positive("cores", self.cores)
+        super().__post_init__()
         counted = sum(cluster.cores.value for cluster in self.clusters)
         if self.clusters and self.cores is not None and counted != self.cores.value:
             raise ValueError(f"cores is {self.cores.value}, but the clusters have {counted}")
@@ -183,7 +176,7 @@ class Cpu:
 
 
 @dataclass(frozen=True)
-class Accelerator:
+class Accelerator(_Figures):
     """A GPU or NPU.
 
     ``int8_tops_dense`` is without sparsity, in 10^12 operations per second. ``runtime`` is the memory of its libraries
@@ -198,25 +191,21 @@ class Accelerator:
     fitted_as: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.kind not in ("gpu", "npu"):
             raise ValueError(f"kind is {self.kind!r}; allowed: gpu, npu")
-        _positive("int8_tops_dense", self.int8_tops_dense)
-        _positive("runtime", self.runtime)
 
 
 @dataclass(frozen=True)
-class Storage:
+class Storage(_Figures):
     """Storage for models; ``read_mb_s`` is the sequential read speed in MB/s (10^6)."""
 
     name: str
     read_mb_s: Sourced[float] | None = None
 
-    def __post_init__(self) -> None:
-        _positive("read_mb_s", self.read_mb_s)
-
 
 @dataclass(frozen=True)
-class PowerMode:
+class PowerMode(_Figures):
     """A power mode of the device and its effect.
 
     ``watts`` is None where the mode has no limit. ``bandwidth_gb_s`` (GB/s) and ``int8_tops_dense`` (10^12 operations
@@ -228,38 +217,30 @@ class PowerMode:
     bandwidth_gb_s: Sourced[float] | None = None
     int8_tops_dense: Sourced[float] | None = None
 
-    def __post_init__(self) -> None:
-        for key in ("watts", "bandwidth_gb_s", "int8_tops_dense"):
-            _positive(key, getattr(self, key))
-
 
 @dataclass(frozen=True)
-class Thermal:
+class Thermal(_Figures):
     """The share of the first minute's speed that remains after minutes of work: above 0, at most 1."""
 
     sustained_share: Sourced[float]
 
     def __post_init__(self) -> None:
-        _positive("sustained_share", self.sustained_share)
+        super().__post_init__()
         if self.sustained_share.value > 1:
             raise ValueError(f"sustained_share is {self.sustained_share.value}; it must be at most 1")
 
 
 @dataclass(frozen=True)
-class Budget:
+class Budget(_Figures):
     """The device's default limits: most seconds to the first token, least tokens per second, most memory."""
 
     ttft_s: Sourced[float] | None = None
     decode_tok_s: Sourced[float] | None = None
     memory: Sourced[Bytes] | None = None
 
-    def __post_init__(self) -> None:
-        for key in ("ttft_s", "decode_tok_s", "memory"):
-            _positive(key, getattr(self, key))
-
 
 @dataclass(frozen=True, kw_only=True)
-class HostDefaults:
+class HostDefaults(_Figures):
     """The part of a profile that the system cannot report; all of the file that describes this host.
 
     Args:
@@ -287,13 +268,13 @@ class HostDefaults:
     notes: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _one_of("kind", self.kind, KINDS)
         _one_of("activation_type", self.activation_type, tuple(FLOAT_BYTES))
         if not self.execution_providers:
             raise ValueError("execution_providers is empty; CPUExecutionProvider is always available")
         for provider in self.execution_providers:
             _one_of("execution_providers", provider, EXECUTION_PROVIDERS)
-        _positive("context", self.context)
 
     @property
     def default_context(self) -> int:
@@ -335,9 +316,7 @@ class DeviceProfile(HostDefaults):
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON shows them: a figure is {value, source, verified, note}; sizes are bytes."""
-        value = _to_json(self)
-        assert isinstance(value, dict)  # noqa: S101  a dataclass becomes an object
-        return value
+        return {f.name: _to_json(getattr(self, f.name)) for f in fields(self)}
 
 
 def _sourced(name: str, value: Any) -> Iterator[tuple[str, Sourced[Any]]]:

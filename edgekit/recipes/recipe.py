@@ -117,7 +117,7 @@ SOURCES: dict[str, type[HubSource] | type[PackageSource] | type[FolderSource]] =
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One model; the fields are described at the top of this module.
 
@@ -131,13 +131,13 @@ class Recipe:
     title: str
     licence: str
     parameters: int
+    reasoning: bool
+    max_context: int
+    plan_only: str = ""
     source: Source
     config: Mapping[str, Any] = field(hash=False)
     quantization: QuantizationConfig
     sampling: Sampling
-    reasoning: bool
-    max_context: int
-    plan_only: str = ""
     quality: Thresholds = field(default_factory=Thresholds)
 
     def __post_init__(self) -> None:
@@ -163,20 +163,7 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON shows them."""
         source = {"kind": source_kind(self.source), **asdict(self.source)}
-        return {
-            "name": self.name,
-            "title": self.title,
-            "licence": self.licence,
-            "parameters": self.parameters,
-            "reasoning": self.reasoning,
-            "max_context": self.max_context,
-            "plan_only": self.plan_only or None,
-            "source": source,
-            "config": dict(self.config),
-            "quantization": asdict(self.quantization),
-            "sampling": asdict(self.sampling),
-            "quality": asdict(self.quality),
-        }
+        return {**asdict(self), "plan_only": self.plan_only or None, "source": source}
 
 
 def source_kind(source: Source) -> str:
