@@ -129,6 +129,11 @@ class QuantizationOverrides:
     rotate: bool | None = None
     scale: bool | None = None
 
+    @classmethod
+    def of_width(cls, bits: int, block_size: int | None = None) -> QuantizationOverrides:
+        """Every part in this many bits."""
+        return cls(bits, block_size, embedding_bits=bits, lm_head_bits=bits)
+
     def applied_to(self, config: QuantizationConfig) -> QuantizationConfig:
         """The configuration with these changes.
 

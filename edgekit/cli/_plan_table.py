@@ -7,8 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..planning.budget import DOUBTFUL, LIKELY, MET, MISSED, UNKNOWN, Limit
-from ..planning.choice import show_times
+from ..planning.budget import DOUBTFUL, LIKELY, MET, MISSED, UNKNOWN, Limit, show_times
 from ..planning.efficiency import Interval
 from ..planning.plan import Plan
 from ..scheme import QuantizationConfig, QuantizationScheme

@@ -13,7 +13,7 @@ import click
 from ..devices import DeviceProfile, all_devices, load_device
 from ..errors import BudgetError, EdgekitError, UsageError
 from ..planning import planner
-from ..planning.choice import best_recipe, describe, needed_machine
+from ..planning.choice import best_recipe, needed_machine
 from ..planning.plan import Plan, PlanOptions
 from ..planning.planner import plan_without_offers
 from ..recipes import Recipe, all_recipes, load_recipe
@@ -142,8 +142,7 @@ def _plan_one(
     if machine is not None:
         screen.say(f"\nThis model needs {machine}.")
     if planned.fits and not planned.acceptable and not planned.offers:
-        refused = [limit for limit in planned.limits if limit.refused]
-        screen.say(f"\nNo known option meets this budget: {describe(refused[0], planned)}")
+        screen.say(f"\nNo known option meets this budget: {planned.refused[0].describe()}")
 
 
 def _plan_all(
@@ -262,13 +261,12 @@ def _verdict(p: Plan) -> Text:
         return styled(("no", "red"))
     if not p.acceptable:
         return styled(("too slow", "red"))
-    slow = any(limit.short_by is not None and limit.short_by > 1 for limit in p.limits)
-    return styled(("slow", "yellow") if slow else ("yes", "green"))
+    return styled(("slow", "yellow") if p.slow else ("yes", "green"))
 
 
 def _print_notes(screen: Screen, plans: list[Plan]) -> None:
     """Explain the words that occur in the table."""
-    slow = [limit for p in plans if p.fits for limit in p.limits if limit.short_by is not None and limit.short_by > 1]
+    slow = [limit for p in plans if p.fits for limit in p.limits if limit.slow]
     if slow:
         words = {"ttft_s": "more than {:g} s to the first token", "decode_tok_s": "less than {:g} tok/s"}
         limits = sorted({words[limit.name].format(limit.value) for limit in slow})

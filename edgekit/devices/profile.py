@@ -63,8 +63,9 @@ class _Figures:
     def __post_init__(self) -> None:
         for f in fields(self):
             figure = getattr(self, f.name)
-            if isinstance(figure, Sourced) and isinstance(figure.value, int | float) and not 0 < figure.value < math.inf:
-                raise ValueError(f"{f.name} is {figure.value}; it must be above 0")
+            number = figure.value if isinstance(figure, Sourced) else None
+            if isinstance(number, int | float) and not 0 < number < math.inf:
+                raise ValueError(f"{f.name} is {number}; it must be above 0")
 
 
 @dataclass(frozen=True)

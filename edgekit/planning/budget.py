@@ -39,26 +39,64 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit and how the plan compares to it.
+    """One limit and the prediction it applies to.
 
     Attributes:
         name: ``ttft_s`` or ``decode_tok_s``.
         value: Most seconds, or least tokens per second.
-        verdict: ``met``, ``likely``, ``doubtful``, ``missed`` or ``unknown``.
         asked: Whether the user set it; otherwise it is the device's default, which never refuses a plan.
-        short_by: How many times too slow the expected speed is: below 1 if it is fast enough; None if unknown.
+        predicted: The predicted seconds or tokens per second; None if unknown.
     """
 
     name: str
     value: float
-    verdict: str
     asked: bool
-    short_by: float | None
+    predicted: Interval | None
+
+    @property
+    def times_too_slow(self) -> Interval | None:
+        """How many times too slow the prediction is: below 1 if it is fast enough; None if unknown."""
+        found, value = self.predicted, self.value
+        if found is None:
+            return None
+        if self.name == "ttft_s":
+            return Interval(found.low / value, found.mid / value, found.high / value)
+        return Interval(value / found.high, value / found.mid, value / found.low)
+
+    @property
+    def short_by(self) -> float | None:
+        """How many times too slow the expected speed is."""
+        times = self.times_too_slow
+        return None if times is None else times.mid
+
+    @property
+    def verdict(self) -> str:
+        """``met``, ``likely``, ``doubtful``, ``missed`` or ``unknown``."""
+        times = self.times_too_slow
+        if times is None:
+            return UNKNOWN
+        return MET if times.high <= 1 else LIKELY if times.mid <= 1 else DOUBTFUL if times.low <= 1 else MISSED
+
+    @property
+    def slow(self) -> bool:
+        """Whether it is not expected to be met. An unknown speed is not slow."""
+        return self.verdict in (DOUBTFUL, MISSED)
 
     @property
     def refused(self) -> bool:
-        """Whether this is the user's limit and it is not expected to be met. An unknown speed is not refused."""
-        return self.asked and self.verdict in (DOUBTFUL, MISSED)
+        """Whether this is the user's limit and it is not expected to be met."""
+        return self.asked and self.slow
+
+    def describe(self) -> str:
+        """``3.1 tok/s at the end of the context expected (2.4 to 4.0), 10 requested: 3.2 times too slow``."""
+        found = self.predicted
+        if found is None or self.short_by is None:
+            return f"{self.name} is unknown"
+        unit = "s to the first token" if self.name == "ttft_s" else "tok/s at the end of the context"
+        return (
+            f"{found.mid:.3g} {unit} expected ({found.low:.3g} to {found.high:.3g}), {self.value:g} requested: "
+            f"{show_times(self.short_by)} times too slow"
+        )
 
     def to_json(self) -> dict[str, object]:
         """The limit as JSON shows it."""
@@ -66,10 +104,15 @@ class Limit:
         return {"value": self.value, "verdict": self.verdict, "asked": self.asked, "short_by": short}
 
 
+def show_times(factor: float) -> str:
+    """A factor with two significant digits, or as a whole number."""
+    return f"{factor:.2g}" if factor < 100 else f"{factor:.0f}"
+
+
 def find_limits(
     device: DeviceProfile, wanted: Wanted, ttft_s: Interval | None, decode_tok_s: Interval | None
 ) -> tuple[Limit, ...]:
-    """The user's limits, otherwise the device's, each with its verdict.
+    """The user's limits, otherwise the device's.
 
     Args:
         device: Its ``budget`` applies where the user sets no limit.
@@ -80,29 +123,15 @@ def find_limits(
     found = []
     for name, predicted in (("ttft_s", ttft_s), ("decode_tok_s", decode_tok_s)):
         asked, default = getattr(wanted, name), getattr(device.budget, name)
-        value = asked if asked is not None else default.value if default is not None else None
-        if value is not None:
-            found.append(_limit(name, value, predicted, asked is not None))
+        if asked is not None or default is not None:
+            found.append(Limit(name, default.value if asked is None else asked, asked is not None, predicted))
     return tuple(found)
-
-
-def _limit(name: str, value: float, predicted: Interval | None, asked: bool) -> Limit:
-    if predicted is None:
-        return Limit(name, value, UNKNOWN, asked, None)
-    if name == "ttft_s":
-        worst, mid, best = (bound / value for bound in (predicted.high, predicted.mid, predicted.low))
-    else:
-        worst, mid, best = (value / bound for bound in (predicted.low, predicted.mid, predicted.high))
-    verdict = MET if worst <= 1 else LIKELY if mid <= 1 else DOUBTFUL if best <= 1 else MISSED
-    return Limit(name, value, verdict, asked, mid)
 
 
 def usable_memory(device: DeviceProfile, wanted: Wanted) -> tuple[int, str]:
     """Bytes a plan may take, and the source of that figure: the least of the device's memory and all memory budgets."""
     usable = device.memory.usable
-    found: list[tuple[int, str]] = [
-        (usable.value, f"{usable.source} ({usable.note})" if usable.note else usable.source)
-    ]
+    found = [(int(usable.value), f"{usable.source} ({usable.note})" if usable.note else usable.source)]
     if device.budget.memory is not None:
         found.append((device.budget.memory.value, f"the device's budget: {device.budget.memory.source}"))
     if wanted.memory_bytes is not None:

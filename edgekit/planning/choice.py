@@ -8,7 +8,7 @@ from ..devices.profile import DeviceProfile
 from ..errors import BudgetError, ContextLengthError
 from ..recipes.recipe import Recipe
 from ..units import format_bytes
-from .budget import Limit
+from .budget import Limit, show_times
 from .plan import Plan, PlanOptions
 from .planner import plan_without_offers
 
@@ -43,10 +43,14 @@ def best_recipe(
     ]
     acceptable = [(recipe, planned) for recipe, planned in plans if planned.acceptable]
     if acceptable:
-        return max(acceptable, key=lambda pair: (_in_time(pair[1]), pair[0].reasoning, pair[0].parameters))[0]
-    fitting = [pair for pair in plans if pair[1].fits]
-    if fitting:
-        raise BudgetError(*too_slow([planned for _, planned in fitting]))
+        return max(acceptable, key=lambda pair: (not pair[1].slow, pair[0].reasoning, pair[0].parameters))[0]
+    worst = {planned.model: max(planned.refused, key=_times) for _, planned in plans if planned.fits}
+    if worst:
+        name, limit = min(worst.items(), key=lambda item: _times(item[1]))
+        raise BudgetError(
+            f"no model meets the budget on {device.name}; the nearest is {name}: {limit.describe()}",
+            hint=f"relax the limit, or choose a device that is {show_times(_times(limit))} times as fast",
+        )
     recipe, planned = min(plans, key=lambda pair: pair[1].memory.peak)
     raise BudgetError(
         f"no model fits {device.name}: the smallest, {recipe.name}, needs {format_bytes(planned.memory.peak)}, "
@@ -65,7 +69,7 @@ def check_budget(planned: Plan) -> None:
         return
     what = f"{planned.model} at a context of {planned.context} tokens on {planned.device}"
     if planned.fits:
-        slow = "; ".join(describe(limit, planned) for limit in planned.limits if limit.refused)
+        slow = "; ".join(limit.describe() for limit in planned.refused)
         message = f"{what} does not meet the budget: {slow}"
     else:
         need, usable = format_bytes(planned.memory.peak), format_bytes(planned.usable_bytes)
@@ -75,40 +79,7 @@ def check_budget(planned: Plan) -> None:
     raise BudgetError(message, hint=f"alternatives: {offers}; {anyway}" if offers else anyway)
 
 
-def _in_time(planned: Plan) -> bool:
-    """Whether the plan is expected to meet every limit, including the device's own."""
-    return all(limit.short_by is None or limit.short_by <= 1 for limit in planned.limits)
-
-
-def too_slow(plans: list[Plan]) -> tuple[str, str]:
-    """The message and hint when none of these plans meets the user's limits: names the nearest and what is missing."""
-    nearest = min(plans, key=lambda planned: max(_short(limit) for limit in planned.limits if limit.refused))
-    worst = max((limit for limit in nearest.limits if limit.refused), key=_short)
-    return (
-        f"no model meets the budget on {nearest.device}; the nearest is {nearest.model}: {describe(worst, nearest)}",
-        f"relax the limit, or choose a device that is {show_times(_short(worst))} times as fast",
-    )
-
-
-def describe(limit: Limit, planned: Plan) -> str:
-    """``3.1 tok/s expected (2.4 to 4.0), 10 requested: 3.2 times too slow``."""
-    latency = planned.latency
-    interval = latency.ttft_s if limit.name == "ttft_s" else latency.decode_full_tok_s
-    if interval is None:
-        return f"{limit.name} is unknown"
-    unit = "s to the first token" if limit.name == "ttft_s" else "tok/s at the end of the context"
-    return (
-        f"{interval.mid:.3g} {unit} expected ({interval.low:.3g} to {interval.high:.3g}), {limit.value:g} requested: "
-        f"{show_times(_short(limit))} times too slow"
-    )
-
-
-def show_times(factor: float) -> str:
-    """A factor with two significant digits, or as a whole number."""
-    return f"{factor:.2g}" if factor < 100 else f"{factor:.0f}"
-
-
-def _short(limit: Limit) -> float:
+def _times(limit: Limit) -> float:
     return limit.short_by or 0.0
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ..devices.profile import DeviceProfile
 from ..errors import UsageError
 from ..recipes.recipe import Recipe
-from ..scheme import IMPORTED, QuantizationConfig, QuantizationScheme
+from ..scheme import IMPORTED, QuantizationConfig, QuantizationOverrides
 from ..units import format_bytes
 from .draft import draft
 from .engines import find_engine
@@ -173,9 +173,5 @@ def _smallest(quantization: QuantizationConfig) -> tuple[QuantizationConfig, tup
             options += [option, str(SMALLEST_BITS)]
     if any(scheme is None or scheme.block_size != SMALLEST_BLOCKS for scheme in parts.values()):
         options += ["--block-size", str(SMALLEST_BLOCKS)]
-    linear, embedding, lm_head = (
-        replace(scheme or QuantizationScheme(), bits=SMALLEST_BITS, block_size=SMALLEST_BLOCKS)
-        for scheme in parts.values()
-    )
-    smallest = replace(quantization, linear=linear, embedding=embedding, lm_head=lm_head, mean_bits=None)
-    return smallest, tuple(options)
+    smallest = QuantizationOverrides.of_width(SMALLEST_BITS, SMALLEST_BLOCKS)
+    return smallest.applied_to(quantization), tuple(options)

@@ -115,19 +115,24 @@ class Plan:
     @property
     def acceptable(self) -> bool:
         """Whether it fits and is expected to meet every limit set by the user."""
-        return self.fits and not any(limit.refused for limit in self.limits)
+        return self.fits and not self.refused
+
+    @property
+    def refused(self) -> tuple[Limit, ...]:
+        """The user's limits that are not expected to be met."""
+        return tuple(limit for limit in self.limits if limit.refused)
+
+    @property
+    def slow(self) -> bool:
+        """Whether some limit, the user's or the device's, is not expected to be met."""
+        return any(limit.slow for limit in self.limits)
 
     def to_json(self) -> dict[str, Any]:
         """The ``plan`` object of the command line."""
         latency = self.latency
         intervals = {
-            key: interval.to_json() if interval else None
-            for key, interval in (
-                ("ttft_s", latency.ttft_s),
-                ("decode_tok_s", latency.decode_tok_s),
-                ("decode_full_tok_s", latency.decode_full_tok_s),
-                ("sustained_tok_s", latency.sustained_tok_s),
-            )
+            key: interval.to_json() if (interval := getattr(latency, key)) else None
+            for key in ("ttft_s", "decode_tok_s", "decode_full_tok_s", "sustained_tok_s")
         }
         return {
             "model": self.model,

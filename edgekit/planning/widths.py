@@ -15,7 +15,7 @@ from itertools import chain, combinations
 from ..errors import UsageError
 from ..layout import DataLayout, plan_layout
 from ..models.spec import ModelSpec
-from ..scheme import QuantizationConfig, QuantizationScheme
+from ..scheme import QuantizationConfig, QuantizationOverrides, QuantizationScheme
 
 LOW, HIGH = 4, 8
 EMBEDDING, LM_HEAD = "model.embed_tokens", "lm_head"  # the layout's names
@@ -85,11 +85,7 @@ def choose_widths(
 
 
 def _uniform(quantization: QuantizationConfig, bits: int) -> QuantizationConfig:
-    linear, embedding, lm_head = (
-        replace(scheme or QuantizationScheme(), bits=bits)
-        for scheme in (quantization.linear, quantization.embedding, quantization.lm_head)
-    )
-    return replace(quantization, linear=linear, embedding=embedding, lm_head=lm_head, mean_bits=None, matrices={})
+    return replace(QuantizationOverrides.of_width(bits).applied_to(quantization), matrices={})
 
 
 def _items(low: DataLayout, high: DataLayout, losses: Mapping[str, float] | None, method: str) -> Iterable[_Item]:

@@ -8,7 +8,7 @@ import pytest
 
 from edgekit.devices import Sourced, load_device
 from edgekit.devices.profile import Budget, Bytes
-from edgekit.planning.budget import Wanted, find_limits, usable_memory
+from edgekit.planning.budget import Limit, Wanted, find_limits, show_times, usable_memory
 from edgekit.planning.choice import check_budget
 from edgekit.planning.efficiency import Interval
 from edgekit.planning.plan import PlanOptions
@@ -64,3 +64,19 @@ def test_the_least_of_the_memories_counts() -> None:
 def test_limits_that_cannot_be(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{key} is"):
         Wanted(**{key: value})  # type: ignore[arg-type]
+
+
+def test_a_limit_in_words() -> None:
+    expected = plan(SMALL, PI).latency.decode_full_tok_s
+    assert expected is not None
+    words = Limit("decode_tok_s", 2 * expected.mid, True, expected).describe()
+    assert words.startswith(f"{expected.mid:.3g} tok/s at the end of the context expected ({expected.low:.3g} to ")
+    assert words.endswith("requested: 2 times too slow")
+    assert Limit("ttft_s", 1.0, True, None).describe() == "ttft_s is unknown"
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"), [(1.234, "1.2"), (9.96, "10"), (12.6, "13"), (123.4, "123"), (4567, "4567")]
+)
+def test_factors_have_two_digits(factor: float, words: str) -> None:
+    assert show_times(factor) == words

@@ -9,8 +9,8 @@ import pytest
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Budget, Bytes, Memory
 from edgekit.errors import BudgetError, ContextLengthError
-from edgekit.planning.budget import Limit, Wanted
-from edgekit.planning.choice import best_recipe, check_budget, describe, needed_machine, show_times
+from edgekit.planning.budget import Wanted
+from edgekit.planning.choice import best_recipe, check_budget, needed_machine
 from edgekit.planning.plan import PlanOptions
 from edgekit.planning.planner import plan
 from edgekit.recipes import all_recipes, load_recipe
@@ -104,25 +104,6 @@ def test_a_plan_that_does_not_fit_is_refused_with_both_numbers_and_alternatives(
     assert e.value.hint.startswith("alternatives: ")
     assert "deepseek-r1-distill-qwen-1.5b needs" in e.value.hint
     assert e.value.hint.endswith("; --anyway builds it regardless")
-
-
-def test_a_limit_in_words() -> None:
-    planned = plan(SMALL, PI)
-    expected = planned.latency.decode_full_tok_s
-    assert expected is not None
-    limit = Limit("decode_tok_s", 2 * expected.mid, "missed", asked=True, short_by=2.0)
-    words = describe(limit, planned)
-    assert words.startswith(f"{expected.mid:.3g} tok/s at the end of the context expected ({expected.low:.3g} to ")
-    assert words.endswith("requested: 2 times too slow")
-    unknown = replace(planned, latency=replace(planned.latency, ttft_s=None))
-    assert describe(Limit("ttft_s", 1.0, "unknown", True, None), unknown) == "ttft_s is unknown"
-
-
-@pytest.mark.parametrize(
-    ("factor", "words"), [(1.234, "1.2"), (9.96, "10"), (12.6, "13"), (123.4, "123"), (4567, "4567")]
-)
-def test_factors_have_two_digits(factor: float, words: str) -> None:
-    assert show_times(factor) == words
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from edgekit.devices import load_device
 from edgekit.errors import UnknownNameError
 from edgekit.planning.budget import Limit
+from edgekit.planning.efficiency import Interval
 from edgekit.planning.plan import Offer, PlanOptions
 from edgekit.planning.planner import plan
 from edgekit.recipes import load_recipe
@@ -52,7 +53,7 @@ def test_a_plan_that_only_fits_while_running_does_not_fit() -> None:
 
 def test_only_the_users_limits_refuse_a_plan() -> None:
     planned = plan(SMALL, load_device("laptop"))
-    missed = Limit("ttft_s", 1.0, "missed", asked=True, short_by=3.0)
+    missed = Limit("ttft_s", 1.0, asked=True, predicted=Interval(2.0, 3.0, 4.0))
     assert not replace(planned, limits=(missed,)).acceptable
     assert replace(planned, limits=(replace(missed, asked=False),)).acceptable
 
