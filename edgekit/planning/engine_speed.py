@@ -17,60 +17,47 @@ MEASURED_HERE_DEVIATION = 0.09
 
 
 @dataclass(frozen=True)
-class EngineSpeed:
-    """Rates of an engine.
+class Rates:
+    """How fast an engine generates tokens, or how fast it evaluates a prompt.
 
     Attributes:
-        weights_gb_s: Weights read during decode, 10^9 bytes per second. The KV cache is read at the full bandwidth.
-        layer_us: Fixed cost of a layer during decode, microseconds.
-        decode_attention_gmac_s: Attention of a generated token, 10^9 multiply-adds per second.
-        prefill_gmac_s: Products with weights during prefill, 10^9 multiply-adds per second.
-        row_us: Fixed cost of a layer for one token of the prompt, microseconds: norms, rotation, rounding.
-        prefill_attention_gmac_s: Attention during prefill, 10^9 multiply-adds per second.
-        deviation: Standard deviation of the logarithm of a predicted time.
+        weights: Bytes of weights read (decode) or multiply-adds with weights (prefill), 10^9 per second.
+        attention: Multiply-adds of attention, 10^9 per second.
+        layer_us: Fixed cost of a layer for one token, microseconds: norms, rotation, rounding, barriers.
     """
 
-    weights_gb_s: float
+    weights: float
+    attention: float
     layer_us: float
-    decode_attention_gmac_s: float
-    prefill_gmac_s: float
-    row_us: float
-    prefill_attention_gmac_s: float
+
+    def seconds(self, weights: float, attention: float, layers: float) -> float:
+        """The time of an amount of work.
+
+        Args:
+            weights: Bytes of weights read, or multiply-adds with weights.
+            attention: Multiply-adds of attention.
+            layers: Number of layers times number of tokens.
+        """
+        return weights / (self.weights * 1e9) + attention / (self.attention * 1e9) + layers * self.layer_us / 1e6
+
+
+@dataclass(frozen=True)
+class EngineSpeed:
+    """The rates of an engine. During decode the KV cache is read in addition, at the full bandwidth.
+
+    ``deviation`` is the standard deviation of the logarithm of a predicted time.
+    """
+
+    decode: Rates
+    prefill: Rates
     deviation: float
-
-    def decode_s(self, token_bytes: int, cache_s: float, attention: float, layers: int) -> float:
-        """Seconds to generate a token.
-
-        Args:
-            token_bytes: Bytes of weights read.
-            cache_s: Seconds to read the KV cache.
-            attention: Multiply-adds of attention.
-            layers: Number of layers.
-        """
-        seconds = token_bytes / (self.weights_gb_s * 1e9) + cache_s
-        return seconds + attention / (self.decode_attention_gmac_s * 1e9) + layers * self.layer_us / 1e6
-
-    def prefill_s(self, products: float, attention: float, rows: int) -> float:
-        """Seconds to evaluate a prompt.
-
-        Args:
-            products: Multiply-adds with weights.
-            attention: Multiply-adds of attention.
-            rows: Number of tokens times number of layers.
-        """
-        seconds = products / (self.prefill_gmac_s * 1e9) + attention / (self.prefill_attention_gmac_s * 1e9)
-        return seconds + rows * self.row_us / 1e6
 
 
 def measured_speed(rates: EngineRates) -> EngineSpeed:
     """The speed of an engine that was measured on the machine."""
     return EngineSpeed(
-        rates.weights_gb_s.value,
-        rates.layer_us.value,
-        rates.decode_attention_gmac_s.value,
-        rates.prefill_gmac_s.value,
-        rates.row_us.value,
-        rates.prefill_attention_gmac_s.value,
+        Rates(rates.weights_gb_s.value, rates.decode_attention_gmac_s.value, rates.layer_us.value),
+        Rates(rates.prefill_gmac_s.value, rates.prefill_attention_gmac_s.value, rates.row_us.value),
         MEASURED_HERE_DEVIATION,
     )
 
@@ -86,30 +73,20 @@ class EngineShares:
     because what only the last token needs counts once.
 
     Attributes:
-        weights: Of the memory bandwidth.
-        layer_us: Microseconds.
-        decode_attention, prefill, prefill_attention: Of the kernel's peak. Attention is float arithmetic, which reaches
-            a quarter of the 8-bit peak at most.
-        row_us: Microseconds.
+        decode: ``weights`` is a share of the memory bandwidth, ``attention`` one of the kernel's peak. Attention is
+            float arithmetic, which reaches a quarter of the 8-bit peak at most.
+        prefill: Both are shares of the kernel's peak.
         deviation: Standard deviation of the logarithm of a time, over shapes, contexts and machines.
     """
 
-    weights: float
-    layer_us: float
-    decode_attention: float
-    prefill: float
-    row_us: float
-    prefill_attention: float
+    decode: Rates
+    prefill: Rates
     deviation: float
 
     def speed(self, bandwidth_gb_s: float, arithmetic_gmac_s: float) -> EngineSpeed:
         """The engine's speed on a machine with these limits."""
-        return EngineSpeed(
-            self.weights * bandwidth_gb_s,
-            self.layer_us,
-            self.decode_attention * arithmetic_gmac_s,
-            self.prefill * arithmetic_gmac_s,
-            self.row_us,
-            self.prefill_attention * arithmetic_gmac_s,
-            self.deviation,
-        )
+
+        def rates(shares: Rates, weights_limit: float) -> Rates:
+            return Rates(shares.weights * weights_limit, shares.attention * arithmetic_gmac_s, shares.layer_us)
+
+        return EngineSpeed(rates(self.decode, bandwidth_gb_s), rates(self.prefill, arithmetic_gmac_s), self.deviation)

@@ -123,7 +123,7 @@ class Predictor:
         speed = self._measured()
         if speed is not None:
             attention = positions * self.work.attention_multiply_adds
-            seconds = speed.decode_s(self.work.token_bytes, cache / per_second, attention, self.work.layers)
+            seconds = speed.decode.seconds(self.work.token_bytes, attention, self.work.layers) + cache / per_second
             return Interval.of_log(seconds, speed.deviation)
         fixed = self.work.layers * FIXED_US_PER_LAYER[hardware.processor] / 1e6
         estimate = DECODE.estimate(self.levels)
@@ -144,7 +144,7 @@ class Predictor:
         products, attention = self.work.multiply_adds(tokens), self.work.attention(tokens)
         speed = self._measured()
         if speed is not None:
-            seconds = speed.prefill_s(products, attention, tokens * self.work.layers)
+            seconds = speed.prefill.seconds(products, attention, tokens * self.work.layers)
             found = Interval.of_log(seconds, speed.deviation)
         else:
             estimate = PREFILL.estimate(self.levels)

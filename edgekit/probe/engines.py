@@ -111,13 +111,8 @@ def find_rates(
         bandwidth_gb_s: Memory bandwidth.
         likely: The rates to start from; a rate that the times do not determine keeps its value.
     """
-    decode, prefill = _rows(models, times, bandwidth_gb_s)
-    weights, decode_attention, layer_us = fit(
-        decode, (likely.weights_gb_s * 1e9, likely.decode_attention_gmac_s * 1e9, likely.layer_us)
-    )
-    products, prefill_attention, row_us = fit(
-        prefill, (likely.prefill_gmac_s * 1e9, likely.prefill_attention_gmac_s * 1e9, likely.row_us)
-    )
+    decode_rows, prefill_rows = _rows(models, times, bandwidth_gb_s)
+    decode, prefill = fit(decode_rows, likely.decode), fit(prefill_rows, likely.prefill)
     threads = f"{times.threads} thread{'s' * (times.threads > 1)}"
     longest = max(max(model.prompt_tokens) for model in models)
     source = (
@@ -129,12 +124,12 @@ def find_rates(
 
     return EngineRates(
         name=name,
-        weights_gb_s=figure(weights / 1e9),
-        layer_us=figure(layer_us),
-        decode_attention_gmac_s=figure(decode_attention / 1e9),
-        prefill_gmac_s=figure(products / 1e9),
-        row_us=figure(row_us),
-        prefill_attention_gmac_s=figure(prefill_attention / 1e9),
+        weights_gb_s=figure(decode.weights),
+        layer_us=figure(decode.layer_us),
+        decode_attention_gmac_s=figure(decode.attention),
+        prefill_gmac_s=figure(prefill.weights),
+        row_us=figure(prefill.layer_us),
+        prefill_attention_gmac_s=figure(prefill.attention),
     )
 
 

@@ -2,17 +2,19 @@
 
     seconds = weights / rate + fixed + attention / attention rate + layers * microseconds
 
-Tokens and prompts are both predicted this way (``planning/engine_speed.py``). Models of different shapes are needed to
-separate the terms.
+Tokens and prompts are both predicted this way (``Rates`` of ``planning/engine_speed.py``). Models of different shapes
+are needed to separate the terms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..planning.engine_speed import Rates
 
 PULL = 0.1  # weight of the starting value in the least squares, per unit of a rate's logarithm
 _STEPS = 30
@@ -21,7 +23,7 @@ _LARGEST_STEP = 0.5  # of a rate's logarithm
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement. Amounts are in the units of the rates: bytes or multiply-adds, or seconds at a limit.
+    """One measurement. Amounts are bytes or multiply-adds. For shares, they are divided by the limit in 10^9 per second.
 
     Attributes:
         name: What was measured.
@@ -39,12 +41,12 @@ class Row:
     attention: float
     layers: float
 
-    def predicted(self, rate: float, attention_rate: float, us: float) -> float:
-        """Predicted seconds at these rates; ``us`` is microseconds per layer."""
-        return self.weights / rate + self.fixed_s + self.attention / attention_rate + self.layers * us / 1e6
+    def predicted(self, rates: Rates) -> float:
+        """Predicted seconds at these rates."""
+        return rates.seconds(self.weights, self.attention, self.layers) + self.fixed_s
 
 
-def fit(rows: Sequence[Row], start: Sequence[float], pull: float = PULL) -> tuple[float, float, float]:
+def fit(rows: Sequence[Row], start: Rates, pull: float = PULL) -> Rates:
     """The two rates and the microseconds per layer, by Gauss-Newton least squares of the logarithmic errors.
 
     Args:
@@ -54,15 +56,14 @@ def fit(rows: Sequence[Row], start: Sequence[float], pull: float = PULL) -> tupl
     """
 
     def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-        errors = [np.log(row.predicted(*np.exp(logs)) / row.seconds) for row in rows]
+        errors = [np.log(row.predicted(Rates(*np.exp(logs))) / row.seconds) for row in rows]
         return np.array([*errors, *(pull * (logs - first))])
 
-    first = logs = np.log(start)
+    first = logs = np.log(astuple(start))
     for _ in range(_STEPS):
         step = np.linalg.lstsq(_jacobian(residuals, logs), residuals(logs), rcond=None)[0]
         logs = logs - step.clip(-_LARGEST_STEP, _LARGEST_STEP)
-    rate, attention_rate, us = map(float, np.exp(logs))
-    return rate, attention_rate, us
+    return Rates(*map(float, np.exp(logs)))
 
 
 def _jacobian(

@@ -9,7 +9,7 @@ import pytest
 
 from edgekit.devices import Sourced, load_device
 from edgekit.devices.profile import EngineRates
-from edgekit.planning.engine_speed import EngineShares
+from edgekit.planning.engine_speed import EngineShares, Rates
 from edgekit.planning.engines import find_engine
 from edgekit.planning.fitted import DECODE
 from edgekit.planning.hardware import Hardware
@@ -47,7 +47,7 @@ def test_a_token_takes_its_bytes_and_a_fixed_cost_over_the_efficiency() -> None:
 
 
 def test_a_probed_machine_is_planned_by_its_limits() -> None:
-    shares = EngineShares(0.5, 50.0, 0.1, 0.5, 5.0, 0.2, 0.07)
+    shares = EngineShares(Rates(0.5, 0.1, 50.0), Rates(0.5, 0.2, 5.0), 0.07)
     predictor = Predictor(WORK, PROBED, replace(NATIVE, shares=shares), 1000.0)
     token, first = predictor.decode_s(1000), predictor.prefill_s(128)
     # Weights at 12.5 GB/s 80 ms, cache at 25 GB/s 0.04, 20 layers 1, 10^8 of attention at 30 x 10^9 per second 3.333.

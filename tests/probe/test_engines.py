@@ -14,7 +14,7 @@ from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bandwidth, KernelPeak
 from edgekit.devices.writer import format_device
 from edgekit.errors import DiskFullError, ProbeError
-from edgekit.planning.engine_speed import EngineSpeed
+from edgekit.planning.engine_speed import EngineSpeed, Rates
 from edgekit.planning.memory import Dimensions
 from edgekit.planning.plan import PlanOptions
 from edgekit.planning.planner import plan
@@ -50,7 +50,7 @@ SMALL = tuple(
     replace(shape, prompt_tokens=(8, 64), changes={"num_hidden_layers": 2, "vocab_size": 512}) for shape in SHAPES
 )
 # What the fit starts from.
-LIKELY = EngineSpeed(18.2, 38.0, 72.0, 147.0, 4.1, 60.0, 0.07)
+LIKELY = EngineSpeed(Rates(18.2, 72.0, 38.0), Rates(147.0, 60.0, 4.1), 0.07)
 
 
 def _model(name: str, work: Work) -> ReferenceModel:
@@ -101,7 +101,7 @@ def test_the_rates_behind_the_times_are_found() -> None:
 def test_the_engines_of_the_processor_are_measured() -> None:
     assert list(processor_engines()) == ["native", "ort"]
     for shares in processor_engines().values():
-        assert 0 < shares.prefill < shares.weights < 1
+        assert 0 < shares.prefill.weights < shares.decode.weights < 1
 
 
 @pytest.mark.slow

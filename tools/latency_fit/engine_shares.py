@@ -14,6 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def main() -> None:
 
 
 def measure(folder: Path, engine: str, lengths: str, gen_tokens: int, repeat: int) -> tuple[Rows, Rows]:
-    """Times of an artifact's tokens and prompts, with what they would take at the machine's limits."""
+    """Times of an artifact's tokens and prompts, with their work divided by the machine's limits, 10^9 per second."""
     done = subprocess.run(
         [sys.executable, "-m", "edgekit.cli", "bench", str(folder), "--engine", engine, "--prompt-tokens", lengths,
          "--gen-tokens", str(gen_tokens), "--repeat", str(repeat), "--json"],
@@ -55,15 +56,15 @@ def measure(folder: Path, engine: str, lengths: str, gen_tokens: int, repeat: in
     )  # fmt: skip
     found = json.loads(done.stdout)
     limits: dict[str, Any] = found["limits"]
-    bandwidth, peak = limits["bandwidth_gb_s"] * 1e9, limits["kernel_gmac_s"] * 1e9
-    print(f"{folder.name}, {engine}: {bandwidth / 1e9:.1f} GB/s, {peak / 1e9:.0f} GMAC/s")
+    bandwidth, peak = limits["bandwidth_gb_s"], limits["kernel_gmac_s"]
+    print(f"{folder.name}, {engine}: {bandwidth:.1f} GB/s, {peak:.0f} GMAC/s")
     recipe = load_recipe(read_manifest(folder).recipe["name"])
     predictor = plan(recipe, load_device("cpu"), options=PlanOptions(engine=engine)).predictor
     work: Work = predictor.work
     decode = [
         Row(
             f"{folder.name} after {each['context']}", 1 / each["tok_s"], work.token_bytes / bandwidth,
-            (each["context"] + gen_tokens // 2) * predictor.position_bytes / bandwidth,
+            (each["context"] + gen_tokens // 2) * predictor.position_bytes / (bandwidth * 1e9),
             (each["context"] + gen_tokens // 2) * work.attention_multiply_adds / peak, work.layers,
         )
         for each in found["decode"]
@@ -82,22 +83,22 @@ def report(engine: str, decode: Rows, prefill: Rows) -> None:
     """Print the errors of the present shares, and those that would fit."""
     known = processor_engines()[engine]
     parts = {
-        "decode": (decode, (known.weights, known.decode_attention, known.layer_us)),
-        "prefill": (prefill, (known.prefill, known.prefill_attention, known.row_us)),
+        "decode": (decode, known.decode),
+        "prefill": (prefill, known.prefill),
     }
     for what, (rows, present) in parts.items():
         fitted = fit(rows, present)
         print(f"\n{engine} {what:<8} {'measured':>12} {'predicted':>12} {'error':>8} {'fitted':>8}")
         errors = []
         for row in rows:
-            now, then = (row.predicted(*shares) for shares in (present, fitted))
+            now, then = (row.predicted(shares) for shares in (present, fitted))
             errors.append((now / row.seconds - 1, then / row.seconds - 1))
             print(
                 f"  {row.name:<22} {row.seconds:>10.4f} s {now:>10.4f} s {errors[-1][0]:>+8.1%} {errors[-1][1]:>+8.1%}"
             )
         for name, column in (("present", 0), ("fitted", 1)):
             sizes = [abs(e[column]) for e in errors]
-            shares = ", ".join(f"{value:.3g}" for value in (present, fitted)[column])
+            shares = ", ".join(f"{value:.3g}" for value in astuple((present, fitted)[column]))
             print(
                 f"  {name} shares ({shares}): {sum(size <= 0.1 for size in sizes)} of {len(sizes)} within 10 %, "
                 f"the largest {max(sizes):.0%}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ...layout import DataLayout, Matrix
 from ...scheme import KV_TYPES
-from ..engine_speed import EngineShares
+from ..engine_speed import EngineShares, Rates
 from ..lookup_tables import FAULT_AROUND_BYTES, unread_bytes
 from ..memory import Dimensions, MemoryPlan, WeightBytes, kv_cache_bytes, tokenizer_bytes
 from ..planned_engine import EngineSetup, PlannedEngine
@@ -101,12 +101,8 @@ ENGINE = PlannedEngine(
     reads_weights_to_load=False,
     fitted_as="native",
     shares=EngineShares(
-        weights=0.91,
-        layer_us=38.0,
-        decode_attention=0.24,
-        prefill=0.49,
-        row_us=4.1,
-        prefill_attention=0.20,
+        decode=Rates(weights=0.91, attention=0.24, layer_us=38.0),
+        prefill=Rates(weights=0.49, attention=0.20, layer_us=4.1),
         deviation=0.07,
     ),
 )

@@ -13,7 +13,7 @@ import math
 from ...devices.profile import DeviceProfile
 from ...layout import DataLayout, Matrix
 from ..activations import graph_activation_bytes
-from ..engine_speed import EngineShares
+from ..engine_speed import EngineShares, Rates
 from ..lookup_tables import unread_bytes
 from ..memory import Dimensions, MemoryPlan, WeightBytes, kv_cache_bytes, tokenizer_bytes
 from ..planned_engine import EngineSetup, PlannedEngine
@@ -95,12 +95,8 @@ ENGINE = PlannedEngine(
     reads_weights_to_load=True,
     fitted_as="onnxruntime",
     shares=EngineShares(
-        weights=0.70,
-        layer_us=80.0,
-        decode_attention=0.0315,
-        prefill=0.227,
-        row_us=8.0,
-        prefill_attention=0.15,
+        decode=Rates(weights=0.70, attention=0.0315, layer_us=80.0),
+        prefill=Rates(weights=0.227, attention=0.15, layer_us=8.0),
         deviation=0.08,
     ),
 )
