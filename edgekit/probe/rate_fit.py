@@ -23,7 +23,7 @@ _LARGEST_STEP = 0.5  # of a rate's logarithm
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement. Amounts are bytes or multiply-adds. For shares, they are divided by the limit in 10^9 per second.
+    """One measurement. Amounts are bytes or multiply-adds, for shares divided by the limit (10^9 per second).
 
     Attributes:
         name: What was measured.
