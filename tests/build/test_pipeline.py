@@ -41,6 +41,7 @@ FILES = {
 
 GPTQ = {
     "quantization": QuantizationOverrides(method="gptq", scale=True, rotate=False), "calibration_tokens": 300,
+    "gate": False,
 }  # fmt: skip
 UNSCALED = {"quantization": QuantizationOverrides(scale=False)}
 
@@ -99,7 +100,7 @@ def test_shards_and_types_give_the_same_weights(tmp_path: Path) -> None:
         save_file({name: narrow[name] for name in part}, two / file)
     index = {"metadata": {}, "weight_map": {name: file for file, part in shards.items() for name in part}}
     (two / "model.safetensors.index.json").write_text(json.dumps(index))
-    built = [build(None, "cpu", checkpoint=f, out=tmp_path / f"{f.name}-out").artifact for f in (one, two)]
+    built = [build(None, "cpu", checkpoint=f, out=tmp_path / f"{f.name}-out", gate=False).artifact for f in (one, two)]
     data = [(f / "model.onnx.data").read_bytes() for f in built]
     assert data[0] == data[1]
 
@@ -176,15 +177,15 @@ def test_a_weight_too_large_for_float16(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "llama", tensors)
     with pytest.raises(NonFiniteWeightError, match=r"holds 1e\+06 at \[0, 0\]: too large for float16"):
         build(None, "jetson", checkpoint=folder, out=tmp_path / "out", **UNSCALED)
-    build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+    build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False)
 
 
 def test_an_existing_folder_is_kept_unless_forced(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "llama")
-    first = build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+    first = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False)
     with pytest.raises(OutputExistsError, match="already exists"):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
-    second = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", force=True)
+    second = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", force=True, gate=False)
     assert first.artifact == second.artifact
     assert leftovers(tmp_path) == ["out"]
 
@@ -201,7 +202,7 @@ def test_force_deletes_only_artifacts(tmp_path: Path) -> None:
 
 def test_a_failed_forced_build_keeps_the_old_artifact(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "llama")
-    build(None, "cpu", checkpoint=folder, out=tmp_path / "out")
+    build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False)
     _nan(folder)
     with pytest.raises(NonFiniteWeightError):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out", force=True)
@@ -258,7 +259,7 @@ def test_nothing_at_the_checkpoint(tmp_path: Path) -> None:
 
 def test_a_calibrated_artifact_is_complete_and_says_how(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "qwen2")
-    nearest = build(None, "cpu", checkpoint=folder, out=tmp_path / "nearest").artifact
+    nearest = build(None, "cpu", checkpoint=folder, out=tmp_path / "nearest", gate=False).artifact
     phases: dict[str, float] = {}
     result = build(
         None, "cpu", checkpoint=folder, out=tmp_path / "out", threads=1,

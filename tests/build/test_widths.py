@@ -14,7 +14,7 @@ from edgekit.build.pipeline import BuildResult, build
 from edgekit.errors import InterruptedBuildError, UsageError
 from edgekit.scheme import QuantizationOverrides
 
-MEAN = {"quantization": QuantizationOverrides(bits=7.0)}
+MEAN = {"quantization": QuantizationOverrides(bits=7.0), "gate": False}
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
@@ -48,7 +48,7 @@ def test_widths_by_loss_on_a_text_and_calibrated(tmp_path: Path) -> None:
         asked = {"quantization": default_quantization(False, mean_bits=7.0, method=method)}
         result = build(
             None, "cpu", checkpoint=folder, out=tmp_path / method, calibration=tmp_path / "text.txt",
-            calibration_tokens=300, **asked,
+            calibration_tokens=300, gate=False, **asked,
         )  # fmt: skip
         verify(result.artifact)
         assert result.manifest.bits_per_weight <= 7.0
@@ -84,12 +84,6 @@ def test_losses_are_kept_for_a_resumed_build(tmp_path: Path) -> None:
     assert not (tmp_path / ".out.widths").exists()
     whole = run("whole", 7.0, lambda *_: None)
     assert resumed.manifest.quantization == whole.manifest.quantization
-    with pytest.raises(InterruptedBuildError):
-        run("out2", 7.0, interrupt)
-    write_checkpoint(folder, "qwen2", num_hidden_layers=3, rms_norm_eps=1e-5)
-    phases.clear()
-    run("out2", 7.0, lambda phase, *_: phases.add(phase))
-    assert "measuring the loss of each matrix" in phases, "the checkpoint is another"
 
 
 def test_a_mean_out_of_reach(tmp_path: Path) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-from tiny_checkpoint import tiny_config, write_checkpoint
+from shared_models import SharedModels
+from tiny_checkpoint import tiny_config
 
-from edgekit.build.pipeline import build
 from edgekit.export.genai_config import genai_config
 from edgekit.models import spec_from_config
 
@@ -46,8 +45,6 @@ def test_temperature_zero_is_greedy() -> None:
 
 
 @pytest.mark.parametrize(("device", "providers"), [("jetson", [{"cuda": {}}]), ("cpu", [])])
-def test_an_artifact_for_a_gpu_asks_for_it(tmp_path: Path, device: str, providers: list) -> None:
-    checkpoint = write_checkpoint(tmp_path / "tiny", "llama")
-    folder = build(None, device, checkpoint=checkpoint, out=tmp_path / "out").artifact
-    found = json.loads((folder / "genai_config.json").read_text())
+def test_an_artifact_for_a_gpu_asks_for_it(models: SharedModels, device: str, providers: list) -> None:
+    found = json.loads((models.artifact(device=device) / "genai_config.json").read_text())
     assert found["model"]["decoder"]["session_options"]["provider_options"] == providers

@@ -21,7 +21,8 @@ TEXT = "What is the capital of France? The capital of France is Paris. Größe, 
 
 
 def artifact(tmp_path: Path, family: str, config: QuantizationConfig, name: str) -> Path:
-    return build(None, "cpu", checkpoint=tmp_path / "checkpoint", out=tmp_path / name, quantization=config).artifact
+    checkpoint = tmp_path / "checkpoint"
+    return build(None, "cpu", checkpoint=checkpoint, out=tmp_path / name, quantization=config, gate=False).artifact
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
