@@ -267,7 +267,7 @@ def test_a_calibrated_artifact_is_complete_and_says_how(tmp_path: Path) -> None:
     )  # fmt: skip
     verify(result.artifact)
     assert {p.name for p in result.artifact.iterdir()} == FILES
-    assert leftovers(tmp_path) == ["nearest", "out"], "nothing else is left, the state least of all"
+    assert leftovers(tmp_path) == ["nearest", "out"], "the state of the calibration is removed"
     said = result.manifest.quantization
     assert said["method"] == "gptq"
     assert {key: said["calibration"][key] for key in ("source", "tokens", "inputs")} == {

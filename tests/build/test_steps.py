@@ -244,7 +244,7 @@ def test_round_to_nearest_needs_no_layer_quantizer(models: SharedModels, tmp_pat
 
 @pytest.mark.parametrize("emit", [None, "gptq"])
 def test_export(models: SharedModels, tmp_path: Path, emit: str | None) -> None:
-    """A checkpoint is written beside the artifact only with scales that float16 can hold."""
+    """An emitted checkpoint needs scales that float16 can hold."""
     with job(models.checkpoint(), tmp_path / "work", emit=emit) as made:
         layout = steps.export(made, steps.open_weights(made, rotate=False), INT8, 64, None)
         assert layout == plan_layout(made.spec, INT8, "float32", 64)
