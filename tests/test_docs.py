@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib
-import json
 import os
 import re
 import subprocess
@@ -21,9 +20,6 @@ from latency_fit import fit as fitting
 from latency_fit.report import print_report
 from latency_fit.rows import read_rows
 from pages import PAGES, README, ROOT, TOP, Command, anchors, blocks, commands, inline_code, links, mentions
-from sample_output import WIDTH, refreshed
-from tiny_artifact import write_tiny_artifact
-from tiny_checkpoint import write_checkpoint
 
 import edgekit
 from edgekit import errors
@@ -45,38 +41,10 @@ COMMANDS = [command for page in PAGES for command in commands(page)]
 OF_EDGEKIT = [command for command in COMMANDS if command.program == "edgekit"]
 MENTIONED = [command for page in PAGES for command in mentions(page)]
 OF_PYTHON = [command for command in COMMANDS if command.program in ("python", "python3", "pytest")]
-RUN_BY_THE_GATE = 2  # the README's first two sh blocks, which .ci/run runs as they stand
 
 
 def of_page(page: Path) -> str:
     return page.name
-
-
-@pytest.fixture
-def workplace(tmp_path: Path) -> Path:
-    """A folder in which the repository's paths can be used as in its root."""
-    for name in TOP:
-        (tmp_path / name).symlink_to(ROOT / name)
-    return tmp_path
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """An environment with ``edgekit`` and ``python`` on its path, and none of the user's settings."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name, arguments in (("edgekit", " -m edgekit.cli"), ("python", ""), ("pytest", " -m pytest")):
-        script = programs / name
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n')
-        script.chmod(0o755)
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("EDGEKIT_")}
-    return kept | {
-        "COLUMNS": f"{WIDTH}",
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONIOENCODING": "utf-8",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-        "XDG_CONFIG_HOME": str(tmp_path / "config"),
-    }
 
 
 # ---- form
@@ -348,80 +316,3 @@ def test_scripts_exist_and_take_the_options(command: Command) -> None:
     for word in words[1:]:
         if word.startswith("-"):
             assert re.search(rf"{re.escape(word)}\b", text), word
-
-
-# ---- what is shown is what is printed, and what is to be typed works
-
-
-def test_the_readme_shows_a_plan() -> None:
-    assert [block for block in blocks(README, "console") if block.text.startswith("$ edgekit plan ")]
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "console")], ids=of_page)
-def test_sample_output_is_current(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    assert text == refreshed(text), "run: python tools/sample_output.py"
-
-
-def documented_fields() -> dict[str, set[str]]:
-    """Command -> the fields of its JSON object, from the table in docs/cli.md."""
-    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    section = text.partition("## JSON")[2].partition("## Exit codes")[0]
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
-    return {name: set(re.findall(r"`(\w+)`", re.sub(r"\[.*?\]|\{.*?\}", "", fields))) for name, fields in rows}
-
-
-@pytest.mark.slow
-def test_json_has_the_documented_fields(environment: dict[str, str], tmp_path: Path) -> None:
-    def output(*arguments: object) -> dict[str, object]:
-        command = ["edgekit", *map(str, arguments), "--json"]
-        done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, encoding="utf-8", env=environment, timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        found: dict[str, object] = json.loads(done.stdout)
-        return found
-
-    checkpoint = write_checkpoint(tmp_path / "checkpoint")
-    outputs = {
-        "plan": output("plan", "smollm2-135m", "--device", "pi"),
-        "build": output("build", "--device", "cpu", "--checkpoint", checkpoint, "--out", "tiny"),
-        "run": output("run", "tiny", "--prompt", "Hello", "--max-tokens", 2),
-        "bench": output("bench", "tiny", "--prompt-tokens", 4, "--gen-tokens", 2, "--repeat", 1),
-        "eval": output("eval", "tiny", "--reference", checkpoint, "--max-chunks", 1),
-        "smoke": output("smoke", "tiny"),
-    }
-    documented = documented_fields()
-    assert documented.keys() == outputs.keys()
-    for name, fields in documented.items():
-        assert fields - outputs[name].keys() == set(), name
-
-
-def scripts() -> list[Path]:
-    return [page for page in PAGES if blocks(page, "sh")[RUN_BY_THE_GATE if page == README else 0 :]]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", scripts(), ids=of_page)
-def test_commands_work(environment: dict[str, str], workplace: Path, page: Path) -> None:
-    text = "".join(block.text for block in blocks(page, "sh")[RUN_BY_THE_GATE if page == README else 0 :])
-    done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", text],
-        cwd=workplace,
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=1200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=of_page)
-def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_tiny_artifact(tmp_path / "smollm2-135m-cpu")  # the artifact that the examples load
-    write_checkpoint(tmp_path / "checkpoint")  # the checkpoint that they build
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    for block in blocks(page, "python"):
-        exec(compile(block.text, block.place, "exec"), names)  # noqa: S102

@@ -1,6 +1,6 @@
 """Reads the README and the pages in docs/ as the tests see them: fenced blocks, shell commands, links, inline code.
 
-The language of a fenced block says how it is checked (tests/test_docs.py):
+The language of a fenced block says how it is checked (tests/test_docs.py, tests/test_docs_run.py):
 
     sh        run for real, the blocks of a page one after another in one folder
     console   "$ command", then its output, which the program must still print
@@ -113,9 +113,9 @@ def _simple_commands(line: str) -> list[tuple[str, ...]]:
     found: list[list[str]] = [[]]
     skip = False
     for word in lexer:
-        if set(word) <= set("();&|"):
+        if word and set(word) <= set("();&|"):
             found.append([])
-        elif set(word) <= set("<>"):
+        elif word and set(word) <= set("<>"):
             skip = True  # the file of a redirection
         elif skip:
             skip = False
