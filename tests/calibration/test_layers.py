@@ -72,7 +72,6 @@ def weights(checkpoint: Path) -> dict[str, np.ndarray]:
         }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_the_models_output_is_nearer_than_round_to_nearests(tmp_path: Path, family: str) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", family)
@@ -216,7 +215,6 @@ def test_it_is_the_same_with_little_memory_for_rows(
     assert not (tmp_path / "held" / "activated.scratch").exists()
 
 
-@pytest.mark.slow
 def test_activations_that_are_not_finite_name_their_matrix(tmp_path: Path) -> None:
     tensors = random_tensors(tiny_config("llama"))
     for name in ("gate_proj", "up_proj"):
