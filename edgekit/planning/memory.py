@@ -6,7 +6,7 @@ kv_cache     layers * (numbers a token adds to a layer's cache) * positions * by
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ..layout import DataLayout, Matrix
 from ..models.spec import ModelSpec
@@ -15,6 +15,7 @@ from ..scheme import FLOAT_BYTES
 # Bytes of a number in the KV cache. int8 also has a float32 scale for every position and head.
 KV_ITEM_BYTES = {**FLOAT_BYTES, "int8": 1}
 _SCALE_BYTES = 4
+_PARTS = ("weights", "repacking", "kv_cache", "activations", "tokenizer", "runtime")  # of a plan's total
 # A loaded tokenizer: 17.6 MB for SmolLM2's tokenizer.json of 1.5 MB, 92 MB for R1-Distill-Qwen's of 7.0 MB.
 TOKENIZER_BYTES_PER_FILE_BYTE = 13
 # Before the file exists: 605 bytes for each of R1-Distill-Qwen's 152064 tokens, 407 for each of SmolLM2's 49152.
@@ -132,10 +133,7 @@ class MemoryPlan:
 
     def to_parts(self) -> dict[str, int]:
         """The parts that add up to the total."""
-        parts = asdict(self)
-        for key in ("weight_groups", "load_peak", "unread_embedding", "unread_rotary"):
-            del parts[key]
-        return parts
+        return {key: getattr(self, key) for key in _PARTS}
 
     def to_json(self) -> dict[str, int]:
         """The parts and their ``total``, in bytes."""

@@ -23,39 +23,30 @@ CONTEXT_STEP = 256  # offered contexts are whole prefill chunks
 SMALLEST_BITS, SMALLEST_BLOCKS = 4, 128
 
 
-def find_offers(
-    asked: Plan,
-    recipe: Recipe,
-    device: DeviceProfile,
-    candidates: Iterable[Recipe],
-    devices: Iterable[DeviceProfile],
-    options: PlanOptions,
-) -> tuple[Offer, ...]:
-    """The alternatives, from the smallest change to the largest: at most one of each kind.
+@dataclass(frozen=True)
+class OfferSearch:
+    """Looks for alternatives to a plan that is not acceptable.
 
     Args:
-        asked: The plan that is not acceptable.
+        asked: The plan.
         recipe, device, options: What it was made for.
-        candidates: Recipes to consider as a smaller model.
-        devices: Devices to consider as another device.
     """
-    search = _Search(asked, recipe, device, options)
-    found = (
-        search.shorter(),
-        search.smaller_cache(),
-        search.fewer_bits(),
-        search.smaller_model(candidates),
-        search.other_device(devices),
-    )
-    return tuple(offer for offer in found if offer is not None)
 
-
-@dataclass(frozen=True)
-class _Search:
     asked: Plan
     recipe: Recipe
     device: DeviceProfile
     options: PlanOptions
+
+    def find(self, candidates: Iterable[Recipe], devices: Iterable[DeviceProfile]) -> tuple[Offer, ...]:
+        """The alternatives, from the smallest change to the largest: at most one of each kind.
+
+        Args:
+            candidates: Recipes to consider as a smaller model.
+            devices: Devices to consider as another device.
+        """
+        model, device = self._smaller_model(candidates), self._other_device(devices)
+        found = (self._shorter(), self._smaller_cache(), self._fewer_bits(), model, device)
+        return tuple(offer for offer in found if offer is not None)
 
     def _longest(self, quantization: QuantizationConfig) -> Plan | None:
         """The acceptable plan with the longest context up to the one requested, a multiple of ``CONTEXT_STEP``."""
@@ -70,34 +61,26 @@ class _Search:
                 high = middle - 1
         return best
 
-    def _offer(self, kind: str, sentence: str, found: Plan, options: tuple[str, ...]) -> Offer:
-        return Offer(kind, sentence, found.model, found.context, found.memory.peak, options)
-
-    def shorter(self) -> Offer | None:
+    def _shorter(self) -> Offer | None:
         """The longest context that is acceptable."""
         found = self._longest(self.asked.quantization)
         if found is None:
             return None
-        sentence = (
-            f"a context of {found.context} instead of {self.asked.context} tokens needs "
-            f"{format_bytes(found.memory.peak)}"
-        )
-        return self._offer("context", sentence, found, ("--context", str(found.context)))
+        what = f"a context of {found.context} instead of {self.asked.context} tokens"
+        return _offer("context", f"{what} needs {_need(found)}", found, "--context", str(found.context))
 
-    def smaller_cache(self) -> Offer | None:
+    def _smaller_cache(self) -> Offer | None:
         """The engine's smallest type of keys and values."""
         asked = self.asked
         smallest = min(find_engine(asked.engine).kv_types(asked.activation_type), key=lambda kind: KV_ITEM_BYTES[kind])
-        if KV_ITEM_BYTES[smallest] >= KV_ITEM_BYTES[asked.kv_type]:
-            return None
         options = replace(self.options, kv_type=smallest)
         found = draft(self.recipe, self.device, asked.context, asked.quantization, options)
-        if not found.acceptable:
+        if not found.acceptable or KV_ITEM_BYTES[smallest] >= KV_ITEM_BYTES[asked.kv_type]:
             return None
-        sentence = f"a KV cache in {smallest} instead of {asked.kv_type} needs {format_bytes(found.memory.peak)}"
-        return self._offer("kv", sentence, found, ("--kv-type", smallest))
+        sentence = f"a KV cache in {smallest} instead of {asked.kv_type} needs {_need(found)}"
+        return _offer("kv", sentence, found, "--kv-type", smallest)
 
-    def fewer_bits(self) -> Offer | None:
+    def _fewer_bits(self) -> Offer | None:
         """The smallest formats, with a shorter context if they alone are not enough."""
         asked = self.asked
         if asked.memory.weight_groups is None or asked.quantization.method == IMPORTED:
@@ -105,21 +88,18 @@ class _Search:
         smallest, options = _smallest(asked.quantization)
         if not options:
             return None
-        found = draft(self.recipe, self.device, asked.context, smallest, self.options)
+        whole = draft(self.recipe, self.device, asked.context, smallest, self.options)
+        found = whole if whole.acceptable else self._longest(smallest)
+        if found is None:
+            return None
         shortened = ""
-        if not found.acceptable:
-            shorter = self._longest(smallest)
-            if shorter is None:
-                return None
-            found, options = shorter, (*options, "--context", str(shorter.context))
+        if found.context != asked.context:
+            options = (*options, "--context", str(found.context))
             shortened = f" and a context of {found.context} instead of {asked.context} tokens"
-        sentence = (
-            f"{found.bits_per_weight:.2f} instead of {asked.bits_per_weight:.2f} bits per weight{shortened} "
-            f"need {format_bytes(found.memory.peak)}"
-        )
-        return self._offer("bits", sentence, found, options)
+        bits = f"{found.bits_per_weight:.2f} instead of {asked.bits_per_weight:.2f} bits per weight"
+        return _offer("bits", f"{bits}{shortened} need {_need(found)}", found, *options)
 
-    def smaller_model(self, candidates: Iterable[Recipe]) -> Offer | None:
+    def _smaller_model(self, candidates: Iterable[Recipe]) -> Offer | None:
         """The largest smaller model that is acceptable; a reasoning model is preferred."""
         fitting = []
         for other in candidates:
@@ -136,12 +116,11 @@ class _Search:
             return None
         other, found = max(fitting, key=lambda pair: (pair[0].reasoning, pair[0].parameters))
         shortened = f" with a context of {found.context}" if found.context != self.asked.context else ""
-        sentence = f"{other.name}{shortened} needs {format_bytes(found.memory.peak)}"
         is_default = found.context == min(self.device.default_context, other.max_context)
         options = (other.name,) if is_default else (other.name, "--context", str(found.context))
-        return self._offer("model", sentence, found, options)
+        return _offer("model", f"{other.name}{shortened} needs {_need(found)}", found, *options)
 
-    def other_device(self, devices: Iterable[DeviceProfile]) -> Offer | None:
+    def _other_device(self, devices: Iterable[DeviceProfile]) -> Offer | None:
         """The acceptable device with the least memory; the same kind is preferred, then classes with figures."""
         plain = replace(self.options, power_mode=None, engine=None, kv_type=None)
         fitting = []
@@ -155,9 +134,16 @@ class _Search:
         if not fitting:
             return None
         rank, title, found = min(fitting, key=lambda each: each[0])
-        need = format_bytes(found.memory.peak)
-        sentence = f"{title} has {format_bytes(rank[2])} usable; the model needs {need} there"
-        return self._offer("device", sentence, found, ("--device", found.device))
+        sentence = f"{title} has {format_bytes(rank[2])} usable; the model needs {_need(found)} there"
+        return _offer("device", sentence, found, "--device", found.device)
+
+
+def _need(found: Plan) -> str:
+    return format_bytes(found.memory.peak)
+
+
+def _offer(kind: str, sentence: str, found: Plan, *options: str) -> Offer:
+    return Offer(kind, sentence, found.model, found.context, found.memory.peak, options)
 
 
 def _smallest(quantization: QuantizationConfig) -> tuple[QuantizationConfig, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from ..errors import ContextLengthError
 from ..recipes import Recipe, load_recipe
 from ..scheme import QuantizationConfig, QuantizationOverrides
 from .draft import draft
-from .offers import find_offers
+from .offers import OfferSearch
 from .plan import Plan, PlanOptions
 
 
@@ -55,7 +55,8 @@ def plan(
     planned = plan_without_offers(recipe, profile, context, quantization, options)
     if planned.acceptable:
         return planned
-    return replace(planned, offers=find_offers(planned, recipe, profile, smaller, elsewhere, options or PlanOptions()))
+    search = OfferSearch(planned, recipe, profile, options or PlanOptions())
+    return replace(planned, offers=search.find(smaller, elsewhere))
 
 
 def plan_without_offers(

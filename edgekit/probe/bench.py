@@ -15,6 +15,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -142,9 +143,8 @@ def bench(
     before = limits_before(threads)
     progress("limits before", 1, 1)
     started = time.perf_counter()
-    opened = open_engine(folder, manifest, options, engine)
-    load_s = time.perf_counter() - started
-    try:
+    with closing(open_engine(folder, manifest, options, engine)) as opened:
+        load_s = time.perf_counter() - started
         prefill_s, decode_s = _measure(opened, lengths, gen_tokens, repeat, progress)
         peak, private = peak_rss_bytes(), private_bytes()  # before the limits are measured, which takes memory
         progress("limits after", 0, 1)
@@ -166,8 +166,6 @@ def bench(
             limits=shares.limits,
             shares_unknown=shares.unknown,
         )
-    finally:
-        opened.close()
 
 
 def _measure(

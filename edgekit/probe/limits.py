@@ -77,9 +77,8 @@ def measure_bandwidth(threads: int, buffer_bytes: int = 0) -> float:
         ProbeError: There is not enough memory, or a number is out of range.
     """
     rate = ctypes.c_double()
-    _check(
-        native.library().ek_measure_bandwidth(_counted(threads), buffer_bytes, ctypes.byref(rate)), "memory bandwidth"
-    )
+    status = native.library().ek_measure_bandwidth(_counted(threads), buffer_bytes, ctypes.byref(rate))
+    _check(status, "memory bandwidth")
     return rate.value
 
 
@@ -98,9 +97,8 @@ def measure_kernel(name: str, threads: int) -> float:
     if name not in known:
         raise UnknownNameError(f"there is no kernel {name!r}; this build has {', '.join(known)}")
     rate = ctypes.c_double()
-    _check(
-        native.library().ek_measure_kernel(name.encode(), _counted(threads), ctypes.byref(rate)), f"the {name} kernel"
-    )
+    status = native.library().ek_measure_kernel(name.encode(), _counted(threads), ctypes.byref(rate))
+    _check(status, f"the {name} kernel")
     return rate.value
 
 
