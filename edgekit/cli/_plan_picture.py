@@ -17,9 +17,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MultipleLocator, NullLocator
 
 from ..devices import DeviceProfile
+from ..planning.draft import draft
 from ..planning.efficiency import Interval
 from ..planning.plan import Plan, PlanOptions
-from ..planning.planner import plan_without_offers
 from ..recipes import Recipe
 from ..units import format_bytes, format_seconds
 
@@ -105,7 +105,7 @@ def _spread(
     """At most as many pairs as there are colours, evenly spaced from the fastest to the slowest that fits."""
     if len(pairs) <= len(_COLOURS):
         return pairs
-    plans = [(plan_without_offers(*pair, context, options=options), pair) for pair in pairs]
+    plans = [(draft(*pair, context, options=options), pair) for pair in pairs]
     speeds = [(found.mid if (found := p.latency.decode_tok_s) else 0.0, p.fits, pair) for p, pair in plans]
     known = [each for each in speeds if each[0]]
     candidates = [each for each in known if each[1]] or known or speeds
@@ -122,10 +122,9 @@ def _curve(
     contexts = {round(shortest + (longest - shortest) * i / _POINTS) for i in range(_POINTS + 1)}
     contexts |= {min(round(shortest * 2 ** (i / 2)), longest) for i in range(2 * (longest // shortest).bit_length())}
     plans = [
-        plan_without_offers(recipe, device, tokens, options=replace(options, prompt_tokens=tokens))
-        for tokens in sorted(contexts)
+        draft(recipe, device, tokens, options=replace(options, prompt_tokens=tokens)) for tokens in sorted(contexts)
     ]
-    return _Curve(label, colour, plans, plan_without_offers(recipe, device, context, options=options))
+    return _Curve(label, colour, plans, draft(recipe, device, context, options=options))
 
 
 def _figure(title: str, curves: Sequence[_Curve]) -> Figure:

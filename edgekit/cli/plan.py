@@ -14,8 +14,8 @@ from ..devices import DeviceProfile, all_devices, load_device
 from ..errors import BudgetError, EdgekitError, UsageError
 from ..planning import planner
 from ..planning.choice import best_recipe, needed_machine
+from ..planning.draft import draft
 from ..planning.plan import Plan, PlanOptions
-from ..planning.planner import plan_without_offers
 from ..recipes import Recipe, all_recipes, load_recipe
 from ..scheme import QuantizationOverrides
 from ..units import format_bytes
@@ -128,7 +128,7 @@ def _plan_one(
     options: PlanOptions,
     as_json: bool,
 ) -> None:
-    planned = plan_without_offers(recipe, profile, context, options=options)
+    planned = draft(recipe, profile, context, options=options)
     machine = None
     if not planned.acceptable:
         devices = all_devices()
@@ -191,7 +191,7 @@ def _plans(
             refused[recipe.name] = f"at most {recipe.max_context} tokens"
             continue
         try:
-            plans[recipe.name] = plan_without_offers(recipe, profile, context, options=options)
+            plans[recipe.name] = draft(recipe, profile, context, options=options)
         except UsageError as error:
             refused[recipe.name], unreachable = "cannot reach this mean of bits", error
     if unreachable is not None and all(recipe.plan_only for recipe in recipes if recipe.name in plans):
@@ -293,7 +293,7 @@ def _plan_everywhere(
         raise click.UsageError("--all-devices needs a MODEL; edgekit recipes lists them")
     recipe = _with(load_recipe(model), quantization)
     devices = all_devices()
-    pairs = [(device, plan_without_offers(recipe, device, context, options=options)) for device in devices]
+    pairs = [(device, draft(recipe, device, context, options=options)) for device in devices]
     if as_json:
         emit_json({"model": recipe.name, "plans": [planned.to_json() for _, planned in pairs]})
     else:

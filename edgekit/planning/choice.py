@@ -9,8 +9,8 @@ from ..errors import BudgetError, ContextLengthError
 from ..recipes.recipe import Recipe
 from ..units import format_bytes
 from .budget import Limit, show_times
+from .draft import draft
 from .plan import Plan, PlanOptions
-from .planner import plan_without_offers
 
 
 def best_recipe(
@@ -37,7 +37,7 @@ def best_recipe(
     if context is not None and not 1 <= context <= longest:
         raise ContextLengthError(f"a context of {context} tokens was requested; the models allow 1 to {longest}")
     plans = [
-        (recipe, plan_without_offers(recipe, device, context, options=options))
+        (recipe, draft(recipe, device, context, options=options))
         for recipe in buildable
         if (context or 1) <= recipe.max_context
     ]

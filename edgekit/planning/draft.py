@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ..devices.profile import DeviceProfile
-from ..errors import CheckpointError, EngineError, RecipeError, UnknownNameError, UsageError
+from ..errors import CheckpointError, ContextLengthError, EngineError, RecipeError, UnknownNameError, UsageError
 from ..layout import plan_layout
 from ..models import families, spec_from_config
 from ..models.spec import ModelSpec, untied
@@ -26,24 +26,37 @@ from .work import Work, work_of
 
 
 def draft(
-    recipe: Recipe, device: DeviceProfile, context: int, quantization: QuantizationConfig, options: PlanOptions
+    recipe: Recipe,
+    device: DeviceProfile,
+    context: int | None = None,
+    quantization: QuantizationConfig | None = None,
+    options: PlanOptions | None = None,
 ) -> Plan:
     """Plan a model on a device, without alternatives.
 
     Args:
         recipe: The model.
         device: Where it runs.
-        context: Tokens to hold.
-        quantization: Its formats. Widths that are still to be chosen are planned as for a typical model.
+        context: Tokens to hold; None for the device's default, at most the recipe's maximum.
+        quantization: Its formats; None for the recipe's. Widths that are still to be chosen are planned as for a
+            typical model.
         options: Engine, KV cache, prompt, power mode and limits.
 
     Raises:
+        ContextLengthError: ``context`` is below 1 or above the recipe's maximum.
         EngineError: No engine can run on the device.
         RecipeError: The recipe's ``[config]`` is invalid.
         UnknownNameError: The engine does not have this type of KV cache, or the device has no such power mode.
         UnsupportedModelError: There is no family for a model that is not marked plan-only.
         UsageError: No choice of widths has the quantization's ``mean_bits``.
     """
+    quantization, options = quantization or recipe.quantization, options or PlanOptions()
+    if context is None:
+        context = min(device.default_context, recipe.max_context)
+    if not 1 <= context <= recipe.max_context:
+        raise ContextLengthError(
+            f"planning {recipe.name}: a context of {context} tokens was requested; allowed: 1 to {recipe.max_context}"
+        )
     engine = _engine(options.engine, device)
     activation_type = device.activation_type
     hardware = hardware_of(device, engine, options.power_mode)

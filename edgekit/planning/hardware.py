@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..devices.profile import Accelerator, Cpu, DeviceProfile, EngineRates, PowerMode
+from ..devices.profile import Accelerator, Cpu, DeviceProfile, PowerMode
 from ..errors import UnknownNameError, nearest
+from .engine_speed import EngineSpeed, measured_speed
 from .planned_engine import PlannedEngine
 
 # 8-bit multiply-adds per core and cycle with each extension, the strongest first. Arm and x86 have two vector units:
@@ -36,22 +37,20 @@ class Hardware:
         fitted_as: Its class in ``fitted.py``, or empty.
         bandwidth_gb_s: Memory bandwidth: measured by ``edgekit probe``, otherwise from the specification.
         arithmetic_gmac_s: 8-bit multiply-adds, 10^9 per second: measured, otherwise from clocks and extensions.
-        measured: Whether ``edgekit probe`` measured both.
+        speed: The engine's speed, where ``edgekit probe`` measured both or the engine itself.
         sustained_share: The share of the speed that remains when the device is hot.
         storage: Name and MB/s of each storage whose speed is known.
         cores: Number of threads the engine uses.
-        rates: The engine's rates, where they were measured on this machine.
     """
 
     processor: str
     fitted_as: str
     bandwidth_gb_s: float | None
     arithmetic_gmac_s: float | None
-    measured: bool
     sustained_share: float | None
     storage: tuple[tuple[str, float], ...]
     cores: int
-    rates: EngineRates | None = None
+    speed: EngineSpeed | None = None
 
 
 def find_power_mode(device: DeviceProfile, name: str | None) -> PowerMode | None:
@@ -88,17 +87,23 @@ def hardware_of(device: DeviceProfile, engine: PlannedEngine, power_mode: str | 
         bandwidth = device.bandwidth.sustained
     if mode is not None and mode.bandwidth_gb_s is not None:
         bandwidth = mode.bandwidth_gb_s
+    speed = None
+    if measured and bandwidth is not None and arithmetic is not None:
+        rates = next((rates for rates in device.cpu.engines if rates.name == engine.name), None)
+        if rates is not None:
+            speed = measured_speed(rates)
+        elif engine.shares is not None:
+            speed = engine.shares.speed(bandwidth.value, arithmetic)
     stores = ((store.name, store.read_mb_s.value) for store in device.storage if store.read_mb_s is not None)
     return Hardware(
         processor=processor,
         fitted_as=fitted_as,
         bandwidth_gb_s=bandwidth.value if bandwidth else None,
         arithmetic_gmac_s=arithmetic,
-        measured=measured,
         sustained_share=device.thermal.sustained_share.value if device.thermal else None,
         storage=tuple(stores),
         cores=device.cpu.cores.value if device.cpu.cores else 1,
-        rates=next((rates for rates in device.cpu.engines if measured and rates.name == engine.name), None),
+        speed=speed,
     )
 
 
@@ -119,10 +124,8 @@ def _accelerator_gmac_s(accelerator: Accelerator, mode: PowerMode | None) -> flo
 def _cpu_gmac_s(cpu: Cpu) -> float | None:
     """From clocks and extensions; None where a clock is unknown."""
     width = next((width for flag, width in MULTIPLY_ADDS_PER_CYCLE.items() if flag in cpu.isa.value), None)
-    if width is None or not cpu.clusters:
-        return None
     clocks = [cluster.clock_ghz.value for cluster in cpu.clusters if cluster.clock_ghz is not None]
-    if len(clocks) < len(cpu.clusters):
+    if width is None or not clocks or len(clocks) < len(cpu.clusters):
         return None
     counts = (cluster.cores.value for cluster in cpu.clusters)
     each = (clock * (1.0 if clock >= SMALL_CORE_CLOCK * max(clocks) else 0.5) for clock in clocks)

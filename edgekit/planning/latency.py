@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .efficiency import Interval, Levels
-from .engine_speed import EngineSpeed, measured_speed
 from .fitted import DECODE, PREFILL
 from .hardware import Hardware
 from .planned_engine import PlannedEngine
@@ -95,23 +94,13 @@ class Predictor:
 
     @property
     def calibrated(self) -> bool:
-        return self.hardware.measured or self.levels.fitted_as in DECODE.effects["class"]
+        return self.hardware.speed is not None or self.levels.fitted_as in DECODE.effects["class"]
 
     @property
     def levels(self) -> Levels:
         """The levels on which the efficiency depends."""
         hardware = self.hardware
         return Levels(hardware.processor, hardware.fitted_as, self.engine.fitted_as, self.work.format)
-
-    def _measured(self) -> EngineSpeed | None:
-        """The engine's speed on a machine that was probed; None elsewhere."""
-        hardware = self.hardware
-        if not hardware.measured or hardware.bandwidth_gb_s is None or hardware.arithmetic_gmac_s is None:
-            return None
-        if hardware.rates is not None:
-            return measured_speed(hardware.rates)
-        shares = self.engine.shares
-        return None if shares is None else shares.speed(hardware.bandwidth_gb_s, hardware.arithmetic_gmac_s)
 
     def decode_s(self, positions: int) -> Interval | None:
         """Seconds to generate a token after ``positions`` others."""
@@ -120,7 +109,7 @@ class Predictor:
             return None
         per_second = hardware.bandwidth_gb_s * 1e9
         cache = positions * self.position_bytes
-        speed = self._measured()
+        speed = hardware.speed
         if speed is not None:
             attention = positions * self.work.attention_multiply_adds
             seconds = speed.decode.seconds(self.work.token_bytes, attention, self.work.layers) + cache / per_second
@@ -142,7 +131,7 @@ class Predictor:
         if arithmetic is None or least is None:
             return None
         products, attention = self.work.multiply_adds(tokens), self.work.attention(tokens)
-        speed = self._measured()
+        speed = self.hardware.speed
         if speed is not None:
             seconds = speed.prefill.seconds(products, attention, tokens * self.work.layers)
             found = Interval.of_log(seconds, speed.deviation)

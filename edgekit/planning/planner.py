@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..devices import DeviceProfile, load_device
-from ..errors import ContextLengthError
 from ..recipes import Recipe, load_recipe
 from ..scheme import QuantizationConfig, QuantizationOverrides
 from .draft import draft
@@ -52,25 +51,8 @@ def plan(
     smaller, elsewhere = list(map(load_recipe, candidates)), list(map(load_device, devices))
     if isinstance(quantization, QuantizationOverrides):
         quantization = quantization.applied_to(recipe.quantization)
-    planned = plan_without_offers(recipe, profile, context, quantization, options)
+    planned = draft(recipe, profile, context, quantization, options)
     if planned.acceptable:
         return planned
     search = OfferSearch(planned, recipe, profile, options or PlanOptions())
     return replace(planned, offers=search.find(smaller, elsewhere))
-
-
-def plan_without_offers(
-    recipe: Recipe,
-    device: DeviceProfile,
-    context: int | None = None,
-    quantization: QuantizationConfig | None = None,
-    options: PlanOptions | None = None,
-) -> Plan:
-    """Like :func:`plan`, without looking for alternatives: for tables of many plans."""
-    if context is None:
-        context = min(device.default_context, recipe.max_context)
-    if not 1 <= context <= recipe.max_context:
-        raise ContextLengthError(
-            f"planning {recipe.name}: a context of {context} tokens was requested; allowed: 1 to {recipe.max_context}"
-        )
-    return draft(recipe, device, context, quantization or recipe.quantization, options or PlanOptions())

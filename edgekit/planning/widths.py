@@ -8,6 +8,7 @@ The two large ones are tried with 4 and with 8 bits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
@@ -73,7 +74,7 @@ def choose_widths(
     if not least <= mean <= most:
         raise UsageError(
             f"a mean of {mean:g} bits per weight was requested; allowed with {_described(quantization)}: "
-            f"{_up(least)} to {_down(most)}, scales included",
+            f"{math.ceil(least * 100) / 100:.2f} to {math.floor(most * 100) / 100:.2f}, scales included",
             hint="larger blocks without zero points are smaller: --block-size 128 --symmetric"
             if mean < least
             else f"the widest format is --bits {HIGH} --embedding-bits {HIGH} --lm-head-bits {HIGH}",
@@ -136,11 +137,3 @@ def _widened(
 def _described(quantization: QuantizationConfig) -> str:
     scheme = quantization.linear or QuantizationScheme()
     return f"blocks of {scheme.block_size} {'without' if scheme.symmetric else 'with'} zero points"
-
-
-def _up(value: float) -> str:
-    return f"{-(-value * 100 // 1) / 100:.2f}"
-
-
-def _down(value: float) -> str:
-    return f"{value * 100 // 1 / 100:.2f}"

@@ -7,9 +7,8 @@ One that multiplies with the kernel's instructions cannot exceed 100 % of its pe
 from __future__ import annotations
 
 import ctypes
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .. import native
 from ..errors import ProbeError, UnknownNameError
@@ -37,10 +36,6 @@ class Limits:
             return self
         bandwidth = max(self.bandwidth_gb_s, other.bandwidth_gb_s)
         return Limits(bandwidth, max(self.kernel_gmac_s, other.kernel_gmac_s), self.kernel, self.threads)
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields as JSON shows them."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

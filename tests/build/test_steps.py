@@ -34,8 +34,8 @@ from edgekit.errors import (
 from edgekit.layout import plan_layout
 from edgekit.models import spec_from_config
 from edgekit.models.spec import untied
+from edgekit.planning.draft import draft
 from edgekit.planning.plan import Plan
-from edgekit.planning.planner import plan_without_offers
 from edgekit.progress import no_progress
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 from edgekit.weights.carried import CarriedWeights
@@ -63,7 +63,7 @@ def job(checkpoint: Path, folder: Path, *, device: str = "cpu", rotate: bool = F
 
 
 def planned(made: Job, context: int | None = None) -> Plan:
-    return plan_without_offers(made.recipe, made.device, context)
+    return draft(made.recipe, made.device, context)
 
 
 # Job

@@ -8,6 +8,7 @@ import pytest
 
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bandwidth, EngineRates, KernelPeak
+from edgekit.planning.engine_speed import measured_speed
 from edgekit.planning.engines import find_engine
 from edgekit.planning.hardware import accelerator_bytes, hardware_of
 from edgekit.planning.planner import plan
@@ -27,8 +28,8 @@ def test_the_rates_are_those_of_the_engine_asked_for() -> None:
         cpu=replace(host.cpu, kernels=(kernel,), engines=rates),
     )
     for found, engine in zip(rates, (NATIVE, ORT), strict=True):
-        assert hardware_of(probed, engine).rates == found
-    assert hardware_of(replace(probed, bandwidth=Bandwidth()), ORT).rates is None, "the KV cache has no speed"
+        assert hardware_of(probed, engine).speed == measured_speed(found)
+    assert hardware_of(replace(probed, bandwidth=Bandwidth()), ORT).speed is None, "the KV cache has no speed"
 
 
 def test_the_engine_decides_what_it_runs_on() -> None:
@@ -57,7 +58,10 @@ def _probed(device: DeviceProfile) -> DeviceProfile:
 def test_a_profile_of_probe_counts_as_measured() -> None:
     laptop = _probed(load_device("laptop"))
     found = hardware_of(laptop, NATIVE)
-    assert (found.measured, found.bandwidth_gb_s, found.arithmetic_gmac_s) == (True, 25.0, 300.0)
+    assert (found.bandwidth_gb_s, found.arithmetic_gmac_s) == (25.0, 300.0)
+    assert NATIVE.shares is not None
+    assert found.speed == NATIVE.shares.speed(25.0, 300.0)
+    assert hardware_of(laptop, replace(NATIVE, shares=None)).speed is None
     latency = plan(load_recipe("smollm2-135m"), laptop).latency
     assert latency.calibrated
     assert latency.decode_tok_s is not None

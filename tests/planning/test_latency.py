@@ -9,7 +9,7 @@ import pytest
 
 from edgekit.devices import Sourced, load_device
 from edgekit.devices.profile import EngineRates
-from edgekit.planning.engine_speed import EngineShares, Rates
+from edgekit.planning.engine_speed import EngineShares, Rates, measured_speed
 from edgekit.planning.engines import find_engine
 from edgekit.planning.fitted import DECODE
 from edgekit.planning.hardware import Hardware
@@ -28,10 +28,11 @@ WORK = Work(
 )
 
 
-PROBED = Hardware("cpu", "", 25.0, 300.0, True, None, (), 2)
+SPEED = EngineShares(Rates(0.5, 0.1, 50.0), Rates(0.5, 0.2, 5.0), 0.07).speed(25.0, 300.0)
+PROBED = Hardware("cpu", "", 25.0, 300.0, None, (), 2, SPEED)
 
 
-PI = Hardware("cpu", "raspberry-pi-5", 17.1, 307.2, False, None, (("card", 90.0),), 4)
+PI = Hardware("cpu", "raspberry-pi-5", 17.1, 307.2, None, (("card", 90.0),), 4)
 NATIVE, ORT = find_engine("native"), find_engine("ort")
 
 
@@ -47,8 +48,7 @@ def test_a_token_takes_its_bytes_and_a_fixed_cost_over_the_efficiency() -> None:
 
 
 def test_a_probed_machine_is_planned_by_its_limits() -> None:
-    shares = EngineShares(Rates(0.5, 0.1, 50.0), Rates(0.5, 0.2, 5.0), 0.07)
-    predictor = Predictor(WORK, PROBED, replace(NATIVE, shares=shares), 1000.0)
+    predictor = Predictor(WORK, PROBED, NATIVE, 1000.0)
     token, first = predictor.decode_s(1000), predictor.prefill_s(128)
     # Weights at 12.5 GB/s 80 ms, cache at 25 GB/s 0.04, 20 layers 1, 10^8 of attention at 30 x 10^9 per second 3.333.
     assert token is not None
@@ -62,7 +62,7 @@ def test_a_probed_machine_is_planned_by_its_limits() -> None:
 
 def test_an_engine_that_was_measured_here_is_planned_by_its_own_rates() -> None:
     rates = EngineRates("ort", *(Sourced(value, "measured") for value in (10.0, 50.0, 5.0, 80.0, 9.0, 40.0)))
-    predictor = Predictor(WORK, replace(PROBED, rates=rates), ORT, 1000.0)
+    predictor = Predictor(WORK, replace(PROBED, speed=measured_speed(rates)), ORT, 1000.0)
     token, first = predictor.decode_s(1000), predictor.prefill_s(128)
     # 100 ms of weights, 0.04 of cache, 1 of layers, 20 of attention.
     assert token is not None
@@ -74,7 +74,7 @@ def test_an_engine_that_was_measured_here_is_planned_by_its_own_rates() -> None:
 
 def test_an_engine_without_shares_falls_back_to_published_figures() -> None:
     """An engine of the accelerator has no shares of the processor's limits."""
-    predictor = Predictor(WORK, PROBED, replace(NATIVE, shares=None), 1000.0)
+    predictor = Predictor(WORK, replace(PROBED, speed=None), NATIVE, 1000.0)
     found = predictor.decode_s(0)
     assert found is not None
     assert found.mid * DECODE.estimate(predictor.levels).value == pytest.approx(40.6e-3)
