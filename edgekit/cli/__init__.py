@@ -12,11 +12,9 @@ import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import click
+from click.shell_completion import shell_complete
 
 from ..errors import DiskFullError, EdgekitError
 from ._output import print_error, wants_json
@@ -25,33 +23,11 @@ from ._output import print_error, wants_json
 # actively, by default for 2^26 cycles (about 20 ms), on the cores that edgekit's and onnxruntime's kernels need: on two
 # cores these then run at half their speed. 2^4 cycles is the shortest wait. A value set by the user is kept.
 _OPENBLAS_TIMEOUT = "4"
+_COMPLETION = "_EDGEKIT_COMPLETE"  # set by a shell that completes a command line, to what it asks for
 _OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # writing to a redirected stream failed
 
 
-class _OutputClosedError(Exception):
-    """The program that read our output has ended, as in ``edgekit run ... | head``."""
-
-
-@contextmanager
-def _noticing_closed_output() -> Iterator[None]:
-    """Let :func:`main` handle a broken pipe: click would turn an OSError into exit code 1."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise _OutputClosedError from None
-
-
 class _Commands(click.Group):
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        with _noticing_closed_output():
-            return super().make_context(info_name, args, parent, **extra)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with _noticing_closed_output():
-            return super().invoke(ctx)
-
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
@@ -92,7 +68,7 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", _OPENBLAS_TIMEOUT)
     try:
         _run()
-    except (BrokenPipeError, _OutputClosedError):
+    except BrokenPipeError:
         _discard_output()
         sys.exit(141)  # what a shell reports for a program that SIGPIPE ended
     except OSError as error:
@@ -106,7 +82,13 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        cli.main(prog_name="edgekit", standalone_mode=False)
+        if instruction := os.environ.get(_COMPLETION):
+            sys.exit(shell_complete(cli, {}, "edgekit", _COMPLETION, instruction))
+        # Not cli.main(), which turns a broken pipe into exit code 1.
+        with cli.make_context("edgekit", sys.argv[1:]) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as ended:  # --help and --version
+        sys.exit(ended.exit_code)
     except EdgekitError as error:
         print_error(error)
         sys.exit(error.exit_code)
@@ -116,7 +98,7 @@ def _run() -> None:
         else:
             error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, EOFError, KeyboardInterrupt):
         print_error(EdgekitError("interrupted"), kind="interrupted")
         sys.exit(130)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable, Sequence
 
 from ..errors import ContextLengthError, UsageError
 from ..runtime.chat import Message
 from ..runtime.generation import Generation
 from ..runtime.session import Session
-from ..sampling import Sampling
 from ._output import open_screen, print_error
 from ._stream import AnswerPrinter, figures, typed_text
 
@@ -17,14 +17,12 @@ _PROMPT = "> "
 _HELP = "/reset forgets the conversation, /exit or Ctrl-D quits, Ctrl-C stops an answer"
 
 
-def chat_loop(session: Session, *, max_tokens: int | None, sampling: Sampling, seed: int | None) -> None:
+def chat_loop(session: Session, answer: Callable[[Sequence[Message]], Generation]) -> None:
     """Read and answer lines until ``/exit`` or the end of the input.
 
     Args:
         session: An open session with a chat template.
-        max_tokens: The most tokens of one answer; None for as many as the context holds.
-        sampling: How each answer is sampled.
-        seed: Seed of every answer; None draws a fresh seed for each.
+        answer: Begins the answer to a conversation.
 
     Raises:
         TokenizerError: The artifact has no chat template.
@@ -42,41 +40,29 @@ def chat_loop(session: Session, *, max_tokens: int | None, sampling: Sampling, s
         elif line.startswith("/"):
             open_screen(err=True).say(f"there is no command {line}; {_HELP}")
         elif line:
-            messages = _turn(session, messages, line, max_tokens, sampling, seed)
+            messages = _turn(answer, messages, line)
 
 
-def _turn(
-    session: Session,
-    messages: list[Message],
-    line: str,
-    max_tokens: int | None,
-    sampling: Sampling,
-    seed: int | None,
-) -> list[Message]:
+def _turn(answer: Callable[[Sequence[Message]], Generation], messages: list[Message], line: str) -> list[Message]:
     """Answer a line and return the conversation including the answer."""
     try:
         asked: list[Message] = [*messages, {"role": "user", "content": typed_text(line)}]
-        generation = session.chat(asked, max_tokens=max_tokens, sampling=sampling, seed=seed)
+        generation = answer(asked)
     except (ContextLengthError, UsageError) as error:
         print_error(error)
         _remark("the question was not added to the conversation; /reset forgets the conversation")
         return messages
-    _show(generation)
-    completion = generation.completion
-    _remark(figures(completion))
-    return [*asked, {"role": "assistant", "content": completion.answer}]
-
-
-def _show(generation: Generation) -> None:
-    """Print an answer as it is generated. Ctrl-C ends the answer, not the program."""
     printer = AnswerPrinter()
     try:
         for piece in generation:
             printer.show(piece)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # ends the answer, not the program
         generation.stop()
     finally:
         printer.end()
+    completion = generation.completion
+    _remark(figures(completion))
+    return [*asked, {"role": "assistant", "content": completion.answer}]
 
 
 def _remark(text: str) -> None:

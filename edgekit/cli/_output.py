@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -17,12 +17,31 @@ from ..errors import EdgekitError
 from ..progress import Progress, no_progress
 
 if TYPE_CHECKING:
-    from rich.text import Text
+    from rich.console import RenderableType
 
     from ._screen import Screen
 
+Part = str | tuple[str, str]  # of a text: a string, or a string and its rich style
+Cell: TypeAlias = "Part | list[Part] | RenderableType"
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object on stdout.")
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        heading: Shown above the column. A table without headings has no header row.
+        right: Aligns the cells to the right.
+        wraps: Narrows the column and wraps its text when the table is wider than the screen.
+        optional: Drops the column when the table is still too wide; the rightmost optional column goes first.
+        min_width: Characters that a wrapping column keeps at least.
+    """
+
+    heading: str = ""
+    right: bool = False
+    wraps: bool = False
+    optional: bool = False
+    min_width: int | None = None
 
 
 def wants_json() -> bool:
@@ -43,11 +62,9 @@ def open_screen(*, err: bool = False) -> Screen:
     return Screen(err=err)
 
 
-def styled(*parts: str | tuple[str, str]) -> Text:
-    """A text from strings, and pairs of a string and its rich style."""
-    from rich.text import Text
-
-    return Text.assemble(*parts)
+def error_json(error: EdgekitError, kind: str | None = None) -> dict[str, Any]:
+    """The object that describes an error; its kind is by default that of its class."""
+    return {"error": {"kind": kind or error.kind, "message": error.message, "hint": error.hint}}
 
 
 def print_error(error: EdgekitError, kind: str | None = None) -> None:
@@ -58,7 +75,7 @@ def print_error(error: EdgekitError, kind: str | None = None) -> None:
         kind: The error's kind in JSON, by default that of its class.
     """
     if wants_json():
-        emit_json({"error": {"kind": kind or error.kind, "message": error.message, "hint": error.hint}})
+        emit_json(error_json(error, kind))
         return
     screen = open_screen(err=True)
     screen.say(("error", "bold red"), f": {error.message}")
@@ -66,21 +83,18 @@ def print_error(error: EdgekitError, kind: str | None = None) -> None:
         screen.say(("hint", "bold cyan"), f": {error.hint}")
 
 
-@contextmanager
-def progress_bars(screen: Screen | None = None, *, quiet: bool = False) -> Iterator[Progress]:
+def progress_bars(screen: Screen | None = None, *, quiet: bool = False) -> AbstractContextManager[Progress]:
     """Show the progress of long work on stderr until the block ends.
 
     Args:
         screen: The screen on stderr, where the caller prints on it during the work; by default a new one.
         quiet: Shows nothing.
 
-    Yields:
-        A function to call with the phase's name, the amount done and the total, in any unit.
+    Returns:
+        A context that gives a function to call with the phase's name, the amount done and the total, in any unit.
     """
     if quiet:
-        yield no_progress
-        return
+        return nullcontext(no_progress)
     from ._progress import progress_on
 
-    with progress_on(screen or open_screen(err=True)) as report:
-        yield report
+    return progress_on(screen or open_screen(err=True))

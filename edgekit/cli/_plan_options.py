@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any
 
 import click
 
@@ -13,88 +11,67 @@ from ..planning.engines import engine_names
 from ..planning.plan import PROMPT_TOKENS, PlanOptions
 from ..scheme import KV_TYPES
 from ..units import parse_bytes, parse_seconds, parse_token_rate
+from . import _options as options
 
 
-class _Quantity(click.ParamType[float]):
-    """A number with a unit, parsed by a function of ``units.py``."""
+def _limit_option(
+    names: tuple[str, str], unit: str, parse: Callable[[str], float], help_text: str
+) -> options.Decorator:
+    """An option whose value is a number above 0 with a unit, parsed by a function of ``units.py``."""
 
-    def __init__(self, name: str, parse: Callable[[str], float]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if not isinstance(value, str):
-            return float(value)
+    def convert(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+        if value is None:
+            return None
         try:
-            found = self._parse(value)
+            found = parse(value)
         except ValueError as error:
-            self.fail(str(error), param, ctx)
+            raise click.BadParameter(str(error)) from None
         if found <= 0:
-            self.fail(f"{value!r} is not above 0", param, ctx)
+            raise click.BadParameter(f"{value!r} is not above 0")
         return found
 
+    return click.option(*names, metavar=unit, callback=convert, help=help_text)
 
-_OPTIONS = (
-    click.option(
-        "--max-ttft",
-        type=_Quantity("SECONDS", parse_seconds),
-        help="Require the first token within this time, such as 300ms or 2s.",
+
+_LIMITS: dict[str, options.Decorator] = {
+    "ttft_s": _limit_option(
+        ("--max-ttft", "ttft_s"),
+        "SECONDS",
+        parse_seconds,
+        "Require the first token within this time, such as 300ms or 2s.",
     ),
-    click.option(
-        "--min-decode",
-        type=_Quantity("TOK/S", parse_token_rate),
-        help="Require at least this many tokens per second when the context is full.",
+    "decode_tok_s": _limit_option(
+        ("--min-decode", "decode_tok_s"),
+        "TOK/S",
+        parse_token_rate,
+        "Require at least this many tokens per second when the context is full.",
     ),
-    click.option(
-        "--max-memory",
-        type=_Quantity("SIZE", parse_bytes),
-        help="Use at most this much memory, such as 2GB or 1.5GiB  [default: the device's usable memory]",
+    "memory_bytes": _limit_option(
+        ("--max-memory", "memory_bytes"),
+        "SIZE",
+        parse_bytes,
+        "Use at most this much memory, such as 2GB or 1.5GiB  [default: the device's usable memory]",
     ),
-    click.option(
-        "--prompt-tokens",
-        metavar="TOKENS",
-        type=click.IntRange(min=1),
-        default=PROMPT_TOKENS,
-        show_default=True,
-        help="Predict the time to the first token for a prompt of this many tokens.",
+}
+_OPTIONS: dict[str, options.Decorator] = {
+    "wanted": options.group("wanted", Wanted, _LIMITS),
+    "prompt_tokens": options.count(
+        "--prompt-tokens", "Predict the time to the first token for a prompt of this many tokens.", PROMPT_TOKENS
     ),
-    click.option(
+    "power_mode": click.option(
         "--power-mode",
         metavar="NAME",
         help="Plan for this power mode of the device; edgekit devices NAME lists them  [default: full power]",
     ),
-    click.option(
+    "engine": click.option(
         "--engine",
         type=click.Choice(engine_names()),
         help="Plan for this engine  [default: the one that suits the device best]",
     ),
-    click.option(
+    "kv_type": click.option(
         "--kv-type",
         type=click.Choice(KV_TYPES),
         help="Plan for a KV cache of this type  [default: the engine's own, float16 for native]",
     ),
-)
-
-
-def plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options to a click command, which receives them as ``options``."""
-
-    @functools.wraps(function)
-    def command(
-        *arguments: Any,
-        max_ttft: float | None,
-        min_decode: float | None,
-        max_memory: float | None,
-        prompt_tokens: int,
-        power_mode: str | None,
-        engine: str | None,
-        kv_type: str | None,
-        **others: Any,
-    ) -> Any:
-        wanted = Wanted(max_ttft, min_decode, None if max_memory is None else round(max_memory))
-        options = PlanOptions(engine, kv_type, prompt_tokens, power_mode, wanted)
-        return function(*arguments, options=options, **others)
-
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+}
+plan_options = options.group("plan_options", PlanOptions, _OPTIONS)

@@ -12,16 +12,15 @@ from ..planning.efficiency import Interval
 from ..planning.plan import Plan
 from ..scheme import QuantizationConfig, QuantizationScheme
 from ..units import format_bytes, format_seconds
-from ._output import styled
+from ._output import Cell, Column
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.progress_bar import ProgressBar
 
-    from ._screen import Cell, Screen
+    from ._screen import Screen
 
 _BAR_WIDTH = 30
-_GROUP_NAMES = {
+_GROUPS = {
     "linears": "layers",
     "embedding": "embedding",
     "lm_head": "lm_head",
@@ -37,19 +36,15 @@ UNMEASURED = (
 
 def print_plan(plan: Plan, screen: Screen) -> None:
     """Print a plan: memory by part, speed with prediction intervals and budgets, and what would fit instead."""
-    from ._screen import Column
-
     mode = f" in power mode {plan.power_mode}" if plan.power_mode else ""
     screen.say((plan.model, "bold"), " on ", (plan.device, "bold"), f"{mode}, context {plan.context} tokens")
-    if plan.memory.weight_groups is None:
-        formats = "estimated from the number of parameters"
-    else:
-        formats = describe_quantization(plan.quantization)
-    summary = (
-        ("quantization", f"{formats}; {plan.bits_per_weight:.2f} bits per weight"),
-        ("engine", f"{plan.engine}, activations {plan.activation_type}, KV cache {plan.kv_type}"),
-    )
-    screen.table((Column(), Column(wraps=True)), [[styled((cell, "dim")) for cell in row] for row in summary])
+    estimated = plan.memory.weight_groups is None
+    formats = "estimated from the number of parameters" if estimated else describe_quantization(plan.quantization)
+    summary = {
+        "quantization": f"{formats}; {plan.bits_per_weight:.2f} bits per weight",
+        "engine": f"{plan.engine}, activations {plan.activation_type}, KV cache {plan.kv_type}",
+    }
+    screen.table((Column(), Column(wraps=True)), [((key, "dim"), (text, "dim")) for key, text in summary.items()])
     screen.say()
     screen.table((Column(), Column(right=True), Column(wraps=True)), _parts(plan))
     _print_latency(plan, screen)
@@ -58,7 +53,7 @@ def print_plan(plan: Plan, screen: Screen) -> None:
         screen.say(("plan only", "yellow"), f": {plan.plan_only}")
     if plan.offers:
         screen.say("\nOptions that fit:" if not plan.fits else "\nOptions that meet the budget:")
-        offers = [(styled((shlex.join(offer.options), "cyan")), offer.sentence) for offer in plan.offers]
+        offers = [((shlex.join(offer.options), "cyan"), offer.sentence) for offer in plan.offers]
         screen.table((Column(wraps=True, min_width=24), Column(wraps=True)), offers)
 
 
@@ -72,32 +67,28 @@ def describe_quantization(quantization: QuantizationConfig) -> str:
         zeros = "symmetric" if linear.symmetric else "asymmetric"
         return f"int4 and int8 chosen by the error of each matrix, block {linear.block_size} {zeros} in the layers"
     others = Counter(scheme for scheme in quantization.matrices.values() if scheme != quantization.linear)
-    mixed = "".join(
-        f" ({count} matri{'x' if count == 1 else 'ces'} {scheme or 'float'})" for scheme, count in others.items()
-    )
-    parts = {
-        "layers": quantization.linear,
-        "embedding": quantization.embedding,
-        "lm_head": quantization.lm_head,
-    }
-    words = {name: f"{name} {scheme or 'float'}" for name, scheme in parts.items()}
-    return ", ".join({**words, "layers": words["layers"] + mixed}.values())
+    mixed = (f" ({count} matri{'x' if count == 1 else 'ces'} {scheme or 'float'})" for scheme, count in others.items())
+    layers = f"layers {quantization.linear or 'float'}{''.join(mixed)}"
+    return f"{layers}, embedding {quantization.embedding or 'float'}, lm_head {quantization.lm_head or 'float'}"
 
 
 def show_speed(interval: Interval | None) -> str:
     """``14 (11-18)``: the expected speed and its 80 % prediction interval."""
-    if interval is None:
-        return "unknown"
-    return f"{_digits(interval.mid)} ({_digits(interval.low)}-{_digits(interval.high)})"
+    return "{} ({})".format(*_expected(interval, "")) if interval else "unknown"
 
 
 def show_seconds(interval: Interval | None) -> str:
     """``0.41 s (0.20-0.80)``: the expected time and its 80 % prediction interval."""
+    return "{} ({})".format(*_expected(interval, " s")) if interval else "unknown"
+
+
+def _expected(interval: Interval | None, unit: str) -> tuple[str, str]:
+    """The expected value with its unit, and the prediction interval. Times below a second are in milliseconds."""
     if interval is None:
-        return "unknown"
-    factor, unit = (1000, "ms") if interval.high < 1 else (1, "s")
+        return "unknown", ""
+    factor, unit = (1000, " ms") if unit == " s" and interval.high < 1 else (1, unit)
     low, mid, high = (_digits(value * factor) for value in (interval.low, interval.mid, interval.high))
-    return f"{mid} {unit} ({low}-{high})"
+    return f"{mid}{unit}", f"{low}-{high}"
 
 
 def _digits(value: float) -> str:
@@ -107,38 +98,27 @@ def _digits(value: float) -> str:
     return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
-def _parts(plan: Plan) -> list[tuple[Cell, Cell, RenderableType]]:
+def _parts(plan: Plan) -> list[tuple[Cell, Cell, Cell]]:
     """A row per part: its name, its size, and a bar or a note."""
     memory = plan.memory
-    rows: list[tuple[Cell, Cell, RenderableType]] = [
-        ("weights", format_bytes(memory.weights), _bar(memory.weights, plan))
-    ]
-    if memory.weight_groups is not None:
-        unread = {"embedding": memory.unread_embedding, "rotary": memory.unread_rotary}
-        for key, name in _GROUP_NAMES.items():
-            size = getattr(memory.weight_groups, key)
-            left = unread.get(key, 0)
-            text = format_bytes(size - left) if size else "shared"
-            note = f"of {format_bytes(size)} in the file; only rows in use are read" if left else ""
-            note = note if size else "with the embedding"
-            rows.append((styled((f"  {name}", "dim")), styled((text, "dim")), styled((note, "dim"))))
-    for name, size in (
-        ("repacking", memory.repacking),
-        ("KV cache", memory.kv_cache),
-        ("activations", memory.activations),
-        ("tokenizer", memory.tokenizer),
-        ("runtime", memory.runtime),
-    ):
-        if size:
-            rows.append((name, format_bytes(size), _bar(size, plan)))
-    total = styled((format_bytes(memory.total), "bold green" if plan.fits else "bold red"))
-    rows.append(("", "", ""))
-    rows.append(
-        (styled(("total", "bold")), total, f"{100 * memory.peak / plan.usable_bytes:.0f} % of the usable memory")
-    )
+    rows: list[tuple[Cell, Cell, Cell]] = [("weights", format_bytes(memory.weights), _bar(memory.weights, plan))]
+    unread = {"embedding": memory.unread_embedding, "rotary": memory.unread_rotary}
+    for key, name in _GROUPS.items() if memory.weight_groups else ():
+        size = getattr(memory.weight_groups, key)
+        left = unread.get(key, 0)
+        text = format_bytes(size - left) if size else "shared"
+        note = f"of {format_bytes(size)} in the file; only rows in use are read" if left else ""
+        note = note if size else "with the embedding"
+        rows.append(((f"  {name}", "dim"), (text, "dim"), (note, "dim")))
+    for name in ("repacking", "kv_cache", "activations", "tokenizer", "runtime"):
+        if size := getattr(memory, name):
+            rows.append((name.replace("kv_", "KV "), format_bytes(size), _bar(size, plan)))
+    total = (format_bytes(memory.total), "bold green" if plan.fits else "bold red")
+    share = f"{100 * memory.peak / plan.usable_bytes:.0f} % of the usable memory"
+    rows += [("", "", ""), (("total", "bold"), total, share)]
     if memory.load_peak > memory.total:
         rows.append(("while loading", format_bytes(memory.load_peak), ""))
-    rows.append(("usable", format_bytes(plan.usable_bytes), styled((plan.usable_source, "dim"))))
+    rows.append(("usable", format_bytes(plan.usable_bytes), (plan.usable_source, "dim")))
     return rows
 
 
@@ -153,40 +133,27 @@ def _bar(size: int, plan: Plan) -> ProgressBar:
 
 def _print_latency(plan: Plan, screen: Screen) -> None:
     """Times and speeds, each with its prediction interval and its budget."""
-    from ._screen import Column
-
     latency = plan.latency
     screen.say()
     if latency.decode_tok_s is None:
         screen.say((UNMEASURED, "yellow"))
         return
     limits = {limit.name: _limit(limit) for limit in plan.limits}
+    ttft, decode = limits.get("ttft_s", ""), limits.get("decode_tok_s", "")
     rows = [
-        (f"first token, prompt of {latency.prompt_tokens}", show_seconds(latency.ttft_s), limits.get("ttft_s", "")),
-        ("decode, empty context", _rate(latency.decode_tok_s), ""),
-        ("decode, full context", _rate(latency.decode_full_tok_s), limits.get("decode_tok_s", "")),
+        (f"first token, prompt of {latency.prompt_tokens}", *_expected(latency.ttft_s, " s"), ttft),
+        ("decode, empty context", *_expected(latency.decode_tok_s, " tok/s"), ""),
+        ("decode, full context", *_expected(latency.decode_full_tok_s, " tok/s"), decode),
     ]
     if latency.sustained_tok_s is not None:
-        rows.append(("decode when hot, after minutes", _rate(latency.sustained_tok_s), ""))
-    headings = ("", "expected", "80 % interval", "budget")
-    split = [(what, *_split(shown), limit) for what, shown, limit in rows]
-    screen.table([Column(heading, wraps=heading == "budget") for heading in headings], split)
+        rows.append(("decode when hot, after minutes", *_expected(latency.sustained_tok_s, " tok/s"), ""))
+    headings = (Column(), Column("expected"), Column("80 % interval"), Column("budget", wraps=True))
+    screen.table(headings, rows)
     if latency.load_s:
         loads = "; ".join(f"{format_seconds(seconds)} from {name}" for name, seconds in latency.load_s)
         screen.say((f"\nthe first load takes {loads}", "dim"))
     if not latency.calibrated:
         screen.say((f"\n{UNCALIBRATED}", "yellow"))
-
-
-def _rate(interval: Interval | None) -> str:
-    """A speed with its unit."""
-    return show_speed(interval).replace(" (", " tok/s (")
-
-
-def _split(shown: str) -> tuple[str, str]:
-    """The expected value and the interval of a shown prediction."""
-    expected, _, interval = shown.partition(" (")
-    return expected, interval.removesuffix(")")
 
 
 def _limit(limit: Limit) -> Cell:
@@ -195,7 +162,7 @@ def _limit(limit: Limit) -> Cell:
     verdict = limit.verdict
     if limit.short_by is not None and limit.short_by > 1:
         verdict += f", {show_times(limit.short_by)} times too slow"
-    return styled(f"{bound}: ", (verdict, _COLOURS[limit.verdict]))
+    return [f"{bound}: ", (verdict, _COLOURS[limit.verdict])]
 
 
 def _print_verdict(plan: Plan, screen: Screen) -> None:

@@ -3,108 +3,71 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import rich.progress
-from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
-from rich.text import Text
 
 from ..progress import Progress
 from ..units import format_seconds
 from ._screen import Screen
 
-_LABEL_WIDTH = 32  # of the longest phase name but those that hold a file's name
-_BAR_WIDTH, _LEAST_BAR = 40, 8
-_TIMING_WIDTH = len("59.9 s, 9 min 59 s left")
 _LINE_EVERY_S = 60.0  # in a log
+_RATE_OVER_S = 24 * 3600.0  # of the reports that an estimate uses: all, because a layer can take minutes
 
 
-class _Share(ProgressColumn):
-    """``35 %``. Rounded down, so that only finished work shows 100 %."""
+class _Phases:
+    """A bar per phase; in a log, a line when a phase begins and then one a minute.
 
-    def render(self, task: Task) -> Text:
-        return Text(f"{math.floor(task.percentage):3} %")
+    When a phase begins, the one before it stops and keeps its bar.
+    """
 
-
-class _Timing(ProgressColumn):
-    """``4.0 s, 12.0 s left``. The rate is the mean since the phase began, so rare reports give an estimate too."""
-
-    def render(self, task: Task) -> Text:
-        elapsed_s = (task.finished_time if task.finished else task.elapsed) or 0.0
-        return Text(_timing(elapsed_s, task.completed, task.total or 0.0, task.fields["resumed_at"], task.stop_time))
-
-
-def _timing(elapsed_s: float, done: float, total: float, resumed_at: float, stop_time: float | None = None) -> str:
-    """The time a phase has taken, and the time it still needs where that can be estimated."""
-    if stop_time is not None or done <= resumed_at or done >= total:
-        return format_seconds(elapsed_s)
-    left_s = elapsed_s * (total - done) / (done - resumed_at)
-    return f"{format_seconds(elapsed_s)}, {format_seconds(left_s)} left"
-
-
-class _Bars:
-    """A bar per phase. When a phase begins, the one before it stops and keeps its bar."""
-
-    def __init__(self, progress: rich.progress.Progress) -> None:
-        self._progress = progress
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self.bars = rich.progress.Progress(
+            TextColumn(
+                "{task.description}", markup=False, table_column=Column(ratio=2, no_wrap=True, overflow="ellipsis")
+            ),
+            BarColumn(bar_width=None, complete_style="blue", finished_style="green", table_column=Column(ratio=1)),
+            TaskProgressColumn("{task.percentage:3.0f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=screen,
+            expand=True,
+            redirect_stdout=False,
+            speed_estimate_period=_RATE_OVER_S,
+            disable=not screen.is_interactive,
+        )
         self._tasks: dict[str, TaskID] = {}
+        self._next_line_s = 0.0
         self._lock = threading.Lock()
 
     def report(self, phase: str, done: float, total: float) -> None:
         """Show how much of a phase is done. Any thread may call this."""
         with contextlib.suppress(OSError), self._lock:  # OSError: the terminal is gone; the work goes on
-            if phase not in self._tasks:
-                for task in self._tasks.values():
-                    self._progress.stop_task(task)
-                self._tasks[phase] = self._progress.add_task(phase, total=total or None, resumed_at=done)
-            self._progress.update(self._tasks[phase], completed=done, total=total or None)
+            begins = phase not in self._tasks
+            if begins:
+                for previous in self._tasks.values():
+                    self.bars.stop_task(previous)
+                self._tasks[phase] = self.bars.add_task(phase, total=total or None)
+            self.bars.update(self._tasks[phase], completed=done, total=total or None)
+            if self.bars.disable:
+                self._log(phase, begins)
 
-
-class _Log:
-    """A line when a phase begins, then one a minute."""
-
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-        self._begun: dict[str, tuple[float, float]] = {}  # phase: when it began, and how much was done then
-        self._last_s = 0.0
-
-    def report(self, phase: str, done: float, total: float) -> None:
-        """Print a line if one is due."""
-        now_s = time.monotonic()
-        if phase not in self._begun:
-            self._begun[phase] = (now_s, done)
-            self._last_s = now_s
+    def _log(self, phase: str, begins: bool) -> None:
+        task, now_s = self.bars.tasks[self._tasks[phase]], self.bars.get_time()
+        if begins:
             self._screen.say(f"{phase} ...")
-        elif now_s - self._last_s >= _LINE_EVERY_S and done < total:
-            began_s, resumed_at = self._begun[phase]
-            self._last_s = now_s
-            self._screen.say(
-                f"{phase}: {100 * done / total:.0f} %, {_timing(now_s - began_s, done, total, resumed_at)}"
-            )
-
-
-def _columns(width: int) -> list[ProgressColumn]:
-    """Name, bar, share and time within a width; without a bar where there is no room for one."""
-    room = width - len(" 100 % ") - _TIMING_WIDTH - 1
-    label = min(_LABEL_WIDTH, max(room, 1))
-    bar = min(_BAR_WIDTH, room - label - 1)
-    columns: list[ProgressColumn] = [
-        TextColumn(
-            "{task.description}",
-            markup=False,
-            table_column=Column(min_width=label, max_width=label, no_wrap=True, overflow="ellipsis"),
-        ),
-        _Share(table_column=Column(no_wrap=True)),
-        _Timing(table_column=Column(no_wrap=True)),
-    ]
-    if bar >= _LEAST_BAR:
-        columns.insert(1, BarColumn(bar_width=bar, complete_style="blue", finished_style="green"))
-    return columns
+        elif now_s >= self._next_line_s and not task.finished:
+            left = "" if task.time_remaining is None else f", {format_seconds(task.time_remaining)} left"
+            self._screen.say(f"{phase}: {task.percentage:.0f} %, {format_seconds(task.elapsed or 0)}{left}")
+        else:
+            return
+        self._next_line_s = now_s + _LINE_EVERY_S
 
 
 @contextmanager
@@ -117,14 +80,11 @@ def progress_on(screen: Screen) -> Iterator[Progress]:
     Yields:
         A function to call with the phase's name, the amount done and the total, in any unit.
     """
-    if not screen.is_interactive:
-        yield _Log(screen).report
-        return
-    bars = rich.progress.Progress(*_columns(screen.width), console=screen, redirect_stdout=False)
+    phases = _Phases(screen)
     with contextlib.suppress(OSError):
-        bars.start()
+        phases.bars.start()
     try:
-        yield _Bars(bars).report
+        yield phases.report
     finally:
         with contextlib.suppress(OSError):
-            bars.stop()
+            phases.bars.stop()

@@ -2,109 +2,85 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
-from typing import Any
 
 import click
 
 from ..scheme import BITS, BLOCK_SIZES, QuantizationOverrides
+from . import _options as options
+
+_NEGATIVES = {"--symmetric": "--asymmetric", "--rotate": "--no-rotate", "--scale": "--no-scale"}
 
 
 def quantization_arguments(overrides: QuantizationOverrides) -> tuple[str, ...]:
     """The command-line options that stand for some overrides."""
-    flags = {None: (), True: ("--symmetric",), False: ("--asymmetric",)}
-    rotations = {None: (), True: ("--rotate",), False: ("--no-rotate",)}
-    scalings = {None: (), True: ("--scale",), False: ("--no-scale",)}
-    numbers = {
-        "--bits": overrides.bits,
-        "--embedding-bits": overrides.embedding_bits,
-        "--lm-head-bits": overrides.lm_head_bits,
-        "--block-size": overrides.block_size,
-    }
-    given = (word for option, number in numbers.items() if number is not None for word in (option, f"{number}"))
-    return (*given, *flags[overrides.symmetric], *rotations[overrides.rotate], *scalings[overrides.scale])
+    words: list[str] = []
+    for name, value in vars(overrides).items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(option if value else _NEGATIVES[option])
+        elif value is not None:
+            words += [option, str(value)]
+    return tuple(words)
 
 
-def _number_option(
-    name: str, allowed: tuple[int, ...], help_text: str
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _number_option(name: str, allowed: tuple[int, ...], help_text: str) -> options.Decorator:
     """An option whose value is one of a few whole numbers."""
 
     def to_int(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
         return None if value is None else int(value)
 
-    return click.option(name, type=click.Choice([str(n) for n in allowed]), callback=to_int, help=help_text)
+    choice = click.Choice([str(n) for n in allowed])
+    return click.option(name, type=choice, callback=to_int, help=f"{help_text}  [default: the recipe's]")
 
 
-class _Bits(click.ParamType[int | float]):
-    """4 or 8 bits, or any other number as a mean over all weights."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
-        """Parse the option: an int for a width of codes, a float for a mean."""
-        if value in [str(n) for n in BITS]:
-            return int(value)
-        try:
-            mean = float(value)
-        except ValueError:
-            mean = math.nan
-        if not math.isfinite(mean):
-            self.fail(f"{value!r} is not a number; give 4 or 8, or a mean such as 4.8", param, ctx)
-        return mean
+def _switch_option(names: str, help_text: str) -> options.Decorator:
+    """A pair of flags that keeps the recipe's value when neither is given."""
+    return click.option(names, default=None, help=f"{help_text}  [default: the recipe's]")
 
 
-def quantization_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options to a click command, which receives them as ``quantization``."""
+def _bits(ctx: click.Context, param: click.Parameter, value: str | None) -> int | float | None:
+    """Parse ``--bits``: an int for a width of codes, a float for a mean over all weights."""
+    if value is None:
+        return None
+    if value in [str(n) for n in BITS]:
+        return int(value)
+    try:
+        mean = float(value)
+    except ValueError:
+        mean = math.nan
+    if not math.isfinite(mean):
+        raise click.BadParameter(f"{value!r} is not a number; give 4 or 8, or a mean such as 4.8")
+    return mean
 
-    @click.option(
+
+# By the fields of QuantizationOverrides.
+QUANTIZATION_OPTIONS: dict[str, options.Decorator] = {
+    "bits": click.option(
         "--bits",
-        type=_Bits(),
-        help="Store the layers in 4 or 8 bits. A number between, such as 5.2, is a mean in bits per weight over the "
-        "whole model, scales included: build measures the error of each matrix in 4 bits and stores those with "
-        "the largest error for their size in 8  [default: the recipe's]",
-    )
-    @_number_option(
-        "--block-size",
-        BLOCK_SIZES,
-        "Share a scale among this many weights, in all quantized parts  [default: the recipe's]",
-    )
-    @click.option(
-        "--symmetric/--asymmetric",
-        default=None,
-        help="Quantize without or with a zero point per block, in all quantized parts  [default: the recipe's]",
-    )
-    @_number_option("--embedding-bits", BITS, "Store the token embedding in 4 or 8 bits  [default: the recipe's]")
-    @_number_option("--lm-head-bits", BITS, "Store the output projection in 4 or 8 bits  [default: the recipe's]")
-    @click.option(
+        metavar="NUMBER",
+        callback=_bits,
+        help="Store the layers in 4 or 8 bits. A number between, such as 5.2, is a mean in bits per weight over "
+        "the whole model, scales included: build measures the error of each matrix in 4 bits and stores those "
+        "with the largest error for their size in 8  [default: the recipe's]",
+    ),
+    "block_size": _number_option(
+        "--block-size", BLOCK_SIZES, "Share a scale among this many weights, in all quantized parts"
+    ),
+    "symmetric": _switch_option(
+        "--symmetric/--asymmetric", "Quantize without or with a zero point per block, in all quantized parts"
+    ),
+    "embedding_bits": _number_option("--embedding-bits", BITS, "Store the token embedding in 4 or 8 bits"),
+    "lm_head_bits": _number_option("--lm-head-bits", BITS, "Store the output projection in 4 or 8 bits"),
+    "rotate": _switch_option(
         "--rotate/--no-rotate",
-        default=None,
-        help="Rotate weights and hidden states before quantization, which removes outliers and so reduces the error. "
+        "Rotate weights and hidden states before quantization, which removes outliers and so reduces the error. "
         "Speed stays the same. A model that shares one matrix between embedding and lm_head gets two, which takes "
-        "more memory  [default: the recipe's]",
-    )
-    @click.option(
+        "more memory",
+    ),
+    "scale": _switch_option(
         "--scale/--no-scale",
-        default=None,
-        help="Scale the input features of each matrix by their activations before rounding, so that important "
-        "features are rounded more finely. Speed and size stay the same; build runs the float model on a few "
-        "hundred tokens  [default: the recipe's]",
-    )
-    @functools.wraps(command)
-    def with_options(
-        *args: Any,
-        bits: int | float | None,
-        block_size: int | None,
-        symmetric: bool | None,
-        embedding_bits: int | None,
-        lm_head_bits: int | None,
-        rotate: bool | None,
-        scale: bool | None,
-        **others: Any,
-    ) -> Any:
-        chosen = QuantizationOverrides(bits, block_size, symmetric, embedding_bits, lm_head_bits, None, rotate, scale)
-        return command(*args, quantization=chosen, **others)
-
-    return with_options
+        "Scale the input features of each matrix by their activations before rounding, so that important features "
+        "are rounded more finely. Speed and size stay the same; build runs the float model on a few hundred tokens",
+    ),
+}

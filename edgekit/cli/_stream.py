@@ -21,7 +21,7 @@ _DIM, _RESET = "\x1b[2m", "\x1b[0m"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def typed_text(text: str) -> str:
+def typed_text(text: str | bytes) -> str:
     """Decode what a person typed as UTF-8, even where the locale has another encoding.
 
     Python passes bytes that the locale cannot decode as surrogates, from which the original bytes are restored.
@@ -30,7 +30,8 @@ def typed_text(text: str) -> str:
         UsageError: The bytes are not UTF-8.
     """
     try:
-        return text.encode("utf-8", errors="surrogateescape").decode("utf-8")
+        data = text if isinstance(text, bytes) else text.encode("utf-8", errors="surrogateescape")
+        return data.decode("utf-8")
     except UnicodeError as error:
         raise UsageError(f"the prompt is not UTF-8: {error}") from None
 

@@ -8,20 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ..units import format_bytes, format_seconds
-from ._engine_options import engine_option, kv_type_option, threads_option
-from ._output import emit_json, json_option, open_screen, progress_bars
+from . import _options as options
+from ._output import Column, emit_json, open_screen, progress_bars
 
 if TYPE_CHECKING:
-    from ..probe.bench import BenchResult
-
-_EXAMPLES = """
-\b
-Examples:
-  edgekit bench smollm2-135m-cpu
-  edgekit bench smollm2-135m-cpu --prompt-tokens 32,2048 --repeat 10 --json
-
-See also: edgekit probe measures the machine, edgekit plan predicts the speed.
-"""
+    from ..probe.bench import BenchResult, Decode, Prefill
 
 
 def _counts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
@@ -32,9 +23,13 @@ def _counts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
     return tuple(int(part) for part in parts)
 
 
-@click.command(epilog=_EXAMPLES)
-@click.argument("artifact", type=click.Path(path_type=Path))
-@engine_option
+@options.command(
+    "edgekit bench smollm2-135m-cpu",
+    "edgekit bench smollm2-135m-cpu --prompt-tokens 32,2048 --repeat 10 --json",
+    see_also="edgekit probe measures the machine, edgekit plan predicts the speed.",
+)
+@options.artifact
+@options.engine
 @click.option(
     "--prompt-tokens",
     callback=_counts,
@@ -43,20 +38,11 @@ def _counts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
     metavar="N,N,...",
     help="Measure prompts of these lengths, in tokens.",
 )
-@click.option(
-    "--gen-tokens",
-    metavar="TOKENS",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    help="Generate this many tokens.",
-)
-@click.option(
-    "--repeat", metavar="N", type=click.IntRange(min=1), default=3, show_default=True, help="Time this many rounds."
-)
-@threads_option
-@kv_type_option
-@json_option
+@options.count("--gen-tokens", "Generate this many tokens.", 32)
+@options.count("--repeat", "Time this many rounds.", 3, metavar="N")
+@options.threads
+@options.kv_type
+@options.as_json
 def command(
     artifact: Path,
     engine: str,
@@ -93,28 +79,23 @@ def command(
 
 
 def _print(result: BenchResult) -> None:
-    from ._screen import Column
-
     screen = open_screen()
     screen.say(
         f"{result.name}: {result.engine} ({result.kernel}), {_threads(result.threads)}, {result.kv_type} cache; "
         f"median of {result.repeat} rounds\n"
     )
-    rows = []
-    for p in result.prefill:
-        speeds = _rates(p.tok_s, p.tok_s_min, p.tok_s_max)
-        rows.append((f"prefill {p.tokens} tokens", *speeds, _share(p.share_of_peak), format_seconds(p.ttft_s)))
+    rows = [
+        (f"prefill {p.tokens} tokens", *_speeds(p), _share(p.share_of_peak), format_seconds(p.ttft_s))
+        for p in result.prefill
+    ]
     for d in result.decode:
-        speeds = _rates(d.tok_s, d.tok_s_min, d.tok_s_max)
-        rows.append((f"decode {result.gen_tokens} at context {d.context}", *speeds, _share(d.share_of_bandwidth), ""))
+        name = f"decode {result.gen_tokens} at context {d.context}"
+        rows.append((name, *_speeds(d), _share(d.share_of_bandwidth), ""))
     headings = ("tok/s", "lowest", "highest", "of the limit", "first token")
     screen.table((Column(), *(Column(heading, right=True, wraps=True) for heading in headings)), rows)
-    memory = [f"load {format_seconds(result.load_s)}"]
-    if result.peak_rss_bytes is not None:
-        memory.append(f"peak memory {format_bytes(result.peak_rss_bytes)}")
-    if result.private_bytes is not None:
-        memory.append(f"private memory {format_bytes(result.private_bytes)}")
-    screen.say("\n" + ", ".join(memory))
+    memory = {"peak memory": result.peak_rss_bytes, "private memory": result.private_bytes}
+    sizes = (f", {name} {format_bytes(size)}" for name, size in memory.items() if size is not None)
+    screen.say(f"\nload {format_seconds(result.load_s)}", *sizes)
     if result.limits is not None:
         limits = result.limits
         screen.say(
@@ -133,5 +114,5 @@ def _share(share: float | None) -> str:
     return "unknown" if share is None else f"{share:.0%}"
 
 
-def _rates(*tok_s: float) -> tuple[str, ...]:
-    return tuple(f"{value:.1f}" for value in tok_s)
+def _speeds(result: Prefill | Decode) -> tuple[str, str, str]:
+    return f"{result.tok_s:.1f}", f"{result.tok_s_min:.1f}", f"{result.tok_s_max:.1f}"

@@ -2,127 +2,98 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 from types import FrameType
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..build.request import CALIBRATION_TOKENS, EMIT_FORMATS, QUALITY_TOKENS, BuildRequest, BuildResult
-from ..devices import load_device
 from ..errors import InterruptedBuildError
-from ..planning.plan import Plan, PlanOptions
-from ..recipes import load_recipe
+from ..planning.plan import Plan
+from ..recipes import Recipe, load_recipe
 from ..scheme import METHODS, QuantizationOverrides
 from ..units import format_bytes, format_seconds
-from ._engine_options import threads_option
-from ._output import emit_json, json_option, open_screen, progress_bars
+from . import _options as options
+from ._output import emit_json, open_screen, progress_bars
 from ._plan_options import plan_options
 from ._plan_table import print_plan
-from ._quantization_options import quantization_options
-
-if TYPE_CHECKING:
-    from ._screen import Screen
+from ._quantization_options import QUANTIZATION_OPTIONS
 
 _QUESTION = "What is the capital of France?"
-_EXAMPLES = """
-\b
-Examples:
-  edgekit build smollm2-135m --device jetson
-  edgekit build deepseek-r1-distill-qwen-1.5b --device pi --context 2048
-  edgekit build --device cpu --checkpoint ./my-finetune --out ./my-artifact
-  edgekit build smollm2-135m --device cpu --symmetric --emit gptq
-  edgekit build smollm2-135m --device cpu --bits 5.5 --method gptq
-
-See also: edgekit plan predicts memory and speed first, edgekit run talks to the artifact.
-"""
 
 
-@click.command(epilog=_EXAMPLES)
-@click.argument("model", required=False)
-@click.option(
-    "--device",
-    metavar="NAME",
-    required=True,
-    help="Build for this device: a name, an alias or a .toml file; see edgekit devices.",
-)
-@click.option(
-    "--checkpoint",
-    type=click.Path(),
-    help="Take the weights from this Hugging Face folder or .gguf file instead of the recipe's source. Codes of a GPTQ "
-    "checkpoint are kept as they are.",
-)
-@click.option(
+_METHOD = click.option(
     "--method",
     type=click.Choice(METHODS),
     help="Quantize by rounding to nearest (rtn) or with calibration (gptq)  [default: the recipe's]",
 )
-@click.option(
-    "--calibration",
-    type=click.Path(),
-    help="Calibrate on this file: plain text, or JSON Lines with messages. Used by gptq, by --scale and by a mean "
-    "in --bits  [default: the model's own answers to built-in prompts; for a mean, the prompts alone]",
+
+
+def _recipe(ctx: click.Context, param: click.Parameter, name: str | None) -> Recipe | None:
+    return None if name is None else load_recipe(name)
+
+
+# By the fields of BuildRequest.
+_OPTIONS: dict[str, options.Decorator] = {
+    "model": click.argument("model", required=False, callback=_recipe),
+    "device": options.device(
+        "Build for this device: a name, an alias or a .toml file; see edgekit devices.", required=True
+    ),
+    "checkpoint": click.option(
+        "--checkpoint",
+        type=click.Path(),
+        help="Take the weights from this Hugging Face folder or .gguf file instead of the recipe's source. Codes of a "
+        "GPTQ checkpoint are kept as they are.",
+    ),
+    "context": options.count(
+        "--context", "Make room for this many tokens of prompt and answer together  [default: the device's]"
+    ),
+    "plan_options": plan_options,
+    "anyway": click.option("--anyway", is_flag=True, help="Build even if the plan does not fit or misses the budget."),
+    "quantization": options.group("quantization", QuantizationOverrides, {"method": _METHOD, **QUANTIZATION_OPTIONS}),
+    "calibration": click.option(
+        "--calibration",
+        type=click.Path(),
+        help="Calibrate on this file: plain text, or JSON Lines with messages. Used by gptq, by --scale and by a mean "
+        "in --bits  [default: the model's own answers to built-in prompts; for a mean, the prompts alone]",
+    ),
+    "calibration_tokens": options.count(
+        "--calibration-tokens", "Calibrate gptq on this many tokens.", CALIBRATION_TOKENS
+    ),
+    "out": click.option(
+        "--out", type=click.Path(), help="Write the artifact to this folder  [default: ./MODEL-DEVICE]"
+    ),
+    "emit": click.option(
+        "--emit",
+        type=click.Choice(EMIT_FORMATS),
+        help="Also write the codes as a checkpoint for GPTQModel, AutoGPTQ and transformers, to OUT-gptq or "
+        "OUT-gptq_v2.",
+    ),
+    "gate": click.option(
+        "--gate/--no-gate",
+        default=True,
+        help="Compare the artifact with its float model and reject it if it misses the recipe's quality thresholds  "
+        "[default: --gate]",
+    ),
+    "quality_tokens": options.count(
+        "--quality-tokens", "Compare on this many tokens of held-out texts.", QUALITY_TOKENS
+    ),
+    "force": click.option("--force", is_flag=True, help="Replace an existing artifact."),
+    "threads": options.threads,
+}
+
+
+@options.command(
+    "edgekit build smollm2-135m --device jetson",
+    "edgekit build deepseek-r1-distill-qwen-1.5b --device pi --context 2048",
+    "edgekit build --device cpu --checkpoint ./my-finetune --out ./my-artifact",
+    "edgekit build smollm2-135m --device cpu --symmetric --emit gptq",
+    "edgekit build smollm2-135m --device cpu --bits 5.5 --method gptq",
+    see_also="edgekit plan predicts memory and speed first, edgekit run talks to the artifact.",
 )
-@click.option(
-    "--calibration-tokens",
-    metavar="TOKENS",
-    type=click.IntRange(min=1),
-    default=CALIBRATION_TOKENS,
-    show_default=True,
-    help="Calibrate gptq on this many tokens.",
-)
-@click.option(
-    "--context",
-    metavar="TOKENS",
-    type=click.IntRange(min=1),
-    help="Make room for this many tokens of prompt and answer together  [default: the device's]",
-)
-@plan_options
-@click.option("--anyway", is_flag=True, help="Build even if the plan does not fit or misses the budget.")
-@quantization_options
-@click.option("--out", type=click.Path(), help="Write the artifact to this folder  [default: ./MODEL-DEVICE]")
-@click.option(
-    "--emit",
-    type=click.Choice(EMIT_FORMATS),
-    help="Also write the codes as a checkpoint for GPTQModel, AutoGPTQ and transformers, to OUT-gptq or OUT-gptq_v2.",
-)
-@click.option(
-    "--gate/--no-gate",
-    default=True,
-    help="Compare the artifact with its float model and reject it if it misses the recipe's quality thresholds  "
-    "[default: --gate]",
-)
-@click.option(
-    "--quality-tokens",
-    metavar="TOKENS",
-    type=click.IntRange(min=1),
-    default=QUALITY_TOKENS,
-    show_default=True,
-    help="Compare on this many tokens of held-out texts.",
-)
-@click.option("--force", is_flag=True, help="Replace an existing artifact.")
-@threads_option
-@json_option
-def command(
-    model: str | None,
-    device: str,
-    checkpoint: str | None,
-    method: str | None,
-    calibration: str | None,
-    calibration_tokens: int,
-    context: int | None,
-    options: PlanOptions,
-    anyway: bool,
-    quantization: QuantizationOverrides,
-    out: str | None,
-    emit: str | None,
-    gate: bool,
-    quality_tokens: int,
-    force: bool,
-    threads: int | None,
-    as_json: bool,
-) -> None:
+@options.group("request", BuildRequest, _OPTIONS)
+@options.as_json
+def command(request: BuildRequest, as_json: bool) -> None:
     """Build a 4-bit ONNX artifact of MODEL for a device.
 
     MODEL is a recipe (see edgekit recipes) or a recipe file. Without MODEL, edgekit builds the --checkpoint if one is
@@ -135,11 +106,8 @@ def command(
     Finally, the artifact is compared with its float model. One that misses the thresholds of its recipe is kept as
     OUT.rejected, and the exit code is 54.
     """
-    profile = load_device(device)
-    recipe = None if model is None else load_recipe(model)  # names are checked before the slow import
     from ..build.pipeline import run_build  # imports numpy and onnx
 
-    quantization = dataclasses.replace(quantization, method=method)
     screen = open_screen(err=True)
 
     def show(planned: Plan) -> None:
@@ -149,11 +117,6 @@ def command(
     signal.signal(signal.SIGTERM, _terminated)
     try:
         with progress_bars(screen) as progress:
-            request = BuildRequest(
-                model=recipe, device=profile, checkpoint=checkpoint, context=context, quantization=quantization,
-                out=out, emit=emit, force=force, calibration=calibration, calibration_tokens=calibration_tokens,
-                gate=gate, quality_tokens=quality_tokens, threads=threads, plan_options=options, anyway=anyway,
-            )  # fmt: skip
             result = run_build(request, progress, show)
     except KeyboardInterrupt:
         raise InterruptedBuildError("the build was interrupted; nothing was left behind") from None
@@ -179,13 +142,8 @@ def _report(result: BuildResult) -> None:
     if quality is None:
         screen.say("quality: not measured (--no-gate)")
     else:
-        _report_quality(quality, screen)
+        screen.say(f"quality on {quality['tokens']} held-out tokens:")
+        for check in quality["checks"]:  # each measurement with its threshold, and what could not be checked
+            unchecked = f"{check['name']}: " if check["passed"] is None else ""
+            screen.say(f"  {unchecked}{check['detail']}")
     screen.say(f'next: edgekit run {result.artifact} --prompt "{_QUESTION}"')
-
-
-def _report_quality(quality: dict[str, Any], screen: Screen) -> None:
-    """Print each measurement with its threshold, and what could not be checked."""
-    screen.say(f"quality on {quality['tokens']} held-out tokens:")
-    for check in quality["checks"]:
-        unchecked = f"{check['name']}: " if check["passed"] is None else ""
-        screen.say(f"  {unchecked}{check['detail']}")

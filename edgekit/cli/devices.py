@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -10,10 +10,8 @@ from ..devices import DeviceProfile, device_names, load_device
 from ..devices.registry import device_file
 from ..errors import DeviceProfileError
 from ..units import format_bytes
-from ._output import emit_json, json_option, open_screen, styled
-
-if TYPE_CHECKING:
-    from ._screen import Cell
+from . import _options as options
+from ._output import Cell, Column, emit_json, open_screen
 
 # The ending of a field's name, and its unit.
 _UNITS = {
@@ -22,19 +20,13 @@ _UNITS = {
 }  # fmt: skip
 
 
-_EXAMPLES = """
-\b
-Examples:
-  edgekit devices
-  edgekit devices jetson
-
-See also: edgekit probe writes a profile of this machine, edgekit plan uses the profiles.
-"""
-
-
-@click.command(epilog=_EXAMPLES)
+@options.command(
+    "edgekit devices",
+    "edgekit devices jetson",
+    see_also="edgekit probe writes a profile of this machine, edgekit plan uses the profiles.",
+)
 @click.argument("name", required=False)
-@json_option
+@options.as_json
 def command(name: str | None, as_json: bool) -> None:
     """List the devices edgekit knows, or show one with the source of each figure.
 
@@ -48,71 +40,68 @@ def command(name: str | None, as_json: bool) -> None:
         else:
             _print_one(profile)
         return
-    found = [_load(entry) for entry in device_names()]
+    found: list[DeviceProfile] = []
+    listed: list[dict[str, Any]] = []
+    for entry in device_names():
+        try:
+            profile = load_device(device_file(entry))
+        except DeviceProfileError as error:  # one unreadable profile does not hide the others
+            listed.append({"name": entry, "error": error.message})
+        else:
+            found.append(profile)
+            listed.append(profile.to_json())
     if as_json:
-        emit_json({"devices": [p.to_json() if isinstance(p, DeviceProfile) else p for p in found]})
-        return
-    _print_all(found)
+        emit_json({"devices": listed})
+    else:
+        _print_all(found, {each["name"]: each["error"] for each in listed if "error" in each})
 
 
-def _load(name: str) -> DeviceProfile | dict[str, str]:
-    """A device, or the error that loading it raised, so that one unreadable profile does not hide the others."""
-    try:
-        return load_device(device_file(name))
-    except DeviceProfileError as error:
-        return {"name": name, "error": error.message}
-
-
-def _print_all(found: list[DeviceProfile | dict[str, str]]) -> None:
-    from ._screen import Column
-
+def _print_all(found: list[DeviceProfile], errors: dict[str, str]) -> None:
     columns = (
         Column("device (alias)"),
         *(Column(heading, right=True) for heading in ("memory", "usable", "bandwidth")),
         Column("runs on", optional=True),
         Column("description", wraps=True, optional=True, min_width=24),
     )
-    screen = open_screen()
-    screen.table(columns, [_row(p) for p in found])
+    rows: list[list[Cell]] = []
     for p in found:
-        if not isinstance(p, DeviceProfile):
-            screen.say((f"\n{p['name']}: {p['error']}", "red"))
+        bandwidth = p.bandwidth.sustained or p.bandwidth.theoretical
+        rows.append(
+            [
+                [(p.name, "bold"), _aliases(p)],
+                format_bytes(p.total_bytes),
+                format_bytes(p.usable_bytes),
+                f"{bandwidth.value:g} GB/s" if bandwidth else "unknown",
+                f"{p.execution_providers[0].removesuffix('ExecutionProvider')}, {p.activation_type}",
+                p.title,
+            ]
+        )
+    screen = open_screen()
+    screen.table(columns, rows)
+    for name, error in errors.items():
+        screen.say((f"\n{name}: {error}", "red"))
     note = "bandwidth: measured where known, else the memory's specification; edgekit devices NAME shows the source"
-    screen.say(("\n" + note, "dim"))
-
-
-def _row(p: DeviceProfile | dict[str, str]) -> tuple[Cell, ...]:
-    if not isinstance(p, DeviceProfile):
-        return (styled((p["name"], "bold")), "", "", "", "", "")
-    bandwidth = p.bandwidth.sustained or p.bandwidth.theoretical
-    alias = f" ({', '.join(p.aliases)})" if p.aliases else ""
-    return (
-        styled((p.name, "bold"), alias),
-        format_bytes(p.total_bytes),
-        format_bytes(p.usable_bytes),
-        f"{bandwidth.value:g} GB/s" if bandwidth else "unknown",
-        f"{p.execution_providers[0].removesuffix('ExecutionProvider')}, {p.activation_type}",
-        p.title,
-    )
+    screen.say((f"\n{note}", "dim"))
 
 
 def _print_one(profile: DeviceProfile) -> None:
-    from ._screen import Column
-
     screen = open_screen()
-    alias = f" ({', '.join(profile.aliases)})" if profile.aliases else ""
-    screen.say((profile.title, "bold"), f": {profile.name}{alias}, {profile.os}")
+    screen.say((profile.title, "bold"), f": {profile.name}{_aliases(profile)}, {profile.os}")
     providers = ", ".join(name.removesuffix("ExecutionProvider") for name in profile.execution_providers)
     screen.say((f"onnxruntime providers: {providers}; activations {profile.activation_type}", "dim"))
     if profile.notes:
         screen.say(profile.notes.strip())
-    rows = []
+    rows: list[list[Cell]] = []
     for key, figure in profile.sourced():
-        note = f"\n{figure.note}" if figure.note else ""
         source = (figure.source, "dim" if figure.verified else "yellow")
-        rows.append((key, styled(f"{_with_unit(key, figure.value)}\n", source, (note, "dim"))))
+        note = (f"\n{figure.note}" if figure.note else "", "dim")
+        rows.append([key, [f"{_with_unit(key, figure.value)}\n", source, note]])
     screen.say()
     screen.table((Column("figure"), Column("value and source", wraps=True)), rows)
+
+
+def _aliases(profile: DeviceProfile) -> str:
+    return f" ({', '.join(profile.aliases)})" if profile.aliases else ""
 
 
 def _with_unit(key: str, value: Any) -> str:

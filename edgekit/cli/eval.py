@@ -9,25 +9,21 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
-from ._engine_options import threads_option
-from ._output import emit_json, json_option, open_screen, progress_bars
+from . import _options as options
+from ._output import Column, emit_json, open_screen, progress_bars
 
 if TYPE_CHECKING:
     from ..quality.scores import Figures
 
 _CHUNK_TOKENS = 512  # edgekit.quality.evaluation.CHUNK_TOKENS, whose module takes long to import
-_EXAMPLES = """
-\b
-Examples:
-  edgekit eval smollm2-135m-cpu --reference SmolLM2-135M-Instruct.Q4_1.gguf
-  edgekit eval my-artifact --reference ./my-finetune --text prose.txt --json
-
-See also: edgekit build makes the same comparison and refuses artifacts that miss the recipe's thresholds.
-"""
 
 
-@click.command(epilog=_EXAMPLES)
-@click.argument("artifact", type=click.Path())
+@options.command(
+    "edgekit eval smollm2-135m-cpu --reference SmolLM2-135M-Instruct.Q4_1.gguf",
+    "edgekit eval my-artifact --reference ./my-finetune --text prose.txt --json",
+    see_also="edgekit build makes the same comparison and refuses artifacts that miss the recipe's thresholds.",
+)
+@options.artifact
 @click.option(
     "--reference",
     required=True,
@@ -37,29 +33,22 @@ See also: edgekit build makes the same comparison and refuses artifacts that mis
 @click.option(
     "--text",
     "text_file",
-    type=click.Path(),
+    type=click.Path(path_type=Path),
     help="Read this UTF-8 text file  [default: the held-out texts that edgekit build uses]",
 )
-@click.option(
+@options.count(
     "--chunk-tokens",
-    metavar="TOKENS",
-    type=click.IntRange(min=4),
-    default=_CHUNK_TOKENS,
-    show_default=True,
-    help="Read this many tokens at a time; the second half of each chunk is scored.",
+    "Read this many tokens at a time; the second half of each chunk is scored.",
+    _CHUNK_TOKENS,
+    least=4,
 )
-@click.option(
-    "--max-chunks",
-    metavar="N",
-    type=click.IntRange(min=1),
-    help="Stop after this many chunks  [default: read the whole text]",
-)
-@threads_option
-@json_option
+@options.count("--max-chunks", "Stop after this many chunks  [default: read the whole text]", metavar="N")
+@options.threads
+@options.as_json
 def command(
-    artifact: str,
+    artifact: Path,
     reference: str,
-    text_file: str | None,
+    text_file: Path | None,
     chunk_tokens: int,
     max_chunks: int | None,
     threads: int | None,
@@ -73,7 +62,7 @@ def command(
     """
     from ..quality.evaluation import evaluate  # imports numpy and onnx
 
-    text = None if text_file is None else _read(Path(text_file))
+    text = None if text_file is None else _read(text_file)
     with progress_bars() as progress:
         result = evaluate(
             artifact, reference, text, chunk_tokens=chunk_tokens, max_chunks=max_chunks,
@@ -88,16 +77,11 @@ def command(
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot read the text {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        found = error.object[error.start]
-        raise UsageError(f"the text {path} is not UTF-8: byte {error.start} is {found:#04x}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the text {path} as UTF-8: {error}") from None
 
 
 def _report(result: Figures) -> None:
-    from ._screen import Column
-
     rows = (
         ("KL divergence, mean", f"{result.mean_kl:.4f} nats per token"),
         ("KL divergence, 99th percentile", f"{result.p99_kl:.4f} nats per token"),

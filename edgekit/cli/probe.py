@@ -9,17 +9,10 @@ import click
 from ..devices import DeviceProfile
 from ..devices.writer import format_device
 from ..units import format_bytes
-from ._output import emit_json, json_option, open_screen, progress_bars
+from . import _options as options
+from ._output import Column, emit_json, open_screen, progress_bars
 
 _COMMENT = "This machine as edgekit probe measured it. Use it: edgekit plan --device {path}"
-_EXAMPLES = """
-\b
-Examples:
-  edgekit probe --out board.toml
-  edgekit plan --device board.toml
-
-See also: edgekit bench measures one artifact, edgekit devices lists the profiles.
-"""
 
 
 def _new_profile(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -35,7 +28,11 @@ def _new_profile(ctx: click.Context, param: click.Parameter, path: Path | None) 
     return path
 
 
-@click.command(epilog=_EXAMPLES)
+@options.command(
+    "edgekit probe --out board.toml",
+    "edgekit plan --device board.toml",
+    see_also="edgekit bench measures one artifact, edgekit devices lists the profiles.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -48,7 +45,7 @@ def _new_profile(ctx: click.Context, param: click.Parameter, path: Path | None) 
     help="Measure memory and kernels but not the engines, which takes seconds instead of minutes. Plans then assume "
     "that the engines reach the same share of the hardware limits as on a reference processor.",
 )
-@json_option
+@options.as_json
 def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
     """Measure this machine: its memory bandwidth, the peak of each kernel, and the speed of both engines.
 
@@ -72,16 +69,15 @@ def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
         emit_json({**profile.to_json(), "out": str(out) if out else None})
         return
     _print(profile)
-    open_screen().say(
-        f"\nwritten to {out}; use it with --device {out}"
+    kept = (
+        f"written to {out}; use it with --device {out}"
         if out
-        else "\nnot saved; save it with edgekit probe --out NAME.toml"
+        else "not saved; save it with edgekit probe --out NAME.toml"
     )
+    open_screen().say(f"\n{kept}")
 
 
 def _print(profile: DeviceProfile) -> None:
-    from ._screen import Column
-
     screen = open_screen()
     cpu, memory, bandwidth = profile.cpu, profile.memory, profile.bandwidth
     screen.say((profile.title, "bold"), f": {cpu.description.value}")
@@ -90,16 +86,15 @@ def _print(profile: DeviceProfile) -> None:
     rows: list[tuple[str, ...]] = []
     if bandwidth.one_core and bandwidth.sustained:
         rows.append(("memory reads, GB/s", f"{bandwidth.one_core.value:g}", f"{bandwidth.sustained.value:g}"))
-    rows += [
-        (f"{k.name}, 10^9 multiply-adds/s", f"{k.one_core_gmac_s.value:g}", f"{k.gmac_s.value:g}") for k in cpu.kernels
-    ]
+    for kernel in cpu.kernels:
+        speeds = (f"{figure.value:g}" for figure in (kernel.one_core_gmac_s, kernel.gmac_s))
+        rows.append((f"{kernel.name}, 10^9 multiply-adds/s", *speeds))
     screen.table((Column("hardware limit"), Column("one core", right=True), Column("all cores", right=True)), rows)
     if cpu.engines:
-        rows = [
-            ("decode, GB/s of weights", *(f"{engine.weights_gb_s.value:g}" for engine in cpu.engines)),
-            ("prefill, 10^9 multiply-adds/s", *(f"{engine.prefill_gmac_s.value:g}" for engine in cpu.engines)),
-        ]
         screen.say()
-        engines = (Column(engine.name, right=True) for engine in cpu.engines)
-        screen.table((Column("engine speed"), *engines), rows)
+        columns = (Column("engine speed"), *(Column(engine.name, right=True) for engine in cpu.engines))
+        decode = (f"{engine.weights_gb_s.value:g}" for engine in cpu.engines)
+        prefill = (f"{engine.prefill_gmac_s.value:g}" for engine in cpu.engines)
+        rows = [("decode, GB/s of weights", *decode), ("prefill, 10^9 multiply-adds/s", *prefill)]
+        screen.table(columns, rows)
     screen.say("\nThese are the best of repeated measurements. Storage is not measured, because caches hide its speed.")

@@ -7,22 +7,18 @@ import click
 from ..recipes import Recipe, all_recipes, load_recipe
 from ..recipes.recipe import source_kind
 from ..units import format_count
-from ._output import emit_json, json_option, open_screen, styled
+from . import _options as options
+from ._output import Cell, Column, emit_json, open_screen
 from ._plan_table import describe_quantization
 
-_EXAMPLES = """
-\b
-Examples:
-  edgekit recipes
-  edgekit recipes deepseek-r1-distill-qwen-1.5b
 
-See also: edgekit plan predicts memory and speed of a recipe, edgekit build builds it.
-"""
-
-
-@click.command(epilog=_EXAMPLES)
+@options.command(
+    "edgekit recipes",
+    "edgekit recipes deepseek-r1-distill-qwen-1.5b",
+    see_also="edgekit plan predicts memory and speed of a recipe, edgekit build builds it.",
+)
 @click.argument("name", required=False)
-@json_option
+@options.as_json
 def command(name: str | None, as_json: bool) -> None:
     """List the models edgekit can build or plan, or show one recipe.
 
@@ -38,13 +34,11 @@ def command(name: str | None, as_json: bool) -> None:
     recipes = all_recipes()
     if as_json:
         emit_json({"recipes": [recipe.to_json() for recipe in recipes]})
-        return
-    _print_all(recipes)
+    else:
+        _print_all(recipes)
 
 
 def _print_all(recipes: tuple[Recipe, ...]) -> None:
-    from ._screen import Column
-
     columns = (
         Column("model"),
         Column("parameters", right=True),
@@ -52,25 +46,18 @@ def _print_all(recipes: tuple[Recipe, ...]) -> None:
         Column("reasoning", optional=True),
         Column("source"),
     )
-    rows = [
-        (
-            styled((recipe.name, "bold")),
-            format_count(recipe.parameters),
-            str(recipe.max_context),
-            "yes" if recipe.reasoning else "no",
-            styled(source_kind(recipe.source), (", plan only" if recipe.plan_only else "", "yellow")),
-        )
-        for recipe in recipes
-    ]
+    rows: list[list[Cell]] = []
+    for recipe in recipes:
+        limits = [format_count(recipe.parameters), str(recipe.max_context), "yes" if recipe.reasoning else "no"]
+        plan_only = (", plan only" if recipe.plan_only else "", "yellow")
+        rows.append([(recipe.name, "bold"), *limits, [source_kind(recipe.source), plan_only]])
     screen = open_screen()
     screen.table(columns, rows)
     note = "hub: Hugging Face; package: a Python package; plan only: cannot be built, edgekit recipes NAME says why"
-    screen.say(("\n" + note, "dim"))
+    screen.say((f"\n{note}", "dim"))
 
 
 def _print_one(recipe: Recipe) -> None:
-    from ._screen import Column
-
     screen = open_screen()
     screen.say((recipe.title, "bold"), f": {recipe.name}\n")
     sampling = recipe.sampling
@@ -88,4 +75,4 @@ def _print_one(recipe: Recipe) -> None:
     }
     if recipe.plan_only:
         rows["plan only"] = recipe.plan_only
-    screen.table((Column(), Column(wraps=True)), [(styled((key, "bold")), value) for key, value in rows.items()])
+    screen.table((Column(), Column(wraps=True)), [((key, "bold"), value) for key, value in rows.items()])

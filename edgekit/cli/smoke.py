@@ -4,45 +4,35 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ..devices import load_device
+from ..devices import DeviceProfile
 from ..errors import SmokeTestError
 from ..units import format_bytes, format_rate, format_seconds
-from ._engine_options import engine_option, threads_option
-from ._output import emit_json, json_option, open_screen, print_error, progress_bars, styled
+from . import _options as options
+from ._output import Column, emit_json, error_json, open_screen, print_error, progress_bars
 
 if TYPE_CHECKING:
     from ..deploy.smoke import Receipt
 
-_EXAMPLES = """
-\b
-Examples:
-  edgekit smoke smollm2-135m-cpu
-  edgekit smoke smollm2-135m-cpu --device pi --out receipt.json
 
-See also: edgekit verify checks the files alone, edgekit bench measures the speed.
-"""
-
-
-@click.command(epilog=_EXAMPLES)
-@click.argument("artifact", type=click.Path(path_type=Path))
-@click.option(
-    "--device",
-    "device_name",
-    metavar="NAME",
-    help="Check also that the memory used fits this device; see edgekit devices.",
+@options.command(
+    "edgekit smoke smollm2-135m-cpu",
+    "edgekit smoke smollm2-135m-cpu --device pi --out receipt.json",
+    see_also="edgekit verify checks the files alone, edgekit bench measures the speed.",
 )
-@engine_option
-@threads_option
+@options.artifact
+@options.device("Check also that the memory used fits this device; see edgekit devices.")
+@options.engine
+@options.threads
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the results as JSON to this file, too."
 )
-@json_option
+@options.as_json
 def command(
-    artifact: Path, device_name: str | None, engine: str, threads: int | None, out: Path | None, as_json: bool
+    artifact: Path, device: DeviceProfile | None, engine: str, threads: int | None, out: Path | None, as_json: bool
 ) -> None:
     """Check that ARTIFACT works on this machine: its files, its golden answer, its speed and memory.
 
@@ -50,39 +40,26 @@ def command(
     """
     from ..deploy.smoke import smoke  # imports numpy
 
-    device = load_device(device_name) if device_name else None
     with progress_bars(quiet=as_json) as progress:
         receipt = smoke(artifact, engine=engine, threads=threads, device=device, progress=progress)
     if out:
         receipt.write(out)
-    failure = _failure(receipt)
+    failed = "; ".join(f"{check.name}: {check.detail}" for check in receipt.checks if not check.passed)
+    failure = SmokeTestError(f"{receipt.artifact} failed its smoke test; {failed}")
     if as_json:
-        emit_json(receipt.to_json() | _error_field(failure))
+        emit_json(receipt.to_json() | (error_json(failure) if failed else {}))
     else:
         _print(receipt)
-        if failure:
+        if failed:
             print_error(failure)
-    if failure:
+    if failed:
         sys.exit(failure.exit_code)
 
 
-def _failure(receipt: Receipt) -> SmokeTestError | None:
-    failed = [f"{check.name}: {check.detail}" for check in receipt.checks if not check.passed]
-    if not failed:
-        return None
-    return SmokeTestError(f"{receipt.artifact} failed its smoke test; " + "; ".join(failed))
-
-
-def _error_field(error: SmokeTestError | None) -> dict[str, Any]:
-    return {"error": {"kind": error.kind, "message": error.message, "hint": error.hint}} if error else {}
-
-
 def _print(receipt: Receipt) -> None:
-    from ._screen import Column
-
     screen = open_screen()
     verdicts = {True: ("pass", "green"), False: ("FAIL", "red")}
-    rows = [(styled(verdicts[check.passed]), check.name, check.detail) for check in receipt.checks]
+    rows = [(verdicts[check.passed], check.name, check.detail) for check in receipt.checks]
     screen.table((Column(), Column(), Column(wraps=True)), rows)
     if receipt.load_s is None or receipt.ttft_s is None or receipt.decode_tok_s is None:
         return

@@ -7,20 +7,16 @@ from pathlib import Path
 import click
 
 from ..units import format_bytes
-from ._output import emit_json, json_option, progress_bars
-
-_EXAMPLES = """
-\b
-Example:
-  edgekit verify smollm2-135m-cpu
-
-See also: edgekit smoke also runs the artifact.
-"""
+from . import _options as options
+from ._output import emit_json, progress_bars
 
 
-@click.command(epilog=_EXAMPLES)
-@click.argument("artifact", type=click.Path(path_type=Path))
-@json_option
+@options.command(
+    "edgekit verify smollm2-135m-cpu",
+    see_also="edgekit smoke also runs the artifact.",
+)
+@options.artifact
+@options.as_json
 def command(artifact: Path, as_json: bool) -> None:
     """Check the size and sha256 of every file of ARTIFACT against its manifest.
 

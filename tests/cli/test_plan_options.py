@@ -12,8 +12,8 @@ from edgekit.cli._plan_options import plan_options
 def _run(*arguments: str) -> Result:
     @click.command()
     @plan_options
-    def command(options: object) -> None:
-        click.echo(repr(options))
+    def command(plan_options: object) -> None:
+        click.echo(repr(plan_options))
 
     return CliRunner().invoke(command, arguments)
 

@@ -52,11 +52,11 @@ def test_the_options_can_be_written_down_again() -> None:
     assert quantization_arguments(options) == (
         "--bits",
         "4",
-        "--lm-head-bits",
-        "8",
         "--block-size",
         "128",
         "--asymmetric",
+        "--lm-head-bits",
+        "8",
     )
 
 

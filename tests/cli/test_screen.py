@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from rich.text import Text
 
-from edgekit.cli._screen import PIPED_WIDTH, Column, Screen
+from edgekit.cli._output import Column
+from edgekit.cli._screen import PIPED_WIDTH, Screen
 
 COLUMNS = (Column("name"), Column("size", right=True), Column("what", wraps=True))
 ROWS = (("a", "12 MB", "one two three four"), ("longer", "1 B", "five"))
