@@ -11,7 +11,7 @@ from ..runtime.chat import Message
 from ..runtime.generation import Generation
 from ..runtime.session import Session
 from ._output import open_screen, print_error
-from ._stream import AnswerPrinter, figures, typed_text
+from ._stream import figures, print_answer, typed_text
 
 _PROMPT = "> "
 _HELP = "/reset forgets the conversation, /exit or Ctrl-D quits, Ctrl-C stops an answer"
@@ -52,14 +52,10 @@ def _turn(answer: Callable[[Sequence[Message]], Generation], messages: list[Mess
         print_error(error)
         _remark("the question was not added to the conversation; /reset forgets the conversation")
         return messages
-    printer = AnswerPrinter()
     try:
-        for piece in generation:
-            printer.show(piece)
+        print_answer(generation)
     except KeyboardInterrupt:  # ends the answer, not the program
         generation.stop()
-    finally:
-        printer.end()
     completion = generation.completion
     _remark(figures(completion))
     return [*asked, {"role": "assistant", "content": completion.answer}]

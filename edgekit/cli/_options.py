@@ -27,14 +27,8 @@ def count(
     name: str, help_text: str, default: int | None = None, *, metavar: str = "TOKENS", least: int = 1
 ) -> Decorator:
     """An option that takes a whole number. The help shows the default if there is one."""
-    return click.option(
-        name,
-        metavar=metavar,
-        type=click.IntRange(min=least),
-        default=default,
-        show_default=default is not None,
-        help=help_text,
-    )
+    kind, shown = click.IntRange(min=least), default is not None
+    return click.option(name, metavar=metavar, type=kind, default=default, show_default=shown, help=help_text)
 
 
 def group(argument: str, make: Callable[..., Any], options: dict[str, Decorator]) -> Decorator:

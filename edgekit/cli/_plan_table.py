@@ -160,7 +160,7 @@ def _limit(limit: Limit) -> Cell:
     """The limit and whether the plan meets it."""
     bound = f"at most {format_seconds(limit.value)}" if limit.name == "ttft_s" else f"at least {limit.value:g} tok/s"
     verdict = limit.verdict
-    if limit.short_by is not None and limit.short_by > 1:
+    if limit.slow and limit.short_by is not None:
         verdict += f", {show_times(limit.short_by)} times too slow"
     return [f"{bound}: ", (verdict, _COLOURS[limit.verdict])]
 

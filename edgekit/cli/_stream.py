@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -36,43 +37,33 @@ def typed_text(text: str | bytes) -> str:
         raise UsageError(f"the prompt is not UTF-8: {error}") from None
 
 
-class AnswerPrinter:
-    """Writes the pieces of one answer to stdout.
+def print_answer(pieces: Iterable[Piece]) -> None:
+    """Write the pieces of one answer to stdout, each as soon as it arrives.
 
     On a terminal the thought is dimmed and control characters are removed. In a file or pipe, or when ``NO_COLOR`` is
     set, the thought stands between ``<think>`` tags; a file or pipe receives every character the model wrote.
     """
+    terminal = sys.stdout.isatty()
+    dim = terminal and open_screen().color_system is not None
+    opening, closing = (_DIM, _RESET) if dim else (f"{THINK_OPEN}\n", f"\n{THINK_CLOSE}")
+    thinking, last = False, ""
 
-    def __init__(self) -> None:
-        self._terminal = sys.stdout.isatty()
-        self._dim = self._terminal and open_screen().color_system is not None
-        self._thinking = False
-        self._last = ""
+    def write(text: str) -> None:
+        nonlocal last
+        click.echo(text.encode("utf-8"), nl=False)  # bytes, so that the answer is UTF-8 in any locale; echo flushes
+        last = text[-1:] or last
 
-    def show(self, piece: Piece) -> None:
-        """Write a piece immediately."""
-        if piece.thought != self._thinking:
-            self._switch(piece.thought)
-        self._write(_CONTROL.sub("", piece.text) if self._terminal else piece.text)
-
-    def end(self) -> None:
-        """End an open thought and the last line."""
-        if self._thinking:
-            self._switch(False, gap="")
-        if self._last != "\n":
-            self._write("\n")
-
-    def _switch(self, thinking: bool, gap: str = "\n\n") -> None:
-        self._thinking = thinking
+    try:
+        for piece in pieces:
+            if piece.thought != thinking:
+                thinking = piece.thought
+                write(opening if thinking else f"{closing}\n\n")
+            write(_CONTROL.sub("", piece.text) if terminal else piece.text)
+    finally:
         if thinking:
-            self._write(_DIM if self._dim else f"{THINK_OPEN}\n")
-        else:
-            self._write((_RESET if self._dim else f"\n{THINK_CLOSE}") + gap)
-
-    def _write(self, text: str) -> None:
-        # Bytes, so that the answer is UTF-8 in any locale. echo flushes them.
-        click.echo(text.encode("utf-8"), nl=False)
-        self._last = text[-1:] or self._last
+            write(closing)
+        if last != "\n":
+            write("\n")
 
 
 def figures(completion: Completion) -> str:

@@ -13,7 +13,7 @@ import click
 from ..errors import UsageError
 from . import _options as options
 from ._output import emit_json, open_screen
-from ._stream import AnswerPrinter, figures, typed_text
+from ._stream import figures, print_answer, typed_text
 
 if TYPE_CHECKING:
     from ..runtime.chat import Message
@@ -108,10 +108,7 @@ def command(
             engine_json = {"engine": ran.name, "kernel": ran.kernel, "kv_type": ran.kv_type}
             emit_json(asdict(generation.complete()) | engine_json)
             return
-        printer = AnswerPrinter()
-        for piece in generation:
-            printer.show(piece)
-        printer.end()
+        print_answer(generation)
         open_screen(err=True).say((figures(generation.completion), "dim"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgekit.cli._stream import AnswerPrinter
+from edgekit.cli._stream import print_answer
 from edgekit.runtime.thought import Piece
 
 
@@ -39,10 +39,7 @@ def test_a_thought_is_dimmed_on_a_terminal_and_control_characters_are_dropped(
     on_terminal()
 
     def show() -> str:
-        printer = AnswerPrinter()
-        printer.show(Piece("hm\x1b]0;title\x07", thought=True))
-        printer.show(Piece("Paris\n\tis\x9b2J it"))
-        printer.end()
+        print_answer([Piece("hm\x1b]0;title\x07", thought=True), Piece("Paris\n\tis\x9b2J it")])
         return capfdbinary.readouterr().out.decode()
 
     assert show() == "\x1b[2mhm]0;title\x1b[0m\n\nParis\n\tis2J it\n"
@@ -54,7 +51,5 @@ def test_a_thought_that_never_ends_is_closed(
     on_terminal: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     on_terminal()
-    printer = AnswerPrinter()
-    printer.show(Piece("hm", thought=True))
-    printer.end()
+    print_answer([Piece("hm", thought=True)])
     assert capfdbinary.readouterr().out == b"\x1b[2mhm\x1b[0m\n"
