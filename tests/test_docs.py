@@ -24,9 +24,9 @@ from pages import PAGES, README, ROOT, TOP, Command, anchors, blocks, commands, 
 import edgekit
 from edgekit import errors
 from edgekit.cli import cli
-from edgekit.devices import device_aliases, device_names
-from edgekit.recipes import recipe_names
+from edgekit.devices.registry import LIBRARY as DEVICES
 from edgekit.recipes.quality import Thresholds
+from edgekit.recipes.registry import LIBRARY as RECIPES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -296,9 +296,9 @@ def test_edgekit_takes_the_command(command: Command) -> None:
             continue
         parameter.type_cast_value(context, value)
     if isinstance(device := values.get("device"), str) and not device.endswith(".toml") and not is_placeholder(device):
-        assert device in {*device_names(), *device_aliases()}
+        assert device in {*DEVICES.names(), *DEVICES.alias_names()}
     if isinstance(model := values.get("model"), str) and not model.endswith(".toml") and not is_placeholder(model):
-        assert model in recipe_names()
+        assert model in RECIPES.names()
 
 
 @pytest.mark.parametrize("command", OF_PYTHON, ids=str)

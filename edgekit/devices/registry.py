@@ -47,15 +47,6 @@ def device_file(name: str) -> Path:
     return LIBRARY.files()[name]
 
 
-def device_aliases() -> dict[str, str]:
-    """Every alias and the device it stands for.
-
-    Raises:
-        DeviceProfileError: Two devices claim an alias, or an alias is another device's name.
-    """
-    return LIBRARY.alias_names()
-
-
 def all_devices() -> tuple[DeviceProfile, ...]:
     """Every device, by name; this host is described by the system."""
     return tuple(map(_profile, LIBRARY.read_all()))

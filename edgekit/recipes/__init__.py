@@ -1,8 +1,7 @@
 """Recipes: one TOML file per model, naming its source, shapes, quantization and sampling defaults."""
 
-from .reader import read_recipe
 from .recipe import FolderSource, HubSource, PackageSource, Recipe, Source
-from .registry import all_recipes, load_recipe, recipe_names
+from .registry import all_recipes, load_recipe
 
 __all__ = [
     "FolderSource",
@@ -12,6 +11,4 @@ __all__ = [
     "Source",
     "all_recipes",
     "load_recipe",
-    "read_recipe",
-    "recipe_names",
 ]

@@ -34,6 +34,11 @@ from ..scheme import IMPORTED, METHODS, QuantizationConfig
 from .quality import Thresholds
 
 
+def _check(key: str, value: str, pattern: str, expected: str) -> None:
+    if not re.fullmatch(pattern, value):
+        raise ValueError(f"{key} is {value!r}; it must be {expected}")
+
+
 @dataclass(frozen=True)
 class HubSource:
     """A Hugging Face repository at one commit.
@@ -46,13 +51,9 @@ class HubSource:
     revision: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repository):
-            raise ValueError(f"repository is {self.repository!r}; it must be owner/name")
-        if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
-            raise ValueError(
-                f"revision is {self.revision!r}; it must be a commit's 40 hexadecimal digits, "
-                "so that it always means the same model"
-            )
+        digits = "a commit's 40 hexadecimal digits, so that it always means the same model"
+        _check("repository", self.repository, r"[\w.-]+/[\w.-]+", "owner/name")
+        _check("revision", self.revision, r"[0-9a-f]{40}", digits)
 
     def __str__(self) -> str:
         return f"{self.repository} at {self.revision[:12]}"
@@ -77,12 +78,9 @@ class PackageSource:
     member: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", self.package):
-            raise ValueError(f"package is {self.package!r}; it must be a distribution's name")
-        if not re.fullmatch(r"[0-9][\w.!+]*", self.version):
-            raise ValueError(f"version is {self.version!r}; it must be one exact version")
-        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise ValueError(f"sha256 is {self.sha256!r}; it must be 64 lower-case hexadecimal digits")
+        _check("package", self.package, r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", "a distribution's name")
+        _check("version", self.version, r"[0-9][\w.!+]*", "one exact version")
+        _check("sha256", self.sha256, r"[0-9a-f]{64}", "64 lower-case hexadecimal digits")
         parts = self.member.split("/")
         if not self.member or self.member.startswith("/") or ".." in parts or "\\" in self.member:
             raise ValueError(f"member is {self.member!r}; it must be a path inside the wheel")

@@ -18,11 +18,6 @@ LIBRARY = Library(
 )
 
 
-def recipe_names() -> tuple[str, ...]:
-    """The names of the recipes that come with edgekit, sorted."""
-    return LIBRARY.names()
-
-
 def all_recipes() -> tuple[Recipe, ...]:
     """Every recipe that comes with edgekit, the smallest model first."""
     return tuple(sorted(LIBRARY.read_all(), key=lambda recipe: recipe.parameters))

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgekit.cli import devices
-from edgekit.devices import DeviceProfile, device_aliases, device_names, load_device
+from edgekit.devices import DeviceProfile, device_names, load_device
+from edgekit.devices.registry import LIBRARY
 from edgekit.errors import DeviceProfileError, UnknownNameError
 
 
@@ -18,7 +19,7 @@ def _run(*arguments: str) -> Result:
 
 def test_the_table_has_every_device_and_alias() -> None:
     text = _run().stdout
-    for word in (*device_names(), *device_aliases()):
+    for word in (*device_names(), *LIBRARY.alias_names()):
         assert word in text
 
 

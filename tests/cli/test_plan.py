@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from edgekit.cli.plan import command
 from edgekit.devices import device_names
 from edgekit.errors import BudgetError, ContextLengthError, UnknownNameError, UsageError
-from edgekit.recipes import recipe_names
+from edgekit.recipes.registry import LIBRARY
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,7 +68,7 @@ def test_a_plan_only_model_is_marked() -> None:
 
 def test_without_a_model_every_recipe_is_tried_and_one_recommended() -> None:
     text = _run("--device", "jetson", "--context", "8000").stdout
-    for name in recipe_names():
+    for name in LIBRARY.names():
         assert name in text
     assert "2 of 8 models fit. Recommended: deepseek-r1-distill-qwen-1.5b." in text
     assert "  edgekit build deepseek-r1-distill-qwen-1.5b --device jetson --context 8000\n" in text
@@ -83,7 +83,7 @@ def test_without_a_model_json_is_the_best_ones_plan() -> None:
     shown = _json("--device", "jetson")
     assert shown["model"] == "deepseek-r1-distill-qwen-1.5b"
     assert shown["fits"]
-    assert {plan["model"] for plan in shown["plans"]} == set(recipe_names())
+    assert {plan["model"] for plan in shown["plans"]} == set(LIBRARY.names())
 
 
 def test_a_context_too_long_for_a_model_leaves_the_others() -> None:
@@ -219,7 +219,7 @@ def test_a_mean_of_bits() -> None:
 def test_every_table_says_which_models_fit_at_any_width(width: int) -> None:
     text = CliRunner(env={"COLUMNS": str(width)}).invoke(command, ["--device", "jetson"]).stdout
     rows = {line.split()[0]: line for line in text.splitlines() if line.startswith(("smollm2", "deepseek"))}
-    assert set(rows) == set(recipe_names())
+    assert set(rows) == set(LIBRARY.names())
     assert max(map(len, rows.values())) <= width
     for name, row in rows.items():
         assert row.endswith("yes" if name in ("smollm2-135m", "deepseek-r1-distill-qwen-1.5b") else "no")

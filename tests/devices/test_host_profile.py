@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.devices import Sourced, load_device, read_device, registry
+from edgekit.devices import Sourced, load_device, registry
 from edgekit.devices.host_profile import host_profile
 from edgekit.devices.profile import HostDefaults
+from edgekit.devices.reader import read_device
 from edgekit.errors import DeviceProfileError
 
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:   12000000 kB\n"

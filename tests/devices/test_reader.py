@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.devices import DeviceProfile, read_device
+from edgekit.devices import DeviceProfile
+from edgekit.devices.reader import read_device
 from edgekit.errors import DeviceProfileError
 
 ENGINE = """\

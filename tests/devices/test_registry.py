@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.devices import DeviceProfile, all_devices, device_aliases, device_names, load_device, registry
+from edgekit.devices import DeviceProfile, all_devices, device_names, load_device, registry
 from edgekit.errors import DeviceProfileError, UnknownNameError
 
 FILES = sorted(Path(__file__).parents[2].joinpath("devices").glob("*.toml"), key=lambda path: path.stem)
@@ -45,7 +45,7 @@ def test_the_aliases_of_the_command_line() -> None:
     assert load_device("phone").name == "snapdragon-8-gen-3"
     assert load_device("laptop").name == "laptop-16gb"
     assert load_device("cpu").kind == "host"
-    assert device_aliases()["jetson"] == "jetson-orin-nano"
+    assert registry.LIBRARY.alias_names()["jetson"] == "jetson-orin-nano"
 
 
 def test_a_device_is_found_by_its_path_too(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.devices import DeviceProfile, Sourced, device_names, load_device, read_device
+from edgekit.devices import DeviceProfile, Sourced, device_names, load_device
 from edgekit.devices.profile import Bandwidth, Bytes, KernelPeak
+from edgekit.devices.reader import read_device
 from edgekit.devices.writer import format_device
 
 if sys.version_info >= (3, 11):

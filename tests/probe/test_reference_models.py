@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.probe.reference_models import GEN_TOKENS, SHAPES, ReferenceShape, build_models
-from edgekit.recipes import recipe_names
+from edgekit.recipes.registry import LIBRARY
 from edgekit.runtime.engine import EngineOptions, open_engine
 
 TINY = ReferenceShape("smollm2-135m", (8, 40), {"num_hidden_layers": 2, "vocab_size": 512})
@@ -28,5 +28,5 @@ def test_a_model_can_be_opened_and_has_its_shape(tmp_path: Path) -> None:
 
 def test_the_shapes_are_those_of_recipes_one_wide_and_one_narrow() -> None:
     wide, narrow = SHAPES
-    assert {wide.recipe, narrow.recipe} <= set(recipe_names())
+    assert {wide.recipe, narrow.recipe} <= set(LIBRARY.names())
     assert max(narrow.prompt_tokens) > max(wide.prompt_tokens)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from edgekit.errors import RecipeError
-from edgekit.recipes import all_recipes, load_recipe, read_recipe
+from edgekit.recipes import all_recipes, load_recipe
 from edgekit.recipes.quality import Thresholds
+from edgekit.recipes.reader import read_recipe
 from edgekit.recipes.registry import LIBRARY
 
 

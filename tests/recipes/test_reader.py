@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgekit.errors import RecipeError
-from edgekit.recipes import FolderSource, HubSource, PackageSource, read_recipe
+from edgekit.recipes import FolderSource, HubSource, PackageSource
+from edgekit.recipes.reader import read_recipe
 from edgekit.sampling import Sampling
 from edgekit.scheme import QuantizationScheme
 

@@ -9,7 +9,7 @@ import pytest
 
 from edgekit.errors import UnknownNameError
 from edgekit.models import families, spec_from_config
-from edgekit.recipes import HubSource, PackageSource, Recipe, all_recipes, load_recipe, recipe_names
+from edgekit.recipes import HubSource, PackageSource, Recipe, all_recipes, load_recipe
 from edgekit.recipes.registry import LIBRARY
 
 FILES = sorted(Path(__file__).parents[2].joinpath("recipes").glob("*.toml"))
@@ -17,7 +17,7 @@ WITHOUT_A_FAMILY = {"deepseek-r1-671b"}
 
 
 def test_the_library_is_the_folder() -> None:
-    assert recipe_names() == tuple(path.stem for path in FILES)
+    assert LIBRARY.names() == tuple(path.stem for path in FILES)
     assert len(FILES) >= 8
     assert {path.suffix for path in LIBRARY.folder().iterdir()} == {".toml"}
 
