@@ -100,11 +100,9 @@ def with_artifact(planned: Plan, data_bytes: int, tokenizer_file_bytes: int) -> 
         tokenizer_file_bytes: Size of ``tokenizer.json``.
     """
     memory = planned.memory
-    tokenizer = tokenizer_bytes(0, tokenizer_file_bytes)
-    larger, peak = data_bytes - memory.file_bytes, memory.load_peak + tokenizer - memory.tokenizer
-    if find_engine(planned.engine).reads_weights_to_load:
-        peak += larger
-    memory = replace(memory, weights=memory.weights + larger, tokenizer=tokenizer, load_peak=peak)
+    tokenizer, larger = tokenizer_bytes(0, tokenizer_file_bytes), data_bytes - memory.file_bytes
+    loading = memory.loading + (larger if find_engine(planned.engine).reads_weights_to_load else 0)
+    memory = replace(memory, weights=memory.weights + larger, tokenizer=tokenizer, loading=loading)
     return replace(planned, memory=memory)
 
 

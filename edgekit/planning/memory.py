@@ -100,7 +100,7 @@ class MemoryPlan:
         activations: Buffers of the arithmetic.
         tokenizer: The tokenizer's vocabulary and merges.
         runtime: Interpreter and libraries, including the accelerator's.
-        load_peak: The peak while the model is loaded, which can exceed the sum of the parts.
+        loading: Weights in memory at the peak of loading, with the copies that exist at that time.
         weight_groups: The file's bytes by group, where the tensors are known.
         unread_embedding: Bytes of the embedding that stay in the file: rows of tokens that do not occur.
         unread_rotary: Bytes of the rotary tables that stay in the file: rows of positions beyond the context.
@@ -112,7 +112,7 @@ class MemoryPlan:
     activations: int
     tokenizer: int
     runtime: int
-    load_peak: int
+    loading: int
     weight_groups: WeightBytes | None = None
     unread_embedding: int = 0
     unread_rotary: int = 0
@@ -125,6 +125,11 @@ class MemoryPlan:
     @property
     def total(self) -> int:
         return sum(self.to_parts().values())
+
+    @property
+    def load_peak(self) -> int:
+        """The peak while the model is loaded, which can exceed the sum of the parts."""
+        return self.loading + self.runtime + self.tokenizer
 
     @property
     def peak(self) -> int:

@@ -54,16 +54,14 @@ def stated_memory(dimensions: Dimensions, weights: int, engine: PlannedEngine, s
         engine: The engine.
         setup: How it is opened.
     """
-    runtime = engine.runtime_bytes + (setup.accelerator_bytes or 0)
-    tokenizer = tokenizer_bytes(dimensions.vocab_size)
     return MemoryPlan(
         weights=weights,
         repacking=0,
         kv_cache=kv_cache_bytes(dimensions, setup.context, setup.kv_type),
         activations=graph_activation_bytes(dimensions, setup.context, "float16", STATED_CHUNK),
-        tokenizer=tokenizer,
-        runtime=runtime,
-        load_peak=weights + runtime + tokenizer,
+        tokenizer=tokenizer_bytes(dimensions.vocab_size),
+        runtime=engine.runtime_bytes + (setup.accelerator_bytes or 0),
+        loading=weights,
     )
 
 

@@ -119,7 +119,7 @@ def test_a_plan_that_does_not_fit_is_refused_with_both_numbers_and_alternatives(
 )
 def test_without_a_profile_the_size_is_one_that_memory_is_sold_in(need_gb: int, words: str) -> None:
     planned = plan(SMALL, PI)
-    large = replace(planned, memory=replace(planned.memory, load_peak=need_gb * 10**9))
+    large = replace(planned, memory=replace(planned.memory, loading=need_gb * 10**9, runtime=0, tokenizer=0))
     assert needed_machine(large, []).startswith(words)
 
 

@@ -120,9 +120,9 @@ def test_the_cache_holds_keys_and_values_of_every_layer() -> None:
 
 
 def test_the_parts_sum_up() -> None:
-    parts = MemoryPlan(1, 10, 100, 1000, tokenizer=100_000, runtime=10_000, load_peak=5)
+    parts = MemoryPlan(1, 10, 100, 1000, tokenizer=100_000, runtime=10_000, loading=5)
     assert parts.total == parts.peak == 111_111
-    assert replace(parts, load_peak=200_000).peak == 200_000
+    assert replace(parts, loading=90_000).peak == 200_000
     assert parts.to_json() == {
         "weights": 1,
         "repacking": 10,

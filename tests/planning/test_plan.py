@@ -45,7 +45,7 @@ def test_options_are_checked() -> None:
 
 def test_a_plan_that_only_fits_while_running_does_not_fit() -> None:
     planned = plan(SMALL, load_device("laptop"))
-    heavy = replace(planned, memory=replace(planned.memory, load_peak=planned.usable_bytes + 1))
+    heavy = replace(planned, memory=replace(planned.memory, loading=planned.usable_bytes + 1))
     assert planned.fits
     assert not heavy.fits
     assert not heavy.acceptable

@@ -32,17 +32,15 @@ def memory_of(dimensions: Dimensions, layout: DataLayout, weights: WeightBytes, 
         setup: Context, KV cache and threads; each thread has scratch of its own.
     """
     padded = -(-setup.context // KV_BLOCK) * KV_BLOCK
-    tokenizer = tokenizer_bytes(dimensions.vocab_size)
     embedding, rotary = unread_bytes(layout, setup.context)
     return MemoryPlan(
         weights=weights.total - embedding - rotary,
         repacking=0,
         kv_cache=kv_cache_bytes(dimensions, padded, setup.kv_type),
         activations=scratch_bytes(dimensions, layout, setup.context, setup.threads),
-        tokenizer=tokenizer,
+        tokenizer=tokenizer_bytes(dimensions.vocab_size),
         runtime=RUNTIME_BYTES,
-        # Loading reads the start of each matrix.
-        load_peak=RUNTIME_BYTES + tokenizer + 4 * len(layout.layers) * FAULT_AROUND_BYTES,
+        loading=4 * len(layout.layers) * FAULT_AROUND_BYTES,  # it reads the start of each matrix
         weight_groups=weights,
         unread_embedding=embedding,
         unread_rotary=rotary,

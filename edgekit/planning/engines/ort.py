@@ -39,17 +39,15 @@ def memory_of(dimensions: Dimensions, layout: DataLayout, weights: WeightBytes, 
     repacking = repacking_bytes(layout) if on_cpu else 0
     embedding, rotary = unread_bytes(layout, setup.context) if on_cpu else (0, 0)
     loaded = weights.total - (sum(unread_bytes(layout, 0)) if on_cpu else 0)
-    runtime = RUNTIME_BYTES + (setup.accelerator_bytes or 0)
-    tokenizer = tokenizer_bytes(dimensions.vocab_size)
     largest = max((m.codes.size_bytes for m in _products(layout) if m.codes), default=0)
     return MemoryPlan(
         weights=weights.total - embedding - rotary,
         repacking=repacking,
         kv_cache=kv_cache_bytes(dimensions, setup.context, setup.kv_type),
         activations=graph_activation_bytes(dimensions, setup.context, layout.activation_type, PREFILL_CHUNK),
-        tokenizer=tokenizer,
-        runtime=runtime,
-        load_peak=loaded + repacking + largest + runtime + tokenizer,
+        tokenizer=tokenizer_bytes(dimensions.vocab_size),
+        runtime=RUNTIME_BYTES + (setup.accelerator_bytes or 0),
+        loading=loaded + repacking + largest,
         weight_groups=weights,
         unread_embedding=embedding,
         unread_rotary=rotary,
