@@ -83,6 +83,7 @@ def test_a_locale_without_lines_and_blocks_gets_others() -> None:
     assert _edgekit("devices", "jetson", PYTHONIOENCODING="ascii").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [60, 80, 100])
 @pytest.mark.parametrize("command", ["devices", "recipes", "plan --device jetson", "plan smollm2-135m --device pi"])
 def test_tables_keep_to_the_columns_told(

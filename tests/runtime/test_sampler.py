@@ -81,6 +81,7 @@ configs = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(logit_arrays, configs)
 def test_the_two_references_agree(logits: NDArray[np.float32], config: Sampling) -> None:
@@ -106,6 +107,7 @@ def check_draws(logits: NDArray[np.float32], config: Sampling) -> None:
         assert chosen(logits, config, number) in ids
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(logit_arrays, configs)
 def test_tokens_and_their_frequencies_match_the_reference(logits: NDArray[np.float32], config: Sampling) -> None:
