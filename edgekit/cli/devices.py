@@ -65,17 +65,11 @@ def _print_all(found: list[DeviceProfile], errors: dict[str, str]) -> None:
     )
     rows: list[list[Cell]] = []
     for p in found:
+        sizes = (format_bytes(p.total_bytes), format_bytes(p.usable_bytes))
         bandwidth = p.bandwidth.sustained or p.bandwidth.theoretical
-        rows.append(
-            [
-                [(p.name, "bold"), _aliases(p)],
-                format_bytes(p.total_bytes),
-                format_bytes(p.usable_bytes),
-                f"{bandwidth.value:g} GB/s" if bandwidth else "unknown",
-                f"{p.execution_providers[0].removesuffix('ExecutionProvider')}, {p.activation_type}",
-                p.title,
-            ]
-        )
+        rate = f"{bandwidth.value:g} GB/s" if bandwidth else "unknown"
+        runs_on = f"{p.execution_providers[0].removesuffix('ExecutionProvider')}, {p.activation_type}"
+        rows.append([[(p.name, "bold"), _aliases(p)], *sizes, rate, runs_on, p.title])
     screen = open_screen()
     screen.table(columns, rows)
     for name, error in errors.items():

@@ -242,11 +242,7 @@ def _print_plans(
         "Expected values, with 80 % prediction intervals in brackets; tokens per second with an empty and a full "
         "context.\n"
     )
-    speeds = (
-        Column("first token", optional=True),
-        Column("tok/s, empty", optional=True),
-        Column("tok/s, full"),
-    )
+    speeds = (Column("first token", optional=True), Column("tok/s, empty", optional=True), Column("tok/s, full"))
     screen.table((first, Column("memory", right=True), *speeds, Column("fits", wraps=True), *extra), rows)
     fitting = [p for p in plans if p.fits]
     words = {"ttft_s": "more than {:g} s to the first token", "decode_tok_s": "less than {:g} tok/s"}

@@ -21,22 +21,19 @@ if TYPE_CHECKING:
     from ..sampling import Sampling
 
 
-def _sampling_option(name: str, metavar: str, kind: type[int] | type[float], help_text: str) -> options.Decorator:
-    return click.option(name, metavar=metavar, type=kind, help=f"{help_text}  [default: the artifact's]")
-
-
+# The metavar, type and help of the option for each field of Sampling.
+_SAMPLING: dict[str, tuple[str, type[int] | type[float], str]] = {
+    "temperature": ("X", float, "Sample at this temperature; 0 is greedy"),
+    "top_p": ("P", float, "Sample from the likeliest tokens that together reach this probability"),
+    "top_k": ("N", int, "Sample from this many of the likeliest tokens; 0 disables"),
+    "min_p": ("P", float, "Drop tokens less likely than this fraction of the likeliest; 0 disables"),
+    "repetition_penalty": ("X", float, "Penalize tokens that occurred before; 1 disables"),
+}
 _SAMPLING_OPTIONS: dict[str, options.Decorator] = {
-    "temperature": _sampling_option("--temperature", "X", float, "Sample at this temperature; 0 is greedy"),
-    "top_p": _sampling_option(
-        "--top-p", "P", float, "Sample from the likeliest tokens that together reach this probability"
-    ),
-    "top_k": _sampling_option("--top-k", "N", int, "Sample from this many of the likeliest tokens; 0 disables"),
-    "min_p": _sampling_option(
-        "--min-p", "P", float, "Drop tokens less likely than this fraction of the likeliest; 0 disables"
-    ),
-    "repetition_penalty": _sampling_option(
-        "--repetition-penalty", "X", float, "Penalize tokens that occurred before; 1 disables"
-    ),
+    name: click.option(
+        f"--{name.replace('_', '-')}", metavar=metavar, type=kind, help=f"{help_text}  [default: the artifact's]"
+    )
+    for name, (metavar, kind, help_text) in _SAMPLING.items()
 }
 
 
