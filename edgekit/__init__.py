@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .devices import DeviceProfile as DeviceProfile
     from .devices import load_device as load_device
     from .errors import EdgekitError as EdgekitError
+    from .planning.budget import UserLimits as UserLimits
     from .planning.plan import Plan as Plan
     from .planning.plan import PlanOptions as PlanOptions
     from .planning.planner import plan as plan
@@ -70,6 +71,7 @@ _HOMES = {
     "Recipe": "recipes",
     "Sampling": "sampling",
     "Session": "runtime.session",
+    "UserLimits": "planning.budget",
     "build": "build.pipeline",
     "evaluate": "quality.evaluation",
     "load": "runtime.session",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import click
 
-from ..planning.budget import Wanted
+from ..planning.budget import UserLimits
 from ..planning.engines import engine_names
 from ..planning.plan import PROMPT_TOKENS, PlanOptions
 from ..scheme import KV_TYPES
@@ -54,7 +54,7 @@ _LIMITS: dict[str, options.Decorator] = {
     ),
 }
 _OPTIONS: dict[str, options.Decorator] = {
-    "wanted": options.group("wanted", Wanted, _LIMITS),
+    "limits": options.group("limits", UserLimits, _LIMITS),
     "prompt_tokens": options.count(
         "--prompt-tokens", "Predict the time to the first token for a prompt of this many tokens.", PROMPT_TOKENS
     ),

@@ -14,7 +14,7 @@ MET, LIKELY, DOUBTFUL, MISSED, UNKNOWN = "met", "likely", "doubtful", "missed", 
 
 
 @dataclass(frozen=True)
-class Wanted:
+class UserLimits:
     """Limits set by the user; None where the user set none.
 
     Attributes:
@@ -110,7 +110,7 @@ def show_times(factor: float) -> str:
 
 
 def find_limits(
-    device: DeviceProfile, wanted: Wanted, ttft_s: Interval | None, decode_tok_s: Interval | None
+    device: DeviceProfile, wanted: UserLimits, ttft_s: Interval | None, decode_tok_s: Interval | None
 ) -> tuple[Limit, ...]:
     """The user's limits, otherwise the device's.
 
@@ -128,7 +128,7 @@ def find_limits(
     return tuple(found)
 
 
-def usable_memory(device: DeviceProfile, wanted: Wanted) -> tuple[int, str]:
+def usable_memory(device: DeviceProfile, wanted: UserLimits) -> tuple[int, str]:
     """Bytes a plan may take, and the source of that figure: the least of the device's memory and all memory budgets."""
     usable = device.memory.usable
     found = [(int(usable.value), f"{usable.source} ({usable.note})" if usable.note else usable.source)]

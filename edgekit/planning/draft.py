@@ -70,7 +70,7 @@ def draft(
     memory = model.memory(engine, setup)
     predictor = Predictor(model.work, hardware, engine, kv_cache_bytes(model.dimensions, 1, setup.kv_type))
     latency = predictor.predict(context, min(options.prompt_tokens, context), memory.file_bytes)
-    usable, source = usable_memory(device, options.wanted)
+    usable, source = usable_memory(device, options.limits)
     return Plan(
         model=recipe.name,
         device=device.name,
@@ -82,7 +82,7 @@ def draft(
         memory=memory,
         latency=latency,
         predictor=predictor,
-        limits=find_limits(device, options.wanted, latency.ttft_s, latency.decode_full_tok_s),
+        limits=find_limits(device, options.limits, latency.ttft_s, latency.decode_full_tok_s),
         usable_bytes=usable,
         usable_source=source,
         bits_per_weight=model.bits_per_weight,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..scheme import QuantizationConfig
-from .budget import Limit, Wanted
+from .budget import Limit, UserLimits
 from .engines import find_engine
 from .latency import Latency, Predictor
 from .memory import MemoryPlan
@@ -23,7 +23,7 @@ class PlanOptions:
         kv_type: Type of keys and values; None for the engine's default.
         prompt_tokens: Tokens of the prompt before the first token.
         power_mode: The device's power mode; None for full power.
-        wanted: Limits set by the user.
+        limits: Limits set by the user.
 
     Raises:
         UnknownNameError: There is no such engine.
@@ -34,7 +34,7 @@ class PlanOptions:
     kv_type: str | None = None
     prompt_tokens: int = PROMPT_TOKENS
     power_mode: str | None = None
-    wanted: Wanted = field(default_factory=Wanted)
+    limits: UserLimits = field(default_factory=UserLimits)
 
     def __post_init__(self) -> None:
         if self.engine is not None:

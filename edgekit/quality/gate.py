@@ -156,7 +156,13 @@ def _bos_check(tokenizer: Tokenizer, template: ChatTemplate | None, thresholds: 
     except EdgekitError as error:
         problem = error.message
     passed = problem is None or not thresholds.one_bos
-    return Check("one_bos", passed, problem is None, thresholds.one_bos, problem or "correct")
+    return Check(
+        "one_bos",
+        passed,
+        problem is None,
+        thresholds.one_bos,
+        problem or "one beginning-of-sequence token, as the model expects",
+    )
 
 
 def judge_answers(answers: list[Answer], why_not: str, thresholds: Thresholds, reasoning: bool) -> list[Check]:

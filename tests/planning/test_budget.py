@@ -8,7 +8,7 @@ import pytest
 
 from edgekit.devices import Sourced, load_device
 from edgekit.devices.profile import Budget, Bytes
-from edgekit.planning.budget import Limit, Wanted, find_limits, show_times, usable_memory
+from edgekit.planning.budget import Limit, UserLimits, find_limits, show_times, usable_memory
 from edgekit.planning.choice import check_budget
 from edgekit.planning.efficiency import Interval
 from edgekit.planning.plan import PlanOptions
@@ -25,7 +25,7 @@ SMALL, MIDDLE, LARGE = (load_recipe(f"{name}") for name in (
 
 @pytest.mark.parametrize(("wanted", "verdict"), [(7, "met"), (9, "likely"), (11, "doubtful"), (13, "missed")])
 def test_a_speed_is_held_to_its_interval(wanted: float, verdict: str) -> None:
-    found = find_limits(PI, Wanted(decode_tok_s=wanted), None, Interval(8, 10, 12))
+    found = find_limits(PI, UserLimits(decode_tok_s=wanted), None, Interval(8, 10, 12))
     limit = next(limit for limit in found if limit.name == "decode_tok_s")
     assert limit.verdict == verdict
     assert limit.refused is (verdict in ("doubtful", "missed"))
@@ -34,7 +34,7 @@ def test_a_speed_is_held_to_its_interval(wanted: float, verdict: str) -> None:
 
 @pytest.mark.parametrize(("wanted", "verdict"), [(13, "met"), (11, "likely"), (9, "doubtful"), (7, "missed")])
 def test_a_time_is_held_to_its_interval(wanted: float, verdict: str) -> None:
-    found = find_limits(PI, Wanted(ttft_s=wanted), Interval(8, 10, 12), None)
+    found = find_limits(PI, UserLimits(ttft_s=wanted), Interval(8, 10, 12), None)
     assert next(limit for limit in found if limit.name == "ttft_s").verdict == verdict
 
 
@@ -46,24 +46,24 @@ def test_the_devices_own_limits_refuse_nothing() -> None:
 
 
 def test_a_limit_nothing_is_known_about_is_not_refused() -> None:
-    found = plan(SMALL, load_device("cpu"), options=PlanOptions(wanted=Wanted(decode_tok_s=10)))
+    found = plan(SMALL, load_device("cpu"), options=PlanOptions(limits=UserLimits(decode_tok_s=10)))
     assert [limit.verdict for limit in found.limits if limit.asked] == ["unknown"]
     assert found.acceptable
 
 
 def test_the_least_of_the_memories_counts() -> None:
-    asked = Wanted(memory_bytes=10**9)
+    asked = UserLimits(memory_bytes=10**9)
     assert usable_memory(PI, asked) == (10**9, "the requested memory budget")
     budget = replace(PI, budget=Budget(memory=Sourced(Bytes(5 * 10**8), "house rules")))
     assert usable_memory(budget, asked) == (5 * 10**8, "the device's budget: house rules")
-    assert not plan(MIDDLE, PI, options=PlanOptions(wanted=asked)).fits
+    assert not plan(MIDDLE, PI, options=PlanOptions(limits=asked)).fits
 
 
 @pytest.mark.parametrize("key", ["ttft_s", "decode_tok_s", "memory_bytes"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
 def test_limits_that_cannot_be(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{key} is"):
-        Wanted(**{key: value})  # type: ignore[arg-type]
+        UserLimits(**{key: value})  # type: ignore[arg-type]
 
 
 def test_a_limit_in_words() -> None:

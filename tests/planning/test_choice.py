@@ -9,7 +9,7 @@ import pytest
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Budget, Bytes, Memory
 from edgekit.errors import BudgetError, ContextLengthError
-from edgekit.planning.budget import Wanted
+from edgekit.planning.budget import UserLimits
 from edgekit.planning.choice import best_recipe, check_budget, needed_machine
 from edgekit.planning.plan import PlanOptions
 from edgekit.planning.planner import plan
@@ -63,7 +63,7 @@ def test_a_context_leaves_out_the_models_that_cannot_hold_it() -> None:
 
 def test_a_budget_nothing_reaches_says_by_how_much() -> None:
     with pytest.raises(BudgetError, match=r"nearest is smollm2-135m: .* 100000 requested: 1\d\d\d times too slow"):
-        best_recipe(RECIPES, PI, options=PlanOptions(wanted=Wanted(decode_tok_s=100_000)))
+        best_recipe(RECIPES, PI, options=PlanOptions(limits=UserLimits(decode_tok_s=100_000)))
 
 
 def test_a_model_that_is_fast_enough_is_preferred_to_a_larger_one() -> None:

@@ -9,7 +9,7 @@ import pytest
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bytes, Memory
 from edgekit.errors import BudgetError
-from edgekit.planning.budget import Wanted
+from edgekit.planning.budget import UserLimits
 from edgekit.planning.choice import check_budget
 from edgekit.planning.plan import PlanOptions
 from edgekit.planning.planner import plan
@@ -104,7 +104,7 @@ def test_nothing_fits_a_tiny_device() -> None:
 
 
 def test_the_users_limit_brings_offers_that_keep_it() -> None:
-    options = PlanOptions(wanted=Wanted(decode_tok_s=9))
+    options = PlanOptions(limits=UserLimits(decode_tok_s=9))
     asked = plan(LARGE, PI, candidates=RECIPES, devices=[load_device("rtx-3060")], options=options)
     assert asked.fits
     assert not asked.acceptable
@@ -119,14 +119,14 @@ def test_the_users_limit_brings_offers_that_keep_it() -> None:
 
 def test_int8_keys_and_values_are_offered_where_they_are_enough() -> None:
     full, halved = (plan(LARGE, PI, 4096, options=PlanOptions(kv_type=kind)) for kind in ("float16", "int8"))
-    between = Wanted(memory_bytes=(full.memory.peak + halved.memory.peak) // 2)
-    offers = {o.kind: o for o in plan(LARGE, PI, 4096, options=PlanOptions(wanted=between)).offers}
+    between = UserLimits(memory_bytes=(full.memory.peak + halved.memory.peak) // 2)
+    offers = {o.kind: o for o in plan(LARGE, PI, 4096, options=PlanOptions(limits=between)).offers}
     assert offers["kv"].options == ("--kv-type", "int8")
     assert offers["kv"].total_bytes == halved.memory.peak
 
 
 def test_a_kv_cache_of_the_graphs_type_has_no_smaller_one() -> None:
-    planned = plan(LARGE, PI, options=PlanOptions("ort", wanted=Wanted(memory_bytes=10**9)))
+    planned = plan(LARGE, PI, options=PlanOptions("ort", limits=UserLimits(memory_bytes=10**9)))
     assert not planned.fits
     assert "kv" not in {offer.kind for offer in planned.offers}
 
