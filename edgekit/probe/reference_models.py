@@ -23,9 +23,9 @@ from ..models.spec import ModelSpec, TensorRef
 from ..planning.memory import Dimensions
 from ..planning.work import Work, work_of
 from ..progress import Progress, no_progress
-from ..quantize.packing import PackedLinear
 from ..recipes import load_recipe
-from ..scheme import QuantizationConfig, QuantizationScheme
+from ..scheme import QuantizationConfig
+from ..weights.source import WeightSource
 
 GEN_TOKENS = 16  # tokens generated after each prompt
 _POOL = 1 << 22  # random weights, from which the rows of every tensor are taken
@@ -110,7 +110,7 @@ def _build(folder: Path, shape: ReferenceShape, progress: Progress) -> Reference
     return ReferenceModel(folder, manifest, shape.prompt_tokens, work, Dimensions.of_spec(spec))
 
 
-class _RandomSource:
+class _RandomSource(WeightSource):
     """A source of made-up tensors: normal with standard deviation 0.02, norms of ones."""
 
     def __init__(self) -> None:
@@ -120,12 +120,6 @@ class _RandomSource:
         if len(ref.shape) == 1:
             return np.ones(stop - start, np.float32)
         return np.resize(self._pool, (stop - start, ref.shape[1]))
-
-    def packed(self, ref: TensorRef, start: int, stop: int, scheme: QuantizationScheme) -> PackedLinear | None:
-        return None
-
-    def release(self) -> None:
-        """Nothing is cached."""
 
 
 def _drop_from_cache(path: Path) -> None:

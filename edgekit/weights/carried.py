@@ -24,9 +24,10 @@ from ..models.spec import ModelSpec, TensorRef
 from ..quantize.packing import PackedLinear, pack
 from ..scheme import BLOCK_SIZES, IMPORTED, QuantizationConfig, QuantizationScheme
 from .checkpoint import CheckpointWeights
+from .source import WeightSource
 
 
-class CarriedWeights:
+class CarriedWeights(WeightSource):
     """A quantized checkpoint as a :class:`~edgekit.weights.source.WeightSource`: its own codes, and the rest in float.
 
     Args:
@@ -58,10 +59,6 @@ class CarriedWeights:
                 hint="the checkpoint is damaged: fetch it again",
             )
         return repack(found, scheme)
-
-    def release(self) -> None:
-        """Nothing is cached."""
-        self._float.release()
 
 
 def carried_formats(checkpoint: Checkpoint, spec: ModelSpec, asked: QuantizationConfig) -> QuantizationConfig:

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from ..checkpoint.base import Checkpoint
 from ..errors import TensorMismatchError
 from ..models.spec import ModelSpec, TensorRef
-from ..quantize.packing import PackedLinear
-from ..scheme import QuantizationScheme
+from .source import WeightSource
 
 _NAMED = 5  # an error lists this many tensors and counts the others
 
 
-class CheckpointWeights:
+class CheckpointWeights(WeightSource):
     """A checkpoint as a :class:`~edgekit.weights.source.WeightSource`.
 
     Args:
@@ -55,13 +54,6 @@ class CheckpointWeights:
         heads = stored.reshape(last - first, head_dim // 2, 2, *stored.shape[1:])
         ordered: NDArray[Any] = heads.swapaxes(1, 2).reshape(stored.shape)
         return ordered[start - first * head_dim : stop - first * head_dim]
-
-    def packed(self, ref: TensorRef, start: int, stop: int, scheme: QuantizationScheme) -> PackedLinear | None:
-        """None: this source gives float weights only."""
-        return None
-
-    def release(self) -> None:
-        """Nothing is cached."""
 
     def _name(self, ref: TensorRef) -> str:
         return ref.gguf if self._gguf else ref.name

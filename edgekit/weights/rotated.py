@@ -22,9 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.spec import ModelSpec, TensorRef, untied
-from ..quantize.packing import PackedLinear
 from ..quantize.rotation import Rotation
-from ..scheme import QuantizationScheme
 from .source import WeightSource
 
 Array = NDArray[np.float32]
@@ -53,7 +51,7 @@ def head_basis(head_dim: int) -> Rotation:
     return Rotation(head_dim, seed=2)
 
 
-class RotatedWeights:
+class RotatedWeights(WeightSource):
     """A :class:`~edgekit.weights.source.WeightSource` that rotates another one's weights as they are read.
 
     A matrix that writes into the hidden states is rotated as a whole. The last one is cached, since its rows are read a
@@ -111,10 +109,6 @@ class RotatedWeights:
             norm = self._norms[ref]
             w *= self._read(norm, 0, norm.shape[0])
         return self._hidden.rows(w) if ref in self._norms or ref == self.spec.embedding else w
-
-    def packed(self, ref: TensorRef, start: int, stop: int, scheme: QuantizationScheme) -> PackedLinear | None:
-        """None: a checkpoint's codes do not describe rotated weights."""
-        return None
 
     def release(self) -> None:
         """Free the cached matrix."""

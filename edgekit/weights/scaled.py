@@ -23,8 +23,6 @@ from numpy.typing import NDArray
 
 from ..layout import DataLayout
 from ..models.spec import ModelSpec, TensorRef
-from ..quantize.packing import PackedLinear
-from ..scheme import QuantizationScheme
 from .source import WeightSource
 
 LM_HEAD = "lm_head"
@@ -32,7 +30,7 @@ LM_HEAD = "lm_head"
 Scale = NDArray[np.float32]
 
 
-class ScaledWeights:
+class ScaledWeights(WeightSource):
     """A :class:`~edgekit.weights.source.WeightSource` that scales another one's weights as they are read.
 
     Args:
@@ -73,10 +71,6 @@ class ScaledWeights:
             scale = self._rows[ref][start:stop]
             w = w.astype(np.float32) / (scale if w.ndim == 1 else scale[:, None])
         return w
-
-    def packed(self, ref: TensorRef, start: int, stop: int, scheme: QuantizationScheme) -> PackedLinear | None:
-        """None: a checkpoint's codes do not describe scaled weights."""
-        return None
 
     def release(self) -> None:
         """See :meth:`WeightSource.release`."""

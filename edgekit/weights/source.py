@@ -58,11 +58,11 @@ class WeightSource(Protocol):
             NonFiniteWeightError: A scale is NaN or infinite.
             ValueError: The scheme cannot hold the codes.
         """
-        ...
+        return None
 
     def release(self) -> None:
         """Free what the source has cached for the next read."""
-        ...
+        return
 
 
 def check_finite(source: WeightSource, spec: ModelSpec) -> None:
