@@ -52,35 +52,25 @@ from . import build as _build_package  # noqa: F401
 
 del globals()["build"]
 
-_HOMES = {
-    "BuildRequest": "build.request",
-    "BuildResult": "build.request",
-    "Completion": "runtime.session",
-    "DeviceProfile": "devices",
-    "EdgekitError": "errors",
-    "Figures": "quality.scores",
-    "Manifest": "artifact.manifest",
-    "Message": "runtime.session",
-    "Piece": "runtime.session",
-    "Plan": "planning.plan",
-    "PlanOptions": "planning.plan",
-    "QuantizationConfig": "scheme",
-    "QuantizationOverrides": "scheme",
-    "QuantizationScheme": "scheme",
-    "Receipt": "deploy.smoke",
-    "Recipe": "recipes",
-    "Sampling": "sampling",
-    "Session": "runtime.session",
-    "UserLimits": "planning.budget",
-    "build": "build.pipeline",
-    "evaluate": "quality.evaluation",
-    "load": "runtime.session",
-    "load_device": "devices",
-    "load_recipe": "recipes",
-    "plan": "planning.planner",
-    "smoke": "deploy.smoke",
-    "verify": "artifact.verify",
+_NAMES = {
+    "artifact.manifest": ("Manifest",),
+    "artifact.verify": ("verify",),
+    "build.pipeline": ("build",),
+    "build.request": ("BuildRequest", "BuildResult"),
+    "deploy.smoke": ("Receipt", "smoke"),
+    "devices": ("DeviceProfile", "load_device"),
+    "errors": ("EdgekitError",),
+    "planning.budget": ("UserLimits",),
+    "planning.plan": ("Plan", "PlanOptions"),
+    "planning.planner": ("plan",),
+    "quality.evaluation": ("evaluate",),
+    "quality.scores": ("Figures",),
+    "recipes": ("Recipe", "load_recipe"),
+    "runtime.session": ("Completion", "Message", "Piece", "Session", "load"),
+    "sampling": ("Sampling",),
+    "scheme": ("QuantizationConfig", "QuantizationOverrides", "QuantizationScheme"),
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,6 @@ from .request import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildRequest, BuildResu
 if TYPE_CHECKING:
     from .steps import Job
 
-# Plans the formats it is given, shows the plan, and refuses it if it does not fit.
 Planner = Callable[[QuantizationConfig], Plan]
 
 
@@ -75,7 +75,7 @@ def run_build(
             quantization = carried_quantization(quantization, inputs.recipe.quantization, checkpoint)
         _check_calibration(request, quantization)
         target, emit_target, rejected = _outputs(request, inputs)
-        planner = _planner(request, inputs, on_plan)
+        planner = partial(_plan, request, inputs, on_plan)
         planned = planner(quantization)
         if checkpoint is None:
             checkpoint = stack.enter_context(open_checkpoint(fetch_checkpoint(request, inputs.recipe, progress)))
@@ -128,22 +128,16 @@ def _outputs(request: BuildRequest, inputs: BuildInputs) -> tuple[Path, Path | N
     return target, emit_target, rejected
 
 
-def _planner(request: BuildRequest, inputs: BuildInputs, on_plan: Callable[[Plan], None]) -> Planner:
-    def planner(quantization: QuantizationConfig) -> Plan:
-        planned = plan(
-            inputs.recipe,
-            inputs.device,
-            request.context,
-            quantization,
-            all_recipes(),
-            options=request.plan_options,
-        )
-        on_plan(planned)
-        if not request.anyway:
-            check_budget(planned)
-        return planned
-
-    return planner
+def _plan(
+    request: BuildRequest, inputs: BuildInputs, on_plan: Callable[[Plan], None], quantization: QuantizationConfig
+) -> Plan:
+    """Plan these formats, show the plan, and refuse it if it does not fit."""
+    options = request.plan_options
+    planned = plan(inputs.recipe, inputs.device, request.context, quantization, all_recipes(), options=options)
+    on_plan(planned)
+    if not request.anyway:
+        check_budget(planned)
+    return planned
 
 
 def _write(
