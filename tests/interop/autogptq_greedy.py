@@ -14,7 +14,7 @@ model = AutoGPTQForCausalLM.from_quantized(
     checkpoint, device="cpu", use_triton=False, disable_exllama=True, disable_exllamav2=True
 )
 prompt = torch.tensor([ids])
-new = model.graph.float().generate(
+new = model.model.float().generate(
     input_ids=prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=count
 )
 print(json.dumps(new[0, len(ids) :].tolist()))

@@ -24,8 +24,7 @@ from edgekit.export.model import export_model
 from edgekit.models import spec_from_config
 from edgekit.sampling import Sampling
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
-from edgekit.weights.carried import carried_formats
-from edgekit.weights.checkpoint import CheckpointWeights
+from edgekit.weights.carried import CarriedWeights, carried_formats
 
 pytestmark = pytest.mark.slow
 
@@ -115,7 +114,7 @@ def _logits(checkpoint: Path, folder: Path) -> np.ndarray:
         spec = spec_from_config(opened.config)
         formats = carried_formats(opened, spec, QuantizationConfig.none())
         export_model(
-            out, spec, CheckpointWeights(opened, spec), formats, activation_type="float32", max_context=64, threads=2
+            out, spec, CarriedWeights(opened, spec), formats, activation_type="float32", max_context=64, threads=2
         )
     graph = onnx.load(out / "model.onnx", load_external_data=False)
     for node in graph.graph.node:
