@@ -31,8 +31,7 @@ def verify(artifact: str | PathLike[str], progress: Progress = no_progress) -> M
     problems = differences(folder, manifest, progress)
     if problems:
         raise VerificationError(
-            f"{folder} differs from its {FILE_NAME}: " + "; ".join(problems),
-            hint="copy or build the artifact again",
+            f"{folder} differs from its {FILE_NAME}: " + "; ".join(problems), hint="copy or build the artifact again"
         )
     return manifest
 

@@ -47,9 +47,7 @@ Planner = Callable[[QuantizationConfig], Plan]
 
 
 def run_build(
-    request: BuildRequest,
-    progress: Progress = no_progress,
-    on_plan: Callable[[Plan], None] = lambda planned: None,
+    request: BuildRequest, progress: Progress = no_progress, on_plan: Callable[[Plan], None] = lambda planned: None
 ) -> BuildResult:
     """Build an artifact.
 

@@ -234,11 +234,7 @@ def choose_widths(
 
 @contextmanager
 def layer_quantizer(
-    job: Job,
-    weights: WeightSource,
-    quantization: QuantizationConfig,
-    facts: RuntimeFacts,
-    files: Mapping[str, bytes],
+    job: Job, weights: WeightSource, quantization: QuantizationConfig, facts: RuntimeFacts, files: Mapping[str, bytes]
 ) -> Iterator[tuple[LayerQuantizer | None, dict[str, Any]]]:
     """Provide what quantizes the layers, and the manifest's entry for it; None and nothing for round to nearest."""
     if quantization.method != "gptq":

@@ -27,11 +27,7 @@ _STEPS = 8  # scales per factor of two: rounding them makes them independent of 
 
 
 def input_scales(
-    source: WeightSource,
-    spec: ModelSpec,
-    texts: Sequence[Sequence[int]],
-    threads: int,
-    progress: Share = no_share,
+    source: WeightSource, spec: ModelSpec, texts: Sequence[Sequence[int]], threads: int, progress: Share = no_share
 ) -> dict[str, Scale]:
     """Run the float model on texts and measure the input features of each matrix.
 

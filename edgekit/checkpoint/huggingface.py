@@ -88,8 +88,7 @@ class HuggingFaceCheckpoint(Checkpoint):
         path = self._folder / name
         if not path.is_file():
             raise CheckpointError(
-                f"{path} is missing, but {INDEX_FILE} lists it",
-                hint="the download is incomplete; fetch this file",
+                f"{path} is missing, but {INDEX_FILE} lists it", hint="the download is incomplete; fetch this file"
             )
         self._open[path] = WeightFile(path)
         return read_header(self._open[path])

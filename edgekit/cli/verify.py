@@ -11,10 +11,7 @@ from . import _options as options
 from ._output import emit_json, progress_bars
 
 
-@options.command(
-    "edgekit verify smollm2-135m-cpu",
-    see_also="edgekit smoke also runs the artifact.",
-)
+@options.command("edgekit verify smollm2-135m-cpu", see_also="edgekit smoke also runs the artifact.")
 @options.artifact
 @options.as_json
 def command(artifact: Path, as_json: bool) -> None:

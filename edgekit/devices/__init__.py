@@ -3,10 +3,4 @@
 from .profile import DeviceProfile, Sourced
 from .registry import all_devices, device_names, load_device
 
-__all__ = [
-    "DeviceProfile",
-    "Sourced",
-    "all_devices",
-    "device_names",
-    "load_device",
-]
+__all__ = ["DeviceProfile", "Sourced", "all_devices", "device_names", "load_device"]

@@ -45,10 +45,7 @@ def narrow(quantization: QuantizationConfig) -> QuantizationConfig:
 
 
 def choose_widths(
-    spec: ModelSpec,
-    quantization: QuantizationConfig,
-    activation_type: str,
-    losses: Mapping[str, float] | None = None,
+    spec: ModelSpec, quantization: QuantizationConfig, activation_type: str, losses: Mapping[str, float] | None = None
 ) -> QuantizationConfig:
     """Give each matrix 4 or 8 bits so that the mean is at most ``quantization.mean_bits``.
 

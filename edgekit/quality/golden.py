@@ -61,10 +61,7 @@ def record_golden(
         feed["input_ids"] = np.array([ids], np.int64)
         feed["attention_mask"] = np.ones((1, length), np.int64)
         done = step * streamed.num_pieces
-        (values,) = streamed.run(
-            [feed],
-            progress=partial(_step_progress, progress, done, max_new_tokens),
-        )
+        (values,) = streamed.run([feed], progress=partial(_step_progress, progress, done, max_new_tokens))
         cache = {name: values[f"present.{name}"] for name in names}
         logits = values["logits"][0, -1]
         if step == 0:

@@ -54,7 +54,5 @@ def _scheme(reader: TableReader, hint: Any, value: Any, where: str) -> Quantizat
 
 
 _READER = TableReader(
-    "recipe",
-    RecipeError,
-    {Source: _source, QuantizationConfig: _quantization, QuantizationScheme | None: _scheme},
+    "recipe", RecipeError, {Source: _source, QuantizationConfig: _quantization, QuantizationScheme | None: _scheme}
 )

@@ -29,12 +29,7 @@ class NativeEngine:
     on_processor = True
 
     def __init__(
-        self,
-        source: Path | NativeEngine,
-        context: int,
-        threads: int,
-        all_logits: bool,
-        kv_type: str = "float16",
+        self, source: Path | NativeEngine, context: int, threads: int, all_logits: bool, kv_type: str = "float16"
     ) -> None:
         """``source`` is the artifact's folder, or an engine whose weights are shared."""
         self._library = native.library()

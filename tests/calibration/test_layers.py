@@ -114,12 +114,7 @@ def test_each_matrix_sees_what_comes_before_it(
     seen: list[tuple[np.ndarray, np.ndarray | None]] = []
 
     def spy(
-        weight: np.ndarray,
-        h: np.ndarray,
-        scheme: QuantizationScheme,
-        scale_dtype: str,
-        *,
-        drift: np.ndarray | None,
+        weight: np.ndarray, h: np.ndarray, scheme: QuantizationScheme, scale_dtype: str, *, drift: np.ndarray | None
     ) -> PackedLinear:
         seen.append((h.copy(), None if drift is None else drift.copy()))
         return quantize_rows(weight, scheme, scale_dtype)

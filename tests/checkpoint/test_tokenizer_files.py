@@ -83,8 +83,7 @@ def test_a_post_processor_that_adds_bos_is_detected(tiny_folder, special_of):
 
 
 @pytest.mark.parametrize(
-    "template",
-    ["{{ x }}", [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "{{ x }}"}]],
+    "template", ["{{ x }}", [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "{{ x }}"}]]
 )
 def test_template_of_tokenizer_config(tiny_folder, template):
     (tiny_folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))

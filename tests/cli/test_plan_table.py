@@ -33,11 +33,7 @@ def test_a_mixed_format_in_words() -> None:
 
 @pytest.mark.parametrize(
     ("interval", "shown"),
-    [
-        (None, "unknown"),
-        (Interval(11.4, 14.2, 18.0), "14 (11-18)"),
-        (Interval(0.51, 1.23, 2.34), "1.2 (0.51-2.3)"),
-    ],
+    [(None, "unknown"), (Interval(11.4, 14.2, 18.0), "14 (11-18)"), (Interval(0.51, 1.23, 2.34), "1.2 (0.51-2.3)")],
 )
 def test_a_speed_has_as_many_digits_as_are_known(interval: Interval | None, shown: str) -> None:
     assert show_speed(interval) == shown

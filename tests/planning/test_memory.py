@@ -65,8 +65,7 @@ def test_float16_halves_scales_norms_and_tables_but_not_codes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("embedding", "lm_head", "tables"),
-    [(INT8, INT8, 1), (INT8, INT4, 2), (None, None, 1), (None, INT8, 2)],
+    ("embedding", "lm_head", "tables"), [(INT8, INT8, 1), (INT8, INT4, 2), (None, None, 1), (None, INT8, 2)]
 )
 def test_a_tied_table_is_stored_once_when_both_uses_agree(
     embedding: QuantizationScheme | None, lm_head: QuantizationScheme | None, tables: int

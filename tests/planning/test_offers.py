@@ -77,10 +77,7 @@ def test_float_parts_can_be_quantized_to_fit() -> None:
     floats = QuantizationConfig(None, None, None)
     offer = next(o for o in plan(MIDDLE, _device(2 * 10**9), quantization=floats).offers if o.kind == "bits")
     chosen = QuantizationOverrides(bits=4, embedding_bits=4, lm_head_bits=4, block_size=128)
-    assert offer.options == (
-        *("--bits", "4", "--embedding-bits", "4", "--lm-head-bits", "4"),
-        *("--block-size", "128"),
-    )
+    assert offer.options == (*("--bits", "4", "--embedding-bits", "4", "--lm-head-bits", "4"), *("--block-size", "128"))
     assert plan(MIDDLE, _device(2 * 10**9), quantization=chosen.applied_to(floats)).memory.total == offer.total_bytes
 
 

@@ -112,10 +112,7 @@ def test_damaged_artifacts_are_errors(models: SharedModels, tmp_path: Path) -> N
         opened()
     shutil.copy(tmp_path / "data", data)
     model = onnx.load_from_string(whole)
-    for change, words in (
-        (("edgekit.num_layers", "3"), "is missing"),
-        (("edgekit.head_dim", "x"), "head_dim is 'x'"),
-    ):
+    for change, words in ((("edgekit.num_layers", "3"), "is missing"), (("edgekit.head_dim", "x"), "head_dim is 'x'")):
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
         next(p for p in copy.metadata_props if p.key == change[0]).value = change[1]

@@ -132,8 +132,7 @@ def test_cuda_is_available_only_if_it_can_be_used(
             raise RuntimeError("CUDA failure 100: no CUDA-capable device is detected")
 
     fake = SimpleNamespace(
-        get_available_providers=lambda: built_with,
-        OrtValue=SimpleNamespace(ortvalue_from_shape_and_type=allocate),
+        get_available_providers=lambda: built_with, OrtValue=SimpleNamespace(ortvalue_from_shape_and_type=allocate)
     )
     monkeypatch.setitem(sys.modules, "onnxruntime", fake if built_with else None)
     assert has_cuda() is expected

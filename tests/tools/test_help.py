@@ -23,12 +23,7 @@ def test_there_are_tools() -> None:
 def test_help(script: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, script, "--help"],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=ROOT,
-        timeout=60,
+        [sys.executable, script, "--help"], capture_output=True, text=True, env=environment, cwd=ROOT, timeout=60
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: ")

@@ -82,10 +82,7 @@ def measure(folder: Path, engine: str, lengths: str, gen_tokens: int, repeat: in
 def report(engine: str, decode: Rows, prefill: Rows) -> None:
     """Print the errors of the present shares, and those that would fit."""
     known = processor_engines()[engine]
-    parts = {
-        "decode": (decode, known.decode),
-        "prefill": (prefill, known.prefill),
-    }
+    parts = {"decode": (decode, known.decode), "prefill": (prefill, known.prefill)}
     for what, (rows, present) in parts.items():
         fitted = fit(rows, present)
         print(f"\n{engine} {what:<8} {'measured':>12} {'predicted':>12} {'error':>8} {'fitted':>8}")

@@ -158,10 +158,7 @@ def main() -> None:
         return
     every = read_rows()
     models = {}
-    for name, target, priors in (
-        ("decode", decode_target, DECODE_PRIORS),
-        ("prefill", prefill_target, PREFILL_PRIORS),
-    ):
+    for name, target, priors in (("decode", decode_target, DECODE_PRIORS), ("prefill", prefill_target, PREFILL_PRIORS)):
         rows = [row for row in every if row.use == "fit" and target(row) is not None]
         targets = [value for value in map(target, rows) if value is not None]
         for by in ("source", "publisher", "device", "fitted_as"):
