@@ -11,8 +11,8 @@ memory. The worker sends ``{"tokens": n}`` as it goes, then ``{"texts": [[id, ..
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,7 @@ class _Growing:
     sampler: Sampler
 
 
+@dataclass
 class PromptAnswers:
     """Answers prompts, several at once.
 
@@ -116,19 +117,14 @@ class PromptAnswers:
         stops: Ids that end an answer.
     """
 
-    def __init__(
-        self,
-        reader: NativeEngine,
-        spare: list[NativeEngine],
-        prompts: Sequence[Sequence[int]],
-        sampling: Sampling,
-        stops: frozenset[int],
-    ) -> None:
-        self._reader, self._spare, self._prompts = reader, spare, prompts
-        self._sampling, self._stops = sampling, stops
-        self._numbers = count()
-        self._growing: list[_Growing] = []
-        self._done: dict[int, list[int]] = {}
+    reader: NativeEngine
+    spare: list[NativeEngine]
+    prompts: Sequence[Sequence[int]]
+    sampling: Sampling
+    stops: frozenset[int]
+    _numbers: Iterator[int] = field(init=False, default_factory=count)
+    _growing: list[_Growing] = field(init=False, default_factory=list)
+    _done: dict[int, list[int]] = field(init=False, default_factory=dict)
 
     def texts(self, tokens: int, report: Callable[[int], None]) -> Texts:
         """Produce ``tokens`` tokens of prompts and answers, in order of the prompts; the last texts may be incomplete.
@@ -139,7 +135,7 @@ class PromptAnswers:
         """
         while (found := self._tokens()) < tokens:
             report(found)
-            while self._spare and self._tokens() < tokens:
+            while self.spare and self._tokens() < tokens:
                 self._begin()
             self._step()
         texts = self._done | {a.number: a.ids for a in self._growing}
@@ -150,15 +146,15 @@ class PromptAnswers:
 
     def _begin(self) -> None:
         number = next(self._numbers)
-        ids = list(self._prompts[number % len(self._prompts)])[: self._reader.context]
-        if len(ids) == self._reader.context:
+        ids = list(self.prompts[number % len(self.prompts)])[: self.reader.context]
+        if len(ids) == self.reader.context:
             self._done[number] = ids
             return
-        self._reader.rewind(0)
-        logits = self._reader.evaluate(ids)[-1]
-        engine = self._spare.pop()
-        engine.copy(self._reader)
-        sampler = Sampler(self._sampling, self._reader.vocab_size, seed=number)
+        self.reader.rewind(0)
+        logits = self.reader.evaluate(ids)[-1]
+        engine = self.spare.pop()
+        engine.copy(self.reader)
+        sampler = Sampler(self.sampling, self.reader.vocab_size, seed=number)
         sampler.observe(ids)
         self._grow(_Growing(number, ids, engine, sampler), logits)
 
@@ -167,16 +163,16 @@ class PromptAnswers:
         growing, self._growing = self._growing, []
         if not growing:
             return
-        rows = self._reader.step([a.engine for a in growing], [a.ids[-1] for a in growing])
+        rows = self.reader.step([a.engine for a in growing], [a.ids[-1] for a in growing])
         for each, logits in zip(growing, rows, strict=True):
             self._grow(each, logits)
 
     def _grow(self, each: _Growing, logits: Any) -> None:
         token = each.sampler.sample(logits)
         each.ids.append(token)
-        if token in self._stops or len(each.ids) == self._reader.context:
+        if token in self.stops or len(each.ids) == self.reader.context:
             self._done[each.number] = each.ids
-            self._spare.append(each.engine)
+            self.spare.append(each.engine)
         else:
             self._growing.append(each)
 
