@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import io
 import os
 import re
 import subprocess
@@ -116,7 +117,7 @@ def _progress_bar(name: str, progress: Progress) -> type[Any]:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             # It has two bars in bytes: "Downloading bytes" counts network traffic, the other one what is on disk.
             self._counts = kwargs.get("unit") == "B" and not str(kwargs.get("desc", "")).startswith("Downloading")
-            super().__init__(*args, **{**kwargs, "file": _NullStream(), "leave": False})
+            super().__init__(*args, **{**kwargs, "file": io.StringIO(), "leave": False})
 
         def display(self, *args: Any, **kwargs: Any) -> bool:
             if self._counts and self.total:
@@ -124,16 +125,6 @@ def _progress_bar(name: str, progress: Progress) -> type[Any]:
             return True
 
     return Bar
-
-
-class _NullStream:
-    """A text stream that discards everything written to it."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        """Do nothing: nothing is buffered."""
 
 
 def fetch_package(package: str, version: str, sha256: str, member: str, progress: Progress = no_progress) -> Path:
