@@ -303,34 +303,22 @@ void attention(const Kernels &kernels, int64_t m, int64_t group, int64_t length,
                 static_cast<int>(type));
 }
 
-/* Every format with every width, and with every number of rows; of the pairs of a width and a number of rows, a third: each
- * format takes others. */
+/* Every format with every width and every number of rows. */
 void check_products(const Kernels &kernels, float float_error) {
-  const int rows[] = {1, 2, 3, 4, 5, 8, 9, 13, 16, 30, 49};
-  constexpr size_t kRowsOfWidth = 4;
-  size_t next = 0;
   for (int bits : {4, 8})
     for (int block : {32, 64, 128})
       for (int64_t k : {1, 31, 32, 33, 127, 128, 129, 200, 576, 1000})
-        for (size_t i = 0; i < kRowsOfWidth; ++i) {
-          const int m = rows[next++ % std::size(rows)];
+        for (int m : {1, 2, 3, 4, 5, 8, 9, 13, 16, 30, 49})
           products(kernels, 1 + random_numbers.below(70), k, bits, block, m, m % 2 ? 1.0f : 100.0f, float_error);
-        }
 }
 
-/* Every type and head_dim with every group and with every number of rows. */
+/* Every type and head_dim with every group and every number of rows. */
 void check_attention(const Kernels &kernels, double error) {
-  const int64_t rows[] = {1, 17, 2, 40};
-  size_t next = 0;
   for (KvType type : {KvType::kFloat16, KvType::kInt8})
-    for (int head_dim : {16, 48, 64, 128, 256}) {
-      ++next;
+    for (int head_dim : {16, 48, 64, 128, 256})
       for (int64_t group : {1, 3, 6, 7})
-        for (int i = 0; i < 2; ++i) {
-          const int64_t m = rows[next++ % std::size(rows)];
+        for (int64_t m : {1, 2, 17, 40})
           attention(kernels, m, group, m + random_numbers.below(150), head_dim, type, error + (type == KvType::kInt8 ? kWholeError : 0.0));
-        }
-    }
 }
 
 void check_table(const Kernels &kernels, float float_error, double attention_error) {

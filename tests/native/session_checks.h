@@ -83,26 +83,20 @@ struct Reference {
   }
 };
 
-/* How the ids are given to a session: pieces around a chunk of prefill (512) and around the 8 rows of decode. Three threads
- * for two key-value heads split a long context into parts. */
-struct Way {
-  std::vector<int64_t> pieces;
-  int threads;
-};
-const std::vector<Way> kWays = {{{720}, 3}, {{512, 208}, 1}, {{513, 7, 1, 8, 9}, 1}, {{640, 1, 2, 3, 4}, 3}};
-/* One way with prefill, decode and parts, for tables that are slow (emulated) or the reference itself. */
-const std::vector<Way> kOneWay = {{{513, 7, 1, 8, 9}, 3}};
+/* How the ids are given to a session: pieces around a chunk of prefill (512) and around the 8 rows of decode. */
+const std::vector<std::vector<int64_t>> kPieces = {{720}, {512, 208}, {513, 7, 1, 8, 9}, {640, 1, 2, 3, 4}};
 
 /* allowed: the largest difference() between the logits and those of the scalar table; int8_allowed: with an int8 cache. */
-void check_session(const Kernels &kernels, double allowed, double int8_allowed, const std::vector<Way> &ways) {
+void check_session(const Kernels &kernels, double allowed, double int8_allowed) {
   const Reference &reference = Reference::get();
   const std::shared_ptr<const Model> model = reference.model;
   const std::vector<int32_t> &ids = reference.ids;
   const std::vector<float> &expected = reference.logits;
-  for (const Way &way : ways) {
-    Session session(model, kernels, kContext, way.threads, KvType::kFloat16);
-    CHECK(near("float16 cache", kernels, difference(logits_of(session, ids, way.pieces), expected), allowed));
-  }
+  for (const std::vector<int64_t> &pieces : kPieces)
+    for (int threads : {1, 3}) { /* three threads for two key-value heads split a long context into parts */
+      Session session(model, kernels, kContext, threads, KvType::kFloat16);
+      CHECK(near("float16 cache", kernels, difference(logits_of(session, ids, pieces), expected), allowed));
+    }
   Session small(model, kernels, kContext, 3, KvType::kInt8);
   CHECK(near("int8 cache", kernels, difference(logits_of(small, ids, {513, 7, 1}), expected), int8_allowed));
   CHECK(small.cache_bytes() < reference.cache_bytes * 7 / 10);
