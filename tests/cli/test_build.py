@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from invoke import Invoke
 from tiny_checkpoint import write_checkpoint
 
 EDGEKIT = [sys.executable, "-m", "edgekit.cli"]
@@ -85,16 +86,25 @@ def test_the_output_shows_the_plan_the_phases_and_the_next_step(tmp_path: Path, 
         (["bad.toml", "--device", "cpu"], 11, "recipe", "licence"),
     ],
 )
-def test_errors(tmp_path: Path, arguments: list[str], code: int, kind: str, words: str) -> None:
+def test_errors(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    invoke: Invoke,
+    arguments: list[str],
+    code: int,
+    kind: str,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.toml").write_text('title = "x"\nlicense = "MIT"\n')
-    done = edgekit("build", *arguments, "--json", cwd=tmp_path)
-    assert done.returncode == code, done.stderr
-    error = json.loads(done.stdout)["error"]
+    found = invoke("build", *arguments, "--json")
+    assert found.exit_code == code, found.stderr
+    error = found.json()["error"]
     assert error["kind"] == kind
     assert words in error["message"] + error["hint"]
-    plain = edgekit("build", *arguments, cwd=tmp_path)
-    assert plain.returncode == code
-    assert plain.stdout == ""
+    plain = invoke("build", *arguments)
+    assert plain.exit_code == code
+    assert plain.text == ""
     assert "Traceback" not in plain.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["bad.toml"]
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # each test runs a process on a terminal of its own
+
 ROOT = Path(__file__).parents[2]
 pty = pytest.importorskip("pty")
 
