@@ -23,6 +23,11 @@ from .errors import EdgekitError
 Message = Mapping[str, Any]
 
 _LAST = "last"  # a key of the last message
+# As ``python -m``, which would import what the current folder holds before this package.
+_START = (
+    "import runpy, sys; sys.path[:] = [path for path in sys.path if path]; "
+    "runpy.run_module(sys.argv[1], run_name='__main__')"
+)
 _PACKAGE_PARENT = Path(__file__).resolve().parents[1]  # the worker imports this very edgekit
 
 
@@ -42,7 +47,7 @@ def run_worker(module: str, request: Message) -> Iterator[dict[str, Any]]:
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr,
         subprocess.Popen(
-            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
+            [sys.executable, "-c", _START, module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
             text=True, encoding="utf-8", env={**os.environ, "PYTHONPATH": path},
         ) as process,
     ):  # fmt: skip
