@@ -13,6 +13,8 @@ from click.testing import CliRunner, Result
 from edgekit.cli.plan import command
 from edgekit.errors import BudgetError, EdgekitError
 
+pytestmark = pytest.mark.slow  # drawing takes seconds
+
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
 

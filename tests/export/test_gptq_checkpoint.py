@@ -51,6 +51,7 @@ def decode(tensors: dict[str, np.ndarray], linear: str, bits: int, stored_less: 
     return ((codes.astype(int) - zeros[groups]) * scales[groups]).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slab_bytes", [None, pytest.param(700, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("device", ["cpu", "jetson"])
 @pytest.mark.parametrize(("scheme", "format_"), SCHEMES)
