@@ -64,10 +64,6 @@ void refusals() {
 int main() {
   for (const Kernels *kernels : known_kernels()) {
     if (!runs_here(*kernels)) continue;
-#if defined(__SANITIZE_THREAD__)
-    /* One table is enough: how work is divided between threads does not depend on it. avx2 is compiled with the sanitizer. */
-    if (std::string(kernels->name) != "avx2") continue;
-#endif
     std::printf("%s\n", kernels->name);
     check_session(*kernels, std::string(kernels->name) == "amx" ? kBf16Logits : kOrder, kInt8Cache);
   }
