@@ -22,7 +22,7 @@ from ._plan_table import describe_quantization
 def command(name: str | None, as_json: bool) -> None:
     """List the models edgekit can build or plan, or show one recipe.
 
-    NAME is a recipe or a .toml file.
+    NAME is a recipe, an alias such as r1-1.5b, or a .toml file.
     """
     if name is not None:
         recipe = load_recipe(name)
@@ -40,7 +40,7 @@ def command(name: str | None, as_json: bool) -> None:
 
 def _print_all(recipes: tuple[Recipe, ...]) -> None:
     columns = (
-        Column("model"),
+        Column("model (alias)"),
         Column("parameters", right=True),
         Column("context", right=True, optional=True),
         Column("reasoning", optional=True),
@@ -50,7 +50,7 @@ def _print_all(recipes: tuple[Recipe, ...]) -> None:
     for recipe in recipes:
         limits = [format_count(recipe.parameters), str(recipe.max_context), "yes" if recipe.reasoning else "no"]
         plan_only = (", plan only" if recipe.plan_only else "", "yellow")
-        rows.append([(recipe.name, "bold"), *limits, [source_kind(recipe.source), plan_only]])
+        rows.append([[(recipe.name, "bold"), _aliases(recipe)], *limits, [source_kind(recipe.source), plan_only]])
     screen = open_screen()
     screen.table(columns, rows)
     note = "hub: Hugging Face; package: a Python package; plan only: cannot be built, edgekit recipes NAME says why"
@@ -59,7 +59,7 @@ def _print_all(recipes: tuple[Recipe, ...]) -> None:
 
 def _print_one(recipe: Recipe) -> None:
     screen = open_screen()
-    screen.say((recipe.title, "bold"), f": {recipe.name}\n")
+    screen.say((recipe.title, "bold"), f": {recipe.name}{_aliases(recipe)}\n")
     sampling = recipe.sampling
     rows = {
         "licence": recipe.licence,
@@ -76,3 +76,7 @@ def _print_one(recipe: Recipe) -> None:
     if recipe.plan_only:
         rows["plan only"] = recipe.plan_only
     screen.table((Column(), Column(wraps=True)), [((key, "bold"), value) for key, value in rows.items()])
+
+
+def _aliases(recipe: Recipe) -> str:
+    return f" ({', '.join(recipe.aliases)})" if recipe.aliases else ""

@@ -3,6 +3,7 @@
 The file's name is the recipe's. Its keys are
 
     title, licence            for people
+    aliases                   optional: shorter names; each means exactly one recipe
     parameters                number of weights; a tied table counts once
     reasoning                 whether the model thinks between <think> and </think> first
     max_context               the longest context that edgekit offers, in tokens
@@ -131,6 +132,7 @@ class Recipe:
     parameters: int
     reasoning: bool
     max_context: int
+    aliases: tuple[str, ...] = ()
     plan_only: str = ""
     source: Source
     config: Mapping[str, Any] = field(hash=False)
@@ -142,6 +144,8 @@ class Recipe:
         for key in ("name", "title", "licence"):
             if not getattr(self, key).strip():
                 raise ValueError(f"{key} is empty")
+        for alias in self.aliases:
+            _check("alias", alias, r"[a-z0-9][a-z0-9.-]*", "lower-case letters, digits, dots and hyphens")
         if self.parameters < 1:
             raise ValueError(f"parameters is {self.parameters}; it must be at least 1")
         if not isinstance(self.config.get("model_type"), str):
@@ -161,7 +165,7 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON shows them."""
         source = {"kind": source_kind(self.source), **asdict(self.source)}
-        return {**asdict(self), "plan_only": self.plan_only or None, "source": source}
+        return {**asdict(self), "aliases": list(self.aliases), "plan_only": self.plan_only or None, "source": source}
 
 
 def source_kind(source: Source) -> str:

@@ -1,4 +1,4 @@
-"""Recipes by name: those that come with edgekit, and any file of the user's."""
+"""Recipes by name or alias: those that come with edgekit, and any file of the user's."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from .reader import read_recipe
 from .recipe import Recipe
 
 # The folder of the installed package, or of the source tree that an editable install runs from.
-LIBRARY = Library(
+LIBRARY: Library[Recipe] = Library(
     kind="recipe",
     built_in=(Path(__file__).parent / "library", Path(__file__).parents[2] / "recipes"),
     read=read_recipe,
     error=RecipeError,
+    aliases=lambda recipe: recipe.aliases,
 )
 
 
@@ -24,13 +25,17 @@ def all_recipes() -> tuple[Recipe, ...]:
 
 
 def load_recipe(name_or_path: str | Path | Recipe) -> Recipe:
-    """A recipe by its name or from a file.
+    """A recipe by its name or alias, or from a file.
 
     Args:
-        name_or_path: A name, or a path: a ``Path``, or text that ends in ``.toml``. A recipe is returned unchanged.
+        name_or_path: A name or alias in any case, or a path: a ``Path``, or text that ends in ``.toml``. A recipe is
+            returned unchanged.
 
     Raises:
         UnknownNameError: There is no such recipe; names the nearest.
         RecipeError: The file is not a valid recipe.
     """
-    return name_or_path if isinstance(name_or_path, Recipe) else LIBRARY.find(name_or_path)
+    if isinstance(name_or_path, Recipe):
+        return name_or_path
+    is_name = isinstance(name_or_path, str) and not name_or_path.endswith(".toml")
+    return LIBRARY.find(str(name_or_path).lower() if is_name else name_or_path)

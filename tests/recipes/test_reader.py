@@ -87,7 +87,7 @@ def test_the_other_kinds_of_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("licence =", "license =", ["unknown key 'license'", "did you mean licence?"]),
+        ("licence =", "license =", ["unknown key 'license'", "did you mean licence"]),
         ("bits = 8", "bit = 8", ["quantization.lm_head: unknown key 'bit'", "bits"]),
         ("temperature", "temprature", ["sampling: unknown key 'temprature'", "temperature"]),
         ("repository =", "repo =", ["source: unknown key 'repo'"]),

@@ -39,3 +39,9 @@ def test_every_kind_of_source_has_a_name() -> None:
     sources = [HubSource("a/b", "0" * 40), package, FolderSource("here")]
     assert [source_kind(source) for source in sources] == ["hub", "package", "folder"]
     assert [str(source) for source in sources] == ["a/b at 000000000000", "a-b 0.1.2, a/b.gguf", "here"]
+
+
+@pytest.mark.parametrize("alias", ["", "R1", "a b", "-x", "owner/name"])
+def test_an_alias_is_one_plain_word(alias: str) -> None:
+    with pytest.raises(ValueError, match="alias is"):
+        replace(load_recipe("smollm2-135m"), aliases=(alias,))

@@ -86,10 +86,32 @@ def test_a_recipe_is_found_by_its_path_too(tmp_path: Path) -> None:
     assert load_recipe(str(copy)).name == "mine"
 
 
-@pytest.mark.parametrize("name", ["smollm2-135", "deepseek-r1-distill-qwen-7", "../recipes/smollm2-135m", ""])
+@pytest.mark.parametrize("name", ["smollm2-135", "r1-15b", "deepseek-r1-distill-qwen-7", "../recipes/smollm2-135m", ""])
 def test_an_unknown_name_is_told_the_nearest(name: str) -> None:
     with pytest.raises(UnknownNameError) as failure:
         load_recipe(name)
     assert repr(name) in failure.value.message
     if name == "smollm2-135":
         assert "did you mean smollm2-135m" in failure.value.message
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("r1-1.5b", "deepseek-r1-distill-qwen-1.5b"),
+        ("r1-7b", "deepseek-r1-distill-qwen-7b"),
+        ("r1-8b", "deepseek-r1-distill-llama-8b"),
+        ("R1-Llama-70B", "deepseek-r1-distill-llama-70b"),
+        ("DeepSeek-R1-Distill-Qwen-14B", "deepseek-r1-distill-qwen-14b"),
+        ("SmolLM2-135M-Instruct", "smollm2-135m"),
+    ],
+)
+def test_a_recipe_is_found_by_a_shorter_name_in_any_case(alias: str, name: str) -> None:
+    assert load_recipe(alias).name == name
+
+
+def test_every_recipe_has_an_alias_that_means_it(recipe: Recipe) -> None:
+    assert recipe.aliases
+    for alias in recipe.aliases:
+        assert load_recipe(alias) is recipe
+    assert {LIBRARY.alias_names()[alias] for alias in recipe.aliases} == {recipe.name}
