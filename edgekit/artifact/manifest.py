@@ -37,6 +37,7 @@ This module needs only the standard library. The file is one JSON object:
                              checks             [{name, passed (null if not checked), value, limit, detail}]
                              passed             whether all checks passed
                              Values that are not finite are null.
+    notes                    decisions that the build made about its source, one sentence each
     golden                   prompt_ids, continuation_ids (greedy), top_logits [{id, logit}] of the first new token
     files                    {name: {sha256, size_bytes}} for every file except this one
 """
@@ -44,7 +45,7 @@ This module needs only the standard library. The file is one JSON object:
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ class Manifest(RuntimeFacts):
     quality: dict[str, Any] | None
     golden: dict[str, Any] | None
     files: dict[str, dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
 
@@ -135,6 +137,7 @@ def read_manifest(folder: Path) -> Manifest:
     known = {field.name: field for field in fields(Manifest)}
     if unknown := sorted(content.keys() - known.keys()):
         raise ArtifactError(f"{path} has an unknown field {unknown[0]!r}; {nearest(unknown[0], known)}")
-    if missing := sorted(name for name in known.keys() - content.keys()):
+    required = {name for name, field in known.items() if field.default is field.default_factory is MISSING}
+    if missing := sorted(required - content.keys()):
         raise ArtifactError(f"{path} lacks the field {', '.join(missing)}")
     return Manifest(**content)

@@ -63,6 +63,15 @@ def open_inputs(request: BuildRequest, stack: ExitStack) -> BuildInputs:
     return BuildInputs(recipe, device, _asked_quantization(request, recipe), opened)
 
 
+def notes_of(opened: Checkpoint) -> tuple[str, ...]:
+    """What was decided when a checkpoint and its tokenizer were read.
+
+    Raises:
+        TokenizerError: The tokenizer cannot be used.
+    """
+    return *opened.notes, *opened.tokenizer.notes
+
+
 def _choose_recipe(request: BuildRequest, device: DeviceProfile, opened: Checkpoint | None) -> Recipe:
     if request.model is not None:
         return load_recipe(request.model)

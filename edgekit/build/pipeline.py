@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import version
@@ -37,7 +38,7 @@ from ..progress import Progress, no_progress, phase
 from ..recipes import all_recipes
 from ..recipes.recipe import Recipe, source_kind
 from ..scheme import QuantizationConfig, QuantizationOverrides
-from .inputs import BuildInputs, carried_quantization, checked_spec, fetch_checkpoint, open_inputs
+from .inputs import BuildInputs, carried_quantization, checked_spec, fetch_checkpoint, notes_of, open_inputs
 from .request import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildRequest, BuildResult
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ Planner = Callable[[QuantizationConfig], Plan]
 
 
 def run_build(
-    request: BuildRequest, progress: Progress = no_progress, on_plan: Callable[[Plan], None] = lambda planned: None
+    request: BuildRequest,
+    progress: Progress = no_progress,
+    on_plan: Callable[[Plan], None] = lambda planned: None,
+    on_notes: Callable[[Sequence[str]], None] = lambda notes: None,
 ) -> BuildResult:
     """Build an artifact.
 
@@ -55,6 +59,7 @@ def run_build(
         request: What to build.
         progress: Receives the progress of each phase.
         on_plan: Called with the plan before any weight is read, and again if the plan changes.
+        on_notes: Called with the notes about the checkpoint, if there are any, before any weight is read.
 
     Returns:
         Where the artifact is, its manifest, and what the build took.
@@ -81,6 +86,9 @@ def run_build(
             if carried != quantization:
                 quantization, planned = carried, planner(carried)
         spec = checked_spec(checkpoint, inputs.recipe, str(request.checkpoint or inputs.recipe.source))
+        planned = replace(planned, notes=notes_of(checkpoint))
+        if planned.notes:
+            on_notes(planned.notes)
         from .steps import Job, pass_gate
 
         folder = stack.enter_context(whole_folder(target, request.force))
@@ -155,7 +163,7 @@ def _write(
             weights, described["scaling"] = steps.scale_weights(job, weights, quantization, facts)
         if quantization.mean_bits is not None:
             quantization, described["widths"] = steps.choose_widths(job, weights, quantization, facts)
-            planned = planner(quantization)
+            planned = replace(planner(quantization), notes=planned.notes)
             facts = job.facts(quantization, planned)
         with steps.layer_quantizer(job, weights, quantization, facts, files) as (layers, calibration):
             layout = steps.export(job, weights, quantization, job.max_context(planned), layers)
@@ -184,6 +192,7 @@ def _write(
             tokens=facts.tokens,
             bits_per_weight=round(layout.weight_bytes * 8 / job.spec.parameters, 4),
             quality=quality,
+            notes=list(planned.notes),
             golden=golden,
             files=hash_files(sorted(job.folder.iterdir()), report),
         )
@@ -201,8 +210,9 @@ def _described_source(job: Job, files: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lasting(planned: Plan) -> dict[str, Any]:
-    """The plan as JSON, without the memory that this host happened to have free."""
-    return {key: value for key, value in planned.to_json().items() if not key.startswith("usable_")}
+    """The plan as JSON, without the memory that this host happened to have free, and without the manifest's notes."""
+    left_out = ("usable_bytes", "usable_source", "notes")
+    return {key: value for key, value in planned.to_json().items() if key not in left_out}
 
 
 def build(
@@ -224,6 +234,7 @@ def build(
     anyway: bool = False,
     progress: Progress = no_progress,
     on_plan: Callable[[Plan], None] = lambda planned: None,
+    on_notes: Callable[[Sequence[str]], None] = lambda notes: None,
 ) -> BuildResult:
     """Build an artifact: :func:`run_build` with the fields of a :class:`BuildRequest` as arguments.
 
@@ -237,4 +248,4 @@ def build(
         emit=emit, force=force, calibration=calibration, calibration_tokens=calibration_tokens, gate=gate,
         quality_tokens=quality_tokens, threads=threads, plan_options=plan_options, anyway=anyway,
     )  # fmt: skip
-    return run_build(request, progress, on_plan)
+    return run_build(request, progress, on_plan, on_notes)

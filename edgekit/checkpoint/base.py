@@ -111,12 +111,14 @@ class TokenizerFiles(Mapping[str, bytes]):
     """The tokenizer's files for an artifact (name -> content) and the special token ids.
 
     ``tokenizer.json`` is always there; ``tokenizer_config.json``, ``chat_template.jinja`` and
-    ``generation_config.json`` are there if the checkpoint has them.
+    ``generation_config.json`` are there if the checkpoint has them. ``notes`` are sentences about what was decided when
+    they were read, as in :attr:`Checkpoint.notes`.
     """
 
-    def __init__(self, files: Mapping[str, bytes], special: SpecialTokens) -> None:
+    def __init__(self, files: Mapping[str, bytes], special: SpecialTokens, notes: tuple[str, ...] = ()) -> None:
         self._files = dict(files)
         self.special = special
+        self.notes = notes
 
     def __getitem__(self, name: str) -> bytes:
         return self._files[name]
@@ -144,6 +146,9 @@ class Checkpoint(ABC):
     """Every tensor by its name in the container (Hugging Face's or GGUF's)."""
     files: tuple[Path, ...]
     """The weight files, sorted by name."""
+    notes: tuple[str, ...] = ()
+    """Decisions that the user should know of: one sentence each, without a full stop. ``edgekit build`` and ``plan``
+    print them, and the manifest keeps them."""
 
     @property
     @abstractmethod

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -81,6 +82,20 @@ def print_error(error: EdgekitError, kind: str | None = None) -> None:
     screen.say(("error", "bold red"), f": {error.message}")
     if error.hint:
         screen.say(("hint", "bold cyan"), f": {error.hint}")
+
+
+def print_notes(notes: Sequence[str], screen: Screen | None = None) -> None:
+    """Print the notes of a plan or a build on stderr, also with ``--json``.
+
+    Args:
+        notes: One sentence each.
+        screen: The screen on stderr, where progress is shown on it; by default a new one.
+    """
+    if not notes:
+        return
+    screen = screen or open_screen(err=True)
+    for note in notes:
+        screen.say(("note", "bold yellow"), f": {note}")
 
 
 def progress_bars(screen: Screen | None = None, *, quiet: bool = False) -> AbstractContextManager[Progress]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from types import FrameType
 
 import click
@@ -14,7 +15,7 @@ from ..recipes import Recipe, load_recipe
 from ..scheme import METHODS, QuantizationOverrides
 from ..units import format_bytes, format_seconds
 from . import _options as options
-from ._output import emit_json, open_screen, progress_bars
+from ._output import emit_json, open_screen, print_notes, progress_bars
 from ._plan_options import plan_options
 from ._plan_table import print_plan
 from ._quantization_options import QUANTIZATION_OPTIONS
@@ -117,7 +118,7 @@ def command(request: BuildRequest, as_json: bool) -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         with progress_bars(screen) as progress:
-            result = run_build(request, progress, show)
+            result = run_build(request, progress, show, partial(print_notes, screen=screen))
     except KeyboardInterrupt:
         raise InterruptedBuildError("the build was interrupted; nothing was left behind") from None
     if as_json:

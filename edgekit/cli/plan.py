@@ -20,7 +20,7 @@ from ..recipes import Recipe, all_recipes, load_recipe
 from ..scheme import QuantizationOverrides
 from ..units import format_bytes
 from . import _options as options
-from ._output import Cell, Column, Part, emit_json, open_screen
+from ._output import Cell, Column, Part, emit_json, open_screen, print_notes
 from ._plan_options import plan_options
 from ._plan_table import UNMEASURED, print_plan, show_seconds, show_speed
 from ._quantization_options import QUANTIZATION_OPTIONS, quantization_arguments
@@ -134,6 +134,7 @@ def _plan_one(request: _Request, recipe: Recipe, profile: DeviceProfile, others:
             screen.say(f"\nThis model needs {machine}.")
         if planned.fits and not planned.acceptable and not planned.offers:
             screen.say(f"\nNo known option meets this budget: {planned.refused[0].describe()}")
+    print_notes(planned.notes)
     request.draw([(recipe, profile)])
 
 

@@ -87,6 +87,7 @@ class Plan:
         power_mode: The device's power mode; None for full power.
         plan_only: Why the model cannot be built; empty when it can.
         offers: Alternatives; empty when the plan is acceptable.
+        notes: What was decided when the checkpoint was read; empty when it has not been read.
     """
 
     model: str
@@ -106,6 +107,7 @@ class Plan:
     power_mode: str | None = None
     plan_only: str = ""
     offers: tuple[Offer, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -156,4 +158,5 @@ class Plan:
             "budget": {limit.name: limit.to_json() for limit in self.limits},
             "plan_only": self.plan_only or None,
             "offers": [offer.to_json() for offer in self.offers],
+            "notes": list(self.notes),
         }

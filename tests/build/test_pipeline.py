@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 from edgekit.artifact.manifest import read_manifest
 from edgekit.artifact.verify import verify
 from edgekit.build.pipeline import build
+from edgekit.checkpoint.huggingface import HuggingFaceCheckpoint
 from edgekit.errors import (
     BudgetError,
     BuildError,
@@ -48,6 +49,22 @@ UNSCALED = {"quantization": QuantizationOverrides(scale=False)}
 
 def leftovers(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.name != "checkpoint")
+
+
+def test_notes_on_the_checkpoint_reach_the_caller_the_plan_and_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HuggingFaceCheckpoint, "notes", ("the tensor x is not used",))
+    heard: list[Sequence[str]] = []
+    result = build(
+        None, "cpu", checkpoint=write_checkpoint(tmp_path / "tiny"), out=tmp_path / "out", gate=False,
+        on_notes=heard.append,
+    )  # fmt: skip
+    assert heard == [("the tensor x is not used",)]
+    assert result.to_json()["plan"]["notes"] == ["the tensor x is not used"]
+    manifest = read_manifest(result.artifact)
+    assert manifest.notes == ["the tensor x is not used"]
+    assert "notes" not in manifest.plan
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])

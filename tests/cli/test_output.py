@@ -9,7 +9,7 @@ from collections.abc import Callable
 import click
 import pytest
 
-from edgekit.cli._output import emit_json, print_error, progress_bars
+from edgekit.cli._output import emit_json, print_error, print_notes, progress_bars
 from edgekit.errors import BudgetError, EdgekitError
 
 
@@ -80,3 +80,9 @@ def test_text_for_people_does_not_go_through_click_styles() -> None:
 
     for path in Path(edgekit.cli.__file__).parent.glob("*.py"):
         assert f"{click.__name__}.style" not in path.read_text(encoding="utf-8"), path
+
+
+def test_notes_are_printed_on_stderr_one_a_line(capfd: pytest.CaptureFixture[str]) -> None:
+    print_notes(())
+    print_notes(("the token [PAD] is left out", "the head is tied"))
+    assert capfd.readouterr() == ("", "note: the token [PAD] is left out\nnote: the head is tied\n")
