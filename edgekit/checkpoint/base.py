@@ -192,6 +192,7 @@ class Checkpoint(ABC):
             )
         if not 0 <= start <= stop <= info.shape[0]:
             raise ValueError(f"cannot read rows {start} to {stop} of tensor {name!r}; it has {info.shape[0]} rows")
+        self.check_readable(info)
         return self._read(info, start, stop)
 
     def quantized_format(self, name: str) -> QuantizedFormat | None:
@@ -210,6 +211,14 @@ class Checkpoint(ABC):
             ValueError: The rows are outside the weight, or the checkpoint is closed.
         """
         return None
+
+    def check_readable(self, info: TensorInfo) -> None:
+        """Check that the values of a tensor can be read, without reading them.
+
+        Raises:
+            CheckpointError: The tensor has a type that edgekit does not read.
+        """
+        return
 
     @abstractmethod
     def _read(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any]:

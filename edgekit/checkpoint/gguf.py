@@ -1,8 +1,4 @@
-"""A GGUF file as a checkpoint: its metadata translated to Hugging Face's config keys, its tensors dequantized by rows.
-
-The ``gguf`` package does the dequantizing (``gguf.quants``, the reference in numpy). It is imported at the first read,
-because planning and header reads do not need it.
-"""
+"""A GGUF file as a checkpoint: metadata translated to Hugging Face's config keys, tensors dequantized by rows."""
 
 from __future__ import annotations
 
@@ -18,8 +14,9 @@ from ..errors import CheckpointError
 from .base import Checkpoint, TensorInfo, TokenizerFiles
 from .files import WeightFile
 from .gguf_config import ROPE_FACTORS, config_from_metadata
-from .gguf_header import BLOCK_TYPES, check_not_truncated, parse_header
+from .gguf_header import check_not_truncated, parse_header
 from .gguf_tokenizer import tokenizer_from_metadata
+from .gguf_types import BLOCK_TYPES, OTHER_TYPES, dequantize, unreadable
 
 _TYPE_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 # Rows are dequantized in pieces of 4 MiB of float32: the numpy dequantizers need about five times their output as
@@ -71,16 +68,17 @@ class GgufCheckpoint(Checkpoint):
             raise CheckpointError(
                 f"{info.path}: tensor {ROPE_FACTORS!r} has shape {info.shape}; expected (head_dim / 2,)"
             )
+        self.check_readable(info)
         factors: list[float] = self._read(info, 0, info.shape[0]).tolist()
         return factors
 
+    def check_readable(self, info: TensorInfo) -> None:
+        """See :meth:`Checkpoint.check_readable`."""
+        if why := unreadable(_TYPE_NAMES.get(info.dtype, info.dtype)):
+            raise CheckpointError(f"{info.path}: tensor {info.name!r} {why}", hint=OTHER_TYPES)
+
     def _read(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any]:
         type_name = _TYPE_NAMES.get(info.dtype, info.dtype)
-        if type_name not in BLOCK_TYPES:
-            raise CheckpointError(
-                f"{info.path}: tensor {info.name!r} has type {type_name}; supported: {', '.join(BLOCK_TYPES)}",
-                hint="use a GGUF file with these types, or the original checkpoint",
-            )
         if len(info.shape) == 1:  # block types store a vector as one row
             vector: NDArray[Any] = self._dequantize(info, type_name, (1, info.shape[0]), 0, 1)[0, start:stop].copy()
             return vector
@@ -90,10 +88,7 @@ class GgufCheckpoint(Checkpoint):
         self, info: TensorInfo, type_name: str, shape: tuple[int, ...], start: int, stop: int
     ) -> NDArray[Any]:
         """Dequantize rows start to stop of an (out, in) tensor to float32, piece by piece."""
-        from gguf.constants import GGMLQuantizationType
-        from gguf.quants import dequantize
-
-        number, block, block_bytes = BLOCK_TYPES[type_name]
+        _, block, block_bytes = BLOCK_TYPES[type_name]
         columns = shape[1]
         row_bytes = columns // block * block_bytes
         step = max(1, PIECE_ELEMENTS // columns)
@@ -104,7 +99,7 @@ class GgufCheckpoint(Checkpoint):
             self._file.read_into(raw.data, info.offset + first * row_bytes, f"tensor {info.name!r}")
             # The caller reports infinite and NaN values, with the tensor's name.
             with np.errstate(all="ignore"):
-                values = dequantize(raw.reshape(last - first, row_bytes), GGMLQuantizationType(number))
+                values = dequantize(raw.reshape(last - first, row_bytes), type_name)
             result[first - start : last - start] = values
         return result
 

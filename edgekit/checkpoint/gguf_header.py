@@ -23,21 +23,9 @@ import numpy as np
 from ..errors import CheckpointError, CorruptFileError
 from .base import TensorInfo
 from .files import WeightFile, truncated
+from .gguf_types import type_of
 
 MAGIC = b"GGUF"
-# The types edgekit reads: id, elements per block, bytes per block (ggml.h, ggml-common.h).
-BLOCK_TYPES: dict[str, tuple[int, int, int]] = {
-    "F32": (0, 1, 4),
-    "F16": (1, 1, 2),
-    "Q4_0": (2, 32, 18),
-    "Q4_1": (3, 32, 20),
-    "Q8_0": (8, 32, 34),
-    "Q4_K": (12, 256, 144),
-    "Q5_K": (13, 256, 176),
-    "Q6_K": (14, 256, 210),
-    "BF16": (30, 1, 2),
-}
-_READABLE = {number: (name, block, size) for name, (number, block, size) in BLOCK_TYPES.items()}
 _FLOAT_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 _NUMBERS = {
@@ -145,7 +133,8 @@ def _described_tensor(cursor: _Cursor) -> _Described:
     fastest_first = [cursor.u64(f"the shape of tensor {name!r}") for _ in range(rank)]
     if not all(1 <= n <= _MAX_DIMENSION for n in fastest_first):
         raise cursor.corrupt(f"tensor {name!r} has shape {fastest_first}; a dimension must be 1 to {_MAX_DIMENSION}")
-    type_name, block, block_bytes = _type_of(cursor, name, cursor.u32(f"the type of tensor {name!r}"))
+    number = cursor.u32(f"the type of tensor {name!r}")
+    type_name, block, block_bytes = type_of(number, f"{cursor.path}: tensor {name!r}")
     offset = cursor.u64(f"the offset of tensor {name!r}")
     row = fastest_first[0]
     if row % block:
@@ -156,22 +145,6 @@ def _described_tensor(cursor: _Cursor) -> _Described:
     if size + offset > _MAX_OFFSET:
         raise cursor.corrupt(f"tensor {name!r} claims {size} bytes at offset {offset}, more than any file can hold")
     return _Described(name, type_name, tuple(reversed(fastest_first)), offset, size)
-
-
-def _type_of(cursor: _Cursor, tensor: str, number: int) -> tuple[str, int, int]:
-    """The name, block elements and block bytes of a tensor type. The ``gguf`` package knows the types not read here."""
-    if number in _READABLE:
-        return _READABLE[number]
-    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
-
-    try:
-        known = GGMLQuantizationType(number)
-        block, size = GGML_QUANT_SIZES[known]
-    except (ValueError, KeyError):
-        raise CheckpointError(
-            f"{cursor.path}: tensor {tensor!r} has the unknown type {number}; supported: {', '.join(BLOCK_TYPES)}"
-        ) from None
-    return known.name, int(block), int(size)
 
 
 def _place(path: Path, described: list[_Described], data_start: int, alignment: int) -> dict[str, TensorInfo]:

@@ -109,6 +109,11 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
     def _format(self, linear: _Linear) -> QuantizedFormat:
         return QuantizedFormat(linear.config.bits, linear.config.symmetric, self._groups(linear))
 
+    def check_readable(self, info: TensorInfo) -> None:
+        """See :meth:`Checkpoint.check_readable`; quantized weights have no stored float type."""
+        if info.name not in self._linears:
+            super().check_readable(info)
+
     def _read(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any]:
         found = self.quantized_rows(info.name, start, stop)
         return super()._read(info, start, stop) if found is None else found.dequantize()

@@ -106,6 +106,10 @@ class HuggingFaceCheckpoint(Checkpoint):
             )
         return dtype
 
+    def check_readable(self, info: TensorInfo) -> None:
+        """See :meth:`Checkpoint.check_readable`."""
+        self.stored_dtype(info)
+
     def _read(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any]:
         dtype = self.stored_dtype(info)
         shape = (stop - start, *info.shape[1:])

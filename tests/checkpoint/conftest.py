@@ -13,19 +13,10 @@ from edgekit.checkpoint.files import WeightFile
 from edgekit.checkpoint.gguf_config import config_from_metadata
 from edgekit.checkpoint.gguf_header import GgufHeader, parse_header
 from edgekit.checkpoint.gguf_tokenizer import tokenizer_from_metadata
+from edgekit.checkpoint.gguf_types import BLOCK_TYPES
 from edgekit.checkpoint.sources import fetch_package
 
-GGUF_TYPE_NUMBERS = {
-    "F32": 0,
-    "F16": 1,
-    "Q4_0": 2,
-    "Q4_1": 3,
-    "Q8_0": 8,
-    "Q4_K": 12,
-    "Q5_K": 13,
-    "Q6_K": 14,
-    "BF16": 30,
-}
+GGUF_TYPE_NUMBERS = {name: number for name, (number, _, _) in BLOCK_TYPES.items()}
 
 
 @pytest.fixture(scope="session")
