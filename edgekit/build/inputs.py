@@ -143,7 +143,7 @@ def carried_quantization(asked: QuantizationConfig, own: QuantizationConfig, ope
     Raises:
         UsageError: Something was requested that would change the checkpoint's codes.
     """
-    if opened.format != "gptq":
+    if not opened.holds_codes:
         return asked
     from ..weights.carried import carried_formats
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..artifact.manifest import Manifest
 from ..artifact.writer import check_output, hash_files, whole_folder
-from ..checkpoint import GptqCheckpoint, open_checkpoint
+from ..checkpoint import open_checkpoint
 from ..checkpoint.gptq_config import FILE_NAME as GPTQ_FILE
 from ..devices.profile import DeviceProfile
 from ..errors import UsageError
@@ -204,8 +204,8 @@ def _described_source(job: Job, files: dict[str, Any]) -> dict[str, Any]:
     """The manifest's ``source``."""
     source = {"kind": source_kind(job.recipe.source), **dataclasses.asdict(job.recipe.source)}
     source.pop("path", None)  # a path on the builder's disk means nothing elsewhere
-    if isinstance(job.checkpoint, GptqCheckpoint):
-        source |= {"format": job.checkpoint.format, "quantize_config": job.checkpoint.quantization}
+    if job.checkpoint.quantization:
+        source |= {"format": job.checkpoint.format, "quantize_config": dict(job.checkpoint.quantization)}
     return source | {"files": files}
 
 

@@ -197,7 +197,7 @@ def open_weights(job: Job, rotate: bool) -> WeightSource:
     """The weights before scaling: the checkpoint's own, or rotated ones."""
     if rotate:
         return RotatedWeights(CheckpointWeights(job.checkpoint, job.spec), job.spec)
-    if job.checkpoint.format == "gptq":
+    if job.checkpoint.holds_codes:
         return CarriedWeights(job.checkpoint, job.spec)
     return CheckpointWeights(job.checkpoint, job.spec)
 

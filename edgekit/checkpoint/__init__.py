@@ -1,4 +1,4 @@
-"""Opens checkpoints and reads them in pieces: Hugging Face folders (float or GPTQ) and GGUF files."""
+"""Opens checkpoints and reads them in pieces: Hugging Face folders (float, fp8 or GPTQ) and GGUF files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from ..errors import CheckpointError, UnsupportedModelError
 from .base import Checkpoint, QuantizedFormat, QuantizedRows, SpecialTokens, TensorInfo, TokenizerFiles
 from .files import WeightFile, read_json_object
+from .fp8 import Fp8Checkpoint, holds_fp8_weights
 from .gguf import GgufCheckpoint
 from .gguf_header import MAGIC as GGUF_MAGIC
 from .gptq import GptqCheckpoint
@@ -15,6 +16,7 @@ from .huggingface import INDEX_FILE, SINGLE_FILE, HuggingFaceCheckpoint, weight_
 
 __all__ = [
     "Checkpoint",
+    "Fp8Checkpoint",
     "GptqCheckpoint",
     "QuantizedFormat",
     "QuantizedRows",
@@ -25,7 +27,7 @@ __all__ = [
 ]
 
 _ACCEPTED = (
-    f"accepted: a folder with config.json and {SINGLE_FILE} or {INDEX_FILE} (float or GPTQ), a GGUF file, "
+    f"accepted: a folder with config.json and {SINGLE_FILE} or {INDEX_FILE} (float, fp8 or GPTQ), a GGUF file, "
     "or a folder with one .gguf file"
 )
 
@@ -78,6 +80,8 @@ def _open_folder(folder: Path) -> Checkpoint:
         config = read_json_object(folder / "config.json")
         if is_gptq(folder, config):
             return GptqCheckpoint(folder)
+        if holds_fp8_weights(folder):
+            return Fp8Checkpoint(folder)
         if quantization := config.get(COPY_KEY):
             raise _unsupported_quantization(folder, quantization)
         return HuggingFaceCheckpoint(folder)

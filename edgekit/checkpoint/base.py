@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import CheckpointError, TensorMismatchError, nearest
 
+CheckpointFormat = Literal["huggingface", "gguf", "fp8", "gptq"]
 _Opened = TypeVar("_Opened", bound="Checkpoint")
 
 
@@ -139,7 +140,7 @@ class TokenizerFiles(Mapping[str, bytes]):
 class Checkpoint(ABC):
     """An open checkpoint. Use it as a context manager; reading is safe from several threads at once."""
 
-    format: Literal["huggingface", "gguf", "gptq"]
+    format: CheckpointFormat
     config: dict[str, Any]
     """The keys of Hugging Face's ``config.json``. GGUF metadata is translated to these keys."""
     tensors: Mapping[str, TensorInfo]
@@ -149,6 +150,10 @@ class Checkpoint(ABC):
     notes: tuple[str, ...] = ()
     """Decisions that the user should know of: one sentence each, without a full stop. ``edgekit build`` and ``plan``
     print them, and the manifest keeps them."""
+    quantization: Mapping[str, Any] = MappingProxyType({})
+    """How the checkpoint describes the quantization of its weights, for the manifest; empty for float weights."""
+    holds_codes: bool = False
+    """Whether some weights are quantized and their codes can be copied: they have a :meth:`quantized_format`."""
 
     @property
     @abstractmethod

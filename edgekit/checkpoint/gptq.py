@@ -22,7 +22,6 @@ Source: https://github.com/ModelCloud/GPTQModel, ``nn_modules/qlinear``; AutoGPT
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +68,13 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
     """
 
     format = "gptq"
+    holds_codes = True
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         try:
             self.gptq = read_gptq_config(folder, self.config)
+            self.quantization = self.gptq.content
             self._linears = self._find_linears()
             self._stored, self.tensors = self.tensors, self._without_parts()
         except BaseException:  # closes the files after Ctrl-C, too
@@ -81,11 +82,6 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
             raise
         self._offsets: dict[str, int] = {}
         self._group_of: dict[str, NDArray[np.int32]] = {}
-
-    @cached_property
-    def quantization(self) -> dict[str, Any]:
-        """The content of ``quantize_config.json`` or its copy in ``config.json``, for the manifest."""
-        return dict(self.gptq.content)
 
     def quantized_format(self, name: str) -> QuantizedFormat | None:
         """A weight's storage format; see :meth:`Checkpoint.quantized_format`."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, CorruptFileError
-from .base import Checkpoint, TensorInfo, TokenizerFiles
+from .base import Checkpoint, CheckpointFormat, TensorInfo, TokenizerFiles
 from .files import WeightFile, read_json_object
 from .safetensors import FLOAT_DTYPES, read_header
 from .tokenizer_files import read_tokenizer_files
@@ -42,7 +42,7 @@ class HuggingFaceCheckpoint(Checkpoint):
         TruncatedFileError: A weight file is too short; the message names the tensor.
     """
 
-    format: Literal["huggingface", "gguf", "gptq"] = "huggingface"
+    format: CheckpointFormat = "huggingface"
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
