@@ -112,6 +112,12 @@ class Fp8Checkpoint(HuggingFaceCheckpoint):
                 blocks[name] = None, 1, 1
         return blocks
 
+    def check_readable(self, info: TensorInfo) -> None:
+        """See :meth:`Checkpoint.check_readable`."""
+        scale = self._blocks.get(info.name, (info, 0, 0))[0]
+        if scale is not None and scale.dtype != _EXPONENTS:
+            self.stored_dtype(scale)
+
     def _read(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any]:
         if info.name not in self._blocks:
             return super()._read(info, start, stop)
