@@ -50,6 +50,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArtifactError, nearest
+from ..json_file import read_json_object
 
 FILE_NAME = "edgekit.json"
 FORMAT = "edgekit-artifact"
@@ -121,13 +122,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtifactError(f"{folder} is not a folder", hint="edgekit build MODEL --device NAME builds an artifact")
     if not path.is_file():
         raise ArtifactError(f"{folder} is not an edgekit artifact: it has no {FILE_NAME}")
-    if path.stat().st_size > _MAX_BYTES:
-        raise ArtifactError(f"{path} has {path.stat().st_size} bytes; the limit for a manifest is {_MAX_BYTES}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ArtifactError(f"{path} is not JSON: {error}") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content = read_json_object(path, _MAX_BYTES, ArtifactError)
+    if content.get("format") != FORMAT:
         raise ArtifactError(f'{path} is not a manifest: it lacks "format": "{FORMAT}"')
     if content.get("format_version") != FORMAT_VERSION:
         raise ArtifactError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import CheckpointError, UnsupportedModelError
+from ..json_file import read_json_object
 from .base import Checkpoint, QuantizedFormat, QuantizedRows, SpecialTokens, TensorInfo, TokenizerFiles
-from .files import WeightFile, read_json_object
+from .files import WeightFile
 from .fp8 import Fp8Checkpoint, holds_fp8_weights
 from .gguf import GgufCheckpoint
 from .gguf_header import MAGIC as GGUF_MAGIC

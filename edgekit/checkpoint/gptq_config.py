@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CorruptFileError, TensorMismatchError, UnsupportedModelError
-from .files import read_json_object
+from ..json_file import read_json_object
 
 FILE_NAME = "quantize_config.json"
 COPY_KEY = "quantization_config"

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, CorruptFileError
+from ..json_file import read_json_object
 from .base import Checkpoint, CheckpointFormat, TensorInfo, TokenizerFiles
-from .files import WeightFile, read_json_object
+from .files import WeightFile
 from .safetensors import FLOAT_DTYPES, read_header
 from .tokenizer_files import read_tokenizer_files
 

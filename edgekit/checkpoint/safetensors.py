@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CorruptFileError, TruncatedFileError
+from ..json_file import parse_json_object
 from .base import TensorInfo
-from .files import WeightFile, parse_json_object, truncated
+from .files import WeightFile, truncated
 
 FLOAT_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _ITEM_BYTES = {

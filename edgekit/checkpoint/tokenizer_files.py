@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TokenizerError
+from ..json_file import parse_json_object, read_bounded
 from .base import SpecialTokens, TokenizerFiles
-from .files import parse_json_object, read_bounded
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

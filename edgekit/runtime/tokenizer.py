@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer as _HfTokenizer
 
 from ..errors import TokenizerError
+from ..json_file import read_json_object
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -114,18 +114,10 @@ def read_tokenizer_config(folder: Path) -> dict[str, Any]:
     """Read ``tokenizer_config.json``; returns an empty dictionary if the file does not exist.
 
     Raises:
-        TokenizerError: The file is not a JSON object.
+        TokenizerError: The file cannot be read or is not a JSON object.
     """
     path = folder / CONFIG_FILE
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise TokenizerError(f"{path} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise TokenizerError(f"{path} is not a JSON object")
-    return content
+    return read_json_object(path, error=TokenizerError) if path.is_file() else {}
 
 
 def _special_tokens(config: dict[str, Any]) -> dict[str, str]:

@@ -47,14 +47,14 @@ def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not JSON"),
-        (b"{", "is not JSON"),
-        (b"\xff", "is not JSON"),
-        (b"[]", "is not a manifest"),
+        (b"", "is not valid JSON"),
+        (b"{", "is not valid JSON"),
+        (b"\xff", "is not valid JSON"),
+        (b"[]", "is not a JSON object but a list"),
         (b'{"format": "something"}', 'lacks "format": "edgekit-artifact"'),
         (b'{"format": "edgekit-artifact", "format_version": 2}', "has format_version 2; this edgekit reads 1"),
         (b'{"format": "edgekit-artifact"}', "has format_version None"),
-        (b" " * (16 * 1024 * 1024 + 1), "the limit for a manifest is 16777216"),
+        (b" " * (16 * 1024 * 1024 + 1), "larger than the limit of 16777216 bytes"),
     ],
 )
 def test_files_that_are_not_manifests(tmp_path: Path, content: bytes, message: str) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.checkpoint.files import WeightFile, parse_json_object, read_bounded, read_json_object, truncated
-from edgekit.errors import CheckpointError, CorruptFileError, TruncatedFileError
+from edgekit.checkpoint.files import WeightFile, truncated
+from edgekit.errors import CheckpointError, TruncatedFileError
 
 
 @pytest.fixture
@@ -70,36 +70,6 @@ def test_a_path_that_is_not_a_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(CheckpointError, match=f"{path} is not a file"):
             WeightFile(path)
-
-
-def test_bounded_reads_stop_at_their_limit(path: Path) -> None:
-    assert read_bounded(path, limit=100) == bytes(range(100))
-    with pytest.raises(CorruptFileError, match="larger than the limit of 99 bytes"):
-        read_bounded(path, limit=99)
-    with pytest.raises(CheckpointError, match="cannot be read: No such file"):
-        read_bounded(path.with_name("nowhere"))
-
-
-def test_json_objects(path: Path) -> None:
-    path.write_text('{"a": {"b": [1, 2]}}')
-    assert read_json_object(path) == {"a": {"b": [1, 2]}}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is not valid JSON"),
-        (b"{", "is not valid JSON"),
-        (b"\xff", "is not valid JSON"),
-        (b"[" * 100_000, "is not valid JSON"),
-        (b'{"a": {"b": 1, "c": 2, "b": 3}}', "duplicate key 'b'"),
-        (b"[1]", "is not a JSON object but a list"),
-        (b"null", "is not a JSON object but a NoneType"),
-    ],
-)
-def test_invalid_json_is_an_error(content: bytes, message: str) -> None:
-    with pytest.raises(CorruptFileError, match=f"^the header.*{message}"):
-        parse_json_object(content, "the header")
 
 
 def test_the_error_for_a_truncated_file() -> None:

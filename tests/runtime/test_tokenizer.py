@@ -73,8 +73,8 @@ def test_without_a_configuration_the_manifest_names_them(tmp_path: Path) -> None
     [
         ("tokenizer.json", None, "has no tokenizer.json"),
         ("tokenizer.json", b"{}", "is not a valid tokenizer"),
-        ("tokenizer_config.json", b"{", "is not JSON"),
-        ("tokenizer_config.json", b"\xff", "is not JSON"),
+        ("tokenizer_config.json", b"{", "is not valid JSON"),
+        ("tokenizer_config.json", b"\xff", "is not valid JSON"),
         ("tokenizer_config.json", b"[]", "is not a JSON object"),
     ],
 )
