@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import EdgekitError
+from .json_text import json_text
+from .ort import NO_TELEMETRY
 
 Message = Mapping[str, Any]
 
@@ -44,28 +46,31 @@ def run_worker(module: str, request: Message) -> Iterator[dict[str, Any]]:
     """
     path = os.pathsep.join([str(_PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])])
     ended = False
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr,
-        subprocess.Popen(
-            [sys.executable, "-c", _START, module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
-            text=True, encoding="utf-8", env={**os.environ, "PYTHONPATH": path},
-        ) as process,
-    ):  # fmt: skip
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
         try:
-            if process.stdin is None or process.stdout is None:
-                raise AssertionError("both are pipes")
-            # A worker that died before it read the request is reported below.
-            with suppress(BrokenPipeError), process.stdin:
-                process.stdin.write(json.dumps(request))
-            for line in process.stdout:
-                if not line.endswith("\n"):  # the worker was killed while it wrote a message
-                    break
-                message = json.loads(line)
-                ended = bool(message.pop(_LAST, False))
-                yield message
-            code = process.wait()
-        finally:
-            process.kill()
+            process = subprocess.Popen(
+                [sys.executable, "-c", _START, module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
+                text=True, encoding="utf-8", env={**os.environ, **NO_TELEMETRY, "PYTHONPATH": path},
+            )  # fmt: skip
+        except OSError as error:  # a limit on processes or memory
+            yield {"error": f"cannot start the worker process: {error.strerror}"}
+            return
+        with process:
+            try:
+                if process.stdin is None or process.stdout is None:
+                    raise AssertionError("both are pipes")
+                # A worker that died before it read the request is reported below.
+                with suppress(BrokenPipeError), process.stdin:
+                    process.stdin.write(json_text(request))
+                for line in process.stdout:
+                    if not line.endswith("\n"):  # the worker was killed while it wrote a message
+                        break
+                    message = json.loads(line)
+                    ended = bool(message.pop(_LAST, False))
+                    yield message
+                code = process.wait()
+            finally:
+                process.kill()
         if not ended:
             stderr.seek(0)
             last_line = (stderr.read().strip() or "no message").splitlines()[-1]
@@ -90,4 +95,4 @@ def serve(work: Callable[[Message, Callable[[Message], None]], Message]) -> None
 
 
 def _send(message: Message) -> None:
-    print(json.dumps(message), flush=True)
+    print(json_text(message), flush=True)

@@ -49,8 +49,9 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArtifactError, nearest
+from ..errors import ArtifactError, BuildError, nearest
 from ..json_file import read_json_object
+from ..json_text import json_text
 
 FILE_NAME = "edgekit.json"
 FORMAT = "edgekit-artifact"
@@ -102,8 +103,15 @@ class Manifest(RuntimeFacts):
     format_version: int = FORMAT_VERSION
 
     def write(self, folder: Path) -> None:
-        """Write ``edgekit.json`` into ``folder``."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, sort_keys=True)
+        """Write ``edgekit.json`` into ``folder``.
+
+        Raises:
+            BuildError: A number is NaN or infinite.
+        """
+        try:
+            text = json_text(asdict(self), indent=2, sort_keys=True)
+        except ValueError as error:
+            raise BuildError(f"{FILE_NAME} cannot be written as JSON: {error}") from None
         (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
 
 

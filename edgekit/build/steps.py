@@ -7,9 +7,7 @@ accepted.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from ..export.genai_config import genai_config
 from ..export.gptq_checkpoint import check_emittable, write_gptq_checkpoint
 from ..export.model import LayerQuantizer, export_model
 from ..export.onnx_graph import DATA_FILE
+from ..json_text import json_text
 from ..layout import DataLayout, plan_layout
 from ..models import ModelSpec
 from ..planning.plan import Plan
@@ -41,6 +40,7 @@ from ..recipes.recipe import Recipe
 from ..runtime.chat import ChatTemplate
 from ..runtime.tokenizer import Tokenizer
 from ..scheme import QuantizationConfig
+from ..threads import thread_pool
 from ..weights.carried import CarriedWeights
 from ..weights.checkpoint import CheckpointWeights
 from ..weights.rotated import RotatedWeights
@@ -136,7 +136,7 @@ def background_hashes(paths: Iterable[Path]) -> Iterator[Callable[[], dict[str, 
         if stop.is_set():
             raise InterruptedBuildError("the build failed while its source was being hashed")
 
-    with ThreadPoolExecutor(1, thread_name_prefix="edgekit-hash") as pool:
+    with thread_pool(1, "edgekit-hash") as pool:
         hashing = pool.submit(hash_files, list(paths), check)
         try:
             yield hashing.result
@@ -341,7 +341,7 @@ def _config(job: Job) -> dict[str, Any]:
 
 def _json_bytes(value: Any) -> bytes:
     try:
-        text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, allow_nan=False)
+        text = json_text(value, indent=2, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise BuildError(f"a configuration file cannot be written as JSON: {error}") from None
     return (text + "\n").encode()

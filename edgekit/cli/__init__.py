@@ -17,6 +17,7 @@ import click
 from click.shell_completion import shell_complete
 
 from ..errors import DiskFullError, EdgekitError
+from ..ort import NO_TELEMETRY
 from ._output import print_error, wants_json
 
 # OPENBLAS_THREAD_TIMEOUT, which OpenBLAS reads when a command loads numpy. Between two products its threads wait
@@ -66,6 +67,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line. An :class:`EdgekitError` becomes a message and the exit code of its class."""
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", _OPENBLAS_TIMEOUT)
+    os.environ.update(NO_TELEMETRY)
     try:
         _run()
     except BrokenPipeError:

@@ -5,7 +5,6 @@ rich is imported when something is printed, so that a command which prints JSON 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from ..errors import EdgekitError
+from ..json_text import finite_json, json_text
 from ..progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -51,9 +51,8 @@ def wants_json() -> bool:
 
 
 def emit_json(value: Any) -> None:
-    """Print the command's result: one object in UTF-8, keys in the order given."""
-    text = json.dumps(value, ensure_ascii=False)
-    click.echo(text.encode("utf-8", errors="backslashreplace"))  # a lone surrogate becomes its JSON escape
+    """Print the command's result: one object in UTF-8, keys in the order given. NaN and infinity become null."""
+    click.echo(json_text(finite_json(value)).encode())
 
 
 def open_screen(*, err: bool = False) -> Screen:

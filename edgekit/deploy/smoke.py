@@ -12,7 +12,6 @@ The checks run in this order. If ``files`` or ``load`` fails, the test ends ther
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -24,6 +23,7 @@ from ..artifact.verify import verify
 from ..devices import DeviceProfile, load_device
 from ..errors import ArtifactError, EngineError, NativeLibraryError, VerificationError
 from ..host import peak_rss_bytes
+from ..json_text import finite_json, json_text
 from ..probe.bench import time_round
 from ..progress import Progress, no_progress
 from ..quality.replay import Check, check_logits, check_tokens, golden_of, replay
@@ -86,7 +86,7 @@ class Receipt:
             ArtifactError: The file cannot be written.
         """
         try:
-            path.write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            path.write_text(json_text(finite_json(self.to_json()), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise ArtifactError(f"cannot write the receipt {path}: {error.strerror}") from None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..models.spec import ModelSpec, TensorRef
 from ..progress import Share
 from ..quantize.packing import PackedLinear
 from ..quantize.rtn import NonFiniteError, quantize_rows
+from ..threads import thread_pool
 from ..weights.source import WeightSource, unusable_weight
 
 CHUNK_WEIGHTS = 1 << 20  # per job: a few milliseconds of work, a few megabytes of memory
@@ -107,15 +108,11 @@ def _run(work: Callable[[_Job], None], jobs: list[_Job], threads: int, progress:
             progress(done, total)
 
     progress(0, total)
-    with ThreadPoolExecutor(threads, thread_name_prefix="edgekit-quantize") as pool:
+    with thread_pool(threads, "edgekit-quantize") as pool:
         futures: list[Future[None]] = [pool.submit(one, job) for job in jobs]
-        try:
-            finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in finished:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+        finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        for future in finished:
+            future.result()
 
 
 class _Writer:

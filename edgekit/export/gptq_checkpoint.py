@@ -18,7 +18,6 @@ Source: https://github.com/huggingface/safetensors#format; GPTQModel ``quantizat
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +33,7 @@ from numpy.typing import NDArray
 from ..checkpoint.gptq_config import COPY_KEY, FILE_NAME, V1, V2
 from ..checkpoint.huggingface import SINGLE_FILE
 from ..errors import BuildError, NonFiniteWeightError, UnsupportedModelError
+from ..json_text import json_text
 from ..layout import DataLayout, Matrix, Slot, common_scheme
 from ..models.spec import Linear, ModelSpec, TensorRef
 from ..progress import Share, no_share
@@ -143,7 +143,7 @@ def _write_safetensors(path: Path, tensors: list[_Tensor], progress: Share) -> N
     for tensor in tensors:
         offsets = [end, end := end + tensor.size_bytes]
         header[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": offsets}
-    text = json.dumps(header).encode()
+    text = json_text(header).encode()
     text += b" " * (-len(text) % 8)  # the data section starts at a multiple of 8
     at = 8 + len(text)
     with path.open("wb", buffering=0) as file:
@@ -341,4 +341,4 @@ def _dynamic(layout: DataLayout, common: QuantizationScheme) -> dict[str, dict[s
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()
+    return (json_text(value, indent=2, sort_keys=True) + "\n").encode()

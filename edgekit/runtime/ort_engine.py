@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..artifact.manifest import RuntimeFacts
 from ..errors import EngineError
 from ..host import physical_cores
+from ..ort import import_onnxruntime
 from .engine import EngineOptions, check_ids, check_rewind, resolve_context
 
 MODEL_FILE = "model.onnx"
@@ -179,12 +180,11 @@ def choose_provider(available: Sequence[str], activation_type: str) -> str:
 
 def _import_onnxruntime() -> Any:
     try:
-        import onnxruntime
+        return import_onnxruntime()
     except ImportError as error:
         raise EngineError(
             f"onnxruntime cannot be imported: {_one_line(error)}", hint="pip install onnxruntime"
         ) from None
-    return onnxruntime
 
 
 def _load(ort: Any, folder: Path, provider: str, threads: int, first_row: Any) -> Any:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+
+from ..ort import import_onnxruntime
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+ort = import_onnxruntime()
 
 _FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 
@@ -45,7 +51,7 @@ class PieceLoader:
         needed: set[str],
         overrides: Mapping[str, NDArray[Any]],
         rows: tuple[int, int] | None = None,
-    ) -> tuple[ort.InferenceSession, list[str], list[str]]:
+    ) -> tuple[onnxruntime.InferenceSession, list[str], list[str]]:
         """Load some nodes.
 
         Args:
@@ -73,7 +79,7 @@ class PieceLoader:
 
     def _session(
         self, model: onnx.ModelProto, rows: tuple[int, int] | None, overrides: Mapping[str, NDArray[Any]]
-    ) -> ort.InferenceSession:
+    ) -> onnxruntime.InferenceSession:
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.enable_cpu_mem_arena = False

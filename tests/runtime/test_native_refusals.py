@@ -39,6 +39,27 @@ def test_invalid_calls(models: SharedModels) -> None:
         e.evaluate([1])
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_threads_that_the_system_does_not_start_are_refused(models: SharedModels) -> None:
+    """The stacks of 500 threads do not fit into the address space that the process may use."""
+    script = f"""
+import resource
+from edgekit.errors import EngineError
+from edgekit.native import library
+from edgekit.runtime.native_engine import NativeEngine
+library()
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20),) * 2)
+try:
+    NativeEngine({str(models.artifact("llama", "int4 block 32"))!r}, 16, 500, False)
+except EngineError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("cannot start 500 threads: the system refused thread ")
+
+
 def test_invalid_numbers() -> None:
     for options in ({"threads": 0}, {"threads": -1}, {"context": 0}, {"kv_type": "float8"}):
         with pytest.raises(ValueError, match=next(iter(options))):

@@ -41,7 +41,7 @@ typedef enum {
   EK_NON_FINITE = 2,   /* a number is NaN, infinite, or too large for the type of the result */
   EK_BAD_FILE = 3,     /* a file is missing, damaged, or not an edgekit file */
   EK_UNSUPPORTED = 4,  /* this library has no code for the artifact or for the processor */
-  EK_NO_MEMORY = 5,    /* not enough memory is available */
+  EK_NO_MEMORY = 5,    /* not enough memory is available, or a thread cannot be started */
   EK_CONTEXT = 6,      /* the tokens do not fit into the context */
   EK_TOKEN = 7,        /* a token id is outside the vocabulary */
   EK_INTERNAL = 8      /* a bug in edgekit */
@@ -97,7 +97,8 @@ typedef enum { EK_KV_FLOAT16 = 0, EK_KV_INT8 = 1 } ek_kv_type;
  *   threads  threads for the arithmetic, the calling thread included: 1 to 1024, or 0 for ek_default_threads
  *   kv_type  an ek_kv_type
  *
- * EK_CONTEXT: the context is out of range. EK_NO_MEMORY: the KV cache needs more memory than is available.
+ * EK_CONTEXT: the context is out of range. EK_NO_MEMORY: the KV cache needs more memory than is available, or the system
+ * refuses to start a thread.
  * EK_UNSUPPORTED: EDGEKIT_ISA names an instruction set that this processor does not support. */
 EK_API int ek_session_create(ek_model *model, int64_t context, int threads, int kv_type, ek_session **session);
 EK_API void ek_session_free(ek_session *session);

@@ -1,7 +1,9 @@
 #include "thread_pool.h"
 
+#include <system_error>
 #include <utility>
 
+#include "error.h"
 #include "topology.h"
 
 #if defined(__x86_64__)
@@ -26,10 +28,23 @@ int spins_for(int threads) {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads, std::vector<int> cpus) : cpus_(std::move(cpus)), spins_(spins_for(threads)) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { serve(i); });
+  try {
+    workers_.reserve(static_cast<size_t>(threads));
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { serve(i); });
+  } catch (const std::system_error &error) { /* the destructor does not run, and the workers wait for the next step */
+    const int started = static_cast<int>(workers_.size());
+    stop();
+    fail(EK_NO_MEMORY, "cannot start %d threads: the system refused thread %d (%s)", threads, started + 2,
+         error.code().message().c_str());
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   stop_ = true;
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -37,6 +52,7 @@ ThreadPool::~ThreadPool() {
   }
   wake_.notify_all();
   for (std::thread &worker : workers_) worker.join();
+  workers_.clear();
 }
 
 void ThreadPool::run(int64_t tasks, const std::function<void(int64_t, int)> &work) {

@@ -15,7 +15,8 @@ namespace ek {
 class ThreadPool {
  public:
   /* threads: includes the calling thread, which also works. cpus: the CPUs to bind the workers to (see worker_cpus); empty:
-   * not bound. The calling thread is never bound, because it belongs to the application. */
+   * not bound. The calling thread is never bound, because it belongs to the application. Throws Error(EK_NO_MEMORY) if the
+   * system does not start that many threads. */
   explicit ThreadPool(int threads, std::vector<int> cpus = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool &) = delete;
@@ -29,6 +30,7 @@ class ThreadPool {
 
  private:
   void serve(int thread);
+  void stop(); /* end all workers */
   void take_tasks(int thread);
 
   const std::vector<int> cpus_;

@@ -1,0 +1,47 @@
+"""JSON that every reader accepts."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.json_text import finite_json, json_text
+
+SOURCE = Path(__file__).parents[1] / "edgekit"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [-float("inf")], {"a": {"b": (1.0, float("nan"))}}])
+def test_a_number_that_json_does_not_have_is_refused_or_null(value: Any) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json_text(value)
+    text = json_text(finite_json(value))
+    assert "null" in text
+    assert not re.search("NaN|Infinity", text)
+
+
+def test_other_values_stay_as_they_are() -> None:
+    value = {"b": [1, 2.5, True, None, "é"], "a": {}}
+    assert finite_json(value) == value
+    assert json_text(value) == '{"b": [1, 2.5, true, null, "é"], "a": {}}'
+    assert json_text(value, sort_keys=True, indent=1).startswith('{\n "a": {}')
+
+
+def test_half_of_a_surrogate_pair_is_escaped() -> None:
+    text = json_text({"é": "\ud800"})
+    assert json.loads(text.encode()) == {"é": "\ud800"}
+
+
+def test_everything_edgekit_writes_goes_through_it() -> None:
+    """Other calls make hashes, keys and escapes, which no other program reads."""
+    allowed = {
+        "build": set(), "calibration": {"gptq.py", "texts.py", "state.py"}, "quality": {"sensitivity.py"},
+        "devices": {"writer.py"}, "runtime": {"chat.py"}, "checkpoint": {"gguf_tokenizer.py"},
+    }  # fmt: skip
+    for path in SOURCE.rglob("*.py"):
+        if path.name == "json_text.py" or path.name in allowed.get(path.parent.name, ()):
+            continue
+        assert not re.search(r"json\.dumps?\(", path.read_text(encoding="utf-8")), path
