@@ -5,10 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Event, Thread
 
-from .errors import BuildError
+from .errors import BuildError, EdgekitError, EngineError
 
 _REFUSED = "can't start new thread"  # of the RuntimeError that CPython raises
+
+
+def check_threads(threads: int) -> None:
+    """Check that onnxruntime can start its threads: it waits without end if the system refuses one of them.
+
+    Args:
+        threads: The threads of a session; the calling thread is one of them.
+
+    Raises:
+        EngineError: The system does not start that many.
+    """
+    release = Event()
+    started: list[Thread] = []
+    try:
+        for _ in range(threads - 1):
+            thread = Thread(target=release.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        raise _refused(EngineError, threads) from None
+    finally:
+        release.set()
+        for thread in started:
+            thread.join()
 
 
 @contextmanager
@@ -32,7 +57,11 @@ def thread_pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
     except RuntimeError as error:
         if _REFUSED not in str(error):
             raise
-        raise BuildError(
-            f"the system refuses to start {threads} thread{'s' * (threads > 1)} for this work",
-            hint="raise the limits on processes and memory (ulimit -u, ulimit -v, pids.max), or use fewer --threads",
-        ) from None
+        raise _refused(BuildError, threads) from None
+
+
+def _refused(kind: type[EdgekitError], threads: int) -> EdgekitError:
+    return kind(
+        f"cannot start {threads} thread{'s' * (threads > 1)}: the system refuses one of them",
+        hint="raise the limits on processes and memory (ulimit -u, ulimit -v, pids.max), or use fewer --threads",
+    )

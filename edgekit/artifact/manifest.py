@@ -44,7 +44,6 @@ This module needs only the standard library. The file is one JSON object:
 
 from __future__ import annotations
 
-import json
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any

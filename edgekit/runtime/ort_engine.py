@@ -20,6 +20,7 @@ from ..artifact.manifest import RuntimeFacts
 from ..errors import EngineError
 from ..host import physical_cores
 from ..ort import import_onnxruntime
+from ..threads import check_threads
 from .engine import EngineOptions, check_ids, check_rewind, resolve_context
 
 MODEL_FILE = "model.onnx"
@@ -90,6 +91,7 @@ class OrtEngine:
         threads = options.threads or physical_cores()
         if threads > MOST_THREADS:  # onnxruntime would start them all, and they spin
             raise EngineError(f"{threads} threads were requested; allowed: 1 to {MOST_THREADS}")
+        check_threads(threads)
         ort = _import_onnxruntime()
         provider = choose_provider(ort.get_available_providers(), manifest.activation_type)
         first_row = None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ..ort import import_onnxruntime
+from ..threads import check_threads
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -35,11 +36,15 @@ class PieceLoader:
 
     Attributes:
         initializers: The graph's initializers by name.
+
+    Raises:
+        EngineError: The system does not start that many threads.
     """
 
     def __init__(
         self, model: onnx.ModelProto, folder: Path | None, provider: WeightProvider | None, threads: int
     ) -> None:
+        check_threads(threads)
         self._model, self._folder, self._provider, self._threads = model, folder, provider, threads
         self.initializers = {t.name: t for t in model.graph.initializer}
         self._types: dict[str, int] = {v.name: v.type.tensor_type.elem_type for v in model.graph.input}
