@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import CheckpointError, UnsupportedModelError
-from ..json_file import read_json_object
+from ..errors import CheckpointError
 from .base import Checkpoint, QuantizedFormat, QuantizedRows, SpecialTokens, TensorInfo, TokenizerFiles
 from .files import WeightFile
-from .fp8 import Fp8Checkpoint, holds_fp8_weights
+from .fp8 import Fp8Checkpoint
 from .gguf import GgufCheckpoint
 from .gguf_header import MAGIC as GGUF_MAGIC
 from .gptq import GptqCheckpoint
-from .gptq_config import COPY_KEY, is_gptq
-from .huggingface import INDEX_FILE, SINGLE_FILE, HuggingFaceCheckpoint, weight_names
+from .huggingface import INDEX_FILE, SINGLE_FILE, weight_names
+from .stored import open_huggingface
 
 __all__ = [
     "Checkpoint",
@@ -78,14 +77,7 @@ def _open_folder(folder: Path) -> Checkpoint:
     if any(weight_names(names)):
         if "config.json" not in names:
             raise CheckpointError(f"{folder} has weights but no config.json", hint=_ACCEPTED)
-        config = read_json_object(folder / "config.json")
-        if is_gptq(folder, config):
-            return GptqCheckpoint(folder)
-        if holds_fp8_weights(folder):
-            return Fp8Checkpoint(folder)
-        if quantization := config.get(COPY_KEY):
-            raise _unsupported_quantization(folder, quantization)
-        return HuggingFaceCheckpoint(folder)
+        return open_huggingface(folder)
     gguf = [name for name in names if name.endswith(".gguf")]
     if len(gguf) == 1:
         return GgufCheckpoint(folder / gguf[0])
@@ -99,15 +91,6 @@ def _open_folder(folder: Path) -> Checkpoint:
         hint += "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)"
     raise CheckpointError(
         f"{folder} holds no weights that edgekit can open; found: {_shortened(names) or 'nothing'}", hint=hint
-    )
-
-
-def _unsupported_quantization(folder: Path, quantization: object) -> UnsupportedModelError:
-    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-    return UnsupportedModelError(
-        f"the weights in {folder} are already quantized ({method or 'the method is not named'}); "
-        "supported: float32, float16 or bfloat16 weights, GPTQ, or a GGUF file",
-        hint="use the original checkpoint that the quantized one was made from",
     )
 
 

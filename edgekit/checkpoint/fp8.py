@@ -50,16 +50,6 @@ _EXPONENTS = "F8_E8M0"  # scales that are powers of two
 _SCALE_VALUES = _table(ml_dtypes.float8_e8m0fnu)
 
 
-def holds_fp8_weights(folder: Path) -> bool:
-    """Whether some weight in a folder is in an 8-bit floating-point type.
-
-    Raises:
-        CheckpointError: As for :class:`HuggingFaceCheckpoint`.
-    """
-    with HuggingFaceCheckpoint(folder) as opened:
-        return any(info.dtype in _VALUES for info in opened.tensors.values())
-
-
 class Fp8Checkpoint(HuggingFaceCheckpoint):
     """An open checkpoint with 8-bit floating-point weights; they appear as float weights.
 

@@ -71,19 +71,6 @@ class GptqConfig:
         return self
 
 
-def is_gptq(folder: Path, config: Mapping[str, Any]) -> bool:
-    """Whether a folder's configuration says that its weights are in GPTQ format.
-
-    Args:
-        folder: The checkpoint.
-        config: The content of its ``config.json``.
-    """
-    copy = config.get(COPY_KEY)
-    if isinstance(copy, dict) and copy:
-        return _canonical(copy).get("quant_method") == "gptq"
-    return (folder / FILE_NAME).is_file()
-
-
 def read_gptq_config(folder: Path, config: Mapping[str, Any]) -> GptqConfig:
     """Read and check a GPTQ checkpoint's configuration.
 
@@ -93,13 +80,18 @@ def read_gptq_config(folder: Path, config: Mapping[str, Any]) -> GptqConfig:
 
     Raises:
         TensorMismatchError: The two files contradict each other; the message names both.
-        UnsupportedModelError: The width, method or format is not supported.
+        UnsupportedModelError: Nothing describes the weights, or the width, method or format is not supported.
         CorruptFileError: A value is missing or has the wrong type.
     """
     path, copy = folder / FILE_NAME, config.get(COPY_KEY)
     descriptions = [(str(path), read_json_object(path))] if path.is_file() else []
     if isinstance(copy, dict) and copy:
         descriptions.append((f"{folder / 'config.json'}, {COPY_KEY}", copy))
+    if not descriptions:
+        raise UnsupportedModelError(
+            f"the weights in {folder} are in GPTQ format, but {FILE_NAME} is missing and config.json has no {COPY_KEY}",
+            hint=f"fetch {FILE_NAME} from where the weights are from: width and group size are not in the weights",
+        )
     (source, content), *others = descriptions
     values = _canonical(content)
     for other_source, other_content in others:

@@ -36,6 +36,7 @@ class HuggingFaceCheckpoint(Checkpoint):
 
     Args:
         folder: Holds ``config.json`` and ``model.safetensors`` or its index and shards.
+        notes: What was decided before it was opened.
 
     Raises:
         CheckpointError: A file is missing or cannot be read.
@@ -45,8 +46,9 @@ class HuggingFaceCheckpoint(Checkpoint):
 
     format: CheckpointFormat = "huggingface"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, notes: tuple[str, ...] = ()) -> None:
         self._folder = folder
+        self.notes = notes
         self.config = read_json_object(folder / "config.json")
         self._open: dict[Path, WeightFile] = {}
         try:

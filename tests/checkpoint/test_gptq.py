@@ -249,10 +249,13 @@ def test_activation_order_without_g_idx_is_refused(tmp_path: Path) -> None:
         open_checkpoint(folder)
 
 
-def test_a_checkpoint_without_quantized_weights_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_without_quantized_weights_is_float(tmp_path: Path) -> None:
     folder = TinyGptq(float_modules=("_proj",)).write(tmp_path)
     with pytest.raises(TensorMismatchError, match="says that the weights are quantized, but there is no qweight"):
-        open_checkpoint(folder)
+        GptqCheckpoint(folder)
+    with open_checkpoint(folder) as checkpoint:
+        assert checkpoint.format == "huggingface"
+        assert "but the weights are float" in checkpoint.notes[0]
 
 
 def test_a_truncated_file(tmp_path: Path) -> None:
@@ -268,8 +271,8 @@ def test_a_truncated_file(tmp_path: Path) -> None:
 
 
 def test_other_methods_are_refused(tmp_path: Path) -> None:
-    folder = TinyGptq(quantize_config={"quant_method": "awq"}).write(tmp_path)
-    with pytest.raises(UnsupportedModelError, match=r"already quantized \(awq\); supported: .*GPTQ"):
+    folder = TinyGptq(quantize_config={"quant_method": "auto-round"}).write(tmp_path)
+    with pytest.raises(UnsupportedModelError, match="quant_method is 'auto-round'; supported: 'gptq'"):
         open_checkpoint(folder)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgekit.checkpoint.gptq_config import GptqConfig, is_gptq, read_gptq_config
+from edgekit.checkpoint.gptq_config import GptqConfig, read_gptq_config
 from edgekit.errors import CorruptFileError, TensorMismatchError, UnsupportedModelError
 
 MINIMAL = {"bits": 4, "group_size": 128}
@@ -64,13 +64,9 @@ def test_files_that_contradict_each_other_are_named(tmp_path: Path, key: str) ->
         read(tmp_path, one, {**one, **changed})
 
 
-def test_a_folder_is_gptq_by_either_file(tmp_path: Path) -> None:
-    assert not is_gptq(tmp_path, {})
-    assert is_gptq(tmp_path, {"quantization_config": {"quant_method": "gptq"}})
-    assert is_gptq(tmp_path, {"quantization_config": {"method": "GPTQ"}})
-    (tmp_path / "quantize_config.json").write_text("{}")
-    assert is_gptq(tmp_path, {})
-    assert not is_gptq(tmp_path, {"quantization_config": {"quant_method": "awq"}})
+def test_without_a_description_codes_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"in GPTQ format, but quantize_config\.json is missing"):
+        read(tmp_path)
 
 
 DYNAMIC = {
