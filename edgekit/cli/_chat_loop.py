@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import locale
 import sys
 from collections.abc import Callable, Sequence
 
@@ -28,22 +30,22 @@ def chat_loop(session: Session, answer: Callable[[Sequence[Message]], Generation
         TokenizerError: The artifact has no chat template.
     """
     session.render([{"role": "user", "content": "?"}])  # reports a missing template before the first question
-    _enable_line_editing()
+    _prepare_stdin()
     _remark(f"{session.manifest.name}, {session.engine.kernel}. {_HELP}")
     messages: list[Message] = []
     while (line := _read_line()) is not None:
-        if line == "/exit":
+        if line == b"/exit":
             return
-        if line == "/reset":
+        if line == b"/reset":
             messages = []
             _remark("conversation forgotten")
-        elif line.startswith("/"):
-            open_screen(err=True).say(f"there is no command {line}; {_HELP}")
+        elif line.startswith(b"/"):
+            open_screen(err=True).say(f"there is no command {line.decode(errors='replace')}; {_HELP}")
         elif line:
             messages = _turn(answer, messages, line)
 
 
-def _turn(answer: Callable[[Sequence[Message]], Generation], messages: list[Message], line: str) -> list[Message]:
+def _turn(answer: Callable[[Sequence[Message]], Generation], messages: list[Message], line: bytes) -> list[Message]:
     """Answer a line and return the conversation including the answer."""
     try:
         asked: list[Message] = [*messages, {"role": "user", "content": typed_text(line)}]
@@ -65,20 +67,29 @@ def _remark(text: str) -> None:
     open_screen(err=True).say((text, "dim"))
 
 
-def _read_line() -> str | None:
+def _read_line() -> bytes | None:
     """The next line, stripped; None at the end of the input."""
     while True:
         try:
-            return input(_PROMPT if sys.stdin.isatty() else "").strip()
+            line = input(_PROMPT if sys.stdin.isatty() else "")
+            return line.encode("utf-8", errors="surrogateescape").strip()
         except EOFError:
             return None
         except KeyboardInterrupt:
             print(file=sys.stderr)  # discards the half-typed line, as shells do
 
 
-def _enable_line_editing() -> None:
-    """Enable arrow keys and history where the platform supports them."""
-    if not sys.stdin.isatty():
-        return
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  (importing it is what enables it)
+def _prepare_stdin() -> None:
+    """Read stdin as UTF-8 in any locale, and enable arrow keys and history where the platform supports them.
+
+    Raises:
+        UsageError: There is no stdin.
+    """
+    if sys.stdin is None:  # the command was started with a closed stdin
+        raise UsageError("a conversation needs an open stdin", hint="add --prompt TEXT")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # bytes that are not UTF-8 are reported later
+    # In a locale without UTF-8, readline would edit single bytes, and in the C locale drop the eighth bit of each.
+    if sys.stdin.isatty() and locale.nl_langinfo(locale.CODESET).upper() in ("UTF-8", "UTF8"):
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401  (importing it is what enables it)

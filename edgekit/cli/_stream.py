@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -25,16 +26,35 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def typed_text(text: str | bytes) -> str:
     """Decode what a person typed as UTF-8, even where the locale has another encoding.
 
-    Python passes bytes that the locale cannot decode as surrogates, from which the original bytes are restored.
+    Args:
+        text: Bytes; or an argument of the command line. Python has decoded arguments with the locale's encoding, which
+            may be Latin-1 on a device whose terminal sends UTF-8, and passes bytes that this encoding does not have as
+            surrogates. So the argument's own bytes are restored first.
 
     Raises:
         UsageError: The bytes are not UTF-8.
     """
     try:
-        data = text if isinstance(text, bytes) else text.encode("utf-8", errors="surrogateescape")
-        return data.decode("utf-8")
+        return (text if isinstance(text, bytes) else os.fsencode(text)).decode("utf-8")
     except UnicodeError as error:
-        raise UsageError(f"the prompt is not UTF-8: {error}") from None
+        raise UsageError(
+            f"the prompt is not UTF-8: {error}",
+            hint="set the terminal to UTF-8, or convert the text: iconv -f LATIN1 -t UTF-8",
+        ) from None
+
+
+def piped_text() -> str:
+    """The whole of stdin as UTF-8, without the byte-order mark that some editors write.
+
+    Raises:
+        UsageError: There is no stdin, it cannot be read, or it is not UTF-8.
+    """
+    if sys.stdin is None:  # the command was started with a closed stdin
+        raise UsageError("the prompt cannot be read: stdin is closed")
+    try:
+        return typed_text(sys.stdin.buffer.read()).removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+    except OSError as error:  # stdin is a folder
+        raise UsageError(f"the prompt cannot be read from stdin: {error.strerror}") from None
 
 
 def print_answer(pieces: Iterable[Piece]) -> None:

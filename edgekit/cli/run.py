@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from ..errors import UsageError
 from . import _options as options
 from ._output import emit_json, open_screen
-from ._stream import figures, print_answer, typed_text
+from ._stream import figures, piped_text, print_answer, typed_text
 
 if TYPE_CHECKING:
     from ..runtime.chat import Message
@@ -80,7 +79,7 @@ def command(
             hint="add --prompt TEXT, or --prompt - to read it from stdin",
         )
     if prompt is not None:
-        prompt = typed_text(sys.stdin.buffer.read() if prompt == "-" else prompt)
+        prompt = piped_text() if prompt == "-" else typed_text(prompt)
     from ..runtime.session import load  # imports numpy and tokenizers
 
     with load(artifact, engine=engine, context=context, threads=threads, kv_type=kv_type) as session:

@@ -9,6 +9,7 @@ The graph's inputs and outputs are listed in ``edgekit/export``; this file depen
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,14 @@ def _load(ort: Any, folder: Path, provider: str, threads: int, first_row: Any) -
     if first_row is not None:
         options.add_initializer(_LOGITS_START, first_row)
     try:
-        return ort.InferenceSession(str(path), options, providers=[provider])
+        # onnxruntime encodes the path as UTF-8, whatever the locale that Python has decoded it with.
+        encoded = os.fsencode(path).decode("utf-8")
+    except UnicodeError:
+        raise EngineError(
+            f"onnxruntime cannot load {path}: the path is not UTF-8", hint="rename the folder, or use the native engine"
+        ) from None
+    try:
+        return ort.InferenceSession(encoded, options, providers=[provider])
     except _errors() as error:
         raise EngineError(
             f"onnxruntime {ort.__version__} cannot load {path}: {_one_line(error)}",

@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer as _HfTokenizer
 
 from ..errors import TokenizerError
-from ..json_file import read_json_object
+from ..json_file import read_bounded, read_json_object
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -48,10 +48,7 @@ class Tokenizer:
         path = folder / TOKENIZER_FILE
         if not path.is_file():
             raise TokenizerError(f"{folder} has no {TOKENIZER_FILE}")
-        try:
-            backend = _HfTokenizer.from_file(str(path))
-        except Exception as error:  # the library raises plain Exception
-            raise TokenizerError(f"{path} is not a valid tokenizer: {' '.join(str(error).split())}") from None
+        backend = load_backend(read_bounded(path, error=TokenizerError), str(path))
         backend.no_truncation()
         backend.no_padding()
         special = {"bos_token": tokens.get("bos"), "eos_token": next(iter(tokens["eos"]), None)}
@@ -108,6 +105,26 @@ class Tokenizer:
     def is_silent(self, index: int) -> bool:
         """Whether :meth:`decode` leaves this id out: it is a special token or has no token."""
         return index in self._skipped or self.token(index) is None
+
+
+def load_backend(content: bytes, what: str) -> _HfTokenizer:
+    """Load a ``tokenizer.json`` with the tokenizers library.
+
+    Args:
+        content: The file's content. The library would open a path as UTF-8, whatever the locale.
+        what: The file's name, for error messages.
+
+    Raises:
+        TokenizerError: The library rejects it.
+    """
+    try:
+        return _HfTokenizer.from_buffer(content)
+    except Exception as error:  # the library raises plain Exception
+        raise TokenizerError(f"{what} is not a valid tokenizer: {' '.join(str(error).split())}") from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # a failed assertion in the library, which is not an Exception
+            raise
+        raise TokenizerError(f"{what} is not a valid tokenizer: {' '.join(str(error).split())}") from None
 
 
 def read_tokenizer_config(folder: Path) -> dict[str, Any]:
