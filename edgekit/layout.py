@@ -6,6 +6,7 @@ tensors to 64 bytes):
     model.embed_tokens                     codes, scales, [zero_points]   or weight (float)
     model.layers.{i}.input_norm.weight
     model.layers.{i}.attn.qkv_proj         codes, scales, [zero_points], [bias]     rows of q, then k, then v
+    model.layers.{i}.attn.q_norm.weight    and k_norm.weight, (head_dim), where the family has them
     model.layers.{i}.attn.o_proj
     model.layers.{i}.post_attention_norm.weight
     model.layers.{i}.mlp.gate_up_proj                                               rows of gate, then up
@@ -91,10 +92,12 @@ class Vector:
 
 @dataclass(frozen=True)
 class LayerLayout:
-    """The four matrices and two norms of one decoder layer."""
+    """The four matrices and the norms of one decoder layer; ``q_norm`` and ``k_norm`` are None in most families."""
 
     input_norm: Vector
     qkv_proj: Matrix
+    q_norm: Vector | None
+    k_norm: Vector | None
     o_proj: Matrix
     post_attention_norm: Vector
     gate_up_proj: Matrix
@@ -104,6 +107,12 @@ class LayerLayout:
     def matrices(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
         """The matrices in the file's order."""
         return self.qkv_proj, self.o_proj, self.gate_up_proj, self.down_proj
+
+    @property
+    def vectors(self) -> tuple[Vector, ...]:
+        """The norms in the file's order."""
+        each = self.input_norm, self.q_norm, self.k_norm, self.post_attention_norm
+        return tuple(vector for vector in each if vector is not None)
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,7 @@ class DataLayout:
     def vectors(self) -> Iterator[Vector]:
         """Each norm, in the file's order."""
         for layer in self.layers:
-            yield from (layer.input_norm, layer.post_attention_norm)
+            yield from layer.vectors
         yield self.final_norm
 
     @property
@@ -208,6 +217,8 @@ class _Allocator:
         return LayerLayout(
             input_norm=self.vector(f"{at}.input_norm", layer.input_norm),
             qkv_proj=matrix("attn.qkv_proj", layer.q_proj, layer.k_proj, layer.v_proj),
+            q_norm=None if layer.q_norm is None else self.vector(f"{at}.attn.q_norm", layer.q_norm),
+            k_norm=None if layer.k_norm is None else self.vector(f"{at}.attn.k_norm", layer.k_norm),
             o_proj=matrix("attn.o_proj", layer.o_proj),
             post_attention_norm=self.vector(f"{at}.post_attention_norm", layer.post_attention_norm),
             gate_up_proj=matrix("mlp.gate_up_proj", layer.gate_proj, layer.up_proj),

@@ -22,7 +22,9 @@ def slots(layout: DataLayout) -> list:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.sampled_from(("llama", "qwen2")), configs, st.sampled_from(("float32", "float16")), st.integers(1, 256))
+@given(
+    st.sampled_from(("llama", "qwen2", "qwen3")), configs, st.sampled_from(("float32", "float16")), st.integers(1, 256)
+)
 def test_slots_are_aligned_and_do_not_overlap(family: str, config: QuantizationConfig, kind: str, context: int) -> None:
     layout = plan_layout(spec_from_config(tiny_config(family)), config, kind, context)
     found = slots(layout)

@@ -99,7 +99,12 @@ class Stream:
 
     def _attention(self, node: onnx.NodeProto) -> StandIn:
         heads, kv_heads = self._spec.num_heads, self._spec.num_kv_heads
-        return lambda qkv: attend(qkv[0], heads, kv_heads, self._cos, self._sin, self._threads)[None]
+
+        def attention(*qkv: NDArray[np.float32]) -> NDArray[np.float32]:  # joined or apart
+            joined = np.concatenate(qkv, axis=-1)[0] if len(qkv) > 1 else qkv[0][0]
+            return attend(joined, heads, kv_heads, self._cos, self._sin, self._threads)[None]
+
+        return attention
 
 
 def finished_sums(sums: InputSums, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:

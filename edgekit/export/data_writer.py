@@ -26,6 +26,7 @@ from ..quantize.packing import PackedLinear
 from ..quantize.rtn import NonFiniteError, quantize_rows
 from ..threads import thread_pool
 from ..weights.source import WeightSource, unusable_weight
+from .rotary import rotary_rows
 
 CHUNK_WEIGHTS = 1 << 20  # per job: a few milliseconds of work, a few megabytes of memory
 
@@ -158,13 +159,12 @@ class _Writer:
         self._rows_at(slot, 0, np.concatenate(parts))
 
     def rotary(self, spec: ModelSpec) -> None:
-        """Write cos and sin of position * frequency, computed in float64, a chunk of positions at a time."""
-        frequencies = np.array(spec.rope.inverse_frequencies())  # (head_dim / 2,)
+        """Write the tables of cos and sin, a chunk of positions at a time."""
         for start in range(0, self._layout.max_context, 4096):
             stop = min(start + 4096, self._layout.max_context)
-            angles = np.arange(start, stop)[:, None] * frequencies  # (positions, head_dim / 2)
-            self._rows_at(self._layout.rotary_cos, start, np.cos(angles).astype(self._dtype))
-            self._rows_at(self._layout.rotary_sin, start, np.sin(angles).astype(self._dtype))
+            cos, sin = rotary_rows(spec.rope, start, stop)
+            self._rows_at(self._layout.rotary_cos, start, cos.astype(self._dtype))
+            self._rows_at(self._layout.rotary_sin, start, sin.astype(self._dtype))
 
     def _convert(self, rows: NDArray[Any], ref: TensorRef, start: int) -> NDArray[Any]:
         with np.errstate(over="ignore"):

@@ -4,6 +4,9 @@
               -> [ norm -> qkv -> GroupQueryAttention -> o -> +  norm -> gate_up -> SiLU * up -> down -> + ] x layers
               -> norm -> lm_head -> logits
 
+A family with norms of query and key heads has them between qkv and GroupQueryAttention, which applies the rotary
+embedding. (Newer versions of that operator take the norms as inputs; the oldest supported onnxruntime does not.)
+
 Each residual addition is fused with the norm that follows it (SkipSimplifiedLayerNormalization). The last layer's
 attention reads every position, but everything after it is computed only for the positions whose logits are requested.
 These are the positions from ``logits_start`` on (-1: only the last one), an initializer that a session can override.
@@ -133,15 +136,32 @@ class _Decoder:
     def _attention(self, i: int, layer: LayerLayout, x: str, lengths: tuple[str, str]) -> str:
         b, spec, at = self.builder, self.spec, f"/model/layers.{i}/attn"
         qkv = self._product(f"{at}/qkv_proj", x, layer.qkv_proj)
+        inputs = [qkv, "", ""] if layer.q_norm is None else self._normed_heads(at, layer, qkv)
         shape = ("batch_size", spec.num_kv_heads, "past_sequence_length", spec.head_dim)
         past = [b.input(f"past_key_values.{i}.{kind}", self.float_type, shape) for kind in ("key", "value")]
         rotary = [b.external(self.layout.rotary_cos), b.external(self.layout.rotary_sin)]
         return b.node(
-            f"{at}/GroupQueryAttention", [qkv, "", "", *past, *lengths, *rotary], domain=CONTRIB,
+            f"{at}/GroupQueryAttention", [*inputs, *past, *lengths, *rotary], domain=CONTRIB,
             outputs=[f"{at}/GroupQueryAttention/output_0", f"present.{i}.key", f"present.{i}.value"],
             num_heads=spec.num_heads, kv_num_heads=spec.num_kv_heads, scale=spec.head_dim**-0.5,
             do_rotary=1, rotary_interleaved=0,
         )  # fmt: skip
+
+    def _normed_heads(self, at: str, layer: LayerLayout, qkv: str) -> list[str]:
+        """q, k and v, with an RMS norm over each head of q and k."""
+        b, spec = self.builder, self.spec
+        sizes = b.constant("qkv_split", int64(spec.num_heads * spec.head_dim, spec.kv_width, spec.kv_width))
+        b.node(f"{at}/Split", [qkv, sizes], outputs=3, axis=-1)
+        heads = b.constant("heads", int64(0, -1, spec.head_dim))  # 0 keeps the axis
+        found = []
+        for i, (part, norm) in enumerate((("q_norm", layer.q_norm), ("k_norm", layer.k_norm))):
+            if norm is None:
+                raise AssertionError("a layer has norms of both query and key heads or of neither")
+            split = b.node(f"{at}/{part}/heads/Reshape", [f"{at}/Split/output_{i}", heads])
+            normed, _ = self._norm(f"{at}/{part}", split, "", norm)
+            width = b.constant(f"{part}_width", int64(0, -1, (spec.num_heads, spec.num_kv_heads)[i] * spec.head_dim))
+            found.append(b.node(f"{at}/{part}/Reshape", [normed, width]))
+        return [*found, f"{at}/Split/output_2"]
 
     def _mlp(self, at: str, layer: LayerLayout, x: str) -> str:
         b, width = self.builder, self.spec.intermediate_size
@@ -207,8 +227,9 @@ def _metadata(spec: ModelSpec, layout: DataLayout) -> dict[str, str]:
 
     ``linear.*`` is the format of most matrices inside the layers; a matrix with another format has keys under its name.
     """
+    qk_norm = any(layer.q_norm is not None for layer in layout.layers)
     values = {
-        "format_version": 1,
+        "format_version": 2 if qk_norm else 1,  # version 1 has no qk_norm: an engine that knows only 1 must refuse it
         "model_type": spec.model_type,
         "vocab_size": spec.vocab_size,
         "hidden_size": spec.hidden_size,
@@ -222,6 +243,8 @@ def _metadata(spec: ModelSpec, layout: DataLayout) -> dict[str, str]:
         "activation_type": layout.activation_type,
         "tied_embeddings": int(layout.shares_embedding),
     }
+    if qk_norm:
+        values["qk_norm"] = 1
     linear = common_scheme(layout)
     own = [(m.name, m.scheme) for m in layout.inner_matrices() if m.scheme != linear]
     for name, scheme in (

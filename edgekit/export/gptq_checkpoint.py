@@ -177,8 +177,8 @@ class _Tensors:
         yield self._float(spec.embedding)
         rows = {part.weight.name: (matrix, at) for matrix, part, at in self._placed()}
         for layer in spec.layers:
-            yield self._float(layer.input_norm)
-            yield self._float(layer.post_attention_norm)
+            for norm in layer.norms:
+                yield self._float(norm)
             for linear in layer.linears:
                 matrix, at = rows[linear.weight.name]
                 yield from self._linear(matrix, linear, at)

@@ -12,10 +12,12 @@ from .spec import Family, ModelSpec
 
 __all__ = ["Family", "ModelSpec", "families", "family", "spec_from_config"]
 
+_NOT_FAMILIES = "spec", "rope"  # what the families are made of
+
 
 def families() -> tuple[str, ...]:
     """The supported ``model_type`` values, sorted."""
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "spec"))
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NOT_FAMILIES))
 
 
 def family(model_type: str) -> Family:

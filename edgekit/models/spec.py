@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import CheckpointError, UnsupportedModelError
+from .rope import Rope, read_rope
 
 _HEAD_NAMES = "lm_head.weight", "output.weight"  # Hugging Face's and GGUF's
 
@@ -52,51 +53,12 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Rope:
-    """Rotary position embedding over ``head_dim``; it rotates halves (not interleaved pairs).
-
-    ``scaling`` is ``default``, ``linear`` (positions are divided by ``factor``), ``llama3`` (low frequencies are
-    divided by ``factor``, high ones kept, with a smooth transition; https://github.com/meta-llama/llama-models,
-    transformers ``_compute_llama3_parameters``) or ``factors`` (each frequency has its own divisor, as in GGUF's
-    ``rope_freqs``).
-    """
-
-    theta: float
-    head_dim: int
-    scaling: str = "default"
-    factor: float = 1.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_context: int = 8192
-    factors: tuple[float, ...] = ()
-
-    def inverse_frequencies(self) -> tuple[float, ...]:
-        """The angle per position of each rotated pair, in radians: head_dim / 2 values."""
-        half = self.head_dim // 2
-        plain = [self.theta ** (-2.0 * i / self.head_dim) for i in range(half)]
-        if self.scaling == "linear":
-            return tuple(f / self.factor for f in plain)
-        if self.scaling == "factors":
-            return tuple(f / g for f, g in zip(plain, self.factors, strict=True))
-        if self.scaling == "llama3":
-            return tuple(self._llama3(f) for f in plain)
-        return tuple(plain)
-
-    def _llama3(self, frequency: float) -> float:
-        wavelength = 2 * math.pi / frequency
-        if wavelength < self.original_context / self.high_freq_factor:
-            return frequency
-        if wavelength > self.original_context / self.low_freq_factor:
-            return frequency / self.factor
-        smooth = (self.original_context / wavelength - self.low_freq_factor) / (
-            self.high_freq_factor - self.low_freq_factor
-        )
-        return (1 - smooth) * frequency / self.factor + smooth * frequency
-
-
-@dataclass(frozen=True)
 class Layer:
-    """One decoder layer: norm, attention, norm, gated MLP."""
+    """One decoder layer: norm, attention, norm, gated MLP.
+
+    ``q_norm`` and ``k_norm`` (head_dim) are the RMSNorm of each query and key head, before the rotary embedding; None
+    for a family that has none.
+    """
 
     index: int
     input_norm: TensorRef
@@ -108,11 +70,19 @@ class Layer:
     gate_proj: Linear
     up_proj: Linear
     down_proj: Linear
+    q_norm: TensorRef | None = None
+    k_norm: TensorRef | None = None
 
     @property
     def linears(self) -> tuple[Linear, ...]:
         """The linears in the order of the file: q, k, v, o, gate, up, down."""
         return self.q_proj, self.k_proj, self.v_proj, self.o_proj, self.gate_proj, self.up_proj, self.down_proj
+
+    @property
+    def norms(self) -> tuple[TensorRef, ...]:
+        """The norms in the order of the file."""
+        each = self.input_norm, self.q_norm, self.k_norm, self.post_attention_norm
+        return tuple(norm for norm in each if norm is not None)
 
 
 @dataclass(frozen=True)
@@ -147,15 +117,16 @@ class ModelSpec:
         return self.num_kv_heads * self.head_dim
 
     def tensors(self) -> Iterator[TensorRef]:
-        """Every tensor of the model, once, in the order of the file."""
+        """Every tensor of the model, once."""
         yield self.embedding
         for layer in self.layers:
-            yield layer.input_norm
+            first, *others = layer.norms
+            yield first
             for linear in layer.linears:
                 yield linear.weight
                 if linear.bias is not None:
                     yield linear.bias
-            yield layer.post_attention_norm
+            yield from others
         yield self.final_norm
         if not self.tied_embeddings:
             yield self.lm_head.weight
@@ -183,6 +154,8 @@ class Family:
         model_type: ``model_type`` in ``config.json``, and the name of the family's file.
         qkv_bias, o_bias, mlp_bias: Whether these linears have a bias: True, False, or the config key that decides.
         gguf_interleaved_qk: Whether GGUF files store q and k with each head's halves interleaved.
+        qk_norm: Whether each query and key head has an RMSNorm before the rotary embedding.
+        head_dim: Size of a head where the config does not say it; None: hidden_size / num_attention_heads.
         required: Config keys that must have the given value if they are present.
     """
 
@@ -191,6 +164,8 @@ class Family:
     o_bias: bool | str
     mlp_bias: bool | str
     gguf_interleaved_qk: bool
+    qk_norm: bool = False
+    head_dim: int | None = None
     required: Mapping[str, Any] = field(default_factory=dict)
 
     def spec(self, config: Mapping[str, Any]) -> ModelSpec:
@@ -215,9 +190,11 @@ class Family:
             raise CheckpointError(
                 f"config.json: num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"
             )
-        if config.get("head_dim") is None and hidden % heads:
+        if config.get("head_dim") is None and self.head_dim is None and hidden % heads:
             raise CheckpointError(f"config.json: hidden_size {hidden} is not a multiple of num_attention_heads {heads}")
-        head_dim = _positive(config, "head_dim", hidden // heads)
+        head_dim = _positive(config, "head_dim", self.head_dim or hidden // heads)
+        context = _positive(config, "max_position_embeddings")
+        rope = read_rope(config, head_dim, context)
         builder = _Tensors(self, config, hidden, _positive(config, "intermediate_size"), heads, kv_heads, head_dim)
         vocab = _positive(config, "vocab_size")
         layers = _positive(config, "num_hidden_layers")
@@ -233,9 +210,10 @@ class Family:
             num_heads=heads,
             num_kv_heads=kv_heads,
             head_dim=head_dim,
-            context_length=_positive(config, "max_position_embeddings"),
+            # Beyond the original context, the frequencies of dynamic scaling change with every token.
+            context_length=min(context, rope.original_context) if rope.scaling == "dynamic" else context,
             rms_norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-            rope=_rope(config, head_dim),
+            rope=rope,
             tied_embeddings=tied,
             embedding=embedding,
             layers=tuple(builder.layer(i) for i in range(layers)),
@@ -262,21 +240,23 @@ class _Tensors:
         interleave = f.gguf_interleaved_qk
         return Layer(
             index=i,
-            input_norm=self._norm(i, "input_layernorm", "attn_norm"),
+            input_norm=self._norm(i, "input_layernorm", "attn_norm", self.hidden),
             q_proj=self._linear(i, "self_attn.q_proj", "attn_q", q, self.hidden, f.qkv_bias, self.heads * interleave),
             k_proj=self._linear(
                 i, "self_attn.k_proj", "attn_k", kv, self.hidden, f.qkv_bias, self.kv_heads * interleave
             ),
             v_proj=self._linear(i, "self_attn.v_proj", "attn_v", kv, self.hidden, f.qkv_bias),
             o_proj=self._linear(i, "self_attn.o_proj", "attn_output", self.hidden, q, f.o_bias),
-            post_attention_norm=self._norm(i, "post_attention_layernorm", "ffn_norm"),
+            post_attention_norm=self._norm(i, "post_attention_layernorm", "ffn_norm", self.hidden),
             gate_proj=self._linear(i, "mlp.gate_proj", "ffn_gate", self.intermediate, self.hidden, f.mlp_bias),
             up_proj=self._linear(i, "mlp.up_proj", "ffn_up", self.intermediate, self.hidden, f.mlp_bias),
             down_proj=self._linear(i, "mlp.down_proj", "ffn_down", self.hidden, self.intermediate, f.mlp_bias),
+            q_norm=self._norm(i, "self_attn.q_norm", "attn_q_norm", self.head_dim) if f.qk_norm else None,
+            k_norm=self._norm(i, "self_attn.k_norm", "attn_k_norm", self.head_dim) if f.qk_norm else None,
         )
 
-    def _norm(self, i: int, name: str, gguf: str) -> TensorRef:
-        return TensorRef(f"model.layers.{i}.{name}.weight", f"blk.{i}.{gguf}.weight", (self.hidden,))
+    def _norm(self, i: int, name: str, gguf: str, size: int) -> TensorRef:
+        return TensorRef(f"model.layers.{i}.{name}.weight", f"blk.{i}.{gguf}.weight", (size,))
 
     def _linear(
         self, i: int, name: str, gguf: str, out: int, in_: int, bias: bool | str, interleaved: int = 0
@@ -298,29 +278,3 @@ def _positive(config: Mapping[str, Any], key: str, default: int | None = None) -
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
         raise CheckpointError(f"config.json: {key} is {value!r}; it must be a whole number from 1 to {2**31 - 1}")
     return value
-
-
-def _rope(config: Mapping[str, Any], head_dim: int) -> Rope:
-    table: Mapping[str, Any] = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    theta = float(table.get("rope_theta") or config.get("rope_theta") or 10000.0)
-    kind = table.get("rope_type") or table.get("type") or "default"
-    try:
-        if kind == "default":
-            return Rope(theta, head_dim)
-        if kind == "linear":
-            return Rope(theta, head_dim, "linear", factor=float(table["factor"]))
-        if kind == "factors":
-            return Rope(theta, head_dim, "factors", factors=tuple(float(f) for f in table["factors"]))
-        if kind == "llama3":
-            return Rope(
-                theta,
-                head_dim,
-                "llama3",
-                factor=float(table["factor"]),
-                low_freq_factor=float(table["low_freq_factor"]),
-                high_freq_factor=float(table["high_freq_factor"]),
-                original_context=int(table["original_max_position_embeddings"]),
-            )
-    except KeyError as missing:
-        raise CheckpointError(f"config.json: rope scaling {kind!r} lacks {missing.args[0]}") from None
-    raise UnsupportedModelError(f"config.json: rope scaling {kind!r}; supported: default, linear, llama3")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..export.decoder import build_decoder
+from ..export.rotary import rotary_rows
 from ..layout import DataLayout, Matrix, Vector, plan_layout
 from ..models.spec import ModelSpec, TensorRef
 from ..scheme import QuantizationConfig
@@ -73,8 +74,8 @@ class _Provider:
 
     def __call__(self, name: str, rows: tuple[int, int] | None) -> NDArray[Any]:
         if name.startswith("rotary."):
-            angles = np.arange(self._layout.max_context)[:, None] * np.array(self._spec.rope.inverse_frequencies())
-            return np.asarray((np.cos if name == "rotary.cos" else np.sin)(angles), np.float32)
+            cos, sin = rotary_rows(self._spec.rope, 0, self._layout.max_context)
+            return np.asarray(cos if name == "rotary.cos" else sin, np.float32)
         entry = self._entries[name]
         refs = (
             [entry.source]

@@ -30,7 +30,7 @@ _LAYER = re.compile(r"/model/layers\.(\d+)/")
 _NORM, _FLOAT_PRODUCT = "SkipSimplifiedLayerNormalization", "FusedMatMul"
 
 Values = dict[str, NDArray[Any]]
-StandIn = Callable[[NDArray[Any]], NDArray[Any]]
+StandIn = Callable[..., NDArray[Any]]  # of one or three (1, tokens, width)
 # Called with a weight's initializer name and its inputs, (1, tokens, in) of each text, before the product runs.
 Observer = Callable[[str, Sequence[NDArray[Any]]], None]
 _NO_OVERRIDES: Mapping[str, NDArray[Any]] = {}
@@ -208,7 +208,7 @@ class StreamedModel:
             fetch: Names of tensors to compute.
             overrides: See the class.
             stand_ins: For a type of operator, a function that takes a node and returns what computes its first output
-                from its first input instead of onnxruntime.
+                instead of onnxruntime, from its first input or, for attention, from q, k and v, joined or apart.
 
         Returns:
             A function that takes the given tensors by name (and ignores others) and returns the fetched ones. It keeps
@@ -222,7 +222,7 @@ class StreamedModel:
             node = producers.get(name)
             if name not in given and node is not None and node.name not in needed:
                 needed.add(node.name)
-                open_names += node.input[:1] if node.op_type in stand_ins else [n for n in node.input if n]
+                open_names += _activations(node) if node.op_type in stand_ins else [n for n in node.input if n]
         nodes = [node for node in self._model.graph.node if node.name in needed]
         later, steps = set(fetch), list[tuple[_Step, set[str]]]()
         for kind, group in reversed([(k, list(g)) for k, g in groupby(nodes, lambda n: _stood_in(n, stand_ins))]):
@@ -232,7 +232,7 @@ class StreamedModel:
                 else self._session_step(group, later, overrides)
             )
             steps.append((step, later))
-            later = later | {n for node in group for n in (node.input[:1] if kind else node.input) if n}
+            later = later | {n for node in group for n in (_activations(node) if kind else node.input) if n}
 
         def run(values: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
             live = {name: value for name, value in values.items() if name in later}
@@ -340,9 +340,14 @@ def _stood_in(node: onnx.NodeProto, stand_ins: Collection[str]) -> tuple[str, st
     return (node.op_type, node.name) if node.op_type in stand_ins else None
 
 
+def _activations(node: onnx.NodeProto) -> list[str]:
+    """The inputs of a node that a stand-in reads."""
+    return [name for name in node.input[: 3 if node.op_type == "GroupQueryAttention" else 1] if name]
+
+
 def _stand_in_step(node: onnx.NodeProto, compute: StandIn) -> _Step:
     def step(live: Values) -> None:
-        live[node.output[0]] = compute(live[node.input[0]])
+        live[node.output[0]] = compute(*(live[name] for name in _activations(node)))
 
     return step
 

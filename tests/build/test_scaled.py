@@ -30,7 +30,7 @@ def outliers(family: str) -> dict[str, np.ndarray]:
     return tensors
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 def test_scaling_loses_less(tmp_path: Path, family: str) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", family, outliers(family))
     kl = {}

@@ -39,7 +39,12 @@ def check(found: np.ndarray, expected: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     ("family", "changes"),
-    [("llama", {}), ("qwen2", {}), ("llama", {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32})],
+    [
+        ("llama", {}),
+        ("qwen2", {}),
+        ("qwen3", {}),
+        ("llama", {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}),
+    ],
 )
 def test_scales_follow_the_definition(family: str, changes: dict[str, int]) -> None:
     tensors, spec = tiny_weights(family, **changes)

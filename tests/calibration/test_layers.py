@@ -72,7 +72,7 @@ def weights(checkpoint: Path) -> dict[str, np.ndarray]:
         }
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 def test_the_models_output_is_nearer_than_round_to_nearests(tmp_path: Path, family: str) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", family)
     truth = hidden_states(checkpoint, {})
@@ -140,7 +140,7 @@ def test_each_matrix_sees_what_comes_before_it(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 def test_an_interrupted_calibration_is_resumed_at_its_layer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:

@@ -27,7 +27,7 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("tokens", [1, 37, 200])
-@pytest.mark.parametrize(("family", "head_dim"), [("llama", 48), ("qwen2", 48), ("qwen2", 320)])
+@pytest.mark.parametrize(("family", "head_dim"), [("llama", 48), ("qwen2", 48), ("qwen3", 48), ("qwen2", 320)])
 def test_a_float_layer_is_onnxruntimes(tmp_path: Path, family: str, head_dim: int, tokens: int) -> None:
     """Heads that are too large for the engine's kernel use onnxruntime's attention."""
     checkpoint = write_checkpoint(tmp_path / "checkpoint", family, head_dim=head_dim)

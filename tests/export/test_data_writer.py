@@ -59,7 +59,7 @@ def check_matrix(path: Path, matrix: Matrix, tensors: Mapping[str, np.ndarray], 
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_slot_holds_its_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, family: str, dtype: str

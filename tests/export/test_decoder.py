@@ -55,14 +55,14 @@ def prompt(spec: ModelSpec, count: int = 21) -> np.ndarray:
     return np.random.default_rng(5).integers(0, spec.vocab_size, (1, count))
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_checker_accepts_it(export, family: str, name: str) -> None:
     folder, _, _ = export(family, CONFIGS[name])
     onnx.checker.check_model(folder / "model.onnx", full_check=True)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("name", [n for n in CONFIGS if n != "float"])
 def test_quantized_graph_is_the_float_graph_of_dequantized_weights(
     export, tmp_path: Path, family: str, name: str

@@ -12,15 +12,15 @@ from edgekit.models import families, family, spec_from_config
 
 
 def test_every_family_file_is_a_family() -> None:
-    files = {p.stem for p in Path(edgekit.models.__path__[0]).glob("*.py")} - {"__init__", "spec"}
-    assert set(families()) == files == {"llama", "qwen2"}
+    files = {p.stem for p in Path(edgekit.models.__path__[0]).glob("*.py")} - {"__init__", "rope", "spec"}
+    assert set(families()) == files == {"llama", "qwen2", "qwen3"}
     for name in families():
         assert family(name).model_type == name
 
 
-@pytest.mark.parametrize("name", ["gpt2", "spec", "__init__", "llama.x", "", "Llama"])
+@pytest.mark.parametrize("name", ["gpt2", "spec", "rope", "__init__", "llama.x", "", "Llama"])
 def test_other_families_are_refused(name: str) -> None:
-    with pytest.raises(UnsupportedModelError, match="supported: llama, qwen2"):
+    with pytest.raises(UnsupportedModelError, match="supported: llama, qwen2, qwen3"):
         family(name)
 
 
@@ -42,4 +42,4 @@ def test_a_config_without_a_family(config: dict[str, object]) -> None:
 def test_a_misspelled_family_is_corrected() -> None:
     with pytest.raises(UnsupportedModelError) as caught:
         spec_from_config({"model_type": "qwen"})
-    assert caught.value.hint == "did you mean qwen2?"
+    assert caught.value.hint == "did you mean qwen3 or qwen2?"

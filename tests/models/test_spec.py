@@ -9,7 +9,7 @@ from tiny_checkpoint import tiny_config
 
 from edgekit.errors import CheckpointError
 from edgekit.models import spec_from_config
-from edgekit.models.spec import untied
+from edgekit.models.spec import TensorRef, untied
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -31,42 +31,31 @@ def test_biases_follow_family_and_config() -> None:
     assert biased("llama", attention_bias=True) == {"q_proj", "k_proj", "v_proj", "o_proj"}
     assert biased("llama", mlp_bias=True) == {"gate_proj", "up_proj", "down_proj"}
     assert biased("qwen2") == {"q_proj", "k_proj", "v_proj"}
+    assert biased("qwen3") == set()
+    assert biased("qwen3", attention_bias=True) == {"q_proj", "k_proj", "v_proj", "o_proj"}
 
 
-def test_both_spellings_of_rope_are_read() -> None:
-    llama3 = {
-        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    }  # fmt: skip
-    old = spec_from_config(tiny_config("llama", rope_theta=500000.0, rope_scaling=llama3)).rope
-    new = spec_from_config(tiny_config("llama", rope_parameters={**llama3, "rope_theta": 500000.0})).rope
-    assert old == new
-    assert old.theta == 500000.0
+def test_only_qwen3_has_norms_of_query_and_key_heads() -> None:
+    for family in ("llama", "qwen2"):
+        layer = spec_from_config(tiny_config(family)).layers[0]
+        assert (layer.q_norm, layer.k_norm) == (None, None)
+        assert layer.norms == (layer.input_norm, layer.post_attention_norm)
+    spec = spec_from_config(tiny_config("qwen3"))
+    layer = spec.layers[1]
+    assert layer.q_norm == TensorRef("model.layers.1.self_attn.q_norm.weight", "blk.1.attn_q_norm.weight", (64,))
+    assert layer.k_norm == TensorRef("model.layers.1.self_attn.k_norm.weight", "blk.1.attn_k_norm.weight", (64,))
+    assert layer.norms == (layer.input_norm, layer.q_norm, layer.k_norm, layer.post_attention_norm)
+    assert set(layer.norms) < set(spec.tensors())
 
 
-def test_llama3_scaling_divides_low_frequencies_only() -> None:
-    scaling = {
-        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    }  # fmt: skip
-    config = tiny_config("llama", head_dim=128, rope_theta=500000.0)
-    plain = spec_from_config(config).rope.inverse_frequencies()
-    scaled = spec_from_config({**config, "rope_scaling": scaling}).rope.inverse_frequencies()
-    ratios = [p / s for p, s in zip(plain, scaled, strict=True)]
-    assert ratios[0] == 1.0
-    assert ratios[-1] == pytest.approx(8.0)
-    assert ratios == sorted(ratios)
-    assert any(1.5 < r < 7.5 for r in ratios), "there is a smooth transition"
+def test_the_size_of_a_head_that_the_config_does_not_say() -> None:
+    def head_dim(family: str, **changes: object) -> int:
+        config = tiny_config(family, **changes)
+        return spec_from_config({k: v for k, v in config.items() if k != "head_dim"}).head_dim
 
-
-def test_linear_and_listed_factors() -> None:
-    config = tiny_config("llama", head_dim=16)
-    plain = spec_from_config(config).rope.inverse_frequencies()
-    linear = spec_from_config({**config, "rope_scaling": {"type": "linear", "factor": 4.0}}).rope
-    assert linear.inverse_frequencies() == pytest.approx([f / 4 for f in plain])
-    factors = [1.0, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0]
-    listed = spec_from_config({**config, "rope_scaling": {"rope_type": "factors", "factors": factors}}).rope
-    assert listed.inverse_frequencies() == pytest.approx([f / g for f, g in zip(plain, factors, strict=True)])
+    assert head_dim("llama", num_attention_heads=9, num_key_value_heads=3) == 16
+    assert head_dim("qwen3", num_attention_heads=9, num_key_value_heads=3) == 128
+    assert head_dim("qwen3", hidden_size=145) == 128
 
 
 @pytest.mark.parametrize(
@@ -77,7 +66,6 @@ def test_linear_and_listed_factors() -> None:
         ({"num_hidden_layers": 2**40}, "num_hidden_layers is"),
         ({"hidden_size": True}, "hidden_size is True"),
         ({"head_dim": None, "hidden_size": 145}, "145 is not a multiple of num_attention_heads 3"),
-        ({"rope_scaling": {"rope_type": "llama3"}}, "'llama3' lacks factor"),
         ({"model_type": None}, "lacks model_type"),
     ],
 )
@@ -92,7 +80,7 @@ def test_bad_configs(changes: dict[str, object], words: str) -> None:
     [
         ("llama", {"hidden_act": "gelu"}, "hidden_act = 'gelu'; supported: 'silu'"),
         ("qwen2", {"use_sliding_window": True}, "use_sliding_window = True; supported: False"),
-        ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "'yarn'; supported: default, linear, llama3"),
+        ("qwen3", {"use_sliding_window": True}, "use_sliding_window = True; supported: False"),
         ("llama", {"num_attention_heads": 4, "num_key_value_heads": 3}, "4 is not a multiple of num_key_value_heads 3"),
     ],
 )

@@ -1,6 +1,7 @@
 /* Tests attention over a text against its formula in double, for odd lengths and groups, and its errors. */
 #include "src/attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -57,6 +58,40 @@ void check_text(const Kernels &kernels, int64_t tokens, int64_t heads, int64_t k
   CHECK(worst <= (std::string(kernels.name) == "amx" ? kBf16 : kHalf));
 }
 
+/* Norms of q and k come before the rotation: the rows are those of the same rows normalized beforehand, without norms. */
+void check_norms(const Kernels &kernels, KvType type) {
+  constexpr int64_t kHeads = 5, kKvHeads = 2, kDim = 48, kTokens = 3, kWidth = (kHeads + 2 * kKvHeads) * kDim;
+  constexpr float kEpsilon = 0.01f;
+  Random random{9};
+  std::vector<float> qkv(kTokens * kWidth), normed, cos(kTokens * kDim / 2), sin(cos), q_norm(kDim), k_norm(kDim);
+  for (std::vector<float> *values : {&qkv, &cos, &sin, &q_norm, &k_norm})
+    for (float &x : *values) x = random.real();
+  normed = qkv;
+  for (int64_t t = 0; t < kTokens; ++t)
+    for (int64_t h = 0; h < kHeads + kKvHeads; ++h) {
+      float *x = &normed[static_cast<size_t>(t * kWidth + h * kDim)];
+      double squares = 0;
+      for (int64_t i = 0; i < kDim; ++i) squares += static_cast<double>(x[i]) * x[i];
+      const double scale = 1 / std::sqrt(squares / kDim + kEpsilon);
+      for (int64_t i = 0; i < kDim; ++i)
+        x[i] = static_cast<float>(x[i] * scale * (h < kHeads ? q_norm : k_norm)[static_cast<size_t>(i)]);
+    }
+  KvCache expected(1, kKvHeads, kDim, 64, type), found(1, kKvHeads, kDim, 64, type);
+  AttentionRows rows{kHeads, kKvHeads, kDim, 0, 0, kTokens, qkv.data(), nullptr};
+  rows.q_norm = q_norm.data(), rows.k_norm = k_norm.data(), rows.epsilon = kEpsilon;
+  AttentionRows plain{kHeads, kKvHeads, kDim, 0, 0, kTokens, normed.data(), nullptr};
+  ThreadPool pool(2, {});
+  rotate_and_store(pool, kernels, found, rows, cos.data(), sin.data());
+  rotate_and_store(pool, kernels, expected, plain, cos.data(), sin.data());
+  double worst = 0;
+  for (size_t i = 0; i < qkv.size(); ++i) worst = std::max(worst, std::fabs(static_cast<double>(qkv[i]) - normed[i]));
+  CHECK(worst <= 1e-5); /* sums in another order */
+  for (int64_t i = 0; i < kTokens; ++i) { /* v is stored as it is */
+    const float *v = &qkv[static_cast<size_t>(i * kWidth + (kHeads + kKvHeads) * kDim)];
+    CHECK(std::equal(v, v + kKvHeads * kDim, &normed[static_cast<size_t>(i * kWidth + (kHeads + kKvHeads) * kDim)]));
+  }
+}
+
 std::string refused(int64_t tokens, int64_t heads, int64_t kv_heads, int64_t dim) {
   const std::vector<float> zeros(1024);
   std::vector<float> y(1024);
@@ -77,6 +112,8 @@ int main() {
     check_text(*kernels, 1, 1, 1, 16, 1);
     check_text(*kernels, 17, 6, 2, 48, 2);
     check_text(*kernels, 70, 7, 1, 32, 3); /* more rows than a task, more than a block of keys */
+    check_norms(*kernels, KvType::kFloat16);
+    check_norms(*kernels, KvType::kInt8);
   }
   CHECK(refused(1, 1, 1, 16).empty());
   CHECK(refused(0, 1, 1, 16) == "cannot compute the attention of 0 tokens; allowed: 1 to 16777216");

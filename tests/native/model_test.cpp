@@ -56,6 +56,10 @@ Bytes artifact(Metadata metadata = kMetadata, uint64_t shift = 0, int layers = 1
     w.add(at + "post_attention_norm.weight", 10, {32});
     w.matrix(at + "attn.qkv_proj", 48, 32, shift);
     w.add(at + "attn.qkv_proj.bias", 10, {48});
+    if (metadata.count("qk_norm")) {
+      w.add(at + "attn.q_norm.weight", 1, {16});
+      w.add(at + "attn.k_norm.weight", 10, {16});
+    }
     w.matrix(at + "attn.o_proj", 32, 32, shift); /* 16 columns, one block */
     w.matrix(at + "mlp.gate_up_proj", 64, 32, shift);
     w.matrix(at + "mlp.down_proj", 32, 32, shift);
@@ -115,7 +119,17 @@ void metadata() {
   CHECK(says(opened(artifact(mixed)), "model.layers.0.mlp.down_proj.codes has shape (32, 1, 16), which contradicts the metadata"));
   mixed[own + ".bits"] = "4", mixed["linear.bits"] = "8";
   CHECK(says(opened(artifact(mixed)), "model.layers.0.attn.qkv_proj.codes has shape"));
-  CHECK(says(with("format_version", "2"), "format_version"));
+  CHECK(says(with("format_version", "3"), "format_version is 3; this edgekit supports 1 and 2"));
+  CHECK(says(with("format_version", "2"), "it has no metadata entry edgekit.qk_norm"));
+  Metadata normed = kMetadata;
+  normed["format_version"] = "2", normed["qk_norm"] = "1";
+  CHECK(says(opened(artifact(normed)), ""));
+  normed["qk_norm"] = "2";
+  CHECK(says(opened(artifact(normed)), "edgekit.qk_norm is '2'; allowed: 0 to 1"));
+  normed["qk_norm"] = "1";
+  normed["num_layers"] = "2";
+  normed["head_dim"] = "32"; /* q and k of one head: 96 rows of qkv would be needed */
+  CHECK(says(opened(artifact(normed, 0, 2)), "which contradicts the metadata"));
   for (const char *bad : {"inf", "nan", "-1", "1e-6x", "", "1e999", " ", ".", "1e", "1e+", "+1", "1,5", "1e99999"})
     CHECK(says(with("rms_norm_eps", bad), "rms_norm_eps is missing or is not a number"));
   for (const char *good : {"0", "0.0", "1e-06", "1.5e-05", "1e-300"}) CHECK(says(with("rms_norm_eps", good), ""));

@@ -59,13 +59,39 @@ void refusals() {
   CHECK(refused([&] { session.save("/no/such/folder/state"); }, "cannot open") == EK_BAD_FILE);
 }
 
+/* A model with norms of the query and key heads: the scalar table's logits, however its tokens are divided into calls. */
+void check_norms(const Kernels &kernels, double allowed) {
+  static const SmallArtifact artifact(true);
+  static const std::shared_ptr<const Model> model = artifact.open();
+  const std::vector<int32_t> ids = some_ids(90);
+  Session reference(model, kScalar, 100, 1, KvType::kFloat16), small(model, kernels, 100, 2, KvType::kInt8);
+  const std::vector<float> expected = logits_of(reference, ids, {90});
+  CHECK(difference(logits_of(small, ids, {70, 1, 9}), expected) <= kInt8Cache);
+  for (const std::vector<int64_t> &pieces : {std::vector<int64_t>{90}, {70, 1, 9}}) {
+    Session session(model, kernels, 100, 2, KvType::kFloat16);
+    CHECK(near("norms of heads", kernels, difference(logits_of(session, ids, pieces), expected), allowed));
+  }
+  Session first(model, kernels, 100, 1, KvType::kFloat16), second(model, kernels, 100, 1, KvType::kFloat16);
+  std::vector<float> skipped(kVocab), rows(2 * kVocab);
+  first.evaluate(ids.data(), 89, false, skipped.data());
+  second.evaluate(ids.data(), 40, false, skipped.data());
+  Session *both[] = {&second, &first};
+  const int32_t next[] = {ids[40], ids[89]};
+  first.step(both, 2, next, rows.data());
+  const auto row = [&](size_t i) { return std::vector<float>(&expected[i * kVocab], &expected[i * kVocab] + kVocab); };
+  CHECK(near("a step with norms", kernels, difference({rows.begin(), rows.begin() + kVocab}, row(40)), allowed));
+  CHECK(near("a step with norms", kernels, difference({rows.begin() + kVocab, rows.end()}, row(89)), allowed));
+}
+
 }  // namespace
 
 int main() {
   for (const Kernels *kernels : known_kernels()) {
     if (!runs_here(*kernels)) continue;
     std::printf("%s\n", kernels->name);
-    check_session(*kernels, std::string(kernels->name) == "amx" ? kBf16Logits : kOrder, kInt8Cache);
+    const double allowed = std::string(kernels->name) == "amx" ? kBf16Logits : kOrder;
+    check_session(*kernels, allowed, kInt8Cache);
+    check_norms(*kernels, allowed);
   }
   refusals();
   return finish("session_test");

@@ -20,14 +20,14 @@ using namespace ek;
 /* Widths that are not multiples of a chunk of 128 columns, heads of half a tile, and more query heads than key-value heads. */
 constexpr int64_t kVocab = 83, kHidden = 96, kIntermediate = 200, kHeads = 6, kKvHeads = 2, kHeadDim = 16, kContext = 800;
 
-/* The bytes of a model with random weights. */
+/* The bytes of a model with random weights. qk_norm: with norms of the query and key heads, as Qwen3. */
 struct SmallArtifact {
   std::vector<Bytes> tensors;
   std::vector<uint8_t> data;
   Random random{11};
   Bytes graph;
 
-  SmallArtifact() {
+  explicit SmallArtifact(bool qk_norm = false) {
     const uint64_t codes = matrix("model.embed_tokens", kVocab, kHidden, true);
     (void)codes;
     for (int i = 0; i < 2; ++i) {
@@ -36,6 +36,10 @@ struct SmallArtifact {
       matrix(at + "attn.qkv_proj", (kHeads + 2 * kKvHeads) * kHeadDim, kHidden, false);
       floats(at + "attn.qkv_proj.bias", {(kHeads + 2 * kKvHeads) * kHeadDim}, 0.0f, 0.5f);
       matrix(at + "attn.o_proj", kHidden, kHeads * kHeadDim, false);
+      if (qk_norm) {
+        floats(at + "attn.q_norm.weight", {kHeadDim}, 1.5f, 0.5f);
+        floats(at + "attn.k_norm.weight", {kHeadDim}, 1.0f, 0.5f);
+      }
       floats(at + "post_attention_norm.weight", {kHidden}, 1.0f, 0.2f);
       matrix(at + "mlp.gate_up_proj", 2 * kIntermediate, kHidden, false);
       matrix(at + "mlp.down_proj", kHidden, kIntermediate, false);
@@ -43,7 +47,7 @@ struct SmallArtifact {
     floats("model.final_norm.weight", {kHidden}, 1.0f, 0.2f);
     matrix("lm_head", kVocab, kHidden, false);
     rotary();
-    graph = model(tensors, {{"format_version", "1"}, {"vocab_size", std::to_string(kVocab)},
+    graph = model(tensors, {{"format_version", qk_norm ? "2" : "1"}, {"qk_norm", qk_norm ? "1" : "0"}, {"vocab_size", std::to_string(kVocab)},
         {"hidden_size", std::to_string(kHidden)}, {"intermediate_size", std::to_string(kIntermediate)}, {"num_layers", "2"},
         {"num_heads", std::to_string(kHeads)}, {"num_kv_heads", std::to_string(kKvHeads)},
         {"head_dim", std::to_string(kHeadDim)}, {"context_length", std::to_string(kContext)}, {"rms_norm_eps", "1e-6"},

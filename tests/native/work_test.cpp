@@ -13,6 +13,9 @@ int main() {
                         2 * kIntermediate * row(kHidden) + kHidden * row(kIntermediate);
   CHECK(token_bytes(*model) == row(kHidden) + 2 * layer + 4 * kHidden + kVocab * row(kHidden));
 
+  const SmallArtifact normed(true); /* two norms of a head in each of two layers */
+  CHECK(token_bytes(*normed.open()) == token_bytes(*model) + 2 * 2 * 4 * kHeadDim);
+
   const int64_t attention = qkv * kHidden + kHidden * kHeads * kHeadDim, mlp = 3 * kIntermediate * kHidden;
   for (const int64_t tokens : {1, 2, 77}) /* the last MLP and the head run for the last token only */
     CHECK(prompt_multiply_adds(*model, tokens) == tokens * (2 * attention + mlp) + mlp + kVocab * kHidden);

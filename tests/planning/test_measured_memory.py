@@ -106,7 +106,7 @@ def test_smollm2(models: SharedModels, engine: str, context: int, kv_type: str |
 
 
 @pytest.mark.parametrize("engine", ["native", "ort"])
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 def test_tiny_models(models: SharedModels, family: str, engine: str) -> None:
     folder = models.artifact(family, "int8 head")
     recipe = _recipe(models.checkpoint(family))

@@ -15,7 +15,7 @@ from edgekit.sampling import Sampling
 pytestmark = pytest.mark.every_isa
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("device", ["cpu", "jetson"])  # float32 and float16 graphs
 @pytest.mark.parametrize("engine", engines())
 def test_a_built_artifact_runs_and_passes_its_smoke_test(

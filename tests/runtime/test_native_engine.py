@@ -21,7 +21,7 @@ pytestmark = pytest.mark.every_isa
 INT8_TOLERANCE = 0.05
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("device", ["cpu", "jetson"])  # float32 and float16 scales, norms and tables
 @pytest.mark.parametrize("name", FORMATS)
 def test_it_agrees_with_onnxruntime(models: SharedModels, family: str, device: str, name: str) -> None:

@@ -45,7 +45,7 @@ def reference(long_artifact: Path) -> np.ndarray:
     return FloatReference(long_artifact)(prompt(1025))
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("device", ["cpu", "jetson"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_it_is_the_float_model_up_to_rounding(models: SharedModels, family: str, device: str, name: str) -> None:
@@ -57,9 +57,10 @@ def test_it_is_the_float_model_up_to_rounding(models: SharedModels, family: str,
         assert rms_error(found, expected) <= RMS_TOLERANCE, kv_type
 
 
-def test_the_reference_agrees_with_onnxruntimes_float_graph(models: SharedModels) -> None:
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_the_reference_agrees_with_onnxruntimes_float_graph(models: SharedModels, family: str) -> None:
     """With float16 activations onnxruntime does not round to int8; only float16's own rounding remains."""
-    folder = models.artifact("qwen2", "int8 head", "jetson")
+    folder = models.artifact(family, "int8 head", "jetson")
     found = engine(folder, "ort", all_logits=True, threads=1).evaluate(prompt(100))
     assert rms_error(found, FloatReference(folder)(prompt(100))) <= 0.003  # seen: 0.0013
 

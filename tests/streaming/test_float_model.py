@@ -13,6 +13,7 @@ from array_weights import ArrayWeights, tiny_weights
 
 from edgekit.export.decoder import ALL_POSITIONS, LOGITS_START
 from edgekit.export.model import MODEL_FILE, export_model
+from edgekit.models import ModelSpec
 from edgekit.scheme import QuantizationConfig
 from edgekit.streaming import graph as streaming
 from edgekit.streaming.float_model import EMBEDDED, FloatModel, empty_cache
@@ -23,10 +24,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "tied": ("llama", {}),
     "biases": ("llama", {"tie_word_embeddings": False, "attention_bias": True, "mlp_bias": True}),
     "qwen2": ("qwen2", {}),
+    "qwen3": ("qwen3", {}),
 }
 
 
-def whole_graph(folder: Path, ids: list[int], layers: int) -> np.ndarray:
+def whole_graph(folder: Path, ids: list[int], spec: ModelSpec) -> np.ndarray:
     """The logits of every position from the exported float graph in one session."""
     options = ort.SessionOptions()
     options.log_severity_level = 3  # the graph declares one position
@@ -34,8 +36,8 @@ def whole_graph(folder: Path, ids: list[int], layers: int) -> np.ndarray:
     options.add_initializer(LOGITS_START, start)
     session = ort.InferenceSession(folder / MODEL_FILE, options)
     past = {
-        f"past_key_values.{i}.{kind}": np.zeros((1, 1, 0, 48), np.float32)
-        for i in range(layers)
+        f"past_key_values.{i}.{kind}": np.zeros((1, 1, 0, spec.head_dim), np.float32)
+        for i in range(spec.num_layers)
         for kind in ("key", "value")
     }
     feeds = {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), np.int64), **past}
@@ -56,7 +58,7 @@ def test_logits_are_those_of_the_exported_graph(
     export_model(tmp_path, spec, source, none, activation_type="float32", max_context=64, threads=1)
     model = FloatModel(source, spec, 64, 1)
     (found,) = model.graph.run([model.feed(IDS)], ALL_POSITIONS)
-    expected = whole_graph(tmp_path, IDS, spec.num_layers)
+    expected = whole_graph(tmp_path, IDS, spec)
     np.testing.assert_allclose(found["logits"], expected, atol=ROUNDING * np.abs(expected).max())
 
 

@@ -28,7 +28,7 @@ def feed(spec: ModelSpec, ids: np.ndarray) -> dict[str, np.ndarray]:
     return {"input_ids": ids, "attention_mask": np.ones_like(ids), **dict.fromkeys(names, empty)}
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_pieces_give_the_whole(export, monkeypatch, family: str, name: str) -> None:
     folder, spec, _ = export(family, CONFIGS[name])

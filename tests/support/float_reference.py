@@ -1,6 +1,7 @@
 """A reference for a quantized artifact in plain numpy: its dequantized matrices, computed in float64.
 
-Llama (arXiv:2302.13971): RMSNorm, rotary embedding of the two halves of a head, grouped-query attention, SwiGLU.
+Llama (arXiv:2302.13971): RMSNorm, rotary embedding of the two halves of a head, grouped-query attention, SwiGLU. Qwen3
+(arXiv:2505.09388) also normalizes the query and key heads.
 The reference uses the artifact's tensor names and metadata, and shares no code with the engines or the exporter.
 """
 
@@ -43,17 +44,19 @@ class FloatReference:
             at = f"model.layers.{i}"
             qkv = self._norm(x, f"{at}.input_norm") @ layer["attn.qkv_proj"].T
             qkv += self._tensors.get(f"{at}.attn.qkv_proj.bias", 0.0)
-            x = x + self._attention(qkv) @ layer["attn.o_proj"].T
+            x = x + self._attention(qkv, at) @ layer["attn.o_proj"].T
             both = self._norm(x, f"{at}.post_attention_norm") @ layer["mlp.gate_up_proj"].T
             gate, up = np.split(both, 2, axis=1)
             x = x + (gate / (1 + np.exp(-gate)) * up) @ layer["mlp.down_proj"].T
         return self._norm(x, "model.final_norm") @ self._head.T
 
-    def _attention(self, qkv: Array) -> Array:
+    def _attention(self, qkv: Array, at: str) -> Array:
         """(n, q, k and v of all heads) -> (n, heads * dim)."""
         n, group = len(qkv), self._heads // self._kv_heads
         heads = qkv.reshape(n, -1, self._dim).transpose(1, 0, 2)  # (heads + 2 kv_heads, n, dim)
         q, k, v = np.split(heads, [self._heads, self._heads + self._kv_heads])
+        if self._of.get("qk_norm") == "1":
+            q, k = self._norm(q, f"{at}.attn.q_norm"), self._norm(k, f"{at}.attn.k_norm")
         k, v = np.repeat(self._rotate(k), group, axis=0), np.repeat(v, group, axis=0)
         scores = self._rotate(q) @ k.transpose(0, 2, 1) / np.sqrt(self._dim)  # (heads, n, n)
         scores[:, np.triu_indices(n, 1)[0], np.triu_indices(n, 1)[1]] = -np.inf

@@ -16,7 +16,11 @@ from edgekit.models import spec_from_config
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "tie_word_embeddings": True},
     "qwen2": {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": False},
-}
+    # Its query heads together are wider than the hidden states.
+    "qwen3": {
+        "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "tie_word_embeddings": False, "head_dim": 64,
+    },
+}  # fmt: skip
 SHAPES = {
     "hidden_size": 144, "intermediate_size": 200, "num_hidden_layers": 2, "num_attention_heads": 3,
     "num_key_value_heads": 1, "head_dim": 48, "max_position_embeddings": 256, "rms_norm_eps": 1e-6,
@@ -46,7 +50,7 @@ def tokenizer() -> Tokenizer:
 
 def tiny_config(family: str, **changes: Any) -> dict[str, Any]:
     """The content of a config.json. ``changes`` override its keys."""
-    return {**CONFIGS[family], **SHAPES, "vocab_size": tokenizer().get_vocab_size(), **changes}
+    return {**SHAPES, **CONFIGS[family], "vocab_size": tokenizer().get_vocab_size(), **changes}
 
 
 def random_tensors(config: Mapping[str, Any], seed: int = 0) -> dict[str, np.ndarray]:

@@ -27,6 +27,7 @@ MODELS = [
     ("llama", {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}),
     ("qwen2", {}),
     ("qwen2", {"tie_word_embeddings": True}),
+    ("qwen3", {}),
 ]
 
 

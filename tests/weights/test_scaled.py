@@ -23,6 +23,7 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("llama", {"tie_word_embeddings": False, "attention_bias": True, "mlp_bias": True}),
     ("llama", {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}),
     ("qwen2", {}),
+    ("qwen3", {}),
 ]
 
 

@@ -26,6 +26,8 @@ void rotate_and_store(const Kernels &kernels, KvCache &cache, const AttentionRow
   const int64_t dim = rows.head_dim, heads = rows.heads, kv_heads = rows.kv_heads;
   float *row = rows.qkv + r * rows.stride();
   for (int64_t h = 0; h < heads + kv_heads; ++h) {
+    const float *norm = h < heads ? rows.q_norm : rows.k_norm;
+    if (norm) kernels.rms_norm(row + h * dim, norm, dim, rows.epsilon, row + h * dim);
     kernels.rotate(row + h * dim, cos, sin, dim / 2);
     if (cache.type() == KvType::kInt8) hadamard(row + h * dim, dim);
   }

@@ -16,13 +16,15 @@ struct AttentionRows {
   int64_t heads, kv_heads, head_dim, layer, position, m;
   float *qkv; /* (m, (heads + 2 * kv_heads) * head_dim) */
   float *y;   /* (m, heads * head_dim) */
+  const float *q_norm = nullptr, *k_norm = nullptr; /* (head_dim): weights of an RMS norm of each head, or none */
+  float epsilon = 0.0f;                             /* of these norms */
 
   int64_t group() const { return heads / kv_heads; }
   int64_t stride() const { return (heads + 2 * kv_heads) * head_dim; }
 };
 
-/* Rotate q and k in place (RoPE, and with an int8 cache the Hadamard transform of hadamard.h) and store k and v in the cache.
- * cos and sin: (m, head_dim / 2). */
+/* Normalize q and k if the rows have norms, rotate them in place (RoPE, and with an int8 cache the Hadamard transform of
+ * hadamard.h), and store k and v in the cache. cos and sin: (m, head_dim / 2). */
 void rotate_and_store(ThreadPool &pool, const Kernels &kernels, KvCache &cache, const AttentionRows &rows, const float *cos,
                       const float *sin);
 

@@ -170,8 +170,10 @@ Model::Model(const uint8_t *graph, uint64_t graph_size, const uint8_t *data, uin
 void Model::read_all() {
   const Reader read{parse_onnx(graph_.data(), graph_.size(), data_.size()), data_.data(), &biases_};
   constexpr int64_t kMost = 1 << 24, kWidest = 1 << 17; /* limits that the kernels and their scratch sizes rely on */
-  if (read.number("format_version", 0, kMost) != 1)
-    fail(EK_UNSUPPORTED, "cannot run this artifact: its edgekit.format_version is not 1, the version this edgekit supports");
+  const int64_t version = read.number("format_version", 0, kMost);
+  if (version != 1 && version != 2)
+    fail(EK_UNSUPPORTED, "cannot run this artifact: its edgekit.format_version is %" PRId64 "; this edgekit supports 1 and 2", version);
+  const bool qk_norm = version == 2 && read.number("qk_norm", 0, 1); /* version 1 has no such key */
   vocab_size = read.number("vocab_size", 1, kMost);
   hidden_size = read.number("hidden_size", 1, kWidest);
   intermediate_size = read.number("intermediate_size", 1, kWidest);
@@ -196,6 +198,8 @@ void Model::read_all() {
     layers.push_back({
         read.floats(at + "input_norm.weight", hidden_size),
         read.floats(at + "post_attention_norm.weight", hidden_size),
+        qk_norm ? read.floats(at + "attn.q_norm.weight", head_dim) : std::vector<float>(),
+        qk_norm ? read.floats(at + "attn.k_norm.weight", head_dim) : std::vector<float>(),
         read.matrix(at + "attn.qkv_proj", "linear", qkv_width, hidden_size),
         read.matrix(at + "attn.o_proj", "linear", hidden_size, q_width),
         read.matrix(at + "mlp.gate_up_proj", "linear", 2 * intermediate_size, hidden_size),

@@ -30,6 +30,7 @@ class MappedFile {
 
 struct Layer {
   std::vector<float> input_norm, post_attention_norm; /* (hidden) */
+  std::vector<float> q_norm, k_norm; /* (head_dim): norms of each query and key head; empty if the model has none */
   Matrix qkv, o, gate_up, down;
 };
 

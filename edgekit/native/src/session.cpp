@@ -249,7 +249,8 @@ void Session::attention_of_each(const Layer &layer, int64_t index, Session *cons
   prepare_normed(layer.input_norm, layer.qkv, 0, m);
   multiply(layer.qkv, m, qkv_.get(), layer.qkv.n, false);
   const auto row = [&](int64_t r) {
-    AttentionRows rows{model.num_heads, kv_heads, model.head_dim, index, sequences[r]->position(), 1, nullptr, nullptr};
+    AttentionRows rows = attention_rows(index, 1);
+    rows.position = sequences[r]->position();
     rows.qkv = &qkv_[r * rows.stride()];
     rows.y = &attended_[r * layer.o.k];
     return rows;
@@ -266,7 +267,11 @@ void Session::attention_of_each(const Layer &layer, int64_t index, Session *cons
 }
 
 AttentionRows Session::attention_rows(int64_t index, int64_t m) {
-  return {model_->num_heads, model_->num_kv_heads, model_->head_dim, index, position(), m, qkv_.get(), attended_.get()};
+  const Layer &layer = model_->layers[static_cast<size_t>(index)];
+  AttentionRows rows{model_->num_heads, model_->num_kv_heads, model_->head_dim, index, position(), m, qkv_.get(), attended_.get()};
+  if (!layer.q_norm.empty()) rows.q_norm = layer.q_norm.data(), rows.k_norm = layer.k_norm.data();
+  rows.epsilon = model_->rms_norm_eps;
+  return rows;
 }
 
 void Session::attend(int64_t index, int64_t m) {

@@ -19,7 +19,7 @@ int64_t token_bytes(const Model &model) {
   const auto norm = static_cast<int64_t>(sizeof(float)) * model.hidden_size;
   int64_t total = stored_bytes(model.embedding, 1) + norm + stored_bytes(model.lm_head, model.lm_head.n);
   for (const Layer &layer : model.layers) {
-    total += 2 * norm;
+    total += 2 * norm + static_cast<int64_t>(sizeof(float) * (layer.q_norm.size() + layer.k_norm.size()));
     for (const Matrix *w : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) total += stored_bytes(*w, w->n);
   }
   return total;
