@@ -198,9 +198,11 @@ def test_an_artifacts_config_does_not_claim_to_be_a_gptq_checkpoint(tmp_path: Pa
 
 
 def test_a_config_that_json_cannot_represent(tmp_path: Path) -> None:
-    checkpoint = write_checkpoint(tmp_path / "checkpoint", initializer_range=float("inf"))
-    with job(checkpoint, tmp_path / "work") as made, pytest.raises(BuildError, match="cannot be written as JSON"):
-        steps.write_small_files(made, planned(made))
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    with job(checkpoint, tmp_path / "work") as made:
+        made.checkpoint.config["initializer_range"] = float("inf")
+        with pytest.raises(BuildError, match="cannot be written as JSON"):
+            steps.write_small_files(made, planned(made))
 
 
 # Weights
