@@ -63,6 +63,11 @@ _OPTIONS: dict[str, options.Decorator] = {
         metavar="NAME",
         help="Plan for this power mode of the device; edgekit devices NAME lists them  [default: full power]",
     ),
+    "headless": click.option(
+        "--headless",
+        is_flag=True,
+        help="Plan for the device without a desktop, which leaves more memory on boards that have one.",
+    ),
     "engine": click.option(
         "--engine",
         type=click.Choice(engine_names()),

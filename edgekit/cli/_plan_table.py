@@ -37,6 +37,7 @@ UNMEASURED = (
 def print_plan(plan: Plan, screen: Screen) -> None:
     """Print a plan: memory by part, speed with prediction intervals and budgets, and what would fit instead."""
     mode = f" in power mode {plan.power_mode}" if plan.power_mode else ""
+    mode += " without a desktop" if plan.headless else ""
     screen.say((plan.model, "bold"), " on ", (plan.device, "bold"), f"{mode}, context {plan.context} tokens")
     estimated = plan.memory.weight_groups is None
     formats = "estimated from the number of parameters" if estimated else describe_quantization(plan.quantization)

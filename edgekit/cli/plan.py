@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +13,7 @@ import click
 from ..devices import DeviceProfile, all_devices, load_device
 from ..errors import EdgekitError, UsageError
 from ..planning import planner
+from ..planning.budget import usable_memory
 from ..planning.choice import best_recipe, needed_machine
 from ..planning.draft import draft
 from ..planning.plan import Plan, PlanOptions
@@ -44,6 +45,11 @@ class _Request:
 
     def plan(self, recipe: Recipe, device: DeviceProfile) -> Plan:
         return draft(recipe, device, self.context, options=self.plan_options)
+
+    def plan_among_all(self, recipe: Recipe, device: DeviceProfile) -> Plan:
+        """The plan in a table of all devices, where ``--headless`` applies to those that have a choice."""
+        headless = self.plan_options.headless and device.memory.usable_headless is not None
+        return draft(recipe, device, self.context, options=replace(self.plan_options, headless=headless))
 
     def draw(self, pairs: Sequence[tuple[Recipe, DeviceProfile]]) -> None:
         """Write the picture if one was requested."""
@@ -108,6 +114,7 @@ def command(model: str | None, device: str | None, every_device: bool, request: 
         _plan_everywhere(request, request.changed(load_recipe(model)))
         return
     profile = load_device(device)
+    usable_memory(profile, request.plan_options.limits, request.plan_options.headless)  # refuses --headless early
     recipes = [request.changed(recipe) for recipe in all_recipes()]
     if model is None:
         _plan_all(request, recipes, profile, device)
@@ -124,7 +131,8 @@ def _plan_one(request: _Request, recipe: Recipe, profile: DeviceProfile, others:
         planned = planner.plan(
             recipe, profile, request.context, candidates=others, devices=devices, options=request.plan_options
         )
-        machine = None if planned.fits else needed_machine(planned, devices)
+        enough = planned.fits or any(offer.kind == "headless" for offer in planned.offers)
+        machine = None if enough else needed_machine(planned, devices)
     if request.as_json:
         emit_json({**planned.to_json(), "needs": machine})
     else:
@@ -152,11 +160,23 @@ def _plan_all(request: _Request, recipes: Sequence[Recipe], profile: DeviceProfi
         return
     fitting = sum(p.fits for p in plans.values())
     screen = open_screen()
+    more = _fitting_without_desktop(plans.values(), profile)
+    if more:
+        screen.say(f"\nWithout a desktop (--headless) these fit, too: {', '.join(more)}.")
     found = f"\n{fitting} of {len(plans)} models fit. Recommended: "
     screen.say(found, (best.name, "bold green"), ". Build it with:")
     context = ("--context", str(request.context)) if request.context else ()
-    words = ("--device", device, *context, *quantization_arguments(request.quantization))
+    headless = ("--headless",) if request.plan_options.headless else ()
+    words = ("--device", device, *context, *headless, *quantization_arguments(request.quantization))
     screen.print(f"  {shlex.join(['edgekit', 'build', best.name, *words])}", soft_wrap=True)
+
+
+def _fitting_without_desktop(plans: Iterable[Plan], device: DeviceProfile) -> list[str]:
+    """The models that fit only when the device boots without a desktop."""
+    headless = device.memory.usable_headless
+    if headless is None:
+        return []
+    return [p.model for p in plans if not p.headless and not p.fits and p.memory.peak <= headless.value]
 
 
 def _plans(
@@ -184,7 +204,7 @@ def _plans(
 
 def _plan_everywhere(request: _Request, recipe: Recipe) -> None:
     """Plan one model for every device."""
-    pairs = [(device, request.plan(recipe, device)) for device in all_devices()]
+    pairs = [(device, request.plan_among_all(recipe, device)) for device in all_devices()]
     if request.as_json:
         emit_json({"model": recipe.name, "plans": [planned.to_json() for _, planned in pairs]})
     else:
@@ -210,10 +230,8 @@ def _print_recipes(
         if p.fits and recipe.plan_only:
             verdict += [", ", ("plan only", "yellow")]
         rows.append([(recipe.name, "bold" if p.acceptable else ""), *_figures(p), verdict])
-    about = (
-        f", {format_bytes(first.usable_bytes)} usable; context {context} tokens, prompt "
-        f"{first.latency.prompt_tokens} tokens, engine {first.engine}"
-    )
+    usable = format_bytes(first.usable_bytes) + (" usable without a desktop" if first.headless else " usable")
+    about = f", {usable}; context {context} tokens, prompt {first.latency.prompt_tokens} tokens, engine {first.engine}"
     _print_plans((device.title, about), Column("model"), rows, list(plans.values()))
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 )
 @options.artifact
 @options.device("Check also that the memory used fits this device; see edgekit devices.")
+@click.option("--headless", is_flag=True, help="With --device: the device boots without a desktop.")
 @options.engine
 @options.threads
 @click.option(
@@ -32,7 +33,13 @@ if TYPE_CHECKING:
 )
 @options.as_json
 def command(
-    artifact: Path, device: DeviceProfile | None, engine: str, threads: int | None, out: Path | None, as_json: bool
+    artifact: Path,
+    device: DeviceProfile | None,
+    headless: bool,
+    engine: str,
+    threads: int | None,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Check that ARTIFACT works on this machine: its files, its golden answer, its speed and memory.
 
@@ -41,7 +48,7 @@ def command(
     from ..deploy.smoke import smoke  # imports numpy
 
     with progress_bars(quiet=as_json) as progress:
-        receipt = smoke(artifact, engine=engine, threads=threads, device=device, progress=progress)
+        receipt = smoke(artifact, engine=engine, threads=threads, device=device, headless=headless, progress=progress)
     if out:
         receipt.write(out)
     failed = "; ".join(f"{check.name}: {check.detail}" for check in receipt.checks if not check.passed)

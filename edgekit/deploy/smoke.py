@@ -21,9 +21,10 @@ from typing import Any
 from ..artifact.manifest import Manifest, read_manifest
 from ..artifact.verify import verify
 from ..devices import DeviceProfile, load_device
-from ..errors import ArtifactError, EngineError, NativeLibraryError, VerificationError
+from ..errors import ArtifactError, EngineError, NativeLibraryError, UsageError, VerificationError
 from ..host import peak_rss_bytes
 from ..json_text import finite_json, json_text
+from ..planning.budget import UserLimits, usable_memory
 from ..probe.bench import time_round
 from ..progress import Progress, no_progress
 from ..quality.replay import Check, check_logits, check_tokens, golden_of, replay
@@ -97,6 +98,7 @@ def smoke(
     engine: str = "auto",
     threads: int | None = None,
     device: str | Path | DeviceProfile | None = None,
+    headless: bool = False,
     progress: Progress = no_progress,
 ) -> Receipt:
     """Run the smoke test. A failed check is recorded in the receipt and raises nothing.
@@ -107,14 +109,18 @@ def smoke(
         threads: Number of threads, or None for one per physical core.
         device: A device profile, its name, alias or file. If given, the peak memory is also checked against the
             device's usable memory.
+        headless: Whether that device boots without a desktop.
         progress: As for :func:`~edgekit.artifact.verify.verify`.
 
     Raises:
         ArtifactError: The folder is not an artifact, or it has no golden test.
         UnknownNameError: There is no such engine or device.
+        UsageError: ``headless`` without a device, or of one whose profile does not say what that leaves.
     """
     folder = Path(artifact)
-    profile = None if device is None else load_device(device)
+    if headless and device is None:
+        raise UsageError("headless was requested without a device", hint="name the device with --device")
+    usable = None if device is None else usable_memory(load_device(device), UserLimits(), headless)[0]
     manifest = read_manifest(folder)
     golden = golden_of(folder, manifest)
     try:
@@ -141,7 +147,7 @@ def smoke(
         Check("load", True, f"{opened.kernel}, {opened.threads} threads, {load_s:.2f} s"),
         check_logits(rows[0], golden["top_logits"]),
         check_tokens(rows, golden["continuation_ids"]),
-        *_check_memory(peak, opened, manifest, profile),
+        *_check_memory(peak, opened, manifest, usable),
     ]
     return Receipt(
         artifact=manifest.name,
@@ -164,8 +170,15 @@ def _predicted(manifest: Manifest, engine: Engine) -> dict[str, Any] | None:
     return {"device": manifest.plan.get("device"), **interval}
 
 
-def _check_memory(peak: int | None, engine: Engine, manifest: Manifest, device: DeviceProfile | None) -> list[Check]:
-    """Check the peak with a full KV cache against the plan and the device; no checks if the peak is not known."""
+def _check_memory(peak: int | None, engine: Engine, manifest: Manifest, usable: int | None) -> list[Check]:
+    """Check the peak with a full KV cache against the plan and the device; no checks if the peak is not known.
+
+    Args:
+        peak: Bytes; None if unknown.
+        engine: The engine that ran.
+        manifest: The artifact's.
+        usable: The device's usable bytes; None if no device was named.
+    """
     if peak is None:
         return []
     unused = engine.cache_bytes * (engine.context - engine.position) // engine.context
@@ -177,7 +190,6 @@ def _check_memory(peak: int | None, engine: Engine, manifest: Manifest, device: 
     if planned is not None:
         allowed = round(planned * (1 + MEMORY_TOLERANCE)) + OWN_BYTES
         checks.append(Check("memory", filled <= allowed, f"{what} of {format_bytes(planned)} planned"))
-    if device is not None:
-        usable = device.usable_bytes
+    if usable is not None:
         checks.append(Check("device_memory", filled <= usable, f"{what} of {format_bytes(usable)}"))
     return checks

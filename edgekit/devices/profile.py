@@ -70,15 +70,28 @@ class _Figures:
 
 @dataclass(frozen=True)
 class Memory(_Figures):
-    """Memory: ``usable`` is what one process can rely on, with the system running."""
+    """Memory.
+
+    Attributes:
+        total: What the device has.
+        usable: What one process can rely on with the system running as it is delivered, with its desktop if it has one.
+        usable_headless: The same when the device boots without a desktop; None where that is unknown or no choice.
+    """
 
     total: Sourced[Bytes]
     usable: Sourced[Bytes]
+    usable_headless: Sourced[Bytes] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.usable.value > self.total.value:
             raise ValueError(f"usable is {self.usable.value} bytes, more than the total of {self.total.value}")
+        headless = self.usable_headless.value if self.usable_headless else None
+        if headless is not None and not self.usable.value <= headless <= self.total.value:
+            raise ValueError(
+                f"usable_headless is {headless} bytes; it must be from usable, {self.usable.value}, to the total of "
+                f"{self.total.value}"
+            )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..devices.profile import DeviceProfile
+from ..errors import UsageError
 from .efficiency import Interval
 
 # How a prediction compares to a limit. ``met``: even the worse bound of the interval meets it; ``likely``: the expected
@@ -128,9 +129,25 @@ def find_limits(
     return tuple(found)
 
 
-def usable_memory(device: DeviceProfile, wanted: UserLimits) -> tuple[int, str]:
-    """Bytes a plan may take, and the source of that figure: the least of the device's memory and all memory budgets."""
+def usable_memory(device: DeviceProfile, wanted: UserLimits, headless: bool = False) -> tuple[int, str]:
+    """Bytes a plan may take, and the source of that figure: the least of the device's memory and all memory budgets.
+
+    Args:
+        device: The device.
+        wanted: The user's limits.
+        headless: Whether the device boots without a desktop.
+
+    Raises:
+        UsageError: The profile does not say how much memory is usable without a desktop.
+    """
     usable = device.memory.usable
+    if headless:
+        if device.memory.usable_headless is None:
+            raise UsageError(
+                f"planning without a desktop: {device.name} has no memory.usable_headless in its profile",
+                hint="plan without --headless, or add the figure to a profile of your own",
+            )
+        usable = device.memory.usable_headless
     found = [(int(usable.value), f"{usable.source} ({usable.note})" if usable.note else usable.source)]
     if device.budget.memory is not None:
         found.append((device.budget.memory.value, f"the device's budget: {device.budget.memory.source}"))

@@ -48,7 +48,8 @@ def draft(
         RecipeError: The recipe's ``[config]`` is invalid.
         UnknownNameError: The engine does not have this type of KV cache, or the device has no such power mode.
         UnsupportedModelError: There is no family for a model that is not marked plan-only.
-        UsageError: No choice of widths has the quantization's ``mean_bits``.
+        UsageError: No choice of widths has the quantization's ``mean_bits``, or ``headless`` was requested of a device
+            whose profile does not say what that leaves.
     """
     quantization, options = quantization or recipe.quantization, options or PlanOptions()
     if context is None:
@@ -70,7 +71,7 @@ def draft(
     memory = model.memory(engine, setup)
     predictor = Predictor(model.work, hardware, engine, kv_cache_bytes(model.dimensions, 1, setup.kv_type))
     latency = predictor.predict(context, min(options.prompt_tokens, context), memory.file_bytes)
-    usable, source = usable_memory(device, options.limits)
+    usable, source = usable_memory(device, options.limits, options.headless)
     return Plan(
         model=recipe.name,
         device=device.name,
@@ -87,6 +88,7 @@ def draft(
         usable_source=source,
         bits_per_weight=model.bits_per_weight,
         power_mode=options.power_mode,
+        headless=options.headless,
         plan_only=recipe.plan_only,
     )
 

@@ -1,5 +1,5 @@
-"""Alternatives to a plan that is not acceptable: a shorter context, a smaller KV cache, fewer bits, another model or
-device.
+"""Alternatives to a plan that is not acceptable: a shorter context, a smaller KV cache, fewer bits, the device without
+its desktop, another model or another device.
 
 Each alternative is planned like the request. It is offered if it fits and is expected to meet the user's limits.
 """
@@ -45,7 +45,7 @@ class OfferSearch:
             devices: Devices to consider as another device.
         """
         model, device = self._smaller_model(candidates), self._other_device(devices)
-        found = (self._shorter(), self._smaller_cache(), self._fewer_bits(), model, device)
+        found = (self._shorter(), self._smaller_cache(), self._fewer_bits(), self._without_desktop(), model, device)
         return tuple(offer for offer in found if offer is not None)
 
     def _longest(self, quantization: QuantizationConfig) -> Plan | None:
@@ -99,6 +99,19 @@ class OfferSearch:
         bits = f"{found.bits_per_weight:.2f} instead of {asked.bits_per_weight:.2f} bits per weight"
         return _offer("bits", f"{bits}{shortened} need {_need(found)}", found, *options)
 
+    def _without_desktop(self) -> Offer | None:
+        """The device when it boots without a desktop."""
+        memory = self.device.memory
+        if self.asked.headless or memory.usable_headless is None:
+            return None
+        options = replace(self.options, headless=True)
+        found = draft(self.recipe, self.device, self.asked.context, self.asked.quantization, options)
+        if not found.acceptable:
+            return None
+        more = format_bytes(memory.usable_headless.value - memory.usable.value)
+        sentence = f"without a desktop, {more} more are usable on {self.device.name}; the model needs {_need(found)}"
+        return _offer("headless", sentence, found, "--headless")
+
     def _smaller_model(self, candidates: Iterable[Recipe]) -> Offer | None:
         """The largest smaller model that is acceptable; a reasoning model is preferred."""
         fitting = []
@@ -122,7 +135,7 @@ class OfferSearch:
 
     def _other_device(self, devices: Iterable[DeviceProfile]) -> Offer | None:
         """The acceptable device with the least memory; the same kind is preferred, then classes with figures."""
-        plain = replace(self.options, power_mode=None, engine=None, kv_type=None)
+        plain = replace(self.options, power_mode=None, engine=None, kv_type=None, headless=False)
         fitting = []
         for other in devices:
             if other.name == self.device.name or other.kind == "host":

@@ -23,6 +23,7 @@ class PlanOptions:
         kv_type: Type of keys and values; None for the engine's default.
         prompt_tokens: Tokens of the prompt before the first token.
         power_mode: The device's power mode; None for full power.
+        headless: Whether the device boots without a desktop, which leaves more memory.
         limits: Limits set by the user.
 
     Raises:
@@ -34,6 +35,7 @@ class PlanOptions:
     kv_type: str | None = None
     prompt_tokens: int = PROMPT_TOKENS
     power_mode: str | None = None
+    headless: bool = False
     limits: UserLimits = field(default_factory=UserLimits)
 
     def __post_init__(self) -> None:
@@ -48,7 +50,7 @@ class Offer:
     """An alternative that is acceptable where the requested plan is not.
 
     Args:
-        kind: ``context``, ``kv``, ``bits``, ``model`` or ``device``.
+        kind: ``context``, ``kv``, ``bits``, ``headless``, ``model`` or ``device``.
         sentence: A description for people.
         model: The name of the recipe.
         context: Tokens to hold.
@@ -85,6 +87,7 @@ class Plan:
         usable_bytes, usable_source: Memory the plan may take, and the source of that figure.
         bits_per_weight: Mean size of a weight, with scales and zero points.
         power_mode: The device's power mode; None for full power.
+        headless: Whether the device boots without a desktop.
         plan_only: Why the model cannot be built; empty when it can.
         offers: Alternatives; empty when the plan is acceptable.
         notes: What was decided when the checkpoint was read; empty when it has not been read.
@@ -105,6 +108,7 @@ class Plan:
     usable_source: str
     bits_per_weight: float
     power_mode: str | None = None
+    headless: bool = False
     plan_only: str = ""
     offers: tuple[Offer, ...] = ()
     notes: tuple[str, ...] = ()
@@ -151,6 +155,7 @@ class Plan:
             "engine": self.engine,
             "kv_type": self.kv_type,
             "power_mode": self.power_mode,
+            "headless": self.headless,
             "prompt_tokens": latency.prompt_tokens,
             **intervals,
             "load_s": {name: float(f"{seconds:.3g}") for name, seconds in latency.load_s},

@@ -139,6 +139,31 @@ def test_a_host_without_a_bandwidth_is_told_how_to_get_one() -> None:
     assert "edgekit probe --out FILE.toml" in _run("smollm2-135m", "--device", "cpu").stdout
 
 
+def test_headless_is_planned_offered_and_repeated() -> None:
+    name = "deepseek-r1-distill-llama-8b"
+    text = _run(name, "--device", "jetson").stdout
+    assert "--headless" in text
+    assert "needs a machine" not in text
+    assert "on jetson-orin-nano without a desktop" in _run(name, "--device", "jetson", "--headless").stdout
+    shown = _json(name, "--device", "jetson", "--headless")
+    assert (shown["headless"], shown["fits"]) == (True, True)
+    assert f"Without a desktop (--headless) these fit, too: deepseek-r1-distill-qwen-7b, {name}" in " ".join(
+        _run("--device", "jetson").stdout.split()
+    )
+    everything = _run("--device", "jetson", "--headless").stdout
+    assert "Without a desktop" not in everything
+    assert "usable without a desktop" in everything
+    assert " --device jetson --headless\n" in everything
+
+
+def test_headless_is_refused_where_nothing_is_known_except_in_a_table_of_all_devices() -> None:
+    assert isinstance(_run("smollm2-135m", "--device", "laptop", "--headless").exception, UsageError)
+    assert isinstance(_run("--device", "laptop", "--headless").exception, UsageError)
+    plans = _json("deepseek-r1-distill-llama-8b", "--all-devices", "--headless")["plans"]
+    assert {plan["device"]: plan["headless"] for plan in plans}["laptop-16gb"] is False
+    assert {plan["device"]: plan["headless"] for plan in plans}["jetson-orin-nano"] is True
+
+
 def test_the_users_budget() -> None:
     base = ("deepseek-r1-distill-qwen-7b", "--device", "pi")
     text = _run(*base, "--min-decode", "10 tok/s", "--max-ttft", "300ms").stdout

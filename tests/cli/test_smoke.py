@@ -42,4 +42,6 @@ def test_a_devices_memory_is_checked(invoke: Invoke, artifact: Path) -> None:
     found = invoke("smoke", artifact, "--device", "pi", "--json").json()
     assert found["checks"][-1]["name"] == "device_memory"
     assert found["passed"] is True
+    assert invoke("smoke", artifact, "--device", "pi", "--headless", "--json").json()["passed"] is True
+    assert invoke("smoke", artifact, "--headless").exit_code == 2
     assert invoke("smoke", artifact, "--device", "pie").exit_code == 10

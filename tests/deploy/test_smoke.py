@@ -17,7 +17,7 @@ from edgekit.build.pipeline import build
 from edgekit.deploy.smoke import Receipt, smoke
 from edgekit.devices import Sourced, load_device
 from edgekit.devices.profile import Bytes, Memory
-from edgekit.errors import ArtifactError, UnknownNameError
+from edgekit.errors import ArtifactError, UnknownNameError, UsageError
 
 SMALL = Sourced(Bytes(1000), source="this test")
 
@@ -148,6 +148,15 @@ def test_the_devices_memory_is_a_limit(artifact: Path) -> None:
     assert names(smoke(artifact, threads=1, device=device))["device_memory"]
     small = dataclasses.replace(device, memory=Memory(total=SMALL, usable=SMALL))
     assert not names(smoke(artifact, threads=1, device=small))["device_memory"]
+
+
+def test_the_device_may_boot_without_a_desktop(artifact: Path) -> None:
+    pi = load_device("pi")
+    small = dataclasses.replace(pi, memory=dataclasses.replace(pi.memory, usable=SMALL))
+    assert not names(smoke(artifact, threads=1, device=small))["device_memory"]
+    assert names(smoke(artifact, threads=1, device=small, headless=True))["device_memory"]
+    with pytest.raises(UsageError, match="without a device"):
+        smoke(artifact, threads=1, headless=True)
 
 
 def test_an_artifact_without_a_golden_test_is_an_error(artifact: Path) -> None:

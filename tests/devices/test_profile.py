@@ -42,6 +42,9 @@ def test_values_that_cannot_be() -> None:
 
     with pytest.raises(ValueError, match="usable is 9000000000 bytes, more than the total of 8000000000"):
         Memory(gb(8), gb(9))
+    for headless in (5, 9):  # less than with the desktop, more than there is
+        with pytest.raises(ValueError, match=f"usable_headless is {headless}000000000 bytes; it must be from usable"):
+            Memory(gb(8), gb(6), gb(headless))
     with pytest.raises(ValueError, match="sustained is 20 GB/s, more than the theoretical 10"):
         Bandwidth(Sourced(10, "x"), Sourced(20, "x"))
     with pytest.raises(ValueError, match=r"sustained_share is 1\.5; it must be at most 1"):

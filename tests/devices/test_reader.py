@@ -152,7 +152,7 @@ def test_json_carries_the_sources(tmp_path: Path) -> None:
             '[bandwith]\nsustained = { value = 20, source = "x" }',
             ["unknown key 'bandwith'", "bandwidth?"],
         ),
-        ("usable =", "useable =", ["memory: unknown key 'useable'", "usable?"]),
+        ("usable =", "useable =", ["memory: unknown key 'useable'", "did you mean usable"]),
         ('os = "Linux"\n', "", ["lacks os"]),
         ('title = "Board"', 'name = "other"', ["unknown key 'name'"]),
         ('"sbc"', '"toaster"', ["kind is 'toaster'", "laptop"]),

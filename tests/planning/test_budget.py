@@ -8,6 +8,7 @@ import pytest
 
 from edgekit.devices import Sourced, load_device
 from edgekit.devices.profile import Budget, Bytes
+from edgekit.errors import UsageError
 from edgekit.planning.budget import Limit, UserLimits, find_limits, show_times, usable_memory
 from edgekit.planning.choice import check_budget
 from edgekit.planning.efficiency import Interval
@@ -57,6 +58,23 @@ def test_the_least_of_the_memories_counts() -> None:
     budget = replace(PI, budget=Budget(memory=Sourced(Bytes(5 * 10**8), "house rules")))
     assert usable_memory(budget, asked) == (5 * 10**8, "the device's budget: house rules")
     assert not plan(MIDDLE, PI, options=PlanOptions(limits=asked)).fits
+
+
+def test_a_device_without_its_desktop_has_more_memory() -> None:
+    jetson = load_device("jetson")
+    headless = jetson.memory.usable_headless
+    assert headless is not None
+    bytes_, source = usable_memory(jetson, UserLimits(), headless=True)
+    assert bytes_ == headless.value > usable_memory(jetson, UserLimits())[0]
+    assert headless.source in source
+    assert usable_memory(jetson, UserLimits(memory_bytes=10**9), headless=True)[0] == 10**9
+    assert not plan(LARGE, jetson).fits
+    assert plan(LARGE, jetson, options=PlanOptions(headless=True)).fits
+
+
+def test_a_device_that_nobody_described_without_a_desktop_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"laptop-16gb has no memory\.usable_headless"):
+        plan(SMALL, load_device("laptop"), options=PlanOptions(headless=True))
 
 
 @pytest.mark.parametrize("key", ["ttft_s", "decode_tok_s", "memory_bytes"])

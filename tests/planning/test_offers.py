@@ -136,3 +136,28 @@ def test_offers_come_from_the_smallest_change_to_the_largest() -> None:
     for offer in asked.offers:
         assert offer.sentence
         assert offer.options
+
+
+def test_a_model_that_fits_without_the_desktop_is_offered_that() -> None:
+    jetson, larger = load_device("jetson"), load_recipe("deepseek-r1-distill-llama-8b")
+    offer = next(o for o in plan(larger, jetson).offers if o.kind == "headless")
+    assert offer.options == ("--headless",)
+    assert "without a desktop, 1.90 GB more are usable" in offer.sentence
+    planned = plan(larger, jetson, options=PlanOptions(headless=True))
+    assert planned.fits
+    assert (planned.memory.total, planned.context) == (offer.total_bytes, offer.context)
+
+
+@pytest.mark.parametrize("options", [PlanOptions(), PlanOptions(headless=True)])
+def test_the_desktop_is_not_offered_where_it_changes_nothing(options: PlanOptions) -> None:
+    huge = next(recipe for recipe in RECIPES if "671b" in recipe.name)
+    planned = plan(huge, load_device("jetson"), options=options, devices=[load_device("laptop")])
+    assert "headless" not in {offer.kind for offer in planned.offers}
+    assert "headless" not in {offer.kind for offer in plan(LARGE, _device(10**9), candidates=RECIPES).offers}
+
+
+def test_another_device_is_planned_as_it_is_delivered() -> None:
+    asked = PlanOptions(headless=True)
+    offers = plan(load_recipe("deepseek-r1-distill-qwen-14b"), load_device("jetson"), options=asked,
+                  devices=[load_device("jetson-orin-nx-16gb")]).offers  # fmt: skip
+    assert "device" in {offer.kind for offer in offers}
