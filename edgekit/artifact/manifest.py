@@ -7,6 +7,9 @@ This module needs only the standard library. The file is one JSON object:
     created                  time of the build (UTC); two builds from the same inputs differ only in this field
     name                     the recipe's name
     model                    model_type, parameters, vocab_size, num_layers, context_length (positions in the graph)
+                             rope               type, theta, attention_factor (of cos and sin); if scaled, factor and
+                                                original_context; with attn_factor, a key that transformers ignores,
+                                                also transformers_attention_factor and a note
     source                   kind, origin, revision, sha256 of each file that was read; for a GPTQ checkpoint also
                              format ("gptq") and quantize_config (unchanged)
     recipe, device, plan     the inputs of the build, and the planner's results

@@ -14,6 +14,7 @@ from ..devices import load_device
 from ..devices.profile import DeviceProfile
 from ..errors import RecipeError, TensorMismatchError, UsageError
 from ..models import ModelSpec, spec_from_config
+from ..models.rope import Rope
 from ..planning.choice import best_recipe
 from ..progress import Progress
 from ..recipes import all_recipes, load_recipe
@@ -125,7 +126,13 @@ def checked_spec(opened: Checkpoint, recipe: Recipe, origin: str) -> ModelSpec:
                 f"{field.name} of {origin} is {found}; the recipe {recipe.name} says {expected}",
                 hint="leave MODEL out to build a checkpoint that has no recipe: edgekit build --checkpoint PATH",
             )
-    return spec
+    return dataclasses.replace(spec, rope=_rope(spec.rope, planned.rope))
+
+
+def _rope(found: Rope, planned: Rope) -> Rope:
+    """The checkpoint's rotary embedding, with the recipe's attn_factor if it lacks one, as GGUF files do."""
+    same = dataclasses.replace(found, attention_factor=planned.attention_factor, attn_factor=planned.attn_factor)
+    return planned if found.attn_factor is None and same == planned else found
 
 
 def carried_quantization(asked: QuantizationConfig, own: QuantizationConfig, opened: Checkpoint) -> QuantizationConfig:

@@ -109,6 +109,7 @@ class Job:
                 "vocab_size": self.spec.vocab_size,
                 "num_layers": self.spec.num_layers,
                 "context_length": self.max_context(planned),
+                "rope": self.spec.rope.describe(),
             },
             plan={"context": planned.context},
             quantization=dataclasses.asdict(quantization),
@@ -335,8 +336,12 @@ def pass_gate(manifest: Manifest, folder: Path, rejected: Path, emitted: Path | 
 
 def _config(job: Job) -> dict[str, Any]:
     """The artifact's ``config.json``."""
-    changes = {"tie_word_embeddings": False} if job.written.copied_head else {}
-    return job.checkpoint.config | changes
+    changes: dict[str, Any] = {"tie_word_embeddings": False} if job.written.copied_head else {}
+    config, rope = job.checkpoint.config, job.spec.rope
+    if rope.attn_factor is not None:  # other software ignores attn_factor, so the factor that it means is written out
+        key = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+        changes[key] = config[key] | {"attn_factor": rope.attn_factor, "attention_factor": rope.attention_factor}
+    return config | changes
 
 
 def _json_bytes(value: Any) -> bytes:

@@ -21,6 +21,10 @@ _WHOLE_NUMBERS = {
     "attention.head_count": "num_attention_heads",
 }
 
+_YARN = "beta_fast", "beta_slow"
+# Keys of the scaling whose other values edgekit does not compute, with the usual value; a negative one means the usual.
+_ROPE_CONSTANTS = {"yarn_ext_factor": 1.0, "yarn_attn_factor": 1.0, "yarn_log_multiplier": 0.0}
+
 
 def config_from_metadata(header: GgufHeader, factors: list[float] | None) -> dict[str, Any]:
     """Translate a GGUF header.
@@ -43,7 +47,10 @@ def config_from_metadata(header: GgufHeader, factors: list[float] | None) -> dic
         config[name] = keys.required(key)
     heads = config["num_attention_heads"]
     config["num_key_value_heads"] = keys.whole("attention.head_count_kv", heads)
-    if (head_dim := keys.whole("attention.key_length")) is not None:
+    head_dim = keys.whole("attention.key_length")
+    if head_dim is None and heads and config["hidden_size"] % heads == 0:
+        head_dim = config["hidden_size"] // heads  # llama.cpp's default; a family's own may be another
+    if head_dim is not None:
         config["head_dim"] = head_dim
     if (epsilon := keys.number("attention.layer_norm_rms_epsilon")) is not None:
         config["rms_norm_eps"] = epsilon
@@ -102,20 +109,42 @@ class _Keys:
 
 
 def _rope_scaling(keys: _Keys, factors: list[float] | None) -> dict[str, Any] | None:
+    """The scaling under the keys of ``rope_scaling``, as llama.cpp reads it (``llama-model.cpp``).
+
+    A missing type means linear, and a factor of 0 means 1. ``attn_factor`` multiplies YaRN's own attention factor.
+    """
+    factor = keys.number("rope.scaling.factor", keys.number("rope.scale_linear", 0.0)) or 1.0
     kind = keys.get("rope.scaling.type")
-    factor = keys.number("rope.scaling.factor")
-    if kind is None and (legacy := keys.number("rope.scale_linear")) is not None:
-        kind, factor = "linear", legacy
-    scaled = kind not in (None, "none") and not (kind == "linear" and factor == 1.0)
+    if kind is None:
+        kind = "linear"
+    scaled = kind != "none" and not (kind == "linear" and factor == 1.0)
     if factors is not None:
         if scaled:
             raise UnsupportedModelError(
                 f"{keys.header.path} has both rope scaling {kind!r} and {ROPE_FACTORS}; supported: one of them"
             )
         return {"rope_type": "factors", "factors": [shortest_float(f) for f in factors]}
+    for key, usual in _ROPE_CONSTANTS.items():
+        if (value := keys.number(f"rope.scaling.{key}", usual)) != usual and not (value is not None and value < 0):
+            raise UnsupportedModelError(
+                f"{keys.header.path}: {keys.architecture}.rope.scaling.{key} is {value:g}; supported: {usual:g}"
+            )
+    attn_factor = keys.number("rope.scaling.attn_factor", 1.0)
+    if attn_factor != 1.0 and kind != "yarn":
+        raise UnsupportedModelError(
+            f"{keys.header.path}: {keys.architecture}.rope.scaling.attn_factor is {attn_factor:g} with rope scaling "
+            f"{kind!r}; supported: with yarn"
+        )
     if not scaled:
         return None
-    return {"rope_type": kind} if factor is None else {"rope_type": kind, "factor": factor}
+    found: dict[str, Any] = {"rope_type": kind, "factor": factor}
+    if (original := keys.whole("rope.scaling.original_context_length")) is not None:
+        found["original_max_position_embeddings"] = original
+    if kind == "yarn":
+        found |= {key: value for key in _YARN if (value := keys.number(f"rope.scaling.yarn_{key}")) is not None}
+        if attn_factor != 1.0:
+            found["attn_factor"] = attn_factor
+    return found
 
 
 def _vocab_size(keys: _Keys) -> int:

@@ -179,8 +179,8 @@ def _yarn(read: _Reader, theta: float, head_dim: int, context: int) -> Rope:
         raise UnsupportedModelError(f"config.json: rope scaling has extrapolation_factor {extrapolation}; supported: 1")
     attn_factor = read.number("attn_factor", 0.0) or None
     meant = default * (1.0 if attn_factor is None else attn_factor)
-    if math.isclose(meant, 1, rel_tol=1e-9):
-        meant = 1.0  # both factors are rounded to a double: their product is 1 where it was meant to be
+    if math.isclose(meant, 1, rel_tol=1e-6):
+        meant = 1.0  # attn_factor is a rounded number, in GGUF a float32
     stated = read.number("attention_factor", meant)
     if attn_factor is not None and not math.isclose(stated, meant, rel_tol=1e-6):
         raise CheckpointError(

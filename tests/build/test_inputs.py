@@ -147,6 +147,18 @@ def test_a_checkpoint_must_be_the_recipes_model(models: SharedModels) -> None:
         assert "--checkpoint PATH" in caught.value.hint
 
 
+def test_an_attn_factor_that_a_gguf_file_lacks_is_the_recipes(tmp_path: Path) -> None:
+    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    folder = write_checkpoint(tmp_path / "model", "qwen3", rope_scaling=scaling)
+    meant = {"rope_scaling": {**scaling, "attn_factor": 0.8782488562869419}}
+    other = {"rope_scaling": {**scaling, "attn_factor": 0.8782488562869419, "factor": 8.0}}
+    with open_checkpoint(folder) as checkpoint:
+        recipe = recipe_of(folder)
+        for changes, expected in ((meant, 1.0), ({}, 1.138629436111989), (other, 1.138629436111989)):
+            changed = dataclasses.replace(recipe, config={**recipe.config, **changes})
+            assert checked_spec(checkpoint, changed, "here").rope.attention_factor == pytest.approx(expected)
+
+
 def carried(folder: Path, requested: QuantizationConfig, own: QuantizationConfig = REQUESTED) -> QuantizationConfig:
     with open_checkpoint(folder) as checkpoint:
         return carried_quantization(requested, own, checkpoint)

@@ -77,6 +77,7 @@ def test_facts_are_known_before_the_artifact_is_finished(models: SharedModels, t
     assert facts.model == {
         "model_type": "qwen2", "parameters": made.spec.parameters, "vocab_size": made.spec.vocab_size, "num_layers": 2,
         "context_length": made.max_context(plan),
+        "rope": {"type": "default", "theta": 10000.0, "attention_factor": 1.0},
     }  # fmt: skip
     assert facts.activation_type == "float16"
     assert facts.tokens == {"bos": 0, "eos": [1], "pad": None, "add_bos": False}
@@ -195,6 +196,22 @@ def test_an_artifacts_config_does_not_claim_to_be_a_gptq_checkpoint(tmp_path: Pa
         files = steps.write_small_files(made, planned(made))
     assert "quantization_config" in json.loads((checkpoint / "config.json").read_bytes())
     assert "quantization_config" not in json.loads(files["config.json"])
+
+
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
+def test_an_attn_factor_is_written_out_for_other_software(tmp_path: Path, key: str) -> None:
+    scaling = {
+        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "attn_factor": 0.8782488562869419,
+    }  # fmt: skip
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", "qwen3", **{key: scaling})
+    with job(checkpoint, tmp_path / "work") as made:
+        plan = planned(made)
+        facts, files = made.facts(INT4, plan), steps.write_small_files(made, plan)
+    assert json.loads(files["config.json"])[key] == {**scaling, "attention_factor": 1.0}
+    told = facts.model["rope"]
+    assert (told["attn_factor"], told["attention_factor"]) == (0.8782488562869419, 1.0)
+    assert told["transformers_attention_factor"] == pytest.approx(1.138629436111989)
+    assert "transformers ignores this key" in told["note"]
 
 
 def test_a_config_that_json_cannot_represent(tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ def test_r1s_header_is_read_although_its_tensors_are_cut_off(r1_qwen_7b_gguf, re
         "intermediate_size": 18944,
         "num_attention_heads": 28,
         "num_key_value_heads": 4,
+        "head_dim": 128,
         "rms_norm_eps": 1e-6,
         "rope_theta": 10000.0,
         "vocab_size": 152064,

@@ -18,6 +18,7 @@ def test_metadata_is_translated(tiny_gguf):
             "intermediate_size": 64,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
+            "head_dim": 8,
             "rms_norm_eps": 1e-6,
             "rope_theta": 10000.0,
             "vocab_size": 262,
@@ -51,7 +52,29 @@ def test_untied_embeddings_biases_and_head_sizes(tmp_path, write_gguf, tiny_meta
         ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}, {"rope_type": "linear", "factor": 4}),
         ({"llama.rope.scale_linear": 2.0}, {"rope_type": "linear", "factor": 2}),
         ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 8.0}, {"rope_type": "yarn", "factor": 8}),
-        ({"llama.rope.scaling.type": "none"}, None),
+        ({"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0}, None),
+        ({"llama.rope.scaling.factor": 4.0}, {"rope_type": "linear", "factor": 4}),  # the type that a missing one means
+        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 0.0}, None),
+        ({"llama.rope.scaling.original_context_length": 64}, None),
+        (
+            {
+                "llama.rope.scaling.type": "yarn",
+                "llama.rope.scaling.factor": 4.0,
+                "llama.rope.scaling.original_context_length": 32,
+                "llama.rope.scaling.attn_factor": 0.8782488562869419,
+                "llama.rope.scaling.yarn_beta_fast": 16.0,
+                "llama.rope.scaling.yarn_beta_slow": 2.0,
+                "llama.rope.scaling.yarn_ext_factor": -1.0,
+            },
+            {
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "original_max_position_embeddings": 32,
+                "attn_factor": 0.8782489,
+                "beta_fast": 16.0,
+                "beta_slow": 2.0,
+            },
+        ),
         ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 1.0}, None),
     ],
 )
@@ -81,6 +104,24 @@ def test_rope_factors_are_configuration(tmp_path, write_gguf, tiny_metadata, tin
         ({"llama.rope.dimension_count": 4}, UnsupportedModelError, "dimension_count is 4, but a head has 8"),
         ({"llama.attention.value_length": 4}, UnsupportedModelError, "value_length is 4, but keys have 8"),
         ({"llama.attention.head_count": [4, 8]}, UnsupportedModelError, "is a list, so its layers differ"),
+        (
+            {
+                "llama.rope.scaling.type": "linear",
+                "llama.rope.scaling.factor": 2.0,
+                "llama.rope.scaling.attn_factor": 0.5,
+            },
+            UnsupportedModelError,
+            "attn_factor is 0.5 with rope scaling 'linear'; supported: with yarn",
+        ),
+        (
+            {
+                "llama.rope.scaling.type": "yarn",
+                "llama.rope.scaling.factor": 2.0,
+                "llama.rope.scaling.yarn_log_multiplier": 0.1,
+            },
+            UnsupportedModelError,
+            r"rope\.scaling\.yarn_log_multiplier is 0.1; supported: 0",
+        ),
         ({"llama.rope.freq_base": "big"}, CheckpointError, "freq_base is 'big'; it must be a number"),
     ],
 )

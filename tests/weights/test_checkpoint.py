@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
@@ -81,3 +82,38 @@ def test_interleaved_heads_are_put_in_order(bias: bool) -> None:
         rows = ref.shape[0]
         for start, stop in ((0, rows), (1, rows), (rows // 3 + 5, rows - 3)):
             np.testing.assert_array_equal(weights.rows(ref, start, stop), tensors[ref.name][start:stop])
+
+
+def test_a_qwen3_gguf_has_the_tensors_of_its_hugging_face_checkpoint(tmp_path: Path) -> None:
+    """Written with the gguf package under llama.cpp's names; q and k are not interleaved."""
+    config = tiny_config("qwen3")
+    tensors, spec = random_tensors(config), spec_from_config(config)
+    writer = gguf.GGUFWriter(tmp_path / "tiny.gguf", "qwen3")
+    writer.add_block_count(spec.num_layers)
+    writer.add_context_length(spec.context_length)
+    writer.add_embedding_length(spec.hidden_size)
+    writer.add_feed_forward_length(spec.intermediate_size)
+    writer.add_head_count(spec.num_heads)
+    writer.add_head_count_kv(spec.num_kv_heads)
+    writer.add_key_length(spec.head_dim)
+    writer.add_value_length(spec.head_dim)
+    writer.add_layer_norm_rms_eps(spec.rms_norm_eps)
+    writer.add_rope_freq_base(1000000.0)
+    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(4.0)
+    writer.add_rope_scaling_orig_ctx_len(64)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, spec.num_layers)
+    for name, w in tensors.items():
+        writer.add_tensor(names.get_name(name, (".weight",)), w)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with open_checkpoint(tmp_path / "tiny.gguf") as opened:
+        found = spec_from_config(opened.config)
+        assert found.layers == spec.layers
+        assert (found.head_dim, found.model_type) == (64, "qwen3")
+        assert (found.rope.scaling, found.rope.theta, found.rope.original_context) == ("yarn", 1000000.0, 64)
+        weights = CheckpointWeights(opened, found)
+        for ref in spec.tensors():
+            np.testing.assert_array_equal(weights.rows(ref, 0, ref.shape[0]), tensors[ref.name])
