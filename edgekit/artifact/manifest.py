@@ -54,6 +54,7 @@ from typing import Any
 from ..errors import ArtifactError, BuildError, nearest
 from ..json_file import read_json_object
 from ..json_text import json_text
+from ..leftovers import find_replaced
 
 FILE_NAME = "edgekit.json"
 FORMAT = "edgekit-artifact"
@@ -128,6 +129,11 @@ def read_manifest(folder: Path) -> Manifest:
             missing or unknown.
     """
     path = folder / FILE_NAME
+    if not folder.is_dir() and (replaced := find_replaced(folder)) is not None:
+        raise ArtifactError(
+            f"{folder} was being replaced when a build with --force was killed",
+            hint=f"the artifact is in {replaced}; the next build in {folder.parent} gives it its name back, as does mv",
+        )
     if not folder.is_dir():
         raise ArtifactError(f"{folder} is not a folder", hint="edgekit build MODEL --device NAME builds an artifact")
     if not path.is_file():

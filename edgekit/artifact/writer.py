@@ -6,14 +6,18 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import BuildError, DiskFullError, OutputExistsError
 from ..hashing import sha256_file
+from ..leftovers import exchange, held, locked_folder, new_name
 from ..progress import Share, no_share
 from ..units import format_bytes
 from .manifest import FILE_NAME
+
+_MEANWHILE = (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST)  # another build took the name away, or took it
+_TRIES = 100
 
 
 def check_output(out: Path, force: bool, marker: str = FILE_NAME) -> None:
@@ -57,22 +61,12 @@ def whole_folder(out: Path, force: bool, marker: str = FILE_NAME) -> Iterator[Pa
         DiskFullError, BuildError: The operating system could not write.
     """
     check_output(out, force, marker)
-    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
-    partial.mkdir()
     try:
-        yield partial
-        check_output(out, force, marker)
-        if out.exists():
-            replaced = out.parent / f".{out.name}.replaced-{os.getpid()}"
-            out.rename(replaced)
-            partial.rename(out)
-            shutil.rmtree(replaced)
-        else:
-            partial.rename(out)
+        with locked_folder(out.parent, f".{out.name}.partial-") as partial:
+            yield partial
+            _give_name(partial, out, force, marker)
     except OSError as error:  # a write failed: errors while reading a checkpoint are raised as CheckpointError
         raise disk_error(error, out, None) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def set_aside(partial: Path, place: Path) -> None:
@@ -82,9 +76,39 @@ def set_aside(partial: Path, place: Path) -> None:
         partial: The temporary folder.
         place: The new name. An artifact there is replaced; call :func:`check_output` for it first.
     """
-    if place.exists():
-        shutil.rmtree(place)
-    partial.rename(place)
+    _give_name(partial, place, force=True, marker=FILE_NAME)
+
+
+def _give_name(folder: Path, out: Path, force: bool, marker: str) -> None:
+    """Rename a finished folder. What it replaces has the folder's name then, or is deleted.
+
+    The two change their names in one step where the system can do that. Otherwise, the old folder is without a name for
+    a moment, and the next build restores it if this process is killed in that moment.
+    """
+    for attempt in range(_TRIES, -1, -1):
+        check_output(out, force, marker)
+        try:
+            if not out.exists():
+                folder.rename(out)
+            elif not exchange(folder, out):
+                _replace(folder, out)
+            return
+        except OSError as error:
+            if error.errno not in _MEANWHILE or not attempt:
+                raise
+
+
+def _replace(folder: Path, out: Path) -> None:
+    with held(out):
+        replaced = out.parent / new_name(f".{out.name}.replaced-")
+        out.rename(replaced)
+        try:
+            folder.rename(out)
+        except OSError:
+            with suppress(OSError):
+                replaced.rename(out)
+            raise
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def hash_files(paths: list[Path], progress: Share = no_share) -> dict[str, dict[str, str | int]]:

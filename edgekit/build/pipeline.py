@@ -12,9 +12,10 @@ interrupted calibration can be resumed: run the same command again.
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
@@ -24,11 +25,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..artifact.manifest import Manifest
 from ..artifact.writer import check_output, hash_files, whole_folder
+from ..calibration.state import sweep_states
 from ..checkpoint import open_checkpoint
 from ..checkpoint.gptq_config import FILE_NAME as GPTQ_FILE
+from ..checkpoint.sources import sweep_cache
 from ..devices.profile import DeviceProfile
-from ..errors import UsageError
+from ..errors import OutputExistsError, UsageError
 from ..host import peak_rss_bytes, physical_cores
+from ..leftovers import sweep
 from ..models.spec import untied
 from ..planning.choice import check_budget
 from ..planning.draft import memory_by_engine, with_artifact
@@ -78,6 +82,7 @@ def run_build(
             quantization = carried_quantization(quantization, inputs.recipe.quantization, checkpoint)
         _check_calibration(request, quantization)
         target, emit_target, rejected = _outputs(request, inputs)
+        sweep_states(target.parent, finished="")
         planner = partial(_plan, request, inputs, on_plan)
         planned = planner(quantization)
         if checkpoint is None:
@@ -109,6 +114,7 @@ def run_build(
         )
         planned, manifest = _write(job, emitted, quantization, planned, planner)
         pass_gate(manifest, folder, rejected, emit_target)
+    sweep_states(target.parent, finished=target.name)
     return BuildResult(target, manifest, planned, time.perf_counter() - started, peak_rss_bytes(), emit_target)
 
 
@@ -126,12 +132,25 @@ def _outputs(request: BuildRequest, inputs: BuildInputs) -> tuple[Path, Path | N
     target = Path(request.out) if request.out is not None else Path(f"{inputs.recipe.name}-{inputs.device.name}")
     emit_target = None if request.emit is None else target.with_name(f"{target.name}-{request.emit}")
     rejected = target.with_name(f"{target.name}.rejected")
+    if target in _sweep(target.parent) and not request.force:
+        raise OutputExistsError(
+            f"{target} already exists: an interrupted build with --force had moved it, and it is back in its place",
+            hint="--force replaces it, --out chooses another folder",
+        )
     check_output(target, request.force)
     if emit_target is not None:
         check_output(emit_target, request.force, GPTQ_FILE)
     if request.gate:
         check_output(rejected, force=True)
     return target, emit_target, rejected
+
+
+def _sweep(parent: Path) -> list[Path]:
+    """Remove what killed builds left behind; returns the artifacts whose replacement was interrupted, now restored."""
+    with suppress(OSError):  # there is none
+        sweep(Path(tempfile.gettempdir()))
+    sweep_cache()
+    return sweep(parent)
 
 
 def _plan(

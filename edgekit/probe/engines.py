@@ -18,6 +18,7 @@ import numpy as np
 from ..devices import DeviceProfile, Sourced
 from ..devices.profile import EngineRates
 from ..errors import DiskFullError, ProbeError
+from ..leftovers import locked_folder
 from ..planning.engine_speed import EngineShares, EngineSpeed
 from ..planning.engines import all_engines
 from ..planning.memory import kv_cache_bytes
@@ -68,8 +69,8 @@ def with_engine_rates(
     peak = profile.cpu.kernels[0].gmac_s.value
     with ExitStack() as stack:
         try:
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgekit-probe-"))
-            models = build_models(Path(scratch), progress, shapes)
+            scratch = stack.enter_context(locked_folder(Path(tempfile.gettempdir()), "edgekit-probe-"))
+            models = build_models(scratch, progress, shapes)
         except DiskFullError as error:
             raise DiskFullError(error.message, _ELSEWHERE) from None
         except OSError as error:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from edgekit.artifact import writer
+from edgekit.artifact.manifest import read_manifest
 from edgekit.artifact.writer import check_output, disk_error, hash_files, set_aside, whole_folder
-from edgekit.errors import BuildError, DiskFullError, OutputExistsError
+from edgekit.errors import ArtifactError, BuildError, DiskFullError, OutputExistsError
 
 
 def artifact(folder: Path, content: str = "old") -> Path:
@@ -137,3 +143,66 @@ def test_other_write_errors() -> None:
     error = disk_error(OSError(errno.EIO, "broken"), None, None)
     assert type(error) is BuildError
     assert error.message == "cannot write: broken"
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_force_and_a_race_of_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool) -> None:
+    """Each finished build replaces what it finds; none fails, and nothing is left."""
+    if not can_exchange:
+        monkeypatch.setattr(writer, "exchange", lambda first, second: False)
+    out = tmp_path / "out"
+    with whole_folder(out, force=True) as first, whole_folder(out, force=True) as second:
+        assert first != second
+        (first / "edgekit.json").write_text("first")
+        (second / "edgekit.json").write_text("second")
+    assert (out / "edgekit.json").read_text() == "first"  # it ends last
+    assert names(tmp_path) == ["out"]
+
+
+def test_the_old_artifact_stays_if_it_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "exchange", lambda first, second: False)
+    out, rename = artifact(tmp_path / "out"), Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if ".partial-" in self.name:
+            raise OSError(errno.EIO, "broken")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(BuildError, match="broken"), whole_folder(out, force=True) as partial:
+        (partial / "edgekit.json").write_text("new")
+    assert (out / "edgekit.json").read_text() == "old"
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a process at a chosen moment")
+def test_an_artifact_survives_a_kill_while_it_is_replaced(tmp_path: Path) -> None:
+    """Where two folders cannot exchange their names, the next build gives the old artifact its name back."""
+    out = artifact(tmp_path / "out")
+    script = f"""
+import os, signal, pathlib
+from edgekit.artifact import writer
+writer.exchange = lambda first, second: False
+rename = pathlib.Path.rename
+def kill(self, target):
+    rename(self, target)
+    os.kill(os.getpid(), signal.SIGKILL)
+pathlib.Path.rename = kill
+with writer.whole_folder(pathlib.Path({str(out)!r}), True) as partial:
+    (partial / "edgekit.json").write_text("new")
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGKILL
+    assert not out.exists()
+    with pytest.raises(ArtifactError, match="out was being replaced") as caught:
+        read_manifest(out)
+    assert ".out.replaced-" in caught.value.hint
+    with whole_folder(tmp_path / "another", force=False):
+        assert (out / "edgekit.json").read_text() == "old"
+    assert names(tmp_path) == ["another", "out"]
+
+
+def test_what_a_killed_build_left_is_no_obstacle_for_one_with_the_same_process_id(tmp_path: Path) -> None:
+    (tmp_path / f".out.partial-{os.getpid()}").mkdir()
+    with whole_folder(tmp_path / "out", force=False) as partial:
+        (partial / "file").write_text("content")
+    assert (tmp_path / "out" / "file").is_file()

@@ -143,6 +143,6 @@ def test_a_missing_temporary_folder_is_named(probed: DeviceProfile, monkeypatch:
     def none(**options: Any) -> Any:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
-    monkeypatch.setattr(tempfile, "TemporaryDirectory", none)
+    monkeypatch.setattr(tempfile, "gettempdir", none)
     with pytest.raises(ProbeError, match="cannot build a model in the temporary folder: No usable temporary directory"):
         with_engine_rates(probed)

@@ -1,0 +1,201 @@
+"""Temporary folders: used by one process, removed with it or by the next one, and nothing else is ever touched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edgekit import leftovers
+from edgekit.leftovers import exchange, find_replaced, held, locked_folder, new_name, sweep
+
+DAY = 24 * 3600
+STEMS = (".x.partial-", ".x.y.partial-", ".fetch-", "edgekit-probe-")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def left(folder: Path, name: str, age_s: float = 0) -> Path:
+    """A folder with a file in it, as a killed process leaves it, last changed some time ago."""
+    (folder / name).mkdir()
+    (folder / name / "file").write_text("content")
+    for path in (folder / name / "file", folder / name):
+        os.utime(path, (time.time() - age_s,) * 2)
+    return folder / name
+
+
+@contextmanager
+def living(folder: Path, stem: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has a temporary folder with a file in it."""
+    script = "import sys, pathlib; from edgekit.leftovers import locked_folder\n"
+    script += f"with locked_folder(pathlib.Path({str(folder)!r}), {stem!r}) as path:\n"
+    script += "    (path / 'file').write_text('content'); print(path.name, flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(stem)
+        yield process
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_folder_is_there_during_the_block(tmp_path: Path, stem: str) -> None:
+    with locked_folder(tmp_path, stem) as folder, locked_folder(tmp_path, stem) as another:
+        (folder / "file").write_text("")
+        assert len({folder, another}) == len(names(tmp_path)) == 2
+        assert sweep(tmp_path) == []
+        assert len(names(tmp_path)) == 2
+    assert names(tmp_path) == []
+
+
+def test_it_may_get_another_name(tmp_path: Path) -> None:
+    with locked_folder(tmp_path, ".x.partial-") as folder:
+        folder.rename(tmp_path / "x")
+    assert names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_what_a_killed_process_left_is_swept_by_the_next_but_not_what_a_living_one_uses(
+    tmp_path: Path, stem: str
+) -> None:
+    with living(tmp_path, stem) as process:
+        before = names(tmp_path)
+        with locked_folder(tmp_path, stem):
+            assert set(before) < set(names(tmp_path))
+        assert names(tmp_path) == before
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert names(tmp_path) == before
+    with locked_folder(tmp_path, stem) as folder:
+        assert names(tmp_path) == [folder.name]
+
+
+@pytest.mark.parametrize("name", [".x.partial-4711", ".fetch-a1b2_c3d", "edgekit-probe-abcd1234", "of another system"])
+def test_where_no_lock_can_tell_a_folder_must_be_unchanged_for_a_day(tmp_path: Path, name: str) -> None:
+    if name == "of another system":
+        name = f".x.partial-{'0' * 8}{new_name('')[8:]}"
+    left(tmp_path, name, age_s=DAY - 60)
+    assert sweep(tmp_path) == []
+    assert names(tmp_path) == [name]
+    os.utime(tmp_path / name / "file", (time.time() - DAY - 60,) * 2)
+    sweep(tmp_path)
+    assert names(tmp_path) == [name]  # the folder itself has changed since
+    os.utime(tmp_path / name, (time.time() - DAY - 60,) * 2)
+    sweep(tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_only_folders_with_names_of_edgekit_are_swept(tmp_path: Path) -> None:
+    old = 400 * DAY
+    for name in ("x", "x.rejected", ".x.partial", ".x.partial-old", ".x.partial-12ab", "x.partial-1234", ".fetch-x",
+                 ".fetch-1", "edgekit-probe", ".git", ".x.calibration"):  # fmt: skip
+        left(tmp_path, name, old)
+    (tmp_path / ".file.partial-77").write_text("a file")
+    os.utime(tmp_path / ".file.partial-77", (1, 1))
+    (left(tmp_path, ".deep.partial-77", old) / "folder").mkdir()  # edgekit writes files alone
+    os.utime(tmp_path / ".deep.partial-77" / "folder", (1, 1))
+    os.utime(tmp_path / ".deep.partial-77", (1, 1))
+    elsewhere = left(tmp_path, "elsewhere", old)
+    (tmp_path / ".link.partial-77").symlink_to(elsewhere)
+    os.utime(tmp_path / ".link.partial-77", (1, 1), follow_symlinks=False)
+    before = names(tmp_path)
+    assert sweep(tmp_path) == []
+    assert names(tmp_path) == before
+    assert names(elsewhere) == ["file"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="folders have no owner")
+def test_folders_of_other_users_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left(tmp_path, ".x.partial-77", 2 * DAY)
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    sweep(tmp_path)
+    assert names(tmp_path) == [".x.partial-77"]
+
+
+def test_links_in_a_folder_are_not_followed(tmp_path: Path) -> None:
+    precious = left(tmp_path, "precious")
+    (left(tmp_path, new_name(".x.partial-")) / "link").symlink_to(precious)
+    sweep(tmp_path)
+    assert names(tmp_path) == ["precious"]
+    assert names(precious) == ["file"]
+
+
+def test_an_artifact_without_its_name_gets_it_back(tmp_path: Path) -> None:
+    lost, unfinished = left(tmp_path, new_name(".x.replaced-")), left(tmp_path, new_name(".x.partial-"))
+    assert find_replaced(tmp_path / "x") == lost
+    assert find_replaced(tmp_path / "y") is None
+    with held(lost):  # the process that replaces it lives
+        assert sweep(tmp_path) == []
+    assert not unfinished.exists()
+    assert sweep(tmp_path) == [tmp_path / "x"]
+    assert names(tmp_path) == ["x"]
+    assert (tmp_path / "x" / "file").read_text() == "content"
+
+
+def test_one_that_was_replaced_is_removed(tmp_path: Path) -> None:
+    left(tmp_path, "x")
+    left(tmp_path, new_name(".x.replaced-"))
+    assert sweep(tmp_path) == []
+    assert names(tmp_path) == ["x"]
+
+
+def test_an_older_edgekit_left_an_artifact_without_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left(tmp_path, ".x.replaced-4711", 400 * DAY)
+    assert sweep(tmp_path) == []  # it was renamed a moment ago
+    monkeypatch.setattr(leftovers, "_RENAMED_S", -1)
+    assert sweep(tmp_path) == [tmp_path / "x"]
+
+
+def test_a_folder_that_cannot_be_read_has_nothing_to_sweep(tmp_path: Path) -> None:
+    assert sweep(tmp_path / "missing") == []
+    assert find_replaced(tmp_path / "missing" / "x") is None
+
+
+def test_a_folder_swept_before_it_is_locked_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+    mkdir = Path.mkdir
+
+    def swept_at_once(self: Path) -> None:
+        mkdir(self)
+        made.append(self)
+        if len(made) < 3:
+            self.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", swept_at_once)
+    with locked_folder(tmp_path, ".x.partial-") as folder:
+        assert names(tmp_path) == [folder.name]
+        assert len(made) == 3
+
+
+def test_without_locks_folders_are_made_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def unsupported(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with locked_folder(tmp_path, ".x.partial-") as folder:
+        left(tmp_path, new_name(".y.partial-"))
+        sweep(tmp_path)
+        assert len(names(tmp_path)) == 2
+        assert folder.is_dir()
+    assert len(names(tmp_path)) == 1  # no lock tells whether its process lives
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems may not be able to")
+def test_two_folders_exchange_their_names(tmp_path: Path) -> None:
+    first, second = left(tmp_path, "first"), left(tmp_path, "second")
+    (first / "file").write_text("another")
+    if not exchange(first, second):
+        pytest.skip("not on this file system")
+    assert (second / "file").read_text() == "another"
+    assert not exchange(first, tmp_path / "missing")
