@@ -287,8 +287,8 @@ def _sweep_state(folder: Path, whole: bool) -> None:
 
 def _changed(path: Path) -> float:
     """When a file, or a folder or anything in it, was last changed."""
-    inside = path.iterdir() if path.is_dir() else ()
-    return max(each.lstat().st_mtime for each in (path, *inside))
+    inside = list(path.iterdir()) if path.is_dir() else []
+    return max(each.lstat().st_mtime for each in [path, *inside])
 
 
 def _locked(folder: Path) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from edgekit.errors import (
     UnsupportedModelError,
     UsageError,
 )
+from edgekit.leftovers import new_name
 from edgekit.scheme import QuantizationOverrides
 
 FILES = {
@@ -49,6 +51,34 @@ UNSCALED = {"quantization": QuantizationOverrides(scale=False)}
 
 def leftovers(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.name != "checkpoint")
+
+
+def test_a_build_sweeps_what_killed_ones_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the output, in the temporary folder and in the cache of downloads."""
+    temporary, package = tmp_path / "tmp", tmp_path / "cache" / "packages" / "model-1.0-0123456789ab"
+    left = [
+        tmp_path / new_name(".another.partial-"),
+        temporary / new_name("edgekit-probe-"),
+        package / new_name(".fetch-"),
+    ]
+    for folder in left:
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("")
+    (package / "model.gguf").write_text("")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    build(None, "cpu", checkpoint=write_checkpoint(tmp_path / "tiny"), out=tmp_path / "out", gate=False)
+    assert not [folder for folder in left if folder.exists()]
+    assert [path.name for path in package.iterdir()] == ["model.gguf"]
+
+
+def test_an_artifact_that_a_killed_build_left_without_its_name_is_not_replaced_without_force(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "tiny")
+    build(None, "cpu", checkpoint=checkpoint, out=tmp_path / "out", gate=False)
+    (tmp_path / "out").rename(tmp_path / new_name(".out.replaced-"))
+    with pytest.raises(OutputExistsError, match="it is back in its place"):
+        build(None, "cpu", checkpoint=checkpoint, out=tmp_path / "out", gate=False)
+    verify(tmp_path / "out")
 
 
 def test_notes_on_the_checkpoint_reach_the_caller_the_plan_and_the_manifest(

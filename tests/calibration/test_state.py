@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from array_weights import tiny_weights
 
 from edgekit.calibration import state as module
-from edgekit.calibration.state import CalibrationState, HeldRows, Rows
+from edgekit.calibration.state import CalibrationState, HeldRows, Rows, sweep_states
 from edgekit.errors import BuildError, DiskFullError, UsageError
 from edgekit.layout import Matrix, plan_layout
 from edgekit.quantize.packing import PackedLinear
@@ -221,3 +222,56 @@ def test_a_removed_state_leaves_nothing_and_unlocks_the_folder(folder: Path) -> 
     assert not folder.exists()
     with closing(CalibrationState(folder, KEY)) as again:
         assert again.finished_layers(3) == 0
+
+
+def unfinished(parent: Path, name: str, age_s: float = 0) -> Path:
+    """A state as a killed calibration leaves it."""
+    folder = parent / f".{name}.calibration"
+    with closing(CalibrationState(folder, KEY)) as state:
+        (state.draft / "model.onnx.data").write_text("large")
+    (folder / "layer.0.npz").write_text("valuable")
+    (folder / "down.scratch").write_text("large")
+    (parent / f".{name}.widths").write_text("{}")
+    for path in (*folder.iterdir(), folder, parent / f".{name}.widths"):
+        os.utime(path, (time.time() - age_s,) * 2)
+    return folder
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_state_that_can_be_resumed_is_kept_without_what_it_does_not_need(tmp_path: Path) -> None:
+    folder = unfinished(tmp_path, "x")
+    sweep_states(tmp_path, finished="y")
+    assert names(tmp_path) == {".x.calibration", ".x.widths"}
+    assert names(folder) == {"fingerprint.json", "layer.0.npz"}
+
+
+def test_the_state_of_a_finished_artifact_and_an_old_one_are_removed(tmp_path: Path) -> None:
+    unfinished(tmp_path, "x")
+    unfinished(tmp_path, "old", age_s=8 * 24 * 3600)
+    sweep_states(tmp_path, finished="x")
+    assert names(tmp_path) == set()
+
+
+def test_a_state_in_use_and_other_folders_are_left_alone(tmp_path: Path) -> None:
+    folder = unfinished(tmp_path, "x")
+    (tmp_path / ".z.calibration").mkdir()
+    (tmp_path / ".z.calibration" / "photographs").write_text("")
+    with closing(CalibrationState(folder, KEY)):
+        before = names(folder)
+        sweep_states(tmp_path, finished="x")
+        assert names(folder) == before
+    sweep_states(tmp_path, finished="z")
+    assert names(tmp_path / ".z.calibration") == {"photographs"}
+    sweep_states(tmp_path / "missing", finished="x")
+
+
+def test_a_state_is_left_alone_where_no_lock_tells_whether_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = unfinished(tmp_path, "x")
+    monkeypatch.setattr(module, "_locked", lambda folder: None)
+    sweep_states(tmp_path, finished="x")
+    assert "down.scratch" in names(folder)
