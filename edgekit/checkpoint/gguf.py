@@ -17,6 +17,7 @@ from .gguf_config import ROPE_FACTORS, config_from_metadata
 from .gguf_header import check_not_truncated, parse_header
 from .gguf_tokenizer import tokenizer_from_metadata
 from .gguf_types import BLOCK_TYPES, OTHER_TYPES, dequantize, unreadable
+from .head import GGUF, decide_head
 
 _TYPE_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 # Rows are dequantized in pieces of 4 MiB of float32: the numpy dequantizers need about five times their output as
@@ -47,10 +48,13 @@ class GgufCheckpoint(Checkpoint):
             self._header = parse_header(self._file)
             check_not_truncated(self._header)
             self.config = config_from_metadata(self._header, self._rope_factors())
+            self.tensors = {name: info for name, info in self._header.tensors.items() if name != ROPE_FACTORS}
+            decided = decide_head(self.config, self.tensors, GGUF, self._readable_rows)
         except BaseException:
             self.close()
             raise
-        self.tensors = {name: info for name, info in self._header.tensors.items() if name != ROPE_FACTORS}
+        self.config |= decided.config
+        self.notes = decided.notes
 
     @cached_property
     def tokenizer(self) -> TokenizerFiles:
@@ -76,6 +80,9 @@ class GgufCheckpoint(Checkpoint):
         """See :meth:`Checkpoint.check_readable`."""
         if why := unreadable(_TYPE_NAMES.get(info.dtype, info.dtype)):
             raise CheckpointError(f"{info.path}: tensor {info.name!r} {why}", hint=OTHER_TYPES)
+
+    def _readable_rows(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any] | None:
+        return None if unreadable(_TYPE_NAMES.get(info.dtype, info.dtype)) else self._read(info, start, stop)
 
     def _read(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any]:
         type_name = _TYPE_NAMES.get(info.dtype, info.dtype)

@@ -19,6 +19,7 @@ from ..errors import CheckpointError, CorruptFileError
 from ..json_file import read_json_object
 from .base import Checkpoint, CheckpointFormat, TensorInfo, TokenizerFiles
 from .files import WeightFile
+from .head import HUGGING_FACE, decide_head
 from .safetensors import FLOAT_DTYPES, read_header
 from .tokenizer_files import read_tokenizer_files
 
@@ -53,9 +54,13 @@ class HuggingFaceCheckpoint(Checkpoint):
         self._open: dict[Path, WeightFile] = {}
         try:
             self.tensors = self._open_weights()
+            decided = decide_head(self.config, self.tensors, HUGGING_FACE, self._stored_rows)
         except BaseException:
             self.close()
             raise
+        self.config |= decided.config
+        self.tensors |= decided.tensors
+        self.notes += decided.notes
         self.files = tuple(sorted(self._open))
 
     @cached_property
@@ -112,6 +117,10 @@ class HuggingFaceCheckpoint(Checkpoint):
     def check_readable(self, info: TensorInfo) -> None:
         """See :meth:`Checkpoint.check_readable`."""
         self.stored_dtype(info)
+
+    def _stored_rows(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any] | None:
+        """Rows of a float tensor as it is stored, also where a subclass reads others; None for another type."""
+        return HuggingFaceCheckpoint._read(self, info, start, stop) if info.dtype in _NUMPY_DTYPES else None
 
     def _read(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any]:
         dtype = self.stored_dtype(info)
