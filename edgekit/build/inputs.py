@@ -21,6 +21,7 @@ from ..recipes import all_recipes, load_recipe
 from ..recipes.recipe import FolderSource, HubSource, Recipe
 from ..sampling import Sampling
 from ..scheme import QuantizationConfig, QuantizationOverrides
+from ..weights.tensors import check_tensors
 from .request import BuildRequest
 
 
@@ -65,12 +66,14 @@ def open_inputs(request: BuildRequest, stack: ExitStack) -> BuildInputs:
 
 
 def notes_of(opened: Checkpoint) -> tuple[str, ...]:
-    """What was decided when a checkpoint and its tokenizer were read.
+    """What was decided when a checkpoint and its tokenizer were read, and the tensors that are not used.
 
     Raises:
         TokenizerError: The tokenizer cannot be used.
+        CheckpointError: The tensors are not those of the model.
     """
-    return *opened.notes, *opened.tokenizer.notes
+    unused = check_tensors(opened, spec_from_config(opened.config)) if opened.tensors else ()  # a preview has none
+    return *opened.notes, *unused, *opened.tokenizer.notes
 
 
 def _choose_recipe(request: BuildRequest, device: DeviceProfile, opened: Checkpoint | None) -> Recipe:
