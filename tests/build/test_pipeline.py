@@ -18,7 +18,6 @@ from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 from edgekit.artifact.manifest import read_manifest
 from edgekit.artifact.verify import verify
 from edgekit.build.pipeline import build
-from edgekit.checkpoint.huggingface import HuggingFaceCheckpoint
 from edgekit.errors import (
     BudgetError,
     BuildError,
@@ -81,20 +80,20 @@ def test_an_artifact_that_a_killed_build_left_without_its_name_is_not_replaced_w
     verify(tmp_path / "out")
 
 
-def test_notes_on_the_checkpoint_reach_the_caller_the_plan_and_the_manifest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(HuggingFaceCheckpoint, "notes", ("the tensor x is not used",))
+def test_notes_on_the_checkpoint_reach_the_caller_the_plan_and_the_manifest(tmp_path: Path) -> None:
+    tensors = random_tensors(tiny_config("llama", tie_word_embeddings=False)) | {"v_head.weight": np.zeros(4)}
+    folder = write_checkpoint(tmp_path / "tiny", "llama", tensors, tie_word_embeddings=True)
     heard: list[Sequence[str]] = []
-    result = build(
-        None, "cpu", checkpoint=write_checkpoint(tmp_path / "tiny"), out=tmp_path / "out", gate=False,
-        on_notes=heard.append,
-    )  # fmt: skip
-    assert heard == [("the tensor x is not used",)]
-    assert result.to_json()["plan"]["notes"] == ["the tensor x is not used"]
+    result = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False, on_notes=heard.append)
+    (notes,) = heard
+    assert [note.split(" ")[0] for note in notes] == ["config.json", "1"]
+    assert notes[0].endswith("differs from the embedding: the stored lm_head is used")
+    assert notes[1] == "1 tensor (v_head.weight) not used: a value head, which only training uses"
+    assert result.to_json()["plan"]["notes"] == list(notes)
     manifest = read_manifest(result.artifact)
-    assert manifest.notes == ["the tensor x is not used"]
+    assert manifest.notes == list(notes)
     assert "notes" not in manifest.plan
+    assert json.loads((result.artifact / "config.json").read_text())["tie_word_embeddings"] is False
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
