@@ -190,7 +190,11 @@ BAD = {
     "infinity in a norm": (_infinite_norm, NonFiniteWeightError, r"model\.norm\.weight holds inf at \[5\]"),
     "unknown family": (_config(model_type="mamba"), UnsupportedModelError, "'mamba' is not supported.*llama, qwen2"),
     "another activation": (_config(hidden_act="gelu"), UnsupportedModelError, "hidden_act = 'gelu'; supported: 'silu'"),
-    "yarn": (_config(rope_scaling={"rope_type": "yarn"}), UnsupportedModelError, "'yarn'; supported: default"),
+    "longrope": (
+        _config(rope_scaling={"rope_type": "longrope"}),
+        UnsupportedModelError,
+        "'longrope'; supported: default",
+    ),
     "no hidden_size": (_config(hidden_size=None), CheckpointError, "lacks hidden_size"),
     "shape against config": (_config(hidden_size=96), TensorMismatchError, r"has shape .* implies"),
     "heads": (_config(num_attention_heads=4, num_key_value_heads=3), CheckpointError, "4 is not a multiple of .* 3"),
