@@ -90,7 +90,8 @@ def calibrate(
     total = len(layout.layers)
     head = layout.lm_head if layout.lm_head in layout.calibrated() else None
     steps = total if head is None else total + 1
-    first = min(state.finished_layers(steps), total)
+    hidden_bytes = 4 * len(streams) * tokens * spec.hidden_size
+    first = min(state.finished_layers(steps, hidden_bytes), total)
     for i in range(first):
         matrices = layout.layers[i].matrices
         yield from zip(matrices, state.read_layer(i, matrices), strict=True)

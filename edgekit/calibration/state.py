@@ -19,8 +19,9 @@ import os
 import re
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,17 @@ class Rows:
             except OSError as error:
                 raise disk_error(error, self.path, len(left)) from None
             left, offset = left[count:], offset + count
+
+    def flush(self) -> None:
+        """Wait until the rows are on the disk.
+
+        Raises:
+            DiskFullError: There is not enough disk space.
+        """
+        try:
+            _flush(self._file)
+        except OSError as error:
+            raise disk_error(error, self.path, None) from None
 
     def close(self) -> None:
         """Close the file."""
@@ -146,30 +158,39 @@ class CalibrationState:
     def texts(self, make: Callable[[], list[list[int]]]) -> list[list[int]]:
         """The calibration texts: those that are stored, or those that ``make`` returns, which are then stored."""
         path = self._folder / "texts.json"
-        if not path.is_file():
+        try:
+            texts: list[list[int]] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # missing or damaged
+            texts = make()
             partial = self._folder / "texts.scratch"
             try:
-                partial.write_text(json.dumps(make()), encoding="utf-8")
+                with partial.open("w", encoding="utf-8") as file:
+                    file.write(json.dumps(texts))
+                    file.flush()
+                    _flush(file.fileno())
             except OSError as error:
                 raise disk_error(error, partial, None) from None
             partial.rename(path)
         shutil.rmtree(self._folder / "draft", ignore_errors=True)
-        texts: list[list[int]] = json.loads(path.read_text(encoding="utf-8"))
         return texts
 
     def is_finished(self, layer: int) -> bool:
-        """Whether a layer's matrices are stored."""
-        return (self._folder / f"layer.{layer}.npz").is_file()
+        """Whether a layer's matrices are stored and undamaged: a power failure may leave a file without its content."""
+        try:
+            with zipfile.ZipFile(self._folder / f"layer.{layer}.npz") as file:
+                return file.testzip() is None
+        except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile):
+            return False
 
-    def finished_layers(self, total: int) -> int:
+    def finished_layers(self, total: int, hidden_bytes: int | None = None) -> int:
         """The number of layers, out of ``total``, that a resumed calibration can skip. An lm_head counts as a layer.
 
-        A layer is repeated if the hidden states after it are missing.
+        A layer is repeated if the hidden states after it are missing, or have another size than ``hidden_bytes``.
         """
         done = 0
         while self.is_finished(done):
             done += 1
-        if done < total and done > 0 and not self._hidden(done).is_file():
+        while 0 < done < total and not self._is_whole(done, hidden_bytes):
             done -= 1
         return done
 
@@ -182,7 +203,9 @@ class CalibrationState:
     def create(self, layer: int, width: int) -> Iterator[Rows]:
         """Create the hidden states that enter a layer. On success, those that enter the layer before it are deleted."""
         partial = self._folder / "hidden.scratch"
-        yield from _closing(partial, width)
+        with closing(Rows(partial, width)) as rows:
+            yield rows
+            rows.flush()
         partial.rename(self._hidden(layer))
         self._hidden(layer - 1).unlink(missing_ok=True)
 
@@ -213,6 +236,8 @@ class CalibrationState:
         try:
             with partial.open("wb") as file:
                 np.savez(file, **arrays)
+                file.flush()
+                _flush(file.fileno())
         except OSError as error:
             raise disk_error(error, partial, None) from None
         partial.rename(self._folder / f"layer.{index}.npz")
@@ -241,6 +266,10 @@ class CalibrationState:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def _is_whole(self, layer: int, hidden_bytes: int | None) -> bool:
+        path = self._hidden(layer)
+        return path.is_file() and hidden_bytes in (None, path.stat().st_size)
 
     def _hidden(self, layer: int) -> Path:
         return self._folder / f"hidden.{layer}.f32"
@@ -305,6 +334,11 @@ def _locked(folder: Path) -> int | None:
         os.close(lock)
         return None
     return lock
+
+
+def _flush(file: int) -> None:
+    """Have a file's content on the disk before its name: what is resumed after a power failure must be whole."""
+    os.fsync(file)
 
 
 def _empty(folder: Path) -> None:

@@ -26,6 +26,7 @@ from ..progress import Progress, Share, no_progress, phase
 _CHUNK_BYTES = 1024 * 1024
 _HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer*")
 _HUB_IGNORED = ("*/*", "consolidated*.safetensors")  # other formats of the same weights
+_DISK_FULL = "No space left on device"
 _PIP_RAW_PROGRESS = (24, 1)  # the first pip version that has --progress-bar raw
 
 
@@ -243,6 +244,8 @@ def _download_wheel(package: str, version: str, scratch: Path, progress: Progres
         process.kill()
         process.wait()
         raise
+    if status != 0 and _DISK_FULL in problem:
+        raise OSError(errno.ENOSPC, _DISK_FULL)
     if status != 0:
         raise NetworkError(
             f"pip could not download {requirement}: {problem or f'exit status {status}'}",
@@ -263,6 +266,8 @@ def _follow_pip(process: subprocess.Popen[str], report: Share) -> str:
         if match := re.fullmatch(r"Progress (\d+) of (\d+)", text):
             if int(match[2]):
                 report(int(match[1]), int(match[2]))
+        elif _DISK_FULL in text:
+            problem = f"ERROR: {text}"
         elif text.startswith("ERROR:") or (text and not problem.startswith("ERROR:")):
             problem = text
     if stream is not None:

@@ -180,6 +180,40 @@ def test_finished_layers(folder: Path) -> None:
         assert state.finished_layers(3) == 3, "nothing needs the hidden states after the last layer"
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "finished"),
+    [
+        ("layer.0.npz", 0, 0), ("layer.0.npz", 100, 0), ("layer.1.npz", 100, 0), ("layer.1.npz", None, 0),
+        ("hidden.2.f32", 100, 0), ("hidden.2.f32", 0, 0), ("layer.0.npz", -1, 0), ("layer.1.npz", -1, 0),
+        ("none", 0, 2),
+    ],
+)  # fmt: skip
+def test_damaged_files_are_made_again(folder: Path, name: str, size: int | None, finished: int) -> None:
+    """As a power failure leaves them: shorter, of the right size with other content, or missing."""
+    with closing(CalibrationState(folder, KEY)) as state:
+        for layer in range(2):
+            enter(state, layer)
+            state.write_layer(layer, [packed for _, packed in matrices(QuantizationScheme(4, 32, True))])
+        enter(state, 2)
+        path = folder / name
+        if size is None:
+            path.unlink()
+        elif size < 0:
+            path.write_bytes(path.read_bytes()[:-4000] + bytes(100) + path.read_bytes()[-3900:])
+        elif path.is_file():
+            path.write_bytes(path.read_bytes()[:size])
+        assert state.finished_layers(3, VALUES.nbytes) == finished
+
+
+@pytest.mark.parametrize("content", ["", "[[1, 2", "\0\0\0"])
+def test_damaged_texts_are_made_again(folder: Path, content: str) -> None:
+    with closing(CalibrationState(folder, KEY)) as state:
+        state.texts(lambda: [[1, 2]])
+        (folder / "texts.json").write_text(content)
+        assert state.texts(lambda: [[3]]) == [[3]]
+        assert state.texts(lambda: [[4]]) == [[3]]
+
+
 def test_hidden_states_replace_those_before_them(folder: Path) -> None:
     with closing(CalibrationState(folder, KEY)) as state:
         enter(state, 0)
