@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .artifact.manifest import Manifest as Manifest
     from .artifact.verify import verify as verify
     from .build.pipeline import build as build
+    from .build.plan import plan as plan
     from .build.request import BuildRequest as BuildRequest
     from .build.request import BuildResult as BuildResult
     from .deploy.smoke import Receipt as Receipt
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from .planning.budget import UserLimits as UserLimits
     from .planning.plan import Plan as Plan
     from .planning.plan import PlanOptions as PlanOptions
-    from .planning.planner import plan as plan
     from .quality.evaluation import evaluate as evaluate
     from .quality.scores import Figures as Figures
     from .recipes import Recipe as Recipe
@@ -56,13 +56,13 @@ _NAMES = {
     "artifact.manifest": ("Manifest",),
     "artifact.verify": ("verify",),
     "build.pipeline": ("build",),
+    "build.plan": ("plan",),
     "build.request": ("BuildRequest", "BuildResult"),
     "deploy.smoke": ("Receipt", "smoke"),
     "devices": ("DeviceProfile", "load_device"),
     "errors": ("EdgekitError",),
     "planning.budget": ("UserLimits",),
     "planning.plan": ("Plan", "PlanOptions"),
-    "planning.planner": ("plan",),
     "quality.evaluation": ("evaluate",),
     "quality.scores": ("Figures",),
     "recipes": ("Recipe", "load_recipe"),

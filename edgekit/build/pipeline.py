@@ -1,6 +1,6 @@
 """``edgekit build``: from a request to a checked artifact.
 
-    request -> recipe, device, checkpoint -> plan (refused if it does not fit)       inputs.py
+    request -> recipe, device, checkpoint -> plan (refused if it does not fit)       model.py, inputs.py
     -> small files -> weights: as they are, rotated, scaled -> widths, and the plan again
     -> export -> emit -> golden test -> quality -> manifest                          steps.py
     -> the folder gets its name, or, if it misses a threshold, the name of a rejected one
@@ -76,10 +76,11 @@ def run_build(
     """
     started = time.perf_counter()
     with ExitStack() as stack:
-        inputs = open_inputs(request, stack)
+        inputs = open_inputs(request, stack, progress)
         quantization, checkpoint = inputs.quantization, inputs.checkpoint
-        if checkpoint is not None:
-            quantization = carried_quantization(quantization, inputs.recipe.quantization, checkpoint)
+        described = checkpoint or inputs.preview
+        if described is not None:
+            quantization = carried_quantization(quantization, inputs.recipe.quantization, described)
         _check_calibration(request, quantization)
         target, emit_target, rejected = _outputs(request, inputs)
         sweep_states(target.parent, finished="")
@@ -87,11 +88,11 @@ def run_build(
         planned = planner(quantization)
         if checkpoint is None:
             checkpoint = stack.enter_context(open_checkpoint(fetch_checkpoint(request, inputs.recipe, progress)))
-            carried = carried_quantization(quantization, inputs.recipe.quantization, checkpoint)
+            carried = carried_quantization(inputs.quantization, inputs.recipe.quantization, checkpoint)
             if carried != quantization:
                 quantization, planned = carried, planner(carried)
         spec = checked_spec(checkpoint, inputs.recipe, str(request.checkpoint or inputs.recipe.source))
-        planned = replace(planned, notes=notes_of(checkpoint))
+        planned = replace(planned, notes=(*inputs.notes, *notes_of(checkpoint)))
         if planned.notes:
             on_notes(planned.notes)
         from .steps import Job, pass_gate

@@ -23,11 +23,12 @@ class BuildRequest:
     """A request for one artifact.
 
     Args:
-        model: A recipe, or its name or file. None: the model of ``checkpoint`` with edgekit's default quantization, or,
-            without a checkpoint, the best model that fits the device.
+        model: A recipe, or its name or file; a checkpoint's folder or .gguf file; a Hugging Face repository
+            (``model.py``). None: the model of ``checkpoint`` with edgekit's default quantization, or, without a
+            checkpoint, the best model that fits the device.
         device: A device profile, or its name, alias or file.
-        checkpoint: A folder or .gguf file to take the weights from instead of the recipe's source. The codes of a GPTQ
-            checkpoint's quantized weights are copied unchanged; ``quantization`` applies to the others.
+        checkpoint: A folder, .gguf file or Hugging Face repository to take the weights from instead of the model's
+            source. The codes of a GPTQ checkpoint's quantized weights are copied unchanged; ``quantization`` applies to the others.
         context: Tokens the KV cache is planned for; None for the device's default.
         quantization: A configuration that replaces the recipe's, or changes to it.
         out: The artifact's folder; None for ``<recipe>-<device>`` in the current folder.

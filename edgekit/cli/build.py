@@ -11,7 +11,6 @@ import click
 from ..build.request import CALIBRATION_TOKENS, EMIT_FORMATS, QUALITY_TOKENS, BuildRequest, BuildResult
 from ..errors import InterruptedBuildError
 from ..planning.plan import Plan
-from ..recipes import Recipe, load_recipe
 from ..scheme import METHODS, QuantizationOverrides
 from ..units import format_bytes, format_seconds
 from . import _options as options
@@ -30,21 +29,17 @@ _METHOD = click.option(
 )
 
 
-def _recipe(ctx: click.Context, param: click.Parameter, name: str | None) -> Recipe | None:
-    return None if name is None else load_recipe(name)
-
-
 # By the fields of BuildRequest.
 _OPTIONS: dict[str, options.Decorator] = {
-    "model": click.argument("model", required=False, callback=_recipe),
+    "model": click.argument("model", required=False),
     "device": options.device(
         "Build for this device: a name, an alias or a .toml file; see edgekit devices.", required=True
     ),
     "checkpoint": click.option(
         "--checkpoint",
         type=click.Path(),
-        help="Take the weights from this Hugging Face folder or .gguf file instead of the recipe's source. Codes of a "
-        "GPTQ checkpoint are kept as they are.",
+        help="Take the weights from this Hugging Face folder, .gguf file or repository (owner/name) instead of MODEL's "
+        "source. Codes of a GPTQ checkpoint are kept as they are.",
     ),
     "context": options.count(
         "--context", "Make room for this many tokens of prompt and answer together  [default: the device's]"
@@ -86,8 +81,9 @@ _OPTIONS: dict[str, options.Decorator] = {
 
 @options.command(
     "edgekit build smollm2-135m --device jetson",
-    "edgekit build deepseek-r1-distill-qwen-1.5b --device pi --context 2048",
-    "edgekit build --device cpu --checkpoint ./my-finetune --out ./my-artifact",
+    "edgekit build r1-1.5b --device pi --context 2048",
+    "edgekit build ./my-finetune --device cpu --out ./my-artifact",
+    "edgekit build Qwen/Qwen2.5-0.5B-Instruct --device phone",
     "edgekit build smollm2-135m --device cpu --symmetric --emit gptq",
     "edgekit build smollm2-135m --device cpu --bits 5.5 --method gptq",
     see_also="edgekit plan predicts memory and speed first, edgekit run talks to the artifact.",
@@ -97,8 +93,11 @@ _OPTIONS: dict[str, options.Decorator] = {
 def command(request: BuildRequest, as_json: bool) -> None:
     """Build a 4-bit ONNX artifact of MODEL for a device.
 
-    MODEL is a recipe (see edgekit recipes) or a recipe file. Without MODEL, edgekit builds the --checkpoint if one is
-    given, and otherwise the best model that fits the device.
+    MODEL is a recipe (see edgekit recipes), a recipe file, a checkpoint folder, a .gguf file or a Hugging Face
+    repository: owner/name, owner/name@revision, its web address, or owner/name:Q4_K_M for one of its GGUF files. A
+    recipe's name comes before a folder of the same name, and a folder before a repository; ./NAME always means a
+    folder or file. Without MODEL, edgekit builds the --checkpoint if one is given, and otherwise the best model that
+    fits the device.
 
     The plan comes first. A build that does not fit, or that misses --max-ttft or --min-decode, is refused, and edgekit
     lists options that work. A failed build leaves no files behind. An interrupted calibration can be resumed: run the

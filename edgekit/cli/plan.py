@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from ..build.plan import plannable
 from ..devices import DeviceProfile, all_devices, load_device
 from ..errors import EdgekitError, UsageError
 from ..planning import planner
@@ -17,11 +18,11 @@ from ..planning.budget import usable_memory
 from ..planning.choice import best_recipe, needed_machine
 from ..planning.draft import draft
 from ..planning.plan import Plan, PlanOptions
-from ..recipes import Recipe, all_recipes, load_recipe
+from ..recipes import Recipe, all_recipes
 from ..scheme import QuantizationOverrides
 from ..units import format_bytes
 from . import _options as options
-from ._output import Cell, Column, Part, emit_json, open_screen, print_notes
+from ._output import Cell, Column, Part, emit_json, open_screen, print_notes, progress_bars
 from ._plan_options import plan_options
 from ._plan_table import UNMEASURED, print_plan, show_seconds, show_speed
 from ._quantization_options import QUANTIZATION_OPTIONS, quantization_arguments
@@ -42,6 +43,11 @@ class _Request:
     def changed(self, recipe: Recipe) -> Recipe:
         """The recipe with the requested quantization."""
         return replace(recipe, quantization=self.quantization.applied_to(recipe.quantization))
+
+    def find(self, model: str) -> tuple[Recipe, tuple[str, ...]]:
+        """The recipe of MODEL with the requested quantization, and notes about how it was found."""
+        with progress_bars(open_screen(err=True)) as progress:
+            return plannable(model, self.quantization, progress)
 
     def plan(self, recipe: Recipe, device: DeviceProfile) -> Plan:
         return draft(recipe, device, self.context, options=self.plan_options)
@@ -79,8 +85,9 @@ _OPTIONS: dict[str, options.Decorator] = {
 
 @options.command(
     "edgekit plan --device jetson",
-    "edgekit plan deepseek-r1-distill-qwen-7b --device jetson --context 8192",
-    "edgekit plan deepseek-r1-distill-qwen-1.5b --all-devices",
+    "edgekit plan r1-7b --device jetson --context 8192",
+    "edgekit plan r1-1.5b --all-devices",
+    "edgekit plan Qwen/Qwen2.5-0.5B-Instruct --device phone",
     "edgekit plan --device pi --min-decode 8 --max-ttft 2s --plot pi.svg",
     see_also="edgekit devices and edgekit recipes list the names, edgekit build builds what was planned.",
 )
@@ -93,10 +100,11 @@ _OPTIONS: dict[str, options.Decorator] = {
 def command(model: str | None, device: str | None, every_device: bool, request: _Request) -> None:
     """Predict whether MODEL fits a device, how much memory it needs and how fast it runs.
 
-    MODEL is a recipe (see edgekit recipes) or a recipe file. Without MODEL, edgekit plans every recipe and recommends
-    the best one that fits.
+    MODEL is a recipe (see edgekit recipes), a recipe file, a checkpoint folder, a .gguf file or a Hugging Face
+    repository; edgekit build --help shows the forms. Without MODEL, edgekit plans every recipe and recommends the best
+    one that fits.
 
-    The prediction uses the recipe and the device profile alone; no weights are fetched. Each speed comes with its 80 %
+    The prediction uses the model's configuration and the device profile alone; no weights are fetched. Each speed comes with its 80 %
     prediction interval. If the model does not fit, the plan lists options that do.
     """
     if every_device == (device is not None):
@@ -111,7 +119,7 @@ def command(model: str | None, device: str | None, every_device: bool, request: 
     if device is None:
         if model is None:
             raise click.UsageError("--all-devices needs a MODEL; edgekit recipes lists them")
-        _plan_everywhere(request, request.changed(load_recipe(model)))
+        _plan_everywhere(request, *request.find(model))
         return
     profile = load_device(device)
     usable_memory(profile, request.plan_options.limits, request.plan_options.headless)  # refuses --headless early
@@ -119,10 +127,13 @@ def command(model: str | None, device: str | None, every_device: bool, request: 
     if model is None:
         _plan_all(request, recipes, profile, device)
     else:
-        _plan_one(request, request.changed(load_recipe(model)), profile, recipes)
+        recipe, notes = request.find(model)
+        _plan_one(request, recipe, notes, profile, recipes)
 
 
-def _plan_one(request: _Request, recipe: Recipe, profile: DeviceProfile, others: Sequence[Recipe]) -> None:
+def _plan_one(
+    request: _Request, recipe: Recipe, notes: tuple[str, ...], profile: DeviceProfile, others: Sequence[Recipe]
+) -> None:
     """Plan a model for a device. If the plan is not acceptable, offer options, the other models among them."""
     planned = request.plan(recipe, profile)
     machine = None
@@ -133,6 +144,7 @@ def _plan_one(request: _Request, recipe: Recipe, profile: DeviceProfile, others:
         )
         enough = planned.fits or any(offer.kind == "headless" for offer in planned.offers)
         machine = None if enough else needed_machine(planned, devices)
+    planned = replace(planned, notes=notes)
     if request.as_json:
         emit_json({**planned.to_json(), "needs": machine})
     else:
@@ -202,13 +214,14 @@ def _plans(
     return plans, refused
 
 
-def _plan_everywhere(request: _Request, recipe: Recipe) -> None:
+def _plan_everywhere(request: _Request, recipe: Recipe, notes: tuple[str, ...]) -> None:
     """Plan one model for every device."""
     pairs = [(device, request.plan_among_all(recipe, device)) for device in all_devices()]
     if request.as_json:
         emit_json({"model": recipe.name, "plans": [planned.to_json() for _, planned in pairs]})
     else:
         _print_devices(recipe, pairs)
+    print_notes(notes)
     request.draw([(recipe, device) for device, _ in pairs])
 
 

@@ -1,4 +1,4 @@
-"""``edgekit.plan``: does a model fit on a device, how fast is it there, and if it is not acceptable, what is?
+"""A plan of a recipe: does the model fit on a device, how fast is it there, and if it is not acceptable, what is?
 
 Recipes and profiles are given by name, by file or as objects. With objects alone, no file is read.
 """

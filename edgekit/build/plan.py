@@ -1,0 +1,73 @@
+"""``edgekit.plan``: plans whatever MODEL may be. A checkpoint is opened for it, but no weight is read or fetched."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from ..devices import DeviceProfile
+from ..planning import planner
+from ..planning.plan import Plan, PlanOptions
+from ..progress import Progress, no_progress
+from ..recipes import Recipe
+from ..scheme import QuantizationConfig, QuantizationOverrides
+from .model import find_model, open_model
+
+Quantization = QuantizationConfig | QuantizationOverrides | None
+
+
+def plannable(
+    model: str | Path | Recipe, quantization: Quantization = None, progress: Progress = no_progress
+) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe to plan for a model, with the formats that a build would use.
+
+    Args:
+        model: What ``model.py`` describes.
+        quantization: A configuration that replaces the recipe's, or changes to it.
+        progress: Called with the bytes of a repository's small files.
+
+    Returns:
+        The recipe, and notes about how the name and the checkpoint were read.
+
+    Raises:
+        EdgekitError: There is no such model, its checkpoint cannot be used, or its codes would have to be changed.
+    """
+    with ExitStack() as stack:
+        opened = open_model(find_model(model), stack, progress)
+        recipe, notes, checkpoint = opened.recipe, opened.notes, opened.checkpoint
+        if isinstance(quantization, QuantizationOverrides):
+            quantization = quantization.applied_to(recipe.quantization)
+        asked = quantization or recipe.quantization
+        if checkpoint is not None:
+            from .inputs import carried_quantization, notes_of  # imports numpy
+
+            asked = carried_quantization(asked, recipe.quantization, checkpoint)
+            notes = (*notes, *notes_of(checkpoint))
+        return dataclasses.replace(recipe, quantization=asked), notes
+
+
+def plan(
+    model: str | Path | Recipe,
+    device: str | Path | DeviceProfile,
+    context: int | None = None,
+    quantization: Quantization = None,
+    candidates: Iterable[str | Path | Recipe] = (),
+    *,
+    devices: Iterable[str | Path | DeviceProfile] = (),
+    options: PlanOptions | None = None,
+) -> Plan:
+    """Plan a model on a device: memory, speed, and alternatives when the plan is not acceptable.
+
+    Args:
+        model: A recipe, its name, alias or ``.toml`` file; a checkpoint's folder or ``.gguf`` file; or a Hugging Face
+            repository, of which only the small files are fetched.
+        device, context, quantization, candidates, devices, options: See :func:`edgekit.planning.planner.plan`.
+
+    Raises:
+        EdgekitError: As for :func:`edgekit.planning.planner.plan`, or the checkpoint cannot be used.
+    """
+    recipe, notes = plannable(model, quantization)
+    planned = planner.plan(recipe, device, context, candidates=candidates, devices=devices, options=options)
+    return dataclasses.replace(planned, notes=notes)

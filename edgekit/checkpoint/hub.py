@@ -1,0 +1,197 @@
+"""Fetches from the Hugging Face hub: what a repository holds, its small files, its weights, the beginning of a file.
+
+Files stay in huggingface_hub's cache, which other programs share. The environment variables HF_ENDPOINT,
+HF_HUB_OFFLINE, HF_TOKEN and HF_HOME have their usual meaning. ``hub_name.py`` reads the names that people type.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DiskFullError, EdgekitError, NetworkError, SourceError
+from ..progress import Progress, no_progress
+
+_SMALL_FILES = ("*.json", "*.jinja", "tokenizer*")
+_FILES = (*_SMALL_FILES, "*.safetensors")
+_IGNORED = ("*/*", "consolidated*.safetensors")  # other formats of the same weights
+_TIMEOUT_S = 30.0
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """The names of a repository's files at one commit."""
+
+    repository: str
+    commit: str
+    names: tuple[str, ...]
+
+
+def list_hub(repository: str, revision: str = "main") -> HubFiles:
+    """List a repository. Without a connection, the files in the cache are listed.
+
+    Args:
+        repository: ``owner/name``.
+        revision: A commit, branch or tag.
+
+    Raises:
+        SourceError: The repository or revision does not exist, or access is denied.
+        NetworkError: The hub cannot be reached, and the cache does not hold the repository.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        info = HfApi().model_info(repository, revision=revision, timeout=_TIMEOUT_S)
+    except Exception as error:
+        failure = _hub_error(repository, revision, error)
+        if not isinstance(failure, NetworkError):
+            raise failure from error
+        try:
+            folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+        except Exception:  # not in the cache
+            raise failure from error
+        found = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        return HubFiles(repository, folder.name, tuple(sorted(found)))
+    names = sorted(sibling.rfilename for sibling in info.siblings or ())
+    return HubFiles(repository, str(info.sha), tuple(names))
+
+
+def fetch_hub(repository: str, revision: str, progress: Progress = no_progress, *, file: str = "") -> Path:
+    """Fetch a model from the Hugging Face hub, or find it in the cache.
+
+    If the connection breaks, the download continues at the byte where it stopped. After a lasting failure, a second
+    call fetches only the missing files.
+
+    Args:
+        repository: ``owner/name``.
+        revision: A commit, which always names the same weights. A branch or tag works too.
+        progress: Called with the bytes of the whole download.
+        file: A GGUF file of the repository; all parts of a split one are fetched. Empty for the safetensors files
+            with their configuration and tokenizer.
+
+    Returns:
+        The folder of the snapshot, or the GGUF file in it.
+
+    Raises:
+        SourceError: The repository or revision does not exist, or access is denied.
+        NetworkError: The hub cannot be reached, or the connection broke and did not recover.
+        DiskFullError: The cache's disk is full.
+    """
+    if file:
+        return _snapshot(repository, revision, (_SHARD.sub("-*-of-*.gguf", file),), (), progress) / file
+    return _snapshot(repository, revision, _FILES, _IGNORED, progress)
+
+
+def fetch_hub_description(repository: str, revision: str, progress: Progress = no_progress) -> Path:
+    """Fetch a repository's small files: its configuration and its tokenizer.
+
+    Args, return value and exceptions are those of :func:`fetch_hub`.
+    """
+    return _snapshot(repository, revision, _SMALL_FILES, _IGNORED, progress)
+
+
+def fetch_hub_bytes(repository: str, revision: str, file: str, start: int, stop: int) -> bytes:
+    """Fetch bytes start..stop of a file, or those up to its end, without storing them.
+
+    Raises:
+        SourceError, NetworkError: As for :func:`fetch_hub`.
+    """
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    cached = try_to_load_from_cache(repository, file, revision=revision)
+    if isinstance(cached, str):
+        with Path(cached).open("rb") as opened:
+            opened.seek(start)
+            return opened.read(stop - start)
+    url = hf_hub_url(repository, file, revision=revision)
+    try:
+        headers = {**build_hf_headers(), "Range": f"bytes={start}-{stop - 1}"}
+        response = get_session().get(url, headers=headers, timeout=_TIMEOUT_S)
+        if response.status_code == 416:  # the file ends before start
+            return b""
+        hf_raise_for_status(response)
+        content: bytes = response.content
+    except Exception as error:
+        raise _hub_error(repository, revision, error) from error
+    return content if response.status_code == 206 else content[start:stop]
+
+
+def _snapshot(
+    repository: str, revision: str, allowed: tuple[str, ...], ignored: tuple[str, ...], progress: Progress
+) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            repository,
+            revision=revision,
+            allow_patterns=list(allowed),
+            ignore_patterns=list(ignored),
+            tqdm_class=_progress_bar(f"downloading {repository}", progress),
+        )
+    except Exception as error:  # its own, its HTTP library's and the system's errors have no common base class
+        raise _hub_error(repository, revision, error) from error
+    return Path(folder)
+
+
+def _hub_error(repository: str, revision: str, error: Exception) -> EdgekitError:
+    """Translate an exception of huggingface_hub to an error of edgekit."""
+    from huggingface_hub import errors as hub
+
+    what = f"fetching {repository} at {revision} from the Hugging Face hub"
+    if isinstance(error, hub.GatedRepoError):
+        return SourceError(
+            f"{what}: this repository requires permission",
+            hint="request access on the repository's page, then set HF_TOKEN to a token of your account",
+        )
+    if isinstance(error, hub.RepositoryNotFoundError):
+        return SourceError(
+            f"{what}: the repository does not exist or is private",
+            hint="check the name; for a private repository, set HF_TOKEN",
+        )
+    if isinstance(error, hub.RevisionNotFoundError):
+        return SourceError(
+            f"{what}: the repository does not have this revision", hint="use one of its commits, branches or tags"
+        )
+    if isinstance(error, hub.HFValidationError):
+        return SourceError(f"{what}: {_first_line(error)}")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return DiskFullError(f"{what}: the cache's disk is full", hint="free space, or set HF_HOME to another disk")
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return SourceError(f"{what}: {error.filename} cannot be written", hint="set HF_HOME to a writable folder")
+    cause = error.__cause__ or error
+    if getattr(getattr(cause, "response", None), "status_code", None) in (401, 403):
+        return SourceError(f"{what}: access denied: {_first_line(cause)}", hint="check HF_TOKEN")
+    hint = "check the network and HF_ENDPOINT; completed files are kept for the next attempt"
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        hint = "HF_HUB_OFFLINE is set and the snapshot is not in the cache; unset it to allow the download"
+    return NetworkError(f"{what}: {type(cause).__name__}: {_first_line(cause)}", hint)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[0]
+
+
+def _progress_bar(name: str, progress: Progress) -> type[Any]:
+    """A tqdm class for ``snapshot_download`` that prints nothing and calls ``progress`` with the bytes written."""
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            # It has two bars in bytes: "Downloading bytes" counts network traffic, the other one what is on disk.
+            self._counts = kwargs.get("unit") == "B" and not str(kwargs.get("desc", "")).startswith("Downloading")
+            super().__init__(*args, **{**kwargs, "file": io.StringIO(), "leave": False})
+
+        def display(self, *args: Any, **kwargs: Any) -> bool:
+            if self._counts and self.total:
+                progress(name, self.n, self.total)
+            return True
+
+    return Bar

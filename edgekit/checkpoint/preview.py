@@ -1,0 +1,152 @@
+"""A checkpoint on the hub before its weights are fetched: its configuration and its tokenizer, which is what a plan needs.
+
+Of a Hugging Face repository the small files are fetched, of a GGUF file its header. Later, the build reads the real
+checkpoint and compares it with what was planned.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CheckpointError, TruncatedFileError
+from ..progress import Progress, no_progress, phase
+from .base import Checkpoint, CheckpointFormat, QuantizedFormat, TensorInfo, TokenizerFiles
+from .files import WeightFile, read_json_object
+from .gguf_config import ROPE_FACTORS, config_from_metadata
+from .gguf_header import GgufHeader, parse_header
+from .gguf_tokenizer import tokenizer_from_metadata
+from .gptq_config import is_gptq, read_gptq_config
+from .hub import fetch_hub_bytes, fetch_hub_description
+from .tokenizer_files import read_tokenizer_files
+
+_FIRST_BYTES = 4 << 20  # the header of a GGUF file with 32 000 tokens; it doubles until the header is whole
+_PART = re.compile(r"-00001-of-(\d{5})\.gguf$")
+
+
+class Preview(Checkpoint):
+    """A checkpoint without tensors.
+
+    Args:
+        config: The keys of ``config.json``.
+        tokenizer: The tokenizer.
+        format_: The checkpoint's format.
+        folder: Of the small files, for a GPTQ configuration; None for a GGUF file.
+    """
+
+    def __init__(
+        self, config: dict[str, Any], tokenizer: TokenizerFiles, format_: CheckpointFormat, folder: Path | None = None
+    ) -> None:
+        self.format = format_
+        self.config = config
+        self.tensors = {}
+        self.files = ()
+        self._tokenizer = tokenizer
+        self._gptq = None
+        if folder is not None and format_ == "gptq":
+            self._gptq = read_gptq_config(folder, config)
+            self.quantization, self.holds_codes = self._gptq.content, True
+
+    @property
+    def tokenizer(self) -> TokenizerFiles:
+        return self._tokenizer
+
+    def quantized_format(self, name: str) -> QuantizedFormat | None:
+        """What the configuration says of a weight; see :meth:`Checkpoint.quantized_format`."""
+        module = name.removesuffix(".weight")
+        if self._gptq is None or not (".layers." in name or (module == "lm_head" and self._quantizes_head())):
+            return None
+        found = self._gptq.for_module(module)
+        if found is None:
+            return None
+        size = self._in_features(module)
+        groups = np.arange(size) // (size if found.group_size == -1 else found.group_size)
+        return QuantizedFormat(found.bits, found.symmetric, groups.astype(np.int32))
+
+    def _quantizes_head(self) -> bool:
+        return bool(self.quantization.get("lm_head"))
+
+    def _in_features(self, module: str) -> int:
+        hidden, heads = self.config["hidden_size"], self.config["num_attention_heads"]
+        if module.endswith("o_proj"):
+            return int(heads * (self.config.get("head_dim") or hidden // heads))
+        return int(self.config["intermediate_size"] if module.endswith("down_proj") else hidden)
+
+    def _read(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any]:
+        raise CheckpointError(f"{info.name} has not been fetched")
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def preview_hub(repository: str, commit: str, file: str = "", progress: Progress = no_progress) -> Preview:
+    """Fetch what describes a model on the hub, and no weights.
+
+    Args:
+        repository: ``owner/name``.
+        commit: The revision.
+        file: A GGUF file of the repository; empty for safetensors.
+        progress: Called with the bytes of the small files.
+
+    Raises:
+        SourceError: The repository cannot be fetched.
+        CheckpointError: The configuration or the header cannot be used.
+        TokenizerError: The tokenizer cannot be used.
+    """
+    if file:
+        return _preview_gguf(repository, commit, file, progress)
+    folder = fetch_hub_description(repository, commit, progress)
+    config = read_json_object(folder / "config.json")
+    format_: CheckpointFormat = "gptq" if is_gptq(folder, config) else "huggingface"
+    return Preview(config, read_tokenizer_files(folder, config), format_, folder)
+
+
+def _preview_gguf(repository: str, commit: str, file: str, progress: Progress) -> Preview:
+    report = phase(progress, f"reading the header of {file}")
+    with tempfile.TemporaryDirectory(prefix="edgekit-header-") as scratch:
+        path = Path(scratch) / Path(file).name
+        header = _fetch_header(repository, commit, file, path)
+        names = _parts(file)
+        for i, part in enumerate(names[1:], 1):  # tensors that tell the model's options may be in any part
+            report(i, len(names))
+            more = _fetch_header(repository, commit, part, path)
+            header = replace(header, tensors={**more.tensors, **header.tensors})
+    factors = None
+    if (info := header.tensors.get(ROPE_FACTORS)) is not None and info.dtype == "float32":
+        raw = fetch_hub_bytes(repository, commit, file, info.offset, info.offset + info.size_bytes)
+        factors = np.frombuffer(raw, "<f4").tolist()
+    config = config_from_metadata(header, factors)
+    return Preview(config, tokenizer_from_metadata(header.metadata, config, f"{repository}, {file}"), "gguf")
+
+
+def _parts(file: str) -> Sequence[str]:
+    match = _PART.search(file)
+    if match is None:
+        return [file]
+    return [f"{file[: match.start()]}-{i:05}-of-{match[1]}.gguf" for i in range(1, int(match[1]) + 1)]
+
+
+def _fetch_header(repository: str, commit: str, file: str, path: Path) -> GgufHeader:
+    """Fetch more of a file's beginning until it holds the whole header."""
+    path.write_bytes(b"")
+    wanted = _FIRST_BYTES
+    while True:
+        have = path.stat().st_size
+        with path.open("ab") as opened:
+            opened.write(fetch_hub_bytes(repository, commit, file, have, wanted))
+        opened_file = WeightFile(path)
+        try:
+            return parse_header(opened_file)
+        except TruncatedFileError:
+            if path.stat().st_size < wanted:  # this is the whole file
+                raise
+        finally:
+            opened_file.close()
+        wanted *= 2
