@@ -89,7 +89,7 @@ def find_model(name: str | Path | Recipe) -> Found:
         return Found(recipe, (hidden,) if _exists(Path(text)) else ())
     hub = None if is_path else parse_hub_name(text)
     path = Path(text).expanduser()
-    if _exists(path):
+    if text and _exists(path):
         hidden = f"{text} means the folder or file of that name; for the Hugging Face repository, write hf.co/{text}"
         return Found(path, (hidden,) if hub is not None and "://" not in text else ())
     if is_path or (text.endswith(".gguf") and hub is None):
@@ -157,7 +157,9 @@ def hub_source(name: HubName) -> HubSource:
     try:
         listed = list_hub(name.repository, name.revision or "main")
     except SourceError as error:
-        close = nearest(name.repository, [r.source.repository for r in all_recipes() if isinstance(r.source, HubSource)])
+        close = nearest(
+            name.repository, [r.source.repository for r in all_recipes() if isinstance(r.source, HubSource)]
+        )
         more = [] if close.startswith("known") else [close]
         raise type(error)(error.message, "; ".join([*filter(None, [error.hint]), *more])) from error
     top = [n for n in listed.names if "/" not in n]
@@ -210,7 +212,8 @@ def _recipe_of_repository(hub: HubName) -> Found:
 def _open_path(path: Path) -> Checkpoint:
     if (path / ARTIFACT_FILE).is_file():
         raise CheckpointError(
-            f"{path} is a built artifact, not a checkpoint", hint=f"edgekit run {path} talks to it; build from its source"
+            f"{path} is a built artifact, not a checkpoint",
+            hint=f"edgekit run {path} talks to it; build from its source",
         )
     from ..checkpoint import open_checkpoint
 

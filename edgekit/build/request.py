@@ -28,7 +28,8 @@ class BuildRequest:
             checkpoint, the best model that fits the device.
         device: A device profile, or its name, alias or file.
         checkpoint: A folder, .gguf file or Hugging Face repository to take the weights from instead of the model's
-            source. The codes of a GPTQ checkpoint's quantized weights are copied unchanged; ``quantization`` applies to the others.
+            source. The codes of a GPTQ checkpoint's quantized weights are copied unchanged; ``quantization`` applies
+            to the others.
         context: Tokens the KV cache is planned for; None for the device's default.
         quantization: A configuration that replaces the recipe's, or changes to it.
         out: The artifact's folder; None for ``<recipe>-<device>`` in the current folder.

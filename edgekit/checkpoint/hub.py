@@ -62,7 +62,7 @@ def list_hub(repository: str, revision: str = "main") -> HubFiles:
     return HubFiles(repository, str(info.sha), tuple(names))
 
 
-def fetch_hub(repository: str, revision: str, progress: Progress = no_progress, *, file: str = "") -> Path:
+def fetch_hub(repository: str, revision: str, progress: Progress = no_progress, file: str = "") -> Path:
     """Fetch a model from the Hugging Face hub, or find it in the cache.
 
     If the connection breaks, the download continues at the byte where it stopped. After a lasting failure, a second
@@ -103,7 +103,9 @@ def fetch_hub_bytes(repository: str, revision: str, file: str, start: int, stop:
         SourceError, NetworkError: As for :func:`fetch_hub`.
     """
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    # Documented, but not marked as exported.
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
     cached = try_to_load_from_cache(repository, file, revision=revision)
     if isinstance(cached, str):

@@ -1,8 +1,8 @@
 """Reads the names that people give to models on the Hugging Face hub, and chooses a GGUF file of a repository.
 
-    owner/name      owner/name@revision      owner/name:Q4_K_M      owner/name@revision:file.gguf      owner/name/file.gguf
-    https://huggingface.co/owner/name        https://huggingface.co/owner/name/tree/revision
-    https://huggingface.co/owner/name/blob/revision/file.gguf       hf.co/owner/name       hf://owner/name
+owner/name      owner/name@revision      owner/name:Q4_K_M      owner/name@revision:file.gguf      owner/name/file.gguf
+https://huggingface.co/owner/name        https://huggingface.co/owner/name/tree/revision
+https://huggingface.co/owner/name/blob/revision/file.gguf       hf.co/owner/name       hf://owner/name
 """
 
 from __future__ import annotations
@@ -131,10 +131,8 @@ def choose_gguf(repository: str, names: Sequence[str], wanted: str) -> str:
     elif matching:
         problem = f"{repository} holds {len(matching)} files that {wanted!r} may mean: {shown}"
     else:
-        labels = {*found.values(), *found}
-        raise SourceError(
-            f"{repository} has no GGUF file {wanted!r}; found: {shown}", hint=nearest(wanted, labels) if found else ""
-        )
+        hint = nearest(wanted, {*found.values(), *found}) if found else ""
+        raise SourceError(f"{repository} has no GGUF file {wanted!r}; found: {shown}", hint=hint)
     labels = dict.fromkeys(found[n] for n in matching)
     example = next(iter(labels)) if len(labels) == len(matching) else matching[0]
     raise SourceError(problem, hint=f"name one of them: {repository}:{example}")

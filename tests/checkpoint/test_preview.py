@@ -1,0 +1,127 @@
+"""Checkpoints on the hub before their weights are fetched: what they say is what the checkpoints say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_checkpoint import write_checkpoint
+from tiny_gptq import TinyGptq
+
+from edgekit.checkpoint import open_checkpoint, preview
+from edgekit.checkpoint.preview import preview_hub
+from edgekit.errors import TruncatedFileError
+from edgekit.models import spec_from_config
+
+COMMIT = "0" * 40
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], list[tuple[str, int, int]]]:
+    """Play the hub from a folder; return the list of byte ranges that will have been fetched."""
+
+    def start(folder: Path) -> list[tuple[str, int, int]]:
+        ranges: list[tuple[str, int, int]] = []
+
+        def fetch(repository: str, revision: str, file: str, start: int, stop: int) -> bytes:
+            content = (folder / file).read_bytes()[start:stop]
+            ranges.append((file, start, start + len(content)))
+            return content
+
+        monkeypatch.setattr(preview, "fetch_hub_bytes", fetch)
+        monkeypatch.setattr(preview, "fetch_hub_description", lambda *_: folder)
+        return ranges
+
+    return start
+
+
+def test_a_float_checkpoint(tmp_path: Path, serve: Callable[[Path], object]) -> None:
+    folder = write_checkpoint(tmp_path, "qwen2")
+    serve(folder)
+    found = preview_hub("a/b", COMMIT)
+    with open_checkpoint(folder) as opened:
+        assert (found.config, found.format, dict(found.tokenizer)) == (
+            opened.config,
+            "huggingface",
+            {**opened.tokenizer},
+        )
+    assert found.quantized_format("model.layers.0.mlp.up_proj.weight") is None
+
+
+@pytest.mark.parametrize(
+    "tiny",
+    [
+        TinyGptq(group_size=64, symmetric=False, lm_head=True),
+        TinyGptq(group_size=-1, bits=8),
+        TinyGptq(
+            float_modules=("1.mlp.down_proj",),
+            quantize_config={"dynamic": {"-:.*1.mlp.down_proj": {}}},
+            model={"head_dim": 16},
+        ),
+    ],
+)
+def test_the_formats_of_a_gptq_checkpoint(tmp_path: Path, serve: Callable[[Path], object], tiny: TinyGptq) -> None:
+    folder = tiny.write(tmp_path)
+    serve(folder)
+    found = preview_hub("a/b", COMMIT)
+    with open_checkpoint(folder) as opened:
+        assert found.holds_codes
+        assert found.quantization == opened.quantization
+        for ref in spec_from_config(opened.config).tensors():
+            expected, planned = opened.quantized_format(ref.name), found.quantized_format(ref.name)
+            assert (expected is None) is (planned is None), ref.name
+            if expected is not None and planned is not None:
+                assert (expected.bits, expected.symmetric) == (planned.bits, planned.symmetric)
+                np.testing.assert_array_equal(expected.groups, planned.groups)
+
+
+def test_the_header_of_a_gguf_file(
+    tmp_path: Path,
+    serve: Callable[[Path], list[tuple[str, int, int]]],
+    write_gguf: Callable[..., Path],
+    tiny_metadata: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    big = np.zeros((4096, 32), np.float32)
+    factors = np.arange(1, 5, dtype=np.float32)
+    tensors = {
+        "rope_freqs.weight": ("F32", (4,), factors.tobytes()),
+        "token_embd.weight": ("F32", big.shape, big.tobytes()),
+        "output.weight": ("F32", big.shape, big.tobytes()),
+    }
+    write_gguf(tmp_path / "m.gguf", tiny_metadata, tensors)
+    monkeypatch.setattr(preview, "_FIRST_BYTES", 1024)  # smaller than the header
+    ranges = serve(tmp_path)
+    found = preview_hub("a/b", COMMIT, "m.gguf")
+    with open_checkpoint(tmp_path / "m.gguf") as opened:
+        assert (found.config, found.format) == (opened.config, "gguf")
+        assert found.config["rope_scaling"]["factors"] == factors.tolist()
+        assert found.config["tie_word_embeddings"] is False
+        assert found.tokenizer.special == opened.tokenizer.special
+    assert len(ranges) > 2
+    assert sum(stop - start for _, start, stop in ranges) < 40_000
+
+
+def test_a_split_gguf_file(
+    tmp_path: Path, serve: Callable[[Path], object], write_gguf: Callable[..., Path], tiny_metadata: dict[str, Any]
+) -> None:
+    """Whether lm_head has a table of its own is known from the second part."""
+    table = np.zeros((262, 32), np.float32)
+    first, second = (f"m-0000{i}-of-00002.gguf" for i in (1, 2))
+    write_gguf(tmp_path / first, tiny_metadata, {"token_embd.weight": ("F32", table.shape, table.tobytes())})
+    write_gguf(tmp_path / second, {"split.no": 1}, {"output.weight": ("F32", table.shape, table.tobytes())})
+    serve(tmp_path)
+    assert preview_hub("a/b", COMMIT, first).config["tie_word_embeddings"] is False
+
+
+def test_a_file_that_ends_in_its_header(
+    tmp_path: Path, serve: Callable[[Path], object], write_gguf: Callable[..., Path], tiny_metadata: dict[str, Any]
+) -> None:
+    path = write_gguf(tmp_path / "m.gguf", tiny_metadata, {})
+    path.write_bytes(path.read_bytes()[:2000])
+    serve(tmp_path)
+    with pytest.raises(TruncatedFileError):
+        preview_hub("a/b", COMMIT, "m.gguf")
