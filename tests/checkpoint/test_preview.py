@@ -90,7 +90,7 @@ def test_the_header_of_a_gguf_file(
     tensors = {
         "rope_freqs.weight": ("F32", (4,), factors.tobytes()),
         "token_embd.weight": ("F32", big.shape, big.tobytes()),
-        "output.weight": ("F32", big.shape, big.tobytes()),
+        "output.weight": ("F32", big.shape, (big + 1).tobytes()),
     }
     write_gguf(tmp_path / "m.gguf", tiny_metadata, tensors)
     monkeypatch.setattr(preview, "_FIRST_BYTES", 1024)  # smaller than the header
