@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..units import format_bytes
 from .base import Checkpoint, QuantizedFormat, QuantizedRows, SpecialTokens, TensorInfo, TokenizerFiles
 from .files import WeightFile
 from .fp8 import Fp8Checkpoint
 from .gguf import GgufCheckpoint
 from .gguf_header import MAGIC as GGUF_MAGIC
+from .gguf_parts import gguf_models
 from .gptq import GptqCheckpoint
 from .huggingface import INDEX_FILE, SINGLE_FILE, weight_names
 from .stored import open_huggingface
@@ -28,7 +30,7 @@ __all__ = [
 
 _ACCEPTED = (
     f"accepted: a folder with config.json and {SINGLE_FILE} or {INDEX_FILE} (float, fp8 or GPTQ), a GGUF file, "
-    "or a folder with one .gguf file"
+    "or a folder with one model in GGUF format"
 )
 
 
@@ -37,7 +39,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 
     Args:
         path: A Hugging Face folder, a GGUF file (recognized by its first bytes, whatever its name), or a folder that
-            holds exactly one ``.gguf`` file.
+            holds the ``.gguf`` file, or the parts, of one model.
 
     Returns:
         The open checkpoint, a context manager.
@@ -78,19 +80,32 @@ def _open_folder(folder: Path) -> Checkpoint:
         if "config.json" not in names:
             raise CheckpointError(f"{folder} has weights but no config.json", hint=_ACCEPTED)
         return open_huggingface(folder)
-    gguf = [name for name in names if name.endswith(".gguf")]
-    if len(gguf) == 1:
-        return GgufCheckpoint(folder / gguf[0])
-    if gguf:
-        raise CheckpointError(
-            f"{folder} has {len(gguf)} .gguf files: {_shortened(gguf)}", hint="give the path of one of them"
-        )
+    if gguf := gguf_models(names):
+        chosen = _only_model(folder, gguf)
+        others = [f"{name} is not used: the artifact is for text" for name in gguf if name != chosen]
+        return GgufCheckpoint(folder / chosen, tuple(others))
     hint = _ACCEPTED
     if any(name.endswith((".bin", ".pt", ".pth")) for name in names):
         hint += ". PyTorch's pickled weights are not read, because loading them runs code; save them as safetensors: "
         hint += "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)"
     raise CheckpointError(
         f"{folder} holds no weights that edgekit can open; found: {_shortened(names) or 'nothing'}", hint=hint
+    )
+
+
+def _only_model(folder: Path, models: dict[str, list[str]]) -> str:
+    """The first file of the only model among GGUF files; files for images (mmproj) and importance matrices are none."""
+    chosen = [name for name in models if len(models) == 1 or not name.lower().startswith(("mmproj", "imatrix"))]
+    if len(chosen) == 1:
+        return chosen[0]
+    sizes = {first: sum((folder / name).stat().st_size for name in files) for first, files in models.items()}
+    lines = [
+        f"{name} ({format_bytes(sizes[name])}{f' in {len(models[name])} parts' if len(models[name]) > 1 else ''})"
+        for name in models
+    ]
+    raise CheckpointError(
+        f"{folder} holds {len(models)} models in GGUF format: {_shortened(lines)}",
+        hint=f"give the path of one of them: {folder / max(models, key=lambda name: sizes[name])}",
     )
 
 

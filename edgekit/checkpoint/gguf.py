@@ -14,7 +14,8 @@ from ..errors import CheckpointError
 from .base import Checkpoint, TensorInfo, TokenizerFiles
 from .files import WeightFile
 from .gguf_config import ROPE_FACTORS, config_from_metadata
-from .gguf_header import check_not_truncated, parse_header
+from .gguf_kind import check_holds_a_model
+from .gguf_parts import open_parts
 from .gguf_tokenizer import tokenizer_from_metadata
 from .gguf_types import BLOCK_TYPES, OTHER_TYPES, dequantize, unreadable
 from .head import GGUF, decide_head
@@ -26,10 +27,11 @@ PIECE_ELEMENTS = 1024 * 1024
 
 
 class GgufCheckpoint(Checkpoint):
-    """An open GGUF file.
+    """An open GGUF file, or all parts of a split one.
 
     Args:
-        path: The file.
+        path: The file, or any of the parts.
+        notes: What was decided before it was opened.
 
     Raises:
         CheckpointError: The file cannot be read, or lacks a key of its architecture.
@@ -40,13 +42,13 @@ class GgufCheckpoint(Checkpoint):
 
     format = "gguf"
 
-    def __init__(self, path: Path) -> None:
-        self.files = (path,)
-        self._file = WeightFile(path)
+    def __init__(self, path: Path, notes: tuple[str, ...] = ()) -> None:
+        self._open: dict[Path, WeightFile] = {}
         self._scratch = threading.local()
         try:
-            self._header = parse_header(self._file)
-            check_not_truncated(self._header)
+            self._header = open_parts(path, self._open)
+            self.files = tuple(self._open)
+            check_holds_a_model(self._header)
             self.config = config_from_metadata(self._header, self._rope_factors())
             self.tensors = {name: info for name, info in self._header.tensors.items() if name != ROPE_FACTORS}
             decided = decide_head(self.config, self.tensors, GGUF, self._readable_rows)
@@ -54,14 +56,15 @@ class GgufCheckpoint(Checkpoint):
             self.close()
             raise
         self.config |= decided.config
-        self.notes = decided.notes
+        self.notes = (*notes, *decided.notes)
 
     @cached_property
     def tokenizer(self) -> TokenizerFiles:
         return tokenizer_from_metadata(self._header.metadata, self.config, str(self._header.path))
 
     def close(self) -> None:
-        self._file.close()
+        for file in self._open.values():
+            file.close()
 
     def _rope_factors(self) -> list[float] | None:
         """``rope_freqs.weight`` (head_dim / 2,): configuration that GGUF stores as a tensor."""
@@ -103,7 +106,7 @@ class GgufCheckpoint(Checkpoint):
         for first in range(start, stop, step):
             last = min(first + step, stop)
             raw = self._scratch_bytes((last - first) * row_bytes)
-            self._file.read_into(raw.data, info.offset + first * row_bytes, f"tensor {info.name!r}")
+            self._open[info.path].read_into(raw.data, info.offset + first * row_bytes, f"tensor {info.name!r}")
             # The caller reports infinite and NaN values, with the tensor's name.
             with np.errstate(all="ignore"):
                 values = dequantize(raw.reshape(last - first, row_bytes), type_name)

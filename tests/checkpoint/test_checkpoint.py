@@ -45,9 +45,20 @@ def test_folder_with_one_gguf_and_with_two(tiny_gguf):
     with open_checkpoint(folder) as checkpoint:
         assert checkpoint.format == "gguf"
         assert checkpoint.files == (tiny_gguf,)
-    (folder / "other.gguf").write_bytes(tiny_gguf.read_bytes())
-    with pytest.raises(CheckpointError, match=r"2 \.gguf files: other\.gguf, tiny\.gguf"):
+    (folder / "other.gguf").write_bytes(tiny_gguf.read_bytes() + bytes(100))
+    (folder / "split-00001-of-00002.gguf").write_bytes(b"1")
+    (folder / "split-00002-of-00002.gguf").write_bytes(b"2")
+    with pytest.raises(CheckpointError, match=r"3 models in GGUF format: other\.gguf \(\d+.*, tiny\.gguf \(") as caught:
         open_checkpoint(folder)
+    assert "split-00001-of-00002.gguf (2 B in 2 parts)" in caught.value.message
+    assert caught.value.hint == f"give the path of one of them: {folder / 'other.gguf'}"
+
+
+def test_a_projector_for_images_beside_a_model_is_not_used(tiny_gguf):
+    tiny_gguf.with_name("mmproj-tiny.gguf").write_bytes(tiny_gguf.read_bytes())
+    with open_checkpoint(tiny_gguf.parent) as checkpoint:
+        assert checkpoint.files == (tiny_gguf,)
+        assert checkpoint.notes == ("mmproj-tiny.gguf is not used: the artifact is for text",)
 
 
 def test_a_gguf_file_is_recognized_by_its_content(tiny_gguf):

@@ -34,7 +34,7 @@ def test_metadata_is_translated(tiny_gguf):
 def test_untied_embeddings_biases_and_head_sizes(tmp_path, write_gguf, tiny_metadata, tiny_tensors):
     tensors = {
         **tiny_tensors,
-        "output.weight": tiny_tensors["token_embd.weight"],
+        "output.weight": ("F32", (262, 32), bytes(4 * 262 * 32)),
         "blk.0.attn_q.bias": tiny_tensors["output_norm.weight"],
     }
     metadata = {**tiny_metadata, "llama.attention.key_length": 16, "llama.rope.dimension_count": 16}
