@@ -62,5 +62,5 @@ def test_a_narrow_terminal_gets_the_whole_plan() -> None:
     text = _plan("deepseek-r1-distill-qwen-7b", "--device", "jetson", columns=60)
     tables = [line for line in text.splitlines() if "  " in line]
     assert max(map(len, tables)) <= 60
-    for words in ("KV cache", "109 % of the usable memory", "80 % interval", "deepseek-r1-distill-qwen-1.5b"):
+    for words in ("KV cache", "109 % of the usable memory", "80 % interval", "qwen3-4b"):
         assert words in text

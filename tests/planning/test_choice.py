@@ -35,10 +35,11 @@ def _device(usable_bytes: int, name: str = "laptop") -> DeviceProfile:
 @pytest.mark.parametrize(
     ("usable_gb", "expected"),
     [
-        (64, "deepseek-r1-distill-llama-8b"),
+        (64, "deepseek-r1-0528-qwen3-8b"),
         (5.3, "deepseek-r1-distill-qwen-7b"),
+        (4, "qwen3-4b"),
         (2, "deepseek-r1-distill-qwen-1.5b"),
-        (1, "smollm2-135m"),
+        (0.4, "smollm2-135m"),
     ],
 )
 def test_the_best_recipe_is_the_largest_that_fits(usable_gb: float, expected: str) -> None:
@@ -57,8 +58,8 @@ def test_when_nothing_fits_the_smallest_need_is_named() -> None:
 
 def test_a_context_leaves_out_the_models_that_cannot_hold_it() -> None:
     assert best_recipe(RECIPES, _device(4 * 10**9), context=16384).name == "deepseek-r1-distill-qwen-1.5b"
-    with pytest.raises(ContextLengthError, match="100000 tokens was requested; the models allow 1 to 32768"):
-        best_recipe(RECIPES, _device(10**11), context=100_000)
+    with pytest.raises(ContextLengthError, match="200000 tokens was requested; the models allow 1 to 131072"):
+        best_recipe(RECIPES, _device(10**11), context=200_000)
 
 
 def test_a_budget_nothing_reaches_says_by_how_much() -> None:
@@ -70,7 +71,7 @@ def test_a_model_that_is_fast_enough_is_preferred_to_a_larger_one() -> None:
     assert plan(LARGE, PI).fits
     assert best_recipe(RECIPES, PI) == MIDDLE
     unhurried = replace(PI, budget=Budget())
-    assert best_recipe(RECIPES, unhurried).name == "deepseek-r1-distill-llama-8b"
+    assert best_recipe(RECIPES, unhurried).name == "deepseek-r1-0528-qwen3-8b"
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_the_largest_smaller_model_that_fits_is_offered() -> None:
 def test_plan_only_models_are_never_offered() -> None:
     huge = load_recipe("deepseek-r1-671b")
     offers = plan(huge, load_device("jetson-agx-orin-64gb"), candidates=RECIPES).offers
-    assert [offer.model for offer in offers] == ["deepseek-r1-distill-llama-8b"]
+    assert [offer.model for offer in offers] == ["deepseek-r1-distill-llama-70b"]
 
 
 def test_nothing_fits_a_tiny_device() -> None:

