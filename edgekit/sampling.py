@@ -6,7 +6,7 @@ The filters themselves and their order are described in ``runtime/sampler.py``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from .errors import ArtifactError, nearest
@@ -71,3 +71,30 @@ class Sampling:
             return cls(**{key: value for key, value in values.items() if value is not None})
         except ValueError as error:
             raise ArtifactError(f"the manifest's sampling settings are not valid: {error}") from None
+
+
+# DeepSeek recommends a temperature of 0.5 to 0.7 and a top_p of 0.95 for R1 and its distills; greedy decoding repeats
+# itself endlessly (https://github.com/deepseek-ai/DeepSeek-R1, "Usage Recommendations").
+REASONING_SAMPLING = Sampling(temperature=0.6, top_p=0.95)
+
+
+@dataclass(frozen=True)
+class SamplingOverrides:
+    """Some of the settings of :class:`Sampling`; None keeps the value of what it is applied to.
+
+    Raises:
+        ValueError: A value is outside its range; the message names the value and the range.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+
+    def __post_init__(self) -> None:
+        self.applied_to(Sampling())
+
+    def applied_to(self, sampling: Sampling) -> Sampling:
+        """The settings with these changes."""
+        return replace(sampling, **{name: value for name, value in asdict(self).items() if value is not None})

@@ -29,8 +29,10 @@ This module needs only the standard library. The file is one JSON object:
                                                 bits; null means infinite}
     activation_type          "float32" or "float16": float type of the graph and its KV cache
     reasoning                whether the model thinks between <think> and </think> before it answers
+    reasoning_signs          why that is assumed, one sentence each
     sampling                 temperature, top_p, top_k, min_p, repetition_penalty: the defaults of ``edgekit run``
     tokens                   bos (id or null), eos (ids), pad, add_bos (whether encoding raw text puts bos first)
+    stop_texts               texts that end an answer and are not part of it
     bits_per_weight          mean over all tensors of the model
     quality                  comparison with the float model on held-out texts, or null if it was not measured:
                              mean_kl, p99_kl (nats per token), top1, perplexity, reference_perplexity,
@@ -62,7 +64,7 @@ FORMAT_VERSION = 1
 _MAX_BYTES = 16 * 1024 * 1024  # a manifest has some kilobytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RuntimeFacts:
     """The part of a manifest that engines and sessions need, known before the artifact is finished.
 
@@ -75,8 +77,10 @@ class RuntimeFacts:
     quantization: dict[str, Any]
     activation_type: str
     reasoning: bool
+    reasoning_signs: list[str] = field(default_factory=list)
     sampling: dict[str, Any]
     tokens: dict[str, Any]
+    stop_texts: list[str] = field(default_factory=list)
 
     def facts_json(self) -> dict[str, Any]:
         """These fields alone, as JSON can hold them; ``RuntimeFacts(**json)`` reads them back."""
@@ -88,7 +92,7 @@ class RuntimeFacts:
         return all(self.quantization.get(part) for part in ("linear", "embedding", "lm_head"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest(RuntimeFacts):
     """The content of ``edgekit.json``; the fields are described at the top of this module."""
 

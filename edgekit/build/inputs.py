@@ -20,10 +20,11 @@ from ..planning.choice import best_recipe
 from ..progress import Progress, no_progress
 from ..recipes import all_recipes, load_recipe
 from ..recipes.recipe import FolderSource, HubSource, Recipe
-from ..sampling import Sampling
 from ..scheme import QuantizationConfig, QuantizationOverrides
 from ..weights.tensors import check_tensors
+from .conversation import requested_template
 from .model import Found, OpenedModel, find_checkpoint, find_model, hub_source, open_model
+from .reasoning import find_reasoning
 from .request import BuildRequest
 
 
@@ -62,13 +63,14 @@ def open_inputs(request: BuildRequest, stack: ExitStack, progress: Progress = no
     """
     device = load_device(request.device)
     given = None if request.checkpoint is None else find_checkpoint(request.checkpoint)
+    template = requested_template(request)
     if request.model is not None:
-        model = open_model(find_model(request.model), stack, progress)
+        model = open_model(find_model(request.model), stack, progress, template)
     elif given is not None:
-        model = open_model(Found(given), stack, progress)
+        model = open_model(Found(given), stack, progress, template)
     else:
         model = OpenedModel(best_recipe(all_recipes(), device, options=request.plan_options))
-    recipe = model.recipe
+    recipe = model.recipe.with_reasoning(request.reasoning)
     if recipe.plan_only:
         raise RecipeError(f"{recipe.name} can be planned but not built: {recipe.plan_only}")
     if request.model is not None and given is not None:
@@ -194,21 +196,21 @@ def carried_quantization(asked: QuantizationConfig, own: QuantizationConfig, ope
     return formats
 
 
-def recipe_from_checkpoint(opened: Checkpoint, path: Path) -> Recipe:
+def recipe_from_checkpoint(opened: Checkpoint, path: Path, template: str | None = None) -> Recipe:
     """Make a recipe for a checkpoint that has none: its shapes with edgekit's default quantization.
 
     Args:
         opened: The checkpoint.
         path: The checkpoint's folder or file.
+        template: The source of a chat template that replaces the checkpoint's; None for the checkpoint's.
 
     Raises:
         CheckpointError: The checkpoint's config is not valid.
         TokenizerError: Its tokenizer cannot be used.
     """
     spec = spec_from_config(opened.config)
-    template = opened.tokenizer.chat_template or ""
+    reasoning = find_reasoning(opened.tokenizer, template or opened.tokenizer.chat_template, opened.names)
     default = load_recipe("smollm2-135m" if spec.tied_embeddings else "deepseek-r1-distill-qwen-1.5b")
-    reasoning = "<think>" in template
     # The weights of a GGUF file may already be on a 4-bit grid. Scaling would move them off that grid.
     quantization = dataclasses.replace(default.quantization, scale=opened.format != "gguf")
     return Recipe(
@@ -219,7 +221,7 @@ def recipe_from_checkpoint(opened: Checkpoint, path: Path) -> Recipe:
         source=FolderSource(str(path)),
         config=dict(opened.config),
         quantization=quantization,
-        sampling=default.sampling if reasoning else Sampling(),
-        reasoning=reasoning,
+        reasoning=reasoning.thinks,
+        reasoning_signs=reasoning.signs,
         max_context=min(spec.context_length, default.max_context),
     )

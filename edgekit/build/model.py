@@ -113,13 +113,16 @@ def find_checkpoint(name: str | Path) -> Path | HubName:
     return parse_hub_name(str(name)) or path
 
 
-def open_model(found: Found, stack: ExitStack, progress: Progress = no_progress) -> OpenedModel:
+def open_model(
+    found: Found, stack: ExitStack, progress: Progress = no_progress, template: str | None = None
+) -> OpenedModel:
     """Open what a name means, as far as a plan needs it. No weights are fetched.
 
     Args:
         found: From :func:`find_model`.
         stack: Closes the checkpoint.
         progress: Called with the bytes of the small files of a repository.
+        template: The source of a chat template that replaces the checkpoint's.
 
     Raises:
         SourceError: The repository does not exist, holds no weights that edgekit reads, or holds several models.
@@ -134,12 +137,12 @@ def open_model(found: Found, stack: ExitStack, progress: Progress = no_progress)
 
     if isinstance(what, Path):
         opened = stack.enter_context(_open_path(what))
-        return OpenedModel(recipe_from_checkpoint(opened, what), opened, True, found.notes)
+        return OpenedModel(recipe_from_checkpoint(opened, what, template), opened, True, found.notes)
     from ..checkpoint.preview import preview_hub
 
     source = hub_source(what)
     preview = preview_hub(source.repository, source.revision, source.file, progress)
-    recipe = recipe_from_checkpoint(preview, Path(source.repository.rpartition("/")[2]))
+    recipe = recipe_from_checkpoint(preview, Path(source.repository.rpartition("/")[2]), template)
     recipe = dataclasses.replace(recipe, title=source.repository, source=source)
     return OpenedModel(recipe, preview, notes=found.notes)
 

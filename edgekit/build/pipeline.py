@@ -42,6 +42,7 @@ from ..progress import Progress, no_progress, phase
 from ..recipes import all_recipes
 from ..recipes.recipe import Recipe, source_kind
 from ..scheme import QuantizationConfig, QuantizationOverrides
+from .conversation import plan_conversation
 from .inputs import BuildInputs, carried_quantization, checked_spec, fetch_checkpoint, notes_of, open_inputs
 from .request import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildRequest, BuildResult
 
@@ -92,7 +93,8 @@ def run_build(
             if carried != quantization:
                 quantization, planned = carried, planner(carried)
         spec = checked_spec(checkpoint, inputs.recipe, str(request.checkpoint or inputs.recipe.source))
-        planned = replace(planned, notes=(*inputs.notes, *notes_of(checkpoint)))
+        conversation = plan_conversation(request, inputs.recipe, checkpoint)
+        planned = replace(planned, notes=(*inputs.notes, *notes_of(checkpoint), *conversation.notes))
         if planned.notes:
             on_notes(planned.notes)
         from .steps import Job, pass_gate
@@ -107,6 +109,7 @@ def run_build(
             device=inputs.device,
             checkpoint=checkpoint,
             spec=spec,
+            conversation=conversation,
             written=untied(spec) if quantization.rotate else spec,
             target=target,
             folder=folder,
@@ -188,7 +191,7 @@ def _write(
         with steps.layer_quantizer(job, weights, quantization, facts, files) as (layers, calibration):
             layout = steps.export(job, weights, quantization, job.max_context(planned), layers)
             if emitted is not None:
-                steps.emit(job, emitted, layout, weights)
+                steps.emit(job, emitted, layout, weights, files)
             planned = with_artifact(planned, layout.size_bytes, len(files["tokenizer.json"]))
             if not job.request.anyway:
                 check_budget(planned)
@@ -208,8 +211,10 @@ def _write(
             quantization=facts.quantization | described | calibration,
             activation_type=facts.activation_type,
             reasoning=facts.reasoning,
+            reasoning_signs=facts.reasoning_signs,
             sampling=facts.sampling,
             tokens=facts.tokens,
+            stop_texts=facts.stop_texts,
             bits_per_weight=round(layout.weight_bytes * 8 / job.spec.parameters, 4),
             quality=quality,
             notes=list(planned.notes),
@@ -247,6 +252,9 @@ def build(
     force: bool = False,
     calibration: str | Path | None = None,
     calibration_tokens: int = CALIBRATION_TOKENS,
+    reasoning: bool | None = None,
+    chat_template: str | Path | None = None,
+    stop: Sequence[str] = (),
     gate: bool = True,
     quality_tokens: int = QUALITY_TOKENS,
     threads: int | None = None,
@@ -265,7 +273,8 @@ def build(
     """
     request = BuildRequest(
         model=model, device=device, checkpoint=checkpoint, context=context, quantization=quantization, out=out,
-        emit=emit, force=force, calibration=calibration, calibration_tokens=calibration_tokens, gate=gate,
+        emit=emit, force=force, calibration=calibration, calibration_tokens=calibration_tokens,
+        reasoning=reasoning, chat_template=chat_template, stop=tuple(stop), gate=gate,
         quality_tokens=quality_tokens, threads=threads, plan_options=plan_options, anyway=anyway,
     )  # fmt: skip
     return run_build(request, progress, on_plan, on_notes)

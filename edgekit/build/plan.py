@@ -14,12 +14,16 @@ from ..progress import Progress, no_progress
 from ..recipes import Recipe
 from ..scheme import QuantizationConfig, QuantizationOverrides
 from .model import find_model, open_model
+from .request import BuildRequest
 
 Quantization = QuantizationConfig | QuantizationOverrides | None
 
 
 def plannable(
-    model: str | Path | Recipe, quantization: Quantization = None, progress: Progress = no_progress
+    model: str | Path | Recipe,
+    quantization: Quantization = None,
+    progress: Progress = no_progress,
+    reasoning: bool | None = None,
 ) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe to plan for a model, with the formats that a build would use.
 
@@ -27,6 +31,7 @@ def plannable(
         model: What ``model.py`` describes.
         quantization: A configuration that replaces the recipe's, or changes to it.
         progress: Called with the bytes of a repository's small files.
+        reasoning: Whether the model thinks before it answers; None for what the recipe or the checkpoint says.
 
     Returns:
         The recipe, and notes about how the name and the checkpoint were read.
@@ -36,15 +41,17 @@ def plannable(
     """
     with ExitStack() as stack:
         opened = open_model(find_model(model), stack, progress)
-        recipe, notes, checkpoint = opened.recipe, opened.notes, opened.checkpoint
+        recipe, notes, checkpoint = opened.recipe.with_reasoning(reasoning), opened.notes, opened.checkpoint
         if isinstance(quantization, QuantizationOverrides):
             quantization = quantization.applied_to(recipe.quantization)
         asked = quantization or recipe.quantization
         if checkpoint is not None:
-            from .inputs import carried_quantization, notes_of  # imports numpy
+            from .conversation import plan_conversation  # imports numpy
+            from .inputs import carried_quantization, notes_of
 
             asked = carried_quantization(asked, recipe.quantization, checkpoint)
-            notes = (*notes, *notes_of(checkpoint))
+            conversation = plan_conversation(BuildRequest(), recipe, checkpoint)
+            notes = (*notes, *notes_of(checkpoint), *conversation.notes)
         return dataclasses.replace(recipe, quantization=asked), notes
 
 
@@ -57,17 +64,18 @@ def plan(
     *,
     devices: Iterable[str | Path | DeviceProfile] = (),
     options: PlanOptions | None = None,
+    reasoning: bool | None = None,
 ) -> Plan:
     """Plan a model on a device: memory, speed, and alternatives when the plan is not acceptable.
 
     Args:
         model: A recipe, its name, alias or ``.toml`` file; a checkpoint's folder or ``.gguf`` file; or a Hugging Face
             repository, of which only the small files are fetched.
-        device, context, quantization, candidates, devices, options: See :func:`edgekit.planning.planner.plan`.
+        device, context, quantization, candidates, devices, options, reasoning: See :func:`edgekit.planning.planner.plan`.
 
     Raises:
         EdgekitError: As for :func:`edgekit.planning.planner.plan`, or the checkpoint cannot be used.
     """
-    recipe, notes = plannable(model, quantization)
+    recipe, notes = plannable(model, quantization, reasoning=reasoning)
     planned = planner.plan(recipe, device, context, candidates=candidates, devices=devices, options=options)
     return dataclasses.replace(planned, notes=notes)

@@ -38,6 +38,10 @@ class BuildRequest:
         calibration: A text file. The method gptq calibrates on it instead of the model's own answers to edgekit's
             prompts; a mean width and scaling are measured on it instead of on the prompts.
         calibration_tokens: The largest number of its tokens to use.
+        reasoning: Whether the model thinks between ``<think>`` and ``</think>`` before it answers; None for what the
+            recipe or the checkpoint says.
+        chat_template: A file with jinja source that replaces the checkpoint's chat template.
+        stop: Texts that end an answer, in addition to the model's own.
         gate: Measure the artifact against its float model, and reject it if it misses a threshold of the recipe.
         quality_tokens: The largest number of tokens of the held-out texts to measure on.
         threads: Threads of the build; None for one per physical core.
@@ -45,7 +49,7 @@ class BuildRequest:
         anyway: Build even if the plan does not fit or exceeds a limit.
 
     Raises:
-        UsageError: ``emit`` is not a format, or a number is below 1.
+        UsageError: ``emit`` is not a format, a number is below 1, or a text in ``stop`` is empty.
     """
 
     model: str | Path | Recipe | None = None
@@ -58,6 +62,9 @@ class BuildRequest:
     force: bool = False
     calibration: str | Path | None = None
     calibration_tokens: int = CALIBRATION_TOKENS
+    reasoning: bool | None = None
+    chat_template: str | Path | None = None
+    stop: tuple[str, ...] = ()
     gate: bool = True
     quality_tokens: int = QUALITY_TOKENS
     threads: int | None = None
@@ -67,6 +74,8 @@ class BuildRequest:
     def __post_init__(self) -> None:
         if self.emit is not None and self.emit not in EMIT_FORMATS:
             raise UsageError(f"emit is {self.emit!r}; allowed: {', '.join(EMIT_FORMATS)}")
+        if not all(self.stop):
+            raise UsageError("a stop text is empty; it must have at least one character")
         for name in ("calibration_tokens", "quality_tokens", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -22,12 +22,11 @@ from ..calibration.input_scales import input_scales
 from ..calibration.texts import sample_texts, tokens_digest
 from ..checkpoint.base import Checkpoint
 from ..devices.profile import DeviceProfile
-from ..errors import BuildError, DiskFullError, InterruptedBuildError, QualityError
+from ..errors import DiskFullError, InterruptedBuildError, QualityError
 from ..export.genai_config import genai_config
 from ..export.gptq_checkpoint import check_emittable, write_gptq_checkpoint
 from ..export.model import LayerQuantizer, export_model
 from ..export.onnx_graph import DATA_FILE
-from ..json_text import json_text
 from ..layout import DataLayout, plan_layout
 from ..models import ModelSpec
 from ..planning.plan import Plan
@@ -46,7 +45,9 @@ from ..weights.checkpoint import CheckpointWeights
 from ..weights.rotated import RotatedWeights
 from ..weights.scaled import ScaledWeights
 from ..weights.source import WeightSource
+from .conversation import Conversation
 from .request import BuildRequest
+from .small_files import json_bytes, model_config, tokenizer_files
 
 GOLDEN_QUESTION = "What is the capital of France?"
 # Each token of the golden answer costs one pass over all weights, and the first one already depends on every weight.
@@ -64,6 +65,7 @@ class Job:
         device: The device.
         checkpoint: The open checkpoint.
         spec: The checkpoint's model.
+        conversation: How the artifact converses.
         written: The model as the artifact holds it: with an lm_head of its own if it is rotated.
         target: The artifact's final folder.
         folder: The folder that is written, which gets the name ``target`` at the end.
@@ -76,6 +78,7 @@ class Job:
     device: DeviceProfile
     checkpoint: Checkpoint
     spec: ModelSpec
+    conversation: Conversation
     written: ModelSpec
     target: Path
     folder: Path
@@ -100,7 +103,7 @@ class Job:
 
     def facts(self, quantization: QuantizationConfig, planned: Plan) -> RuntimeFacts:
         """The part of the artifact's manifest that engines and sessions read."""
-        special = self.checkpoint.tokenizer.special
+        talk = self.conversation
         return RuntimeFacts(
             name=self.recipe.name,
             model={
@@ -114,14 +117,16 @@ class Job:
             plan={"context": planned.context},
             quantization=dataclasses.asdict(quantization),
             activation_type=self.device.activation_type,
-            reasoning=self.recipe.reasoning,
-            sampling=dataclasses.asdict(self.recipe.sampling),
+            reasoning=talk.reasoning,
+            reasoning_signs=list(talk.signs),
+            sampling=dataclasses.asdict(talk.sampling),
             tokens={
-                "bos": special.bos_id,
-                "eos": list(special.eos_ids),
-                "pad": special.pad_id,
-                "add_bos": special.add_bos,
+                "bos": talk.special.bos_id,
+                "eos": list(talk.special.eos_ids),
+                "pad": talk.special.pad_id,
+                "add_bos": talk.special.add_bos,
             },
+            stop_texts=list(talk.stop_texts),
         )
 
 
@@ -162,9 +167,7 @@ def resumable(path: Path) -> Iterator[None]:
 
 def write_small_files(job: Job, planned: Plan) -> dict[str, bytes]:
     """Write the tokenizer's files and the configuration files; return the content by name."""
-    tokenizer = job.checkpoint.tokenizer
-    special = tokenizer.special
-    config = {k: v for k, v in _config(job).items() if k != "quantization_config"}
+    special = job.conversation.special
     genai = genai_config(
         job.spec,
         context_length=job.max_context(planned),
@@ -172,22 +175,13 @@ def write_small_files(job: Job, planned: Plan) -> dict[str, bytes]:
         bos_id=special.bos_id,
         eos_ids=special.eos_ids,
         pad_id=special.pad_id,
-        sampling=dataclasses.asdict(job.recipe.sampling),
+        sampling=dataclasses.asdict(job.conversation.sampling),
         execution_providers=job.device.execution_providers,
     )
-    generation = {
-        "bos_token_id": special.bos_id,
-        "eos_token_id": list(special.eos_ids),
-        "pad_token_id": special.pad_id,
-        "do_sample": job.recipe.sampling.temperature > 0,
-        "temperature": job.recipe.sampling.temperature,
-        "top_p": job.recipe.sampling.top_p,
-    }
     files = {
-        "generation_config.json": _json_bytes(generation),
-        **tokenizer,
-        "config.json": _json_bytes(config),
-        "genai_config.json": _json_bytes(genai),
+        **tokenizer_files(job.checkpoint.tokenizer, job.conversation, job.spec.vocab_size),
+        "config.json": json_bytes(_config(job)),
+        "genai_config.json": json_bytes(genai),
     }
     for name, content in files.items():
         (job.folder / name).write_bytes(content)
@@ -276,8 +270,9 @@ def check_emit(job: Job, quantization: QuantizationConfig, max_context: int) -> 
     check_emittable(plan_layout(job.written, quantization, job.device.activation_type, max_context))
 
 
-def emit(job: Job, folder: Path, layout: DataLayout, weights: WeightSource) -> None:
-    """Write the GPTQ checkpoint that was requested into ``folder``."""
+def emit(job: Job, folder: Path, layout: DataLayout, weights: WeightSource, files: Mapping[str, bytes]) -> None:
+    """Write the GPTQ checkpoint that was requested into ``folder``, with the artifact's tokenizer ``files``."""
+    own = ("config.json", "genai_config.json")  # the checkpoint's config.json describes its quantization
     write_gptq_checkpoint(
         folder,
         job.folder / DATA_FILE,
@@ -285,7 +280,7 @@ def emit(job: Job, folder: Path, layout: DataLayout, weights: WeightSource) -> N
         job.written,
         weights,
         config=_config(job),
-        tokenizer=job.checkpoint.tokenizer,
+        tokenizer={name: content for name, content in files.items() if name not in own},
         format_=job.request.emit or "",
         progress=phase(job.progress, "writing the GPTQ checkpoint"),
     )
@@ -341,12 +336,4 @@ def _config(job: Job) -> dict[str, Any]:
     if rope.attn_factor is not None:  # other software ignores attn_factor, so the factor that it means is written out
         key = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
         changes[key] = config[key] | {"attn_factor": rope.attn_factor, "attention_factor": rope.attention_factor}
-    return config | changes
-
-
-def _json_bytes(value: Any) -> bytes:
-    try:
-        text = json_text(value, indent=2, sort_keys=True)
-    except (TypeError, ValueError) as error:
-        raise BuildError(f"a configuration file cannot be written as JSON: {error}") from None
-    return (text + "\n").encode()
+    return model_config(config, job.conversation) | changes

@@ -9,14 +9,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CheckpointError, TensorMismatchError, nearest
+from ..errors import CheckpointError, TensorMismatchError, TokenizerError, nearest
+from .chat_templates import NO_TEMPLATES, ChatTemplates
+from .generation_config import NO_DEFAULTS, GenerationDefaults
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 CheckpointFormat = Literal["huggingface", "gguf", "fp8", "gptq"]
 _Opened = TypeVar("_Opened", bound="Checkpoint")
@@ -109,17 +115,32 @@ class SpecialTokens:
 
 
 class TokenizerFiles(Mapping[str, bytes]):
-    """The tokenizer's files for an artifact (name -> content) and the special token ids.
+    """The tokenizer's files (name -> content), what they say, and the special token ids.
 
-    ``tokenizer.json`` is always there; ``tokenizer_config.json``, ``chat_template.jinja`` and
-    ``generation_config.json`` are there if the checkpoint has them. ``notes`` are sentences about what was decided when
-    they were read, as in :attr:`Checkpoint.notes`.
+    ``tokenizer.json`` is always there; ``tokenizer_config.json`` and ``generation_config.json`` are there if the
+    checkpoint has them.
+
+    Args:
+        files: The files.
+        special: The ids that generation needs.
+        templates: The chat templates.
+        generation: What the source says about sampling and stop texts.
+        notes: What was decided when the files were read, as in :attr:`Checkpoint.notes`.
     """
 
-    def __init__(self, files: Mapping[str, bytes], special: SpecialTokens, notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, bytes],
+        special: SpecialTokens,
+        templates: ChatTemplates = NO_TEMPLATES,
+        generation: GenerationDefaults = NO_DEFAULTS,
+        notes: tuple[str, ...] = (),
+    ) -> None:
         self._files = dict(files)
         self.special = special
-        self.notes = notes
+        self.generation = generation
+        self.notes = (*notes, *templates.notes, *generation.notes)
+        self._templates = templates
 
     def __getitem__(self, name: str) -> bytes:
         return self._files[name]
@@ -132,9 +153,35 @@ class TokenizerFiles(Mapping[str, bytes]):
 
     @property
     def chat_template(self) -> str | None:
-        """The jinja source of the chat template, or None."""
-        content = self._files.get("chat_template.jinja")
-        return None if content is None else content.decode("utf-8")
+        """The jinja source of the chat template, or None.
+
+        Raises:
+            TokenizerError: There are several templates, and none is the default.
+        """
+        return self._templates.chosen()
+
+    @cached_property
+    def backend(self) -> Tokenizer:
+        """``tokenizer.json``, loaded with the tokenizers library.
+
+        Raises:
+            TokenizerError: The library rejects it.
+        """
+        return load_tokenizer(self._files["tokenizer.json"], "tokenizer.json")
+
+
+def load_tokenizer(content: bytes, what: str) -> Tokenizer:
+    """Load a ``tokenizer.json`` with the tokenizers library.
+
+    Raises:
+        TokenizerError: The library rejects it.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_buffer(content)
+    except Exception as error:  # the library raises bare Exception
+        raise TokenizerError(f"{what} cannot be used: {error}") from None
 
 
 class Checkpoint(ABC):
@@ -147,6 +194,8 @@ class Checkpoint(ABC):
     """Every tensor by its name in the container (Hugging Face's or GGUF's)."""
     files: tuple[Path, ...]
     """The weight files, sorted by name."""
+    names: tuple[str, ...] = ()
+    """What the source calls the model, for instance ``general.name`` of a GGUF file; a hint, not a fact."""
     notes: tuple[str, ...] = ()
     """Decisions that the user should know of: one sentence each, without a full stop. ``edgekit build`` and ``plan``
     print them, and the manifest keeps them."""

@@ -20,6 +20,7 @@ from .gguf_tokenizer import tokenizer_from_metadata
 from .gguf_types import BLOCK_TYPES, OTHER_TYPES, dequantize, unreadable
 from .head import GGUF, decide_head
 
+_NAME_KEYS = ("general.name", "general.basename", "general.finetune", "general.base_model.0.name")
 _TYPE_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 # Rows are dequantized in pieces of 4 MiB of float32: the numpy dequantizers need about five times their output as
 # scratch memory, and a piece of this size roughly fits the second-level cache of a desktop CPU.
@@ -50,6 +51,7 @@ class GgufCheckpoint(Checkpoint):
             self.files = tuple(self._open)
             check_holds_a_model(self._header)
             self.config = config_from_metadata(self._header, self._rope_factors())
+            self.names = (path.stem, *(str(self._header.metadata.get(key, "")) for key in _NAME_KEYS))
             self.tensors = {name: info for name, info in self._header.tensors.items() if name != ROPE_FACTORS}
             decided = decide_head(self.config, self.tensors, GGUF, self._readable_rows)
         except BaseException:

@@ -20,19 +20,16 @@ Pitfalls:
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from ..errors import TokenizerError
-from .base import SpecialTokens, TokenizerFiles
-from .tokenizer_files import check_ids, load_tokenizer
-
-# Token types of llama.cpp (llama.h: llama_token_type).
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
+from .base import SpecialTokens, TokenizerFiles, load_tokenizer, shortest_float
+from .chat_templates import DEFAULT, ChatTemplates, unused_templates
+from .generation_config import generation_defaults
+from .gguf_vocabulary import UNUSED, USER_DEFINED, Vocabulary, read_vocabulary, with_control_tokens
+from .tokenizer_files import usable_ids
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _CL100K = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -70,6 +67,16 @@ PRETOKENIZERS: dict[str, Pretokenizer] = {
 }
 
 
+# The sampling settings that converters copy from generation_config.json.
+_SAMPLING = {
+    "general.sampling.temp": "temperature",
+    "general.sampling.top_p": "top_p",
+    "general.sampling.top_k": "top_k",
+    "general.sampling.min_p": "min_p",
+    "general.sampling.penalty_repeat": "repetition_penalty",
+}
+
+
 def tokenizer_from_metadata(metadata: Mapping[str, Any], config: Mapping[str, Any], what: str) -> TokenizerFiles:
     """Build a tokenizer's files from a GGUF file's metadata.
 
@@ -79,16 +86,16 @@ def tokenizer_from_metadata(metadata: Mapping[str, Any], config: Mapping[str, An
         what: The file, for error messages.
 
     Returns:
-        ``tokenizer.json``, ``tokenizer_config.json``, ``generation_config.json`` and, if the file has a template,
-        ``chat_template.jinja``.
+        ``tokenizer.json``, ``tokenizer_config.json`` and ``generation_config.json``, and what they say.
 
     Raises:
         TokenizerError: The tokenizer's type is not supported, or the metadata is not consistent.
     """
-    vocabulary = _read_vocabulary(metadata, what)
+    templates = _templates(metadata, what)
+    vocabulary, retyped = with_control_tokens(read_vocabulary(metadata, what), metadata, templates.named.values())
     pre = _pretokenizer(metadata, what)
-    special = _special_tokens(metadata, vocabulary, pre, what)
-    check_ids(special, config.get("vocab_size"), what)
+    named, unused = _special_tokens(metadata, vocabulary, pre, what)
+    special, dropped = usable_ids(named, config.get("vocab_size"), what)
     content = _dump(_tokenizer_json(vocabulary, pre))
     tokenizer = load_tokenizer(content, f"the tokenizer of {what}")
     for token in vocabulary.added:
@@ -96,54 +103,26 @@ def tokenizer_from_metadata(metadata: Mapping[str, Any], config: Mapping[str, An
             raise TokenizerError(
                 f"{what}: converting the tokenizer changed the id {token} of token {vocabulary.tokens[token]!r}"
             )
-    template = metadata.get("tokenizer.chat_template")
     files = {
         "tokenizer.json": content,
-        "tokenizer_config.json": _dump(_tokenizer_config(vocabulary, special, template, config)),
+        "tokenizer_config.json": _dump(_tokenizer_config(vocabulary, special, config)),
         "generation_config.json": _dump(_generation_config(special)),
     }
-    if isinstance(template, str):
-        files["chat_template.jinja"] = template.encode("utf-8")
-    return TokenizerFiles(files, special)
+    sampling = {name: _decimal(metadata[key]) for key, name in _SAMPLING.items() if key in metadata}
+    defaults = generation_defaults(sampling, f"the metadata of {what}")
+    return TokenizerFiles(files, special, templates, defaults, (*retyped, *unused, *dropped))
 
 
-@dataclass(frozen=True)
-class _Vocabulary:
-    """The file's vocabulary: the text and type of each id, and the merges in order."""
-
-    tokens: list[str]
-    types: list[int]
-    merges: list[str]
-
-    @property
-    def added(self) -> list[int]:
-        """Ids of tokens that are matched whole, before the text is split."""
-        return [i for i, kind in enumerate(self.types) if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)]
-
-
-def _read_vocabulary(metadata: Mapping[str, Any], what: str) -> _Vocabulary:
-    kind = metadata.get("tokenizer.ggml.model")
-    if kind != "gpt2":
-        raise TokenizerError(f"{what}: tokenizer.ggml.model is {kind!r}; supported: 'gpt2' (byte-level BPE)")
-    tokens, merges = (metadata.get(f"tokenizer.ggml.{key}") for key in ("tokens", "merges"))
-    types = metadata.get("tokenizer.ggml.token_type")
-    if not isinstance(tokens, list) or not isinstance(merges, list) or not isinstance(types, np.ndarray):
-        raise TokenizerError(f"{what}: tokenizer.ggml.tokens, token_type or merges is missing or has the wrong type")
-    if len(types) != len(tokens):
-        raise TokenizerError(f"{what} has {len(tokens)} tokens but {len(types)} token types")
-    unknown = sorted(set(types.tolist()) - {_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE})
-    if unknown:
-        raise TokenizerError(f"{what} has tokens of type {unknown[0]}; allowed: {_NORMAL} to {_BYTE}")
-    used = [text for text, kind in zip(tokens, types.tolist(), strict=True) if kind != _UNUSED]
-    if len(set(used)) != len(used):
-        (duplicate, _), *_ = Counter(used).most_common(1)
-        raise TokenizerError(f"{what}: duplicate token {duplicate!r}; one of its ids could never be encoded")
-    for merge in merges:
-        left, _, right = merge.partition(" ")
-        # Readers of merge lists treat a line that begins with #version as a comment.
-        if not left or not right or " " in right or merge.startswith("#version"):
-            raise TokenizerError(f"{what}: the merge {merge!r} is not two tokens separated by a space")
-    return _Vocabulary(tokens, types.tolist(), merges)
+def _templates(metadata: Mapping[str, Any], what: str) -> ChatTemplates:
+    """``tokenizer.chat_template``, and ``tokenizer.chat_template.NAME`` for further templates."""
+    prefix = "tokenizer.chat_template"
+    named = {
+        key.removeprefix(prefix).removeprefix(".") or DEFAULT: value
+        for key, value in metadata.items()
+        if (key == prefix or key.startswith(f"{prefix}.")) and isinstance(value, str) and value
+    }
+    found = ChatTemplates(named, what)
+    return replace(found, notes=unused_templates(found))
 
 
 def _pretokenizer(metadata: Mapping[str, Any], what: str) -> Pretokenizer:
@@ -159,14 +138,17 @@ def _pretokenizer(metadata: Mapping[str, Any], what: str) -> Pretokenizer:
 
 
 def _special_tokens(
-    metadata: Mapping[str, Any], vocabulary: _Vocabulary, pre: Pretokenizer, what: str
-) -> SpecialTokens:
+    metadata: Mapping[str, Any], vocabulary: Vocabulary, pre: Pretokenizer, what: str
+) -> tuple[SpecialTokens, tuple[str, ...]]:
+    """The ids, and notes on what is not used."""
+
+    def usable(value: Any) -> bool:
+        return type(value) is int and 0 <= value < len(vocabulary.tokens) and vocabulary.types[value] != UNUSED
+
     def token(role: str) -> int | None:
         key = f"tokenizer.ggml.{role}_token_id"
         value = metadata.get(key)
-        if value is None:
-            return None
-        if type(value) is not int or not 0 <= value < len(vocabulary.tokens) or vocabulary.types[value] == _UNUSED:
+        if value is not None and not usable(value):
             raise TokenizerError(
                 f"{what}: {key} is {value!r}, which is not one of the {len(vocabulary.tokens)} token ids"
             )
@@ -178,10 +160,15 @@ def _special_tokens(
     add_bos = metadata.get("tokenizer.ggml.add_bos_token", pre.add_bos)
     if not isinstance(add_bos, bool):
         raise TokenizerError(f"{what}: tokenizer.ggml.add_bos_token is {add_bos!r}; it must be true or false")
-    return SpecialTokens(bos, tuple(eos), token("padding"), add_bos and bos is not None)
+    notes: tuple[str, ...] = ()
+    pad = metadata.get("tokenizer.ggml.padding_token_id")
+    if pad is not None and not usable(pad):
+        notes = (f"the padding token has id {pad}, which is outside the vocabulary; it is not used",)
+        pad = None
+    return SpecialTokens(bos, tuple(eos), pad, add_bos and bos is not None), notes
 
 
-def _tokenizer_json(vocabulary: _Vocabulary, pre: Pretokenizer) -> dict[str, Any]:
+def _tokenizer_json(vocabulary: Vocabulary, pre: Pretokenizer) -> dict[str, Any]:
     """The content of ``tokenizer.json``. Added tokens are also in the vocabulary, which fixes their ids."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     splits = [
@@ -196,7 +183,7 @@ def _tokenizer_json(vocabulary: _Vocabulary, pre: Pretokenizer) -> dict[str, Any
             "lstrip": False,
             "rstrip": False,
             "normalized": False,
-            "special": vocabulary.types[i] != _USER_DEFINED,
+            "special": vocabulary.types[i] != USER_DEFINED,
         }
         for i in vocabulary.added
     ]
@@ -218,15 +205,13 @@ def _tokenizer_json(vocabulary: _Vocabulary, pre: Pretokenizer) -> dict[str, Any
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": pre.ignore_merges,
-            "vocab": {t: i for i, t in enumerate(vocabulary.tokens) if vocabulary.types[i] != _UNUSED},
+            "vocab": {t: i for i, t in enumerate(vocabulary.tokens) if vocabulary.types[i] != UNUSED},
             "merges": vocabulary.merges,
         },
     }
 
 
-def _tokenizer_config(
-    vocabulary: _Vocabulary, special: SpecialTokens, template: Any, config: Mapping[str, Any]
-) -> dict[str, Any]:
+def _tokenizer_config(vocabulary: Vocabulary, special: SpecialTokens, config: Mapping[str, Any]) -> dict[str, Any]:
     def text(token: int | None) -> str | None:
         return None if token is None else vocabulary.tokens[token]
 
@@ -241,8 +226,6 @@ def _tokenizer_config(
     }
     if "max_position_embeddings" in config:
         settings["model_max_length"] = config["max_position_embeddings"]
-    if isinstance(template, str):
-        settings["chat_template"] = template
     return settings
 
 
@@ -252,6 +235,11 @@ def _generation_config(special: SpecialTokens) -> dict[str, Any]:
         eos = special.eos_ids[0] if special.eos_ids else None
     ids = {"bos_token_id": special.bos_id, "eos_token_id": eos, "pad_token_id": special.pad_id}
     return {key: value for key, value in ids.items() if value is not None}
+
+
+def _decimal(value: Any) -> Any:
+    """The decimal number that a float32 stands for: 0.6, not 0.60000002384."""
+    return shortest_float(value) if isinstance(value, float) else value
 
 
 def _dump(value: dict[str, Any]) -> bytes:

@@ -51,6 +51,7 @@ class HuggingFaceCheckpoint(Checkpoint):
         self._folder = folder
         self.notes = notes
         self.config = read_json_object(folder / "config.json")
+        self.names = (folder.resolve().name, str(self.config.get("_name_or_path") or ""))
         self._open: dict[Path, WeightFile] = {}
         try:
             self.tensors = self._open_weights()

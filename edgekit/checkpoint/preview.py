@@ -40,15 +40,22 @@ class Preview(Checkpoint):
         tokenizer: The tokenizer.
         format_: The checkpoint's format.
         folder: Of the small files, for a GPTQ configuration; None for a GGUF file.
+        names: What the source calls the model.
     """
 
     def __init__(
-        self, config: dict[str, Any], tokenizer: TokenizerFiles, format_: CheckpointFormat, folder: Path | None = None
+        self,
+        config: dict[str, Any],
+        tokenizer: TokenizerFiles,
+        format_: CheckpointFormat,
+        folder: Path | None = None,
+        names: tuple[str, ...] = (),
     ) -> None:
         self.format = format_
         self.config = config
         self.tensors = {}
         self.files = ()
+        self.names = names
         self._tokenizer = tokenizer
         self._gptq = None
         if folder is not None and format_ == "gptq":
@@ -105,7 +112,8 @@ def preview_hub(repository: str, commit: str, file: str = "", progress: Progress
         return _preview_gguf(repository, commit, file, progress)
     folder = fetch_hub_description(repository, commit, progress)
     config = read_json_object(folder / "config.json")
-    return Preview(config, read_tokenizer_files(folder, config), _described_format(folder, config), folder)
+    format_ = _described_format(folder, config)
+    return Preview(config, read_tokenizer_files(folder, config), format_, folder, (repository,))
 
 
 def _described_format(folder: Path, config: Mapping[str, Any]) -> CheckpointFormat:
@@ -132,7 +140,8 @@ def _preview_gguf(repository: str, commit: str, file: str, progress: Progress) -
         raw = fetch_hub_bytes(repository, commit, file, info.offset, info.offset + info.size_bytes)
         factors = np.frombuffer(raw, "<f4").tolist()
     config = config_from_metadata(header, factors)
-    return Preview(config, tokenizer_from_metadata(header.metadata, config, f"{repository}, {file}"), "gguf")
+    tokenizer = tokenizer_from_metadata(header.metadata, config, f"{repository}, {file}")
+    return Preview(config, tokenizer, "gguf", names=(repository, file))
 
 
 def _parts(file: str) -> Sequence[str]:

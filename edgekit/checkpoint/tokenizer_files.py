@@ -1,4 +1,4 @@
-"""Reads the tokenizer of a Hugging Face folder: its files, byte for byte, the chat template and the special ids.
+"""Reads the tokenizer of a Hugging Face folder: its files, byte for byte, the chat templates and the special ids.
 
 If files disagree about an id, the tokenizer's own configuration has priority. For example, ``config.json`` of
 DeepSeek-R1-Distill-Qwen gives 151643 as bos, which is its eos; ``tokenizer_config.json`` names the right token, 151646.
@@ -7,17 +7,21 @@ DeepSeek-R1-Distill-Qwen gives 151643 as bos, which is its eos; ``tokenizer_conf
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TokenizerError
 from ..json_file import parse_json_object, read_bounded
-from .base import SpecialTokens, TokenizerFiles
+from .base import SpecialTokens, TokenizerFiles, load_tokenizer
+from .chat_templates import folder_templates
+from .generation_config import FILE_NAME as GENERATION_FILE
+from .generation_config import generation_defaults
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_COPIED = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+_READ = ("tokenizer.json", "tokenizer_config.json", GENERATION_FILE)
 
 
 def read_tokenizer_files(folder: Path, config: Mapping[str, Any]) -> TokenizerFiles:
@@ -28,12 +32,12 @@ def read_tokenizer_files(folder: Path, config: Mapping[str, Any]) -> TokenizerFi
         config: The content of ``config.json``.
 
     Returns:
-        The files, unchanged. ``chat_template.jinja`` is made from ``tokenizer_config.json`` if the template is there.
+        The files, unchanged, and what they say.
 
     Raises:
         TokenizerError: ``tokenizer.json`` is missing or does not load, or a special id is not valid.
     """
-    files = {name: read_bounded(folder / name) for name in _COPIED if (folder / name).is_file()}
+    files = {name: read_bounded(folder / name) for name in _READ if (folder / name).is_file()}
     if "tokenizer.json" not in files:
         found = ", ".join(sorted(p.name for p in folder.glob("*token*"))) or "no tokenizer files"
         raise TokenizerError(
@@ -42,61 +46,45 @@ def read_tokenizer_files(folder: Path, config: Mapping[str, Any]) -> TokenizerFi
         )
     tokenizer = load_tokenizer(files["tokenizer.json"], str(folder / "tokenizer.json"))
     settings = _parse(folder, files, "tokenizer_config.json")
-    generation = _parse(folder, files, "generation_config.json")
-    if "chat_template.jinja" not in files and (template := _template(folder, settings)) is not None:
-        files["chat_template.jinja"] = template.encode("utf-8")
-    special = _special_tokens(folder, tokenizer, settings, generation, config)
-    check_ids(special, config.get("vocab_size"), str(folder))
-    return TokenizerFiles(files, special)
+    generation = _parse(folder, files, GENERATION_FILE)
+    templates = folder_templates(folder, settings)
+    named, notes = _special_tokens(folder, tokenizer, settings, generation, config)
+    special, dropped = usable_ids(named, config.get("vocab_size"), str(folder))
+    if GENERATION_FILE in files:
+        defaults = generation_defaults(generation, GENERATION_FILE)
+    else:
+        defaults = generation_defaults(config, "config.json")
+    return TokenizerFiles(files, special, templates, defaults, (*notes, *dropped))
 
 
-def load_tokenizer(content: bytes, what: str) -> Tokenizer:
-    """Load a ``tokenizer.json`` with the tokenizers library.
+def usable_ids(special: SpecialTokens, vocab_size: Any, what: str) -> tuple[SpecialTokens, tuple[str, ...]]:
+    """Check that each special id is below the model's vocabulary size, and drop a padding token that is not.
 
-    Raises:
-        TokenizerError: The library rejects it.
-    """
-    from tokenizers import Tokenizer
+    Generation of one text needs no padding, so an id such as -1 or one past the embedding's last row does no harm.
 
-    try:
-        return Tokenizer.from_buffer(content)
-    except Exception as error:  # the library raises bare Exception
-        raise TokenizerError(f"{what} cannot be used: {error}") from None
-
-
-def check_ids(special: SpecialTokens, vocab_size: Any, what: str) -> None:
-    """Check that each special id is below the model's vocabulary size.
+    Returns:
+        The ids that can be used, and notes on what was dropped.
 
     Raises:
-        TokenizerError: An id is outside the vocabulary.
+        TokenizerError: The bos token or an eos token is outside the vocabulary.
     """
     size = vocab_size if isinstance(vocab_size, int) else 2**31
-    named = [("bos", special.bos_id), *(("eos", i) for i in special.eos_ids), ("pad", special.pad_id)]
-    for name, token in named:
+    for name, token in (("bos", special.bos_id), *(("eos", i) for i in special.eos_ids)):
         if token is not None and not 0 <= token < size:
-            raise TokenizerError(f"{what}: the {name} token has id {token}; allowed: 0 to {size - 1}")
+            raise TokenizerError(
+                f"{what}: the {name} token has id {token}; allowed: 0 to {size - 1}, the rows of the model's embedding",
+                hint="the tokenizer has tokens that the model lacks; use the files that the model was published with",
+            )
+    if special.pad_id is None or 0 <= special.pad_id < size:
+        return special, ()
+    note = (
+        f"the padding token has id {special.pad_id}, which is outside the vocabulary of {size} tokens; it is not used"
+    )
+    return replace(special, pad_id=None), (note,)
 
 
 def _parse(folder: Path, files: Mapping[str, bytes], name: str) -> dict[str, Any]:
     return parse_json_object(files[name], str(folder / name)) if name in files else {}
-
-
-def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    """``chat_template`` of ``tokenizer_config.json``: a string, or the "default" entry of a list of named templates."""
-    template = settings.get("chat_template")
-    if template is None or isinstance(template, str):
-        return template
-    try:
-        named = {entry["name"]: entry["template"] for entry in template}
-    except (TypeError, KeyError):
-        named = {}
-    if not isinstance(named.get("default"), str):
-        raise TokenizerError(
-            f"{folder / 'tokenizer_config.json'}: chat_template must be a string, or a list of named templates with "
-            f"one named 'default'; names found: {', '.join(map(repr, named)) or 'none'}"
-        )
-    default: str = named["default"]
-    return default
 
 
 def _special_tokens(
@@ -105,8 +93,13 @@ def _special_tokens(
     settings: Mapping[str, Any],
     generation: Mapping[str, Any],
     config: Mapping[str, Any],
-) -> SpecialTokens:
-    """Choose the ids: first ``tokenizer_config.json``, then ``generation_config.json``, then ``config.json``."""
+) -> tuple[SpecialTokens, tuple[str, ...]]:
+    """Choose the ids: first ``tokenizer_config.json``, then ``generation_config.json``, then ``config.json``.
+
+    Returns:
+        The ids, and notes on what is not used.
+    """
+    notes: list[str] = []
 
     def named(role: str) -> int | None:
         """The id of the token that ``tokenizer_config.json`` names for a role, or None if it names no token."""
@@ -115,6 +108,9 @@ def _special_tokens(
         if text is None:
             return None
         found = tokenizer.token_to_id(text) if isinstance(text, str) else None
+        if found is None and role == "pad":
+            notes.append(f"the padding token {text!r} is not in tokenizer.json; it is not used")
+            return None
         if found is None:
             raise TokenizerError(
                 f"{folder}: tokenizer_config.json names {text!r} as {role}_token, but tokenizer.json does not have it"
@@ -135,12 +131,11 @@ def _special_tokens(
             return named(role)
         return next(iter(listed(role)), None)
 
-    bos = single("bos")
-    eos = listed("eos")
-    named_eos = named("eos")
-    if named_eos is not None and named_eos not in eos:
-        eos = (*eos, named_eos)
-    return SpecialTokens(bos, eos, single("pad"), _adds_bos(tokenizer, bos, settings))
+    bos, eos, named_eos = single("bos"), listed("eos"), named("eos")
+    if named_eos is not None:
+        eos = tuple(dict.fromkeys((named_eos, *eos)))
+    pad = single("pad")
+    return SpecialTokens(bos, eos, pad, _adds_bos(tokenizer, bos, settings)), tuple(notes)
 
 
 def _ids(value: Any, what: str) -> tuple[int, ...]:

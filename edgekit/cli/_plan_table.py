@@ -43,6 +43,8 @@ def print_plan(plan: Plan, screen: Screen) -> None:
     formats = "estimated from the number of parameters" if estimated else describe_quantization(plan.quantization)
     summary = {
         "quantization": f"{formats}; {plan.bits_per_weight:.2f} bits per weight",
+        "reasoning": f"{'yes' if plan.reasoning else 'no'}{': ' * bool(plan.reasoning_signs)}"
+        + "; ".join(plan.reasoning_signs),
         "engine": f"{plan.engine}, activations {plan.activation_type}, KV cache {plan.kv_type}",
     }
     screen.table((Column(), Column(wraps=True)), [((key, "dim"), (text, "dim")) for key, text in summary.items()])

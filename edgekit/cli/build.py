@@ -14,6 +14,7 @@ from ..planning.plan import Plan
 from ..scheme import METHODS, QuantizationOverrides
 from ..units import format_bytes, format_seconds
 from . import _options as options
+from ._conversation_options import CONVERSATION_OPTIONS
 from ._output import emit_json, open_screen, print_notes, progress_bars
 from ._plan_options import plan_options
 from ._plan_table import print_plan
@@ -56,6 +57,7 @@ _OPTIONS: dict[str, options.Decorator] = {
     "calibration_tokens": options.count(
         "--calibration-tokens", "Calibrate gptq on this many tokens.", CALIBRATION_TOKENS
     ),
+    **CONVERSATION_OPTIONS,
     "out": click.option(
         "--out", type=click.Path(), help="Write the artifact to this folder  [default: ./MODEL-DEVICE]"
     ),

@@ -22,6 +22,7 @@ from ..recipes import Recipe, all_recipes
 from ..scheme import QuantizationOverrides
 from ..units import format_bytes
 from . import _options as options
+from ._conversation_options import reasoning
 from ._output import Cell, Column, Part, emit_json, open_screen, print_notes, progress_bars
 from ._plan_options import plan_options
 from ._plan_table import UNMEASURED, print_plan, show_seconds, show_speed
@@ -37,17 +38,19 @@ class _Request:
     context: int | None
     plan_options: PlanOptions
     quantization: QuantizationOverrides
+    reasoning: bool | None
     plot: Path | None
     as_json: bool
 
     def changed(self, recipe: Recipe) -> Recipe:
-        """The recipe with the requested quantization."""
+        """The recipe as requested."""
+        recipe = recipe.with_reasoning(self.reasoning)
         return replace(recipe, quantization=self.quantization.applied_to(recipe.quantization))
 
     def find(self, model: str) -> tuple[Recipe, tuple[str, ...]]:
         """The recipe of MODEL with the requested quantization, and notes about how it was found."""
         with progress_bars(open_screen(err=True)) as progress:
-            return plannable(model, self.quantization, progress)
+            return plannable(model, self.quantization, progress, self.reasoning)
 
     def plan(self, recipe: Recipe, device: DeviceProfile) -> Plan:
         return draft(recipe, device, self.context, options=self.plan_options)
@@ -73,6 +76,7 @@ _OPTIONS: dict[str, options.Decorator] = {
     ),
     "plan_options": plan_options,
     "quantization": options.group("quantization", QuantizationOverrides, QUANTIZATION_OPTIONS),
+    "reasoning": reasoning,
     "plot": click.option(
         "--plot",
         type=click.Path(path_type=Path, dir_okay=False),

@@ -60,7 +60,7 @@ def _print_all(recipes: tuple[Recipe, ...]) -> None:
 def _print_one(recipe: Recipe) -> None:
     screen = open_screen()
     screen.say((recipe.title, "bold"), f": {recipe.name}{_aliases(recipe)}\n")
-    sampling = recipe.sampling
+    sampling = recipe.default_sampling
     rows = {
         "licence": recipe.licence,
         "parameters": f"{format_count(recipe.parameters)} ({recipe.parameters})",

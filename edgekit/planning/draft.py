@@ -87,6 +87,8 @@ def draft(
         usable_bytes=usable,
         usable_source=source,
         bits_per_weight=model.bits_per_weight,
+        reasoning=recipe.reasoning,
+        reasoning_signs=recipe.reasoning_signs or ("the recipe says so",),
         power_mode=options.power_mode,
         headless=options.headless,
         plan_only=recipe.plan_only,

@@ -88,6 +88,7 @@ class Plan:
         bits_per_weight: Mean size of a weight, with scales and zero points.
         power_mode: The device's power mode; None for full power.
         headless: Whether the device boots without a desktop.
+        reasoning, reasoning_signs: Whether the model thinks before it answers, and why that is assumed.
         plan_only: Why the model cannot be built; empty when it can.
         offers: Alternatives; empty when the plan is acceptable.
         notes: What was decided when the checkpoint was read; empty when it has not been read.
@@ -107,6 +108,8 @@ class Plan:
     usable_bytes: int
     usable_source: str
     bits_per_weight: float
+    reasoning: bool
+    reasoning_signs: tuple[str, ...] = ()
     power_mode: str | None = None
     headless: bool = False
     plan_only: str = ""
@@ -161,6 +164,8 @@ class Plan:
             "load_s": {name: float(f"{seconds:.3g}") for name, seconds in latency.load_s},
             "calibrated": latency.calibrated,
             "budget": {limit.name: limit.to_json() for limit in self.limits},
+            "reasoning": self.reasoning,
+            "reasoning_signs": list(self.reasoning_signs),
             "plan_only": self.plan_only or None,
             "offers": [offer.to_json() for offer in self.offers],
             "notes": list(self.notes),

@@ -26,6 +26,7 @@ def plan(
     *,
     devices: Iterable[str | Path | DeviceProfile] = (),
     options: PlanOptions | None = None,
+    reasoning: bool | None = None,
 ) -> Plan:
     """Plan a model on a device: memory, speed, and alternatives when the plan is not acceptable.
 
@@ -37,6 +38,7 @@ def plan(
         candidates: Recipes to consider as a smaller model.
         devices: Devices to consider as another device.
         options: Engine, KV cache, prompt, power mode and limits.
+        reasoning: Whether the model thinks before it answers; None for what the recipe says.
 
     Raises:
         UnknownNameError: There is no such recipe, device, engine, KV cache type or power mode.
@@ -47,7 +49,7 @@ def plan(
         UsageError: No choice of widths has the quantization's ``mean_bits``.
         UnsupportedModelError: There is no family for a model that is not marked plan-only.
     """
-    recipe, profile = load_recipe(model), load_device(device)
+    recipe, profile = load_recipe(model).with_reasoning(reasoning), load_device(device)
     smaller, elsewhere = list(map(load_recipe, candidates)), list(map(load_device, devices))
     if isinstance(quantization, QuantizationOverrides):
         quantization = quantization.applied_to(recipe.quantization)

@@ -23,8 +23,10 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: The file cannot be read, is not TOML, has unknown or missing keys, or an impossible value.
     """
-    content = {"sampling": {}, **_READER.load(path)}
-    recipe = _READER.build(Recipe, content, str(path), separator=": ", given={"name": path.stem})
+    given = {"name": path.stem}
+    recipe = _READER.build(
+        Recipe, _READER.load(path), str(path), separator=": ", given=given, hidden=("reasoning_signs",)
+    )
     if isinstance(recipe.source, FolderSource):
         return replace(recipe, source=FolderSource(str(path.parent / Path(recipe.source.path).expanduser())))
     return recipe

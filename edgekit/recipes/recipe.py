@@ -18,7 +18,8 @@ The file's name is the recipe's. Its keys are
                               error that it causes
                               rotate, optional: true to quantize in a basis without outliers
                               scale, optional: true to scale each input feature by its importance
-    [sampling]                optional: temperature, top_p, top_k, min_p, repetition_penalty
+    [sampling]                optional: temperature, top_p, top_k, min_p, repetition_penalty; what is missing is taken
+                              from the source's generation_config.json
     [quality]                 optional thresholds that a build must reach: max_mean_kl, max_p99_kl,
                               max_perplexity_ratio, min_top1, thought_closes, no_loops, one_bos (``quality.py``)
 """
@@ -27,10 +28,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ..sampling import Sampling
+from ..sampling import REASONING_SAMPLING, Sampling, SamplingOverrides
 from ..scheme import IMPORTED, METHODS, QuantizationConfig
 from .quality import Thresholds
 
@@ -126,7 +127,8 @@ SOURCES: dict[str, type[HubSource] | type[PackageSource] | type[FolderSource]] =
 class Recipe:
     """One model; the fields are described at the top of this module.
 
-    ``plan_only`` is empty for a model that can be built.
+    ``plan_only`` is empty for a model that can be built. ``reasoning_signs`` says why ``reasoning`` is assumed; it is
+    empty for a recipe that states it.
 
     Raises:
         ValueError: A value is impossible.
@@ -143,7 +145,8 @@ class Recipe:
     source: Source
     config: Mapping[str, Any] = field(hash=False)
     quantization: QuantizationConfig
-    sampling: Sampling
+    sampling: SamplingOverrides = field(default_factory=SamplingOverrides)
+    reasoning_signs: tuple[str, ...] = ()
     quality: Thresholds = field(default_factory=Thresholds)
 
     def __post_init__(self) -> None:
@@ -168,10 +171,23 @@ class Recipe:
         if self.quantization.method == "gptq" and self.quantization.linear is None:
             raise ValueError("method is 'gptq', but linear is float: there is nothing to calibrate")
 
+    @property
+    def default_sampling(self) -> Sampling:
+        """The sampling settings if the source states none."""
+        return self.sampling.applied_to(REASONING_SAMPLING if self.reasoning else Sampling())
+
+    def with_reasoning(self, reasoning: bool | None) -> Recipe:
+        """The recipe of a model that does or does not think before it answers; None changes nothing."""
+        if reasoning is None:
+            return self
+        return replace(self, reasoning=reasoning, reasoning_signs=("--reasoning" if reasoning else "--no-reasoning",))
+
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON shows them."""
         source = {"kind": source_kind(self.source), **asdict(self.source)}
-        return {**asdict(self), "aliases": list(self.aliases), "plan_only": self.plan_only or None, "source": source}
+        shown = {"sampling": asdict(self.default_sampling), "aliases": list(self.aliases), "source": source}
+        fields = {name: value for name, value in asdict(self).items() if name != "reasoning_signs"}
+        return {**fields, **shown, "plan_only": self.plan_only or None}
 
 
 def source_kind(source: Source) -> str:

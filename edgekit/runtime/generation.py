@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError
 from .sampler import Sampler
+from .stop_text import StopText
 from .text_stream import TextStream
 from .thought import THINK_CLOSE, THINK_OPEN, Piece, ThoughtSplitter
 from .tokenizer import Tokenizer
@@ -24,13 +25,14 @@ class Completion:
     """A generated answer.
 
     Attributes:
-        text: The whole text as the model wrote it, with the tags of a thought and without special tokens.
+        text: The whole text as the model wrote it, with the tags of a thought, and without special tokens and what ends
+            the answer.
         thought: The text between ``<think>`` and ``</think>``; empty if the model does not reason.
         answer: ``text`` without the thought.
         tokens: The generated token ids, with the stop token.
         prompt_tokens: The token ids of the prompt.
-        finish_reason: ``stop`` (the model generated a stop token), ``length`` (max_tokens), ``context`` (the context is
-            full) or ``interrupted`` (the answer is not finished).
+        finish_reason: ``stop`` (the model generated a stop token or a stop text), ``length`` (max_tokens), ``context``
+            (the context is full) or ``interrupted`` (the answer is not finished).
         ttft_s: Time to first token in seconds, from the call: encoding, prefill of uncached tokens, sampling.
         decode_tok_s: Tokens per second after the first, without time that the caller spends between pieces; None for
             fewer than two tokens.
@@ -59,6 +61,7 @@ class Generation(Iterator[Piece]):
         sampler: A new sampler.
         prompt: Ids of the prompt, at least one.
         stops: Ids that end the answer.
+        stop_texts: Texts that end the answer and are not part of it.
         max_tokens: The largest number of tokens to generate; None is limited only by the context.
         splitter: Separates the thought from the answer; None if the model does not reason.
         prepare_s: Seconds that were spent on making the prompt.
@@ -73,6 +76,7 @@ class Generation(Iterator[Piece]):
         sampler: Sampler,
         prompt: list[int],
         stops: frozenset[int],
+        stop_texts: Sequence[str] = (),
         max_tokens: int | None,
         splitter: ThoughtSplitter | None,
         prepare_s: float,
@@ -81,6 +85,7 @@ class Generation(Iterator[Piece]):
         self._tokenizer, self._sampler, self._stops = tokenizer, sampler, stops
         self._prompt, self._max_tokens = prompt, max_tokens
         self._stream, self._splitter = TextStream(tokenizer), splitter
+        self._stop_text = StopText(stop_texts)
         self._tags = {tokenizer.token_id(tag): tag for tag in (THINK_OPEN, THINK_CLOSE)} if splitter else {}
         self._tokens: list[int] = []
         self._text: list[str] = []
@@ -126,9 +131,11 @@ class Generation(Iterator[Piece]):
             if finish:
                 break
             token = self._next_token([token])
-        rest = self._stream.flush()
+        rest = self._stop_text.push(self._stream.flush()) + self._stop_text.flush()
         self._text.append(rest)
         pieces = self._split(rest)
+        if self._stop_text.found:
+            finish = "stop"
         if self._splitter:
             pieces += self._splitter.flush()
         self._finish = finish
@@ -146,7 +153,7 @@ class Generation(Iterator[Piece]):
         return token
 
     def _finished(self, token: int) -> FinishReason | None:
-        if token in self._stops:
+        if token in self._stops or self._stop_text.found:
             return "stop"
         if len(self._tokens) == self._max_tokens:
             return "length"
@@ -154,8 +161,10 @@ class Generation(Iterator[Piece]):
 
     def _decode(self, token: int) -> str:
         """The text that becomes final with a token. A thought's tags are text, even if they are special tokens."""
+        if token in self._stops:  # some vocabularies hold it as ordinary text
+            return ""
         tag = self._tags.get(token)
-        text = self._stream.flush() + tag if tag else self._stream.push(token)
+        text = self._stop_text.push(self._stream.flush() + tag if tag else self._stream.push(token))
         self._text.append(text)
         return text
 

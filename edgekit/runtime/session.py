@@ -242,6 +242,7 @@ class Session:
             sampler=sampler,
             prompt=prompt,
             stops=frozenset(self.manifest.tokens["eos"]) | frozenset(stop_ids),
+            stop_texts=self.manifest.stop_texts,
             max_tokens=max_tokens,
             splitter=splitter,
             prepare_s=time.perf_counter() - started,

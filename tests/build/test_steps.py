@@ -18,6 +18,7 @@ from tiny_gptq import TinyGptq
 
 from edgekit.artifact.manifest import Manifest, read_manifest
 from edgekit.build import steps
+from edgekit.build.conversation import plan_conversation
 from edgekit.build.inputs import recipe_from_checkpoint
 from edgekit.build.request import BuildRequest
 from edgekit.build.steps import Job
@@ -54,9 +55,11 @@ def job(checkpoint: Path, folder: Path, *, device: str = "cpu", rotate: bool = F
     with open_checkpoint(checkpoint) as opened:
         spec = spec_from_config(opened.config)
         folder.mkdir(exist_ok=True)
+        asked = BuildRequest(checkpoint=checkpoint, device=device, **request)
+        recipe = recipe_from_checkpoint(opened, checkpoint)
         yield Job(
-            request=BuildRequest(checkpoint=checkpoint, device=device, **request),
-            recipe=recipe_from_checkpoint(opened, checkpoint), device=load_device(device), checkpoint=opened, spec=spec,
+            request=asked, recipe=recipe, conversation=plan_conversation(asked, recipe, opened),
+            device=load_device(device), checkpoint=opened, spec=spec,
             written=untied(spec) if rotate else spec, target=folder.with_name("out"), folder=folder, threads=1,
             progress=no_progress,
         )  # fmt: skip
@@ -80,7 +83,7 @@ def test_facts_are_known_before_the_artifact_is_finished(models: SharedModels, t
         "rope": {"type": "default", "theta": 10000.0, "attention_factor": 1.0},
     }  # fmt: skip
     assert facts.activation_type == "float16"
-    assert facts.tokens == {"bos": 0, "eos": [1], "pad": None, "add_bos": False}
+    assert facts.tokens == {"bos": 0, "eos": [1], "pad": 1, "add_bos": False}
     assert facts.quantized
     assert json.loads(json.dumps(facts.facts_json())) == facts.facts_json()
 
@@ -174,13 +177,14 @@ def test_small_files(models: SharedModels, tmp_path: Path) -> None:
         "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json",
         "genai_config.json",
     }  # fmt: skip
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+    for name in ("tokenizer.json", "chat_template.jinja"):
         assert files[name] == (checkpoint / name).read_bytes()
-    assert json.loads(files["config.json"]) == json.loads((checkpoint / "config.json").read_bytes())
+    config = json.loads((checkpoint / "config.json").read_bytes())
+    assert json.loads(files["config.json"]) == {**config, "pad_token_id": 1}
     genai = json.loads(files["genai_config.json"])
     assert (genai["search"]["max_length"], genai["model"]["context_length"]) == (100, made.recipe.max_context)
     generation = json.loads(files["generation_config.json"])
-    assert (generation["bos_token_id"], generation["eos_token_id"], generation["do_sample"]) == (0, [1], True)
+    assert (generation["bos_token_id"], generation["eos_token_id"], generation["do_sample"]) == (0, 1, True)
 
 
 def test_a_rotated_models_config_has_a_separate_head(models: SharedModels, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgekit.checkpoint import Checkpoint, QuantizedFormat, QuantizedRows, SpecialTokens, TensorInfo, TokenizerFiles
 from edgekit.checkpoint.base import shortest_float
+from edgekit.checkpoint.chat_templates import ChatTemplates
 from edgekit.errors import CheckpointError, TensorMismatchError
 
 
@@ -40,9 +41,11 @@ def test_add_bos_needs_a_bos() -> None:
 
 def test_tokenizer_files_are_a_mapping() -> None:
     special = SpecialTokens(bos_id=None, eos_ids=(1,), pad_id=None, add_bos=False)
-    files = TokenizerFiles({"tokenizer.json": b"{}", "chat_template.jinja": "é".encode()}, special)
-    assert dict(files) == {"tokenizer.json": b"{}", "chat_template.jinja": "é".encode()}
-    assert len(files) == 2
+    templates = ChatTemplates({"default": "é"})
+    files = TokenizerFiles({"tokenizer.json": b"{}"}, special, templates, notes=("a pad token is not used",))
+    assert dict(files) == {"tokenizer.json": b"{}"}
+    assert len(files) == 1
+    assert files.notes == ("a pad token is not used",)
     assert files.chat_template == "é"
     assert TokenizerFiles({"tokenizer.json": b"{}"}, special).chat_template is None
 

@@ -127,14 +127,14 @@ def test_smollm2_files(smollm2):
     assert encoder.encode("<|im_start|>user\n2025<|im_end|>").tokens == [
         *("<|im_start|>", "user", "Ċ", "2", "0", "2", "5", "<|im_end|>")
     ]
-    assert smollm2["chat_template.jinja"].decode().startswith("{% for message in messages %}")
+    assert smollm2.chat_template.startswith("{% for message in messages %}")
     settings = json.loads(smollm2["tokenizer_config.json"])
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert (settings["bos_token"], settings["eos_token"], settings["pad_token"]) == (
         *("<|im_start|>", "<|im_end|>", "<|im_end|>"),
     )
     assert settings["add_bos_token"] is False
-    assert settings["chat_template"] == smollm2.chat_template
+    assert smollm2.notes == ()
     assert json.loads(smollm2["generation_config.json"]) == {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
 
 
@@ -217,7 +217,6 @@ def test_add_bos_has_a_default_for_each_pretokenizer(metadata, pre, expected):
 def test_without_a_template_there_is_no_template_file(metadata):
     del metadata["tokenizer.chat_template"]
     files = convert(metadata)
-    assert "chat_template.jinja" not in files
     assert files.chat_template is None
 
 

@@ -30,10 +30,10 @@ def test_files_are_copied_byte_for_byte(tiny_folder):
     contents = {
         "tokenizer_config.json": b'{ "bos_token":"<bos>",\n\n"eos_token":"<eos>" }',
         "generation_config.json": b'{"temperature": 0.60}\n',
-        "chat_template.jinja": "{{ bos_token }}héllo".encode(),
     }
     for name, content in contents.items():
         (tiny_folder / name).write_bytes(content)
+    (tiny_folder / "chat_template.jinja").write_bytes("{{ bos_token }}héllo".encode())
     (tiny_folder / "vocab.json").write_text("{}")
     with open_checkpoint(tiny_folder) as checkpoint:
         assert dict(checkpoint.tokenizer) == contents | {
@@ -60,7 +60,7 @@ def test_a_null_bos_means_no_bos(special_of):
 
 def test_eos_lists_are_joined_with_the_tokenizers_own(special_of):
     special = special_of({"eos_token": "<eot>", "pad_token": "<eos>"}, {"eos_token_id": [258, 260, 258]})
-    assert special.eos_ids == (258, 260, 259)
+    assert special.eos_ids == (259, 258, 260), "its own comes first"
     assert special.pad_id == 258
 
 
@@ -82,27 +82,27 @@ def test_a_post_processor_that_adds_bos_is_detected(tiny_folder, special_of):
     assert special_of({"bos_token": "<bos>", "add_bos_token": False}).add_bos is False
 
 
-@pytest.mark.parametrize(
-    "template", ["{{ x }}", [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "{{ x }}"}]]
-)
-def test_template_of_tokenizer_config(tiny_folder, template):
-    (tiny_folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+def test_a_padding_token_that_cannot_be_used_is_dropped_with_a_note(special_of, tiny_folder):
+    for settings, config, words in (
+        ({}, {"pad_token_id": -1}, "the padding token has id -1, which is outside the vocabulary of 262 tokens"),
+        ({}, {"pad_token_id": 262}, "the padding token has id 262"),
+        ({"pad_token": "<unheard of>"}, {}, "the padding token '<unheard of>' is not in tokenizer.json"),
+    ):
+        assert special_of(settings, {}, config).pad_id is None
+        with open_checkpoint(tiny_folder) as checkpoint:
+            (note,) = checkpoint.tokenizer.notes
+        assert note.startswith(words)
+        assert note.endswith("; it is not used")
+
+
+def test_the_sources_sampling_and_stop_texts(tiny_folder, tiny_config):
+    (tiny_folder / "config.json").write_text(json.dumps({**tiny_config, "temperature": 0.5}))
     with open_checkpoint(tiny_folder) as checkpoint:
-        assert checkpoint.tokenizer["chat_template.jinja"] == b"{{ x }}"
-
-
-def test_a_template_file_comes_before_tokenizer_config(tiny_folder):
-    (tiny_folder / "tokenizer_config.json").write_text('{"chat_template": "old"}')
-    (tiny_folder / "chat_template.jinja").write_text("new")
+        assert checkpoint.tokenizer.generation.sampling.temperature == 0.5
+    (tiny_folder / "generation_config.json").write_text('{"temperature": 0.25, "stop_strings": "END"}')
     with open_checkpoint(tiny_folder) as checkpoint:
-        assert checkpoint.tokenizer.chat_template == "new"
-
-
-@pytest.mark.parametrize("template", [7, [{"name": "rag", "template": "x"}], [1], {"default": "x"}])
-def test_unusable_template(tiny_folder, template):
-    (tiny_folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
-    with open_checkpoint(tiny_folder) as checkpoint, pytest.raises(TokenizerError, match="one named 'default'"):
-        _ = checkpoint.tokenizer
+        assert checkpoint.tokenizer.generation.sampling.temperature == 0.25
+        assert checkpoint.tokenizer.generation.stop_texts == ("END",)
 
 
 def test_no_tokenizer_json(tiny_folder):

@@ -10,7 +10,7 @@ import pytest
 from edgekit.errors import RecipeError
 from edgekit.recipes import FolderSource, HubSource, PackageSource
 from edgekit.recipes.reader import read_recipe
-from edgekit.sampling import Sampling
+from edgekit.sampling import SamplingOverrides
 from edgekit.scheme import QuantizationScheme
 
 VALID = """
@@ -54,13 +54,13 @@ def test_a_recipe_has_the_values_of_its_file(tmp_path: Path) -> None:
     assert recipe.quantization.linear == QuantizationScheme(4, 32, False)
     assert recipe.quantization.embedding is None
     assert recipe.quantization.lm_head == QuantizationScheme(8, 64, True)
-    assert recipe.sampling == Sampling(temperature=0.7)
+    assert recipe.sampling == SamplingOverrides(temperature=0.7)
     assert recipe.plan_only == ""
 
 
 def test_sampling_may_be_left_out_and_then_changes_nothing(tmp_path: Path) -> None:
     text = VALID[: VALID.index("[sampling]")]
-    assert read_recipe(_write(tmp_path, text)).sampling == Sampling(1.0, 1.0, 0, 0.0, 1.0)
+    assert read_recipe(_write(tmp_path, text)).sampling == SamplingOverrides()
 
 
 def test_what_quantization_may_leave_out(tmp_path: Path) -> None:

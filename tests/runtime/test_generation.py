@@ -44,6 +44,8 @@ def generation(
     max_tokens: int | None = None,
     splitter: ThoughtSplitter | None = None,
     prepare_s: float = 0.0,
+    stops: frozenset[int] = frozenset({EOS}),
+    stop_texts: Sequence[str] = (),
 ) -> Generation:
     return Generation(
         evaluate=evaluate,
@@ -51,11 +53,41 @@ def generation(
         tokenizer=TOKENIZER,
         sampler=Sampler(Sampling(temperature=0), VOCABULARY),
         prompt=PROMPT,
-        stops=frozenset({EOS}),
+        stops=stops,
+        stop_texts=stop_texts,
         max_tokens=max_tokens,
         splitter=splitter,
         prepare_s=prepare_s,
     )
+
+
+def test_a_stop_text_ends_the_answer_and_is_not_part_of_it() -> None:
+    script = Script("a b\nUser: c")
+    running = generation(script, stop_texts=["\nUser:", "never"])
+    assert "".join(piece.text for piece in running) == "a b"
+    done = running.completion
+    assert (done.text, done.answer, done.finish_reason) == ("a b", "a b", "stop")
+    assert TOKENIZER.decode(done.tokens) == "a b\nUser:", "the tokens are those that were generated"
+    assert len(script.left) == len(TOKENIZER.encode(" c", add_bos=False)) + 1
+
+
+def test_the_beginning_of_a_stop_text_is_text() -> None:
+    done = generation(Script("a\nUse"), stop_texts=["\nUser:"]).complete()
+    assert (done.text, done.finish_reason) == ("a\nUse", "stop")
+    cut = generation(Script("a\nUse"), stop_texts=["\nUser:"], max_tokens=4).complete()
+    assert (cut.text, cut.finish_reason) == ("a\nUs", "length")
+
+
+def test_a_stop_text_within_a_thought_ends_the_answer() -> None:
+    done = generation(Script("Hm END</think>42"), stop_texts=["END"], splitter=ThoughtSplitter(inside=True)).complete()
+    assert (done.thought, done.answer, done.finish_reason) == ("Hm", "", "stop")
+
+
+def test_a_stop_token_that_is_ordinary_text_is_not_shown() -> None:
+    (letter,) = TOKENIZER.encode("z", add_bos=False)
+    done = generation(Script("abz"), stops=frozenset({letter})).complete()
+    assert (done.text, done.finish_reason) == ("ab", "stop")
+    assert done.tokens[-1] == letter
 
 
 def test_the_prompt_is_evaluated_once_and_then_each_token() -> None:

@@ -27,7 +27,8 @@ SHAPES = {
     "bos_token_id": 0, "eos_token_id": 1,
 }  # fmt: skip
 CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+    "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}"
+    "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 CORPUS = ("The capital of France is Paris.", "What is the capital of Italy? Rome.", "Größe, 你好, 🙂")
