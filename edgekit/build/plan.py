@@ -71,7 +71,8 @@ def plan(
     Args:
         model: A recipe, its name, alias or ``.toml`` file; a checkpoint's folder or ``.gguf`` file; or a Hugging Face
             repository, of which only the small files are fetched.
-        device, context, quantization, candidates, devices, options, reasoning: See :func:`edgekit.planning.planner.plan`.
+        device, context, quantization, candidates, devices, options, reasoning: See
+            :func:`edgekit.planning.planner.plan`.
 
     Raises:
         EdgekitError: As for :func:`edgekit.planning.planner.plan`, or the checkpoint cannot be used.
