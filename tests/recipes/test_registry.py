@@ -61,8 +61,8 @@ def test_reasoning_models_have_their_makers_settings(recipe: Recipe) -> None:
     deepseek, qwen3 = recipe.name.startswith("deepseek-r1-"), recipe.name.startswith("qwen3-")
     assert recipe.reasoning is (deepseek or qwen3)
     if recipe.reasoning:
-        assert (recipe.sampling.temperature, recipe.sampling.top_p) == (0.6, 0.95)
-        assert recipe.sampling.top_k == (20 if qwen3 else 0)
+        sampling = recipe.default_sampling
+        assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.6, 0.95, 20 if qwen3 else 0)
         assert recipe.max_context == (65536 if "0528" in recipe.name else 32768)
         assert recipe.licence.startswith("MIT" if deepseek else "Apache-2.0")
         assert isinstance(recipe.source, HubSource)
