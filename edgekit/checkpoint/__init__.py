@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, TruncatedFileError
 from ..units import format_bytes
 from .base import Checkpoint, QuantizedFormat, QuantizedRows, SpecialTokens, TensorInfo, TokenizerFiles
+from .damaged import check_file, check_files
 from .files import WeightFile
+from .foreign import check_folder, foreign_file, foreign_folder
 from .fp8 import Fp8Checkpoint
 from .gguf import GgufCheckpoint
 from .gguf_header import MAGIC as GGUF_MAGIC
-from .gguf_parts import gguf_models
+from .gguf_parts import cut_hint, gguf_models
 from .gptq import GptqCheckpoint
-from .huggingface import INDEX_FILE, SINGLE_FILE, weight_names
+from .shards import INDEX_FILE, SINGLE_FILE, find_weight_files
 from .stored import open_huggingface
 
 __all__ = [
@@ -53,30 +55,33 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             options that edgekit does not support.
     """
     path = Path(path)
+    check_file(path)
     if path.is_dir():
         return _open_folder(path)
     if not path.exists():
         raise CheckpointError(f"{path} does not exist", hint=_ACCEPTED)
-    if _is_gguf(path):
+    start = _first_bytes(path)
+    if not start.startswith(GGUF_MAGIC):
+        raise foreign_file(path, start, _ACCEPTED)
+    try:
         return GgufCheckpoint(path)
-    if path.suffix == ".safetensors":
-        raise CheckpointError(
-            f"{path} is a weight file without its config.json", hint=f"give the folder that holds both: {path.parent}"
-        )
-    raise CheckpointError(f"{path} is not a GGUF file: it does not begin with GGUF", hint=_ACCEPTED)
+    except TruncatedFileError as error:
+        raise TruncatedFileError(error.message, cut_hint(path.name) or error.hint) from None
 
 
-def _is_gguf(path: Path) -> bool:
+def _first_bytes(path: Path) -> bytes:
     file = WeightFile(path)
     try:
-        return file.size >= len(GGUF_MAGIC) and file.read(0, len(GGUF_MAGIC), "the magic number") == GGUF_MAGIC
+        return bytes(file.read(0, min(file.size, 16), "the magic number"))
     finally:
         file.close()
 
 
 def _open_folder(folder: Path) -> Checkpoint:
     names = sorted(p.name for p in folder.iterdir())
-    if any(weight_names(names)):
+    check_folder(folder, names)
+    check_files(folder, names)
+    if find_weight_files(names) is not None:
         if "config.json" not in names:
             raise CheckpointError(f"{folder} has weights but no config.json", hint=_ACCEPTED)
         return open_huggingface(folder)
@@ -84,13 +89,7 @@ def _open_folder(folder: Path) -> Checkpoint:
         chosen = _only_model(folder, gguf)
         others = [f"{name} is not used: the artifact is for text" for name in gguf if name != chosen]
         return GgufCheckpoint(folder / chosen, tuple(others))
-    hint = _ACCEPTED
-    if any(name.endswith((".bin", ".pt", ".pth")) for name in names):
-        hint += ". PyTorch's pickled weights are not read, because loading them runs code; save them as safetensors: "
-        hint += "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)"
-    raise CheckpointError(
-        f"{folder} holds no weights that edgekit can open; found: {_shortened(names) or 'nothing'}", hint=hint
-    )
+    raise foreign_folder(folder, names, _ACCEPTED)
 
 
 def _only_model(folder: Path, models: dict[str, list[str]]) -> str:

@@ -1,12 +1,7 @@
-"""A Hugging Face folder: ``config.json``, safetensors in one file or in shards with an index, and tokenizer files.
-
-The index (``model.safetensors.index.json``, https://huggingface.co/docs/transformers/big_models) maps each tensor's
-name to its file. Every listed file must exist and contain exactly the tensors that the index places in it.
-"""
+"""A Hugging Face folder: ``config.json``, safetensors in one file or in shards, and tokenizer files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,10 +16,9 @@ from .base import Checkpoint, CheckpointFormat, TensorInfo, TokenizerFiles
 from .files import WeightFile
 from .head import HUGGING_FACE, decide_head
 from .safetensors import FLOAT_DTYPES, read_header
+from .shards import check_shard, find_weight_files, read_index
 from .tokenizer_files import read_tokenizer_files
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 _NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype("<f4"),
     "float16": np.dtype("<f2"),
@@ -73,32 +67,27 @@ class HuggingFaceCheckpoint(Checkpoint):
             file.close()
 
     def _open_weights(self) -> dict[str, TensorInfo]:
-        single, index = weight_names(p.name for p in self._folder.iterdir())
-        if single is not None:
-            return self._open_shard(single)
-        index_path = self._folder / (index or INDEX_FILE)
-        expected = _read_index(index_path)
+        found = find_weight_files(p.name for p in self._folder.iterdir())
+        if found is None:
+            raise CheckpointError(f"{self._folder} holds no safetensors weights")
+        if found.unused:
+            others = ", ".join(found.unused[:3]) + (", ..." if len(found.unused) > 3 else "")
+            adapter = any(name.startswith("adapter_") for name in found.unused)
+            merge = "; --lora FOLDER merges an adapter" if adapter else ""
+            self.notes += (f"not used, because {found.names[0]} holds the model: {others}{merge}",)
+        index = None if found.index is None else self._folder / found.index
+        wanted = dict.fromkeys(found.names) if index is None else read_index(index)
         tensors: dict[str, TensorInfo] = {}
-        for name, wanted in expected.items():
-            found = self._open_shard(name)
-            if missing := sorted(wanted - found.keys()):
-                raise CorruptFileError(
-                    f"{index_path} places {len(missing)} tensors in {name} that are not there; first: {missing[0]!r}"
-                )
-            if surplus := sorted(found.keys() - wanted):
-                raise CorruptFileError(
-                    f"{self._folder / name} contains {len(surplus)} tensors that {index_path.name} does not place "
-                    f"there; first: {surplus[0]!r}"
-                )
-            tensors |= found
+        for name, listed in wanted.items():
+            shard = self._open_shard(self._folder / name)
+            if index is not None and listed is not None:
+                check_shard(self._folder / name, shard, index, listed)
+            elif twice := sorted(shard.keys() & tensors.keys()):
+                raise CorruptFileError(f"{self._folder / name} repeats tensors of other files; first: {twice[0]!r}")
+            tensors |= shard
         return tensors
 
-    def _open_shard(self, name: str) -> dict[str, TensorInfo]:
-        path = self._folder / name
-        if not path.is_file():
-            raise CheckpointError(
-                f"{path} is missing, but {INDEX_FILE} lists it", hint="the download is incomplete; fetch this file"
-            )
+    def _open_shard(self, path: Path) -> dict[str, TensorInfo]:
         self._open[path] = WeightFile(path)
         return read_header(self._open[path])
 
@@ -130,38 +119,3 @@ class HuggingFaceCheckpoint(Checkpoint):
         raw = np.empty((stop - start) * row_bytes, np.uint8)
         self._open[info.path].read_into(raw.data, info.offset + start * row_bytes, f"tensor {info.name!r}")
         return raw.view(dtype).reshape(shape)
-
-
-def weight_names(names: Iterable[str]) -> tuple[str | None, str | None]:
-    """Find a folder's weights among its file names.
-
-    AutoGPTQ names its file after the quantization (``gptq_model-4bit-128g.safetensors``), so a single weight file may
-    have any name.
-
-    Returns:
-        (single weight file, None), (None, index of several files), or (None, None) if there are no weights.
-    """
-    found = sorted(names)
-    if SINGLE_FILE in found or INDEX_FILE in found:
-        return (SINGLE_FILE, None) if SINGLE_FILE in found else (None, INDEX_FILE)
-    single = [name for name in found if name.endswith(".safetensors")]
-    index = [name for name in found if name.endswith(".safetensors.index.json")]
-    if len(index) == 1:
-        return None, index[0]
-    return (single[0], None) if len(single) == 1 else (None, None)
-
-
-def _read_index(path: Path) -> dict[str, set[str]]:
-    """Read the index: file name -> names of the tensors in that file, sorted by file name."""
-    weight_map = read_json_object(path).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CorruptFileError(f"{path} has no weight_map, or it is empty")
-    files: dict[str, set[str]] = {}
-    for tensor, name in weight_map.items():
-        # Only a plain file name is allowed: an index must not point outside its folder.
-        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors") or "\0" in name:
-            raise CorruptFileError(
-                f"{path} places tensor {tensor!r} in {name!r}, which is not the name of a safetensors file"
-            )
-        files.setdefault(name, set()).add(tensor)
-    return dict(sorted(files.items()))

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.gptq_config import COPY_KEY, FILE_NAME, V1, V2
-from ..checkpoint.huggingface import SINGLE_FILE
+from ..checkpoint.shards import SINGLE_FILE
 from ..errors import BuildError, NonFiniteWeightError, UnsupportedModelError
 from ..json_text import json_text
 from ..layout import DataLayout, Matrix, Slot, common_scheme

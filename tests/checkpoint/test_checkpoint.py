@@ -3,22 +3,13 @@
 import pytest
 
 from edgekit.checkpoint import open_checkpoint
-from edgekit.errors import CheckpointError
+from edgekit.errors import CheckpointError, TruncatedFileError
 
 
 def test_weights_without_a_config(tiny_folder):
     (tiny_folder / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"weights but no config\.json"):
         open_checkpoint(tiny_folder)
-
-
-def test_the_error_for_pytorch_weights_says_how_to_convert_them(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "pytorch_model.bin").write_bytes(b"PK")
-    with pytest.raises(CheckpointError, match=r"found: config\.json, pytorch_model\.bin") as caught:
-        open_checkpoint(tmp_path)
-    assert "safe_serialization=True" in caught.value.hint
-    assert "model.safetensors.index.json" in caught.value.hint
 
 
 def test_empty_folder_and_missing_path(tmp_path):
@@ -32,6 +23,14 @@ def test_the_error_for_a_weight_file_names_its_folder(tiny_folder):
     with pytest.raises(CheckpointError, match=r"without its config\.json") as caught:
         open_checkpoint(tiny_folder / "model.safetensors")
     assert str(tiny_folder) in caught.value.hint
+
+
+def test_a_file_that_is_cut_off_may_be_a_piece(tiny_gguf):
+    piece = tiny_gguf.with_name("tiny.gguf-split-a")
+    piece.write_bytes(tiny_gguf.read_bytes()[:-40])
+    with pytest.raises(TruncatedFileError, match="is truncated") as caught:
+        open_checkpoint(piece)
+    assert "cat tiny.gguf* > joined.gguf" in caught.value.hint
 
 
 def test_a_file_of_another_kind(tmp_path):
