@@ -114,7 +114,7 @@ def test_no_tokenizer_json(tiny_folder):
             _ = checkpoint.tokenizer
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"model": {"type": "BPE"}}'])
+@pytest.mark.parametrize("content", [b"{}", b"\xff\xfe", b'{"model": {"type": "BPE"}}'])
 def test_broken_tokenizer_json(tiny_folder, content):
     (tiny_folder / "tokenizer.json").write_bytes(content)
     with open_checkpoint(tiny_folder) as checkpoint, pytest.raises(TokenizerError, match=r"tokenizer\.json cannot be"):
