@@ -1,4 +1,4 @@
-"""Opens checkpoints and reads them in pieces: Hugging Face folders (float, fp8 or GPTQ) and GGUF files."""
+"""Opens checkpoints and reads them in pieces: Hugging Face folders (float, fp8, GPTQ or AWQ) and GGUF files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _ACCEPTED = (
-    f"accepted: a folder with config.json and {SINGLE_FILE} or {INDEX_FILE} (float, fp8 or GPTQ), a GGUF file, "
+    f"accepted: a folder with config.json and {SINGLE_FILE} or {INDEX_FILE} (float, fp8, GPTQ or AWQ), a GGUF file, "
     "or a folder with one model in GGUF format"
 )
 

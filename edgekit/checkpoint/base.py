@@ -24,7 +24,7 @@ from .generation_config import NO_DEFAULTS, GenerationDefaults
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-CheckpointFormat = Literal["huggingface", "gguf", "fp8", "gptq"]
+CheckpointFormat = Literal["huggingface", "gguf", "fp8", "gptq", "awq"]
 _Opened = TypeVar("_Opened", bound="Checkpoint")
 
 

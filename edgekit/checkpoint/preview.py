@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..errors import CheckpointError, TruncatedFileError
 from ..json_file import read_json_object
 from ..progress import Progress, no_progress, phase
+from .awq_config import read_awq_config
 from .base import Checkpoint, CheckpointFormat, QuantizedFormat, TensorInfo, TokenizerFiles
 from .files import WeightFile
 from .gguf_config import ROPE_FACTORS, config_from_metadata
@@ -39,7 +40,7 @@ class Preview(Checkpoint):
         config: The keys of ``config.json``.
         tokenizer: The tokenizer.
         format_: The checkpoint's format.
-        folder: Of the small files, for a GPTQ configuration; None for a GGUF file.
+        folder: Of the small files, for a GPTQ or AWQ configuration; None for a GGUF file.
         names: What the source calls the model.
     """
 
@@ -57,10 +58,13 @@ class Preview(Checkpoint):
         self.files = ()
         self.names = names
         self._tokenizer = tokenizer
-        self._gptq = None
+        self._gptq, self._awq = None, None
         if folder is not None and format_ == "gptq":
             self._gptq = read_gptq_config(folder, config)
             self.quantization, self.holds_codes = self._gptq.content, True
+        if folder is not None and format_ == "awq":
+            self._awq = read_awq_config(folder, config)
+            self.quantization, self.holds_codes = self._awq.content, True
 
     @property
     def tokenizer(self) -> TokenizerFiles:
@@ -69,17 +73,13 @@ class Preview(Checkpoint):
     def quantized_format(self, name: str) -> QuantizedFormat | None:
         """What the configuration says of a weight; see :meth:`Checkpoint.quantized_format`."""
         module = name.removesuffix(".weight")
-        if self._gptq is None or not (module.endswith("_proj") or (module == "lm_head" and self._quantizes_head())):
+        inside, size = module.endswith("_proj"), self._in_features(module)
+        if self._awq is not None and inside and self._awq.quantizes(module):
+            return _format(4, not self._awq.zero_point, self._awq.group_size or size, size)
+        if self._gptq is None or not (inside or (module == "lm_head" and self.quantization.get("lm_head"))):
             return None
         found = self._gptq.for_module(module)
-        if found is None:
-            return None
-        size = self._in_features(module)
-        groups = np.arange(size) // (size if found.group_size == -1 else found.group_size)
-        return QuantizedFormat(found.bits, found.symmetric, groups.astype(np.int32))
-
-    def _quantizes_head(self) -> bool:
-        return bool(self.quantization.get("lm_head"))
+        return None if found is None else _format(found.bits, found.symmetric, found.group_size, size)
 
     def _in_features(self, module: str) -> int:
         hidden, heads = self.config["hidden_size"], self.config["num_attention_heads"]
@@ -92,6 +92,11 @@ class Preview(Checkpoint):
 
     def close(self) -> None:
         """There is nothing to close."""
+
+
+def _format(bits: int, symmetric: bool, group_size: int, in_features: int) -> QuantizedFormat:
+    groups = np.arange(in_features) // (in_features if group_size == -1 else group_size)
+    return QuantizedFormat(bits, symmetric, groups.astype(np.int32))
 
 
 def preview_hub(repository: str, commit: str, file: str = "", progress: Progress = no_progress) -> Preview:
@@ -120,6 +125,8 @@ def _described_format(folder: Path, config: Mapping[str, Any]) -> CheckpointForm
     """The format that the configuration describes; the build decides by the tensors."""
     described = config.get(COPY_KEY)
     method = described.get("quant_method") if isinstance(described, dict) else None
+    if method == "awq":
+        return "awq"
     if method == "gptq" or (not described and (folder / FILE_NAME).is_file()):
         return "gptq"
     return "huggingface"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UnsupportedModelError
+from .awq import AwqCheckpoint
 from .base import Checkpoint
 from .fp8 import Fp8Checkpoint
 from .gptq import GptqCheckpoint
@@ -19,7 +20,7 @@ from .gptq_config import FILE_NAME as GPTQ_FILE
 from .huggingface import HuggingFaceCheckpoint
 from .marks import StoredFormat, mark_of, stored_format
 
-READERS: dict[str, Callable[[Path], Checkpoint]] = {"GPTQ": GptqCheckpoint, "fp8": Fp8Checkpoint}
+READERS: dict[str, Callable[[Path], Checkpoint]] = {"AWQ": AwqCheckpoint, "GPTQ": GptqCheckpoint, "fp8": Fp8Checkpoint}
 
 
 def open_huggingface(folder: Path) -> Checkpoint:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_awq import TinyAwq
 from tiny_checkpoint import write_checkpoint
 from tiny_gptq import TinyGptq
 
@@ -61,14 +62,19 @@ def test_a_float_checkpoint(tmp_path: Path, serve: Callable[[Path], object]) -> 
             quantize_config={"dynamic": {"-:.*1.mlp.down_proj": {}}},
             model={"head_dim": 16},
         ),
+        TinyAwq(group_size=64),
+        TinyAwq(zero_point=False, float_modules=("1.mlp.down_proj",)),
     ],
 )
-def test_the_formats_of_a_gptq_checkpoint(tmp_path: Path, serve: Callable[[Path], object], tiny: TinyGptq) -> None:
+def test_the_formats_of_a_quantized_checkpoint(
+    tmp_path: Path, serve: Callable[[Path], object], tiny: TinyGptq | TinyAwq
+) -> None:
     folder = tiny.write(tmp_path)
     serve(folder)
     found = preview_hub("a/b", COMMIT)
     with open_checkpoint(folder) as opened:
         assert found.holds_codes
+        assert found.format == opened.format
         assert found.quantization == opened.quantization
         for ref in spec_from_config(opened.config).tensors():
             expected, planned = opened.quantized_format(ref.name), found.quantized_format(ref.name)

@@ -11,7 +11,7 @@ import numpy as np
 
 NAMES = {
     "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
-    "float8_e8m0fnu": "F8_E8M0", "int32": "I32", "int8": "I8", "uint8": "U8",
+    "float8_e8m0fnu": "F8_E8M0", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8",
 }  # fmt: skip
 
 

@@ -1,0 +1,82 @@
+"""Reads an AWQ checkpoint's configuration: ``quantization_config`` in ``config.json``, or a file of its own.
+
+AutoAWQ, transformers  quantization_config: quant_method "awq", bits, group_size, zero_point, version,
+                       modules_to_not_convert
+AutoAWQ before 0.1.8   quant_config.json: w_bit, q_group_size, zero_point, version
+GPTQModel              quantize_config.json: method "awq", format, bits, group_size, sym
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CorruptFileError, UnsupportedModelError
+from ..json_file import read_json_object
+from .gptq_config import COPY_KEY, FILE_NAME
+
+_OLD_FILE = "quant_config.json"
+_SYNONYMS = {"w_bit": "bits", "q_group_size": "group_size", "format": "version", "checkpoint_format": "version"}
+_VERSIONS = ("gemm", "gemv")
+
+
+@dataclass(frozen=True)
+class AwqConfig:
+    """The storage format of a checkpoint's linears.
+
+    Args:
+        group_size: Number of inputs that share a scale; -1 means all of them. None if nothing says it.
+        zero_point: Whether the weights have zero points other than 8.
+        float_modules: Parts of the names of modules that stay in float.
+        source: The file, for error messages.
+        content: What it says.
+    """
+
+    group_size: int | None
+    zero_point: bool
+    float_modules: tuple[str, ...]
+    source: str
+    content: Mapping[str, Any]
+
+    def quantizes(self, module: str) -> bool:
+        """Whether a module inside the layers is quantized."""
+        return not any(part in module for part in self.float_modules)
+
+
+def read_awq_config(folder: Path, config: Mapping[str, Any]) -> AwqConfig:
+    """Read and check an AWQ checkpoint's configuration.
+
+    Args:
+        folder: The checkpoint.
+        config: The content of its ``config.json``.
+
+    Raises:
+        UnsupportedModelError: The width or version is not supported.
+        CorruptFileError: A value has the wrong type.
+    """
+    source, content = f"{folder / 'config.json'}, {COPY_KEY}", config.get(COPY_KEY)
+    if not isinstance(content, dict) or not content:
+        found = next((folder / name for name in (_OLD_FILE, FILE_NAME) if (folder / name).is_file()), None)
+        source, content = (str(folder), {}) if found is None else (str(found), read_json_object(found))
+    values = {_SYNONYMS.get(key, key): value for key, value in content.items() if value is not None}
+    bits = values.get("bits", 4)
+    if bits != 4:
+        raise UnsupportedModelError(f"{source}: bits is {bits!r}; supported for AWQ: 4")
+    version = values.get("version", "gemm")
+    if not isinstance(version, str) or version.lower() not in _VERSIONS:
+        raise UnsupportedModelError(
+            f"{source}: version is {version!r}; supported for AWQ: {', '.join(_VERSIONS)}",
+            hint="the other versions are made for single kernels: use the checkpoint in version gemm, or the float one",
+        )
+    size = values.get("group_size")
+    if size is not None and (type(size) is not int or (size < 1 and size != -1)):
+        raise CorruptFileError(f"{source}: group_size is {size!r}; it must be a whole number of at least 1, or -1")
+    zero_point = values.get("zero_point", not values.get("sym", False))
+    if not isinstance(zero_point, bool):
+        raise CorruptFileError(f"{source}: zero_point is {zero_point!r}; it must be true or false")
+    modules = values.get("modules_to_not_convert", [])
+    if not isinstance(modules, list) or not all(isinstance(name, str) for name in modules):
+        raise CorruptFileError(f"{source}: modules_to_not_convert is {modules!r}; it must be a list of names")
+    return AwqConfig(size, zero_point, tuple(modules), source, content)

@@ -1,0 +1,58 @@
+"""An AWQ checkpoint's configuration, as AutoAWQ, older AutoAWQ and GPTQModel write it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.checkpoint.awq_config import AwqConfig, read_awq_config
+from edgekit.errors import CorruptFileError, UnsupportedModelError
+
+AUTOAWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}
+
+
+def read(folder: Path, content: dict[str, Any] | None, **files: dict[str, Any]) -> AwqConfig:
+    for name, values in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(values))
+    return read_awq_config(folder, {} if content is None else {"quantization_config": content})
+
+
+def facts(found: AwqConfig) -> tuple[object, ...]:
+    return found.group_size, found.zero_point, found.float_modules
+
+
+def test_who_writes_what(tmp_path: Path) -> None:
+    assert facts(read(tmp_path, AUTOAWQ | {"modules_to_not_convert": None})) == (128, True, ())
+    kept = read(tmp_path, AUTOAWQ | {"modules_to_not_convert": ["mlp.gate", "layers.0."]})
+    assert facts(kept) == (128, True, ("mlp.gate", "layers.0."))
+    assert not kept.quantizes("model.layers.0.self_attn.q_proj")
+    assert kept.quantizes("model.layers.1.self_attn.q_proj")
+    assert facts(read(tmp_path, AUTOAWQ | {"version": "GEMV", "group_size": -1})) == (-1, True, ())
+    assert facts(read(tmp_path, None)) == (None, True, ())
+    gptqmodel = {"method": "awq", "format": "gemm", "bits": 4, "group_size": 32, "sym": True}
+    assert facts(read(tmp_path, None, quantize_config=gptqmodel)) == (32, False, ())
+    old = {"zero_point": True, "q_group_size": 64, "w_bit": 4, "version": "GEMM"}
+    found = read(tmp_path, None, quant_config=old)
+    assert facts(found) == (64, True, ())
+    assert found.content == old
+    assert found.source.endswith("quant_config.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"bits": 8}, UnsupportedModelError, "bits is 8; supported for AWQ: 4"),
+        ({"version": "gemv_fast"}, UnsupportedModelError, "version is 'gemv_fast'; supported for AWQ: gemm, gemv"),
+        ({"version": 3}, UnsupportedModelError, "version is 3"),
+        ({"group_size": 0}, CorruptFileError, "group_size is 0"),
+        ({"group_size": "x"}, CorruptFileError, "group_size is 'x'"),
+        ({"zero_point": 1}, CorruptFileError, "zero_point is 1"),
+        ({"modules_to_not_convert": "lm_head"}, CorruptFileError, "modules_to_not_convert is 'lm_head'"),
+    ],
+)
+def test_values_that_are_not_read(tmp_path: Path, change: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        read(tmp_path, AUTOAWQ | change)
