@@ -36,7 +36,7 @@ else:
 LANGUAGES = {"sh", "bash", "console", "python", "toml", "text", "c", "json"}
 PLACEHOLDER = re.compile(r"[A-Z][A-Z0-9_-]*")  # a word for the reader to replace: ARTIFACT, NAME
 CHECKED_PROGRAMS = {"edgekit", "python", "python3", "pytest"}
-OTHER_PROGRAMS = {"cc", "cmake", "ctest", "pip", "export", "ruff", "mypy", "lint-imports", "run", "mkdir", "cp"}
+OTHER_PROGRAMS = {"hf", "cc", "cmake", "ctest", "pip", "export", "ruff", "mypy", "lint-imports", "run", "mkdir", "cp"}
 COMMANDS = [command for page in PAGES for command in commands(page)]
 OF_EDGEKIT = [command for command in COMMANDS if command.program == "edgekit"]
 MENTIONED = [command for page in PAGES for command in mentions(page)]

@@ -3,9 +3,10 @@
     python tools/quality/grid_free.py FOLDER [--checkpoint FILE] [--keep-hidden]
 
 The models within reach come in 4-bit blocks (SmolLM2-135M, the default, in Q4_1), so some int4 formats reproduce them
-and say nothing. The same function in another basis has no such grid: hidden states are rotated by a random orthogonal matrix, values within each head by
-another, norms move into the linears (``weights/rotated.py``), MLP channels are scaled; lm_head becomes a table
-of its own. --keep-hidden leaves the hidden states' basis, with its outliers, as it is, and scales its channels instead.
+and say nothing. The same function in another basis has no such grid: hidden states are rotated by a random orthogonal
+matrix, values within each head by another, norms move into the linears (``weights/rotated.py``), MLP channels are
+scaled; lm_head becomes a table of its own. --keep-hidden leaves the hidden states' basis, with its outliers, as it is,
+and scales its channels instead.
 """
 
 from __future__ import annotations
