@@ -21,6 +21,8 @@ This module needs only the standard library. The file is one JSON object:
                                                 (``weights/rotated.py``)
                              scale              whether input features were scaled (``weights/scaled.py``)
                              scaling            if scale: tokens, tokens_sha256 (of the ids it was measured on)
+                             activation_scale   if activations would overflow float16: residual, values, up (factors by
+                                                which they are smaller, ``weights/shrunk.py``), tokens, tokens_sha256
                              calibration        if gptq: source ("own answers" or "file"), texts, tokens,
                                                 tokens_sha256 (of the ids), inputs ("quantized" or "float": the state of
                                                 the layers before a linear)

@@ -80,7 +80,7 @@ def set_aside(partial: Path, place: Path) -> None:
 
 
 def _give_name(folder: Path, out: Path, force: bool, marker: str) -> None:
-    """Rename a finished folder. What it replaces has the folder's name then, or is deleted.
+    """Rename a finished folder, and delete what it replaces.
 
     The two change their names in one step where the system can do that. Otherwise, the old folder is without a name for
     a moment, and the next build restores it if this process is killed in that moment.
@@ -90,7 +90,9 @@ def _give_name(folder: Path, out: Path, force: bool, marker: str) -> None:
         try:
             if not out.exists():
                 folder.rename(out)
-            elif not exchange(folder, out):
+            elif exchange(folder, out):
+                shutil.rmtree(folder, ignore_errors=True)  # the old one
+            else:
                 _replace(folder, out)
             return
         except OSError as error:

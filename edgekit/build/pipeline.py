@@ -116,7 +116,7 @@ def run_build(
             threads=request.threads or physical_cores(),
             progress=progress,
         )
-        planned, manifest = _write(job, emitted, quantization, planned, planner)
+        planned, manifest = _write(job, emitted, quantization, planned, planner, on_notes)
         pass_gate(manifest, folder, rejected, emit_target)
     sweep_states(target.parent, finished=target.name)
     return BuildResult(target, manifest, planned, time.perf_counter() - started, peak_rss_bytes(), emit_target)
@@ -170,7 +170,12 @@ def _plan(
 
 
 def _write(
-    job: Job, emitted: Path | None, quantization: QuantizationConfig, planned: Plan, planner: Planner
+    job: Job,
+    emitted: Path | None,
+    quantization: QuantizationConfig,
+    planned: Plan,
+    planner: Planner,
+    on_notes: Callable[[Sequence[str]], None],
 ) -> tuple[Plan, Manifest]:
     """Write the artifact into the job's folder; return the plan with real sizes, and the manifest."""
     from . import steps
@@ -188,6 +193,11 @@ def _write(
             quantization, described["widths"] = steps.choose_widths(job, weights, quantization, facts)
             planned = replace(planner(quantization), notes=planned.notes)
             facts = job.facts(quantization, planned)
+        job, weights, shrunk, note = steps.fit_float16(job, weights, facts)
+        if note is not None:
+            on_notes([note])
+            planned = replace(planned, notes=(*planned.notes, note))
+            facts = replace(facts, quantization=facts.quantization | {"activation_scale": shrunk})
         with steps.layer_quantizer(job, weights, quantization, facts, files) as (layers, calibration):
             layout = steps.export(job, weights, quantization, job.max_context(planned), layers)
             if emitted is not None:

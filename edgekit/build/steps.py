@@ -16,6 +16,8 @@ from typing import Any
 
 from ..artifact.manifest import Manifest, RuntimeFacts
 from ..artifact.writer import hash_files, set_aside
+from ..calibration.float16_range import TOKENS as FLOAT16_TOKENS
+from ..calibration.float16_range import described, measure_widest, shrinking
 from ..calibration.gptq import Calibration, calibrated_layers
 from ..calibration.input_scales import TOKENS as SCALING_TOKENS
 from ..calibration.input_scales import input_scales
@@ -44,6 +46,7 @@ from ..weights.carried import CarriedWeights
 from ..weights.checkpoint import CheckpointWeights
 from ..weights.rotated import RotatedWeights
 from ..weights.scaled import ScaledWeights
+from ..weights.shrunk import ShrunkWeights
 from ..weights.source import WeightSource
 from .conversation import Conversation
 from .request import BuildRequest
@@ -213,6 +216,32 @@ def scale_weights(
     return ScaledWeights(weights, job.written, layout, scales), described
 
 
+def fit_float16(
+    job: Job, weights: WeightSource, facts: RuntimeFacts
+) -> tuple[Job, WeightSource, dict[str, Any], str | None]:
+    """Make the activations of a float16 graph small enough for that type, where they are not.
+
+    Returns:
+        The job with the model that the artifact will hold, the weights, the manifest's ``activation_scale`` (empty if
+        nothing is scaled) and a note about it.
+
+    Raises:
+        CalibrationError: An activation that cannot be made smaller is too large; the message names it.
+    """
+    if facts.activation_type != "float16":
+        return job, weights, {}, None
+    texts = sample_texts(job.folder, facts, None, FLOAT16_TOKENS)
+    report = phase(job.progress, "measuring the range of activations")
+    widest = measure_widest(weights, job.written, texts, job.threads, report)
+    by = shrinking(widest, job.written)
+    if not by:
+        return job, weights, {}, None
+    described_by = dataclasses.asdict(by) | {"tokens": sum(map(len, texts)), "tokens_sha256": tokens_digest(texts)}
+    written = dataclasses.replace(job.written, residual_scale=by.residual)
+    shrunk = ShrunkWeights(weights, job.written, by)
+    return dataclasses.replace(job, written=written), shrunk, described_by, described(widest, by)
+
+
 def choose_widths(
     job: Job, weights: WeightSource, quantization: QuantizationConfig, facts: RuntimeFacts
 ) -> tuple[QuantizationConfig, dict[str, Any]]:
@@ -279,7 +308,7 @@ def emit(job: Job, folder: Path, layout: DataLayout, weights: WeightSource, file
         layout,
         job.written,
         weights,
-        config=_config(job),
+        config=_config(job) | ({} if job.written.residual_scale == 1 else {"rms_norm_eps": job.written.residual_eps}),
         tokenizer={name: content for name, content in files.items() if name not in own},
         format_=job.request.emit or "",
         progress=phase(job.progress, "writing the GPTQ checkpoint"),

@@ -158,7 +158,7 @@ class _Decoder:
             if norm is None:
                 raise AssertionError("a layer has norms of both query and key heads or of neither")
             split = b.node(f"{at}/{part}/heads/Reshape", [f"{at}/Split/output_{i}", heads])
-            normed, _ = self._norm(f"{at}/{part}", split, "", norm)
+            normed, _ = self._norm(f"{at}/{part}", split, "", norm, spec.rms_norm_eps)
             width = b.constant(f"{part}_width", int64(0, -1, (spec.num_heads, spec.num_kv_heads)[i] * spec.head_dim))
             found.append(b.node(f"{at}/{part}/Reshape", [normed, width]))
         return [*found, f"{at}/Split/output_2"]
@@ -179,14 +179,15 @@ class _Decoder:
             f"{at}/Slice", [x, LOGITS_START, b.constant("last", int64(_LAST)), b.constant("axis_1", int64(1))]
         )
 
-    def _norm(self, at: str, residual: str, delta: str, norm: Vector) -> tuple[str, str]:
+    def _norm(self, at: str, residual: str, delta: str, norm: Vector, epsilon: float | None = None) -> tuple[str, str]:
         """The RMS norm of residual + delta, and the sum itself.
 
         Before the first layer there is no delta. RMSNorm(x + x) with 4 * eps equals RMSNorm(x) with eps exactly, since
         the factors are powers of two. So the graph needs no plain RMSNorm, whose name and domain differ between ONNX
         and onnxruntime.
         """
-        b, epsilon = self.builder, self.spec.rms_norm_eps
+        b = self.builder
+        epsilon = self.spec.residual_eps if epsilon is None else epsilon
         first = not delta
         name = f"{at}/SkipSimplifiedLayerNormalization"
         inputs = [residual, residual if first else delta, b.external(norm.slot)]
@@ -239,12 +240,14 @@ def _metadata(spec: ModelSpec, layout: DataLayout) -> dict[str, str]:
         "num_kv_heads": spec.num_kv_heads,
         "head_dim": spec.head_dim,
         "context_length": layout.max_context,
-        "rms_norm_eps": repr(spec.rms_norm_eps),
+        "rms_norm_eps": repr(spec.residual_eps),
         "activation_type": layout.activation_type,
         "tied_embeddings": int(layout.shares_embedding),
     }
     if qk_norm:
         values["qk_norm"] = 1
+        if spec.residual_scale != 1:  # otherwise one epsilon serves all norms
+            values["qk_norm_eps"] = repr(spec.rms_norm_eps)
     linear = common_scheme(layout)
     own = [(m.name, m.scheme) for m in layout.inner_matrices() if m.scheme != linear]
     for name, scheme in (

@@ -90,7 +90,8 @@ class ModelSpec:
     """A decoder-only model as data.
 
     With ``tied_embeddings``, ``lm_head`` uses the embedding's tensor. ``copied_head`` means that ``lm_head`` is a copy
-    of the embedding, made by :func:`untied`.
+    of the embedding, made by :func:`untied`. ``residual_scale`` is the factor by which the residual stream is smaller
+    than the checkpoint's (``weights/shrunk.py``), a power of two.
     """
 
     model_type: str
@@ -110,6 +111,12 @@ class ModelSpec:
     final_norm: TensorRef
     lm_head: Linear
     copied_head: bool = False
+    residual_scale: float = 1.0
+
+    @property
+    def residual_eps(self) -> float:
+        """The epsilon of the norms that read the residual stream; those of query and key heads have rms_norm_eps."""
+        return self.rms_norm_eps * self.residual_scale**2
 
     @property
     def kv_width(self) -> int:

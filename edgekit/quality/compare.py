@@ -144,6 +144,7 @@ class _Pair:
         self.stages = self.ours.num_stages
         self.activation_type = facts.activation_type
         self._basis = hidden_basis(spec.hidden_size) if facts.quantization.get("rotate") else None
+        self._scale = facts.quantization.get("activation_scale", {}).get("residual", 1)
         self._cache = empty_cache(spec, facts.activation_type)
 
     def feed(self, ids: Sequence[int]) -> Values:
@@ -153,8 +154,9 @@ class _Pair:
         }  # fmt: skip
 
     def rotated(self, hidden: NDArray[Any]) -> NDArray[Any]:
-        """Hidden states of the float model, in the artifact's basis."""
-        return hidden if self._basis is None else self._basis.rows(hidden)
+        """Hidden states of the float model, in the artifact's basis and as small as the artifact's."""
+        hidden = hidden if self._basis is None else self._basis.rows(hidden)
+        return hidden if self._scale == 1 else hidden * np.float32(self._scale)
 
     def reference(self, values: Values, stage: int) -> NDArray[Any]:
         """The float model's hidden state before a stage, in the artifact's basis, (1, tokens, hidden)."""
@@ -203,7 +205,9 @@ class _Run:
     def _float_hidden(self, stage: int, passage: int) -> Values:
         names = zip(self._pair.ours.residual(stage), self._pair.theirs.residual(stage), strict=True)
         values = self._theirs[passage]
-        return {ours: self._pair.rotated(values[theirs]).astype(self._pair.activation_type) for ours, theirs in names}
+        kind = self._pair.activation_type
+        with np.errstate(over="ignore"):  # an overflow shows in the result
+            return {ours: self._pair.rotated(values[theirs]).astype(kind) for ours, theirs in names}
 
     def _loss(self, alone: Values, passage: int, stage: int) -> NDArray[np.float64]:
         scored = self._passages[passage].scored

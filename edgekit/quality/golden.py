@@ -6,7 +6,7 @@ The build records it by running the artifact's own graph with its own bytes, one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ..errors import QualityError
 from ..models.spec import ModelSpec
 from ..progress import Share, no_share
 from ..streaming.graph import StreamedModel
@@ -44,6 +45,9 @@ def record_golden(
         threads: Threads of onnxruntime.
         progress: Called with (pieces run, pieces in all).
 
+    Raises:
+        QualityError: The artifact's logits are NaN or infinite.
+
     Returns:
         The manifest's ``golden``: prompt_ids, continuation_ids, and the top_logits of the first new token, best first.
     """
@@ -64,6 +68,8 @@ def record_golden(
         (values,) = streamed.run([feed], progress=partial(_step_progress, progress, done, max_new_tokens))
         cache = {name: values[f"present.{name}"] for name in names}
         logits = values["logits"][0, -1]
+        if not np.isfinite(logits).all():
+            raise _not_finite(cache, activation_type)
         if step == 0:
             best = np.argsort(-logits, kind="stable")[:TOP_LOGITS]
             top = [{"id": int(i), "logit": float(logits[i])} for i in best]
@@ -73,6 +79,17 @@ def record_golden(
             break
     progress(1, 1)
     return {"prompt_ids": list(prompt_ids), "continuation_ids": continuation, "top_logits": top}
+
+
+def _not_finite(cache: Mapping[str, NDArray[Any]], activation_type: str) -> QualityError:
+    """The error for logits that are not numbers; the keys and values show in which layer it began."""
+    spoilt = [int(name.split(".")[0]) for name, array in cache.items() if not np.isfinite(array).all()]
+    where = "after the last layer's keys and values" if not spoilt else f"in layers.{min(spoilt)} or before it"
+    cause = "its activations overflow float16, which holds 65504 at most" if activation_type == "float16" else ""
+    return QualityError(
+        f"the artifact computes NaN or infinity {where}{': ' if cause else ''}{cause}",
+        hint="build for a device that computes in float32, such as cpu" if cause else "compare with other --bits",
+    )
 
 
 def _step_progress(progress: Share, before: float, steps: int, done: float, pieces: float) -> None:

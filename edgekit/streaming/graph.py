@@ -120,7 +120,7 @@ class StreamedModel:
         live: list[Values] = [dict(feed) for feed in feeds]
         outputs = {v.name for v in self._model.graph.output}
         for number in range(len(self._pieces)):
-            self._run_piece(number, live, overrides, outputs, None)
+            self._run_piece(number, live, overrides, outputs)
             progress(number + 1, self.num_pieces)
         return live
 
@@ -130,6 +130,7 @@ class StreamedModel:
         live: Sequence[Values],
         overrides: Mapping[str, NDArray[Any]] = _NO_OVERRIDES,
         observe: Observer | None = None,
+        observe_results: Observer | None = None,
     ) -> None:
         """Take several inputs one stage further. Keys and values are not kept.
 
@@ -139,10 +140,11 @@ class StreamedModel:
                 those that later stages need.
             overrides: See the class.
             observe: Called before each product. Requires a provider, since only then is each product a piece.
+            observe_results: Called after each product with its results instead of its inputs, before the bias is added.
         """
         for number, piece in enumerate(self._pieces):
             if piece.stage == stage:
-                self._run_piece(number, live, overrides, set(), observe)
+                self._run_piece(number, live, overrides, set(), observe, observe_results)
 
     def residual(self, stage: int) -> tuple[str, str]:
         """The two tensors whose sum is the hidden state before a stage (not 0); the same name twice if it is one."""
@@ -155,7 +157,8 @@ class StreamedModel:
         live: Sequence[Values],
         overrides: Mapping[str, NDArray[Any]],
         outputs: set[str],
-        observe: Observer | None,
+        observe: Observer | None = None,
+        observe_results: Observer | None = None,
     ) -> None:
         """Run a piece on every input; keep ``outputs``, the head's input and what later pieces need."""
         piece = self._pieces[number]
@@ -166,6 +169,8 @@ class StreamedModel:
             if observe is not None:
                 observe(nodes[0].input[1], inputs)
             made = self._run_rows(piece.nodes[0], piece.rows, inputs, overrides)
+            if observe_results is not None:
+                observe_results(nodes[0].input[1], made)
             for values, result in zip(live, made, strict=True):
                 values[nodes[0].output[0]] = result
         elif nodes:

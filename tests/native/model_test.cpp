@@ -85,6 +85,13 @@ Bytes opened(const Bytes &bytes) {
   }
 }
 
+/* Of the norms of the residual stream, and of query and key heads. */
+std::pair<float, float> epsilons(const Bytes &bytes) {
+  const ek::Model model(reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size(),
+                        reinterpret_cast<const uint8_t *>(kData.data()), kDataBytes);
+  return {model.rms_norm_eps, model.qk_norm_eps};
+}
+
 bool says(const Bytes &found, const char *words) {
   if (*words ? found.find(words) != Bytes::npos : found.empty()) return true;
   std::printf("  found: %s\n", found.c_str());
@@ -124,6 +131,12 @@ void metadata() {
   Metadata normed = kMetadata;
   normed["format_version"] = "2", normed["qk_norm"] = "1";
   CHECK(says(opened(artifact(normed)), ""));
+  CHECK(epsilons(artifact(normed)) == std::make_pair(1.5e-6f, 1.5e-6f));
+  normed["qk_norm_eps"] = "0.25"; /* norms that read a scaled residual stream have another one */
+  CHECK(epsilons(artifact(normed)) == std::make_pair(1.5e-6f, 0.25f));
+  normed["qk_norm_eps"] = "-1";
+  CHECK(says(opened(artifact(normed)), "qk_norm_eps is missing or is not a number"));
+  normed.erase("qk_norm_eps");
   normed["qk_norm"] = "2";
   CHECK(says(opened(artifact(normed)), "edgekit.qk_norm is '2'; allowed: 0 to 1"));
   normed["qk_norm"] = "1";

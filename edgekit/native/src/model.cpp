@@ -183,6 +183,7 @@ void Model::read_all() {
   head_dim = read.number("head_dim", 2, 256);
   context_length = read.number("context_length", 1, kMost);
   rms_norm_eps = read.real("rms_norm_eps");
+  qk_norm_eps = read.file.metadata.count("edgekit.qk_norm_eps") ? read.real("qk_norm_eps") : rms_norm_eps;
   if (num_heads % num_kv_heads || head_dim % 16 || num_heads * head_dim > kWidest)
     fail(EK_BAD_FILE,
          "cannot read model.onnx: num_heads %" PRId64 ", num_kv_heads %" PRId64 " and head_dim %" PRId64 " do not fit together",

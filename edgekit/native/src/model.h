@@ -40,7 +40,7 @@ struct Model {
   Model(const uint8_t *graph, uint64_t graph_size, const uint8_t *data, uint64_t data_size);
 
   int64_t vocab_size, hidden_size, intermediate_size, num_layers, num_heads, num_kv_heads, head_dim, context_length;
-  float rms_norm_eps;
+  float rms_norm_eps, qk_norm_eps;
   Matrix embedding, lm_head;
   std::vector<Layer> layers;
   std::vector<float> final_norm;

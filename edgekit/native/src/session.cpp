@@ -270,7 +270,7 @@ AttentionRows Session::attention_rows(int64_t index, int64_t m) {
   const Layer &layer = model_->layers[static_cast<size_t>(index)];
   AttentionRows rows{model_->num_heads, model_->num_kv_heads, model_->head_dim, index, position(), m, qkv_.get(), attended_.get()};
   if (!layer.q_norm.empty()) rows.q_norm = layer.q_norm.data(), rows.k_norm = layer.k_norm.data();
-  rows.epsilon = model_->rms_norm_eps;
+  rows.epsilon = model_->qk_norm_eps;
   return rows;
 }
 
