@@ -14,7 +14,8 @@ def graph_activation_bytes(dimensions: Dimensions, context: int, activation_type
     With C tokens in the chunk and numbers of a bytes, this is the sum of
 
         attention    heads * C * context * 4     GroupQueryAttention's probabilities, float32, over the whole cache
-        projections  2 * C * qkv_width * a       q, k and v as computed and as rotated
+        projections  2 * C * qkv_width * a       q, k and v as computed and as rotated; with norms of the heads also
+                                                 as split and as normalized: 4
         MLP          3 * C * 2 * intermediate * a   gate and up, their halves, the activated product
         residual     4 * C * hidden * a          the stream, its norm, a block's output, their sum
         logits       vocab * (a + 4)             of the last token, and the sampler's float32 copy
@@ -34,7 +35,7 @@ def graph_activation_bytes(dimensions: Dimensions, context: int, activation_type
     tokens = min(chunk, context)
     width = FLOAT_BYTES[activation_type]
     attention = dimensions.num_heads * tokens * context * _FLOAT32_BYTES
-    projections = 2 * tokens * dimensions.qkv_width * width
+    projections = (4 if dimensions.qk_norm else 2) * tokens * dimensions.qkv_width * width
     mlp = 3 * tokens * 2 * dimensions.intermediate_size * width
     residual = 4 * tokens * dimensions.hidden_size * width
     logits = dimensions.vocab_size * (width + _FLOAT32_BYTES)

@@ -58,6 +58,7 @@ class Dimensions:
         cache_width: Numbers a token adds to one layer's cache, keys and values together.
         cache_rows: Number of rows these numbers form: one for each key or value head.
         largest_linear: Weights of the largest matrix inside the layers, as the graph joins them.
+        qk_norm: Whether query and key heads are normalized.
     """
 
     num_layers: int
@@ -70,6 +71,7 @@ class Dimensions:
     cache_width: int
     cache_rows: int
     largest_linear: int
+    qk_norm: bool = False
 
     @classmethod
     def of_spec(cls, spec: ModelSpec) -> Dimensions:
@@ -86,6 +88,7 @@ class Dimensions:
             cache_width=2 * spec.kv_width,
             cache_rows=2 * spec.num_kv_heads,
             largest_linear=spec.hidden_size * max(2 * spec.intermediate_size, qkv_width),
+            qk_norm=any(layer.q_norm is not None for layer in spec.layers),
         )
 
 

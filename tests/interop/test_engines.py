@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_checkpoint import write_checkpoint
@@ -27,11 +28,22 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build("smollm2-135m", "cpu", out=tmp_path_factory.mktemp("smollm2") / "artifact").artifact
 
 
-@pytest.fixture(scope="session")
-def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("qwen2")
-    write_checkpoint(folder / "tiny-qwen2", "qwen2")
-    return build(None, "cpu", checkpoint=folder / "tiny-qwen2", out=folder / "artifact").artifact
+YARN = {
+    "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "attn_factor": 0.8782488562869419,
+}  # fmt: skip
+TINY: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen2": ("qwen2", {}),
+    "qwen3": ("qwen3", {"rope_scaling": YARN, "head_dim": 48}),  # of 3 heads and a hidden size of 144
+    "tied qwen3": ("qwen3", {"tie_word_embeddings": True}),  # wider heads
+}
+
+
+@pytest.fixture(scope="session", params=TINY)
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    family, changes = TINY[request.param]
+    folder = tmp_path_factory.mktemp("tiny")
+    write_checkpoint(folder / "checkpoint", family, **changes)
+    return build(None, "cpu", checkpoint=folder / "checkpoint", out=folder / "artifact").artifact
 
 
 @pytest.mark.parametrize("engine", ["genai", "optimum"])
@@ -45,8 +57,8 @@ def test_smollm2(smollm2: Path, greedy, engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["genai", "optimum"])
-def test_tiny_qwen2(tiny_qwen2: Path, greedy, engine: str) -> None:
+def test_tiny_models(tiny: Path, greedy, engine: str) -> None:
     ids = [0, 17, 200, 45, 99, 102]
-    expected = ours(tiny_qwen2, ids)
+    expected = ours(tiny, ids)
     assert len(set(expected)) > 3
-    assert greedy(engine, tiny_qwen2, ids, COUNT)[: len(expected)] == expected
+    assert greedy(engine, tiny, ids, COUNT)[: len(expected)] == expected

@@ -63,6 +63,22 @@ def test_gptqmodel_and_transformers_read_emitted_checkpoints(
     assert found == {"gptqmodel": ours, "transformers": ours}
 
 
+def test_gptqmodel_and_transformers_read_qwen3_with_the_attention_factor_that_edgekit_uses(
+    tmp_path: Path, gptqmodel: Callable[..., str]
+) -> None:
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "attn_factor": 0.4}
+    tiny = write_checkpoint(tmp_path / "tiny-qwen3", "qwen3", **SHAPES, rope_scaling=yarn)
+    built = build(
+        None, "jetson", checkpoint=tiny, out=tmp_path / "artifact", emit="gptq",
+        quantization=QuantizationConfig(QuantizationScheme(4, 32, True), None, None, scale=True),
+    )  # fmt: skip
+    with edgekit.load(built.artifact) as session:
+        ours = session.generate(IDS, max_tokens=COUNT, sampling=Sampling(temperature=0)).complete().tokens
+    assert len(set(ours)) > 3
+    found = json.loads(gptqmodel("gptqmodel_greedy.py", built.emitted, json.dumps(IDS), COUNT).splitlines()[-1])
+    assert found == {"gptqmodel": ours, "transformers": ours}
+
+
 def test_gptqmodel_reads_several_widths_of_a_rotated_tied_model(tmp_path: Path, gptqmodel: Callable[..., str]) -> None:
     """Several widths result from ``--bits`` with a mean; rotation separates the lm_head from the embedding.
 

@@ -38,3 +38,9 @@ def test_cuda_unpacks_the_largest_matrix() -> None:
 def test_a_short_context_needs_no_whole_chunk() -> None:
     dimensions = Dimensions.of_spec(_spec())
     assert activation_bytes(dimensions, 4, "float32", chunk=256) == activation_bytes(dimensions, 4, "float32", chunk=4)
+
+
+def test_norms_of_query_and_key_heads_split_and_copy_the_projections() -> None:
+    plain, normed = (Dimensions.of_spec(_spec(model_type=t, head_dim=16)) for t in ("llama", "qwen3"))
+    more = activation_bytes(normed, 128, "float32", chunk=8) - activation_bytes(plain, 128, "float32", chunk=8)
+    assert more == 2 * 8 * (64 + 32 + 32) * 4

@@ -26,6 +26,7 @@ def write_corpus(folder: Path) -> list[Path]:
         for family, device, scheme in (
             ("llama", "cpu", QuantizationScheme(4, 32, False)),
             ("qwen2", "jetson", QuantizationScheme(8, 64, True)),
+            ("qwen3", "cpu", QuantizationScheme(4, 64, True)),
         ):
             checkpoint = write_checkpoint(Path(work) / family, family, num_hidden_layers=1, max_position_embeddings=64)
             artifact = build(
