@@ -38,7 +38,7 @@ from ..quality.gate import check_passed, measure
 from ..quality.golden import record_golden
 from ..quality.sensitivity import measured_widths
 from ..recipes.recipe import Recipe
-from ..runtime.chat import ChatTemplate
+from ..runtime.chat import ChatTemplate, Message
 from ..runtime.tokenizer import Tokenizer
 from ..scheme import QuantizationConfig
 from ..threads import thread_pool
@@ -318,13 +318,14 @@ def emit(job: Job, folder: Path, layout: DataLayout, weights: WeightSource, file
 def record_answer(job: Job, facts: RuntimeFacts, data_bytes: int) -> dict[str, Any]:
     """Record the golden test: the artifact's greedy answer to one question."""
     tokenizer = Tokenizer.open(job.folder, facts.tokens)
-    template = ChatTemplate.open(job.folder, tokenizer)
-    text = GOLDEN_QUESTION if template is None else template.render([{"role": "user", "content": GOLDEN_QUESTION}])
+    template = ChatTemplate.open(job.folder, tokenizer, reasoning=facts.reasoning)
+    question: Message = {"role": "user", "content": GOLDEN_QUESTION}
+    prompt = GOLDEN_QUESTION if template is None else template.prompt([question])
     return record_golden(
         job.folder,
         job.written,
         facts.activation_type,
-        tokenizer.encode(text),
+        tokenizer.encode(prompt),
         min(max(GOLDEN_TOKENS.start, GOLDEN_BYTES // data_bytes), GOLDEN_TOKENS.stop - 1),
         facts.tokens["eos"],
         job.threads,

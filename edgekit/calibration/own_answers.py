@@ -181,14 +181,13 @@ def _answers(request: Mapping[str, Any], send: Callable[[Mapping[str, Any]], Non
     """Answer the prompts with the draft, in the worker."""
     folder, facts = Path(request["folder"]), RuntimeFacts(**request["facts"])
     tokenizer = Tokenizer.open(folder, facts.tokens)
-    template = ChatTemplate.open(folder, tokenizer)
+    template = ChatTemplate.open(folder, tokenizer, reasoning=facts.reasoning)
     options = EngineOptions(context=request["context"], threads=request["threads"])
     reader = NativeEngine.open(folder, facts, options)
     together = max(1, min(native.MOST_TOGETHER, _CACHES_BYTES // max(1, reader.cache_bytes)))
 
     def render(prompt: str) -> list[int]:
-        text = prompt if template is None else template.render([{"role": "user", "content": prompt}])
-        return tokenizer.encode(text)
+        return tokenizer.encode(prompt if template is None else template.prompt([{"role": "user", "content": prompt}]))
 
     answers = PromptAnswers(
         reader,

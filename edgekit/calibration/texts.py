@@ -17,6 +17,7 @@ from typing import Any
 from ..artifact.manifest import RuntimeFacts
 from ..errors import EdgekitError, UsageError
 from ..runtime.chat import ChatTemplate
+from ..runtime.prompt import Prompt
 from ..runtime.tokenizer import Tokenizer
 
 PROMPTS = Path(__file__).with_name("prompts.jsonl")
@@ -85,7 +86,7 @@ def sample_texts(folder: Path, facts: RuntimeFacts, file: Path | None, tokens: i
     tokens = min(tokens, facts.model["context_length"])
     if file is None:
         return prompt_texts(tokenizer, tokens)
-    return read_texts(file, tokenizer, ChatTemplate.open(folder, tokenizer), tokens)
+    return read_texts(file, tokenizer, ChatTemplate.open(folder, tokenizer, reasoning=facts.reasoning), tokens)
 
 
 def tokens_digest(texts: Texts) -> str:
@@ -117,7 +118,7 @@ def _lines(path: Path, content: str, tokenizer: Tokenizer, template: ChatTemplat
             raise UsageError(f"the calibration text {path}, line {number}: {error}") from None
 
 
-def _text(entry: Any, template: ChatTemplate | None) -> str:
+def _text(entry: Any, template: ChatTemplate | None) -> str | Prompt:
     if isinstance(entry, dict) and isinstance(entry.get("text"), str):
         text: str = entry["text"]
         return text
@@ -125,7 +126,7 @@ def _text(entry: Any, template: ChatTemplate | None) -> str:
         raise ValueError('expected {"messages": [...]} or {"text": "..."}')
     if template is None:
         raise ValueError("this line is a conversation, but the model has no chat template")
-    return template.render(entry["messages"], add_generation_prompt=False)
+    return template.prompt(entry["messages"], add_generation_prompt=False)
 
 
 def first_texts(pieces: Texts, tokens: int) -> Texts:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import TokenizerError, UsageError
 from ..runtime.chat import ChatTemplate, Message
+from ..runtime.prompt import Prompt
 from ..runtime.thought import THINK_CLOSE, THINK_OPEN, starts_inside
 from ..runtime.tokenizer import Tokenizer
 from .compare import Passage
@@ -54,14 +55,14 @@ def _passage(
     entry: Mapping[str, str], tokenizer: Tokenizer, template: ChatTemplate | None, reasoning: bool, context: int
 ) -> Passage | None:
     if template is None:
-        prompt, answer = f"{entry['prompt']}\n\n", entry["answer"]
+        prompt, answer = Prompt(f"{entry['prompt']}\n\n"), entry["answer"]
     else:
-        prompt, answer = template.render([user(entry["prompt"])]), entry["answer"]
+        prompt, answer = template.prompt([user(entry["prompt"])]), entry["answer"]
     if reasoning:
-        opening = "" if starts_inside(prompt) else f"{THINK_OPEN}\n"
+        opening = "" if starts_inside(prompt.marked) else f"{THINK_OPEN}\n"
         answer = f"{opening}{entry['thought']}\n{THINK_CLOSE}\n\n{answer}"
     start = len(tokenizer.encode(prompt))
-    ids = tokenizer.encode(prompt + answer)[:context]
+    ids = tokenizer.encode(prompt.followed_by(answer))[:context]
     # If a token spans the end of the prompt and the start of the answer, it is scored too.
     return Passage(ids, max(start, 1)) if len(ids) > max(start, 1) else None
 
@@ -99,17 +100,17 @@ def bos_problem(tokenizer: Tokenizer, template: ChatTemplate | None) -> str | No
     if template is None:
         return _count_problem(tokenizer.encode("a text"), bos, wanted=tokenizer.add_bos)
     first = user("a question")
-    prompt = template.render([first])
+    prompt = template.prompt([first])
     try:
-        longer = template.render([first, {"role": "assistant", "content": "an answer"}, user("another question")])
+        longer = template.prompt([first, {"role": "assistant", "content": "an answer"}, user("another question")])
     except TokenizerError:  # the template supports single questions only
         longer = prompt
     text = tokenizer.special_tokens.get("bos_token", "")
-    marks_messages = bool(text) and longer.count(text) > prompt.count(text)
+    marks_messages = bool(text) and longer.text.count(text) > prompt.text.count(text)
     ids = tokenizer.encode(prompt)
     if marks_messages:
         return None if ids[:2].count(bos) == 1 else f"the prompt starts with the ids {ids[:2]}; bos is {bos}"
-    return _count_problem(ids, bos, wanted=tokenizer.add_bos or (bool(text) and text in prompt))
+    return _count_problem(ids, bos, wanted=tokenizer.add_bos or (bool(text) and text in prompt.text))
 
 
 def _count_problem(ids: list[int], bos: int, wanted: bool) -> str | None:

@@ -65,6 +65,7 @@ class Generation(Iterator[Piece]):
         max_tokens: The largest number of tokens to generate; None is limited only by the context.
         splitter: Separates the thought from the answer; None if the model does not reason.
         prepare_s: Seconds that were spent on making the prompt.
+        ended: Called with the whole text when the answer ends or is stopped.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Generation(Iterator[Piece]):
         max_tokens: int | None,
         splitter: ThoughtSplitter | None,
         prepare_s: float,
+        ended: Callable[[str], None] | None = None,
     ) -> None:
         self._evaluate, self._room = evaluate, room
         self._tokenizer, self._sampler, self._stops = tokenizer, sampler, stops
@@ -91,6 +93,7 @@ class Generation(Iterator[Piece]):
         self._text: list[str] = []
         self._pieces: list[Piece] = []
         self._finish: FinishReason = "interrupted"
+        self._ended = ended
         self._ttft_s, self._decode_s = prepare_s, 0.0
         self._produced = self._produce()
 
@@ -124,6 +127,13 @@ class Generation(Iterator[Piece]):
         )
 
     def _produce(self) -> Generator[Piece, None, None]:
+        try:
+            yield from self._answer()
+        finally:
+            if self._ended is not None:
+                self._ended("".join(self._text))
+
+    def _answer(self) -> Generator[Piece, None, None]:
         token = self._next_token(self._prompt)
         while True:
             yield from self._record(self._split(self._decode(token)))

@@ -10,11 +10,13 @@ turn of a conversation begins with the same tokens as the last one, so only the 
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +27,14 @@ from ..sampling import Sampling
 from .chat import ChatTemplate, Message
 from .engine import Engine, EngineOptions, ResumableEngine, open_engine
 from .generation import Completion, Generation, superseded
+from .prompt import Prompt
 from .sampler import Sampler
-from .thought import Piece, ThoughtSplitter, starts_inside
+from .thought import THINK_CLOSE, Piece, ThoughtSplitter, starts_inside
 from .tokenizer import Tokenizer
 
 __all__ = ["Completion", "Generation", "Message", "Piece", "Sampling", "Session", "load"]
+
+_REMEMBERED = 1000  # answers
 
 
 class Session:
@@ -59,6 +64,9 @@ class Session:
         self.sampling = Sampling.from_manifest(manifest.sampling)
         self._template = template
         self._evaluated: list[int] = []  # ids whose keys and values are in the cache
+        self._whole: dict[
+            bytes, None
+        ] = {}  # digests of answers with a thought that the prompt had opened, oldest first
         self._current: object = None  # identifies the only generation that may continue
 
     @property
@@ -100,8 +108,11 @@ class Session:
 
     def chat(
         self,
-        messages: Sequence[Message],
+        messages: Sequence[Mapping[str, Any]],
         *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         sampling: Sampling | None = None,
         seed: int | None = None,
@@ -110,7 +121,12 @@ class Session:
         """Answer a conversation.
 
         Args:
-            messages: The messages, oldest first. Thoughts in earlier answers are dropped.
+            messages: The messages (:class:`Message`), oldest first. Their content is text: a special token that is
+                spelled in it does not become one. For a reasoning model, the thought that opens an earlier answer is
+                dropped.
+            tools: JSON schemas of functions that the model may call, for templates that support tools.
+            documents: Texts to answer from, ``{"title": ..., "text": ...}``, for templates that support documents.
+            variables: Further variables of the model's chat template, such as Qwen3's ``enable_thinking``.
             max_tokens: As for :meth:`generate`. The tokens of a thought count.
             sampling: As for :meth:`generate`.
             seed: As for :meth:`generate`.
@@ -126,23 +142,57 @@ class Session:
             EngineError: As for :meth:`generate`.
         """
         started = time.perf_counter()
-        prompt = self.render(messages)
-        splitter = ThoughtSplitter(inside=starts_inside(prompt)) if self.manifest.reasoning else None
-        return self._start(self.tokenizer.encode(prompt), max_tokens, sampling, seed, stop_ids, splitter, started)
+        prompt = self._prompt(messages, tools, documents, variables)
+        inside = starts_inside(prompt.marked)
+        splitter = ThoughtSplitter(inside) if self.manifest.reasoning else None
+        remember = self._remember if splitter and inside else None
+        ids = self.tokenizer.encode(prompt)
+        return self._start(ids, max_tokens, sampling, seed, stop_ids, splitter, started, remember)
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """Render messages to the prompt that :meth:`chat` uses.
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The text of the prompt that :meth:`chat` uses for these arguments.
+
+        Show it, but do not encode it: :meth:`chat` encodes what messages spell as text, which a string cannot express.
 
         Raises:
             TokenizerError: There is no chat template, or it rejects the messages.
             ValueError: A message is not valid.
         """
+        return self._prompt(messages, tools, documents, variables).text
+
+    def _prompt(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        documents: Sequence[Mapping[str, Any]] | None,
+        variables: Mapping[str, Any] | None,
+    ) -> Prompt:
         if self._template is None:
             raise TokenizerError(
                 f"{self.manifest.name} has no chat template",
                 hint="continue plain text instead, with --raw or Session.generate",
             )
-        return self._template.render(messages)
+        return self._template.prompt(
+            messages,
+            tools=tools,
+            documents=documents,
+            variables=variables,
+            whole=lambda text: _digest(text) in self._whole,
+        )
+
+    def _remember(self, text: str) -> None:
+        """Remember an answer whose prompt opened the thought, so that the thought is found if it comes back whole."""
+        if THINK_CLOSE in text:
+            self._whole[_digest(text)] = None
+            if len(self._whole) > _REMEMBERED:
+                del self._whole[next(iter(self._whole))]
 
     def save_state(self, path: str | PathLike[str]) -> None:
         """Save the conversation's tokens and KV cache to a file, so that they need not be computed again.
@@ -212,6 +262,7 @@ class Session:
         stop_ids: Iterable[int],
         splitter: ThoughtSplitter | None,
         started: float,
+        remember: Callable[[str], None] | None = None,
     ) -> Generation:
         if max_tokens is not None and max_tokens < 1:
             raise ValueError(f"max_tokens is {max_tokens}; it must be at least 1")
@@ -245,6 +296,7 @@ class Session:
             stop_texts=self.manifest.stop_texts,
             max_tokens=max_tokens,
             splitter=splitter,
+            ended=remember,
             prepare_s=time.perf_counter() - started,
         )
 
@@ -260,6 +312,10 @@ class Session:
         logits: NDArray[np.float32] = self.engine.evaluate(ids)[-1]
         self._evaluated.extend(ids)
         return logits
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).digest()
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
@@ -317,7 +373,7 @@ def open_session(folder: Path, facts: RuntimeFacts, options: EngineOptions, engi
         EdgekitError: As for :func:`load`.
     """
     tokenizer = Tokenizer.open(folder, facts.tokens)
-    template = ChatTemplate.open(folder, tokenizer)
+    template = ChatTemplate.open(folder, tokenizer, reasoning=facts.reasoning)
     opened = open_engine(folder, facts, options, engine)
     try:
         return Session(opened, tokenizer, template, facts)

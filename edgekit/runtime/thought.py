@@ -2,13 +2,14 @@
 
 DeepSeek-R1's template ends the prompt with ``<think>``, so the output starts inside the thought and has only the
 closing tag. Other models write the opening tag themselves. Only a thought at the very start is recognized; tags in an
-answer are ordinary text. Thoughts of earlier answers are removed from a conversation's history, because the models were
-trained that way.
+answer are ordinary text. Thoughts of earlier answers are removed from a reasoning model's history, because the models
+were trained that way.
 """
 
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
@@ -116,9 +117,49 @@ def starts_inside(prompt: str) -> bool:
     return prompt.rstrip().endswith(THINK_OPEN)
 
 
-def without_thought(text: str) -> str:
-    """An earlier answer without its thought, for the conversation's history."""
-    head, opened, tail = text.partition(THINK_OPEN)
-    if THINK_CLOSE in text:
-        return text.rpartition(THINK_CLOSE)[2].lstrip()
-    return head if opened and not head.strip() else head + opened + tail
+def thought_end(text: str, *, opened: bool = False, whole: bool = False) -> int | None:
+    """Find the end of the thought that opens an earlier answer.
+
+    An opening tag at the start proves a thought. Where the template opens the thought, an answer that is kept whole has
+    only the closing tag; but an answer may also mention that tag. So without an opening tag the first closing tag ends
+    a thought only if it stands as models write it: behind the last word or on a line of its own, before a blank line
+    or the answer's first word, and not in code.
+
+    Args:
+        text: The text of an answer.
+        opened: Whether the template ends a prompt inside a thought.
+        whole: Whether the text is known to be everything that the model wrote.
+
+    Returns:
+        The position behind the closing tag, or the text's length if the thought never ends; None if there is none.
+    """
+    close = text.find(THINK_CLOSE)
+    end = close + len(THINK_CLOSE) if close >= 0 else len(text)
+    if text.lstrip().startswith(THINK_OPEN):
+        return end
+    if not opened or close < 0:
+        return None
+    before = text[:close]
+    if whole or (_CLOSES.match(text, close) and THINK_OPEN not in before and not _in_code(before)):
+        return end
+    return None
+
+
+def without_thought(text: str, *, opened: bool = True) -> str:
+    """An earlier answer without its thought, for the conversation's history; see :func:`thought_end`."""
+    end = thought_end(text, opened=opened)
+    return text if end is None else text[end:].lstrip()
+
+
+# Behind a character that is not white space, a quotation mark or a bracket, or at the start of a line; and before a
+# blank line, the end, or, if it is not alone on its line, a character that is not white space.
+_CLOSES = re.compile(
+    r"(?:(?<=[^\s`'\"(\[{<>])" + THINK_CLOSE + r"(?=\s*\n|\s*\Z|[^\s`'\")\]}<])"
+    r"|(?:(?<=\n)|\A)" + THINK_CLOSE + r"(?=[ \t]*\n[ \t]*\n|\s*\Z))"
+)
+
+
+def _in_code(before: str) -> bool:
+    """Whether a place is inside a block or a span of Markdown's code, given the text before it."""
+    fences = sum(line.lstrip().startswith(("```", "~~~")) for line in before.splitlines())
+    return fences % 2 == 1 or before.rpartition("\n")[2].count("`") % 2 == 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from tokenizers import Tokenizer as _HfTokenizer
 
 from ..errors import TokenizerError
 from ..json_file import read_bounded, read_json_object
+from .prompt import ControlTokens, Prompt
+from .text_encoder import TextEncoder, Written
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -32,6 +35,7 @@ class Tokenizer:
         self.add_bos = add_bos and bos is not None
         self.special_tokens = special_tokens or {}
         self._backend = backend
+        self._plain: TextEncoder | None = None  # made when a message spells a control token for the first time
         self._skipped = {i for i, token in backend.get_added_tokens_decoder().items() if token.special}
 
     @classmethod
@@ -61,31 +65,80 @@ class Tokenizer:
             special_tokens=names | _special_tokens(read_tokenizer_config(folder)),
         )
 
-    def encode(self, text: str, add_bos: bool | None = None) -> list[int]:
-        """Encode text to ids. Special tokens written in the text become their ids.
+    def encode(self, text: str | Prompt, add_bos: bool | None = None) -> list[int]:
+        """Encode text to ids.
+
+        In a string, special tokens become their ids wherever they are spelled. In a :class:`Prompt` only those that the
+        chat template wrote do; what a message spells stays text.
 
         The ids start with at most one beginning-of-sequence token, even if the text starts with several (a chat
         template writes one). With ``add_bos`` they start with exactly one.
 
         Args:
-            text: Any text.
+            text: Any text, or a rendered prompt.
             add_bos: Whether to start with the beginning-of-sequence token; None uses the model's default.
 
         Raises:
             ValueError: The text contains a lone surrogate.
+            TokenizerError: The vocabulary has no way to write the spelling of a control token as text.
         """
+        plain = text.text if isinstance(text, Prompt) else text
         try:
-            text.encode("utf-8")
+            plain.encode("utf-8")
         except UnicodeEncodeError as error:
             raise ValueError(
                 f"the text is not valid Unicode: it has a lone surrogate at position {error.start}"
             ) from None
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._backend.encode(plain, add_special_tokens=False).ids
+        if isinstance(text, Prompt) and text.marker and text.marker in text.marked:
+            ids = self._with_text_for(text, plain, ids)
         if self.bos is None:
             return ids
         leading = next((i for i, token in enumerate(ids) if token != self.bos), len(ids))
         wanted = self.add_bos if add_bos is None else add_bos
         return [self.bos, *ids[leading:]] if wanted or leading else ids
+
+    def _with_text_for(self, prompt: Prompt, plain: str, ids: list[int]) -> list[int]:
+        """The ids of a prompt with marks; ``plain`` is the prompt without them, and ``ids`` are its ids."""
+        controls = {i for t in prompt.controls if (i := self.token_id(t)) is not None}
+        if controls.isdisjoint(ids):
+            return ids
+        written = self._written(prompt.marked, prompt.marker, controls)
+        before = accumulate(prompt.marked, lambda n, c: n + (c == prompt.marker), initial=0)
+        shift = list(before)
+        same = [Written(w.start - shift[w.start], w.end - shift[w.end], w.token) for w in written]
+        if same == self._written(plain, "", controls):  # the marks stand where no control token came about
+            return ids
+        if self._plain is None:
+            self._plain = TextEncoder(self._backend)
+        return self._plain.encode(prompt.marked, prompt.marker, written, controls)
+
+    def _written(self, text: str, marker: str, controls: Collection[int]) -> list[Written]:
+        """Where the library makes control tokens of a text, except those with a mark."""
+        encoded = self._backend.encode(text, add_special_tokens=False)
+        pairs = zip(encoded.ids, encoded.offsets, strict=True)
+        found = [Written(start, end, i) for i, (start, end) in pairs if i in controls]
+        if not marker:
+            return found
+        return [w for w in found if not _has_mark(text, marker, w)]
+
+    def control_tokens(self, template: str) -> ControlTokens:
+        """The control tokens of this tokenizer and a chat template.
+
+        Args:
+            template: The template's source.
+        """
+        added = self._backend.get_added_tokens_decoder().values()
+        normalized = frozenset(t.content for t in added if t.normalized)
+        find = self._normalized_places if self._backend.normalizer is not None and normalized else None
+        return ControlTokens.of({t.content: bool(t.special) for t in added}, template, find)
+
+    def _normalized_places(self, text: str, marker: str, spellings: Collection[str]) -> list[int]:
+        """Where a text without these spellings becomes a control token when it is normalized."""
+        if self._backend.normalizer.normalize_str(text) == text:
+            return []
+        controls = {i for t in spellings if (i := self.token_id(t)) is not None}
+        return [w.start for w in self._written(text, marker, controls)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Decode ids to text. Special tokens, and ids without a token (in padded vocabularies), are left out."""
@@ -105,6 +158,14 @@ class Tokenizer:
     def is_silent(self, index: int) -> bool:
         """Whether :meth:`decode` leaves this id out: it is a special token or has no token."""
         return index in self._skipped or self.token(index) is None
+
+
+def _has_mark(text: str, marker: str, token: Written) -> bool:
+    """Whether a mark stands behind the first character of a control token."""
+    spelled = text[token.start : token.end]
+    if len(spelled.strip()) > 1:
+        return marker in spelled
+    return text.startswith(marker, token.start + len(spelled.rstrip()))
 
 
 def load_backend(content: bytes, what: str) -> _HfTokenizer:

@@ -1,12 +1,14 @@
-"""The float graph gives transformers' logits on tiny random models of every family and kind of rotary embedding."""
+"""The float graph gives transformers' logits on every family and rotary embedding; chat templates render the same."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
+from public_templates import EXPECTED, FOLDER, cases
 
 from edgekit.checkpoint import open_checkpoint
 from edgekit.export.decoder import LOGITS_START
@@ -51,3 +53,11 @@ def test_float_export_agrees(interop, tmp_path: Path) -> None:
         differences[case] = float(np.abs(found - expected["logits"]).max())
     print(*(f"{case}: {found:.1e}" for case, found in differences.items()), sep="\n")
     assert max(differences.values()) <= MAX_LOGIT_DIFFERENCE, differences
+
+
+@pytest.mark.parametrize("environment", ["interop", "gptqmodel"])  # transformers 4 and 5
+def test_chat_templates_render_as_recorded(environment: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    run = request.getfixturevalue(environment)
+    (tmp_path / "cases.json").write_text(json.dumps(cases()), encoding="utf-8")
+    found = json.loads(run("transformers_render.py", FOLDER, tmp_path / "cases.json").splitlines()[-1])
+    assert found == json.loads(EXPECTED.read_text(encoding="utf-8"))

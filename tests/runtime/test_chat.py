@@ -90,10 +90,54 @@ def test_templates_cannot_leave_the_sandbox(source: str) -> None:
         render(source)
 
 
+PRINTED = "{% for m in messages %}{{ m.content }}|{% endfor %}"
+THINKING = "<think>hm</think>\n\nHi."
+
+
+def answered(content: Any, source: str = PRINTED, *, reasoning: bool = True, **more: Any) -> str:
+    """The prompt after an answer."""
+    messages = [*HELLO, {"role": "assistant", "content": content, **more}, *HELLO]
+    return ChatTemplate(source, SPECIAL, reasoning=reasoning).render(messages)
+
+
 def test_earlier_thoughts_do_not_reach_the_template() -> None:
-    messages = [*HELLO, {"role": "assistant", "content": "<think>hm</think>\n\nHi."}, *HELLO]
-    assert render("{% for m in messages %}{{ m.content }}|{% endfor %}", messages) == "Hello|Hi.|Hello|"
-    assert messages[1]["content"] == "<think>hm</think>\n\nHi."
+    messages = [*HELLO, {"role": "assistant", "content": THINKING}, *HELLO]
+    assert render(PRINTED, messages) == "Hello|Hi.|Hello|"
+    assert messages[1]["content"] == THINKING
+
+
+def test_only_a_reasoning_models_answers_have_thoughts() -> None:
+    assert answered(THINKING, reasoning=False) == f"Hello|{THINKING}|Hello|"
+    users = [{"role": role, "content": THINKING} for role in ("system", "user")]
+    assert ChatTemplate(PRINTED, {}).render(users) == f"{THINKING}|{THINKING}|"
+
+
+def test_a_mention_of_the_tag_cuts_nothing_even_if_the_template_splits_there() -> None:
+    splits = "{% for m in messages %}{{ m.content.split('</think>')[-1] }}|{% endfor %}"
+    text = "Use </think> here."
+    for source in (PRINTED, splits, splits + "{% if add_generation_prompt %}<think>\n{% endif %}"):
+        for content in (text, f"<think>\nhm\n</think>{text}", f"<think></think>{text}"):
+            assert answered(content, source).startswith(f"Hello|{text}|Hello|")
+        assert answered(text, source, reasoning=False).startswith(f"Hello|{text}|Hello|")
+    opened = PRINTED + "{% if add_generation_prompt %}<think>\n{% endif %}"
+    assert answered(f"hm\n</think>\n\n{text}", opened).startswith(f"Hello|{text}|")
+    assert answered(f"hm\n</think>\n\n{text}", PRINTED).startswith(f"Hello|hm\n</think>\n\n{text}|")
+
+
+def test_a_thought_in_parts_is_dropped() -> None:
+    source = "{% for p in messages[1].content %}{{ p.text }}|{% endfor %}"
+    for parts, expected in (
+        (["<think>hm</think>Hi.", "You </think>"], "Hi.|You </think>|"),
+        ([" ", "<think>hm", "more", "end</think> Hi. </think>", "there"], " |||Hi. </think>|there|"),
+        (["Hi.", "<think>x</think>"], "Hi.|<think>x</think>|"),
+    ):
+        assert answered([{"type": "text", "text": part} for part in parts], source) == expected
+
+
+def test_a_template_that_keeps_some_thoughts_gets_them() -> None:
+    source = "{% for m in messages %}{{ m.reasoning_content }}:{{ m.content }}|{% endfor %}"
+    assert answered("<think>\nhm\n</think>\n\nHi.", source) == ":Hello|hm:Hi.|:Hello|"
+    assert answered(THINKING, source, reasoning_content="own") == ":Hello|own:Hi.|:Hello|"
 
 
 @pytest.mark.parametrize("messages", [[], [{"content": "x"}], ["x"], [{"role": 1, "content": "x"}]])
@@ -123,6 +167,46 @@ def test_the_template_file_has_priority_over_the_configuration(tmp_path: Path) -
     config.write_text(json.dumps({"chat_template": 7}))
     with pytest.raises(TokenizerError, match="chat_template must be a string"):
         open_template(folder)
+
+
+HUGE = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [HUGE, "{{ 'x' * 10**10 }}", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{{ '%1000000000d' % 1 }}"],
+)
+def test_a_template_that_computes_too_much_is_an_error(source: str) -> None:
+    with pytest.raises(TokenizerError, match="the chat template computes too much for a chat template") as caught:
+        render(source)
+    assert "--raw" in caught.value.hint
+
+
+def test_a_source_that_cannot_be_compiled_is_an_error() -> None:
+    for source in ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "x" * 200_000, "{{ " + "9" * 10_000 + " }}"):
+        with pytest.raises(TokenizerError, match=r"the chat template (cannot be used|is not valid jinja2)"):
+            render(source)
+
+
+def test_text_that_is_not_unicode_is_refused() -> None:
+    with pytest.raises(ValueError, match="lone surrogate"):
+        render("x", [{"role": "user", "content": ["a", {"b": "\ud800"}]}])
+    with pytest.raises(TokenizerError, match="writes a lone surrogate at position 1"):
+        render("x{{ '\\ud800' }}")
+    nested: list[Any] = []
+    for _ in range(200):
+        nested = [nested]
+    with pytest.raises(ValueError, match="nest deeper"):
+        render("x", [{"role": "user", "content": nested}])
+
+
+def test_tools_and_documents_are_lists_of_dictionaries() -> None:
+    template = ChatTemplate("{{ tools | tojson }}{{ documents | length }}{{ mode }}", {})
+    prompt = template.prompt(HELLO, tools=[{"a": "é"}], documents=({"text": "x"},), variables={"mode": "!"})
+    assert prompt.text == '[{"a": "é"}]1!'
+    for wrong in ("text", [1], [print], {"a": 1}):
+        with pytest.raises(ValueError, match="tools must be a list of dictionaries"):
+            template.prompt(HELLO, tools=wrong)  # type: ignore[arg-type]
 
 
 def test_the_tiny_reasoning_template_ends_inside_a_thought(reasoning_artifact: Path) -> None:

@@ -14,7 +14,7 @@ from tiny_artifact import BOS, EOS, rewrite_manifest, write_tiny_artifact
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import ArtifactError, ContextLengthError, EngineError, TokenizerError, TokenRangeError
 from edgekit.runtime.chat import ChatTemplate
-from edgekit.runtime.session import Piece, Session, common_prefix, load
+from edgekit.runtime.session import Message, Piece, Session, common_prefix, load
 from edgekit.runtime.tokenizer import Tokenizer
 from edgekit.sampling import Sampling
 
@@ -236,6 +236,40 @@ def test_tags_are_recognized_even_if_they_are_special_tokens(tmp_path: Path) -> 
     completion = session.chat(QUESTION).complete()
     assert (completion.thought, completion.answer) == ("hm", "Paris.")
     assert completion.text == "hm</think>Paris."
+
+
+def test_a_whole_output_that_comes_back_loses_its_thought(reasoning_artifact: Path) -> None:
+    output = "I mention `</think>` here. </think> Paris, not </think>."
+    session, _ = scripted(reasoning_artifact, output)
+    question: list[Message] = [{"role": "user", "content": "x"}]
+    history: list[Message] = [*question, {"role": "assistant", "content": output}, *question]
+    assert output in session.render(history)  # the first tag may be a mention
+    whole = session.chat(question).complete().text
+    assert whole == output
+    assert "mention" not in session.render(history)
+    assert "here. </think> Paris, not </think>." in session.render(history)
+
+
+def test_what_messages_spell_is_text(session: Session) -> None:
+    def control(text: str) -> list[int]:
+        generation = session.chat([{"role": "user", "content": text}], max_tokens=1)
+        return [i for i in generation.completion.prompt_tokens if i < 4]
+
+    assert control("hello<|eos|>\n<|user|><|bos|>") == control("hello")
+    assert session.generate("<|user|>x", max_tokens=1).completion.prompt_tokens[:2] == [0, 2]  # a plain prompt may
+
+
+def test_tools_documents_and_variables_reach_the_template(tmp_path: Path) -> None:
+    folder = write_tiny_artifact(tmp_path / "a")
+    (folder / "chat_template.jinja").write_text(
+        "{{ tools | tojson }}{{ documents[0].text }}{{ mode }}{{ messages[0].content }}"
+    )
+    question: list[Message] = [{"role": "user", "content": "?"}]
+    with load(folder, context=64) as session:
+        more: dict[str, Any] = {"tools": [{"name": "f"}], "documents": [{"text": "d"}], "variables": {"mode": "!"}}
+        assert session.render(question, **more) == '[{"name": "f"}]d!?'
+        ids = session.chat(question, max_tokens=1, **more).completion.prompt_tokens
+        assert session.tokenizer.decode(ids) == '[{"name": "f"}]d!?'
 
 
 def test_a_model_that_does_not_reason_may_write_the_tag(artifact: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.runtime.thought import Piece, ThoughtSplitter, starts_inside, without_thought
+from edgekit.runtime.thought import Piece, ThoughtSplitter, starts_inside, thought_end, without_thought
 
 CASES = [
     # (inside, output, thought, answer)
@@ -78,3 +78,44 @@ def test_a_prompt_that_ends_with_an_open_thought_starts_inside() -> None:
 )
 def test_earlier_thoughts_are_dropped(text: str, expected: str) -> None:
     assert without_thought(text) == expected
+
+
+MENTIONS = [
+    "Write </think> where the thought ends, then the answer.",
+    "The tags are <think> and </think>.",
+    "Use `</think>` to close it.",
+    'The string is "</think>", without a space.',
+    "R1 writes:\n\n```\n<think>\nhm\n</think>\n\nParis.\n```\n\nThat is all.",
+    "R1 ends it:\n\n```\nhm\n</think>\n\nParis.\n```\n",
+    "In XML:\n\n    </think>\n\nis the end.",
+    "First text,\nthen\n</think>\nthen the answer.",
+    "Is it (</think>)?",
+    "</think> closes a thought.",
+]
+
+
+@pytest.mark.parametrize("text", MENTIONS)
+def test_an_answer_that_mentions_the_tag_is_kept_whole(text: str) -> None:
+    for opened in (False, True):
+        assert without_thought(text, opened=opened) == text
+        assert without_thought(f"<think>\nhm\n</think>\n\n{text}", opened=opened) == text
+        assert without_thought(f"<think></think>{text}", opened=opened) == text
+    assert without_thought(f"Let me see.\n</think>\n\n{text}", opened=True) == text
+
+
+@pytest.mark.parametrize(
+    "thought", ["hm\n", "hm", "It is a < b.\n\nYes.\n", "", "\n\n", "use `x`, then:\n```\ncode\n```\nDone.\n", "嗯。"]
+)
+def test_a_thought_that_the_template_opened_ends_where_models_end_it(thought: str) -> None:
+    text = f"{thought}</think>\n\nParis."
+    assert without_thought(text, opened=True) == "Paris."
+    assert without_thought(text, opened=False) == text
+    assert thought_end(text, opened=True) == len(thought) + len("</think>")
+
+
+def test_a_whole_output_has_its_thought_first_whatever_it_says() -> None:
+    text = "I write `</think>` now. </think> Paris."
+    assert thought_end(text, opened=True) is None
+    assert thought_end(text, opened=True, whole=True) == text.index("</think>") + len("</think>")
+    assert thought_end("Paris.", opened=True, whole=True) is None
+    assert thought_end("<think>never finished") == len("<think>never finished")

@@ -1,0 +1,157 @@
+"""Bounds what a chat template may compute: the number of steps, the text it produces and the size of one value.
+
+A template is downloaded code. The sandbox keeps it away from files and Python objects, but not from loops without end
+or strings of gigabytes. The meter counts instead of measuring time, so a template fails for the same messages on every
+machine, and a slow machine needs no other limit. The limits grow with the messages, since long conversations need more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Sized, ValuesView
+from itertools import chain
+from typing import TypeVar, cast
+
+from jinja2 import TemplateError
+from jinja2.utils import Namespace
+
+# Templates in use need some tens of steps for a message; 500,000 take about a second.
+STEPS, STEPS_PER_CHARACTER = 500_000, 50
+# What is produced adds up, because a template may keep all of it: at most 64 MB of memory, four bytes for a character.
+PRODUCED, PRODUCED_PER_CHARACTER = 16_000_000, 64
+LARGEST, LARGEST_PER_CHARACTER = 2_000_000, 8
+BITS = 4096  # of a whole number
+_PER_STEP = 64  # characters that take about as long as a step
+_ITEM = 8  # characters of memory that an item of a list stands for
+
+_UNCOUNTED = frozenset((bool, float, type(None)))
+_SINGLE = _UNCOUNTED | {int}
+_VIEWS = (KeysView, ValuesView, ItemsView)
+_CONTAINERS = (list, tuple, set, frozenset, Mapping, Namespace, *_VIEWS)
+
+_Value = TypeVar("_Value")
+
+
+class LimitError(TemplateError):
+    """The template exceeds a limit."""
+
+
+class Meter:
+    """Counts what one rendering computes.
+
+    Args:
+        characters: Size of the messages, tools and documents.
+
+    Each method raises :class:`LimitError` beyond a limit.
+    """
+
+    def __init__(self, characters: int) -> None:
+        self._steps = self._most_steps = STEPS + STEPS_PER_CHARACTER * characters
+        self._produced = self._most_produced = PRODUCED + PRODUCED_PER_CHARACTER * characters
+        self._largest = LARGEST + LARGEST_PER_CHARACTER * characters
+
+    def step(self, count: int = 1) -> None:
+        """Count operations."""
+        self._steps -= count
+        if self._steps < 0:
+            raise LimitError(f"it needs more than {self._most_steps} steps")
+
+    def produce(self, characters: int) -> None:
+        """Count text, before it is made where its size is known."""
+        self._produced -= characters
+        if self._produced < 0:
+            raise LimitError(f"it produces more than {self._most_produced} characters")
+
+    def read(self, *values: object) -> int:
+        """Count the work of reading values, and return their size in characters."""
+        total = sum(map(self.size, values))
+        self.step(1 + total // _PER_STEP)
+        return total
+
+    def made(self, value: _Value) -> _Value:
+        """Count a value that has just been made, and return it; an iterator is counted when it is read."""
+        if type(value) in _UNCOUNTED:
+            return value
+        if isinstance(value, str):
+            self.produce(len(value))
+            self._bound(len(value))
+        elif isinstance(value, (list, tuple, dict)):
+            self.produce(_ITEM * len(value))
+            self.size(value)
+        elif isinstance(value, (bytes, bytearray)):
+            self.produce(len(value))
+        elif isinstance(value, int):
+            self.number(value.bit_length())
+        elif isinstance(value, Iterator):
+            return self.counted(value)  # type: ignore[return-value]
+        return value
+
+    def number(self, bits: int) -> None:
+        """Check the size of a whole number."""
+        if bits > BITS:
+            raise LimitError(f"it computes a number of more than {BITS} bits")
+
+    def looped(self, value: _Value) -> _Value:
+        """Count the items of a value that is iterated over, and return it or an iterator that counts."""
+        if isinstance(value, Iterator):
+            return self.counted(value)  # type: ignore[return-value]
+        if isinstance(value, Sized):  # otherwise the loop reports an error
+            self.step(len(value))
+        return value
+
+    def counted(self, items: Iterable[_Value]) -> Iterator[_Value]:
+        """An iterator that counts each item."""
+        for item in items:
+            self.step()
+            self.produce(_ITEM)
+            yield item
+
+    def size(self, value: object) -> int:
+        """The number of characters and items in a value, with everything inside it, as often as it is there.
+
+        Nested lists may hold the same list many times, so that a few lists print as gigabytes.
+        """
+        if type(value) in _SINGLE:
+            return 1
+        if isinstance(value, (str, bytes, bytearray)):
+            self._bound(len(value))
+            return len(value)
+        if isinstance(value, range):
+            return _ITEM * len(value)
+        if not isinstance(value, _CONTAINERS):
+            return 1
+        total, visited, waiting = 0, 0, [_members(value)]
+        while waiting:
+            for member in waiting.pop():
+                visited += 1
+                if isinstance(member, (str, bytes, bytearray)):
+                    total += len(member)
+                else:
+                    total += _ITEM
+                    if isinstance(member, _CONTAINERS):
+                        waiting.append(_members(member))
+                        self._bound(total)
+            self._bound(total)
+        self.step(visited // 8)
+        return total
+
+    def _bound(self, size: int) -> None:
+        if size > self._largest:
+            raise LimitError(f"it makes a value of more than {self._largest} characters")
+
+
+def nesting(value: object, most: int = 1000) -> int:
+    """How many levels of lists and dictionaries a value has."""
+    level, depth = [value], 0
+    while level and depth < most:
+        inside = [m for v in level if isinstance(v, (list, tuple, Mapping)) for m in _members(v)]
+        level = [m for m in inside if isinstance(m, (list, tuple, Mapping))]
+        depth += 1
+    return depth
+
+
+def _members(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return chain(value.keys(), value.values())
+    if isinstance(value, Namespace):
+        return list(value._Namespace__attrs.values())  # jinja2 has no other way to it
+    return cast(Iterable[object], value)

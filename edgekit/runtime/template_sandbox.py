@@ -1,0 +1,284 @@
+"""The environment that chat templates run in: what transformers gives them, in jinja2's sandbox, with bounds.
+
+Templates of public models rely on transformers' environment (``utils/chat_template_utils.py``): blocks leave no blank
+lines, ``tojson`` takes the arguments of ``json.dumps`` and escapes nothing, ``raise_exception`` and ``strftime_now``
+are functions, loops know break and continue, and ``{% generation %}`` marks text for training.
+
+jinja2's immutable sandbox keeps a template away from files and Python objects. ``template_meter.py`` bounds what it
+computes: jinja2 lets an environment replace calls, operators, filters and tests; for the rest (loops, comparisons,
+lists, slices and ``~``) :class:`_Metered` inserts filters of our own into the parsed template.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from types import CodeType
+from typing import Any, NoReturn, cast
+
+from jinja2 import Template, TemplateError, nodes, pass_context
+from jinja2.ext import Extension
+from jinja2.filters import FILTERS as DEFAULT_FILTERS
+from jinja2.parser import Parser
+from jinja2.runtime import Context, LoopContext, Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.tests import TESTS as DEFAULT_TESTS
+from jinja2.utils import generate_lorem_ipsum
+from jinja2.visitor import NodeTransformer
+
+from .template_costs import FILTERS, METHODS, READ_FIRST, binary_cost, read_first
+from .template_meter import LimitError, Meter
+
+MAX_SOURCE = 128 * 1024  # characters; the longest template in use has 20 thousand
+_FORMAT = 200  # characters of a time format
+_MACRO = 10  # steps that take as long as a call of a macro
+
+
+class RefusalError(TemplateError):
+    """The template called ``raise_exception``."""
+
+
+class TemplateSandbox:
+    """A compiled template.
+
+    Args:
+        source: The template.
+
+    Raises:
+        jinja2.TemplateError: The source is not valid, or too long or too deeply nested.
+    """
+
+    def __init__(self, source: str) -> None:
+        if len(source) > MAX_SOURCE:
+            raise LimitError(f"it has {len(source)} characters; the limit is {MAX_SOURCE}")
+        try:
+            self._code: CodeType = _Environment(Meter(0)).compile(source)
+        except (RecursionError, MemoryError, SyntaxError) as error:  # of jinja2's parser or of Python's compiler
+            raise LimitError(f"it nests too deeply: {type(error).__name__}") from None
+        except (ValueError, OverflowError) as error:  # a number of thousands of digits
+            raise TemplateError(str(error)) from None
+
+    def render(self, variables: Mapping[str, object], characters: int, marker: str = "") -> str:
+        """Render the template. Renderings share nothing, so several threads may do it at once.
+
+        Args:
+            variables: What the template can use besides transformers' functions.
+            characters: Size of the variables; the limits grow with it.
+            marker: A character that ``tojson`` keeps as it is, or empty.
+
+        Raises:
+            RefusalError: The template called ``raise_exception``.
+            jinja2.TemplateError: The template fails or exceeds a limit. Templates also raise Python's exceptions.
+        """
+        meter = Meter(characters)
+        environment = _Environment(meter, marker)
+        template = Template.from_code(environment, self._code, environment.make_globals(None))
+        pieces = []
+        for piece in template.root_render_func(template.new_context(dict(variables))):
+            meter.step()
+            meter.produce(len(piece))
+            pieces.append(piece)
+        return "".join(pieces)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """The environment of one rendering."""
+
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
+
+    def __init__(self, meter: Meter, marker: str = "") -> None:
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            optimized=False,  # the optimizer computes constants without counting
+            finalize=self._finalize,
+            extensions=[_GenerationTag, "jinja2.ext.loopcontrols"],
+        )
+        self.meter = meter
+        self.marker = marker
+        self.filters = cast(Any, _FILTERS)
+        self.tests = cast(Any, _TESTS)
+        self.globals = {
+            **self.globals,
+            "lipsum": self._lipsum,
+            "raise_exception": _raise_exception,
+            "strftime_now": _strftime_now,
+        }
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        parsed: nodes.Template = _Metered().visit(super()._parse(source, name, filename))
+        return parsed
+
+    def _finalize(self, value: object) -> object:
+        """Count a value that is printed."""
+        if type(value) is not str:
+            self.meter.read(value)
+        return value
+
+    def concat(self, pieces: Iterable[str]) -> str:
+        """The text of a macro or a block."""
+        kept = []
+        for piece in pieces:
+            self.meter.step()
+            self.meter.produce(len(piece))
+            kept.append(piece)
+        return "".join(kept)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        binary_cost(self.meter, operator, left, right)
+        return self.meter.made(super().call_binop(context, operator, left, right))
+
+    def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        meter = self.meter
+        owner = getattr(getattr(function, "__wrapped__", function), "__self__", None)
+        meter.read(*args, *kwargs.values())
+        if isinstance(function, LoopContext):
+            args = tuple(map(meter.looped, args))
+        elif isinstance(function, Macro):
+            meter.step(_MACRO)
+        elif isinstance(owner, (str, bytes, int, list, tuple, dict)):
+            meter.read(owner)
+            name = str(getattr(function, "__name__", ""))
+            if (cost := METHODS.get(name)) is not None:
+                args = tuple(map(read_first, args)) if name == "join" else args
+                meter.produce(cost(meter, owner, [*args, *kwargs.values()]))
+        return meter.made(super().call(context, function, *args, **kwargs))
+
+    def filtered(self, name: str, function: Callable[..., Any], first: list[Any], args: Any, kwargs: Any) -> Any:
+        """Call a filter or a test.
+
+        Args:
+            name: The filter's name; empty for a test.
+            function: The filter.
+            first: What it takes before the value: the context, the environment or nothing.
+            args, kwargs: The value and the arguments that the template gives.
+        """
+        meter = self.meter
+        if name in READ_FIRST and args:
+            args = (read_first(meter.looped(args[0])), *args[1:])
+        meter.read(*args, *kwargs.values())
+        if args and (cost := FILTERS.get(name)) is not None:
+            meter.produce(cost(meter, args[0], [*args[1:], *kwargs.values()]))
+        return meter.made(function(*first, *args, **kwargs))
+
+    def _lipsum(self, n: int = 5, html: bool = True, min: int = 20, max: int = 100) -> str:
+        self.meter.produce(n * max * 16)
+        return generate_lorem_ipsum(n, html, min, max)
+
+
+class _Metered(NodeTransformer):
+    """Inserts the filters below."""
+
+    def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
+        self.generic_visit(node)
+        if isinstance(node, nodes.For):
+            node.iter = _filter("edgekit_looped", node.iter)
+        elif isinstance(node, nodes.Compare):
+            node.expr = _filter("edgekit_read", node.expr)
+            for operand in node.ops:
+                operand.expr = _filter("edgekit_read", operand.expr)
+        elif isinstance(node, nodes.Concat):
+            return _filter("edgekit_concat", nodes.List(node.nodes, lineno=node.lineno))
+        elif isinstance(node, nodes.Getitem):
+            if isinstance(node.arg, nodes.Slice):
+                return _filter("edgekit_made", node)
+            node.arg = _filter("edgekit_read", node.arg)  # a key may take long to hash
+        elif isinstance(node, nodes.Dict):
+            for pair in node.items:
+                pair.key = _filter("edgekit_read", pair.key)
+            return _filter("edgekit_made", node)
+        elif isinstance(node, nodes.List) or (isinstance(node, nodes.Tuple) and node.ctx == "load"):
+            return _filter("edgekit_made", node)
+        return node
+
+
+def _filter(name: str, value: nodes.Node) -> nodes.Expr:
+    if isinstance(value, nodes.Const):
+        return value
+    return nodes.Filter(cast(nodes.Expr, value), name, [], [], None, None, lineno=value.lineno)
+
+
+class _GenerationTag(Extension):
+    """``{% generation %}...{% endgeneration %}`` prints its content."""
+
+    tags = {"generation"}  # noqa: RUF012  (jinja2 declares it as an instance attribute)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=line)  # transformers makes a block of it; what is set inside stays inside
+
+
+def _metered(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A filter or a test that counts what it reads and produces."""
+    wants = getattr(getattr(function, "jinja_pass_arg", None), "name", "")
+
+    # A filter that takes the context is never computed when the template is compiled.
+    @pass_context
+    def call(context: Context, /, *args: Any, **kwargs: Any) -> Any:
+        environment: Any = context.environment
+        given = {"context": context, "eval_context": context.eval_ctx, "environment": environment}
+        return environment.filtered(name, function, [given[wants]] if wants else [], args, kwargs)
+
+    return call
+
+
+@pass_context
+def _looped(context: Context, value: Any) -> Any:
+    return context.environment.meter.looped(value)  # type: ignore[attr-defined]
+
+
+@pass_context
+def _read(context: Context, value: Any) -> Any:
+    if type(value) is not bool and value is not None:
+        context.environment.meter.read(value)  # type: ignore[attr-defined]
+    return value
+
+
+@pass_context
+def _made(context: Context, value: Any) -> Any:
+    return context.environment.meter.made(value)  # type: ignore[attr-defined]
+
+
+@pass_context
+def _concat(context: Context, values: list[Any]) -> str:
+    environment: Any = context.environment
+    return str(environment.concat([str(environment._finalize(value)) for value in values]))
+
+
+@pass_context
+def _to_json(
+    context: Context,
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    text = json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    marker: str = context.environment.marker  # type: ignore[attr-defined]
+    return text.replace(json.dumps(marker)[1:-1], marker) if ensure_ascii and marker else text
+
+
+def _raise_exception(message: object) -> NoReturn:
+    raise RefusalError(str(message))
+
+
+def _strftime_now(format: str) -> str:
+    if len(format) > _FORMAT:
+        raise LimitError(f"it formats the time with {len(format)} characters; the limit is {_FORMAT}")
+    return datetime.now().strftime(format)
+
+
+_FILTERS: dict[str, Callable[..., Any]] = {
+    **{name: _metered(cast(Any, function), name) for name, function in DEFAULT_FILTERS.items()},
+    "tojson": _metered(_to_json, "tojson"),
+    "edgekit_looped": _looped,
+    "edgekit_read": _read,
+    "edgekit_made": _made,
+    "edgekit_concat": _concat,
+}
+_TESTS: dict[str, Callable[..., Any]] = {
+    name: _metered(cast(Any, function), "") for name, function in DEFAULT_TESTS.items()
+}

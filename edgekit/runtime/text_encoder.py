@@ -1,0 +1,130 @@
+"""Encodes a prompt in which some spellings of control tokens are text, as if the vocabulary did not have these tokens.
+
+The tokenizers library makes a token of a special token's spelling wherever it stands. A second tokenizer without these
+tokens encodes them like any other text. For each control token that stays one, the text holds a stand-in: a private
+character that this tokenizer has as a token. So one call encodes the whole prompt, and everything else in it (merges
+across a message's end, white space, other added tokens) is what the library makes of the plain text.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as _HfTokenizer
+
+from ..errors import TokenizerError
+
+_PRIVATE = range(0x100000, 0x10FFFE)  # Unicode's private plane 16
+_ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class Written:
+    """A control token in a text.
+
+    Attributes:
+        start, end: Its characters, with the white space that the token takes in.
+        token: Its id.
+    """
+
+    start: int
+    end: int
+    token: int
+
+
+class TextEncoder:
+    """A tokenizer for prompts whose messages spell control tokens.
+
+    Args:
+        backend: The artifact's tokenizer, a ``tokenizers.Tokenizer``.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._controls: frozenset[int] = frozenset()
+        self._tokenizer: Any = None
+        self._stands = ("", "")  # for tokens that are found before normalization, and after
+        self._ids: dict[int, int] = {}  # of added tokens, in the artifact's vocabulary
+
+    def encode(self, marked: str, marker: str, written: Sequence[Written], controls: Collection[int]) -> list[int]:
+        """Encode a prompt.
+
+        Args:
+            marked: The prompt with its marks.
+            marker: The mark.
+            written: The control tokens that stay tokens, in order.
+            controls: The ids of all control tokens.
+
+        Raises:
+            TokenizerError: The vocabulary has no other way to write a control token's spelling.
+        """
+        while self._controls != frozenset(controls) or any(stand in marked for stand in self._stands):
+            self._build(frozenset(controls))
+        added = self._backend.get_added_tokens_decoder()
+        pieces, tokens, end = [], [], 0
+        for each in written:
+            kind = added.get(each.token)
+            pieces += [marked[end : each.start], self._stands[bool(kind is not None and kind.normalized)]]
+            tokens.append(each.token)
+            end = each.end
+        text = "".join([*pieces, marked[end:]]).replace(marker, "")
+        return self._encode(text, tokens)
+
+    def _encode(self, text: str, tokens: list[int | None] | list[int]) -> list[int]:
+        """Encode a text with stand-ins for these tokens; None stands for a break without a token."""
+        slots: list[int | None] = list(tokens)
+        for _ in range(_ROUNDS):
+            encoded = self._tokenizer.encode(text, add_special_tokens=False)
+            ids, waiting, leaked = [], iter(slots), []
+            for found, (start, end) in zip(encoded.ids, encoded.offsets, strict=True):
+                token = next(waiting) if self._ids.get(found, 0) < 0 else self._ids.get(found, found)
+                if token is None:
+                    continue
+                if self._ids.get(found, 0) >= 0 and token in self._controls:
+                    leaked.append((start, end))
+                ids.append(token)
+            if not leaked:
+                return ids
+            text, slots = self._broken(text, slots, leaked)
+        raise _unwritable()
+
+    def _broken(
+        self, text: str, slots: list[int | None], leaked: list[tuple[int, int]]
+    ) -> tuple[str, list[int | None]]:
+        """Break spellings that the vocabulary itself holds, as a model of SentencePiece's may."""
+        if any(end - start < 2 for start, end in leaked):
+            raise _unwritable()
+        pieces, broken, end = [], [], 0
+        waiting = iter(slots)
+        for start, _ in leaked:
+            pieces.append(text[end : start + 1])
+            broken += [next(waiting) for c in pieces[-1] if c in self._stands] + [None]
+            end = start + 1
+        return self._stands[0].join([*pieces, text[end:]]), [*broken, *waiting]
+
+    def _build(self, controls: frozenset[int]) -> None:
+        """Make the tokenizer without these tokens, and with stand-ins that no text is likely to hold."""
+        described = json.loads(self._backend.to_str())
+        described["added_tokens"] = [t for t in described["added_tokens"] if t["id"] not in controls]
+        described["post_processor"] = None
+        first, second = (chr(code) for code in secrets.SystemRandom().sample(_PRIVATE, 2))
+        tokenizer = _HfTokenizer.from_str(json.dumps(described))
+        stands = [AddedToken(first, normalized=False), AddedToken(second, normalized=True)]
+        tokenizer.add_tokens(stands)
+        known = {i: token.content for i, token in tokenizer.get_added_tokens_decoder().items()}
+        self._ids = {
+            i: -1 if content in (first, second) else self._backend.token_to_id(content) for i, content in known.items()
+        }
+        self._tokenizer, self._stands, self._controls = tokenizer, (first, second), controls
+
+
+def _unwritable() -> TokenizerError:
+    return TokenizerError(
+        "a message spells a control token that this vocabulary cannot write as text",
+        hint="remove control tokens, such as <s> or <|im_end|>, from the messages",
+    )

@@ -1,0 +1,88 @@
+"""What a template may compute is bounded, whatever its values hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from jinja2.utils import Namespace
+
+from edgekit.runtime.template_meter import (
+    BITS,
+    LARGEST,
+    LARGEST_PER_CHARACTER,
+    PRODUCED,
+    STEPS,
+    STEPS_PER_CHARACTER,
+    LimitError,
+    Meter,
+    nesting,
+)
+
+
+def doubled(times: int) -> list[object]:
+    """A few lists that stand for 2^times numbers."""
+    value: list[object] = [1]
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
+def test_steps_add_up_and_long_messages_allow_more() -> None:
+    meter = Meter(10)
+    meter.step(STEPS)
+    meter.step(10 * STEPS_PER_CHARACTER)
+    with pytest.raises(LimitError, match=f"more than {STEPS + 10 * STEPS_PER_CHARACTER} steps"):
+        meter.step()
+
+
+def test_text_that_is_made_adds_up() -> None:
+    meter, text = Meter(0), "x" * 1_000_000
+    for _ in range(PRODUCED // len(text)):
+        assert meter.made(text) is text
+    with pytest.raises(LimitError, match="produces more than 16000000 characters"):
+        meter.made("x")
+
+
+def test_a_single_value_has_a_limit() -> None:
+    assert Meter(1).size("x" * (LARGEST + LARGEST_PER_CHARACTER)) == LARGEST + LARGEST_PER_CHARACTER
+    for value in ("x" * (LARGEST + 1), ["x" * LARGEST, 1], doubled(60), {"a": doubled(60)}, b"x" * (LARGEST + 1)):
+        with pytest.raises(LimitError, match="a value of more than 2000000 characters"):
+            Meter(0).read(value)
+
+
+def test_namespaces_and_views_are_looked_into() -> None:
+    inner = Namespace(v="abc")
+    for _ in range(60):
+        inner = Namespace(a=inner, b=inner)
+    for value in (inner, {"a": doubled(60)}.values(), (inner,)):
+        with pytest.raises(LimitError):
+            Meter(0).size(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "size"), [("abc", 3), (None, 1), (5, 1), (["ab", 1], 10), ({"k": ["abc"]}, 12), (range(4), 32), ((), 0)]
+)
+def test_sizes(value: object, size: int) -> None:
+    assert Meter(0).size(value) == size
+
+
+def test_iterators_count_as_they_are_read() -> None:
+    meter = Meter(0)
+    assert list(meter.looped(iter("abc"))) == ["a", "b", "c"]
+    assert meter.looped([1]) == [1]
+    endless: Callable[[], int] = lambda: 1  # noqa: E731
+    with pytest.raises(LimitError, match="it needs more"):
+        list(meter.made(iter(endless, 2)))
+    with pytest.raises(LimitError):
+        meter.looped(range(10**9))
+
+
+def test_numbers_have_a_limit() -> None:
+    assert Meter(0).made(1 << (BITS - 1))
+    with pytest.raises(LimitError, match="more than 4096 bits"):
+        Meter(0).made(1 << BITS)
+
+
+def test_nesting() -> None:
+    assert [nesting(v) for v in ("a", [], [1], [[1], 2], {"a": [{}]})] == [1, 1, 1, 2, 3]

@@ -1,0 +1,148 @@
+"""A hostile template ends with an error, in bounded time and memory; transformers' functions are there."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from jinja2 import TemplateError, TemplateSyntaxError
+from jinja2.exceptions import SecurityError
+
+from edgekit.runtime.template_meter import LimitError
+from edgekit.runtime.template_sandbox import MAX_SOURCE, RefusalError, TemplateSandbox
+
+
+def render(source: str, marker: str = "", **variables: object) -> str:
+    return TemplateSandbox(source).render({"messages": [{"role": "user", "content": "hi"}], **variables}, 10, marker)
+
+
+DOUBLING = "{% set ns = namespace(v=START) %}{% for i in range(60) %}{% set ns.v = STEP %}{% endfor %}"
+HOSTILE = {
+    "nested loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "loops that skip": "{% for i in range(99999) %}{% for j in range(99999) if j < 0 %}{% endfor %}{% endfor %}",
+    "loops over generators": "{% for i in range(999) %}{% for j in range(9999)|select %}{% endfor %}{% endfor %}",
+    "a loop in a recursive loop": "{% for i in 'ab' recursive %}{{ loop(range(99999)) if loop.depth < 9 }}{% endfor %}",
+    "loops of filters": "{% for j in range(99999) %}{{ range(99999)|select|list|length }}{% endfor %}",
+    "sorting": "{% set l = range(99999)|list %}{% for j in range(99999) %}{% set m = l|sort %}{% endfor %}",
+    "macros that branch": "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(50) }}",
+    "text times a number": "{% set x = 'x' * 10**10 %}",
+    "a list times a number": "{% set x = [0] * 10**10 %}",
+    "powers": "{% set x = 9 ** (9 ** 9) %}",
+    "squares": DOUBLING.replace("START", "3").replace("STEP", "ns.v * ns.v"),
+    "widths": "{{ 'x'|center(10**9) }}",
+    "widths of methods": "{{ 'x'.rjust(10**9) }}",
+    "widths in formats": "{{ '%1000000000d' % 1 }}",
+    "widths in str.format": "{{ '{:1000000000}'.format(1) }}",
+    "a format by the filter map": "{{ ['%999999d']|map('format', 1)|list }}",
+    "widths in a filter block": "{% filter center(10**9) %}x{% endfilter %}",
+    "widths by the filter map": "{{ ['x']|map('center', 10**9)|list }}",
+    "doubled text": DOUBLING.replace("START", "'xx'").replace("STEP", "ns.v ~ ns.v"),
+    "added text": DOUBLING.replace("START", "'xx'").replace("STEP", "ns.v + ns.v"),
+    "replaced text": DOUBLING.replace("START", "'xx'").replace("STEP", "ns.v.replace('x', 'xx')"),
+    "doubled blocks": DOUBLING.replace("START", "'xx'").replace(
+        "{% set ns.v = STEP %}", "{% set t %}{{ ns.v }}{{ ns.v }}{% endset %}{% set ns.v = t %}"
+    ),
+    "doubled lists": DOUBLING.replace("START", "[]").replace("STEP", "[ns.v, ns.v]") + "{{ ns.v }}",
+    "doubled tuples as keys": DOUBLING.replace("START", "()").replace("STEP", "(ns.v, ns.v)") + "{{ {ns.v: 1} }}",
+    "doubled dictionaries": DOUBLING.replace("START", "{}").replace("STEP", "{'a': ns.v, 1: ns.v}") + "{{ ns.v }}",
+    "slices that are kept": "{% set s = 'x' * 10**6 %}{% set ns = namespace(l=[]) %}{% for i in range(99999) %}"
+    "{% set ns.l = ns.l + [s[i:]] %}{% endfor %}",
+    "comparisons": "{% set s = 'x' * 10**6 %}{% for i in range(9999) %}{{ s == s ~ 'y' }}{% endfor %}",
+    "searches": "{% set s = 'x' * 10**6 %}{% for i in range(99999) %}{{ 'y' in s }}{% endfor %}",
+    "tests": "{% set s = 'x' * 10**6 %}{% for i in range(99999) %}{{ 'y' is in(s) }}{% endfor %}",
+    "separators": "{{ range(99999)|join('x' * 10**5) }}",
+    "JSON": "{{ [[1]]|tojson(indent=10**9) }}",
+    "filler": "{{ lipsum(n=10**6) }}",
+    "time formats": "{{ strftime_now('%c' * 1000) }}",
+    "much output": "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_template_that_computes_too_much_is_stopped(name: str) -> None:
+    with pytest.raises(LimitError):
+        render(HOSTILE[name])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% for i in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}",
+        "{% block a %}{{ self.a() }}{% endblock %}",
+    ],
+)
+def test_endless_recursion_ends_in_any_thread(source: str) -> None:
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            render(source)
+        except (RecursionError, LimitError) as error:
+            ended.append(error)
+
+    run()
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert len(ended) == 2
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+        "{{ " + "[" * 3000 + "]" * 3000 + " }}",
+        "{{ " + "not " * 9000 + "1 }}",
+        "{{ a" + ".b" * 30000 + " }}",
+        "{{ 1" + "|e" * 30000 + " }}",
+        "{% if 1 %}" * 2000 + "{% endif %}" * 2000,
+        "x" * (MAX_SOURCE + 1),
+    ],
+)
+def test_a_source_that_nests_too_deeply_or_is_too_long_is_refused(source: str) -> None:
+    with pytest.raises(LimitError, match=r"it nests too deeply|the limit is 131072"):
+        TemplateSandbox(source)
+
+
+def test_a_source_that_is_not_valid_is_refused() -> None:
+    with pytest.raises(TemplateSyntaxError):
+        TemplateSandbox("{% for %}")
+    with pytest.raises(TemplateError):
+        TemplateSandbox("{{ " + "9" * 100_000 + " }}").render({}, 0)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ messages.append(1) }}",
+        "{{ ''.__class__.__mro__ }}",
+        "{{ raise_exception.__globals__.x }}",
+        "{{ [].__len__() }}",
+    ],
+)
+def test_the_sandbox_is_closed(source: str) -> None:
+    with pytest.raises((SecurityError, TemplateError)):
+        render(source + "{{ ''.__class__.x.y }}")
+
+
+def test_what_transformers_provides() -> None:
+    assert render("{{ {'b': 'é<', 'a': 1}|tojson }}") == '{"b": "é<", "a": 1}'
+    assert render(
+        "{{ {'b': 'é', 'a': 1}|tojson(ensure_ascii=True, indent=1, separators=(',', ': '), sort_keys=True) }}"
+    ) == ('{\n "a": 1,\n "b": "\\u00e9"\n}')
+    with pytest.raises(RefusalError, match="no"):
+        render("{{ raise_exception('no') }}")
+    with pytest.raises(RefusalError, match=r"\[1\]"):
+        render("{{ raise_exception([1]) }}")
+    assert render("{% generation %}{% set a = 1 %}{{ a }}{% endgeneration %}{{ a }}") == "1"
+
+
+def test_json_keeps_the_mark_even_as_ascii() -> None:
+    mark = "\U000f1234"
+    assert render("{{ x|tojson(ensure_ascii=true) }}", mark, x=f"<{mark}é") == f'"<{mark}\\u00e9"'
+
+
+def test_renderings_share_nothing() -> None:
+    template = TemplateSandbox("{% for i in range(90000) %}{% endfor %}{{ x }}")
+    assert [template.render({"x": i}, 0) for i in range(20)] == [str(i) for i in range(20)]
