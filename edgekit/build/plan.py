@@ -48,10 +48,12 @@ def plannable(
         if checkpoint is not None:
             from .conversation import plan_conversation  # imports numpy
             from .inputs import carried_quantization, notes_of
+            from .same_model import stored_head
 
+            recipe, changed = stored_head(recipe, checkpoint)
             asked = carried_quantization(asked, recipe.quantization, checkpoint)
             conversation = plan_conversation(BuildRequest(), recipe, checkpoint)
-            notes = (*notes, *notes_of(checkpoint), *conversation.notes)
+            notes = (*notes, *changed, *notes_of(checkpoint), *conversation.notes)
         return dataclasses.replace(recipe, quantization=asked), notes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -155,7 +156,7 @@ def test_the_plan_comes_before_any_weight_is_read(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere"
     with pytest.raises(BudgetError, match=r"needs .*; 3\.\d+ GB are usable") as caught:
         build("deepseek-r1-distill-llama-8b", "raspberry-pi-4-4gb", checkpoint=missing, out=tmp_path / "out")
-    assert "deepseek-r1-distill-qwen-1.5b" in caught.value.hint
+    assert re.match("alternatives: .* needs ", caught.value.hint)
     assert leftovers(tmp_path) == []
 
 
