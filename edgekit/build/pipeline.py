@@ -208,6 +208,7 @@ def _write(
         if note is not None:
             on_notes([note])
             planned = replace(planned, notes=(*planned.notes, note))
+        if shrunk:
             facts = replace(facts, quantization=facts.quantization | {"activation_scale": shrunk})
         with steps.layer_quantizer(job, weights, quantization, facts, files) as (layers, calibration):
             layout = steps.export(job, weights, quantization, job.max_context(planned), layers)

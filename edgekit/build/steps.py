@@ -223,7 +223,7 @@ def fit_float16(
 
     Returns:
         The job with the model that the artifact will hold, the weights, the manifest's ``activation_scale`` (empty if
-        nothing is scaled) and a note about it.
+        nothing is scaled) and a note, if there would have been an overflow.
 
     Raises:
         CalibrationError: An activation that cannot be made smaller is too large; the message names it.

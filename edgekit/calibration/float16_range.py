@@ -85,8 +85,10 @@ def shrinking(widest: Widest, spec: ModelSpec) -> Shrinking:
     return found
 
 
-def described(widest: Widest, by: Shrinking) -> str:
-    """The factors as a note for people."""
+def described(widest: Widest, by: Shrinking) -> str | None:
+    """A note about the factors; None if float16 could hold everything, though with a smaller margin."""
+    if max(widest.residual[0], *widest.values, *widest.up) <= LARGEST:
+        return None
     parts = []
     if by.residual != 1:
         value, name = widest.residual
@@ -98,8 +100,8 @@ def described(widest: Widest, by: Shrinking) -> str:
             others = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
             parts.append(f"the {what} of layers.{most}{others} ({values[most]:.3g}) by {factors[most]:g}")
     return (
-        f"activations of this model overflow float16 or come near its limit of {LARGEST}; powers of two in the weights "
-        f"make them smaller, and the model computes the same function: {'; '.join(parts)}"
+        f"activations of this model overflow float16, which holds {LARGEST} at most; powers of two in the weights make "
+        f"them smaller, and the model computes the same function: {'; '.join(parts)}"
     )
 
 

@@ -59,7 +59,8 @@ def test_what_is_too_large_becomes_small_enough(part: str, field: str) -> None:
     largest = (after.residual[0], *after.values, *after.up)
     assert QUARTER / 2 < max(largest) <= QUARTER  # not smaller than needed
     note = described(found, by)
-    assert "float16" in note
+    assert note is not None
+    assert "overflow float16" in note
     assert "layers.1" in note
 
 
@@ -77,7 +78,10 @@ def test_a_value_within_the_margin_is_scaled_too() -> None:
     spec = model()[1]
     calm = Widest((1.0, "embedding"), (1.0,) * spec.num_layers, (1.0,) * spec.num_layers, (1.0, ""))
     for value, factor in ((QUARTER, 1), (QUARTER + 1, 0.5), (LARGEST, 0.25), (4.12e6, 2.0**-8)):
-        assert shrinking(replace(calm, residual=(value, "layers.0")), spec).residual == factor
+        found = replace(calm, residual=(value, "layers.0"))
+        by = shrinking(found, spec)
+        assert by.residual == factor
+        assert (described(found, by) is None) is (value <= LARGEST)  # where nothing would overflow, nothing is said
 
 
 def test_values_that_are_not_finite_are_an_error() -> None:
