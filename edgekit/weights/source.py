@@ -4,6 +4,7 @@
     CarriedWeights        the same, and the codes that a quantized checkpoint already holds (``carried.py``)
     ScaledWeights         another source's weights with scaled input features (``scaled.py``)
     RotatedWeights        another source's weights in another basis (``rotated.py``)
+    ShrunkWeights         another source's weights with smaller activations (``shrunk.py``)
 
 Sources are safe to read from several threads at once. Rows are read in pieces; no source holds a whole model.
 """
