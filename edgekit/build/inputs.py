@@ -10,6 +10,7 @@ from pathlib import Path
 from ..checkpoint import open_checkpoint
 from ..checkpoint.base import Checkpoint
 from ..checkpoint.hub import fetch_hub
+from ..checkpoint.lora import LoraAdapter
 from ..checkpoint.sources import fetch_package
 from ..devices import load_device
 from ..devices.profile import DeviceProfile
@@ -21,6 +22,7 @@ from ..recipes import all_recipes, load_recipe
 from ..recipes.recipe import FolderSource, HubSource, Recipe
 from ..scheme import QuantizationConfig, QuantizationOverrides
 from ..weights.tensors import check_tensors
+from .adapters import adapted, merge, open_adapters
 from .conversation import requested_template
 from .model import Found, OpenedModel, find_checkpoint, find_model, hub_source, open_model
 from .reasoning import find_reasoning
@@ -38,6 +40,7 @@ class BuildInputs:
         checkpoint: The open checkpoint, or None if it is not on this machine: it is fetched after the plan.
         preview: What is known of a checkpoint on the hub that has no recipe, before its weights are fetched.
         notes: Sentences for the user about how the model's name was understood.
+        adapters: Adapters to merge; ``checkpoint`` and ``preview`` already have them.
     """
 
     recipe: Recipe
@@ -46,6 +49,7 @@ class BuildInputs:
     checkpoint: Checkpoint | None
     preview: Checkpoint | None = None
     notes: tuple[str, ...] = ()
+    adapters: tuple[LoraAdapter, ...] = ()
 
 
 def open_inputs(request: BuildRequest, stack: ExitStack, progress: Progress = no_progress) -> BuildInputs:
@@ -78,13 +82,17 @@ def open_inputs(request: BuildRequest, stack: ExitStack, progress: Progress = no
             recipe = dataclasses.replace(recipe, source=hub_source(given))
         elif given.exists():
             model = dataclasses.replace(model, checkpoint=stack.enter_context(open_checkpoint(given)), fetched=True)
+    adapters = open_adapters(request.lora, stack, progress)
+    recipe = adapted(recipe, adapters)
+    checkpoint = None if model.checkpoint is None else merge(model.checkpoint, adapters)
     return BuildInputs(
         recipe,
         device,
         _asked_quantization(request, recipe),
-        model.checkpoint if model.fetched else None,
-        None if model.fetched else model.checkpoint,
+        checkpoint if model.fetched else None,
+        None if model.fetched else checkpoint,
         model.notes,
+        adapters,
     )
 
 

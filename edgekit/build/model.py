@@ -179,7 +179,7 @@ def _unusable_repository(repository: str, names: list[str]) -> SourceError:
     if "adapter_config.json" in names:
         return SourceError(
             f"{repository} is an adapter, not a model: it has adapter_config.json and no config.json",
-            hint="build the model that it was trained on, and fetch the adapter into a folder for --lora FOLDER",
+            hint=f"build the model that it was trained on with --lora {repository}",
         )
     pickled = [n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt"))]
     if pickled:

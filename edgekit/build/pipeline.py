@@ -42,6 +42,8 @@ from ..progress import Progress, no_progress, phase
 from ..recipes import all_recipes
 from ..recipes.recipe import Recipe, source_kind
 from ..scheme import QuantizationConfig, QuantizationOverrides
+from ..weights.merged import MergedCheckpoint
+from .adapters import merge
 from .conversation import plan_conversation
 from .inputs import BuildInputs, carried_quantization, fetch_checkpoint, notes_of, open_inputs
 from .request import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildRequest, BuildResult
@@ -90,7 +92,8 @@ def run_build(
         planner = partial(_plan, request, inputs, on_plan)
         planned = planner(quantization)
         if checkpoint is None:
-            checkpoint = stack.enter_context(open_checkpoint(fetch_checkpoint(request, inputs.recipe, progress)))
+            opened = stack.enter_context(open_checkpoint(fetch_checkpoint(request, inputs.recipe, progress)))
+            checkpoint = merge(opened, inputs.adapters)
             fetched = _with_stored_head(inputs, checkpoint)
             carried = carried_quantization(inputs.quantization, inputs.recipe.quantization, checkpoint)
             if carried != quantization or fetched is not inputs:
@@ -253,6 +256,8 @@ def _described_source(job: Job, files: dict[str, Any]) -> dict[str, Any]:
     source.pop("path", None)  # a path on the builder's disk means nothing elsewhere
     if job.checkpoint.quantization:
         source |= {"format": job.checkpoint.format, "quantize_config": dict(job.checkpoint.quantization)}
+    if isinstance(job.checkpoint, MergedCheckpoint):
+        source["adapters"] = [adapter.described() for adapter in job.checkpoint.adapters]
     return source | {"files": files}
 
 
@@ -267,6 +272,7 @@ def build(
     device: str | Path | DeviceProfile = "cpu",
     *,
     checkpoint: str | Path | None = None,
+    lora: Sequence[str | Path] = (),
     context: int | None = None,
     quantization: QuantizationConfig | QuantizationOverrides | None = None,
     out: str | Path | None = None,
@@ -294,8 +300,9 @@ def build(
     Args, return value and exceptions are those of :class:`BuildRequest` and :func:`run_build`.
     """
     request = BuildRequest(
-        model=model, device=device, checkpoint=checkpoint, context=context, quantization=quantization, out=out,
-        emit=emit, force=force, calibration=calibration, calibration_tokens=calibration_tokens,
+        model=model, device=device, checkpoint=checkpoint, lora=tuple(lora), context=context,
+        quantization=quantization, out=out, emit=emit, force=force, calibration=calibration,
+        calibration_tokens=calibration_tokens,
         reasoning=reasoning, chat_template=chat_template, stop=tuple(stop), gate=gate,
         quality_tokens=quality_tokens, threads=threads, plan_options=plan_options, anyway=anyway,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,6 +24,7 @@ def plannable(
     quantization: Quantization = None,
     progress: Progress = no_progress,
     reasoning: bool | None = None,
+    lora: Sequence[str | Path] = (),
 ) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe to plan for a model, with the formats that a build would use.
 
@@ -32,6 +33,8 @@ def plannable(
         quantization: A configuration that replaces the recipe's, or changes to it.
         progress: Called with the bytes of a repository's small files.
         reasoning: Whether the model thinks before it answers; None for what the recipe or the checkpoint says.
+
+        lora: Folders or repositories of LoRA adapters that a build would merge.
 
     Returns:
         The recipe, and notes about how the name and the checkpoint were read.
@@ -42,6 +45,12 @@ def plannable(
     with ExitStack() as stack:
         opened = open_model(find_model(model), stack, progress)
         recipe, notes, checkpoint = opened.recipe.with_reasoning(reasoning), opened.notes, opened.checkpoint
+        if lora:
+            from .adapters import adapted, merge, open_adapters  # imports numpy
+
+            adapters = open_adapters(lora, stack, progress)
+            recipe = adapted(recipe, adapters)
+            checkpoint = None if checkpoint is None else merge(checkpoint, adapters)
         if isinstance(quantization, QuantizationOverrides):
             quantization = quantization.applied_to(recipe.quantization)
         asked = quantization or recipe.quantization
@@ -67,6 +76,7 @@ def plan(
     devices: Iterable[str | Path | DeviceProfile] = (),
     options: PlanOptions | None = None,
     reasoning: bool | None = None,
+    lora: Sequence[str | Path] = (),
 ) -> Plan:
     """Plan a model on a device: memory, speed, and alternatives when the plan is not acceptable.
 
@@ -75,10 +85,11 @@ def plan(
             repository, of which only the small files are fetched.
         device, context, quantization, candidates, devices, options, reasoning: See
             :func:`edgekit.planning.planner.plan`.
+        lora: Folders or repositories of LoRA adapters that a build would merge.
 
     Raises:
         EdgekitError: As for :func:`edgekit.planning.planner.plan`, or the checkpoint cannot be used.
     """
-    recipe, notes = plannable(model, quantization, reasoning=reasoning)
+    recipe, notes = plannable(model, quantization, reasoning=reasoning, lora=lora)
     planned = planner.plan(recipe, device, context, candidates=candidates, devices=devices, options=options)
     return dataclasses.replace(planned, notes=notes)

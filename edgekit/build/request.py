@@ -30,6 +30,7 @@ class BuildRequest:
         checkpoint: A folder, .gguf file or Hugging Face repository to take the weights from instead of the model's
             source. The codes of a GPTQ checkpoint's quantized weights are copied unchanged; ``quantization`` applies
             to the others.
+        lora: Folders or Hugging Face repositories of LoRA adapters (PEFT), merged into the weights in this order.
         context: Tokens the KV cache is planned for; None for the device's default.
         quantization: A configuration that replaces the recipe's, or changes to it.
         out: The artifact's folder; None for ``<recipe>-<device>`` in the current folder.
@@ -55,6 +56,7 @@ class BuildRequest:
     model: str | Path | Recipe | None = None
     device: str | Path | DeviceProfile = "cpu"
     checkpoint: str | Path | None = None
+    lora: tuple[str | Path, ...] = ()
     context: int | None = None
     quantization: QuantizationConfig | QuantizationOverrides | None = None
     out: str | Path | None = None
@@ -74,6 +76,10 @@ class BuildRequest:
     def __post_init__(self) -> None:
         if self.emit is not None and self.emit not in EMIT_FORMATS:
             raise UsageError(f"emit is {self.emit!r}; allowed: {', '.join(EMIT_FORMATS)}")
+        if self.lora and self.model is None and self.checkpoint is None:
+            raise UsageError(
+                "--lora was given without a model", hint="give the model that the adapter was trained on as MODEL"
+            )
         if not all(self.stop):
             raise UsageError("a stop text is empty; it must have at least one character")
         for name in ("calibration_tokens", "quality_tokens", "threads"):

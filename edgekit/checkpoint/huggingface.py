@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -97,12 +98,7 @@ class HuggingFaceCheckpoint(Checkpoint):
         Raises:
             CheckpointError: The tensor's type is not supported.
         """
-        dtype = _NUMPY_DTYPES.get(info.dtype)
-        if dtype is None:
-            raise CheckpointError(
-                f"{info.path}: tensor {info.name!r} has type {info.dtype}; supported: {', '.join(FLOAT_DTYPES)}"
-            )
-        return dtype
+        return _float_dtype(info)
 
     def check_readable(self, info: TensorInfo) -> None:
         """See :meth:`Checkpoint.check_readable`."""
@@ -113,9 +109,26 @@ class HuggingFaceCheckpoint(Checkpoint):
         return HuggingFaceCheckpoint._read(self, info, start, stop) if info.dtype in _NUMPY_DTYPES else None
 
     def _read(self, info: TensorInfo, start: int, stop: int) -> NDArray[Any]:
-        dtype = self.stored_dtype(info)
-        shape = (stop - start, *info.shape[1:])
-        row_bytes = dtype.itemsize * (info.shape[1] if len(info.shape) == 2 else 1)
-        raw = np.empty((stop - start) * row_bytes, np.uint8)
-        self._open[info.path].read_into(raw.data, info.offset + start * row_bytes, f"tensor {info.name!r}")
-        return raw.view(dtype).reshape(shape)
+        return read_float(self._open[info.path], info, start, stop)
+
+
+def read_float(file: WeightFile, info: TensorInfo, start: int, stop: int) -> NDArray[Any]:
+    """Read rows of a float tensor in its stored type.
+
+    Raises:
+        CheckpointError: The tensor's type is not supported, or the file cannot be read.
+    """
+    dtype = _float_dtype(info)
+    row_bytes = dtype.itemsize * math.prod(info.shape[1:])
+    raw = np.empty((stop - start) * row_bytes, np.uint8)
+    file.read_into(raw.data, info.offset + start * row_bytes, f"tensor {info.name!r}")
+    return raw.view(dtype).reshape(stop - start, *info.shape[1:])
+
+
+def _float_dtype(info: TensorInfo) -> np.dtype[Any]:
+    dtype = _NUMPY_DTYPES.get(info.dtype)
+    if dtype is None:
+        raise CheckpointError(
+            f"{info.path}: tensor {info.name!r} has type {info.dtype}; supported: {', '.join(FLOAT_DTYPES)}"
+        )
+    return dtype

@@ -63,6 +63,12 @@ def device(help_text: str, *, required: bool = False) -> Decorator:
     return click.option("--device", metavar="NAME", required=required, callback=load, help=help_text)
 
 
+def lora(help_text: str) -> Decorator:
+    """``--lora FOLDER``, which may be given several times."""
+    more = "A PEFT folder or a Hugging Face repository (owner/name); may be given several times."
+    return click.option("--lora", metavar="FOLDER", multiple=True, help=f"{help_text} {more}")
+
+
 artifact = click.argument("artifact", type=click.Path(path_type=Path))
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object on stdout.")
 engine = click.option(

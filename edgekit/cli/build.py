@@ -40,8 +40,9 @@ _OPTIONS: dict[str, options.Decorator] = {
         "--checkpoint",
         type=click.Path(),
         help="Take the weights from this Hugging Face folder, .gguf file or repository (owner/name) instead of MODEL's "
-        "source. Codes of a GPTQ checkpoint are kept as they are.",
+        "source. Codes of a GPTQ or AWQ checkpoint are kept as they are.",
     ),
+    "lora": options.lora("Merge this LoRA adapter into the float weights before they are quantized."),
     "context": options.count(
         "--context", "Make room for this many tokens of prompt and answer together  [default: the device's]"
     ),
@@ -86,6 +87,7 @@ _OPTIONS: dict[str, options.Decorator] = {
     "edgekit build r1-1.5b --device pi --context 2048",
     "edgekit build ./my-finetune --device cpu --out ./my-artifact",
     "edgekit build Qwen/Qwen2.5-0.5B-Instruct --device phone",
+    "edgekit build r1-1.5b --device jetson --lora ./my-adapter",
     "edgekit build smollm2-135m --device cpu --symmetric --emit gptq",
     "edgekit build smollm2-135m --device cpu --bits 5.5 --method gptq",
     see_also="edgekit plan predicts memory and speed first, edgekit run talks to the artifact.",

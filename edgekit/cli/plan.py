@@ -39,6 +39,7 @@ class _Request:
     plan_options: PlanOptions
     quantization: QuantizationOverrides
     reasoning: bool | None
+    lora: tuple[str, ...]
     plot: Path | None
     as_json: bool
 
@@ -50,7 +51,7 @@ class _Request:
     def find(self, model: str) -> tuple[Recipe, tuple[str, ...]]:
         """The recipe of MODEL with the requested quantization, and notes about how it was found."""
         with progress_bars(open_screen(err=True)) as progress:
-            return plannable(model, self.quantization, progress, self.reasoning)
+            return plannable(model, self.quantization, progress, self.reasoning, self.lora)
 
     def plan(self, recipe: Recipe, device: DeviceProfile) -> Plan:
         return draft(recipe, device, self.context, options=self.plan_options)
@@ -77,6 +78,7 @@ _OPTIONS: dict[str, options.Decorator] = {
     "plan_options": plan_options,
     "quantization": options.group("quantization", QuantizationOverrides, QUANTIZATION_OPTIONS),
     "reasoning": reasoning,
+    "lora": options.lora("Plan MODEL with this LoRA adapter merged, as build does."),
     "plot": click.option(
         "--plot",
         type=click.Path(path_type=Path, dir_okay=False),
@@ -113,6 +115,8 @@ def command(model: str | None, device: str | None, every_device: bool, request: 
     """
     if every_device == (device is not None):
         raise click.UsageError("give either --device NAME, or --all-devices and a MODEL")
+    if request.lora and model is None:
+        raise click.UsageError("--lora needs a MODEL: the one that the adapter was trained on")
     plot = request.plot
     if plot is not None and plot.suffix not in _PICTURES:
         raise click.BadParameter(f"{plot} does not end in .svg, .png or .pdf", param_hint="--plot")

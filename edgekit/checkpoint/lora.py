@@ -1,0 +1,269 @@
+"""A LoRA adapter in PEFT's format: ``adapter_config.json`` and ``adapter_model.safetensors``, read a tensor at a time.
+
+For a linear with K inputs and N outputs, and an adapter of rank r:
+
+    base_model.model.MODULE.lora_A.weight            (r, K)
+    base_model.model.MODULE.lora_B.weight            (N, r)
+    base_model.model.MODULE.lora_magnitude_vector    (N)          only DoRA
+    base_model.model.MODULE.lora_embedding_A         (r, V)       an embedding with V rows
+    base_model.model.MODULE.lora_embedding_B         (H, r)
+    base_model.model.MODULE.weight, MODULE.bias      the whole tensor: modules_to_save, or a bias that was trained
+
+    W' = W + scale B A                               W' = W + scale (B A)^T for an embedding
+    W' = m (W + scale B A) / |W + scale B A|         row by row, with the magnitudes m of DoRA
+    scale = alpha / r, or alpha / sqrt(r) with use_rslora
+
+Names may hold the adapter's name (``lora_A.default.weight``) and ``base_layer``. ``fan_in_fan_out`` describes how
+layers of another kind store W; linears store it as (N, K), so it has no effect here, as in PEFT.
+
+Source: PEFT (https://github.com/huggingface/peft), ``tuners/lora/layer.py``, ``get_delta_weight`` and ``merge``,
+``tuners/lora/dora.py``; rsLoRA https://arxiv.org/abs/2312.03732; DoRA https://arxiv.org/abs/2402.09353.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CheckpointError, CorruptFileError, TensorMismatchError, UnsupportedModelError
+from ..hashing import sha256_file
+from ..json_file import read_json_object
+from .base import TensorInfo
+from .files import WeightFile
+from .huggingface import read_float
+from .safetensors import read_header
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_PART = re.compile(
+    r"(?P<module>.+?)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
+    r"(?:\.(?!weight$|bias$)[^.]+)?(?P<kind>\.weight|\.bias)?"
+)
+_WHOLE = re.compile(r"(?P<module>.+?)(?:\.base_layer|\.modules_to_save(?:\.(?!weight$|bias$)[^.]+)?)?\.(weight|bias)")
+# Options that change the function in another way. The value is the one that changes nothing.
+_WITHOUT_EFFECT: dict[str, Any] = {
+    "layer_replication": None, "alora_invocation_tokens": None, "trainable_token_indices": None,
+    "target_parameters": None, "use_qalora": False, "arrow_config": None, "use_bdlora": None,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """The low-rank change of one weight.
+
+    Args:
+        a, b: The factors.
+        scale: Factor of their product.
+        embedding: Whether the product is transposed.
+        magnitude: The lengths of the new weight's rows; None without DoRA.
+    """
+
+    a: TensorInfo
+    b: TensorInfo
+    scale: float
+    embedding: bool = False
+    magnitude: TensorInfo | None = None
+
+    @property
+    def rank(self) -> int:
+        return self.a.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape of the weight that it fits."""
+        return (self.a.shape[1], self.b.shape[0]) if self.embedding else (self.b.shape[0], self.a.shape[1])
+
+
+class LoraAdapter:
+    """An open adapter. Only its header is read.
+
+    Args:
+        folder: Holds ``adapter_config.json`` and ``adapter_model.safetensors``.
+        name: What the user called it; None for the folder.
+
+    Raises:
+        CheckpointError: A file is missing or cannot be read.
+        UnsupportedModelError: It is an adapter of another kind, or has options that edgekit does not support.
+        TensorMismatchError: The configuration and the tensors contradict each other.
+
+    Attributes:
+        low_rank: The changed weights by their names in the model, such as ``model.layers.0.self_attn.q_proj.weight``.
+        replaced: Tensors that replace the model's.
+        base: The model that it was trained on, as its configuration says; empty if it does not.
+    """
+
+    def __init__(self, folder: Path, name: str | None = None) -> None:
+        self.folder, self.name = folder, name or str(folder)
+        self.config = _read_config(folder)
+        base = self.config.get("base_model_name_or_path")
+        self.base = base if isinstance(base, str) else ""
+        path = folder / WEIGHTS_FILE
+        if not path.is_file():
+            raise _without_weights(folder)
+        self._file = WeightFile(path)
+        try:
+            tensors = read_header(self._file)
+            self.low_rank, self.replaced = _sorted_tensors(tensors, self.config, str(folder))
+        except BaseException:
+            self.close()
+            raise
+
+    def rows(self, info: TensorInfo, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+        """Read rows of one of the adapter's tensors, by default all."""
+        return read_float(self._file, info, start, info.shape[0] if stop is None else stop).astype(np.float32)
+
+    @property
+    def path(self) -> Path:
+        """The file of the weights."""
+        return self._file.path
+
+    def described(self) -> dict[str, Any]:
+        """The adapter as the manifest records it."""
+        ranks = sorted({pair.rank for pair in self.low_rank.values()})
+        return {
+            "path": self.name,
+            "sha256": sha256_file(self.path),
+            "base_model": self.base or None,
+            "r": ranks[0] if len(ranks) == 1 else ranks,
+            "alpha": self.config["lora_alpha"],
+            "use_rslora": self.config["use_rslora"],
+            "use_dora": self.config["use_dora"],
+            "weights": len(self.low_rank),
+            "replaced": sorted(self.replaced),
+        }
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Read ``adapter_config.json`` and check the options that edgekit does not support."""
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        known = folder / "config.json"
+        hint = "it holds a model: --lora takes an adapter, and MODEL the model" if known.is_file() else ""
+        raise CheckpointError(f"{folder} is not a LoRA adapter: it has no {CONFIG_FILE}", hint=hint)
+    config = {"lora_alpha": 8, "use_rslora": False, "use_dora": False, **read_json_object(path)}
+    kind = config.get("peft_type", "LORA")
+    if kind != "LORA":
+        raise UnsupportedModelError(
+            f"{path}: peft_type is {kind!r}; supported: 'LORA'",
+            hint="merge it with PEFT: model.merge_and_unload(), then model.save_pretrained(FOLDER); an adapter that "
+            "adds prompts or scales activations has no merged form",
+        )
+    for key, nothing in _WITHOUT_EFFECT.items():
+        if config.get(key, nothing) not in (nothing, None, False, [], {}):
+            raise UnsupportedModelError(f"{path}: {key} is {config[key]!r}; edgekit does not support this option")
+    for key in ("use_rslora", "use_dora"):
+        if not isinstance(config[key], bool):
+            raise CorruptFileError(f"{path}: {key} is {config[key]!r}; it must be true or false")
+    for key in ("rank_pattern", "alpha_pattern"):
+        config[key] = _pattern(config.get(key) or {}, f"{path}: {key}")
+    _number(config["lora_alpha"], f"{path}: lora_alpha")
+    return config
+
+
+def _pattern(value: Any, where: str) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise CorruptFileError(f"{where} is {value!r}; it must be a table of module names and numbers")
+    for pattern, number in value.items():
+        _number(number, f"{where}, {pattern!r}")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise CorruptFileError(f"{where}: {pattern!r} is not a valid regular expression: {error}") from None
+    return value
+
+
+def _number(value: Any, where: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise CorruptFileError(f"{where} is {value!r}; it must be a number")
+
+
+def _without_weights(folder: Path) -> CheckpointError:
+    pickled = next(iter(sorted(folder.glob("adapter_model.*"))), None)
+    if pickled is None:
+        return CheckpointError(f"{folder} has {CONFIG_FILE} but no {WEIGHTS_FILE}")
+    return CheckpointError(
+        f"{folder} has {pickled.name} but no {WEIGHTS_FILE}; edgekit reads no pickled weights, because loading them "
+        "runs code",
+        hint="save it as safetensors with PEFT: PeftModel.from_pretrained(model, FOLDER).save_pretrained(NEW_FOLDER)",
+    )
+
+
+def _sorted_tensors(
+    tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], where: str
+) -> tuple[dict[str, LowRank], dict[str, TensorInfo]]:
+    """Sort the tensors into low-rank changes and whole tensors."""
+    parts: dict[str, dict[str, TensorInfo]] = {}
+    whole: dict[str, TensorInfo] = {}
+    for name, info in tensors.items():
+        inside = name.removeprefix(_PREFIX)
+        found = _PART.fullmatch(inside)
+        if found is not None and found["kind"] != ".bias":
+            parts.setdefault(found["module"].removesuffix(".base_layer"), {})[found["part"]] = info
+        elif found is None and (match := _WHOLE.fullmatch(inside)) and ".lora_" not in inside:
+            if re.search(r"\.(hada_|lokr_|ia3_|oft_|token_adapter|trainable_tokens)", f".{inside}"):
+                raise _unknown_tensor(where, name)
+            if not match["module"].endswith(".original_module"):  # older versions also save what was replaced
+                plain = f"{match['module']}.{match[2]}"
+                whole[plain] = tensors.get(f"{_PREFIX}{plain}", info)
+        else:
+            raise _unknown_tensor(where, name)
+    if not parts and not whole:
+        raise CheckpointError(f"{where} holds no tensors")
+    return {f"{module}.weight": _low_rank(module, found, config, where) for module, found in parts.items()}, whole
+
+
+def _unknown_tensor(where: str, name: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"{where} holds {name}, which is not part of a LoRA adapter that edgekit can merge: supported are lora_A and "
+        "lora_B, their embedding forms, lora_magnitude_vector, and whole tensors",
+        hint="merge it with PEFT: model.merge_and_unload(), then model.save_pretrained(FOLDER)",
+    )
+
+
+def _low_rank(module: str, parts: Mapping[str, TensorInfo], config: Mapping[str, Any], where: str) -> LowRank:
+    """Check the tensors of one module and compute its scale."""
+    embedding = "lora_embedding_A" in parts or "lora_embedding_B" in parts
+    names = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A", "lora_B")
+    missing = [name for name in names if name not in parts]
+    if missing or (embedding and len(parts) > 2):
+        found = ", ".join(sorted(parts))
+        raise TensorMismatchError(f"{where}: {module} has {found}; expected {names[0]} and {names[1]}")
+    a, b = (parts[name] for name in names)
+    if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or a.shape[0] < 1:
+        raise TensorMismatchError(
+            f"{where}: {a.name} has shape {list(a.shape)} and {b.name} {list(b.shape)}; expected (r, in) and (out, r)"
+        )
+    rank = _by_pattern(module, config["rank_pattern"], config.get("r"))
+    if rank is not None and rank != a.shape[0]:
+        raise TensorMismatchError(
+            f"{where}: {CONFIG_FILE} gives {module} the rank {rank}, but its tensors have {a.shape[0]}"
+        )
+    alpha = _by_pattern(module, config["alpha_pattern"], config["lora_alpha"])
+    magnitude = parts.get("lora_magnitude_vector")
+    if (magnitude is not None) != config["use_dora"]:
+        raise TensorMismatchError(
+            f"{where}: {CONFIG_FILE} says use_dora = {str(config['use_dora']).lower()}, but {module} has "
+            f"{'a' if magnitude is not None else 'no'} lora_magnitude_vector"
+        )
+    if magnitude is not None and math.prod(magnitude.shape) != b.shape[0]:
+        raise TensorMismatchError(
+            f"{where}: {magnitude.name} has shape {list(magnitude.shape)}; {module} has {b.shape[0]} outputs"
+        )
+    scale = float(alpha) / (math.sqrt(a.shape[0]) if config["use_rslora"] else a.shape[0])
+    return LowRank(a, b, scale, embedding, magnitude)
+
+
+def _by_pattern(module: str, pattern: Mapping[str, float], default: Any) -> Any:
+    """A module's value: of the first pattern that matches the end of its name (PEFT's ``get_pattern_key``)."""
+    return next((value for key, value in pattern.items() if re.match(rf"(.*\.)?({key})$", module)), default)
