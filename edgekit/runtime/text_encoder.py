@@ -1,9 +1,15 @@
 """Encodes a prompt in which some spellings of control tokens are text, as if the vocabulary did not have these tokens.
 
-The tokenizers library makes a token of a special token's spelling wherever it stands. A second tokenizer without these
-tokens encodes them like any other text. For each control token that stays one, the text holds a stand-in: a private
-character that this tokenizer has as a token. So one call encodes the whole prompt, and everything else in it (merges
-across a message's end, white space, other added tokens) is what the library makes of the plain text.
+The tokenizers library makes a token of a special token's spelling wherever it stands. It splits a text at the added
+tokens and encodes each stretch between them by itself: it is normalized, split into words, and each word is encoded by
+the model. These steps can be called one by one, without the added tokens.
+
+For SentencePiece's vocabularies, which mark the start of the whole text, a stretch is not encoded by itself. There a
+second tokenizer without the control tokens encodes the whole prompt. For each control token that stays one, the text
+holds a stand-in: a private character that this tokenizer has as a token.
+
+Either way everything else in the prompt (merges across a message's end, white space, other added tokens) is encoded as
+in the plain text.
 """
 
 from __future__ import annotations
@@ -46,6 +52,8 @@ class TextEncoder:
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
+        steps = [step.__getstate__() for step in (backend.normalizer, backend.pre_tokenizer) if step is not None]
+        self._by_stretch = not any(name in step for step in steps for name in (b"Metaspace", b"Prepend"))
         self._controls: frozenset[int] = frozenset()
         self._tokenizer: Any = None
         self._stands = ("", "")  # for tokens that are found before normalization, and after
@@ -57,23 +65,58 @@ class TextEncoder:
         Args:
             marked: The prompt with its marks.
             marker: The mark.
-            written: The control tokens that stay tokens, in order.
+            written: The added tokens that stay tokens, in order.
             controls: The ids of all control tokens.
 
         Raises:
             TokenizerError: The vocabulary has no other way to write a control token's spelling.
         """
-        while self._controls != frozenset(controls) or any(stand in marked for stand in self._stands):
-            self._build(frozenset(controls))
+        encode = self._encode_stretches if self._by_stretch else self._encode_whole
+        return encode(marked, marker, written, frozenset(controls))
+
+    def _encode_whole(
+        self, marked: str, marker: str, written: Sequence[Written], controls: frozenset[int]
+    ) -> list[int]:
+        """Encode with the second tokenizer."""
+        while self._controls != controls or any(stand in marked for stand in self._stands):
+            self._build(controls)
         added = self._backend.get_added_tokens_decoder()
         pieces, tokens, end = [], [], 0
         for each in written:
+            if each.token not in controls:  # the second tokenizer has it too
+                continue
             kind = added.get(each.token)
             pieces += [marked[end : each.start], self._stands[bool(kind is not None and kind.normalized)]]
             tokens.append(each.token)
             end = each.end
         text = "".join([*pieces, marked[end:]]).replace(marker, "")
         return self._encode(text, tokens)
+
+    def _encode_stretches(
+        self, marked: str, marker: str, written: Sequence[Written], controls: frozenset[int]
+    ) -> list[int]:
+        ids: list[int] = []
+        end = 0
+        for each in written:
+            ids += [*self._encode_stretch(marked[end : each.start].replace(marker, ""), controls), each.token]
+            end = each.end
+        return ids + self._encode_stretch(marked[end:].replace(marker, ""), controls)
+
+    def _encode_stretch(self, text: str, controls: frozenset[int]) -> list[int]:
+        """Encode text without added tokens."""
+        normalizer, splitter, model = self._backend.normalizer, self._backend.pre_tokenizer, self._backend.model
+        if not text:
+            return []
+        normal = text if normalizer is None else normalizer.normalize_str(text)
+        words = [normal] if splitter is None else [word for word, _ in splitter.pre_tokenize_str(normal)]
+        tokens = [token for word in words if word for token in model.tokenize(word)]
+        if controls.isdisjoint(token.id for token in tokens):
+            return [token.id for token in tokens]
+        if len(text) < 2:
+            raise _unwritable()
+        # The model itself holds a control token's spelling. Halves of the text cannot spell it whole.
+        middle = len(text) // 2
+        return self._encode_stretch(text[:middle], controls) + self._encode_stretch(text[middle:], controls)
 
     def _encode(self, text: str, tokens: list[int | None] | list[int]) -> list[int]:
         """Encode a text with stand-ins for these tokens; None stands for a break without a token."""

@@ -111,7 +111,10 @@ class Tokenizer:
             return ids
         if self._plain is None:
             self._plain = TextEncoder(self._backend)
-        return self._plain.encode(prompt.marked, prompt.marker, written, controls)
+        added = controls | set(self._backend.get_added_tokens_decoder())
+        return self._plain.encode(
+            prompt.marked, prompt.marker, self._written(prompt.marked, prompt.marker, added), controls
+        )
 
     def _written(self, text: str, marker: str, controls: Collection[int]) -> list[Written]:
         """Where the library makes control tokens of a text, except those with a mark."""

@@ -12,6 +12,8 @@ from edgekit.checkpoint import SpecialTokens, open_checkpoint
 from edgekit.checkpoint.gguf_config import config_from_metadata
 from edgekit.checkpoint.gguf_tokenizer import PRETOKENIZERS, tokenizer_from_metadata
 from edgekit.errors import TokenizerError
+from edgekit.runtime.chat import ChatTemplate
+from edgekit.runtime.tokenizer import Tokenizer as EdgekitTokenizer
 
 CORPUS = {
     "english": "The quick brown fox doesn't jump; it's 3.14159 o'clock, and I'LL say so.",
@@ -250,3 +252,26 @@ def test_invalid_metadata(metadata, key, value, message):
 def test_a_special_id_past_the_models_rows(metadata):
     with pytest.raises(TokenizerError, match="eos token has id 258; allowed: 0 to 257"):
         tokenizer_from_metadata(metadata, {"vocab_size": 258}, "tiny.gguf")
+
+
+@pytest.mark.parametrize("name", ["r1", "smollm2"])
+def test_no_control_token_comes_out_of_a_message(name, request, tmp_path):
+    files = request.getfixturevalue(name)
+    for file, content in files.items():
+        (tmp_path / file).write_bytes(content)
+    special = files.special
+    ids = {"bos": special.bos_id, "eos": list(special.eos_ids), "pad": special.pad_id, "add_bos": special.add_bos}
+    encoder = EdgekitTokenizer.open(tmp_path, ids)
+    source = files.chat_template
+    template = ChatTemplate(source, encoder.special_tokens, controls=encoder.control_tokens(source))
+    known = Tokenizer.from_buffer(files["tokenizer.json"]).get_added_tokens_decoder()
+
+    def written(text):
+        prompt = template.prompt([{"role": "system", "content": text}, {"role": "user", "content": f"{text}a {text}"}])
+        ids = encoder.encode(prompt)
+        assert encoder.decode(ids).count(text) == 3
+        return [i for i in ids if i in known]
+
+    plain = written("plain")
+    assert len(plain) >= 2
+    assert all(written(token.content) == plain for token in known.values())
