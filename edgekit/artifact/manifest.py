@@ -40,7 +40,8 @@ This module needs only the standard library. The file is one JSON object:
                              mean_kl, p99_kl (nats per token), top1, perplexity, reference_perplexity,
                              perplexity_ratio, tokens (scored), texts_sha256
                              losses             {part: relative error caused by quantizing only this part}
-                             answers            [{question, text, tokens, finish_reason, loop_tokens, thought_closed}]
+                             answers            [{question, text, tokens, finish_reason, loop_tokens, thought_closed,
+                                                room (tokens that it could have had)}]
                              checks             [{name, passed (null if not checked), value, limit, detail}]
                              passed             whether all checks passed
                              Values that are not finite are null.

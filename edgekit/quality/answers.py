@@ -25,8 +25,10 @@ QUESTIONS = (
     "Name three planets and say one thing about each of them.",
     "Write two sentences about a walk in the snow.",
 )
-# A thought about such a question has 50 to 300 tokens. At the 6 tokens per second of an 8B model, 512 take 90 seconds.
-MAX_TOKENS = 512
+# Room for an answer: more than a good model needs, so that one which does not end in it never ends. SmolLM2-135M takes
+# 20 to 154 tokens (12 answers, its recipe's sampling). R1's distills think for some hundred tokens before they answer.
+# At the 6 tokens per second of an 8B model on a CPU, 2048 tokens take 6 minutes; only a model without an end uses them.
+ROOM, THOUGHT_ROOM = 512, 2048
 MAX_PERIOD = 64  # tokens of the longest period that counts as a loop: two or three sentences
 MIN_REPEATS = 4  # lists and tables may repeat a short pattern three times
 MIN_LOOP_TOKENS = 48  # a row of dashes or dots is not a loop
@@ -44,6 +46,7 @@ class Answer:
         finish_reason: ``stop``, ``length``, ``context``, or ``loop`` if it was ended because it repeats itself.
         loop_tokens: Period of the repetition at its end; None if it does not loop.
         thought_closed: Whether an opened thought has ended; None if none was opened.
+        room: Tokens that it could have had.
     """
 
     question: str
@@ -52,6 +55,29 @@ class Answer:
     finish_reason: str
     loop_tokens: int | None
     thought_closed: bool | None
+    room: int
+
+    @property
+    def ended(self) -> bool:
+        """Whether the model ended it."""
+        return self.finish_reason == "stop"
+
+
+def room_for(reasoning: bool) -> int:
+    """Tokens within which a good model ends the answer to each of the :data:`QUESTIONS`."""
+    return THOUGHT_ROOM if reasoning else ROOM
+
+
+def ended_in_time(answers: Sequence[Answer], reasoning: bool) -> bool | None:
+    """Whether no more than half of the answers never ended.
+
+    An answer that a short context has cut off is not counted. One that loops never ends.
+
+    Returns:
+        None if no answer can be counted.
+    """
+    counted = [a for a in answers if a.ended or a.loop_tokens is not None or a.room >= room_for(reasoning)]
+    return 2 * sum(not a.ended for a in counted) <= len(counted) if counted else None
 
 
 def loop_period(ids: Sequence[int]) -> int | None:
@@ -98,6 +124,7 @@ def answer(session: Session, question: str, seed: int, max_tokens: int) -> Answe
         finish_reason="loop" if period is not None else done.finish_reason,
         loop_tokens=period,
         thought_closed=thought_closed(prompt, done.text) if session.manifest.reasoning else None,
+        room=max_tokens,
     )
 
 
@@ -124,11 +151,17 @@ def ask(folder: Path, facts: RuntimeFacts, data_bytes: int, threads: int) -> tup
 
 
 def _answers(request: Mapping[str, Any], send: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
-    """Ask every question, in the worker."""
+    """Ask the questions, in the worker, until more than half of them have no end."""
     options = EngineOptions(threads=request["threads"])
     with open_session(Path(request["folder"]), RuntimeFacts(**request["facts"]), options, "native") as session:
-        most = min(MAX_TOKENS, session.engine.context // 2)  # a short context needs the rest for the prompt
-        return {"answers": [asdict(answer(session, q, seed, most)) for seed, q in enumerate(QUESTIONS)]}
+        # A short context needs the rest for the prompt.
+        most = min(room_for(session.manifest.reasoning), session.engine.context // 2)
+        answers: list[Answer] = []
+        for seed, question in enumerate(QUESTIONS):
+            answers.append(answer(session, question, seed, most))
+            if 2 * sum(not a.ended for a in answers) > len(QUESTIONS):
+                break
+        return {"answers": [asdict(a) for a in answers]}
 
 
 if __name__ == "__main__":

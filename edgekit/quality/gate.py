@@ -1,7 +1,7 @@
 """The quality gate: measures an artifact against its float model and rejects it if it misses the recipe's thresholds.
 
     held-out texts  -> both models, layer by layer -> KL, top-1, perplexities; the loss of each layer
-    three questions -> the artifact's answers      -> do thoughts end, do answers loop
+    three questions -> the artifact's answers      -> do thoughts and answers end, do answers loop
     chat template   -> exactly one beginning-of-sequence token
 
 If the float model predicts the texts no better than word frequencies would (random weights, in tests and benchmarks),
@@ -26,7 +26,7 @@ from ..recipes.quality import Thresholds
 from ..runtime.chat import ChatTemplate
 from ..runtime.tokenizer import Tokenizer
 from ..weights.source import WeightSource
-from .answers import Answer, ask
+from .answers import Answer, ask, ended_in_time, room_for
 from .compare import compare
 from .held_out import TEXTS, bos_problem, held_out
 from .scores import Figures
@@ -166,21 +166,37 @@ def _bos_check(tokenizer: Tokenizer, template: ChatTemplate | None, thresholds: 
 
 
 def judge_answers(answers: list[Answer], why_not: str, thresholds: Thresholds, reasoning: bool) -> list[Check]:
-    """Check the answers for loops and unfinished thoughts; ``why_not`` is the reason if there are no answers."""
-    wanted = {"no_loops": thresholds.no_loops} | ({"thought_closes": thresholds.thought_closes} if reasoning else {})
+    """Check that answers and thoughts end, and for loops; ``why_not`` is the reason if there are no answers."""
+    wanted = {"answers_end": thresholds.answers_end, "no_loops": thresholds.no_loops} | (
+        {"thought_closes": thresholds.thought_closes} if reasoning else {}
+    )
     if not answers:
         return [Check(name, None, None, limit, f"not checked: {why_not}") for name, limit in wanted.items()]
     looping = [a for a in answers if a.loop_tokens is not None]
     opened = [a for a in answers if a.thought_closed is not None]
     closed = [a for a in opened if a.thought_closed]
     # One loop in three answers may be the float model's own: small models repeat themselves now and then.
-    found = {"no_loops": 2 * len(looping) <= len(answers), "thought_closes": bool(closed) or not opened}
+    found: dict[str, bool | None] = {
+        "answers_end": ended_in_time(answers, reasoning),
+        "no_loops": 2 * len(looping) <= len(answers),
+        "thought_closes": bool(closed) or not opened,
+    }
+    endless = [a for a in answers if not a.ended]
+    short = "" if found["answers_end"] is not None else f"; not judged: an answer needs room for {room_for(reasoning)}"
     words = {
+        "answers_end": f"{len(answers) - len(endless)} of {len(answers)} answers end"
+        + "".join(f"; {a.question!r}: no end in {a.tokens} tokens" for a in endless)
+        + short,
         "no_loops": f"{len(looping)} of {len(answers)} answers loop"
         + "".join(f"; {a.question!r}: repeats {a.loop_tokens} tokens" for a in looping),
         "thought_closes": f"{len(closed)} of {len(opened)} thoughts are finished",
     }
-    return [Check(n, found[n] or not limit, found[n], limit, words[n]) for n, limit in wanted.items()]
+    return [Check(n, _passed(found[n], limit), found[n], limit, words[n]) for n, limit in wanted.items()]
+
+
+def _passed(found: bool | None, limit: bool) -> bool | None:
+    """A check's result: None if it could not be judged, and passed if the recipe does not ask for it."""
+    return None if found is None else found or not limit
 
 
 def check_passed(quality: Mapping[str, Any] | None, name: str, place: Path) -> None:

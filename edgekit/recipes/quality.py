@@ -18,6 +18,7 @@ class Thresholds:
         max_perplexity_ratio: The artifact's perplexity divided by the float model's.
         min_top1: Share of positions where both models have the same likeliest token.
         thought_closes: Whether a reasoning model must close at least one thought.
+        answers_end: Whether at most half of the answers may run into the limit of tokens.
         no_loops: Whether at most half of the answers may end in an endless loop.
         one_bos: Whether the templated prompt must start with exactly one beginning-of-sequence token.
 
@@ -30,6 +31,7 @@ class Thresholds:
     max_perplexity_ratio: float = 1.6
     min_top1: float = 0.58
     thought_closes: bool = True
+    answers_end: bool = True
     no_loops: bool = True
     one_bos: bool = True
 

@@ -21,7 +21,8 @@ The file's name is the recipe's. Its keys are
     [sampling]                optional: temperature, top_p, top_k, min_p, repetition_penalty; what is missing is taken
                               from the source's generation_config.json
     [quality]                 optional thresholds that a build must reach: max_mean_kl, max_p99_kl,
-                              max_perplexity_ratio, min_top1, thought_closes, no_loops, one_bos (``quality.py``)
+                              max_perplexity_ratio, min_top1, thought_closes, answers_end, no_loops, one_bos
+                              (``quality.py``)
 """
 
 from __future__ import annotations

@@ -9,7 +9,16 @@ import pytest
 
 from edgekit.artifact.manifest import RuntimeFacts
 from edgekit.quality import answers
-from edgekit.quality.answers import MAX_PERIOD, MIN_LOOP_TOKENS, MIN_REPEATS, ask, loop_period, thought_closed
+from edgekit.quality.answers import (
+    MAX_PERIOD,
+    MIN_LOOP_TOKENS,
+    MIN_REPEATS,
+    Answer,
+    ask,
+    ended_in_time,
+    loop_period,
+    thought_closed,
+)
 
 FACTS = RuntimeFacts(
     name="tiny", model={"vocab_size": 9, "context_length": 64}, plan={"context": 64}, quantization={},
@@ -33,6 +42,27 @@ def test_speech_is_no_loop_nor_is_a_short_answer() -> None:
     assert loop_period([]) is None
     assert loop_period([7] * (MIN_LOOP_TOKENS - 1)) is None
     assert loop_period(list(range(MAX_PERIOD + 1)) * MIN_REPEATS) is None
+
+
+@pytest.mark.parametrize(
+    ("ends", "rooms", "expected"),
+    [
+        (("stop", "stop", "stop"), (512, 512, 512), True),
+        (("stop", "stop", "length"), (512, 512, 512), True),
+        (("stop", "length", "length"), (512, 512, 512), False),
+        (("length", "length"), (512, 512), False),
+        (("stop", "loop", "loop"), (9, 9, 9), False),
+        (("stop", "length", "length"), (100, 100, 100), True),
+        (("length", "context"), (100, 100), None),
+        ((), (), None),
+    ],
+)
+def test_answers_that_end(ends: tuple[str, ...], rooms: tuple[int, ...], expected: bool | None) -> None:
+    found = [
+        Answer("What?", "", 1, end, 3 if end == "loop" else None, None, room)
+        for end, room in zip(ends, rooms, strict=True)
+    ]
+    assert ended_in_time(found, reasoning=False) is expected
 
 
 @pytest.mark.parametrize(

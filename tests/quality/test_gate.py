@@ -171,8 +171,8 @@ def test_figures_against_thresholds(change: dict[str, float], failed: set[str]) 
     json.dumps([dataclasses.asdict(c) for c in checks], allow_nan=False)
 
 
-def said(loop: int | None, closed: bool | None) -> Answer:
-    return Answer("What?", "text", 10, "stop", loop, closed)
+def said(loop: int | None, closed: bool | None, finish: str = "stop", room: int = 2048) -> Answer:
+    return Answer("What?", "text", 10, finish if loop is None else "loop", loop, closed, room)
 
 
 @pytest.mark.parametrize(
@@ -199,10 +199,29 @@ def test_answers_against_thresholds() -> None:
     assert failed([said(None, False), said(None, False)]) == {"thought_closes"}
     assert failed([said(None, None)]) == set(), "no thought was opened"
     assert failed([said(3, True), said(None, True), said(None, True)]) == set(), "the float model's own may loop, too"
-    assert failed([said(3, True), said(3, True), said(None, True)]) == {"no_loops"}
-    assert failed([said(3, False)], no_loops=False, thought_closes=False) == set()
+    assert failed([said(3, True), said(3, True), said(None, True)]) == {"no_loops", "answers_end"}
+    assert failed([said(3, False)], no_loops=False, thought_closes=False, answers_end=False) == set()
     names = [c.name for c in gate.judge_answers([said(None, None)], "", Thresholds(), reasoning=False)]
-    assert names == ["no_loops"]
+    assert names == ["answers_end", "no_loops"]
+
+
+def test_answers_without_an_end() -> None:
+    def result(answers: list[Answer], reasoning: bool = False) -> gate.Check:
+        return next(c for c in gate.judge_answers(answers, "", Thresholds(), reasoning) if c.name == "answers_end")
+
+    ended, endless = said(None, None), said(None, None, "length", 512)
+    assert result([ended, ended, endless]).passed is True, "one of three may run on"
+    found = result([endless, endless])
+    assert found.passed is False
+    assert found.detail == "0 of 2 answers end" + "; 'What?': no end in 10 tokens" * 2
+    assert result([said(None, None, "context", 512)] * 2).passed is False
+    assert result([endless, said(3, None), ended]).passed is False, "a loop has no end"
+    short = said(None, None, "length", 256)
+    assert result([short, short, short]).passed is None, "it may only have been cut off"
+    assert "not judged: an answer needs room for 512" in result([short]).detail
+    assert result([short, short, ended]).passed is True
+    assert result([endless, endless], reasoning=True).passed is None, "a thought needs more room"
+    assert result([said(None, False, "length")] * 2, reasoning=True).passed is False
 
 
 def test_an_artifact_that_predicts_text_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,4 +235,6 @@ def test_an_artifact_that_predicts_text_is_asked(tmp_path: Path, monkeypatch: py
     assert quality is not None
     assert [a["question"] for a in quality["answers"]] == list(QUESTIONS)
     assert all(a["tokens"] > 0 and a["thought_closed"] is None for a in quality["answers"])
-    assert {c["name"]: c["passed"] for c in quality["checks"]}["no_loops"] is not None
+    checks = {c["name"]: c["passed"] for c in quality["checks"]}
+    assert checks["no_loops"] is not None
+    assert checks["answers_end"] is None or all(a["finish_reason"] == "stop" for a in quality["answers"])
