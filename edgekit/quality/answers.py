@@ -76,8 +76,13 @@ def ended_in_time(answers: Sequence[Answer], reasoning: bool) -> bool | None:
     Returns:
         None if no answer can be counted.
     """
-    counted = [a for a in answers if a.ended or a.loop_tokens is not None or a.room >= room_for(reasoning)]
-    return 2 * sum(not a.ended for a in counted) <= len(counted) if counted else None
+    endless = sum(_never_ended(a, reasoning) for a in answers)
+    counted = endless + sum(a.ended for a in answers)
+    return 2 * endless <= counted if counted else None
+
+
+def _never_ended(answer: Answer, reasoning: bool) -> bool:
+    return not answer.ended and (answer.loop_tokens is not None or answer.room >= room_for(reasoning))
 
 
 def loop_period(ids: Sequence[int]) -> int | None:
@@ -159,7 +164,7 @@ def _answers(request: Mapping[str, Any], send: Callable[[Mapping[str, Any]], Non
         answers: list[Answer] = []
         for seed, question in enumerate(QUESTIONS):
             answers.append(answer(session, question, seed, most))
-            if 2 * sum(not a.ended for a in answers) > len(QUESTIONS):
+            if 2 * sum(_never_ended(a, session.manifest.reasoning) for a in answers) > len(QUESTIONS):
                 break
         return {"answers": [asdict(a) for a in answers]}
 

@@ -233,7 +233,8 @@ def test_an_artifact_that_predicts_text_is_asked(tmp_path: Path, monkeypatch: py
     verify(result.artifact)
     quality = result.manifest.quality
     assert quality is not None
-    assert [a["question"] for a in quality["answers"]] == list(QUESTIONS)
+    assert [a["question"] for a in quality["answers"]] == list(QUESTIONS)[: len(quality["answers"])]
+    assert len(quality["answers"]) >= 2, "two loops decide"
     assert all(a["tokens"] > 0 and a["thought_closed"] is None for a in quality["answers"])
     checks = {c["name"]: c["passed"] for c in quality["checks"]}
     assert checks["no_loops"] is not None
