@@ -201,8 +201,14 @@ def _spec(recipe: Recipe) -> ModelSpec | None:
     if recipe.plan_only and recipe.config["model_type"] not in families():
         return None
     try:
-        return spec_from_config(recipe.config)
+        spec = spec_from_config(recipe.config)
     except CheckpointError as error:
         # The same message serves a checkpoint's config.json and the recipe's copy of it: name the recipe's.
         message = f"recipe {recipe.name}: {error.message.replace('config.json', '[config]')}"
         raise (RecipeError if type(error) is CheckpointError else type(error))(message, error.hint) from None
+    if recipe.max_context > spec.context_length:
+        raise RecipeError(
+            f"recipe {recipe.name}: max_context is {recipe.max_context}, but with dynamic rope scaling edgekit offers "
+            f"the original context of {spec.context_length} tokens at most"
+        )
+    return spec

@@ -73,6 +73,17 @@ def test_a_recipe_whose_shapes_make_no_sense_is_named() -> None:
         plan(replace(SMALL, plan_only="because", config=config), device)
 
 
+def test_dynamic_scaling_does_not_reach_beyond_the_original_context() -> None:
+    device, scaling = load_device("laptop"), {"rope_type": "dynamic", "factor": 2.0}
+    assert plan(_changed(rope_scaling=scaling), device).context == 4096
+    dynamic = _changed(rope_scaling={**scaling, "original_max_position_embeddings": 4096})
+    with pytest.raises(
+        RecipeError, match=r"max_context is 8192, but with dynamic .* the original context of 4096 tokens"
+    ):
+        plan(dynamic, device)
+    assert plan(replace(dynamic, max_context=4096), device).context == 4096
+
+
 def test_an_artifacts_own_sizes_replace_the_planned_ones() -> None:
     for engine, more_at_peak in (("native", 0), ("ort", 1000)):
         planned = plan(SMALL, load_device("laptop"), options=PlanOptions(engine))
