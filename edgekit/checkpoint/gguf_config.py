@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import CheckpointError, UnsupportedModelError
 from .base import shortest_float
 from .gguf_header import GgufHeader
+from .gguf_options import check_gguf_options
 
 ROPE_FACTORS = "rope_freqs.weight"
 _WHOLE_NUMBERS = {
@@ -167,6 +168,7 @@ def _check_supported(keys: _Keys, config: dict[str, Any]) -> None:
             f"{path}: {architecture}.rope.dimension_count is {rotated}, but a head has {head_dim} dimensions; "
             "supported: a rotary embedding over the whole head"
         )
+    check_gguf_options(keys.header.metadata, str(path), architecture, head_dim, config["max_position_embeddings"])
     value_length = keys.whole("attention.value_length")
     if value_length is not None and value_length != head_dim:
         raise UnsupportedModelError(

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import CheckpointError, UnsupportedModelError, nearest
+from .kinds import kind_of
 from .spec import Family, ModelSpec
 
 __all__ = ["Family", "ModelSpec", "families", "family", "spec_from_config"]
 
-_NOT_FAMILIES = "spec", "rope"  # what the families are made of
+_NOT_FAMILIES = "spec", "rope", "options", "kinds"  # what the families are made of
 
 
 def families() -> tuple[str, ...]:
@@ -28,9 +29,11 @@ def family(model_type: str) -> Family:
     """
     # Checked without importing: an ImportError inside a family's file must not look like an unknown family.
     if model_type not in families():
+        kind = kind_of(model_type)
+        reason = f": it is {kind}" if kind else ""
         raise UnsupportedModelError(
-            f"model_type {model_type!r} is not supported; supported: {', '.join(families())}",
-            hint=nearest(model_type, families()),
+            f"model_type {model_type!r} is not supported{reason}; supported: {', '.join(families())}",
+            hint="" if kind else nearest(model_type, families()),
         )
     found: Family = importlib.import_module(f"{__name__}.{model_type}").FAMILY
     return found

@@ -8,5 +8,5 @@ FAMILY = Family(
     o_bias=False,
     mlp_bias=False,
     gguf_interleaved_qk=False,
-    required={"hidden_act": "silu", "use_sliding_window": False},
+    required={"hidden_act": "silu"},
 )

@@ -10,5 +10,5 @@ FAMILY = Family(
     gguf_interleaved_qk=False,
     qk_norm=True,
     head_dim=128,
-    required={"hidden_act": "silu", "use_sliding_window": False},
+    required={"hidden_act": "silu"},
 )

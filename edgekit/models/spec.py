@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import CheckpointError, UnsupportedModelError
+from .options import check_options
 from .rope import Rope, read_rope
 
 _HEAD_NAMES = "lm_head.weight", "output.weight"  # Hugging Face's and GGUF's
@@ -201,6 +202,7 @@ class Family:
             raise CheckpointError(f"config.json: hidden_size {hidden} is not a multiple of num_attention_heads {heads}")
         head_dim = _positive(config, "head_dim", self.head_dim or hidden // heads)
         context = _positive(config, "max_position_embeddings")
+        check_options(config, head_dim, self.qk_norm)
         rope = read_rope(config, head_dim, context)
         builder = _Tensors(self, config, hidden, _positive(config, "intermediate_size"), heads, kv_heads, head_dim)
         vocab = _positive(config, "vocab_size")

@@ -12,13 +12,19 @@ from edgekit.models import families, family, spec_from_config
 
 
 def test_every_family_file_is_a_family() -> None:
-    files = {p.stem for p in Path(edgekit.models.__path__[0]).glob("*.py")} - {"__init__", "rope", "spec"}
+    files = {p.stem for p in Path(edgekit.models.__path__[0]).glob("*.py")} - {
+        "__init__",
+        "kinds",
+        "options",
+        "rope",
+        "spec",
+    }
     assert set(families()) == files == {"llama", "qwen2", "qwen3"}
     for name in families():
         assert family(name).model_type == name
 
 
-@pytest.mark.parametrize("name", ["gpt2", "spec", "rope", "__init__", "llama.x", "", "Llama"])
+@pytest.mark.parametrize("name", ["gpt2", "spec", "rope", "kinds", "__init__", "llama.x", "", "Llama"])
 def test_other_families_are_refused(name: str) -> None:
     with pytest.raises(UnsupportedModelError, match="supported: llama, qwen2, qwen3"):
         family(name)

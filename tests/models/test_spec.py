@@ -79,8 +79,16 @@ def test_bad_configs(changes: dict[str, object], words: str) -> None:
     ("family", "changes", "words"),
     [
         ("llama", {"hidden_act": "gelu"}, "hidden_act = 'gelu'; supported: 'silu'"),
-        ("qwen2", {"use_sliding_window": True}, "use_sliding_window = True; supported: False"),
-        ("qwen3", {"use_sliding_window": True}, "use_sliding_window = True; supported: False"),
+        (
+            "qwen2",
+            {"use_sliding_window": True, "sliding_window": 32, "max_window_layers": 1},
+            "sliding_window = 32 and",
+        ),
+        (
+            "qwen3",
+            {"use_sliding_window": True, "sliding_window": 32, "max_window_layers": 1},
+            "sliding_window = 32 and",
+        ),
         ("llama", {"num_attention_heads": 4, "num_key_value_heads": 3}, "4 is not a multiple of num_key_value_heads 3"),
     ],
 )
