@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from .errors import CheckpointError, CorruptFileError, EdgekitError
 
 MAX_JSON_BYTES = 64 * 1024 * 1024  # twice the largest tokenizer.json in use: Gemma 3's, 262144 tokens, 33 MB
+MAX_SETTINGS_BYTES = 8 * 1024 * 1024  # of a configuration; Gemma 3's tokenizer_config.json has 1.2 MB
 MAX_DEPTH = 100  # files in use nest at most ten levels; Python's JSON writer follows about 300
 MAX_DIGITS = 100  # transformers writes 10^30 for "no limit"; a float holds 308 digits
 # UTF-32's mark in little endian begins with UTF-16's, so it is looked for first.
@@ -93,7 +94,7 @@ def parse_json_object(content: bytes, what: str, error: type[EdgekitError] = Cor
 
 
 def read_json_object(
-    path: Path, limit: int = MAX_JSON_BYTES, error: type[EdgekitError] | None = None
+    path: Path, limit: int = MAX_SETTINGS_BYTES, error: type[EdgekitError] | None = None
 ) -> dict[str, Any]:
     """Read a JSON file that holds an object; see :func:`read_bounded` and :func:`parse_json_object`."""
     return parse_json_object(read_bounded(path, limit, error), str(path), error or CorruptFileError)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.errors import ArtifactError, CheckpointError, CorruptFileError
-from edgekit.json_file import MAX_DEPTH, parse_json_object, read_bounded, read_json_object
+from edgekit.json_file import MAX_DEPTH, MAX_SETTINGS_BYTES, parse_json_object, read_bounded, read_json_object
 
 
 def nested(depth: int) -> bytes:
@@ -66,6 +66,9 @@ def test_the_deepest_allowed_nesting_can_be_written_again() -> None:
 def test_bounded_reads_stop_at_their_limit(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(range(100)))
+    path.with_name("large").write_bytes(b"{" + b" " * MAX_SETTINGS_BYTES + b"}")
+    with pytest.raises(CorruptFileError, match="larger than the limit of 8388608 bytes"):
+        read_json_object(path.with_name("large"))
     assert read_bounded(path, limit=100) == bytes(range(100))
     with pytest.raises(CorruptFileError, match="larger than the limit of 99 bytes"):
         read_bounded(path, limit=99)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError, CorruptFileError
-from ..json_file import read_json_object
+from ..json_file import MAX_JSON_BYTES, read_json_object
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -85,7 +85,7 @@ def read_index(path: Path) -> dict[str, set[str]]:
         CorruptFileError: It is not a valid index.
         CheckpointError: Files are missing, or the index does not belong to the files in its folder.
     """
-    weight_map = read_json_object(path).get("weight_map")
+    weight_map = read_json_object(path, MAX_JSON_BYTES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CorruptFileError(f"{path} has no weight_map, or it is empty")
     files: dict[str, set[str]] = {}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TokenizerError
-from ..json_file import parse_json_object, read_bounded
+from ..json_file import MAX_JSON_BYTES, MAX_SETTINGS_BYTES, parse_json_object, read_bounded
 from .base import SpecialTokens, TokenizerFiles, load_tokenizer
 from .chat_templates import folder_templates
 from .generation_config import FILE_NAME as GENERATION_FILE
@@ -21,7 +21,11 @@ from .generation_config import generation_defaults
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_READ = ("tokenizer.json", "tokenizer_config.json", GENERATION_FILE)
+_READ = {
+    "tokenizer.json": MAX_JSON_BYTES,
+    "tokenizer_config.json": MAX_SETTINGS_BYTES,
+    GENERATION_FILE: MAX_SETTINGS_BYTES,
+}
 
 
 def read_tokenizer_files(folder: Path, config: Mapping[str, Any]) -> TokenizerFiles:
@@ -37,7 +41,7 @@ def read_tokenizer_files(folder: Path, config: Mapping[str, Any]) -> TokenizerFi
     Raises:
         TokenizerError: ``tokenizer.json`` is missing or does not load, or a special id is not valid.
     """
-    files = {name: read_bounded(folder / name) for name in _READ if (folder / name).is_file()}
+    files = {name: read_bounded(folder / name, limit) for name, limit in _READ.items() if (folder / name).is_file()}
     if "tokenizer.json" not in files:
         found = ", ".join(sorted(p.name for p in folder.glob("*token*"))) or "no tokenizer files"
         raise TokenizerError(

@@ -18,6 +18,7 @@ from jinja2 import TemplateError
 from jinja2.exceptions import SecurityError
 
 from ..errors import EdgekitError, TokenizerError
+from ..json_file import read_bounded
 from .prompt import ControlTokens, Marks, Prompt
 from .template_meter import LimitError
 from .template_sandbox import RefusalError, TemplateSandbox
@@ -98,11 +99,9 @@ class ChatTemplate:
         source: Any
         if path.is_file():
             try:
-                source, origin = path.read_text(encoding="utf-8"), path
+                source, origin = read_bounded(path, error=TokenizerError).decode("utf-8"), path
             except UnicodeDecodeError as error:
                 raise TokenizerError(f"{path} is not UTF-8: {error}") from None
-            except OSError as error:
-                raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None
         else:
             source, origin = read_tokenizer_config(folder).get("chat_template"), folder / CONFIG_FILE
         if isinstance(source, list):  # several named templates; those not named "default" are for tools and retrieval
@@ -181,6 +180,8 @@ class ChatTemplate:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise TokenizerError(f"{self._origin} writes a lone surrogate at position {error.start}") from None
+        if not text:
+            raise TokenizerError(f"{self._origin} writes an empty prompt for these messages")
         return Prompt(text, marks.marker if marks.marker in text else "", self._controls.all)
 
     def _run(self, variables: Mapping[str, Any], characters: int, marker: str) -> str:

@@ -188,6 +188,11 @@ def test_a_source_that_cannot_be_compiled_is_an_error() -> None:
             render(source)
 
 
+def test_an_empty_prompt_is_an_error() -> None:
+    with pytest.raises(TokenizerError, match="the chat template writes an empty prompt"):
+        render("{{ missing }}")
+
+
 def test_text_that_is_not_unicode_is_refused() -> None:
     with pytest.raises(ValueError, match="lone surrogate"):
         render("x", [{"role": "user", "content": ["a", {"b": "\ud800"}]}])
