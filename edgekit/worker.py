@@ -7,6 +7,7 @@ line, on its standard output. An object with the key ``error`` describes a failu
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ from .ort import NO_TELEMETRY
 
 Message = Mapping[str, Any]
 
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _LAST = "last"  # a key of the last message
 # As ``python -m``, which would import what the current folder holds before this package.
 _START = (
@@ -85,6 +87,7 @@ def serve(work: Callable[[Message, Callable[[Message], None]], Message]) -> None
             raises an :class:`EdgekitError` or ValueError, ``{"error": message}`` is sent.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and kills this process
+    _end_with_parent()
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     request = json.load(sys.stdin)
     try:
@@ -92,6 +95,12 @@ def serve(work: Callable[[Message, Callable[[Message], None]], Message]) -> None
     except (EdgekitError, ValueError) as error:
         result = {"error": str(error)}
     _send({**result, _LAST: True})
+
+
+def _end_with_parent() -> None:
+    """Have the system kill this process when the thread that started it ends, also if that was killed (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _send(message: Message) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,3 +151,25 @@ def test_a_worker_imports_the_callers_edgekit(module: Install) -> None:
 
     code = "import edgekit\nreturn {'file': edgekit.__file__}"
     assert answers(module(serving(code)), {}) == [{"file": edgekit.__file__}]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a worker ends when it sends its next message")
+def test_a_worker_ends_when_its_caller_is_killed(module: Install, tmp_path: Path) -> None:
+    name = module(serving('send({"pid": os.getpid()}); time.sleep(60)'))
+    caller = f"from edgekit.worker import run_worker\nfor m in run_worker({name!r}, {{}}): print(m['pid'], flush=True)"
+    with subprocess.Popen([sys.executable, "-c", caller], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.kill()
+    end = time.monotonic() + 20
+    while time.monotonic() < end and _runs(pid):
+        time.sleep(0.02)
+    assert not _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process exists that is not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
