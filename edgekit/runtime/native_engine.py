@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import RLock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +39,7 @@ class NativeEngine:
         if kernel is None:
             raise EngineError(native.last_error())
         self._model, self._session = ctypes.c_void_p(), ctypes.c_void_p()
+        self._lock = RLock()  # the library lets one thread at a time use a session
         try:
             if isinstance(source, NativeEngine):
                 source._open()
@@ -84,16 +87,17 @@ class NativeEngine:
 
     def evaluate(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Append ids to the sequence; see :meth:`~edgekit.runtime.engine.Engine.evaluate`."""
-        self._open()
-        array = check_ids(ids, vocab_size=self.vocab_size, position=self.position, context=self.context)
-        tokens = array.astype(np.int32)
-        logits = np.empty((len(tokens) if self._all_logits else 1, self.vocab_size), np.float32)
-        self._check(
-            self._library.ek_session_evaluate(
-                self._session, tokens.ctypes.data, len(tokens), int(self._all_logits), logits.ctypes.data
+        with self._lock:
+            self._open()
+            array = check_ids(ids, vocab_size=self.vocab_size, position=self.position, context=self.context)
+            tokens = array.astype(np.int32)
+            logits = np.empty((len(tokens) if self._all_logits else 1, self.vocab_size), np.float32)
+            self._check(
+                self._library.ek_session_evaluate(
+                    self._session, tokens.ctypes.data, len(tokens), int(self._all_logits), logits.ctypes.data
+                )
             )
-        )
-        self.position += len(tokens)
+            self.position += len(tokens)
         return logits
 
     def fork(self, threads: int = 1) -> NativeEngine:
@@ -102,9 +106,10 @@ class NativeEngine:
         Raises:
             EngineError: There is not enough memory, or the engine is closed or is itself a fork.
         """
-        if not self._model:
-            raise EngineError("only an open engine that itself opened an artifact can be forked")
-        return NativeEngine(self, self.context, threads, self._all_logits, self.kv_type)
+        with self._lock:
+            if not self._model:
+                raise EngineError("only an open engine that itself opened an artifact can be forked")
+            return NativeEngine(self, self.context, threads, self._all_logits, self.kv_type)
 
     def step(self, engines: Sequence[NativeEngine], ids: Sequence[int]) -> NDArray[np.float32]:
         """Append one id to each of several sequences, all computed together by this engine's threads.
@@ -121,31 +126,34 @@ class NativeEngine:
             TokenRangeError: An id is outside the vocabulary.
             ContextLengthError: A sequence has filled its context.
         """
-        for engine in (self, *engines):
-            engine._open()
-        tokens = np.array(ids, np.int32)
-        if len(tokens) != len(engines):
-            raise EngineError(f"{len(tokens)} ids for {len(engines)} sequences")
-        logits = np.empty((len(engines), self.vocab_size), np.float32)
-        handles = (ctypes.c_void_p * len(engines))(*(engine._session for engine in engines))
-        self._check(
-            self._library.ek_session_step(self._session, handles, tokens.ctypes.data, len(tokens), logits.ctypes.data)
-        )
-        for engine in engines:
-            engine.position += 1
+        with _all_locked(self, *engines):
+            tokens = np.array(ids, np.int32)
+            if len(tokens) != len(engines):
+                raise EngineError(f"{len(tokens)} ids for {len(engines)} sequences")
+            logits = np.empty((len(engines), self.vocab_size), np.float32)
+            handles = (ctypes.c_void_p * len(engines))(*(engine._session for engine in engines))
+            self._check(
+                self._library.ek_session_step(
+                    self._session, handles, tokens.ctypes.data, len(tokens), logits.ctypes.data
+                )
+            )
+            for engine in engines:
+                engine.position += 1
         return logits
 
     def rewind(self, length: int) -> None:
         """Forget every position from ``length`` on."""
-        self.position = check_rewind(length, self.position)
-        if self._session:
-            self._check(self._library.ek_session_rewind(self._session, length))
+        with self._lock:
+            self.position = check_rewind(length, self.position)
+            if self._session:
+                self._check(self._library.ek_session_rewind(self._session, length))
 
     def tokens(self) -> list[int]:
         """The ids that have been evaluated."""
-        ids = np.empty(self.position, np.int32)
-        if self._session:
-            self._check(self._library.ek_session_tokens(self._session, ids.ctypes.data, len(ids)))
+        with self._lock:
+            ids = np.empty(self.position, np.int32)
+            if self._session:
+                self._check(self._library.ek_session_tokens(self._session, ids.ctypes.data, len(ids)))
         return [int(i) for i in ids]
 
     def save(self, path: Path) -> None:
@@ -154,8 +162,9 @@ class NativeEngine:
         Raises:
             EngineError: The file cannot be written, or the engine is closed.
         """
-        self._open()
-        self._check(self._library.ek_session_save(self._session, os.fsencode(path)))
+        with self._lock:
+            self._open()
+            self._check(self._library.ek_session_save(self._session, os.fsencode(path)))
 
     def load(self, path: Path) -> None:
         """Replace the sequence with one that :meth:`save` wrote.
@@ -164,11 +173,12 @@ class NativeEngine:
             EngineError: The file is not a saved sequence, or is from another model or type of KV cache.
             ContextLengthError: The file holds more positions than the context.
         """
-        self._open()
-        try:
-            self._check(self._library.ek_session_load(self._session, os.fsencode(path)))
-        finally:
-            self.position = int(self._library.ek_session_position(self._session))
+        with self._lock:
+            self._open()
+            try:
+                self._check(self._library.ek_session_load(self._session, os.fsencode(path)))
+            finally:
+                self.position = int(self._library.ek_session_position(self._session))
 
     def copy(self, source: NativeEngine) -> None:
         """Replace the sequence with that of another engine that shares the weights.
@@ -177,19 +187,19 @@ class NativeEngine:
             EngineError: The other engine does not share the weights or has another type of KV cache.
             ContextLengthError: The other sequence has more positions than the context.
         """
-        self._open()
-        source._open()
-        self._check(self._library.ek_session_copy(self._session, source._session))
-        self.position = source.position
+        with _all_locked(self, source):
+            self._check(self._library.ek_session_copy(self._session, source._session))
+            self.position = source.position
 
     def close(self) -> None:
-        """Free the session and unmap the model."""
-        if self._session:
-            self._library.ek_session_free(self._session)
-            self._session = ctypes.c_void_p()
-        if self._model:
-            self._library.ek_model_close(self._model)
-            self._model = ctypes.c_void_p()
+        """Free the session and unmap the model, when another thread's call has ended."""
+        with self._lock:
+            if self._session:
+                self._library.ek_session_free(self._session)
+                self._session = ctypes.c_void_p()
+            if self._model:
+                self._library.ek_model_close(self._model)
+                self._model = ctypes.c_void_p()
 
     def __del__(self) -> None:
         if hasattr(self, "_session"):
@@ -203,6 +213,20 @@ class NativeEngine:
     def _check(status: int) -> None:
         if status != native.OK:
             raise _ERRORS.get(status, EngineError)(native.last_error())
+
+
+@contextmanager
+def _all_locked(*engines: NativeEngine) -> Iterator[None]:
+    """Keep other threads from several engines; in one order everywhere, so that two threads cannot wait for each other.
+
+    Raises:
+        EngineError: An engine is closed.
+    """
+    with ExitStack() as stack:
+        for engine in sorted({id(engine): engine for engine in engines}.values(), key=id):
+            stack.enter_context(engine._lock)
+            engine._open()
+        yield
 
 
 ENGINE = NativeEngine

@@ -2,6 +2,8 @@
  * start all threads. */
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
@@ -63,6 +65,30 @@ void too_few_threads() {
   CHECK(done == 100);
 }
 
+/* A forked child has none of the workers: it computes alone, and ends. */
+void forked_child() {
+  ek::ThreadPool pool(4);
+  pool.run(100, [](int64_t, int) {});
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::alarm(20);
+    int64_t sum = 0;
+    {
+      ek::ThreadPool own(1);
+      pool.run(100, [&](int64_t task, int thread) { sum += task + thread; });
+      own.run(3, [&](int64_t, int) { ++sum; });
+    }
+    pool.~ThreadPool();
+    ::_exit(sum == 4953 ? 0 : 1);
+  }
+  int status = -1;
+  CHECK(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  std::atomic<int> done{0};
+  pool.run(100, [&](int64_t, int) { ++done; });
+  CHECK(done == 100);
+}
+
 }  // namespace
 
 /* Stands before the system's function, which it calls, and fails as the system does when a limit is reached. */
@@ -77,5 +103,6 @@ extern "C" __attribute__((visibility("default"))) int pthread_create(pthread_t *
 int main() {
   every_task_once();
   too_few_threads();
+  forked_child();
   return finish("thread_pool_test");
 }

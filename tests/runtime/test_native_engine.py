@@ -6,8 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import open_engine
 import pytest
 from open_engine import engine, prompt
 from shared_models import FORMATS, SharedModels
@@ -101,3 +106,56 @@ def test_forcing_an_unavailable_instruction_set_is_an_error(
     monkeypatch.setenv("EDGEKIT_ISA", "neon9")
     with pytest.raises(EngineError, match=r"EDGEKIT_ISA is 'neon9', which cannot be used here; .*scalar"):
         engine(models.artifact("llama", "int8"), "native")
+
+
+def test_threads_take_turns_and_closing_waits(models: SharedModels) -> None:
+    """An engine that is closed while another thread uses it refuses the next call; it does not crash."""
+    folder = models.artifact("llama", "int4 block 32")
+    for _ in range(10):
+        e = engine(folder, "native", context=600, threads=2)
+        refused, finite = [], []
+
+        def use(e: Any = e, refused: list[str] = refused, finite: list[bool] = finite) -> None:
+            try:
+                for i in range(100):
+                    finite.append(bool(np.isfinite(e.evaluate([i % 50, 7, 8])).all()))
+            except EngineError as error:
+                refused.append(str(error))
+
+        users = [threading.Thread(target=use) for _ in range(2)]
+        for user in users:
+            user.start()
+        while not finite:
+            time.sleep(0.001)
+        e.close()
+        for user in users:
+            user.join()
+        assert all(finite)
+        assert refused.count("the engine is closed") + sum("context" in text for text in refused) <= 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_uses_its_parents_engine(models: SharedModels) -> None:
+    """It has none of the engine's threads."""
+    script = f"""
+import os, signal, sys
+import numpy as np
+from pathlib import Path
+from open_engine import engine
+e = engine(Path({str(models.artifact("llama", "int4 block 32"))!r}), "native", context=64, threads=4)
+expected = e.evaluate([1, 2, 3])
+e.rewind(0)
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    same = np.array_equal(e.evaluate([1, 2, 3]), expected)
+    e.close()
+    os._exit(0 if same else 1)
+print(os.waitpid(child, 0)[1], np.array_equal(e.evaluate([1, 2, 3]), expected))
+"""
+    path = os.pathsep.join([str(Path(open_engine.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["0", "True"]

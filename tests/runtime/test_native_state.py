@@ -205,3 +205,14 @@ def test_only_sequences_of_the_same_model_can_be_copied(folder: Path, models: Sh
         with pytest.raises(error, match=words):
             target.copy(one)
         assert target.position == 0
+
+
+def test_a_pipe_without_another_end_is_refused_not_waited_for(folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    e = engine(folder, "native", threads=1)
+    e.evaluate(prompt(3))
+    with pytest.raises(EngineError, match=r"cannot open .*pipe"):
+        e.save(tmp_path / "pipe")
+    with pytest.raises(EngineError, match="is a pipe, not a file"):
+        e.load(tmp_path / "pipe")
+    assert e.tokens() == prompt(3)

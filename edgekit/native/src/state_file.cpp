@@ -9,7 +9,9 @@
  *       32    4 n   token ids, int32
  *           ...     the first n positions of the cache, as KvCache writes them
  */
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -34,8 +36,18 @@ constexpr char kMagic[] = "EKSTATE2";
 
 struct File {
   std::FILE *file;
-  File(const std::string &path, const char *mode) : file(std::fopen(path.c_str(), mode)) {
+  /* Does not wait for the other end of a pipe. */
+  File(const std::string &path, bool write) : file(nullptr) {
+    const int flags = (write ? O_WRONLY | O_CREAT | O_TRUNC : O_RDONLY) | O_NONBLOCK | O_CLOEXEC;
+    const int opened = ::open(path.c_str(), flags, 0666);
+    if (opened >= 0) file = ::fdopen(opened, write ? "wb" : "rb");
     if (!file) fail(EK_BAD_FILE, "cannot open %s: %s", path.c_str(), std::strerror(errno));
+    struct stat status;
+    if (!write && ::fstat(opened, &status) == 0 && S_ISFIFO(status.st_mode)) {
+      std::fclose(file);
+      fail(EK_BAD_FILE, "cannot load %s: it is a pipe, not a file", path.c_str());
+    }
+    ::fcntl(opened, F_SETFL, ::fcntl(opened, F_GETFL) & ~O_NONBLOCK); /* a pipe that is read is written to as usual */
   }
   ~File() {
     if (file) std::fclose(file);
@@ -68,7 +80,7 @@ void Session::save(const std::string &path) const {
   struct stat status;
   const bool special = ::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode);
   const std::string part = special ? path : path + ".part";
-  File out(part, "wb");
+  File out(part, true);
   Header header = {};
   std::memcpy(header.magic, kMagic, sizeof header.magic);
   header.fingerprint = model_->fingerprint;
@@ -86,7 +98,7 @@ void Session::save(const std::string &path) const {
 }
 
 void Session::load(const std::string &path) {
-  File in(path, "rb");
+  File in(path, false);
   Header header;
   if (std::fread(&header, sizeof header, 1, in.file) != 1 || std::memcmp(header.magic, kMagic, sizeof header.magic) != 0)
     fail(EK_BAD_FILE, "cannot load %s: it is not a saved session", path.c_str());

@@ -1,5 +1,7 @@
 #include "thread_pool.h"
 
+#include <pthread.h>
+
 #include <system_error>
 #include <utility>
 
@@ -25,9 +27,14 @@ int spins_for(int threads) {
   const unsigned hardware = std::thread::hardware_concurrency();
   return hardware && static_cast<unsigned>(threads) > hardware ? 0 : kSpins;
 }
+
+/* How often this process is the child of a fork. */
+std::atomic<int> forks{0};
+[[maybe_unused]] const int counts_forks = ::pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
 }  // namespace
 
-ThreadPool::ThreadPool(int threads, std::vector<int> cpus) : cpus_(std::move(cpus)), spins_(spins_for(threads)) {
+ThreadPool::ThreadPool(int threads, std::vector<int> cpus)
+    : cpus_(std::move(cpus)), spins_(spins_for(threads)), forks_(forks.load(std::memory_order_relaxed)) {
   try {
     workers_.reserve(static_cast<size_t>(threads));
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { serve(i); });
@@ -44,19 +51,26 @@ ThreadPool::ThreadPool(int threads, std::vector<int> cpus) : cpus_(std::move(cpu
 
 ThreadPool::~ThreadPool() { stop(); }
 
+bool ThreadPool::forked() const { return forks.load(std::memory_order_relaxed) != forks_; }
+
 void ThreadPool::stop() {
+  if (forked()) { /* the threads exist only in the parent, so what refers to them can be neither joined nor destroyed */
+    new std::vector<std::thread>(std::move(workers_));
+    sleep_.release();
+    return;
+  }
   stop_ = true;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<std::mutex> lock(sleep_->mutex);
     step_.fetch_add(1);
   }
-  wake_.notify_all();
+  sleep_->wake.notify_all();
   for (std::thread &worker : workers_) worker.join();
   workers_.clear();
 }
 
 void ThreadPool::run(int64_t tasks, const std::function<void(int64_t, int)> &work) {
-  if (workers_.empty() || tasks <= 1) {
+  if (workers_.empty() || tasks <= 1 || forked()) {
     for (int64_t task = 0; task < tasks; ++task) work(task, 0);
     return;
   }
@@ -66,8 +80,8 @@ void ThreadPool::run(int64_t tasks, const std::function<void(int64_t, int)> &wor
   busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
   step_.fetch_add(1); /* sequentially consistent: a sleeper either sees this or is counted below */
   if (sleepers_.load() > 0) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    wake_.notify_all();
+    std::lock_guard<std::mutex> lock(sleep_->mutex);
+    sleep_->wake.notify_all();
   }
   take_tasks(0);
   /* Yield after a while: a worker that lost its core to another program gets it back sooner. */
@@ -89,9 +103,9 @@ void ThreadPool::serve(int thread) {
     int spins = 0;
     while (step_.load(std::memory_order_acquire) == seen && spins++ < spins_) EK_PAUSE();
     if (step_.load() == seen) {
-      std::unique_lock<std::mutex> lock(mutex_);
+      std::unique_lock<std::mutex> lock(sleep_->mutex);
       sleepers_.fetch_add(1);
-      wake_.wait(lock, [&] { return step_.load() != seen; });
+      sleep_->wake.wait(lock, [&] { return step_.load() != seen; });
       sleepers_.fetch_sub(1);
     }
     ++seen;

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -25,12 +26,14 @@ class ThreadPool {
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   /* Call work(task, thread) for every task from 0 to tasks - 1; each task goes to the next free thread. Returns when all are
-   * done. Only one thread may call this at a time. */
+   * done. Only one thread may call this at a time. In a child process that was forked, which has none of the workers, the
+   * calling thread does all tasks. */
   void run(int64_t tasks, const std::function<void(int64_t, int)> &work);
 
  private:
   void serve(int thread);
   void stop(); /* end all workers */
+  bool forked() const;
   void take_tasks(int thread);
 
   const std::vector<int> cpus_;
@@ -43,8 +46,12 @@ class ThreadPool {
   alignas(64) std::atomic<int> busy_{0};
   std::atomic<bool> stop_{false};
   std::atomic<int> sleepers_{0};
-  std::mutex mutex_;
-  std::condition_variable wake_;
+  const int forks_;
+  struct Sleep {
+    std::mutex mutex;
+    std::condition_variable wake;
+  };
+  std::unique_ptr<Sleep> sleep_{new Sleep}; /* a forked child cannot destroy it: workers of its parent may wait there */
 };
 
 }  // namespace ek
