@@ -124,8 +124,8 @@ def test_the_steps_of_a_build_are_functions_of_the_modules_named() -> None:
 def test_the_readme_counts_the_published_speeds() -> None:
     text = README.read_text(encoding="utf-8")
     with (ROOT / "tools" / "latency_fit" / "measured.csv").open(encoding="utf-8", newline="") as file:
-        fitted = [row for row in csv.DictReader(file) if row["use"] == "fit" and row["decode_tok_s"]]
-    assert f"{len(fitted)} published speeds" in text
+        fitted = [row for row in csv.DictReader(file) if row["use"] in fitting.USES and row["decode_tok_s"]]
+    assert f"{len(fitted)} published decode speeds" in text
 
 
 FitTable = dict[str, list[float]]
@@ -136,34 +136,43 @@ def printed_tables(text: str) -> dict[str, FitTable]:
     tables: dict[str, FitTable] = {}
     for block in text.strip().split("\n\n"):
         title, _, *rows = block.splitlines()
-        figures = (re.fullmatch(r"(.{18}) (.*)", row) for row in rows)
+        figures = (re.fullmatch(r"(.{28}) (.*)", row) for row in rows)
         tables[title] = {f[1].strip(): [float(x.rstrip("%")) for x in f[2].split()] for f in figures if f is not None}
     return tables
 
 
 @pytest.mark.slow
 def test_the_errors_of_the_speed_model_are_those_its_script_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    for title, target, priors, by in (
-        ("decode", fitting.decode_target, fitting.DECODE_PRIORS, "source"),
-        ("publishers", fitting.decode_target, fitting.DECODE_PRIORS, "publisher"),
-        ("prefill", fitting.prefill_target, fitting.PREFILL_PRIORS, "source"),
-    ):
-        rows = [row for row in read_rows() if row.use == "fit" and target(row) is not None]
+    expected: FitTable = {}
+    models = (
+        ("decode", fitting.decode_target, fitting.DECODE_PRIORS),
+        ("first token", fitting.prefill_target, fitting.PREFILL_PRIORS),
+    )
+    for title, target, priors in models:
+        rows = [row for row in read_rows() if row.use in fitting.USES and target(row) is not None]
         targets = [value for value in map(target, rows) if value is not None]
-        print_report(title, rows, targets, fitting.left_out(rows, targets, priors, by))
-    printed = printed_tables(capsys.readouterr().out)
-    expected = printed["decode"] | {
-        "decode": printed["decode"]["all"],
-        "decode-whole-publishers-left-out": printed["publishers"]["all"],
-        "first-token": printed["prefill"]["all"],
-    }
+        for by, what in (
+            ("source", "sources"),
+            ("publisher", "publishers"),
+            ("device", "devices"),
+            ("class_key", "classes"),
+        ):
+            print_report("table", rows, targets, fitting.left_out(rows, targets, priors, by))
+            printed = printed_tables(capsys.readouterr().out)["table"]
+            expected |= {
+                **(printed if (title, by) == ("decode", "source") else {}),
+                f"{title}, {what} left out": printed["all"],
+            }
+        aside = [row for row in read_rows() if row.use == "test" and target(row) is not None]
+        print_report("table", *fitting.predicted(read_rows(), aside, target, priors))
+        expected[f"{title}, rows set aside"] = printed_tables(capsys.readouterr().out)["table"]["all"]
     page = (ROOT / "docs" / "planning.md").read_text(encoding="utf-8")
     lines = re.findall(
-        r"^\| ([\w, ]+) \| (\d+) \| (\d+) \| ([\d.]+) % \| ([\d.]+) % \| (\d+) % \|$", page, re.MULTILINE
+        r"^\| ([\w, -]+) \| (\d+) \| (\d+) \| ([\d.]+) % \| ([\d.]+) % \| (\d+) % \|$", page, re.MULTILINE
     )
     assert len(lines) > 15
     for name, *figures in lines:
-        found = expected[name.lower().replace(",", "").replace(" ", "-")]
+        found = expected[name]
         assert list(map(float, figures)) == pytest.approx(found, abs=0.2), name  # the last digit is the processor's
 
 

@@ -28,7 +28,6 @@ _GROUPS = {
     "rotary": "rotary tables",
 }
 _COLOURS = {MET: "green", LIKELY: "green", DOUBTFUL: "yellow", MISSED: "red", UNKNOWN: "yellow"}
-UNCALIBRATED = "uncalibrated: no measurements of similar devices are known, so the intervals are wide"
 UNMEASURED = (
     "speed unknown: the device profile has no memory bandwidth; edgekit probe --out FILE.toml measures this machine"
 )
@@ -156,7 +155,7 @@ def _print_latency(plan: Plan, screen: Screen) -> None:
         loads = "; ".join(f"{format_seconds(seconds)} from {name}" for name, seconds in latency.load_s)
         screen.say((f"\nthe first load takes {loads}", "dim"))
     if not latency.calibrated:
-        screen.say((f"\n{UNCALIBRATED}", "yellow"))
+        screen.say((f"\nuncalibrated: {latency.uncalibrated_because}", "yellow"))
 
 
 def _limit(limit: Limit) -> Cell:

@@ -181,9 +181,8 @@ def _plan_all(request: _Request, recipes: Sequence[Recipe], profile: DeviceProfi
     fitting = sum(p.fits for p in plans.values())
     screen = open_screen()
     more = _fitting_without_desktop(plans.values(), profile)
-    if more:
-        screen.say(f"\nWithout a desktop (--headless) these fit, too: {', '.join(more)}.")
-    found = f"\n{fitting} of {len(plans)} models fit. Recommended: "
+    headless_too = f", and {len(more)} more without a desktop (--headless)" if more else ""
+    found = f"\n{fitting} of {len(plans)} models fit{headless_too}. Recommended: "
     screen.say(found, (best.name, "bold green"), ". Build it with:")
     context = ("--context", str(request.context)) if request.context else ()
     headless = ("--headless",) if request.plan_options.headless else ()
@@ -296,7 +295,8 @@ def _print_plans(
         screen.say((f"\n{UNMEASURED}", "yellow"))
     elif not all(calibrated):
         names = " (~)" if any(calibrated) else ""
-        screen.say((f"\nuncalibrated{names}: no measurements of similar devices are known; wide intervals", "yellow"))
+        why = sorted({p.latency.uncalibrated_because for p in plans if not p.latency.calibrated})
+        screen.say((f"\nuncalibrated{names}: {'; '.join(why)}", "yellow"))
 
 
 def _figures(p: Plan) -> tuple[Cell, ...]:

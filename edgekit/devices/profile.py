@@ -149,11 +149,16 @@ class EngineRates(_Figures):
 
 @dataclass(frozen=True)
 class Cluster(_Figures):
-    """Cores of one design and clock."""
+    """Cores of one design and clock.
+
+    ``draw_gb_s`` is what they read from memory together, in GB/s, when nothing else does. None: as much as the memory
+    delivers, unless planning knows a limit of the design (``planning/core_draw.py``).
+    """
 
     name: str
     cores: Sourced[int]
     clock_ghz: Sourced[float] | None = None
+    draw_gb_s: Sourced[float] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@
                      + engine in that class
 
 ``processor`` is the kind (cpu, gpu, shared-gpu, which shares the system's memory, mobile-gpu, npu). ``class`` is a
-group of similar devices (raspberry-pi-5, phone-cpu, jetson). Each effect has a zero-mean normal prior (partial
-pooling): a class with two rows relies on its processor, and one with forty rows stands for itself. A level without any
-row counts with the variance of its prior, so its interval is wider. The figures are in ``fitted.py``.
-``tools/latency_fit`` fits them and measures their error by leaving out whole sources.
+group of similar devices on such a processor (raspberry-pi-5, phone-cpu, jetson). Each effect has a zero-mean normal
+prior (partial pooling): a class with two rows relies on its processor, and one with forty rows stands for itself. The
+interval is the posterior predictive one: a level without any row counts with the whole variance of its prior, and
+every new figure adds the differences between devices of a class, between publishers, and noise. The figures are in
+``fitted.py``. ``tools/latency_fit`` fits them and measures their error on sources and devices left out.
 """
 
 from __future__ import annotations
@@ -49,7 +50,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class Effect:
-    """One level's term of the log efficiency, its variance after the fit, and the number of rows it was fitted on."""
+    """One level's term of the log efficiency.
+
+    Attributes:
+        mean: The term.
+        variance: After the fit: of the term, and for a processor, a class and an engine in a class of the sum with the
+            terms that it refines, which are fitted to the same rows.
+        rows: The number of rows it was fitted on.
+    """
 
     mean: float
     variance: float
@@ -66,56 +74,79 @@ class Levels:
     format: str
 
     def keys(self) -> dict[str, str]:
-        """Effect name and the level of that effect."""
+        """Effect name and the level of that effect.
+
+        A class is one on a kind of processor: a Jetson's cores are not its GPU.
+        """
+        found = {"class": self.fitted_as, "engine": self.engine, "format": self.format}
+        nested = {name: f"{level} on {self.processor}" for name, level in found.items()}
         return {
             "processor": self.processor,
-            "class": self.fitted_as,
-            "engine": f"{self.engine} on {self.processor}",
-            "format": f"{self.format} on {self.processor}",
-            "engine in class": f"{self.engine} on {self.fitted_as}",
+            **nested,
+            "engine in class": f"{self.engine} in {self.fitted_as} on {self.processor}",
         }
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """An efficiency: mean and standard deviation of its logarithm, and whether its class had rows in the fit."""
+    """An efficiency.
+
+    Attributes:
+        log_mean, log_deviation: Mean and standard deviation of its logarithm.
+        unknown: What nobody has published figures of, ``class`` or ``engine``; empty if there are figures of both.
+    """
 
     log_mean: float
     log_deviation: float
-    calibrated: bool
+    unknown: str
 
     @property
     def value(self) -> float:
         return math.exp(self.log_mean)
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether the class and the engine on that kind of processor had rows in the fit."""
+        return not self.unknown
+
 
 @dataclass(frozen=True)
 class EfficiencyModel:
-    """The effects of one kind of work, as ``fitted.py`` holds them.
+    """Fitted effects.
 
     Attributes:
-        intercept: The term common to all.
-        effects: Effect name -> level -> effect.
-        prior_variances: Variance of each effect's prior, used for a level without rows.
-        source_variance: Variance between publishers.
-        noise_variance: Remaining variance.
-        deviation_scale: Factor that gives the intervals of left-out figures their nominal coverage. It is below 1,
-            because the variances are added as if the effects were independent, and after a fit they are negatively
-            correlated.
+        intercept: The term that every efficiency has.
+        effects: Effect name, level, effect.
+        prior_variances: Effect name and kind of processor to the variance of an effect's prior: what a level without
+            rows adds.
+        device_variances: Kind of processor, or a class that lumps unlike devices, to the variance between its devices.
+        source_variance: Variance between publishers, who measure in different ways.
+        noise_variance: Variance of one figure.
     """
 
     intercept: Effect
     effects: Mapping[str, Mapping[str, Effect]]
-    prior_variances: Mapping[str, float]
+    prior_variances: Mapping[str, Mapping[str, float]]
+    device_variances: Mapping[str, float]
     source_variance: float
     noise_variance: float
-    deviation_scale: float
 
     def estimate(self, levels: Levels) -> Estimate:
-        """The efficiency expected of a new figure."""
-        mean, variance = self.intercept.mean, self.intercept.variance + self.source_variance + self.noise_variance
-        for name, level in levels.keys().items():
-            effect = self.effects[name].get(level)
-            mean += effect.mean if effect else 0.0
-            variance += effect.variance if effect else self.prior_variances[name]
-        return Estimate(mean, self.deviation_scale * math.sqrt(variance), levels.fitted_as in self.effects["class"])
+        """The efficiency expected of a new figure from a device and a source that the fit has not seen."""
+        keys, kind = levels.keys(), levels.processor
+        found = {name: self.effects[name].get(level) for name, level in keys.items()}
+        variances = {
+            name: effect.variance if effect else self.prior_variances[name][kind] for name, effect in found.items()
+        }
+        # The finest level with rows stands for those that it refines; each finer one is unknown.
+        parts: tuple[str, ...] = ("processor", "class", "engine", "engine in class", "format")
+        if found["engine in class"]:
+            parts = ("engine in class", "format")
+        elif found["class"]:
+            parts = ("class", "engine", "engine in class", "format")
+        variance = sum(variances[name] for name in parts)
+        devices = self.device_variances.get(levels.fitted_as, self.device_variances[kind])
+        variance += devices + self.source_variance + self.noise_variance
+        mean = self.intercept.mean + sum(effect.mean for effect in found.values() if effect)
+        unknown = next((name for name in ("class", "engine") if found[name] is None), "")
+        return Estimate(mean, math.sqrt(variance), unknown)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..devices.profile import Accelerator, Cpu, DeviceProfile, PowerMode
 from ..errors import UnknownNameError, nearest
+from .core_draw import draw_gb_s, drawn_bandwidth
 from .engine_speed import EngineSpeed, measured_speed
 from .planned_engine import PlannedEngine
 
@@ -35,7 +36,8 @@ class Hardware:
     Attributes:
         processor: The kind of processor; see :class:`~edgekit.planning.planned_engine.PlannedEngine`.
         fitted_as: Its class in ``fitted.py``, or empty.
-        bandwidth_gb_s: Memory bandwidth: measured by ``edgekit probe``, otherwise from the specification.
+        bandwidth_gb_s: Memory bandwidth: measured by ``edgekit probe``, otherwise from the specification, of which a
+            processor's cores may draw less (``core_draw.py``).
         arithmetic_gmac_s: 8-bit multiply-adds, 10^9 per second: measured, otherwise from clocks and extensions.
         speed: The engine's speed, where ``edgekit probe`` measured both or the engine itself.
         sustained_share: The share of the speed that remains when the device is hot.
@@ -87,18 +89,21 @@ def hardware_of(device: DeviceProfile, engine: PlannedEngine, power_mode: str | 
         bandwidth = device.bandwidth.sustained
     if mode is not None and mode.bandwidth_gb_s is not None:
         bandwidth = mode.bandwidth_gb_s
+    gb_s = bandwidth.value if bandwidth else None
+    if gb_s is not None and processor == CPU and not measured:
+        gb_s = drawn_bandwidth(gb_s, draw_gb_s(device.cpu))
     speed = None
-    if measured and bandwidth is not None and arithmetic is not None:
+    if measured and gb_s is not None and arithmetic is not None:
         rates = next((rates for rates in device.cpu.engines if rates.name == engine.name), None)
         if rates is not None:
             speed = measured_speed(rates)
         elif engine.shares is not None:
-            speed = engine.shares.speed(bandwidth.value, arithmetic)
+            speed = engine.shares.speed(gb_s, arithmetic)
     stores = ((store.name, store.read_mb_s.value) for store in device.storage if store.read_mb_s is not None)
     return Hardware(
         processor=processor,
         fitted_as=fitted_as,
-        bandwidth_gb_s=bandwidth.value if bandwidth else None,
+        bandwidth_gb_s=gb_s,
         arithmetic_gmac_s=arithmetic,
         sustained_share=device.thermal.sustained_share.value if device.thermal else None,
         storage=tuple(stores),

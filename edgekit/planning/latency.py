@@ -1,8 +1,8 @@
 """How long a token takes: time to first token, then decode tokens per second, each as an interval.
 
     decode   (bytes read(context) / bandwidth + layers * fixed cost) / efficiency
-    prefill  (multiply-adds(prompt) / arithmetic + tokens * layers * row cost) / efficiency, at least the time to read
-             the weights once
+    prefill  (multiply-adds(prompt) / arithmetic + tokens * layers * row cost + bytes of the weights / bandwidth)
+             / efficiency, at least the time of one token and at most that of all, one by one
     load     bytes of the file / speed of the storage
 
 On a device that ``edgekit probe`` measured, the engine's own rates are used (``engine_speed.py``). On any other device
@@ -22,23 +22,59 @@ from .hardware import Hardware
 from .planned_engine import PlannedEngine
 from .work import Work
 
-# Fixed cost of a layer, microseconds: launches on accelerators, barriers between threads. Chosen with the fit, by the
-# errors on left-out sources; twice or half as much changes their median by less than half a percent. The values are
-# therefore known to a factor of about two, which matters only for models small enough that fixed costs dominate.
+# Fixed cost of a layer, microseconds, by kind of processor: launches on accelerators, barriers between threads, and
+# work that reading does not hide. Chosen with the fit, by the errors on left-out sources and devices. The values are
+# known to a factor of about two, which matters only for models small enough that fixed costs dominate.
 FIXED_US_PER_LAYER: Mapping[str, float] = {
-    "cpu": 30.0, "gpu": 20.0, "shared-gpu": 50.0, "mobile-gpu": 80.0, "npu": 80.0,
+    "cpu": 100.0, "gpu": 20.0, "shared-gpu": 45.0, "mobile-gpu": 150.0, "npu": 150.0,
 }  # fmt: skip
+# Where it differs: for an engine, or for a class of devices. onnxruntime on CUDA launches more kernels for a layer:
+# float16 and int4 of two models on an RTX 4090 agree at 60 to 90. On a GPU that shares the memory nobody has published
+# it: twice as much is assumed.
+ENGINE_US_PER_LAYER: Mapping[tuple[str, str], float] = {
+    ("gpu", "onnxruntime"): 70.0,
+    ("shared-gpu", "onnxruntime"): 140.0,
+}
+CLASS_US_PER_LAYER: Mapping[tuple[str, str], float] = {("shared-gpu", "apple-metal"): 120.0}
 FIXED_LOG_DEVIATION = 0.5
 # Fixed cost of a layer for a token of the prompt, microseconds: norms, rotation, rounding to 8 bits. It makes narrow
 # models slower than their multiply-adds suggest: with it, 0.5 B to 6 B on one NPU agree within 20 % instead of 45 %.
-ROW_US_PER_LAYER: Mapping[str, float] = {"cpu": 2.0, "gpu": 0.0, "shared-gpu": 0.0, "mobile-gpu": 0.0, "npu": 3.0}
-# Cost of a multiply-add of attention in 8-bit ones. Attention uses float32 on processors (a quarter of a register's
-# lanes), float16 elsewhere. With it, prompts of 2048 tokens of four sizes on an Orin agree within 15 %, not 35 %.
-ATTENTION_COST: Mapping[str, float] = {"cpu": 4.0, "gpu": 2.0, "shared-gpu": 2.0, "mobile-gpu": 2.0, "npu": 2.0}
+ROW_US_PER_LAYER: Mapping[str, float] = {"cpu": 4.0, "gpu": 0.0, "shared-gpu": 0.0, "mobile-gpu": 0.0, "npu": 3.0}
+# Cost of a multiply-add of attention in 8-bit ones. Attention uses float32 on processors, float16 elsewhere. With it,
+# prompts of 2048 tokens of four sizes on an Orin agree within 15 %, not 35 %.
+ATTENTION_COST: Mapping[str, float] = {"cpu": 2.0, "gpu": 2.0, "shared-gpu": 2.0, "mobile-gpu": 2.0, "npu": 2.0}
+# Engines that unpack the weights of a prompt to float16 and multiply in that: their peak is half of the 8-bit one.
+FLOAT16_PROMPTS = frozenset({("gpu", "onnxruntime"), ("shared-gpu", "onnxruntime")})
+# Kinds of processor in words.
+KINDS: Mapping[str, str] = {
+    "cpu": "processors",
+    "gpu": "graphics cards",
+    "shared-gpu": "GPUs that share the memory",
+    "mobile-gpu": "phones' GPUs",
+    "npu": "NPUs",
+}
+
+
+def fixed_us(levels: Levels) -> float:
+    """The fixed cost of a layer, microseconds."""
+    processor = levels.processor
+    found = ENGINE_US_PER_LAYER.get((processor, levels.engine)) or CLASS_US_PER_LAYER.get((processor, levels.fitted_as))
+    return FIXED_US_PER_LAYER[processor] if found is None else found
+
+
+def prompt_peak(levels: Levels, arithmetic_gmac_s: float) -> float:
+    """The multiply-adds per second, 10^9, that a prompt can use of a processor with this 8-bit peak."""
+    return arithmetic_gmac_s / 2 if (levels.processor, levels.engine) in FLOAT16_PROMPTS else arithmetic_gmac_s
 
 
 def prompt_least_s(
-    processor: str, arithmetic_gmac_s: float, tokens: int, layers: int, products: float, attention: float
+    processor: str,
+    arithmetic_gmac_s: float,
+    tokens: int,
+    layers: int,
+    products: float,
+    attention: float,
+    reading_s: float = 0.0,
 ) -> float:
     """Seconds for a prompt if the processor reached all of its arithmetic. The fit compares published times to this.
 
@@ -49,9 +85,10 @@ def prompt_least_s(
         layers: Number of layers.
         products: Multiply-adds with weights, of all tokens.
         attention: Multiply-adds of attention, of all tokens.
+        reading_s: Seconds to read the weights once. It is added, because engines multiply while they do not read.
     """
     operations = products + ATTENTION_COST[processor] * attention
-    return operations / (arithmetic_gmac_s * 1e9) + tokens * layers * ROW_US_PER_LAYER[processor] / 1e6
+    return operations / (arithmetic_gmac_s * 1e9) + tokens * layers * ROW_US_PER_LAYER[processor] / 1e6 + reading_s
 
 
 @dataclass(frozen=True)
@@ -64,7 +101,9 @@ class Latency:
         decode_full_tok_s: Tokens per second at the end of the context.
         sustained_tok_s: ``decode_tok_s`` after minutes of work, where the effect of heat is known.
         load_s: Storage name and the seconds to read the file from there.
-        calibrated: Whether the device was measured, or its class has published figures.
+        calibrated: Whether the device was measured, or there are published figures of its class and of the engine on
+            that kind of processor.
+        uncalibrated_because: Why it is not; empty where it is.
     """
 
     prompt_tokens: int
@@ -74,6 +113,7 @@ class Latency:
     sustained_tok_s: Interval | None
     load_s: tuple[tuple[str, float], ...]
     calibrated: bool
+    uncalibrated_because: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +134,18 @@ class Predictor:
 
     @property
     def calibrated(self) -> bool:
-        return self.hardware.speed is not None or self.levels.fitted_as in DECODE.effects["class"]
+        return not self.uncalibrated_because
+
+    @property
+    def uncalibrated_because(self) -> str:
+        """Why the speed is not based on figures of this kind of device and engine; empty where it is."""
+        if self.hardware.bandwidth_gb_s is None:
+            return "the profile has no memory bandwidth"
+        unknown = "" if self.hardware.speed is not None else DECODE.estimate(self.levels).unknown
+        if unknown == "engine":
+            kind = KINDS[self.hardware.processor]
+            return f"no speed of {self.engine.fitted_as or self.engine.name} has been published for {kind}"
+        return "no speeds of similar devices have been published" if unknown else ""
 
     @property
     def levels(self) -> Levels:
@@ -114,7 +165,7 @@ class Predictor:
             attention = positions * self.work.attention_multiply_adds
             seconds = speed.decode.seconds(self.work.token_bytes, attention, self.work.layers) + cache / per_second
             return Interval.of_log(seconds, speed.deviation)
-        fixed = self.work.layers * FIXED_US_PER_LAYER[hardware.processor] / 1e6
+        fixed = self.work.layers * fixed_us(self.levels) / 1e6
         estimate = DECODE.estimate(self.levels)
         seconds = (self.work.token_bytes + cache) / per_second + fixed
         deviation = math.hypot(estimate.log_deviation, FIXED_LOG_DEVIATION * fixed / seconds)
@@ -127,8 +178,8 @@ class Predictor:
 
     def prefill_s(self, tokens: int) -> Interval | None:
         """Seconds from a prompt of this many tokens to the first token."""
-        arithmetic, least = self.hardware.arithmetic_gmac_s, self.decode_s(0)
-        if arithmetic is None or least is None:
+        arithmetic, least, token = self.hardware.arithmetic_gmac_s, self.decode_s(0), self.decode_s(tokens // 2)
+        if arithmetic is None or least is None or token is None:
             return None
         products, attention = self.work.multiply_adds(tokens), self.work.attention(tokens)
         speed = self.hardware.speed
@@ -137,11 +188,13 @@ class Predictor:
             found = Interval.of_log(seconds, speed.deviation)
         else:
             estimate = PREFILL.estimate(self.levels)
-            work = (tokens, self.work.layers, products, attention)
-            least_s = prompt_least_s(self.hardware.processor, arithmetic, *work)
+            reading_s = self.work.token_bytes / ((self.hardware.bandwidth_gb_s or math.inf) * 1e9)
+            work = (tokens, self.work.layers, products, attention, reading_s)
+            least_s = prompt_least_s(self.hardware.processor, prompt_peak(self.levels, arithmetic), *work)
             found = Interval.of_log(least_s / estimate.value, estimate.log_deviation)
-        bounds = zip((found.low, found.mid, found.high), (least.low, least.mid, least.high), strict=True)
-        return Interval(*(max(pair) for pair in bounds))
+        most = token.scaled(tokens)  # together the tokens are no slower than one by one
+        bounds = zip(*((each.low, each.mid, each.high) for each in (found, least, most)), strict=True)
+        return Interval(*(max(low, min(expected, high)) for expected, low, high in bounds))
 
     def load_s(self, file_bytes: int) -> tuple[tuple[str, float], ...]:
         """Seconds to read the file from each storage whose speed is known."""
@@ -164,5 +217,6 @@ class Predictor:
             decode_full_tok_s=self.decode_tok_s(context - 1),
             sustained_tok_s=decode.scaled(share) if decode and share else None,
             load_s=self.load_s(file_bytes),
-            calibrated=decode is not None and self.calibrated,
+            calibrated=self.calibrated,
+            uncalibrated_because=self.uncalibrated_because,
         )

@@ -6,6 +6,7 @@ Each alternative is planned like the request. It is offered if it fits and is ex
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -134,7 +135,7 @@ class OfferSearch:
         return _offer("model", f"{other.name}{shortened} needs {_need(found)}", found, *options)
 
     def _other_device(self, devices: Iterable[DeviceProfile]) -> Offer | None:
-        """The acceptable device with the least memory; the same kind is preferred, then classes with figures."""
+        """The acceptable device with the least memory; the same kind is preferred, then a more certain speed."""
         plain = replace(self.options, power_mode=None, engine=None, kv_type=None, headless=False)
         fitting = []
         for other in devices:
@@ -142,13 +143,21 @@ class OfferSearch:
                 continue
             found = draft(self.recipe, other, self.asked.context, self.asked.quantization, plain)
             if found.acceptable:
-                rank = (other.kind != self.device.kind, not found.latency.calibrated, other.usable_bytes)
+                rank = (other.kind != self.device.kind, _doubt(found), other.usable_bytes)
                 fitting.append((rank, other.title, found))
         if not fitting:
             return None
         rank, title, found = min(fitting, key=lambda each: each[0])
         sentence = f"{title} has {format_bytes(rank[2])} usable; the model needs {_need(found)} there"
         return _offer("device", sentence, found, "--device", found.device)
+
+
+def _doubt(found: Plan) -> float:
+    """0 for a calibrated speed, otherwise the width of its interval as a factor, roughly."""
+    speed = found.latency.decode_tok_s
+    if found.latency.calibrated:
+        return 0.0
+    return round(speed.high / speed.low, 1) if speed else math.inf
 
 
 def _need(found: Plan) -> str:

@@ -163,6 +163,7 @@ class Plan:
             **intervals,
             "load_s": {name: float(f"{seconds:.3g}") for name, seconds in latency.load_s},
             "calibrated": latency.calibrated,
+            "uncalibrated_because": latency.uncalibrated_because,
             "budget": {limit.name: limit.to_json() for limit in self.limits},
             "reasoning": self.reasoning,
             "reasoning_signs": list(self.reasoning_signs),

@@ -168,6 +168,7 @@ def test_json_carries_the_sources(tmp_path: Path) -> None:
         ("value = 11", "value = 0", ["power_modes[0]: bandwidth_gb_s is 0", "above 0"]),
         ("value = 2.4", "value = -2.4", ["cpu.clusters[0]: clock_ghz is -2.4"]),
         ("clock_ghz", "clock_mhz", ["cpu.clusters[0]: unknown key 'clock_mhz'", "clock_ghz?"]),
+        ("clock_ghz", "draw_gbs", ["cpu.clusters[0]: unknown key 'draw_gbs'", "draw_gb_s?"]),
         (
             'cores = { value = 4, source = "the sheet" }',
             'cores = { value = 3, source = "the sheet" }',

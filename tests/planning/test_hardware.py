@@ -42,6 +42,15 @@ def test_the_engine_decides_what_it_runs_on() -> None:
     assert hardware_of(pi, NATIVE).arithmetic_gmac_s == pytest.approx(4 * 2.4 * 32)
 
 
+def test_cores_draw_less_than_a_memory_that_was_chosen_for_the_graphics() -> None:
+    orin = load_device("jetson-agx-orin-64gb")
+    assert hardware_of(orin, ORT).bandwidth_gb_s == 204.8
+    assert hardware_of(orin, NATIVE).bandwidth_gb_s == pytest.approx(45 / 0.8)
+    assert hardware_of(orin, NATIVE, "15W").bandwidth_gb_s <= 45 / 0.8
+    pi = load_device("pi")
+    assert hardware_of(pi, NATIVE).bandwidth_gb_s == 17.1
+
+
 def test_small_cores_count_half() -> None:
     phone = hardware_of(load_device("snapdragon-8-gen-3"), NATIVE)
     assert phone.arithmetic_gmac_s == pytest.approx((3.3 + 3 * 3.2 + 2 * 3.0 + 2 * 2.3 / 2) * 64)

@@ -32,12 +32,12 @@ def print_report(
     title: str, rows: Sequence[Row], targets: Sequence[float | None], estimates: Sequence[Estimate]
 ) -> None:
     """Print a line for each class and one for all: rows, sources, median and 90th percentile of the error, coverage."""
-    print(f"\n{title}\n{'class':18} rows sources  median     90 %  covered")
+    print(f"\n{title}\n{'class':28} rows sources  median     90 %  covered")
     found, inside = errors(targets, estimates), covered(targets, estimates)
-    groups = {name: [at for at, row in enumerate(rows) if row.fitted_as == name] for name in
-              sorted({row.fitted_as for row in rows})}  # fmt: skip
+    groups = {name: [at for at, row in enumerate(rows) if row.class_key == name] for name in
+              sorted({row.class_key for row in rows})}  # fmt: skip
     groups["all"] = list(range(len(rows)))
-    groups["class was seen"] = [at for at, estimate in enumerate(estimates) if estimate.calibrated]
+    groups["class and engine were seen"] = [at for at, estimate in enumerate(estimates) if estimate.calibrated]
     for name, members in groups.items():
         if not members:
             continue
@@ -45,4 +45,4 @@ def print_report(
         sources = len({rows[at].source for at in members})
         share = sum(inside[at] for at in members) / len(members)
         median, most = percentile(sizes, 0.5), percentile(sizes, 0.9)
-        print(f"{name:18} {len(members):4} {sources:7} {median:7.1%} {most:8.1%} {share:8.0%}")
+        print(f"{name:28} {len(members):4} {sources:7} {median:7.1%} {most:8.1%} {share:8.0%}")

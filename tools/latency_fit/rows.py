@@ -9,13 +9,16 @@
     bandwidth_gb_s          the memory's specification
     arithmetic_gmac_s       the processor's 8-bit peak by the rules of ``edgekit/planning/hardware.py``; the 4-bit peak
                             for NVFP4, which Blackwell multiplies directly
-    use                     fit; weak: doubtful publisher or conditions (debug builds, clocks not pinned, "about");
-                            memory: a figure from memory that nobody confirmed. Only ``fit`` is fitted.
+    use                     fit; test: kept aside while the model was chosen, and predicted by a fit without them; weak:
+                            doubtful publisher or conditions (debug builds, clocks not pinned, "about"); memory: a
+                            figure from memory that nobody confirmed. Planning uses the fit of ``fit`` and ``test``.
 
 Models that read only a part of their file (per-layer embeddings), files larger than memory and rows without size or
 bandwidth are not included.
 
-``shapes.csv`` has the models' published shapes, which determine what a token reads and computes.
+``shapes.csv`` has the models' published shapes, which determine what a token reads and computes. ``chips.csv`` has what
+the cores of a chip draw, where that is less than its memory delivers: the first chip whose name a row's device contains
+applies to rows of processors.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgekit.planning.core_draw import drawn_bandwidth
 from edgekit.planning.efficiency import Levels
 
 FOLDER = Path(__file__).parent
@@ -62,10 +66,13 @@ class Row:
     """A published figure.
 
     Attributes:
+        weight_bytes: Bytes of weights read for a token.
         read_bytes: Bytes of weights and KV cache read for a token.
+        bandwidth_gb_s: The memory's, or a processor's where its cores draw less.
         layers: Number of layers, for the fixed cost.
         decode_s: Seconds to generate a token.
         prefill_s: Seconds per token of the prompt; None where it was not published.
+        prompt_tokens: Tokens of the prompt.
         multiply_adds: Multiply-adds with weights of a token of the prompt.
         attention_multiply_adds: Mean multiply-adds of attention of a token of the prompt.
         arithmetic_gmac_s: The processor's peak; None where it is unknown.
@@ -77,11 +84,13 @@ class Row:
     levels: Levels
     model: str
     quant: str
+    weight_bytes: float
     read_bytes: float
     bandwidth_gb_s: float
     layers: int
     decode_s: float
     prefill_s: float | None
+    prompt_tokens: int
     multiply_adds: float
     attention_multiply_adds: float
     arithmetic_gmac_s: float | None
@@ -90,6 +99,11 @@ class Row:
     def fitted_as(self) -> str:
         """The class of the device."""
         return self.levels.fitted_as
+
+    @property
+    def class_key(self) -> str:
+        """The class and the kind of processor."""
+        return self.levels.keys()["class"]
 
     @property
     def publisher(self) -> str:
@@ -114,14 +128,21 @@ def read_shapes(folder: Path = FOLDER) -> dict[str, Shape]:
         }
 
 
+def read_draws(folder: Path = FOLDER) -> dict[str, float]:
+    """GB/s that the cores of the chips of ``chips.csv`` read, the longest names first."""
+    with (folder / "chips.csv").open(encoding="utf-8", newline="") as file:
+        found = {r["chip"]: float(r["draw_gb_s"]) for r in csv.DictReader(file)}
+    return {chip: found[chip] for chip in sorted(found, key=len, reverse=True)}
+
+
 def read_rows(path: Path = FOLDER / "measured.csv") -> list[Row]:
     """Every row of a file in the form of ``measured.csv``."""
-    shapes = read_shapes()
+    shapes, draws = read_shapes(), read_draws()
     with path.open(encoding="utf-8", newline="") as file:
-        return [_row(r, shapes.get(r["model"])) for r in csv.DictReader(file)]
+        return [_row(r, shapes.get(r["model"]), draws) for r in csv.DictReader(file)]
 
 
-def _row(r: dict[str, str], shape: Shape | None) -> Row:
+def _row(r: dict[str, str], shape: Shape | None, draws: dict[str, float]) -> Row:
     size = float(r["size_gb"]) * 1e9
     positions = int(r["positions"] or TYPICAL_POSITIONS)
     kv_bytes = unread = 0.0
@@ -132,6 +153,9 @@ def _row(r: dict[str, str], shape: Shape | None) -> Row:
         if not shape.tied and r["size_has_embedding"] == "yes":
             unread = shape.table * (2.0 if r["format"] == "float16" else size / shape.parameters)
     prompt = int(r["prompt_tokens"] or TYPICAL_PROMPT)
+    bandwidth = float(r["bandwidth_gb_s"])
+    if r["processor"] == "cpu":
+        bandwidth = drawn_bandwidth(bandwidth, next((draws[chip] for chip in draws if chip in r["device"]), None))
     return Row(
         device=r["device"],
         source=r["source"],
@@ -139,11 +163,13 @@ def _row(r: dict[str, str], shape: Shape | None) -> Row:
         levels=Levels(r["processor"], r["fitted_as"], r["engine"], r["format"]),
         model=r["model"],
         quant=r["quant"],
+        weight_bytes=size - unread,
         read_bytes=size - unread + kv_bytes,
-        bandwidth_gb_s=float(r["bandwidth_gb_s"]),
+        bandwidth_gb_s=bandwidth,
         layers=layers,
         decode_s=1 / float(r["decode_tok_s"]),
         prefill_s=1 / float(r["prefill_tok_s"]) if r["prefill_tok_s"] else None,
+        prompt_tokens=prompt,
         multiply_adds=multiply_adds,
         attention_multiply_adds=2.0 * layers * width * prompt / 2,
         arithmetic_gmac_s=float(r["arithmetic_gmac_s"]) if r["arithmetic_gmac_s"] else None,

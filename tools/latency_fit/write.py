@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from edgekit.planning.efficiency import Effect, EfficiencyModel
@@ -43,12 +43,20 @@ def _model(name: str, model: EfficiencyModel) -> Iterator[str]:
         yield from _filled(f'"{level}": {_effect(found)},' for level, found in sorted(levels.items()))
         yield "        },"
     yield "    },"
-    variances = ", ".join(f'"{key}": {value:.4g}' for key, value in model.prior_variances.items())
-    yield f"    prior_variances={{{variances}}},"
+    yield "    prior_variances={"
+    for effect, variances in model.prior_variances.items():
+        yield f'        "{effect}": {_by_kind(variances)},'
+    yield "    },"
+    yield "    device_variances={"
+    yield from _filled(f'"{kind}": {value:.4g},' for kind, value in model.device_variances.items())
+    yield "    },"
     yield f"    source_variance={model.source_variance:.4g},"
     yield f"    noise_variance={model.noise_variance:.4g},"
-    yield f"    deviation_scale={model.deviation_scale:.4g},"
     yield ")"
+
+
+def _by_kind(variances: Mapping[str, float]) -> str:
+    return "{" + ", ".join(f'"{kind}": {value:.4g}' for kind, value in variances.items()) + "}"
 
 
 def _effect(effect: Effect) -> str:
