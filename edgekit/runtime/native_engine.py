@@ -45,7 +45,7 @@ class NativeEngine:
                 source._open()
                 model = source._model
             else:
-                self._check(self._library.ek_model_open(os.fsencode(source), ctypes.byref(self._model)))
+                self._check(self._library.ek_model_open(_c_path(source), ctypes.byref(self._model)))
                 model = self._model
             kind = native.KV_TYPES.index(kv_type)
             self._check(self._library.ek_session_create(model, context, threads, kind, ctypes.byref(self._session)))
@@ -164,7 +164,7 @@ class NativeEngine:
         """
         with self._lock:
             self._open()
-            self._check(self._library.ek_session_save(self._session, os.fsencode(path)))
+            self._check(self._library.ek_session_save(self._session, _c_path(path)))
 
     def load(self, path: Path) -> None:
         """Replace the sequence with one that :meth:`save` wrote.
@@ -176,7 +176,7 @@ class NativeEngine:
         with self._lock:
             self._open()
             try:
-                self._check(self._library.ek_session_load(self._session, os.fsencode(path)))
+                self._check(self._library.ek_session_load(self._session, _c_path(path)))
             finally:
                 self.position = int(self._library.ek_session_position(self._session))
 
@@ -213,6 +213,14 @@ class NativeEngine:
     def _check(status: int) -> None:
         if status != native.OK:
             raise _ERRORS.get(status, EngineError)(native.last_error())
+
+
+def _c_path(path: Path) -> bytes:
+    """A path for the library, which would read it up to the first null character."""
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise EngineError(f"{str(path)!r} is not a path: it has a null character")
+    return encoded
 
 
 @contextmanager

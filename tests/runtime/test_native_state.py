@@ -216,3 +216,11 @@ def test_a_pipe_without_another_end_is_refused_not_waited_for(folder: Path, tmp_
     with pytest.raises(EngineError, match="is a pipe, not a file"):
         e.load(tmp_path / "pipe")
     assert e.tokens() == prompt(3)
+
+
+def test_a_path_with_a_null_character_is_refused(folder: Path, tmp_path: Path) -> None:
+    e = engine(folder, "native", threads=1)
+    for use in (e.save, e.load):
+        with pytest.raises(EngineError, match="null character"):
+            use(tmp_path / "a\0b")
+    assert list(tmp_path.iterdir()) == []
