@@ -155,7 +155,7 @@ def hub_source(name: HubName) -> HubSource:
         NetworkError: The hub cannot be reached.
     """
     from ..checkpoint.hub import list_hub
-    from ..checkpoint.hub_name import choose_gguf, gguf_files
+    from ..checkpoint.hub_name import HubName, choose_gguf, gguf_files
 
     try:
         listed = list_hub(name.repository, name.revision or "main")
@@ -163,7 +163,8 @@ def hub_source(name: HubName) -> HubSource:
         close = nearest(
             name.repository, [r.source.repository for r in all_recipes() if isinstance(r.source, HubSource)]
         )
-        more = [] if close.startswith("known") else [close]
+        more = ["there is no file or folder of this name either"] if name == HubName(name.repository) else []
+        more += [] if close.startswith("known") else [close]
         raise type(error)(error.message, "; ".join([*filter(None, [error.hint]), *more])) from error
     top = [n for n in listed.names if "/" not in n]
     if name.file:

@@ -44,7 +44,7 @@ def list_hub(repository: str, revision: str = "main") -> HubFiles:
         SourceError: The repository or revision does not exist, or access is denied.
         NetworkError: The hub cannot be reached, and the cache does not hold the repository.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi
 
     try:
         info = HfApi().model_info(repository, revision=revision, timeout=_TIMEOUT_S)
@@ -52,14 +52,26 @@ def list_hub(repository: str, revision: str = "main") -> HubFiles:
         failure = _hub_error(repository, revision, error)
         if not isinstance(failure, NetworkError):
             raise failure from error
-        try:
-            folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
-        except Exception:  # not in the cache
+        folder = _cached_snapshot(repository, revision)
+        found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        if not any(name.endswith((".safetensors", ".gguf")) for name in found):  # only a plan has been made of it
             raise failure from error
-        found = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-        return HubFiles(repository, folder.name, tuple(sorted(found)))
+        return HubFiles(repository, folder.name, tuple(found))
     names = sorted(sibling.rfilename for sibling in info.siblings or ())
     return HubFiles(repository, str(info.sha), tuple(names))
+
+
+def _cached_snapshot(repository: str, revision: str) -> Path:
+    """The folder of a snapshot, which may be incomplete or missing.
+
+    Layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache.
+    """
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    reference = folder / "refs" / revision
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
+    return folder / "snapshots" / commit
 
 
 def fetch_hub(repository: str, revision: str, progress: Progress = no_progress, file: str = "") -> Path:

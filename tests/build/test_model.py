@@ -190,7 +190,8 @@ def test_a_repository_that_does_not_exist_suggests_one(monkeypatch: pytest.Monke
     monkeypatch.setattr(hub_module, "list_hub", missing)
     with pytest.raises(SourceError) as caught:
         hub_source(HubName("deepseek-ai/DeepSeek-R1-Distil-Qwen-7B"))
-    assert caught.value.hint.startswith("check the name; did you mean deepseek-ai/DeepSeek-R1-Distill-Qwen-7B")
+    assert caught.value.hint.startswith("check the name; there is no file or folder of this name either; did you mean")
+    assert "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B" in caught.value.hint
 
 
 def command(hub: Hub, folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -153,3 +153,49 @@ def test_a_hub_that_refuses(hub, fetch, status, code, kind, message):
     result = fetch(hub.url, revision="main")
     assert result["error"] == kind
     assert message in result["message"]
+
+
+LIST = """
+import json, sys
+from edgekit.checkpoint.hub import fetch_hub_bytes, fetch_hub_description, list_hub
+from edgekit.errors import EdgekitError
+try:
+    found = list_hub("someone/tiny")
+    if sys.argv[1:]:
+        fetch_hub_description("someone/tiny", found.commit)
+        piece = fetch_hub_bytes("someone/tiny", found.commit, "model.safetensors", 5, 25)
+        end = fetch_hub_bytes("someone/tiny", found.commit, "model.safetensors", 25_000_000, 25_000_010)
+        print(json.dumps([found.commit, found.names, piece.hex(), end.hex()]))
+    else:
+        print(json.dumps([found.commit, found.names]))
+except EdgekitError as error:
+    print(json.dumps([type(error).__name__, error.hint]))
+"""
+
+
+def listed(hub, cache, *arguments, **more):
+    command = [sys.executable, "-c", LIST, *arguments]
+    environment = {**hub.environment(cache), **more}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_repository_is_described_without_its_weights(hub, tmp_path):
+    commit, names, piece, end = listed(hub, tmp_path, "describe")
+    assert commit == COMMIT
+    assert names == sorted(hub.files)
+    assert (piece, end) == (BIG[5:25].hex(), "")
+    assert hub.fetched("model.safetensors") == ["bytes=5-24", "bytes=25000000-25000009"]
+    assert not list(tmp_path.rglob("*.safetensors"))
+    kind, hint = listed(hub, tmp_path, HF_HUB_OFFLINE="1")
+    assert kind == "NetworkError"
+    assert "HF_HUB_OFFLINE is set" in hint
+
+
+def test_without_a_connection_the_cache_is_listed(hub, fetch, tmp_path):
+    fetch(hub.url)
+    fetch(hub.url, revision="main")
+    commit, names = listed(hub, tmp_path / "hf", HF_HUB_OFFLINE="1")
+    assert commit == COMMIT
+    assert "model.safetensors" in names
