@@ -307,7 +307,7 @@ def test_edgekit_takes_the_command(command: Command) -> None:
     if isinstance(device := values.get("device"), str) and not device.endswith(".toml") and not is_placeholder(device):
         assert device in {*DEVICES.names(), *DEVICES.alias_names()}
     if isinstance(model := values.get("model"), str) and not model.endswith(".toml") and not is_placeholder(model):
-        assert model in RECIPES.names()
+        assert model in {*RECIPES.names(), *RECIPES.alias_names()}
 
 
 @pytest.mark.parametrize("command", OF_PYTHON, ids=str)
