@@ -86,10 +86,13 @@ def plan_conversation(request: BuildRequest, recipe: Recipe, checkpoint: Checkpo
         notes.append(f"added tokens past the embedding's last row are left out of tokenizer.json: {named}")
     pad = next(iter(eos_ids), None) if special.pad_id is None else special.pad_id
     defaults = REASONING_SAMPLING if recipe.reasoning else Sampling()
+    sampling = recipe.sampling.applied_to(tokenizer.generation.sampling.applied_to(defaults))
+    if sampling.min_p > 0:
+        notes.append(f"min_p {sampling.min_p:g} is used by edgekit and transformers; onnxruntime-genai has no min_p")
     return Conversation(
         reasoning=recipe.reasoning,
         signs=recipe.reasoning_signs,
-        sampling=recipe.sampling.applied_to(tokenizer.generation.sampling.applied_to(defaults)),
+        sampling=sampling,
         special=replace(special, eos_ids=eos_ids, pad_id=pad),
         stop_texts=tuple(stop_texts),
         template=template,

@@ -93,6 +93,12 @@ def test_sampling_of_the_recipe_over_the_source_over_edgekit() -> None:
     assert planned(silent, recipe={"reasoning": True}).sampling == Sampling(0.6, 0.95)
 
 
+def test_a_setting_that_genai_lacks_is_noted() -> None:
+    found = planned(chat_tokenizer(CHATML, eos=(2,), generation={"min_p": 0.05}))
+    assert found.sampling.min_p == 0.05
+    assert found.notes == ("min_p 0.05 is used by edgekit and transformers; onnxruntime-genai has no min_p",)
+
+
 def test_an_artifact_pads_with_eos_if_the_source_has_no_padding_token() -> None:
     assert planned(chat_tokenizer(CHATML, eos=(2, 0))).special.pad_id == 2
     tokenizer = chat_tokenizer(CHATML, eos=(2,))
