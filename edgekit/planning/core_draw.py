@@ -14,8 +14,8 @@ from ..devices.profile import Cluster, Cpu
 # Groups of cores that share a port to memory: a pattern of the cluster's name, cores in a group, GB/s that a group
 # reads. Cortex-A78AE: one core of an Orin copies 6.3 to 6.7 GB/s (ggml-org/whisper.cpp#89, ThomasKaiser/sbc-bench#65),
 # a group of four reads about 15. Zen: a die of eight cores has a port of 32 bytes per cycle of the fabric, which runs
-# at 1.8 to 2 GHz.
-_GROUPS = ((re.compile(r"Cortex-A78AE"), 4, 15.0), (re.compile(r"\bZen ?[2-5]\b"), 8, 60.0))
+# at 2 GHz where the memory is fast enough for this to matter.
+_GROUPS = ((re.compile(r"Cortex-A78AE"), 4, 15.0), (re.compile(r"\bZen ?[2-5]\b"), 8, 64.0))
 # What is drawn is measured, and efficiencies relate to specifications, of which a processor reads about this share.
 READ_SHARE = 0.8
 
