@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from ..errors import CheckpointError, CorruptFileError, TensorMismatchError, UnsupportedModelError
 from ..hashing import sha256_file
-from ..json_file import read_json_object
+from ..json_file import read_bounded, read_json_object
 from .base import TensorInfo
 from .files import WeightFile
 from .huggingface import read_float
@@ -115,6 +115,15 @@ class LoraAdapter:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def chat_template(self) -> str | None:
+        """The chat template in the adapter's folder; None if there is none."""
+        path, settings = self.folder / "chat_template.jinja", self.folder / "tokenizer_config.json"
+        if path.is_file():
+            return read_bounded(path).decode("utf-8", "replace")
+        template = read_json_object(settings).get("chat_template") if settings.is_file() else None
+        return template if isinstance(template, str) else None
 
     def rows(self, info: TensorInfo, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
         """Read rows of one of the adapter's tensors, by default all."""

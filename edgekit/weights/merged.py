@@ -135,6 +135,10 @@ def _notes(base: Checkpoint, adapters: Sequence[LoraAdapter], separate: bool) ->
         yield f"{adapter.name} is merged into {len(adapter.low_rank) + len(adapter.replaced)} tensors"
         if adapter.base and known and _short(adapter.base) not in known:
             yield f"{adapter.name} was trained on {adapter.base}; it is merged into {base.names[0]}"
+        template = adapter.chat_template
+        if template is not None and template.strip() != (base.tokenizer.chat_template or "").strip():
+            said = f"{adapter.name} has a chat template of its own"
+            yield f"{said}; the model's is used, and --chat-template FILE replaces it"
     if separate:
         yield "the embedding and lm_head were one table; the adapter changes them separately, so both are stored"
 

@@ -230,6 +230,18 @@ def test_another_base_model_is_named(tmp_path: Path) -> None:
         assert any("was trained on someone/another-model; it is merged into base" in note for note in merged.notes)
 
 
+def test_a_chat_template_in_the_adapters_folder_is_named(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "base", "qwen2")
+    adapter = write_adapter(tmp_path / "adapter", factors(Q, 144, 144))
+    (adapter / "chat_template.jinja").write_bytes((folder / "chat_template.jinja").read_bytes())
+    with merging(folder, adapter) as merged:
+        assert "chat template" not in " ".join(merged.notes)
+    (adapter / "chat_template.jinja").unlink()
+    (adapter / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    with merging(folder, adapter) as merged:
+        assert any("has a chat template of its own" in note for note in merged.notes)
+
+
 @pytest.mark.parametrize(
     ("tensors", "words"),
     [
