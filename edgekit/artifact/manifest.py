@@ -64,6 +64,9 @@ from ..leftovers import find_replaced
 FILE_NAME = "edgekit.json"
 FORMAT = "edgekit-artifact"
 FORMAT_VERSION = 1
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "str": str, "bool": bool, "int": int, "float": (int, float), "dict": dict, "list": list, "None": type(None)
+}  # fmt: skip
 _MAX_BYTES = 16 * 1024 * 1024  # a manifest has some kilobytes
 
 
@@ -159,4 +162,9 @@ def read_manifest(folder: Path) -> Manifest:
     required = {name for name, field in known.items() if field.default is field.default_factory is MISSING}
     if missing := sorted(required - content.keys()):
         raise ArtifactError(f"{path} lacks the field {', '.join(missing)}")
+    for name, value in content.items():
+        # The annotations are strings: "dict[str, Any] | None".
+        kinds = [_KINDS[kind.split("[")[0].strip()] for kind in str(known[name].type).split("|")]
+        if not any(isinstance(value, kind) for kind in kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise ArtifactError(f"{path}: the field {name} is {json_text(value)[:40]}, which is not of its type")
     return Manifest(**content)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CheckpointError, TensorMismatchError, TokenizerError, nearest
+from ..errors import CheckpointError, TensorMismatchError, nearest
+from ..tokenizer_file import load_tokenizer
 from .chat_templates import NO_TEMPLATES, ChatTemplates
 from .generation_config import NO_DEFAULTS, GenerationDefaults
 
@@ -168,20 +169,6 @@ class TokenizerFiles(Mapping[str, bytes]):
             TokenizerError: The library rejects it.
         """
         return load_tokenizer(self._files["tokenizer.json"], "tokenizer.json")
-
-
-def load_tokenizer(content: bytes, what: str) -> Tokenizer:
-    """Load a ``tokenizer.json`` with the tokenizers library.
-
-    Raises:
-        TokenizerError: The library rejects it.
-    """
-    from tokenizers import Tokenizer
-
-    try:
-        return Tokenizer.from_buffer(content)
-    except Exception as error:  # the library raises bare Exception
-        raise TokenizerError(f"{what} cannot be used: {error}") from None
 
 
 class Checkpoint(ABC):

@@ -25,7 +25,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import TokenizerError
-from .base import SpecialTokens, TokenizerFiles, load_tokenizer, shortest_float
+from ..tokenizer_file import load_tokenizer
+from .base import SpecialTokens, TokenizerFiles, shortest_float
 from .chat_templates import DEFAULT, ChatTemplates, unused_templates
 from .generation_config import generation_defaults
 from .gguf_vocabulary import UNUSED, USER_DEFINED, Vocabulary, read_vocabulary, with_control_tokens

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TokenizerError
 from ..json_file import MAX_JSON_BYTES, MAX_SETTINGS_BYTES, parse_json_object, read_bounded
-from .base import SpecialTokens, TokenizerFiles, load_tokenizer
+from ..tokenizer_file import load_tokenizer
+from .base import SpecialTokens, TokenizerFiles
 from .chat_templates import folder_templates
 from .generation_config import FILE_NAME as GENERATION_FILE
 from .generation_config import generation_defaults

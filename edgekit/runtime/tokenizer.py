@@ -7,10 +7,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer as _HfTokenizer
-
 from ..errors import TokenizerError
 from ..json_file import read_bounded, read_json_object
+from ..tokenizer_file import load_tokenizer
 from .prompt import ControlTokens, Prompt
 from .text_encoder import TextEncoder, Written
 
@@ -52,7 +51,7 @@ class Tokenizer:
         path = folder / TOKENIZER_FILE
         if not path.is_file():
             raise TokenizerError(f"{folder} has no {TOKENIZER_FILE}")
-        backend = load_backend(read_bounded(path, error=TokenizerError), str(path))
+        backend = load_tokenizer(read_bounded(path, error=TokenizerError), str(path))
         backend.no_truncation()
         backend.no_padding()
         special = {"bos_token": tokens.get("bos"), "eos_token": next(iter(tokens["eos"]), None)}
@@ -169,26 +168,6 @@ def _has_mark(text: str, marker: str, token: Written) -> bool:
     if len(spelled.strip()) > 1:
         return marker in spelled
     return text.startswith(marker, token.start + len(spelled.rstrip()))
-
-
-def load_backend(content: bytes, what: str) -> _HfTokenizer:
-    """Load a ``tokenizer.json`` with the tokenizers library.
-
-    Args:
-        content: The file's content. The library would open a path as UTF-8, whatever the locale.
-        what: The file's name, for error messages.
-
-    Raises:
-        TokenizerError: The library rejects it.
-    """
-    try:
-        return _HfTokenizer.from_buffer(content)
-    except Exception as error:  # the library raises plain Exception
-        raise TokenizerError(f"{what} is not a valid tokenizer: {' '.join(str(error).split())}") from None
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # a failed assertion in the library, which is not an Exception
-            raise
-        raise TokenizerError(f"{what} is not a valid tokenizer: {' '.join(str(error).split())}") from None
 
 
 def read_tokenizer_config(folder: Path) -> dict[str, Any]:

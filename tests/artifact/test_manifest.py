@@ -68,6 +68,13 @@ def test_files_that_are_not_manifests(tmp_path: Path, content: bytes, message: s
     [
         (lambda fields: fields.pop("sampling"), "lacks the field sampling"),
         (lambda fields: fields.update(sampIing={}), "has an unknown field 'sampIing'; did you mean sampling"),
+        (
+            lambda fields: fields.update(tokens=[1]),
+            r"edgekit\.json: the field tokens is \[1\], which is not of its type",
+        ),
+        (lambda fields: fields.update(name=5), "the field name is 5"),
+        (lambda fields: fields.update(bits_per_weight=True), "the field bits_per_weight is true"),
+        (lambda fields: fields.update(files=None), "the field files is null"),
         (lambda fields: [fields.pop("name"), fields.pop("golden")], "lacks the field golden, name"),
     ],
 )

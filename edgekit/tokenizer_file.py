@@ -1,0 +1,65 @@
+"""Opens a ``tokenizer.json`` with Hugging Face's tokenizers library, for a checkpoint and for an artifact alike.
+
+The file comes from others. What the library cannot use is an error, and so is a file whose normalizer or decoder makes
+much text of little: the library replaces each match of a pattern by a text of any length.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from .errors import TokenizerError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_MAX_GROWTH = 1000  # characters that one character may become; in use: 3, the bytes of "▁"
+
+
+def load_tokenizer(content: bytes, what: str) -> Tokenizer:
+    """Load a ``tokenizer.json``.
+
+    Args:
+        content: The file's content. The library would open a path as UTF-8, whatever the locale.
+        what: The file's name, for error messages.
+
+    Raises:
+        TokenizerError: The library rejects it, or its normalizer or decoder makes too much text.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        loaded = Tokenizer.from_buffer(content)
+    except Exception as error:  # the library raises plain Exception
+        raise TokenizerError(f"{what} cannot be used: it is not a valid tokenizer ({_one_line(error)})") from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # a failed assertion in the library, which is not an Exception
+            raise
+        raise TokenizerError(f"{what} cannot be used: it is not a valid tokenizer ({_one_line(error)})") from None
+    for name, step in (("normalizer", loaded.normalizer), ("decoder", loaded.decoder)):
+        growth = 1 if step is None else _growth(json.loads(step.__getstate__()))
+        if growth > _MAX_GROWTH:
+            raise TokenizerError(
+                f"{what}: its {name} may make {growth} characters of one; at most {_MAX_GROWTH} are allowed"
+            )
+    return loaded
+
+
+def _growth(step: Any) -> int:
+    """How many characters a normalizer or decoder with all its steps may make of one."""
+    if isinstance(step, list):
+        return _growth({"steps": step})
+    if not isinstance(step, dict):
+        return 1
+    texts = [len(text) for key in ("content", "prepend") if isinstance(text := step.get(key), str)]
+    growth = max([1, *texts])
+    for value in step.values():
+        members = value if isinstance(value, list) else [value]
+        for member in members:
+            growth *= _growth(member)
+    return growth
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
