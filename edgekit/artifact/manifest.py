@@ -10,10 +10,11 @@ This module needs only the standard library. The file is one JSON object:
                              rope               type, theta, attention_factor (of cos and sin); if scaled, factor and
                                                 original_context; with attn_factor, a key that transformers ignores,
                                                 also transformers_attention_factor and a note
-    source                   kind, origin, revision, sha256 of each file that was read; for a GPTQ checkpoint also
-                             format ("gptq") and quantize_config (unchanged)
+    source                   kind, origin, revision, sha256 of each file that was read; for a quantized checkpoint
+                             also format ("gptq", "awq" or "fp8") and quantize_config (unchanged); adapters [{path,
+                             sha256, base_model, r, alpha, use_rslora, use_dora, weights, replaced}] if some were merged
     recipe, device, plan     the inputs of the build, and the planner's results
-    quantization             method             rtn, gptq, or imported (codes copied from a GPTQ checkpoint)
+    quantization             method             rtn, gptq, or imported (codes copied from a GPTQ or AWQ checkpoint)
                              linear, embedding, lm_head
                                                 {bits, block_size, symmetric}, or null for float
                              matrices           matrices inside the layers with another format than linear
