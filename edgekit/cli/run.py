@@ -78,6 +78,8 @@ def command(
             f"{'--json' if as_json else '--raw'} needs --prompt",
             hint="add --prompt TEXT, or --prompt - to read it from stdin",
         )
+    if seed is not None and not 0 <= seed < 1 << 64:
+        raise UsageError(f"--seed is {seed}; it must be 0 or more and below 2^64")
     if prompt is not None:
         prompt = piped_text() if prompt == "-" else typed_text(prompt)
     from ..runtime.session import load  # imports numpy and tokenizers

@@ -126,3 +126,10 @@ def test_ctrl_c_ends_a_single_answer(invoke: Invoke, artifact: Path, monkeypatch
 
     monkeypatch.setattr(OrtEngine, "evaluate", interrupted)
     assert invoke("run", artifact, "--prompt", "x").exit_code == 130
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 64])
+def test_a_seed_outside_its_range_is_refused(invoke: Invoke, tiny_artifact: Path, seed: int) -> None:
+    outcome = invoke("run", tiny_artifact, "--prompt", "x", f"--seed={seed}")
+    assert outcome.exit_code == 2
+    assert f"--seed is {seed}; it must be 0 or more and below 2^64" in outcome.stderr
