@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,7 +194,7 @@ def recipe_from_checkpoint(opened: Checkpoint, path: Path, template: str | None 
     # The weights of a GGUF file may already be on a 4-bit grid. Scaling would move them off that grid.
     quantization = dataclasses.replace(default.quantization, scale=opened.format != "gguf")
     return Recipe(
-        name=path.resolve().stem if path.is_file() else path.resolve().name,
+        name=re.sub(r"-00\d{3}-of-\d{5}$", "", path.resolve().stem) if path.is_file() else path.resolve().name,
         title=str(opened.config.get("_name_or_path") or path.name),
         licence="as the checkpoint's",
         parameters=spec.parameters,

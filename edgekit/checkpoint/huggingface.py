@@ -56,7 +56,7 @@ class HuggingFaceCheckpoint(Checkpoint):
             raise
         self.config |= decided.config
         self.tensors |= decided.tensors
-        self.notes += decided.notes
+        self.notes += (*decided.notes, *_code_notes(self.config))
         self.files = tuple(sorted(self._open))
 
     @cached_property
@@ -132,3 +132,14 @@ def _float_dtype(info: TensorInfo) -> np.dtype[Any]:
             f"{info.path}: tensor {info.name!r} has type {info.dtype}; supported: {', '.join(FLOAT_DTYPES)}"
         )
     return dtype
+
+
+def _code_notes(config: dict[str, Any]) -> tuple[str, ...]:
+    """A note about a model's own code, which may compute something else than its model_type says."""
+    named = config.get("auto_map")
+    code = named.get("AutoModelForCausalLM") if isinstance(named, dict) else None
+    if not isinstance(code, str):
+        return ()
+    return (
+        f"config.json names code of its own ({code}), which is not run: edgekit computes {config.get('model_type')}",
+    )

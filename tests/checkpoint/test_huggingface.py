@@ -84,3 +84,11 @@ def test_corrupt_config(sharded, content):
     (sharded / "config.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(CorruptFileError, match=r"config\.json"):
         open_checkpoint(sharded)
+
+
+def test_a_models_own_code_is_named(tiny_folder, tiny_config):
+    for named, notes in (({"AutoModelForCausalLM": "modeling_x.XForCausalLM"}, 1), ({"AutoConfig": "x.X"}, 0), ([], 0)):
+        (tiny_folder / "config.json").write_text(json.dumps({**tiny_config, "auto_map": named}))
+        with open_checkpoint(tiny_folder) as checkpoint:
+            assert len(checkpoint.notes) == notes
+            assert all("(modeling_x.XForCausalLM), which is not run" in note for note in checkpoint.notes)
