@@ -90,7 +90,9 @@ def write_picture(
     if one_device and len(chosen) == 1:
         title = f"{recipe.title} on {device.title}"
     elif len(chosen) < len(pairs):
-        title += f" on {len(chosen)} of {len(pairs)} devices"
+        title += (
+            f": {len(chosen)} of {len(pairs)} models" if one_device else f" on {len(chosen)} of {len(pairs)} devices"
+        )
     with matplotlib.rc_context(_STYLE):
         figure = _figure(title, curves)
         try:

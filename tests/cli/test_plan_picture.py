@@ -40,8 +40,8 @@ def test_a_picture_names_everything(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert f"picture written to {path}" in result.stderr
     texts = _texts(path)
+    assert any(text.startswith("Raspberry Pi 5, 8 GB: 8 of ") for text in texts)
     for words in (
-        "Raspberry Pi 5, 8 GB",
         "Decode speed",
         "tokens per second (log scale)",
         "Time to the first token",
@@ -58,7 +58,7 @@ def test_a_picture_names_everything(tmp_path: Path) -> None:
     ):
         assert words in texts
     assert texts.count("context, tokens") == texts.count("planned context 4096") == 2
-    for label in ("smollm2-135m", "deepseek-r1-distill-qwen-1.5b", "deepseek-r1-671b"):
+    for label in ("smollm2-135m", "deepseek-r1-distill-qwen-1.5b", "qwen3-8b"):
         assert texts.count(label) == 1
 
 
@@ -104,6 +104,12 @@ def test_of_many_devices_eight_are_drawn_from_the_fastest_to_the_slowest(tmp_pat
     assert re.search(r"on 8 of \d+ devices", " ".join(texts))
     assert "rtx-4090" in texts
     assert "raspberry-pi-4-4gb" in texts
+
+
+def test_of_many_models_on_a_device_eight_are_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "plan.svg"
+    _plot(path, "--device", "jetson")
+    assert re.search(r"Orin Nano .*: 8 of \d+ models", " ".join(_texts(path)))
 
 
 def test_no_text_is_outside_the_picture(tmp_path: Path) -> None:
