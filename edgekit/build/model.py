@@ -27,7 +27,7 @@ from ..recipes.registry import LIBRARY
 
 if TYPE_CHECKING:
     from ..checkpoint.base import Checkpoint
-    from ..checkpoint.hub_name import HubName
+    from ..recipes.hub_name import HubName
 
 ARTIFACT_FILE = "edgekit.json"
 _FORMS = (
@@ -77,7 +77,7 @@ def find_model(name: str | Path | Recipe) -> Found:
     """
     if isinstance(name, Recipe):
         return Found(name)
-    from ..checkpoint.hub_name import parse_hub_name
+    from ..recipes.hub_name import parse_hub_name
 
     text = str(name)
     is_path = isinstance(name, Path) or text.startswith(("./", "../", "/", "~", ".\\")) or text in (".", "..")
@@ -105,7 +105,7 @@ def find_checkpoint(name: str | Path) -> Path | HubName:
     Raises:
         SourceError: The name is a web address, but not of a model on the hub.
     """
-    from ..checkpoint.hub_name import parse_hub_name
+    from ..recipes.hub_name import parse_hub_name
 
     path = Path(name).expanduser()
     if isinstance(name, Path) or _exists(path) or str(name).startswith(("./", "../", "/", "~")):
@@ -155,7 +155,7 @@ def hub_source(name: HubName) -> HubSource:
         NetworkError: The hub cannot be reached.
     """
     from ..checkpoint.hub import list_hub
-    from ..checkpoint.hub_name import HubName, choose_gguf, gguf_files
+    from ..recipes.hub_name import HubName, choose_gguf, gguf_files
 
     try:
         listed = list_hub(name.repository, name.revision or "main")

@@ -1,7 +1,7 @@
 """Fetches from the Hugging Face hub: what a repository holds, its small files, its weights, the beginning of a file.
 
 Files stay in huggingface_hub's cache, which other programs share. The environment variables HF_ENDPOINT,
-HF_HUB_OFFLINE, HF_TOKEN and HF_HOME have their usual meaning. ``hub_name.py`` reads the names that people type.
+HF_HUB_OFFLINE, HF_TOKEN and HF_HOME have their usual meaning. ``recipes/hub_name.py`` reads the names that people type.
 """
 
 from __future__ import annotations

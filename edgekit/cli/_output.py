@@ -6,8 +6,8 @@ rich is imported when something is printed, so that a command which prints JSON 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -97,18 +97,29 @@ def print_notes(notes: Sequence[str], screen: Screen | None = None) -> None:
         screen.say(("note", "bold yellow"), f": {note}")
 
 
-def progress_bars(screen: Screen | None = None, *, quiet: bool = False) -> AbstractContextManager[Progress]:
-    """Show the progress of long work on stderr until the block ends.
+@contextmanager
+def progress_bars(screen: Screen | None = None, *, quiet: bool = False) -> Iterator[Progress]:
+    """Show the progress of long work on stderr until the block ends. Work that reports nothing imports no rich.
 
     Args:
         screen: The screen on stderr, where the caller prints on it during the work; by default a new one.
         quiet: Shows nothing.
 
-    Returns:
-        A context that gives a function to call with the phase's name, the amount done and the total, in any unit.
+    Yields:
+        A function to call with the phase's name, the amount done and the total, in any unit.
     """
     if quiet:
-        return nullcontext(no_progress)
-    from ._progress import progress_on
+        yield no_progress
+        return
+    shown: Progress | None = None
+    with ExitStack() as stack:
 
-    return progress_on(screen or open_screen(err=True))
+        def progress(name: str, done: float, total: float) -> None:
+            nonlocal shown
+            if shown is None:
+                from ._progress import progress_on
+
+                shown = stack.enter_context(progress_on(screen or open_screen(err=True)))
+            shown(name, done, total)
+
+        yield progress

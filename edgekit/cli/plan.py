@@ -50,7 +50,7 @@ class _Request:
 
     def find(self, model: str) -> tuple[Recipe, tuple[str, ...]]:
         """The recipe of MODEL with the requested quantization, and notes about how it was found."""
-        with progress_bars(open_screen(err=True)) as progress:
+        with progress_bars() as progress:
             return plannable(model, self.quantization, progress, self.reasoning, self.lora)
 
     def plan(self, recipe: Recipe, device: DeviceProfile) -> Plan:

@@ -19,9 +19,9 @@ import edgekit
 from edgekit.build.model import Found, find_checkpoint, find_model, hub_source, open_model
 from edgekit.checkpoint import hub as hub_module
 from edgekit.checkpoint.hub import HubFiles
-from edgekit.checkpoint.hub_name import HubName
 from edgekit.errors import CheckpointError, SourceError, UnknownNameError
 from edgekit.recipes import FolderSource, HubSource, Recipe, load_recipe
+from edgekit.recipes.hub_name import HubName
 
 R1 = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
 TINY = "someone/tiny"

@@ -114,7 +114,7 @@ def test_candidates_and_devices_can_be_names_too() -> None:
 
 
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="there is no recipe 'smollm'"):
+    with pytest.raises(UnknownNameError, match="there is no model 'smollm'"):
         edgekit.plan("smollm", "jetson")
     with pytest.raises(UnknownNameError, match="there is no device 'jetsn'"):
         edgekit.plan("smollm2-135m", "jetsn")

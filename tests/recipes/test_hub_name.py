@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.checkpoint.hub_name import HubName, choose_gguf, gguf_files, parse_hub_name
 from edgekit.errors import SourceError
+from edgekit.recipes.hub_name import HubName, choose_gguf, gguf_files, parse_hub_name
 
 QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
 PARTS = [f"Q8_0/m-Q8_0-0000{i}-of-00002.gguf" for i in (1, 2)]
