@@ -79,7 +79,7 @@ def calibrated_layers(
         InterruptedBuildError: Ctrl-C; the message says that the work is kept.
     """
     tokenizer = Tokenizer.open(artifact, facts.tokens)
-    template = ChatTemplate.open(artifact, tokenizer)
+    template = ChatTemplate.open(artifact, tokenizer, reasoning=facts.reasoning)
     from_file = (
         None if calibration.file is None else read_texts(calibration.file, tokenizer, template, calibration.tokens)
     )

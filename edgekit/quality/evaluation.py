@@ -61,7 +61,7 @@ def evaluate(
     tokenizer = Tokenizer.open(folder, manifest.tokens)
     context = manifest.model["context_length"]
     if text is None:
-        template = ChatTemplate.open(folder, tokenizer)
+        template = ChatTemplate.open(folder, tokenizer, reasoning=manifest.reasoning)
         passages = held_out(tokenizer, template, manifest.reasoning, context, HELD_OUT_TOKENS)
     else:
         chunks = _chunks(tokenizer, text, min(chunk_tokens, context), max_chunks)

@@ -90,7 +90,7 @@ def measure(
         EdgekitError: The weights cannot be read.
     """
     tokenizer = Tokenizer.open(folder, facts.tokens)
-    template = ChatTemplate.open(folder, tokenizer)
+    template = ChatTemplate.open(folder, tokenizer, reasoning=facts.reasoning)
     passages = held_out(tokenizer, template, facts.reasoning, facts.model["context_length"], tokens)
     found = compare(folder, facts, source, spec, passages, threads, phase(progress, "measuring quality"))
     progress("measuring quality", 1, 1)
