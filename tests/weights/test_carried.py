@@ -230,5 +230,7 @@ def test_biases_of_zeros_that_no_linear_has(tmp_path: Path) -> None:
     rewrite(folder, lambda tensors: tensors.update({name: np.zeros(160, np.float16)}))
     build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False)
     rewrite(folder, lambda tensors: tensors.update({name: np.ones(160, np.float16)}))
-    with pytest.raises(TensorMismatchError, match=r"up_proj.bias\) that a llama model has no place for"):
+    with pytest.raises(
+        TensorMismatchError, match=r"up_proj.bias\) that a llama model with this config.json has no place for"
+    ):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out2", gate=False)
