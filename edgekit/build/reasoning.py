@@ -31,11 +31,11 @@ class Reasoning:
 
     Args:
         thinks: Whether it does.
-        signs: What speaks for it or, if it does not think, against it; empty if there are no signs at all.
+        signs: What speaks for it or, if it does not think, against it.
     """
 
     thinks: bool
-    signs: tuple[str, ...] = ()
+    signs: tuple[str, ...]
 
 
 def find_reasoning(tokenizer: TokenizerFiles, template: str | None, names: Sequence[str] = ()) -> Reasoning:
@@ -71,9 +71,10 @@ def find_reasoning(tokenizer: TokenizerFiles, template: str | None, names: Seque
         return Reasoning(True, (sign, *more))
     if called is not None and in_vocabulary:
         return Reasoning(True, tuple(more))
-    if in_vocabulary and template is not None:
-        return Reasoning(False, (f"the vocabulary has {tags}, but the chat template does not use them",))
-    return Reasoning(False)
+    if not in_vocabulary:
+        return Reasoning(False, (f"neither the vocabulary nor the chat template has {tags}",))
+    why = "there is no chat template" if template is None else "the chat template does not use them"
+    return Reasoning(False, (f"the vocabulary has {tags}, but {why}",))
 
 
 def _prompt(tokenizer: TokenizerFiles, template: str) -> str:

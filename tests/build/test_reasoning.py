@@ -82,7 +82,8 @@ def test_other_names(name: str) -> None:
     ("template", "tokens"), [(CHATML, CHATML_TOKENS), (LLAMA3, LLAMA3_TOKENS), (None, CHATML_TOKENS)]
 )
 def test_ordinary_models_show_no_signs(template: str | None, tokens: tuple[str, ...]) -> None:
-    assert found(template, tokens) == Reasoning(False)
+    why = "neither the vocabulary nor the chat template has <think> and </think>"
+    assert found(template, tokens) == Reasoning(False, (why,))
 
 
 def test_a_word_somewhere_is_no_sign() -> None:
