@@ -97,8 +97,8 @@ typedef enum { EK_KV_FLOAT16 = 0, EK_KV_INT8 = 1 } ek_kv_type;
  *   threads  threads for the arithmetic, the calling thread included: 1 to 1024, or 0 for ek_default_threads
  *   kv_type  an ek_kv_type
  *
- * EK_CONTEXT: the context is out of range. EK_NO_MEMORY: the KV cache needs more memory than is available, or the system
- * refuses to start a thread.
+ * EK_CONTEXT: the context is out of range.
+ * EK_NO_MEMORY: the KV cache needs more memory than is available, or the system refuses to start a thread.
  * EK_UNSUPPORTED: EDGEKIT_ISA names an instruction set that this processor does not support. */
 EK_API int ek_session_create(ek_model *model, int64_t context, int threads, int kv_type, ek_session **session);
 EK_API void ek_session_free(ek_session *session);
