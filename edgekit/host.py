@@ -204,3 +204,10 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def return_freed_memory() -> None:
+    """Return freed memory to the system where the C library keeps it for later (glibc's ``malloc_trim``)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(ctypes.c_size_t(0))

@@ -22,6 +22,7 @@ from edgekit.host import (
     private_bytes,
     processor,
     reset_peak,
+    return_freed_memory,
 )
 
 SIZE = 64 * 1024 * 1024
@@ -198,3 +199,8 @@ def test_arm_names_its_extensions_features(tmp_path: Path) -> None:
 
 def test_a_processor_without_a_name_has_its_architecture(tmp_path: Path) -> None:
     assert processor(tmp_path, {0}) == HostProcessor(platform.machine(), 1, ())
+
+
+def test_freed_memory_can_be_returned() -> None:
+    return_freed_memory()
+    return_freed_memory()

@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ..host import return_freed_memory
 from ..progress import Share, no_share
 from .pieces import PieceLoader, WeightProvider
 
@@ -182,6 +183,7 @@ class StreamedModel:
             del session
         for values in live:
             _forget(values, later)
+        return_freed_memory()  # the gaps that pieces of many sizes leave would grow with the number of layers
 
     def _run_rows(
         self,
