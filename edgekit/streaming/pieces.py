@@ -75,7 +75,7 @@ class PieceLoader:
         graph = helper.make_graph(
             [_with_rows(node, rows) for node in piece],
             "piece",
-            [helper.make_tensor_value_info(n, self._type(n), None) for n in wanted],
+            [helper.make_tensor_value_info(n, self._type(n), self._shape(n)) for n in wanted],
             [helper.make_tensor_value_info(n, self._type(n), None) for n in fetched],
             [self._initializer(n, rows, overrides) for n in consumed if n in self.initializers],
         )
@@ -119,6 +119,13 @@ class PieceLoader:
         ):
             part.external_data.add(key=key, value=str(value))
         return part
+
+    def _shape(self, name: str) -> list[None] | None:
+        """Activations have three axes of any size; None for other tensors.
+
+        If it does not know that, onnxruntime 1.23 takes GroupQueryAttention's query for a packed query, key and value.
+        """
+        return None if name in self._types or self._type(name) != self._float else [None] * 3
 
     def _type(self, name: str) -> int:
         """Element type of a tensor between pieces: int32 for lengths, the activation type for all others."""
