@@ -40,7 +40,8 @@ def command(name: str | None, as_json: bool) -> None:
 
 def _print_all(recipes: tuple[Recipe, ...]) -> None:
     columns = (
-        Column("model (alias)"),
+        Column("model"),
+        Column("alias", optional=True),
         Column("parameters", right=True),
         Column("context", right=True, optional=True),
         Column("reasoning", optional=True),
@@ -49,8 +50,9 @@ def _print_all(recipes: tuple[Recipe, ...]) -> None:
     rows: list[list[Cell]] = []
     for recipe in recipes:
         limits = [format_count(recipe.parameters), str(recipe.max_context), "yes" if recipe.reasoning else "no"]
+        alias = recipe.aliases[0] if recipe.aliases else ""
         plan_only = (", plan only" if recipe.plan_only else "", "yellow")
-        rows.append([[(recipe.name, "bold"), _aliases(recipe)], *limits, [source_kind(recipe.source), plan_only]])
+        rows.append([(recipe.name, "bold"), alias, *limits, [source_kind(recipe.source), plan_only]])
     screen = open_screen()
     screen.table(columns, rows)
     note = "hub: Hugging Face; package: a Python package; plan only: cannot be built, edgekit recipes NAME says why"
