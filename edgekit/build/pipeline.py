@@ -216,7 +216,10 @@ def _write(
         with steps.layer_quantizer(job, weights, quantization, facts, files) as (layers, calibration):
             layout = steps.export(job, weights, quantization, job.max_context(planned), layers)
             if emitted is not None:
-                steps.emit(job, emitted, layout, weights, files)
+                found = steps.emit(job, emitted, layout, weights, files)
+                if found:
+                    on_notes(found)
+                    planned = replace(planned, notes=(*planned.notes, *found))
             planned = with_artifact(planned, layout.size_bytes, len(files["tokenizer.json"]))
             if not job.request.anyway:
                 check_budget(planned)

@@ -299,8 +299,14 @@ def check_emit(job: Job, quantization: QuantizationConfig, max_context: int) -> 
     check_emittable(plan_layout(job.written, quantization, job.device.activation_type, max_context))
 
 
-def emit(job: Job, folder: Path, layout: DataLayout, weights: WeightSource, files: Mapping[str, bytes]) -> None:
-    """Write the GPTQ checkpoint that was requested into ``folder``, with the artifact's tokenizer ``files``."""
+def emit(
+    job: Job, folder: Path, layout: DataLayout, weights: WeightSource, files: Mapping[str, bytes]
+) -> tuple[str, ...]:
+    """Write the GPTQ checkpoint that was requested into ``folder``, with the artifact's tokenizer ``files``.
+
+    Returns:
+        Notes about where the checkpoint computes something else than the artifact.
+    """
     own = ("config.json", "genai_config.json")  # the checkpoint's config.json describes its quantization
     write_gptq_checkpoint(
         folder,
@@ -313,6 +319,14 @@ def emit(job: Job, folder: Path, layout: DataLayout, weights: WeightSource, file
         format_=job.request.emit or "",
         progress=phase(job.progress, "writing the GPTQ checkpoint"),
     )
+    if job.written.residual_scale == 1 or job.written.layers[0].q_norm is None:
+        return ()
+    scaled, kept = job.written.residual_eps, job.written.rms_norm_eps
+    note = (
+        f"the GPTQ checkpoint has rms_norm_eps {scaled:g}, which its scaled hidden states need and which transformers "
+        f"also uses for the norms of query and key heads; the artifact uses {kept:g} there"
+    )
+    return (note,)
 
 
 def record_answer(job: Job, facts: RuntimeFacts, data_bytes: int) -> dict[str, Any]:

@@ -139,11 +139,11 @@ class AwqCheckpoint(HuggingFaceCheckpoint):
         wanted = slice(start - first * _FIELDS, stop - first * _FIELDS)
 
         def fields(part: str) -> NDArray[np.uint8]:
-            found = _unpack(self._columns(linear.parts[part], _PACKED, first, last))  # (rows, words, 8)
+            found = _unpack(self.stored_columns(linear.parts[part], _PACKED, first, last))  # (rows, words, 8)
             outputs = found[..., _FIELD_OF_OUTPUT].reshape(len(found), (last - first) * _FIELDS)
             return np.ascontiguousarray(outputs[:, wanted].T)
 
-        scales = self._columns(linear.parts["scales"], self.stored_dtype(linear.parts["scales"]), start, stop)
+        scales = self.stored_columns(linear.parts["scales"], self.stored_dtype(linear.parts["scales"]), start, stop)
         codes = fields("qweight")
         zeros = fields("qzeros") if "qzeros" in linear.parts else np.full(scales.T.shape, _MIDDLE, np.uint8)
         packed: NDArray[np.uint8] = (codes[:, 0::2] | codes[:, 1::2] << 4).astype(np.uint8)
@@ -161,15 +161,6 @@ class AwqCheckpoint(HuggingFaceCheckpoint):
             stored = _unpack(self._rows(linear.parts["qzeros"], _PACKED, start, stop))
             zeros = np.ascontiguousarray(stored.reshape(len(stored), stored.shape[1] * _FIELDS)[:, : linear.groups])
         return codes, zeros, scales
-
-    def _columns(self, info: TensorInfo, dtype: np.dtype[Any], start: int, stop: int) -> NDArray[Any]:
-        """Read columns start..stop of a stored matrix: (rows, stop - start)."""
-        rows, columns = info.shape
-        values = np.empty((rows, stop - start), dtype)
-        for row in range(rows if stop > start else 0):
-            offset = info.offset + (row * columns + start) * dtype.itemsize
-            self._open[info.path].read_into(values[row].view(np.uint8).data, offset, f"tensor {info.name!r}")
-        return values
 
     def _rows(self, info: TensorInfo, dtype: np.dtype[Any], start: int, stop: int) -> NDArray[Any]:
         """Read rows start..stop of a stored matrix."""

@@ -95,8 +95,10 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
             return None
         if not 0 <= start <= stop <= linear.out_features:
             raise ValueError(f"cannot read rows {start} to {stop} of {name!r}; it has {linear.out_features} rows")
-        words = self._columns(linear.parts["qweight"], _PACKED, start, stop)  # (K*b/32, n)
-        scales = self._columns(linear.parts["scales"], self.stored_dtype(linear.parts["scales"]), start, stop)  # (G, n)
+        words = self.stored_columns(linear.parts["qweight"], _PACKED, start, stop)  # (K*b/32, n)
+        scales = self.stored_columns(
+            linear.parts["scales"], self.stored_dtype(linear.parts["scales"]), start, stop
+        )  # (G, n)
         # The words' bytes, output by output, are the codes with the lowest bits first: the layout of packing.py.
         codes = np.ascontiguousarray(words.T).view(np.uint8)
         zeros = self._zeros(linear, start, stop)
@@ -159,15 +161,6 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
 
     # Read their parts
 
-    def _columns(self, info: TensorInfo, dtype: np.dtype[Any], start: int, stop: int) -> NDArray[Any]:
-        """Read columns start..stop of a stored matrix: (rows, stop - start)."""
-        rows, columns = info.shape
-        values = np.empty((rows, stop - start), dtype)
-        for row in range(rows if stop > start else 0):
-            offset = info.offset + (row * columns + start) * dtype.itemsize
-            self._open[info.path].read_into(values[row].view(np.uint8).data, offset, f"tensor {info.name!r}")
-        return values
-
     def _groups(self, linear: _Linear) -> NDArray[np.int32]:
         """Each input's group: int32 (K)."""
         found = self._group_of.get(linear.module)
@@ -200,7 +193,7 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
         """Read the zero points of outputs start..stop: uint8 (n, G)."""
         bits, fields = linear.config.bits, linear.fields
         first, last = start // fields, -(-stop // fields)
-        stored = _unpack(self._columns(linear.parts["qzeros"], _PACKED, first, last), bits)  # (G, n')
+        stored = _unpack(self.stored_columns(linear.parts["qzeros"], _PACKED, first, last), bits)  # (G, n')
         wanted = stored[:, start - first * fields : stop - first * fields].astype(np.int32)
         zeros = (wanted + self._zero_offset(linear)) & (2**bits - 1)  # per field, so nothing carries into the next
         return np.ascontiguousarray(zeros.T.astype(np.uint8))
@@ -210,7 +203,7 @@ class GptqCheckpoint(HuggingFaceCheckpoint):
         offset = self._offsets.get(linear.module)
         if offset is None:
             info = linear.parts["qzeros"]
-            stored = _unpack(self._columns(info, _PACKED, 0, info.shape[1]), linear.config.bits)
+            stored = _unpack(self.stored_columns(info, _PACKED, 0, info.shape[1]), linear.config.bits)
             offset = self._offsets[linear.module] = _format_offset(linear, int(stored.min()), int(stored.max()))
         return offset
 

@@ -92,6 +92,15 @@ class HuggingFaceCheckpoint(Checkpoint):
         self._open[path] = WeightFile(path)
         return read_header(self._open[path])
 
+    def stored_columns(self, info: TensorInfo, dtype: np.dtype[Any], start: int, stop: int) -> NDArray[Any]:
+        """Read columns start..stop of a stored matrix: (rows, stop - start)."""
+        rows, columns = info.shape
+        values = np.empty((rows, stop - start), dtype)
+        for row in range(rows if stop > start else 0):
+            offset = info.offset + (row * columns + start) * dtype.itemsize
+            self._open[info.path].read_into(values[row].view(np.uint8).data, offset, f"tensor {info.name!r}")
+        return values
+
     def stored_dtype(self, info: TensorInfo) -> np.dtype[Any]:
         """The numpy type of a float tensor.
 

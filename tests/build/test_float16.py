@@ -21,16 +21,16 @@ FLOAT_EMBEDDING = 0.05  # an emitted checkpoint has the embedding in float, and 
 HALF = 2e-2  # rounding of float16 activations, relative to the spread of the logits
 
 
-def overflowing(folder: Path, *, gate: float = 0, **changes: object) -> Path:
+def overflowing(folder: Path, *, family: str = "qwen2", gate: float = 0, **changes: object) -> Path:
     """A checkpoint that writes millions into one feature of the residual stream, and takes them out again."""
-    config = tiny_config("qwen2", **changes)
+    config = tiny_config(family, **changes)
     tensors = random_tensors(config)
     for layer, sign in ((0, 1), (1, -1)):
         at = f"model.layers.{layer}.mlp."
         tensors[f"{at}up_proj.weight"][0] *= 100
         tensors[f"{at}down_proj.weight"][3, 0] = 2e3 * sign
         tensors[f"{at}gate_proj.weight"][1] += gate
-    return write_checkpoint(folder, "qwen2", tensors, **changes)
+    return write_checkpoint(folder, family, tensors, **changes)
 
 
 def logits(artifact: Path, engine: str) -> np.ndarray:
@@ -78,8 +78,9 @@ def test_the_gate_measures_it_against_the_unscaled_model(tmp_path: Path) -> None
     assert all(loss is not None and loss < 1 for loss in result.manifest.quality["losses"].values())
 
 
-def test_an_emitted_checkpoint_has_the_norms_epsilon_that_fits_its_weights(tmp_path: Path) -> None:
-    checkpoint = overflowing(tmp_path / "model")
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_an_emitted_checkpoint_has_the_norms_epsilon_that_fits_its_weights(tmp_path: Path, family: str) -> None:
+    checkpoint = overflowing(tmp_path / "model", family=family)
     quantization = QuantizationOverrides(bits=4, symmetric=True, scale=False)
     result = build(
         None, "jetson", checkpoint=checkpoint, out=tmp_path / "out", quantization=quantization, emit="gptq", gate=False
@@ -88,6 +89,8 @@ def test_an_emitted_checkpoint_has_the_norms_epsilon_that_fits_its_weights(tmp_p
     factor = result.manifest.quantization["activation_scale"]["residual"]
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (checkpoint, result.emitted))
     assert after["rms_norm_eps"] == before["rms_norm_eps"] * factor**2
+    told = any("norms of query and key heads" in note for note in result.manifest.notes)
+    assert told is (family == "qwen3"), "qwen3's norms of heads keep their epsilon in the artifact"
     again = build(None, "cpu", checkpoint=result.emitted, out=tmp_path / "again", gate=False)
     expected = logits(result.artifact, "native")
     assert np.abs(logits(again.artifact, "native") - expected).max() < FLOAT_EMBEDDING * expected.std()
