@@ -33,7 +33,6 @@ def plannable(
         quantization: A configuration that replaces the recipe's, or changes to it.
         progress: Called with the bytes of a repository's small files.
         reasoning: Whether the model thinks before it answers; None for what the recipe or the checkpoint says.
-
         lora: Folders or repositories of LoRA adapters that a build would merge.
 
     Returns:
