@@ -15,7 +15,7 @@ ABI_VERSION = 3
 OK, BAD_ARGUMENT, NON_FINITE, BAD_FILE, UNSUPPORTED, NO_MEMORY, CONTEXT, TOKEN, INTERNAL = range(9)
 FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2
 KV_TYPES = ("float16", "int8")  # indexed by ek_kv_type
-MOST_TOGETHER = 8  # sessions in one ek_session_step
+MOST_TOGETHER = 16  # sessions in one ek_session_step
 
 _NAME = {"win32": "edgekit_native.dll", "darwin": "libedgekit_native.dylib"}.get(sys.platform, "libedgekit_native.so")
 

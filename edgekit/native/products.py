@@ -28,13 +28,13 @@ def multiply(
     Args:
         codes: uint8 (n, blocks, block_size * bits / 8).
         scales: float32 or float16 (n, blocks).
-        x: float32 (m, k); rounded to int8 in groups of 32 columns.
+        x: float32 (m, k); rounded to int8 in groups of ``block_size`` columns.
         bits: 4 or 8.
         block_size: 32, 64 or 128.
         zero_points: uint8 (n, ceil(blocks * bits / 8)); None: 2^(bits-1).
         bias: float32 (n,).
         kernel: The name of an instruction set; None: the fastest one this processor supports.
-        prefill: Use the prefill code for any m. By default, the decode code is used for m up to 8.
+        prefill: Use the prefill code for any m. By default, the decode code is used for m up to 16.
 
     Returns:
         float32 (m, n).

@@ -72,7 +72,7 @@ void sessions() {
   CHECK(ek_session_save(session, state.c_str()) == EK_OK && ek_session_load(copy, state.c_str()) == EK_OK);
   CHECK(ek_session_evaluate(session, ids + 3, 1, 0, expected.data()) == EK_OK);
   CHECK(ek_session_step(copy, &copy, ids + 3, 1, logits.data()) == EK_OK && logits == expected);
-  CHECK(refuses(ek_session_step(copy, &copy, ids, 9, logits.data()), EK_BAD_ARGUMENT, "a step of 9 sessions"));
+  CHECK(refuses(ek_session_step(copy, &copy, ids, 17, logits.data()), EK_BAD_ARGUMENT, "a step of 17 sessions"));
   int32_t found[4] = {};
   CHECK(ek_session_tokens(copy, found, 4) == EK_OK && std::equal(found, found + 4, ids));
   CHECK(refuses(ek_session_tokens(copy, found, 5), EK_BAD_ARGUMENT, "cannot copy 5 token ids; the session has 4"));

@@ -104,11 +104,11 @@ struct Rows {
   std::vector<float> scales, sums;
   std::vector<QuantizedRow> rows;
   Rows(int m, int64_t k)
-      : values(static_cast<size_t>(m * padded_k(k)), 77), scales(static_cast<size_t>(m * padded_k(k) / 8)),
+      : values(static_cast<size_t>(m * padded_k(k)), 77), scales(static_cast<size_t>(m * padded_k(k) / kLeastBlock)),
         sums(scales.size(), NAN) /* after the blocks of a row there are NaNs */ {
     for (int r = 0; r < m; ++r)
-      rows.push_back({&values[static_cast<size_t>(r * padded_k(k))], &scales[static_cast<size_t>(r * padded_k(k) / 8)],
-                      &sums[static_cast<size_t>(r * padded_k(k) / 8)]});
+      rows.push_back({&values[static_cast<size_t>(r * padded_k(k))], &scales[static_cast<size_t>(r * padded_k(k) / kLeastBlock)],
+                      &sums[static_cast<size_t>(r * padded_k(k) / kLeastBlock)]});
   }
 };
 
@@ -158,6 +158,13 @@ void check_few(const Kernels &kernels, const Matrix &w, int m, const std::vector
   kernels.multiply_few(w, rows.rows.data(), m, 0, w.n / 3, found.data(), w.n, add);
   kernels.multiply_few(w, rows.rows.data(), m, w.n / 3, w.n, found.data(), w.n, add);
   Case{kernels, w, m, tolerance}.compare("few", found, expected);
+  found.assign(found.size(), 1.0f);
+  for (int r = 0; r < m; ++r) {
+    const auto row = static_cast<size_t>(r);
+    kernels.multiply_one(w, rows.rows[row], 0, w.n / 2, &found[row * static_cast<size_t>(w.n)], add);
+    kernels.multiply_one(w, rows.rows[row], w.n / 2, w.n, &found[row * static_cast<size_t>(w.n)], add);
+  }
+  Case{kernels, w, m, tolerance}.compare("one", found, expected);
 }
 
 /* x (m, k) times w with the packs of the table. */
@@ -186,7 +193,7 @@ void products(const Kernels &kernels, int64_t n, int64_t k, int bits, int block,
   const std::vector<float> x = activations(m, k, magnitude);
   /* The size of the terms: codes up to 255 or 15, scales up to 0.13, activations up to 30 times the magnitude. */
   const float size = static_cast<float>(k) * (bits == 8 ? 255.0f : 15.0f) * 0.13f * 30.0f * magnitude;
-  if (m <= 8) check_few(kernels, w, m, x, kSumOrder * size);
+  if (m <= kMostFew) check_few(kernels, w, m, x, kSumOrder * size);
   const bool add = random_numbers.below(2);
   if (float_error == 0.0f) {
     Case{kernels, w, m, kSumOrder * size}.compare("many", many(kernels, w, m, x, add), many(kScalar, w, m, x, add));

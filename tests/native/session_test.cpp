@@ -35,12 +35,12 @@ void refusals() {
   CHECK(refused([&] { tiny.copy(session); }, "6 positions do not fit into a context of 4") == EK_CONTEXT);
   Session full(model, kScalar, 6, 1, KvType::kInt8), stranger(artifact.open(), kScalar, 20, 1, KvType::kInt8);
   full.copy(session);
-  std::vector<float> rows(static_cast<size_t>(9 * kVocab));
+  std::vector<float> rows(static_cast<size_t>(17 * kVocab));
   const auto step = [&](std::vector<Session *> sequences, const int32_t *tokens) {
     session.step(sequences.data(), static_cast<int64_t>(sequences.size()), tokens, rows.data());
   };
-  CHECK(refused([&] { step({}, ids.data()); }, "a step of 0 sessions; this worker allows 1 to 8") == EK_BAD_ARGUMENT);
-  CHECK(refused([&] { step(std::vector<Session *>(9, &other), ids.data()); }, "a step of 9 sessions") == EK_BAD_ARGUMENT);
+  CHECK(refused([&] { step({}, ids.data()); }, "a step of 0 sessions; this worker allows 1 to 16") == EK_BAD_ARGUMENT);
+  CHECK(refused([&] { step(std::vector<Session *>(17, &other), ids.data()); }, "a step of 17 sessions") == EK_BAD_ARGUMENT);
   CHECK(refused([&] { step({&session, &other, &session}, ids.data()); }, "session 2 is in the step twice") == EK_BAD_ARGUMENT);
   CHECK(refused([&] { step({&other, &stranger}, ids.data()); }, "session 1 of the step belongs to another model") == EK_BAD_ARGUMENT);
   CHECK(refused([&] { step({&other, &full}, ids.data()); }, "session 1 of the step has filled its context of 6") == EK_CONTEXT);

@@ -20,7 +20,6 @@ from edgekit.probe.limits import kernels
 
 # Half a unit in the last place of a float32: the relative error of each addition.
 ROUNDING = 2.0**-24
-GROUP = 32
 KERNEL_FILES = {path.stem for path in (Path(__file__).parents[2] / "edgekit" / "native" / "kernels").glob("*.cpp")}
 KERNELS = [name for name, runs in kernels().items() if runs]
 
@@ -48,8 +47,8 @@ class Case:
     def definition(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The product in float64 of the rounded numbers, and the sum of the magnitudes of its terms: (m, n) each."""
         n, blocks = self.scales.shape
-        values, steps = rounded(self.x, blocks * self.block)
-        x = (values * np.repeat(steps, GROUP, axis=1).astype(np.float64)).reshape(len(self.x), blocks, self.block)
+        values, steps = rounded(self.x, blocks * self.block, self.block)
+        x = (values * np.repeat(steps, self.block, axis=1).astype(np.float64)).reshape(len(self.x), blocks, self.block)
         zeros = np.full((n, blocks), 1 << (self.bits - 1)) if self.zero_points is None else self.zero_points
         codes = self.codes.reshape(n, blocks, self.block).astype(np.float64)
         scales = self.scales.astype(np.float64)
@@ -60,9 +59,9 @@ class Case:
         return product, size
 
     def tolerance(self, size: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The error bound of float32 sums in any order: groups, scale and zero point of a block, lanes, bias."""
+        """The error bound of float32 sums in any order: sum, scale and zero point of a block, lanes, bias."""
         blocks = self.scales.shape[1]
-        return (blocks * (self.block // GROUP + 3) + 8) * ROUNDING * size + 1e-30
+        return (blocks * 5 + 8) * ROUNDING * size + 1e-30
 
 
 def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
@@ -73,9 +72,9 @@ def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     return even[:, ::2] | even[:, 1::2] << 4
 
 
-def rounded(x: NDArray[np.float32], width: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Activations as int8 and the scale of each group of 32, computed in float32: (m, width) and (m, width / 32)."""
-    groups = np.pad(x, ((0, 0), (0, width - x.shape[1]))).reshape(len(x), -1, GROUP)
+def rounded(x: NDArray[np.float32], width: int, group: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Activations as int8 and the scale of each group, computed in float32: (m, width) and (m, width / group)."""
+    groups = np.pad(x, ((0, 0), (0, width - x.shape[1]))).reshape(len(x), -1, group)
     most = np.abs(groups).max(axis=2)
     with np.errstate(divide="ignore", over="ignore"):
         inverse = np.where(most > np.float32(1e-30), np.float32(127) / most, np.float32(0))
@@ -101,7 +100,7 @@ def cases(draw: st.DrawFn, exact: bool = False) -> Case:
 
     if exact:
         x = rng.integers(-127, 128, (m, k)).astype(np.float32)
-        x[:, ::GROUP] = 127 * rng.choice([-1, 1], x[:, ::GROUP].shape)  # a scale of one in every group
+        x[:, ::block] = 127 * rng.choice([-1, 1], x[:, ::block].shape)  # a scale of one in every group
         scales = np.exp2(rng.integers(-1, 1, (n, blocks)))
         bias = rng.integers(-1000, 1000, n)
     else:

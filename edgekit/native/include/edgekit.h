@@ -125,7 +125,7 @@ EK_API int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64
  *   worker    a session whose threads and scratch memory do the work; it may be one of `sessions`
  *   sessions  (count) different sessions of the worker's model
  *   tokens    (count) one token id for each session
- *   count     1 to 8
+ *   count     1 to 16
  *   logits    out, float32 (count, vocab)
  *
  * EK_CONTEXT: the context of a session is full. EK_TOKEN: an id is outside the vocabulary. */

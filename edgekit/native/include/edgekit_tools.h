@@ -48,11 +48,11 @@ typedef struct {
 } ek_matrix;
 
 /* Multiply activations with a quantized matrix, in the calling thread: y (m, n) = x (m, k) * w^T + bias, all row-major,
- * contiguous float32. Activations are rounded as in the engine, to int8 in groups of 32 (to bfloat16 by "amx").
+ * contiguous float32. Activations are rounded as in the engine, to int8 in groups of block_size (to bfloat16 by "amx").
  *
  *   kernel   the name of an instruction set (ek_kernel_at); NULL: that of ek_kernel_name
  *   m        rows of activations, 1 to 2^24
- *   prefill  not zero: use the prefill code for any m; 0: use the decode code for m up to 8
+ *   prefill  not zero: use the prefill code for any m; 0: use the decode code for m up to 16
  *
  * EK_UNSUPPORTED: this processor or this build does not support `kernel`. */
 EK_API int ek_multiply(const char *kernel, const ek_matrix *w, const float *x, int64_t m, int prefill, float *y);

@@ -83,7 +83,7 @@ struct BlockScales {
     const __mmask16 mask = static_cast<__mmask16>((1u << count) - 1);
     const __m512 scales = w.half_scales ? load_scales16<true>(w.scales, at, mask) : load_scales16<false>(w.scales, at, mask);
     _mm512_store_ps(scale, scales);
-    _mm512_store_ps(offset, _mm512_fnmadd_ps(scales, zero_points16<kBits>(w, n, first, count), _mm512_setzero_ps()));
+    _mm512_store_ps(offset, _mm512_fnmadd_ps(scales, zero_points16<kBits>(w, w.blocks(), n, first, count), _mm512_setzero_ps()));
   }
 };
 
@@ -233,6 +233,10 @@ size_t multiply_many_scratch(const Matrix &, int64_t m) {
   return static_cast<size_t>(kPanelBytes + (m + 2 * kPackRows - 1) / (2 * kPackRows) * (kMostOutputs / kPanelRows) * 4096);
 }
 
+void multiply_one(const Matrix &w, const QuantizedRow &row, int64_t first, int64_t last, float *y, bool add) {
+  kAvx512Vnni.multiply_one(w, row, first, last, y, add);
+}
+
 void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
                   bool add) {
   kAvx512Vnni.multiply_few(w, rows, m, first, last, y, stride, add);
@@ -261,8 +265,8 @@ int64_t spin(int64_t iterations) {
 
 namespace ek {
 extern const Kernels kAmx = {
-    "amx",         quantize_row,          multiply_few, pack_bytes,         pack,
-    multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,      rotate,
-    store_kv,      attend_on_tiles,       attend_on_tiles_scratch, spin,
+    "amx",    quantize_row,  multiply_one,          multiply_few, pack_bytes,
+    pack,     multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,
+    rotate,   store_kv,      attend_on_tiles,       attend_on_tiles_scratch, spin,
 };
 }  // namespace ek

@@ -157,15 +157,14 @@ inline __m256i broadcast4(const int8_t *values) {
   return _mm256_set1_epi32(four);
 }
 
-/* The sums of a group of 32 columns, for kTile rows of a pack and 16 weight rows: 8 steps of codes, 64 bytes apart. */
-template <int kTile>
-inline void group4(const uint8_t *codes, const int8_t *values, __m256i sums[kTile][2]) {
+/* The sums of 32 columns, for kTileRows rows of a pack and 16 weight rows: 8 steps of codes, 64 bytes apart. */
+inline void sums4(const uint8_t *codes, const int8_t *values, __m256i sums[kTileRows][2]) {
   /* The sums of 32 columns of 4-bit codes fit into 16 bits: 8 * 2 * 15 * 127 = 30480. */
 #pragma GCC unroll 8
-  for (int step = 0; step < kGroup / 4; ++step) {
+  for (int step = 0; step < 8; ++step) {
     const __m256i a = load256(codes + 64 * step), b = load256(codes + 64 * step + 32);
 #pragma GCC unroll 8
-    for (int r = 0; r < kTile; ++r) {
+    for (int r = 0; r < kTileRows; ++r) {
       const __m256i four = broadcast4(values + (step * kPackRows + r) * 4);
       const __m256i x = _mm256_maddubs_epi16(a, four), y = _mm256_maddubs_epi16(b, four);
       sums[r][0] = step ? _mm256_add_epi16(sums[r][0], x) : x;
@@ -174,58 +173,52 @@ inline void group4(const uint8_t *codes, const int8_t *values, __m256i sums[kTil
       __asm__("" : "+x"(sums[r][0]), "+x"(sums[r][1]));
     }
   }
-  for (int r = 0; r < kTile; ++r)
+  for (int r = 0; r < kTileRows; ++r)
     for (int i = 0; i < 2; ++i) sums[r][i] = widen(sums[r][i]);
 }
 
-template <int kTile>
-inline void group8(const uint8_t *codes, const int8_t *values, __m256i sums[kTile][2]) {
-  for (int r = 0; r < kTile; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
-  for (int step = 0; step < kGroup / 4; ++step)
+inline void sums8(const uint8_t *codes, const int8_t *values, __m256i sums[kTileRows][2]) {
+  for (int r = 0; r < kTileRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
+  for (int step = 0; step < 8; ++step)
     for (int i = 0; i < 2; ++i) {
       const __m256i code = load256(codes + 64 * step + 32 * i), size = _mm256_abs_epi8(code);
-      for (int r = 0; r < kTile; ++r) {
+      for (int r = 0; r < kTileRows; ++r) {
         const __m256i four = broadcast4(values + (step * kPackRows + r) * 4);
         sums[r][i] = _mm256_add_epi32(sums[r][i], widen(_mm256_maddubs_epi16(size, _mm256_sign_epi8(four, code))));
       }
     }
 }
 
-/* Multiply rows row to row + kTileRows - 1 of a pack with a panel; out (kTileRows, 16). The float sums are kept in memory and
- * updated once per 32 columns, which leaves the registers to the integer sums. */
+/* Multiply rows row to row + kTileRows - 1 of a pack with a panel; out (kTileRows, 16). The sums of a block and the totals are
+ * kept in memory, which leaves the registers to the sums of 32 columns. */
 template <typename F>
 inline void tile(const Matrix &w, const Panel &panel, const Int8Pack &pack, int row, float *out) {
-  alignas(32) float block[kTileRows * kPanelRows];
+  alignas(32) int32_t block[kTileRows * kPanelRows];
   for (int i = 0; i < kTileRows * kPanelRows; i += 8) _mm256_storeu_ps(out + i, _mm256_setzero_ps());
   for (int64_t b = 0; b < w.blocks(); ++b) {
-    for (int i = 0; i < kTileRows * kPanelRows; i += 8) _mm256_store_ps(block + i, _mm256_setzero_ps());
-#pragma GCC unroll 1
-    for (int64_t k = b * F::kBlock; k < (b + 1) * F::kBlock; k += kGroup) {
-      __m256i dots[kTileRows][2];
-      const uint8_t *codes = panel.codes + k * kPanelRows;
-      const int8_t *values = pack.values + (k * kPackRows + row * 4);
+    __m256i *const to = reinterpret_cast<__m256i *>(block);
+    for (int i = 0; i < 2 * kTileRows; ++i) _mm256_store_si256(to + i, _mm256_setzero_si256());
+    int64_t k = b * F::kBlock;
+    do {
+      __m256i sums[kTileRows][2];
       if constexpr (F::kBits == 4)
-        group4<kTileRows>(codes, values, dots);
+        sums4(panel.codes + k * kPanelRows, pack.values + (k * kPackRows + row * 4), sums);
       else
-        group8<kTileRows>(codes, values, dots);
+        sums8(panel.codes + k * kPanelRows, pack.values + (k * kPackRows + row * 4), sums);
 #pragma GCC unroll 8
-      for (int r = 0; r < kTileRows; ++r) {
-        const __m256 scale = _mm256_broadcast_ss(pack.scales + k / kGroup * kPackRows + row + r);
-        for (int i = 0; i < 2; ++i) {
-          float *to = block + r * kPanelRows + 8 * i;
-          _mm256_store_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[r][i]), scale, _mm256_load_ps(to)));
-        }
-      }
-    }
+      for (int i = 0; i < 2 * kTileRows; ++i) _mm256_store_si256(to + i, _mm256_add_epi32(_mm256_load_si256(to + i), sums[i / 2][i % 2]));
+      k += 32;
+    } while (k < (b + 1) * F::kBlock);
     for (int i = 0; i < 2; ++i) {
       const __m256 scale = _mm256_loadu_ps(panel.scales + b * kPanelRows + 8 * i);
       const __m256 zero = _mm256_loadu_ps(panel.zeros + b * kPanelRows + 8 * i);
 #pragma GCC unroll 8
       for (int r = 0; r < kTileRows; ++r) {
-        float *to = out + r * kPanelRows + 8 * i;
-        const __m256 sum = _mm256_broadcast_ss(pack.sums + b * kPackRows + row + r);
-        const __m256 before = _mm256_fnmadd_ps(zero, sum, _mm256_loadu_ps(to));
-        _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_load_ps(block + r * kPanelRows + 8 * i), scale, before));
+        float *y = out + r * kPanelRows + 8 * i;
+        const __m256 before = _mm256_fnmadd_ps(zero, _mm256_broadcast_ss(pack.sums + b * kPackRows + row + r), _mm256_loadu_ps(y));
+        const __m256 sum = _mm256_cvtepi32_ps(_mm256_load_si256(to + 2 * r + i));
+        const __m256 scaled = _mm256_mul_ps(sum, _mm256_broadcast_ss(pack.scales + b * kPackRows + row + r));
+        _mm256_storeu_ps(y, _mm256_fmadd_ps(scaled, scale, before));
       }
     }
   }
@@ -251,9 +244,13 @@ void many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64
   }
 }
 
+void multiply_one(const Matrix &w, const QuantizedRow &row, int64_t first, int64_t last, float *y, bool add_to) {
+  with_format(w, [&](auto format) { few<decltype(format), 1>(w, &row, first, last, y, 0, add_to); });
+}
+
 void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
                   bool add_to) {
-  with_format(w, [&](auto format) { few_rows<decltype(format), 8>(w, rows, m, first, last, y, stride, add_to); });
+  with_format(w, [&](auto format) { few_rows<decltype(format)>(w, rows, m, first, last, y, stride, add_to); });
 }
 
 void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y, int64_t stride,
@@ -280,8 +277,8 @@ int64_t spin(int64_t iterations) {
 
 namespace ek {
 extern const Kernels kAvx2 = {
-    "avx2",        quantize_row,          multiply_few, int8_pack_bytes, int8_pack,
-    multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,   rotate,
-    store_kv,      attend,                attend_scratch, spin,
+    "avx2",    quantize_row,  multiply_one,          multiply_few, int8_pack_bytes,
+    int8_pack, multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,
+    rotate,    store_kv,      attend,                attend_scratch, spin,
 };
 }  // namespace ek

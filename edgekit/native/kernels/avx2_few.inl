@@ -1,22 +1,20 @@
-/* The decode kernel multiply_few for AVX2; part of avx2.cpp. */
+/* The decode kernels multiply_one and multiply_few for AVX2; part of avx2.cpp. A line is 64 bytes of codes. */
 namespace {
 
-/* Sums of four products of (8-bit code - 128). The intermediate sums of two fit into 16 bits: 128 * 127 * 2 = 32512. The
- * caller accounts for the 128. */
-inline __m256i dot4_wide(__m256i codes, __m256i values) {
-  const __m256i shifted = _mm256_xor_si256(codes, _mm256_set1_epi8(static_cast<char>(0x80)));
-  return widen(_mm256_maddubs_epi16(_mm256_abs_epi8(shifted), _mm256_sign_epi8(values, shifted)));
+/* Prefetch distance in bytes: one page, because hardware prefetchers stop at page boundaries. One line in eight is requested,
+ * into L2: this starts the hardware prefetcher on the next page, which does the rest, and leaves the miss buffers to it. A
+ * prefetch past the end of the file does nothing. */
+constexpr int64_t kPrefetch = 4096, kPrefetchEvery = 512;
+
+inline void prefetch_line(const uint8_t *codes, int64_t at) {
+  if (at % kPrefetchEvery == 0) _mm_prefetch(reinterpret_cast<const char *>(codes + at + kPrefetch), _MM_HINT_T1);
 }
 
-inline float add(__m256 v) {
-  __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-  sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
-  return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+/* Sums of four products of (8-bit code - 128), whose magnitude and whose value are given. The intermediate sums of two fit
+ * into 16 bits: 128 * 127 * 2 = 32512. The caller accounts for the 128. */
+inline __m256i dot4_wide(__m256i size, __m256i shifted, __m256i values) {
+  return widen(_mm256_maddubs_epi16(size, _mm256_sign_epi8(values, shifted)));
 }
-
-/* Prefetch distance in bytes: one page, because hardware prefetchers stop at page boundaries. A prefetch past the end of the
- * file does nothing. */
-constexpr int64_t kPrefetch = 4096;
 
 struct Nibbles {
   __m256i even, odd;
@@ -27,19 +25,21 @@ inline Nibbles split(__m256i packed) {
   return {_mm256_and_si256(packed, low), _mm256_and_si256(_mm256_srli_epi16(packed, 4), low)};
 }
 
-/* The products of 64 columns (32 bytes of 4-bit codes) with one row: eight sums as float, without scales. The 16-bit sums of
- * four products do not saturate: 15 * 127 * 4 = 7620. `column` is a multiple of 64. */
-inline __m256 half_chunk(const Nibbles &codes, const QuantizedRow &row, int64_t column) {
+/* The products of 64 columns (32 bytes of 4-bit codes) with one row: sixteen 16-bit sums of four products, at most
+ * 15 * 127 * 4 = 7620. `column` is a multiple of 64. */
+inline __m256i half_chunk(const Nibbles &codes, const QuantizedRow &row, int64_t column) {
   const int8_t *values = row.values + column / kChunk * kChunk + column % kChunk / 2;
-  const __m256i sums = _mm256_add_epi16(_mm256_maddubs_epi16(codes.even, load256(values)),
-                                        _mm256_maddubs_epi16(codes.odd, load256(values + kChunk / 2)));
-  return _mm256_cvtepi32_ps(widen(sums));
+  return _mm256_add_epi16(_mm256_maddubs_epi16(codes.even, load256(values)),
+                          _mm256_maddubs_epi16(codes.odd, load256(values + kChunk / 2)));
 }
 
-inline __m256 row_scales(const QuantizedRow &row, int64_t column) { return _mm256_loadu_ps(row.scales + column / 8); }
+/* sum + dots * the scale of the activations * that of the weights. */
+inline __m256 add_scaled(__m256 sum, __m256i dots, __m256 activations, __m256 weights) {
+  return _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(dots), activations), weights, sum);
+}
 
-/* A row of 4-bit weights in blocks of 128: 19 vector instructions for 64 bytes of codes and one row of activations. Two
- * alternating sums hide the latency of four cycles of a multiply-add. */
+/* A row of 4-bit weights in blocks of 128: 17 vector instructions for a line and one row of activations. Two alternating sums
+ * hide the latency of a multiply-add. */
 template <bool kHalf, int kRows>
 inline void sum_blocks_of_128(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, __m256 sums[kRows][2]) {
   const uint8_t *codes = w.codes + n * blocks * 64;
@@ -48,11 +48,10 @@ inline void sum_blocks_of_128(const Matrix &w, int64_t blocks, const QuantizedRo
     const Nibbles first = split(load256(codes + b * 64)), second = split(load256(codes + b * 64 + 32));
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const __m256 half = _mm256_mul_ps(half_chunk(first, rows[r], b * 128), row_scales(rows[r], b * 128));
-      const __m256 whole = _mm256_fmadd_ps(half_chunk(second, rows[r], b * 128 + 64), row_scales(rows[r], b * 128 + 64), half);
-      sums[r][which] = _mm256_fmadd_ps(whole, scale, sums[r][which]);
+      const __m256i dots = _mm256_add_epi16(half_chunk(first, rows[r], b * 128), half_chunk(second, rows[r], b * 128 + 64));
+      sums[r][which] = add_scaled(sums[r][which], widen(dots), _mm256_broadcast_ss(rows[r].scales + b), scale);
     }
-    _mm_prefetch(reinterpret_cast<const char *>(codes + b * 64 + kPrefetch), _MM_HINT_T0);
+    prefetch_line(codes, b * 64);
   };
   int64_t b = 0;
   for (; b + 2 <= blocks; b += 2) {
@@ -79,27 +78,26 @@ inline __m256 half_chunk_scales(const void *scales, int64_t b) {
   return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(both), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
 }
 
-/* The same for blocks of 64 and 32: 20 and 22 vector instructions for 64 bytes. The last block of 32 may fill half a
- * register. */
+/* The same for blocks of 64 and 32. The last block of 32 may fill half a register. */
 template <typename F, int kRows>
 inline void sum_small_blocks(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, __m256 sums[kRows][2]) {
-  constexpr int kEach = 64 / F::kBlock; /* blocks in 32 bytes */
+  using Float = Format<F::kBits, F::kBlock, false>; /* the scales of activations are float */
+  constexpr int kEach = 64 / F::kBlock;             /* blocks in 32 bytes */
   const int64_t bytes = blocks * (F::kBlock / 2), first = n * blocks;
   const uint8_t *codes = w.codes + n * bytes;
   const auto step = [&](int64_t at, __m256i packed, __m256 scale, int which) {
     const Nibbles nibbles = split(packed);
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const __m256 dots = _mm256_mul_ps(half_chunk(nibbles, rows[r], at * 2), row_scales(rows[r], at * 2));
-      sums[r][which] = _mm256_fmadd_ps(dots, scale, sums[r][which]);
-    }
+    for (int r = 0; r < kRows; ++r)
+      sums[r][which] = add_scaled(sums[r][which], widen(half_chunk(nibbles, rows[r], at * 2)),
+                                  half_chunk_scales<Float>(rows[r].scales, at / 32 * kEach), scale);
   };
   int64_t at = 0;
   for (; at + 64 <= bytes; at += 64) {
     const int64_t b = first + at / 32 * kEach;
     step(at, load256(codes + at), half_chunk_scales<F>(w.scales, b), 0);
     step(at + 32, load256(codes + at + 32), half_chunk_scales<F>(w.scales, b + kEach), 1);
-    _mm_prefetch(reinterpret_cast<const char *>(codes + at + kPrefetch), _MM_HINT_T0);
+    prefetch_line(codes, at);
   }
   if (at + 32 <= bytes) {
     step(at, load256(codes + at), half_chunk_scales<F>(w.scales, first + at / 32 * kEach), 0);
@@ -114,21 +112,31 @@ inline void sum_small_blocks(const Matrix &w, int64_t blocks, const QuantizedRow
 template <typename F, int kRows>
 inline void sum_bytes(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, __m256 sums[kRows][2]) {
   const uint8_t *codes = w.codes + n * blocks * F::kBlock;
-  for (int64_t b = 0; b < blocks; ++b) {
-    const __m256 scale = block_scale<F::kHalf>(w.scales, n * blocks + b);
+  const auto step = [&](int64_t b, int which) {
+    __m256i dots[kRows];
 #pragma GCC unroll 4
     for (int64_t i = 0; i < F::kBlock; i += 32) {
       const int64_t k = b * F::kBlock + i;
-      const __m256i code = load256(codes + k);
-      _mm_prefetch(reinterpret_cast<const char *>(codes + k + kPrefetch), _MM_HINT_T0);
+      const __m256i shifted = _mm256_xor_si256(load256(codes + k), _mm256_set1_epi8(static_cast<char>(0x80)));
+      const __m256i size = _mm256_abs_epi8(shifted);
+      if (k % 64 == 0) prefetch_line(codes, k);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
-        const __m256 dots = _mm256_cvtepi32_ps(dot4_wide(code, load256(rows[r].values + k)));
-        __m256 &sum = sums[r][i / 32 % 2];
-        sum = _mm256_fmadd_ps(_mm256_mul_ps(dots, _mm256_broadcast_ss(rows[r].scales + k / 8)), scale, sum);
+        const __m256i four = dot4_wide(size, shifted, load256(rows[r].values + k));
+        dots[r] = i ? _mm256_add_epi32(dots[r], four) : four;
       }
     }
+    const __m256 scale = block_scale<F::kHalf>(w.scales, n * blocks + b);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r)
+      sums[r][which] = add_scaled(sums[r][which], dots[r], _mm256_broadcast_ss(rows[r].scales + b), scale);
+  };
+  int64_t b = 0;
+  for (; b + 2 <= blocks; b += 2) {
+    step(b, 0);
+    step(b + 1, 1);
   }
+  if (b < blocks) step(b, 0);
 }
 
 /* The first `left` of eight floats; the others are zero and are not read. */
@@ -178,37 +186,69 @@ inline __m256 scaled_zeros(const Matrix &w, int64_t blocks, int64_t n, int64_t a
   return _mm256_mul_ps(scales, _mm256_cvtepi32_ps(wide));
 }
 
+/* Add the lanes of 8 registers: lane i of the result is the sum of the lanes of x[i]. */
+inline __m256 add_each(const float (*x)[8]) {
+  const auto pair = [&](int i) { return _mm256_hadd_ps(_mm256_load_ps(x[i]), _mm256_load_ps(x[i + 1])); };
+  const __m256 low = _mm256_hadd_ps(pair(0), pair(2)), high = _mm256_hadd_ps(pair(4), pair(6));
+  return _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
+}
+
+/* Store the sum of the lanes of each row of activations in lanes[r]. */
+template <typename F, int kRows>
+inline void sum_row(const Matrix &w, const QuantizedRow *rows, int64_t n, float (*lanes)[8][8], int i) {
+  const int64_t blocks = w.blocks();
+  __m256 sums[kRows][2];
+  for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_ps();
+  if constexpr (F::kBits == 8)
+    sum_bytes<F, kRows>(w, blocks, rows, n, sums);
+  else if constexpr (F::kBlock == 128)
+    sum_blocks_of_128<F::kHalf, kRows>(w, blocks, rows, n, sums);
+  else
+    sum_small_blocks<F, kRows>(w, blocks, rows, n, sums);
+  if (F::kBits == 4 || w.zero_points)
+    for (int64_t b = 0; b < blocks; b += 8) {
+      const __m256 zeros = scaled_zeros<F>(w, blocks, n, b);
+      for (int r = 0; r < kRows; ++r) sums[r][1] = _mm256_fnmadd_ps(zeros, some_floats(rows[r].sums + b, blocks - b), sums[r][1]);
+    }
+  for (int r = 0; r < kRows; ++r) _mm256_store_ps(lanes[r][i], _mm256_add_ps(sums[r][0], sums[r][1]));
+}
+
+/* The lanes of 8 outputs are added together: adding those of one output takes as long as a short row, and nothing else of
+ * that row is left to do meanwhile. */
 template <typename F, int kRows>
 void few(const Matrix &w, const QuantizedRow *rows, int64_t first, int64_t last, float *y, int64_t stride, bool add_to) {
-  const int64_t blocks = w.blocks();
-  for (int64_t n = first; n < last; ++n) {
-    __m256 sums[kRows][2];
-    for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_ps();
-    if constexpr (F::kBits == 8)
-      sum_bytes<F, kRows>(w, blocks, rows, n, sums);
-    else if constexpr (F::kBlock == 128)
-      sum_blocks_of_128<F::kHalf, kRows>(w, blocks, rows, n, sums);
-    else
-      sum_small_blocks<F, kRows>(w, blocks, rows, n, sums);
-    if (F::kBits == 4 || w.zero_points)
-      for (int64_t b = 0; b < blocks; b += 8) {
-        const __m256 zeros = scaled_zeros<F>(w, blocks, n, b);
-        for (int r = 0; r < kRows; ++r) sums[r][1] = _mm256_fnmadd_ps(zeros, some_floats(rows[r].sums + b, blocks - b), sums[r][1]);
-      }
+  alignas(32) float lanes[kRows][8][8] = {};
+  for (int64_t n = first; n < last; n += 8) {
+    const int64_t count = last - n < 8 ? last - n : 8;
+    for (int i = 0; i < count; ++i) sum_row<F, kRows>(w, rows, n + i, lanes, i);
     for (int r = 0; r < kRows; ++r) {
+      alignas(32) float sums[8];
+      _mm256_store_ps(sums, add_each(lanes[r]));
       float *to = y + r * stride + n;
-      *to = add(_mm256_add_ps(sums[r][0], sums[r][1])) + (w.bias ? w.bias[n] : 0.0f) + (add_to ? *to : 0.0f);
+      for (int i = 0; i < count; ++i) to[i] = sums[i] + (w.bias ? w.bias[n + i] : 0.0f) + (add_to ? to[i] : 0.0f);
     }
   }
 }
 
+constexpr int kFewTile = 4; /* rows of activations that share a pass over the codes */
+
 /* few() for m rows, at most kRows. */
 template <typename F, int kRows>
-inline void few_rows(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
+inline void few_tile(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
                      bool add_to) {
   if constexpr (kRows > 1)
-    if (m < kRows) return few_rows<F, kRows - 1>(w, rows, m, first, last, y, stride, add_to);
+    if (m < kRows) return few_tile<F, kRows - 1>(w, rows, m, first, last, y, stride, add_to);
   few<F, kRows>(w, rows, first, last, y, stride, add_to);
+}
+
+/* A few outputs at a time for all rows, so that codes come from memory once. */
+template <typename F>
+inline void few_rows(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
+                     bool add_to) {
+  for (int64_t n = first; n < last; n += 8)
+    for (int r = 0; r < m; r += kFewTile)
+      few_tile<F, kFewTile>(w, rows + r, m - r < kFewTile ? m - r : kFewTile, n, last - n < 8 ? last : n + 8, y + r * stride, stride,
+                            add_to);
 }
 
 }  // namespace

@@ -75,11 +75,11 @@ inline __m512 load_scales16(const void *scales, int64_t at, __mmask16 mask) {
 
 /* The zero points of `count` blocks (at most 16) of row n from block `at` on, as float. */
 template <int kBits>
-inline __m512 zero_points16(const Matrix &w, int64_t n, int64_t at, int64_t count) {
+inline __m512 zero_points16(const Matrix &w, int64_t blocks, int64_t n, int64_t at, int64_t count) {
   if (!w.zero_points) return _mm512_set1_ps(static_cast<float>(1 << (kBits - 1)));
   const int64_t bytes = kBits == 8 ? count : (count + 1) / 2;
   const __mmask16 mask = static_cast<__mmask16>((1u << bytes) - 1);
-  const uint8_t *row = w.zero_points + n * ((w.blocks() * kBits + 7) / 8) + at * kBits / 8;
+  const uint8_t *row = w.zero_points + n * ((blocks * kBits + 7) / 8) + at * kBits / 8;
   __m128i zeros = _mm_maskz_loadu_epi8(mask, row);
   if (kBits == 4) {
     const __m128i low = _mm_set1_epi8(15);

@@ -189,7 +189,7 @@ inline int zero_point_at(const Matrix &w, int64_t row, int64_t block) {
 /* Reorder every eight columns: the four even ones, then the four odd ones, as the nibbles of a dword of codes split. */
 typedef int8_t Bytes16 __attribute__((vector_size(16)));
 inline void split_octets(const int8_t *from, int8_t *to) {
-  for (int i = 0; i < kGroup; i += 16) {
+  for (int i = 0; i < 32; i += 16) {
     Bytes16 v;
     std::memcpy(&v, from + i, 16);
     v = __builtin_shufflevector(v, v, 0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
@@ -204,45 +204,47 @@ inline int64_t value_index(int64_t k, int bits) {
   return chunk + column % 2 * (kChunk / 2) + column / 2;
 }
 
-/* Columns start to start + 31 of a row of k, rounded to int8; columns from k on are zero. */
-struct RoundedGroup {
-  int8_t values[kGroup];
+/* A block of activations, rounded to int8 with one scale. */
+struct RoundedBlock {
+  int8_t values[kMostBlock];
   float scale;
   int32_t sum;
 };
 
-inline RoundedGroup round_group(const float *x, int64_t k, int64_t start) {
-  RoundedGroup rounded;
-  float padded[kGroup] = {};
-  const float *group = x + start;
-  if (k - start < kGroup) {
-    if (start < k) std::memcpy(padded, group, sizeof(float) * static_cast<size_t>(k - start));
-    group = padded;
+/* Round the columns start to start + block - 1 of a row of k; columns from k on are zero. */
+inline void round_block(const float *x, int64_t k, int64_t start, int block, RoundedBlock *rounded) {
+  float padded[kMostBlock];
+  const float *from = x + start;
+  if (k - start < block) {
+    const int64_t count = k > start ? k - start : 0;
+    for (int i = 0; i < block; ++i) padded[i] = i < count ? from[i] : 0.0f;
+    from = padded;
   }
   Vec size = {};
-  for (int i = 0; i < kGroup; i += kLanes) size = larger(size, larger(load(group + i), -load(group + i)));
+  for (int i = 0; i < block; i += kLanes) size = larger(size, larger(load(from + i), -load(from + i)));
   const float most = largest_lane(size), inverse = most > 1e-30f ? 127.0f / most : 0.0f;
-  rounded.scale = most / 127.0f;
-  rounded.sum = round32(group, inverse, rounded.values);
-  return rounded;
+  rounded->scale = most / 127.0f;
+  rounded->sum = 0;
+  for (int i = 0; i < block; i += 32) rounded->sum += round32(from + i, inverse, rounded->values + i);
 }
 
 void quantize_row(const float *x, int64_t k, int bits, int block, int64_t begin, int64_t end, QuantizedRow row) {
-  const int64_t blocks = (k + block - 1) / block;
-  for (int64_t b = begin / block; b < blocks && b < end / block; ++b) row.sums[b] = 0.0f;
-  for (int64_t start = begin; start < end; start += kGroup) {
-    const RoundedGroup group = round_group(x, k, start);
-    for (int i = 0; i < kGroup / 8; ++i) row.scales[start / 8 + i] = group.scale;
-    if (start / block < blocks) row.sums[start / block] += group.scale * static_cast<float>(group.sum);
+  RoundedBlock rounded;
+  for (int64_t start = begin; start < end; start += block) {
+    round_block(x, k, start, block, &rounded);
+    row.scales[start / block] = rounded.scale;
+    row.sums[start / block] = rounded.scale * static_cast<float>(rounded.sum);
     if (bits == 8) {
-      std::memcpy(row.values + start, group.values, kGroup);
+      std::memcpy(row.values + start, rounded.values, static_cast<size_t>(block));
       continue;
     }
-    int8_t split[kGroup], *even = row.values + start / kChunk * kChunk + start % kChunk / 2, *odd = even + kChunk / 2;
-    split_octets(group.values, split);
-    for (int i = 0; i < kGroup; i += 8) {
-      std::memcpy(even + i / 2, split + i, 4);
-      std::memcpy(odd + i / 2, split + i + 4, 4);
+    int8_t split[32], *even = row.values + start / kChunk * kChunk + start % kChunk / 2, *odd = even + kChunk / 2;
+    for (int i = 0; i < block; i += 32) {
+      split_octets(rounded.values + i, split);
+      for (int j = 0; j < 32; j += 8) {
+        std::memcpy(even + (i + j) / 2, split + j, 4);
+        std::memcpy(odd + (i + j) / 2, split + j + 4, 4);
+      }
     }
   }
 }
@@ -251,8 +253,8 @@ void quantize_row(const float *x, int64_t k, int bits, int block, int64_t begin,
  *
  *   values   (padded k / 4, 16, 4) int8    8-bit codes: step s has columns 4s to 4s + 3. 4-bit codes: two steps have eight
  *                                          columns, first the four even ones, then the four odd ones
- *   scales   (padded k / 32, 16) float     value * scale is the activation
- *   sums     (blocks, 16) float            sum of value * scale over a block
+ *   scales   (padded k / block, 16) float  value * scale is the activation
+ *   sums     (padded k / block, 16) float  sum of value * scale over a block
  */
 struct Int8Pack {
   const int8_t *values;
@@ -261,26 +263,28 @@ struct Int8Pack {
   Int8Pack(const uint8_t *pack, const Matrix &w)
       : values(reinterpret_cast<const int8_t *>(pack)),
         scales(reinterpret_cast<const float *>(pack + padded_k(w.k) * kPackRows)),
-        sums(scales + padded_k(w.k) / kGroup * kPackRows) {}
+        sums(scales + padded_k(w.k) / w.block * kPackRows) {}
 };
 
 inline size_t int8_pack_bytes(const Matrix &w) {
-  return static_cast<size_t>(kPackRows * (padded_k(w.k) + 4 * padded_k(w.k) / kGroup + 4 * w.blocks()));
+  return static_cast<size_t>(kPackRows * (padded_k(w.k) + 8 * (padded_k(w.k) / w.block)));
 }
 
 inline void int8_pack(const float *x, int64_t stride, int count, const Matrix &w, int64_t begin, int64_t end, uint8_t *pack) {
   const Int8Pack to(pack, w);
   int8_t *values = const_cast<int8_t *>(to.values);
   float *scales = const_cast<float *>(to.scales), *sums = const_cast<float *>(to.sums);
-  for (int64_t i = begin / w.block * kPackRows; i < (end + w.block - 1) / w.block * kPackRows; ++i) sums[i] = 0.0f;
+  RoundedBlock rounded;
   for (int r = 0; r < kPackRows; ++r)
-    for (int64_t start = begin; start < padded_k(end); start += kGroup) {
-      const RoundedGroup group = round_group(x + (r < count ? r : 0) * stride, r < count ? end - begin : 0, start - begin);
-      scales[start / kGroup * kPackRows + r] = group.scale;
-      if (start < end) sums[start / w.block * kPackRows + r] += group.scale * static_cast<float>(group.sum);
-      int8_t split[kGroup], *step = values + (start / 4 * kPackRows + r) * 4;
-      if (w.bits == 4) split_octets(group.values, split);
-      for (int i = 0; i < kGroup; i += 4) std::memcpy(step + i * kPackRows, (w.bits == 4 ? split : group.values) + i, 4);
+    for (int64_t start = begin; start < padded_k(end); start += w.block) {
+      round_block(x + (r < count ? r : 0) * stride, r < count ? end - begin : 0, start - begin, w.block, &rounded);
+      scales[start / w.block * kPackRows + r] = rounded.scale;
+      sums[start / w.block * kPackRows + r] = rounded.scale * static_cast<float>(rounded.sum);
+      for (int i = 0; i < w.block; i += 32) {
+        int8_t split[32], *step = values + ((start + i) / 4 * kPackRows + r) * 4;
+        if (w.bits == 4) split_octets(rounded.values + i, split);
+        for (int j = 0; j < 32; j += 4) std::memcpy(step + j * kPackRows, (w.bits == 4 ? split : rounded.values + i) + j, 4);
+      }
     }
 }
 

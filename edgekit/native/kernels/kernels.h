@@ -28,21 +28,22 @@ struct Matrix {
 
 /* Rows of activations are padded to a multiple of this: one AVX-512 register of nibbles, and a multiple of every block size. */
 constexpr int kChunk = 128;
-/* Groups of 32 activations share an int8 scale. 32 is the smallest weight block; an outlier affects at most 31 others. */
-constexpr int kGroup = 32;
+/* The smallest and the largest weight block. */
+constexpr int kLeastBlock = 32, kMostBlock = 128;
+/* The most rows of activations of multiply_few: the sequences of a step, or the tokens of a draft. */
+constexpr int kMostFew = 16;
 /* Rows of activations in a pack, the unit of prefill: the rows of an AMX tile, or four NEON registers of int32 sums. */
 constexpr int kPackRows = 16;
 /* The most outputs of one call of multiply_many: with 512 rows, its float sums take 512 KB, part of an L2 cache. */
 constexpr int64_t kMostOutputs = 256;
 
-/* One row of activations in int8, for decode. For 4-bit weights, each chunk of 128 columns stores its 64 even columns and
- * then its 64 odd ones, because a byte of codes has an even column in its low nibble and the next odd column in its high
- * nibble. */
+/* One row of activations in int8, for decode. The activations that meet one block of weights share a scale, so the products
+ * of a block are added as integers. For 4-bit weights, each chunk of 128 columns stores its 64 even columns and then its 64
+ * odd ones, because a byte of codes has an even column in its low nibble and the next odd column in its high nibble. */
 struct QuantizedRow {
   int8_t *values; /* (padded k) */
-  float *scales;  /* (padded k / 8): value * scale is the activation. The scale of a group is stored four times, once for
-                     each dword of 4-bit codes, so that a register of products matches a register of scales */
-  float *sums;    /* (blocks): the sum of value * scale over a block, to be multiplied by the zero point */
+  float *scales;  /* (padded k / block): value * scale is the activation */
+  float *sums;    /* (padded k / block): the sum of value * scale over a block, to be multiplied by the zero point */
 };
 
 inline int64_t padded_k(int64_t k) { return (k + kChunk - 1) / kChunk * kChunk; }
@@ -87,8 +88,10 @@ struct Kernels {
    * multiples of kChunk, `end` is at most padded_k(k). */
   void (*quantize_row)(const float *x, int64_t k, int bits, int block, int64_t begin, int64_t end, QuantizedRow row);
 
-  /* Decode: compute y[r * stride + n] for rows r < m (m at most 8) and outputs n in [first, last), with bias. `add`: add to
-   * y instead of overwriting it. */
+  /* Decode: compute y[n] for outputs n in [first, last), with bias. `add`: add to y instead of overwriting it. */
+  void (*multiply_one)(const Matrix &w, const QuantizedRow &row, int64_t first, int64_t last, float *y, bool add);
+
+  /* The same for m rows of activations, 1 to kMostFew: y[r * stride + n]. */
   void (*multiply_few)(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y,
                        int64_t stride, bool add);
 

@@ -169,8 +169,7 @@ EK_INLINE void add_chunk(const Matrix &w, const QuantizedRow *rows, int64_t n, i
     const float32x4_t scale = chunk_scales<F>(w, n + i, b, count), zero = chunk_zeros<F>(w, n + i, b, count);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const float *scales = rows[r].scales + column / 8; /* four scales, each stored four times */
-      const float32x4_t groups = vcombine_f32(vld1_f32(scales + 3), vld1_f32(scales + 11));
+      const float32x4_t groups = spread<F>(load_some(rows[r].scales + b, count));
       const float32x4_t dots = vmulq_f32(chunk_dots<F>(codes, rows[r].values + column), groups);
       const float32x4_t sums = once<F>(load_some(rows[r].sums + b, count));
       totals[i][r] = vfmaq_f32(totals[i][r], vfmsq_f32(dots, zero, sums), scale);
@@ -214,7 +213,14 @@ inline void few_rows(const Matrix &w, const QuantizedRow *rows, int m, int64_t f
 
 void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
                   bool add_to) {
-  with_format(w, [&](auto format) { few_rows<decltype(format), 8>(w, rows, m, first, last, y, stride, add_to); });
+  for (int r = 0; r < m; r += 8)
+    with_format(w, [&](auto format) {
+      few_rows<decltype(format), 8>(w, rows + r, m - r < 8 ? m - r : 8, first, last, y + r * stride, stride, add_to);
+    });
+}
+
+void multiply_one(const Matrix &w, const QuantizedRow &row, int64_t first, int64_t last, float *y, bool add_to) {
+  multiply_few(w, &row, 1, first, last, y, 0, add_to);
 }
 
 /* Rows of activations to multiply with a panel before the next panel is unpacked: as many as fit into an L2 cache of 256 KB,

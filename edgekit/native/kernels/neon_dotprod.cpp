@@ -97,7 +97,7 @@ __attribute__((noinline)) void add_group(const uint8_t *codes, const int8_t *val
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) dots[i / 4][i % 4] = vdupq_n_s32(kMagicBits);
 #pragma GCC unroll 1 /* gcc would interleave the steps and run out of registers */
-  for (int step = 0; step < kGroup / 4; ++step) {
+  for (int step = 0; step < kLeastBlock / 4; ++step) {
     const int8x16_t four = vld1q_s8(values + step * kPackRows * 4);
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
@@ -124,14 +124,14 @@ __attribute__((noinline)) void add_group(const uint8_t *codes, const int8_t *val
 /* Multiply rows row to row + 3 of a pack with a panel. */
 template <typename F>
 void tile(const Matrix &w, const Panel &panel, const Int8Pack &pack, int64_t row, float (*total)[kPanelRows]) {
-  constexpr bool kOneGroup = F::kBlock == kGroup;
+  constexpr bool kOneGroup = F::kBlock == kLeastBlock;
   std::memset(total, 0, sizeof(float) * kTileRows * kPanelRows);
   for (int64_t b = 0; b < w.blocks(); ++b) {
     float block[kTileRows][kPanelRows] = {};
     const float *weights = panel.scales + b * kPanelRows;
-    for (int64_t k = b * F::kBlock; k < (b + 1) * F::kBlock; k += kGroup)
+    for (int64_t k = b * F::kBlock; k < (b + 1) * F::kBlock; k += kLeastBlock)
       add_group<kOneGroup>(panel.codes + k * kPanelRows, pack.values + (k * kPackRows + row * 4),
-                           pack.scales + k / kGroup * kPackRows + row, weights, kOneGroup ? total : block);
+                           pack.scales + b * kPackRows + row, weights, kOneGroup ? total : block);
     if (!kOneGroup)
       for (int r = 0; r < kTileRows; ++r)
         for (int j = 0; j < kPanelRows; ++j) total[r][j] += block[r][j] * weights[j];
@@ -175,8 +175,8 @@ int64_t spin(int64_t iterations) {
 
 namespace ek {
 extern const Kernels kNeonDotprod = {
-    "neon_dotprod", quantize_row,          multiply_few, int8_pack_bytes, int8_pack,
-    multiply_many,  multiply_many_scratch, rms_norm,     silu_multiply,   rotate,
-    store_kv,       attend,                attend_scratch, spin,
+    "neon_dotprod", quantize_row,  multiply_one,          multiply_few, int8_pack_bytes,
+    int8_pack,      multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,
+    rotate,         store_kv,      attend,                attend_scratch, spin,
 };
 }  // namespace ek

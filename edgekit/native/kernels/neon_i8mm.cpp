@@ -13,8 +13,8 @@ namespace {
  * first and then its odd ones, as the nibbles of sixteen bytes split. Scales are stored in the order of the sums.
  *
  *   pack     values   (padded k / 8, 16, 8) int8
- *            scales   (padded k / 32, 8, 4)         rows 0 0 1 1, 2 2 3 3, ...
- *            sums     (blocks, 8, 4)                sum of value * scale over a block
+ *            scales   (padded k / block, 8, 4)      rows 0 0 1 1, 2 2 3 3, ...
+ *            sums     (padded k / block, 8, 4)      sum of value * scale over a block
  *   panel    codes    (padded k / 8, 8, 8) int8     4-bit codes minus their zero point, 8-bit codes minus 128
  *            scales   (blocks, 4, 4)                outputs 0 1 0 1, 2 3 2 3, ...
  *            zeros    (blocks, 4, 4)                8-bit codes only: scale * (zero point - 128)
@@ -29,7 +29,7 @@ struct Pack {
   Pack(uint8_t *pack, const Matrix &w)
       : values(reinterpret_cast<int8_t *>(pack)),
         scales(reinterpret_cast<float *>(pack + padded_k(w.k) * kPackRows)),
-        sums(scales + padded_k(w.k) / kGroup * kPackScales) {}
+        sums(scales + padded_k(w.k) / w.block * kPackScales) {}
 };
 
 struct Panel {
@@ -42,7 +42,7 @@ struct Panel {
 };
 
 size_t pack_bytes(const Matrix &w) {
-  return static_cast<size_t>(kPackRows * padded_k(w.k) + 4 * kPackScales * (padded_k(w.k) / kGroup + w.blocks()));
+  return static_cast<size_t>(kPackRows * padded_k(w.k) + 8 * kPackScales * (padded_k(w.k) / w.block));
 }
 
 size_t multiply_many_scratch(const Matrix &w, int64_t) {
@@ -51,21 +51,23 @@ size_t multiply_many_scratch(const Matrix &w, int64_t) {
 
 void pack(const float *x, int64_t stride, int count, const Matrix &w, int64_t begin, int64_t end, uint8_t *to_bytes) {
   const Pack to(to_bytes, w);
-  for (int64_t i = begin / w.block * kPackScales; i < (end + w.block - 1) / w.block * kPackScales; ++i) to.sums[i] = 0.0f;
+  RoundedBlock rounded;
   for (int r = 0; r < kPackRows; ++r)
-    for (int64_t start = begin; start < padded_k(end); start += kGroup) {
-      const RoundedGroup group = round_group(x + (r < count ? r : 0) * stride, r < count ? end - begin : 0, start - begin);
-      for (int i = 0; i < 2; ++i) {
-        to.scales[start / kGroup * kPackScales + 2 * r + i] = group.scale;
-        if (start < end) to.sums[start / w.block * kPackScales + 2 * r + i] += group.scale * static_cast<float>(group.sum);
+    for (int64_t start = begin; start < padded_k(end); start += w.block) {
+      round_block(x + (r < count ? r : 0) * stride, r < count ? end - begin : 0, start - begin, w.block, &rounded);
+      for (int64_t at = start / w.block * kPackScales + 2 * r, two = at + 2; at < two; ++at) {
+        to.scales[at] = rounded.scale;
+        to.sums[at] = rounded.scale * static_cast<float>(rounded.sum);
       }
-      int8_t *step = to.values + start * kPackRows + 8 * r;
-      const int8x16x2_t in_order = {vld1q_s8(group.values), vld1q_s8(group.values + 16)};
-      const int8x16x2_t values = w.bits == 4 ? vuzpq_s8(in_order.val[0], in_order.val[1]) : in_order;
-      vst1_s8(step, vget_low_s8(values.val[0]));
-      vst1_s8(step + 8 * kPackRows, vget_high_s8(values.val[0]));
-      vst1_s8(step + 16 * kPackRows, vget_low_s8(values.val[1]));
-      vst1_s8(step + 24 * kPackRows, vget_high_s8(values.val[1]));
+      for (int i = 0; i < w.block; i += 32) {
+        int8_t *step = to.values + (start + i) * kPackRows + 8 * r;
+        const int8x16x2_t in_order = {vld1q_s8(rounded.values + i), vld1q_s8(rounded.values + i + 16)};
+        const int8x16x2_t values = w.bits == 4 ? vuzpq_s8(in_order.val[0], in_order.val[1]) : in_order;
+        vst1_s8(step, vget_low_s8(values.val[0]));
+        vst1_s8(step + 8 * kPackRows, vget_high_s8(values.val[0]));
+        vst1_s8(step + 16 * kPackRows, vget_low_s8(values.val[1]));
+        vst1_s8(step + 24 * kPackRows, vget_high_s8(values.val[1]));
+      }
     }
 }
 
@@ -123,7 +125,7 @@ __attribute__((noinline)) void add_group(const uint8_t *codes, const int8_t *val
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) dots[i / 4][i % 4] = vdupq_n_s32(kMagicBits);
 #pragma GCC unroll 1 /* gcc would interleave the steps and run out of registers */
-  for (int step = 0; step < kGroup / 8; ++step) {
+  for (int step = 0; step < kLeastBlock / 8; ++step) {
     int8x16_t code[4];
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) code[j] = vreinterpretq_s8_u8(vld1q_u8(codes + 8 * kPanelRows * step + 16 * j));
@@ -149,15 +151,15 @@ __attribute__((noinline)) void add_group(const uint8_t *codes, const int8_t *val
 /* Multiply rows row to row + 7 of a pack with a panel; out (8, 8). */
 template <typename F>
 void tile(const Matrix &w, const Panel &panel, const Pack &rows, int64_t row, float *out) {
-  constexpr bool kOneGroup = F::kBlock == kGroup;
+  constexpr bool kOneGroup = F::kBlock == kLeastBlock;
   float total[4][4][4] = {};
   for (int64_t b = 0; b < w.blocks(); ++b) {
     float block[4][4][4] = {};
     const float *weights = panel.scales + b * kPanelScales, *zeros = panel.zeros + b * kPanelScales;
     const float *sums = rows.sums + b * kPackScales + 2 * row;
-    for (int64_t k = b * F::kBlock; k < (b + 1) * F::kBlock; k += kGroup)
+    for (int64_t k = b * F::kBlock; k < (b + 1) * F::kBlock; k += kLeastBlock)
       add_group<kOneGroup>(panel.codes + k * kPanelRows, rows.values + k * kPackRows + 8 * row,
-                           rows.scales + k / kGroup * kPackScales + 2 * row, weights, kOneGroup ? total : block);
+                           rows.scales + b * kPackScales + 2 * row, weights, kOneGroup ? total : block);
     if (!kOneGroup)
       for (int i = 0; i < 4; ++i)
         for (int j = 0; j < 16; ++j) total[i][j / 4][j % 4] += block[i][j / 4][j % 4] * weights[j];
@@ -201,8 +203,8 @@ int64_t spin(int64_t iterations) {
 
 namespace ek {
 extern const Kernels kNeonI8mm = {
-    "neon_i8mm",   quantize_row,          multiply_few, pack_bytes,    pack,
-    multiply_many, multiply_many_scratch, rms_norm,     silu_multiply, rotate,
-    store_kv,      attend,                attend_scratch, spin,
+    "neon_i8mm", quantize_row,  multiply_one,          multiply_few, pack_bytes,
+    pack,        multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,
+    rotate,      store_kv,      attend,                attend_scratch, spin,
 };
 }  // namespace ek

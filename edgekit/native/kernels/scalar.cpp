@@ -4,22 +4,18 @@
 
 namespace {
 
-/* Output n for one row of activations: value(k) is column k in int8, scale(k) the scale of its group, sum(b) the sum of
- * block b. */
+/* Output n for one row of activations: value(k) is column k in int8, scale(b) and sum(b) belong to block b. */
 template <typename Value, typename Scale, typename Sum>
 inline float product(const Matrix &w, int64_t n, Value value, Scale scale, Sum sum) {
   float total = w.bias ? w.bias[n] : 0.0f;
   const uint8_t *codes = w.codes + n * w.row_bytes();
   for (int64_t b = 0; b < w.blocks(); ++b) {
-    float block = 0.0f;
-    for (int64_t k = b * w.block; k < (b + 1) * w.block; k += kGroup) {
-      int32_t integer = 0;
-      for (int64_t i = k; i < k + kGroup; ++i) {
-        const int code = w.bits == 8 ? codes[i] : codes[i / 2] >> (i % 2 * 4) & 15;
-        integer += code * value(i);
-      }
-      block += static_cast<float>(integer) * scale(k);
+    int32_t integer = 0;
+    for (int64_t k = b * w.block; k < (b + 1) * w.block; ++k) {
+      const int code = w.bits == 8 ? codes[k] : codes[k / 2] >> (k % 2 * 4) & 15;
+      integer += code * value(k);
     }
+    const float block = static_cast<float>(integer) * scale(b);
     total += scale_at(w, n * w.blocks() + b) * (block - static_cast<float>(zero_point_at(w, n, b)) * sum(b));
   }
   return total;
@@ -31,9 +27,13 @@ void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t firs
     for (int64_t n = first; n < last; ++n) {
       const QuantizedRow &row = rows[r];
       const float total = product(w, n, [&](int64_t k) { return row.values[value_index(k, w.bits)]; },
-                                  [&](int64_t k) { return row.scales[k / 8]; }, [&](int64_t b) { return row.sums[b]; });
+                                  [&](int64_t b) { return row.scales[b]; }, [&](int64_t b) { return row.sums[b]; });
       y[r * stride + n] = add ? y[r * stride + n] + total : total;
     }
+}
+
+void multiply_one(const Matrix &w, const QuantizedRow &row, int64_t first, int64_t last, float *y, bool add) {
+  multiply_few(w, &row, 1, first, last, y, 0, add);
 }
 
 /* The index of column k of row 0 in Int8Pack::values. */
@@ -49,7 +49,7 @@ void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t fir
     const int64_t r = row % kPackRows;
     for (int64_t n = first; n < last; ++n) {
       const float total = product(w, n, [&](int64_t k) { return pack.values[pack_index(k, w.bits) + 4 * r]; },
-                                  [&](int64_t k) { return pack.scales[k / kGroup * kPackRows + r]; },
+                                  [&](int64_t b) { return pack.scales[b * kPackRows + r]; },
                                   [&](int64_t b) { return pack.sums[b * kPackRows + r]; });
       y[row * stride + n] = add ? y[row * stride + n] + total : total;
     }
@@ -75,8 +75,8 @@ int64_t spin(int64_t iterations) {
 
 namespace ek {
 extern const Kernels kScalar = {
-    "scalar",      quantize_row,          multiply_few, int8_pack_bytes, int8_pack,
-    multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,   rotate,
-    store_kv,      attend,                attend_scratch, spin,
+    "scalar",  quantize_row,  multiply_one,          multiply_few, int8_pack_bytes,
+    int8_pack, multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,
+    rotate,    store_kv,      attend,                attend_scratch, spin,
 };
 }  // namespace ek

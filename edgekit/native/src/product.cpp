@@ -13,7 +13,6 @@
 namespace ek {
 namespace {
 
-constexpr int64_t kFewRows = 8;     /* the most rows of multiply_few */
 constexpr int64_t kManyRows = 512;  /* with kMostOutputs outputs, the sums of multiply_many take 512 KB */
 constexpr int64_t kMostRows = 1 << 24, kMostColumns = 1 << 17; /* the limits of model.cpp */
 
@@ -58,16 +57,18 @@ Matrix checked(const ek_matrix &given) {
   return w;
 }
 
-/* Up to kFewRows rows of x (m, k). */
+/* Up to kMostFew rows of x (m, k). */
 void multiply_few(const Kernels &kernels, const Matrix &w, const float *x, int64_t m, float *y) {
   const auto rows = static_cast<size_t>(m), padded = static_cast<size_t>(padded_k(w.k));
   std::vector<int8_t> values(rows * padded);
-  std::vector<float> scales(rows * padded / 8), sums(rows * static_cast<size_t>(w.blocks()));
+  const size_t blocks = padded / static_cast<size_t>(w.block);
+  std::vector<float> scales(rows * blocks), sums(rows * blocks);
   std::vector<QuantizedRow> quantized;
   for (size_t r = 0; r < rows; ++r) {
-    quantized.push_back({&values[r * padded], &scales[r * padded / 8], &sums[r * static_cast<size_t>(w.blocks())]});
+    quantized.push_back({&values[r * padded], &scales[r * blocks], &sums[r * blocks]});
     kernels.quantize_row(x + static_cast<int64_t>(r) * w.k, w.k, w.bits, w.block, 0, padded_k(w.k), quantized[r]);
   }
+  if (m == 1) return kernels.multiply_one(w, quantized[0], 0, w.n, y, false);
   kernels.multiply_few(w, quantized.data(), static_cast<int>(m), 0, w.n, y, w.n, false);
 }
 
@@ -90,7 +91,7 @@ void multiply(const char *kernel, const ek_matrix &given, const float *x, int64_
   if (m < 1 || m > kMostRows)
     fail(EK_BAD_ARGUMENT, "cannot multiply %" PRId64 " rows of activations; allowed: 1 to %" PRId64, m, kMostRows);
   const Kernels &kernels = named_kernels(kernel);
-  if (m <= kFewRows && !prefill) return multiply_few(kernels, w, x, m, y);
+  if (m <= kMostFew && !prefill) return multiply_few(kernels, w, x, m, y);
   for (int64_t r = 0; r < m; r += kManyRows)
     multiply_many(kernels, w, x + r * w.k, std::min(m - r, kManyRows), y + r * w.n);
 }

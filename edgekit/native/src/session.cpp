@@ -14,7 +14,7 @@ namespace ek {
 namespace {
 
 constexpr int64_t kPrefillChunk = 512; /* rows processed at once; weights are unpacked once for all of them */
-constexpr int64_t kFewRows = kMostTogether; /* up to this many rows, the time is that of reading the weights */
+constexpr int64_t kFewRows = kMostFew;
 constexpr int64_t kPartPositions = 256; /* the smallest part of a context that is worth a task */
 constexpr int64_t kGateOutputs = kChunk;
 
@@ -33,10 +33,10 @@ void Session::allocate_rows(Rows &rows, const std::vector<const Matrix *> &for_m
   }
   const auto padded = static_cast<size_t>(k), few = static_cast<size_t>(kFewRows);
   rows.values = Buffer<int8_t>(few * padded);
-  rows.scales = Buffer<float>(few * padded / 8);
-  rows.sums = Buffer<float>(few * padded / kGroup);
+  rows.scales = Buffer<float>(few * padded / kLeastBlock);
+  rows.sums = Buffer<float>(few * padded / kLeastBlock);
   for (int64_t r = 0; r < kFewRows; ++r)
-    rows.few.push_back({&rows.values[r * k], &rows.scales[r * k / 8], &rows.sums[r * k / kGroup]});
+    rows.few.push_back({&rows.values[r * k], &rows.scales[r * k / kLeastBlock], &rows.sums[r * k / kLeastBlock]});
   rows.packs = Buffer<uint8_t>(packs * pack);
 }
 
@@ -217,7 +217,9 @@ void Session::prepare_normed(const std::vector<float> &weight, const Matrix &w, 
 
 void Session::multiply_rows(const Matrix &w, int64_t m, int64_t first, int64_t last, float *y, int64_t stride, bool add,
                             int thread) {
-  if (m <= kFewRows)
+  if (m == 1)
+    kernels_.multiply_one(w, prepared_->few[0], first, last, y, add);
+  else if (m <= kFewRows)
     kernels_.multiply_few(w, prepared_->few.data(), static_cast<int>(m), first, last, y, stride, add);
   else
     kernels_.multiply_many(w, prepared_->packs.get(), m, first, last, y, stride, add, scratch(thread));

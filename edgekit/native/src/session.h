@@ -14,7 +14,7 @@
 
 namespace ek {
 
-constexpr int64_t kMostTogether = 8; /* the most sessions in a step: the rows of the decode kernels */
+constexpr int64_t kMostTogether = kMostFew; /* the most sessions in a step */
 
 class Session {
  public:
@@ -68,7 +68,7 @@ class Session {
   /* Compute silu(gate) * up of the rows prepared for gate_up, as prepared rows in gated_. */
   void gate(const Layer &layer, int64_t m);
 
-  /* Prepared rows: `few` for up to 8 rows, else `packs`. There are two sets, because gate() reads one and writes the other. */
+  /* Prepared rows: `few` for up to kMostFew rows, else `packs`. There are two sets, because gate() reads one and writes the other. */
   struct Rows {
     Buffer<int8_t> values;
     Buffer<float> scales, sums;
