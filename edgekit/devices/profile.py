@@ -170,7 +170,7 @@ class Cpu(_Figures):
         isa: The instruction set extensions that matter to a matrix product, as Linux spells them.
         cores: Number of cores.
         clusters: The kinds of cores, the fastest first.
-        kernels: The kernels that run on it, the fastest first; empty where they were not measured.
+        kernels: The kernels that run on it, the engine's own first; empty where they were not measured.
         engines: The rates of engines on it; empty where they were not measured.
         fitted_as: The class of processors whose published speeds are used to plan (``planning/fitted.py``); may be
             empty.

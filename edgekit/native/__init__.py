@@ -117,6 +117,7 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_default_threads": (_INT,),
     "ek_host_memory": (_INT, _TEXT, ctypes.POINTER(MemoryInfo)),
     "ek_host_cores": (_INT, _TEXT, _POINTER, _LONG, ctypes.POINTER(CoreInfo)),
+    "ek_kernel_candidate": (_TEXT, _INT, _INT, ctypes.POINTER(_INT), ctypes.POINTER(ctypes.c_double)),
     "ek_kernel_at": (_TEXT, _INT, ctypes.POINTER(_INT)),
     "ek_measure_bandwidth": (_INT, _INT, _LONG, ctypes.POINTER(ctypes.c_double)),
     "ek_measure_kernel": (_INT, _TEXT, _INT, ctypes.POINTER(ctypes.c_double)),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .. import native
 from ..errors import ProbeError, UnknownNameError
+from .kernels import chosen_kernels
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Work:
 
 
 def kernels() -> dict[str, bool]:
-    """Every kernel of the library, the fastest first, and whether it runs on this machine."""
+    """Every kernel of the library, the newest first, and whether it runs on this machine."""
     found: dict[str, bool] = {}
     runs = ctypes.c_int()
     while name := native.library().ek_kernel_at(len(found), ctypes.byref(runs)):
@@ -98,15 +99,12 @@ def measure_kernel(name: str, threads: int) -> float:
 
 
 def measure_limits(threads: int) -> Limits:
-    """Measure the bandwidth and the peak of the kernel that the native engine uses, which ``EDGEKIT_ISA`` can set.
+    """Measure the bandwidth and the peak of the kernel that the native engine uses for prefill.
 
     Raises:
         ProbeError: There is not enough memory, or ``EDGEKIT_ISA`` names a kernel that does not run on this machine.
     """
-    name = native.library().ek_kernel_name()
-    if name is None:
-        raise ProbeError(f"measuring the kernel's peak: {native.last_error()}")
-    kernel = name.decode()
+    kernel = chosen_kernels()["prefill"].kernel
     bandwidth = measure_bandwidth(threads)
     return Limits(bandwidth / 1e9, measure_kernel(kernel, threads) / 1e9, kernel, threads)
 

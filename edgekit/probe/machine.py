@@ -11,7 +11,8 @@ from ..devices import DeviceProfile, Sourced, load_device
 from ..devices.profile import Bandwidth, KernelPeak
 from ..host import physical_cores
 from ..progress import Progress, no_progress
-from .limits import kernels, measure_bandwidth, measure_kernel
+from .kernels import chosen_kernels
+from .limits import measure_bandwidth, measure_kernel
 
 HOST = "cpu"  # the device that describes this host
 # Everything is measured in turn, and the best of three counts, so that a second of other work disturbs one turn only.
@@ -27,13 +28,15 @@ def probe_machine(name: str = HOST, progress: Progress = no_progress) -> DeviceP
 
     Raises:
         DeviceProfileError: The system does not report its memory.
-        ProbeError: A measurement failed.
+        ProbeError: A measurement failed, or ``EDGEKIT_ISA`` names a kernel that does not run on this machine.
         NativeLibraryError: The native library is missing.
     """
     host = load_device(HOST)
     threads = physical_cores()
     counts = (1,) if threads == 1 else (1, threads)
-    usable = [kernel for kernel, runs in kernels().items() if runs]
+    prefill = chosen_kernels()["prefill"]
+    # The first one's peak is that of the processor; plans and shares use it.
+    usable = sorted(prefill.candidates, key=lambda kernel: kernel != prefill.kernel)
     jobs = [(kernel, count) for kernel in (None, *usable) for count in counts]  # None: memory
     best = dict.fromkeys(jobs, 0.0)
     for step, (kernel, count) in enumerate(jobs * ROUNDS):

@@ -35,9 +35,6 @@ class NativeEngine:
     ) -> None:
         """``source`` is the artifact's folder, or an engine whose weights are shared."""
         self._library = native.library()
-        kernel = self._library.ek_kernel_name()
-        if kernel is None:
-            raise EngineError(native.last_error())
         self._model, self._session = ctypes.c_void_p(), ctypes.c_void_p()
         self._lock = RLock()  # the library lets one thread at a time use a session
         try:
@@ -52,7 +49,7 @@ class NativeEngine:
         except EngineError:
             self.close()
             raise
-        self.kernel = kernel.decode()
+        self.kernel = str(self._library.ek_kernel_name().decode())
         self.threads = threads
         self.context = context
         self.kv_type = kv_type

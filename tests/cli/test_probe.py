@@ -11,7 +11,9 @@ from invoke import Invoke
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import EngineRates
 from edgekit.probe import engines as engine_rates
+from edgekit.probe import kernels
 from edgekit.probe import machine as probe
+from edgekit.probe.kernels import KernelChoice
 
 pytestmark = pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="describing the host needs Linux")
 
@@ -19,7 +21,10 @@ pytestmark = pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="desc
 @pytest.fixture(autouse=True)
 def _known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "physical_cores", lambda: 2)
-    monkeypatch.setattr(probe, "kernels", lambda: {"future": False, "scalar": True})
+    decode = KernelChoice("avx2", ("avx512vnni", "avx2", "scalar"), {"avx512vnni": 44.81, "avx2": 51.3})
+    chosen = {"decode": decode, "prefill": KernelChoice("scalar", ("scalar",), {})}
+    monkeypatch.setattr(probe, "chosen_kernels", lambda: chosen)
+    monkeypatch.setattr(kernels, "chosen_kernels", lambda: chosen)
     monkeypatch.setattr(probe, "measure_bandwidth", lambda threads: threads * 8e9)
     monkeypatch.setattr(probe, "measure_kernel", lambda name, threads: threads * 1.5e9)
 
@@ -32,7 +37,8 @@ def test_the_table_has_both_limits_and_how_to_keep_them(invoke: Invoke) -> None:
     assert "scalar, 10^9 multiply-adds/s 1.5 3" in rows
     assert "edgekit probe --out NAME.toml" in outcome.text
     assert "Storage is not measured" in outcome.text
-    assert "future" not in outcome.text
+    assert "decode avx2 avx512vnni 44.81, avx2 51.3" in rows
+    assert "prefill scalar not measured" in rows
     assert outcome.stderr == "measuring ...\n"
 
 
@@ -40,7 +46,11 @@ def test_a_written_profile_is_a_device(invoke: Invoke, tmp_path: Path) -> None:
     path = tmp_path / "board.toml"
     found = invoke("probe", "--out", path, "--json", "--limits-only").json()
     profile = load_device(path)
-    assert found == {**profile.to_json(), "out": str(path)}
+    chosen = {
+        "decode": {"kernel": "avx2", "gmac_s": {"avx512vnni": 44.81, "avx2": 51.3}},
+        "prefill": {"kernel": "scalar", "gmac_s": {}},
+    }
+    assert found == {**profile.to_json(), "chosen_kernels": chosen, "out": str(path)}
     assert profile.name == "board"
     for command in (("devices", path), ("plan", "smollm2-135m", "--device", path)):
         assert invoke(*command).exit_code == 0

@@ -32,11 +32,9 @@ static void rates() {
     const double rate = ek::measure_bandwidth(threads, 4 * kMiB + 12345); /* not a multiple of steps or pages */
     CHECK(std::isfinite(rate) && rate > 0);
   }
-  for (const ek::Kernels *kernels : ek::known_kernels()) {
-    if (!ek::runs_here(*kernels)) continue;
-    const double rate = ek::measure_kernel(*kernels, 2);
+  for (const ek::Kernels &kernels : ek::complete_kernels()) {
+    const double rate = ek::measure_kernel(kernels, 2);
     CHECK(std::isfinite(rate) && rate > 0);
-    CHECK(&ek::kernels_named(kernels->name) == kernels);
   }
 }
 
@@ -51,13 +49,6 @@ static void refusals() {
   CHECK(said.find("8191") != std::string::npos && said.find("4096") != std::string::npos);
   CHECK(status_of([&] { ek::measure_bandwidth(1, -1); }, &said) == EK_BAD_ARGUMENT);
   CHECK(status_of([&] { ek::measure_bandwidth(1, int64_t{1} << 60); }, &said) == EK_NO_MEMORY);
-  CHECK(status_of([&] { ek::kernels_named("avx3"); }, &said) == EK_BAD_ARGUMENT);
-  CHECK(said.find("avx3") != std::string::npos);
-  for (const ek::Kernels *kernels : ek::known_kernels()) {
-    CHECK(said.find(kernels->name) != std::string::npos);
-    std::string other;
-    if (!ek::runs_here(*kernels)) CHECK(status_of([&] { ek::kernels_named(kernels->name); }, &other) == EK_UNSUPPORTED);
-  }
 }
 
 static void buffers() {

@@ -54,9 +54,10 @@ EK_API int ek_abi_version(void);
  * until the next error in this thread. */
 EK_API const char *ek_last_error(void);
 
-/* The name of the instruction set the engine uses on this processor, such as "avx2" or "neon_i8mm". The environment
- * variable EDGEKIT_ISA overrides the choice; NULL, with a message in ek_last_error, if it names an instruction set that
- * this processor or this build does not support. */
+/* The name of the kernels the engine uses on this processor: an instruction set, such as "neon_i8mm", and the functions
+ * for which another one was faster, such as "avx512vnni, decode avx2". The text is valid until the process ends. The
+ * first call may measure; see ek_session_create. The environment variable EDGEKIT_ISA forces one instruction set; NULL,
+ * with a message in ek_last_error, if this processor or this build does not support it. */
 EK_API const char *ek_kernel_name(void);
 
 /* The recommended number of threads, at least 1: one for each physical core this process may run on. Slow cores do not
@@ -92,6 +93,10 @@ typedef struct ek_session ek_session;
 typedef enum { EK_KV_FLOAT16 = 0, EK_KV_INT8 = 1 } ek_kv_type;
 
 /* Create an empty session and store a handle in `session`.
+ *
+ * The first call on a processor measures which kernels are the fastest there, for some 20 ms, and keeps the result in
+ * a small file: in the folder that EDGEKIT_CACHE names, or in XDG_CACHE_HOME/edgekit, or in ~/.cache/edgekit. A folder
+ * that cannot be written is no error; every process then measures once.
  *
  *   context  the most tokens the session can hold: 1 to ek_model_context_length
  *   threads  threads for the arithmetic, the calling thread included: 1 to 1024, or 0 for ek_default_threads

@@ -74,9 +74,28 @@ EK_API int ek_attend(const float *qkv, int64_t tokens, int64_t heads, int64_t kv
 
 /* ---- Kernels: what this machine can do, and what a model needs ---- */
 
-/* The name of kernel number `index` of this build, fastest first; NULL if `index` is out of range. `runs` (may be NULL)
+/* The name of kernel number `index` of this build, newest first; NULL if `index` is out of range. `runs` (may be NULL)
  * is set to 1 if this processor and operating system support it, else to 0. */
 EK_API const char *ek_kernel_at(int index, int *runs);
+
+/* The functions of the engine whose kernels are chosen, each for itself. */
+typedef enum {
+  EK_DECODE = 0,   /* a product with one row of activations */
+  EK_FEW_ROWS = 1, /* a product with 2 to 16 rows */
+  EK_PREFILL = 2,  /* a product with more rows */
+  EK_ATTENTION = 3
+} ek_kernel_role;
+
+/* The name of candidate number `index` for a function: the kernels that have it and that this machine supports, newest
+ * first. NULL if `role` or `index` is out of range, or if ek_kernel_name is NULL.
+ *
+ *   role                      ek_kernel_role
+ *   is_used                   out, may be NULL: 1 if the engine uses this kernel for the function, else 0
+ *   multiply_adds_per_second  out, may be NULL: what one thread reached; 0 if the speed was not measured, because
+ *                             EDGEKIT_ISA is set, there is no other candidate, or this is the portable kernel
+ *
+ * Speeds are measured once for each processor model, like those of ek_session_create, and kept in the user's cache. */
+EK_API const char *ek_kernel_candidate(int role, int index, int *is_used, double *multiply_adds_per_second);
 
 /* Measure how fast main memory can be read, in bytes per second: the best of six windows of 50 ms.
  *

@@ -81,53 +81,56 @@ struct AttentionJob {
   float *largest, *total;
 };
 
+/* A table. Its functions are used apart (src/composition.h): decode, few rows, prefill (from pack_bytes to
+ * multiply_many_scratch, and spin), attention, and the elementwise rest. A table may provide only some of these groups; the
+ * pointers of the others are null. */
 struct Kernels {
-  const char *name;
+  const char *name = nullptr;
 
   /* Quantize the columns [begin, end) of a row x (k) for a matrix with this width and block size. `begin` and `end` are
    * multiples of kChunk, `end` is at most padded_k(k). */
-  void (*quantize_row)(const float *x, int64_t k, int bits, int block, int64_t begin, int64_t end, QuantizedRow row);
+  void (*quantize_row)(const float *x, int64_t k, int bits, int block, int64_t begin, int64_t end, QuantizedRow row) = nullptr;
 
   /* Decode: compute y[n] for outputs n in [first, last), with bias. `add`: add to y instead of overwriting it. */
-  void (*multiply_one)(const Matrix &w, const QuantizedRow &row, int64_t first, int64_t last, float *y, bool add);
+  void (*multiply_one)(const Matrix &w, const QuantizedRow &row, int64_t first, int64_t last, float *y, bool add) = nullptr;
 
   /* The same for m rows of activations, 1 to kMostFew: y[r * stride + n]. */
   void (*multiply_few)(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y,
-                       int64_t stride, bool add);
+                       int64_t stride, bool add) = nullptr;
 
   /* Prefill. A pack holds 16 rows of activations in the form that this table's multiply_many needs; pack_bytes is a
    * multiple of 64, and packs are contiguous. pack() stores the columns [begin, end) of `count` rows; x (count, end - begin)
    * has `stride` numbers from row to row. `begin` is a multiple of kChunk; so is `end`, unless it is k. Columns from k on
    * and rows from `count` on are filled with zeros. */
-  size_t (*pack_bytes)(const Matrix &w);
-  void (*pack)(const float *x, int64_t stride, int count, const Matrix &w, int64_t begin, int64_t end, uint8_t *pack);
+  size_t (*pack_bytes)(const Matrix &w) = nullptr;
+  void (*pack)(const float *x, int64_t stride, int count, const Matrix &w, int64_t begin, int64_t end, uint8_t *pack) = nullptr;
 
   /* Like multiply_few, for any number of rows and at most kMostOutputs outputs. `packs` and `scratch`, which has
    * multiply_many_scratch bytes and is not shared with other threads, are aligned to 64 bytes. */
   void (*multiply_many)(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y,
-                        int64_t stride, bool add, uint8_t *scratch);
-  size_t (*multiply_many_scratch)(const Matrix &w, int64_t m);
+                        int64_t stride, bool add, uint8_t *scratch) = nullptr;
+  size_t (*multiply_many_scratch)(const Matrix &w, int64_t m) = nullptr;
 
   /* y = x / rms(x) * weight, for n numbers. */
-  void (*rms_norm)(const float *x, const float *weight, int64_t n, float epsilon, float *y);
+  void (*rms_norm)(const float *x, const float *weight, int64_t n, float epsilon, float *y) = nullptr;
 
   /* y[i] = silu(gate[i]) * up[i]. */
-  void (*silu_multiply)(const float *gate, const float *up, int64_t n, float *y);
+  void (*silu_multiply)(const float *gate, const float *up, int64_t n, float *y) = nullptr;
 
   /* Rotate a head in place (RoPE): x (2 * half), whose halves form the pairs; cos and sin (half). */
-  void (*rotate)(float *x, const float *cos, const float *sin, int64_t half);
+  void (*rotate)(float *x, const float *cos, const float *sin, int64_t half) = nullptr;
 
   /* Store the key or value x (n) of one position in the cache, with `stride` from number to number. `scale` is written
    * for int8 only. */
-  void (*store_kv)(const float *x, int64_t n, KvType type, void *y, int64_t stride, float *scale);
+  void (*store_kv)(const float *x, int64_t n, KvType type, void *y, int64_t stride, float *scale) = nullptr;
 
   /* `scratch` has attend_scratch(head_dim, m * group) bytes, is not shared with other threads, and is aligned to 64. */
-  void (*attend)(const AttentionJob &job, uint8_t *scratch);
-  size_t (*attend_scratch)(int head_dim, int64_t rows);
+  void (*attend)(const AttentionJob &job, uint8_t *scratch) = nullptr;
+  size_t (*attend_scratch)(int head_dim, int64_t rows) = nullptr;
 
   /* Run the innermost instructions of multiply_many on registers alone and return the number of multiply-adds: measures
    * the peak rate of a processor, for `edgekit probe`. */
-  int64_t (*spin)(int64_t iterations);
+  int64_t (*spin)(int64_t iterations) = nullptr;
 };
 
 extern const Kernels kScalar;

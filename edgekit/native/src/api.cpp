@@ -3,7 +3,7 @@
 #include <cinttypes>
 
 #include "abi.h"
-#include "cpu.h"
+#include "choice.h"
 #include "sampler.h"
 
 using ek::checked_threads;
@@ -21,7 +21,7 @@ const char *ek_last_error(void) { return ek::last_error().c_str(); }
 
 const char *ek_kernel_name(void) {
   const char *name = nullptr;
-  guarded([&] { name = ek::choose_kernels().name; });
+  guarded([&] { name = ek::choose().name.c_str(); });
   return name;
 }
 

@@ -1,7 +1,11 @@
 #include "cpu.h"
 
-#include <cstdlib>
-#include <string>
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <initializer_list>
+#include <set>
+#include <thread>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -16,13 +20,15 @@
 #include <sys/sysctl.h>
 #endif
 
+#include "cgroup.h"
 #include "error.h"
+#include "topology.h"
 
 namespace ek {
 namespace {
 
 struct Candidate {
-  const Kernels *kernels;
+  const Kernels *table;
   bool (*runs)();
 };
 
@@ -74,7 +80,7 @@ bool has_neon_dotprod() { return false; }
 bool has_neon_i8mm() { return false; }
 #endif
 
-/* The fastest first. */
+/* The newest first; a table without products stands before the one that completes it (parts_of). */
 const Candidate kCandidates[] = {
 #if defined(__x86_64__)
     {&kAmx, has_amx},
@@ -87,36 +93,114 @@ const Candidate kCandidates[] = {
     {&kScalar, always},
 };
 
+#if defined(__x86_64__)
+std::string registers_as_text(std::initializer_list<unsigned> registers) {
+  std::string text;
+  for (const unsigned value : registers)
+    for (int byte = 0; byte < 4; ++byte)
+      if (const char c = static_cast<char>(value >> 8 * byte & 127); c >= 32) text += c;
+  return text;
+}
+#elif defined(__aarch64__) && !defined(__APPLE__)
+/* The lines of /proc/cpuinfo that identify cores, each once, for a system that does not show their registers. */
+std::string cores_of_cpuinfo(const std::string &root) {
+  std::set<std::string> lines;
+  const std::string text = read_text(root + "/proc/cpuinfo");
+  for (size_t at = 0, end; at < text.size(); at = end + 1) {
+    end = std::min(text.find('\n', at), text.size());
+    for (const char *key : {"CPU implementer", "CPU part"})
+      if (text.compare(at, std::strlen(key), key) == 0) lines.insert(text.substr(at, end - at));
+  }
+  std::string joined;
+  for (const std::string &line : lines) joined += (joined.empty() ? "" : ", ") + line;
+  return joined;
+}
+#endif
+
 }  // namespace
 
 std::vector<const Kernels *> known_kernels() {
   std::vector<const Kernels *> known;
-  for (const Candidate &candidate : kCandidates) known.push_back(candidate.kernels);
+  for (const Candidate &candidate : kCandidates) known.push_back(candidate.table);
   return known;
 }
 
-bool runs_here(const Kernels &kernels) {
+bool runs_here(const Kernels &table) {
   for (const Candidate &candidate : kCandidates)
-    if (candidate.kernels == &kernels) return candidate.runs();
+    if (candidate.table == &table) return candidate.runs();
   return false;
 }
 
-const Kernels &choose_kernels() {
-  const char *forced = std::getenv("EDGEKIT_ISA");
-  std::string known, usable;
+std::vector<const Kernels *> runnable_kernels() {
+  std::vector<const Kernels *> runnable;
+  for (const Candidate &candidate : kCandidates)
+    if (candidate.runs()) runnable.push_back(candidate.table);
+  return runnable;
+}
+
+Parts parts_of(const Kernels &table) {
+  std::vector<const Kernels *> tables = runnable_kernels();
+  tables.erase(tables.begin(), std::find(tables.begin(), tables.end(), &table));
+  return first_parts(tables);
+}
+
+const std::vector<Kernels> &complete_kernels() {
+  static const std::vector<Kernels> complete = [] {
+    std::vector<Kernels> each;
+    for (const Kernels *table : runnable_kernels()) each.push_back(compose(parts_of(*table), table->name));
+    return each;
+  }();
+  return complete;
+}
+
+const Kernels &kernels_named(const std::string &name) {
+  for (const Kernels &kernels : complete_kernels())
+    if (name == kernels.name) return kernels;
+  std::string known;
   for (const Candidate &candidate : kCandidates) {
-    const bool runs = candidate.runs();
-    if (forced && *forced) {
-      if (std::string(forced) == candidate.kernels->name && runs) return *candidate.kernels;
-    } else if (runs) {
-      return *candidate.kernels;
-    }
-    known += std::string(known.empty() ? "" : ", ") + candidate.kernels->name;
-    if (runs) usable += std::string(usable.empty() ? "" : ", ") + candidate.kernels->name;
+    if (name == candidate.table->name) fail(EK_UNSUPPORTED, "this processor does not support the kernel '%s'", name.c_str());
+    known += (known.empty() ? "" : ", ") + std::string(candidate.table->name);
   }
-  fail(EK_UNSUPPORTED,
-       "EDGEKIT_ISA is '%s', which cannot be used here; this build has %s; this processor supports %s",
-       forced, known.c_str(), usable.c_str());
+  fail(EK_BAD_ARGUMENT, "unknown kernel '%s'; this build has %s", name.c_str(), known.c_str());
+}
+
+std::string processor_model(const std::string &root) {
+#if defined(__x86_64__)
+  (void)root;
+  unsigned a = 0, b = 0, c = 0, d = 0, brand[4];
+  __get_cpuid(0, &a, &b, &c, &d);
+  std::string model = registers_as_text({b, d, c});
+  __get_cpuid(1, &a, &b, &c, &d); /* eax: family, model and stepping */
+  char number[24];
+  std::snprintf(number, sizeof number, " %08x ", a);
+  model += number;
+  for (unsigned leaf = 0x80000002; leaf <= 0x80000004; ++leaf)
+    if (__get_cpuid(leaf, &brand[0], &brand[1], &brand[2], &brand[3]))
+      model += registers_as_text({brand[0], brand[1], brand[2], brand[3]});
+  return model;
+#elif defined(__APPLE__)
+  (void)root;
+  char name[128] = "";
+  size_t size = sizeof name - 1;
+  return sysctlbyname("machdep.cpu.brand_string", name, &size, nullptr, 0) == 0 ? name : "";
+#elif defined(__aarch64__)
+  std::vector<int> cpus = this_topology(root).fast_cpus; /* none: all cores are alike or their speeds are unknown */
+  if (cpus.empty())
+    for (int cpu = 0; cpu < static_cast<int>(std::thread::hardware_concurrency()); ++cpu) cpus.push_back(cpu);
+  std::set<std::string> models;
+  for (const int cpu : cpus) {
+    const std::string folder = root + "/sys/devices/system/cpu/cpu" + std::to_string(cpu);
+    models.insert(read_text(folder + "/regs/identification/midr_el1"));
+  }
+  models.erase("");
+  if (models.empty()) return cores_of_cpuinfo(root);
+  std::string joined;
+  for (const std::string &model : models) joined += (joined.empty() ? "MIDR " : ", ") + model;
+  return joined;
+#else
+  (void)root;
+  return "";
+#endif
 }
 
 }  // namespace ek

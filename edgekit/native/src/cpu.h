@@ -2,21 +2,37 @@
 #ifndef EDGEKIT_SRC_CPU_H
 #define EDGEKIT_SRC_CPU_H
 
+#include <string>
 #include <vector>
 
 #include "../kernels/kernels.h"
+#include "composition.h"
 
 namespace ek {
 
-/* All tables of this build, the fastest first. */
+/* All tables of this build, the newest first. A table may lack the functions of some roles. */
 std::vector<const Kernels *> known_kernels();
 
 /* Whether the processor and the operating system support a table. */
-bool runs_here(const Kernels &kernels);
+bool runs_here(const Kernels &table);
 
-/* The fastest table, or the one that the environment variable EDGEKIT_ISA names. Throws Error(EK_UNSUPPORTED) if that one
- * cannot run here. */
-const Kernels &choose_kernels();
+/* The tables of known_kernels that run here. */
+std::vector<const Kernels *> runnable_kernels();
+
+/* The parts of a table that runs here. A role that it lacks is provided by the next table that runs here and has it. */
+Parts parts_of(const Kernels &table);
+
+/* Complete kernels under the name of each table that runs here (parts_of), the newest first. They live as long as the
+ * process. */
+const std::vector<Kernels> &complete_kernels();
+
+/* The complete kernels of that name. Throws Error: EK_BAD_ARGUMENT if this build has no such table, EK_UNSUPPORTED if this
+ * processor does not support it. */
+const Kernels &kernels_named(const std::string &name);
+
+/* The model of the processor in one line, without its microcode. If cores differ, the models of those that the engine uses.
+ * `root`: as in topology.h. */
+std::string processor_model(const std::string &root = "");
 
 }  // namespace ek
 

@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "cgroup.h"
-#include "cpu.h"
 #include "error.h"
 #include "memory.h"
 #include "thread_pool.h"
@@ -164,19 +163,6 @@ double measure_kernel(const Kernels &kernels, int threads) {
   check_threads(threads);
   ThreadPool pool(threads, worker_cpus(threads));
   return best_rate(pool, [&](int) { return static_cast<double>(kernels.spin(kStepSpins)); });
-}
-
-const Kernels &kernels_named(const std::string &name) {
-  std::string known;
-  for (const Kernels *kernels : known_kernels()) {
-    if (name != kernels->name) {
-      known += (known.empty() ? "" : ", ") + std::string(kernels->name);
-      continue;
-    }
-    if (!runs_here(*kernels)) fail(EK_UNSUPPORTED, "this processor does not support the kernel '%s'", kernels->name);
-    return *kernels;
-  }
-  fail(EK_BAD_ARGUMENT, "unknown kernel '%s'; this build has %s", name.c_str(), known.c_str());
 }
 
 }  // namespace ek

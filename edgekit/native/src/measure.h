@@ -30,10 +30,6 @@ double measure_bandwidth(int threads, int64_t bytes);
  * Throws Error(EK_BAD_ARGUMENT). */
 double measure_kernel(const Kernels &kernels, int threads);
 
-/* The table of that name. Throws Error: EK_BAD_ARGUMENT if this build has no such table, EK_UNSUPPORTED if this processor
- * does not support it. */
-const Kernels &kernels_named(const std::string &name);
-
 }  // namespace ek
 
 #endif

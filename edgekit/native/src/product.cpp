@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "buffer.h"
+#include "choice.h"
 #include "cpu.h"
 #include "error.h"
 
@@ -19,10 +20,9 @@ constexpr int64_t kMostRows = 1 << 24, kMostColumns = 1 << 17; /* the limits of 
 const Kernels &named_kernels(const char *name) {
   if (!name) return choose_kernels();
   std::string usable;
-  for (const Kernels *kernels : known_kernels()) {
-    if (!runs_here(*kernels)) continue;
-    if (std::strcmp(kernels->name, name) == 0) return *kernels;
-    usable += std::string(usable.empty() ? "" : ", ") + kernels->name;
+  for (const Kernels &kernels : complete_kernels()) {
+    if (std::strcmp(kernels.name, name) == 0) return kernels;
+    usable += std::string(usable.empty() ? "" : ", ") + kernels.name;
   }
   fail(EK_UNSUPPORTED, "cannot use the kernel '%s'; this processor supports %s", name, usable.c_str());
 }

@@ -5,6 +5,7 @@
 
 #include "abi.h"
 #include "attention.h"
+#include "choice.h"
 #include "cpu.h"
 #include "edgekit_tools.h"
 #include "memory.h"
@@ -59,6 +60,21 @@ const char *ek_kernel_at(int index, int *runs) {
     const ek::Kernels &kernels = *known[static_cast<size_t>(index)];
     if (runs) *runs = ek::runs_here(kernels);
     name = kernels.name;
+  });
+  return name;
+}
+
+const char *ek_kernel_candidate(int role, int index, int *is_used, double *multiply_adds_per_second) {
+  const char *name = nullptr;
+  guarded([&] {
+    if (role < 0 || role >= ek::kChosenRoles) return;
+    const ek::Choice &choice = ek::choose();
+    const std::vector<ek::MeasuredSpeed> &candidates = choice.candidates[static_cast<size_t>(role)];
+    if (index < 0 || static_cast<size_t>(index) >= candidates.size()) return;
+    const ek::MeasuredSpeed &candidate = candidates[static_cast<size_t>(index)];
+    if (is_used) *is_used = choice.parts[static_cast<size_t>(role)] == candidate.table;
+    if (multiply_adds_per_second) *multiply_adds_per_second = candidate.rate;
+    name = candidate.table->name;
   });
   return name;
 }
