@@ -28,6 +28,7 @@ bool equals(const V &v, Values... values) {
 void products() {
   const __m512i bytes = _mm512_set1_epi32(static_cast<int>(0xff01807f)); /* from the low byte: 127, 128, 1, 255 */
   CHECK(lane<int32_t>(_mm512_dpbusd_epi32(_mm512_set1_epi32(7), bytes, bytes), 5) == 7 + 127 * 127 - 128 * 128 + 1 - 255);
+  CHECK(lane<int32_t>(_mm256_dpbusd_epi32(_mm256_set1_epi32(7), _mm256_set1_epi8(-1), _mm256_set1_epi8(-2)), 7) == 7 - 4 * 255 * 2);
   const __m512i words = _mm512_set1_epi32(-3 * 65536 + 32767); /* 32767 and, one carried, -3 */
   CHECK(lane<int32_t>(_mm512_dpwssd_epi32(_mm512_set1_epi32(7), words, words), 5) == 7 + 32767 * 32767 + 9);
   CHECK(lane<int16_t>(_mm512_cvtepi8_epi16(_mm256_set1_epi8(-7)), 31) == -7);

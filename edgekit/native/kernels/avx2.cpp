@@ -245,7 +245,7 @@ void many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64
 }
 
 void multiply_one(const Matrix &w, const QuantizedRow &row, int64_t first, int64_t last, float *y, bool add_to) {
-  with_format(w, [&](auto format) { few<decltype(format), 1>(w, &row, first, last, y, 0, add_to); });
+  with_format(w, [&](auto format) { one<decltype(format)>(w, row, first, last, y, add_to); });
 }
 
 void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,

@@ -1,14 +1,7 @@
 /* The decode kernels multiply_one and multiply_few for AVX2; part of avx2.cpp. A line is 64 bytes of codes. */
 namespace {
 
-/* Prefetch distance in bytes: one page, because hardware prefetchers stop at page boundaries. One line in eight is requested,
- * into L2: this starts the hardware prefetcher on the next page, which does the rest, and leaves the miss buffers to it. A
- * prefetch past the end of the file does nothing. */
-constexpr int64_t kPrefetch = 4096, kPrefetchEvery = 512;
-
-inline void prefetch_line(const uint8_t *codes, int64_t at) {
-  if (at % kPrefetchEvery == 0) _mm_prefetch(reinterpret_cast<const char *>(codes + at + kPrefetch), _MM_HINT_T1);
-}
+constexpr int kOffset8 = 128;
 
 /* Sums of four products of (8-bit code - 128), whose magnitude and whose value are given. The intermediate sums of two fit
  * into 16 bits: 128 * 127 * 2 = 32512. The caller accounts for the 128. */
@@ -27,11 +20,34 @@ inline Nibbles split(__m256i packed) {
 
 /* The products of 64 columns (32 bytes of 4-bit codes) with one row: sixteen 16-bit sums of four products, at most
  * 15 * 127 * 4 = 7620. `column` is a multiple of 64. */
-inline __m256i half_chunk(const Nibbles &codes, const QuantizedRow &row, int64_t column) {
-  const int8_t *values = row.values + column / kChunk * kChunk + column % kChunk / 2;
+inline __m256i half_chunk(const Nibbles &codes, const int8_t *values, int64_t column) {
+  values += column / kChunk * kChunk + column % kChunk / 2;
   return _mm256_add_epi16(_mm256_maddubs_epi16(codes.even, load256(values)),
                           _mm256_maddubs_epi16(codes.odd, load256(values + kChunk / 2)));
 }
+
+template <typename F>
+EK_INLINE __m256i unit_sums(const uint8_t *codes, const int8_t *values, int64_t column) {
+  if constexpr (F::kBits == 4) {
+    const __m256i sums = half_chunk(split(load256(codes)), values, column);
+    if constexpr (F::kBlock < 128) return widen(sums);
+    return widen(_mm256_add_epi16(sums, half_chunk(split(load256(codes + 32)), values, column + 64)));
+  } else {
+    __m256i sums = _mm256_setzero_si256();
+#pragma GCC unroll 4
+    for (int i = 0; i < F::kBlock; i += 32) {
+      const __m256i shifted = _mm256_xor_si256(load256(codes + i), _mm256_set1_epi8(static_cast<char>(0x80)));
+      sums = _mm256_add_epi32(sums, dot4_wide(_mm256_abs_epi8(shifted), shifted, load256(values + column + i)));
+    }
+    return sums;
+  }
+}
+
+}  // namespace
+
+#include "decode256.inl"
+
+namespace {
 
 /* sum + dots * the scale of the activations * that of the weights. */
 inline __m256 add_scaled(__m256 sum, __m256i dots, __m256 activations, __m256 weights) {
@@ -41,17 +57,18 @@ inline __m256 add_scaled(__m256 sum, __m256i dots, __m256 activations, __m256 we
 /* A row of 4-bit weights in blocks of 128: 17 vector instructions for a line and one row of activations. Two alternating sums
  * hide the latency of a multiply-add. */
 template <bool kHalf, int kRows>
-inline void sum_blocks_of_128(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, __m256 sums[kRows][2]) {
+inline void sum_blocks_of_128(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, const Ahead &ahead,
+                      __m256 sums[kRows][2]) {
   const uint8_t *codes = w.codes + n * blocks * 64;
   const auto step = [&](int64_t b, int which) {
     const __m256 scale = block_scale<kHalf>(w.scales, n * blocks + b);
     const Nibbles first = split(load256(codes + b * 64)), second = split(load256(codes + b * 64 + 32));
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const __m256i dots = _mm256_add_epi16(half_chunk(first, rows[r], b * 128), half_chunk(second, rows[r], b * 128 + 64));
+      const __m256i dots = _mm256_add_epi16(half_chunk(first, rows[r].values, b * 128), half_chunk(second, rows[r].values, b * 128 + 64));
       sums[r][which] = add_scaled(sums[r][which], widen(dots), _mm256_broadcast_ss(rows[r].scales + b), scale);
     }
-    prefetch_line(codes, b * 64);
+    ahead.prefetch(codes, b * 64);
   };
   int64_t b = 0;
   for (; b + 2 <= blocks; b += 2) {
@@ -80,7 +97,8 @@ inline __m256 half_chunk_scales(const void *scales, int64_t b) {
 
 /* The same for blocks of 64 and 32. The last block of 32 may fill half a register. */
 template <typename F, int kRows>
-inline void sum_small_blocks(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, __m256 sums[kRows][2]) {
+inline void sum_small_blocks(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, const Ahead &ahead,
+                      __m256 sums[kRows][2]) {
   using Float = Format<F::kBits, F::kBlock, false>; /* the scales of activations are float */
   constexpr int kEach = 64 / F::kBlock;             /* blocks in 32 bytes */
   const int64_t bytes = blocks * (F::kBlock / 2), first = n * blocks;
@@ -89,7 +107,7 @@ inline void sum_small_blocks(const Matrix &w, int64_t blocks, const QuantizedRow
     const Nibbles nibbles = split(packed);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r)
-      sums[r][which] = add_scaled(sums[r][which], widen(half_chunk(nibbles, rows[r], at * 2)),
+      sums[r][which] = add_scaled(sums[r][which], widen(half_chunk(nibbles, rows[r].values, at * 2)),
                                   half_chunk_scales<Float>(rows[r].scales, at / 32 * kEach), scale);
   };
   int64_t at = 0;
@@ -97,7 +115,7 @@ inline void sum_small_blocks(const Matrix &w, int64_t blocks, const QuantizedRow
     const int64_t b = first + at / 32 * kEach;
     step(at, load256(codes + at), half_chunk_scales<F>(w.scales, b), 0);
     step(at + 32, load256(codes + at + 32), half_chunk_scales<F>(w.scales, b + kEach), 1);
-    prefetch_line(codes, at);
+    ahead.prefetch(codes, at);
   }
   if (at + 32 <= bytes) {
     step(at, load256(codes + at), half_chunk_scales<F>(w.scales, first + at / 32 * kEach), 0);
@@ -110,7 +128,8 @@ inline void sum_small_blocks(const Matrix &w, int64_t blocks, const QuantizedRow
 }
 
 template <typename F, int kRows>
-inline void sum_bytes(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, __m256 sums[kRows][2]) {
+inline void sum_bytes(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, const Ahead &ahead,
+                      __m256 sums[kRows][2]) {
   const uint8_t *codes = w.codes + n * blocks * F::kBlock;
   const auto step = [&](int64_t b, int which) {
     __m256i dots[kRows];
@@ -119,7 +138,7 @@ inline void sum_bytes(const Matrix &w, int64_t blocks, const QuantizedRow *rows,
       const int64_t k = b * F::kBlock + i;
       const __m256i shifted = _mm256_xor_si256(load256(codes + k), _mm256_set1_epi8(static_cast<char>(0x80)));
       const __m256i size = _mm256_abs_epi8(shifted);
-      if (k % 64 == 0) prefetch_line(codes, k);
+      if (k % 64 == 0) ahead.prefetch(codes, k);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const __m256i four = dot4_wide(size, shifted, load256(rows[r].values + k));
@@ -139,94 +158,35 @@ inline void sum_bytes(const Matrix &w, int64_t blocks, const QuantizedRow *rows,
   if (b < blocks) step(b, 0);
 }
 
-/* The first `left` of eight floats; the others are zero and are not read. */
-inline __m256 some_floats(const float *from, int64_t left) {
-  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return _mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left < 8 ? left : 8)), lanes));
-}
-
-/* The scales of `left` blocks from block `at` on, at most 8; the other lanes are zero. */
-template <bool kHalf>
-inline __m256 some_scales(const void *scales, int64_t at, int64_t left) {
-  if constexpr (!kHalf) return some_floats(static_cast<const float *>(scales) + at, left);
-  uint16_t halves[8] = {};
-  const uint16_t *from = static_cast<const uint16_t *>(scales) + at;
-  if (left >= 8) return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from)));
-  std::memcpy(halves, from, static_cast<size_t>(left) * 2);
-  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(halves)));
-}
-
-/* A number of which the first `count` bytes, at least 1, are read; the others are zero. */
-template <typename T>
-inline T few_bytes(const uint8_t *from, int64_t count) {
-  T number = 0;
-  if (count >= static_cast<int64_t>(sizeof number))
-    std::memcpy(&number, from, sizeof number);
-  else
-    for (int64_t i = count - 1; i >= 0; --i) number = static_cast<T>(number << 8 | from[i]);
-  return number;
-}
-
-/* scale * zero point of eight blocks of row n, from block `at` on; zero past the end of the row. For 8-bit codes the zero
- * point is reduced by 128, as the codes were. */
-template <typename F>
-inline __m256 scaled_zeros(const Matrix &w, int64_t blocks, int64_t n, int64_t at) {
-  const int64_t left = blocks - at < 8 ? blocks - at : 8;
-  const __m256 scales = some_scales<F::kHalf>(w.scales, n * blocks + at, left);
-  if (!w.zero_points) return _mm256_mul_ps(scales, _mm256_set1_ps(F::kBits == 4 ? 8.0f : 0.0f));
-  __m256i wide;
-  if constexpr (F::kBits == 8) {
-    const uint64_t zeros = few_bytes<uint64_t>(w.zero_points + n * blocks + at, left);
-    wide = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(zeros ^ 0x8080808080808080u)));
-  } else {
-    const auto zeros = few_bytes<uint32_t>(w.zero_points + n * ((blocks + 1) / 2) + at / 2, (left + 1) / 2);
-    wide = _mm256_srlv_epi32(_mm256_set1_epi32(static_cast<int32_t>(zeros)), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
-    wide = _mm256_and_si256(wide, _mm256_set1_epi32(15));
-  }
-  return _mm256_mul_ps(scales, _mm256_cvtepi32_ps(wide));
-}
-
-/* Add the lanes of 8 registers: lane i of the result is the sum of the lanes of x[i]. */
-inline __m256 add_each(const float (*x)[8]) {
-  const auto pair = [&](int i) { return _mm256_hadd_ps(_mm256_load_ps(x[i]), _mm256_load_ps(x[i + 1])); };
-  const __m256 low = _mm256_hadd_ps(pair(0), pair(2)), high = _mm256_hadd_ps(pair(4), pair(6));
-  return _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
-}
-
 /* Store the sum of the lanes of each row of activations in lanes[r]. */
 template <typename F, int kRows>
-inline void sum_row(const Matrix &w, const QuantizedRow *rows, int64_t n, float (*lanes)[8][8], int i) {
+inline void sum_row(const Matrix &w, const QuantizedRow *rows, int64_t n, const Ahead &ahead, float (*lanes)[8][8], int i) {
   const int64_t blocks = w.blocks();
   __m256 sums[kRows][2];
   for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_ps();
   if constexpr (F::kBits == 8)
-    sum_bytes<F, kRows>(w, blocks, rows, n, sums);
+    sum_bytes<F, kRows>(w, blocks, rows, n, ahead, sums);
   else if constexpr (F::kBlock == 128)
-    sum_blocks_of_128<F::kHalf, kRows>(w, blocks, rows, n, sums);
+    sum_blocks_of_128<F::kHalf, kRows>(w, blocks, rows, n, ahead, sums);
   else
-    sum_small_blocks<F, kRows>(w, blocks, rows, n, sums);
+    sum_small_blocks<F, kRows>(w, blocks, rows, n, ahead, sums);
   if (F::kBits == 4 || w.zero_points)
     for (int64_t b = 0; b < blocks; b += 8) {
-      const __m256 zeros = scaled_zeros<F>(w, blocks, n, b);
+      const __m256 zeros = _mm256_mul_ps(some_scales<F::kHalf>(w.scales, n * blocks + b, blocks - b),
+                                         some_zeros<F>(w, blocks, n, b, blocks - b < 8 ? blocks - b : 8));
       for (int r = 0; r < kRows; ++r) sums[r][1] = _mm256_fnmadd_ps(zeros, some_floats(rows[r].sums + b, blocks - b), sums[r][1]);
     }
   for (int r = 0; r < kRows; ++r) _mm256_store_ps(lanes[r][i], _mm256_add_ps(sums[r][0], sums[r][1]));
 }
 
-/* The lanes of 8 outputs are added together: adding those of one output takes as long as a short row, and nothing else of
- * that row is left to do meanwhile. */
 template <typename F, int kRows>
-void few(const Matrix &w, const QuantizedRow *rows, int64_t first, int64_t last, float *y, int64_t stride, bool add_to) {
+void few(const Matrix &w, const QuantizedRow *rows, int64_t first, int64_t last, const Ahead &ahead, float *y, int64_t stride,
+         bool add_to) {
   alignas(32) float lanes[kRows][8][8] = {};
   for (int64_t n = first; n < last; n += 8) {
     const int64_t count = last - n < 8 ? last - n : 8;
-    for (int i = 0; i < count; ++i) sum_row<F, kRows>(w, rows, n + i, lanes, i);
-    for (int r = 0; r < kRows; ++r) {
-      alignas(32) float sums[8];
-      _mm256_store_ps(sums, add_each(lanes[r]));
-      float *to = y + r * stride + n;
-      for (int i = 0; i < count; ++i) to[i] = sums[i] + (w.bias ? w.bias[n + i] : 0.0f) + (add_to ? to[i] : 0.0f);
-    }
+    for (int i = 0; i < count; ++i) sum_row<F, kRows>(w, rows, n + i, ahead, lanes, i);
+    for (int r = 0; r < kRows; ++r) write_sums(lanes[r], w.bias ? w.bias + n : nullptr, count, add_to, y + r * stride + n);
   }
 }
 
@@ -234,21 +194,22 @@ constexpr int kFewTile = 4; /* rows of activations that share a pass over the co
 
 /* few() for m rows, at most kRows. */
 template <typename F, int kRows>
-inline void few_tile(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
-                     bool add_to) {
+inline void few_tile(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, const Ahead &ahead, float *y,
+                     int64_t stride, bool add_to) {
   if constexpr (kRows > 1)
-    if (m < kRows) return few_tile<F, kRows - 1>(w, rows, m, first, last, y, stride, add_to);
-  few<F, kRows>(w, rows, first, last, y, stride, add_to);
+    if (m < kRows) return few_tile<F, kRows - 1>(w, rows, m, first, last, ahead, y, stride, add_to);
+  few<F, kRows>(w, rows, first, last, ahead, y, stride, add_to);
 }
 
 /* A few outputs at a time for all rows, so that codes come from memory once. */
 template <typename F>
 inline void few_rows(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
                      bool add_to) {
+  const Ahead ahead(w.row_bytes());
   for (int64_t n = first; n < last; n += 8)
     for (int r = 0; r < m; r += kFewTile)
-      few_tile<F, kFewTile>(w, rows + r, m - r < kFewTile ? m - r : kFewTile, n, last - n < 8 ? last : n + 8, y + r * stride, stride,
-                            add_to);
+      few_tile<F, kFewTile>(w, rows + r, m - r < kFewTile ? m - r : kFewTile, n, last - n < 8 ? last : n + 8, ahead, y + r * stride,
+                            stride, add_to);
 }
 
 }  // namespace

@@ -180,16 +180,19 @@ EMU_SHIFT(srli, epi32, uint32_t, n > 31 ? 0 : a[i] >> n)
 EMU_SHIFT(srai, epi32, int32_t, a[i] >> (n > 31 ? 31 : n))
 
 /* sum[i] + the products of dword i's four bytes (unsigned, signed) or two words, which wraps. */
-EMU __m512i _mm512_dpbusd_epi32(__m512i sum, __m512i x, __m512i y) {
+template <typename V>
+EMU V emu_dpbusd(V sum, V x, V y) {
   const auto c = emu::lanes<uint32_t>(sum);
   const auto a = emu::lanes<uint8_t>(x);
   const auto b = emu::lanes<int8_t>(y);
-  return emu::fill<__m512i, uint32_t>([&](int i) {
+  return emu::fill<V, uint32_t>([&](int i) {
     int32_t dot = 0;
     for (int j = 4 * i; j < 4 * i + 4; ++j) dot += a[j] * b[j];
     return c[i] + static_cast<uint32_t>(dot);
   });
 }
+EMU __m512i _mm512_dpbusd_epi32(__m512i sum, __m512i x, __m512i y) { return emu_dpbusd(sum, x, y); }
+EMU __m256i _mm256_dpbusd_epi32(__m256i sum, __m256i x, __m256i y) { return emu_dpbusd(sum, x, y); }
 EMU __m512i _mm512_madd_epi16(__m512i x, __m512i y) {
   const auto a = emu::lanes<int16_t>(x), b = emu::lanes<int16_t>(y);
   return emu::fill<__m512i, uint32_t>([&](int i) {

@@ -60,6 +60,8 @@
 #define _mm512_setr_ps emu_set<__m512, float>
 
 #define _mm256_cvtneps_pbh emu_mm256_cvtneps_pbh
+#undef _mm256_dpbusd_epi32 /* a macro in gcc */
+#define _mm256_dpbusd_epi32 emu_mm256_dpbusd_epi32
 #define _mm256_mask_loadu_epi16 emu_mm256_mask_loadu_epi16
 #define _mm256_mask_loadu_epi32 emu_mm256_mask_loadu_epi32
 #define _mm256_mask_loadu_epi8 emu_mm256_mask_loadu_epi8
