@@ -7,44 +7,73 @@ namespace {
 
 /* Prefill: 16 rows of weights are unpacked once into a panel and multiplied with every row of activations. A register of a
  * panel has four columns of each of the 16 weight rows; it is multiplied with a broadcast of four columns of an activation
- * row. */
+ * row. VPDPBUSD multiplies unsigned with signed bytes. Activations x are packed as x + 128, and the zero point is subtracted
+ * from the codes, so that it costs nothing afterwards: the sums of a block start from -128 times the sum of its codes. */
 constexpr int kPanelRows = 16;
-constexpr int kTileRows = 8; /* activation rows at a time: 8 integer sums, 8 block sums and 8 totals, 24 of 32 registers */
+constexpr int kTileRows = 8; /* activation rows at a time: 8 integer sums, 8 totals, codes and broadcasts: 24 of 32 registers */
 
 struct Panel {
-  uint8_t *codes; /* (padded k / 4) registers */
+  uint8_t *codes; /* (padded k / 4) registers of int8: 4-bit codes minus their zero point, 8-bit codes minus 128 */
   float *scales;  /* (blocks, 16) */
-  float *zeros;   /* (blocks, 16): scale * zero point */
+  int32_t *start; /* (blocks, 16): -128 times the sum of the codes */
+  float *zeros;   /* (blocks, 16), 8-bit codes only: zero point - 128 */
+  Panel(uint8_t *scratch, const Matrix &w)
+      : codes(scratch),
+        scales(reinterpret_cast<float *>(scratch + padded_k(w.k) * kPanelRows)),
+        start(reinterpret_cast<int32_t *>(scales + w.blocks() * kPanelRows)),
+        zeros(reinterpret_cast<float *>(start + w.blocks() * kPanelRows)) {}
 };
+
+size_t multiply_many_scratch(const Matrix &w, int64_t) {
+  return static_cast<size_t>(padded_k(w.k) * kPanelRows + 3 * w.blocks() * kPanelRows * 4);
+}
+
+void pack(const float *x, int64_t stride, int count, const Matrix &w, int64_t begin, int64_t end, uint8_t *pack) {
+  int8_pack(x, stride, count, w, begin, end, pack);
+  for (int64_t i = begin * kPackRows; i < padded_k(end) * kPackRows; i += 64)
+    _mm512_storeu_si512(pack + i, _mm512_xor_si512(_mm512_loadu_si512(pack + i), _mm512_set1_epi8(static_cast<char>(0x80))));
+}
 
 /* Unpack the weight rows first to first + 15; rows from `last` on are copies of row last - 1. */
 template <typename F>
 void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &panel) {
-  const __m512i low = _mm512_set1_epi8(15);
-  const int64_t bytes = w.row_bytes(), blocks = w.blocks();
-  const uint8_t *source[kPanelRows];
-  for (int i = 0; i < kPanelRows; ++i) {
-    const int64_t n = first + i < last ? first + i : last - 1;
-    source[i] = w.codes + n * bytes;
-    for (int64_t b = 0; b < blocks; ++b) {
-      const float scale = scale_at(w, n * blocks + b);
-      panel.scales[b * kPanelRows + i] = scale;
-      panel.zeros[b * kPanelRows + i] = scale * static_cast<float>(zero_point_at(w, n, b));
-    }
-  }
+  constexpr int64_t kBytes = F::kBlock * F::kBits / 8;
+  const __m512i low = _mm512_set1_epi8(15), ones = _mm512_set1_epi8(1);
+  const int64_t blocks = w.blocks(), bytes = blocks * kBytes;
+  int64_t rows[kPanelRows];
+  for (int i = 0; i < kPanelRows; ++i) rows[i] = first + i < last ? first + i : last - 1;
+  BlockColumns columns;
+  __m512i sums = _mm512_setzero_si512(), less = _mm512_set1_epi8(F::kBits == 8 ? static_cast<char>(0x80) : 8);
+  const auto add = [&](uint8_t *to, __m512i codes) {
+    codes = _mm512_sub_epi8(codes, less);
+    _mm512_storeu_si512(to, codes);
+    sums = _mm512_dpbusd_epi32(sums, ones, codes);
+  };
   for (int64_t at = 0; at < bytes; at += 64) {
     const __mmask64 mask = bytes - at >= 64 ? ~__mmask64{0} : (__mmask64{1} << (bytes - at)) - 1;
     __m512i dwords[16];
-    for (int i = 0; i < kPanelRows; ++i) dwords[i] = _mm512_maskz_loadu_epi8(mask, source[i] + at);
+    for (int i = 0; i < kPanelRows; ++i) dwords[i] = _mm512_maskz_loadu_epi8(mask, w.codes + rows[i] * bytes + at);
     transpose(dwords);
     uint8_t *to = panel.codes + at * 8 / F::kBits * kPanelRows;
-    for (int i = 0; i < 16; ++i) {
-      if (F::kBits == 4) { /* of the eight columns of a dword, first the even ones, then the odd ones */
-        _mm512_storeu_si512(to + 128 * i, _mm512_and_si512(dwords[i], low));
-        _mm512_storeu_si512(to + 128 * i + 64, _mm512_and_si512(_mm512_srli_epi16(dwords[i], 4), low));
-      } else {
-        _mm512_storeu_si512(to + 64 * i, dwords[i]);
+    for (int i = 0; i < 16 && at + 4 * i < bytes; ++i) {
+      const int64_t b = (at + 4 * i) / kBytes;
+      if ((at + 4 * i) % kBytes == 0) {
+        if (b % 16 == 0) load_block_columns<F>(w, rows, b, &columns);
+        _mm512_storeu_si512(panel.scales + b * kPanelRows, columns.scales[b % 16]);
+        sums = _mm512_setzero_si512();
+        if (w.zero_points && F::kBits == 8)
+          _mm512_storeu_ps(panel.zeros + b * kPanelRows, _mm512_sub_ps(_mm512_castsi512_ps(columns.zeros[b % 16]), _mm512_set1_ps(128.0f)));
+        if (w.zero_points && F::kBits == 4)
+          less = _mm512_mullo_epi32(_mm512_cvtps_epi32(_mm512_castsi512_ps(columns.zeros[b % 16])), _mm512_set1_epi32(0x01010101));
       }
+      if (F::kBits == 4) { /* of the eight columns of a dword, first the even ones, then the odd ones */
+        add(to + 128 * i, _mm512_and_si512(dwords[i], low));
+        add(to + 128 * i + 64, _mm512_and_si512(_mm512_srli_epi16(dwords[i], 4), low));
+      } else {
+        add(to + 64 * i, dwords[i]);
+      }
+      if ((at + 4 * i + 4) % kBytes == 0)
+        _mm512_storeu_si512(panel.start + b * kPanelRows, _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums, 7)));
     }
   }
 }
@@ -58,8 +87,9 @@ inline void tile(const Matrix &w, const Panel &panel, const Int8Pack &pack, int 
   for (int r = 0; r < kTileRows; ++r) total[r] = _mm512_setzero_ps();
   for (int64_t b = 0; b < blocks; ++b) {
     __m512i dots[kTileRows];
+    const __m512i start = _mm512_loadu_si512(panel.start + b * kPanelRows);
 #pragma GCC unroll 16
-    for (int r = 0; r < kTileRows; ++r) dots[r] = _mm512_setzero_si512();
+    for (int r = 0; r < kTileRows; ++r) dots[r] = start;
     const uint8_t *codes = panel.codes + b * F::kBlock * kPanelRows;
     const int8_t *values = pack.values + (b * F::kBlock * kPackRows + row * 4);
 #pragma GCC unroll 2
@@ -67,15 +97,18 @@ inline void tile(const Matrix &w, const Panel &panel, const Int8Pack &pack, int 
       const __m512i code = _mm512_loadu_si512(codes + 64 * step);
 #pragma GCC unroll 16
       for (int r = 0; r < kTileRows; ++r)
-        dots[r] = _mm512_dpbusd_epi32(dots[r], code, broadcast4(values + (step * kPackRows + r) * 4));
+        dots[r] = _mm512_dpbusd_epi32(dots[r], broadcast4(values + (step * kPackRows + r) * 4), code);
     }
-    const __m512 scale = _mm512_loadu_ps(panel.scales + b * kPanelRows), zero = _mm512_loadu_ps(panel.zeros + b * kPanelRows);
+    const __m512 scale = _mm512_loadu_ps(panel.scales + b * kPanelRows);
     const float *scales = pack.scales + b * kPackRows + row, *sums = pack.sums + b * kPackRows + row;
+    if (F::kBits == 8 && w.zero_points) {
+      const __m512 zero = _mm512_mul_ps(scale, _mm512_loadu_ps(panel.zeros + b * kPanelRows));
 #pragma GCC unroll 16
-    for (int r = 0; r < kTileRows; ++r) {
-      const __m512 before = _mm512_fnmadd_ps(zero, _mm512_set1_ps(sums[r]), total[r]);
-      total[r] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dots[r]), _mm512_set1_ps(scales[r])), scale, before);
+      for (int r = 0; r < kTileRows; ++r) total[r] = _mm512_fnmadd_ps(zero, _mm512_set1_ps(sums[r]), total[r]);
     }
+#pragma GCC unroll 16
+    for (int r = 0; r < kTileRows; ++r)
+      total[r] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dots[r]), _mm512_set1_ps(scales[r])), scale, total[r]);
   }
 #pragma GCC unroll 16
   for (int r = 0; r < kTileRows; ++r) _mm512_storeu_ps(out + 16 * r, total[r]);
@@ -84,8 +117,7 @@ inline void tile(const Matrix &w, const Panel &panel, const Int8Pack &pack, int 
 template <typename F>
 void panel_products(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y, int64_t stride,
                     bool add, uint8_t *scratch) {
-  float *scales = reinterpret_cast<float *>(scratch + padded_k(w.k) * kPanelRows);
-  const Panel panel = {scratch, scales, scales + w.blocks() * kPanelRows};
+  const Panel panel(scratch, w);
   const auto pack_size = static_cast<int64_t>(int8_pack_bytes(w));
   float out[kTileRows * 16];
   for (int64_t n = first; n < last; n += kPanelRows) {
@@ -118,10 +150,6 @@ void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t fir
   with_format(w, [&](auto format) { panel_products<decltype(format)>(w, packs, m, first, last, y, stride, add, scratch); });
 }
 
-size_t multiply_many_scratch(const Matrix &w, int64_t) {
-  return static_cast<size_t>(padded_k(w.k) * kPanelRows + 2 * w.blocks() * kPanelRows * 4);
-}
-
 /* Ten independent chains, to hide the latency of the instruction. */
 int64_t spin(int64_t iterations) {
   __m512i sums[10], codes = _mm512_set1_epi8(3);
@@ -140,7 +168,7 @@ int64_t spin(int64_t iterations) {
 namespace ek {
 extern const Kernels kAvx512Vnni = {
     "avx512vnni", quantize_row,  multiply_one,          multiply_few, int8_pack_bytes,
-    int8_pack,    multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,
+    pack,         multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,
     rotate,       store_kv,      attend,                attend_scratch, spin,
 };
 }  // namespace ek
