@@ -11,6 +11,7 @@
 
 #include "check.h"
 #include "src/choice.h"
+#include "src/choice_file.h"
 #include "src/cpu.h"
 #include "src/error.h"
 
@@ -41,20 +42,6 @@ void forced_choices() {
   }
   CHECK(forced("mmx").find("EDGEKIT_ISA is 'mmx', which cannot be used here; this build has ") == 0);
   ::unsetenv("EDGEKIT_ISA");
-}
-
-void fastest_tables() {
-  static const Kernels tables[3] = {};
-  const auto check = [&](double first, double second, double third, int expected) {
-    CHECK(fastest({{Role::kDecode, &tables[0], first}, {Role::kDecode, &tables[1], second}, {Role::kDecode, &tables[2], third}}) ==
-          &tables[expected]);
-  };
-  check(0, 0, 0, 0);     /* not measured */
-  check(100, 104, 0, 0); /* not clearly faster */
-  check(100, 106, 0, 1);
-  check(100, 104, 106, 2);
-  check(100, 106, 110, 1); /* not clearly faster than the second */
-  check(100, 10, 200, 2);
 }
 
 /* The roles of this machine that have a choice. */
@@ -163,7 +150,6 @@ void threads(const fs::path &folder) {
 int main() {
   const fs::path folder = fs::temp_directory_path() / ("edgekit_choice_" + std::to_string(::getpid()));
   forced_choices();
-  fastest_tables();
   files(folder / "files");
   processes(folder / "processes");
   threads(folder / "threads");

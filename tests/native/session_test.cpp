@@ -83,6 +83,24 @@ void check_norms(const Kernels &kernels, double allowed) {
   CHECK(near("a step with norms", kernels, difference({rows.begin() + kVocab, rows.end()}, row(89)), allowed));
 }
 
+/* Each role from another table, as measuring may choose them. */
+void check_mixture() {
+  std::vector<const Kernels *> tables = runnable_kernels();
+  if (tables.size() > 2) tables.pop_back(); /* scalar takes the longest */
+  Parts parts = first_parts(tables);
+  double allowed = kOrder;
+  for (size_t role = 0; role < parts.size(); ++role) {
+    const Kernels *table = tables[role % tables.size()];
+    if (provides(*table, static_cast<Role>(role))) parts[role] = table;
+    if (std::string(parts[role]->name) == "amx") allowed = kBf16Logits;
+  }
+  const std::string name = composed_name(parts);
+  std::printf("%s\n", name.c_str());
+  const Kernels mixture = compose(parts, name.c_str());
+  check_session(mixture, allowed, kInt8Cache);
+  check_norms(mixture, allowed);
+}
+
 }  // namespace
 
 int main() {
@@ -92,6 +110,7 @@ int main() {
     check_session(kernels, allowed, kInt8Cache);
     check_norms(kernels, allowed);
   }
+  check_mixture();
   refusals();
   return finish("session_test");
 }

@@ -9,10 +9,10 @@
 #include <system_error>
 #include <thread>
 
+#include "choice_file.h"
 #include "cpu.h"
 #include "error.h"
 #include "topology.h"
-#include "trial.h"
 
 namespace ek {
 namespace {
@@ -33,15 +33,7 @@ std::array<std::vector<MeasuredSpeed>, kChosenRoles> candidates_here() {
   return candidates;
 }
 
-void measure(std::vector<MeasuredSpeed> &speeds) {
-  Trials trials(complete_kernels().front());
-  for (size_t i = 0, end; i < speeds.size(); i = end) {
-    std::vector<const Kernels *> tables;
-    for (end = i; end < speeds.size() && speeds[end].role == speeds[i].role; ++end) tables.push_back(speeds[end].table);
-    const std::vector<double> rates = trials.measure(speeds[i].role, tables);
-    for (size_t j = i; j < end; ++j) speeds[j].rate = rates[j - i];
-  }
-}
+void measure(std::vector<MeasuredSpeed> &speeds) { measure_speeds(speeds, complete_kernels().front()); }
 
 /* Measures on the cores that the engine uses. */
 void measure_on_fast_cores(std::vector<MeasuredSpeed> &speeds) {
@@ -103,13 +95,6 @@ struct Claim {
 };
 
 }  // namespace
-
-const Kernels *fastest(const std::vector<MeasuredSpeed> &candidates) {
-  const MeasuredSpeed *best = &candidates.front();
-  for (const MeasuredSpeed &candidate : candidates)
-    if (candidate.rate > kClearlyFaster * best->rate) best = &candidate;
-  return best->table;
-}
 
 Choice make_choice(const std::string &path) {
   Choice choice;

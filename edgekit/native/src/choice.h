@@ -13,13 +13,10 @@
 #include <vector>
 
 #include "../kernels/kernels.h"
-#include "choice_file.h"
 #include "composition.h"
+#include "trial.h"
 
 namespace ek {
-
-/* A table replaces a newer one if it is faster by this factor. Two trials of one table differ by 1 to 3 %. */
-constexpr double kClearlyFaster = 1.05;
 
 struct Choice {
   std::array<std::vector<MeasuredSpeed>, kChosenRoles> candidates; /* the tables that provide a role here, the newest first */
@@ -34,9 +31,6 @@ struct Choice {
  * Error(EK_UNSUPPORTED) if that table cannot run here. */
 const Choice &choose();
 inline const Kernels &choose_kernels() { return choose().kernels; }
-
-/* The table that is used: the first one, unless a later one is clearly faster. */
-const Kernels *fastest(const std::vector<MeasuredSpeed> &candidates);
 
 /* Without the process's memory: read the speeds from the file `path`, or measure them and write the file. path "": only
  * measure. */

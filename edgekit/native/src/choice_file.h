@@ -16,17 +16,9 @@
 #include <string>
 #include <vector>
 
-#include "../kernels/kernels.h"
-#include "composition.h"
+#include "trial.h"
 
 namespace ek {
-
-/* The speed of a table in a role, in multiply-adds per second; 0: not measured. */
-struct MeasuredSpeed {
-  Role role;
-  const Kernels *table;
-  double rate;
-};
 
 /* $EDGEKIT_CACHE, otherwise $XDG_CACHE_HOME/edgekit, otherwise ~/.cache/edgekit, like checkpoint/sources.py; "" if no
  * variable names a folder. */

@@ -4,9 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <memory>
 
 #include "buffer.h"
+#include "error.h"
 #include "kv_cache.h"
 
 #if defined(__x86_64__)
@@ -16,7 +17,7 @@
 namespace ek {
 namespace {
 
-constexpr int kRounds = 5;              /* after one that warms up */
+constexpr int kRounds = 5, kConfirmingRounds = 10;
 constexpr double kBudgetSeconds = 4e-3; /* for a role: a slow processor gets fewer rounds, but at least two */
 constexpr int64_t kColumns = 2048;
 constexpr int64_t kWeightBytes = 1 << 21;
@@ -264,52 +265,68 @@ class Attending : public Trial {
   size_t bytes_ = 0;
 };
 
-/* The least time of each table. */
-std::vector<double> least_seconds(Trial &trial, const std::vector<const Kernels *> &tables) {
-  std::vector<double> least(tables.size(), std::numeric_limits<double>::infinity());
-  double spent = 0;
-  for (int round = -1; round < kRounds && (round < 2 || spent < kBudgetSeconds); ++round)
-    for (size_t i = 0; i < tables.size(); ++i) {
-      trial.prepare(*tables[i]);
+std::vector<Weight> all_weights() {
+  std::vector<Weight> weights;
+  for (const Format &format : kFormats) weights.emplace_back(format);
+  return weights;
+}
+
+std::unique_ptr<Trial> trial_of(Role role, const std::vector<Weight> &weights, const Kernels &complete) {
+  switch (role) {
+    case Role::kDecode: return std::make_unique<Reading>(weights, complete, std::vector<int>{1});
+    case Role::kFewRows: return std::make_unique<Reading>(weights, complete, std::vector<int>{3, 8});
+    case Role::kPrefill: return std::make_unique<Panels>(weights);
+    case Role::kAttention: return std::make_unique<Attending>(complete);
+    case Role::kElementwise: break;
+  }
+  fail(EK_INTERNAL, "the speed of elementwise functions is not measured");
+}
+
+/* A role's trial, its tables and what they reached. */
+struct Contest {
+  std::unique_ptr<Trial> trial;
+  std::vector<MeasuredSpeed> speeds;
+  double spent = 0; /* seconds */
+
+  void round(bool counts) {
+    for (MeasuredSpeed &speed : speeds) {
+      trial->prepare(*speed.table);
       const double start = thread_seconds();
-      trial.run(*tables[i]);
+      trial->run(*speed.table);
       const double time = std::max(thread_seconds() - start, 1e-9);
-      if (round >= 0) least[i] = std::min(least[i], time);
+      if (counts) speed.rate = std::max(speed.rate, std::floor(trial->multiply_adds() / time));
       spent += time;
     }
-  return least;
-}
+  }
+  bool is_upset() const { return fastest(speeds) != speeds.front().table; }
+};
 
 }  // namespace
 
-struct Trials::Weights {
-  std::vector<Weight> each;
-};
-
-Trials::Trials(const Kernels &complete) : complete_(complete) {}
-Trials::~Trials() = default;
-
-const Trials::Weights &Trials::weights() {
-  if (!weights_) {
-    auto made = std::make_unique<Weights>();
-    for (const Format &format : kFormats) made->each.emplace_back(format);
-    weights_ = std::move(made);
-  }
-  return *weights_;
+const Kernels *fastest(const std::vector<MeasuredSpeed> &candidates) {
+  const MeasuredSpeed *best = &candidates.front();
+  for (const MeasuredSpeed &candidate : candidates)
+    if (candidate.rate > kClearlyFaster * best->rate) best = &candidate;
+  return best->table;
 }
 
-std::vector<double> Trials::measure(Role role, const std::vector<const Kernels *> &tables) {
-  std::unique_ptr<Trial> trial;
-  switch (role) {
-    case Role::kDecode: trial = std::make_unique<Reading>(weights().each, complete_, std::vector<int>{1}); break;
-    case Role::kFewRows: trial = std::make_unique<Reading>(weights().each, complete_, std::vector<int>{3, 8}); break;
-    case Role::kPrefill: trial = std::make_unique<Panels>(weights().each); break;
-    case Role::kAttention: trial = std::make_unique<Attending>(complete_); break;
-    case Role::kElementwise: fail(EK_INTERNAL, "elementwise functions are not compared");
+void measure_speeds(std::vector<MeasuredSpeed> &speeds, const Kernels &complete) {
+  const std::vector<Weight> weights = all_weights();
+  std::vector<Contest> contests;
+  for (const MeasuredSpeed &speed : speeds) {
+    if (contests.empty() || contests.back().speeds.front().role != speed.role)
+      contests.push_back({trial_of(speed.role, weights, complete), {}});
+    contests.back().speeds.push_back({speed.role, speed.table, 0});
   }
-  std::vector<double> rates;
-  for (const double seconds : least_seconds(*trial, tables)) rates.push_back(std::floor(trial->multiply_adds() / seconds));
-  return rates;
+  for (int round = -1; round < kRounds; ++round) /* round -1 warms up */
+    for (Contest &contest : contests)
+      if (round < 2 || contest.spent < kBudgetSeconds) contest.round(round >= 0);
+  for (int round = 0; round < kConfirmingRounds; ++round)
+    for (Contest &contest : contests)
+      if (contest.is_upset() && (round < 2 || contest.spent < 3 * kBudgetSeconds)) contest.round(true);
+  size_t at = 0;
+  for (const Contest &contest : contests)
+    for (const MeasuredSpeed &speed : contest.speeds) speeds[at++].rate = speed.rate;
 }
 
 }  // namespace ek
