@@ -19,14 +19,22 @@
 
 namespace ek {
 namespace {
-/* About 100 us of pauses: longer than the gap between two steps of a token. */
-constexpr int kSpins = 4000;
+/* How often a worker looks for the next step before it sleeps: about 100 us, longer than the gap between two steps of a
+ * token. After the first pauses it yields between them, so that a thread that waits for this core (another one of this pool,
+ * where it has more threads than cores, or another program) does not wait for it. */
+constexpr int kSpins = 4000, kSpinsAlone = 400, kSpinsPerYield = 100;
 
-/* With more threads than the processor has, a spinning thread would keep another one from working, so do not spin. */
-int spins_for(int threads) {
-  const unsigned hardware = std::thread::hardware_concurrency();
-  return hardware && static_cast<unsigned>(threads) > hardware ? 0 : kSpins;
+void pause_or_yield(int spins) {
+  if (spins < kSpinsAlone || spins % kSpinsPerYield)
+    EK_PAUSE();
+  else
+    std::this_thread::yield();
 }
+
+constexpr uint64_t range(uint64_t first, uint64_t end) { return first << 32 | end; }
+constexpr uint64_t first_of(uint64_t range) { return range >> 32; }
+constexpr uint64_t end_of(uint64_t range) { return range & 0xffffffffu; }
+constexpr uint64_t count_of(uint64_t range) { return end_of(range) - first_of(range); }
 
 /* How often this process is the child of a fork. */
 std::atomic<int> forks{0};
@@ -34,7 +42,9 @@ std::atomic<int> forks{0};
 }  // namespace
 
 ThreadPool::ThreadPool(int threads, std::vector<int> cpus)
-    : cpus_(std::move(cpus)), spins_(spins_for(threads)), forks_(forks.load(std::memory_order_relaxed)) {
+    : cpus_(std::move(cpus)),
+      ranges_(new Range[static_cast<size_t>(threads)]),
+      forks_(forks.load(std::memory_order_relaxed)) {
   try {
     workers_.reserve(static_cast<size_t>(threads));
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { serve(i); });
@@ -62,38 +72,68 @@ void ThreadPool::stop() {
   stop_ = true;
   {
     std::lock_guard<std::mutex> lock(sleep_->mutex);
-    step_.fetch_add(1);
+    steps_.fetch_add(1);
   }
   sleep_->wake.notify_all();
   for (std::thread &worker : workers_) worker.join();
   workers_.clear();
 }
 
-void ThreadPool::run(int64_t tasks, const std::function<void(int64_t, int)> &work) {
-  if (workers_.empty() || tasks <= 1 || forked()) {
-    for (int64_t task = 0; task < tasks; ++task) work(task, 0);
-    return;
+void ThreadPool::run_step(int64_t tasks, Step step) {
+  step_ = step;
+  left_.store(tasks, std::memory_order_relaxed);
+  /* A worker that is late for the step before may take tasks as soon as they are here. */
+  for (int64_t t = 0, end = 0; t < threads(); ++t) {
+    const int64_t first = end;
+    end = tasks * (t + 1) / threads();
+    ranges_[static_cast<size_t>(t)].tasks.store(range(static_cast<uint64_t>(first), static_cast<uint64_t>(end)),
+                                                std::memory_order_release);
   }
-  work_ = &work;
-  tasks_ = tasks;
-  next_.store(0, std::memory_order_relaxed);
-  busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-  step_.fetch_add(1); /* sequentially consistent: a sleeper either sees this or is counted below */
-  if (sleepers_.load() > 0) {
+  steps_.fetch_add(1); /* sequentially consistent: a sleeper either sees this or is seen below */
+  if (asleep_.load()) {
     std::lock_guard<std::mutex> lock(sleep_->mutex);
+    asleep_.store(false);
     sleep_->wake.notify_all();
   }
-  take_tasks(0);
-  /* Yield after a while: a worker that lost its core to another program gets it back sooner. */
-  for (int spins = 0; busy_.load(std::memory_order_acquire) > 0; ++spins)
-    if (spins < spins_)
-      EK_PAUSE();
-    else
-      std::this_thread::yield();
+  work_on(0);
+  for (int spins = 0; left_.load(std::memory_order_acquire) > 0; spins = spins < kSpins ? spins + 1 : kSpinsAlone)
+    pause_or_yield(spins);
 }
 
-void ThreadPool::take_tasks(int thread) {
-  for (int64_t task; (task = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) (*work_)(task, thread);
+bool ThreadPool::take_own(int thread, int64_t &task) {
+  std::atomic<uint64_t> &own = ranges_[static_cast<size_t>(thread)].tasks;
+  uint64_t left = own.load(std::memory_order_relaxed);
+  do {
+    if (count_of(left) == 0) return false;
+    task = static_cast<int64_t>(first_of(left));
+  } while (!own.compare_exchange_weak(left, range(first_of(left) + 1, end_of(left)), std::memory_order_acquire,
+                                      std::memory_order_relaxed));
+  return true;
+}
+
+/* From the end of the longest range, so that what is left of it is still read in one go. */
+bool ThreadPool::take_from_others(int64_t &task) {
+  for (;;) {
+    std::atomic<uint64_t> *longest = nullptr;
+    uint64_t left = 0;
+    for (int t = 0; t < threads(); ++t) {
+      std::atomic<uint64_t> &tasks = ranges_[static_cast<size_t>(t)].tasks;
+      const uint64_t seen = tasks.load(std::memory_order_relaxed);
+      if (count_of(seen) > count_of(left)) longest = &tasks, left = seen;
+    }
+    if (!longest) return false;
+    task = static_cast<int64_t>(end_of(left)) - 1;
+    if (longest->compare_exchange_weak(left, range(first_of(left), end_of(left) - 1), std::memory_order_acquire,
+                                       std::memory_order_relaxed))
+      return true;
+  }
+}
+
+void ThreadPool::work_on(int thread) {
+  for (int64_t task; take_own(thread, task) || take_from_others(task);) {
+    step_.call(step_.work, task, thread);
+    left_.fetch_sub(1, std::memory_order_release);
+  }
 }
 
 void ThreadPool::serve(int thread) {
@@ -101,17 +141,14 @@ void ThreadPool::serve(int thread) {
   uint64_t seen = 0;
   for (;;) {
     int spins = 0;
-    while (step_.load(std::memory_order_acquire) == seen && spins++ < spins_) EK_PAUSE();
-    if (step_.load() == seen) {
+    while (steps_.load(std::memory_order_acquire) == seen && spins < kSpins) pause_or_yield(spins++);
+    if (steps_.load() == seen) {
       std::unique_lock<std::mutex> lock(sleep_->mutex);
-      sleepers_.fetch_add(1);
-      sleep_->wake.wait(lock, [&] { return step_.load() != seen; });
-      sleepers_.fetch_sub(1);
+      for (asleep_.store(true); steps_.load() == seen; asleep_.store(true)) sleep_->wake.wait(lock);
     }
-    ++seen;
+    seen = steps_.load();
     if (stop_) return;
-    take_tasks(thread);
-    busy_.fetch_sub(1, std::memory_order_release);
+    work_on(thread);
   }
 }
 

@@ -1,11 +1,11 @@
-/* A fork-join thread pool for steps of microseconds: workers spin for a while before they sleep. */
+/* A fork-join thread pool for steps of microseconds. Workers spin for a while before they sleep, and a step never waits for a
+ * worker that the system does not run at the moment, unless it is in the middle of a task. */
 #ifndef EDGEKIT_SRC_THREAD_POOL_H
 #define EDGEKIT_SRC_THREAD_POOL_H
 
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -25,27 +25,45 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  /* Call work(task, thread) for every task from 0 to tasks - 1; each task goes to the next free thread. Returns when all are
-   * done. Only one thread may call this at a time. In a child process that was forked, which has none of the workers, the
-   * calling thread does all tasks. */
-  void run(int64_t tasks, const std::function<void(int64_t, int)> &work);
+  /* Call work(task, thread) for every task from 0 to tasks - 1 (fewer than 2^32). Each thread starts with a range of adjacent
+   * tasks, and takes tasks from the others when it has none left. Returns when all are done. Only one thread may call this at a
+   * time. In a child process that was forked, which has none of the workers, the calling thread does all tasks. */
+  template <typename Work>
+  void run(int64_t tasks, const Work &work) {
+    if (tasks <= 1 || workers_.empty() || forked()) {
+      for (int64_t task = 0; task < tasks; ++task) work(task, 0);
+      return;
+    }
+    run_step(tasks, {&work, [](const void *of, int64_t task, int thread) { (*static_cast<const Work *>(of))(task, thread); }});
+  }
 
  private:
+  struct Step { /* what a step calls */
+    const void *work;
+    void (*call)(const void *work, int64_t task, int thread);
+  };
+  /* The tasks that a thread has left: the first one in the upper 32 bits, the end of the range in the lower ones. On its own
+   * cache line, because other threads look at it only when they have nothing left. */
+  struct alignas(64) Range {
+    std::atomic<uint64_t> tasks{0};
+  };
+
+  void run_step(int64_t tasks, Step step);
   void serve(int thread);
   void stop(); /* end all workers */
   bool forked() const;
-  void take_tasks(int thread);
+  void work_on(int thread);
+  bool take_own(int thread, int64_t &task);
+  bool take_from_others(int64_t &task);
 
   const std::vector<int> cpus_;
-  const int spins_; /* pauses before a waiting thread sleeps */
   std::vector<std::thread> workers_;
-  const std::function<void(int64_t, int)> *work_ = nullptr;
-  int64_t tasks_ = 0;
-  alignas(64) std::atomic<int64_t> next_{0};
-  alignas(64) std::atomic<uint64_t> step_{0}; /* incremented to start a step */
-  alignas(64) std::atomic<int> busy_{0};
+  std::unique_ptr<Range[]> ranges_;
+  Step step_{nullptr, nullptr}; /* read by threads that have a task of the step, so it does not change meanwhile */
+  alignas(64) std::atomic<uint64_t> steps_{0}; /* incremented when a step starts */
+  alignas(64) std::atomic<int64_t> left_{0};   /* tasks that are not done */
   std::atomic<bool> stop_{false};
-  std::atomic<int> sleepers_{0};
+  std::atomic<bool> asleep_{false}; /* a worker waits to be woken */
   const int forks_;
   struct Sleep {
     std::mutex mutex;
