@@ -1,15 +1,18 @@
-/* Tests that every task of every step runs once, also after the workers went to sleep, and what happens if the system does not
+/* Tests that every task of every step runs once, also after the workers went to sleep or before they begin, and what happens if the system does not
  * start all threads. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "check.h"
@@ -20,21 +23,33 @@
 namespace {
 
 std::atomic<int> threads_left{1 << 30}; /* that the system will start */
+std::atomic<bool> hold_new_threads{false};
+
+/* What a new thread is to call. */
+struct Start {
+  void *(*function)(void *);
+  void *argument;
+};
+
+void *start_later(void *of) {
+  const std::unique_ptr<Start> start(static_cast<Start *>(of));
+  while (hold_new_threads) std::this_thread::yield();
+  return start->function(start->argument);
+}
 
 void every_task_once() {
-  for (int threads : {1, 2, 3, 8}) {
-    ek::ThreadPool pool(threads);
+  for (const auto &[threads, running] : {std::pair{1, 0}, {2, 0}, {3, 0}, {8, 0}, {8, 2}, {2, 8}}) {
+    ek::ThreadPool pool(threads, {}, running);
+    const int most = running ? std::min(threads, running) : threads;
     CHECK(pool.threads() == threads);
     for (int step = 0; step < 2000; ++step) {
       const int tasks = step % 37;
       std::vector<std::atomic<int>> done(static_cast<size_t>(tasks));
-      int total = 0;
       pool.run(tasks, [&](int64_t task, int thread) {
-        CHECK(thread >= 0 && thread < threads);
+        CHECK(thread >= 0 && thread < most);
         ++done[static_cast<size_t>(task)];
       });
-      for (const std::atomic<int> &count : done) total += count;
-      CHECK(total == tasks);
+      for (const std::atomic<int> &count : done) CHECK(count == 1);
       if (step % 500 == 499) std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
   }
@@ -65,6 +80,29 @@ void too_few_threads() {
   CHECK(done == 100);
 }
 
+/* A step does not wait for workers that the system does not run: here, they have not even begun. */
+void absent_workers() {
+  ::alarm(60); /* a pool that waits for them never ends */
+  hold_new_threads = true;
+  ek::ThreadPool pool(4);
+  for (int step = 0; step < 100; ++step) {
+    std::vector<int> done(static_cast<size_t>(step));
+    pool.run(step, [&](int64_t task, int thread) {
+      CHECK(thread == 0);
+      ++done[static_cast<size_t>(task)];
+    });
+    for (const int count : done) CHECK(count == 1);
+  }
+  hold_new_threads = false;
+  std::atomic<int> begun{0};
+  pool.run(4, [&](int64_t, int) { /* each thread gets one task */
+    ++begun;
+    while (begun < 4) std::this_thread::yield();
+  });
+  CHECK(begun == 4);
+  ::alarm(0);
+}
+
 /* A forked child has none of the workers: it computes alone, and ends. */
 void forked_child() {
   ek::ThreadPool pool(4);
@@ -91,18 +129,20 @@ void forked_child() {
 
 }  // namespace
 
-/* Stands before the system's function, which it calls, and fails as the system does when a limit is reached. */
+/* Stands before the system's function, which it calls. It fails as the system does when a limit is reached, and the thread
+ * waits while new threads are held. */
 extern "C" __attribute__((visibility("default"))) int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
                                                                      void *(*start)(void *), void *argument) {
   if (threads_left.fetch_sub(1) <= 0) return EAGAIN;
   using Create = int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
   static const Create system = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
-  return system(thread, attributes, start, argument);
+  return system(thread, attributes, start_later, new Start{start, argument});
 }
 
 int main() {
   every_task_once();
   too_few_threads();
+  absent_workers();
   forked_child();
   return finish("thread_pool_test");
 }

@@ -58,6 +58,7 @@ static void cores() {
   for (int cpu = 0; cpu < 4; ++cpu)
     shared.cpu(cpu, "topology/thread_siblings_list", std::to_string(cpu % 2) + "," + std::to_string(cpu % 2 + 2));
   CHECK(shared.threads(first(4)) == 2);
+  CHECK(shared.seen(first(4)).cpus == 4 && shared.seen({0, 2}).cpus == 2);
   CHECK(shared.threads({0, 2}) == 1);
   CHECK(shared.threads({1}) == 1);
   CHECK(shared.seen(first(4)).fast_cpus.empty());
@@ -135,7 +136,7 @@ static void quotas() {
     const Machine machine("quota");
     machine.put("proc/self/cgroup", "0::/app/job");
     machine.put("sys/fs/cgroup/app/job/cpu.max", c.quota);
-    CHECK(machine.threads(first(8)) == c.threads);
+    CHECK(machine.threads(first(8)) == c.threads && machine.seen(first(8)).cpus == c.threads);
   }
   const Machine nested("nested");
   nested.put("proc/self/cgroup", "0::/app/job");
@@ -190,5 +191,6 @@ int main() {
   CHECK(ek::this_topology().threads >= 1);
   CHECK(ek::this_topology().threads <= ek::this_topology().cores);
   CHECK(ek::worker_cpus(100000).empty());
+  CHECK(ek::running_threads(1) == 1 && ek::running_threads(100000) == ek::this_topology().cpus);
   return finish("topology_test");
 }

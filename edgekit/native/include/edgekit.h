@@ -99,7 +99,8 @@ typedef enum { EK_KV_FLOAT16 = 0, EK_KV_INT8 = 1 } ek_kv_type;
  * that cannot be written is no error; every process then measures once.
  *
  *   context  the most tokens the session can hold: 1 to ek_model_context_length
- *   threads  threads for the arithmetic, the calling thread included: 1 to 1024, or 0 for ek_default_threads
+ *   threads  threads for the arithmetic, the calling thread included: 1 to 1024, or 0 for ek_default_threads.
+ *            Threads beyond the CPUs that the process may use would only wait, so they do nothing
  *   kv_type  an ek_kv_type
  *
  * EK_CONTEXT: the context is out of range.

@@ -41,7 +41,8 @@ void Session::allocate_rows(Rows &rows, const std::vector<const Matrix *> &for_m
 }
 
 Session::Session(std::shared_ptr<const Model> model, const Kernels &kernels, int64_t context, int threads, KvType type)
-    : model_(std::move(model)), kernels_(kernels), pool_(threads, worker_cpus(threads)), chunk_(std::min(context, kPrefillChunk)),
+    : model_(std::move(model)), kernels_(kernels), pool_(threads, worker_cpus(threads), running_threads(threads)),
+      chunk_(std::min(context, kPrefillChunk)),
       cache_(*model_, context, type) {
   const Model &m = *model_;
   const Layer &layer = m.layers[0];

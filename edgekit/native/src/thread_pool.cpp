@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <system_error>
 #include <utility>
 
@@ -41,9 +42,10 @@ std::atomic<int> forks{0};
 [[maybe_unused]] const int counts_forks = ::pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
 }  // namespace
 
-ThreadPool::ThreadPool(int threads, std::vector<int> cpus)
+ThreadPool::ThreadPool(int threads, std::vector<int> cpus, int running)
     : cpus_(std::move(cpus)),
-      ranges_(new Range[static_cast<size_t>(threads)]),
+      running_(running > 0 ? std::min(running, threads) : threads),
+      ranges_(new Range[static_cast<size_t>(running_)]),
       forks_(forks.load(std::memory_order_relaxed)) {
   try {
     workers_.reserve(static_cast<size_t>(threads));
@@ -75,6 +77,7 @@ void ThreadPool::stop() {
     steps_.fetch_add(1);
   }
   sleep_->wake.notify_all();
+  sleep_->end.notify_all();
   for (std::thread &worker : workers_) worker.join();
   workers_.clear();
 }
@@ -83,9 +86,9 @@ void ThreadPool::run_step(int64_t tasks, Step step) {
   step_ = step;
   left_.store(tasks, std::memory_order_relaxed);
   /* A worker that is late for the step before may take tasks as soon as they are here. */
-  for (int64_t t = 0, end = 0; t < threads(); ++t) {
+  for (int64_t t = 0, end = 0; t < running_; ++t) {
     const int64_t first = end;
-    end = tasks * (t + 1) / threads();
+    end = tasks * (t + 1) / running_;
     ranges_[static_cast<size_t>(t)].tasks.store(range(static_cast<uint64_t>(first), static_cast<uint64_t>(end)),
                                                 std::memory_order_release);
   }
@@ -116,7 +119,7 @@ bool ThreadPool::take_from_others(int64_t &task) {
   for (;;) {
     std::atomic<uint64_t> *longest = nullptr;
     uint64_t left = 0;
-    for (int t = 0; t < threads(); ++t) {
+    for (int t = 0; t < running_; ++t) {
       std::atomic<uint64_t> &tasks = ranges_[static_cast<size_t>(t)].tasks;
       const uint64_t seen = tasks.load(std::memory_order_relaxed);
       if (count_of(seen) > count_of(left)) longest = &tasks, left = seen;
@@ -137,6 +140,11 @@ void ThreadPool::work_on(int thread) {
 }
 
 void ThreadPool::serve(int thread) {
+  if (thread >= running_) {
+    std::unique_lock<std::mutex> lock(sleep_->mutex);
+    sleep_->end.wait(lock, [this] { return stop_.load(); });
+    return;
+  }
   keep_on(cpus_);
   uint64_t seen = 0;
   for (;;) {

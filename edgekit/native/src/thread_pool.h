@@ -16,9 +16,10 @@ namespace ek {
 class ThreadPool {
  public:
   /* threads: includes the calling thread, which also works. cpus: the CPUs to bind the workers to (see worker_cpus); empty:
-   * not bound. The calling thread is never bound, because it belongs to the application. Throws Error(EK_NO_MEMORY) if the
-   * system does not start that many threads. */
-  explicit ThreadPool(int threads, std::vector<int> cpus = {});
+   * not bound. The calling thread is never bound, because it belongs to the application. running: how many threads can run at
+   * once (see running_threads); the others are never woken. 0: all, for tasks that wait for each other. Throws
+   * Error(EK_NO_MEMORY) if the system does not start that many threads. */
+  explicit ThreadPool(int threads, std::vector<int> cpus = {}, int running = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool &) = delete;
   ThreadPool &operator=(const ThreadPool &) = delete;
@@ -30,7 +31,7 @@ class ThreadPool {
    * time. In a child process that was forked, which has none of the workers, the calling thread does all tasks. */
   template <typename Work>
   void run(int64_t tasks, const Work &work) {
-    if (tasks <= 1 || workers_.empty() || forked()) {
+    if (tasks <= 1 || running_ == 1 || forked()) {
       for (int64_t task = 0; task < tasks; ++task) work(task, 0);
       return;
     }
@@ -57,6 +58,7 @@ class ThreadPool {
   bool take_from_others(int64_t &task);
 
   const std::vector<int> cpus_;
+  const int running_;
   std::vector<std::thread> workers_;
   std::unique_ptr<Range[]> ranges_;
   Step step_{nullptr, nullptr}; /* read by threads that have a task of the step, so it does not change meanwhile */
@@ -67,7 +69,7 @@ class ThreadPool {
   const int forks_;
   struct Sleep {
     std::mutex mutex;
-    std::condition_variable wake;
+    std::condition_variable wake, end; /* `end`: for the workers that are never woken */
   };
   std::unique_ptr<Sleep> sleep_{new Sleep}; /* a forked child cannot destroy it: workers of its parent may wait there */
 };

@@ -87,7 +87,11 @@ Topology read_topology(const std::vector<int> &allowed, const std::string &root)
   found.cores = std::max(1, static_cast<int>(cores.size()));
   found.physical_cores = std::max(1, static_cast<int>(all_cores.size()));
   const double quota = cpu_quota(root);
-  found.threads = quota > 0 ? std::max(1, static_cast<int>(std::min<double>(found.cores, std::ceil(quota)))) : found.cores;
+  const auto within_quota = [&](int count) {
+    return quota > 0 ? std::max(1, static_cast<int>(std::min<double>(count, std::ceil(quota)))) : count;
+  };
+  found.threads = within_quota(found.cores);
+  found.cpus = within_quota(std::max(1, static_cast<int>(allowed.size())));
   return found;
 }
 
@@ -116,9 +120,12 @@ Topology this_topology(const std::string &root) {
   if (found.cores < 1) found.cores = hardware_threads();
   found.physical_cores = std::max(found.physical_cores, found.cores);
   found.threads = found.cores;
+  found.cpus = std::max(found.cores, hardware_threads());
   return found;
 #endif
 }
+
+int running_threads(int threads) { return std::min(threads, this_topology().cpus); }
 
 std::vector<int> worker_cpus(int threads) {
   Topology found = this_topology();

@@ -27,6 +27,7 @@ namespace ek {
 
 struct Topology {
   int threads = 1;             /* at least 1 */
+  int cpus = 1;                /* threads that can run at once: the CPUs of this process, or fewer by a quota; at least 1 */
   int cores = 1;               /* physical cores that are fast enough; a quota can make `threads` smaller */
   int physical_cores = 1;      /* physical cores that this process may run on, slow ones included */
   bool cores_reported = false; /* false: the system does not report which CPUs share a core; each CPU counts as a core */
@@ -40,6 +41,9 @@ Topology read_topology(const std::vector<int> &allowed, const std::string &root)
 /* The topology of this machine: from read_topology on Linux and Android, from sysctl on macOS (performance cores), elsewhere
  * from the number of hardware threads. Read anew by each call, because masks and quotas change. */
 Topology this_topology(const std::string &root = "");
+
+/* How many of `threads` threads can run at once. More would only wait for each other. */
+int running_threads(int threads);
 
 /* The CPUs to bind the workers of a pool to: fast_cpus, or none if there are more threads than fast cores. */
 std::vector<int> worker_cpus(int threads);
