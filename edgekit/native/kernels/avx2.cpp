@@ -49,15 +49,6 @@ namespace {
 
 inline __m256i load256(const void *at) { return _mm256_loadu_si256(static_cast<const __m256i *>(at)); }
 
-/* The scale of a block in every lane. */
-template <bool kHalf>
-inline __m256 block_scale(const void *scales, int64_t at) {
-  if constexpr (kHalf)
-    return _mm256_cvtph_ps(_mm_set1_epi16(static_cast<const int16_t *>(scales)[at]));
-  else
-    return _mm256_broadcast_ss(static_cast<const float *>(scales) + at);
-}
-
 /* Add neighbours: eight int32 from sixteen int16 sums. */
 inline __m256i widen(__m256i sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
 
@@ -245,12 +236,12 @@ void many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64
 }
 
 void multiply_one(const Matrix &w, const QuantizedRow &row, int64_t first, int64_t last, float *y, bool add_to) {
-  with_format(w, [&](auto format) { one<decltype(format)>(w, row, first, last, y, add_to); });
+  with_format(w, [&](auto format) { outputs<decltype(format), 1>(w, &row, 1, first, last, y, 0, add_to); });
 }
 
 void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
                   bool add_to) {
-  with_format(w, [&](auto format) { few_rows<decltype(format)>(w, rows, m, first, last, y, stride, add_to); });
+  with_format(w, [&](auto format) { outputs<decltype(format), kFewTile>(w, rows, m, first, last, y, stride, add_to); });
 }
 
 void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y, int64_t stride,

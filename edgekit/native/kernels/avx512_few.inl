@@ -1,4 +1,4 @@
-/* The decode kernels multiply_one and multiply_few for AVX-512 VNNI; part of avx512vnni.cpp. */
+/* What decode256.inl needs, for AVX-512 VNNI; part of avx512vnni.cpp. */
 namespace {
 
 inline __m256i load256(const void *at) { return _mm256_loadu_si256(static_cast<const __m256i *>(at)); }
@@ -12,28 +12,48 @@ EK_INLINE void keep([[maybe_unused]] __m256i &x) {
 #endif
 }
 
-/* Add the products of 64 columns (32 bytes of 4-bit codes). */
-EK_INLINE __m256i add_nibbles(__m256i sums, const uint8_t *codes, const int8_t *values) {
-  const __m256i low = _mm256_set1_epi8(15);
-  __m256i packed = load256(codes);
-  keep(packed);
-  sums = _mm256_dpbusd_epi32(sums, _mm256_and_si256(packed, low), load256(values));
-  return _mm256_dpbusd_epi32(sums, _mm256_and_si256(_mm256_srli_epi16(packed, 4), low), load256(values + kChunk / 2));
+template <typename F>
+struct UnitCodes {
+  __m256i part[F::kBits == 4 && F::kBlock < 128 ? 2 : F::kBits == 4 ? 4 : F::kBlock / 32];
+};
+
+template <typename F>
+EK_INLINE UnitCodes<F> load_unit(const uint8_t *codes) {
+  UnitCodes<F> unit;
+  if constexpr (F::kBits == 4) {
+    const __m256i low = _mm256_set1_epi8(15);
+#pragma GCC unroll 2
+    for (int i = 0; i < (F::kBlock == 128 ? 2 : 1); ++i) {
+      __m256i packed = load256(codes + 32 * i);
+      keep(packed);
+      unit.part[2 * i] = _mm256_and_si256(packed, low);
+      unit.part[2 * i + 1] = _mm256_and_si256(_mm256_srli_epi16(packed, 4), low);
+    }
+  } else {
+#pragma GCC unroll 4
+    for (int i = 0; i < F::kBlock / 32; ++i) unit.part[i] = load256(codes + 32 * i);
+  }
+  return unit;
 }
 
 template <typename F>
-EK_INLINE __m256i unit_sums(const uint8_t *codes, const int8_t *values, int64_t column) {
+EK_INLINE __m256i unit_sums(const UnitCodes<F> &unit, const int8_t *values, int64_t column) {
   __m256i sums = _mm256_setzero_si256();
   if constexpr (F::kBits == 4) {
     values += column / kChunk * kChunk + column % kChunk / 2;
-    sums = add_nibbles(sums, codes, values);
-    if constexpr (F::kBlock == 128) sums = add_nibbles(sums, codes + 32, values + 32);
+#pragma GCC unroll 2
+    for (int i = 0; i < (F::kBlock == 128 ? 2 : 1); ++i) {
+      sums = _mm256_dpbusd_epi32(sums, unit.part[2 * i], load256(values + 32 * i));
+      sums = _mm256_dpbusd_epi32(sums, unit.part[2 * i + 1], load256(values + kChunk / 2 + 32 * i));
+    }
   } else {
 #pragma GCC unroll 4
-    for (int i = 0; i < F::kBlock; i += 32) sums = _mm256_dpbusd_epi32(sums, load256(codes + i), load256(values + column + i));
+    for (int i = 0; i < F::kBlock / 32; ++i) sums = _mm256_dpbusd_epi32(sums, unit.part[i], load256(values + column + 32 * i));
   }
   return sums;
 }
+
+constexpr int kFewTile = 2; /* more rows of activations are multiplied by few() */
 
 }  // namespace
 
@@ -42,7 +62,7 @@ EK_INLINE __m256i unit_sums(const uint8_t *codes, const int8_t *values, int64_t 
 namespace {
 
 template <typename F>
-constexpr int kLine = 512 / F::kBits; /* columns in a line, 64 bytes of codes */
+constexpr int kLine = 512 / F::kBits; /* columns in a line */
 
 inline void prefetch(const uint8_t *at) { _mm_prefetch(reinterpret_cast<const char *>(at), _MM_HINT_T1); }
 
@@ -51,10 +71,6 @@ inline __m512i broadcast4(const int8_t *values) {
   std::memcpy(&four, values, 4);
   return _mm512_set1_epi32(four);
 }
-
-/* Few rows of activations: 16 outputs at a time, whose lines are transposed, so that a lane has the columns of one output.
- * Nothing is added across lanes, and a scale counts for a whole block. */
-constexpr int kFewTile = 8; /* rows of activations that share a pass over 16 lines */
 
 /* Scales and zero points of 16 outputs: register b of 16 blocks has a lane for each output. */
 struct BlockColumns {
@@ -71,6 +87,10 @@ inline void load_block_columns(const Matrix &w, const int64_t n[16], int64_t b, 
   for (int i = 0; i < 16; ++i) to->zeros[i] = _mm512_castps_si512(zero_points16<F::kBits>(w, w.blocks(), n[i], b, count));
   transpose(to->zeros);
 }
+
+/* More than kFewTile rows of activations: 16 outputs at a time, whose lines of 64 bytes are transposed, so that a lane has the
+ * columns of one output. Nothing is added across lanes, and a scale counts for a whole block of 16 outputs. */
+constexpr int kLineTile = 8; /* rows of activations that share a pass over 16 lines */
 
 /* Add a part of a transposed line, at most one block, to the totals of kRows rows: `dwords` registers of codes. */
 template <typename F, int kRows>
@@ -143,8 +163,8 @@ void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_
         const int of16 = static_cast<int>(from / F::kBlock % 16);
         const __m512 scale = _mm512_castsi512_ps(columns.scales[of16]);
         const __m512 zero = w.zero_points ? _mm512_castsi512_ps(columns.zeros[of16]) : _mm512_set1_ps(static_cast<float>(1 << (F::kBits - 1)));
-        for (int r = 0; r < m; r += kFewTile)
-          add_parts<F, kFewTile>(codes + part * kDwords, kDwords, rows + r, m - r < kFewTile ? m - r : kFewTile, from, scale, zero,
+        for (int r = 0; r < m; r += kLineTile)
+          add_parts<F, kLineTile>(codes + part * kDwords, kDwords, rows + r, m - r < kLineTile ? m - r : kLineTile, from, scale, zero,
                                  from % F::kBlock == 0, total + r);
       }
     }

@@ -137,12 +137,17 @@ void panel_products(const Matrix &w, const uint8_t *packs, int64_t m, int64_t fi
 }
 
 void multiply_one(const Matrix &w, const QuantizedRow &row, int64_t first, int64_t last, float *y, bool add) {
-  with_format(w, [&](auto format) { one<decltype(format)>(w, row, first, last, y, add); });
+  with_format(w, [&](auto format) { outputs<decltype(format), 1>(w, &row, 1, first, last, y, 0, add); });
 }
 
 void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
                   bool add) {
-  with_format(w, [&](auto format) { few<decltype(format)>(w, rows, m, first, last, y, stride, add); });
+  with_format(w, [&](auto format) {
+    if (m <= kFewTile)
+      outputs<decltype(format), kFewTile>(w, rows, m, first, last, y, stride, add);
+    else
+      few<decltype(format)>(w, rows, m, first, last, y, stride, add);
+  });
 }
 
 void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y, int64_t stride,

@@ -1,44 +1,58 @@
-/* The decode kernel multiply_one for registers of 32 bytes, which AVX-512 tables use too: the products of a block fit into
- * one such register, and a Zen 4 splits larger ones.
+/* The decode kernels multiply_one and multiply_few for registers of 32 bytes. AVX-512 tables use them too: the products of a
+ * block fit into one such register, and a Zen 4 splits larger ones.
  *
- * A unit is what one scale, or two, apply to: a block, or two blocks of 32 columns of 4-bit codes. A kernel file provides
+ * A unit is what one scale, or two, apply to: a block, or two blocks of 32 columns of 4-bit codes. The file that includes this
+ * one provides
  *
- *   unit_sums<F>(codes, values, column)   the products of a unit that starts at this column with a row of activations, added
- *                                         to eight int32
- *   kOffset8                              what it subtracts from 8-bit codes */
+ *   UnitCodes<F>                        the unpacked codes of a unit
+ *   load_unit<F>(codes)                 unpacks them
+ *   unit_sums(unit, values, column)     the products of a unit that starts at this column with a row of activations, added to
+ *                                       eight int32
+ *   kOffset8                            what was subtracted from 8-bit codes
+ *   kFewTile                            the rows of activations whose sums fit into the registers */
 namespace {
 
 template <typename F>
-constexpr int kUnit = F::kBits == 4 && F::kBlock == 32 ? 64 : F::kBlock; /* columns */
+constexpr int kUnitColumns = F::kBits == 4 && F::kBlock == 32 ? 64 : F::kBlock;
 template <typename F>
-constexpr int kUnitBytes = kUnit<F> * F::kBits / 8;
+constexpr int kUnitBytes = kUnitColumns<F> * F::kBits / 8;
 template <typename F>
-constexpr int kUnitBlocks = kUnit<F> / F::kBlock;
+constexpr int kUnitBlocks = kUnitColumns<F> / F::kBlock;
 
 /* Where to prefetch, into L2. Hardware prefetchers follow a long row of codes, but stop at the end of a page: one line in
  * eight, a page ahead, starts them there, and more requests would only occupy the miss buffers. Short rows interrupt them too
- * often, so each line is requested early. On Zen 4 one thread then reads rows of 4480 bytes at 97 % of the speed of a plain
- * reading loop and rows of 768 bytes at 92 %; with one request for each line one page ahead, into L1, it is 66 % and 70 %.
- * A prefetch past the end of the file does nothing. */
+ * often, and so do slices, so each line is requested: of short rows well ahead, of a slice two outputs ahead. On Zen 4 one
+ * thread then reads rows of 4480 bytes at 97 % of the speed of a plain reading loop and rows of 768 bytes at 92 %; with one
+ * request for each line one page ahead, into L1, it is 66 % and 70 %. A prefetch past the end of the file does nothing. */
 struct Ahead {
   int64_t distance, every;
-  explicit Ahead(int64_t row_bytes) : distance(row_bytes < 2048 ? 16384 : 4096), every(row_bytes < 2048 ? 64 : 512) {}
+  Ahead(int64_t row_bytes, bool sliced)
+      : distance(sliced ? 2 * row_bytes : row_bytes < 2048 ? 16384 : 4096), every(sliced || row_bytes < 2048 ? 64 : 512) {}
   EK_INLINE void prefetch(const uint8_t *codes, int64_t at) const {
     if ((at & (every - 1)) == 0) _mm_prefetch(reinterpret_cast<const char *>(codes + at + distance), _MM_HINT_T1);
   }
 };
 
-/* The first `left` of eight floats; the others are zero and are not read. */
-inline __m256 some_floats(const float *from, int64_t left) {
-  if (left >= 8) return _mm256_loadu_ps(from);
+/* Eight floats, of which the lanes without a mask are zero and not read. */
+inline __m256i lane_mask(int64_t count) {
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return _mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left)), lanes));
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lanes);
 }
+struct Whole {
+  EK_INLINE __m256 load(const float *from) const { return _mm256_loadu_ps(from); }
+};
+struct Masked {
+  __m256i mask;
+  EK_INLINE __m256 load(const float *from) const { return _mm256_maskload_ps(from, mask); }
+};
 
 /* The scales of `left` blocks from block `at` on, at most 8; the other lanes are zero. */
 template <bool kHalf>
 inline __m256 some_scales(const void *scales, int64_t at, int64_t left) {
-  if constexpr (!kHalf) return some_floats(static_cast<const float *>(scales) + at, left);
+  if constexpr (!kHalf) {
+    const float *from = static_cast<const float *>(scales) + at;
+    return left >= 8 ? _mm256_loadu_ps(from) : _mm256_maskload_ps(from, lane_mask(left));
+  }
   uint16_t halves[8] = {};
   const uint16_t *from = static_cast<const uint16_t *>(scales) + at;
   if (left >= 8) return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from)));
@@ -85,49 +99,78 @@ EK_INLINE __m256 unit_scales(const float *scales) {
                                   _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
 }
 
-/* Multiply row n of the weights with the activations: the sum of the eight lanes is the product. Two alternating sums hide the
- * latency of a multiply-add. */
-template <typename F>
-inline __m256 row_product(const Matrix &w, int64_t blocks, const QuantizedRow &row, int64_t n, const Ahead &ahead) {
-  constexpr int kStage = 512; /* blocks whose scales are multiplied in advance */
-  constexpr int64_t kBytes = F::kBlock * F::kBits / 8;
-  alignas(32) float scales[kStage];
+/* The columns of a row of codes that are multiplied before the next output: for several rows of activations as many as leave
+ * their values in an L1 cache. */
+template <int kRows>
+constexpr int64_t kSlice = kRows == 1 ? 16384 : 2048;
+
+/* Multiply the blocks begin to end - 1 (at most a slice) of output n with rows of activations, and add the products to the
+ * lanes of sums[r]. */
+template <typename F, int kRows>
+EK_INLINE void add_slice(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, int64_t begin, int64_t end,
+                      const Ahead &ahead, __m256 sums[kRows]) {
+  constexpr int64_t kBytes = F::kBlock * F::kBits / 8, kStep = kUnitBlocks<F>;
+  alignas(32) float scales[kRows][kSlice<kRows> / F::kBlock]; /* of weights and activations, multiplied */
   const uint8_t *codes = w.codes + n * blocks * kBytes;
-  __m256 even = _mm256_setzero_ps(), odd = _mm256_setzero_ps();
-  for (int64_t begin = 0; begin < blocks; begin += kStage) {
-    const int64_t end = blocks - begin < kStage ? blocks : begin + kStage;
-    for (int64_t b = begin; b < end; b += 8) {
-      const __m256 weights = some_scales<F::kHalf>(w.scales, n * blocks + b, blocks - b);
-      const __m256 zeros = _mm256_mul_ps(weights, some_zeros<F>(w, blocks, n, b, blocks - b < 8 ? blocks - b : 8));
-      odd = _mm256_fnmadd_ps(zeros, some_floats(row.sums + b, blocks - b), odd);
-      _mm256_store_ps(scales + (b - begin), _mm256_mul_ps(weights, some_floats(row.scales + b, blocks - b)));
+  const auto stage = [&](int64_t b, int64_t left, auto lanes) __attribute__((always_inline)) {
+    const __m256 weights = some_scales<F::kHalf>(w.scales, n * blocks + b, left);
+    const __m256 zeros = _mm256_mul_ps(weights, some_zeros<F>(w, blocks, n, b, left));
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      sums[r] = _mm256_fnmadd_ps(zeros, lanes.load(rows[r].sums + b), sums[r]);
+      _mm256_store_ps(scales[r] + (b - begin), _mm256_mul_ps(weights, lanes.load(rows[r].scales + b)));
     }
-    const auto add_unit = [&](const uint8_t *unit, int64_t b, __m256 sum) {
-      const __m256i sums = unit_sums<F>(unit, row.values, b * F::kBlock);
-      return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), unit_scales<F>(scales + (b - begin)), sum);
-    };
-    constexpr int64_t kStep = kUnitBlocks<F>;
-    int64_t b = begin;
-    for (; b + 2 * kStep <= end; b += 2 * kStep) {
-      const int64_t at = b * kBytes;
-      ahead.prefetch(codes, at);
-      if (kUnitBytes<F> == 64) ahead.prefetch(codes, at + 64);
-      if (kUnitBytes<F> == 128) ahead.prefetch(codes, at + 128);
-      even = add_unit(codes + at, b, even);
-      odd = add_unit(codes + at + kUnitBytes<F>, b + kStep, odd);
+  };
+  int64_t staged = begin;
+  for (; staged + 8 <= end; staged += 8) stage(staged, 8, Whole{});
+  if (staged < end) stage(staged, end - staged, Masked{lane_mask(end - staged)});
+  const int8_t *values[kRows];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) values[r] = rows[r].values;
+  const auto add_unit = [&](const uint8_t *at, int64_t b, __m256 *to) __attribute__((always_inline)) {
+    const UnitCodes<F> unit = load_unit<F>(at);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const __m256 products = _mm256_cvtepi32_ps(unit_sums(unit, values[r], b * F::kBlock));
+      to[r] = _mm256_fmadd_ps(products, unit_scales<F>(scales[r] + (b - begin)), to[r]);
     }
-    if (b + kStep <= end) {
-      even = add_unit(codes + b * kBytes, b, even);
-      b += kStep;
-    }
-    if constexpr (kStep == 2)
-      if (b < end) { /* half a unit: 16 bytes */
-        alignas(32) uint8_t last[32] = {};
-        std::memcpy(last, codes + b * kBytes, 16);
-        odd = add_unit(last, b, odd);
-      }
+  };
+  __m256 odd[kRows]; /* two alternating sums of a single row hide the latency of a multiply-add */
+  if constexpr (kRows == 1) odd[0] = _mm256_setzero_ps();
+  int64_t b = begin;
+  for (; b + 2 * kStep <= end; b += 2 * kStep) {
+    const int64_t at = b * kBytes;
+    ahead.prefetch(codes, at);
+    if (kUnitBytes<F> == 64) ahead.prefetch(codes, at + 64);
+    if (kUnitBytes<F> == 128) ahead.prefetch(codes, at + 128);
+    add_unit(codes + at, b, sums);
+    add_unit(codes + at + kUnitBytes<F>, b + kStep, kRows == 1 ? odd : sums);
   }
-  return _mm256_add_ps(even, odd);
+  if (b + kStep <= end) {
+    add_unit(codes + b * kBytes, b, sums);
+    b += kStep;
+  }
+  if constexpr (kStep == 2)
+    if (b < end) { /* half a unit: 16 bytes */
+      alignas(32) uint8_t last[32] = {};
+      std::memcpy(last, codes + b * kBytes, 16);
+      add_unit(last, b, sums);
+    }
+  if constexpr (kRows == 1) sums[0] = _mm256_add_ps(sums[0], odd[0]);
+}
+
+/* add_slice() for m rows, at most kRows, with the sums in memory: lanes[r][0] has those of row r. */
+template <typename F, int kRows>
+inline void add_rows(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int m, int64_t n, int64_t begin, int64_t end,
+                     const Ahead &ahead, float (*lanes)[8][8]) {
+  if constexpr (kRows > 1)
+    if (m < kRows) return add_rows<F, kRows - 1>(w, blocks, rows, m, n, begin, end, ahead, lanes);
+  __m256 sums[kRows];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) sums[r] = _mm256_load_ps(lanes[r][0]);
+  add_slice<F, kRows>(w, blocks, rows, n, begin, end, ahead, sums);
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) _mm256_store_ps(lanes[r][0], sums[r]);
 }
 
 /* Add the lanes of 8 registers: lane i of the result is the sum of the lanes of x[i]. */
@@ -144,17 +187,26 @@ inline void write_sums(const float (*lanes)[8], const float *bias, int64_t count
   for (int i = 0; i < count; ++i) y[i] = sums[i] + (bias ? bias[i] : 0.0f) + (add_to ? y[i] : 0.0f);
 }
 
-/* The lanes of 8 outputs are added together: adding those of one output takes as long as a short row, and nothing else of that
- * row is left to do meanwhile. */
-template <typename F>
-void one(const Matrix &w, const QuantizedRow &row, int64_t first, int64_t last, float *y, bool add_to) {
-  alignas(32) float lanes[8][8] = {};
+/* Multiply m rows of activations, kTile at a time. The lanes of 8 outputs are added together: adding those of one output takes
+ * as long as a short row, and nothing else of that row is left to do meanwhile. */
+template <typename F, int kTile>
+void outputs(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
+             bool add_to) {
+  constexpr int64_t kSliceBlocks = kSlice<kTile> / F::kBlock;
+  alignas(32) float lanes[kTile == 1 ? 1 : kMostFew][8][8];
   const int64_t blocks = w.blocks();
-  const Ahead ahead(blocks * F::kBlock * F::kBits / 8);
+  const Ahead ahead(blocks * F::kBlock * F::kBits / 8, kTile > 1 && blocks > kSliceBlocks);
   for (int64_t n = first; n < last; n += 8) {
     const int64_t count = last - n < 8 ? last - n : 8;
-    for (int i = 0; i < count; ++i) _mm256_store_ps(lanes[i], row_product<F>(w, blocks, row, n + i, ahead));
-    write_sums(lanes, w.bias ? w.bias + n : nullptr, count, add_to, y + n);
+    std::memset(lanes, 0, sizeof lanes[0] * static_cast<size_t>(m));
+    for (int64_t begin = 0; begin < blocks; begin += kSliceBlocks) {
+      const int64_t end = blocks - begin < kSliceBlocks ? blocks : begin + kSliceBlocks;
+      for (int i = 0; i < count; ++i)
+        for (int r = 0; r < m; r += kTile)
+          add_rows<F, kTile>(w, blocks, rows + r, m - r < kTile ? m - r : kTile, n + i, begin, end, ahead,
+                             reinterpret_cast<float(*)[8][8]>(lanes[r][i]));
+    }
+    for (int r = 0; r < m; ++r) write_sums(lanes[r], w.bias ? w.bias + n : nullptr, count, add_to, y + r * stride + n);
   }
 }
 
