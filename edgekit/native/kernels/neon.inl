@@ -37,190 +37,36 @@ inline int32_t round32(const float *x, float inverse, int8_t *to) {
 
 namespace {
 
-/* Blocks in a chunk: 4, 2 or 1. */
-template <typename F>
-constexpr int kChunkBlocks = kChunk / F::kBlock;
-
 /* Convert integer sums to float with one subtraction. A sum that starts from the bits of the float 1.5 * 2^23 is, read as a
- * float, 1.5 * 2^23 + i as long as |i| < 2^22; the sum of a group is below 2^20. The conversion instruction SCVTF would
- * occupy one of the two vector pipes of a Cortex-A76 for two cycles. */
+ * float, 1.5 * 2^23 + i as long as |i| < 2^22; the sum of a block is at most 128 * 128 * 127. The conversion instruction
+ * SCVTF would occupy one of the two vector pipes of a Cortex-A76 for two cycles. */
 constexpr float kMagic = 12582912.0f;
 constexpr int32_t kMagicBits = 0x4b400000;
 
-inline float32x4_t from_magic(int32x4_t sum) { return vsubq_f32(vreinterpretq_f32_s32(sum), vdupq_n_f32(kMagic)); }
-
-/* What the decode kernel subtracts from 8-bit codes before it multiplies them. */
-#ifdef __ARM_FEATURE_MATMUL_INT8
-constexpr int kFewOffset = 0;
-#else
-constexpr int kFewOffset = 128;
-#endif
-
-/* Multiply sixteen codes with sixteen values and add each four products to a lane of `sum`. */
-template <typename F>
-EK_INLINE int32x4_t dot4(int32x4_t sum, uint8x16_t codes, int8x16_t values) {
-#ifdef __ARM_FEATURE_MATMUL_INT8
-  if constexpr (F::kBits == 8) return vusdotq_s32(sum, codes, values);
-#endif
-  return vdotq_s32(sum, vreinterpretq_s8_u8(codes), values);
+/* A pointer the compiler knows nothing about, so that a register is loaded again where it would be copied: processors have
+ * load units to spare, and a copy occupies a vector unit. */
+template <typename T>
+EK_INLINE const T *reload(const T *from) {
+  __asm__ __volatile__("" : "+r"(from));
+  return from;
 }
 
-/* The first `count` numbers, at least 1; the other lanes are zero. */
-EK_INLINE float32x4_t load_some(const float *x, int64_t count) {
-  if (count >= 4) return vld1q_f32(x);
-  if (count == 2) return vcombine_f32(vld1_f32(x), vdup_n_f32(0));
-  float32x4_t some = vsetq_lane_f32(x[0], vdupq_n_f32(0), 0);
-  if (count == 3) some = vsetq_lane_f32(x[2], vsetq_lane_f32(x[1], some, 1), 2);
-  return some;
+#define EK_FOUR(x) x, x, x, x
+alignas(64) constexpr int32_t kMagicSums[64] = {EK_FOUR(EK_FOUR(EK_FOUR(kMagicBits)))};
+
+/* Such a sum times four scales, with one multiply-add; `offsets` is scales * -kMagic. That product is exact, because
+ * prefill_scale() leaves a scale 22 bits. */
+EK_INLINE float32x4_t scaled_sum(int32x4_t sum, const float *scales, const float *offsets) {
+  return vfmaq_f32(vld1q_f32(offsets), vreinterpretq_f32_s32(sum), vld1q_f32(scales));
 }
 
-EK_INLINE float32x4_t load_some(const uint16_t *x, int64_t count) {
-  uint64_t bits = 0;
-  if (count >= 4) {
-    std::memcpy(&bits, x, 8);
-  } else {
-    bits = x[0];
-    if (count > 1) bits |= static_cast<uint64_t>(x[1]) << 16;
-    if (count > 2) bits |= static_cast<uint64_t>(x[2]) << 32;
-  }
-  return vcvt_f32_f16(vreinterpret_f16_u64(vdup_n_u64(bits)));
-}
-
-/* A chunk has a lane for each of its four groups. Repeat the values of its 4, 2 or 1 blocks in the lanes of their groups. */
-template <typename F>
-EK_INLINE float32x4_t spread(float32x4_t blocks) {
-  if constexpr (kChunkBlocks<F> == 4) return blocks;
-  if constexpr (kChunkBlocks<F> == 2) return vzip1q_f32(blocks, blocks);
-  return vdupq_laneq_f32(blocks, 0);
-}
-
-/* Put the values of blocks into the first lane of each block, zero in the others: for what counts once per block. */
-template <typename F>
-EK_INLINE float32x4_t once(float32x4_t blocks) {
-  return kChunkBlocks<F> == 2 ? vzip1q_f32(blocks, vdupq_n_f32(0)) : blocks; /* with 1 block the other lanes are zero already */
-}
-
-/* The scales of `count` blocks of row n from block b on, in the lanes of their groups. */
-template <typename F>
-EK_INLINE float32x4_t chunk_scales(const Matrix &w, int64_t n, int64_t b, int64_t count) {
-  const int64_t at = n * w.blocks() + b;
-  return spread<F>(F::kHalf ? load_some(static_cast<const uint16_t *>(w.scales) + at, count)
-                                 : load_some(static_cast<const float *>(w.scales) + at, count));
-}
-
-/* Their zero points, minus what was subtracted from the codes. */
-template <typename F>
-EK_INLINE float32x4_t chunk_zeros(const Matrix &w, int64_t n, int64_t b, int64_t count) {
-  constexpr int kLess = F::kBits == 8 ? kFewOffset : 0, kBits = F::kBits;
-  if (!w.zero_points) return vdupq_n_f32(static_cast<float>((1 << (kBits - 1)) - kLess));
-  if constexpr (kChunkBlocks<F> == 1) return vdupq_n_f32(static_cast<float>(zero_point_at(w, n, b) - kLess));
-  const uint8_t *zeros = w.zero_points + n * ((w.blocks() * kBits + 7) / 8) + b * kBits / 8;
-  uint32_t packed = 0;
-  for (int64_t i = 0; i < (count * kBits + 7) / 8; ++i) packed |= static_cast<uint32_t>(zeros[i]) << (8 * i);
-  const int32x4_t shifts = {0, -kBits, -2 * kBits, -3 * kBits};
-  const uint32x4_t lanes = vandq_u32(vshlq_u32(vdupq_n_u32(packed), shifts), vdupq_n_u32((1 << kBits) - 1));
-  return spread<F>(vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(lanes), vdupq_n_s32(kLess))));
-}
-
-/* Load a chunk of the codes of one row. Registers 2g and 2g + 1 have group g: even and odd columns of 4-bit codes, the two
- * halves of 8-bit codes. `bytes` are read; the rest is zero. */
-template <typename F>
-EK_INLINE void load_codes(const uint8_t *from, int64_t bytes, uint8x16_t codes[8]) {
-#pragma GCC unroll 8
-  for (int i = 0; i < F::kBits; ++i) {
-    const uint8x16_t loaded = 16 * i < bytes ? vld1q_u8(from + 16 * i) : vdupq_n_u8(0);
-    if constexpr (F::kBits == 4) {
-      codes[2 * i] = vandq_u8(loaded, vdupq_n_u8(15));
-      codes[2 * i + 1] = vshrq_n_u8(loaded, 4);
-    } else {
-      codes[i] = kFewOffset ? veorq_u8(loaded, vdupq_n_u8(0x80)) : loaded;
-    }
-  }
-}
-
-/* The sum of codes * values for each group, one in each lane. */
-template <typename F>
-EK_INLINE float32x4_t chunk_dots(const uint8x16_t codes[8], const int8_t *values) {
-  constexpr int kNext = F::kBits == 4 ? 16 : 32, kOther = F::kBits == 4 ? kChunk / 2 : 16;
-  int32x4_t sums[4];
-#pragma GCC unroll 4
-  for (int g = 0; g < 4; ++g) {
-    sums[g] = dot4<F>(vdupq_n_s32(kMagicBits / 4), codes[2 * g], vld1q_s8(values + kNext * g));
-    sums[g] = dot4<F>(sums[g], codes[2 * g + 1], vld1q_s8(values + kNext * g + kOther));
-  }
-  return from_magic(vpaddq_s32(vpaddq_s32(sums[0], sums[1]), vpaddq_s32(sums[2], sums[3])));
-}
-
-/* Prefetch distance in bytes: one page, because hardware prefetchers stop at page boundaries. A prefetch past the end of the
- * file does nothing. */
-constexpr int64_t kPrefetch = 4096;
-
-/* Add `count` blocks from block b on, a chunk or the rest of one, to outputs n to n + kOutputs - 1. */
-template <typename F, int kRows, int kOutputs>
-EK_INLINE void add_chunk(const Matrix &w, const QuantizedRow *rows, int64_t n, int64_t b, int64_t count,
-                         float32x4_t totals[kOutputs][kRows]) {
-  const int64_t column = b * F::kBlock;
-#pragma GCC unroll 2
-  for (int i = 0; i < kOutputs; ++i) {
-    const uint8_t *from = w.codes + (n + i) * w.row_bytes() + column * F::kBits / 8;
-    for (int at = 0; at < kChunk * F::kBits / 8; at += 64) __builtin_prefetch(from + at + kPrefetch);
-    uint8x16_t codes[8];
-    load_codes<F>(from, count * F::kBlock * F::kBits / 8, codes);
-    const float32x4_t scale = chunk_scales<F>(w, n + i, b, count), zero = chunk_zeros<F>(w, n + i, b, count);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const float32x4_t groups = spread<F>(load_some(rows[r].scales + b, count));
-      const float32x4_t dots = vmulq_f32(chunk_dots<F>(codes, rows[r].values + column), groups);
-      const float32x4_t sums = once<F>(load_some(rows[r].sums + b, count));
-      totals[i][r] = vfmaq_f32(totals[i][r], vfmsq_f32(dots, zero, sums), scale);
-    }
-  }
-}
-
-/* Vector instructions for 64 bytes of 4-bit codes and one row of activations: 8 split the codes, 4 are moves, 8 products, 3
- * add lanes, 4 apply scales. With some moves that gcc adds, these 27 take 14 to 16 cycles on the two vector pipes of a
- * Cortex-A76, or 4 bytes per cycle. 128 bytes of 8-bit codes take as many, or 19 with USDOT, which needs no offset. Two
- * outputs at a time share the loads of activations. */
-template <typename F, int kRows, int kOutputs>
-inline void few_outputs(const Matrix &w, const QuantizedRow *rows, int64_t n, float *y, int64_t stride, bool add_to) {
-  float32x4_t totals[kOutputs][kRows];
-  for (int i = 0; i < kOutputs; ++i)
-    for (int r = 0; r < kRows; ++r) totals[i][r] = vdupq_n_f32(0);
-  const int64_t blocks = w.blocks();
-  int64_t b = 0;
-  for (; b + kChunkBlocks<F> <= blocks; b += kChunkBlocks<F>)
-    add_chunk<F, kRows, kOutputs>(w, rows, n, b, kChunkBlocks<F>, totals);
-  if constexpr (kChunkBlocks<F> > 1)
-    if (b < blocks) add_chunk<F, kRows, kOutputs>(w, rows, n, b, blocks - b, totals);
-  for (int i = 0; i < kOutputs; ++i)
-    for (int r = 0; r < kRows; ++r) {
-      float *to = y + r * stride + n + i;
-      *to = vaddvq_f32(totals[i][r]) + (w.bias ? w.bias[n + i] : 0.0f) + (add_to ? *to : 0.0f);
-    }
-}
-
-/* multiply_few() for m rows, at most kRows. */
-template <typename F, int kRows>
-inline void few_rows(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
-                     bool add_to) {
-  if constexpr (kRows > 1)
-    if (m < kRows) return few_rows<F, kRows - 1>(w, rows, m, first, last, y, stride, add_to);
-  int64_t n = first;
-  if constexpr (kRows == 1)
-    for (; n + 2 <= last; n += 2) few_outputs<F, kRows, 2>(w, rows, n, y, stride, add_to);
-  for (; n < last; ++n) few_outputs<F, kRows, 1>(w, rows, n, y, stride, add_to);
-}
-
-void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
-                  bool add_to) {
-  for (int r = 0; r < m; r += 8)
-    with_format(w, [&](auto format) {
-      few_rows<decltype(format), 8>(w, rows + r, m - r < 8 ? m - r : 8, first, last, y + r * stride, stride, add_to);
-    });
-}
-
-void multiply_one(const Matrix &w, const QuantizedRow &row, int64_t first, int64_t last, float *y, bool add_to) {
-  multiply_few(w, &row, 1, first, last, y, 0, add_to);
+/* A scale rounded to 22 bits: a float16 is not changed, a float32 by less than 2^-22 of it. */
+EK_INLINE float prefill_scale(float scale) {
+  uint32_t bits;
+  std::memcpy(&bits, &scale, sizeof bits);
+  bits = (bits + 2) & ~3u;
+  std::memcpy(&scale, &bits, sizeof bits);
+  return scale;
 }
 
 /* Rows of activations to multiply with a panel before the next panel is unpacked: as many as fit into an L2 cache of 256 KB,

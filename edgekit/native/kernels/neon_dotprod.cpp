@@ -1,5 +1,6 @@
 /* neon_dotprod: needs ARMv8.2 with the dot product (Cortex-A55, A76, Apple M1 and later). */
 #include "neon.inl"
+#include "neon_few.inl"
 
 namespace {
 
@@ -9,6 +10,7 @@ namespace {
  *   codes    (padded k / 4, 16, 4) int8   columns in the order of Int8Pack; 4-bit codes minus their zero point, 8-bit codes
  *                                         minus 128
  *   scales   (blocks, 16)
+ *   offsets  (blocks, 16)                 for scaled_sum()
  *   zeros    (blocks, 16)                 8-bit codes only: scale * (zero point - 128)
  */
 constexpr int kPanelRows = 16;
@@ -16,15 +18,16 @@ constexpr int kTileRows = 4; /* 4 * 4 registers of int32 sums, 4 of codes, 1 of 
 
 struct Panel {
   uint8_t *codes;
-  float *scales, *zeros;
+  float *scales, *offsets, *zeros;
   Panel(uint8_t *scratch, const Matrix &w)
       : codes(scratch),
         scales(reinterpret_cast<float *>(scratch + padded_k(w.k) * kPanelRows)),
-        zeros(scales + w.blocks() * kPanelRows) {}
+        offsets(scales + w.blocks() * kPanelRows),
+        zeros(offsets + w.blocks() * kPanelRows) {}
 };
 
 size_t multiply_many_scratch(const Matrix &w, int64_t) {
-  return static_cast<size_t>(padded_k(w.k) * kPanelRows + 2 * w.blocks() * kPanelRows * 4);
+  return static_cast<size_t>(padded_k(w.k) * kPanelRows + 3 * w.blocks() * kPanelRows * 4);
 }
 
 /* Transpose 4 registers of 4 dwords. */
@@ -47,9 +50,10 @@ void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &pan
     uint32_t zeros[kPanelRows]; /* the zero point in each byte of a dword */
 #pragma GCC unroll 1
     for (int i = 0; i < kPanelRows; ++i) {
-      const float scale = scale_at(w, rows[i] * w.blocks() + b);
+      const float scale = prefill_scale(scale_at(w, rows[i] * w.blocks() + b));
       const int zero = zero_point_at(w, rows[i], b);
       panel.scales[b * kPanelRows + i] = scale;
+      panel.offsets[b * kPanelRows + i] = scale * -kMagic;
       panel.zeros[b * kPanelRows + i] = scale * static_cast<float>(zero - 128);
       zeros[i] = F::kBits == 4 ? static_cast<uint32_t>(zero) * 0x01010101u : 0x80808080u;
     }
@@ -77,68 +81,52 @@ void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &pan
   }
 }
 
-/* total[kRow][0 .. 15] += x[kRow][0 .. 15] * scales[kRow]. */
-template <int kRow>
-EK_INLINE void add_row(const float32x4_t x[kTileRows][4], float32x4_t scales, float (*total)[kPanelRows]) {
+/* Row kRow of a tile: total[0 .. 15] += sums of products * weights * scales[kRow] - zeros * sums[kRow], in block b. */
+template <int kRow, bool kZeros>
+EK_INLINE void add_row(const int32x4_t dots[4], const Panel &panel, int64_t b, float32x4_t scales, float32x4_t sums,
+                       float *total) {
 #pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j)
-    vst1q_f32(total[kRow] + 4 * j, vfmaq_laneq_f32(vld1q_f32(total[kRow] + 4 * j), x[kRow][j], scales, kRow));
+  for (int j = 0; j < 4; ++j) {
+    const int64_t at = b * kPanelRows + 4 * j;
+    const float32x4_t x = scaled_sum(dots[j], panel.scales + at, panel.offsets + at);
+    float32x4_t row = vfmaq_laneq_f32(vld1q_f32(total + 4 * j), x, scales, kRow);
+    if (kZeros) row = vfmsq_laneq_f32(row, vld1q_f32(panel.zeros + at), sums, kRow);
+    vst1q_f32(total + 4 * j, row);
+  }
 }
 
-/* Add the 32 columns (8 steps) of a group, times the scales of the activations (4) and, if kWeighted, of the weights (16).
- * Not inlined, so that the registers are free for the integer sums.
- *
- * Vector instructions: 128 SDOT, and for each of the 16 sums a move, a subtraction, a multiply-add with the scale of the
- * activations, and a product with the scale of the weights (with blocks of 32; larger blocks do this once per block). */
-template <bool kWeighted>
-__attribute__((noinline)) void add_group(const uint8_t *codes, const int8_t *values, const float *scales,
-                                         const float *weights, float (*total)[kPanelRows]) {
-  int32x4_t dots[kTileRows][4];
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) dots[i / 4][i % 4] = vdupq_n_s32(kMagicBits);
-#pragma GCC unroll 1 /* gcc would interleave the steps and run out of registers */
-  for (int step = 0; step < kLeastBlock / 4; ++step) {
-    const int8x16_t four = vld1q_s8(values + step * kPackRows * 4);
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      const int8x16_t code = vreinterpretq_s8_u8(vld1q_u8(codes + 64 * step + 16 * j));
-      dots[0][j] = vdotq_laneq_s32(dots[0][j], code, four, 0);
-      dots[1][j] = vdotq_laneq_s32(dots[1][j], code, four, 1);
-      dots[2][j] = vdotq_laneq_s32(dots[2][j], code, four, 2);
-      dots[3][j] = vdotq_laneq_s32(dots[3][j], code, four, 3);
-    }
-  }
-  float32x4_t x[kTileRows][4];
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) {
-    x[i / 4][i % 4] = from_magic(dots[i / 4][i % 4]);
-    if (kWeighted) x[i / 4][i % 4] = vmulq_f32(x[i / 4][i % 4], vld1q_f32(weights + i % 4 * 4));
-  }
-  const float32x4_t of_rows = vld1q_f32(scales);
-  add_row<0>(x, of_rows, total);
-  add_row<1>(x, of_rows, total);
-  add_row<2>(x, of_rows, total);
-  add_row<3>(x, of_rows, total);
-}
-
-/* Multiply rows row to row + 3 of a pack with a panel. */
-template <typename F>
-void tile(const Matrix &w, const Panel &panel, const Int8Pack &pack, int64_t row, float (*total)[kPanelRows]) {
-  constexpr bool kOneGroup = F::kBlock == kLeastBlock;
+/* Multiply rows row to row + 3 of a pack with a panel. Vector instructions for a block of 128 columns: 512 SDOT, and for each
+ * of the 16 registers of sums a move and two multiply-adds, with the scales of the weights and of the activations. */
+template <int kBlock, bool kZeros>
+__attribute__((noinline)) void prefill(int64_t blocks, const Panel &panel, const Int8Pack &pack, int64_t row,
+                                       float (*total)[kPanelRows]) {
   std::memset(total, 0, sizeof(float) * kTileRows * kPanelRows);
-  for (int64_t b = 0; b < w.blocks(); ++b) {
-    float block[kTileRows][kPanelRows] = {};
-    const float *weights = panel.scales + b * kPanelRows;
-    for (int64_t k = b * F::kBlock; k < (b + 1) * F::kBlock; k += kLeastBlock)
-      add_group<kOneGroup>(panel.codes + k * kPanelRows, pack.values + (k * kPackRows + row * 4),
-                           pack.scales + b * kPackRows + row, weights, kOneGroup ? total : block);
-    if (!kOneGroup)
-      for (int r = 0; r < kTileRows; ++r)
-        for (int j = 0; j < kPanelRows; ++j) total[r][j] += block[r][j] * weights[j];
-    if (F::kBits == 8 && w.zero_points)
-      for (int r = 0; r < kTileRows; ++r)
-        for (int j = 0; j < kPanelRows; ++j)
-          total[r][j] -= panel.zeros[b * kPanelRows + j] * pack.sums[b * kPackRows + row + r];
+  const int8_t *values = pack.values + row * 4;
+  const uint8_t *codes = panel.codes;
+#pragma GCC unroll 1
+  for (int64_t b = 0; b < blocks; ++b) {
+    int32x4_t dots[kTileRows][4];
+    const int32_t *start = reload(kMagicSums);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) dots[i / 4][i % 4] = vld1q_s32(start + 4 * i);
+#pragma GCC unroll 1 /* gcc would interleave the steps and run out of registers */
+    for (int step = 0; step < kBlock / 4; ++step, values += 4 * kPackRows, codes += 4 * kPanelRows) {
+      const int8x16_t four = vld1q_s8(values);
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) {
+        const int8x16_t code = vreinterpretq_s8_u8(vld1q_u8(codes + 16 * j));
+        dots[0][j] = vdotq_laneq_s32(dots[0][j], code, four, 0);
+        dots[1][j] = vdotq_laneq_s32(dots[1][j], code, four, 1);
+        dots[2][j] = vdotq_laneq_s32(dots[2][j], code, four, 2);
+        dots[3][j] = vdotq_laneq_s32(dots[3][j], code, four, 3);
+      }
+    }
+    const float32x4_t scales = vld1q_f32(pack.scales + b * kPackRows + row);
+    const float32x4_t sums = kZeros ? vld1q_f32(pack.sums + b * kPackRows + row) : scales;
+    add_row<0, kZeros>(dots[0], panel, b, scales, sums, total[0]);
+    add_row<1, kZeros>(dots[1], panel, b, scales, sums, total[1]);
+    add_row<2, kZeros>(dots[2], panel, b, scales, sums, total[2]);
+    add_row<3, kZeros>(dots[3], panel, b, scales, sums, total[3]);
   }
 }
 
@@ -151,8 +139,10 @@ void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t fir
     many<kTileRows, kPanelRows>(
         w, m, first, last, y, stride, add_to, [&](int64_t n) { unpack_panel<F>(w, n, last, panel); },
         [&](int64_t row, float *out) {
-          tile<F>(w, panel, Int8Pack(packs + row / kPackRows * pack_size, w), row % kPackRows,
-                  reinterpret_cast<float(*)[kPanelRows]>(out));
+          const Int8Pack rows(packs + row / kPackRows * pack_size, w);
+          const auto total = reinterpret_cast<float(*)[kPanelRows]>(out);
+          if (F::kBits == 8 && w.zero_points) prefill<F::kBlock, true>(w.blocks(), panel, rows, row % kPackRows, total);
+          else prefill<F::kBlock, false>(w.blocks(), panel, rows, row % kPackRows, total);
         });
   });
 }

@@ -1,5 +1,6 @@
 /* neon_i8mm: needs ARMv8.2 with the dot product and int8 matrix products (Cortex-A510, A710, X2, Apple M2 and later). */
 #include "neon.inl"
+#include "neon_few.inl"
 
 namespace {
 
@@ -17,6 +18,7 @@ namespace {
  *            sums     (padded k / block, 8, 4)      sum of value * scale over a block
  *   panel    codes    (padded k / 8, 8, 8) int8     4-bit codes minus their zero point, 8-bit codes minus 128
  *            scales   (blocks, 4, 4)                outputs 0 1 0 1, 2 3 2 3, ...
+ *            offsets  (blocks, 4, 4)                for scaled_sum()
  *            zeros    (blocks, 4, 4)                8-bit codes only: scale * (zero point - 128)
  */
 constexpr int kPanelRows = 8;
@@ -34,11 +36,12 @@ struct Pack {
 
 struct Panel {
   uint8_t *codes;
-  float *scales, *zeros;
+  float *scales, *offsets, *zeros;
   Panel(uint8_t *scratch, const Matrix &w)
       : codes(scratch),
         scales(reinterpret_cast<float *>(scratch + padded_k(w.k) * kPanelRows)),
-        zeros(scales + w.blocks() * kPanelScales) {}
+        offsets(scales + w.blocks() * kPanelScales),
+        zeros(offsets + w.blocks() * kPanelScales) {}
 };
 
 size_t pack_bytes(const Matrix &w) {
@@ -46,7 +49,7 @@ size_t pack_bytes(const Matrix &w) {
 }
 
 size_t multiply_many_scratch(const Matrix &w, int64_t) {
-  return static_cast<size_t>(padded_k(w.k) * kPanelRows + 2 * w.blocks() * kPanelScales * 4);
+  return static_cast<size_t>(padded_k(w.k) * kPanelRows + 3 * w.blocks() * kPanelScales * 4);
 }
 
 void pack(const float *x, int64_t stride, int count, const Matrix &w, int64_t begin, int64_t end, uint8_t *to_bytes) {
@@ -90,12 +93,13 @@ void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &pan
 #pragma GCC unroll 1
       for (int i = 0; i < 2; ++i) {
         const int64_t n = first + pair + i < last ? first + pair + i : last - 1;
-        const float scale = scale_at(w, n * w.blocks() + b);
+        const float scale = prefill_scale(scale_at(w, n * w.blocks() + b));
         const int zero = zero_point_at(w, n, b);
         source[i] = w.codes + n * w.row_bytes();
         less[i] = vdupq_n_u8(static_cast<uint8_t>(F::kBits == 4 ? zero : 128));
         for (int64_t at = b * kPanelScales + 2 * pair + i, end = at + 4; at < end; at += 2) {
           panel.scales[at] = scale;
+          panel.offsets[at] = scale * -kMagic;
           panel.zeros[at] = scale * static_cast<float>(zero - 128);
         }
       }
@@ -112,60 +116,46 @@ void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &pan
     }
 }
 
-/* Add the 32 columns (4 steps) of a group, times the scales of the activations (4, 4) and, if kWeighted, of the weights
- * (4, 4). total[i][j] has rows 2i and 2i + 1 by outputs 2j and 2j + 1. Not inlined, so that the registers are free for the
- * integer sums.
- *
- * Vector instructions: 64 SMMLA, and for each of the 16 sums a move, a subtraction, a multiply-add with the scale of the
- * activations, and a product with the scale of the weights (with blocks of 32; larger blocks do this once per block). */
-template <bool kWeighted>
-__attribute__((noinline)) void add_group(const uint8_t *codes, const int8_t *values, const float *scales,
-                                         const float *weights, float (*total)[4][4]) {
-  int32x4_t dots[4][4];
+/* Multiply rows row to row + 7 of a pack with a panel; out (8, 8). Vector instructions for a block of 128 columns: 256 SMMLA,
+ * and for each of the 16 registers of sums a move and two multiply-adds, with the scales of the weights and of the
+ * activations. total[i][j] has rows 2i and 2i + 1 by outputs 2j and 2j + 1. */
+template <int kBlock, bool kZeros>
+__attribute__((noinline)) void prefill(int64_t blocks, const Panel &panel, const Pack &rows, int64_t row, float *out) {
+  float total[4][4][4] = {};
+  const int8_t *values = rows.values + 8 * row;
+  const uint8_t *codes = panel.codes;
+#pragma GCC unroll 1
+  for (int64_t b = 0; b < blocks; ++b) {
+    int32x4_t dots[4][4];
+    const int32_t *start = reload(kMagicSums);
 #pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) dots[i / 4][i % 4] = vdupq_n_s32(kMagicBits);
+    for (int i = 0; i < 16; ++i) dots[i / 4][i % 4] = vld1q_s32(start + 4 * i);
 #pragma GCC unroll 1 /* gcc would interleave the steps and run out of registers */
-  for (int step = 0; step < kLeastBlock / 8; ++step) {
-    int8x16_t code[4];
+    for (int step = 0; step < kBlock / 8; ++step, values += 8 * kPackRows, codes += 8 * kPanelRows) {
+      int8x16_t code[4];
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) code[j] = vreinterpretq_s8_u8(vld1q_u8(codes + 8 * kPanelRows * step + 16 * j));
+      for (int j = 0; j < 4; ++j) code[j] = vreinterpretq_s8_u8(vld1q_u8(codes + 16 * j));
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        const int8x16_t x = vld1q_s8(values + 16 * i);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) dots[i][j] = vmmlaq_s32(dots[i][j], x, code[j]);
+      }
+    }
+    const float *weights = panel.scales + b * kPanelScales, *offsets = panel.offsets + b * kPanelScales;
+    const float *zeros = panel.zeros + b * kPanelScales;
+    const float *scales = rows.scales + b * kPackScales + 2 * row, *sums = rows.sums + b * kPackScales + 2 * row;
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-      const int8x16_t x = vld1q_s8(values + 8 * kPackRows * step + 16 * i);
+      const float32x4_t scale = vld1q_f32(scales + 4 * i);
 #pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) dots[i][j] = vmmlaq_s32(dots[i][j], x, code[j]);
+      for (int j = 0; j < 4; ++j) {
+        const float32x4_t x = scaled_sum(dots[i][j], weights + 4 * j, reload(offsets + 4 * j));
+        float32x4_t sum = vfmaq_f32(vld1q_f32(total[i][j]), x, scale);
+        if (kZeros) sum = vfmsq_f32(sum, vld1q_f32(zeros + 4 * j), vld1q_f32(sums + 4 * i));
+        vst1q_f32(total[i][j], sum);
+      }
     }
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    const float32x4_t scale = vld1q_f32(scales + 4 * i);
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      float32x4_t x = from_magic(dots[i][j]);
-      if (kWeighted) x = vmulq_f32(x, vld1q_f32(weights + 4 * j));
-      vst1q_f32(total[i][j], vfmaq_f32(vld1q_f32(total[i][j]), x, scale));
-    }
-  }
-}
-
-/* Multiply rows row to row + 7 of a pack with a panel; out (8, 8). */
-template <typename F>
-void tile(const Matrix &w, const Panel &panel, const Pack &rows, int64_t row, float *out) {
-  constexpr bool kOneGroup = F::kBlock == kLeastBlock;
-  float total[4][4][4] = {};
-  for (int64_t b = 0; b < w.blocks(); ++b) {
-    float block[4][4][4] = {};
-    const float *weights = panel.scales + b * kPanelScales, *zeros = panel.zeros + b * kPanelScales;
-    const float *sums = rows.sums + b * kPackScales + 2 * row;
-    for (int64_t k = b * F::kBlock; k < (b + 1) * F::kBlock; k += kLeastBlock)
-      add_group<kOneGroup>(panel.codes + k * kPanelRows, rows.values + k * kPackRows + 8 * row,
-                           rows.scales + b * kPackScales + 2 * row, weights, kOneGroup ? total : block);
-    if (!kOneGroup)
-      for (int i = 0; i < 4; ++i)
-        for (int j = 0; j < 16; ++j) total[i][j / 4][j % 4] += block[i][j / 4][j % 4] * weights[j];
-    if (F::kBits == 8 && w.zero_points)
-      for (int i = 0; i < 4; ++i)
-        for (int j = 0; j < 16; ++j) total[i][j / 4][j % 4] -= zeros[j] * sums[4 * i + j % 4];
   }
   for (int i = 0; i < kTileRows; ++i)
     for (int j = 0; j < kPanelRows; ++j) out[i * kPanelRows + j] = total[i / 2][j / 2][i % 2 * 2 + j % 2];
@@ -180,7 +170,9 @@ void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t fir
     many<kTileRows, kPanelRows>(
         w, m, first, last, y, stride, add_to, [&](int64_t n) { unpack_panel<F>(w, n, last, panel); },
         [&](int64_t row, float *out) {
-          tile<F>(w, panel, Pack(const_cast<uint8_t *>(packs) + row / kPackRows * size, w), row % kPackRows, out);
+          const Pack rows(const_cast<uint8_t *>(packs) + row / kPackRows * size, w);
+          if (F::kBits == 8 && w.zero_points) prefill<F::kBlock, true>(w.blocks(), panel, rows, row % kPackRows, out);
+          else prefill<F::kBlock, false>(w.blocks(), panel, rows, row % kPackRows, out);
         });
   });
 }
