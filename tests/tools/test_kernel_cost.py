@@ -69,7 +69,13 @@ def test_no_loop_has_that_many_products() -> None:
 
 
 def test_loads_are_no_vector_instructions() -> None:
-    body = ["ldr q0, [x1]", "ld1r {v1.4s}, [x2]", "prfm pldl1keep, [x1, 4096]", "add x1, x1, 16", "ushr v2.16b, v0.16b, 4"]
+    body = [
+        "ldr q0, [x1]",
+        "ld1r {v1.4s}, [x2]",
+        "prfm pldl1keep, [x1, 4096]",
+        "add x1, x1, 16",
+        "ushr v2.16b, v0.16b, 4",
+    ]
     assert vector_instructions(body) == 1
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kernel_cost.loops import busiest, functions, multiply_adds, vector_instructions
 
 NATIVE = Path(__file__).parents[2] / "edgekit" / "native"
 TABLES = ("neon_dotprod", "neon_i8mm")
+TILE_ROWS = {"neon_dotprod": 4, "neon_i8mm": 8}
+TILE_PRODUCTS = 64  # 4 rows by 16 outputs, 8 rows by 8 outputs
 COMPILERS = {"gcc": ["aarch64-linux-gnu-g++"], "clang": ["clang++", "--target=aarch64-linux-gnu"]}
 # Of CMakeLists.txt, which adds the extensions of each kernel file.
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-exceptions", "-fPIC", "-Wno-psabi")
@@ -18,11 +20,12 @@ FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-exc
 
 @dataclass(frozen=True)
 class Format:
-    """A format of weights: bits and block size, float16 scales, and whether there are zero points."""
+    """A format of weights: bits, block size, whether there are zero points, and bits of a scale."""
 
     bits: int
     block: int
     zeros: bool
+    scale_bits: int = 32
 
     @property
     def name(self) -> str:
@@ -31,7 +34,7 @@ class Format:
     @property
     def bytes_per_weight(self) -> float:
         """Codes, scales and zero points."""
-        return (self.bits + (16 + (self.bits if self.zeros else 0)) / self.block) / 8
+        return (self.bits + (self.scale_bits + (self.bits if self.zeros else 0)) / self.block) / 8
 
 
 FORMATS = (Format(4, 128, False), Format(4, 64, True), Format(8, 64, False))
@@ -75,6 +78,9 @@ class Table:
     peak: tuple[str, ...]
 
     def loop(self, work: str, fmt: Format, rows: int) -> Loop:
+        """The loop for a format; the type of the scales matters in decode alone."""
+        if work != "decode":
+            fmt = replace(fmt, scale_bits=32)
         return next(loop for loop in self.loops if (loop.work, loop.format, loop.rows) == (work, fmt, rows))
 
 
@@ -107,19 +113,24 @@ def find_loops(table: str, assembly: str) -> Table:
         found = [busiest(lines, products) for name, lines in by_name.items() if re.match(rf"(?:\w+ )?{pattern}", name)]
         loops = [loop for loop in found if loop]
         if not loops:
-            raise SystemExit(f"{table} has no function {pattern} with a loop of products{f' of {products}' if products else ''}")
+            raise SystemExit(
+                f"{table} has no function {pattern} with a loop of products{f' of {products}' if products else ''}"
+            )
         return tuple(max(loops, key=multiply_adds))
 
     loops = []
     for fmt in FORMATS:
         zeros = str(fmt.zeros).lower()
         kind = f"{fmt.bits}, {fmt.block}, {zeros}"
-        loops.append(Loop("decode", fmt, 1, loop_of(f"decode<Format<{fmt.bits}, {fmt.block}, true>, {zeros}>", None)))
+        for scale_bits in (16, 32):
+            decode = f"decode<Format<{fmt.bits}, {fmt.block}, {str(scale_bits == 16).lower()}>, {zeros}>"
+            loops.append(Loop("decode", replace(fmt, scale_bits=scale_bits), 1, loop_of(decode, None)))
         for rows in (2, 4, 8):
-            few = {"neon_dotprod": f"few_outputs<{kind}, {rows}>", "neon_i8mm": f"few_pairs<{kind}, {rows // 2}>"}[table]
+            few = {"neon_dotprod": f"few_outputs<{kind}, {rows}>", "neon_i8mm": f"few_pairs<{kind}, {rows // 2}>"}[
+                table
+            ]
             loops.append(Loop("few", fmt, rows, loop_of(few, None)))
-        # A tile is 4 rows by 16 outputs or 8 by 8; zero points of 4 bits are subtracted from the panel.
-        rows = {"neon_dotprod": 4, "neon_i8mm": 8}[table]
+        # Zero points of 4 bits are subtracted when a panel is unpacked.
         prefill = f"prefill<{fmt.block}, {str(fmt.zeros and fmt.bits == 8).lower()}>"
-        loops.append(Loop("prefill", fmt, rows, loop_of(prefill, 64 * fmt.block)))
+        loops.append(Loop("prefill", fmt, TILE_ROWS[table], loop_of(prefill, TILE_PRODUCTS * fmt.block)))
     return Table(table, tuple(loops), loop_of(r"spin\(", None))

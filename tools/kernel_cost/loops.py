@@ -1,4 +1,4 @@
-"""Finds the loops of a function in the assembly that gcc or clang writes for 64-bit ARM, and counts their instructions."""
+"""Finds the loops of functions in assembly of gcc or clang for 64-bit ARM, and counts their instructions."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Loop:
                 before, after = self.body[:first], self.body[first + len(repeated.body) :]
                 return [*before, *(repeated.unrolled(repeated.multiply_adds) * times), *after]
         raise ValueError(
-            f"expected {products} multiply-adds in an iteration, found {self.multiply_adds} and {len(inner)} inner loops"
+            f"expected {products} multiply-adds in an iteration, found {self.multiply_adds}; inner loops: {len(inner)}"
         )
 
 
@@ -126,8 +126,8 @@ def busiest(lines: Sequence[str], products: int | None = None) -> list[str] | No
 
     Args:
         lines: The function.
-        products: Multiply-adds of one iteration, where an outer loop is meant: the innermost loop that has them is taken.
-            Without it the innermost loop with the most is taken.
+        products: Multiply-adds of one iteration, where an outer loop is meant: the innermost loop that has them is
+            taken. Without it, the innermost loop with the most is taken.
     """
     known = [loop for loop in all_loops(loops(lines)) if loop.multiply_adds]
     if products is None:

@@ -44,13 +44,7 @@ X4 = Core("Cortex-X4", "cortex-x4", "neon_i8mm")
 CORES = (A76, A78, X1, V1, A720, X4)
 
 # The cores of the devices by the names in their profiles; smaller cores are left out, as edgekit leaves them idle.
-BY_CLUSTER = {
-    "Cortex-A76": A76,
-    "Cortex-A78AE": A78,
-    "Cortex-X4": X4,
-    "Cortex-A720, fast": A720,
-    "Cortex-A720": A720,
-}
+BY_CLUSTER = {"Cortex-A76": A76, "Cortex-A78AE": A78, "Cortex-X4": X4, "Cortex-A720, fast": A720, "Cortex-A720": A720}
 
 
 class Simulator:
@@ -65,7 +59,9 @@ class Simulator:
         found = {self._version(path): path for name in names if (path := shutil.which(name))}
         if not found or max(found) < OLDEST_LLVM:
             newest = f"version {max(found)} was found" if found else "none was found"
-            raise SystemExit(f"kernel_cost needs llvm-mca {OLDEST_LLVM} or later; {newest}. Install llvm, for example llvm-22.")
+            raise SystemExit(
+                f"kernel_cost needs llvm-mca {OLDEST_LLVM} or later; {newest}. Install llvm, for example llvm-22."
+            )
         self.version = max(found)
         self._path = found[self.version]
         self._known = dict[tuple[Core, tuple[str, ...]], float]()
@@ -85,7 +81,9 @@ class Simulator:
         key = core, tuple(instructions)
         if key not in self._known:
             width = [f"-dispatch={core.micro_ops}"] if core.micro_ops else []
-            simulated = self._total(core, width, instructions, 2 * ITERATIONS) - self._total(core, width, instructions, ITERATIONS)
+            simulated = self._total(core, width, instructions, 2 * ITERATIONS) - self._total(
+                core, width, instructions, ITERATIONS
+            )
             decoding = len(instructions) / core.decodes if core.decodes else 0.0
             self._known[key] = max(simulated / ITERATIONS, decoding)
         return self._known[key]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from edgekit.devices import DeviceProfile, load_device
 from edgekit.models import spec_from_config
 from edgekit.recipes import load_recipe
-from kernel_cost.kernels import COMPILERS, FORMATS, TABLES, Format, Loop, Table, compile_kernels, find_loops
+from kernel_cost.kernels import COMPILERS, FORMATS, TABLES, TILE_ROWS, Format, Table, compile_kernels, find_loops
 from kernel_cost.loops import multiply_adds
 from kernel_cost.processors import BY_CLUSTER, CORES, Core, Simulator
 
@@ -51,7 +52,8 @@ def decode_loops(tables: dict[str, Table], simulator: Simulator) -> Iterator[str
             loop = table.loop("decode", fmt, 1)
             codes = loop.weights * fmt.bits // 8
             speeds = [
-                f"{codes / simulator.cycles(core, loop.instructions):.1f}" if core.kernels == name else "" for core in CORES
+                f"{codes / simulator.cycles(core, loop.instructions):.1f}" if core.kernels == name else ""
+                for core in CORES
             ]
             yield (
                 f"| {name}, {fmt.name} | {codes} bytes | {loop.vector} | {len(loop.instructions)} | "
@@ -81,16 +83,12 @@ def prefill_loops(tables: dict[str, Table], simulator: Simulator) -> Iterator[st
     yield "|---|---|---|---|" + "---|" * len(CORES)
     for name, table in tables.items():
         for fmt in FORMATS:
-            loop = prefill(table, fmt)
+            loop = table.loop("prefill", fmt, TILE_ROWS[name])
+            counts = f"{loop.multiply_adds} | {loop.vector} | {len(loop.instructions)}"
             shares = [
-                f"{prefill_rate(simulator, core, table, fmt) / peak_rate(simulator, core, table):.0%}"
-                if core.kernels == name
-                else ""
-                for core in CORES
+                f"{peak_share(simulator, core, table, fmt):.0%}" if core.kernels == name else "" for core in CORES
             ]
-            yield (
-                f"| {name}, {fmt.name} | {loop.multiply_adds} | {loop.vector} | {len(loop.instructions)} | {' | '.join(shares)} |"
-            )
+            yield f"| {name}, {fmt.name} | {counts} | {' | '.join(shares)} |"
 
 
 class Model:
@@ -122,17 +120,19 @@ def device_table(device: DeviceProfile, model: Model, tables: dict[str, Table], 
     yield f"{device.title}: {described}; memory {memory:.0f} GB/s\n"
     yield f"| format | decode by arithmetic | by memory | ratio | {few} | prefill |"
     yield "|---|---|---|---|" + "---|" * (len(FEW) + 1)
-    for fmt in FORMATS:
+    for fmt in (replace(fmt, scale_bits={"float16": 16, "float32": 32}[device.activation_type]) for fmt in FORMATS):
         by_memory = memory * 1e9 / (model.weights * fmt.bytes_per_weight)
         speeds = {rows: weights_per_second(simulator, cores, tables, fmt, rows) / model.weights for rows in (1, *FEW)}
         times = {rows: max(1 / speed, 1 / by_memory) for rows, speed in speeds.items()}
         prefill_speed = sum(
-            count * clock * 1e9 * prefill_rate(simulator, core, tables[core.kernels], fmt) for core, count, clock in cores
+            count * clock * 1e9 * prefill_rate(simulator, core, tables[core.kernels], fmt)
+            for core, count, clock in cores
         )
+        arithmetic = f"{speeds[1]:.0f} tok/s ({speeds[1] * model.weights * fmt.bytes_per_weight / 1e9:.0f} GB/s)"
         ratios = " | ".join(f"{times[rows] / times[1]:.2f}" for rows in FEW)
         yield (
-            f"| {fmt.name} | {speeds[1]:.0f} tok/s ({speeds[1] * model.weights * fmt.bytes_per_weight / 1e9:.0f} GB/s) | "
-            f"{by_memory:.0f} tok/s | {speeds[1] / by_memory:.2f} | {ratios} | {prefill_speed / model.inner:.0f} tok/s |"
+            f"| {fmt.name} | {arithmetic} | {by_memory:.0f} tok/s | {speeds[1] / by_memory:.2f} | {ratios} | "
+            f"{prefill_speed / model.inner:.0f} tok/s |"
         )
 
 
@@ -151,7 +151,8 @@ def weights_per_second(
 ) -> float:
     """Weights that all cores multiply with so many rows per second, from the L1 cache."""
     return sum(
-        count * clock * 1e9 / weight_cycles(simulator, core, tables[core.kernels], fmt, rows) for core, count, clock in cores
+        count * clock * 1e9 / weight_cycles(simulator, core, tables[core.kernels], fmt, rows)
+        for core, count, clock in cores
     )
 
 
@@ -161,19 +162,16 @@ def weight_cycles(simulator: Simulator, core: Core, table: Table, fmt: Format, r
     return simulator.cycles(core, loop.instructions) / loop.weights
 
 
-def prefill(table: Table, fmt: Format) -> Loop:
-    return next(loop for loop in table.loops if loop.work == "prefill" and loop.format == fmt)
-
-
 def prefill_rate(simulator: Simulator, core: Core, table: Table, fmt: Format) -> float:
     """Multiply-adds per cycle."""
-    loop = prefill(table, fmt)
+    loop = table.loop("prefill", fmt, TILE_ROWS[table.name])
     return loop.multiply_adds / simulator.cycles(core, loop.instructions)
 
 
-def peak_rate(simulator: Simulator, core: Core, table: Table) -> float:
-    """Multiply-adds per cycle of the products alone."""
-    return multiply_adds(table.peak) / simulator.cycles(core, table.peak)
+def peak_share(simulator: Simulator, core: Core, table: Table, fmt: Format) -> float:
+    """Multiply-adds per cycle in prefill, as a share of those of a loop with products alone."""
+    peak = multiply_adds(table.peak) / simulator.cycles(core, table.peak)
+    return prefill_rate(simulator, core, table, fmt) / peak
 
 
 if __name__ == "__main__":
