@@ -78,6 +78,7 @@ void conversions() {
   CHECK(lane<uint16_t>(_mm512_cvtps_ph(_mm512_set1_ps(1.0f), _MM_FROUND_TO_NEAREST_INT), 15) == 0x3c00);
   CHECK(lane<float>(_mm512_scalef_ps(_mm512_set1_ps(3), _mm512_set1_ps(-1.5f)), 0) == 0.75f); /* 3 * 2^-2 */
   CHECK(lane<float>(_mm512_roundscale_ps(_mm512_set1_ps(1.375f), 0x11), 0) == 1.0f);           /* down to halves */
+  CHECK(lane<float>(_mm512_reduce_ps(_mm512_set1_ps(-1.25f), 0x09), 0) == 0.75f);              /* x - floor(x) */
   CHECK(lane<int8_t>(_mm512_cvtsepi32_epi8(_mm512_set1_epi32(-300)), 3) == -128 && lane<int8_t>(_mm512_cvtepi32_epi8(_mm512_set1_epi32(300)), 3) == 44);
   /* bfloat16: 1 + 2^-8 lies between 0x3f80 and 0x3f81 and goes to the even one, 1 + 3 * 2^-8 to 0x3f82. */
   CHECK(emu::to_bf16(1.00390625f) == 0x3f80 && emu::to_bf16(1.01171875f) == 0x3f82 && emu::to_bf16(1.00391f) == 0x3f81);

@@ -257,16 +257,22 @@ struct Cache {
 /* Queries and weights are rounded to 16 bits, with an error of up to 1.5e-5 of the largest: for scores near 6 and values near 1. */
 constexpr double kWholeError = 6e-5;
 
-void attention(const Kernels &kernels, int64_t m, int64_t group, int64_t length, int head_dim, KvType type, double tolerance) {
+/* `rise`: by how much all scores of a block of kKvBlock keys exceed those of the block before. */
+void attention(const Kernels &kernels, int64_t m, int64_t group, int64_t length, int head_dim, KvType type, double tolerance, float rise = 0.0f) {
   const int64_t q_stride = group * head_dim + 5, y_stride = group * head_dim + 3;
   std::vector<float> q(static_cast<size_t>(m * q_stride)), k(static_cast<size_t>(length * head_dim)), v(k.size());
   for (float &x : q) x = random_numbers.real() * 3;
   for (float &x : k) x = random_numbers.real();
   for (float &x : v) x = random_numbers.real();
+  if (rise != 0.0f) {
+    for (int64_t i = 0; i < m * group; ++i) q[static_cast<size_t>(i / group * q_stride + i % group * head_dim)] = 4.0f;
+    for (int64_t t = 0; t < length; ++t)
+      k[static_cast<size_t>(t * head_dim)] = static_cast<float>(t / kKvBlock) * rise * std::sqrt(static_cast<float>(head_dim)) / 4.0f;
+  }
   const Cache keys(kernels, type, true, k, length, head_dim), values(kernels, type, false, v, length, head_dim);
   for (size_t i = 0; i < k.size(); ++i) { /* within half a unit in the last place, or half a step of 1/127 */
     const auto t = static_cast<int64_t>(i) / head_dim, d = static_cast<int64_t>(i) % head_dim;
-    CHECK(std::fabs(keys.at(true, t, d) - k[i]) <= (type == KvType::kInt8 ? 0.00395f : 0.00025f));
+    if (rise == 0.0f) CHECK(std::fabs(keys.at(true, t, d) - k[i]) <= (type == KvType::kInt8 ? 0.00395f : 0.00025f));
     CHECK(std::fabs(values.at(false, t, d) - v[i]) <= (type == KvType::kInt8 ? 0.00395f : 0.00025f));
   }
   std::vector<float> y(static_cast<size_t>(m * y_stride), NAN), a(y), b(y);
@@ -306,9 +312,9 @@ void attention(const Kernels &kernels, int64_t m, int64_t group, int64_t length,
     }
   CHECK(worst <= tolerance);
   if (!(worst <= tolerance))
-    std::printf("  %s attention: off by %g where %g is allowed; %lld rows, group %lld, %lld positions, head_dim %d, type %d\n", kernels.name,
-                worst, tolerance, static_cast<long long>(m), static_cast<long long>(group), static_cast<long long>(length), head_dim,
-                static_cast<int>(type));
+    std::printf("  %s attention: off by %g where %g is allowed; %lld rows, group %lld, %lld positions, head_dim %d, type %d, rise %g\n",
+                kernels.name, worst, tolerance, static_cast<long long>(m), static_cast<long long>(group), static_cast<long long>(length),
+                head_dim, static_cast<int>(type), static_cast<double>(rise));
 }
 
 /* Every format with every width and every number of rows. */
@@ -328,6 +334,11 @@ void check_attention(const Kernels &kernels, double error) {
       for (int64_t group : {1, 3, 6, 7})
         for (int64_t m : {1, 2, 17, 40})
           attention(kernels, m, group, m + random_numbers.below(150), head_dim, type, error + (type == KvType::kInt8 ? kWholeError : 0.0));
+  /* Weights are relative to the largest score so far. Here it grows with every block, or never after the first one. */
+  for (KvType type : {KvType::kFloat16, KvType::kInt8})
+    for (int64_t m : {1, 5, 40})
+      for (float rise : {12.0f, -12.0f})
+        attention(kernels, m, 6, 250, 64, type, error + (type == KvType::kInt8 ? 4 * kWholeError : 0.0), rise);
 }
 
 /* The functions that `table` itself provides; `complete` has the others, too. */

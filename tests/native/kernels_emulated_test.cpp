@@ -23,6 +23,14 @@ int main(int argc, char **argv) {
     check_table(kAvx512Vnni, 0.0f, 2e-5);
     check_session(kAvx512Vnni, kOrder, kInt8Cache);
   }
+  if (chosen(kAvx512Bf16)) {
+    std::printf("%s, emulated\n", kAvx512Bf16.name);
+    Kernels completed = kAvx512Vnni;
+    completed.name = kAvx512Bf16.name;
+    completed.attend = kAvx512Bf16.attend, completed.attend_scratch = kAvx512Bf16.attend_scratch;
+    check_attention(completed, kBf16Attention);
+    check_session(completed, kBf16Logits, kInt8Cache);
+  }
   if (chosen(kAmx)) {
     std::printf("%s, emulated\n", kAmx.name);
     check_table(kAmx, kBf16, kBf16Attention);

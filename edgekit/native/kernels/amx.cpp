@@ -1,5 +1,6 @@
-/* amx: needs AMX with bfloat16, AVX-512 F, BW, VL, VNNI and BF16, AVX2, FMA and F16C (Sapphire Rapids and later). */
+/* amx: needs AMX with bfloat16, AVX-512 F, BW, DQ, VL, VNNI and BF16, AVX2, FMA and F16C (Sapphire Rapids and later). */
 #include "avx512.inl"
+#include "bf16_attention.inl"
 
 namespace {
 
@@ -11,11 +12,9 @@ namespace {
  *   right   16 pairs of columns, 16 rows of activations each    row p: x[0, 32s + 2p], x[0, 32s + 2p + 1], x[1, 32s + 2p], ...
  *   sum     16 outputs, 16 rows of activations, float           transposed when it is written
  *
- * A tile has 16 rows of 64 bytes. A pack is the sequence of its padded_k(k) / 32 right tiles. */
-constexpr int kTileBytes = 1024;
-constexpr int kTileColumns = 32;
-
-/* 2 by 2 sums take four of the eight tiles: four loads of 8 cycles each for four products of 16 cycles each. 32 outputs by
+ * A tile has 16 rows of 64 bytes (kTileBytes, kTileColumns). A pack is the sequence of its padded_k(k) / 32 right tiles.
+ *
+ * 2 by 2 sums take four of the eight tiles: four loads of 8 cycles each for four products of 16 cycles each. 32 outputs by
  * 512 columns of weights are unpacked at a time. These 32 KB stay in an L1 cache of 48 KB while the packs are read from L2,
  * where 512 columns of 512 rows take 512 KB. `scratch` keeps the sums from one range of columns to the next. */
 constexpr int kPanelRows = 32;
@@ -41,17 +40,6 @@ struct Tiles {
 
 /* Forces earlier stores to memory before a tile is loaded: gcc 12 assumes that loading a tile reads nothing. */
 inline void stores_before_loads() { __asm__ __volatile__("" : : : "memory"); }
-
-/* 16 dwords of two bfloat16 each: `even` in the low half, `odd` in the high half. */
-inline __m512i pair_up(__m512 even, __m512 odd) {
-  const __m512i low = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(even)));
-  const __m512i high = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(odd)));
-  return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
-}
-
-inline __m512i to_bf16(__m512 first, __m512 second) {
-  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second, first));
-}
 
 size_t pack_bytes(const Matrix &w) { return static_cast<size_t>(padded_k(w.k) / kTileColumns * kTileBytes); }
 

@@ -1,7 +1,11 @@
 /* Attention with the running softmax of FlashAttention (https://arxiv.org/abs/2205.14135) over blocks of keys; included
  * after common.inl. A row is one query head of one position. kAttendRows rows are processed together, so that each key or
  * value is converted to float once for all of them. The lanes of a register are keys for the scores and dimensions for the
- * sums. */
+ * sums.
+ *
+ * The weight of a key is 2^(score - largest), where scores are in units of 1 / log2(e) and `largest` is the largest score of
+ * the row so far, or at most kSlack less. So `largest` grows a few times in the first blocks and rarely after that. Scores
+ * are computed relative to it. */
 namespace {
 
 #ifndef EK_ATTEND_ROWS
@@ -15,12 +19,13 @@ constexpr int kDecodeRows = 2 * kAttendRows;
 constexpr int kKeyBlock = kKvBlock;
 constexpr int kVecs = kKeyLanes / kLanes;
 constexpr float kLowest = -1e30f;
+constexpr float kSlack = 8.0f; /* weights are at most 2^8 */
 
 struct AttendScratch {
   float *keys;            /* (kKeyBlock / 16, head_dim, 16), as float */
-  float *values;          /* (kKeyBlock, head_dim), as float */
+  float *values;          /* (head_dim / 16, kKeyBlock, 16), as float */
   float *q, *sum;         /* (rows, head_dim) */
-  float *largest, *total; /* (rows) */
+  float *largest, *total; /* (rows) and (rows, kLanes): the lanes of the total are added at the end */
   float *weights;         /* (kAttendRows, kKeyBlock) */
   int16_t *whole_q;       /* (kDecodeRows, head_dim): q is whole_q * q_scales; this and the rest are used with EK_PAIRS */
   float *q_scales;        /* (kDecodeRows) */
@@ -40,7 +45,7 @@ inline AttendScratch split_scratch(uint8_t **at, int head_dim, int64_t rows) {
   s.q = take(at, rows * head_dim);
   s.sum = take(at, rows * head_dim);
   s.largest = take(at, rows);
-  s.total = take(at, rows);
+  s.total = take(at, rows * kLanes);
   s.weights = take(at, kAttendRows * kKeyBlock);
   s.whole_q = reinterpret_cast<int16_t *>(take(at, kDecodeRows * head_dim / 2));
   s.q_scales = take(at, kDecodeRows);
@@ -55,11 +60,28 @@ size_t attend_scratch(int head_dim, int64_t rows) {
   return static_cast<size_t>(end - start);
 }
 
-/* Convert n numbers (a multiple of 16) to float. The scales of int8 are left out: scores and weights are multiplied by
- * them instead. */
+/* Convert a block of keys and values for prefill. int8 is multiplied by its scales. Values are stored in panels of 16
+ * dimensions, which value_tile reads from start to end. */
 template <typename T>
-inline void convert(const T *from, int64_t n, float *to) {
-  for (int64_t i = 0; i < n; i += kLanes) store(load(from + i), to + i);
+inline void convert_block(const AttentionJob &job, const T *keys, const T *values, int64_t at, int count, const AttendScratch &s) {
+  const int head_dim = job.head_dim;
+  constexpr bool kScaled = sizeof(T) == 1;
+  for (int part = 0; part * kKeyLanes < count; ++part)
+    for (int v = 0; v < kKeyLanes; v += kLanes) {
+      const Vec scale = kScaled ? load(job.keys.scales + at + part * kKeyLanes + v) : Vec{};
+      for (int d = 0; d < head_dim; ++d) {
+        const int i = (part * head_dim + d) * kKeyLanes + v;
+        store(kScaled ? load(keys + i) * scale : load(keys + i), s.keys + i);
+      }
+    }
+  for (int t = 0; t < count; ++t) {
+    const Vec scale = Vec{} + (kScaled ? job.values.scales[at + t] : 1.0f);
+    for (int d = 0; d < head_dim; d += kKeyLanes)
+      for (int v = 0; v < kKeyLanes; v += kLanes) {
+        const Vec x = load(values + t * head_dim + d + v);
+        store(kScaled ? x * scale : x, s.values + (d / kKeyLanes * kKeyBlock + t) * kKeyLanes + v);
+      }
+  }
 }
 
 /* Prefetch the cache line that is one block after `at`. The arithmetic on a block takes long enough for the next one to
@@ -71,15 +93,21 @@ EK_INLINE void prefetch_next(const T *at, int head_dim) {
   __builtin_prefetch(reinterpret_cast<const char *>(reinterpret_cast<uintptr_t>(at) + block), 0, 2);
 }
 
-/* score[r, t] = sum over d of q[r, d] * key[d, t] for 16 keys. */
-template <int kRows, bool kAhead, typename T> /* kAhead: prefetch the next block */
-inline void score_tile(const float *q, const T *key, int head_dim, float *score) {
-  Vec sum[kRows][kVecs] = {};
+/* score[r, t] = sum over d of q[r, d] * key[d, t] - base[r] for 16 keys, times their scales for int8. Except for converted
+ * keys (float), the next block is prefetched. */
+template <int kRows, typename T>
+inline void score_tile(const float *q, const T *key, const float *scales, const float *base, int head_dim, float *score) {
+  constexpr bool kScaled = sizeof(T) == 1;
+  Vec sum[kRows][kVecs];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; ++v) sum[r][v] = Vec{} - (kScaled ? 0.0f : base[r]);
   for (int d = 0; d < head_dim; ++d) {
     Vec k[kVecs];
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) k[v] = load(key + d * kKeyLanes + v * kLanes);
-    if (kAhead) prefetch_next(key + d * kKeyLanes, head_dim);
+    if (sizeof(T) < 4) prefetch_next(key + d * kKeyLanes, head_dim);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       const float x = q[r * head_dim + d];
@@ -90,23 +118,27 @@ inline void score_tile(const float *q, const T *key, int head_dim, float *score)
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 16
-    for (int v = 0; v < kVecs; ++v) store(sum[r][v], score + r * kKeyBlock + v * kLanes);
+    for (int v = 0; v < kVecs; ++v)
+      store(kScaled ? sum[r][v] * load(scales + v * kLanes) - base[r] : sum[r][v], score + r * kKeyBlock + v * kLanes);
 }
 
-/* sum[r, d] = sum[r, d] * shrink[r] + sum over t of weight[r, t] * value[t, d]. */
-template <int kRows, bool kAhead, typename T>
-inline void value_tile(const float *weight, const T *value, int count, int head_dim, const float *shrink, float *sums) {
+/* sum[r, d] += sum over t of weight[r, t] * value[t, d]. */
+template <int kRows, typename T>
+inline void value_tile(const float *weight, const T *value, int count, int head_dim, float *sums) {
+  constexpr bool kConverted = sizeof(T) == 4;
+  const int stride = kConverted ? kKeyLanes : head_dim;
   for (int at = 0; at < head_dim; at += kKeyLanes) {
+    const T *from = value + (kConverted ? at * kKeyBlock : at);
     Vec sum[kRows][kVecs];
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) sum[r][v] = load(sums + r * head_dim + at + v * kLanes) * shrink[r];
+      for (int v = 0; v < kVecs; ++v) sum[r][v] = load(sums + r * head_dim + at + v * kLanes);
     for (int t = 0; t < count; ++t) {
       Vec x[kVecs];
 #pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) x[v] = load(value + t * head_dim + at + v * kLanes);
-      if (kAhead) prefetch_next(value + t * head_dim + at, head_dim);
+      for (int v = 0; v < kVecs; ++v) x[v] = load(from + t * stride + v * kLanes);
+      if (!kConverted) prefetch_next(from + t * stride, head_dim);
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
         const float w = weight[r * kKeyBlock + t];
@@ -121,32 +153,62 @@ inline void value_tile(const float *weight, const T *value, int count, int head_
   }
 }
 
-/* Convert the scores (kKeyBlock) of a row to softmax weights; the row sees the first `seen` keys. Returns the factor by
- * which its earlier sums shrink. */
-inline float soften(float *score, int seen, const float *key_scales, const float *value_scales, float *largest, float *total) {
-  IntVec lane;
-  for (int i = 0; i < kLanes; ++i) lane[i] = i;
-  Vec most = Vec{} + *largest;
-  for (int t = 0; t < kKeyBlock; t += kLanes) {
-    Vec x = load(score + t);
-    if (key_scales) x *= load(key_scales + t);
-    x = lane + t < seen ? x : Vec{} + kLowest;
-    store(x, score + t);
-    most = larger(most, x);
+typedef uint32_t UintVec __attribute__((vector_size(kLanes * sizeof(uint32_t))));
+
+/* 2^x for x <= 127, accurate to 2 units in the last place; below -126 it is 2^-126. The sum with 1.5 * 2^23 rounds x to an
+ * integer, which is then in the low bits. */
+EK_INLINE Vec power_of_two(Vec x) {
+  x = larger(x, Vec{} - 126.0f);
+  const Vec rounded = x + 12582912.0f, r = x - (rounded - 12582912.0f);
+  Vec p = r * 1.327647318e-3f + 9.675541745e-3f; /* the polynomial with the smallest largest error for |r| <= 1/2 */
+  p = p * r + 5.550713274e-2f;
+  p = p * r + 2.402211972e-1f;
+  p = p * r + 6.931469671e-1f;
+  p = p * r + 1.000000072f;
+  UintVec bits, exponent;
+  std::memcpy(&bits, &p, sizeof bits);
+  std::memcpy(&exponent, &rounded, sizeof exponent);
+  bits += exponent << 23;
+  std::memcpy(&p, &bits, sizeof p);
+  return p;
+}
+
+/* Move the weights of a row to a larger `largest`; peak: the largest of the scores (`width`). */
+inline void raise_largest(const AttendScratch &s, int64_t row, int head_dim, bool first, float peak, float *score, int width) {
+  for (int t = 0; t < width; t += kLanes) store(load(score + t) - peak, score + t);
+  if (first) {
+    s.largest[row] = peak;
+    return;
   }
+  s.largest[row] += peak;
+  const Vec shrink = power_of_two(Vec{} - peak);
+  float *sum = s.sum + row * head_dim, *total = s.total + row * kLanes;
+  store(load(total) * shrink, total);
+  for (int d = 0; d < head_dim; d += kLanes) store(load(sum + d) * shrink, sum + d);
+}
+
+/* Convert the first `width` scores (a multiple of 16) of a row to softmax weights; the row sees the first `seen` keys, of
+ * which there is at least one. Scores are relative to s.largest, or in the first block (`first`) to zero. */
+inline void soften(const AttendScratch &s, int64_t row, int head_dim, bool first, float *score, int seen, int width,
+                   const float *value_scales) {
+  if (seen < width) {
+    IntVec lane;
+    for (int i = 0; i < kLanes; ++i) lane[i] = i;
+    for (int t = 0; t < width; t += kLanes) store(lane + t < seen ? load(score + t) : Vec{} + kLowest, score + t);
+  }
+  Vec most = load(score);
+  for (int t = kLanes; t < width; t += kLanes) most = larger(most, load(score + t));
   const float peak = largest_lane(most);
+  if (first || peak > kSlack) raise_largest(s, row, head_dim, first, peak, score, width);
   Vec added = {};
-  for (int t = 0; t < kKeyBlock; t += kLanes) {
-    Vec weight = exponential(load(score + t) - peak);
-    weight = lane + t < seen ? weight : Vec{};
+  for (int t = 0; t < width; t += kLanes) {
+    Vec weight = power_of_two(load(score + t));
     added += weight;
     if (value_scales) weight *= load(value_scales + t);
     store(weight, score + t);
   }
-  const float shrink = peak == *largest ? 1.0f : exponential(Vec{} + (*largest - peak))[0];
-  *total = *total * shrink + add_lanes(added);
-  *largest = peak;
-  return shrink;
+  float *total = s.total + row * kLanes;
+  store(load(total) + added, total);
 }
 
 #ifdef EK_PAIRS
@@ -178,8 +240,10 @@ inline float round_whole(const float *x, int64_t n, int16_t *to) {
   return most / kWhole;
 }
 
+/* score_tile; q is multiplied by q_scales. */
 template <int kRows>
-inline void score_pairs(const int16_t *q, const float *scales, const int8_t *key, int head_dim, float *score) {
+inline void score_pairs(const int16_t *q, const float *q_scales, const int8_t *key, const float *scales, const float *base,
+                        int head_dim, float *score) {
   PairVec sum[kRows][kVecs] = {};
   for (int d = 0; d < head_dim; d += 2) {
     PairVec k[kVecs];
@@ -196,13 +260,14 @@ inline void score_pairs(const int16_t *q, const float *scales, const int8_t *key
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 16
-    for (int v = 0; v < kVecs; ++v) store((Vec)pair_sums(sum[r][v]) * scales[r], score + r * kKeyBlock + v * kLanes);
+    for (int v = 0; v < kVecs; ++v)
+      store((Vec)pair_sums(sum[r][v]) * (load(scales + v * kLanes) * q_scales[r]) - base[r], score + r * kKeyBlock + v * kLanes);
 }
 
-/* An odd count reads one more row of values: the cache has whole blocks, and the weights from `count` on are zero. */
+/* value_tile; weights are multiplied by their scales. An odd count reads one more row of values: the cache has whole blocks, and the weights from `count` on are zero. */
 template <int kRows>
 inline void value_pairs(const int16_t *weight, const float *scales, const int8_t *value, int count, int head_dim,
-                        const float *shrink, float *sums) {
+                        float *sums) {
   for (int at = 0; at < head_dim; at += kKeyLanes) {
     PairVec sum[kRows][kVecs] = {};
     for (int t = 0; t < count; t += 2) {
@@ -224,42 +289,57 @@ inline void value_pairs(const int16_t *weight, const float *scales, const int8_t
 #pragma GCC unroll 16
       for (int v = 0; v < kVecs; ++v) {
         float *to = sums + r * head_dim + at + v * kLanes;
-        store(load(to) * shrink[r] + (Vec)pair_sums(sum[r][v]) * scales[r], to);
+        store(load(to) + (Vec)pair_sums(sum[r][v]) * scales[r], to);
       }
   }
 }
 #endif
 
+/* The first row of the job that sees the key of position `at`. */
+inline int64_t first_row(const AttentionJob &job, int64_t at) {
+  return at > job.position ? (at - job.position) * job.group : 0;
+}
+
+/* How many of the keys at to at + count - 1 row `row` sees. */
+inline int keys_seen(const AttentionJob &job, int64_t row, int64_t at, int count) {
+  const int64_t limit = job.position + row / job.group + 1 - at;
+  return static_cast<int>(limit < 0 ? 0 : limit < count ? limit : count);
+}
+
 /* kRows rows from `row` on with the keys and values of a block of `count` positions that starts at position `at`. */
 template <int kRows, typename T>
 void attend_tile(const AttentionJob &job, const AttendScratch &s, const T *keys, const T *values, int64_t row, int64_t at, int count) {
-  float shrink[kRows];
   const int head_dim = job.head_dim;
-  for (int part = 0; part * kKeyLanes < count; ++part) {
-    const T *key = keys + part * kKeyLanes * head_dim;
+  const bool first = at == job.begin;
+  count = keys_seen(job, row + kRows - 1, at, count);
+  const int width = (count + kKeyLanes - 1) / kKeyLanes * kKeyLanes;
+  float base[kRows];
+  for (int r = 0; r < kRows; ++r) base[r] = first ? 0.0f : s.largest[row + r];
+  for (int t = 0; t < width; t += kKeyLanes) {
+    const float *scales = sizeof(T) == 1 ? job.keys.scales + at + t : nullptr;
 #ifdef EK_PAIRS
     if constexpr (sizeof(T) == 1)
-      score_pairs<kRows>(s.whole_q + row * head_dim, s.q_scales + row, key, head_dim, s.weights + part * kKeyLanes);
+      score_pairs<kRows>(s.whole_q + row * head_dim, s.q_scales + row, keys + t * head_dim, scales, base, head_dim, s.weights + t);
     else
 #endif
-      score_tile<kRows, sizeof(T) < 4>(s.q + row * head_dim, key, head_dim, s.weights + part * kKeyLanes);
+      score_tile<kRows>(s.q + row * head_dim, keys + t * head_dim, scales, base, head_dim, s.weights + t);
   }
   for (int r = 0; r < kRows; ++r) {
-    const int64_t limit = job.position + (row + r) / job.group + 1 - at;
-    const int seen = static_cast<int>(limit < 0 ? 0 : limit < count ? limit : count);
-    const bool scaled = job.type == KvType::kInt8;
-    shrink[r] = soften(s.weights + r * kKeyBlock, seen, scaled ? job.keys.scales + at : nullptr,
-                       scaled ? job.values.scales + at : nullptr, s.largest + row + r, s.total + row + r);
+    float *weights = s.weights + r * kKeyBlock;
+    const int seen = keys_seen(job, row + r, at, count);
+    if (seen)
+      soften(s, row + r, head_dim, first, weights, seen, width, sizeof(T) == 1 ? job.values.scales + at : nullptr);
+    else
+      std::memset(weights, 0, sizeof(float) * static_cast<size_t>(width));
   }
 #ifdef EK_PAIRS
   if constexpr (sizeof(T) == 1) {
     float scales[kRows];
-    for (int r = 0; r < kRows; ++r)
-      scales[r] = round_whole(s.weights + r * kKeyBlock, kKeyBlock, s.whole_weights + r * kKeyBlock);
-    value_pairs<kRows>(s.whole_weights, scales, values, count, head_dim, shrink, s.sum + row * head_dim);
+    for (int r = 0; r < kRows; ++r) scales[r] = round_whole(s.weights + r * kKeyBlock, width, s.whole_weights + r * kKeyBlock);
+    value_pairs<kRows>(s.whole_weights, scales, values, count, head_dim, s.sum + row * head_dim);
   } else
 #endif
-    value_tile<kRows, sizeof(T) < 4>(s.weights, values, count, head_dim, shrink, s.sum + row * head_dim);
+    value_tile<kRows>(s.weights, values, count, head_dim, s.sum + row * head_dim);
 }
 
 /* attend_tile for `rows` rows, at most kRows. */
@@ -272,7 +352,7 @@ inline void attend_rows(const AttentionJob &job, const AttendScratch &s, const T
 }
 
 inline void start_rows(const AttentionJob &job, const AttendScratch &s, int64_t rows) {
-  const float scale = 1.0f / std::sqrt(static_cast<float>(job.head_dim));
+  const float scale = 1.44269504f / std::sqrt(static_cast<float>(job.head_dim)); /* weights are powers of two */
   for (int64_t row = 0; row < rows; ++row) {
     const float *q = job.q + row / job.group * job.q_stride + row % job.group * job.head_dim;
     for (int i = 0; i < job.head_dim; ++i) {
@@ -280,7 +360,7 @@ inline void start_rows(const AttentionJob &job, const AttendScratch &s, int64_t 
       s.sum[row * job.head_dim + i] = 0.0f;
     }
     s.largest[row] = kLowest;
-    s.total[row] = 0.0f;
+    for (int i = 0; i < kLanes; ++i) s.total[row * kLanes + i] = 0.0f;
 #ifdef EK_PAIRS
     if (row < kDecodeRows) s.q_scales[row] = round_whole(s.q + row * job.head_dim, job.head_dim, s.whole_q + row * job.head_dim);
 #endif
@@ -290,11 +370,11 @@ inline void start_rows(const AttentionJob &job, const AttendScratch &s, int64_t 
 inline void finish_rows(const AttentionJob &job, const AttendScratch &s, int64_t rows) {
   for (int64_t row = 0; row < rows; ++row) {
     float *y = job.y + row / job.group * job.y_stride + row % job.group * job.head_dim;
-    const float share = job.total ? 1.0f : 1.0f / s.total[row];
+    const float total = add_lanes(load(s.total + row * kLanes)), share = job.total ? 1.0f : 1.0f / total;
     for (int i = 0; i < job.head_dim; ++i) y[i] = s.sum[row * job.head_dim + i] * share;
     if (!job.total) continue;
-    job.largest[row] = s.largest[row];
-    job.total[row] = s.total[row];
+    job.largest[row] = s.largest[row] * 0.693147181f; /* from the base 2 to the base e */
+    job.total[row] = total;
   }
 }
 
@@ -306,19 +386,14 @@ inline void attend_blocks(const AttentionJob &job, const AttendScratch &s, int64
     const int64_t left = furthest - at;
     const int count = static_cast<int>(left < kKeyBlock ? left : kKeyBlock);
     const T *key = keys + at * job.head_dim, *value = values + at * job.head_dim;
-    if (rows <= kDecodeRows) { /* decode: each number is used once or twice, so it is converted when it is used */
-      for (int64_t row = 0; row < rows; row += kAttendRows) {
-        const int64_t some = rows - row < kAttendRows ? rows - row : kAttendRows;
-        attend_rows<kAttendRows>(job, s, key, value, row, static_cast<int>(some), at, count);
-      }
-      continue;
-    }
-    convert(key, (count + kKeyLanes - 1) / kKeyLanes * kKeyLanes * job.head_dim, s.keys);
-    convert(value, count * job.head_dim, s.values);
-    /* Rows of positions before `at` see none of these keys. */
-    for (int64_t row = at > job.position ? (at - job.position) * job.group : 0; row < rows; row += kAttendRows) {
-      const int64_t some = rows - row < kAttendRows ? rows - row : kAttendRows;
-      attend_rows<kAttendRows, float>(job, s, s.keys, s.values, row, static_cast<int>(some), at, count);
+    const bool decode = rows <= kDecodeRows; /* each number is used once or twice, so it is converted when it is used */
+    if (!decode) convert_block(job, key, value, at, count, s);
+    for (int64_t row = first_row(job, at); row < rows; row += kAttendRows) {
+      const int some = static_cast<int>(rows - row < kAttendRows ? rows - row : kAttendRows);
+      if (decode)
+        attend_rows<kAttendRows>(job, s, key, value, row, some, at, count);
+      else
+        attend_rows<kAttendRows, float>(job, s, s.keys, s.values, row, some, at, count);
     }
   }
 }

@@ -137,6 +137,7 @@ extern const Kernels kScalar;
 #if defined(__x86_64__)
 extern const Kernels kAvx2;
 extern const Kernels kAvx512Vnni;
+extern const Kernels kAvx512Bf16; /* attention only */
 extern const Kernels kAmx;
 #elif defined(__aarch64__)
 extern const Kernels kNeonDotprod;

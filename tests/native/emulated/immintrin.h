@@ -123,6 +123,8 @@ EMU __m512 _mm512_roundscale_ps(__m512 x, int control) { /* to multiples of 2^-(
     return std::ldexp(whole, -(control >> 4));
   });
 }
+/* What rounding as by _mm512_roundscale_ps takes away. */
+EMU __m512 _mm512_reduce_ps(__m512 x, int control) { return _mm512_sub_ps(x, _mm512_roundscale_ps(x, control)); }
 /* Halves onto one another, as the compilers do it. */
 template <typename F>
 EMU float emu_reduce(__m512 x, F join) {

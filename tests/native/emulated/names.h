@@ -36,6 +36,7 @@
 #undef _mm512_mask_blend_epi16
 #undef _mm512_mask_blend_epi8
 #undef _mm512_permutex_epi64
+#undef _mm512_reduce_ps
 #undef _mm512_roundscale_ps
 #undef _mm512_setr_epi32
 #undef _mm512_setr_ps
@@ -228,6 +229,7 @@
 #define _mm512_reduce_add_ps emu_mm512_reduce_add_ps
 #define _mm512_reduce_max_ps emu_mm512_reduce_max_ps
 #define _mm512_reduce_min_ps emu_mm512_reduce_min_ps
+#define _mm512_reduce_ps emu_mm512_reduce_ps
 #define _mm512_roundscale_ps emu_mm512_roundscale_ps
 #define _mm512_scalef_ps emu_mm512_scalef_ps
 #define _mm512_set1_epi16 emu_mm512_set1_epi16
