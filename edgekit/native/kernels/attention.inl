@@ -14,6 +14,8 @@ namespace {
 /* Chosen so that the sums of a tile (kAttendRows * 16 floats), the keys or values, and a broadcast fit into the registers:
  * 6 rows with the 32 registers of 4 floats of NEON and the 16 of 8 of AVX2, 12 rows with the 32 of 16 of AVX-512. */
 constexpr int kAttendRows = EK_ATTEND_ROWS;
+/* For functions with loops that need all registers: gcc 12 spills some if it inlines them. */
+#define EK_ALONE __attribute__((noinline))
 /* Up to this many rows (two tiles) read keys and values as they are stored: one token with up to 8 query heads per group. */
 constexpr int kDecodeRows = 2 * kAttendRows;
 constexpr int kKeyBlock = kKvBlock;
@@ -96,7 +98,7 @@ EK_INLINE void prefetch_next(const T *at, int head_dim) {
 /* score[r, t] = sum over d of q[r, d] * key[d, t] - base[r] for 16 keys, times their scales for int8. Except for converted
  * keys (float), the next block is prefetched. */
 template <int kRows, typename T>
-inline void score_tile(const float *q, const T *key, const float *scales, const float *base, int head_dim, float *score) {
+EK_ALONE void score_tile(const float *q, const T *key, const float *scales, const float *base, int head_dim, float *score) {
   constexpr bool kScaled = sizeof(T) == 1;
   Vec sum[kRows][kVecs];
 #pragma GCC unroll 16
@@ -124,7 +126,7 @@ inline void score_tile(const float *q, const T *key, const float *scales, const 
 
 /* sum[r, d] += sum over t of weight[r, t] * value[t, d]. */
 template <int kRows, typename T>
-inline void value_tile(const float *weight, const T *value, int count, int head_dim, float *sums) {
+EK_ALONE void value_tile(const float *weight, const T *value, int count, int head_dim, float *sums) {
   constexpr bool kConverted = sizeof(T) == 4;
   const int stride = kConverted ? kKeyLanes : head_dim;
   for (int at = 0; at < head_dim; at += kKeyLanes) {
@@ -242,7 +244,7 @@ inline float round_whole(const float *x, int64_t n, int16_t *to) {
 
 /* score_tile; q is multiplied by q_scales. */
 template <int kRows>
-inline void score_pairs(const int16_t *q, const float *q_scales, const int8_t *key, const float *scales, const float *base,
+EK_ALONE void score_pairs(const int16_t *q, const float *q_scales, const int8_t *key, const float *scales, const float *base,
                         int head_dim, float *score) {
   PairVec sum[kRows][kVecs] = {};
   for (int d = 0; d < head_dim; d += 2) {
@@ -266,7 +268,7 @@ inline void score_pairs(const int16_t *q, const float *q_scales, const int8_t *k
 
 /* value_tile; weights are multiplied by their scales. An odd count reads one more row of values: the cache has whole blocks, and the weights from `count` on are zero. */
 template <int kRows>
-inline void value_pairs(const int16_t *weight, const float *scales, const int8_t *value, int count, int head_dim,
+EK_ALONE void value_pairs(const int16_t *weight, const float *scales, const int8_t *value, int count, int head_dim,
                         float *sums) {
   for (int at = 0; at < head_dim; at += kKeyLanes) {
     PairVec sum[kRows][kVecs] = {};

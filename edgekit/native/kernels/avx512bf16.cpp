@@ -120,10 +120,16 @@ void attend_bf16(const AttentionJob &job, uint8_t *scratch) {
 
 size_t attend_bf16_scratch(int head_dim, int64_t rows) { return bf16_scratch_bytes(head_dim, rows, kTileRows); }
 
+constexpr Kernels attention_only() {
+  Kernels table = {};
+  table.name = "avx512bf16";
+  table.attend = attend_bf16;
+  table.attend_scratch = attend_bf16_scratch;
+  return table;
+}
+
 }  // namespace
 
 namespace ek {
-extern const Kernels kAvx512Bf16 = {
-    "avx512bf16", nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, attend_bf16, attend_bf16_scratch, nullptr,
-};
+extern const Kernels kAvx512Bf16 = attention_only();
 }  // namespace ek
