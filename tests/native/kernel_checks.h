@@ -22,6 +22,11 @@ namespace {
 
 /* Integer sums are exact, float sums have another order. Relative to the largest possible sum of absolute terms. */
 constexpr float kSumOrder = 2e-7f;
+/* bfloat16 has 8 significant bits, so rounding changes an activation by up to 2^-8 of its size: by 30 / 256 if the only column
+ * is an outlier. */
+[[maybe_unused]] constexpr float kBf16 = 0.12f;
+/* In bfloat16, scores (of the order of 1), weights and values each have a relative error of about 2^-8. */
+[[maybe_unused]] constexpr double kFloatAttention = 2e-5, kBf16Attention = 0.01;
 
 Random random_numbers{7};
 

@@ -42,17 +42,22 @@ bool has_avx512vnni() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 
+/* Source of the bit: Intel SDM, volume 2, CPUID, subleaf 1 of leaf 7. */
+bool has_avx512bf16() {
+  unsigned a, b, c, d;
+  return has_avx512vnni() && __builtin_cpu_supports("avx512dq") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & 1u << 5;
+}
+
 /* Tiles are 8 KB of state per thread. Linux saves them only for a process that requests permission, before it starts threads
  * that use them. Sources: Documentation/arch/x86/xstate.rst in the Linux kernel; Intel SDM, volume 1, chapter 13, for the
  * bits of CPUID leaf 7 and of XCR0. */
 bool has_amx() {
 #if defined(__linux__)
-  constexpr unsigned kTile = 1u << 24, kTileBf16 = 1u << 22, kAvx512Bf16 = 1u << 5, kOsXsave = 1u << 27, kTileState = 3u << 17;
+  constexpr unsigned kTile = 1u << 24, kTileBf16 = 1u << 22, kOsXsave = 1u << 27, kTileState = 3u << 17;
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
   unsigned a, b, c, d;
-  if (!has_avx512vnni() || !__get_cpuid(1, &a, &b, &c, &d) || !(c & kOsXsave)) return false;
+  if (!has_avx512bf16() || !__get_cpuid(1, &a, &b, &c, &d) || !(c & kOsXsave)) return false;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & kTile) || !(d & kTileBf16)) return false;
-  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & kAvx512Bf16)) return false;
   __asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
   return (a & kTileState) == kTileState && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 #else
@@ -84,6 +89,7 @@ bool has_neon_i8mm() { return false; }
 const Candidate kCandidates[] = {
 #if defined(__x86_64__)
     {&kAmx, has_amx},
+    {&kAvx512Bf16, has_avx512bf16},
     {&kAvx512Vnni, has_avx512vnni},
     {&kAvx2, has_avx2},
 #elif defined(__aarch64__)
