@@ -55,7 +55,7 @@ void check_text(const Kernels &kernels, int64_t tokens, int64_t heads, int64_t k
       }
     }
   }
-  CHECK(worst <= (attends_in_bf16(kernels.name) ? kBf16 : kHalf));
+  CHECK(worst <= (kernels.attends_in_bf16 ? kBf16 : kHalf));
 }
 
 /* Norms of q and k come before the rotation: the rows are those of the same rows normalized beforehand, without norms. */

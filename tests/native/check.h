@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 
 static int failures = 0;
 
@@ -27,11 +26,6 @@ struct Random {
   float real() { return static_cast<float>(next()) / 8388608.0f - 1.0f; }
   int below(int count) { return static_cast<int>(next() % static_cast<uint32_t>(count)); }
 };
-
-/* Whether a table rounds the operands of attention to bfloat16. */
-[[maybe_unused]] static inline bool attends_in_bf16(const char *table) {
-  return std::strcmp(table, "amx") == 0 || std::strcmp(table, "avx512bf16") == 0;
-}
 
 static inline int finish(const char *name) {
   if (failures == 0) std::printf("%s: all checks passed\n", name);

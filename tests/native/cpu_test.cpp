@@ -53,6 +53,10 @@ void names() {
     }
     CHECK(kernels_named(table->name).multiply_many == parts_of(*table)[2]->multiply_many);
   }
+  for (const Kernels &kernels : complete_kernels()) {
+    CHECK(!float_attention(kernels).attends_in_bf16);
+    CHECK(kernels.attends_in_bf16 || &float_attention(kernels) == &kernels);
+  }
   CHECK(runs_here(kScalar) && known_kernels().back() == &kScalar);
   CHECK(complete_kernels().size() == runnable_kernels().size());
 }

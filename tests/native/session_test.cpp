@@ -106,7 +106,7 @@ void check_mixture() {
 int main() {
   for (const Kernels &kernels : complete_kernels()) {
     std::printf("%s\n", kernels.name);
-    const double allowed = attends_in_bf16(kernels.name) ? kBf16Logits : kOrder;
+    const double allowed = kernels.attends_in_bf16 ? kBf16Logits : kOrder;
     check_session(kernels, allowed, kInt8Cache);
     check_norms(kernels, allowed);
   }

@@ -58,7 +58,7 @@ typedef struct {
 EK_API int ek_multiply(const char *kernel, const ek_matrix *w, const float *x, int64_t m, int prefill, float *y);
 
 /* Compute the causal attention of one layer over a whole text, as prefill does. Queries and keys are rotated (RoPE, the
- * halves of a head form the pairs); keys and values are rounded to float16.
+ * halves of a head form the pairs); keys and values are rounded to float16, and nothing to bfloat16.
  *
  *   qkv       float32 (tokens, (heads + 2 * kv_heads) * head_dim): queries, keys and values; not modified
  *   tokens    1 to 2^24

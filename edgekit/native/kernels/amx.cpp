@@ -256,5 +256,6 @@ extern const Kernels kAmx = {
     "amx",    quantize_row,  multiply_one,          multiply_few, pack_bytes,
     pack,     multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,
     rotate,   store_kv,      attend_on_tiles,       attend_on_tiles_scratch, spin,
+    true,
 };
 }  // namespace ek

@@ -125,6 +125,7 @@ constexpr Kernels attention_only() {
   table.name = "avx512bf16";
   table.attend = attend_bf16;
   table.attend_scratch = attend_bf16_scratch;
+  table.attends_in_bf16 = true;
   return table;
 }
 

@@ -131,6 +131,9 @@ struct Kernels {
   /* Run the innermost instructions of multiply_many on registers alone and return the number of multiply-adds: measures
    * the peak rate of a processor, for `edgekit probe`. */
   int64_t (*spin)(int64_t iterations) = nullptr;
+
+  /* Whether attend() rounds queries, keys, weights and values to bfloat16 if there are many rows. */
+  bool attends_in_bf16 = false;
 };
 
 extern const Kernels kScalar;

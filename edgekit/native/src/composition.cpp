@@ -36,6 +36,7 @@ void take(Kernels &to, const Kernels &from, Role role) {
     case Role::kAttention:
       to.attend = from.attend;
       to.attend_scratch = from.attend_scratch;
+      to.attends_in_bf16 = from.attends_in_bf16;
       break;
     case Role::kElementwise:
       to.quantize_row = from.quantize_row;

@@ -16,7 +16,7 @@ enum class Role {
   kDecode,      /* multiply_one */
   kFewRows,     /* multiply_few */
   kPrefill,     /* pack_bytes, pack, multiply_many, multiply_many_scratch, spin */
-  kAttention,   /* attend, attend_scratch */
+  kAttention,   /* attend, attend_scratch, attends_in_bf16 */
   kElementwise, /* quantize_row, rms_norm, silu_multiply, rotate, store_kv */
 };
 constexpr int kChosenRoles = 4, kRoles = 5;

@@ -159,6 +159,12 @@ const std::vector<Kernels> &complete_kernels() {
   return complete;
 }
 
+const Kernels &float_attention(const Kernels &kernels) {
+  if (!kernels.attends_in_bf16) return kernels;
+  const std::vector<Kernels> &all = complete_kernels();
+  return *std::find_if(all.begin(), all.end(), [](const Kernels &each) { return !each.attends_in_bf16; }); /* scalar at least */
+}
+
 const Kernels &kernels_named(const std::string &name) {
   for (const Kernels &kernels : complete_kernels())
     if (name == kernels.name) return kernels;

@@ -26,6 +26,9 @@ Parts parts_of(const Kernels &table);
  * process. */
 const std::vector<Kernels> &complete_kernels();
 
+/* `kernels`, or if they round to bfloat16 in attention, the newest of complete_kernels() that do not. */
+const Kernels &float_attention(const Kernels &kernels);
+
 /* The complete kernels of that name. Throws Error: EK_BAD_ARGUMENT if this build has no such table, EK_UNSUPPORTED if this
  * processor does not support it. */
 const Kernels &kernels_named(const std::string &name);

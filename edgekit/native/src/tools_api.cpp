@@ -111,6 +111,6 @@ int ek_attend(const float *qkv, int64_t tokens, int64_t heads, int64_t kv_heads,
               const float *sin, int threads, float *y) {
   return guarded([&] {
     need(qkv && cos && sin && y, "ek_attend: qkv, cos, sin and y must not be NULL");
-    ek::attend_text(ek::choose_kernels(), qkv, tokens, heads, kv_heads, head_dim, cos, sin, checked_threads(threads), y);
+    ek::attend_text(ek::float_attention(ek::choose_kernels()), qkv, tokens, heads, kv_heads, head_dim, cos, sin, checked_threads(threads), y);
   });
 }
