@@ -92,7 +92,7 @@ void check_mixture() {
   for (size_t role = 0; role < parts.size(); ++role) {
     const Kernels *table = tables[role % tables.size()];
     if (provides(*table, static_cast<Role>(role))) parts[role] = table;
-    if (std::string(parts[role]->name) == "amx") allowed = kBf16Logits;
+    if (parts[role]->attends_in_bf16) allowed = kBf16Logits;
   }
   const std::string name = composed_name(parts);
   std::printf("%s\n", name.c_str());
