@@ -330,6 +330,9 @@ void check_products(const Kernels &kernels, float float_error) {
         for (int m : {1, 2, 3, 4, 5, 8, 9, 13, 16, 30, 49})
           products(kernels, 1 + random_numbers.below(70), k, bits, block, m, m % 2 ? 1.0f : 100.0f, float_error);
   for (int bits : {4, 8}) products(kernels, 5, 33000, bits, 32, 3, 1.0f, float_error); /* more than fits on a stack */
+  for (int bits : {4, 8}) /* rows that decode divides into slices */
+    for (int block : {32, 128})
+      for (int m : {1, 2, 3, 11}) products(kernels, 9 + random_numbers.below(9), m == 1 ? 17000 : 2200, bits, block, m, 1.0f, float_error);
 }
 
 /* Every type and head_dim with every group and every number of rows. */

@@ -92,89 +92,159 @@ inline void load_block_columns(const Matrix &w, const int64_t n[16], int64_t b, 
  * columns of one output. Nothing is added across lanes, and a scale counts for a whole block of 16 outputs. */
 constexpr int kLineTile = 8; /* rows of activations that share a pass over 16 lines */
 
-/* Add a part of a transposed line, at most one block, to the totals of kRows rows: `dwords` registers of codes. */
-template <typename F, int kRows>
-inline void add_part(const __m512i *codes, int dwords, const QuantizedRow *rows, int64_t column, __m512 scale, __m512 zero,
-                     bool starts, float (*total)[16]) {
-  const __m512i low = _mm512_set1_epi8(15);
-  const int64_t b = column / F::kBlock, at = F::kBits == 8 ? column : column / kChunk * kChunk + column % kChunk / 2;
-  const int8_t *values[kRows];
-  __m512i dots[kRows];
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-    values[r] = rows[r].values + at;
-    dots[r] = _mm512_setzero_si512();
-  }
+/* The transposition of 16 lines (avx512.inl) in 16 steps of four shuffles, to be done between products: those occupy two of
+ * the four vector units of a Zen 4, shuffles need the others. Step `i` of 0 to 15; the last four store the result. */
+EK_INLINE void transpose_step(int i, const uint8_t *const from[16], __mmask64 mask, __m512i r[16], __m512i *to) {
+  const int q = i % 4;
+  if (i < 4) {
+    __m512i x[4];
 #pragma GCC unroll 4
-  for (int i = 0; i < dwords; ++i) {
-    const __m512i code = _mm512_load_si512(codes + i);
-    if constexpr (F::kBits == 8) {
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) dots[r] = _mm512_dpbusd_epi32(dots[r], code, broadcast4(values[r] + 4 * i));
-    } else {
-      const __m512i even = _mm512_and_si512(code, low), odd = _mm512_and_si512(_mm512_srli_epi16(code, 4), low);
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) dots[r] = _mm512_dpbusd_epi32(dots[r], even, broadcast4(values[r] + 4 * i));
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) dots[r] = _mm512_dpbusd_epi32(dots[r], odd, broadcast4(values[r] + kChunk / 2 + 4 * i));
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-    const __m512 sum = _mm512_set1_ps(starts ? rows[r].sums[b] : 0.0f);
-    const __m512 less = _mm512_fmsub_ps(_mm512_cvtepi32_ps(dots[r]), _mm512_set1_ps(rows[r].scales[b]), _mm512_mul_ps(zero, sum));
-    _mm512_store_ps(total[r], _mm512_fmadd_ps(less, scale, _mm512_load_ps(total[r])));
+    for (int j = 0; j < 4; ++j) x[j] = _mm512_maskz_loadu_epi8(mask, from[4 * q + j]);
+    r[4 * q] = _mm512_unpacklo_epi32(x[0], x[1]);
+    r[4 * q + 1] = _mm512_unpackhi_epi32(x[0], x[1]);
+    r[4 * q + 2] = _mm512_unpacklo_epi32(x[2], x[3]);
+    r[4 * q + 3] = _mm512_unpackhi_epi32(x[2], x[3]);
+  } else if (i < 8) {
+    const __m512i x[4] = {r[4 * q], r[4 * q + 1], r[4 * q + 2], r[4 * q + 3]};
+    r[4 * q] = _mm512_unpacklo_epi64(x[0], x[2]);
+    r[4 * q + 1] = _mm512_unpackhi_epi64(x[0], x[2]);
+    r[4 * q + 2] = _mm512_unpacklo_epi64(x[1], x[3]);
+    r[4 * q + 3] = _mm512_unpackhi_epi64(x[1], x[3]);
+  } else if (i < 12) {
+    const __m512i x[4] = {r[q], r[q + 4], r[q + 8], r[q + 12]};
+    r[q] = _mm512_shuffle_i32x4(x[0], x[1], 0x44);
+    r[q + 4] = _mm512_shuffle_i32x4(x[0], x[1], 0xee);
+    r[q + 8] = _mm512_shuffle_i32x4(x[2], x[3], 0x44);
+    r[q + 12] = _mm512_shuffle_i32x4(x[2], x[3], 0xee);
+  } else {
+    _mm512_store_si512(to + q, _mm512_shuffle_i32x4(r[q], r[q + 8], 0x88));
+    _mm512_store_si512(to + q + 4, _mm512_shuffle_i32x4(r[q], r[q + 8], 0xdd));
+    _mm512_store_si512(to + q + 8, _mm512_shuffle_i32x4(r[q + 4], r[q + 12], 0x88));
+    _mm512_store_si512(to + q + 12, _mm512_shuffle_i32x4(r[q + 4], r[q + 12], 0xdd));
   }
 }
 
-/* add_part() for `count` rows, at most kRows. */
-template <typename F, int kRows>
-inline void add_parts(const __m512i *codes, int dwords, const QuantizedRow *rows, int count, int64_t column, __m512 scale,
-                      __m512 zero, bool starts, float (*total)[16]) {
+/* Keeps gcc 12 from loading the operands of many steps first, which spills them. */
+EK_INLINE void in_order([[maybe_unused]] __m512i &x) {
+#ifdef __AVX512F__ /* not in an emulated build */
+  __asm__ __volatile__("" : "+v"(x) : : "memory");
+#endif
+}
+
+/* 16 lines: where they are, and which of their bytes exist. */
+struct Lines {
+  const uint8_t *from[16];
+  __mmask64 mask;
+};
+
+/* The formats of a line: those of the weights without the type of the scales, which are float here. */
+template <typename F>
+using Plain = Format<F::kBits, F::kBlock, false>;
+
+/* Add a transposed line that starts at this column to the totals of kRows rows. If kNext, transpose the lines `next` to `to`
+ * meanwhile. The line has `dwords` registers of codes, all 16 unless it is the end of a row. */
+template <typename F, int kRows, bool kNext>
+inline void add_line(const __m512i *codes, int dwords, const QuantizedRow *rows, int64_t column, const BlockColumns &columns,
+                     bool has_zeros, const Lines &next, __m512i *to, float (*total)[16]) {
+  constexpr int kPart = F::kBlock < kLine<F> ? F::kBlock * F::kBits / 32 : 16; /* dwords that share a scale */
+  const __m512i low = _mm512_set1_epi8(15);
+  const int64_t at = F::kBits == 8 ? column : column / kChunk * kChunk + column % kChunk / 2;
+  const int8_t *values[kRows];
+  __m512i dots[kRows], r[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) values[i] = rows[i].values + at;
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    if (kNext) transpose_step(i, next.from, next.mask, r, to);
+    if (i % kPart == 0)
+#pragma GCC unroll 16
+      for (int j = 0; j < kRows; ++j) dots[j] = _mm512_setzero_si512();
+    const __m512i code = _mm512_load_si512(codes + i);
+    if constexpr (F::kBits == 8) {
+#pragma GCC unroll 16
+      for (int j = 0; j < kRows; ++j) dots[j] = _mm512_dpbusd_epi32(dots[j], code, broadcast4(values[j] + 4 * i));
+    } else {
+      const __m512i even = _mm512_and_si512(code, low), odd = _mm512_and_si512(_mm512_srli_epi16(code, 4), low);
+#pragma GCC unroll 16
+      for (int j = 0; j < kRows; ++j) dots[j] = _mm512_dpbusd_epi32(dots[j], even, broadcast4(values[j] + 4 * i));
+#pragma GCC unroll 16
+      for (int j = 0; j < kRows; ++j) dots[j] = _mm512_dpbusd_epi32(dots[j], odd, broadcast4(values[j] + kChunk / 2 + 4 * i));
+    }
+#pragma GCC unroll 16
+    for (int j = 0; j < kRows; ++j) in_order(dots[j]);
+    if (i % kPart != kPart - 1 || i >= dwords) continue;
+    const int64_t from = column + (i - kPart + 1) * (32 / F::kBits), b = from / F::kBlock;
+    const __m512 scale = _mm512_castsi512_ps(columns.scales[b % 16]);
+    const __m512 zero = has_zeros ? _mm512_castsi512_ps(columns.zeros[b % 16]) : _mm512_set1_ps(static_cast<float>(1 << (F::kBits - 1)));
+    const bool starts = from % F::kBlock == 0; /* of 8-bit blocks of 128, a line has half */
+#pragma GCC unroll 16
+    for (int j = 0; j < kRows; ++j) {
+      const __m512 less = _mm512_mul_ps(zero, _mm512_set1_ps(starts ? rows[j].sums[b] : 0.0f));
+      const __m512 sum = _mm512_fmsub_ps(_mm512_cvtepi32_ps(dots[j]), _mm512_set1_ps(rows[j].scales[b]), less);
+      _mm512_store_ps(total[j], _mm512_fmadd_ps(sum, scale, _mm512_load_ps(total[j])));
+    }
+  }
+}
+
+/* add_line() for `count` rows, at most kRows. */
+template <typename F, int kRows, bool kNext>
+inline void add_lines(int count, const __m512i *codes, int dwords, const QuantizedRow *rows, int64_t column,
+                      const BlockColumns &columns, bool has_zeros, const Lines &next, __m512i *to, float (*total)[16]) {
   if constexpr (kRows > 1)
-    if (count < kRows) return add_parts<F, kRows - 1>(codes, dwords, rows, count, column, scale, zero, starts, total);
-  add_part<F, kRows>(codes, dwords, rows, column, scale, zero, starts, total);
+    if (count < kRows)
+      return add_lines<F, kRows - 1, kNext>(count, codes, dwords, rows, column, columns, has_zeros, next, to, total);
+  add_line<F, kRows, kNext>(codes, dwords, rows, column, columns, has_zeros, next, to, total);
+}
+
+/* The 16 lines at byte `at` of the outputs from n on; outputs from `last` on are copies of output last - 1. */
+inline void find_lines(const Matrix &w, int64_t bytes, int64_t n, int64_t last, int64_t at, Lines *lines) {
+  for (int i = 0; i < 16; ++i) lines->from[i] = w.codes + (n + i < last ? n + i : last - 1) * bytes + at;
+  lines->mask = bytes - at >= 64 ? ~__mmask64{0} : (__mmask64{1} << (bytes - at)) - 1;
+}
+
+/* Write the totals (m, 16) of outputs n to n + count - 1. */
+inline void write_totals(const Matrix &w, const float (*total)[16], int m, int64_t n, int64_t count, bool add, float *y, int64_t stride) {
+  const __mmask16 mask = static_cast<__mmask16>((1u << count) - 1);
+  const __m512 bias = w.bias ? _mm512_maskz_loadu_ps(mask, w.bias + n) : _mm512_setzero_ps();
+  for (int r = 0; r < m; ++r) {
+    float *to = y + r * stride + n;
+    const __m512 before = add ? _mm512_add_ps(bias, _mm512_maskz_loadu_ps(mask, to)) : bias;
+    _mm512_mask_storeu_ps(to, mask, _mm512_add_ps(_mm512_load_ps(total[r]), before));
+  }
 }
 
 template <typename F>
 void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride, bool add) {
-  constexpr int kPart = F::kBlock < kLine<F> ? F::kBlock : kLine<F>; /* columns of a part */
-  constexpr int kDwords = kPart * F::kBits / 32;
   const int64_t bytes = w.row_bytes();
+  const bool has_zeros = w.zero_points != nullptr;
+  alignas(64) float total[kMostFew][16];
+  alignas(64) __m512i codes[2][16]; /* a transposed line, and the next one */
+  BlockColumns columns;
+  Lines next;
+  __m512i r[16];
+  find_lines(w, bytes, first, last, 0, &next);
+  for (int i = 0; i < 16; ++i) transpose_step(i, next.from, next.mask, r, codes[0]);
+  int now = 0;
   for (int64_t n = first; n < last; n += 16) {
-    const int64_t count = last - n < 16 ? last - n : 16;
-    int64_t outputs[16]; /* outputs from `last` on are copies of output last - 1 */
-    for (int i = 0; i < 16; ++i) outputs[i] = i < count ? n + i : last - 1;
-    alignas(64) float total[kMostFew][16] = {};
-    alignas(64) BlockColumns columns;
-    alignas(64) __m512i codes[16];
-    for (int64_t at = 0; at < bytes; at += 64) {
-      const int64_t column = at * 8 / F::kBits, b = column / F::kBlock;
-      if (column % (16 * F::kBlock) == 0) load_block_columns<F>(w, outputs, b, &columns);
-      const __mmask64 mask = bytes - at >= 64 ? ~__mmask64{0} : (__mmask64{1} << (bytes - at)) - 1;
-      for (int i = 0; i < 16; ++i) {
-        codes[i] = _mm512_maskz_loadu_epi8(mask, w.codes + outputs[i] * bytes + at);
-        prefetch(w.codes + (n + 16) * bytes + at * 16 + i * 64); /* the next 16 outputs, in the order of the file */
-      }
-      transpose(codes);
-      const int parts = static_cast<int>(bytes - at >= 64 ? 64 / (4 * kDwords) : (bytes - at) / (4 * kDwords));
-      for (int part = 0; part < parts; ++part) {
-        const int64_t from = column + part * kPart;
-        const int of16 = static_cast<int>(from / F::kBlock % 16);
-        const __m512 scale = _mm512_castsi512_ps(columns.scales[of16]);
-        const __m512 zero = w.zero_points ? _mm512_castsi512_ps(columns.zeros[of16]) : _mm512_set1_ps(static_cast<float>(1 << (F::kBits - 1)));
-        for (int r = 0; r < m; r += kLineTile)
-          add_parts<F, kLineTile>(codes + part * kDwords, kDwords, rows + r, m - r < kLineTile ? m - r : kLineTile, from, scale, zero,
-                                 from % F::kBlock == 0, total + r);
-      }
+    std::memset(total, 0, sizeof total[0] * static_cast<size_t>(m));
+    int64_t outputs[16];
+    for (int i = 0; i < 16; ++i) outputs[i] = n + i < last ? n + i : last - 1;
+    for (int64_t at = 0; at < bytes; at += 64, now = 1 - now) {
+      const int64_t column = at * 8 / F::kBits;
+      if (column % (16 * F::kBlock) == 0) load_block_columns<F>(w, outputs, column / F::kBlock, &columns);
+      if (at + 64 < bytes)
+        find_lines(w, bytes, n, last, at + 64, &next);
+      else if (n + 16 < last)
+        find_lines(w, bytes, n + 16, last, 0, &next);
+      for (int i = 0; i < 16; ++i) prefetch(w.codes + (n + 16) * bytes + at * 16 + i * 64); /* in the order of the file */
+      const int dwords = static_cast<int>(bytes - at >= 64 ? 16 : (bytes - at) / 4);
+      add_lines<Plain<F>, kLineTile, true>(m < kLineTile ? m : kLineTile, codes[now], dwords, rows, column, columns, has_zeros, next,
+                                    codes[1 - now], total);
+      if (m > kLineTile)
+        add_lines<Plain<F>, kLineTile, false>(m - kLineTile, codes[now], dwords, rows + kLineTile, column, columns, has_zeros, next,
+                                       codes[1 - now], total + kLineTile);
     }
-    const __mmask16 mask = static_cast<__mmask16>((1u << count) - 1);
-    const __m512 bias = w.bias ? _mm512_maskz_loadu_ps(mask, w.bias + n) : _mm512_setzero_ps();
-    for (int r = 0; r < m; ++r) {
-      float *to = y + r * stride + n;
-      const __m512 before = add ? _mm512_add_ps(bias, _mm512_maskz_loadu_ps(mask, to)) : bias;
-      _mm512_mask_storeu_ps(to, mask, _mm512_add_ps(_mm512_load_ps(total[r]), before));
-    }
+    write_totals(w, total, m, n, last - n < 16 ? last - n : 16, add, y, stride);
   }
 }
 
