@@ -135,7 +135,8 @@ const Choice &choose() {
     const Claim claim;
     if (const Choice *choice = chosen.load(std::memory_order_acquire)) return *choice;
     const std::string folder = cache_folder();
-    auto choice = std::make_unique<Choice>(make_choice(folder.empty() ? "" : choice_path(folder)));
+    const bool keeps = !folder.empty() && !processor_model().empty(); /* an emulator may not tell the model */
+    auto choice = std::make_unique<Choice>(make_choice(keeps ? choice_path(folder) : ""));
     choice->kernels.name = choice->name.c_str();
     chosen.store(choice.get(), std::memory_order_release);
     return *choice.release();

@@ -33,8 +33,8 @@ const Kernels &float_attention(const Kernels &kernels);
  * processor does not support it. */
 const Kernels &kernels_named(const std::string &name);
 
-/* The model of the processor in one line, without its microcode. If cores differ, the models of those that the engine uses.
- * `root`: as in topology.h. */
+/* The model of the processor in one line, without its microcode; "" if the system does not tell. If cores differ, the models of
+ * those that the engine uses. `root`: as in topology.h. */
 std::string processor_model(const std::string &root = "");
 
 }  // namespace ek
