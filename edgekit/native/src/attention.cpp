@@ -15,24 +15,38 @@ constexpr int64_t kMostHeads = 1024, kMostTokens = 1 << 24; /* the limits of mod
 
 }  // namespace
 
+namespace {
+
+/* Row r of a key-value head and its query heads; cos and sin: (head_dim / 2). */
+void rotate_and_store_row(const Kernels &kernels, KvCache &cache, const AttentionRows &rows, int64_t r, int64_t head,
+                          const float *cos, const float *sin) {
+  const int64_t dim = rows.head_dim, group = rows.group();
+  float *row = rows.qkv + r * rows.stride(), *q = row + head * group * dim, *k = row + (rows.heads + head) * dim;
+  const auto rotate = [&](float *x, const float *norm) {
+    if (norm) kernels.rms_norm(x, norm, dim, rows.epsilon, x);
+    kernels.rotate(x, cos, sin, dim / 2);
+    if (cache.type() == KvType::kInt8) hadamard(x, dim);
+  };
+  for (int64_t i = 0; i < group; ++i) rotate(q + i * dim, rows.q_norm);
+  rotate(k, rows.k_norm);
+  cache.store(kernels, rows.layer, head, rows.position + r, k, k + rows.kv_heads * dim);
+}
+
+}  // namespace
+
 void rotate_and_store(ThreadPool &pool, const Kernels &kernels, KvCache &cache, const AttentionRows &rows, const float *cos,
                       const float *sin) {
   const int64_t half = rows.head_dim / 2;
-  pool.run(rows.m, [&](int64_t r, int) { rotate_and_store(kernels, cache, rows, r, cos + r * half, sin + r * half); });
+  pool.run(rows.m, [&](int64_t r, int) {
+    for (int64_t head = 0; head < rows.kv_heads; ++head)
+      rotate_and_store_row(kernels, cache, rows, r, head, cos + r * half, sin + r * half);
+  });
 }
 
-void rotate_and_store(const Kernels &kernels, KvCache &cache, const AttentionRows &rows, int64_t r, const float *cos,
+void rotate_and_store(const Kernels &kernels, KvCache &cache, const AttentionRows &rows, int64_t head, const float *cos,
                       const float *sin) {
-  const int64_t dim = rows.head_dim, heads = rows.heads, kv_heads = rows.kv_heads;
-  float *row = rows.qkv + r * rows.stride();
-  for (int64_t h = 0; h < heads + kv_heads; ++h) {
-    const float *norm = h < heads ? rows.q_norm : rows.k_norm;
-    if (norm) kernels.rms_norm(row + h * dim, norm, dim, rows.epsilon, row + h * dim);
-    kernels.rotate(row + h * dim, cos, sin, dim / 2);
-    if (cache.type() == KvType::kInt8) hadamard(row + h * dim, dim);
-  }
-  for (int64_t h = 0; h < kv_heads; ++h)
-    cache.store(kernels, rows.layer, h, rows.position + r, row + (heads + h) * dim, row + (heads + kv_heads + h) * dim);
+  const int64_t half = rows.head_dim / 2;
+  for (int64_t r = 0; r < rows.m; ++r) rotate_and_store_row(kernels, cache, rows, r, head, cos + r * half, sin + r * half);
 }
 
 AttentionJob attention_job(const KvCache &cache, const AttentionRows &rows, int64_t head, int64_t first, int64_t count) {

@@ -29,8 +29,8 @@ struct AttentionRows {
 void rotate_and_store(ThreadPool &pool, const Kernels &kernels, KvCache &cache, const AttentionRows &rows, const float *cos,
                       const float *sin);
 
-/* The same for row r only, in the calling thread; cos and sin: (head_dim / 2). */
-void rotate_and_store(const Kernels &kernels, KvCache &cache, const AttentionRows &rows, int64_t r, const float *cos,
+/* The same for key-value head `head` and its query heads only, in the calling thread. */
+void rotate_and_store(const Kernels &kernels, KvCache &cache, const AttentionRows &rows, int64_t head, const float *cos,
                       const float *sin);
 
 /* The job for the query heads of key-value head `head` and `count` rows from `first` on, over all earlier positions. */

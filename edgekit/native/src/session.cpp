@@ -239,7 +239,6 @@ void Session::multiply(const Matrix &w, int64_t m, float *y, int64_t stride, boo
 void Session::attention(const Layer &layer, int64_t index, int64_t m) {
   prepare_normed(layer.input_norm, layer.qkv, 0, m);
   multiply(layer.qkv, m, qkv_.get(), layer.qkv.n, false);
-  rotate_and_store(pool_, kernels_, cache_, attention_rows(index, m), cos_.get(), sin_.get());
   attend(index, m);
   prepare(layer.o, attended_.get(), layer.o.k, m);
   multiply(layer.o, m, x_.get(), model_->hidden_size, true);
@@ -258,12 +257,10 @@ void Session::attention_of_each(const Layer &layer, int64_t index, Session *cons
     rows.y = &attended_[r * layer.o.k];
     return rows;
   };
-  pool_.run(m, [&](int64_t r, int) {
-    rotate_and_store(kernels_, sequences[r]->cache_, row(r), 0, &cos_[r * half], &sin_[r * half]);
-  });
   pool_.run(m * kv_heads, [&](int64_t task, int thread) {
-    const int64_t r = task / kv_heads;
-    kernels_.attend(attention_job(sequences[r]->cache_, row(r), task % kv_heads, 0, 1), scratch(thread));
+    const int64_t r = task / kv_heads, head = task % kv_heads;
+    rotate_and_store(kernels_, sequences[r]->cache_, row(r), head, &cos_[r * half], &sin_[r * half]);
+    kernels_.attend(attention_job(sequences[r]->cache_, row(r), head, 0, 1), scratch(thread));
   });
   prepare(layer.o, attended_.get(), layer.o.k, m);
   multiply(layer.o, m, x_.get(), model.hidden_size, true);
@@ -279,11 +276,20 @@ AttentionRows Session::attention_rows(int64_t index, int64_t m) {
 
 void Session::attend(int64_t index, int64_t m) {
   const int64_t kv_heads = model_->num_kv_heads, threads = pool_.threads();
-  if (m <= kFewRows && kv_heads % threads) {
-    const int64_t parts = std::min((2 * threads + kv_heads - 1) / kv_heads, (position() + m) / kPartPositions);
+  const AttentionRows rows = attention_rows(index, m);
+  const int64_t parts = m <= kFewRows && kv_heads % threads
+                            ? std::min((2 * threads + kv_heads - 1) / kv_heads, (position() + m) / kPartPositions)
+                            : 1;
+  if (m > kFewRows || parts > 1) {
+    rotate_and_store(pool_, kernels_, cache_, rows, cos_.get(), sin_.get());
     if (parts > 1) return attend_in_parts(index, m, parts);
+    return ek::attend(pool_, kernels_, cache_, rows, [&](int thread) { return scratch(thread); });
   }
-  ek::attend(pool_, kernels_, cache_, attention_rows(index, m), [&](int thread) { return scratch(thread); });
+  /* One task for all rows of a key-value head: no other task needs them. */
+  pool_.run(kv_heads, [&](int64_t head, int thread) {
+    rotate_and_store(kernels_, cache_, rows, head, cos_.get(), sin_.get());
+    kernels_.attend(attention_job(cache_, rows, head, 0, m), scratch(thread));
+  });
 }
 
 /* For few rows over a long context, when there are too few key-value heads to keep the threads busy: the context of each head

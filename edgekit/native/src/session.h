@@ -54,7 +54,7 @@ class Session {
   void attention(const Layer &layer, int64_t index, int64_t m);
   void attention_of_each(const Layer &layer, int64_t index, Session *const *sequences, int64_t m);
   void mlp(const Layer &layer, int64_t first, int64_t m);
-  void attend(int64_t index, int64_t m);
+  void attend(int64_t index, int64_t m); /* rotates and stores the rows first */
   void attend_in_parts(int64_t index, int64_t m, int64_t parts);
   AttentionRows attention_rows(int64_t index, int64_t m);
 
