@@ -60,7 +60,7 @@ void check_text(const Kernels &kernels, int64_t tokens, int64_t heads, int64_t k
 
 /* Norms of q and k come before the rotation: the rows are those of the same rows normalized beforehand, without norms. */
 void check_norms(const Kernels &kernels, KvType type) {
-  constexpr int64_t kHeads = 5, kKvHeads = 2, kDim = 48, kTokens = 3, kWidth = (kHeads + 2 * kKvHeads) * kDim;
+  constexpr int64_t kHeads = 6, kKvHeads = 2, kDim = 48, kTokens = 3, kWidth = (kHeads + 2 * kKvHeads) * kDim;
   constexpr float kEpsilon = 0.01f;
   Random random{9};
   std::vector<float> qkv(kTokens * kWidth), normed, cos(kTokens * kDim / 2), sin(cos), q_norm(kDim), k_norm(kDim);

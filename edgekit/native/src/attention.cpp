@@ -13,10 +13,6 @@ namespace {
 constexpr int64_t kAttentionRows = 192; /* rows of a task; in float and with their sums, 192 KB at head_dim 128 */
 constexpr int64_t kMostHeads = 1024, kMostTokens = 1 << 24; /* the limits of model.cpp and product.cpp */
 
-}  // namespace
-
-namespace {
-
 /* Row r of a key-value head and its query heads; cos and sin: (head_dim / 2). */
 void rotate_and_store_row(const Kernels &kernels, KvCache &cache, const AttentionRows &rows, int64_t r, int64_t head,
                           const float *cos, const float *sin) {
