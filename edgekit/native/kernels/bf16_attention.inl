@@ -16,9 +16,10 @@ constexpr int kTileColumns = 32;
 
 /* 16 dwords of two bfloat16 each: `even` in the low half, `odd` in the high half. */
 inline __m512i pair_up(__m512 even, __m512 odd) {
-  const __m512i low = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(even)));
-  const __m512i high = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(odd)));
-  return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+  alignas(64) static constexpr uint16_t kOrder[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                      8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(odd, even));
+  return _mm512_permutexvar_epi16(_mm512_load_si512(kOrder), both);
 }
 
 inline __m512i to_bf16(__m512 first, __m512 second) {
@@ -81,6 +82,7 @@ inline void load_block(const AttentionJob &job, int64_t at, int count, const Bf1
       const T *from = rows + (t * head_dim + 2 * p) * kKeyLanes;
       __m512i pairs = _mm512_setzero_si512();
       if (2 * p < head_dim) {
+        prefetch_next(from, head_dim);
         __m512 even = reinterpret_cast<__m512>(load(from)), odd = reinterpret_cast<__m512>(load(from + kKeyLanes));
         if (scaled) even = _mm512_mul_ps(even, scale), odd = _mm512_mul_ps(odd, scale);
         pairs = pair_up(even, odd);
@@ -94,6 +96,8 @@ inline void load_block(const AttentionJob &job, int64_t at, int count, const Bf1
     for (int d = 0; d < head_dim; d += 16) {
       const T *from = rows + 2 * p * head_dim + d;
       __m512 even = _mm512_setzero_ps(), odd = even;
+      prefetch_next(from, head_dim);
+      prefetch_next(from + head_dim, head_dim);
       if (2 * p < count) even = reinterpret_cast<__m512>(load(from));
       if (2 * p + 1 < count) odd = reinterpret_cast<__m512>(load(from + head_dim));
       if (scaled && 2 * p < count) even = _mm512_mul_ps(even, _mm512_set1_ps(scales[2 * p]));
