@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from kernel_cost.kernels import COMPILERS, FORMATS, TABLES, compile_kernels, find_loops
-from kernel_cost.loops import all_loops, busiest, functions, loops, multiply_adds, vector_instructions
+from kernel_cost.kernels import COMPILERS, FORMATS, TABLES, compile_kernels, find_attention, find_loops
+from kernel_cost.loops import all_loops, busiest, functions, instructions_of, loops, multiply_adds, vector_instructions
 
 # As gcc writes it: a loop over blocks with one over steps inside, and a loop that does not multiply.
 NESTED = """
@@ -68,6 +68,11 @@ def test_no_loop_has_that_many_products() -> None:
         loops(lines_of(NESTED))[0].unrolled(40)
 
 
+def test_the_text_of_a_function_without_its_labels() -> None:
+    assert instructions_of(lines_of(NESTED))[0] == "movi v0.4s, 0"
+    assert len(instructions_of(lines_of(NESTED))) == 15
+
+
 def test_loads_are_no_vector_instructions() -> None:
     body = [
         "ldr q0, [x1]",
@@ -80,12 +85,20 @@ def test_loads_are_no_vector_instructions() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compiler", list(COMPILERS))
+def test_the_loops_of_attention_are_found() -> None:
+    if not shutil.which(COMPILERS["gcc"][0]):
+        pytest.skip(f"{COMPILERS['gcc'][0]} is not installed")
+    found = find_attention(compile_kernels("neon_bf16", "gcc"))
+    assert multiply_adds(found.scores) == multiply_adds(found.values) == 256
+    assert vector_instructions(found.softmax) >= 64 // 4 * 8
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
-def test_the_loops_of_the_kernels_are_found(table: str, compiler: str) -> None:
-    if not shutil.which(COMPILERS[compiler][0]) or not shutil.which("aarch64-linux-gnu-g++"):
-        pytest.skip(f"{compiler} for 64-bit ARM is not installed")
-    found = find_loops(table, compile_kernels(table, compiler))
+def test_the_loops_of_the_kernels_are_found(table: str) -> None:
+    if not shutil.which(COMPILERS["gcc"][0]):
+        pytest.skip(f"{COMPILERS['gcc'][0]} is not installed")
+    found = find_loops(table, compile_kernels(table, "gcc"))
     for fmt in FORMATS:
         decode = found.loop("decode", fmt, 1)
         least = 128 * (2 if fmt.bits == 4 else 1) / 16 / 128  # a product, and with 4 bits its half of a byte

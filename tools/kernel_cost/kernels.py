@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kernel_cost.loops import busiest, functions, multiply_adds, vector_instructions
+from kernel_cost.loops import busiest, functions, instructions_of, multiply_adds, vector_instructions
 
 NATIVE = Path(__file__).parents[2] / "edgekit" / "native"
 TABLES = ("neon_dotprod", "neon_i8mm")
@@ -84,6 +84,15 @@ class Table:
         return next(loop for loop in self.loops if (loop.work, loop.format, loop.rows) == (work, fmt, rows))
 
 
+@dataclass(frozen=True)
+class Attention:
+    """Attention of neon_bf16: one step of the loops of products, and the softmax of 64 scores of a row."""
+
+    scores: tuple[str, ...]
+    values: tuple[str, ...]
+    softmax: tuple[str, ...]
+
+
 def compile_kernels(table: str, compiler: str) -> str:
     """The assembly of a kernel file."""
     march = re.search(rf"kernels/{table}\.cpp PROPERTIES.*?(-march=[\w.+-]+)", (NATIVE / "CMakeLists.txt").read_text())
@@ -134,3 +143,23 @@ def find_loops(table: str, assembly: str) -> Table:
         prefill = f"prefill<{fmt.block}, {str(fmt.zeros and fmt.bits == 8).lower()}>"
         loops.append(Loop("prefill", fmt, TILE_ROWS[table], loop_of(prefill, TILE_PRODUCTS * fmt.block)))
     return Table(table, tuple(loops), loop_of(r"spin\(", None))
+
+
+def find_attention(assembly: str) -> Attention:
+    """The loops of neon_bf16.
+
+    Raises:
+        SystemExit: A function was renamed or inlined.
+    """
+    mangled = dict(functions(assembly))
+    by_name = {
+        name.partition("(")[0]: lines for name, lines in zip(demangled(list(mangled)), mangled.values(), strict=True)
+    }
+    try:
+        scores, values = (busiest(by_name[name]) for name in ("score_bf16", "value_bf16"))
+        softmax = instructions_of(by_name["soften_bf16"])
+    except KeyError as missing:
+        raise SystemExit(f"neon_bf16 has no function {missing}") from None
+    if not scores or not values:
+        raise SystemExit("the attention of neon_bf16 has no loop of products")
+    return Attention(tuple(scores), tuple(values), tuple(softmax))

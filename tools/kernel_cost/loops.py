@@ -86,6 +86,13 @@ def functions(assembly: str) -> Iterator[tuple[str, list[str]]]:
             lines.append(text)
 
 
+def instructions_of(lines: Sequence[str]) -> list[str]:
+    """The instructions of a function in the order of its text."""
+    return [
+        re.sub(r"\s+", " ", text) for text in lines if not _LABEL.fullmatch(text) and not text.startswith((".", "#"))
+    ]
+
+
 def loops(lines: Sequence[str]) -> list[Loop]:
     """The outermost loops of a function, in the order of its text."""
     instructions = list[str]()

@@ -20,8 +20,19 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from edgekit.devices import DeviceProfile, load_device
 from edgekit.models import spec_from_config
 from edgekit.recipes import load_recipe
-from kernel_cost.kernels import COMPILERS, FORMATS, TABLES, TILE_ROWS, Format, Table, compile_kernels, find_loops
-from kernel_cost.loops import multiply_adds
+from kernel_cost.kernels import (
+    COMPILERS,
+    FORMATS,
+    TABLES,
+    TILE_ROWS,
+    Attention,
+    Format,
+    Table,
+    compile_kernels,
+    find_attention,
+    find_loops,
+)
+from kernel_cost.loops import multiply_adds, vector_instructions
 from kernel_cost.processors import BY_CLUSTER, CORES, Core, Simulator
 
 DEVICES = ("raspberry-pi-5-8gb", "jetson-orin-nano", "snapdragon-8-gen-3")
@@ -38,6 +49,8 @@ def main() -> None:
     print(f"Compiled with {options.compiler}, simulated with llvm-mca {simulator.version}.\n")
     for lines in (decode_loops(tables, simulator), few_loops(tables, simulator), prefill_loops(tables, simulator)):
         print("\n".join(lines), end="\n\n")
+    attention = find_attention(compile_kernels("neon_bf16", options.compiler))
+    print("\n".join(attention_lines(attention, simulator)), end="\n\n")
     model = Model.of_recipe(options.recipe)
     for device in map(load_device, DEVICES):
         print("\n".join(device_table(device, model, tables, simulator)), end="\n\n")
@@ -89,6 +102,21 @@ def prefill_loops(tables: dict[str, Table], simulator: Simulator) -> Iterator[st
                 f"{peak_share(simulator, core, table, fmt):.0%}" if core.kernels == name else "" for core in CORES
             ]
             yield f"| {name}, {fmt.name} | {counts} | {' | '.join(shares)} |"
+
+
+def attention_lines(attention: Attention, simulator: Simulator) -> Iterator[str]:
+    """Attention with head_dim 128: eight rows and a block of 64 keys."""
+    cores = [core for core in CORES if core.kernels == "neon_i8mm"]
+    yield f"| attention, 8 rows, 64 keys | vector instructions | {' | '.join(core.name for core in cores)} |"
+    yield "|---|---|" + "---|" * len(cores)
+    steps = {"scores": (attention.scores, 64 // 8 * 128 // 4), "values": (attention.values, 128 // 8 * 64 // 4)}
+    parts = {**steps, "softmax": (attention.softmax, 8)}
+    cycles = {core: [simulator.cycles(core, text) * times for text, times in parts.values()] for core in cores}
+    for place, (part, (text, times)) in enumerate(parts.items()):
+        figures = " | ".join(f"{cycles[core][place]:.0f} cycles" for core in cores)
+        yield f"| {part} | {vector_instructions(text) * times} | {figures} |"
+    products = 2 * 8 * 64 * 128
+    yield f"| multiply-adds per cycle | | {' | '.join(f'{products / sum(cycles[core]):.0f}' for core in cores)} |"
 
 
 class Model:

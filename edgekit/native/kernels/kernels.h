@@ -143,6 +143,7 @@ extern const Kernels kAvx512Vnni;
 extern const Kernels kAvx512Bf16; /* attention only */
 extern const Kernels kAmx;
 #elif defined(__aarch64__)
+extern const Kernels kNeonBf16; /* attention only */
 extern const Kernels kNeonDotprod;
 extern const Kernels kNeonI8mm;
 #endif

@@ -69,6 +69,10 @@ bool has_amx() {
 #ifndef HWCAP2_I8MM
 #define HWCAP2_I8MM (1 << 13) /* missing from headers before Linux 5.6 */
 #endif
+#ifndef HWCAP2_BF16
+#define HWCAP2_BF16 (1 << 14)
+#endif
+bool has_neon_bf16() { return getauxval(AT_HWCAP2) & HWCAP2_BF16; }
 bool has_neon_dotprod() { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
 bool has_neon_i8mm() { return has_neon_dotprod() && getauxval(AT_HWCAP2) & HWCAP2_I8MM; }
 #elif defined(__aarch64__) && defined(__APPLE__)
@@ -77,10 +81,12 @@ bool has_feature(const char *name) {
   size_t size = sizeof value;
   return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
 }
+bool has_neon_bf16() { return has_feature("hw.optional.arm.FEAT_BF16"); }
 bool has_neon_dotprod() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
 bool has_neon_i8mm() { return has_neon_dotprod() && has_feature("hw.optional.arm.FEAT_I8MM"); }
 #elif defined(__aarch64__)
 /* Detection is not implemented for this system. */
+bool has_neon_bf16() { return false; }
 bool has_neon_dotprod() { return false; }
 bool has_neon_i8mm() { return false; }
 #endif
@@ -93,6 +99,7 @@ const Candidate kCandidates[] = {
     {&kAvx512Vnni, has_avx512vnni},
     {&kAvx2, has_avx2},
 #elif defined(__aarch64__)
+    {&kNeonBf16, has_neon_bf16},
     {&kNeonI8mm, has_neon_i8mm},
     {&kNeonDotprod, has_neon_dotprod},
 #endif
