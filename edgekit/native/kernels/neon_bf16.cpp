@@ -120,8 +120,8 @@ inline void start_rows_bf16(const AttentionJob &job, const Bf16Scratch &s, int64
   }
 }
 
-/* Multiply kPairs pairs of rows with four pairs of keys or dimensions, `steps` times four columns. From step to step, `left` and
- * `right` advance by 8 and right_step; pairs of rows are left_pair apart. */
+/* Multiply kPairs pairs of rows with four pairs of keys or dimensions, `steps` times four columns. From step to step, `left`
+ * and `right` advance by 8 and right_step; pairs of rows are left_pair apart. */
 EK_INLINE void multiply_tile(float32x4_t sum[kPairs][4], const bfloat16_t *left, int64_t left_pair, const bfloat16_t *right,
                              int64_t right_step, int steps) {
 #pragma GCC unroll 1
@@ -199,7 +199,8 @@ __attribute__((noinline)) float soften_bf16(const Bf16Scratch &s, int64_t row, i
     added = vaddq_f32(added, weight);
     vst1_bf16(weights + 8 * t, vcvt_bf16_f32(weight));
   }
-  const float shrink = peak == s.largest[row] ? 1.0f : vgetq_lane_f32(coarse_power_of_two(vdupq_n_f32(s.largest[row] - peak)), 0);
+  const float32x4_t fall = coarse_power_of_two(vdupq_n_f32(s.largest[row] - peak));
+  const float shrink = peak == s.largest[row] ? 1.0f : vgetq_lane_f32(fall, 0);
   s.total[row] = s.total[row] * shrink + vaddvq_f32(added);
   s.largest[row] = peak;
   return shrink;
@@ -216,8 +217,7 @@ inline void attend_tile_bf16(const AttentionJob &job, const Bf16Scratch &s, int6
   float shrink[kTileRows];
   int seen[kTileRows], most = 0;
   for (int r = 0; r < kTileRows; ++r) {
-    const int64_t limit = row + r < rows ? job.position + (row + r) / job.group + 1 - at : 0;
-    seen[r] = static_cast<int>(limit < 0 ? 0 : limit < count ? limit : count);
+    seen[r] = row + r < rows ? keys_seen(job, row + r, at, count) : 0;
     most = seen[r] > most ? seen[r] : most;
   }
   score_bf16(s, row, most, job.head_dim);
@@ -253,9 +253,8 @@ void attend_bf16(const AttentionJob &job, uint8_t *scratch) {
       convert_block_bf16<int8_t>(job, at, count, s);
     else
       convert_block_bf16<uint16_t>(job, at, count, s);
-    /* Rows of positions before `at` see none of these keys. */
-    const int64_t first = at > job.position ? (at - job.position) * job.group : 0;
-    for (int64_t row = first / kTileRows * kTileRows; row < rows; row += kTileRows) attend_tile_bf16(job, s, rows, row, at, count);
+    for (int64_t row = first_row(job, at) / kTileRows * kTileRows; row < rows; row += kTileRows)
+      attend_tile_bf16(job, s, rows, row, at, count);
   }
   finish_rows_bf16(job, s, rows);
 }
@@ -265,6 +264,7 @@ constexpr Kernels attention_only() {
   table.name = "neon_bf16";
   table.attend = attend_bf16;
   table.attend_scratch = attend_bf16_scratch;
+  table.attends_in_bf16 = true;
   return table;
 }
 
