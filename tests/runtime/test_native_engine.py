@@ -46,8 +46,8 @@ def test_a_model_wider_than_its_mlp(models: SharedModels) -> None:
     assert np.abs(ours - theirs).max() <= INT8_TOLERANCE * np.abs(theirs).max()
 
 
-# Of the largest logit: a sum in another order can move an activation across a rounding boundary, by one step of 127. Seen:
-# 0.012, and 0.0203 where prompts are attended to in bfloat16.
+# Of the largest logit: a sum in another order can move an activation across a rounding boundary, by one step of 127.
+# Seen: 0.012, and 0.0203 where prompts are attended to in bfloat16.
 ROUNDING = 0.03
 
 

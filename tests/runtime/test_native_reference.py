@@ -13,8 +13,8 @@ from shared_models import FORMATS, SharedModels
 pytestmark = pytest.mark.every_isa
 
 # Root mean square of the difference over that of the logits. Rounding activations to int8 in groups as wide as a block
-# costs 0.5 % a product, of which these two layers have nine in a row; seen: 0.0189 to 0.0199, and 0.0211 to 0.0227 with int8 keys
-# and values. onnxruntime is 0.0193 to 0.0240 away.
+# costs 0.5 % a product, of which these two layers have nine in a row; seen: 0.0189 to 0.0199, and 0.0211 to 0.0227 with
+# int8 keys and values. onnxruntime is 0.0193 to 0.0240 away.
 RMS_TOLERANCE = 0.03
 # Of the largest logit, for the same sums in another order. Seen: 7e-7, and to 0.012 where that moved activations across
 # a rounding boundary by one step of 127, which the layers behind pass on; on every instruction set, scalar too. It is
