@@ -1,0 +1,46 @@
+"""Time steps of the native engine that evaluate several sequences together; the numbers of sequences take turns."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+from edgekit.artifact.manifest import read_manifest
+from edgekit.runtime.engine import EngineOptions
+from edgekit.runtime.native_engine import NativeEngine
+
+COUNTS = (1, 2, 4, 8, 16)
+ROUNDS = 7
+CONTEXT = 128
+
+
+def measure(artifact: Path, threads: int | None) -> dict[int, float]:
+    """Return the median seconds of a step by the number of its sequences."""
+    engine = NativeEngine.open(artifact, read_manifest(artifact), EngineOptions(context=CONTEXT, threads=threads))
+    sequences = [engine.fork() for _ in range(max(COUNTS))]
+    seconds: dict[int, list[float]] = {count: [] for count in COUNTS}
+    for _ in range(ROUNDS):
+        for count, measured in seconds.items():
+            start = time.perf_counter()
+            engine.step(sequences[:count], range(count))
+            measured.append(time.perf_counter() - start)
+    engine.close()
+    return {count: statistics.median(measured) for count, measured in seconds.items()}
+
+
+def main() -> None:
+    """Print the time of a step, its ratio to that of one sequence, and the tokens per second of all sequences."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("artifact", type=Path, metavar="ARTIFACT")
+    parser.add_argument("--threads", type=int, help="default: one per physical core")
+    options = parser.parse_args()
+    seconds = measure(options.artifact, options.threads)
+    print("sequences  step, ms  of one  tok/s together")
+    for count, time_of_step in seconds.items():
+        print(f"{count:9}  {time_of_step * 1e3:8.1f}  {time_of_step / seconds[1]:6.2f}  {count / time_of_step:14.1f}")
+
+
+if __name__ == "__main__":
+    main()
