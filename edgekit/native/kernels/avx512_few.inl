@@ -186,11 +186,11 @@ inline void add_line(const __m512i *codes, int dwords, const QuantizedRow *rows,
   }
 }
 
-/* add_line() for `count` rows, at most kRows. */
+/* add_line() for `count` rows, at most kRows and at least 3, or 4 without kNext. */
 template <typename F, int kRows, bool kNext>
 inline void add_lines(int count, const __m512i *codes, int dwords, const QuantizedRow *rows, int64_t column,
                       const BlockColumns &columns, bool has_zeros, const Lines &next, __m512i *to, float (*total)[16]) {
-  if constexpr (kRows > 1)
+  if constexpr (kRows > (kNext ? 3 : 4))
     if (count < kRows)
       return add_lines<F, kRows - 1, kNext>(count, codes, dwords, rows, column, columns, has_zeros, next, to, total);
   add_line<F, kRows, kNext>(codes, dwords, rows, column, columns, has_zeros, next, to, total);
@@ -216,6 +216,7 @@ inline void write_totals(const Matrix &w, const float (*total)[16], int m, int64
 template <typename F>
 void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride, bool add) {
   const int64_t bytes = w.row_bytes();
+  const int tile = m <= kLineTile ? m : (m + 1) / 2; /* of two tiles, both have at least 4 rows */
   const bool has_zeros = w.zero_points != nullptr;
   alignas(64) float total[kMostFew][16];
   alignas(64) __m512i codes[2][16]; /* a transposed line, and the next one */
@@ -238,11 +239,10 @@ void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_
         find_lines(w, bytes, n + 16, last, 0, &next);
       for (int i = 0; i < 16; ++i) prefetch(w.codes + (n + 16) * bytes + at * 16 + i * 64); /* in the order of the file */
       const int dwords = static_cast<int>(bytes - at >= 64 ? 16 : (bytes - at) / 4);
-      add_lines<Plain<F>, kLineTile, true>(m < kLineTile ? m : kLineTile, codes[now], dwords, rows, column, columns, has_zeros, next,
-                                    codes[1 - now], total);
-      if (m > kLineTile)
-        add_lines<Plain<F>, kLineTile, false>(m - kLineTile, codes[now], dwords, rows + kLineTile, column, columns, has_zeros, next,
-                                       codes[1 - now], total + kLineTile);
+      add_lines<Plain<F>, kLineTile, true>(tile, codes[now], dwords, rows, column, columns, has_zeros, next, codes[1 - now], total);
+      if (tile < m)
+        add_lines<Plain<F>, kLineTile, false>(m - tile, codes[now], dwords, rows + tile, column, columns, has_zeros, next,
+                                              codes[1 - now], total + tile);
     }
     write_totals(w, total, m, n, last - n < 16 ? last - n : 16, add, y, stride);
   }
