@@ -64,11 +64,6 @@ MappedFile::MappedFile(const std::string &path) {
   void *at = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file, 0);
   ::close(file);
   if (at == MAP_FAILED) fail(EK_BAD_FILE, "cannot map %s: %s", path.c_str(), std::strerror(errno));
-#ifdef MADV_HUGEPAGE
-  /* Ask for pages of 2 MB, with which one thread reads up to 1.2 times faster. Linux uses them where the file system keeps
-   * the file in memory in pieces of that size (ext4 since 6.16, xfs), and ignores the request elsewhere. */
-  ::madvise(at, size_, MADV_HUGEPAGE);
-#endif
   data_ = static_cast<const uint8_t *>(at);
   mapped_ = true;
 }
