@@ -1,4 +1,4 @@
-"""The native library through ctypes: a binding for each function of ``edgekit.h`` and ``edgekit_tools.h``."""
+"""The native library through ctypes: a binding for each function of ``edgekit.h``, ``edgekit_text.h`` and ``edgekit_tools.h``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import NativeLibraryError
 
 ABI_VERSION = 3
 
-OK, BAD_ARGUMENT, NON_FINITE, BAD_FILE, UNSUPPORTED, NO_MEMORY, CONTEXT, TOKEN, INTERNAL = range(9)
+OK, BAD_ARGUMENT, NON_FINITE, BAD_FILE, UNSUPPORTED, NO_MEMORY, CONTEXT, TOKEN, INTERNAL, BUSY, CALLBACK = range(11)
 FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2
 KV_TYPES = ("float16", "int8")  # indexed by ek_kv_type
 MOST_TOGETHER = 16  # sessions in one ek_session_step
@@ -126,6 +126,20 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_sample": (_INT, _POINTER, _LONG, ctypes.POINTER(Sampling), _POINTER, ctypes.POINTER(ctypes.c_uint64),
                   ctypes.POINTER(ctypes.c_int32)),
     "ek_multiply": (_INT, _TEXT, ctypes.POINTER(Matrix), _POINTER, _LONG, _INT, _POINTER),
+    "ek_text_open": (_INT, _TEXT, ctypes.POINTER(_POINTER)),
+    "ek_text_close": (None, _POINTER),
+    "ek_text_describe": (_INT, _POINTER, _POINTER),
+    "ek_text_stop_id": (ctypes.c_int32, _POINTER, ctypes.c_int32),
+    "ek_text_token_id": (ctypes.c_int32, _POINTER, _TEXT),
+    "ek_text_encode": (_INT, _POINTER, _TEXT, _LONG, _INT, _POINTER, _LONG, ctypes.POINTER(_LONG)),
+    "ek_text_decode": (_INT, _POINTER, _POINTER, _LONG, _POINTER, _LONG, ctypes.POINTER(_LONG)),
+    "ek_text_prompt": (_INT, _POINTER, _POINTER, _LONG, _POINTER, _LONG, ctypes.POINTER(_LONG)),
+    "ek_stream_create": (_INT, _POINTER, ctypes.POINTER(_POINTER)),
+    "ek_stream_free": (None, _POINTER),
+    "ek_stream_push": (_INT, _POINTER, ctypes.c_int32, ctypes.POINTER(_POINTER), ctypes.POINTER(_LONG)),
+    "ek_stream_finish": (_INT, _POINTER, ctypes.POINTER(_POINTER), ctypes.POINTER(_LONG)),
+    "ek_generate": (_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER),
+    "ek_session_cancel": (None, _POINTER),
     "ek_attend": (_INT, _POINTER, _LONG, _LONG, _LONG, _LONG, _POINTER, _POINTER, _INT, _POINTER),
 }  # fmt: skip
 

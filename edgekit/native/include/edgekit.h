@@ -1,7 +1,8 @@
 /* The C API of edgekit's native library: open a model, evaluate tokens, sample, save and load sessions.
  *
- * This header is all an application needs; examples/embed.c is a complete program. edgekit_tools.h declares the
- * functions used by edgekit's own builder, probe and tests.
+ * edgekit_text.h adds text: tokenizer, conversations and generated answers. An application needs these two headers;
+ * examples/embed.c is a complete program. edgekit_tools.h declares the functions used by edgekit's own builder, probe
+ * and tests.
  *
  * Errors. A function that can fail returns an ek_status: EK_OK, or the kind of error. ek_last_error then describes the
  * error. After an error the outputs are undefined, and the state of a model or session is unchanged unless the function
@@ -44,7 +45,9 @@ typedef enum {
   EK_NO_MEMORY = 5,    /* not enough memory is available, or a thread cannot be started */
   EK_CONTEXT = 6,      /* the tokens do not fit into the context */
   EK_TOKEN = 7,        /* a token id is outside the vocabulary */
-  EK_INTERNAL = 8      /* a bug in edgekit */
+  EK_INTERNAL = 8,     /* a bug in edgekit */
+  EK_BUSY = 9,         /* another call uses the session */
+  EK_CALLBACK = 10     /* a callback of the caller threw an exception */
 } ek_status;
 
 /* The ABI version the library was built with. Compare it with EK_ABI_VERSION before calling anything else. */

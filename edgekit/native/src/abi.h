@@ -2,6 +2,7 @@
 #ifndef EDGEKIT_SRC_ABI_H
 #define EDGEKIT_SRC_ABI_H
 
+#include <atomic>
 #include <exception>
 #include <memory>
 #include <new>
@@ -20,6 +21,7 @@ struct ek_model {
 
 struct ek_session {
   ek::Session session;
+  std::atomic<bool> generating{false}, cancelled{false}; /* for text/text_api.cpp */
 };
 
 namespace ek {
