@@ -1,4 +1,4 @@
-"""The native library through ctypes: a binding for each function of ``edgekit.h``, ``edgekit_text.h`` and ``edgekit_tools.h``."""
+"""The native library through ctypes: a binding for each function of its headers in ``include/``."""
 
 from __future__ import annotations
 
