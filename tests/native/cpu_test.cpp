@@ -2,10 +2,12 @@
  * table that must run. */
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "check.h"
 #include "src/cpu.h"
@@ -61,6 +63,26 @@ void names() {
   CHECK(complete_kernels().size() == runnable_kernels().size());
 }
 
+#if defined(__x86_64__) && defined(__linux__)
+/* Linux lists what the processor has and the system supports. */
+void flags() {
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(file, line) && line.compare(0, 5, "flags") != 0) {
+  }
+  if (line.empty()) return;
+  line += ' ';
+  const auto listed = [&](const std::vector<std::string> &names) {
+    return std::all_of(names.begin(), names.end(), [&](const std::string &name) { return line.find(' ' + name + ' ') + 1; });
+  };
+  const bool avx2 = listed({"avx2", "fma", "f16c"});
+  const bool vnni = avx2 && listed({"avx512f", "avx512bw", "avx512vl", "avx512_vnni"});
+  CHECK(runs_here(kAvx2) == avx2);
+  CHECK(runs_here(kAvx512Vnni) == vnni);
+  CHECK(runs_here(kAvx512Bf16) == (vnni && listed({"avx512dq", "avx512_bf16"})));
+}
+#endif
+
 void models() {
   CHECK(processor_model() == processor_model());
   CHECK(processor_model().find('\n') == std::string::npos);
@@ -86,6 +108,9 @@ void models() {
 
 int main(int argc, char **argv) {
   names();
+#if defined(__x86_64__) && defined(__linux__)
+  flags();
+#endif
   models();
   const char *newest = runnable_kernels().front()->name;
   if (argc > 1) CHECK(std::strcmp(newest, argv[1]) == 0);

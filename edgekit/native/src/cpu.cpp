@@ -35,31 +35,51 @@ struct Candidate {
 bool always() { return true; }
 
 #if defined(__x86_64__)
-/* __builtin_cpu_supports checks CPUID and, for AVX and AVX-512, XCR0: whether the system saves their registers. */
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
-bool has_avx512vnni() {
-  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+/* CPUID says what the processor has, XCR0 which registers the system saves. Not __builtin_cpu_supports: zig links a version
+ * that always says no. Source of the bits: Intel SDM, volume 2, CPUID; volume 1, chapter 13, for XCR0. */
+struct Features {
+  unsigned ecx1 = 0, ebx7 = 0, ecx7 = 0, edx7 = 0, eax71 = 0, xcr0 = 0; /* by register, leaf and subleaf */
+};
+
+const Features &features() {
+  static const Features found = [] {
+    Features f;
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid(1, &a, &b, &f.ecx1, &d) && f.ecx1 & 1u << 27) __asm__("xgetbv" : "=a"(f.xcr0), "=d"(d) : "c"(0));
+    __get_cpuid_count(7, 0, &a, &f.ebx7, &f.ecx7, &f.edx7);
+    if (a >= 1) __get_cpuid_count(7, 1, &f.eax71, &b, &c, &d);
+    return f;
+  }();
+  return found;
 }
 
-/* Source of the bit: Intel SDM, volume 2, CPUID, subleaf 1 of leaf 7. */
+bool has(unsigned value, unsigned bits) { return (value & bits) == bits; }
+
+bool has_avx2() {
+  constexpr unsigned kFma = 1u << 12, kAvx = 1u << 28, kF16c = 1u << 29, kAvx2 = 1u << 5, kYmm = 6;
+  const Features &f = features();
+  return has(f.ecx1, kFma | kAvx | kF16c) && has(f.ebx7, kAvx2) && has(f.xcr0, kYmm);
+}
+
+bool has_avx512vnni() {
+  constexpr unsigned kF = 1u << 16, kBw = 1u << 30, kVl = 1u << 31, kVnni = 1u << 11, kZmm = 0xe0;
+  const Features &f = features();
+  return has_avx2() && has(f.ebx7, kF | kBw | kVl) && has(f.ecx7, kVnni) && has(f.xcr0, kZmm);
+}
+
 bool has_avx512bf16() {
-  unsigned a, b, c, d;
-  return has_avx512vnni() && __builtin_cpu_supports("avx512dq") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & 1u << 5;
+  constexpr unsigned kDq = 1u << 17, kBf16 = 1u << 5;
+  return has_avx512vnni() && has(features().ebx7, kDq) && has(features().eax71, kBf16);
 }
 
 /* Tiles are 8 KB of state per thread. Linux saves them only for a process that requests permission, before it starts threads
- * that use them. Sources: Documentation/arch/x86/xstate.rst in the Linux kernel; Intel SDM, volume 1, chapter 13, for the
- * bits of CPUID leaf 7 and of XCR0. */
+ * that use them. Source: Documentation/arch/x86/xstate.rst in the Linux kernel. */
 bool has_amx() {
 #if defined(__linux__)
-  constexpr unsigned kTile = 1u << 24, kTileBf16 = 1u << 22, kOsXsave = 1u << 27, kTileState = 3u << 17;
+  constexpr unsigned kTile = 1u << 24, kTileBf16 = 1u << 22, kTileState = 3u << 17;
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
-  unsigned a, b, c, d;
-  if (!has_avx512bf16() || !__get_cpuid(1, &a, &b, &c, &d) || !(c & kOsXsave)) return false;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & kTile) || !(d & kTileBf16)) return false;
-  __asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
-  return (a & kTileState) == kTileState && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return has_avx512bf16() && has(features().edx7, kTile | kTileBf16) && has(features().xcr0, kTileState) &&
+         syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 #else
   return false;
 #endif
