@@ -126,7 +126,9 @@ class Manifest(RuntimeFacts):
             text = json_text(asdict(self), indent=2, sort_keys=True)
         except ValueError as error:
             raise BuildError(f"{FILE_NAME} cannot be written as JSON: {error}") from None
-        (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+        partial = folder / f".{FILE_NAME}.partial"
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(folder / FILE_NAME)
 
 
 def read_manifest(folder: Path) -> Manifest:

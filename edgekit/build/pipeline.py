@@ -48,6 +48,7 @@ from .conversation import plan_conversation
 from .inputs import BuildInputs, carried_quantization, fetch_checkpoint, notes_of, open_inputs
 from .request import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildRequest, BuildResult
 from .same_model import checked_spec, stored_head
+from .text_file import write_text_file
 
 if TYPE_CHECKING:
     from .steps import Job
@@ -224,6 +225,10 @@ def _write(
             if not job.request.anyway:
                 check_budget(planned)
         weights.release()
+        lacking = write_text_file(job.folder, facts)
+        if lacking:
+            on_notes(lacking)
+            planned = replace(planned, notes=(*planned.notes, *lacking))
         golden = steps.record_answer(job, facts, layout.size_bytes)
         quality = steps.measure_quality(job, facts, layout.size_bytes)
         report = phase(job.progress, "hashing files")

@@ -134,6 +134,9 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_text_encode": (_INT, _POINTER, _TEXT, _LONG, _INT, _POINTER, _LONG, ctypes.POINTER(_LONG)),
     "ek_text_decode": (_INT, _POINTER, _POINTER, _LONG, _POINTER, _LONG, ctypes.POINTER(_LONG)),
     "ek_text_prompt": (_INT, _POINTER, _POINTER, _LONG, _POINTER, _LONG, ctypes.POINTER(_LONG)),
+    "ek_text_words": (
+        _INT, _POINTER, _TEXT, _LONG, _POINTER, _LONG, ctypes.POINTER(_LONG), _POINTER, _LONG, ctypes.POINTER(_LONG),
+    ),
     "ek_stream_create": (_INT, _POINTER, ctypes.POINTER(_POINTER)),
     "ek_stream_free": (None, _POINTER),
     "ek_stream_push": (_INT, _POINTER, ctypes.c_int32, ctypes.POINTER(_POINTER), ctypes.POINTER(_LONG)),

@@ -114,6 +114,16 @@ class ChatTemplate:
         controls = tokenizer.control_tokens(source)
         return cls(source, tokenizer.special_tokens, str(origin), controls=controls, reasoning=reasoning)
 
+    @property
+    def source(self) -> str:
+        """The jinja2 source."""
+        return self._source
+
+    @property
+    def controls(self) -> ControlTokens:
+        """The control tokens that messages must not turn into."""
+        return self._controls
+
     @cached_property
     def opens_thought(self) -> bool:
         """Whether the template ends a prompt inside a thought, as DeepSeek-R1's does."""

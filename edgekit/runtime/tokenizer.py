@@ -64,6 +64,11 @@ class Tokenizer:
             special_tokens=names | _special_tokens(read_tokenizer_config(folder)),
         )
 
+    @property
+    def backend(self) -> Any:
+        """The ``tokenizers.Tokenizer``."""
+        return self._backend
+
     def encode(self, text: str | Prompt, add_bos: bool | None = None) -> list[int]:
         """Encode text to ids.
 

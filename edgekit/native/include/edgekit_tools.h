@@ -5,7 +5,7 @@
 #ifndef EDGEKIT_TOOLS_H
 #define EDGEKIT_TOOLS_H
 
-#include "edgekit.h"
+#include "edgekit_text.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -154,6 +154,17 @@ typedef struct {
  *   cpus   (count) numbers of the CPUs (hardware threads) to count; NULL: those that this process may run on
  *   count  at least 1 unless `cpus` is NULL */
 EK_API int ek_host_cores(const char *root, const int32_t *cpus, int64_t count, ek_core_info *cores);
+
+/* ---- Text ---- */
+
+/* Normalize a text and split it into the words that are encoded one by one, without looking for added tokens.
+ *
+ *   normalized  out, (capacity): the normalized text; `size` is its length
+ *   ends        out, (most): the end of each word in the normalized text; `count` is their number
+ *
+ * As with ek_text_encode, an array may be NULL if its capacity is 0. */
+EK_API int ek_text_words(const ek_text *text, const char *utf8, int64_t bytes, char *normalized, int64_t capacity,
+                         int64_t *size, int64_t *ends, int64_t most, int64_t *count);
 
 #ifdef __cplusplus
 }
