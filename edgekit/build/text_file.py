@@ -19,6 +19,7 @@ from ..runtime.chat import ChatTemplate
 from ..runtime.prompt import ControlTokens
 from ..runtime.tokenizer import Tokenizer
 from ..sampling import Sampling
+from .chat_pieces import ChatPieces, InexpressibleTemplateError, chat_pieces
 from .text_tables import TokenizerTables, UnsupportedTokenizerError, tokenizer_tables
 
 FILE_NAME = "edgekit_text.bin"
@@ -59,7 +60,19 @@ def text_file(folder: Path, facts: RuntimeFacts) -> TextFile:
         tables = tokenizer_tables(tokenizer.backend, controls.everywhere, controls.outside_answers)
     except UnsupportedTokenizerError as error:
         return TextFile(None, (f"the native library has no tokenizer for this artifact ({error}); it takes token ids",))
-    return TextFile(_packed(tables, facts))
+    pieces, lacking = _chat(template, facts)
+    return TextFile(_packed(tables, facts, pieces), lacking)
+
+
+def _chat(template: ChatTemplate | None, facts: RuntimeFacts) -> tuple[ChatPieces | None, tuple[str, ...]]:
+    """The chat format, and what it lacks."""
+    if template is None:
+        return None, ()
+    try:
+        pieces = chat_pieces(template, reasoning=facts.reasoning)
+    except InexpressibleTemplateError as error:
+        return None, (f"the native library has no chat format for this artifact: the chat template {error}",)
+    return pieces, tuple(f"the native library does not accept {note} with this chat template" for note in pieces.notes)
 
 
 def write_text_file(folder: Path, facts: RuntimeFacts) -> tuple[str, ...]:
@@ -112,8 +125,8 @@ def add_text_file(artifact: Path) -> tuple[str, ...]:
     return made.warnings
 
 
-def _packed(tables: TokenizerTables, facts: RuntimeFacts) -> bytes:
-    texts = list(facts.stop_texts)
+def _packed(tables: TokenizerTables, facts: RuntimeFacts, pieces: ChatPieces | None) -> bytes:
+    joints = [] if pieces is None else [joint or "" for row in pieces.joints for joint in row]
     sections = (
         tables.token_offsets.tobytes(),
         tables.token_bytes,
@@ -124,9 +137,9 @@ def _packed(tables: TokenizerTables, facts: RuntimeFacts) -> bytes:
         tables.merged.tobytes(),
         tables.added.tobytes(),
         tables.added_text,
-        _settings(tables, facts),
+        _settings(tables, facts, pieces),
         np.array(facts.tokens["eos"], np.uint32).tobytes(),
-        _strings(texts),
+        _strings([*facts.stop_texts, *joints]),
     )
     return packed(sections)
 
@@ -152,7 +165,7 @@ def checksum(content: bytes) -> int:
     return int((mixed ^ (mixed >> np.uint64(32))).sum(dtype=np.uint64))
 
 
-def _settings(tables: TokenizerTables, facts: RuntimeFacts) -> bytes:
+def _settings(tables: TokenizerTables, facts: RuntimeFacts, pieces: ChatPieces | None) -> bytes:
     """``TextSettings`` of ``native/text/tables.h``."""
     sampling = Sampling.from_manifest(facts.sampling)
     bos = facts.tokens.get("bos")
@@ -171,9 +184,17 @@ def _settings(tables: TokenizerTables, facts: RuntimeFacts) -> bytes:
         max(sampling.repetition_penalty, _FLOAT32_TINY),
         min(sampling.top_k, _NO_LIMIT),
         len(facts.stop_texts),
-        False,
-        *([0] * _CHAT_NUMBERS),
+        pieces is not None,
+        *([0] * _CHAT_NUMBERS if pieces is None else _chat_numbers(pieces)),
     )
+
+
+def _chat_numbers(pieces: ChatPieces) -> list[int]:
+    """``TextSettings::chat`` of ``native/text/tables.h``, in the order of ``ChatNumber``."""
+    joints = [joint for row in pieces.joints for joint in row]
+    allowed = sum((joint is not None) << i for i, joint in enumerate(joints))
+    trims = [left | right << 2 for left, right in pieces.trims]
+    return [allowed, *trims, pieces.opens_thought, pieces.after_thought]
 
 
 def _strings(texts: Sequence[str]) -> bytes:

@@ -2,7 +2,8 @@
  *
  * What a template writes between two messages depends only on their roles, for the templates that can be expressed here. So
  * the format is a table of joints: the text from the beginning to the first message, from each message to the next, and from
- * the last one to the end of the prompt. edgekit/build/chat_pieces.py derives it and compares it with the template. */
+ * the last one to the end of the prompt. A joint may contain today's date: a format of strftime between U+E0FE and U+E0FF,
+ * with the directives d m Y y b B a A H M S j I p and %. edgekit/build/chat_pieces.py derives it and compares it with the template. */
 #ifndef EDGEKIT_TEXT_CHAT_H
 #define EDGEKIT_TEXT_CHAT_H
 
@@ -25,13 +26,10 @@ constexpr uint32_t kChatStrings = kSides * kSides; /* the joint from a to b is k
 enum ChatNumber : uint32_t {
   kJoints = 0,    /* bit kSides * a + b: the template allows the joint from a to b */
   kTrim = 1,      /* and 2, 3: what the template removes from a role's content: TrimKind of the left, plus 4 times the right */
-  kThoughts = 4   /* ThoughtFlag */
+  kOpensThought = 4, /* 1: a prompt ends inside a thought */
+  kAfterThought = 5  /* what is removed between the thought of an earlier answer and the answer: a TrimKind */
 };
 enum TrimKind : uint32_t { kTrimNothing = 0, kTrimSpace = 1, kTrimNewlines = 2 };
-enum ThoughtFlag : uint32_t {
-  kOpensThought = 1,    /* a prompt ends inside a thought */
-  kKeepsSpace = 2       /* the white space behind the thought of an earlier answer is kept; otherwise it is removed */
-};
 
 /* The prompt for the next answer. Throws Error: EK_UNSUPPORTED, EK_BAD_ARGUMENT. */
 WrittenText render(const Tables &tables, const ek_message *messages, int64_t count);

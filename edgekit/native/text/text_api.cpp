@@ -1,10 +1,13 @@
-/* Implements include/edgekit_text.h, the C API for text, except for answers. No exception leaves this file. */
+/* Implements include/edgekit_text.h, the C API for text. No exception leaves this file. */
 #include <algorithm>
 #include <cinttypes>
 #include <cstring>
 
 #include "../src/abi.h"
+#include "chat.h"
 #include "edgekit_tools.h"
+#include "generate.h"
+#include "stream.h"
 #include "text_handle.h"
 #include "tokenizer.h"
 
@@ -23,7 +26,25 @@ void copy_out(const T *from, size_t total, T *to, int64_t capacity, int64_t *cou
   *count = static_cast<int64_t>(total);
 }
 
+/* The fields that this library knows. Throws Error if the caller's version of the struct has others that are set. */
+ek_request known_request(const ek_request &request) {
+  ek_request known{};
+  const auto size = static_cast<size_t>(request.size);
+  if (request.size < static_cast<int64_t>(sizeof request.size) || size > 65536)
+    fail(EK_BAD_ARGUMENT, "ek_generate: the size of the request is %" PRId64 "; set it to sizeof(ek_request)", request.size);
+  std::memcpy(&known, &request, std::min(size, sizeof known));
+  const auto *bytes = reinterpret_cast<const uint8_t *>(&request);
+  for (size_t i = sizeof known; i < size; ++i)
+    if (bytes[i]) fail(EK_UNSUPPORTED, "ek_generate: the request has a field that this version of the library does not know");
+  return known;
+}
+
 }  // namespace
+
+struct ek_stream {
+  ek::TextStream stream;
+  std::string piece; /* what the last call returned */
+};
 
 std::string_view ek::given_text(const char *utf8, int64_t bytes) {
   need(utf8 || !bytes, "a text must not be NULL");
@@ -105,12 +126,52 @@ int ek_text_words(const ek_text *text, const char *utf8, int64_t bytes, char *no
   });
 }
 
-int ek_text_prompt(const ek_text *, const ek_message *, int64_t, int32_t *, int64_t, int64_t *) { return guarded([] { fail(EK_UNSUPPORTED, "ek_text_prompt is not available in this build"); }); }
-int ek_stream_create(const ek_text *, ek_stream **) { return guarded([] { fail(EK_UNSUPPORTED, "ek_stream_create is not available in this build"); }); }
-void ek_stream_free(ek_stream *) {}
-int ek_stream_push(ek_stream *, int32_t, const char **, int64_t *) { return guarded([] { fail(EK_UNSUPPORTED, "ek_stream_push is not available in this build"); }); }
-int ek_stream_finish(ek_stream *, const char **, int64_t *) { return guarded([] { fail(EK_UNSUPPORTED, "ek_stream_finish is not available in this build"); }); }
-int ek_generate(ek_session *, const ek_text *, const ek_request *, ek_on_event, void *) { return guarded([] { fail(EK_UNSUPPORTED, "ek_generate is not available in this build"); }); }
+int ek_text_prompt(const ek_text *text, const ek_message *messages, int64_t count, int32_t *ids, int64_t capacity, int64_t *written) {
+  return guarded([&] {
+    need(text && messages && written, "ek_text_prompt: text, messages and written must not be NULL");
+    std::vector<int32_t> found;
+    ek::Encoder(*text->tables).encode(ek::render(*text->tables, messages, count), found);
+    ek::apply_bos(*text->tables, text->tables->settings.adds_bos, found);
+    copy_out(found.data(), found.size(), ids, capacity, written);
+  });
+}
+
+int ek_stream_create(const ek_text *text, ek_stream **stream) {
+  return guarded([&] {
+    need(text && stream, "ek_stream_create: text and stream must not be NULL");
+    *stream = new ek_stream{ek::TextStream(text->tables), {}};
+  });
+}
+
+void ek_stream_free(ek_stream *stream) { delete stream; }
+
+int ek_stream_push(ek_stream *stream, int32_t id, const char **utf8, int64_t *bytes) {
+  return guarded([&] {
+    need(stream && utf8 && bytes, "ek_stream_push: stream, utf8 and bytes must not be NULL");
+    stream->piece.clear();
+    stream->stream.push(id, stream->piece);
+    *utf8 = stream->piece.c_str();
+    *bytes = static_cast<int64_t>(stream->piece.size());
+  });
+}
+
+int ek_stream_finish(ek_stream *stream, const char **utf8, int64_t *bytes) {
+  return guarded([&] {
+    need(stream && utf8 && bytes, "ek_stream_finish: stream, utf8 and bytes must not be NULL");
+    stream->piece.clear();
+    stream->stream.flush(stream->piece);
+    *utf8 = stream->piece.c_str();
+    *bytes = static_cast<int64_t>(stream->piece.size());
+  });
+}
+
+int ek_generate(ek_session *session, const ek_text *text, const ek_request *request, ek_on_event on_event, void *context) {
+  return guarded([&] {
+    need(session && text && request, "ek_generate: session, text and request must not be NULL");
+    const ek_request own = known_request(*request);
+    ek::generate(*session, text->tables, own, on_event, context);
+  });
+}
 
 void ek_session_cancel(ek_session *session) {
   if (session) session->cancelled = true;
