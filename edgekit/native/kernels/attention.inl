@@ -29,9 +29,9 @@ struct AttendScratch {
   float *q, *sum;         /* (rows, head_dim) */
   float *largest, *total; /* (rows) and (rows, kLanes): the lanes of the total are added at the end */
   float *weights;         /* (kAttendRows, kKeyBlock) */
-  int16_t *whole_q;       /* (kDecodeRows, head_dim): q is whole_q * q_scales; this and the rest are used with EK_PAIRS */
+  int16_t *whole_q;       /* (kDecodeRows, head_dim), int16 or bfloat16: q is whole_q * q_scales; this and the rest are used with EK_PAIRS */
   float *q_scales;        /* (kDecodeRows) */
-  int16_t *whole_weights; /* (kAttendRows, kKeyBlock) */
+  int16_t *whole_weights; /* (kAttendRows, kKeyBlock), like whole_q */
 };
 
 inline float *take(uint8_t **at, int64_t count) {
@@ -213,88 +213,12 @@ inline void soften(const AttendScratch &s, int64_t row, int head_dim, bool first
   store(load(total) + added, total);
 }
 
+/* Decode by products of pairs of 16-bit numbers; see avx2_pairs.inl. */
 #ifdef EK_PAIRS
-/* Decode with an int8 cache in integer arithmetic. Queries and weights are rounded to 16 bits, 256 times finer than the
- * int8 keys and values, and one instruction multiplies and adds two dimensions of a key, or two positions of values. No sum
- * overflows: 256 * 127 * 32767 < 2^31. A kernel file that defines EK_PAIRS provides
- *
- *   PairVec                     a register of int32
- *   pair_lanes(a, b)            kLanes bytes of a and of b, interleaved, as int16: a[0], b[0], a[1], b[1], ...
- *   add_pairs(sum, lanes, two)  sum + lanes times the two int16 in `two`, adding neighbours
- *   pair_sums(sum)              sum as float */
-constexpr float kWhole = 32767.0f;
-
-inline int32_t two_at(const int16_t *at) {
-  int32_t two;
-  std::memcpy(&two, at, sizeof two);
-  return two;
-}
-
-/* Round n numbers (a multiple of 16) to int16; returns their scale. */
-inline float round_whole(const float *x, int64_t n, int16_t *to) {
-  Vec size = {};
-  for (int64_t i = 0; i < n; i += kLanes) size = larger(size, larger(load(x + i), -load(x + i)));
-  const float most = largest_lane(size), inverse = most > 1e-30f ? kWhole / most : 0.0f;
-  for (int64_t i = 0; i < n; ++i) {
-    const float scaled = x[i] * inverse;
-    to[i] = static_cast<int16_t>(scaled + (scaled < 0.0f ? -0.5f : 0.5f));
-  }
-  return most / kWhole;
-}
-
-/* score_tile; q is multiplied by q_scales. */
-template <int kRows>
-EK_ALONE void score_pairs(const int16_t *q, const float *q_scales, const int8_t *key, const float *scales, const float *base,
-                        int head_dim, float *score) {
-  PairVec sum[kRows][kVecs] = {};
-  for (int d = 0; d < head_dim; d += 2) {
-    PairVec k[kVecs];
-#pragma GCC unroll 16
-    for (int v = 0; v < kVecs; ++v) k[v] = pair_lanes(key + d * kKeyLanes + v * kLanes, key + (d + 1) * kKeyLanes + v * kLanes);
-    prefetch_next(key + d * kKeyLanes, head_dim);
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const int32_t two = two_at(q + r * head_dim + d);
-#pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) sum[r][v] = add_pairs(sum[r][v], k[v], two);
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 16
-    for (int v = 0; v < kVecs; ++v)
-      store((Vec)pair_sums(sum[r][v]) * (load(scales + v * kLanes) * q_scales[r]) - base[r], score + r * kKeyBlock + v * kLanes);
-}
-
-/* value_tile; weights are multiplied by their scales. An odd count reads one more row of values: the cache has whole blocks, and the weights from `count` on are zero. */
-template <int kRows>
-EK_ALONE void value_pairs(const int16_t *weight, const float *scales, const int8_t *value, int count, int head_dim,
-                        float *sums) {
-  for (int at = 0; at < head_dim; at += kKeyLanes) {
-    PairVec sum[kRows][kVecs] = {};
-    for (int t = 0; t < count; t += 2) {
-      const int8_t *first = value + t * head_dim + at;
-      PairVec x[kVecs];
-#pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) x[v] = pair_lanes(first + v * kLanes, first + head_dim + v * kLanes);
-      prefetch_next(first, head_dim);
-      prefetch_next(first + head_dim, head_dim);
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) {
-        const int32_t two = two_at(weight + r * kKeyBlock + t);
-#pragma GCC unroll 16
-        for (int v = 0; v < kVecs; ++v) sum[r][v] = add_pairs(sum[r][v], x[v], two);
-      }
-    }
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) {
-        float *to = sums + r * head_dim + at + v * kLanes;
-        store(load(to) + (Vec)pair_sums(sum[r][v]) * scales[r], to);
-      }
-  }
-}
+#include EK_PAIRS
+#else
+template <typename T, int kRows>
+constexpr bool kUsesPairs = false;
 #endif
 
 /* The first row of the job that sees the key of position `at`. */
@@ -317,15 +241,16 @@ void attend_tile(const AttentionJob &job, const AttendScratch &s, const T *keys,
   const int width = (count + kKeyLanes - 1) / kKeyLanes * kKeyLanes;
   float base[kRows];
   for (int r = 0; r < kRows; ++r) base[r] = first ? 0.0f : s.largest[row + r];
-  for (int t = 0; t < width; t += kKeyLanes) {
-    const float *scales = sizeof(T) == 1 ? job.keys.scales + at + t : nullptr;
 #ifdef EK_PAIRS
-    if constexpr (sizeof(T) == 1)
-      score_pairs<kRows>(s.whole_q + row * head_dim, s.q_scales + row, keys + t * head_dim, scales, base, head_dim, s.weights + t);
-    else
+  if constexpr (kUsesPairs<T, kRows>)
+    for (int t = 0; t < width; t += kPairKeys)
+      score_pairs<kRows>(s.whole_q + row * head_dim, s.q_scales + row, keys + t * head_dim, job.keys.scales + at + t, base,
+                         head_dim, s.weights + t);
+  else
 #endif
-      score_tile<kRows>(s.q + row * head_dim, keys + t * head_dim, scales, base, head_dim, s.weights + t);
-  }
+    for (int t = 0; t < width; t += kKeyLanes)
+      score_tile<kRows>(s.q + row * head_dim, keys + t * head_dim, sizeof(T) == 1 ? job.keys.scales + at + t : nullptr, base,
+                        head_dim, s.weights + t);
   for (int r = 0; r < kRows; ++r) {
     float *weights = s.weights + r * kKeyBlock;
     const int seen = keys_seen(job, row + r, at, count);
@@ -335,9 +260,9 @@ void attend_tile(const AttentionJob &job, const AttendScratch &s, const T *keys,
       std::memset(weights, 0, sizeof(float) * static_cast<size_t>(width));
   }
 #ifdef EK_PAIRS
-  if constexpr (sizeof(T) == 1) {
+  if constexpr (kUsesPairs<T, kRows>) {
     float scales[kRows];
-    for (int r = 0; r < kRows; ++r) scales[r] = round_whole(s.weights + r * kKeyBlock, width, s.whole_weights + r * kKeyBlock);
+    for (int r = 0; r < kRows; ++r) scales[r] = round_pairs<T>(s.weights + r * kKeyBlock, width, s.whole_weights + r * kKeyBlock);
     value_pairs<kRows>(s.whole_weights, scales, values, count, head_dim, s.sum + row * head_dim);
   } else
 #endif
@@ -364,7 +289,11 @@ inline void start_rows(const AttentionJob &job, const AttendScratch &s, int64_t 
     s.largest[row] = kLowest;
     for (int i = 0; i < kLanes; ++i) s.total[row * kLanes + i] = 0.0f;
 #ifdef EK_PAIRS
-    if (row < kDecodeRows) s.q_scales[row] = round_whole(s.q + row * job.head_dim, job.head_dim, s.whole_q + row * job.head_dim);
+    if (row >= kDecodeRows) continue;
+    const float *from = s.q + row * job.head_dim;
+    int16_t *to = s.whole_q + row * job.head_dim;
+    s.q_scales[row] = job.type == KvType::kInt8 ? round_pairs<int8_t>(from, job.head_dim, to)
+                                                : round_pairs<uint16_t>(from, job.head_dim, to);
 #endif
   }
 }

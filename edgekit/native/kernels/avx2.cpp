@@ -29,18 +29,7 @@ inline void store_halves(const float *x, int64_t n, uint16_t *y) {
                      _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
   for (; i < n; ++i) y[i] = _cvtss_sh(x[i], _MM_FROUND_TO_NEAREST_INT);
 }
-#define EK_PAIRS
-typedef __m256i PairVec;
-inline PairVec pair_lanes(const int8_t *a, const int8_t *b) {
-  const __m128i x = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(a)), y = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(b));
-  return _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(x, y));
-}
-inline PairVec add_pairs(PairVec sum, PairVec lanes, int32_t two) {
-  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(lanes, _mm256_set1_epi32(two)));
-  __asm__ __volatile__("" : "+x"(sum)); /* keeps gcc 12 from computing all products of a step first, which spills registers */
-  return sum;
-}
-inline __m256 pair_sums(PairVec sum) { return _mm256_cvtepi32_ps(sum); }
+#define EK_PAIRS "avx2_pairs.inl"
 }  // namespace
 #include "common.inl"
 #include "attention.inl"
@@ -180,35 +169,45 @@ inline void sums8(const uint8_t *codes, const int8_t *values, __m256i sums[kTile
     }
 }
 
+/* The sums of 32 columns from column k on. */
+template <typename F>
+EK_INLINE void sums32(const Panel &panel, const Int8Pack &pack, int row, int64_t k, __m256i sums[kTileRows][2]) {
+  const uint8_t *codes = panel.codes + k * kPanelRows;
+  const int8_t *values = pack.values + (k * kPackRows + row * 4);
+  if constexpr (F::kBits == 4)
+    sums4(codes, values, sums);
+  else
+    sums8(codes, values, sums);
+}
+
 /* Multiply rows row to row + kTileRows - 1 of a pack with a panel; out (kTileRows, 16). The sums of a block and the totals are
  * kept in memory, which leaves the registers to the sums of 32 columns. */
 template <typename F>
 inline void tile(const Matrix &w, const Panel &panel, const Int8Pack &pack, int row, float *out) {
-  alignas(32) int32_t block[kTileRows * kPanelRows];
+  alignas(32) __m256i block[2 * kTileRows];
   for (int i = 0; i < kTileRows * kPanelRows; i += 8) _mm256_storeu_ps(out + i, _mm256_setzero_ps());
   for (int64_t b = 0; b < w.blocks(); ++b) {
-    __m256i *const to = reinterpret_cast<__m256i *>(block);
-    for (int i = 0; i < 2 * kTileRows; ++i) _mm256_store_si256(to + i, _mm256_setzero_si256());
-    int64_t k = b * F::kBlock;
-    do {
-      __m256i sums[kTileRows][2];
-      if constexpr (F::kBits == 4)
-        sums4(panel.codes + k * kPanelRows, pack.values + (k * kPackRows + row * 4), sums);
-      else
-        sums8(panel.codes + k * kPanelRows, pack.values + (k * kPackRows + row * 4), sums);
+    __m256i sums[kTileRows][2];
+    sums32<F>(panel, pack, row, b * F::kBlock, sums);
+    for (int at = 32; at < F::kBlock; at += 32) {
 #pragma GCC unroll 8
-      for (int i = 0; i < 2 * kTileRows; ++i) _mm256_store_si256(to + i, _mm256_add_epi32(_mm256_load_si256(to + i), sums[i / 2][i % 2]));
-      k += 32;
-    } while (k < (b + 1) * F::kBlock);
+      for (int i = 0; i < 2 * kTileRows; ++i) {
+        if (at > 32) sums[i / 2][i % 2] = _mm256_add_epi32(sums[i / 2][i % 2], _mm256_load_si256(block + i));
+        _mm256_store_si256(block + i, sums[i / 2][i % 2]);
+      }
+      sums32<F>(panel, pack, row, b * F::kBlock + at, sums);
+    }
+#pragma GCC unroll 2
     for (int i = 0; i < 2; ++i) {
       const __m256 scale = _mm256_loadu_ps(panel.scales + b * kPanelRows + 8 * i);
       const __m256 zero = _mm256_loadu_ps(panel.zeros + b * kPanelRows + 8 * i);
 #pragma GCC unroll 8
       for (int r = 0; r < kTileRows; ++r) {
         float *y = out + r * kPanelRows + 8 * i;
+        __m256i whole = sums[r][i];
+        if (F::kBlock > 32) whole = _mm256_add_epi32(whole, _mm256_load_si256(block + 2 * r + i));
         const __m256 before = _mm256_fnmadd_ps(zero, _mm256_broadcast_ss(pack.sums + b * kPackRows + row + r), _mm256_loadu_ps(y));
-        const __m256 sum = _mm256_cvtepi32_ps(_mm256_load_si256(to + 2 * r + i));
-        const __m256 scaled = _mm256_mul_ps(sum, _mm256_broadcast_ss(pack.scales + b * kPackRows + row + r));
+        const __m256 scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(whole), _mm256_broadcast_ss(pack.scales + b * kPackRows + row + r));
         _mm256_storeu_ps(y, _mm256_fmadd_ps(scaled, scale, before));
       }
     }

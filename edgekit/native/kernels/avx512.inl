@@ -26,16 +26,7 @@ inline void store_halves(const float *x, int64_t n, uint16_t *y) {
                         _mm512_cvtps_ph(_mm512_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
   for (; i < n; ++i) y[i] = _cvtss_sh(x[i], _MM_FROUND_TO_NEAREST_INT);
 }
-#define EK_PAIRS
-typedef __m512i PairVec;
-inline PairVec pair_lanes(const int8_t *a, const int8_t *b) {
-  const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i *>(a)), y = _mm_loadu_si128(reinterpret_cast<const __m128i *>(b));
-  return _mm512_cvtepi8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(x, y), _mm_unpacklo_epi8(x, y)));
-}
-inline PairVec add_pairs(PairVec sum, PairVec lanes, int32_t two) {
-  return _mm512_dpwssd_epi32(sum, lanes, _mm512_set1_epi32(two));
-}
-inline __m512 pair_sums(PairVec sum) { return _mm512_cvtepi32_ps(sum); }
+#define EK_PAIRS "avx512_pairs.inl"
 }  // namespace
 #include "common.inl"
 #include "attention.inl"

@@ -6,9 +6,8 @@ namespace {
 
 /* 6 rows by 4 registers of keys or values: 24 sums, 4 operands and a broadcast, 29 of 32 registers. */
 constexpr int kTileRows = 6;
-/* Up to this many rows of an int8 or float16 cache are left to attend(): converting would take longer than it saves. On Zen 4
- * with float16, 6 rows would take 1.1 times as long, 12 rows take 0.8 times as long, 24 rows 0.7. */
-constexpr int kFewWhole = 24, kFewHalf = 11;
+/* Up to this many rows are left to attend(): converting blocks of keys and values would take longer than it saves. */
+constexpr int kFewRows = kDecodeRows;
 
 /* A pair of bfloat16 in every lane. */
 inline __m512bh broadcast_pair(const uint8_t *pair) {
@@ -102,7 +101,7 @@ inline void attend_rows(const AttentionJob &job, const Bf16Scratch &s, int64_t r
 
 void attend_bf16(const AttentionJob &job, uint8_t *scratch) {
   const int64_t rows = job.m * job.group;
-  if (rows <= (job.type == KvType::kInt8 ? kFewWhole : kFewHalf)) return attend(job, scratch);
+  if (rows <= kFewRows) return attend(job, scratch);
   const int head_dim = job.head_dim, padded = padded_dim(head_dim);
   const Bf16Scratch s = split_bf16_scratch(&scratch, head_dim, rows, kTileRows);
   for (int64_t row = 0; row < (rows + kTileRows - 1) / kTileRows * kTileRows; ++row) {
