@@ -19,15 +19,16 @@ constexpr int kUnitBytes = kUnitColumns<F> * F::kBits / 8;
 template <typename F>
 constexpr int kUnitBlocks = kUnitColumns<F> / F::kBlock;
 
-/* Where to prefetch, into L2. Hardware prefetchers follow a long row of codes, but stop at the end of a page: one line in
- * eight, a page ahead, starts them there, and more requests would only occupy the miss buffers. Short rows interrupt them too
- * often, and so do slices, so each line is requested: of short rows well ahead, of a slice two outputs ahead. On Zen 4 one
- * thread then reads rows of 4480 bytes at 96 % of the speed of a plain reading loop and rows of 768 bytes at 90 %; with one
- * request for each line one page ahead, into L1, it is 66 % and 70 %. A prefetch past the end of the file does nothing. */
+/* Where to prefetch, into L2: two pages ahead. Hardware prefetchers follow a long row of codes, but stop at the end of a page:
+ * one line in eight starts them there, and more requests would only occupy the miss buffers. Short rows interrupt them too
+ * often, and two rows of activations take too long for them, so each line is requested. A slice has each line requested two
+ * outputs ahead. On Zen 4 one thread then reads rows of 4480 bytes at 96 % of the speed of a plain reading loop and rows of 768
+ * bytes at 90 %; with one request for each line one page ahead, into L1, it is 66 % and 70 %. A prefetch past the end of the
+ * file does nothing. */
 struct Ahead {
   int64_t distance, every;
-  Ahead(int64_t row_bytes, bool sliced)
-      : distance(sliced ? 2 * row_bytes : row_bytes < 2048 ? 16384 : 4096), every(sliced || row_bytes < 2048 ? 64 : 512) {}
+  Ahead(int64_t row_bytes, bool sliced, int rows)
+      : distance(sliced ? 2 * row_bytes : 8192), every(sliced || row_bytes < 1536 || rows > 1 ? 64 : 512) {}
   EK_INLINE void prefetch(const uint8_t *codes, int64_t at) const {
     if ((at & (every - 1)) == 0) _mm_prefetch(reinterpret_cast<const char *>(codes + at + distance), _MM_HINT_T1);
   }
@@ -99,10 +100,10 @@ EK_INLINE __m256 unit_scales(const float *scales) {
                                   _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
 }
 
-/* The columns of a row of codes that are multiplied before the next output: for several rows of activations as many as leave
- * their values in an L1 cache. */
+/* The columns of a row of codes that are multiplied before the next output: as many as leave the values of the rows of
+ * activations in an L1 cache. */
 template <int kRows>
-constexpr int64_t kSlice = kRows == 1 ? 16384 : 2048;
+constexpr int64_t kSlice = kRows <= 2 ? 16384 : 2048;
 
 /* Multiply the blocks begin to end - 1 (at most a slice) of output n with rows of activations, and add the products to the
  * lanes of sums[r]. */
@@ -192,15 +193,15 @@ inline void write_sums(const float (*lanes)[8], const float *bias, int64_t count
 template <typename F, int kTile>
 void outputs(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
              bool add_to) {
-  constexpr int64_t kSliceBlocks = kSlice<kTile> / F::kBlock;
+  const int64_t slice = (m <= 2 ? kSlice<2> : kSlice<kTile>) / F::kBlock; /* blocks */
   alignas(32) float lanes[kTile == 1 ? 1 : kMostFew][8][8];
   const int64_t blocks = w.blocks();
-  const Ahead ahead(blocks * F::kBlock * F::kBits / 8, kTile > 1 && blocks > kSliceBlocks);
+  const Ahead ahead(blocks * F::kBlock * F::kBits / 8, blocks > slice, m);
   for (int64_t n = first; n < last; n += 8) {
     const int64_t count = last - n < 8 ? last - n : 8;
     std::memset(lanes, 0, sizeof lanes[0] * static_cast<size_t>(m));
-    for (int64_t begin = 0; begin < blocks; begin += kSliceBlocks) {
-      const int64_t end = blocks - begin < kSliceBlocks ? blocks : begin + kSliceBlocks;
+    for (int64_t begin = 0; begin < blocks; begin += slice) {
+      const int64_t end = blocks - begin < slice ? blocks : begin + slice;
       for (int i = 0; i < count; ++i)
         for (int r = 0; r < m; r += kTile)
           add_rows<F, kTile>(w, blocks, rows + r, m - r < kTile ? m - r : kTile, n + i, begin, end, ahead,
