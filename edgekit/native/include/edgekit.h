@@ -128,7 +128,7 @@ EK_API int64_t ek_session_cache_bytes(const ek_session *session);
 EK_API int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64_t count, int all, float *logits);
 
 /* Append one token to each of `count` sessions and compute their logits together. The weights are read once for all
- * sessions: a step of 8 takes as long as 1.8 to 2.7 steps of one (measured on 2 cores of a Zen 4 with a model of
+ * sessions: a step of 8 takes as long as 1.8 to 2.4 steps of one (measured on 2 cores of a Zen 4 with a model of
  * 1.5 billion parameters). All sessions are unchanged on an error.
  *
  *   worker    a session whose threads and scratch memory do the work; it may be one of `sessions`
