@@ -2,6 +2,7 @@
 
     EdgekitError                     1   the base class; 1 is also the exit code of a bug, which shows a traceback
     +-- UsageError                   2   the command line is not valid (click uses the same exit code)
+    +-- MissingPackageError          3   a Python package that this needs is not installed
     +-- UnknownNameError            10   a recipe, device or engine name is not known; similar names are suggested
     +-- RecipeError                 11   a recipe file is not valid
     +-- DeviceProfileError          12   a device file is not valid
@@ -29,6 +30,7 @@
     |   +-- ContextLengthError      71   there are more tokens than the context holds
     |   +-- TokenRangeError         72   a token id is outside the vocabulary
     +-- NativeLibraryError          80   the native library is missing or has another version
+    +-- CompileError                81   the native library could not be compiled for another machine
     +-- InterruptedBuildError      130   a build was interrupted with Ctrl-C
 
 A message says what was being done, what was found and what is allowed. ``hint`` suggests the next step.
@@ -65,6 +67,25 @@ class EdgekitError(Exception):
 
 class UsageError(EdgekitError):
     exit_code = 2
+
+
+class MissingPackageError(EdgekitError):
+    exit_code = 3
+
+    @classmethod
+    def for_extra(cls, extra: str, packages: Iterable[str], purpose: str) -> MissingPackageError:
+        """The error for packages that come with an extra of edgekit.
+
+        Args:
+            extra: The extra's name.
+            packages: The packages that are missing, at least one.
+            purpose: What needs them, for the message: "building an artifact".
+        """
+        named = ", ".join(packages)
+        return cls(
+            f"{purpose} needs {named}, which this installation of edgekit does not have",
+            hint=f'install the extra {extra}: pip install "edgekit-llm[{extra}]"',
+        )
 
 
 class UnknownNameError(EdgekitError):
@@ -173,6 +194,10 @@ class TokenRangeError(EngineError):
 
 class NativeLibraryError(EdgekitError):
     exit_code = 80
+
+
+class CompileError(EdgekitError):
+    exit_code = 81
 
 
 class InterruptedBuildError(EdgekitError):

@@ -1,0 +1,341 @@
+/* edgekit-run without --bench and --smoke: one answer, or a conversation. */
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <string>
+
+#include "failure.h"
+#include "jobs.h"
+#include "manifest.h"
+
+namespace run {
+namespace {
+
+constexpr const char *kHelp = "/reset forgets the conversation, /exit or Ctrl-D quits, Ctrl-C stops an answer";
+
+/* Of the answer that is being generated; for the handler of Ctrl-C, which may only touch atomics. */
+std::atomic<ek_session *> generating{nullptr};
+std::atomic<bool> interrupted{false};
+
+void on_interrupt(int) {
+  interrupted = true;
+  if (ek_session *session = generating.load()) ek_session_cancel(session);
+}
+
+/* The length of the UTF-8 sequence at `at`, or 0 if it is not valid (RFC 3629). */
+size_t sequence(const std::string &text, size_t at) {
+  const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
+  const unsigned first = byte(at), second = byte(at + 1);
+  const auto continues = [&](size_t i) { return (byte(i) & 0xc0) == 0x80; };
+  if (first < 0x80) return 1;
+  if (first >= 0xc2 && first < 0xe0) return continues(at + 1) ? 2 : 0;
+  const unsigned least = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80, most = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+  if (second < least || second > most || !continues(at + 2)) return 0;
+  if (first >= 0xe0 && first < 0xf0) return 3;
+  return first >= 0xf0 && first < 0xf5 && continues(at + 3) ? 4 : 0;
+}
+
+void check_utf8(const std::string &text) {
+  for (size_t at = 0; at < text.size();) {
+    const size_t length = sequence(text, at);
+    if (length == 0)
+      throw usage("the prompt is not UTF-8: invalid byte at position " + std::to_string(at),
+                  "set the terminal to UTF-8, or convert the text: iconv -f LATIN1 -t UTF-8");
+    at += length;
+  }
+}
+
+/* Without control characters, except tab and newline: a model must not move the cursor or change the terminal's title. */
+std::string printable(const char *text) {
+  std::string kept;
+  for (const auto *at = reinterpret_cast<const unsigned char *>(text); *at; ++at) {
+    if (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0)
+      ++at;
+    else if ((*at >= 32 || *at == '\t' || *at == '\n') && *at != 127)
+      kept += static_cast<char>(*at);
+  }
+  return kept;
+}
+
+/* Writes one answer to stdout as it arrives. On a terminal the thought is dimmed; elsewhere it stands between tags. */
+class Printer {
+ public:
+  explicit Printer(bool quiet) : quiet_(quiet), terminal_(::isatty(STDOUT_FILENO)) {
+    const char *plain = std::getenv("NO_COLOR"), *term = std::getenv("TERM");
+    dims_ = terminal_ && !(plain && *plain) && !(term && std::string(term) == "dumb");
+  }
+
+  void piece(const char *text, bool thought) {
+    (thought ? this->thought : this->answer) += text;
+    if (quiet_) return;
+    if (thought != thinking_) thought ? open() : close("\n\n");
+    write(terminal_ ? printable(text) : text);
+  }
+
+  void end() {
+    if (quiet_) return;
+    if (thinking_) close("");
+    if (last_ != '\n') write("\n");
+  }
+
+  std::string thought, answer;
+
+ private:
+  void open() {
+    thinking_ = true;
+    write(dims_ ? "\x1b[2m" : "<think>\n");
+  }
+  void close(const char *gap) {
+    thinking_ = false;
+    write(std::string(dims_ ? "\x1b[0m" : "\n</think>") + gap);
+  }
+  void write(const std::string &text) {
+    if (text.empty()) return;
+    last_ = text.back();
+    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+      throw Failure{52, "disk_full", "cannot write the output", ""};
+  }
+
+  bool quiet_, terminal_, dims_ = false, thinking_ = false;
+  char last_ = 0;
+};
+
+struct Message {
+  std::string role, content;
+  bool whole;
+};
+
+/* What is left of an ek_completion when its callback has returned. */
+struct Answer {
+  Json json;
+  std::string text, remark;
+};
+
+std::string seconds_text(double seconds) {
+  char text[32];
+  seconds < 1 ? std::snprintf(text, sizeof text, "%.0f ms", seconds * 1000) : std::snprintf(text, sizeof text, "%.1f s", seconds);
+  return text;
+}
+
+const char *reason(int32_t finish) {
+  switch (finish) {
+    case EK_FINISH_STOP: return "stop";
+    case EK_FINISH_LENGTH: return "length";
+    case EK_FINISH_CONTEXT: return "context";
+    default: return "interrupted";
+  }
+}
+
+std::string figures(const ek_completion &done) {
+  std::string text = std::to_string(done.prompt_tokens) + " prompt + " + std::to_string(done.tokens) + " generated tokens, first token " +
+                     seconds_text(done.ttft_s);
+  char rate[32];
+  if (done.decode_tok_s > 0) std::snprintf(rate, sizeof rate, ", %.1f tok/s", done.decode_tok_s), text += rate;
+  if (done.finish == EK_FINISH_LENGTH) text += ", stopped by --max-tokens";
+  if (done.finish == EK_FINISH_CONTEXT) text += ", stopped because the context is full";
+  if (done.finish == EK_FINISH_CANCELLED) text += ", interrupted";
+  return text;
+}
+
+std::vector<Json> list(const int32_t *ids, int64_t count) {
+  std::vector<Json> found;
+  for (int64_t i = 0; i < count; ++i) found.emplace_back(static_cast<int64_t>(ids[i]));
+  return found;
+}
+
+class Conversation {
+ public:
+  explicit Conversation(const Options &options)
+      : options_(options), manifest_(read_manifest(options.artifact)), model_(open_model(options.artifact)) {
+    ek_text *text = nullptr;
+    check(ek_text_open(options.artifact.c_str(), &text));
+    text_.reset(text);
+    info_.size = sizeof info_;
+    check(ek_text_describe(text, &info_));
+    session_ = open_session(model_.get(), options, context_of(manifest_, options.context));
+    sample();
+  }
+
+  const std::string &name() const { return name_of(manifest_); }
+  bool has_chat() const { return info_.has_chat; }
+
+  /* Answers the messages, or continues a raw prompt, and prints the answer unless `quiet`. */
+  Answer answer(const std::deque<Message> &messages, const std::string *raw, bool quiet) {
+    std::vector<ek_message> each;
+    for (const Message &message : messages)
+      each.push_back({message.role.c_str(), message.content.data(), static_cast<int64_t>(message.content.size()), message.whole});
+    ek_request request{};
+    request.size = sizeof request;
+    request.messages = raw ? nullptr : each.data();
+    request.message_count = static_cast<int64_t>(raw ? 0 : each.size());
+    request.prompt = raw ? raw->data() : nullptr;
+    request.prompt_bytes = raw ? static_cast<int64_t>(raw->size()) : 0;
+    request.sampling = &info_.sampling;
+    request.has_seed = options_.seed.has_value();
+    request.seed = options_.seed.value_or(0);
+    request.max_tokens = options_.max_tokens;
+    Printer printer(quiet);
+    Running running{printer, {}, {}};
+    generating = session_.get();
+    const int status = ek_generate(session_.get(), text_.get(), &request, on_event, &running);
+    generating = nullptr;
+    if (running.failure.exit_code) throw running.failure;
+    check(status);
+    printer.end();
+    return finished(running.answer, printer);
+  }
+
+ private:
+  struct Running {
+    Printer &printer;
+    Answer answer;
+    Failure failure{};
+  };
+
+  static int on_event(const ek_event *event, void *context) {
+    Running &running = *static_cast<Running *>(context);
+    try {
+      if (event->kind == EK_EVENT_THOUGHT || event->kind == EK_EVENT_ANSWER)
+        running.printer.piece(event->text, event->kind == EK_EVENT_THOUGHT);
+      else if (event->kind == EK_EVENT_DONE)
+        keep(*event->completion, running.answer);
+    } catch (const Failure &failure) {
+      running.failure = failure;
+      return 1;
+    }
+    return 0;
+  }
+
+  static void keep(const ek_completion &done, Answer &answer) {
+    answer.text.assign(done.text, static_cast<size_t>(done.text_bytes));
+    answer.remark = figures(done);
+    answer.json = Json::Fields{{"tokens", list(done.ids, done.tokens)},
+                               {"prompt_tokens", list(done.prompt_ids, done.prompt_tokens)},
+                               {"finish_reason", reason(done.finish)},
+                               {"ttft_s", done.ttft_s},
+                               {"decode_tok_s", done.decode_tok_s > 0 ? Json(done.decode_tok_s) : Json()}};
+  }
+
+  Answer finished(Answer answer, const Printer &printer) const {
+    Json::Fields fields{{"text", answer.text}, {"thought", printer.thought}, {"answer", printer.answer}};
+    fields.insert(fields.end(), answer.json.fields().begin(), answer.json.fields().end());
+    fields.insert(fields.end(), {{"engine", "native"}, {"kernel", kernel_name()}, {"kv_type", name_of_type()}});
+    answer.json = fields;
+    return answer;
+  }
+
+  const char *name_of_type() const { return run::name_of(options_.kv_type); }
+
+  /* The artifact's sampling, changed by the options that were given. */
+  void sample() {
+    const auto set = [](float &field, const std::optional<double> &value) { if (value) field = static_cast<float>(*value); };
+    set(info_.sampling.temperature, options_.temperature);
+    set(info_.sampling.top_p, options_.top_p);
+    set(info_.sampling.min_p, options_.min_p);
+    set(info_.sampling.repetition_penalty, options_.repetition_penalty);
+    if (options_.top_k) info_.sampling.top_k = static_cast<int32_t>(*options_.top_k);
+  }
+
+  const Options &options_;
+  Json manifest_;
+  Owned<ek_model> model_;
+  Owned<ek_text> text_;
+  Owned<ek_session> session_;
+  ek_text_info info_{};
+};
+
+/* The next line, without white space around it; false at the end of the input. Ctrl-C discards what was typed. */
+bool read_line(std::string &line) {
+  line.clear();
+  if (::isatty(STDIN_FILENO)) std::fprintf(stderr, "> ");
+  for (;;) {
+    const int c = std::getc(stdin);
+    if (c == EOF && interrupted.exchange(false)) {
+      std::clearerr(stdin);
+      line.clear();
+      std::fprintf(stderr, "\n> ");
+      continue;
+    }
+    if (c == EOF && line.empty()) return false;
+    if (c == EOF || c == '\n') break;
+    line += static_cast<char>(c);
+  }
+  const size_t first = line.find_first_not_of(" \t\r"), last = line.find_last_not_of(" \t\r");
+  line = first == std::string::npos ? "" : line.substr(first, last - first + 1);
+  return true;
+}
+
+void turn(Conversation &conversation, std::deque<Message> &messages, const std::string &line) {
+  std::deque<Message> asked = messages;
+  asked.push_back({"user", line, false});
+  try {
+    check_utf8(line);
+    const Answer answer = conversation.answer(asked, nullptr, false);
+    std::fprintf(stderr, "%s\n", answer.remark.c_str());
+    asked.push_back({"assistant", answer.text, true});
+    messages = std::move(asked);
+  } catch (const Failure &failure) {
+    if (failure.exit_code != 71 && failure.exit_code != 2) throw;
+    std::fprintf(stderr, "error: %s\nthe question was not added to the conversation; /reset forgets the conversation\n",
+                 failure.message.c_str());
+  }
+}
+
+int converse(Conversation &conversation) {
+  std::fprintf(stderr, "%s, %s. %s\n", conversation.name().c_str(), kernel_name(), kHelp);
+  std::deque<Message> messages;
+  for (std::string line; read_line(line);) {
+    interrupted = false;
+    if (line == "/exit") break;
+    if (line == "/reset") {
+      messages.clear();
+      std::fprintf(stderr, "conversation forgotten\n");
+    } else if (!line.empty() && line[0] == '/') {
+      std::fprintf(stderr, "there is no command %s; %s\n", line.c_str(), kHelp);
+    } else if (!line.empty()) {
+      turn(conversation, messages, line);
+    }
+  }
+  return 0;
+}
+
+std::string whole_stdin() {
+  std::string text;
+  char buffer[1 << 16];
+  while (const size_t count = std::fread(buffer, 1, sizeof buffer, stdin)) text.append(buffer, count);
+  if (std::ferror(stdin)) throw usage("the prompt cannot be read from stdin");
+  return text.compare(0, 3, "\xef\xbb\xbf") == 0 ? text.substr(3) : text; /* without the byte-order mark of some editors */
+}
+
+}  // namespace
+
+int answer(const Options &options) {
+  std::string prompt = options.prompt.value_or("");
+  if (options.prompt) {
+    if (prompt == "-") prompt = whole_stdin();
+    check_utf8(prompt);
+    if (prompt.find_first_not_of(" \t\r\n") == std::string::npos)
+      throw usage("the prompt is empty", "give --prompt a text, or leave it out to hold a conversation");
+  }
+  Conversation conversation(options);
+  if (!options.raw && !conversation.has_chat())
+    throw Failure{36, "tokenizer", conversation.name() + " has no chat format for edgekit-run",
+                  "continue plain text instead, with --prompt TEXT --raw"};
+  struct sigaction action = {};
+  action.sa_handler = on_interrupt; /* no SA_RESTART: Ctrl-C also ends the reading of a line */
+  ::sigaction(SIGINT, &action, nullptr);
+  if (!options.prompt) return converse(conversation);
+  const Answer answer = options.raw ? conversation.answer({}, &prompt, options.json)
+                                    : conversation.answer({{"user", prompt, false}}, nullptr, options.json);
+  if (options.json)
+    std::printf("%s\n", answer.json.dump().c_str());
+  else
+    std::fprintf(stderr, "%s\n", answer.remark.c_str());
+  return interrupted ? 130 : 0;
+}
+
+}  // namespace run

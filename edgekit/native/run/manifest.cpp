@@ -1,0 +1,136 @@
+#include "manifest.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+#include "failure.h"
+#include "sha256.h"
+
+namespace run {
+namespace {
+
+constexpr const char *kFile = "edgekit.json";
+constexpr size_t kMostBytes = 64u << 20; /* of a manifest, which has some 10 kB */
+constexpr int kFormatVersion = 1, kDefaultContext = 4096;
+
+struct Close {
+  void operator()(FILE *file) const { std::fclose(file); }
+  void operator()(DIR *folder) const { ::closedir(folder); }
+};
+using File = std::unique_ptr<FILE, Close>;
+
+/* Every file below a folder, by its path from there. */
+void list_files(const std::string &root, const std::string &below, std::vector<std::string> &found) {
+  const std::unique_ptr<DIR, Close> folder(::opendir((root + "/" + below).c_str()));
+  if (!folder) return;
+  while (const dirent *entry = ::readdir(folder.get())) {
+    const std::string name = entry->d_name, path = below + name;
+    struct stat status;
+    if (name == "." || name == "..") continue;
+    if (::lstat((root + "/" + path).c_str(), &status) == 0 && S_ISDIR(status.st_mode))
+      list_files(root, path + "/", found);
+    else if (path != kFile)
+      found.push_back(path);
+  }
+}
+
+bool is_inside(const std::string &path) {
+  return !path.empty() && path[0] != '/' && path.find('\\') == std::string::npos && ("/" + path + "/").find("/../") == std::string::npos;
+}
+
+std::string hash_file(const std::string &path) {
+  const File file(std::fopen(path.c_str(), "rb"));
+  if (!file) throw bad_artifact("cannot read " + path + ": " + std::strerror(errno));
+  Sha256 hash;
+  std::vector<unsigned char> buffer(1 << 20);
+  while (const size_t count = std::fread(buffer.data(), 1, buffer.size(), file.get())) hash.add(buffer.data(), count);
+  if (std::ferror(file.get())) throw bad_artifact("cannot read " + path + ": " + std::strerror(errno));
+  return hash.finish();
+}
+
+}  // namespace
+
+Json read_manifest(const std::string &folder) {
+  const std::string path = folder + "/" + kFile;
+  const File file(std::fopen(path.c_str(), "rb"));
+  if (!file)
+    throw bad_artifact(folder + " is not an artifact: cannot open " + kFile + ": " + std::strerror(errno),
+                       "edgekit build makes an artifact");
+  std::string text;
+  char buffer[1 << 16];
+  while (const size_t count = std::fread(buffer, 1, sizeof buffer, file.get())) {
+    text.append(buffer, count);
+    if (text.size() > kMostBytes) throw bad_artifact(path + " is longer than 64 MB");
+  }
+  Json manifest;
+  try {
+    manifest = Json::parse(text);
+  } catch (const std::string &error) {
+    throw bad_artifact(path + " is not valid JSON: " + error);
+  }
+  if (manifest["format"].text() != "edgekit-artifact") throw bad_artifact(path + " is not the manifest of an artifact");
+  if (manifest["format_version"].number() != kFormatVersion)
+    throw bad_artifact(path + " has format version " + manifest["format_version"].dump() + "; this program reads version " +
+                           std::to_string(kFormatVersion),
+                       "use the edgekit-run of the edgekit that built the artifact");
+  return manifest;
+}
+
+std::vector<std::string> differences(const std::string &folder, const Json &manifest) {
+  std::vector<std::string> problems, found;
+  const Json &files = manifest["files"];
+  for (const auto &[name, entry] : files.fields()) {
+    if (!is_inside(name)) throw bad_artifact(folder + "/" + kFile + " lists '" + name + "', which is not a path inside the artifact");
+    const std::string path = folder + "/" + name;
+    struct stat status;
+    if (::stat(path.c_str(), &status) != 0) {
+      problems.push_back(name + " is missing");
+    } else if (static_cast<double>(status.st_size) != entry["size_bytes"].number(-1)) {
+      problems.push_back(name + " has " + std::to_string(status.st_size) + " bytes, not " + entry["size_bytes"].dump());
+    } else if (const std::string digest = hash_file(path); digest != entry["sha256"].text()) {
+      problems.push_back(name + " has sha256 " + digest + ", not " + entry["sha256"].text());
+    }
+  }
+  list_files(folder, "", found);
+  std::sort(found.begin(), found.end());
+  for (const std::string &path : found)
+    if (files[path.c_str()].is_null()) problems.push_back(path + " is not in the manifest");
+  return problems;
+}
+
+const std::string &name_of(const Json &manifest) { return manifest["name"].text(); }
+
+int64_t context_of(const Json &manifest, int64_t asked) {
+  const auto longest = static_cast<int64_t>(manifest["model"]["context_length"].number(kDefaultContext));
+  if (asked == 0) return std::min(static_cast<int64_t>(manifest["plan"]["context"].number(kDefaultContext)), longest);
+  if (asked > longest)
+    throw Failure{71, "context_length",
+                  "a context of " + std::to_string(asked) + " positions was requested; " + name_of(manifest) +
+                      " holds at most " + std::to_string(longest),
+                  "ask for a context of " + std::to_string(longest) + " or less"};
+  return asked;
+}
+
+std::string format_bytes(double bytes) {
+  static const struct {
+    const char *name;
+    double size;
+  } units[] = {{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}};
+  char text[32];
+  for (const auto &unit : units)
+    if (bytes >= unit.size) {
+      const double value = bytes / unit.size;
+      std::snprintf(text, sizeof text, "%.*f %s", value < 10 ? 2 : value < 100 ? 1 : 0, value, unit.name);
+      return text;
+    }
+  std::snprintf(text, sizeof text, "%.0f B", bytes);
+  return text;
+}
+
+}  // namespace run

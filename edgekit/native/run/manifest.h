@@ -1,0 +1,30 @@
+/* edgekit.json, the manifest of an artifact, and the check of the artifact's files against it. */
+#ifndef EDGEKIT_RUN_MANIFEST_H
+#define EDGEKIT_RUN_MANIFEST_H
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "json.h"
+
+namespace run {
+
+/* Throws Failure if the folder is not an artifact. */
+Json read_manifest(const std::string &folder);
+
+/* What differs from the manifest: one phrase for each file. Only files of the right size are hashed. */
+std::vector<std::string> differences(const std::string &folder, const Json &manifest);
+
+/* The artifact's name. */
+const std::string &name_of(const Json &manifest);
+
+/* The context to allocate: `asked`, or with 0 what the build planned, at most the model's. */
+int64_t context_of(const Json &manifest, int64_t asked);
+
+/* "102 MB", as edgekit's other commands write sizes. */
+std::string format_bytes(double bytes);
+
+}  // namespace run
+
+#endif

@@ -1,0 +1,159 @@
+#include "options.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstdlib>
+
+#include "failure.h"
+
+namespace run {
+namespace {
+
+int64_t whole(const std::string &name, const std::string &text, int64_t least) {
+  char *end;
+  errno = 0;
+  const long long value = std::strtoll(text.c_str(), &end, 10);
+  if (text.empty() || *end || errno) throw usage(name + ": '" + text + "' is not a whole number");
+  if (value < least) throw usage(name + " is " + text + "; it must be at least " + std::to_string(least));
+  return value;
+}
+
+double real(const std::string &name, const std::string &text) {
+  char *end;
+  const double value = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end || !std::isfinite(value)) throw usage(name + ": '" + text + "' is not a number");
+  return value;
+}
+
+uint64_t seed_of(const std::string &text) {
+  char *end;
+  errno = 0;
+  const unsigned long long value = std::strtoull(text.c_str(), &end, 10);
+  if (text.empty() || *end || errno || text[0] == '-')
+    throw usage("--seed is " + text + "; it must be 0 or more and below 2^64");
+  return value;
+}
+
+std::vector<int64_t> counts(const std::string &name, const std::string &text) {
+  std::vector<int64_t> values;
+  for (size_t at = 0; at <= text.size();) {
+    const size_t end = std::min(text.find(',', at), text.size());
+    const int64_t value = whole(name, text.substr(at, end - at), 1);
+    if (std::find(values.begin(), values.end(), value) == values.end()) values.push_back(value);
+    at = end + 1;
+  }
+  return values;
+}
+
+struct Option {
+  const char *name, *metavar, *help;
+  void (*set)(Options &options, const std::string &name, const std::string &value); /* value: "" for a flag */
+};
+
+using Text = const std::string &;
+const Option kOptions[] = {
+    {"--prompt", "TEXT", "Answer this prompt and exit; - reads the prompt from stdin.",
+     [](Options &o, Text, Text value) { o.prompt = value; }},
+    {"--max-tokens", "TOKENS", "Generate at most this many tokens per answer.",
+     [](Options &o, Text name, Text value) { o.max_tokens = whole(name, value, 1); }},
+    {"--temperature", "X", "Sample at this temperature; 0 is greedy.",
+     [](Options &o, Text name, Text value) { o.temperature = real(name, value); }},
+    {"--top-p", "P", "Sample from the likeliest tokens that together reach this probability.",
+     [](Options &o, Text name, Text value) { o.top_p = real(name, value); }},
+    {"--top-k", "N", "Sample from this many of the likeliest tokens; 0 disables.",
+     [](Options &o, Text name, Text value) { o.top_k = whole(name, value, 0); }},
+    {"--min-p", "P", "Drop tokens less likely than this fraction of the likeliest; 0 disables.",
+     [](Options &o, Text name, Text value) { o.min_p = real(name, value); }},
+    {"--repetition-penalty", "X", "Penalize tokens that occurred before; 1 disables.",
+     [](Options &o, Text name, Text value) { o.repetition_penalty = real(name, value); }},
+    {"--seed", "N", "Seed the sampler, which makes the answer repeatable.",
+     [](Options &o, Text, Text value) { o.seed = seed_of(value); }},
+    {"--raw", nullptr, "Continue the prompt as plain text, without the chat format.",
+     [](Options &o, Text, Text) { o.raw = true; }},
+    {"--context", "TOKENS", "Hold this many tokens of prompt and answer together  [default: as built]",
+     [](Options &o, Text name, Text value) { o.context = whole(name, value, 1); }},
+    {"--threads", "N", "Use this many threads  [default: one per physical core]",
+     [](Options &o, Text name, Text value) { o.threads = whole(name, value, 1); }},
+    {"--kv-type", "float16|int8", "Store the KV cache in this type; int8 halves its size  [default: float16]",
+     [](Options &o, Text, Text value) {
+       if (value != "float16" && value != "int8") throw usage("--kv-type is '" + value + "'; it must be float16 or int8");
+       o.kv_type = value == "int8" ? EK_KV_INT8 : EK_KV_FLOAT16;
+     }},
+    {"--bench", nullptr, "Measure how fast the artifact runs on this machine and how much memory it takes.",
+     [](Options &o, Text, Text) { o.job = Job::bench; }},
+    {"--prompt-tokens", "N,N,...", "With --bench: measure prompts of these lengths  [default: 128,512]",
+     [](Options &o, Text name, Text value) { o.prompt_tokens = counts(name, value); }},
+    {"--gen-tokens", "TOKENS", "With --bench: generate this many tokens  [default: 32]",
+     [](Options &o, Text name, Text value) { o.gen_tokens = whole(name, value, 1); }},
+    {"--repeat", "N", "With --bench: time this many rounds  [default: 3]",
+     [](Options &o, Text name, Text value) { o.repeat = whole(name, value, 1); }},
+    {"--smoke", nullptr, "Check that the artifact works on this machine: its files, golden answer, speed, memory.",
+     [](Options &o, Text, Text) { o.job = Job::smoke; }},
+    {"--out", "FILE", "With --smoke: write the results as JSON to this file, too.",
+     [](Options &o, Text, Text value) { o.out = value; }},
+    {"--json", nullptr, "Print the result as one JSON object on stdout.", [](Options &o, Text, Text) { o.json = true; }},
+    {"--version", nullptr, "Print the version.", [](Options &o, Text, Text) { o.job = Job::version; }},
+    {"--help", nullptr, "Print this text.", [](Options &o, Text, Text) { o.job = Job::help; }},
+};
+
+const Option &option_named(const std::string &name) {
+  for (const Option &option : kOptions)
+    if (name == option.name || (name == "-h" && std::string(option.name) == "--help")) return option;
+  throw usage("there is no option " + name, "edgekit-run --help lists the options");
+}
+
+void check_combination(const Options &options) {
+  if (options.job == Job::help || options.job == Job::version) return;
+  if (options.artifact.empty()) throw usage("the folder of an artifact is missing", "usage: edgekit-run ARTIFACT [OPTIONS]");
+  if (options.job == Job::answer && !options.prompt && (options.json || options.raw))
+    throw usage(std::string(options.json ? "--json" : "--raw") + " needs --prompt, --bench or --smoke",
+                "add --prompt TEXT, or --prompt - to read it from stdin");
+  if (options.job != Job::answer && options.prompt) throw usage("--prompt cannot be combined with --bench or --smoke");
+}
+
+}  // namespace
+
+Options parse(const std::vector<std::string> &arguments) {
+  Options options;
+  bool literal = false; /* after -- */
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string &argument = arguments[i];
+    if (literal || argument.size() < 2 || argument[0] != '-') {
+      if (!options.artifact.empty()) throw usage("unexpected argument '" + argument + "'; there is one artifact");
+      options.artifact = argument;
+    } else if (argument == "--") {
+      literal = true;
+    } else {
+      const size_t equals = argument.find('=');
+      const std::string name = argument.substr(0, equals);
+      const Option &option = option_named(name);
+      if (!option.metavar && equals != std::string::npos) throw usage(name + " takes no value");
+      if (option.metavar && equals == std::string::npos && ++i == arguments.size()) throw usage(name + " needs a value");
+      option.set(options, name, !option.metavar ? "" : equals == std::string::npos ? arguments[i] : argument.substr(equals + 1));
+      if (options.job == Job::help || options.job == Job::version) return options;
+    }
+  }
+  check_combination(options);
+  return options;
+}
+
+std::string help() {
+  std::string text =
+      "Usage: edgekit-run ARTIFACT [OPTIONS]\n\n"
+      "Answer a prompt with an artifact of edgekit, or hold a conversation with it.\n\n"
+      "Without --prompt, the artifact answers what you type until you enter /exit. The answer is\n"
+      "written to stdout as it is generated; token counts and speed go to stderr.\n\nOptions:\n";
+  for (const Option &option : kOptions) {
+    std::string left = std::string("  ") + option.name + (option.metavar ? std::string(" ") + option.metavar : "");
+    left.resize(std::max<size_t>(left.size() + 2, 28), ' ');
+    text += left + option.help + "\n";
+  }
+  return text +
+         "\nExamples:\n"
+         "  edgekit-run smollm2-135m-cpu\n"
+         "  edgekit-run smollm2-135m-cpu --prompt \"What is the capital of France?\"\n"
+         "  edgekit-run smollm2-135m-cpu --smoke --json\n";
+}
+
+}  // namespace run

@@ -1,0 +1,41 @@
+/* The command line of edgekit-run. Its words are those of `edgekit run`, `edgekit bench` and `edgekit smoke`. */
+#ifndef EDGEKIT_RUN_OPTIONS_H
+#define EDGEKIT_RUN_OPTIONS_H
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "edgekit.h"
+
+namespace run {
+
+enum class Job { answer, bench, smoke, help, version };
+
+struct Options {
+  Job job = Job::answer;
+  std::string artifact;
+  bool json = false, raw = false;
+  std::optional<std::string> prompt;
+  int64_t max_tokens = 0, context = 0, threads = 0; /* 0: the default */
+  ek_kv_type kv_type = EK_KV_FLOAT16;
+  std::optional<uint64_t> seed;
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
+  std::optional<int64_t> top_k;
+  std::vector<int64_t> prompt_tokens = {128, 512};
+  int64_t gen_tokens = 32, repeat = 3;
+  std::string out;
+};
+
+/* Throws Failure if the command line is not valid.
+ *
+ *   arguments  without the name of the program */
+Options parse(const std::vector<std::string> &arguments);
+
+/* What --help prints. */
+std::string help();
+
+}  // namespace run
+
+#endif
