@@ -78,7 +78,14 @@ def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that an application that only runs a model never loads the builder."""
     if name not in _HOMES:
         raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        from .errors import missing_package
+
+        if (missing := missing_package(error)) is None:
+            raise
+        raise missing from None
 
 
 def __dir__() -> list[str]:

@@ -204,6 +204,18 @@ class InterruptedBuildError(EdgekitError):
     exit_code = 130
 
 
+# The packages of the extra build, by the names they are imported by. What only runs a model needs none of them.
+_BUILD_PACKAGES = ("gguf", "huggingface_hub", "ml_dtypes", "onnx", "onnxruntime", "tokenizers", "tqdm")
+
+
+def missing_package(error: ModuleNotFoundError) -> MissingPackageError | None:
+    """What to tell a user about a failed import of a package of the extra ``build``; None for any other module."""
+    name = (error.name or "").partition(".")[0]
+    if name not in _BUILD_PACKAGES:
+        return None
+    return MissingPackageError.for_extra("build", [name], "building or converting a model")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A phrase that suggests the names in ``known`` that are similar to ``name``, or lists all of ``known``."""
     known = sorted(known)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
+from pathlib import Path
 
 import edgekit.errors
-from edgekit.errors import EdgekitError, nearest
+from edgekit.errors import EdgekitError, missing_package, nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 def every_error() -> list[type[EdgekitError]]:
@@ -55,3 +62,20 @@ def test_similar_names_are_suggested_and_otherwise_all_are_listed() -> None:
     assert nearest("zzz", known) == "known: cpu, jetson, phone, pi"
     assert nearest("x", []) == "no names are known"
     assert nearest("aa1", ["aa2", "aa3"]) in ("did you mean aa3 or aa2?", "did you mean aa2 or aa3?")
+
+
+def test_a_package_of_the_extra_build_is_named_with_the_command_that_installs_it() -> None:
+    error = missing_package(ModuleNotFoundError("No module named 'onnx.helper'", name="onnx.helper"))
+    assert error is not None
+    assert "onnx" in error.message
+    assert error.hint == 'install the extra build: pip install "edgekit-llm[build]"'
+    assert missing_package(ModuleNotFoundError("No module named 'colour'", name="colour")) is None
+    assert missing_package(ModuleNotFoundError("?")) is None
+
+
+def test_the_packages_of_the_extra_build_are_those_of_pyproject() -> None:
+    described = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = described["project"]["optional-dependencies"]
+    assert {re.split(r"[<>=]", each)[0] for each in extras["build"]} == set(edgekit.errors._BUILD_PACKAGES)
+    core = {re.split(r"[<>=]", each)[0] for each in described["project"]["dependencies"]}
+    assert core.isdisjoint(edgekit.errors._BUILD_PACKAGES)

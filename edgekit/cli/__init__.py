@@ -16,7 +16,7 @@ import sys
 import click
 from click.shell_completion import shell_complete
 
-from ..errors import DiskFullError, EdgekitError
+from ..errors import DiskFullError, EdgekitError, missing_package
 from ..ort import NO_TELEMETRY
 from ._output import print_error, wants_json
 
@@ -94,6 +94,12 @@ def _run() -> None:
     except EdgekitError as error:
         print_error(error)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        print_error(missing)
+        sys.exit(missing.exit_code)
     except click.ClickException as error:
         if wants_json():
             print_error(EdgekitError(error.format_message()), kind="usage")

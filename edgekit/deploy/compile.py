@@ -7,6 +7,7 @@ compiled and with which flags; ``native/cmake/zig.cmake`` names the compiler.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -67,9 +68,7 @@ class Toolchain:
         """
         spec = importlib.util.find_spec("ziglang")
         cmake, ninja = _program("cmake"), _program("ninja")
-        missing = [
-            name for name, found in (("ziglang", spec), ("cmake", cmake), ("ninja", ninja)) if found is None
-        ]
+        missing = [name for name, found in (("ziglang", spec), ("cmake", cmake), ("ninja", ninja)) if found is None]
         if missing or spec is None or spec.origin is None or cmake is None or ninja is None:
             raise MissingPackageError.for_extra("compile", missing, "compiling for another machine")
         zig = Path(spec.origin).parent / ("zig.exe" if sys.platform == "win32" else "zig")
@@ -84,6 +83,7 @@ class Toolchain:
             "-DCMAKE_BUILD_TYPE=Release",
             f"-DEDGEKIT_ZIG={self.zig}",
             f"-DEDGEKIT_ZIG_TARGET={target.zig}",
+            f"-DEDGEKIT_VERSION={_version()}",
         ]
 
 
@@ -104,9 +104,7 @@ def compile_native(target: Target, folder: Path, *, jobs: int | None = None) -> 
     """
     toolchain = Toolchain.find()
     out = folder / target.name
-    compiled = Compiled(
-        target, out / target.library, out / PROGRAM, tuple(out / "include" / name for name in _HEADERS)
-    )
+    compiled = Compiled(target, out / target.library, out / PROGRAM, tuple(out / "include" / name for name in _HEADERS))
     files = (compiled.library, compiled.program, *compiled.headers)
     stamp, expected = out / "built-from", f"{sources_digest()} zig {toolchain.version} {target.zig}\n"
     if all(file.is_file() for file in files) and stamp.is_file() and stamp.read_text("utf-8") == expected:
@@ -148,6 +146,13 @@ def _build(toolchain: Toolchain, target: Target, build: Path, jobs: int | None) 
             raise CompileError(
                 f"cannot compile for {target.name}: cmake ended with exit code {done.returncode}\n" + "\n".join(said)
             )
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("edgekit-llm")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"  # the modules are used without an installation
 
 
 def _program(name: str) -> Path | None:

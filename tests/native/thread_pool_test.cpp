@@ -55,6 +55,18 @@ void every_task_once() {
   }
 }
 
+/* Kernels use much more of it than the 128 KB that musl gives a thread by default. */
+void large_stacks() {
+  ek::ThreadPool pool(4);
+  std::atomic<int> sum{0};
+  pool.run(1000, [&](int64_t task, int) {
+    volatile char stack[1 << 20];
+    for (size_t i = 0; i < sizeof stack; i += 4096) stack[i] = static_cast<char>(task & 1);
+    sum += stack[0];
+  });
+  CHECK(sum == 500);
+}
+
 /* The workers that did start must end before the error is reported, asleep or not. */
 void too_few_threads() {
   for (int started : {0, 1, 5})
@@ -141,6 +153,7 @@ extern "C" __attribute__((visibility("default"))) int pthread_create(pthread_t *
 
 int main() {
   every_task_once();
+  large_stacks();
   too_few_threads();
   absent_workers();
   forked_child();

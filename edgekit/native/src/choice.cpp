@@ -12,6 +12,7 @@
 #include "choice_file.h"
 #include "cpu.h"
 #include "error.h"
+#include "thread.h"
 #include "topology.h"
 
 namespace ek {
@@ -49,7 +50,7 @@ void measure_on_fast_cores(std::vector<MeasuredSpeed> &speeds) {
     }
   };
   try {
-    std::thread(work).join();
+    Thread(work).join();
   } catch (const std::system_error &) { /* no more threads */
     measure(speeds);
   }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "error.h"
@@ -67,7 +68,7 @@ bool ThreadPool::forked() const { return forks.load(std::memory_order_relaxed) !
 
 void ThreadPool::stop() {
   if (forked()) { /* the threads exist only in the parent, so what refers to them can be neither joined nor destroyed */
-    new std::vector<std::thread>(std::move(workers_));
+    new std::vector<Thread>(std::move(workers_));
     sleep_.release();
     return;
   }
@@ -78,7 +79,7 @@ void ThreadPool::stop() {
   }
   sleep_->wake.notify_all();
   sleep_->end.notify_all();
-  for (std::thread &worker : workers_) worker.join();
+  for (Thread &worker : workers_) worker.join();
   workers_.clear();
 }
 

@@ -8,8 +8,9 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <vector>
+
+#include "thread.h"
 
 namespace ek {
 
@@ -59,7 +60,7 @@ class ThreadPool {
 
   const std::vector<int> cpus_;
   const int running_;
-  std::vector<std::thread> workers_;
+  std::vector<Thread> workers_;
   std::unique_ptr<Range[]> ranges_;
   Step step_{nullptr, nullptr}; /* read by threads that have a task of the step, so it does not change meanwhile */
   alignas(64) std::atomic<uint64_t> steps_{0}; /* incremented when a step starts */

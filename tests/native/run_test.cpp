@@ -1,0 +1,119 @@
+/* Tests the parts of edgekit-run that need no model: JSON, SHA-256, the command line, and the check of an artifact's files. */
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "check.h"
+#include "run/failure.h"
+#include "run/json.h"
+#include "run/manifest.h"
+#include "run/options.h"
+#include "run/sha256.h"
+
+using run::Json;
+
+namespace {
+
+/* What is wrong with a text; "" if it can be read. */
+std::string refused(const std::string &text) {
+  try {
+    Json::parse(text);
+    return "";
+  } catch (const std::string &error) {
+    return error;
+  }
+}
+
+void json() {
+  const Json read = Json::parse(R"( {"a": [1, -2.5e3, true, null], "b": {"c": "\"\\\n\u00e9\ud83d\ude00\ud800"}, "d": ""} )");
+  CHECK(read["a"].items().size() == 4 && read["a"].items()[1].number() == -2500 && read["a"].items()[3].is_null());
+  CHECK(read["b"]["c"].text() == "\"\\\n\xc3\xa9\xf0\x9f\x98\x80\xef\xbf\xbd");
+  CHECK(read["missing"]["deeper"].is_null() && read["a"].items()[2].boolean());
+  CHECK(Json::parse(read.dump()).dump() == read.dump());
+  CHECK(Json(0.1).dump() == "0.1" && Json(25276502016.0).dump() == "25276502016" && Json(NAN).dump() == "null");
+  CHECK(Json(std::string("\x01\x1f")).dump() == "\"\\u0001\\u001f\"");
+  for (const char *wrong : {"", "{", "[1,]", "{\"a\" 1}", "\"\\x\"", "\"\\u12g4\"", "01x", "1e999", "tru", "1 2", "\"a", "\"\n\"", "-", "+1"})
+    CHECK(!refused(wrong).empty());
+  CHECK(refused(std::string(1000, '[')).find("too many levels") == 0);
+  CHECK(!refused(std::string("\0", 1)).empty());
+}
+
+void sha256() {
+  const auto hash = [](const std::string &text, size_t piece) {
+    run::Sha256 sum;
+    for (size_t at = 0; at < text.size(); at += piece) sum.add(text.data() + at, std::min(piece, text.size() - at));
+    return sum.finish();
+  };
+  /* FIPS 180-4's examples. */
+  CHECK(hash("", 1) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  CHECK(hash("abc", 1) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  for (const size_t piece : {1, 63, 64, 65, 1000000})
+    CHECK(hash(std::string(1000000, 'a'), piece) == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+run::Failure failure_of(const std::vector<std::string> &arguments) {
+  try {
+    run::parse(arguments);
+    return {0, "", "", ""};
+  } catch (const run::Failure &failure) {
+    return failure;
+  }
+}
+
+void options() {
+  const run::Options read = run::parse({"--prompt=a=b", "folder", "--seed", "18446744073709551615", "--top-k", "0", "--kv-type", "int8", "--json"});
+  CHECK(read.artifact == "folder" && read.prompt == "a=b" && read.seed == UINT64_MAX && read.top_k == 0 && read.json);
+  CHECK(read.kv_type == EK_KV_INT8 && read.job == run::Job::answer && !read.temperature);
+  CHECK(run::parse({"a", "--bench", "--prompt-tokens", "8,512,8"}).prompt_tokens == (std::vector<int64_t>{8, 512}));
+  CHECK(run::parse({"--", "-folder"}).artifact == "-folder");
+  CHECK(run::parse({"-h"}).job == run::Job::help && run::parse({"--version", "--nonsense"}).job == run::Job::version);
+  using Arguments = std::vector<std::string>;
+  for (const Arguments &wrong : {Arguments{}, {"a", "b"}, {"a", "--nonsense"}, {"a", "--seed"}, {"a", "--seed", "-1"}, {"a", "--threads", "0"},
+                                 {"a", "--threads", "x"}, {"a", "--temperature", "nan"}, {"a", "--json"}, {"a", "--raw"}, {"a", "--json=1"},
+                                 {"a", "--kv-type", "int4"}, {"a", "--bench", "--prompt", "x"}, {"a", "--bench", "--prompt-tokens", "8,"}})
+    CHECK(failure_of(wrong).exit_code == 2);
+  CHECK(failure_of({"a", "--nonsense"}).message.find("--nonsense") != std::string::npos);
+  CHECK(run::help().find("--max-tokens TOKENS") != std::string::npos);
+}
+
+void files() {
+  namespace fs = std::filesystem;
+  const fs::path root = fs::temp_directory_path() / ("edgekit_run_" + std::to_string(::getpid()));
+  fs::create_directories(root / "sub");
+  const auto put = [&](const char *name, const std::string &text) { std::ofstream(root / name) << text; };
+  put("sub/a", "abc");
+  put("b", "abc");
+  const std::string abc = R"({"sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "size_bytes": 3})";
+  const auto found = [&](const std::string &listed) { return run::differences(root.string(), Json::parse("{\"files\": {" + listed + "}}")); };
+  CHECK(found("\"sub/a\": " + abc + ", \"b\": " + abc).empty());
+  CHECK(found("\"sub/a\": " + abc) == std::vector<std::string>{"b is not in the manifest"});
+  put("b", "abd");
+  CHECK(found("\"sub/a\": " + abc + ", \"b\": " + abc).at(0).find("b has sha256 ") == 0);
+  put("b", "abcd");
+  CHECK(found("\"sub/a\": " + abc + ", \"b\": " + abc).at(0) == "b has 4 bytes, not 3");
+  CHECK(found("\"sub/a\": " + abc + ", \"b\": " + abc + ", \"c\": " + abc).back() == "c is missing");
+  for (const char *outside : {"../b", "/etc/passwd", "sub/../../b"}) {
+    bool threw = false;
+    try {
+      found("\"" + std::string(outside) + "\": " + abc);
+    } catch (const run::Failure &failure) {
+      threw = failure.exit_code == 60;
+    }
+    CHECK(threw);
+  }
+  fs::remove_all(root);
+  CHECK(run::format_bytes(1.5e9) == "1.50 GB" && run::format_bytes(97.9e6) == "97.9 MB" && run::format_bytes(512) == "512 B");
+}
+
+}  // namespace
+
+int main() {
+  json();
+  sha256();
+  options();
+  files();
+  return finish("run_test");
+}
