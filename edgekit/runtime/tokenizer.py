@@ -1,17 +1,23 @@
-"""Encodes and decodes text with the artifact's ``tokenizer.json`` and Hugging Face's tokenizers library."""
+"""Encodes and decodes text with the artifact's ``tokenizer.json`` and Hugging Face's tokenizers library.
+
+Where that library is not installed, ``native_tokenizer.py`` does so with the native library, with the same ids.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import TokenizerError
 from ..json_file import read_bounded, read_json_object
 from ..tokenizer_file import load_tokenizer
 from .prompt import ControlTokens, Prompt
-from .text_encoder import TextEncoder, Written
+
+if TYPE_CHECKING:
+    from .text_encoder import TextEncoder, Written
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -48,20 +54,21 @@ class Tokenizer:
         Raises:
             TokenizerError: A file is missing or not valid.
         """
+        if find_spec("tokenizers") is None:
+            from .native_tokenizer import NativeTokenizer
+
+            return NativeTokenizer.open(folder, tokens)
         path = folder / TOKENIZER_FILE
         if not path.is_file():
             raise TokenizerError(f"{folder} has no {TOKENIZER_FILE}")
         backend = load_tokenizer(read_bounded(path, error=TokenizerError), str(path))
         backend.no_truncation()
         backend.no_padding()
-        special = {"bos_token": tokens.get("bos"), "eos_token": next(iter(tokens["eos"]), None)}
-        spelled = {name: backend.id_to_token(i) for name, i in special.items() if i is not None}
-        names = {name: str(token) for name, token in spelled.items() if token is not None}
         return cls(
             backend,
             bos=tokens.get("bos"),
             add_bos=bool(tokens.get("add_bos")),
-            special_tokens=names | _special_tokens(read_tokenizer_config(folder)),
+            special_tokens=named_tokens(folder, tokens, backend.id_to_token),
         )
 
     @property
@@ -93,20 +100,27 @@ class Tokenizer:
             raise ValueError(
                 f"the text is not valid Unicode: it has a lone surrogate at position {error.start}"
             ) from None
-        ids: list[int] = self._backend.encode(plain, add_special_tokens=False).ids
-        if isinstance(text, Prompt) and text.marker and text.marker in text.marked:
-            ids = self._with_text_for(text, plain, ids)
+        ids = self._ids(text, plain)
         if self.bos is None:
             return ids
         leading = next((i for i, token in enumerate(ids) if token != self.bos), len(ids))
         wanted = self.add_bos if add_bos is None else add_bos
         return [self.bos, *ids[leading:]] if wanted or leading else ids
 
+    def _ids(self, text: str | Prompt, plain: str) -> list[int]:
+        """The ids of a text or a prompt, whose text without marks is ``plain``, as they come."""
+        ids: list[int] = self._backend.encode(plain, add_special_tokens=False).ids
+        if isinstance(text, Prompt) and text.marker and text.marker in text.marked:
+            return self._with_text_for(text, plain, ids)
+        return ids
+
     def _with_text_for(self, prompt: Prompt, plain: str, ids: list[int]) -> list[int]:
         """The ids of a prompt with marks; ``plain`` is the prompt without them, and ``ids`` are its ids."""
         controls = {i for t in prompt.controls if (i := self.token_id(t)) is not None}
         if controls.isdisjoint(ids):
             return ids
+        from .text_encoder import TextEncoder, Written  # imports tokenizers
+
         written = self._written(prompt.marked, prompt.marker, controls)
         before = accumulate(prompt.marked, lambda n, c: n + (c == prompt.marker), initial=0)
         shift = list(before)
@@ -122,6 +136,8 @@ class Tokenizer:
 
     def _written(self, text: str, marker: str, controls: Collection[int]) -> list[Written]:
         """Where the library makes control tokens of a text, except those with a mark."""
+        from .text_encoder import Written
+
         encoded = self._backend.encode(text, add_special_tokens=False)
         pairs = zip(encoded.ids, encoded.offsets, strict=True)
         found = [Written(start, end, i) for i, (start, end) in pairs if i in controls]
@@ -183,6 +199,20 @@ def read_tokenizer_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG_FILE
     return read_json_object(path, error=TokenizerError) if path.is_file() else {}
+
+
+def named_tokens(folder: Path, tokens: Mapping[str, Any], spelling: Callable[[int], str | None]) -> dict[str, str]:
+    """Special tokens by the names that chat templates use.
+
+    Args:
+        folder: Holds ``tokenizer_config.json``, if there is one.
+        tokens: As for :meth:`Tokenizer.open`.
+        spelling: The token with an id.
+    """
+    special = {"bos_token": tokens.get("bos"), "eos_token": next(iter(tokens["eos"]), None)}
+    spelled = {name: spelling(i) for name, i in special.items() if i is not None}
+    names = {name: str(token) for name, token in spelled.items() if token is not None}
+    return names | _special_tokens(read_tokenizer_config(folder))
 
 
 def _special_tokens(config: dict[str, Any]) -> dict[str, str]:

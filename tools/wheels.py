@@ -1,0 +1,102 @@
+"""Build the wheels of this project for Linux on x86-64 and 64-bit ARM, with glibc or musl, from any machine.
+
+    python tools/wheels.py --out dist                 all of them
+    python tools/wheels.py linux-aarch64 --out dist   one target of `edgekit compile`
+
+It needs an installed checkout with the extra compile, pip, and the package wheel. auditwheel, if it is installed,
+checks each wheel. The compiled files are kept in --native, so that a second run only packs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from edgekit.deploy.compile import Compiled, compile_native
+from edgekit.deploy.targets import TARGETS, Target, target_named
+from edgekit.errors import EdgekitError
+
+ROOT = Path(__file__).parents[1]
+EARLIEST = "315532800"  # 1980-01-01, the earliest time that a zip file can hold: every build has the same bytes
+
+
+def build_wheel(target: Target, compiled: Compiled, out: Path) -> Path:
+    """Pack what was compiled for a target into a wheel.
+
+    Args:
+        target: The target; it has a ``wheel_platform``.
+        compiled: Its library and program.
+        out: The folder for the wheel, which may exist.
+
+    Returns:
+        The wheel.
+    """
+    assert target.wheel_platform is not None
+    environment = os.environ | {"SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", EARLIEST)}
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="edgekit-wheel-") as work:
+        prebuilt = f"cmake.define.EDGEKIT_PREBUILT={compiled.library.parent.resolve()}"
+        settings = ["-C", prebuilt, "-C", f"build-dir={work}/build"]
+        _run("pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", work, *settings, str(ROOT), environment=environment)
+        made = next(Path(work).glob("*.whl"))
+        _run("wheel", "tags", "--remove", f"--platform-tag={target.wheel_platform}", str(made), environment=environment)
+        tagged = next(Path(work).glob("*.whl"))
+        moved = out / tagged.name
+        moved.write_bytes(tagged.read_bytes())  # not renamed: the folder may be on another disk
+        return moved
+
+
+def audit(wheel: Path, platform: str) -> None:
+    """Let auditwheel read what the wheel needs from the system.
+
+    Args:
+        wheel: The wheel.
+        platform: The tag that it must be consistent with.
+
+    Raises:
+        SystemExit: The wheel needs more than its tag allows.
+    """
+    said = subprocess.run(
+        [sys.executable, "-m", "auditwheel", "show", str(wheel)], capture_output=True, text=True, check=False
+    )
+    text = " ".join((said.stdout + said.stderr).split())
+    if said.returncode or f'"{platform}"' not in text:
+        sys.exit(f"auditwheel: {wheel.name} is not consistent with {platform}: {text}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line and build."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = [target.name for target in TARGETS if target.wheel_platform]
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"{', '.join(known)}; all of them by default")
+    parser.add_argument("--out", type=Path, default=Path("dist"), help="the folder for the wheels (default: dist)")
+    parser.add_argument("--native", type=Path, default=Path("edgekit-native"), help="the folder for compiled files")
+    options = parser.parse_args(arguments)
+    try:
+        targets = [target_named(name) for name in options.targets or known]
+        for target in targets:
+            if target.wheel_platform is None:
+                parser.error(f"there is no wheel for {target.name}; targets with one: {', '.join(known)}")
+            wheel = build_wheel(target, compile_native(target, options.native), options.out)
+            audited = importlib.util.find_spec("auditwheel") is not None
+            if audited:
+                audit(wheel, target.wheel_platform)
+            print(
+                f"{wheel}  {wheel.stat().st_size / 1e6:.2f} MB{', checked by auditwheel' if audited else ''}",
+                flush=True,
+            )
+    except EdgekitError as error:
+        sys.exit(f"error: {error.message}\nhint: {error.hint}")
+
+
+def _run(*module: str, environment: dict[str, str]) -> None:
+    subprocess.run([sys.executable, "-m", *module], env=environment, stdout=subprocess.DEVNULL, check=True)
+
+
+if __name__ == "__main__":
+    main()
