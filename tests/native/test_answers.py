@@ -24,7 +24,6 @@ from edgekit.runtime.engine import EngineOptions
 from edgekit.runtime.native_engine import NativeEngine
 from edgekit.runtime.session import open_session
 from edgekit.runtime.text_stream import TextStream
-from edgekit.runtime.tokenizer import Tokenizer
 from edgekit.sampling import Sampling
 
 pytestmark = pytest.mark.every_isa
@@ -208,14 +207,14 @@ def test_wrong_requests(pair: Pair, prompt: Any, options: dict[str, Any], messag
         pair.answer(prompt, **options)
 
 
-@settings(max_examples=300, deadline=None)
-@given(ids=st.lists(st.integers(-1, 320), max_size=40))
-def test_a_stream_returns_the_pieces_of_the_python_stream(models: SharedModels, ids: list[int]) -> None:
-    folder = models.artifact("llama")
-    tokenizer = Tokenizer.open(folder, read_manifest(folder).tokens)
-    stream, text = TextStream(tokenizer), NativeText(folder)
-    assert text.pieces(ids) == [*(stream.push(i) if i >= 0 else "" for i in ids), stream.flush()]
-    text.close()
+def test_a_stream_returns_the_pieces_of_the_python_stream(pair: Pair) -> None:
+    @settings(max_examples=100, deadline=None)
+    @given(st.lists(st.integers(-1, 320), max_size=40))
+    def check(ids: list[int]) -> None:
+        stream = TextStream(pair.session.tokenizer)
+        assert pair.text.pieces(ids) == [*(stream.push(i) if i >= 0 else "" for i in ids), stream.flush()]
+
+    check()
 
 
 def test_null_handles_are_errors() -> None:

@@ -21,9 +21,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/* A prompt is evaluated in pieces, between which the answer can be cancelled: as long as kPieceSeconds, and of kLeastPiece to
- * kMostPiece tokens. Results do not depend on the pieces. */
-constexpr int64_t kLeastPiece = 64, kMostPiece = 512;
+/* A prompt is evaluated in pieces, between which the answer can be cancelled. A piece takes about kPieceSeconds. Rows of
+ * kLeastPiece and more have the same kernels, so results do not depend on the pieces: the session evaluates a prompt kBlock rows
+ * at a time, and no piece but the rest of the prompt is shorter than kLeastPiece. */
+constexpr int64_t kLeastPiece = 64, kBlock = 512;
 constexpr double kPieceSeconds = 0.1;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -181,14 +182,16 @@ class Generation {
 
   void evaluate_pending() {
     int64_t piece = kLeastPiece;
-    for (size_t done = 0; done < pending_.size();) {
-      const auto count = std::min(piece, static_cast<int64_t>(pending_.size() - done));
+    const auto size = static_cast<int64_t>(pending_.size());
+    for (int64_t done = 0; done < size;) {
+      const int64_t block = std::min(kBlock - done % kBlock, size - done);
+      const int64_t count = block < piece + kLeastPiece ? block : piece;
       const Clock::time_point start = Clock::now();
       session_.session.evaluate(pending_.data() + done, count, false, logits_.data());
-      done += static_cast<size_t>(count);
-      if (done < pending_.size()) {
+      done += count;
+      if (done < size) {
         const double fitting = static_cast<double>(count) * kPieceSeconds / std::max(seconds_since(start), 1e-6);
-        piece = std::clamp(static_cast<int64_t>(fitting) / kLeastPiece * kLeastPiece, kLeastPiece, kMostPiece);
+        piece = std::clamp(static_cast<int64_t>(fitting), kLeastPiece, kBlock);
         ek_event event = new_event(EK_EVENT_PROMPT);
         event.prompt_done = session_.session.position();
         event.prompt_total = static_cast<int64_t>(prompt_.size());

@@ -1,0 +1,258 @@
+/* Tests the C API for text: handles, output arrays, answers, cancelling from a callback and from a thread, and a callback that
+ * throws. tests/native/test_answers.py and test_chat.py compare the results with edgekit's Python runtime. */
+#include "text/generate.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <fstream>
+#include <stdexcept>
+#include <thread>
+
+#include "small_artifact.h"
+#include "small_text.h"
+
+namespace {
+
+bool refuses(int status, int expected, const char *words) {
+  if (status == expected && std::string(ek_last_error()).find(words) != std::string::npos) return true;
+  std::printf("  found: %d, %s\n", status, ek_last_error());
+  return false;
+}
+
+/* A folder with a model and its text tables. The model has 83 ids, so control tokens are outside its vocabulary. */
+struct Artifact {
+  std::string folder;
+  ek_model *model = nullptr;
+  ek_text *text = nullptr;
+  Artifact() {
+    char name[] = "/tmp/edgekit-generate-test-XXXXXX";
+    CHECK(mkdtemp(name) != nullptr);
+    folder = name;
+    const SmallArtifact artifact;
+    SmallText small;
+    small.joints.assign(kChatStrings, "?");
+    small.fill();
+    const std::vector<uint64_t> words = small.file();
+    write("model.onnx", artifact.graph.data(), artifact.graph.size());
+    write("model.onnx.data", artifact.data.data(), artifact.data.size());
+    write(kTextFile, words.data(), words.size() * 8);
+    CHECK(ek_model_open(name, &model) == EK_OK && ek_text_open(name, &text) == EK_OK);
+  }
+  ~Artifact() {
+    ek_model_close(model);
+    ek_text_close(text);
+    for (const char *file : {"model.onnx", "model.onnx.data", kTextFile}) unlink((folder + "/" + file).c_str());
+    rmdir(folder.c_str());
+  }
+  void write(const char *file, const void *bytes, size_t size) const {
+    std::ofstream(folder + "/" + file, std::ios::binary).write(static_cast<const char *>(bytes), static_cast<std::streamsize>(size));
+  }
+  ek_session *session(int64_t context = kContext) const {
+    ek_session *made = nullptr;
+    CHECK(ek_session_create(model, context, 1, EK_KV_FLOAT16, &made) == EK_OK);
+    return made;
+  }
+};
+
+struct Seen {
+  std::string thought, answer, text;
+  std::vector<int32_t> ids, prompt;
+  int32_t finish = -1;
+  int64_t reused = 0, prompts = 0, events = 0, cancel_at = -1;
+  ek_session *cancels = nullptr; /* cancelled by ek_session_cancel instead of by the returned value */
+};
+
+int see(const ek_event *event, void *context) {
+  auto &seen = *static_cast<Seen *>(context);
+  if (event->kind == EK_EVENT_THOUGHT) seen.thought.append(event->text, static_cast<size_t>(event->bytes));
+  if (event->kind == EK_EVENT_ANSWER) seen.answer.append(event->text, static_cast<size_t>(event->bytes));
+  if (event->kind == EK_EVENT_PROMPT) {
+    ++seen.prompts;
+    CHECK(event->prompt_done > 0 && event->prompt_done < event->prompt_total);
+  }
+  if (event->kind == EK_EVENT_DONE) {
+    const ek_completion &done = *event->completion;
+    seen.text.assign(done.text, static_cast<size_t>(done.text_bytes));
+    seen.ids.assign(done.ids, done.ids + done.tokens);
+    seen.prompt.assign(done.prompt_ids, done.prompt_ids + done.prompt_tokens);
+    seen.finish = done.finish;
+    seen.reused = done.reused_tokens;
+    CHECK(done.size == sizeof done && done.ttft_s >= 0);
+  }
+  if (seen.events++ != seen.cancel_at) return 0;
+  if (!seen.cancels) return 1;
+  ek_session_cancel(seen.cancels);
+  return 0;
+}
+
+int throws(const ek_event *, void *) { throw std::runtime_error("the window is closed"); }
+int throws_number(const ek_event *, void *) { throw 7; }
+
+ek_request ids_request(const std::vector<int32_t> &ids, int64_t max_tokens) {
+  ek_request request{};
+  request.size = sizeof request;
+  request.prompt_ids = ids.data();
+  request.prompt_id_count = static_cast<int64_t>(ids.size());
+  request.max_tokens = max_tokens;
+  return request;
+}
+
+void answers(const Artifact &artifact) {
+  ek_session *session = artifact.session();
+  const std::vector<int32_t> ids{3, 1, 4, 1, 5};
+  ek_request request = ids_request(ids, 12);
+  Seen first, again;
+  CHECK(ek_generate(session, artifact.text, &request, see, &first) == EK_OK);
+  CHECK(first.finish == EK_FINISH_LENGTH && first.ids.size() == 12 && first.prompt == ids && first.answer == first.text && first.reused == 0);
+  CHECK(ek_session_position(session) == 5 + 11);
+  CHECK(ek_generate(session, artifact.text, &request, see, &again) == EK_OK && again.prompt == first.prompt && again.reused == 4);
+
+  /* The same by hand. */
+  std::vector<float> logits(kVocab);
+  CHECK(ek_session_rewind(session, 0) == EK_OK && ek_session_evaluate(session, ids.data(), 5, 0, logits.data()) == EK_OK);
+  int32_t token = 0;
+  uint64_t state = 1;
+  const ek_sampling greedy{0, 1, 0, 1, 0};
+  CHECK(ek_sample(logits.data(), kVocab, &greedy, nullptr, &state, &token) == EK_OK && token == first.ids[0]);
+
+  request.stop_ids = &first.ids[3];
+  request.stop_id_count = 1;
+  Seen stopped;
+  CHECK(ek_generate(session, artifact.text, &request, see, &stopped) == EK_OK && stopped.finish == EK_FINISH_STOP);
+  CHECK(stopped.ids.size() <= 4 && stopped.ids.back() == first.ids[3]);
+
+  const ek_message message{"user", "HI", -1, 0}; /* a thought that never ends */
+  ek_request chat{};
+  chat.size = sizeof chat;
+  chat.messages = &message;
+  chat.message_count = 1;
+  chat.max_tokens = 8;
+  Seen thought;
+  CHECK(ek_generate(session, artifact.text, &chat, see, &thought) == EK_OK && thought.answer.empty());
+  CHECK(thought.prompt == (std::vector<int32_t>{'?', 'H', 'I', '?'}) && thought.ids.size() == 8);
+  CHECK(ek_generate(session, artifact.text, &request, nullptr, nullptr) == EK_OK); /* without a callback */
+  ek_session_free(session);
+}
+
+void cancelling(const Artifact &artifact) {
+  ek_session *session = artifact.session();
+  std::vector<int32_t> prompt(300);
+  for (size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<int32_t>(i % kVocab);
+  const ek_request request = ids_request(prompt, 50);
+  for (ek_session *cancels : {static_cast<ek_session *>(nullptr), session}) {
+    CHECK(ek_session_rewind(session, 0) == EK_OK);
+    Seen reading;
+    reading.cancel_at = 0; /* the first event is about the prompt */
+    reading.cancels = cancels;
+    CHECK(ek_generate(session, artifact.text, &request, see, &reading) == EK_OK);
+    CHECK(reading.finish == EK_FINISH_CANCELLED && reading.ids.empty() && reading.prompts == 1);
+    CHECK(ek_session_position(session) > 0 && ek_session_position(session) < 300);
+    Seen writing;
+    writing.cancel_at = 9;
+    writing.cancels = cancels;
+    CHECK(ek_generate(session, artifact.text, &request, see, &writing) == EK_OK);
+    CHECK(writing.finish == EK_FINISH_CANCELLED && !writing.ids.empty() && writing.ids.size() < 50 && writing.reused > 0);
+  }
+  Seen whole;
+  CHECK(ek_generate(session, artifact.text, &request, see, &whole) == EK_OK && whole.finish == EK_FINISH_LENGTH);
+
+  CHECK(refuses(ek_generate(session, artifact.text, &request, throws, nullptr), EK_CALLBACK, "the window is closed"));
+  CHECK(refuses(ek_generate(session, artifact.text, &request, throws_number, nullptr), EK_CALLBACK, "threw an exception"));
+  CHECK(ek_generate(session, artifact.text, &request, see, &whole) == EK_OK);
+  ek_session_free(session);
+}
+
+void other_threads(const Artifact &artifact) {
+  ek_session *session = artifact.session();
+  const std::vector<int32_t> prompt{1, 2, 3};
+  const ek_request request = ids_request(prompt, 0);
+  std::atomic<bool> stop{false};
+  std::thread canceller([&] {
+    while (!stop) {
+      ek_session_cancel(session);
+      std::this_thread::yield();
+    }
+  });
+  std::thread second([&] {
+    while (!stop) {
+      const int status = ek_generate(session, artifact.text, &request, nullptr, nullptr);
+      CHECK(status == EK_OK || status == EK_BUSY);
+    }
+  });
+  std::thread reader([&] {
+    int64_t count = 0;
+    int32_t ids[32];
+    for (int i = 0; i < 200; ++i) CHECK(ek_text_encode(artifact.text, "hello <a> world", -1, 0, ids, 32, &count) == EK_OK && count == 8);
+  });
+  for (int i = 0; i < 20; ++i) {
+    const int status = ek_generate(session, artifact.text, &request, nullptr, nullptr);
+    CHECK(status == EK_OK || status == EK_BUSY);
+  }
+  reader.join();
+  stop = true;
+  canceller.join();
+  second.join();
+  ek_session_free(session);
+}
+
+void arguments(const Artifact &artifact) {
+  ek_session *session = artifact.session(20);
+  const std::vector<int32_t> ids{1, 2}, many(21, 1);
+  ek_request request = ids_request(ids, 1);
+  CHECK(refuses(ek_generate(nullptr, artifact.text, &request, see, nullptr), EK_BAD_ARGUMENT, "ek_generate"));
+  request.prompt = "x";
+  CHECK(refuses(ek_generate(session, artifact.text, &request, nullptr, nullptr), EK_BAD_ARGUMENT, "exactly one of messages, prompt and prompt_ids"));
+  request = ids_request(many, 1);
+  CHECK(refuses(ek_generate(session, artifact.text, &request, nullptr, nullptr), EK_CONTEXT, "the prompt has 21 tokens; the context holds 20"));
+  request = ids_request(ids, -1);
+  CHECK(refuses(ek_generate(session, artifact.text, &request, nullptr, nullptr), EK_BAD_ARGUMENT, "max_tokens is -1"));
+  request = ids_request(ids, 1);
+  request.size = 0;
+  CHECK(refuses(ek_generate(session, artifact.text, &request, nullptr, nullptr), EK_BAD_ARGUMENT, "sizeof(ek_request)"));
+  struct Newer {
+    ek_request request;
+    int64_t field;
+  } newer{ids_request(ids, 1), 0};
+  newer.request.size = sizeof newer;
+  CHECK(ek_generate(session, artifact.text, &newer.request, nullptr, nullptr) == EK_OK);
+  newer.field = 1;
+  CHECK(refuses(ek_generate(session, artifact.text, &newer.request, nullptr, nullptr), EK_UNSUPPORTED, "does not know"));
+  ek_session_free(session);
+
+  int64_t count = 0;
+  int32_t out[4] = {-7, -7, -7, -7};
+  CHECK(ek_text_encode(artifact.text, "ABCDE", -1, 0, out, 2, &count) == EK_OK && count == 5 && out[1] == 'B' && out[2] == -7);
+  CHECK(refuses(ek_text_encode(artifact.text, "A", 1, 6, out, 4, &count), EK_BAD_ARGUMENT, "the flags 6"));
+  CHECK(refuses(ek_text_encode(artifact.text, "A", -2, 0, out, 4, &count), EK_BAD_ARGUMENT, "a text of -2 bytes"));
+  CHECK(refuses(ek_text_encode(artifact.text, "A", 1, 0, nullptr, 4, &count), EK_BAD_ARGUMENT, "must not be NULL"));
+  char text[4] = {1, 1, 1, 1};
+  CHECK(ek_text_decode(artifact.text, ids.data(), 2, text, 4, &count) == EK_OK && count == 2 && text[2] == 0 && text[3] == 1);
+  CHECK(ek_text_decode(artifact.text, nullptr, 0, nullptr, 0, &count) == EK_OK && count == 0);
+  ek_text_info info{};
+  CHECK(refuses(ek_text_describe(artifact.text, &info), EK_BAD_ARGUMENT, "sizeof(ek_text_info)"));
+  info.size = sizeof info;
+  CHECK(ek_text_describe(artifact.text, &info) == EK_OK && info.tokens == 268 && info.has_chat == 1 && info.bos == -1);
+  CHECK(ek_text_stop_id(artifact.text, 0) == -1 && ek_text_token_id(artifact.text, "<a>") >= 256 && ek_text_token_id(nullptr, "") == -1);
+  const ek_message messages[] = {{"user", "A", 1, 0}, {"assistant", "</think>B", -1, 1}, {"user", nullptr, 0, 0}};
+  CHECK(ek_text_prompt(artifact.text, messages, 3, nullptr, 0, &count) == EK_OK && count == 6); /* ?A?B??  without the thought */
+  CHECK(refuses(ek_text_prompt(artifact.text, messages, 2, nullptr, 0, &count), EK_UNSUPPORTED, "end with one of the user"));
+  CHECK(refuses(ek_text_prompt(artifact.text, nullptr, 1, nullptr, 0, &count), EK_BAD_ARGUMENT, "ek_text_prompt"));
+  ek_stream *stream = nullptr;
+  const char *piece = nullptr;
+  CHECK(ek_stream_create(artifact.text, &stream) == EK_OK && ek_stream_push(stream, 'A', &piece, &count) == EK_OK && std::string(piece) == "A");
+  CHECK(ek_stream_finish(stream, &piece, &count) == EK_OK && count == 0 && *piece == 0);
+  ek_stream_free(stream);
+}
+
+}  // namespace
+
+int main() {
+  const Artifact artifact;
+  arguments(artifact);
+  answers(artifact);
+  cancelling(artifact);
+  other_threads(artifact);
+  return finish("generate_test");
+}
