@@ -3,7 +3,7 @@
  *
  *   cmake -S edgekit/native -B build/fuzz -DEDGEKIT_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++ && cmake --build build/fuzz \
  *       --target onnx_file_fuzz
- *   python tests/support/fuzz_corpus.py corpus && build/fuzz/onnx_file_fuzz -max_total_time=60 corpus
+ *   python tests/support/fuzz_corpus.py corpus && build/fuzz/onnx_file_fuzz -max_total_time=60 corpus/onnx
  */
 #include <cstdint>
 #include <cstdlib>

@@ -1,4 +1,4 @@
-"""Writes seeds for tests/native/onnx_file_fuzz.cpp: model.onnx of tiny artifacts, whole and without nodes.
+"""Writes seeds for tests/native/*_fuzz.cpp: model.onnx of tiny artifacts, whole and without nodes, and text tables.
 
 python tests/support/fuzz_corpus.py FOLDER
 """
@@ -13,6 +13,7 @@ import onnx
 from tiny_checkpoint import write_checkpoint
 
 from edgekit.build.pipeline import build
+from edgekit.build.text_file import FILE_NAME
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 
 DATA_BYTES = 1 << 20  # kDataBytes of the fuzz target
@@ -20,7 +21,8 @@ DATA_BYTES = 1 << 20  # kDataBytes of the fuzz target
 
 def write_corpus(folder: Path) -> list[Path]:
     """Write the seeds and return their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("onnx", "text"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
     written = []
     with tempfile.TemporaryDirectory() as work:
         for family, device, scheme in (
@@ -38,11 +40,14 @@ def write_corpus(folder: Path) -> list[Path]:
                 raise ValueError(f"{family}: model.onnx.data has {size} bytes; the fuzz target has {DATA_BYTES}")
             model = onnx.load_from_string((artifact / "model.onnx").read_bytes())
             for name in ("whole", "without-nodes"):
-                path = folder / f"{family}-{name}.onnx"
+                path = folder / "onnx" / f"{family}-{name}.onnx"
                 path.write_bytes(model.SerializeToString())
                 written.append(path)
                 del model.graph.node[:]
                 del model.graph.value_info[:]
+            path = folder / "text" / f"{family}.bin"
+            path.write_bytes((artifact / FILE_NAME).read_bytes())
+            written.append(path)
     return written
 
 

@@ -46,12 +46,6 @@ struct ek_stream {
   std::string piece; /* what the last call returned */
 };
 
-std::string_view ek::given_text(const char *utf8, int64_t bytes) {
-  need(utf8 || !bytes, "a text must not be NULL");
-  if (bytes < -1) fail(EK_BAD_ARGUMENT, "a text of %" PRId64 " bytes was given; allowed: 0 or more, or -1", bytes);
-  return {utf8, bytes < 0 ? std::strlen(utf8) : static_cast<size_t>(bytes)};
-}
-
 int ek_text_open(const char *folder, ek_text **text) {
   return guarded([&] {
     need(folder && text, "ek_text_open: folder and text must not be NULL");

@@ -2,9 +2,12 @@
 #ifndef EDGEKIT_TEXT_TEXT_HANDLE_H
 #define EDGEKIT_TEXT_TEXT_HANDLE_H
 
+#include <cinttypes>
+#include <cstring>
 #include <memory>
 #include <string_view>
 
+#include "../src/error.h"
 #include "edgekit_text.h"
 #include "tables.h"
 
@@ -15,7 +18,11 @@ struct ek_text {
 namespace ek {
 
 /* A text that the caller gave with its length or -1. Throws Error(EK_BAD_ARGUMENT). */
-std::string_view given_text(const char *utf8, int64_t bytes);
+inline std::string_view given_text(const char *utf8, int64_t bytes) {
+  if (!utf8 && bytes) fail(EK_BAD_ARGUMENT, "a text must not be NULL");
+  if (bytes < -1) fail(EK_BAD_ARGUMENT, "a text of %" PRId64 " bytes was given; allowed: 0 or more, or -1", bytes);
+  return {utf8, bytes < 0 ? std::strlen(utf8) : static_cast<size_t>(bytes)};
+}
 
 }  // namespace ek
 
