@@ -5,7 +5,13 @@
 #include "host.h"
 #include "jobs.h"
 
+#ifndef EDGEKIT_VERSION
+#define EDGEKIT_VERSION "unknown"
+#endif
+
 namespace run {
+
+const char *version() { return EDGEKIT_VERSION; }
 
 Owned<ek_model> open_model(const std::string &folder) {
   ek_model *model = nullptr;

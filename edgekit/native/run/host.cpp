@@ -91,11 +91,26 @@ Json temperatures() {
   return found;
 }
 
-/* A Jetson's power mode, such as 0: the line "PMODEL: 0000" or "pmode:0002" of a file. */
+/* The extensions that matter to a matrix product, as ISA_FLAGS in edgekit/host.py lists them, that the processor has. */
+Json extensions(const std::string &cpuinfo) {
+  const std::string flags = " " + value_of(cpuinfo, {"flags", "Features"}) + " ";
+  std::vector<Json> found;
+  for (const char *name : {"avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16",
+                           "amx_tile", "amx_int8", "amx_bf16", "asimd", "fphp", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"})
+    if (flags.find(" " + std::string(name) + " ") != std::string::npos) found.push_back(name);
+  return found;
+}
+
+/* The power mode of a Jetson (nvpmodel). The status file has a line such as "pmode:0002". */
 Json power_mode() {
-  const std::string text = read("/var/lib/nvpmodel/status");
-  const size_t colon = text.find(':');
-  return colon == std::string::npos ? Json() : Json(static_cast<int64_t>(std::strtoll(text.c_str() + colon + 1, nullptr, 10)));
+  const std::string status = read("/var/lib/nvpmodel/status"), modes = read("/etc/nvpmodel.conf");
+  const size_t colon = status.find(':');
+  if (colon == std::string::npos) return {};
+  const std::string number = std::to_string(std::strtol(status.c_str() + colon + 1, nullptr, 10));
+  const size_t at = modes.find("POWER_MODEL ID=" + number + " NAME=");
+  if (at == std::string::npos) return number;
+  const size_t name = modes.find("NAME=", at) + 5;
+  return modes.substr(name, modes.find_first_of(" >", name) - name);
 }
 
 }  // namespace
@@ -133,8 +148,9 @@ Json describe_host() {
       {"system", known ? Json(std::string(system.sysname) + " " + system.release) : Json()},
       {"machine", known ? Json(system.machine) : Json()},
       {"board", text_or_null(read("/proc/device-tree/model"))},
-      {"processor", text_or_null(model)},
-      {"cores", counted ? Json(static_cast<int64_t>(cores.physical)) : Json()},
+      {"processor", model.empty() && known ? Json(system.machine) : text_or_null(model)},
+      {"isa", extensions(cpuinfo)},
+      {"cores", counted ? Json(static_cast<int64_t>(cores.threads)) : Json()},
       {"memory_bytes", measured ? Json(static_cast<double>(memory.total_bytes)) : Json()},
       {"available_bytes", measured ? Json(static_cast<double>(memory.available_bytes)) : Json()},
       {"clocks", clocks()},

@@ -24,6 +24,9 @@ struct Release {
 template <typename Handle>
 using Owned = std::unique_ptr<Handle, Release>;
 
+/* The version of edgekit. */
+const char *version();
+
 Owned<ek_model> open_model(const std::string &folder);
 Owned<ek_session> open_session(ek_model *model, const Options &options, int64_t context);
 const char *kernel_name();

@@ -9,10 +9,6 @@
 #include "jobs.h"
 #include "options.h"
 
-#ifndef EDGEKIT_VERSION
-#define EDGEKIT_VERSION "unknown"
-#endif
-
 namespace {
 
 int report(const run::Failure &failure, bool json) {
@@ -31,7 +27,7 @@ int start(const std::vector<std::string> &arguments) {
   const run::Options options = run::parse(arguments);
   switch (options.job) {
     case run::Job::help: std::fputs(run::help().c_str(), stdout); return 0;
-    case run::Job::version: std::printf("edgekit-run, version %s, ABI version %d\n", EDGEKIT_VERSION, ek_abi_version()); return 0;
+    case run::Job::version: std::printf("edgekit-run, version %s, ABI version %d\n", run::version(), ek_abi_version()); return 0;
     case run::Job::bench: return run::bench(options);
     case run::Job::smoke: return run::smoke(options);
     case run::Job::answer: break;

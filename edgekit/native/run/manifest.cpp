@@ -82,6 +82,8 @@ Json read_manifest(const std::string &folder) {
   return manifest;
 }
 
+std::string manifest_sha256(const std::string &folder) { return hash_file(folder + "/" + kFile); }
+
 std::vector<std::string> differences(const std::string &folder, const Json &manifest) {
   std::vector<std::string> problems, found;
   const Json &files = manifest["files"];

@@ -13,6 +13,9 @@ namespace run {
 /* Throws Failure if the folder is not an artifact. */
 Json read_manifest(const std::string &folder);
 
+/* The SHA-256 of edgekit.json. */
+std::string manifest_sha256(const std::string &folder);
+
 /* What differs from the manifest: one phrase for each file. Only files of the right size are hashed. */
 std::vector<std::string> differences(const std::string &folder, const Json &manifest);
 

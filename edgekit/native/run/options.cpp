@@ -90,6 +90,13 @@ const Option kOptions[] = {
      [](Options &o, Text name, Text value) { o.repeat = whole(name, value, 1); }},
     {"--smoke", nullptr, "Check that the artifact works on this machine: its files, golden answer, speed, memory.",
      [](Options &o, Text, Text) { o.job = Job::smoke; }},
+    {"--device", "NAME", "With --smoke: this machine is that device; compare the times with its plan.",
+     [](Options &o, Text, Text value) { o.device = value; }},
+    {"--sustain", "SECONDS", "With --smoke: decode for this long, to see whether heat slows the machine down.",
+     [](Options &o, Text name, Text value) {
+       o.sustain_s = real(name, value);
+       if (!(o.sustain_s > 0 && o.sustain_s <= 3600)) throw usage("--sustain is " + value + " s; it must be above 0 and at most 3600");
+     }},
     {"--out", "FILE", "With --smoke: write the results as JSON to this file, too.",
      [](Options &o, Text, Text value) { o.out = value; }},
     {"--json", nullptr, "Print the result as one JSON object on stdout.", [](Options &o, Text, Text) { o.json = true; }},

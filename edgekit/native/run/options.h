@@ -25,7 +25,8 @@ struct Options {
   std::optional<int64_t> top_k;
   std::vector<int64_t> prompt_tokens = {128, 512};
   int64_t gen_tokens = 32, repeat = 3;
-  std::string out;
+  std::string out, device;
+  double sustain_s = 0;
 };
 
 /* Throws Failure if the command line is not valid.

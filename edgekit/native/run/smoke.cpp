@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <ctime>
 
 #include "failure.h"
 #include "host.h"
@@ -11,8 +12,8 @@
 namespace run {
 namespace {
 
-/* As in edgekit/quality/replay.py and edgekit/deploy/smoke.py, which say where they come from. */
-constexpr double kLogitTolerance = 1.5, kTieTolerance = 0.75, kMemoryTolerance = 0.10, kOwnBytes = 32e6;
+/* As in edgekit/quality/replay.py, deploy/smoke.py and deploy/speed_checks.py, which say where they come from. */
+constexpr double kLogitTolerance = 1.5, kTieTolerance = 0.75, kMemoryTolerance = 0.10, kOwnBytes = 32e6, kSustainedShare = 0.9;
 constexpr int kReceiptVersion = 1, kFailed = 62;
 
 struct Golden {
@@ -37,13 +38,36 @@ Golden golden_of(const std::string &folder, const Json &manifest) {
   return found;
 }
 
+enum class Verdict { pass, warn, fail };
+
+const char *name_of(Verdict verdict) {
+  static const char *const names[] = {"pass", "warn", "fail"};
+  return names[static_cast<int>(verdict)];
+}
+
+/* The time of the machine's clock, in UTC. */
+std::string created() {
+  const std::time_t seconds = std::time(nullptr);
+  std::tm parts{};
+  char text[32];
+  ::gmtime_r(&seconds, &parts);
+  return std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts) ? text : "";
+}
+
+/* docs/receipt.md describes the fields; edgekit/deploy/receipt.py reads them. */
 class Receipt {
  public:
-  explicit Receipt(const Json &manifest) : manifest_(manifest), name_(name_of(manifest)) {}
+  Receipt(const Options &options, const Json &manifest)
+      : options_(options), manifest_(manifest), name_(name_of(manifest)), sha256_(manifest_sha256(options.artifact)) {}
 
+  void check(const char *name, Verdict verdict, const std::string &detail) {
+    checks_.push_back(Json::Fields{
+        {"name", name}, {"passed", verdict != Verdict::fail}, {"verdict", name_of(verdict)}, {"detail", detail}});
+    worst_ = std::max(worst_, verdict);
+    if (verdict == Verdict::fail) failed_ += (failed_.empty() ? "" : "; ") + std::string(name) + ": " + detail;
+  }
   void check(const char *name, bool passed, const std::string &detail) {
-    checks_.push_back(Json::Fields{{"name", name}, {"passed", passed}, {"detail", detail}});
-    if (!passed) failed_ += (failed_.empty() ? "" : "; ") + std::string(name) + ": " + detail;
+    check(name, passed ? Verdict::pass : Verdict::fail, detail);
   }
 
   const std::string &failed() const { return failed_; }
@@ -54,35 +78,48 @@ class Receipt {
     Json predicted, as_predicted;
     const Json &plan = manifest_["plan"], &speed = plan["decode_tok_s"];
     if (!speed.is_null() && plan["engine"].text() == "native" && decode_tok_s > 0) {
-      Json::Fields fields{{"device", plan["device"]}};
-      fields.insert(fields.end(), speed.fields().begin(), speed.fields().end());
-      predicted = fields;
+      predicted = Json::Fields{{"device", plan["device"]}, {"low", speed["low"]}, {"mid", speed["mid"]}, {"high", speed["high"]}};
       as_predicted = speed["low"].number() <= decode_tok_s && decode_tok_s <= speed["high"].number();
     }
-    const auto seconds = [](double value) { return value > 0 ? Json(value) : Json(); };
+    const bool ran = decode_tok_s > 0;
+    const auto known = [&](Json value) { return ran ? value : Json(); };
     return Json::Fields{{"passed", failed_.empty()},
+                        {"verdict", name_of(worst_)},
                         {"receipt_version", kReceiptVersion},
+                        {"program", "edgekit-run"},
+                        {"edgekit_version", version()},
+                        {"created", created()},
                         {"artifact", name_},
+                        {"manifest_sha256", sha256_},
+                        {"host", describe_host()},
+                        {"device", options_.device.empty() ? Json() : Json(options_.device)},
                         {"engine", kernel.empty() ? "" : "native"},
                         {"kernel", kernel},
+                        {"threads", known(threads_of(options_))},
+                        {"context", known(context_of(manifest_, options_.context))},
+                        {"kv_type", known(run::name_of(options_.kv_type))},
                         {"checks", checks_},
-                        {"load_s", seconds(load_s)},
-                        {"ttft_s", seconds(ttft_s)},
-                        {"decode_tok_s", seconds(decode_tok_s)},
+                        {"load_s", known(load_s)},
+                        {"ttft_s", known(ttft_s)},
+                        {"decode_tok_s", known(decode_tok_s)},
                         {"peak_rss_bytes", peak},
+                        {"prompt", prompt},
+                        {"sustained", sustained},
                         {"predicted", predicted},
-                        {"host", describe_host()},
+                        {"contradictions", {}},
                         {"as_predicted", as_predicted}};
   }
 
   std::string kernel;
   double load_s = 0, ttft_s = 0, decode_tok_s = 0;
-  Json peak;
+  Json peak, prompt, sustained;
 
  private:
+  const Options &options_;
   const Json &manifest_;
-  std::string name_, failed_;
+  std::string name_, sha256_, failed_;
   std::vector<Json> checks_;
+  Verdict worst_ = Verdict::pass;
 };
 
 std::string text_of(const char *format, double value) {
@@ -140,6 +177,80 @@ void check_memory(Receipt &receipt, const Json &manifest, ek_session *session, i
                     format_bytes(planned.number()) + " planned");
 }
 
+/* A time or a speed against the plan's interval and the budget. Only a budget that was set for the build must be met.
+ *
+ *   worse  whether a figure is worse than a limit */
+void check_against_plan(Receipt &receipt, const char *name, const Json &plan, const char *figure, double found, const std::string &text,
+                        const char *unit, const char *limit, bool (*worse)(double found, double limit)) {
+  const Json &planned = plan[figure], &budget = plan["budget"][figure];
+  if (planned.is_null() && budget.is_null()) return;
+  const auto with_unit = [unit](const Json &value) { return text_of("%.3g ", value.number()) + unit; };
+  std::string detail = text;
+  bool late = false, missed = false;
+  if (!planned.is_null()) {
+    late = worse(found, planned[limit].number());
+    detail += "; planned " + with_unit(planned["mid"]) + ", at " + (std::string(limit) == "low" ? "least " : "most ") + with_unit(planned[limit]);
+  }
+  if (budget["value"].is_number()) {
+    missed = worse(found, budget["value"].number());
+    detail += "; budget " + with_unit(budget["value"]);
+  }
+  const bool must = missed && budget["asked"].boolean();
+  receipt.check(name, must ? Verdict::fail : late || missed ? Verdict::warn : Verdict::pass, detail);
+}
+
+/* The first token of a prompt of the plan's length, which repeats the golden one, and the other times against the plan. */
+void check_speed(Receipt &receipt, const Json &plan, ek_session *session, int64_t context, const Golden &golden, std::vector<float> &row) {
+  const auto tokens = static_cast<size_t>(std::min(plan["prompt_tokens"].number(), static_cast<double>(context)));
+  const auto below = [](double found, double limit) { return found < limit; };
+  const auto above = [](double found, double limit) { return found > limit; };
+  if (tokens) {
+    std::vector<int32_t> prompt(tokens);
+    for (size_t i = 0; i < tokens; ++i) prompt[i] = golden.prompt[i % golden.prompt.size()];
+    const double ttft_s = time_round(session, prompt, 0, row).ttft_s;
+    receipt.prompt = Json::Fields{{"tokens", static_cast<int64_t>(tokens)}, {"ttft_s", ttft_s}};
+    check_against_plan(receipt, "ttft", plan, "ttft_s", ttft_s, text_of("%.3g s for ", ttft_s) + std::to_string(tokens) + " tokens", "s",
+                       "high", above);
+  }
+  check_against_plan(receipt, "decode", plan, "decode_tok_s", receipt.decode_tok_s, text_of("%.3g tok/s", receipt.decode_tok_s), "tok/s",
+                     "low", below);
+  double slowest = 0;
+  std::string storage;
+  for (const auto &[name, seconds] : plan["load_s"].fields())
+    if (seconds.number() > slowest) slowest = seconds.number(), storage = name;
+  if (slowest > 0)
+    receipt.check("load_time", receipt.load_s <= slowest ? Verdict::pass : Verdict::warn,
+                  text_of("%.3g s", receipt.load_s) + text_of("; planned at most %.3g s from ", slowest) + storage);
+}
+
+/* Decodes for some seconds, always at the same contexts: only the machine can change the speed. */
+void check_sustained(Receipt &receipt, double seconds, ek_session *session, int64_t context, const Golden &golden, std::vector<float> &row) {
+  const int64_t room = std::min<int64_t>(64, context - static_cast<int64_t>(golden.prompt.size()));
+  std::vector<double> ends; /* seconds of decode after each token */
+  double spent = 0;
+  while (spent < seconds && room > 0) {
+    check(ek_session_rewind(session, 0));
+    check(ek_session_evaluate(session, golden.prompt.data(), static_cast<int64_t>(golden.prompt.size()), 0, row.data()));
+    for (int64_t i = 0; i < room && spent < seconds; ++i) {
+      const int32_t token = largest(row);
+      const double started = now();
+      check(ek_session_evaluate(session, &token, 1, 0, row.data()));
+      spent += now() - started;
+      ends.push_back(spent);
+    }
+  }
+  const auto first = std::count_if(ends.begin(), ends.end(), [&](double end) { return end <= spent / 3; });
+  const auto last = std::count_if(ends.begin(), ends.end(), [&](double end) { return end > spent * 2 / 3; });
+  if (spent <= 0) return;
+  const double first_tok_s = static_cast<double>(std::max<int64_t>(first, 1)) / (spent / 3), last_tok_s = static_cast<double>(last) / (spent / 3);
+  receipt.sustained = Json::Fields{{"seconds", spent}, {"tokens", static_cast<int64_t>(ends.size())}, {"first_tok_s", first_tok_s},
+                                   {"last_tok_s", last_tok_s}};
+  receipt.check("sustained", last_tok_s >= kSustainedShare * first_tok_s ? Verdict::pass : Verdict::warn,
+                text_of("%.3g tok/s in the last third of ", last_tok_s) + text_of("%.3g s, ", spent) +
+                    text_of("%.0f %% of ", 100 * last_tok_s / first_tok_s) + text_of("%.3g tok/s in the first; expected at least ", first_tok_s) +
+                    text_of("%.0f %%", 100 * kSustainedShare));
+}
+
 void check_files(Receipt &receipt, const std::string &folder, const Json &manifest) {
   std::string problems;
   for (const std::string &problem : differences(folder, manifest)) problems += (problems.empty() ? "" : "; ") + problem;
@@ -171,6 +282,9 @@ void run_checks(Receipt &receipt, const Options &options, const Json &manifest, 
     receipt.decode_tok_s = static_cast<double>(golden.continuation.size()) / timed.decode_s;
     receipt.peak = peak_rss_bytes();
     check_memory(receipt, manifest, session.get(), context);
+    if (!options.device.empty() && options.device == manifest["plan"]["device"].text())
+      check_speed(receipt, manifest["plan"], session.get(), context, golden, row);
+    if (options.sustain_s > 0) check_sustained(receipt, options.sustain_s, session.get(), context, golden, row);
   } catch (const Failure &failure) {
     receipt.check("load", false, failure.message);
   }
@@ -187,7 +301,7 @@ void write_receipt(const Json &receipt, const std::string &path) {
 int smoke(const Options &options) {
   const Json manifest = read_manifest(options.artifact);
   const Golden golden = golden_of(options.artifact, manifest);
-  Receipt receipt(manifest);
+  Receipt receipt(options, manifest);
   run_checks(receipt, options, manifest, golden);
   Json result = receipt.to_json();
   if (!options.out.empty()) write_receipt(result, options.out);
@@ -200,7 +314,7 @@ int smoke(const Options &options) {
     return receipt.failed().empty() ? 0 : kFailed;
   }
   for (const Json &each : receipt.checks())
-    std::printf("%s  %-14s  %s\n", each["passed"].boolean() ? "pass" : "FAIL", each["name"].text().c_str(), each["detail"].text().c_str());
+    std::printf("%s  %-14s  %s\n", each["verdict"].text() == "fail" ? "FAIL" : each["verdict"].text().c_str(), each["name"].text().c_str(), each["detail"].text().c_str());
   if (receipt.ttft_s > 0)
     std::printf("\nload %.0f ms, first token %.0f ms, decode %.1f tok/s, peak memory %s\n", receipt.load_s * 1000,
                 receipt.ttft_s * 1000, receipt.decode_tok_s, format_bytes(receipt.peak.number()).c_str());
