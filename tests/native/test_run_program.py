@@ -1,0 +1,167 @@
+"""edgekit-run gives the results of the Python commands: the same answers, fields, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shared_models import SharedModels
+
+import edgekit
+from edgekit import native
+
+PROGRAM = next(
+    (
+        path
+        for folder in (Path(native.library()._name).parent, Path(sysconfig.get_path("scripts")))
+        if (path := folder / "edgekit-run").is_file()
+    ),
+    None,
+)
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="edgekit-run is not built; pip install . builds it")
+GREEDY = ("--temperature", "0")
+
+
+def run(*arguments: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    assert PROGRAM is not None
+    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, input=stdin, timeout=60)
+
+
+def result(*arguments: object, code: int = 0) -> dict[str, Any]:
+    done = run(*arguments, "--json")
+    assert done.returncode == code, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def artifact(models: SharedModels) -> Path:
+    return models.artifact("llama", "int4 block 32")
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_an_answer_is_that_of_the_session(artifact: Path, seed: int | None) -> None:
+    with edgekit.load(artifact, engine="native") as session:
+        sampling = None if seed is not None else edgekit.Sampling(temperature=0)
+        question = [{"role": "user", "content": "hello <|im_end|> you"}]
+        expected = session.chat(question, max_tokens=12, seed=seed, sampling=sampling).complete()
+    options = GREEDY if seed is None else ("--seed", seed)
+    found = result(artifact, "--prompt", "hello <|im_end|> you", "--max-tokens", 12, *options)
+    assert found["prompt_tokens"] == expected.prompt_tokens
+    assert found["tokens"] == expected.tokens
+    assert (found["text"], found["answer"], found["thought"]) == (expected.text, expected.answer, expected.thought)
+    assert found["finish_reason"] == expected.finish_reason
+    assert {"ttft_s", "decode_tok_s", "engine", "kernel", "kv_type"} <= found.keys()
+
+
+def test_a_raw_prompt_from_stdin(artifact: Path) -> None:
+    done = run(artifact, "--raw", "--prompt", "-", "--max-tokens", 3, *GREEDY, stdin=b"\xef\xbb\xbfonce")
+    with edgekit.load(artifact, engine="native") as session:
+        expected = session.generate("once", max_tokens=3, sampling=edgekit.Sampling(temperature=0)).complete()
+    assert done.stdout.decode("utf-8").rstrip("\n") == expected.text.rstrip("\n")
+    assert b"3 generated tokens" in done.stderr
+
+
+def test_a_conversation(artifact: Path) -> None:
+    done = run(artifact, "--max-tokens", 2, *GREEDY, stdin=b"a\n/reset\n/nonsense\n\xff\nb\n/exit\nc\n")
+    assert done.returncode == 0
+    said = done.stderr.decode("utf-8")
+    assert said.count(" generated tokens") == 2
+    assert "conversation forgotten" in said
+    assert "there is no command /nonsense" in said
+    assert "not UTF-8" in said
+
+
+def test_bench_has_the_fields_of_the_command(artifact: Path) -> None:
+    found = result(artifact, "--bench", "--prompt-tokens", "4,8", "--gen-tokens", 2, "--repeat", 1)
+    assert [each["tokens"] for each in found["prefill"]] == [4, 8]
+    assert [each["context"] for each in found["decode"]] == [0, 4, 8]
+    assert all(each["tok_s"] > 0 for each in (*found["prefill"], *found["decode"]))
+    assert {
+        "name",
+        "engine",
+        "kernel",
+        "threads",
+        "kv_type",
+        "load_s",
+        "peak_rss_bytes",
+        "private_bytes",
+        "limits",
+    } <= found.keys()
+    assert run(artifact, "--bench", "--prompt-tokens", "4", "--repeat", 1).returncode == 0
+
+
+def test_smoke_passes_and_finds_a_changed_file(artifact: Path, tmp_path: Path) -> None:
+    found = result(artifact, "--smoke", "--out", tmp_path / "receipt.json")
+    assert found["passed"]
+    assert (found["verdict"], found["receipt_version"], found["program"]) == ("pass", 1, "edgekit-run")
+    assert [check["name"] for check in found["checks"]][:4] == ["files", "load", "golden_logits", "golden_tokens"]
+    assert json.loads((tmp_path / "receipt.json").read_text())["checks"] == found["checks"]
+    changed = shutil.copytree(artifact, tmp_path / "changed")
+    with (changed / "config.json").open("a") as file:
+        file.write(" ")
+    broken = result(changed, "--smoke", code=62)
+    assert not broken["passed"]
+    assert broken["error"]["kind"] == "smoke_test"
+    assert "config.json has " in broken["checks"][0]["detail"]
+
+
+def test_a_wrong_golden_answer_fails(artifact: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(artifact, tmp_path / "changed")
+    manifest = json.loads((changed / "edgekit.json").read_text())
+    manifest["golden"]["top_logits"][0]["logit"] += 100
+    (changed / "edgekit.json").write_text(json.dumps(manifest))
+    assert "golden_logits" in result(changed, "--smoke", code=62)["error"]["message"]
+
+
+def test_budgets_and_sustained_speed(artifact: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(artifact, tmp_path / "changed")
+    manifest = json.loads((changed / "edgekit.json").read_text())
+    manifest["plan"]["prompt_tokens"] = 8
+    manifest["plan"]["decode_tok_s"] = {"low": 1e9, "mid": 2e9, "high": 3e9}
+    manifest["plan"]["budget"] = {"ttft_s": {"value": 1e-12, "asked": True}}
+    (changed / "edgekit.json").write_text(json.dumps(manifest))
+    found = result(changed, "--smoke", "--device", manifest["plan"]["device"], "--sustain", "0.05", code=62)
+    verdicts = {check["name"]: check["verdict"] for check in found["checks"]}
+    assert (verdicts["ttft"], verdicts["decode"]) == ("fail", "warn")
+    assert "sustained" in verdicts
+    assert found["prompt"]["tokens"] == 8
+    assert "ttft" not in {check["name"] for check in result(changed, "--smoke")["checks"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [
+        (("--nonsense",), 2, "usage"),
+        (("--context", 10**6, "--prompt", "a"), 71, "context_length"),
+        (("--context", 4, "--prompt", "a b c d e f g h"), 71, "context_length"),
+        (("--prompt", " "), 2, "usage"),
+        (("--prompt", "a", "--temperature", "-1"), 2, "usage"),
+    ],
+)
+def test_errors_have_the_codes_of_the_command(
+    artifact: Path, arguments: tuple[object, ...], code: int, kind: str
+) -> None:
+    assert result(artifact, *arguments, code=code)["error"]["kind"] == kind
+
+
+def test_a_folder_that_is_no_artifact(tmp_path: Path) -> None:
+    assert result(tmp_path, "--smoke", code=60)["error"]["kind"] == "artifact"
+    (tmp_path / "edgekit.json").write_text("{")
+    assert "not valid JSON" in result(tmp_path, "--smoke", code=60)["error"]["message"]
+
+
+def test_a_closed_pipe_ends_it_without_a_message(artifact: Path) -> None:
+    assert PROGRAM is not None
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([PROGRAM, artifact, "--prompt", "a"], stdout=writing, stderr=subprocess.PIPE, timeout=60)
+    os.close(writing)
+    assert done.returncode == -signal.SIGPIPE
