@@ -1,11 +1,16 @@
 /* Tests the C API: NULL arguments, statuses with their messages, and a model from a folder. The arithmetic has its own tests. */
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <fstream>
+#include <thread>
 
 #include "edgekit_tools.h"
 #include "small_artifact.h"
+#include "src/abi.h"
 
 namespace {
 
@@ -48,14 +53,30 @@ void kernels() {
   CHECK(!ek_kernel_at(-1, nullptr) && !ek_kernel_at(count, nullptr) && ek_kernel_at(0, nullptr));
 }
 
-void sessions() {
+/* A small artifact as files, removed at the end. */
+struct Folder {
   const SmallArtifact artifact;
-  char folder[] = "/tmp/edgekit-api-test-XXXXXX";
-  CHECK(mkdtemp(folder) != nullptr);
-  const std::string graph = std::string(folder) + "/model.onnx", data = graph + ".data", state = std::string(folder) + "/state";
-  std::ofstream(graph, std::ios::binary) << artifact.graph;
-  std::ofstream(data, std::ios::binary).write(reinterpret_cast<const char *>(artifact.data.data()), static_cast<std::streamsize>(artifact.data.size()));
+  char name[32] = "/tmp/edgekit-api-test-XXXXXX";
+  std::string graph, data, state;
 
+  Folder() {
+    CHECK(mkdtemp(name) != nullptr);
+    graph = std::string(name) + "/model.onnx";
+    data = graph + ".data";
+    state = std::string(name) + "/state";
+    std::ofstream(graph, std::ios::binary) << artifact.graph;
+    std::ofstream(data, std::ios::binary).write(reinterpret_cast<const char *>(artifact.data.data()), static_cast<std::streamsize>(artifact.data.size()));
+  }
+  ~Folder() {
+    for (const std::string &file : {graph, data, state}) unlink(file.c_str());
+    rmdir(name);
+  }
+};
+
+void sessions() {
+  const Folder files;
+  const char *folder = files.name;
+  const std::string &state = files.state;
   ek_model *model = nullptr;
   ek_session *session = nullptr, *copy = nullptr;
   CHECK(refuses(ek_model_open("/no/such/folder", &model), EK_BAD_FILE, "cannot open /no/such/folder/model.onnx"));
@@ -82,8 +103,128 @@ void sessions() {
   CHECK(ek_session_position(session) == 4);
   ek_session_free(session);
   ek_session_free(copy);
-  for (const std::string &file : {graph, data, state}) unlink(file.c_str());
-  rmdir(folder);
+}
+
+/* A model with a session of `context` positions. */
+struct Opened {
+  const Folder files;
+  ek_model *model = nullptr;
+  ek_session *session = nullptr;
+  explicit Opened(int64_t context, int threads) {
+    CHECK(ek_model_open(files.name, &model) == EK_OK && ek_session_create(model, context, threads, EK_KV_FLOAT16, &session) == EK_OK);
+  }
+  ~Opened() {
+    ek_session_free(session);
+    ek_model_close(model);
+  }
+};
+
+/* Every function that uses a session is an error while another call does, and changes nothing. */
+void busy_sessions() {
+  const Opened opened(20, 1);
+  ek_session *busy = opened.session, *other = nullptr;
+  CHECK(ek_session_create(opened.model, 20, 1, EK_KV_FLOAT16, &other) == EK_OK);
+  std::vector<float> logits(2 * kVocab);
+  int32_t ids[] = {3, 1};
+  CHECK(ek_session_evaluate(busy, ids, 2, 0, logits.data()) == EK_OK && ek_session_evaluate(other, ids, 1, 0, logits.data()) == EK_OK);
+  {
+    const InUse in_use(*busy);
+    ek_session *const both[] = {other, busy};
+    const char *words = "another call uses this session";
+    CHECK(refuses(ek_session_evaluate(busy, ids, 1, 0, logits.data()), EK_BUSY, words));
+    CHECK(refuses(ek_session_step(busy, &other, ids, 1, logits.data()), EK_BUSY, words));
+    CHECK(refuses(ek_session_step(other, both, ids, 2, logits.data()), EK_BUSY, words));
+    CHECK(refuses(ek_session_rewind(busy, 0), EK_BUSY, words));
+    CHECK(refuses(ek_session_tokens(busy, ids, 1), EK_BUSY, words));
+    CHECK(refuses(ek_session_copy(busy, other), EK_BUSY, words));
+    CHECK(refuses(ek_session_copy(other, busy), EK_BUSY, words));
+    CHECK(refuses(ek_session_save(busy, opened.files.state.c_str()), EK_BUSY, words));
+    CHECK(refuses(ek_session_load(busy, opened.files.state.c_str()), EK_BUSY, words));
+    CHECK(ek_session_position(busy) == 2 && ek_session_position(other) == 1);
+  }
+  ek_session *const both[] = {other, busy};
+  CHECK(ek_session_step(other, both, ids, 2, logits.data()) == EK_OK); /* nothing that was refused is still in use */
+  CHECK(ek_session_copy(busy, busy) == EK_OK && ek_session_position(busy) == 3);
+  ek_session_free(other);
+}
+
+/* Threads that use one session without agreement get EK_OK or EK_BUSY, and the session holds what succeeded. */
+void many_threads_on_one_session() {
+  const Opened opened(kContext, 2);
+  std::atomic<int> done{0}, refused{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      std::vector<float> logits(kVocab);
+      const int32_t ids[] = {t};
+      for (int i = 0; i < 100; ++i) {
+        const int status = ek_session_evaluate(opened.session, ids, 1, 0, logits.data());
+        CHECK(status == EK_OK || refuses(status, EK_BUSY, "another call uses this session"));
+        ++(status == EK_OK ? done : refused);
+        CHECK(ek_session_position(opened.session) <= 400);
+      }
+    });
+  for (std::thread &thread : threads) thread.join();
+  CHECK(done > 0 && done + refused == 400 && ek_session_position(opened.session) == done);
+}
+
+/* A cancelled call leaves the session as it was, and later calls are not cancelled. */
+void cancelled_calls() {
+  ::alarm(120); /* a call that is never cancelled is repeated without end */
+  const Opened opened(kContext, 2);
+  std::vector<int32_t> ids(kContext - 10, 5);
+  std::vector<float> logits(kVocab), expected(kVocab);
+  const auto count = static_cast<int64_t>(ids.size());
+  ek_session_cancel(opened.session); /* nobody uses it */
+  CHECK(ek_session_evaluate(opened.session, ids.data(), 3, 0, logits.data()) == EK_OK);
+  CHECK(ek_session_evaluate(opened.session, ids.data(), count, 0, expected.data()) == EK_OK && ek_session_rewind(opened.session, 3) == EK_OK);
+  std::atomic<bool> ended{false};
+  std::thread canceller([&] {
+    while (!ended) {
+      ek_session_cancel(opened.session);
+      std::this_thread::yield();
+    }
+  });
+  for (int status = EK_OK; status != EK_CANCELLED;) {
+    status = ek_session_evaluate(opened.session, ids.data(), count, 0, logits.data());
+    CHECK(status == EK_OK || refuses(status, EK_CANCELLED, "the call was cancelled"));
+    CHECK(ek_session_position(opened.session) == (status == EK_OK ? 3 + count : 3));
+    while (status == EK_OK && ek_session_rewind(opened.session, 3) != EK_OK) {}
+  }
+  for (int status = EK_OK; status != EK_CANCELLED;) {
+    status = ek_session_step(opened.session, &opened.session, ids.data(), 1, logits.data());
+    CHECK(ek_session_position(opened.session) == (status == EK_OK ? 4 : 3) && ek_session_rewind(opened.session, 3) == EK_OK);
+  }
+  ended = true;
+  canceller.join();
+  CHECK(ek_session_evaluate(opened.session, ids.data(), count, 0, logits.data()) == EK_OK && logits == expected);
+  ::alarm(0);
+}
+
+/* Handles of the same files share a mapping, until the files are written to. */
+void shared_mapping() {
+  const Opened opened(20, 1);
+  ek_model *same = nullptr, *later = nullptr;
+  CHECK(ek_model_open((std::string(opened.files.name) + "/.").c_str(), &same) == EK_OK && same->model == opened.model->model);
+  const timespec times[] = {{0, UTIME_OMIT}, {1, 0}};
+  CHECK(utimensat(AT_FDCWD, opened.files.data.c_str(), times, 0) == 0);
+  CHECK(ek_model_open(opened.files.name, &later) == EK_OK && later->model != opened.model->model);
+  ek_model_close(same);
+  ek_model_close(later);
+}
+
+/* A file that was cut while it is mapped is an error of the next call, not a signal. */
+void cut_file() {
+  const Opened opened(20, 1);
+  const int32_t ids[] = {3, 1};
+  std::vector<float> logits(kVocab);
+  CHECK(ek_session_evaluate(opened.session, ids, 1, 0, logits.data()) == EK_OK);
+  CHECK(truncate(opened.files.data.c_str(), 100) == 0);
+  CHECK(refuses(ek_session_evaluate(opened.session, ids, 2, 0, logits.data()), EK_BAD_FILE, "to 100 bytes while it was open"));
+  CHECK(refuses(ek_session_step(opened.session, &opened.session, ids, 1, logits.data()), EK_BAD_FILE, opened.files.data.c_str()));
+  CHECK(ek_session_position(opened.session) == 1);
+  ek_model *again = nullptr;
+  CHECK(ek_model_open(opened.files.name, &again) == EK_BAD_FILE && !again);
 }
 
 }  // namespace
@@ -92,5 +233,10 @@ int main() {
   null_arguments();
   kernels();
   sessions();
+  busy_sessions();
+  many_threads_on_one_session();
+  cancelled_calls();
+  shared_mapping();
+  cut_file();
   return finish("api_test");
 }

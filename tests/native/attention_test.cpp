@@ -80,9 +80,9 @@ void check_norms(const Kernels &kernels, KvType type) {
   AttentionRows rows{kHeads, kKvHeads, kDim, 0, 0, kTokens, qkv.data(), nullptr};
   rows.q_norm = q_norm.data(), rows.k_norm = k_norm.data(), rows.epsilon = kEpsilon;
   AttentionRows plain{kHeads, kKvHeads, kDim, 0, 0, kTokens, normed.data(), nullptr};
-  ThreadPool pool(2, {});
-  rotate_and_store(pool, kernels, found, rows, cos.data(), sin.data());
-  rotate_and_store(pool, kernels, expected, plain, cos.data(), sin.data());
+  Team team(std::make_shared<ThreadPool>(2));
+  rotate_and_store(team, kernels, found, rows, cos.data(), sin.data());
+  rotate_and_store(team, kernels, expected, plain, cos.data(), sin.data());
   double worst = 0;
   for (size_t i = 0; i < qkv.size(); ++i) worst = std::max(worst, std::fabs(static_cast<double>(qkv[i]) - normed[i]));
   CHECK(worst <= 1e-5); /* sums in another order */

@@ -164,7 +164,7 @@ void files() {
   CHECK(mkdtemp(folder) != nullptr);
   const auto open = [&] {
     try {
-      ek::Model model{Bytes(folder)};
+      ek::open_model(folder);
       return Bytes();
     } catch (const ek::Error &error) {
       CHECK(error.status == EK_BAD_FILE);

@@ -187,7 +187,7 @@ def test_a_session_answers_one_request_at_a_time(pair: Pair) -> None:
         pair.answer("x", max_tokens=1)
         return False
 
-    with pytest.raises(EngineError, match="another call of ek_generate uses this session"):
+    with pytest.raises(EngineError, match="another call uses this session"):
         pair.answer("The capital", max_tokens=5, on_event=on_event, ignore_stops=True)
     assert len(pair.answer("The capital", max_tokens=5, ignore_stops=True).tokens) == 5
 

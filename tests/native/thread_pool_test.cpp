@@ -115,6 +115,67 @@ void absent_workers() {
   ::alarm(0);
 }
 
+/* Several threads use one pool at once: one of them has the workers, the others compute alone. */
+void several_callers() {
+  ek::ThreadPool pool(3, {}, 3);
+  std::vector<std::thread> callers;
+  for (int c = 0; c < 3; ++c)
+    callers.emplace_back([&] {
+      for (int call = 0; call < 20; ++call) {
+        const ek::ThreadPool::Caller caller(pool);
+        for (int step = 0; step < 100; ++step) {
+          std::vector<std::atomic<int>> done(static_cast<size_t>(step % 17));
+          pool.run(step % 17, [&](int64_t task, int) { ++done[static_cast<size_t>(task)]; });
+          for (const std::atomic<int> &count : done) CHECK(count == 1);
+        }
+      }
+    });
+  for (std::thread &caller : callers) caller.join();
+  ::alarm(60); /* the workers come back when there is one caller */
+  for (std::atomic<bool> helped{false}; !helped;) pool.run(8, [&](int64_t, int thread) {
+    if (thread) helped = true;
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+  });
+  ::alarm(0);
+}
+
+/* A worker that is stopped in the middle of tasks again and again stays away, and comes back later. */
+void stopped_workers() {
+  ::alarm(60);
+  ek::ThreadPool pool(2, {}, 2);
+  std::atomic<bool> slow{true}, helped{true};
+  const auto step = [&] {
+    helped = false;
+    pool.run(8, [&](int64_t, int thread) {
+      if (thread) helped = true;
+      std::this_thread::sleep_for(thread && slow ? std::chrono::milliseconds(5) : std::chrono::microseconds(20));
+    });
+    return helped.load();
+  };
+  for (int alone = 0; alone < 20;) alone = step() ? 0 : alone + 1;
+  slow = false;
+  while (!step()) {}
+  ::alarm(0);
+}
+
+/* Sessions with the same number of threads share a pool as long as one of them exists. */
+void shared_pools() {
+  std::shared_ptr<ek::ThreadPool> two = ek::shared_pool(2);
+  CHECK(two == ek::shared_pool(2) && two != ek::shared_pool(3) && two->threads() == 2);
+  const std::weak_ptr<ek::ThreadPool> gone = two;
+  two.reset();
+  CHECK(gone.expired());
+  const std::shared_ptr<ek::ThreadPool> one = ek::shared_pool(1);
+  const pid_t child = ::fork();
+  if (child == 0) { /* it has pools of its own, with workers */
+    ::alarm(20);
+    const std::shared_ptr<ek::ThreadPool> own = ek::shared_pool(1);
+    ::_exit(own != one && one->forked() && !own->forked() ? 0 : 1);
+  }
+  int status = -1;
+  CHECK(::waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 /* A forked child has none of the workers: it computes alone, and ends. */
 void forked_child() {
   ek::ThreadPool pool(4);
@@ -156,6 +217,9 @@ int main() {
   large_stacks();
   too_few_threads();
   absent_workers();
+  several_callers();
+  stopped_workers();
+  shared_pools();
   forked_child();
   return finish("thread_pool_test");
 }

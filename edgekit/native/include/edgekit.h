@@ -10,8 +10,18 @@
  *
  * Memory. The library does not keep a pointer to the caller's memory after a function has returned.
  *
- * Threads. Any number of threads and sessions may share a model. A session may be used by only one thread at a time.
- * All other functions may be called from any thread.
+ * Threads. All functions may be called from any thread. Any number of threads and sessions may share a model. Only one
+ * call at a time may use a session: a second one returns EK_BUSY and changes nothing. ek_session_position,
+ * ek_session_cache_bytes and ek_session_cancel may be called at any time. Free a session when no call uses it.
+ *
+ * Sessions with the same number of threads share one pool of threads. While several threads of the application evaluate
+ * at the same time, each of them takes the place of a thread of the pool, so no more threads run than there are
+ * processors. The same holds beside busy programs: if the system often stops a thread of the pool, the pool does
+ * without that thread until the system runs it again.
+ *
+ * Files. The files of an open model are mapped. Replace them by renaming other files to their names; never write to
+ * them. A call that finds that the file of the weights has been cut returns EK_BAD_FILE. If the file is cut while a
+ * call reads it, the system ends the process with SIGBUS: the library installs no signal handlers.
  *
  * Null handles. The functions that free or close accept NULL and do nothing; the functions that return a number accept
  * NULL and return 0. All other functions return EK_BAD_ARGUMENT if a required pointer is NULL.
@@ -47,7 +57,8 @@ typedef enum {
   EK_TOKEN = 7,        /* a token id is outside the vocabulary */
   EK_INTERNAL = 8,     /* a bug in edgekit */
   EK_BUSY = 9,         /* another call uses the session */
-  EK_CALLBACK = 10     /* a callback of the caller threw an exception */
+  EK_CALLBACK = 10,    /* a callback of the caller threw an exception */
+  EK_CANCELLED = 11    /* ek_session_cancel ended the call */
 } ek_status;
 
 /* The ABI version the library was built with. Compare it with EK_ABI_VERSION before calling anything else. */
@@ -72,7 +83,7 @@ EK_API int ek_default_threads(void);
 typedef struct ek_model ek_model;
 
 /* Open the artifact in `folder` (UTF-8) and store a handle in `model`. Weights are mapped, not read, so this takes
- * milliseconds. Do not modify or truncate the files in place while the model is open.
+ * milliseconds. If the process has the same files open already, their mapping is shared.
  *
  * EK_BAD_FILE: a file is missing, damaged, or not part of an artifact. EK_UNSUPPORTED: the artifact is not quantized to
  * 4 or 8 bits, or has another format version. */
@@ -112,7 +123,7 @@ typedef enum { EK_KV_FLOAT16 = 0, EK_KV_INT8 = 1 } ek_kv_type;
 EK_API int ek_session_create(ek_model *model, int64_t context, int threads, int kv_type, ek_session **session);
 EK_API void ek_session_free(ek_session *session);
 
-/* The number of tokens in the session. */
+/* The number of tokens in the session. While a call evaluates tokens, it grows by at most 512 of them at a time. */
 EK_API int64_t ek_session_position(const ek_session *session);
 
 /* The size of the KV cache in bytes. The system provides the memory as the session fills. */
@@ -124,7 +135,8 @@ EK_API int64_t ek_session_cache_bytes(const ek_session *session);
  *   all     0: logits of the last token only; any other value: logits of every token
  *   logits  out, float32: (vocab), or (count, vocab) with `all`
  *
- * EK_CONTEXT: the tokens do not fit. EK_TOKEN: an id is outside the vocabulary. */
+ * EK_CONTEXT: the tokens do not fit. EK_TOKEN: an id is outside the vocabulary. EK_BUSY: another call uses the session.
+ * EK_CANCELLED: ek_session_cancel. EK_BAD_FILE: the file of the weights has been cut. */
 EK_API int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64_t count, int all, float *logits);
 
 /* Append one token to each of `count` sessions and compute their logits together. The weights are read once for all
@@ -137,7 +149,8 @@ EK_API int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64
  *   count     1 to 16
  *   logits    out, float32 (count, vocab)
  *
- * EK_CONTEXT: the context of a session is full. EK_TOKEN: an id is outside the vocabulary. */
+ * EK_CONTEXT: the context of a session is full. EK_TOKEN: an id is outside the vocabulary. EK_BUSY: another call uses
+ * one of the sessions. EK_CANCELLED: ek_session_cancel with `worker`. EK_BAD_FILE: as for ek_session_evaluate. */
 EK_API int ek_session_step(ek_session *worker, ek_session *const *sessions, const int32_t *tokens, int64_t count,
                            float *logits);
 
@@ -159,6 +172,13 @@ EK_API int ek_session_save(const ek_session *session, const char *path);
  * EK_BAD_FILE: the file cannot be read, is damaged, or belongs to another model or type. EK_CONTEXT: its tokens do not
  * fit. If the file turns out to be truncated or damaged while it is read, the session is left empty. */
 EK_API int ek_session_load(ek_session *session, const char *path);
+
+/* End the call that uses the session at the moment. Returns at once. Does nothing if there is no such call; later calls
+ * are not affected. ek_session_evaluate and ek_session_step (of this worker) return EK_CANCELLED within some
+ * milliseconds, also in the middle of a long prompt, and leave the sessions as they were. ek_generate (edgekit_text.h)
+ * reports the end of the answer. Saving and loading are not cancelled. May be called from any thread, as long as the
+ * session exists. */
+EK_API void ek_session_cancel(ek_session *session);
 
 /* ---- Sampling: from logits to a token ---- */
 

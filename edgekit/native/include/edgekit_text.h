@@ -210,7 +210,9 @@ typedef int (*ek_on_event)(const ek_event *event, void *context);
  * tokens are removed. So one session serves a conversation that grows. After the call the session has the tokens of the
  * prompt and of the answer, without the last one; after an error or a cancellation, those that were evaluated.
  *
- *   session   must not be in use by another call
+ *   session   must not be in use by another call. ek_session_cancel (edgekit.h), also called from another thread, ends
+ *             the answer within some milliseconds: EK_EVENT_DONE follows with EK_FINISH_CANCELLED, and the result is
+ *             EK_OK
  *   text      of the same artifact
  *   request   not changed
  *   context   passed to on_event
@@ -220,11 +222,6 @@ typedef int (*ek_on_event)(const ek_event *event, void *context);
  * EK_NON_FINITE: as for ek_sample. */
 EK_API int ek_generate(ek_session *session, const ek_text *text, const ek_request *request, ek_on_event on_event,
                        void *context);
-
-/* End the ek_generate that uses this session, after its current token or piece of the prompt. It reports EK_EVENT_DONE
- * with EK_FINISH_CANCELLED and returns EK_OK. Does nothing if there is none. May be called from any thread and from
- * on_event, as long as the session exists. */
-EK_API void ek_session_cancel(ek_session *session);
 
 #ifdef __cplusplus
 }

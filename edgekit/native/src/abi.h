@@ -2,7 +2,6 @@
 #ifndef EDGEKIT_SRC_ABI_H
 #define EDGEKIT_SRC_ABI_H
 
-#include <atomic>
 #include <exception>
 #include <memory>
 #include <new>
@@ -21,7 +20,6 @@ struct ek_model {
 
 struct ek_session {
   ek::Session session;
-  std::atomic<bool> generating{false}, cancelled{false}; /* for text/text_api.cpp */
 };
 
 namespace ek {
@@ -46,6 +44,21 @@ int guarded(Work work) {
     return EK_INTERNAL;
   }
 }
+
+/* A call that uses a session. Throws Error(EK_BUSY) if another call does. */
+class InUse {
+ public:
+  explicit InUse(const ek_session &session) : usage_(session.session.usage()) {
+    if (!usage_.begin())
+      fail(EK_BUSY, "another call uses this session; wait for it or cancel it, or create a session for each thread");
+  }
+  ~InUse() { usage_.end(); }
+  InUse(const InUse &) = delete;
+  InUse &operator=(const InUse &) = delete;
+
+ private:
+  Usage &usage_;
+};
 
 /* Throws Error(EK_BAD_ARGUMENT) with this message unless `good`. */
 inline void need(bool good, const char *message) {

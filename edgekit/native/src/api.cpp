@@ -1,6 +1,7 @@
 /* Implements include/edgekit.h, the C API for applications, with the C++ classes. No exception leaves this file. */
 #include <algorithm>
 #include <cinttypes>
+#include <optional>
 
 #include "abi.h"
 #include "choice.h"
@@ -28,7 +29,7 @@ const char *ek_kernel_name(void) {
 int ek_model_open(const char *folder, ek_model **model) {
   return guarded([&] {
     need(folder && model, "ek_model_open: folder and model must not be NULL");
-    *model = new ek_model{std::make_shared<const ek::Model>(folder)};
+    *model = new ek_model{ek::open_model(folder)};
   });
 }
 
@@ -58,6 +59,7 @@ int64_t ek_session_cache_bytes(const ek_session *session) { return session ? ses
 int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64_t count, int all, float *logits) {
   return guarded([&] {
     need(session && tokens && logits, "ek_session_evaluate: session, tokens and logits must not be NULL");
+    const ek::InUse in_use(*session);
     session->session.evaluate(tokens, count, all != 0, logits);
   });
 }
@@ -69,8 +71,13 @@ int ek_session_step(ek_session *worker, ek_session *const *sessions, const int32
       ek::fail(EK_BAD_ARGUMENT,
            "cannot evaluate a step of %" PRId64 " sessions; allowed: 1 to %" PRId64, count, ek::kMostTogether);
     ek::Session *sequences[ek::kMostTogether];
+    std::optional<ek::InUse> in_use[ek::kMostTogether];
+    const ek::InUse worker_in_use(*worker);
     for (int64_t i = 0; i < count; ++i) {
       need(sessions[i], "ek_session_step: every session must not be NULL");
+      if (std::find(sessions, sessions + i, sessions[i]) != sessions + i)
+        ek::fail(EK_BAD_ARGUMENT, "session %" PRId64 " is in the step twice", i);
+      if (sessions[i] != worker) in_use[i].emplace(*sessions[i]);
       sequences[i] = &sessions[i]->session;
     }
     worker->session.step(sequences, count, tokens, logits);
@@ -80,6 +87,7 @@ int ek_session_step(ek_session *worker, ek_session *const *sessions, const int32
 int ek_session_rewind(ek_session *session, int64_t length) {
   return guarded([&] {
     need(session, "ek_session_rewind: session must not be NULL");
+    const ek::InUse in_use(*session);
     session->session.rewind(length);
   });
 }
@@ -87,6 +95,7 @@ int ek_session_rewind(ek_session *session, int64_t length) {
 int ek_session_tokens(const ek_session *session, int32_t *tokens, int64_t count) {
   return guarded([&] {
     need(session && tokens, "ek_session_tokens: session and tokens must not be NULL");
+    const ek::InUse in_use(*session);
     if (count < 0 || count > session->session.position())
       ek::fail(EK_BAD_ARGUMENT,
            "cannot copy %" PRId64 " token ids; the session has %" PRId64, count, session->session.position());
@@ -97,6 +106,8 @@ int ek_session_tokens(const ek_session *session, int32_t *tokens, int64_t count)
 int ek_session_copy(ek_session *session, const ek_session *source) {
   return guarded([&] {
     need(session && source, "ek_session_copy: session and source must not be NULL");
+    if (session == source) return;
+    const ek::InUse in_use(*session), source_in_use(*source);
     session->session.copy(source->session);
   });
 }
@@ -104,6 +115,7 @@ int ek_session_copy(ek_session *session, const ek_session *source) {
 int ek_session_save(const ek_session *session, const char *path) {
   return guarded([&] {
     need(session && path, "ek_session_save: session and path must not be NULL");
+    const ek::InUse in_use(*session);
     session->session.save(path);
   });
 }
@@ -111,8 +123,13 @@ int ek_session_save(const ek_session *session, const char *path) {
 int ek_session_load(ek_session *session, const char *path) {
   return guarded([&] {
     need(session && path, "ek_session_load: session and path must not be NULL");
+    const ek::InUse in_use(*session);
     session->session.load(path);
   });
+}
+
+void ek_session_cancel(ek_session *session) {
+  if (session) session->session.usage().cancel();
 }
 
 int ek_default_threads(void) {

@@ -30,10 +30,10 @@ void rotate_and_store_row(const Kernels &kernels, KvCache &cache, const Attentio
 
 }  // namespace
 
-void rotate_and_store(ThreadPool &pool, const Kernels &kernels, KvCache &cache, const AttentionRows &rows, const float *cos,
+void rotate_and_store(Team &team, const Kernels &kernels, KvCache &cache, const AttentionRows &rows, const float *cos,
                       const float *sin) {
   const int64_t half = rows.head_dim / 2;
-  pool.run(rows.m, [&](int64_t r, int) {
+  team.run(rows.m, [&](int64_t r, int) {
     for (int64_t head = 0; head < rows.kv_heads; ++head)
       rotate_and_store_row(kernels, cache, rows, r, head, cos + r * half, sin + r * half);
   });
@@ -65,10 +65,10 @@ AttentionJob attention_job(const KvCache &cache, const AttentionRows &rows, int6
   return job;
 }
 
-void attend(ThreadPool &pool, const Kernels &kernels, const KvCache &cache, const AttentionRows &rows,
+void attend(Team &team, const Kernels &kernels, const KvCache &cache, const AttentionRows &rows,
             const std::function<uint8_t *(int)> &scratch) {
   const int64_t tile = std::max<int64_t>(kPackRows, kAttentionRows / rows.group()), tiles = (rows.m + tile - 1) / tile;
-  pool.run(tiles * rows.kv_heads, [&](int64_t task, int thread) {
+  team.run(tiles * rows.kv_heads, [&](int64_t task, int thread) {
     /* The last rows see the most positions. They start first, so that all threads finish at about the same time. */
     const int64_t first = (tiles - 1 - task / rows.kv_heads) * tile;
     kernels.attend(attention_job(cache, rows, task % rows.kv_heads, first, std::min(rows.m - first, tile)), scratch(thread));
@@ -89,7 +89,7 @@ void attend_text(const Kernels &kernels, const float *qkv, int64_t tokens, int64
   if (head_dim < 16 || head_dim % 16 || head_dim > kMaxHeadDim)
     fail(EK_BAD_ARGUMENT,
          "cannot compute attention with a head_dim of %" PRId64 "; allowed: multiples of 16 up to %d", head_dim, kMaxHeadDim);
-  ThreadPool pool(threads, worker_cpus(threads));
+  Team team(std::make_shared<ThreadPool>(threads, worker_cpus(threads)));
   KvCache cache(1, kv_heads, head_dim, tokens, KvType::kFloat16);
   const AttentionRows shape{heads, kv_heads, head_dim, 0, 0, tokens, nullptr, y};
   const Buffer<float> rotated(static_cast<size_t>(tokens * shape.stride()));
@@ -97,9 +97,9 @@ void attend_text(const Kernels &kernels, const float *qkv, int64_t tokens, int64
   AttentionRows rows = shape;
   rows.qkv = rotated.get();
   std::vector<Buffer<uint8_t>> scratch;
-  for (int t = 0; t < pool.threads(); ++t) scratch.emplace_back(attention_scratch(kernels, head_dim, rows.group()));
-  rotate_and_store(pool, kernels, cache, rows, cos, sin);
-  attend(pool, kernels, cache, rows, [&](int thread) { return scratch[static_cast<size_t>(thread)].get(); });
+  for (int t = 0; t < team.threads(); ++t) scratch.emplace_back(attention_scratch(kernels, head_dim, rows.group()));
+  rotate_and_store(team, kernels, cache, rows, cos, sin);
+  attend(team, kernels, cache, rows, [&](int thread) { return scratch[static_cast<size_t>(thread)].get(); });
 }
 
 }  // namespace ek

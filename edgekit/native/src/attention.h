@@ -8,7 +8,7 @@
 #include <functional>
 
 #include "kv_cache.h"
-#include "thread_pool.h"
+#include "team.h"
 
 namespace ek {
 
@@ -26,7 +26,7 @@ struct AttentionRows {
 
 /* Normalize q and k if the rows have norms, rotate them in place (RoPE, and with an int8 cache the Hadamard transform of
  * hadamard.h), and store k and v in the cache. cos and sin: (m, head_dim / 2). */
-void rotate_and_store(ThreadPool &pool, const Kernels &kernels, KvCache &cache, const AttentionRows &rows, const float *cos,
+void rotate_and_store(Team &team, const Kernels &kernels, KvCache &cache, const AttentionRows &rows, const float *cos,
                       const float *sin);
 
 /* The same for key-value head `head` and its query heads only, in the calling thread. */
@@ -37,7 +37,7 @@ void rotate_and_store(const Kernels &kernels, KvCache &cache, const AttentionRow
 AttentionJob attention_job(const KvCache &cache, const AttentionRows &rows, int64_t head, int64_t first, int64_t count);
 
 /* Compute all heads of all rows. scratch(thread) returns attention_scratch bytes, aligned to 64. */
-void attend(ThreadPool &pool, const Kernels &kernels, const KvCache &cache, const AttentionRows &rows,
+void attend(Team &team, const Kernels &kernels, const KvCache &cache, const AttentionRows &rows,
             const std::function<uint8_t *(int)> &scratch);
 size_t attention_scratch(const Kernels &kernels, int64_t head_dim, int64_t group);
 

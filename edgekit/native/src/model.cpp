@@ -12,6 +12,8 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
+#include <utility>
 
 #include "error.h"
 #include "half.h"
@@ -52,7 +54,12 @@ uint64_t hash(const uint8_t *bytes, size_t count, uint64_t state) {
 
 }  // namespace
 
-MappedFile::MappedFile(const std::string &path) {
+bool MappedFile::Identity::operator==(const Identity &other) const {
+  return device == other.device && number == other.number && size == other.size && seconds == other.seconds &&
+         nanoseconds == other.nanoseconds;
+}
+
+MappedFile::MappedFile(const std::string &path) : path_(path) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* O_NONBLOCK: do not wait for a pipe */
   if (file < 0) fail(EK_BAD_FILE, "cannot open %s: %s", path.c_str(), std::strerror(errno));
   struct stat status;
@@ -62,14 +69,34 @@ MappedFile::MappedFile(const std::string &path) {
   }
   size_ = static_cast<uint64_t>(status.st_size);
   void *at = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file, 0);
-  ::close(file);
-  if (at == MAP_FAILED) fail(EK_BAD_FILE, "cannot map %s: %s", path.c_str(), std::strerror(errno));
+  if (at == MAP_FAILED) {
+    const int error = errno;
+    ::close(file);
+    fail(EK_BAD_FILE, "cannot map %s: %s", path.c_str(), std::strerror(error));
+  }
   data_ = static_cast<const uint8_t *>(at);
-  mapped_ = true;
+  file_ = file;
+  identity_ = {static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino), size_, 0, 0};
+#if defined(__APPLE__)
+  const timespec written = status.st_mtimespec;
+#else
+  const timespec written = status.st_mtim;
+#endif
+  identity_.seconds = static_cast<int64_t>(written.tv_sec);
+  identity_.nanoseconds = static_cast<int64_t>(written.tv_nsec);
 }
 
 MappedFile::~MappedFile() {
-  if (mapped_) ::munmap(const_cast<uint8_t *>(data_), size_);
+  if (file_ < 0) return;
+  ::munmap(const_cast<uint8_t *>(data_), size_);
+  ::close(file_);
+}
+
+void MappedFile::check() const {
+  struct stat status;
+  if (file_ < 0 || ::fstat(file_, &status) != 0 || static_cast<uint64_t>(status.st_size) >= size_) return;
+  fail(EK_BAD_FILE, "cannot use %s: it was cut from %" PRIu64 " to %" PRId64 " bytes while it was open. Restore it and open it again",
+       path_.c_str(), size_, static_cast<int64_t>(status.st_size));
 }
 
 /* Finds tensors by name and checks each against the shape that the metadata imply. */
@@ -160,15 +187,37 @@ struct Model::Reader {
   }
 };
 
-Model::Model(const std::string &folder) : graph_(folder + "/model.onnx"), data_(folder + "/model.onnx.data") { read_all(); }
-
-Model::Model(const uint8_t *graph, uint64_t graph_size, const uint8_t *data, uint64_t data_size)
-    : graph_(graph, graph_size), data_(data, data_size) {
+Model::Model(std::unique_ptr<const MappedFile> graph, std::unique_ptr<const MappedFile> data)
+    : graph_(std::move(graph)), data_(std::move(data)) {
   read_all();
 }
 
+Model::Model(const uint8_t *graph, uint64_t graph_size, const uint8_t *data, uint64_t data_size)
+    : Model(std::make_unique<const MappedFile>(graph, graph_size), std::make_unique<const MappedFile>(data, data_size)) {}
+
+std::shared_ptr<const Model> open_model(const std::string &folder) {
+  struct Opened {
+    MappedFile::Identity graph, data;
+    std::weak_ptr<const Model> model;
+  };
+  /* Never destroyed, because threads may still open models while the process ends. */
+  static std::mutex &mutex = *new std::mutex;
+  static std::vector<Opened> &all = *new std::vector<Opened>;
+  auto graph = std::make_unique<const MappedFile>(folder + "/model.onnx");
+  auto data = std::make_unique<const MappedFile>(folder + "/model.onnx.data");
+  const Opened wanted{graph->identity(), data->identity(), {}};
+  const std::lock_guard<std::mutex> lock(mutex);
+  all.erase(std::remove_if(all.begin(), all.end(), [](const Opened &each) { return each.model.expired(); }), all.end());
+  for (const Opened &each : all)
+    if (each.graph == wanted.graph && each.data == wanted.data)
+      if (std::shared_ptr<const Model> model = each.model.lock()) return model;
+  const auto model = std::make_shared<const Model>(std::move(graph), std::move(data));
+  all.push_back({wanted.graph, wanted.data, model});
+  return model;
+}
+
 void Model::read_all() {
-  const Reader read{parse_onnx(graph_.data(), graph_.size(), data_.size()), data_.data(), &biases_};
+  const Reader read{parse_onnx(graph_->data(), graph_->size(), data_->size()), data_->data(), &biases_};
   constexpr int64_t kMost = 1 << 24, kWidest = 1 << 17; /* limits that the kernels and their scratch sizes rely on */
   const int64_t version = read.number("format_version", 0, kMost);
   if (version != 1 && version != 2)
@@ -209,10 +258,10 @@ void Model::read_all() {
   }
   const Tensor &cos = read.tensor("rotary.cos", {context_length, head_dim / 2}, kFloat32, kFloat16);
   const Tensor &sin = read.tensor("rotary.sin", {context_length, head_dim / 2}, cos.type, cos.type);
-  rotary_cos = data_.data() + cos.offset;
-  rotary_sin = data_.data() + sin.offset;
+  rotary_cos = data_->data() + cos.offset;
+  rotary_sin = data_->data() + sin.offset;
   half_rotary = cos.type == kFloat16;
-  fingerprint = hash(graph_.data(), graph_.size(), 0xcbf29ce484222325u);
+  fingerprint = hash(graph_->data(), graph_->size(), 0xcbf29ce484222325u);
   for (const Layer &layer : layers)
     for (const Matrix *w : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
       fingerprint = hash(w->codes, static_cast<size_t>(std::min<int64_t>(64, w->row_bytes())), fingerprint);

@@ -3,6 +3,7 @@
 #define EDGEKIT_SRC_MODEL_H
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,10 +11,18 @@
 
 namespace ek {
 
-/* A file mapped for reading, or bytes owned by the caller. If a file is truncated while it is mapped, the process receives
- * SIGBUS: artifacts must be replaced as a whole, by renaming. */
+/* A file mapped for reading, or bytes owned by the caller. Reading a part of it that has been cut off since ends the process
+ * with SIGBUS, so check() comes before. Only the moment between the two is not covered: a handler of the signal would
+ * belong to the whole process, which is the application's. Artifacts must be replaced as a whole, by renaming. */
 class MappedFile {
  public:
+  /* What tells a file from others, and from what it was before it was written to. */
+  struct Identity {
+    uint64_t device = 0, number = 0, size = 0;
+    int64_t seconds = 0, nanoseconds = 0; /* when it was last written to */
+    bool operator==(const Identity &other) const;
+  };
+
   explicit MappedFile(const std::string &path); /* throws Error(EK_BAD_FILE) */
   MappedFile(const uint8_t *data, uint64_t size) : data_(data), size_(size) {}
   ~MappedFile();
@@ -21,11 +30,15 @@ class MappedFile {
   MappedFile &operator=(const MappedFile &) = delete;
   const uint8_t *data() const { return data_; }
   uint64_t size() const { return size_; }
+  const Identity &identity() const { return identity_; } /* all zero for bytes */
+  void check() const; /* throws Error(EK_BAD_FILE) if the file is shorter than it was; takes less than 1 us */
 
  private:
+  std::string path_;
   const uint8_t *data_ = nullptr;
   uint64_t size_ = 0;
-  bool mapped_ = false;
+  int file_ = -1;
+  Identity identity_;
 };
 
 struct Layer {
@@ -35,7 +48,8 @@ struct Layer {
 };
 
 struct Model {
-  explicit Model(const std::string &folder); /* throws Error */
+  /* From the files of an artifact. Throws Error. */
+  Model(std::unique_ptr<const MappedFile> graph, std::unique_ptr<const MappedFile> data);
   /* From the bytes of the two files. The caller keeps them alive; they start at a multiple of 4. */
   Model(const uint8_t *graph, uint64_t graph_size, const uint8_t *data, uint64_t data_size);
 
@@ -46,14 +60,20 @@ struct Model {
   std::vector<float> final_norm;
   const void *rotary_cos, *rotary_sin; /* (context_length, head_dim / 2) */
   bool half_rotary;
+  void check_file() const { data_->check(); } /* throws Error(EK_BAD_FILE) if the file of the weights was cut */
+
   uint64_t fingerprint; /* hash of the graph and of the start of every matrix; identifies the model of a saved session */
 
  private:
   struct Reader;
   void read_all();
-  MappedFile graph_, data_;
+  std::unique_ptr<const MappedFile> graph_, data_;
   std::vector<std::vector<float>> biases_;
 };
+
+/* The artifact in a folder: the model that this process has already opened, if its files have not been written to since.
+ * Throws Error. */
+std::shared_ptr<const Model> open_model(const std::string &folder);
 
 }  // namespace ek
 

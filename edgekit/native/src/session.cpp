@@ -41,7 +41,7 @@ void Session::allocate_rows(Rows &rows, const std::vector<const Matrix *> &for_m
 }
 
 Session::Session(std::shared_ptr<const Model> model, const Kernels &kernels, int64_t context, int threads, KvType type)
-    : model_(std::move(model)), kernels_(kernels), pool_(threads, worker_cpus(threads), running_threads(threads)),
+    : model_(std::move(model)), kernels_(kernels), team_(shared_pool(threads), &usage_),
       chunk_(std::min(context, kPrefillChunk)),
       cache_(*model_, context, type) {
   const Model &m = *model_;
@@ -53,7 +53,7 @@ Session::Session(std::shared_ptr<const Model> model, const Kernels &kernels, int
   attended_ = Buffer<float>(rows * static_cast<size_t>(layer.o.k));
   cos_ = Buffer<float>(rows * static_cast<size_t>(m.head_dim / 2));
   sin_ = Buffer<float>(rows * static_cast<size_t>(m.head_dim / 2));
-  const auto part_rows = static_cast<size_t>(kFewRows * m.num_heads * std::max<int64_t>(1, 2 * pool_.threads()));
+  const auto part_rows = static_cast<size_t>(kFewRows * m.num_heads * std::max<int64_t>(1, 2 * team_.threads()));
   parts_ = Buffer<float>(part_rows * static_cast<size_t>(m.head_dim));
   part_totals_ = Buffer<float>(2 * part_rows);
   const auto packs = static_cast<size_t>(packs_of(chunk_));
@@ -73,13 +73,14 @@ Session::Session(std::shared_ptr<const Model> model, const Kernels &kernels, int
   const auto gate = static_cast<size_t>(2 * chunk_ * kGateOutputs) * sizeof(float);
   const auto norm = static_cast<size_t>(kPackRows * m.hidden_size) * sizeof(float);
   const size_t each = std::max({product_scratch_ + gate, norm, attention_scratch(kernels_, m.head_dim, m.num_heads / m.num_kv_heads)});
-  for (int t = 0; t < pool_.threads(); ++t) scratch_.emplace_back(each);
+  for (int t = 0; t < team_.threads(); ++t) scratch_.emplace_back(each);
 }
 
 void Session::rewind(int64_t length) {
   if (length < 0 || length > position())
     fail(EK_BAD_ARGUMENT, "cannot rewind the session to %" PRId64 " tokens: it has %" PRId64, length, position());
   ids_.resize(static_cast<size_t>(length));
+  count_ids();
 }
 
 void Session::evaluate(const int32_t *ids, int64_t n, bool all, float *logits) {
@@ -90,16 +91,30 @@ void Session::evaluate(const int32_t *ids, int64_t n, bool all, float *logits) {
   for (int64_t i = 0; i < n; ++i)
     if (ids[i] < 0 || ids[i] >= m.vocab_size)
       fail(EK_TOKEN, "token id %d is outside the vocabulary of %" PRId64, ids[i], m.vocab_size);
-  for (int64_t done = 0; done < n;) {
-    const int64_t count = std::min(chunk_, n - done), kept = all ? count : done + count == n;
-    evaluate_chunk(ids + done, count, kept, all ? logits + done * m.vocab_size : logits);
-    done += count;
+  const ThreadPool::Caller caller(team_.pool());
+  const int64_t before = position();
+  try {
+    for (int64_t done = 0; done < n;) {
+      const int64_t count = std::min(chunk_, n - done), kept = all ? count : done + count == n;
+      evaluate_chunk(ids + done, count, kept, all ? logits + done * m.vocab_size : logits);
+      done += count;
+    }
+  } catch (const Error &) {
+    rewind(before);
+    throw;
   }
+}
+
+/* Throws Error if the call was cancelled, or if the file of the weights, which the next layers read, has become shorter. */
+void Session::check_going_on() const {
+  if (usage_.cancelled()) fail(EK_CANCELLED, "the call was cancelled");
+  model_->check_file();
 }
 
 void Session::evaluate_chunk(const int32_t *ids, int64_t m, int64_t kept, float *logits) {
   const Model &model = *model_;
   const int64_t half = model.head_dim / 2;
+  check_going_on();
   embed(ids, m);
   for (int64_t i = 0; i < m * half; ++i) {
     cos_[i] = read_float(model.rotary_cos, position() * half + i, model.half_rotary);
@@ -111,11 +126,15 @@ void Session::evaluate_chunk(const int32_t *ids, int64_t m, int64_t kept, float 
     /* Rows whose logits are not requested end with the attention of the last layer. */
     const int64_t first = i + 1 == model.num_layers ? m - kept : 0;
     if (first < m) mlp(layer, first, m - first);
+    if (m > kFewRows) check_going_on(); /* a layer of a prompt can take a second, a whole token some milliseconds */
   }
+  if (kept > 0) {
+    prepare_normed(model.final_norm, model.lm_head, m - kept, kept);
+    multiply(model.lm_head, kept, logits, model.vocab_size, false);
+  }
+  if (usage_.cancelled()) fail(EK_CANCELLED, "the call was cancelled");
   ids_.insert(ids_.end(), ids, ids + m);
-  if (kept == 0) return;
-  prepare_normed(model.final_norm, model.lm_head, m - kept, kept);
-  multiply(model.lm_head, kept, logits, model.vocab_size, false);
+  count_ids();
 }
 
 void Session::check_step(Session *const *sequences, int64_t count, const int32_t *ids) const {
@@ -139,6 +158,8 @@ void Session::step(Session *const *sequences, int64_t count, const int32_t *ids,
   const Model &model = *model_;
   check_step(sequences, count, ids);
   const int64_t half = model.head_dim / 2;
+  const ThreadPool::Caller caller(team_.pool());
+  check_going_on();
   embed(ids, count);
   for (int64_t r = 0; r < count; ++r)
     for (int64_t i = 0; i < half; ++i) {
@@ -152,12 +173,16 @@ void Session::step(Session *const *sequences, int64_t count, const int32_t *ids,
   }
   prepare_normed(model.final_norm, model.lm_head, 0, count);
   multiply(model.lm_head, count, logits, model.vocab_size, false);
-  for (int64_t r = 0; r < count; ++r) sequences[r]->ids_.push_back(ids[r]); /* cannot fail: the room was reserved */
+  if (usage_.cancelled()) fail(EK_CANCELLED, "the call was cancelled");
+  for (int64_t r = 0; r < count; ++r) {
+    sequences[r]->ids_.push_back(ids[r]); /* cannot fail: the room was reserved */
+    sequences[r]->count_ids();
+  }
 }
 
 void Session::embed(const int32_t *ids, int64_t m) {
   const Matrix &w = model_->embedding;
-  pool_.run(m, [&](int64_t r, int) {
+  team_.run(m, [&](int64_t r, int) {
     const int64_t row = ids[r];
     float *x = &x_[r * w.k];
     const uint8_t *codes = w.codes + row * w.row_bytes();
@@ -180,13 +205,13 @@ void Session::embed(const int32_t *ids, int64_t m) {
 void Session::prepare(const Matrix &w, const float *x, int64_t stride, int64_t m) {
   prepared_ = &rows_;
   if (m <= kFewRows) {
-    pool_.run(m, [&](int64_t r, int) {
+    team_.run(m, [&](int64_t r, int) {
       kernels_.quantize_row(x + r * stride, w.k, w.bits, w.block, 0, padded_k(w.k), rows_.few[static_cast<size_t>(r)]);
     });
     return;
   }
   const auto size = static_cast<int64_t>(kernels_.pack_bytes(w));
-  pool_.run(packs_of(m), [&](int64_t p, int) {
+  team_.run(packs_of(m), [&](int64_t p, int) {
     const int64_t first = p * kPackRows;
     kernels_.pack(x + first * stride, stride, static_cast<int>(std::min<int64_t>(kPackRows, m - first)), w, 0, w.k,
                   &rows_.packs[p * size]);
@@ -200,7 +225,7 @@ void Session::prepare_normed(const std::vector<float> &weight, const Matrix &w, 
   };
   prepared_ = &rows_;
   if (m <= kFewRows) {
-    pool_.run(m, [&](int64_t r, int thread) {
+    team_.run(m, [&](int64_t r, int thread) {
       float *y = reinterpret_cast<float *>(scratch(thread));
       norm(r, y);
       kernels_.quantize_row(y, w.k, w.bits, w.block, 0, padded_k(w.k), rows_.few[static_cast<size_t>(r)]);
@@ -208,7 +233,7 @@ void Session::prepare_normed(const std::vector<float> &weight, const Matrix &w, 
     return;
   }
   const auto size = static_cast<int64_t>(kernels_.pack_bytes(w));
-  pool_.run(packs_of(m), [&](int64_t p, int thread) {
+  team_.run(packs_of(m), [&](int64_t p, int thread) {
     float *y = reinterpret_cast<float *>(scratch(thread));
     const int64_t count = std::min<int64_t>(kPackRows, m - p * kPackRows);
     for (int64_t i = 0; i < count; ++i) norm(p * kPackRows + i, y + i * hidden);
@@ -230,8 +255,8 @@ void Session::multiply(const Matrix &w, int64_t m, float *y, int64_t stride, boo
   /* Decode: tasks of some tens of kilobytes of weights, small enough to balance the threads and large enough to stream.
    * Prefill: at least three tasks per thread, with at most kMostOutputs outputs each. */
   const int64_t rows = m <= kFewRows ? std::max<int64_t>(32, (1 << 16) / w.row_bytes() / 32 * 32)
-                                     : std::min(kMostOutputs, round_up((w.n - 1) / (3 * pool_.threads()) + 1, 32));
-  pool_.run((w.n + rows - 1) / rows, [&](int64_t task, int thread) {
+                                     : std::min(kMostOutputs, round_up((w.n - 1) / (3 * team_.threads()) + 1, 32));
+  team_.run((w.n + rows - 1) / rows, [&](int64_t task, int thread) {
     multiply_rows(w, m, task * rows, std::min(w.n, (task + 1) * rows), y, stride, add, thread);
   });
 }
@@ -257,7 +282,7 @@ void Session::attention_of_each(const Layer &layer, int64_t index, Session *cons
     rows.y = &attended_[r * layer.o.k];
     return rows;
   };
-  pool_.run(m * kv_heads, [&](int64_t task, int thread) {
+  team_.run(m * kv_heads, [&](int64_t task, int thread) {
     const int64_t r = task / kv_heads, head = task % kv_heads;
     rotate_and_store(kernels_, sequences[r]->cache_, row(r), head, &cos_[r * half], &sin_[r * half]);
     kernels_.attend(attention_job(sequences[r]->cache_, row(r), head, 0, 1), scratch(thread));
@@ -275,18 +300,18 @@ AttentionRows Session::attention_rows(int64_t index, int64_t m) {
 }
 
 void Session::attend(int64_t index, int64_t m) {
-  const int64_t kv_heads = model_->num_kv_heads, threads = pool_.threads();
+  const int64_t kv_heads = model_->num_kv_heads, threads = team_.threads();
   const AttentionRows rows = attention_rows(index, m);
   const int64_t parts = m <= kFewRows && kv_heads % threads
                             ? std::min((2 * threads + kv_heads - 1) / kv_heads, (position() + m) / kPartPositions)
                             : 1;
   if (m > kFewRows || parts > 1) {
-    rotate_and_store(pool_, kernels_, cache_, rows, cos_.get(), sin_.get());
+    rotate_and_store(team_, kernels_, cache_, rows, cos_.get(), sin_.get());
     if (parts > 1) return attend_in_parts(index, m, parts);
-    return ek::attend(pool_, kernels_, cache_, rows, [&](int thread) { return scratch(thread); });
+    return ek::attend(team_, kernels_, cache_, rows, [&](int thread) { return scratch(thread); });
   }
   /* One task for all rows of a key-value head: no other task needs them. */
-  pool_.run(kv_heads, [&](int64_t head, int thread) {
+  team_.run(kv_heads, [&](int64_t head, int thread) {
     rotate_and_store(kernels_, cache_, rows, head, cos_.get(), sin_.get());
     kernels_.attend(attention_job(cache_, rows, head, 0, m), scratch(thread));
   });
@@ -298,7 +323,7 @@ void Session::attend_in_parts(int64_t index, int64_t m, int64_t parts) {
   const int64_t kv_heads = model_->num_kv_heads, group = model_->num_heads / kv_heads, dim = model_->head_dim;
   const int64_t length = position() + m, each = round_up((length + parts - 1) / parts, kKvBlock), rows = m * group;
   const AttentionRows all = attention_rows(index, m);
-  pool_.run(parts * kv_heads, [&](int64_t task, int thread) {
+  team_.run(parts * kv_heads, [&](int64_t task, int thread) {
     AttentionJob job = attention_job(cache_, all, task % kv_heads, 0, m);
     job.begin = std::min(length, task / kv_heads * each);
     job.end = std::min(length, job.begin + each);
@@ -337,7 +362,7 @@ void Session::mlp(const Layer &layer, int64_t first, int64_t m) {
 void Session::gate(const Layer &layer, int64_t m) {
   const int64_t width = model_->intermediate_size;
   const auto size = static_cast<int64_t>(kernels_.pack_bytes(layer.down));
-  pool_.run((width + kGateOutputs - 1) / kGateOutputs, [&](int64_t task, int thread) {
+  team_.run((width + kGateOutputs - 1) / kGateOutputs, [&](int64_t task, int thread) {
     const int64_t begin = task * kGateOutputs, end = std::min(width, begin + kGateOutputs), count = end - begin;
     float *gates = reinterpret_cast<float *>(scratch(thread) + product_scratch_), *ups = gates + m * kGateOutputs;
     multiply_rows(layer.gate_up, m, begin, end, gates - begin, kGateOutputs, false, thread);

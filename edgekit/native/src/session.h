@@ -2,6 +2,7 @@
 #ifndef EDGEKIT_SRC_SESSION_H
 #define EDGEKIT_SRC_SESSION_H
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -10,7 +11,8 @@
 #include "attention.h"
 #include "kv_cache.h"
 #include "model.h"
-#include "thread_pool.h"
+#include "team.h"
+#include "usage.h"
 
 namespace ek {
 
@@ -23,13 +25,13 @@ class Session {
   Session(std::shared_ptr<const Model> model, const Kernels &kernels, int64_t context, int threads, KvType type);
 
   /* Append n ids. logits: (1, vocab) of the last position, or (n, vocab) with `all`. The session is unchanged on an error.
-   * Throws Error: EK_BAD_ARGUMENT, EK_CONTEXT, EK_TOKEN. */
+   * Throws Error: EK_BAD_ARGUMENT, EK_CONTEXT, EK_TOKEN, EK_BAD_FILE, EK_CANCELLED. */
   void evaluate(const int32_t *ids, int64_t n, bool all, float *logits);
   void rewind(int64_t length);
 
   /* Append one id to each of `count` sessions of this model (1 to kMostTogether); the weights are read once for all of them.
    * The threads and scratch memory of this session do the work; it may be one of the sessions. logits: (count, vocab). All
-   * sessions are unchanged on an error. Throws Error: EK_BAD_ARGUMENT, EK_CONTEXT, EK_TOKEN. */
+   * sessions are unchanged on an error. Throws Error as evaluate does, and EK_CANCELLED if a call of this session is. */
   void step(Session *const *sequences, int64_t count, const int32_t *ids, float *logits);
 
   /* Become a copy of `other`, a session of the same model whose positions fit into this context. Throws Error. */
@@ -38,9 +40,13 @@ class Session {
   void save(const std::string &path) const;
   void load(const std::string &path);
 
-  int64_t position() const { return static_cast<int64_t>(ids_.size()); }
+  /* Whether a call uses the session. The functions of this class do not look at it, except that evaluate and step end when
+   * the call is cancelled. */
+  Usage &usage() const { return usage_; }
+
+  int64_t position() const { return position_.load(std::memory_order_relaxed); } /* from any thread, at any time */
   int64_t context() const { return cache_.context(); }
-  int threads() const { return pool_.threads(); }
+  int threads() const { return team_.threads(); }
   int64_t cache_bytes() const { return static_cast<int64_t>(cache_.bytes()); }
   const std::vector<int32_t> &ids() const { return ids_; }
   const Model &model() const { return *model_; }
@@ -49,6 +55,8 @@ class Session {
  private:
   /* Append m ids; logits (kept, vocab) of the last `kept` of them. */
   void evaluate_chunk(const int32_t *ids, int64_t m, int64_t kept, float *logits);
+  void check_going_on() const;
+  void count_ids() { position_.store(static_cast<int64_t>(ids_.size()), std::memory_order_relaxed); }
   void embed(const int32_t *ids, int64_t m);
   void check_step(Session *const *sequences, int64_t count, const int32_t *ids) const;
   void attention(const Layer &layer, int64_t index, int64_t m);
@@ -80,10 +88,12 @@ class Session {
 
   std::shared_ptr<const Model> model_;
   const Kernels &kernels_;
-  ThreadPool pool_;
+  mutable Usage usage_;
+  Team team_;
   int64_t chunk_;
   KvCache cache_;
   std::vector<int32_t> ids_;
+  std::atomic<int64_t> position_{0}; /* the number of ids_ */
   Buffer<float> x_, qkv_, attended_, cos_, sin_;
   Buffer<float> parts_, part_totals_; /* for attend_in_parts */
   Rows rows_, gated_;

@@ -73,6 +73,7 @@ void Session::copy(const Session &other) {
   cache_.copy(other.cache_, other.position());
   ids_ = other.ids_;
   ids_.reserve(static_cast<size_t>(context()));
+  count_ids();
 }
 
 void Session::save(const std::string &path) const {
@@ -110,7 +111,7 @@ void Session::load(const std::string &path) {
     fail(EK_CONTEXT,
          "cannot load %s: its %" PRId64 " positions do not fit into the context of %" PRId64,
          path.c_str(), header.positions, context());
-  ids_.clear(); /* from here on the cache is overwritten */
+  rewind(0); /* from here on the cache is overwritten */
   std::vector<int32_t> ids(static_cast<size_t>(header.positions));
   if (std::fread(ids.data(), sizeof(int32_t), ids.size(), in.file) != ids.size() || !cache_.read(in.file, header.positions))
     fail(EK_BAD_FILE, "cannot load %s: it is truncated; its header says %" PRId64 " positions", path.c_str(), header.positions);
@@ -118,6 +119,7 @@ void Session::load(const std::string &path) {
   if (!known)
     fail(EK_BAD_FILE, "cannot load %s: it has token ids outside the vocabulary of %" PRId64, path.c_str(), model_->vocab_size);
   ids_.insert(ids_.end(), ids.begin(), ids.end());
+  count_ids();
 }
 
 }  // namespace ek

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <chrono>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -26,6 +27,34 @@ namespace {
  * where it has more threads than cores, or another program) does not wait for it. */
 constexpr int kSpins = 4000, kSpinsAlone = 400, kSpinsPerYield = 100;
 
+/* A step that waits for a worker, after its pauses, longer than the calling thread has worked on the step, and longer than
+ * kLongWait, waits for a worker that the system has stopped in the middle of a task. If such waits take kMostWaited of a window,
+ * the pool does without one worker: that costs less, because a stopped thread often comes back after milliseconds only. */
+constexpr int64_t kMicrosecond = 1000, kMillisecond = 1000000;
+constexpr int64_t kLongWait = 100 * kMicrosecond, kWindow = 50 * kMillisecond, kMostWaited = 4 * kMillisecond;
+/* After a pause, the worker spins for kTrial and looks at the clock. If it was stopped for less than kMostStopped, it works again.
+ * Otherwise the next pause is twice as long. A time slice of Linux, after which a neighbour has its turn, is about 3 ms. */
+constexpr int64_t kTrial = 8 * kMillisecond, kMostStopped = kMillisecond, kStopped = 100 * kMicrosecond;
+constexpr int64_t kShortestPause = 50 * kMillisecond, kLongestPause = 1000 * kMillisecond;
+constexpr int64_t kCrowd = 5 * kMillisecond; /* longer than what a program does between two calls for tokens */
+
+int64_t now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/* A clock of any unit that takes few cycles. */
+uint64_t ticks() {
+#if defined(__x86_64__)
+  return __rdtsc();
+#elif defined(__aarch64__)
+  uint64_t count;
+  __asm__ __volatile__("mrs %0, cntvct_el0" : "=r"(count));
+  return count;
+#else
+  return static_cast<uint64_t>(now());
+#endif
+}
+
 void pause_or_yield(int spins) {
   if (spins < kSpinsAlone || spins % kSpinsPerYield)
     EK_PAUSE();
@@ -46,8 +75,12 @@ std::atomic<int> forks{0};
 ThreadPool::ThreadPool(int threads, std::vector<int> cpus, int running)
     : cpus_(std::move(cpus)),
       running_(running > 0 ? std::min(running, threads) : threads),
+      adapts_(running > 0),
       ranges_(new Range[static_cast<size_t>(running_)]),
+      allowed_(running_),
       forks_(forks.load(std::memory_order_relaxed)) {
+  neighbours_.fit = running_;
+  neighbours_.pause = kShortestPause;
   try {
     workers_.reserve(static_cast<size_t>(threads));
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { serve(i); });
@@ -78,18 +111,29 @@ void ThreadPool::stop() {
     steps_.fetch_add(1);
   }
   sleep_->wake.notify_all();
-  sleep_->end.notify_all();
+  sleep_->away.notify_all();
   for (Thread &worker : workers_) worker.join();
   workers_.clear();
 }
 
+/* Whether the calling thread may start a step of the workers. */
+bool ThreadPool::take_workers() {
+  if (allowed_.load(std::memory_order_relaxed) < running_) {
+    reconsider();
+    if (allowed_.load(std::memory_order_relaxed) < 2) return false;
+  }
+  return !taken_.load(std::memory_order_relaxed) && !taken_.exchange(true, std::memory_order_acquire);
+}
+
 void ThreadPool::run_step(int64_t tasks, Step step) {
+  const uint64_t start = ticks();
+  const int64_t threads = allowed_.load(std::memory_order_relaxed);
   step_ = step;
   left_.store(tasks, std::memory_order_relaxed);
   /* A worker that is late for the step before may take tasks as soon as they are here. */
-  for (int64_t t = 0, end = 0; t < running_; ++t) {
+  for (int64_t t = 0, end = 0; t < threads; ++t) {
     const int64_t first = end;
-    end = tasks * (t + 1) / running_;
+    end = tasks * (t + 1) / threads;
     ranges_[static_cast<size_t>(t)].tasks.store(range(static_cast<uint64_t>(first), static_cast<uint64_t>(end)),
                                                 std::memory_order_release);
   }
@@ -100,8 +144,18 @@ void ThreadPool::run_step(int64_t tasks, Step step) {
     sleep_->wake.notify_all();
   }
   work_on(0);
-  for (int spins = 0; left_.load(std::memory_order_acquire) > 0; spins = spins < kSpins ? spins + 1 : kSpinsAlone)
-    pause_or_yield(spins);
+  wait_for_workers(start);
+}
+
+void ThreadPool::wait_for_workers(uint64_t start) {
+  int spins = 0;
+  for (; left_.load(std::memory_order_acquire) > 0 && spins < kSpinsAlone; ++spins) EK_PAUSE();
+  if (left_.load(std::memory_order_acquire) == 0) return;
+  const int64_t from = now();
+  const uint64_t since = ticks();
+  for (; left_.load(std::memory_order_acquire) > 0; spins = spins < kSpins ? spins + 1 : kSpinsAlone) pause_or_yield(spins);
+  if (!adapts_ || ticks() - since <= since - start) return;
+  if (const int64_t until = now(); until - from > kLongWait) waited(from, until);
 }
 
 bool ThreadPool::take_own(int thread, int64_t &task) {
@@ -143,7 +197,7 @@ void ThreadPool::work_on(int thread) {
 void ThreadPool::serve(int thread) {
   if (thread >= running_) {
     std::unique_lock<std::mutex> lock(sleep_->mutex);
-    sleep_->end.wait(lock, [this] { return stop_.load(); });
+    sleep_->away.wait(lock, [this] { return stop_.load(); });
     return;
   }
   keep_on(cpus_);
@@ -151,14 +205,120 @@ void ThreadPool::serve(int thread) {
   for (;;) {
     int spins = 0;
     while (steps_.load(std::memory_order_acquire) == seen && spins < kSpins) pause_or_yield(spins++);
-    if (steps_.load() == seen) {
-      std::unique_lock<std::mutex> lock(sleep_->mutex);
-      for (asleep_.store(true); steps_.load() == seen; asleep_.store(true)) sleep_->wake.wait(lock);
-    }
+    if (steps_.load() == seen || thread >= allowed_.load(std::memory_order_relaxed)) park(thread, seen);
     seen = steps_.load();
     if (stop_) return;
-    work_on(thread);
+    if (trial_.load(std::memory_order_relaxed) == thread) try_worker(thread);
+    if (thread < allowed_.load(std::memory_order_relaxed)) work_on(thread);
   }
+}
+
+/* Sleep until there is a step after `seen` to work on. */
+void ThreadPool::park(int thread, uint64_t seen) {
+  std::unique_lock<std::mutex> lock(sleep_->mutex);
+  while (!stop_ && trial_ != thread) {
+    if (thread >= allowed_) {
+      sleep_->away.wait(lock);
+      continue;
+    }
+    asleep_.store(true);
+    if (steps_.load() != seen) return;
+    sleep_->wake.wait(lock);
+  }
+}
+
+void ThreadPool::allow() {
+  const int before = allowed_, after = std::max(1, std::min(neighbours_.fit, running_ - (neighbours_.crowd - 1)));
+  allowed_ = after;
+  if (after > before) sleep_->away.notify_all();
+}
+
+void ThreadPool::enter() {
+  const int callers = callers_.fetch_add(1, std::memory_order_relaxed) + 1;
+  if (callers == 1 || !adapts_ || running_ == 1 || forked()) return;
+  const std::lock_guard<std::mutex> lock(sleep_->mutex);
+  if (callers < neighbours_.crowd) return;
+  neighbours_.crowd = callers;
+  neighbours_.crowd_until = now() + kCrowd;
+  allow();
+}
+
+/* Called before a step while some workers stay away: let them come back if there is room again. */
+void ThreadPool::reconsider() {
+  const std::unique_lock<std::mutex> lock(sleep_->mutex, std::try_to_lock);
+  if (!lock) return;
+  const int callers = std::max(1, callers_.load(std::memory_order_relaxed));
+  const int64_t time = now();
+  if (callers < neighbours_.crowd && time > neighbours_.crowd_until) {
+    neighbours_.crowd = callers;
+    allow();
+  }
+  if (neighbours_.crowd == 1 && neighbours_.fit < running_ && trial_ == 0 && time > neighbours_.next_trial) {
+    trial_ = neighbours_.fit; /* threads are counted from 0, so this is the first one that stays away */
+    sleep_->away.notify_all();
+    sleep_->wake.notify_all(); /* it fell asleep before it was told to stay away */
+  }
+}
+
+/* A step has waited for a worker that the system did not run. */
+void ThreadPool::waited(int64_t from, int64_t until) {
+  const std::lock_guard<std::mutex> lock(sleep_->mutex);
+  Neighbours &all = neighbours_;
+  if (from - all.waited_since > kWindow) {
+    if (from - all.waited_since > 2 * kLongestPause) all.pause = kShortestPause; /* the neighbour is another one */
+    all.waited_since = from;
+    all.waited = 0;
+  }
+  all.waited += until - from;
+  if (all.waited < kMostWaited) return;
+  all.fit = std::max(1, std::min(all.fit, allowed_.load()) - 1);
+  all.next_trial = until + all.pause;
+  all.waited = 0;
+  allow();
+}
+
+/* Called by a worker that stays away: find out whether the system runs it without stopping it. */
+void ThreadPool::try_worker(int thread) {
+  const int64_t start = now();
+  int64_t last = start, stopped = 0;
+  while (last - start < kTrial && !stop_) {
+    for (int i = 0; i < kSpinsPerYield; ++i) EK_PAUSE();
+    const int64_t time = now();
+    if (time - last > kStopped) stopped += time - last;
+    last = time;
+  }
+  const std::lock_guard<std::mutex> lock(sleep_->mutex);
+  Neighbours &all = neighbours_;
+  trial_ = 0;
+  if (stopped < kMostStopped) {
+    all.fit = std::max(all.fit, thread + 1);
+    all.waited = 0;
+    allow();
+  } else {
+    all.pause = std::min(2 * all.pause, kLongestPause);
+  }
+  all.next_trial = last + all.pause;
+}
+
+std::shared_ptr<ThreadPool> shared_pool(int threads) {
+  struct Shared {
+    int threads, running;
+    std::vector<int> cpus;
+    std::weak_ptr<ThreadPool> pool;
+  };
+  /* Never destroyed, because threads may still create sessions while the process ends. */
+  static std::mutex &mutex = *new std::mutex;
+  static std::vector<Shared> &all = *new std::vector<Shared>;
+  const std::vector<int> cpus = worker_cpus(threads);
+  const int running = running_threads(threads);
+  const std::lock_guard<std::mutex> lock(mutex);
+  all.erase(std::remove_if(all.begin(), all.end(), [](const Shared &each) { return each.pool.expired(); }), all.end());
+  for (const Shared &each : all)
+    if (each.threads == threads && each.running == running && each.cpus == cpus)
+      if (std::shared_ptr<ThreadPool> pool = each.pool.lock(); pool && !pool->forked()) return pool;
+  const auto pool = std::make_shared<ThreadPool>(threads, cpus, running);
+  all.push_back({threads, running, cpus, pool});
+  return pool;
 }
 
 }  // namespace ek

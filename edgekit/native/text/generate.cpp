@@ -21,7 +21,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/* A prompt is evaluated in pieces, between which the answer can be cancelled. A piece takes about kPieceSeconds. Rows of
+/* A prompt is evaluated in pieces, after which its progress is reported. A piece takes about kPieceSeconds. Rows of
  * kLeastPiece and more have the same kernels, so results do not depend on the pieces: the session evaluates a prompt kBlock rows
  * at a time, and no piece but the rest of the prompt is shorter than kLeastPiece. */
 constexpr int64_t kLeastPiece = 64, kBlock = 512;
@@ -40,22 +40,6 @@ uint64_t fresh_seed() {
   return seed;
 }
 
-/* Marks a session as in use while it exists. */
-class InUse {
- public:
-  explicit InUse(ek_session &session) : session_(session) {
-    if (session.generating.exchange(true))
-      fail(EK_BUSY, "another call of ek_generate uses this session; cancel it, wait for it, or use a session for each answer");
-    session.cancelled = false;
-  }
-  ~InUse() { session_.generating = false; }
-  InUse(const InUse &) = delete;
-  InUse &operator=(const InUse &) = delete;
-
- private:
-  ek_session &session_;
-};
-
 struct Cancelled {};
 
 class Generation {
@@ -70,6 +54,8 @@ class Generation {
     try {
       finish = answer();
     } catch (const Cancelled &) {
+    } catch (const Error &error) {
+      if (error.status != EK_CANCELLED) throw;
     }
     report_done(finish);
   }
@@ -289,7 +275,7 @@ class Generation {
   void send(const ek_event &event) {
     if (!on_event_) return;
     try {
-      if (on_event_(&event, context_) != 0) session_.cancelled = true;
+      if (on_event_(&event, context_) != 0) session_.session.usage().cancel();
     } catch (const std::exception &error) {
       fail(EK_CALLBACK, "on_event threw an exception: %s", error.what());
     } catch (...) {
@@ -298,7 +284,7 @@ class Generation {
   }
 
   void check_cancelled() const {
-    if (session_.cancelled) throw Cancelled{};
+    if (session_.session.usage().cancelled()) throw Cancelled{};
   }
 
   const Clock::time_point started_;

@@ -166,7 +166,3 @@ int ek_generate(ek_session *session, const ek_text *text, const ek_request *requ
     ek::generate(*session, text->tables, own, on_event, context);
   });
 }
-
-void ek_session_cancel(ek_session *session) {
-  if (session) session->cancelled = true;
-}
