@@ -36,7 +36,21 @@ else:
 LANGUAGES = {"sh", "bash", "console", "python", "toml", "text", "c", "json"}
 PLACEHOLDER = re.compile(r"[A-Z][A-Z0-9_-]*")  # a word for the reader to replace: ARTIFACT, NAME
 CHECKED_PROGRAMS = {"edgekit", "python", "python3", "pytest"}
-OTHER_PROGRAMS = {"hf", "cc", "cmake", "ctest", "pip", "export", "ruff", "mypy", "lint-imports", "run", "mkdir", "cp"}
+OTHER_PROGRAMS = {
+    "edgekit-run",
+    "hf",
+    "cc",
+    "cmake",
+    "ctest",
+    "pip",
+    "export",
+    "ruff",
+    "mypy",
+    "lint-imports",
+    "run",
+    "mkdir",
+    "cp",
+}
 COMMANDS = [command for page in PAGES for command in commands(page)]
 OF_EDGEKIT = [command for command in COMMANDS if command.program == "edgekit"]
 MENTIONED = [command for page in PAGES for command in mentions(page)]
@@ -261,9 +275,14 @@ def help_of(script: str) -> str:
 
 @cache
 def all_options() -> set[str]:
-    """The options of all commands, and of every script that a page names."""
+    """The options of all commands, of edgekit-run, and of every script that a page names."""
     context = click.Context(cli)
-    found = {"--help", "--version"}
+    program = ROOT / "edgekit" / "native" / "run" / "options.cpp"
+    found = {
+        "--help",
+        "--version",
+        *re.findall(r'^    {"(--[a-z-]+)"', program.read_text(encoding="utf-8"), re.MULTILINE),
+    }
     for name in cli.list_commands(context):
         for parameter in command_of(name).params:
             found.update(parameter.opts, parameter.secondary_opts)
