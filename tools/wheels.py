@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -65,8 +66,18 @@ def audit(wheel: Path, platform: str) -> None:
         [sys.executable, "-m", "auditwheel", "show", str(wheel)], capture_output=True, text=True, check=False
     )
     text = " ".join((said.stdout + said.stderr).split())
-    if said.returncode or f'"{platform}"' not in text:
+    found = re.search(r'consistent with the following platform tag: "(\w+)"', text)
+    if said.returncode or found is None or not _is_met_by(platform, found[1]):
         sys.exit(f"auditwheel: {wheel.name} is not consistent with {platform}: {text}")
+
+
+def _is_met_by(platform: str, found: str) -> bool:
+    """Whether ``platform`` is the same system and processor as ``found``, with the same or a newer libc."""
+    first, second = (re.fullmatch(r"(manylinux|musllinux)_(\d+)_(\d+)_(\w+)", tag) for tag in (platform, found))
+    if first is None or second is None:
+        return False
+    (kind, *version, machine), (other, *older, same) = first.groups(), second.groups()
+    return (kind, machine) == (other, same) and list(map(int, older)) <= list(map(int, version))
 
 
 def main(arguments: list[str] | None = None) -> None:

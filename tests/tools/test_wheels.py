@@ -39,12 +39,27 @@ def test_an_unknown_target_names_the_known_ones() -> None:
         wheels.main(["linux-aarch46"])
 
 
-def test_auditwheel_must_name_the_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = 'the following platform tag: "linux_x86_64"'
+@pytest.mark.parametrize(
+    ("found", "accepted"),
+    [
+        ("manylinux_2_28_x86_64", True),
+        ("manylinux_2_5_x86_64", True),
+        ("manylinux_2_31_x86_64", False),
+        ("manylinux_2_28_aarch64", False),
+        ("musllinux_1_2_x86_64", False),
+        ("linux_x86_64", False),
+    ],
+)
+def test_auditwheel_must_name_the_platform_or_an_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str, accepted: bool
+) -> None:
+    said = f'a.whl is consistent with the following\nplatform tag: "{found}".'
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess([], 0, said, ""))
+    if accepted:
+        wheels.audit(tmp_path / "a.whl", "manylinux_2_28_x86_64")
+        return
     with pytest.raises(SystemExit, match="not consistent with manylinux_2_28_x86_64"):
         wheels.audit(tmp_path / "a.whl", "manylinux_2_28_x86_64")
-    wheels.audit(tmp_path / "a.whl", "linux_x86_64")
 
 
 def compiled(name: str, folder: Path) -> Compiled:
