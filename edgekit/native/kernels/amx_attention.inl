@@ -64,7 +64,7 @@ inline void value_tiles(const Bf16Scratch &s, float *sum, int head_dim, int coun
 
 void attend_on_tiles(const AttentionJob &job, uint8_t *scratch) {
   const int64_t rows = job.m * job.group;
-  if (rows < kTileRows) return attend(job, scratch); /* less than a tile, as in decode */
+  if (rows < kTileRows) return kAvx512Bf16.attend(job, scratch); /* less than a tile, as in decode */
   const Tiles tiles;
   const int head_dim = job.head_dim, padded = padded_dim(head_dim), steps = padded / kTileColumns;
   const Bf16Scratch s = split_bf16_scratch(&scratch, head_dim, rows, kTileRows);
@@ -90,6 +90,9 @@ void attend_on_tiles(const AttentionJob &job, uint8_t *scratch) {
   write_rows(job, s, rows);
 }
 
-size_t attend_on_tiles_scratch(int head_dim, int64_t rows) { return bf16_scratch_bytes(head_dim, rows, kTileRows); }
+size_t attend_on_tiles_scratch(int head_dim, int64_t rows) {
+  const size_t own = bf16_scratch_bytes(head_dim, rows, kTileRows), few = kAvx512Bf16.attend_scratch(head_dim, rows);
+  return own > few ? own : few;
+}
 
 }  // namespace

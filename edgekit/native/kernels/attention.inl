@@ -191,7 +191,7 @@ inline void raise_largest(const AttendScratch &s, int64_t row, int head_dim, boo
 
 /* Convert the first `width` scores (a multiple of 16) of a row to softmax weights; the row sees the first `seen` keys, of
  * which there is at least one. Scores are relative to s.largest, or in the first block (`first`) to zero. */
-inline void soften(const AttendScratch &s, int64_t row, int head_dim, bool first, float *score, int seen, int width,
+EK_ALONE void soften(const AttendScratch &s, int64_t row, int head_dim, bool first, float *score, int seen, int width,
                    const float *value_scales) {
   if (seen < width) {
     IntVec lane;
@@ -329,7 +329,7 @@ inline void attend_blocks(const AttentionJob &job, const AttendScratch &s, int64
   }
 }
 
-void attend(const AttentionJob &job, uint8_t *scratch) {
+[[maybe_unused]] void attend(const AttentionJob &job, uint8_t *scratch) {
   const int64_t rows = job.m * job.group;
   const AttendScratch s = split_scratch(&scratch, job.head_dim, rows);
   start_rows(job, s, rows);

@@ -91,7 +91,7 @@ inline void transpose(__m256i r[8]) {
 }
 
 /* Unpack the weight rows first to first + 15; rows from `last` on are copies of row last - 1. */
-template <typename F>
+template <int kBits>
 void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &panel) {
   const __m256i low = _mm256_set1_epi8(15), high = _mm256_set1_epi8(static_cast<char>(0x80));
   const int64_t bytes = w.row_bytes(), blocks = w.blocks();
@@ -102,7 +102,7 @@ void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &pan
     for (int64_t b = 0; b < blocks; ++b) {
       const float scale = scale_at(w, n * blocks + b);
       panel.scales[b * kPanelRows + i] = scale;
-      panel.zeros[b * kPanelRows + i] = scale * static_cast<float>(zero_point_at(w, n, b) - (F::kBits == 8 ? 128 : 0));
+      panel.zeros[b * kPanelRows + i] = scale * static_cast<float>(zero_point_at(w, n, b) - (kBits == 8 ? 128 : 0));
     }
   }
   uint8_t tail[32] = {};
@@ -118,9 +118,9 @@ void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &pan
         dwords[i] = load256(from);
       }
       transpose(dwords);
-      uint8_t *to = panel.codes + at * 8 / F::kBits * kPanelRows + half * 32;
+      uint8_t *to = panel.codes + at * 8 / kBits * kPanelRows + half * 32;
       for (int i = 0; i < 8; ++i) {
-        if constexpr (F::kBits == 4) {
+        if constexpr (kBits == 4) {
           _mm256_storeu_si256(reinterpret_cast<__m256i *>(to + 128 * i), _mm256_and_si256(dwords[i], low));
           _mm256_storeu_si256(reinterpret_cast<__m256i *>(to + 128 * i + 64),
                               _mm256_and_si256(_mm256_srli_epi16(dwords[i], 4), low));
@@ -220,7 +220,7 @@ void many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64
   const Panel panel(scratch, w);
   const auto pack_size = static_cast<int64_t>(int8_pack_bytes(w));
   for (int64_t n = first; n < last; n += kPanelRows) {
-    unpack_panel<F>(w, n, last, panel);
+    unpack_panel<F::kBits>(w, n, last, panel);
     const int64_t count = last - n < kPanelRows ? last - n : kPanelRows;
     for (int64_t r = 0; r < m; r += kTileRows) { /* rows of a pack beyond m are zero */
       float out[kTileRows * kPanelRows];

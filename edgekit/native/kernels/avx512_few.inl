@@ -78,10 +78,15 @@ struct BlockColumns {
 };
 
 template <typename F>
-inline void load_block_columns(const Matrix &w, const int64_t n[16], int64_t b, BlockColumns *to) {
+EK_ALONE void load_block_columns(const Matrix &w, const int64_t n[16], int64_t b, BlockColumns *to) {
   const int64_t count = w.blocks() - b < 16 ? w.blocks() - b : 16;
   const __mmask16 mask = static_cast<__mmask16>((1u << count) - 1);
-  for (int i = 0; i < 16; ++i) to->scales[i] = _mm512_castps_si512(load_scales16<F::kHalf>(w.scales, n[i] * w.blocks() + b, mask));
+  const auto load = [&](auto half) {
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i)
+      to->scales[i] = _mm512_castps_si512(load_scales16<decltype(half)::value>(w.scales, n[i] * w.blocks() + b, mask));
+  };
+  w.half_scales ? load(Constant<1>{}) : load(Constant<0>{});
   transpose(to->scales);
   if (!w.zero_points) return;
   for (int i = 0; i < 16; ++i) to->zeros[i] = _mm512_castps_si512(zero_points16<F::kBits>(w, w.blocks(), n[i], b, count));
@@ -137,14 +142,10 @@ struct Lines {
   __mmask64 mask;
 };
 
-/* The formats of a line: those of the weights without the type of the scales, which are float here. */
-template <typename F>
-using Plain = Format<F::kBits, F::kBlock, false>;
-
 /* Add a transposed line that starts at this column to the totals of kRows rows. If kNext, transpose the lines `next` to `to`
  * meanwhile. The line has `dwords` registers of codes, all 16 unless it is the end of a row. */
 template <typename F, int kRows, bool kNext>
-inline void add_line(const __m512i *codes, int dwords, const QuantizedRow *rows, int64_t column, const BlockColumns &columns,
+EK_ALONE void add_line(const __m512i *codes, int dwords, const QuantizedRow *rows, int64_t column, const BlockColumns &columns,
                      bool has_zeros, const Lines &next, __m512i *to, float (*total)[16]) {
   constexpr int kPart = F::kBlock < kLine<F> ? F::kBlock * F::kBits / 32 : 16; /* dwords that share a scale */
   const __m512i low = _mm512_set1_epi8(15);
@@ -186,14 +187,15 @@ inline void add_line(const __m512i *codes, int dwords, const QuantizedRow *rows,
   }
 }
 
-/* add_line() for `count` rows, at most kRows and at least 3, or 4 without kNext. */
+using AddLine = void (*)(const __m512i *, int, const QuantizedRow *, int64_t, const BlockColumns &, bool, const Lines &, __m512i *,
+                         float (*)[16]);
+
+/* add_line() for `count` rows, at most kRows: 3 or more, or without kNext 4, 6 or 8. */
 template <typename F, int kRows, bool kNext>
-inline void add_lines(int count, const __m512i *codes, int dwords, const QuantizedRow *rows, int64_t column,
-                      const BlockColumns &columns, bool has_zeros, const Lines &next, __m512i *to, float (*total)[16]) {
+AddLine line_adder(int count) {
   if constexpr (kRows > (kNext ? 3 : 4))
-    if (count < kRows)
-      return add_lines<F, kRows - 1, kNext>(count, codes, dwords, rows, column, columns, has_zeros, next, to, total);
-  add_line<F, kRows, kNext>(codes, dwords, rows, column, columns, has_zeros, next, to, total);
+    if (count < kRows) return line_adder<F, kNext ? kRows - 1 : kRows - 2, kNext>(count);
+  return add_line<F, kRows, kNext>;
 }
 
 /* The 16 lines at byte `at` of the outputs from n on; outputs from `last` on are copies of output last - 1. */
@@ -214,9 +216,12 @@ inline void write_totals(const Matrix &w, const float (*total)[16], int m, int64
 }
 
 template <typename F>
-void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride, bool add) {
+void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
+         bool add_to) {
   const int64_t bytes = w.row_bytes();
-  const int tile = m <= kLineTile ? m : (m + 1) / 2; /* of two tiles, both have at least 4 rows */
+  const int rest = m <= kLineTile ? 0 : (m / 2 + 1) / 2 * 2; /* a second tile of 4, 6 or 8 rows */
+  const int tile = m - rest;
+  const AddLine add = line_adder<F, kLineTile, true>(tile), add_rest = line_adder<F, kLineTile, false>(rest);
   const bool has_zeros = w.zero_points != nullptr;
   alignas(64) float total[kMostFew][16];
   alignas(64) __m512i codes[2][16]; /* a transposed line, and the next one */
@@ -239,12 +244,10 @@ void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_
         find_lines(w, bytes, n + 16, last, 0, &next);
       for (int i = 0; i < 16; ++i) prefetch(w.codes + (n + 16) * bytes + at * 16 + i * 64); /* in the order of the file */
       const int dwords = static_cast<int>(bytes - at >= 64 ? 16 : (bytes - at) / 4);
-      add_lines<Plain<F>, kLineTile, true>(tile, codes[now], dwords, rows, column, columns, has_zeros, next, codes[1 - now], total);
-      if (tile < m)
-        add_lines<Plain<F>, kLineTile, false>(m - tile, codes[now], dwords, rows + tile, column, columns, has_zeros, next,
-                                              codes[1 - now], total + tile);
+      add(codes[now], dwords, rows, column, columns, has_zeros, next, codes[1 - now], total);
+      if (rest) add_rest(codes[now], dwords, rows + tile, column, columns, has_zeros, next, codes[1 - now], total + tile);
     }
-    write_totals(w, total, m, n, last - n < 16 ? last - n : 16, add, y, stride);
+    write_totals(w, total, m, n, last - n < 16 ? last - n : 16, add_to, y, stride);
   }
 }
 

@@ -146,10 +146,9 @@ EK_INLINE Vec exponential(Vec x) {
 }
 
 /* The format of a matrix as compile-time constants, so that inner loops have no branches. */
-template <int kBitsOf, int kBlockOf, bool kHalfOf>
+template <int kBitsOf, int kBlockOf>
 struct Format {
   static constexpr int kBits = kBitsOf, kBlock = kBlockOf;
-  static constexpr bool kHalf = kHalfOf;
 };
 
 template <int kValue>
@@ -160,16 +159,10 @@ struct Constant {
 /* Call work(Format) with the format of the matrix. */
 template <typename Work>
 inline void with_format(const Matrix &w, Work work) {
-  const auto with_half = [&](auto bits, auto block) {
-    if (w.half_scales)
-      work(Format<decltype(bits)::value, decltype(block)::value, true>{});
-    else
-      work(Format<decltype(bits)::value, decltype(block)::value, false>{});
-  };
   const auto with_block = [&](auto bits) {
-    if (w.block == 32) with_half(bits, Constant<32>{});
-    else if (w.block == 64) with_half(bits, Constant<64>{});
-    else with_half(bits, Constant<128>{});
+    if (w.block == 32) work(Format<decltype(bits)::value, 32>{});
+    else if (w.block == 64) work(Format<decltype(bits)::value, 64>{});
+    else work(Format<decltype(bits)::value, 128>{});
   };
   if (w.bits == 4) with_block(Constant<4>{});
   else with_block(Constant<8>{});

@@ -48,14 +48,13 @@ struct Masked {
 };
 
 /* The scales of `left` blocks from block `at` on, at most 8; the other lanes are zero. */
-template <bool kHalf>
-inline __m256 some_scales(const void *scales, int64_t at, int64_t left) {
-  if constexpr (!kHalf) {
-    const float *from = static_cast<const float *>(scales) + at;
+EK_INLINE __m256 some_scales(const Matrix &w, int64_t at, int64_t left) {
+  if (!w.half_scales) {
+    const float *from = static_cast<const float *>(w.scales) + at;
     return left >= 8 ? _mm256_loadu_ps(from) : _mm256_maskload_ps(from, lane_mask(left));
   }
   uint16_t halves[8] = {};
-  const uint16_t *from = static_cast<const uint16_t *>(scales) + at;
+  const uint16_t *from = static_cast<const uint16_t *>(w.scales) + at;
   if (left >= 8) return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from)));
   std::memcpy(halves, from, static_cast<size_t>(left) * 2);
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(halves)));
@@ -114,7 +113,7 @@ EK_INLINE void add_slice(const Matrix &w, int64_t blocks, const QuantizedRow *ro
   alignas(32) float scales[kRows][kSlice<kRows> / F::kBlock]; /* of weights and activations, multiplied */
   const uint8_t *codes = w.codes + n * blocks * kBytes;
   const auto stage = [&](int64_t b, int64_t left, auto lanes) __attribute__((always_inline)) {
-    const __m256 weights = some_scales<F::kHalf>(w.scales, n * blocks + b, left);
+    const __m256 weights = some_scales(w, n * blocks + b, left);
     const __m256 zeros = _mm256_mul_ps(weights, some_zeros<F>(w, blocks, n, b, left));
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {

@@ -243,7 +243,7 @@ inline void finish_rows_bf16(const AttentionJob &job, const Bf16Scratch &s, int6
 
 void attend_bf16(const AttentionJob &job, uint8_t *scratch) {
   const int64_t rows = job.m * job.group;
-  if (rows <= kDecodeRows) return attend(job, scratch);
+  if (rows <= kDecodeRows) return kNeonDotprod.attend(job, scratch);
   const Bf16Scratch s = split_bf16_scratch(&scratch, job.head_dim, rows);
   start_rows_bf16(job, s, rows);
   const int64_t furthest = job.position + job.m < job.end ? job.position + job.m : job.end;

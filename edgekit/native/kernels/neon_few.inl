@@ -74,9 +74,8 @@ EK_INLINE float one_scale(const Matrix &w, int64_t at) {
   return static_cast<float>(half);
 }
 
-template <typename F>
 EK_INLINE float32x4_t four_scales(const Matrix &w, int64_t at) {
-  if constexpr (!F::kHalf) return vld1q_f32(static_cast<const float *>(w.scales) + at);
+  if (!w.half_scales) return vld1q_f32(static_cast<const float *>(w.scales) + at);
   return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(static_cast<const uint16_t *>(w.scales) + at)));
 }
 
@@ -123,7 +122,7 @@ EK_INLINE float32x4_t one_output(const Matrix &w, const QuantizedRow &row, int64
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i)
       dots[i] = block_dots<kBits, kBlock>(codes + i * kBytes, values + first_value<kBits, kBlock>(i));
-    const float32x4_t scale = four_scales<F>(w, scales + b), sums = vmulq_f32(scale, vld1q_f32(row.sums + b));
+    const float32x4_t scale = four_scales(w, scales + b), sums = vmulq_f32(scale, vld1q_f32(row.sums + b));
     total = vfmaq_f32(total, vcvtq_f32_s32(add_lanes_of(dots)), vmulq_f32(scale, vld1q_f32(row.scales + b)));
     less = kZeros ? vfmaq_f32(less, sums, four_zeros<F>(zeros, b)) : vaddq_f32(less, sums);
   }
@@ -206,7 +205,7 @@ __attribute__((noinline)) void output_factors(const Matrix &w, const int64_t out
         scales[j] = one_scale(w, at + j);
         middle[j] = kZeros ? one_zero<F::kBits>(zeros, b + j) : static_cast<float>(kMiddle<F::kBits>);
       }
-      scale[i] = b + 4 > blocks ? vld1q_f32(scales) : four_scales<F>(w, at);
+      scale[i] = b + 4 > blocks ? vld1q_f32(scales) : four_scales(w, at);
       if constexpr (kZeros) zero[i] = b + 4 > blocks ? vld1q_f32(middle) : four_zeros<F>(zeros, b);
       else zero[i] = vdupq_n_f32(static_cast<float>(kMiddle<F::kBits>));
       zero[i] = vmulq_f32(zero[i], scale[i]);
@@ -219,8 +218,7 @@ __attribute__((noinline)) void output_factors(const Matrix &w, const int64_t out
 template <int kBits, bool kZeros>
 EK_INLINE void output_factors(const Matrix &w, int64_t n, int64_t second, OutputFactors *to) {
   const int64_t outputs[2] = {n, second};
-  if (w.half_scales) output_factors<Format<kBits, kLeastBlock, true>, kZeros>(w, outputs, to);
-  else output_factors<Format<kBits, kLeastBlock, false>, kZeros>(w, outputs, to);
+  output_factors<Format<kBits, kLeastBlock>, kZeros>(w, outputs, to);
 }
 
 }  // namespace
