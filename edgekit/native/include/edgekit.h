@@ -1,7 +1,7 @@
 /* The C API of edgekit's native library: open a model, evaluate tokens, sample, save and load sessions.
  *
  * edgekit_text.h adds text: tokenizer, conversations and generated answers. An application needs these two headers;
- * examples/embed.c is a complete program. edgekit_tools.h declares the functions used by edgekit's own builder, probe
+ * examples/c/chat.c is a complete program. edgekit_tools.h declares the functions used by edgekit's own builder, probe
  * and tests.
  *
  * Errors. A function that can fail returns an ek_status: EK_OK, or the kind of error. ek_last_error then describes the

@@ -1,13 +1,8 @@
-/* Runs a model from C, without Python: reads token ids and prints the ids of the generated tokens.
+/* Token ids in, token ids out: the lowest level of the API. chat.c uses text.
  *
- * Build it with the header and the library of an installed edgekit:
+ * CMakeLists.txt builds it. Arguments: an artifact, the number of tokens to generate, and the token ids of the prompt:
  *
- *   folder=$(python -c "import edgekit.native as n; print(n.__path__[0])")
- *   cc -I "$folder/include" examples/embed.c -L "$folder" -l edgekit_native -Wl,-rpath,"$folder" -o embed
- *
- * Arguments: an artifact, the number of tokens to generate, and the token ids of the prompt (from a tokenizer):
- *
- *   ./embed ARTIFACT 16 1 504 282
+ *   ./tokens ARTIFACT 16 1 504 282
  */
 #include <edgekit.h>
 #include <stdio.h>
@@ -25,7 +20,7 @@ int main(int argc, char **argv) {
     return 1;
   }
   if (argc < 4) {
-    fprintf(stderr, "usage: embed ARTIFACT TOKENS ID [ID ...]\n");
+    fprintf(stderr, "usage: tokens ARTIFACT TOKENS ID [ID ...]\n");
     return 2;
   }
   ek_model *model;

@@ -13,15 +13,15 @@ EXAMPLES = ROOT / "examples"
 
 
 def test_every_example_has_a_test() -> None:
-    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-    assert [path.name for path in EXAMPLES.glob("*.*") if path.name not in tests] == []
+    names = {path.stem for path in EXAMPLES.iterdir() if not path.name.startswith(("_", "."))}
+    assert {name for name in names if not (ROOT / "tests" / "examples" / f"test_{name}.py").is_file()} == set()
 
 
 @pytest.mark.parametrize("reasoning", [False, True])
 def test_an_app_answers_in_ten_lines(tmp_path: Path, reasoning: bool) -> None:
     artifact = write_tiny_artifact(tmp_path / "tiny", reasoning=reasoning)
     done = subprocess.run(
-        [sys.executable, EXAMPLES / "embed.py", artifact, "What is the capital of France?"],
+        [sys.executable, EXAMPLES / "python" / "chat.py", artifact, "What is the capital of France?"],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
         timeout=120,
@@ -34,5 +34,5 @@ def test_an_app_answers_in_ten_lines(tmp_path: Path, reasoning: bool) -> None:
 
 
 def test_the_example_is_as_short_as_it_says() -> None:
-    code = (EXAMPLES / "embed.py").read_text(encoding="utf-8").split('"""')[2]
+    code = (EXAMPLES / "python" / "chat.py").read_text(encoding="utf-8").split('"""')[2]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10

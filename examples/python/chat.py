@@ -1,6 +1,6 @@
 """A reasoning model inside your own application, in ten lines.
 
-python examples/embed.py ARTIFACT "What is the capital of France?"
+python examples/python/chat.py ARTIFACT "What is the capital of France?"
 """
 
 import sys
