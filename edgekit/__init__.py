@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .quality.scores import Figures as Figures
     from .recipes import Recipe as Recipe
     from .recipes import load_recipe as load_recipe
+    from .runtime.asynchronous import AsyncSession as AsyncSession
     from .runtime.session import Completion as Completion
     from .runtime.session import Message as Message
     from .runtime.session import Piece as Piece
@@ -66,6 +67,7 @@ _NAMES = {
     "quality.evaluation": ("evaluate",),
     "quality.scores": ("Figures",),
     "recipes": ("Recipe", "load_recipe"),
+    "runtime.asynchronous": ("AsyncSession",),
     "runtime.session": ("Completion", "Message", "Piece", "Session", "load"),
     "sampling": ("Sampling",),
     "scheme": ("QuantizationConfig", "QuantizationOverrides", "QuantizationScheme"),

@@ -71,7 +71,9 @@ def test_an_interrupt_ends_the_answer_and_not_the_conversation(tmp_path: Path, m
     built = cmake_project.build(EXAMPLE, tmp_path / "build", f"CMAKE_PREFIX_PATH={folder}")
     command = [built / "chat", models.smollm2(), "3000"]
     with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1) as chat:
-        assert chat.stdin is not None and chat.stdout is not None and chat.stderr is not None
+        assert chat.stdin is not None
+        assert chat.stdout is not None
+        assert chat.stderr is not None
         chat.stdin.write(b"Count to one thousand, in words.\n")
         chat.stdin.flush()
         assert chat.stdout.read(1) != b""

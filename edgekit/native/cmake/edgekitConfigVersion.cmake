@@ -1,4 +1,4 @@
-# The version of edgekit, for CMakeLists.txt and for find_package(edgekit VERSION). tests/native/test_cmake.py holds it to
+# The version of edgekit, for CMakeLists.txt and for find_package(edgekit VERSION). tests/examples/test_cpp.py holds it to
 # pyproject.toml. Before 1.0, versions with another second number are not compatible.
 set(PACKAGE_VERSION 0.1.0)
 if(DEFINED PACKAGE_FIND_VERSION)

@@ -1,0 +1,220 @@
+"""A session for asyncio: answers are generated in a thread, and pieces arrive through an async iterator.
+
+    session = edgekit.AsyncSession(edgekit.load("smollm2-135m-cpu"))
+    async for piece in session.chat([{"role": "user", "content": "What is the capital of France?"}]):
+        print(piece.text, end="", flush=True)
+
+The event loop never waits for the model. An answer ends when its iterator is closed, when the task that reads it is
+cancelled, or when nobody refers to it any more: so a server stops computing when a client has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+from ..errors import EngineError
+from ..sampling import Sampling
+from .generation import Completion, Generation
+from .session import Session
+from .thought import Piece
+
+_END = None  # in a queue: there are no more pieces
+
+
+class AsyncSession:
+    """A :class:`~edgekit.Session` for asyncio. Answers are generated one after another, in the order of the calls.
+
+    It is an async context manager that closes the session at its end.
+
+    Args:
+        session: The session. Do not use it directly as long as answers are generated.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgekit")
+        self._closed = False
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+        max_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        stop_ids: Iterable[int] = (),
+    ) -> AsyncGeneration:
+        """Answer a conversation. Call it while an event loop runs.
+
+        The arguments are those of :meth:`Session.chat <edgekit.runtime.session.Session.chat>`.
+
+        Returns:
+            An async iterator of :class:`~edgekit.Piece`. The answer starts at once. The first piece raises the errors
+            of ``Session.chat``.
+
+        Raises:
+            EngineError: The session is closed.
+        """
+        kept = list(messages)  # the caller may add messages while this answer waits for its turn
+        return self._start(
+            lambda: self._session.chat(
+                kept,
+                tools=tools,
+                documents=documents,
+                variables=variables,
+                max_tokens=max_tokens,
+                sampling=sampling,
+                seed=seed,
+                stop_ids=stop_ids,
+            )
+        )
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        stop_ids: Iterable[int] = (),
+    ) -> AsyncGeneration:
+        """Continue a text. Call it while an event loop runs.
+
+        The arguments are those of :meth:`Session.generate <edgekit.runtime.session.Session.generate>`.
+
+        Returns:
+            As for :meth:`chat`.
+
+        Raises:
+            EngineError: The session is closed.
+        """
+        return self._start(
+            lambda: self._session.generate(
+                prompt, max_tokens=max_tokens, sampling=sampling, seed=seed, stop_ids=stop_ids
+            )
+        )
+
+    def _start(self, begin: Callable[[], Generation]) -> AsyncGeneration:
+        if self._closed:
+            raise EngineError("cannot start an answer: the session is closed", hint="load the artifact again")
+        run = _Run(begin, asyncio.get_running_loop())
+        return AsyncGeneration(run, self._thread.submit(run.work))
+
+    async def close(self) -> None:
+        """Wait for the answers that have been started, and free the model. Closing twice is allowed."""
+        self._closed = True
+        await asyncio.to_thread(self._thread.shutdown)
+        self._session.close()
+
+    async def __aenter__(self) -> AsyncSession:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class _Run:
+    """What the thread of an answer and its iterator share. It must not refer to the iterator, which ends the answer
+    when it is collected.
+
+    Args:
+        begin: Starts the answer; called in the thread.
+        loop: The event loop that reads the pieces.
+    """
+
+    def __init__(self, begin: Callable[[], Generation], loop: asyncio.AbstractEventLoop) -> None:
+        self.begin, self.loop = begin, loop
+        self.pieces: asyncio.Queue[Piece | None] = asyncio.Queue()  # no limit: an answer is as short as the context
+        self.stopped = threading.Event()
+
+    def work(self) -> Completion | None:
+        """Generate the answer; None if it was stopped before it began."""
+        try:
+            if self.stopped.is_set():
+                return None
+            generation = self.begin()
+            for piece in generation:
+                self._send(piece)
+                if self.stopped.is_set():
+                    return generation.stop()
+            return generation.completion
+        finally:
+            self._send(_END)
+
+    def _send(self, piece: Piece | None) -> None:
+        try:
+            self.loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
+        except RuntimeError:  # the loop is closed: nobody will read
+            self.stopped.set()
+
+
+class AsyncGeneration(AsyncIterator[Piece]):
+    """An async iterator over the pieces of an answer. :class:`AsyncSession` creates it.
+
+    It can be used in ``async with``, which ends the answer when the block is left.
+
+    Args:
+        run: The answer.
+        result: Its result.
+    """
+
+    def __init__(self, run: _Run, result: Future[Completion | None]) -> None:
+        self._run, self._result = run, result
+        self._read_all = False
+
+    async def __anext__(self) -> Piece:
+        if not self._read_all:
+            try:
+                piece = await self._run.pieces.get()
+            except asyncio.CancelledError:  # the task that reads was cancelled: the client has left
+                self._stop()
+                raise
+            if piece is not None:
+                return piece
+            self._read_all = True
+            await asyncio.wrap_future(self._result)  # raises what the thread has raised
+        raise StopAsyncIteration
+
+    async def complete(self) -> Completion:
+        """Read the rest of the answer and return the whole answer.
+
+        Raises:
+            EngineError: The answer was closed before it began.
+        """
+        async for _ in self:
+            pass
+        completion = await asyncio.wrap_future(self._result)
+        if completion is None:
+            raise EngineError("there is no answer: it was closed before it began")
+        return completion
+
+    async def aclose(self) -> None:
+        """End the answer. Returns when the model has stopped; ``complete`` then returns what has been generated."""
+        self._stop()
+        result = asyncio.wrap_future(self._result)
+        await asyncio.wait([result])
+        result.exception()  # asyncio logs an error that nobody looks at
+
+    async def __aenter__(self) -> AsyncGeneration:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._run.stopped.set()
