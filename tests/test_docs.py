@@ -241,7 +241,7 @@ def test_options_in_the_text_exist(page: Path) -> None:
 def test_names_of_the_api_exist(page: Path) -> None:
     for code in inline_code(page):
         found = re.match(r"edgekit\.([A-Za-z_]+)(?:\(|$)", code)
-        if found and found[1] not in ("json", "h"):
+        if found and found[1] not in ("json", "h", "hpp"):
             assert hasattr(edgekit, found[1]), f"{page.name}: {code}"
 
 
