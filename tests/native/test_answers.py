@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -229,3 +230,58 @@ def test_null_handles_are_errors() -> None:
 def test_a_folder_without_the_file(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"has no edgekit_text.bin"):
         NativeText(tmp_path)
+
+
+THROWS = r"""
+#include <edgekit_text.h>
+#include <cstdio>
+#include <stdexcept>
+int main(int, char **arguments) {
+  ek_model *model; ek_session *session; ek_text *text;
+  if (ek_model_open(arguments[1], &model) || ek_text_open(arguments[1], &text)) return 1;
+  if (ek_session_create(model, 64, 1, EK_KV_FLOAT16, &session)) return 2;
+  ek_request request = {};
+  request.size = sizeof request;
+  request.prompt = "The capital";
+  request.prompt_bytes = -1;
+  request.ignore_stops = 1;
+  int events = 0;
+  try {
+    edgekit::generate(session, text, request, [&](const ek_event &) -> int {
+      if (++events == 3) throw std::runtime_error("the window is closed");
+      return 0;
+    });
+  } catch (const std::runtime_error &error) {
+    std::puts(error.what());
+  }
+  const auto cancel = [](const ek_event &event) { return event.kind == EK_EVENT_ANSWER; };
+  const int status = edgekit::generate(session, text, request, cancel);
+  std::printf("%d events, then %d\n", events, status);
+  ek_session_free(session);
+  ek_model_close(model);
+  ek_text_close(text);
+}
+"""
+
+
+def test_a_callback_of_cpp_may_throw(models: SharedModels, tmp_path: Path) -> None:
+    """The program has another C++ runtime than the library, which links its own."""
+    library = Path(native.library()._name)
+    include = Path(native.__file__).parent / "include"
+    source, program = tmp_path / "throws.cpp", tmp_path / "throws"
+    source.write_text(THROWS, encoding="utf-8")
+    flags = [
+        "-std=c++11",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-I",
+        include,
+        "-o",
+        program,
+        library,
+        f"-Wl,-rpath,{library.parent}",
+    ]
+    subprocess.run(["c++", source, *flags], check=True)
+    found = subprocess.run([program, models.artifact("llama")], capture_output=True, text=True, check=True)
+    assert found.stdout == "the window is closed\n3 events, then 0\n"
