@@ -233,33 +233,24 @@ def test_a_folder_without_the_file(tmp_path: Path) -> None:
 
 
 THROWS = r"""
-#include <edgekit_text.h>
+#include <edgekit.hpp>
 #include <cstdio>
-#include <stdexcept>
 int main(int, char **arguments) {
-  ek_model *model; ek_session *session; ek_text *text;
-  if (ek_model_open(arguments[1], &model) || ek_text_open(arguments[1], &text)) return 1;
-  if (ek_session_create(model, 64, 1, EK_KV_FLOAT16, &session)) return 2;
-  ek_request request = {};
-  request.size = sizeof request;
+  edgekit::Session session(std::make_shared<edgekit::Model>(arguments[1]), {64, 1});
+  edgekit::Request request;
   request.prompt = "The capital";
-  request.prompt_bytes = -1;
-  request.ignore_stops = 1;
+  request.ignore_stops = true;
   int events = 0;
   try {
-    edgekit::generate(session, text, request, [&](const ek_event &) -> int {
+    session.generate(request, [&](const ek_event &) -> bool {
       if (++events == 3) throw std::runtime_error("the window is closed");
-      return 0;
+      return true;
     });
   } catch (const std::runtime_error &error) {
     std::puts(error.what());
   }
-  const auto cancel = [](const ek_event &event) { return event.kind == EK_EVENT_ANSWER; };
-  const int status = edgekit::generate(session, text, request, cancel);
-  std::printf("%d events, then %d\n", events, status);
-  ek_session_free(session);
-  ek_model_close(model);
-  ek_text_close(text);
+  const auto answer = session.generate(request, [](const ek_event &event) { return event.kind != EK_EVENT_ANSWER; });
+  std::printf("%d events, then %d\n", events, answer.finish);
 }
 """
 
@@ -271,7 +262,7 @@ def test_a_callback_of_cpp_may_throw(models: SharedModels, tmp_path: Path) -> No
     source, program = tmp_path / "throws.cpp", tmp_path / "throws"
     source.write_text(THROWS, encoding="utf-8")
     flags = [
-        "-std=c++11",
+        "-std=c++17",
         "-Wall",
         "-Wextra",
         "-Werror",
@@ -284,4 +275,4 @@ def test_a_callback_of_cpp_may_throw(models: SharedModels, tmp_path: Path) -> No
     ]
     subprocess.run(["c++", source, *flags], check=True)
     found = subprocess.run([program, models.artifact("llama")], capture_output=True, text=True, check=True)
-    assert found.stdout == "the window is closed\n3 events, then 0\n"
+    assert found.stdout == "the window is closed\n3 events, then 3\n"

@@ -203,8 +203,9 @@ typedef struct {
  * with the session.
  *
  * It must not throw a C++ exception: the shared library has its own C++ runtime, which cannot catch an exception of
- * another one, so the process would be terminated. edgekit::generate below takes callbacks that throw. Where library
- * and program are linked statically and share the runtime, the answer ends and ek_generate returns EK_CALLBACK. */
+ * another one, so the process would be terminated. edgekit::Session (edgekit.hpp) takes callbacks that throw. Where
+ * library and program share the runtime because they are linked statically, the answer ends and ek_generate returns
+ * EK_CALLBACK. */
 typedef int (*ek_on_event)(const ek_event *event, void *context);
 
 /* Generate an answer and report it through `on_event`, which may be NULL. Returns when the answer is finished.
@@ -229,36 +230,6 @@ EK_API int ek_generate(ek_session *session, const ek_text *text, const ek_reques
 
 #ifdef __cplusplus
 }
-
-#include <exception>
-#include <type_traits>
-
-namespace edgekit {
-
-/* ek_generate for C++: `on_event` is anything that can be called with (const ek_event &) and returns an int as
- * ek_on_event does. An exception that it throws cancels the answer and leaves this function. */
-template <typename OnEvent>
-int generate(ek_session *session, const ek_text *text, const ek_request &request, OnEvent &&on_event) {
-  struct Call {
-    typename std::remove_reference<OnEvent>::type &on_event;
-    std::exception_ptr thrown;
-    static int receive(const ek_event *event, void *context) {
-      Call &call = *static_cast<Call *>(context);
-      if (call.thrown) return 1;
-      try {
-        return call.on_event(*event);
-      } catch (...) {
-        call.thrown = std::current_exception();
-        return 1;
-      }
-    }
-  } call{on_event, nullptr};
-  const int status = ek_generate(session, text, &request, &Call::receive, &call);
-  if (call.thrown) std::rethrow_exception(call.thrown);
-  return status;
-}
-
-}  // namespace edgekit
 #endif
 
 #endif /* EDGEKIT_TEXT_H */
