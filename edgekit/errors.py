@@ -29,6 +29,8 @@
     +-- EngineError                 70   an engine cannot load or run the artifact
     |   +-- ContextLengthError      71   there are more tokens than the context holds
     |   +-- TokenRangeError         72   a token id is outside the vocabulary
+    |   +-- SessionBusyError        73   another call uses the session, perhaps in another thread
+    |   +-- EvaluationCancelledError 74   an evaluation was cancelled from another thread
     +-- NativeLibraryError          80   the native library is missing or has another version
     +-- CompileError                81   the native library could not be compiled for another machine
     +-- InterruptedBuildError      130   a build was interrupted with Ctrl-C
@@ -190,6 +192,14 @@ class ContextLengthError(EngineError):
 
 class TokenRangeError(EngineError):
     exit_code = 72
+
+
+class SessionBusyError(EngineError):
+    exit_code = 73
+
+
+class EvaluationCancelledError(EngineError):
+    exit_code = 74
 
 
 class NativeLibraryError(EdgekitError):

@@ -136,13 +136,22 @@ class _Run:
         self.begin, self.loop = begin, loop
         self.pieces: asyncio.Queue[Piece | None] = asyncio.Queue()  # no limit: an answer is as short as the context
         self.stopped = threading.Event()
+        self.generation: Generation | None = None
+
+    def stop(self) -> None:
+        """End the answer from any thread, also while its prompt is read. Returns at once."""
+        self.stopped.set()
+        if self.generation is not None:
+            self.generation.cancel()
 
     def work(self) -> Completion | None:
         """Generate the answer; None if it was stopped before it began."""
         try:
             if self.stopped.is_set():
                 return None
-            generation = self.begin()
+            generation = self.generation = self.begin()
+            if self.stopped.is_set():  # perhaps before it could be cancelled
+                generation.cancel()
             for piece in generation:
                 self._send(piece)
                 if self.stopped.is_set():
@@ -217,4 +226,4 @@ class AsyncGeneration(AsyncIterator[Piece]):
         self._stop()
 
     def _stop(self) -> None:
-        self._run.stopped.set()
+        self._run.stop()

@@ -91,6 +91,7 @@ class Engine(Protocol):
             TokenRangeError: An id is outside the vocabulary. The cache is unchanged.
             ContextLengthError: The ids do not fit into the context. The cache is unchanged.
             EngineError: The arithmetic failed, or the engine is closed.
+            EvaluationCancelledError: See :class:`CancellableEngine`. The cache is unchanged.
         """
         ...
 
@@ -125,6 +126,18 @@ class ResumableEngine(Protocol):
         Raises:
             EngineError: The file is not a saved sequence, or is from another model or type of KV cache.
             ContextLengthError: The file holds more positions than the context.
+        """
+        ...
+
+
+@runtime_checkable
+class CancellableEngine(Protocol):
+    """The additional method of an :class:`Engine` whose evaluation can be ended from another thread."""
+
+    def cancel(self) -> None:
+        """End the evaluation that runs at the moment, which raises EvaluationCancelledError and changes nothing.
+
+        Returns at once. Does nothing if nothing is evaluated; later evaluations are not affected.
         """
         ...
 

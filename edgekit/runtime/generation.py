@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError
+from ..errors import EngineError, EvaluationCancelledError, SessionBusyError
 from .sampler import Sampler
 from .stop_text import StopText
 from .text_stream import TextStream
@@ -66,6 +68,7 @@ class Generation(Iterator[Piece]):
         splitter: Separates the thought from the answer; None if the model does not reason.
         prepare_s: Seconds that were spent on making the prompt.
         ended: Called with the whole text when the answer ends or is stopped.
+        cancel_evaluation: Makes an ``evaluate`` that runs in another thread raise EvaluationCancelledError.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Generation(Iterator[Piece]):
         splitter: ThoughtSplitter | None,
         prepare_s: float,
         ended: Callable[[str], None] | None = None,
+        cancel_evaluation: Callable[[], None] = lambda: None,
     ) -> None:
         self._evaluate, self._room = evaluate, room
         self._tokenizer, self._sampler, self._stops = tokenizer, sampler, stops
@@ -96,9 +100,33 @@ class Generation(Iterator[Piece]):
         self._ended = ended
         self._ttft_s, self._decode_s = prepare_s, 0.0
         self._produced = self._produce()
+        self._lock = threading.RLock()  # held by the thread that generates
+        self._producing = False  # that thread is in the generator, perhaps interrupted by a signal handler
+        self._cancel_evaluation, self._cancelled, self._evaluating = cancel_evaluation, False, False
 
     def __next__(self) -> Piece:
-        return next(self._produced)
+        """The next piece.
+
+        Raises:
+            SessionBusyError: Another thread is generating this answer.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise SessionBusyError(
+                "another thread is generating this answer",
+                hint="read an answer in one thread; other threads may cancel it",
+            )
+        try:
+            if self._producing:
+                raise SessionBusyError("this answer is being generated", hint="a signal handler may cancel it")
+            self._producing = True
+            try:
+                return next(self._produced)
+            except EvaluationCancelledError:
+                raise StopIteration from None
+            finally:
+                self._producing = False
+        finally:
+            self._lock.release()
 
     def complete(self) -> Completion:
         """Generate the rest of the answer and return the whole answer."""
@@ -107,9 +135,37 @@ class Generation(Iterator[Piece]):
         return self.completion
 
     def stop(self) -> Completion:
-        """End the answer here, for instance on Ctrl-C, and return what has been generated."""
-        self._produced.close()
-        return self.completion
+        """End the answer here, for instance on Ctrl-C, and return what has been generated.
+
+        If another thread is generating the answer, this waits until it has stopped.
+        """
+        self.cancel()
+        with self._lock:
+            if not self._producing:  # a signal handler may call this in the middle of a token, which then ends
+                self._produced.close()
+            return self.completion
+
+    def cancel(self) -> None:
+        """End the answer from any thread, also while the prompt is read. Returns at once.
+
+        The thread that generates the answer gets no further piece, within a fraction of a second, and the answer's
+        ``finish_reason`` is ``interrupted``.
+        """
+        self._cancelled = True
+        if self._evaluating:
+            self._cancel_evaluation()
+            # The evaluation may have been about to begin, so cancel it until it has ended.
+            with suppress(RuntimeError):  # no thread can be started while the interpreter ends
+                threading.Thread(target=self._keep_cancelling, name="edgekit-cancel", daemon=True).start()
+
+    def close(self) -> None:
+        """End the answer, as :meth:`stop` does; for ``contextlib.closing``."""
+        self.stop()
+
+    def _keep_cancelling(self) -> None:
+        while self._evaluating:
+            self._cancel_evaluation()
+            time.sleep(0.005)
 
     @property
     def completion(self) -> Completion:
@@ -153,7 +209,14 @@ class Generation(Iterator[Piece]):
 
     def _next_token(self, ids: Sequence[int]) -> int:
         started = time.perf_counter()
-        token = self._sampler.sample(self._evaluate(ids))
+        self._evaluating = True
+        try:
+            if self._cancelled:
+                raise EvaluationCancelledError("the answer was cancelled")
+            logits = self._evaluate(ids)
+        finally:
+            self._evaluating = False
+        token = self._sampler.sample(logits)
         elapsed = time.perf_counter() - started
         if self._tokens:
             self._decode_s += elapsed

@@ -7,18 +7,24 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import native
 from ..artifact.manifest import RuntimeFacts
-from ..errors import ContextLengthError, EngineError, TokenRangeError
+from ..errors import ContextLengthError, EngineError, EvaluationCancelledError, SessionBusyError, TokenRangeError
 from ..host import physical_cores
 from .engine import EngineOptions, check_ids, check_rewind, resolve_context
+from .interruptible import interruptible
 
-_ERRORS = {native.CONTEXT: ContextLengthError, native.TOKEN: TokenRangeError}
+_ERRORS = {
+    native.CONTEXT: ContextLengthError,
+    native.TOKEN: TokenRangeError,
+    native.BUSY: SessionBusyError,
+    native.CANCELLED: EvaluationCancelledError,
+}
 
 
 class NativeEngine:
@@ -37,6 +43,8 @@ class NativeEngine:
         self._library = native.library()
         self._model, self._session = ctypes.c_void_p(), ctypes.c_void_p()
         self._lock = RLock()  # the library lets one thread at a time use a session
+        self._handle_lock = Lock()  # held while the session is freed, or cancelled by a thread without the other lock
+        self._evaluating = False
         try:
             if isinstance(source, NativeEngine):
                 source._open()
@@ -89,13 +97,28 @@ class NativeEngine:
             array = check_ids(ids, vocab_size=self.vocab_size, position=self.position, context=self.context)
             tokens = array.astype(np.int32)
             logits = np.empty((len(tokens) if self._all_logits else 1, self.vocab_size), np.float32)
-            self._check(
-                self._library.ek_session_evaluate(
-                    self._session, tokens.ctypes.data, len(tokens), int(self._all_logits), logits.ctypes.data
+            if self._evaluating:  # a signal handler in the middle of an evaluation
+                raise SessionBusyError("the engine is evaluating other tokens")
+
+            def evaluate() -> None:
+                self._check(
+                    self._library.ek_session_evaluate(
+                        self._session, tokens.ctypes.data, len(tokens), int(self._all_logits), logits.ctypes.data
+                    )
                 )
-            )
-            self.position += len(tokens)
+
+            self._evaluating = True
+            try:
+                interruptible(evaluate, self.cancel, len(tokens))
+            finally:
+                self._evaluating = False
+                self.position = int(self._library.ek_session_position(self._session))
         return logits
+
+    def cancel(self) -> None:
+        """End the evaluation that runs at the moment; see :class:`~edgekit.runtime.engine.CancellableEngine`."""
+        with self._handle_lock:
+            self._library.ek_session_cancel(self._session)
 
     def fork(self, threads: int = 1) -> NativeEngine:
         """Open another engine with the same weights and an empty sequence; one thread is enough for :meth:`step`.
@@ -189,11 +212,18 @@ class NativeEngine:
             self.position = source.position
 
     def close(self) -> None:
-        """Free the session and unmap the model, when another thread's call has ended."""
+        """Free the session and unmap the model, when another thread's call has ended.
+
+        Raises:
+            SessionBusyError: A signal handler has interrupted an evaluation to close its engine.
+        """
         with self._lock:
-            if self._session:
-                self._library.ek_session_free(self._session)
-                self._session = ctypes.c_void_p()
+            if self._evaluating:
+                raise SessionBusyError("the engine cannot be closed while it evaluates tokens")
+            with self._handle_lock:
+                if self._session:
+                    self._library.ek_session_free(self._session)
+                    self._session = ctypes.c_void_p()
             if self._model:
                 self._library.ek_model_close(self._model)
                 self._model = ctypes.c_void_p()

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact.manifest import RuntimeFacts
-from ..errors import EngineError
+from ..errors import EngineError, EvaluationCancelledError
 from ..host import physical_cores
 from ..ort import import_onnxruntime
 from ..threads import check_threads
 from .engine import EngineOptions, check_ids, check_rewind, resolve_context
+from .interruptible import interruptible
 
 MODEL_FILE = "model.onnx"
 # Attention scratch grows with chunk * context * heads, the MLP's with chunk * intermediate size. At 256 rows the
@@ -59,6 +60,8 @@ class OrtEngine:
         self.context = context
         self.position = 0
         self._session = session
+        self._new_run = ort.RunOptions
+        self._running: Any = None  # the RunOptions of the evaluation that runs at the moment
         self._all_logits = first_row is not None
         self._first_row = first_row  # the session reads it from here and does not keep it alive
         self._binding = session.io_binding()
@@ -116,14 +119,34 @@ class OrtEngine:
             raise EngineError("the engine is closed")
         array = check_ids(ids, vocab_size=self.vocab_size, position=self.position, context=self.context)
         logits = np.empty((array.size if self._all_logits else 1, self.vocab_size), dtype=np.float32)
-        for start in range(0, array.size, PREFILL_CHUNK):
-            chunk = array[start : start + PREFILL_CHUNK]
-            self._run(chunk, logits[start : start + chunk.size] if self._all_logits else logits)
-            self.position += chunk.size
+        position, run = self.position, self._new_run()
+
+        def evaluate() -> None:
+            for start in range(0, array.size, PREFILL_CHUNK):
+                chunk = array[start : start + PREFILL_CHUNK]
+                self._run(chunk, logits[start : start + chunk.size] if self._all_logits else logits, run)
+                self.position += chunk.size
+
+        self._running = run
+        try:
+            interruptible(evaluate, self.cancel, array.size)
+        except BaseException:
+            self.position = position
+            raise
+        finally:
+            self._running = None
         return logits
 
-    def _run(self, ids: NDArray[np.int64], logits: NDArray[np.float32]) -> None:
+    def cancel(self) -> None:
+        """End the evaluation that runs at the moment; see :class:`~edgekit.runtime.engine.CancellableEngine`."""
+        run = self._running
+        if run is not None:
+            run.terminate = True
+
+    def _run(self, ids: NDArray[np.int64], logits: NDArray[np.float32], run: Any) -> None:
         """Evaluate ids (n,) at the current position and write logits (1 or n, vocab_size)."""
+        if run.terminate:
+            raise EvaluationCancelledError("the call was cancelled")
         total = self.position + ids.size
         bind = self._binding
         bind.bind_input("input_ids", "cpu", 0, np.int64, (1, ids.size), ids.ctypes.data)
@@ -133,8 +156,10 @@ class OrtEngine:
         else:
             bind.bind_output("logits", "cpu", 0, np.float32, (1, *logits.shape), logits.ctypes.data)
         try:
-            self._session.run_with_iobinding(bind)
+            self._session.run_with_iobinding(bind, run)
         except self._errors as error:
+            if run.terminate:
+                raise EvaluationCancelledError("the call was cancelled") from None
             raise EngineError(
                 f"onnxruntime failed on {ids.size} tokens at position {self.position}: {_one_line(error)}"
             ) from error

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -25,8 +26,9 @@ from ..artifact.manifest import RuntimeFacts, read_manifest
 from ..errors import ContextLengthError, EngineError, TokenizerError
 from ..sampling import Sampling
 from .chat import ChatTemplate, Message
-from .engine import Engine, EngineOptions, ResumableEngine, open_engine
+from .engine import CancellableEngine, Engine, EngineOptions, ResumableEngine, open_engine
 from .generation import Completion, Generation, superseded
+from .interruptible import Turn
 from .prompt import Prompt
 from .sampler import Sampler
 from .thought import THINK_CLOSE, Piece, ThoughtSplitter, starts_inside
@@ -38,7 +40,10 @@ _REMEMBERED = 1000  # answers
 
 
 class Session:
-    """A loaded artifact with the KV cache of one conversation. Do not use a session from two threads at once.
+    """A loaded artifact with the KV cache of one conversation.
+
+    One thread at a time may use a session; a second one gets a SessionBusyError. :meth:`cancel` may be called from any
+    thread. Sessions of the same artifact share its weights and threads, so load it once for each conversation.
 
     :func:`load` creates sessions. A session is a context manager that frees the model at its end.
 
@@ -68,6 +73,8 @@ class Session:
             bytes, None
         ] = {}  # digests of answers with a thought that the prompt had opened, oldest first
         self._current: object = None  # identifies the only generation that may continue
+        self._generation: weakref.ref[Generation] | None = None  # that one
+        self._turn = Turn("the session")
 
     @property
     def has_chat_template(self) -> bool:
@@ -206,7 +213,8 @@ class Session:
         Raises:
             EngineError: The engine cannot save its state or is closed, or the file cannot be written.
         """
-        self._resumable().save(Path(path))
+        with self._turn.take():
+            self._resumable().save(Path(path))
 
     def load_state(self, path: str | PathLike[str]) -> None:
         """Load a file that :meth:`save_state` has written. It replaces the session's KV cache.
@@ -223,13 +231,14 @@ class Session:
             ContextLengthError: The file has more tokens than the context. The session is then empty but usable.
         """
         engine = self._resumable()
-        self._current, self._evaluated = None, []
-        try:
-            engine.load(Path(path))
-        except EngineError:
-            self.engine.rewind(0)
-            raise
-        self._evaluated = engine.tokens()
+        with self._turn.take():
+            self._current, self._evaluated = None, []
+            try:
+                engine.load(Path(path))
+            except EngineError:
+                self.engine.rewind(0)
+                raise
+            self._evaluated = engine.tokens()
 
     def _resumable(self) -> ResumableEngine:
         if not isinstance(self.engine, ResumableEngine):
@@ -239,11 +248,25 @@ class Session:
             )
         return self.engine
 
+    def cancel(self) -> None:
+        """End the answer that is being generated, also while its prompt is read; see :meth:`Generation.cancel`.
+
+        May be called from any thread. Returns at once, and does nothing if there is no answer.
+        """
+        generation = self._generation() if self._generation is not None else None
+        if generation is not None:
+            generation.cancel()
+
     def close(self) -> None:
-        """Free the model. Closing twice is allowed."""
+        """Free the model. An answer that another thread is generating ends first. Closing twice is allowed."""
         self._current = None
-        self._evaluated = []
-        self.engine.close()
+        with self._turn.take(while_waiting=self._cancel_evaluation):
+            self._evaluated = []
+            self.engine.close()
+
+    def _cancel_evaluation(self) -> None:
+        if isinstance(self.engine, CancellableEngine):
+            self.engine.cancel()
 
     def __enter__(self) -> Session:
         return self
@@ -275,18 +298,20 @@ class Session:
                 f"{self.manifest.model['context_length']} tokens)",
             )
         sampler = Sampler(sampling or self.sampling, self.engine.vocab_size, seed)
-        current = self._current = object()
+        with self._turn.take():
+            current = self._current = object()
 
         def evaluate(ids: Sequence[int]) -> NDArray[np.float32]:
-            if self._current is not current:
-                raise superseded()
-            if ids is prompt:
-                logits = self._prefill(prompt)
-                sampler.observe(prompt)
-                return logits
-            return self._append(ids)
+            with self._turn.take():
+                if self._current is not current:
+                    raise superseded()
+                if ids is prompt:
+                    logits = self._prefill(prompt)
+                    sampler.observe(prompt)
+                    return logits
+                return self._append(ids)
 
-        return Generation(
+        generation = Generation(
             evaluate=evaluate,
             room=lambda: self.engine.context - self.engine.position,
             tokenizer=self.tokenizer,
@@ -298,7 +323,10 @@ class Session:
             splitter=splitter,
             ended=remember,
             prepare_s=time.perf_counter() - started,
+            cancel_evaluation=self._cancel_evaluation,
         )
+        self._generation = weakref.ref(generation)
+        return generation
 
     def _prefill(self, prompt: list[int]) -> NDArray[np.float32]:
         """Evaluate the part of a prompt that is not in the cache; returns the last logits (vocab_size,)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import pytest
 from open_engine import engine, order_tolerance, prompt
 from shared_models import FORMATS, SharedModels
 
-from edgekit.errors import EngineError
+from edgekit.errors import EngineError, EvaluationCancelledError
 from edgekit.probe.limits import kernels
 
 pytestmark = pytest.mark.every_isa
@@ -132,6 +133,66 @@ def test_threads_take_turns_and_closing_waits(models: SharedModels) -> None:
             user.join()
         assert all(finite)
         assert refused.count("the engine is closed") + sum("context" in text for text in refused) <= 2
+
+
+@pytest.mark.parametrize("name", ["native", "ort"])
+def test_an_evaluation_is_cancelled_from_another_thread(models: SharedModels, name: str) -> None:
+    """It changes nothing, and later evaluations are not cancelled."""
+    e = engine(models.artifact("llama", "int4 block 32"), name, context=600, threads=2)
+    e.cancel()
+    expected = e.evaluate([1, 2, 3])
+    ended = threading.Event()
+
+    def cancel() -> None:
+        while not ended.is_set():
+            e.cancel()
+            time.sleep(0.0005)
+
+    other = threading.Thread(target=cancel)
+    other.start()
+    try:
+        while True:
+            e.rewind(3)
+            try:
+                e.evaluate([5] * 500)
+            except EvaluationCancelledError:
+                break
+    finally:
+        ended.set()
+        other.join()
+    assert e.position == 3
+    e.rewind(0)
+    np.testing.assert_array_equal(e.evaluate([1, 2, 3]), expected)
+    e.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+def test_engines_of_one_artifact_share_its_mapping_and_threads(models: SharedModels, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(models.artifact("llama", "int4 block 32"), tmp_path / "copy"))
+    data = str((folder / "model.onnx.data").resolve())
+
+    def counts() -> tuple[int, int]:
+        mapped = sum(line.rstrip().endswith(data) for line in Path("/proc/self/maps").read_text().splitlines())
+        return mapped, len(os.listdir("/proc/self/task"))
+
+    engines = [engine(folder, "native", context=16, threads=50)]
+    mapped, threads = counts()
+    engines += [engine(folder, "native", context=16, threads=50) for _ in range(3)]
+    assert mapped == counts()[0] == 1
+    assert counts()[1] < threads + 49, "the threads of another test may start or end meanwhile"
+    for e in engines:
+        e.close()
+
+
+def test_a_data_file_that_is_cut_is_an_error(models: SharedModels, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(models.artifact("llama", "int4 block 32"), tmp_path / "copy"))
+    e = engine(folder, "native", context=16)
+    e.evaluate([1, 2, 3])
+    os.truncate(folder / "model.onnx.data", 1000)
+    with pytest.raises(EngineError, match=r"model\.onnx\.data: it was cut from \d+ to 1000 bytes while it was open"):
+        e.evaluate([4])
+    assert e.position == 3
+    e.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -1,0 +1,97 @@
+"""Long calls of a library: a session has one at a time, other threads can cancel it, and so can Ctrl-C.
+
+Python runs signal handlers in the main thread only, and not before a call of a library has returned. So the main thread
+lets another thread make the call, and waits for it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ..errors import SessionBusyError
+
+SHORTEST = 32  # tokens; fewer take less than the 300 ms in which an answer should end, on slow devices as well
+
+
+def interruptible(call: Callable[[], None], cancel: Callable[[], None], tokens: int) -> None:
+    """Make a call that evaluates tokens. An exception in the main thread, such as from Ctrl-C, cancels it.
+
+    Args:
+        call: Evaluates tokens. Its exceptions are raised here.
+        cancel: Makes ``call`` end soon, with any result.
+        tokens: How many tokens are evaluated. Few are evaluated in the calling thread.
+    """
+    if tokens < SHORTEST or threading.current_thread() is not threading.main_thread():
+        call()
+        return
+    gate, begun, abandoned, ended = threading.Lock(), threading.Event(), threading.Event(), threading.Event()
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        with gate:
+            if abandoned.is_set():
+                return
+            begun.set()
+        try:
+            call()
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            ended.set()
+
+    try:
+        threading.Thread(target=run, name="edgekit-evaluate", daemon=True).start()
+        while not ended.wait(0.1):  # a signal that another thread receives does not wake this one
+            pass
+    except BaseException:
+        with gate:
+            abandoned.set()
+        # Repeated, because the library may not have begun. The call's memory must not be freed before it has ended.
+        while begun.is_set() and not ended.wait(0.01):
+            cancel()
+        raise
+    if failures:
+        raise failures[0]
+
+
+class Turn:
+    """The right to use something that one call at a time can use.
+
+    Args:
+        what: What it is, for messages.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._lock = threading.Lock()
+        self._thread: int | None = None  # that has the turn
+
+    @contextmanager
+    def take(self, while_waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """Have the turn during the block.
+
+        Args:
+            while_waiting: Called again and again while another thread has the turn; None raises an error instead.
+
+        Raises:
+            SessionBusyError: Another call has the turn: in this thread, which a signal handler has interrupted, or in
+                another one.
+        """
+        here = threading.get_ident()
+        while not self._lock.acquire(blocking=False):
+            if while_waiting is None or self._thread == here:
+                raise SessionBusyError(
+                    f"{self._what} is in use by another call, perhaps in another thread",
+                    hint="wait for that call or cancel it, or load the artifact once for each thread",
+                )
+            while_waiting()
+            time.sleep(0.002)
+        self._thread = here
+        try:
+            yield
+        finally:
+            self._thread = None
+            self._lock.release()

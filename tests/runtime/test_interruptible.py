@@ -1,0 +1,94 @@
+"""Calls in another thread: their exceptions, what Ctrl-C does to them, and turns."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+import pytest
+
+from edgekit.errors import EngineError, SessionBusyError
+from edgekit.runtime.interruptible import SHORTEST, Turn, interruptible
+
+
+def never() -> None:
+    raise AssertionError("nothing was cancelled")
+
+
+@pytest.mark.parametrize("tokens", [1, SHORTEST])
+def test_exceptions_of_the_call_are_raised(tokens: int) -> None:
+    def call() -> None:
+        raise EngineError("what happened")
+
+    with pytest.raises(EngineError, match="what happened"):
+        interruptible(call, never, tokens)
+
+
+def test_few_tokens_and_other_threads_need_no_thread() -> None:
+    threads: list[threading.Thread] = []
+
+    def call() -> None:
+        threads.append(threading.current_thread())
+
+    interruptible(call, never, SHORTEST - 1)
+    other = threading.Thread(target=lambda: interruptible(call, never, SHORTEST))
+    other.start()
+    other.join()
+    interruptible(call, never, SHORTEST)
+    assert threads[:2] == [threading.main_thread(), other]
+    assert threads[2] not in threads[:2]
+
+
+def test_ctrl_c_cancels_the_call_and_waits_for_its_end() -> None:
+    cancelled, ended = threading.Event(), threading.Event()
+
+    def call() -> None:
+        signal.raise_signal(signal.SIGINT)
+        assert cancelled.wait(60)
+        ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(call, cancelled.set, SHORTEST)
+    assert ended.is_set()
+
+
+def test_a_turn_belongs_to_one_call() -> None:
+    turn = Turn("the thing")
+    with turn.take():
+        with pytest.raises(SessionBusyError, match="the thing is in use by another call"), turn.take():
+            pass
+        with pytest.raises(SessionBusyError), turn.take(while_waiting=never):  # it would wait for itself
+            pass
+    with turn.take():
+        pass
+
+
+def test_waiting_for_a_turn() -> None:
+    turn, taken, asked = Turn("the thing"), threading.Event(), threading.Event()
+
+    def use() -> None:
+        with turn.take():
+            taken.set()
+            assert asked.wait(60)
+
+    user = threading.Thread(target=use)
+    user.start()
+    taken.wait()
+    with turn.take(while_waiting=asked.set):
+        assert asked.is_set()
+    user.join()
+
+
+def test_a_signal_handler_that_returns_does_not_end_the_call() -> None:
+    handled: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        handled.append(number)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        interruptible(lambda: signal.raise_signal(signal.SIGUSR1), never, SHORTEST)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert handled == [signal.SIGUSR1]
