@@ -18,7 +18,7 @@ QUESTION = [{"role": "user", "content": "What is 2 + 2?"}]
 
 
 class Endless(Iterator[edgekit.Piece]):
-    """A generation that ends only when it is stopped. Its second piece waits until somebody opens ``gate``."""
+    """A generation that ends only when it is stopped. Its second piece waits until it is cancelled or ``gate`` is opened."""
 
     def __init__(self) -> None:
         self.gate, self.stopped = threading.Event(), threading.Event()
@@ -29,6 +29,9 @@ class Endless(Iterator[edgekit.Piece]):
         if self.count > 1:
             assert self.gate.wait(60)
         return edgekit.Piece("x")
+
+    def cancel(self) -> None:
+        self.gate.set()
 
     def stop(self) -> edgekit.Completion:
         self.stopped.set()
@@ -113,7 +116,6 @@ def test_an_answer_ends_when_nobody_reads_it(way: str) -> None:
         if way == "cancel":
             await asyncio.sleep(0)
             task.cancel()
-        stub.answers[0].gate.set()
         await asyncio.gather(task, return_exceptions=True)
         assert await asyncio.to_thread(stub.answers[0].stopped.wait, 60)
         await session.close()
