@@ -18,7 +18,7 @@ QUESTION = [{"role": "user", "content": "What is 2 + 2?"}]
 
 
 class Endless(Iterator[edgekit.Piece]):
-    """A generation that ends only when it is stopped. Its second piece waits until it is cancelled or ``gate`` is opened."""
+    """A generation that ends only when it is stopped. Its second piece waits for ``gate`` or to be cancelled."""
 
     def __init__(self) -> None:
         self.gate, self.stopped = threading.Event(), threading.Event()
