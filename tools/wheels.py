@@ -4,7 +4,7 @@
     python tools/wheels.py linux-aarch64 --out dist   one target of `edgekit compile`
 
 It needs an installed checkout with the extra compile, pip, and the package wheel. auditwheel, if it is installed,
-checks each wheel. The compiled files are kept in --native, so that a second run only packs.
+checks the wheels for glibc. The compiled files are kept in --native, so that a second run only packs.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ An aarch64 wheel runs under qemu in a Debian root, which EDGEKIT_ARM_ROOT names 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 import wheels
 from shared_models import SharedModels
 
+import edgekit
 from edgekit.deploy.compile import Compiled, compile_native
 from edgekit.deploy.targets import target_named
 from edgekit.errors import MissingPackageError
@@ -150,11 +152,28 @@ def test_an_arm_wheel_runs_on_debian(wheel: Path, models: SharedModels, tmp_path
     )
     artifact = models.artifact("llama", "int4 block 32")
     run = [emulator, "-cpu", "cortex-a76", "-L", root]
-    commands = (
-        [*run, site / "bin" / "edgekit-run", artifact, "--smoke"],
-        [*run, "-E", f"PYTHONPATH={site}", f"{root}/usr/bin/python3.11", "-m", "edgekit.cli", "smoke", artifact],
-    )
-    for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "neon_dotprod" in done.stdout
+    done = subprocess.run([*run, site / "bin" / "edgekit-run", artifact, "--smoke"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "neon_dotprod" in done.stdout
+    question = [
+        "run",
+        artifact,
+        "--prompt",
+        "hello",
+        "--max-tokens",
+        "4",
+        "--temperature",
+        "0",
+        "--engine",
+        "native",
+        "--json",
+    ]
+    python = [*run, "-E", f"PYTHONPATH={site}", f"{root}/usr/bin/python3.11", "-m", "edgekit.cli"]
+    done = subprocess.run([*python, *question], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["kernel"] == "neon_dotprod"
+    with edgekit.load(artifact, engine="native") as session:
+        assert found["prompt_tokens"] == session.tokenizer.encode(
+            session.render([{"role": "user", "content": "hello"}])
+        )

@@ -10,6 +10,7 @@ endif()
 set(CMAKE_SYSTEM_PROCESSOR ${CMAKE_MATCH_1})
 if(CMAKE_MATCH_2 STREQUAL "macos")
   set(CMAKE_SYSTEM_NAME Darwin)
+  set(CMAKE_INSTALL_NAME_TOOL true) # zig has none, and only cmake --install would use it
 else()
   set(CMAKE_SYSTEM_NAME Linux)
 endif()
