@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .build.plan import plan as plan
     from .build.request import BuildRequest as BuildRequest
     from .build.request import BuildResult as BuildResult
-    from .deploy.smoke import Receipt as Receipt
+    from .deploy.receipt import Receipt as Receipt
     from .deploy.smoke import smoke as smoke
     from .devices import DeviceProfile as DeviceProfile
     from .devices import load_device as load_device
@@ -59,7 +59,8 @@ _NAMES = {
     "build.pipeline": ("build",),
     "build.plan": ("plan",),
     "build.request": ("BuildRequest", "BuildResult"),
-    "deploy.smoke": ("Receipt", "smoke"),
+    "deploy.receipt": ("Receipt",),
+    "deploy.smoke": ("smoke",),
     "devices": ("DeviceProfile", "load_device"),
     "errors": ("EdgekitError",),
     "planning.budget": ("UserLimits",),

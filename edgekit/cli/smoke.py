@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from ..devices import DeviceProfile
 from ..errors import SmokeTestError
-from ..units import format_bytes, format_rate, format_seconds
 from . import _options as options
-from ._output import Column, emit_json, error_json, open_screen, print_error, progress_bars
-
-if TYPE_CHECKING:
-    from ..deploy.smoke import Receipt
+from ._output import emit_json, error_json, print_error, progress_bars
+from ._receipt import print_receipt
 
 
 @options.command(
     "edgekit smoke smollm2-135m-cpu",
     "edgekit smoke smollm2-135m-cpu --device pi --out receipt.json",
+    "edgekit smoke smollm2-135m-cpu --sustain 60",
     see_also="edgekit verify checks the files alone, edgekit bench measures the speed.",
 )
 @options.artifact
-@options.device("Check also that the memory used fits this device; see edgekit devices.")
+@options.device(
+    "This machine is this device (see edgekit devices): check memory and times against its profile and the plan."
+)
 @click.option("--headless", is_flag=True, help="With --device: the device boots without a desktop.")
 @options.engine
 @options.threads
+@click.option(
+    "--sustain",
+    "sustain_s",
+    metavar="SECONDS",
+    type=float,
+    help="Decode for this many seconds more, and compare the last third with the first: heat slows a device down.",
+)
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the results as JSON to this file, too."
 )
@@ -38,17 +44,27 @@ def command(
     headless: bool,
     engine: str,
     threads: int | None,
+    sustain_s: float | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
     """Check that ARTIFACT works on this machine: its files, its golden answer, its speed and memory.
 
-    The golden answer is what the artifact answered when it was built. The exit code is 62 when a check fails.
+    The golden answer is what the artifact answered when it was built. The exit code is 62 when a check fails. A speed
+    that differs from the plan is a warning.
     """
     from ..deploy.smoke import smoke  # imports numpy
 
     with progress_bars(quiet=as_json) as progress:
-        receipt = smoke(artifact, engine=engine, threads=threads, device=device, headless=headless, progress=progress)
+        receipt = smoke(
+            artifact,
+            engine=engine,
+            threads=threads,
+            device=device,
+            headless=headless,
+            sustain_s=sustain_s,
+            progress=progress,
+        )
     if out:
         receipt.write(out)
     failed = "; ".join(f"{check.name}: {check.detail}" for check in receipt.checks if not check.passed)
@@ -56,28 +72,8 @@ def command(
     if as_json:
         emit_json(receipt.to_json() | (error_json(failure) if failed else {}))
     else:
-        _print(receipt)
+        print_receipt(receipt)
         if failed:
             print_error(failure)
     if failed:
         sys.exit(failure.exit_code)
-
-
-def _print(receipt: Receipt) -> None:
-    screen = open_screen()
-    verdicts = {True: ("pass", "green"), False: ("FAIL", "red")}
-    rows = [(verdicts[check.passed], check.name, check.detail) for check in receipt.checks]
-    screen.table((Column(), Column(), Column(wraps=True)), rows)
-    if receipt.load_s is None or receipt.ttft_s is None or receipt.decode_tok_s is None:
-        return
-    if receipt.predicted is not None:
-        found, word = receipt.predicted, "as predicted" if receipt.as_predicted else "not as predicted"
-        screen.say(
-            f"\ndecode {word} for {found['device']}: {found['mid']:.3g} tok/s expected, 80 % prediction interval "
-            f"{found['low']:.3g} to {found['high']:.3g}"
-        )
-    peak = f", peak memory {format_bytes(receipt.peak_rss_bytes)}" if receipt.peak_rss_bytes else ""
-    screen.say(
-        f"\nload {format_seconds(receipt.load_s)}, first token {format_seconds(receipt.ttft_s)}, "
-        f"decode {format_rate(receipt.decode_tok_s, 'tok')}{peak}"
-    )

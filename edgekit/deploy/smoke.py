@@ -8,88 +8,41 @@ The checks run in this order. If ``files`` or ``load`` fails, the test ends ther
     golden_tokens   the greedy continuation matches the recorded one (``quality/replay.py``)
     memory          the peak memory with a full KV cache stays within the build's plan for this engine
     device_memory   the same, within the usable memory of a given device
+    ttft, decode, load_time   measured times against the plan, on the plan's device alone (``speed_checks.py``)
+    sustained       whether the speed holds, if that is asked for
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import replace
+from datetime import datetime, timezone
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..artifact.manifest import Manifest, read_manifest
+from ..artifact.manifest import FILE_NAME, Manifest, read_manifest
 from ..artifact.verify import verify
 from ..devices import DeviceProfile, load_device
-from ..errors import ArtifactError, EngineError, NativeLibraryError, UsageError, VerificationError
+from ..errors import EngineError, NativeLibraryError, UsageError, VerificationError
+from ..hashing import sha256_file
 from ..host import peak_rss_bytes
-from ..json_text import finite_json, json_text
 from ..planning.budget import UserLimits, usable_memory
 from ..probe.bench import time_round
 from ..progress import Progress, no_progress
-from ..quality.replay import Check, check_logits, check_tokens, golden_of, replay
+from ..quality.replay import check_logits, check_tokens, golden_of, replay
 from ..runtime.engine import Engine, EngineOptions, open_engine
 from ..units import format_bytes
+from .contradictions import find_contradictions
+from .machine import describe_machine
+from .receipt import FAIL, PASS, Check, Predicted, Receipt, edgekit_version
+from .speed_checks import check_decode, check_load_time, check_sustained, check_ttft, measure_prompt, measure_sustained
 
+MAX_SUSTAIN_S = 3600
 # The planner's memory is accurate to 10 % (tests/planning/test_measured_memory.py). This test's process, which hashes
 # files and keeps logits, needs about 25 MB more than an application.
 MEMORY_TOLERANCE = 0.10
 OWN_BYTES = 32_000_000
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """The outcome of a smoke test.
-
-    Attributes:
-        artifact: The artifact's name.
-        engine, kernel: The engine and kernel that ran the artifact; empty if none was loaded.
-        checks: The checks, in the order in which they ran.
-        load_s: Seconds to load the artifact.
-        ttft_s: Seconds from the golden prompt to its first token, warm.
-        decode_tok_s: Tokens per second of the golden continuation, warm.
-        peak_rss_bytes: The largest resident memory. This and the times are None if the test ended early.
-        predicted: The decode speed in the build's plan: ``device``, and tokens per second as ``low``, ``mid`` and
-            ``high``; None if the plan has none. It applies only to that device, so no check depends on it.
-        as_predicted: Whether ``decode_tok_s`` is inside the predicted interval.
-    """
-
-    artifact: str
-    engine: str
-    kernel: str
-    checks: tuple[Check, ...]
-    load_s: float | None = None
-    ttft_s: float | None = None
-    decode_tok_s: float | None = None
-    peak_rss_bytes: int | None = None
-    predicted: dict[str, Any] | None = None
-
-    @property
-    def as_predicted(self) -> bool | None:
-        if self.predicted is None or self.decode_tok_s is None:
-            return None
-        return bool(self.predicted["low"] <= self.decode_tok_s <= self.predicted["high"])
-
-    @property
-    def passed(self) -> bool:
-        """Whether every check passed."""
-        return all(check.passed for check in self.checks)
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain values, ``passed`` first."""
-        checks = [asdict(check) for check in self.checks]
-        return {"passed": self.passed, **asdict(self), "checks": checks, "as_predicted": self.as_predicted}
-
-    def write(self, path: Path) -> None:
-        """Write the receipt as JSON.
-
-        Raises:
-            ArtifactError: The file cannot be written.
-        """
-        try:
-            path.write_text(json_text(finite_json(self.to_json()), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ArtifactError(f"cannot write the receipt {path}: {error.strerror}") from None
 
 
 def smoke(
@@ -99,6 +52,7 @@ def smoke(
     threads: int | None = None,
     device: str | Path | DeviceProfile | None = None,
     headless: bool = False,
+    sustain_s: float | None = None,
     progress: Progress = no_progress,
 ) -> Receipt:
     """Run the smoke test. A failed check is recorded in the receipt and raises nothing.
@@ -107,67 +61,110 @@ def smoke(
         artifact: The artifact's folder.
         engine: The engine's name, or ``auto``.
         threads: Number of threads, or None for one per physical core.
-        device: A device profile, its name, alias or file. If given, the peak memory is also checked against the
-            device's usable memory.
+        device: A device profile, its name, alias or file: what this machine is said to be. If given, the peak memory
+            is checked against the device's usable memory, the times against the plan if it is for this device, and
+            the machine against the profile.
         headless: Whether that device boots without a desktop.
+        sustain_s: Decode for this many seconds more, to see whether heat slows the machine down.
         progress: As for :func:`~edgekit.artifact.verify.verify`.
 
     Raises:
         ArtifactError: The folder is not an artifact, or it has no golden test.
         UnknownNameError: There is no such engine or device.
-        UsageError: ``headless`` without a device, or of one whose profile does not say what that leaves.
+        UsageError: ``headless`` without a device, or of one whose profile does not say what that leaves;
+            ``sustain_s`` is out of range.
     """
     folder = Path(artifact)
     if headless and device is None:
         raise UsageError("headless was requested without a device", hint="name the device with --device")
-    usable = None if device is None else usable_memory(load_device(device), UserLimits(), headless)[0]
+    if sustain_s is not None and not 0 < sustain_s <= MAX_SUSTAIN_S:
+        raise UsageError(f"sustain is {sustain_s:g} s; it must be above 0 and at most {MAX_SUSTAIN_S}")
+    profile = None if device is None else load_device(device)
+    usable = None if profile is None else usable_memory(profile, UserLimits(), headless)[0]
     manifest = read_manifest(folder)
     golden = golden_of(folder, manifest)
+    receipt = _new_receipt(folder, manifest, profile)
     try:
         verify(folder, progress)
     except VerificationError as error:
-        return Receipt(manifest.name, "", "", (Check("files", False, error.message),))
+        return receipt.with_checks(Check("files", FAIL, error.message))
     size = sum(entry["size_bytes"] for entry in manifest.files.values())
-    checks = [Check("files", True, f"{len(manifest.files)} files, {format_bytes(size)}")]
+    receipt = receipt.with_checks(Check("files", PASS, f"{len(manifest.files)} files, {format_bytes(size)}"))
     started = time.perf_counter()
     try:
         opened = open_engine(folder, manifest, EngineOptions(threads=threads), engine)
     except (EngineError, NativeLibraryError) as error:
-        return Receipt(manifest.name, engine, "", (*checks, Check("load", False, error.message)))
-    load_s = time.perf_counter() - started
+        return replace(receipt, engine=engine).with_checks(Check("load", FAIL, error.message))
+    receipt = replace(receipt, engine=opened.name, kernel=opened.kernel, load_s=time.perf_counter() - started)
+    is_plans_device = profile is not None and profile.name == manifest.plan.get("device")
     try:
-        rows = replay(opened, golden)
-        ttft_s, decode_s = time_round(opened, golden["prompt_ids"], len(golden["continuation_ids"]))
+        measured = _measure(receipt, opened, manifest, golden, usable)
+        if is_plans_device and manifest.plan.get("prompt_tokens"):
+            prompt = measure_prompt(opened, golden["prompt_ids"], manifest.plan["prompt_tokens"])
+            measured = replace(measured, prompt=prompt)
+        if sustain_s is not None:
+            measured = replace(measured, sustained=measure_sustained(opened, golden["prompt_ids"], sustain_s))
     except EngineError as error:
-        return Receipt(manifest.name, opened.name, opened.kernel, (*checks, Check("load", False, error.message)))
+        return replace(receipt, load_s=None).with_checks(Check("load", FAIL, error.message))
     finally:
         opened.close()
-    peak = peak_rss_bytes()
-    checks += [
-        Check("load", True, f"{opened.kernel}, {opened.threads} threads, {load_s:.2f} s"),
-        check_logits(rows[0], golden["top_logits"]),
-        check_tokens(rows, golden["continuation_ids"]),
-        *_check_memory(peak, opened, manifest, usable),
-    ]
+    if is_plans_device:
+        measured = measured.with_checks(*_check_speed(measured, manifest.plan))
+    if measured.sustained is not None:
+        measured = measured.with_checks(check_sustained(measured.sustained))
+    measured = replace(measured, host=describe_machine())  # after the work
+    return measured if profile is None else replace(measured, contradictions=find_contradictions(measured, profile))
+
+
+def _new_receipt(folder: Path, manifest: Manifest, profile: DeviceProfile | None) -> Receipt:
+    now = datetime.now(timezone.utc)
     return Receipt(
+        program="edgekit",
+        edgekit_version=edgekit_version(),
+        created=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         artifact=manifest.name,
-        engine=opened.name,
-        kernel=opened.kernel,
-        checks=tuple(checks),
-        load_s=load_s,
+        manifest_sha256=sha256_file(folder / FILE_NAME),
+        host=describe_machine(),
+        device=None if profile is None else profile.name,
+    )
+
+
+def _measure(
+    receipt: Receipt, opened: Engine, manifest: Manifest, golden: dict[str, Any], usable: int | None
+) -> Receipt:
+    """Replay the golden test and measure; the receipt gets the checks of the answer and memory, and the figures."""
+    rows = replay(opened, golden)
+    ttft_s, decode_s = time_round(opened, golden["prompt_ids"], len(golden["continuation_ids"]))
+    answered = (check_logits(rows[0], golden["top_logits"]), check_tokens(rows, golden["continuation_ids"]))
+    peak = peak_rss_bytes()
+    return replace(
+        receipt,
+        threads=opened.threads,
+        context=opened.context,
+        kv_type=opened.kv_type,
         ttft_s=ttft_s,
         decode_tok_s=len(golden["continuation_ids"]) / decode_s,
         peak_rss_bytes=peak,
         predicted=_predicted(manifest, opened),
+    ).with_checks(
+        Check("load", PASS, f"{opened.kernel}, {opened.threads} threads, {receipt.load_s:.2f} s"),
+        *(Check(check.name, PASS if check.passed else FAIL, check.detail) for check in answered),
+        *_check_memory(peak, opened, manifest, usable),
     )
 
 
-def _predicted(manifest: Manifest, engine: Engine) -> dict[str, Any] | None:
+def _check_speed(receipt: Receipt, plan: dict[str, Any]) -> list[Check]:
+    checks = [] if receipt.prompt is None else check_ttft(receipt.prompt, plan)
+    checks += [] if receipt.decode_tok_s is None else check_decode(receipt.decode_tok_s, plan)
+    return checks + ([] if receipt.load_s is None else check_load_time(receipt.load_s, plan))
+
+
+def _predicted(manifest: Manifest, engine: Engine) -> Predicted | None:
     """The plan's decode speed; None if the plan is for another engine or has no speed."""
     interval = manifest.plan.get("decode_tok_s")
     if not interval or manifest.plan.get("engine") != engine.name:
         return None
-    return {"device": manifest.plan.get("device"), **interval}
+    return Predicted(manifest.plan.get("device"), interval["low"], interval["mid"], interval["high"])
 
 
 def _check_memory(peak: int | None, engine: Engine, manifest: Manifest, usable: int | None) -> list[Check]:
@@ -189,7 +186,9 @@ def _check_memory(peak: int | None, engine: Engine, manifest: Manifest, usable: 
     checks = []
     if planned is not None:
         allowed = round(planned * (1 + MEMORY_TOLERANCE)) + OWN_BYTES
-        checks.append(Check("memory", filled <= allowed, f"{what} of {format_bytes(planned)} planned"))
+        checks.append(
+            Check("memory", PASS if filled <= allowed else FAIL, f"{what} of {format_bytes(planned)} planned")
+        )
     if usable is not None:
-        checks.append(Check("device_memory", filled <= usable, f"{what} of {format_bytes(usable)}"))
+        checks.append(Check("device_memory", PASS if filled <= usable else FAIL, f"{what} of {format_bytes(usable)}"))
     return checks

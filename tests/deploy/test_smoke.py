@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from tiny_checkpoint import write_checkpoint
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.build.pipeline import build
-from edgekit.deploy.smoke import Receipt, smoke
+from edgekit.deploy.receipt import Receipt, read_receipt
+from edgekit.deploy.smoke import smoke
 from edgekit.devices import Sourced, load_device
 from edgekit.devices.profile import Bytes, Memory
 from edgekit.errors import ArtifactError, UnknownNameError, UsageError
@@ -53,9 +56,11 @@ def test_the_receipt_has_the_documented_fields(artifact: Path, tmp_path: Path) -
     found = json.loads((tmp_path / "receipt.json").read_text())
     assert found == receipt.to_json()
     assert {"passed", "checks", "ttft_s", "decode_tok_s", "peak_rss_bytes", "load_s"} <= found.keys()
-    assert all(check.keys() == {"name", "passed", "detail"} for check in found["checks"])
-    with pytest.raises(ArtifactError, match="cannot write the receipt"):
-        receipt.write(tmp_path / "missing" / "receipt.json")
+    assert all(check.keys() == {"name", "passed", "verdict", "detail"} for check in found["checks"])
+    assert read_receipt(tmp_path / "receipt.json") == receipt
+    assert receipt.manifest_sha256 == hashlib.sha256((artifact / "edgekit.json").read_bytes()).hexdigest()
+    assert (receipt.program, receipt.device, receipt.prompt, receipt.contradictions) == ("edgekit", None, None, None)
+    assert receipt.host.machine == platform.machine()
 
 
 def test_damaged_files_end_the_test(artifact: Path) -> None:
@@ -157,6 +162,32 @@ def test_the_device_may_boot_without_a_desktop(artifact: Path) -> None:
     assert names(smoke(artifact, threads=1, device=small, headless=True))["device_memory"]
     with pytest.raises(UsageError, match="without a device"):
         smoke(artifact, threads=1, headless=True)
+
+
+def test_times_are_compared_with_the_plan_of_this_device(artifact: Path) -> None:
+    slow = {"low": 1e9, "mid": 2e9, "high": 3e9}
+    plan = {"device": "cpu", "engine": "ort", "prompt_tokens": 32, "decode_tok_s": slow, "load_s": {"disk": 1e9}}
+    budget = {"ttft_s": {"value": 1e-9, "asked": False}}
+    rewrite_manifest(artifact, plan={**plan, "budget": budget})
+    receipt = smoke(artifact, threads=1, device="cpu")
+    verdicts = {check.name: check.verdict for check in receipt.checks[-3:]}
+    assert verdicts == {"ttft": "warn", "decode": "warn", "load_time": "pass"}
+    assert (receipt.verdict, receipt.passed, receipt.device) == ("warn", True, "cpu")
+    assert receipt.prompt is not None
+    assert receipt.prompt.tokens == 32
+    assert receipt.contradictions is not None
+    other = smoke(artifact, threads=1, device="pi")
+    assert {"ttft", "decode", "load_time"}.isdisjoint(names(other))
+    assert other.prompt is None
+
+
+def test_decode_goes_on_for_a_while(artifact: Path) -> None:
+    receipt = smoke(artifact, threads=1, sustain_s=0.1)
+    assert receipt.checks[-1].name == "sustained"
+    assert receipt.sustained is not None
+    assert receipt.sustained.seconds >= 0.1
+    with pytest.raises(UsageError, match="sustain is 0 s"):
+        smoke(artifact, sustain_s=0)
 
 
 def test_an_artifact_without_a_golden_test_is_an_error(artifact: Path) -> None:
