@@ -33,6 +33,9 @@
     |   +-- EvaluationCancelledError 74   an evaluation was cancelled from another thread
     +-- NativeLibraryError          80   the native library is missing or has another version
     +-- CompileError                81   the native library could not be compiled for another machine
+    +-- BundleError                 90   a bundle for a device cannot be made
+    +-- PushError                   91   a device cannot be reached, or is not the one that a bundle is for
+    |   +-- TransferError           92   a file did not arrive on a device as it was sent
     +-- InterruptedBuildError      130   a build was interrupted with Ctrl-C
 
 A message says what was being done, what was found and what is allowed. ``hint`` suggests the next step.
@@ -208,6 +211,18 @@ class NativeLibraryError(EdgekitError):
 
 class CompileError(EdgekitError):
     exit_code = 81
+
+
+class BundleError(EdgekitError):
+    exit_code = 90
+
+
+class PushError(EdgekitError):
+    exit_code = 91
+
+
+class TransferError(PushError):
+    exit_code = 92
 
 
 class InterruptedBuildError(EdgekitError):

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 
 from .. import host
 from ..errors import DeviceProfileError
-from .profile import Bytes, Cpu, DeviceProfile, HostDefaults, Memory, Sourced
+from .profile import TARGETS, Bytes, Cpu, DeviceProfile, HostDefaults, Memory, Sourced
 
 
 def host_profile(
@@ -29,7 +31,15 @@ def host_profile(
         NativeLibraryError: The native library is missing.
     """
     words = {f.name: getattr(defaults, f.name) for f in fields(HostDefaults)}
+    words["target"] = words["target"] or _target()
     return DeviceProfile(**words, memory=_memory(root), cpu=_cpu(root, affinity))
+
+
+def _target() -> str:
+    """What programs for this host are compiled for; empty if edgekit does not know it."""
+    names = {"linux": "linux", "darwin": "macos"}
+    found = f"{names.get(sys.platform, sys.platform)}-{platform.machine()}"
+    return found if found in TARGETS else ""
 
 
 def _memory(root: Path | None) -> Memory:

@@ -19,6 +19,11 @@ EXECUTION_PROVIDERS = tuple(
     f"{name}ExecutionProvider"
     for name in ("CPU", "CUDA", "Tensorrt", "NvTensorRTRTX", "QNN", "Xnnpack", "CoreML", "OpenVINO", "Dml", "WebGpu")
 )
+# Systems that programs can be compiled for: operating system or C library, and architecture. deploy/device_files.py
+# says what of edgekit there is for each.
+TARGETS = (
+    "linux-x86_64", "linux-aarch64", "musl-x86_64", "musl-aarch64", "android-aarch64", "macos-arm64", "ios-arm64",
+)  # fmt: skip
 UNVERIFIED = "unverified"
 
 Bytes = NewType("Bytes", int)
@@ -270,6 +275,7 @@ class HostDefaults(_Figures):
         os: The operating system the profile applies to.
         activation_type: The graph's float type: ``float16`` for CUDA, ``float32`` for CPUs.
         execution_providers: onnxruntime's own names, the best for an edgekit artifact first.
+        target: One of ``TARGETS``: what a program for the device is compiled for; empty if unknown.
         context: Tokens to plan for by default.
         budget: Limits of a plan for which the user sets none.
         notes: Anything else a user should know.
@@ -284,10 +290,13 @@ class HostDefaults(_Figures):
     execution_providers: tuple[str, ...]
     context: Sourced[int]
     budget: Budget = Budget()
+    target: str = ""
     notes: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.target:
+            _one_of("target", self.target, TARGETS)
         _one_of("kind", self.kind, KINDS)
         _one_of("activation_type", self.activation_type, tuple(FLOAT_BYTES))
         if not self.execution_providers:

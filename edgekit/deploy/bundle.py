@@ -1,0 +1,287 @@
+"""``edgekit bundle``: everything a device needs to run an artifact, as one folder or one ``.tar.zst``.
+
+    artifact/         the artifact
+    bin/edgekit-run   the program
+    lib/, include/    the C library and its headers, where the device can load a library
+    licences/         the licences of all parts
+    sbom.cdx.json     the parts and their hashes (``sbom.py``)
+    bundle.json       what this is: see ``_about``
+    smoke.sh          runs the smoke test and writes receipt.json
+    SHA256SUMS        of all files, for ``sha256sum -c SHA256SUMS``
+
+The same artifact, device and edgekit give the same bytes. ``push.py`` copies a bundle to its device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..artifact.manifest import Manifest
+from ..artifact.verify import verify
+from ..devices import DeviceProfile
+from ..errors import BudgetError, BundleError, DiskFullError, OutputExistsError
+from ..hashing import sha256_file
+from ..json_file import read_json_object
+from ..json_text import json_text
+from ..leftovers import locked_folder
+from ..progress import Progress, no_progress
+from ..units import format_bytes
+from .archive import SUFFIX, write_archive, zstandard
+from .device_files import DeviceFiles, device_files
+from .receipt import edgekit_version
+from .sbom import LLVM_LICENCE, Component, sbom_text
+
+SUMS, ABOUT, SMOKE, SBOM = "SHA256SUMS", "bundle.json", "smoke.sh", "sbom.cdx.json"
+FORMAT, FORMAT_VERSION = "edgekit-bundle", 1
+_ENGINE = "native"  # what edgekit-run runs
+_SMOKE = """#!/bin/sh
+# Runs the smoke test of this bundle and writes receipt.json. Arguments are passed on: ./smoke.sh --sustain 60
+# If EDGEKIT_RUNNER is set, that command runs the program, for example qemu-aarch64-static.
+cd "$(dirname "$0")" || exit 1
+exec $EDGEKIT_RUNNER ./bin/edgekit-run artifact --smoke --device {device} --out receipt.json "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that lies in a folder.
+
+    Attributes:
+        folder: The folder.
+        name: The artifact's name and the device's.
+        machine: The architecture of the program, as ``uname -m`` prints it.
+        files: Every file and its SHA-256, except ``SHA256SUMS``.
+        notes: What a user should know, one sentence each.
+    """
+
+    folder: Path
+    name: str
+    machine: str
+    files: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum((self.folder / name).stat().st_size for name in (*self.files, SUMS))
+
+
+def check_plan(manifest: Manifest, device: DeviceProfile) -> None:
+    """Refuse an artifact that edgekit-run cannot run on a device.
+
+    Raises:
+        BudgetError: It needs more memory than the device's profile calls usable, or the plan missed a limit that was
+            set for the build.
+        BundleError: The artifact is not quantized.
+    """
+    if not manifest.quantized:
+        raise BundleError(
+            f"cannot bundle {manifest.name}: edgekit-run runs quantized artifacts, and this one has float matrices",
+            hint="edgekit build MODEL --device NAME builds a quantized one",
+        )
+    plan, usable = manifest.plan, device.usable_bytes
+    if plan.get("headless") and device.memory.usable_headless is not None:
+        usable = device.memory.usable_headless.value
+    needed = (plan.get("engine_bytes") or {}).get(_ENGINE) or (plan.get("memory_bytes") or {}).get("total")
+    if needed is not None and needed > usable:
+        raise BudgetError(
+            f"{manifest.name} does not fit {device.name}: it needs {format_bytes(needed)} with {plan.get('context')} "
+            f"tokens of context, and {format_bytes(usable)} are usable",
+            hint=f"edgekit plan --device {device.name} lists what fits; a shorter context needs less",
+        )
+    missed = [
+        name
+        for name, limit in (plan.get("budget") or {}).items()
+        if limit.get("asked") and limit.get("verdict") in ("doubtful", "missed") and plan.get("device") == device.name
+    ]
+    if missed:
+        raise BudgetError(
+            f"the plan of {manifest.name} for {device.name} misses the limit set for {', '.join(missed)}",
+            hint="build it again with another limit, or plan another model: edgekit plan --device " + device.name,
+        )
+
+
+@contextlib.contextmanager
+def make_bundle(
+    artifact: Path,
+    device: DeviceProfile,
+    out: Path,
+    *,
+    native: DeviceFiles | None = None,
+    progress: Progress = no_progress,
+) -> Iterator[Bundle]:
+    """Write a bundle. In the block, its folder can be pushed.
+
+    Args:
+        artifact: The artifact's folder.
+        device: The device it is for.
+        out: A folder, or a file that ends in ``.tar.zst``. An earlier bundle there is replaced.
+        native: The compiled program and library; None: they are compiled, or taken from the cache.
+        progress: Called with the phase's name, the bytes done and the bytes in total.
+
+    Yields:
+        The bundle: ``out`` itself, or for a ``.tar.zst`` a temporary folder with the same files.
+
+    Raises:
+        ArtifactError: The artifact is damaged.
+        BudgetError, BundleError: See :func:`check_plan` and :func:`~edgekit.deploy.device_files.device_files`.
+        OutputExistsError: ``out`` is something else than a bundle.
+        MissingPackageError, CompileError: The program cannot be compiled, or the archive not be written.
+        DiskFullError: There is not enough disk space.
+    """
+    manifest = verify(artifact, progress)
+    check_plan(manifest, device)
+    packed = out.name.endswith(SUFFIX)
+    if packed:
+        zstandard()
+    _check_free(out, packed)
+    native = native or device_files(device)
+    name = f"{manifest.name}-{device.name}"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with locked_folder(out.parent, f".{out.name}.partial-") as work:
+            folder = work / name
+            bundle = _fill(folder, name, artifact, manifest, device, native)
+            if packed:
+                write_archive(folder, work / "packed", name, progress)
+                (work / "packed").replace(out)
+                yield bundle
+                return
+            if out.exists():
+                shutil.rmtree(out)
+            folder.rename(out)
+    except OSError as error:
+        if error.errno == 28:  # ENOSPC
+            raise DiskFullError(f"cannot write {out}: the disk is full") from None
+        raise BundleError(f"cannot write {out}: {error.strerror}: {error.filename}") from None
+    yield Bundle(out, name, bundle.machine, bundle.files, bundle.notes)
+
+
+def _check_free(out: Path, packed: bool) -> None:
+    """Only an earlier bundle may be replaced."""
+    if not os.path.lexists(out) or (packed and out.is_file()):
+        return
+    if not packed and out.is_dir():
+        about = out / ABOUT
+        if not any(out.iterdir()):
+            return
+        if about.is_file() and read_json_object(about, error=BundleError).get("format") == FORMAT:
+            return
+    raise OutputExistsError(
+        f"{out} exists and is not {'a file' if packed else 'a bundle'}",
+        hint="choose another name with --out, or remove it",
+    )
+
+
+def _fill(
+    folder: Path, name: str, artifact: Path, manifest: Manifest, device: DeviceProfile, native: DeviceFiles
+) -> Bundle:
+    for each in sorted(p for p in artifact.rglob("*") if p.is_file()):
+        _link(each, folder / "artifact" / each.relative_to(artifact))
+    _copy(native.program, folder / "bin" / native.program.name, 0o755)
+    if native.library is not None:
+        _copy(native.library, folder / "lib" / native.library.name)
+    for header in native.headers:
+        _copy(header, folder / "include" / header.name)
+    _write_licences(folder / "licences", manifest, native)
+    _write(folder / SMOKE, _SMOKE.format(device=device.name), 0o755)
+    _write(folder / ABOUT, json_text(_about(name, manifest, device, native), indent=2) + "\n")
+    digests = _digests(folder)
+    _write(folder / SBOM, sbom_text(name, edgekit_version(), _components(manifest, native, digests)))
+    digests = dict(sorted({**digests, SBOM: sha256_file(folder / SBOM)}.items()))
+    _write(folder / SUMS, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
+    return Bundle(folder, name, native.target.machine, digests, native.notes)
+
+
+def _about(name: str, manifest: Manifest, device: DeviceProfile, native: DeviceFiles) -> dict[str, Any]:
+    """``bundle.json``: what a program needs to know of a bundle."""
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "edgekit_version": edgekit_version(),
+        "artifact": manifest.name,
+        "device": device.name,
+        "device_title": device.title,
+        "target": native.target.name,
+        "machine": native.target.machine,
+        "library": None if native.library is None else f"lib/{native.library.name}",
+        "notes": list(native.notes),
+    }
+
+
+def _components(manifest: Manifest, native: DeviceFiles, digests: dict[str, str]) -> list[Component]:
+    version, source = edgekit_version(), manifest.source
+
+    def under(*folders: str) -> dict[str, str]:
+        return {name: digest for name, digest in digests.items() if name.split("/")[0] in folders}
+
+    origin = str(source.get("origin") or source.get("package") or source.get("kind") or "")
+    revision = str(source.get("revision") or source.get("version") or "")
+    licence = str(manifest.recipe.get("licence") or "")
+    linked = {"libc++": LLVM_LICENCE, "libunwind": LLVM_LICENCE, "musl": "MIT"}
+    return [
+        Component("machine-learning-model", manifest.name, revision, licence, under("artifact"), origin),
+        Component("application", "edgekit-run", version, "Apache-2.0", under("bin")),
+        *([Component("library", "edgekit", version, "Apache-2.0", under("lib", "include"))] if native.library else []),
+        *(Component("library", name, "", linked.get(name, ""), {}, "zig") for name in sorted(native.licences)),
+    ]
+
+
+def _write_licences(folder: Path, manifest: Manifest, native: DeviceFiles) -> None:
+    _copy(_own_licence(), folder / "edgekit.txt")
+    for name, path in native.licences.items():
+        _copy(path, folder / f"{name}.txt")
+    recipe, source = manifest.recipe, manifest.source
+    origin = source.get("origin") or source.get("package") or source.get("kind") or "unknown"
+    lines = [
+        f"{manifest.name}: {recipe.get('title') or manifest.name}",
+        f"Licence: {recipe.get('licence') or 'not stated by the recipe; ask the source of the model'}",
+        f"Source: {origin} {source.get('revision') or source.get('version') or ''}".rstrip(),
+        "Changes: the weights were quantized by edgekit; artifact/edgekit.json says how.",
+    ]
+    _write(folder / "model.txt", "\n".join(lines) + "\n")
+
+
+def _own_licence() -> Path:
+    """edgekit's licence: of the source tree, otherwise of the installed package."""
+    in_tree = Path(__file__).parents[2] / "LICENSE"
+    if in_tree.is_file():
+        return in_tree
+    installed = importlib.metadata.files("edgekit-llm") or []
+    for file in installed:
+        if file.name == "LICENSE":
+            return Path(str(file.locate()))
+    raise BundleError("edgekit's own LICENSE is missing from this installation", hint="install edgekit-llm again")
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+
+
+def _link(source: Path, target: Path) -> None:
+    """A hard link, which takes no space; a copy where the file system has none."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)  # a reflink on file systems that have them, from Python 3.14 on
+
+
+def _copy(source: Path, target: Path, mode: int = 0o644) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    target.chmod(mode)
+
+
+def _write(target: Path, text: str, mode: int = 0o644) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(text.encode())
+    target.chmod(mode)

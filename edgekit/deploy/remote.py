@@ -1,0 +1,188 @@
+"""A device that runs shell commands and takes files, reached through the programs ``ssh`` or ``adb`` of this machine.
+
+    ssh://[USER@]HOST[:PORT]/PATH   PATH is absolute; ssh://HOST/~/PATH is relative to the home folder
+    adb[:SERIAL]                    the folder is /data/local/tmp/edgekit
+
+Files travel over ssh as the input of ``cat``, so the device needs a shell and no scp or sftp.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from ..errors import PushError, TransferError, UsageError
+
+ADB_FOLDER = "/data/local/tmp/edgekit"
+_FORMS = "ssh://[USER@]HOST[:PORT]/PATH, adb, or adb:SERIAL"
+_SSH_FAILED = 255  # the exit code of ssh itself
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command on the device printed, and its exit code."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Remote(Protocol):
+    """A device."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages and in the name of its receipt."""
+        ...
+
+    @property
+    def folder(self) -> str:
+        """The folder on it that receives bundles, as a shell word."""
+        ...
+
+    def run(self, command: str) -> Output:
+        """Run a shell command.
+
+        Raises:
+            PushError: The device cannot be reached.
+        """
+        ...
+
+    def send(self, file: Path, target: str) -> None:
+        """Write a file on the device; ``target`` is a shell word.
+
+        Raises:
+            PushError: The device cannot be reached.
+            TransferError: The file was not written completely.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SshRemote:
+    """A device with an ssh server."""
+
+    name: str
+    folder: str
+    command: tuple[str, ...]  # ssh with its options and the host
+
+    def run(self, command: str) -> Output:
+        found = _run([*self.command, command])
+        if found.code == _SSH_FAILED:
+            raise self._unreachable(found.stderr)
+        return found
+
+    def send(self, file: Path, target: str) -> None:
+        with file.open("rb") as content:
+            done = subprocess.run([*self.command, f"cat > {target}"], stdin=content, capture_output=True)
+        words = done.stderr.decode(errors="replace").strip()
+        if done.returncode == _SSH_FAILED:
+            raise TransferError(
+                f"sending {file.name} to {self.name} was cut: {words or 'the connection was closed'}",
+                hint="run the command again; it sends what is missing",
+            )
+        if done.returncode:
+            raise TransferError(f"{file.name} cannot be written on {self.name}: {words}", hint="free space there")
+
+    def _unreachable(self, words: str) -> PushError:
+        last = words.strip().splitlines()[-1:] or ["ssh ended with exit code 255"]
+        return PushError(
+            f"cannot reach {self.name}: {last[0]}",
+            hint=f"check that this works without a password: {shlex.join([*self.command, 'true'])}",
+        )
+
+
+@dataclass(frozen=True)
+class AdbRemote:
+    """An Android device."""
+
+    name: str
+    folder: str
+    command: tuple[str, ...]  # adb, with the serial if one was named
+
+    def run(self, command: str) -> Output:
+        found = _run([*self.command, "shell", command])
+        lost = re.search(r"^(?:error|adb): .*", found.stderr, re.MULTILINE)
+        if found.code and lost:
+            raise PushError(
+                f"cannot reach {self.name}: {lost[0]}",
+                hint="adb devices lists what is connected; USB debugging must be allowed on the device",
+            )
+        return found
+
+    def send(self, file: Path, target: str) -> None:
+        (path,) = shlex.split(target)
+        found = _run([*self.command, "push", str(file), path])
+        if found.code:
+            words = (found.stderr or found.stdout).strip().splitlines()[-1:] or ["adb push failed"]
+            raise TransferError(
+                f"sending {file.name} to {self.name} failed: {words[0]}",
+                hint="run the command again; it sends what is missing",
+            )
+
+
+@contextlib.contextmanager
+def connect(address: str) -> Iterator[Remote]:
+    """The device at an address. Its connection is closed when the block ends.
+
+    Raises:
+        UsageError: The address has another form.
+        PushError: ssh or adb is not installed.
+    """
+    if address == "adb" or address.startswith("adb:"):
+        serial = address[4:]
+        if address.endswith(":"):
+            raise UsageError(f"--push {address!r} lacks the serial; allowed: {_FORMS}")
+        named = ("-s", serial) if serial else ()
+        yield AdbRemote(address, ADB_FOLDER, (_program("adb"), *named))
+        return
+    host, port, folder, name = _parse_ssh(address)
+    with tempfile.TemporaryDirectory(prefix="edgekit-ssh-") as control:
+        # One connection for all commands; BatchMode fails where ssh would ask for a password.
+        options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
+        options += ["-o", "ControlMaster=auto", "-o", f"ControlPath={control}/c", "-o", "ControlPersist=60"]
+        command = (_program("ssh"), *options, *(("-p", str(port)) if port else ()))
+        try:
+            yield SshRemote(name, folder, (*command, "--", host))
+        finally:
+            subprocess.run([*command, "-O", "exit", "--", host], capture_output=True)
+
+
+def _parse_ssh(address: str) -> tuple[str, int | None, str, str]:
+    """Host with user, port, the folder as a shell word, and the host's name."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"--push {address!r} is not valid: {error}; allowed: {_FORMS}") from None
+    if parts.scheme != "ssh" or not parts.hostname or parts.query or parts.fragment or parts.password:
+        raise UsageError(f"--push {address!r} is not valid; allowed: {_FORMS}")
+    path = unquote(parts.path)
+    if len(path.strip("/~")) == 0:
+        raise UsageError(f"--push {address!r} names no folder; for example {address.rstrip('/')}/~/edgekit")
+    home = path.startswith("/~/")
+    folder = "~/" + shlex.quote(path[3:].rstrip("/")) if home else shlex.quote(path.rstrip("/"))
+    host = f"{unquote(parts.username)}@{parts.hostname}" if parts.username else parts.hostname
+    return host, port, folder, parts.hostname
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        package = {"ssh": "openssh-client", "adb": "adb (Android platform tools)"}[name]
+        raise PushError(f"pushing a bundle needs the program {name}, which is not installed", hint=f"install {package}")
+    return found
+
+
+def _run(command: list[str]) -> Output:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    return Output(done.returncode, done.stdout, done.stderr)

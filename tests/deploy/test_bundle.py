@@ -1,0 +1,130 @@
+"""A bundle: its files, the same bytes every time, what it refuses, and an earlier bundle that it replaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from bundles import PLAN, quantized_artifact, stand_in
+from tiny_artifact import rewrite_manifest
+
+from edgekit.artifact.manifest import read_manifest
+from edgekit.deploy.bundle import Bundle, check_plan, make_bundle
+from edgekit.deploy.device_files import DeviceFiles
+from edgekit.devices import load_device
+from edgekit.errors import BudgetError, BundleError, OutputExistsError, VerificationError
+
+JETSON = load_device("jetson")
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    return quantized_artifact(tmp_path / "tiny")
+
+
+@pytest.fixture
+def native(tmp_path: Path) -> DeviceFiles:
+    return stand_in(tmp_path / "native")
+
+
+def made(artifact: Path, out: Path, native: DeviceFiles) -> Bundle:
+    with make_bundle(artifact, JETSON, out, native=native) as bundle:
+        return bundle
+
+
+def test_a_bundle_has_all_parts(artifact: Path, native: DeviceFiles, tmp_path: Path) -> None:
+    bundle = made(artifact, tmp_path / "out", native)
+    assert (bundle.folder, bundle.name, bundle.machine) == (tmp_path / "out", "tiny-jetson-orin-nano", "aarch64")
+    own = {name for name in bundle.files if not name.startswith("artifact/")}
+    assert own == {
+        "bin/edgekit-run", "lib/libedgekit_native.so", "include/edgekit.h", "include/edgekit_text.h", "bundle.json",
+        "licences/edgekit.txt", "licences/model.txt", "licences/musl.txt", "sbom.cdx.json", "smoke.sh",
+    }  # fmt: skip
+    for file in artifact.iterdir():
+        assert os.path.samefile(file, bundle.folder / "artifact" / file.name)  # a hard link
+    checked = subprocess.run(["sha256sum", "-c", "--strict", "SHA256SUMS"], cwd=bundle.folder, capture_output=True)
+    assert checked.returncode == 0
+    listed = {line.split("  ")[1] for line in (bundle.folder / "SHA256SUMS").read_text().splitlines()}
+    assert listed == set(bundle.files)
+    assert listed == {p.relative_to(bundle.folder).as_posix() for p in bundle.folder.rglob("*") if p.is_file()} - {
+        "SHA256SUMS"
+    }
+    about = json.loads((bundle.folder / "bundle.json").read_text())
+    assert (about["format"], about["device"], about["machine"]) == ("edgekit-bundle", "jetson-orin-nano", "aarch64")
+    assert "Licence: MIT" in (bundle.folder / "licences" / "model.txt").read_text()
+    assert "Apache License" in (bundle.folder / "licences" / "edgekit.txt").read_text()
+
+
+def test_its_smoke_test_writes_the_receipt(artifact: Path, native: DeviceFiles, tmp_path: Path) -> None:
+    bundle = made(artifact, tmp_path / "out", native)
+    environment = {"PATH": os.environ["PATH"], "EDGEKIT_RUNNER": "env MARK=1 sh"}
+    subprocess.run([bundle.folder / "smoke.sh", "--sustain", "1"], cwd="/", env=environment, check=True)
+    assert json.loads((bundle.folder / "receipt.json").read_text())["artifact"] == "tiny"
+
+
+def test_two_bundles_have_the_same_bytes(artifact: Path, native: DeviceFiles, tmp_path: Path) -> None:
+    first, second = made(artifact, tmp_path / "one", native), made(artifact, tmp_path / "two", native)
+    assert first.files == second.files
+    assert first.size_bytes == second.size_bytes
+
+
+def test_an_earlier_bundle_is_replaced_and_anything_else_is_not(
+    artifact: Path, native: DeviceFiles, tmp_path: Path
+) -> None:
+    out = made(artifact, tmp_path / "out", native).folder
+    (out / "receipt.json").write_text("{}")
+    made(artifact, out, native)
+    assert not (out / "receipt.json").exists()
+    (out / "bundle.json").unlink()
+    with pytest.raises(OutputExistsError, match="is not a bundle"):
+        made(artifact, out, native)
+    with pytest.raises(OutputExistsError, match="is not a file"):
+        (tmp_path / "x.tar.zst").mkdir()
+        pytest.importorskip("backports.zstd")
+        made(artifact, tmp_path / "x.tar.zst", native)
+    assert [p.name for p in tmp_path.iterdir() if ".partial" in p.name] == []
+
+
+def test_a_bundle_without_a_library_says_so(artifact: Path, tmp_path: Path) -> None:
+    native = replace(stand_in(tmp_path / "native", library=False), notes=("no library",))
+    bundle = made(artifact, tmp_path / "out", native)
+    assert bundle.notes == ("no library",)
+    assert not (bundle.folder / "lib").exists()
+    assert json.loads((bundle.folder / "bundle.json").read_text())["library"] is None
+
+
+def test_a_damaged_artifact_is_refused(artifact: Path, native: DeviceFiles, tmp_path: Path) -> None:
+    (artifact / "tokenizer.json").write_bytes(b"{}")
+    with pytest.raises(VerificationError, match=re.escape("tokenizer.json has 2 bytes")):
+        made(artifact, tmp_path / "out", native)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_does_not_fit_the_device_is_refused(artifact: Path) -> None:
+    check_plan(read_manifest(artifact), JETSON)
+    rewrite_manifest(artifact, plan={**PLAN, "engine_bytes": {"native": 6_000_000_000}})
+    with pytest.raises(
+        BudgetError, match=re.escape("needs 6.00 GB with 640 tokens of context, and 5.20 GB are usable")
+    ):
+        check_plan(read_manifest(artifact), JETSON)
+    rewrite_manifest(artifact, plan={**PLAN, "headless": True, "engine_bytes": {"native": 6_000_000_000}})
+    check_plan(read_manifest(artifact), JETSON)
+
+
+def test_a_plan_that_misses_a_limit_of_the_user_is_refused(artifact: Path) -> None:
+    limit = {"asked": True, "value": 50, "verdict": "missed"}
+    rewrite_manifest(artifact, plan={**PLAN, "budget": {"decode_tok_s": limit}})
+    with pytest.raises(BudgetError, match="misses the limit set for decode_tok_s"):
+        check_plan(read_manifest(artifact), JETSON)
+    check_plan(read_manifest(artifact), load_device("pi"))  # another device has another plan
+
+
+def test_a_float_artifact_is_refused(artifact: Path) -> None:
+    rewrite_manifest(artifact, quantization={"linear": None})
+    with pytest.raises(BundleError, match="this one has float matrices"):
+        check_plan(read_manifest(artifact), JETSON)
