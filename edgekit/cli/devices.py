@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ..devices import DeviceProfile, device_names, load_device
 from ..devices.registry import device_file
-from ..errors import DeviceProfileError
+from ..devices.writer import format_device
+from ..errors import DeviceProfileError, UsageError
 from ..units import format_bytes
 from . import _options as options
-from ._output import Cell, Column, emit_json, open_screen
+from ._output import Cell, Column, emit_json, open_screen, print_notes
 
 # The ending of a field's name, and its unit.
 _UNITS = {
@@ -23,16 +26,35 @@ _UNITS = {
 @options.command(
     "edgekit devices",
     "edgekit devices jetson",
+    "edgekit devices --from-receipt receipt.json --out my-jetson.toml",
     see_also="edgekit probe writes a profile of this machine, edgekit plan uses the profiles.",
 )
 @click.argument("name", required=False)
+@click.option(
+    "--from-receipt",
+    "receipt",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Print the profile of the device that this receipt names, or of NAME, with the figures that its smoke test "
+    "measured in place of those that it contradicts.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --from-receipt: write the profile to this file instead.",
+)
 @options.as_json
-def command(name: str | None, as_json: bool) -> None:
+def command(name: str | None, receipt: Path | None, out: Path | None, as_json: bool) -> None:
     """List the devices edgekit knows, or show one with the source of each figure.
 
     NAME is a device, an alias (jetson, phone, pi, laptop, cpu) or a .toml file. Profiles of your own in
     ~/.config/edgekit/devices ($XDG_CONFIG_HOME/edgekit/devices) are listed too.
     """
+    if out is not None and receipt is None:
+        raise click.UsageError("--out needs --from-receipt")
+    if receipt is not None:
+        _correct(receipt, name, out, as_json)
+        return
     if name is not None:
         profile = load_device(name)
         if as_json:
@@ -54,6 +76,36 @@ def command(name: str | None, as_json: bool) -> None:
         emit_json({"devices": listed})
     else:
         _print_all(found, {each["name"]: each["error"] for each in listed if "error" in each})
+
+
+def _correct(file: Path, name: str | None, out: Path | None, as_json: bool) -> None:
+    """Write the profile of a receipt's device with the measured figures."""
+    from ..deploy.contradictions import corrected_profile, find_contradictions
+    from ..deploy.receipt import read_receipt
+
+    receipt = read_receipt(file)
+    device = name or receipt.device
+    if device is None:
+        raise UsageError(
+            f"the receipt {file} does not name a device", hint="name it: edgekit devices NAME --from-receipt FILE"
+        )
+    profile = load_device(device)
+    found = find_contradictions(receipt, profile)
+    corrected = corrected_profile(receipt, profile)
+    comment = [f"{profile.name} as measured: {len(found)} figures from {file.name}", *(c.detail for c in found)]
+    text = format_device(corrected, "\n".join(comment))
+    if out is not None:
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise DeviceProfileError(f"cannot write the profile {out}: {error.strerror}") from None
+    if as_json:
+        listed = [asdict(each) for each in found]
+        emit_json({"device": profile.name, "contradictions": listed, "profile": corrected.to_json()})
+    elif out is None:
+        click.echo(text, nl=False)
+    if not found:
+        print_notes([f"the receipt contradicts no figure of {profile.name}"])
 
 
 def _print_all(found: list[DeviceProfile], errors: dict[str, str]) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from invoke import Invoke
+from receipts import JETSON, receipt
 
 from edgekit.cli import devices
 from edgekit.devices import DeviceProfile, device_names, load_device
@@ -59,3 +63,28 @@ def test_a_host_that_cannot_be_probed_does_not_hide_the_others(monkeypatch: pyte
 
 def test_an_unknown_device() -> None:
     assert isinstance(_run("jetso").exception, UnknownNameError)
+
+
+def test_a_receipt_corrects_the_profile_that_it_contradicts(invoke: Invoke, tmp_path: Path) -> None:
+    found = receipt(replace(JETSON, memory_bytes=4_100_000_000))
+    found.write(tmp_path / "receipt.json")
+    out = tmp_path / "mine.toml"
+    assert invoke("devices", "--from-receipt", tmp_path / "receipt.json", "--out", out).exit_code == 0
+    profile = load_device(out)
+    assert profile.memory.total.value == 4_100_000_000
+    assert "smoke test of tiny on NVIDIA Jetson Orin Nano" in profile.memory.total.source
+    printed = invoke("devices", "--from-receipt", tmp_path / "receipt.json")
+    assert printed.stdout == out.read_text()
+    listed = invoke("devices", "--from-receipt", tmp_path / "receipt.json", "--json").json()
+    assert [each["figure"] for each in listed["contradictions"]] == ["memory.total"]
+
+
+def test_a_receipt_that_contradicts_nothing_says_so(invoke: Invoke, tmp_path: Path) -> None:
+    receipt().write(tmp_path / "receipt.json")
+    assert "contradicts no figure" in invoke("devices", "--from-receipt", tmp_path / "receipt.json").stderr
+    receipt(device=None).write(tmp_path / "receipt.json")
+    outcome = invoke("devices", "--from-receipt", tmp_path / "receipt.json")
+    assert outcome.exit_code == 2
+    assert "does not name a device" in outcome.stderr
+    assert invoke("devices", "jetson", "--from-receipt", tmp_path / "receipt.json").exit_code == 0
+    assert invoke("devices", "--out", tmp_path / "x.toml").exit_code == 2

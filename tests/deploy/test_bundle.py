@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,11 +84,19 @@ def test_an_earlier_bundle_is_replaced_and_anything_else_is_not(
     (out / "bundle.json").unlink()
     with pytest.raises(OutputExistsError, match="is not a bundle"):
         made(artifact, out, native)
-    with pytest.raises(OutputExistsError, match="is not a file"):
-        (tmp_path / "x.tar.zst").mkdir()
-        pytest.importorskip("backports.zstd")
-        made(artifact, tmp_path / "x.tar.zst", native)
     assert [p.name for p in tmp_path.iterdir() if ".partial" in p.name] == []
+
+
+def test_a_bundle_may_be_one_file(artifact: Path, native: DeviceFiles, tmp_path: Path) -> None:
+    pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    with make_bundle(artifact, JETSON, tmp_path / "one.tar.zst", native=native) as bundle:
+        assert (bundle.folder / "smoke.sh").is_file()
+    assert not bundle.folder.exists()
+    made(artifact, tmp_path / "two.tar.zst", native)
+    assert (tmp_path / "one.tar.zst").read_bytes() == (tmp_path / "two.tar.zst").read_bytes()
+    (tmp_path / "x.tar.zst").mkdir()
+    with pytest.raises(OutputExistsError, match="is not a file"):
+        made(artifact, tmp_path / "x.tar.zst", native)
 
 
 def test_a_bundle_without_a_library_says_so(artifact: Path, tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""A receipt that came home gets what only the plan and the profile know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bundles import PLAN, quantized_artifact
+from receipts import receipt
+from tiny_artifact import rewrite_manifest
+
+from edgekit.artifact.manifest import Manifest, read_manifest
+from edgekit.deploy.comparison import Row, compare_with_plan, complete_receipt
+from edgekit.deploy.receipt import Check, Predicted
+from edgekit.devices import load_device
+
+JETSON = load_device("jetson")
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    return read_manifest(quantized_artifact(tmp_path / "tiny"))
+
+
+def test_missing_checks_and_contradictions_are_added(manifest: Manifest) -> None:
+    written = receipt(device=None, checks=(Check("files", "pass", ""), Check("sustained", "warn", "said there")))
+    found = complete_receipt(written, manifest, JETSON)
+    assert found.device == JETSON.name
+    assert [(check.name, check.verdict) for check in found.checks] == [
+        ("files", "pass"), ("sustained", "warn"), ("device_memory", "pass"), ("decode", "pass"),
+    ]  # fmt: skip
+    assert found.predicted == Predicted(JETSON.name, 20.0, 28.0, 40.0)
+    assert found.as_predicted is True
+    assert found.contradictions == ()
+
+
+def test_more_memory_than_the_device_has_fails(manifest: Manifest) -> None:
+    found = complete_receipt(receipt(peak_rss_bytes=6_000_000_000), manifest, JETSON)
+    assert [check.name for check in found.checks if not check.passed] == ["device_memory"]
+
+
+def test_a_plan_for_another_device_is_not_compared(manifest: Manifest) -> None:
+    found = complete_receipt(receipt(checks=()), manifest, load_device("pi"))
+    assert {"decode", "ttft"}.isdisjoint(check.name for check in found.checks)
+
+
+def test_figures_stand_beside_those_of_the_plan(tmp_path: Path, manifest: Manifest) -> None:
+    assert compare_with_plan(receipt(), manifest) == [
+        Row("first token of 128 tokens", "", "1.5 s"),
+        Row("decode", "28.0 tok/s (20.0 tok/s to 40.0 tok/s)", "30.0 tok/s"),
+        Row("memory", "300 MB with a full context", "200 MB peak"),
+        Row("load", "", "20 ms"),
+    ]
+    rewrite_manifest(tmp_path / "tiny", plan={**PLAN, "load_s": {"microSD": 1.2}})
+    rows = compare_with_plan(receipt(load_s=None, prompt=None), read_manifest(tmp_path / "tiny"))
+    assert rows[-1] == Row("load", "1.2 s from microSD", "")
