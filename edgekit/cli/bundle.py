@@ -14,7 +14,7 @@ from ..errors import SmokeTestError
 from ..units import format_bytes
 from . import _options as options
 from ._output import Column, emit_json, error_json, open_screen, print_error, print_notes, progress_bars
-from ._receipt import print_receipt
+from ._receipt_table import print_receipt
 
 if TYPE_CHECKING:
     from ..artifact.manifest import Manifest

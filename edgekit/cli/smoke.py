@@ -11,7 +11,7 @@ from ..devices import DeviceProfile
 from ..errors import SmokeTestError
 from . import _options as options
 from ._output import emit_json, error_json, print_error, progress_bars
-from ._receipt import print_receipt
+from ._receipt_table import print_receipt
 
 
 @options.command(

@@ -74,7 +74,7 @@ def test_a_receipt_corrects_the_profile_that_it_contradicts(invoke: Invoke, tmp_
     assert profile.memory.total.value == 4_100_000_000
     assert "smoke test of tiny on NVIDIA Jetson Orin Nano" in profile.memory.total.source
     printed = invoke("devices", "--from-receipt", tmp_path / "receipt.json")
-    assert printed.stdout == out.read_text()
+    assert printed.text == out.read_text()
     listed = invoke("devices", "--from-receipt", tmp_path / "receipt.json", "--json").json()
     assert [each["figure"] for each in listed["contradictions"]] == ["memory.total"]
 
