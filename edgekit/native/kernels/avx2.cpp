@@ -138,7 +138,7 @@ inline __m256i broadcast4(const int8_t *values) {
 }
 
 /* The sums of 32 columns, for kTileRows rows of a pack and 16 weight rows: 8 steps of codes, 64 bytes apart. */
-inline void sums4(const uint8_t *codes, const int8_t *values, __m256i sums[kTileRows][2]) {
+EK_INLINE void sums4(const uint8_t *codes, const int8_t *values, __m256i sums[kTileRows][2]) {
   /* The sums of 32 columns of 4-bit codes fit into 16 bits: 8 * 2 * 15 * 127 = 30480. */
 #pragma GCC unroll 8
   for (int step = 0; step < 8; ++step) {
@@ -157,7 +157,7 @@ inline void sums4(const uint8_t *codes, const int8_t *values, __m256i sums[kTile
     for (int i = 0; i < 2; ++i) sums[r][i] = widen(sums[r][i]);
 }
 
-inline void sums8(const uint8_t *codes, const int8_t *values, __m256i sums[kTileRows][2]) {
+EK_INLINE void sums8(const uint8_t *codes, const int8_t *values, __m256i sums[kTileRows][2]) {
   for (int r = 0; r < kTileRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
   for (int step = 0; step < 8; ++step)
     for (int i = 0; i < 2; ++i) {
