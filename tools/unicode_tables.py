@@ -152,7 +152,8 @@ def array(kind: str, name: str, items: Iterable[int]) -> str:
     return f"constexpr {kind} {name}[] = {{\n" + "\n".join([*lines, line]) + "\n};\n"
 
 
-def main() -> None:
+def written() -> str:
+    """The content of the file."""
     full = decompositions()
     combining = combining_classes(full)
     apart, together = pairs(full)
@@ -179,8 +180,11 @@ def main() -> None:
     text += array("uint64_t", "kApart", (code << 42 | first << 21 | second for code, first, second in apart))
     text += array("uint64_t", "kTogether", (first << 42 | second << 21 | code for first, second, code in together))
     text += array("uint64_t", "kCombining", (a << 32 | b << 8 | value for a, b, value in ranges(combining)))
-    OUT.write_text(text, encoding="utf-8")
-    print(f"{OUT.name}: {len(set(numbers))} blocks, {len(apart)} decompositions, {len(together)} compositions")
+    return text
+
+
+def main() -> None:
+    OUT.write_text(written(), encoding="utf-8")
 
 
 if __name__ == "__main__":

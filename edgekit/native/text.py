@@ -1,6 +1,6 @@
 """The native tokenizer, chat format and answers through ctypes (``edgekit_text.h``).
 
-edgekit's own runtime still uses the tokenizers library and the chat template; tests compare the two.
+Where the tokenizers library is installed, edgekit's own runtime uses it and the chat template; tests compare the two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The native tokenizer gives the ids of Hugging Face's tokenizers library."""
+"""The native tokenizer gives the ids of Hugging Face's tokenizers library.
+
+If code points differ after an update of that library, ``tools/unicode_tables.py`` writes its newer tables.
+"""
 
 from __future__ import annotations
 
