@@ -111,7 +111,7 @@ def _report(
     else:
         _print_push(pushed, path)
         print_receipt(receipt)
-        _print_comparison(rows, device.name)
+        _print_comparison(rows, manifest.plan.get("device") or "an unknown device")
         if failed:
             print_error(failure)
     if failed:

@@ -21,6 +21,9 @@ _USABLE_SHARE = 0.9  # other programs come and go
 _CLOCK_TOLERANCE = 0.05  # firmware rounds clocks, and power modes move them by more
 _SHARE_TOLERANCE = 0.1  # a minute is shorter than the profile's minutes of work, and thirds vary by some percent
 
+# What every processor of an architecture has; without it, an emulator shows the features of the machine it runs on.
+_FAMILY = {"aarch64": "asimd", "arm64": "asimd", "x86_64": "avx2"}
+
 _T = TypeVar("_T")
 
 
@@ -115,7 +118,7 @@ def _cores(receipt: Receipt, profile: DeviceProfile) -> _Finding | None:
 def _isa(receipt: Receipt, profile: DeviceProfile) -> _Finding | None:
     found, stated = receipt.host.isa, profile.cpu.isa.value
     missing = [flag for flag in stated if flag not in found]
-    if not found or not missing:
+    if not missing or _FAMILY.get(receipt.host.machine or "", "") not in found:
         return None
 
     def correct(profile: DeviceProfile, source: str) -> DeviceProfile:

@@ -88,8 +88,8 @@ def push(bundle: Bundle, remote: Remote, *, sustain_s: float | None = None, prog
             hint="free space there, or push to a folder on another disk",
         )
     done = 0
-    progress("sending", 0, needed)
     for name in changed:
+        progress("sending", done, needed)
         _send(bundle, remote, folder, name, digests[name])
         done += sizes[name]
         progress("sending", done, needed)

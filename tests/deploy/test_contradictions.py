@@ -74,6 +74,10 @@ def test_without_a_limit_of_the_cores_a_slow_decode_scales_the_bandwidth() -> No
     assert corrected_profile(fast, profile).bandwidth.sustained.value == 102.0  # type: ignore[union-attr]
 
 
+def test_features_that_an_emulator_shows_contradict_nothing() -> None:
+    assert find_contradictions(machine(isa=("avx2", "fma")), PROFILE) == ()
+
+
 def test_a_speed_of_another_device_contradicts_nothing() -> None:
     assert find_contradictions(receipt(predicted=Predicted("raspberry-pi-5-8gb", 50.0, 60.0, 70.0)), PROFILE) == ()
 
