@@ -1,4 +1,4 @@
-"""The Kotlin flow on a JVM. The compiler is the one inside a Python package, which EDGEKIT_KOTLIN_PYTHON has installed."""
+"""The Kotlin flow on a JVM. The compiler is inside a Python package, which EDGEKIT_KOTLIN_PYTHON has installed."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def jars() -> str:
 def test_the_flow_keeps_its_promises_and_the_example_answers(tmp_path: Path, models: SharedModels, jars: str) -> None:
     folder = cmake_project.installed(tmp_path / "edgekit")
     built = cmake_project.build(EXAMPLES / "java", tmp_path / "build", f"CMAKE_PREFIX_PATH={folder}")
+    (tmp_path / "classes").mkdir()
     classes = f"{tmp_path / 'classes'}:{built / 'edgekit.jar'}:{jars}"
-    sources = [*sorted((EXAMPLES / "kotlin").glob("*.kt")), Path(__file__).with_name("Checks.kt")]
+    sources = [*sorted((EXAMPLES / "kotlin").rglob("*.kt")), Path(__file__).with_name("Checks.kt")]
     compiler = ["java", "-cp", jars, "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"]
     options = ["-Werror", "-no-stdlib", "-no-reflect", "-cp", classes, "-d", tmp_path / "classes"]
     subprocess.run([*compiler, *options, *sources], check=True)

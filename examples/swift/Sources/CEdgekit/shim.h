@@ -1,0 +1,2 @@
+/* Found by -Xcc -I; see README.md. */
+#include <edgekit_text.h>
