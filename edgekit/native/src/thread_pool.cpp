@@ -28,15 +28,19 @@ namespace {
 constexpr int kSpins = 4000, kSpinsAlone = 400, kSpinsPerYield = 100;
 
 /* A step that waits for a worker, after its pauses, longer than the calling thread has worked on the step, and longer than
- * kLongWait, waits for a worker that the system has stopped in the middle of a task. If such waits take kMostWaited of a window,
- * the pool does without one worker: that costs less, because a stopped thread often comes back after milliseconds only. */
+ * kLongWait, waits for a worker that the system has stopped in the middle of a task. If such waits take a larger share of a
+ * window than most_waited, the pool does without one worker, which costs less. */
 constexpr int64_t kMicrosecond = 1000, kMillisecond = 1000000;
-constexpr int64_t kLongWait = 100 * kMicrosecond, kWindow = 50 * kMillisecond, kMostWaited = 4 * kMillisecond;
+constexpr int64_t kLongWait = 100 * kMicrosecond, kWindow = 50 * kMillisecond;
 /* After a pause, the worker spins for kTrial and looks at the clock. If it was stopped for less than kMostStopped, it works again.
  * Otherwise the next pause is twice as long. A time slice of Linux, after which a neighbour has its turn, is about 3 ms. */
 constexpr int64_t kTrial = 8 * kMillisecond, kMostStopped = kMillisecond, kStopped = 100 * kMicrosecond;
 constexpr int64_t kShortestPause = 50 * kMillisecond, kLongestPause = 1000 * kMillisecond;
 constexpr int64_t kCrowd = 5 * kMillisecond; /* longer than what a program does between two calls for tokens */
+
+/* One of n threads does at most 1 / n of the work; less, because decoding is limited by memory: two threads were 1.45 times as
+ * fast as one, so waits may take 0.3 of the time. */
+int64_t most_waited(int threads) { return kWindow * 6 / (10 * threads); }
 
 int64_t now() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -270,7 +274,7 @@ void ThreadPool::waited(int64_t from, int64_t until) {
     all.waited = 0;
   }
   all.waited += until - from;
-  if (all.waited < kMostWaited) return;
+  if (all.waited < most_waited(allowed_)) return;
   all.fit = std::max(1, std::min(all.fit, allowed_.load()) - 1);
   all.next_trial = until + all.pause;
   all.waited = 0;
