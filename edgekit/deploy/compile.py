@@ -23,7 +23,7 @@ from .targets import Target
 
 SOURCES = Path(__file__).parents[1] / "native"
 PROGRAM = "edgekit-run"
-_HEADERS = ("edgekit.h", "edgekit_text.h")
+_HEADERS = ("edgekit.h", "edgekit_text.h", "edgekit.hpp")
 _SOURCE_SUFFIXES = (".cpp", ".h", ".inl", ".cmake", ".map", ".txt")
 _LAST_LINES = 20  # of the compiler's output, in an error
 
@@ -36,7 +36,7 @@ class Compiled:
         target: The target.
         library: The shared library, stripped.
         program: edgekit-run, stripped.
-        headers: The C headers of the library.
+        headers: The headers of the library, for C and C++.
     """
 
     target: Target

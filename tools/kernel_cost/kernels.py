@@ -78,9 +78,8 @@ class Table:
     peak: tuple[str, ...]
 
     def loop(self, work: str, fmt: Format, rows: int) -> Loop:
-        """The loop for a format; the type of the scales matters in decode alone."""
-        if work != "decode":
-            fmt = replace(fmt, scale_bits=32)
+        """The loop for a format, with scales of any type."""
+        fmt = replace(fmt, scale_bits=32)
         return next(loop for loop in self.loops if (loop.work, loop.format, loop.rows) == (work, fmt, rows))
 
 
@@ -95,9 +94,13 @@ class Attention:
 
 def compile_kernels(table: str, compiler: str) -> str:
     """The assembly of a kernel file."""
-    march = re.search(rf"kernels/{table}\.cpp PROPERTIES.*?(-march=[\w.+-]+)", (NATIVE / "CMakeLists.txt").read_text())
-    assert march, f"CMakeLists.txt has no -march for {table}"
-    command = [*COMPILERS[compiler], *FLAGS, march[1], "-S", "-o", "-", str(NATIVE / "kernels" / f"{table}.cpp")]
+    cmake = (NATIVE / "CMakeLists.txt").read_text()
+    base = re.search(r"set\(armv82 (-march=[\w.-]+)\)", cmake)
+    more = re.search(rf"kernels/{table}\.cpp PROPERTIES.*?\$\{{armv82\}}([\w+]+)", cmake)
+    assert base, "CMakeLists.txt does not set armv82"
+    assert more, f"CMakeLists.txt adds nothing to armv82 for {table}"
+    source = NATIVE / "kernels" / f"{table}.cpp"
+    command = [*COMPILERS[compiler], *FLAGS, base[1] + more[1], "-S", "-o", "-", str(source)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(f"{command[0]} could not compile {table}.cpp")
@@ -131,9 +134,7 @@ def find_loops(table: str, assembly: str) -> Table:
     for fmt in FORMATS:
         zeros = str(fmt.zeros).lower()
         kind = f"{fmt.bits}, {fmt.block}, {zeros}"
-        for scale_bits in (16, 32):
-            decode = f"decode<Format<{fmt.bits}, {fmt.block}, {str(scale_bits == 16).lower()}>, {zeros}>"
-            loops.append(Loop("decode", replace(fmt, scale_bits=scale_bits), 1, loop_of(decode, None)))
+        loops.append(Loop("decode", fmt, 1, loop_of(f"decode<Format<{fmt.bits}, {fmt.block}>, {zeros}>", None)))
         for rows in (2, 4, 8):
             few = {"neon_dotprod": f"few_outputs<{kind}, {rows}>", "neon_i8mm": f"few_pairs<{kind}, {rows // 2}>"}[
                 table

@@ -176,8 +176,8 @@ EK_API int ek_session_load(ek_session *session, const char *path);
 /* End the call that uses the session at the moment. Returns at once. Does nothing if there is no such call; later calls
  * are not affected. ek_session_evaluate and ek_session_step (of this worker) return EK_CANCELLED within some
  * milliseconds, also in the middle of a long prompt, and leave the sessions as they were. ek_generate (edgekit_text.h)
- * reports the end of the answer. Saving and loading are not cancelled. May be called from any thread, as long as the
- * session exists. */
+ * reports the end of the answer. Saving and loading are not cancelled. May be called from any thread and from a signal
+ * handler, as long as the session exists. */
 EK_API void ek_session_cancel(ek_session *session);
 
 /* ---- Sampling: from logits to a token ---- */
