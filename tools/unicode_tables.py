@@ -8,6 +8,7 @@ and its normalizer have three different Unicode versions.
 
 from __future__ import annotations
 
+import argparse
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -184,6 +185,8 @@ def written() -> str:
 
 
 def main() -> None:
+    """Write the file."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     OUT.write_text(written(), encoding="utf-8")
 
 

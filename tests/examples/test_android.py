@@ -24,7 +24,7 @@ def test_what_the_files_name_exists() -> None:
     modules = re.findall(r'":(\w+)"', (EXAMPLE / "settings.gradle.kts").read_text("utf-8"))
     assert all((EXAMPLE / module / "build.gradle.kts").is_file() for module in modules)
     sources = re.findall(r"^edgekit\.sources=(.*)$", (EXAMPLE / "gradle.properties").read_text("utf-8"), re.MULTILINE)
-    assert (EXAMPLE / sources[0]).resolve() == PACKAGE
+    assert (EXAMPLE / sources[0]).resolve() == ROOT / "edgekit" / "native"
     assert "**Not built.**" in (EXAMPLE / "README.md").read_text("utf-8")
 
 
