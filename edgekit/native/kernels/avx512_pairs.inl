@@ -3,7 +3,7 @@
  *
  * With AVX512_BF16 it also serves float16 caches, by products of bfloat16. Keys and values are rounded to bfloat16 by integer
  * instructions: shifting a float16 right by 3 bits, except for its sign, gives the bfloat16 of its 2^-112-fold. The other factor
- * makes up for that. Numbers below 2^-14 count as zero, as they are denormal then. */
+ * makes up for that. Numbers below 2^-14 count as zero, as they are denormal then, and an overflow to infinity as 2^16. */
 
 constexpr int kPairKeys = 2 * kKeyLanes;
 
