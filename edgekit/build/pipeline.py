@@ -2,7 +2,7 @@
 
     request -> recipe, device, checkpoint -> plan (refused if it does not fit)       model.py, inputs.py
     -> small files -> weights: as they are, rotated, scaled -> widths, and the plan again
-    -> export -> emit -> golden test -> quality -> manifest                          steps.py
+    -> export -> golden test -> quality -> manifest; GPTQ checkpoint, web folder     steps.py
     -> the folder gets its name, or, if it misses a threshold, the name of a rejected one
 
 The artifact is written under a temporary name (``artifact/writer.py``), so a failed build leaves no files behind. An
@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..artifact.manifest import Manifest
+from ..artifact.manifest import FILE_NAME, Manifest
 from ..artifact.writer import check_output, hash_files, whole_folder
 from ..calibration.state import sweep_states
 from ..checkpoint import Checkpoint, open_checkpoint
@@ -111,7 +111,7 @@ def run_build(
         folder = stack.enter_context(whole_folder(target, request.force))
         emitted = None
         if emit_target is not None:
-            emitted = stack.enter_context(whole_folder(emit_target, request.force, GPTQ_FILE))
+            emitted = stack.enter_context(whole_folder(emit_target, request.force, _marker(request)))
         job = Job(
             request=request,
             recipe=inputs.recipe,
@@ -147,7 +147,7 @@ def _check_calibration(request: BuildRequest, quantization: QuantizationConfig) 
 
 
 def _outputs(request: BuildRequest, inputs: BuildInputs) -> tuple[Path, Path | None, Path]:
-    """The folders of the artifact, of the emitted checkpoint and of a rejected artifact, which can all be written."""
+    """The folders of the artifact, of what is emitted and of a rejected artifact, which can all be written."""
     target = Path(request.out) if request.out is not None else Path(f"{inputs.recipe.name}-{inputs.device.name}")
     emit_target = None if request.emit is None else target.with_name(f"{target.name}-{request.emit}")
     rejected = target.with_name(f"{target.name}.rejected")
@@ -158,10 +158,15 @@ def _outputs(request: BuildRequest, inputs: BuildInputs) -> tuple[Path, Path | N
         )
     check_output(target, request.force)
     if emit_target is not None:
-        check_output(emit_target, request.force, GPTQ_FILE)
+        check_output(emit_target, request.force, _marker(request))
     if request.gate:
         check_output(rejected, force=True)
     return target, emit_target, rejected
+
+
+def _marker(request: BuildRequest) -> str:
+    """The file that tells what is emitted from an unrelated folder."""
+    return GPTQ_FILE if request.emits_gptq else FILE_NAME
 
 
 def _sweep(parent: Path) -> list[Path]:
@@ -195,7 +200,7 @@ def _write(
     """Write the artifact into the job's folder; return the plan with real sizes, and the manifest."""
     from . import steps
 
-    if emitted is not None:
+    if emitted is not None and job.request.emits_gptq:
         steps.check_emit(job, quantization, job.max_context(planned))
     described: dict[str, Any] = {}
     with steps.background_hashes(job.checkpoint.files) as source_files, steps.resumable(job.resume_path("widths")):
@@ -216,8 +221,8 @@ def _write(
             facts = replace(facts, quantization=facts.quantization | {"activation_scale": shrunk})
         with steps.layer_quantizer(job, weights, quantization, facts, files) as (layers, calibration):
             layout = steps.export(job, weights, quantization, job.max_context(planned), layers)
-            if emitted is not None:
-                found = steps.emit(job, emitted, layout, weights, files)
+            if emitted is not None and job.request.emits_gptq:
+                found = steps.emit_gptq(job, emitted, layout, weights, files)
                 if found:
                     on_notes(found)
                     planned = replace(planned, notes=(*planned.notes, *found))
@@ -255,6 +260,11 @@ def _write(
             files=hash_files(sorted(job.folder.iterdir()), report),
         )
         manifest.write(job.folder)
+    if emitted is not None and job.request.emit == "web":
+        found = steps.emit_web(job, emitted, manifest)
+        if found:
+            on_notes(found)
+            planned = replace(planned, notes=(*planned.notes, *found))
     return planned, manifest
 
 

@@ -15,7 +15,8 @@ from ..scheme import QuantizationConfig, QuantizationOverrides
 
 CALIBRATION_TOKENS = 8192
 QUALITY_TOKENS = 1024  # ten of them make the 99th percentile; the held-out texts have a little more
-EMIT_FORMATS = ("gptq", "gptq_v2")  # as in checkpoint/gptq_config.py, which imports numpy
+GPTQ_FORMATS = ("gptq", "gptq_v2")  # as in checkpoint/gptq_config.py, which imports numpy
+EMIT_FORMATS = (*GPTQ_FORMATS, "web")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class BuildRequest:
         context: Tokens the KV cache is planned for; None for the device's default.
         quantization: A configuration that replaces the recipe's, or changes to it.
         out: The artifact's folder; None for ``<recipe>-<device>`` in the current folder.
-        emit: Also write a checkpoint with the same codes, as ``<out>-<emit>``: ``gptq`` or ``gptq_v2``.
+        emit: Also write ``<out>-<emit>``: a checkpoint with the same codes (``gptq`` or ``gptq_v2``), or a folder that
+            transformers.js opens in a browser (``web``).
         force: Replace an existing artifact.
         calibration: A text file. The method gptq calibrates on it instead of the model's own answers to edgekit's
             prompts; a mean width and scaling are measured on it instead of on the prompts.
@@ -87,6 +89,11 @@ class BuildRequest:
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}; it must be at least 1")
 
+    @property
+    def emits_gptq(self) -> bool:
+        """Whether a GPTQ checkpoint is written, which holds scales in float16."""
+        return self.emit in GPTQ_FORMATS
+
 
 @dataclass(frozen=True)
 class BuildResult:
@@ -98,7 +105,7 @@ class BuildResult:
         plan: The plan, with the artifact's real sizes.
         seconds: Duration of the build (wall time).
         peak_rss_bytes: Peak resident memory of the process; None if the system does not report it.
-        emitted: The GPTQ checkpoint written next to the artifact, if one was requested.
+        emitted: The folder written next to the artifact, if ``emit`` was requested.
     """
 
     artifact: Path

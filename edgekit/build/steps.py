@@ -29,6 +29,7 @@ from ..export.genai_config import genai_config
 from ..export.gptq_checkpoint import check_emittable, write_gptq_checkpoint
 from ..export.model import LayerQuantizer, export_model
 from ..export.onnx_graph import DATA_FILE
+from ..export.web import write_web_folder
 from ..layout import DataLayout, plan_layout
 from ..models import ModelSpec
 from ..planning.plan import Plan
@@ -264,9 +265,7 @@ def layer_quantizer(
     if quantization.method != "gptq":
         yield None, {}
         return
-    calibration = Calibration(
-        job.calibration_file, job.request.calibration_tokens, half_scales=job.request.emit is not None
-    )
+    calibration = Calibration(job.calibration_file, job.request.calibration_tokens, half_scales=job.request.emits_gptq)
     with calibrated_layers(
         calibration, job.resume_path("calibration"), job.folder, facts, job.written, weights, job.source_key(), files,
         job.threads, job.progress,
@@ -288,7 +287,7 @@ def export(
         threads=job.threads,
         layers=layers,
         progress=phase(job.progress, "quantizing"),
-        half_scales=job.request.emit is not None,
+        half_scales=job.request.emits_gptq,
     )
 
 
@@ -299,7 +298,7 @@ def check_emit(job: Job, quantization: QuantizationConfig, max_context: int) -> 
     check_emittable(plan_layout(job.written, quantization, job.device.activation_type, max_context))
 
 
-def emit(
+def emit_gptq(
     job: Job, folder: Path, layout: DataLayout, weights: WeightSource, files: Mapping[str, bytes]
 ) -> tuple[str, ...]:
     """Write the GPTQ checkpoint that was requested into ``folder``, with the artifact's tokenizer ``files``.
@@ -327,6 +326,11 @@ def emit(
         f"also uses for the norms of query and key heads; the artifact uses {kept:g} there"
     )
     return (note,)
+
+
+def emit_web(job: Job, folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    """Write the web folder that was requested from the finished artifact; return notes."""
+    return write_web_folder(job.folder, folder, manifest, phase(job.progress, "writing the web folder"))
 
 
 def record_answer(job: Job, facts: RuntimeFacts, data_bytes: int) -> dict[str, Any]:

@@ -65,8 +65,8 @@ _OPTIONS: dict[str, options.Decorator] = {
     "emit": click.option(
         "--emit",
         type=click.Choice(EMIT_FORMATS),
-        help="Also write the codes as a checkpoint for GPTQModel, AutoGPTQ and transformers, to OUT-gptq or "
-        "OUT-gptq_v2.",
+        help="Also write OUT-gptq or OUT-gptq_v2, a checkpoint with the same codes for GPTQModel, AutoGPTQ and "
+        "transformers, or OUT-web, a folder that transformers.js opens in a browser.",
     ),
     "gate": click.option(
         "--gate/--no-gate",
@@ -89,6 +89,7 @@ _OPTIONS: dict[str, options.Decorator] = {
     "edgekit build Qwen/Qwen2.5-0.5B-Instruct --device phone",
     "edgekit build r1-1.5b --device jetson --lora ./my-adapter",
     "edgekit build smollm2-135m --device cpu --symmetric --emit gptq",
+    "edgekit build r1-1.5b --device phone --emit web",
     "edgekit build smollm2-135m --device cpu --bits 5.5 --method gptq",
     see_also="edgekit plan predicts memory and speed first, edgekit run talks to the artifact.",
 )
@@ -127,21 +128,22 @@ def command(request: BuildRequest, as_json: bool) -> None:
     if as_json:
         emit_json(result.to_json())
     else:
-        _report(result)
+        _report(result, request)
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _report(result: BuildResult) -> None:
+def _report(result: BuildResult, request: BuildRequest) -> None:
     screen = open_screen()
     screen.say(
         f"{result.artifact}: {format_bytes(result.size_bytes)}, {result.manifest.bits_per_weight:.2f} bits per weight, "
         f"built in {format_seconds(result.seconds)} with {format_bytes(result.peak_rss_bytes or 0)} of memory"
     )
     if result.emitted is not None:
-        screen.say(f"{result.emitted}: the same codes as a GPTQ checkpoint")
+        what = "the same codes as a GPTQ checkpoint" if request.emits_gptq else "the same model for a browser"
+        screen.say(f"{result.emitted}: {what}")
     quality = result.manifest.quality
     if quality is None:
         screen.say("quality: not measured (--no-gate)")

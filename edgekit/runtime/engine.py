@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact.manifest import RuntimeFacts
-from ..errors import ContextLengthError, EngineError, TokenRangeError, UnknownNameError, nearest
+from ..errors import ArtifactError, ContextLengthError, EngineError, TokenRangeError, UnknownNameError, nearest
 from ..scheme import KV_TYPES
 
 DEFAULT_CONTEXT = 4096  # positions, when neither the caller nor the artifact's plan sets a context
@@ -181,7 +181,12 @@ def open_engine(folder: Path, manifest: RuntimeFacts, options: EngineOptions, na
         UnknownNameError: There is no such engine.
         ContextLengthError: The requested context is longer than the model's.
         EngineError: The engine cannot load the artifact.
+        ArtifactError: It is a web folder, whose model only browsers open.
     """
+    if (folder / "onnx").is_dir() and not (folder / "model.onnx").exists():
+        raise ArtifactError(
+            f"{folder} is a folder for a browser", hint="run the artifact that it was written with; it lies beside it"
+        )
     known = engines()
     if name == "auto":
         name = choose_engine(manifest)

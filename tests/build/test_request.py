@@ -10,7 +10,7 @@ import pytest
 from shared_models import SharedModels
 
 from edgekit.artifact.manifest import read_manifest
-from edgekit.build.request import EMIT_FORMATS, BuildRequest, BuildResult
+from edgekit.build.request import GPTQ_FORMATS, BuildRequest, BuildResult
 from edgekit.checkpoint.gptq_config import V1, V2
 from edgekit.devices import load_device
 from edgekit.errors import UsageError
@@ -35,8 +35,8 @@ def test_numbers_below_1(field: str, value: int) -> None:
 
 
 def test_the_format_of_an_emitted_checkpoint() -> None:
-    assert EMIT_FORMATS == (V1, V2)
-    for name in EMIT_FORMATS:
+    assert GPTQ_FORMATS == (V1, V2)
+    for name in GPTQ_FORMATS:
         assert BuildRequest(emit=name).emit == name
     for name in ("awq", "", "GPTQ"):
         with pytest.raises(UsageError, match=f"emit is '{name}'; allowed: gptq, gptq_v2"):
