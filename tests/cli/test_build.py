@@ -26,7 +26,7 @@ def test_the_formats_to_emit_are_those_that_can_be_read_and_written() -> None:
     from edgekit.build.request import EMIT_FORMATS
     from edgekit.checkpoint.gptq_config import V1, V2
 
-    assert EMIT_FORMATS == (V1, V2)
+    assert EMIT_FORMATS == (V1, V2, "web")
 
 
 @pytest.fixture
