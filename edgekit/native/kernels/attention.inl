@@ -309,7 +309,8 @@ inline void finish_rows(const AttentionJob &job, const AttendScratch &s, int64_t
   }
 }
 
-template <typename T>
+/* kFew: there are at most kDecodeRows rows. */
+template <typename T, bool kFew>
 inline void attend_blocks(const AttentionJob &job, const AttendScratch &s, int64_t rows) {
   const T *keys = static_cast<const T *>(job.keys.rows), *values = static_cast<const T *>(job.values.rows);
   const int64_t furthest = job.position + job.m < job.end ? job.position + job.m : job.end;
@@ -317,13 +318,14 @@ inline void attend_blocks(const AttentionJob &job, const AttendScratch &s, int64
     const int64_t left = furthest - at;
     const int count = static_cast<int>(left < kKeyBlock ? left : kKeyBlock);
     const T *key = keys + at * job.head_dim, *value = values + at * job.head_dim;
-    const bool decode = rows <= kDecodeRows; /* each number is used once or twice, so it is converted when it is used */
-    if (!decode) convert_block(job, key, value, at, count, s);
+    const bool decode = kFew || rows <= kDecodeRows; /* each number is used once or twice, so it is converted when it is used */
+    if constexpr (!kFew)
+      if (!decode) convert_block(job, key, value, at, count, s);
     for (int64_t row = first_row(job, at); row < rows; row += kAttendRows) {
       const int some = static_cast<int>(rows - row < kAttendRows ? rows - row : kAttendRows);
       if (decode)
         attend_rows<kAttendRows>(job, s, key, value, row, some, at, count);
-      else
+      else if constexpr (!kFew)
         attend_rows<kAttendRows, float>(job, s, s.keys, s.values, row, some, at, count);
     }
   }
@@ -334,9 +336,19 @@ inline void attend_blocks(const AttentionJob &job, const AttendScratch &s, int64
   const AttendScratch s = split_scratch(&scratch, job.head_dim, rows);
   start_rows(job, s, rows);
   if (job.type == KvType::kInt8)
-    attend_blocks<int8_t>(job, s, rows);
+    attend_blocks<int8_t, false>(job, s, rows);
   else
-    attend_blocks<uint16_t>(job, s, rows);
+    attend_blocks<uint16_t, false>(job, s, rows);
+  finish_rows(job, s, rows);
+}
+
+/* attend() for at most kDecodeRows rows and a cache of T. */
+template <typename T>
+inline void attend_few(const AttentionJob &job, uint8_t *scratch) {
+  const int64_t rows = job.m * job.group;
+  const AttendScratch s = split_scratch(&scratch, job.head_dim, rows);
+  start_rows(job, s, rows);
+  attend_blocks<T, true>(job, s, rows);
   finish_rows(job, s, rows);
 }
 

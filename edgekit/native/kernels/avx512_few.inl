@@ -61,9 +61,6 @@ constexpr int kFewTile = 2; /* more rows of activations are multiplied by few() 
 
 namespace {
 
-template <typename F>
-constexpr int kLine = 512 / F::kBits; /* columns in a line */
-
 inline void prefetch(const uint8_t *at) { _mm_prefetch(reinterpret_cast<const char *>(at), _MM_HINT_T1); }
 
 inline __m512i broadcast4(const int8_t *values) {
@@ -75,6 +72,7 @@ inline __m512i broadcast4(const int8_t *values) {
 /* Scales and zero points of 16 outputs: register b of 16 blocks has a lane for each output. */
 struct BlockColumns {
   __m512i scales[16], zeros[16];
+  int log2_block;
 };
 
 template <typename F>
@@ -142,12 +140,17 @@ struct Lines {
   __mmask64 mask;
 };
 
-/* Add a transposed line that starts at this column to the totals of kRows rows. If kNext, transpose the lines `next` to `to`
- * meanwhile. The line has `dwords` registers of codes, all 16 unless it is the end of a row. */
-template <typename F, int kRows, bool kNext>
+/* The format by which add_line() is compiled: of 8-bit codes, a line has 64, whether blocks have 64 or 128. */
+template <typename F>
+using LineFormat = Format<F::kBits, F::kBits == 8 && F::kBlock == 128 ? 64 : F::kBlock>;
+
+/* Add a transposed line that starts at this column to the totals of kRows rows. If `to` is not null, transpose the lines `next`
+ * to it meanwhile. The line has `dwords` registers of codes, all 16 unless it is the end of a row. */
+template <typename F, int kRows>
 EK_ALONE void add_line(const __m512i *codes, int dwords, const QuantizedRow *rows, int64_t column, const BlockColumns &columns,
                      bool has_zeros, const Lines &next, __m512i *to, float (*total)[16]) {
-  constexpr int kPart = F::kBlock < kLine<F> ? F::kBlock * F::kBits / 32 : 16; /* dwords that share a scale */
+  constexpr int kPart = F::kBlock * F::kBits / 32; /* dwords that share a scale */
+  static_assert(kPart <= 16, "see LineFormat");
   const __m512i low = _mm512_set1_epi8(15);
   const int64_t at = F::kBits == 8 ? column : column / kChunk * kChunk + column % kChunk / 2;
   const int8_t *values[kRows];
@@ -156,7 +159,7 @@ EK_ALONE void add_line(const __m512i *codes, int dwords, const QuantizedRow *row
   for (int i = 0; i < kRows; ++i) values[i] = rows[i].values + at;
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) {
-    if (kNext) transpose_step(i, next.from, next.mask, r, to);
+    if (to) transpose_step(i, next.from, next.mask, r, to);
     if (i % kPart == 0)
 #pragma GCC unroll 16
       for (int j = 0; j < kRows; ++j) dots[j] = _mm512_setzero_si512();
@@ -174,10 +177,10 @@ EK_ALONE void add_line(const __m512i *codes, int dwords, const QuantizedRow *row
 #pragma GCC unroll 16
     for (int j = 0; j < kRows; ++j) in_order(dots[j]);
     if (i % kPart != kPart - 1 || i >= dwords) continue;
-    const int64_t from = column + (i - kPart + 1) * (32 / F::kBits), b = from / F::kBlock;
+    const int64_t from = column + (i - kPart + 1) * (32 / F::kBits), b = from >> columns.log2_block;
     const __m512 scale = _mm512_castsi512_ps(columns.scales[b % 16]);
     const __m512 zero = has_zeros ? _mm512_castsi512_ps(columns.zeros[b % 16]) : _mm512_set1_ps(static_cast<float>(1 << (F::kBits - 1)));
-    const bool starts = from % F::kBlock == 0; /* of 8-bit blocks of 128, a line has half */
+    const bool starts = b << columns.log2_block == from; /* of 8-bit blocks of 128, a line has half */
 #pragma GCC unroll 16
     for (int j = 0; j < kRows; ++j) {
       const __m512 less = _mm512_mul_ps(zero, _mm512_set1_ps(starts ? rows[j].sums[b] : 0.0f));
@@ -190,12 +193,12 @@ EK_ALONE void add_line(const __m512i *codes, int dwords, const QuantizedRow *row
 using AddLine = void (*)(const __m512i *, int, const QuantizedRow *, int64_t, const BlockColumns &, bool, const Lines &, __m512i *,
                          float (*)[16]);
 
-/* add_line() for `count` rows, at most kRows: 3 or more, or without kNext 4, 6 or 8. */
-template <typename F, int kRows, bool kNext>
+/* add_line() for `count` rows, 3 to kRows. */
+template <typename F, int kRows>
 AddLine line_adder(int count) {
-  if constexpr (kRows > (kNext ? 3 : 4))
-    if (count < kRows) return line_adder<F, kNext ? kRows - 1 : kRows - 2, kNext>(count);
-  return add_line<F, kRows, kNext>;
+  if constexpr (kRows > 3)
+    if (count < kRows) return line_adder<F, kRows - 1>(count);
+  return add_line<F, kRows>;
 }
 
 /* The 16 lines at byte `at` of the outputs from n on; outputs from `last` on are copies of output last - 1. */
@@ -219,13 +222,14 @@ template <typename F>
 void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
          bool add_to) {
   const int64_t bytes = w.row_bytes();
-  const int rest = m <= kLineTile ? 0 : (m / 2 + 1) / 2 * 2; /* a second tile of 4, 6 or 8 rows */
+  const int rest = m <= kLineTile ? 0 : m / 2; /* a second tile of 4 to 8 rows */
   const int tile = m - rest;
-  const AddLine add = line_adder<F, kLineTile, true>(tile), add_rest = line_adder<F, kLineTile, false>(rest);
+  const AddLine add = line_adder<LineFormat<F>, kLineTile>(tile), add_rest = line_adder<LineFormat<F>, kLineTile>(rest);
   const bool has_zeros = w.zero_points != nullptr;
   alignas(64) float total[kMostFew][16];
   alignas(64) __m512i codes[2][16]; /* a transposed line, and the next one */
   BlockColumns columns;
+  columns.log2_block = F::kBlock == 32 ? 5 : F::kBlock == 64 ? 6 : 7;
   Lines next;
   __m512i r[16];
   find_lines(w, bytes, first, last, 0, &next);
@@ -245,7 +249,7 @@ void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_
       for (int i = 0; i < 16; ++i) prefetch(w.codes + (n + 16) * bytes + at * 16 + i * 64); /* in the order of the file */
       const int dwords = static_cast<int>(bytes - at >= 64 ? 16 : (bytes - at) / 4);
       add(codes[now], dwords, rows, column, columns, has_zeros, next, codes[1 - now], total);
-      if (rest) add_rest(codes[now], dwords, rows + tile, column, columns, has_zeros, next, codes[1 - now], total + tile);
+      if (rest) add_rest(codes[now], dwords, rows + tile, column, columns, has_zeros, next, nullptr, total + tile);
     }
     write_totals(w, total, m, n, last - n < 16 ? last - n : 16, add_to, y, stride);
   }

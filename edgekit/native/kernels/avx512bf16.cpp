@@ -101,7 +101,7 @@ inline void attend_rows(const AttentionJob &job, const Bf16Scratch &s, int64_t r
 
 void attend_bf16(const AttentionJob &job, uint8_t *scratch) {
   const int64_t rows = job.m * job.group;
-  if (rows <= kFewRows) return attend(job, scratch);
+  if (rows <= kFewRows) return job.type == KvType::kInt8 ? kAvx512Vnni.attend(job, scratch) : attend_few<uint16_t>(job, scratch);
   const int head_dim = job.head_dim, padded = padded_dim(head_dim);
   const Bf16Scratch s = split_bf16_scratch(&scratch, head_dim, rows, kTileRows);
   for (int64_t row = 0; row < (rows + kTileRows - 1) / kTileRows * kTileRows; ++row) {
