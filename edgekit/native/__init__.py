@@ -143,6 +143,12 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_stream_push": (_INT, _POINTER, ctypes.c_int32, ctypes.POINTER(_POINTER), ctypes.POINTER(_LONG)),
     "ek_stream_finish": (_INT, _POINTER, ctypes.POINTER(_POINTER), ctypes.POINTER(_LONG)),
     "ek_generate": (_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER),
+    "ek_watch_create": (_INT, _LONG, _INT, _INT, ctypes.POINTER(_POINTER)),
+    "ek_watch_free": (None, _POINTER),
+    "ek_watch_push": (_INT, _POINTER, ctypes.c_int32, _INT, ctypes.POINTER(ctypes.c_int32)),
+    "ek_watch_adjust": (_INT, _POINTER, _POINTER, _LONG),
+    "ek_watch_loops": (_LONG, _POINTER),
+    "ek_thought_closing": (_INT, ctypes.c_int32, _TEXT, _LONG, _TEXT, _LONG, ctypes.POINTER(_LONG)),
     "ek_session_cancel": (None, _POINTER),
     "ek_attend": (_INT, _POINTER, _LONG, _LONG, _LONG, _LONG, _POINTER, _POINTER, _INT, _POINTER),
 }  # fmt: skip

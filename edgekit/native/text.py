@@ -18,7 +18,8 @@ from . import CALLBACK, OK, Sampling, last_error, library
 
 PLAIN, BOS, NO_BOS = 1, 2, 4
 PROMPT, THOUGHT, ANSWER, DONE = 1, 2, 3, 4
-FINISH = ("stop", "length", "context", "interrupted")  # indexed by ek_finish
+FINISH = ("stop", "length", "context", "interrupted", "loop")  # indexed by ek_finish
+THOUGHT_ENDS = (None, "model", "budget", "loop")  # indexed by ek_thought_end
 _LONG, _INT32, _POINTER = ctypes.c_int64, ctypes.c_int32, ctypes.c_void_p
 
 
@@ -37,7 +38,7 @@ class _Request(ctypes.Structure):
         ("sampling", ctypes.POINTER(Sampling)), ("seed", ctypes.c_uint64), ("has_seed", _INT32),
         ("ignore_stops", _INT32), ("max_tokens", _LONG), ("max_thought_tokens", _LONG),
         ("stop_texts", ctypes.POINTER(ctypes.c_char_p)), ("stop_text_count", _LONG),
-        ("stop_ids", _POINTER), ("stop_id_count", _LONG),
+        ("stop_ids", _POINTER), ("stop_id_count", _LONG), ("loop_guard", _INT32), ("reserved", _INT32),
     )  # fmt: skip
 
 
@@ -48,7 +49,7 @@ class _Completion(ctypes.Structure):
         ("size", _LONG), ("finish", _INT32), ("thought_closed", _INT32), ("text", _POINTER), ("text_bytes", _LONG),
         ("prompt_ids", ctypes.POINTER(_INT32)), ("prompt_tokens", _LONG), ("reused_tokens", _LONG),
         ("ids", ctypes.POINTER(_INT32)), ("tokens", _LONG), ("thought_tokens", _LONG), ("ttft_s", ctypes.c_double),
-        ("decode_tok_s", ctypes.c_double),
+        ("decode_tok_s", ctypes.c_double), ("loops", _LONG),
     )  # fmt: skip
 
 
@@ -76,7 +77,8 @@ class NativeAnswer:
     finish_reason: str
     reused_tokens: int
     thought_tokens: int
-    thought_closed: bool
+    thought_closed: str | None
+    loops: int
     ttft_s: float
     decode_tok_s: float
 
@@ -182,6 +184,7 @@ class NativeText:
         stop_texts: Sequence[str] = (),
         stop_ids: Sequence[int] = (),
         ignore_stops: bool = False,
+        loop_guard: int = 0,
         on_event: Callable[[int, str], object] = lambda kind, text: False,
     ) -> NativeAnswer:
         """Generate an answer.
@@ -189,7 +192,8 @@ class NativeText:
         Args:
             session: A handle of ``ek_session_create``.
             prompt: Text, ids, or messages.
-            max_tokens, max_thought_tokens, sampling, seed, stop_texts, stop_ids, ignore_stops: As in ``ek_request``.
+            max_tokens, max_thought_tokens, sampling, seed, stop_texts, stop_ids, ignore_stops, loop_guard: As in
+                ``ek_request``.
             on_event: Called with each event's kind and text; a true value cancels.
 
         Raises:
@@ -216,6 +220,7 @@ class NativeText:
             stops.ctypes.data,
             stops.size,
         )
+        request.loop_guard = loop_guard
         receiver = _Receiver(on_event)
         status = library().ek_generate(session, self.handle, ctypes.byref(request), receiver.callback, None)
         _check(status)
@@ -262,7 +267,8 @@ class _Receiver:
             finish_reason=FINISH[done.finish],
             reused_tokens=done.reused_tokens,
             thought_tokens=done.thought_tokens,
-            thought_closed=bool(done.thought_closed),
+            thought_closed=THOUGHT_ENDS[done.thought_closed],
+            loops=done.loops,
             ttft_s=done.ttft_s,
             decode_tok_s=done.decode_tok_s,
         )

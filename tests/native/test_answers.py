@@ -132,16 +132,28 @@ def test_stops(pair: Pair) -> None:
 
 def test_a_thought_can_be_limited(pair: Pair) -> None:
     chosen = sampling(temperature=1.0)[1]
-    found = pair.answer(QUESTION, max_tokens=30, max_thought_tokens=6, sampling=chosen, seed=1, ignore_stops=True)
+    question = [{"role": "user", "content": "2?"}]
+    found = pair.answer(question, max_thought_tokens=6, sampling=chosen, seed=1, ignore_stops=True)
     if pair.session.manifest.reasoning:
-        closing = pair.text.encode("\n</think>\n\n")
+        thought, tag, _ = found.text.partition("</think>\n\n")
+        assert tag
+        assert thought.endswith("\n\nI have thought about this for long enough, so I will answer now.\n")
+        assert found.thought_closed == "budget"
+        assert found.thought == thought.strip()
+        assert 6 < found.thought_tokens < len(found.tokens)
+        closing = pair.text.encode(thought[len(pair.text.decode(found.tokens[:6]).decode()) :] + tag)
         assert found.tokens[6 : 6 + len(closing)] == closing
-        assert found.thought_closed
-        assert 6 < found.thought_tokens <= 6 + len(closing)
-        assert "</think>" in found.text
     else:
         assert found.thought_tokens == 0
-    assert len(found.tokens) == 30
+        assert found.thought_closed == "model"
+
+def test_the_loop_guard_is_checked(pair: Pair) -> None:
+    greedy = sampling(temperature=0)[1]
+    for guard in (0, 1, 2):  # a context of 96 tokens is too short for a loop
+        found = pair.answer("The capital", sampling=greedy, ignore_stops=True, loop_guard=guard)
+        assert (found.loops, found.finish_reason) == (0, "context")
+    with pytest.raises(EngineError, match="the loop guard is 3"):
+        pair.answer("The capital", loop_guard=3)
 
 
 def test_a_callback_cancels(pair: Pair) -> None:

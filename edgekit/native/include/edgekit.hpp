@@ -102,6 +102,7 @@ struct Request {
   std::vector<std::string> stop_texts; /* without NUL characters */
   std::vector<std::int32_t> stop_ids;
   bool ignore_stops = false; /* the artifact's stop ids and texts do not end the answer */
+  ek_loop_guard loop_guard = EK_GUARD_THOUGHT;
 };
 
 /* A finished or cancelled answer. The fields are those of ek_completion. */
@@ -109,7 +110,8 @@ struct Answer {
   ek_finish finish = EK_FINISH_CANCELLED;
   std::string text; /* everything that the model wrote; add it to the conversation with Message::whole */
   std::vector<std::int32_t> prompt_ids, ids;
-  std::int64_t reused_tokens = 0, thought_tokens = 0;
+  std::int64_t reused_tokens = 0, thought_tokens = 0, loops = 0;
+  ek_thought_end thought_closed = EK_THOUGHT_OPEN;
   double ttft_s = 0, decode_tok_s = 0;
 };
 
@@ -154,6 +156,7 @@ class Session {
     all.ignore_stops = request.ignore_stops;
     all.max_tokens = request.max_tokens;
     all.max_thought_tokens = request.max_thought_tokens;
+    all.loop_guard = request.loop_guard;
     all.stop_texts = stops.data();
     all.stop_text_count = length(stops);
     all.stop_ids = request.stop_ids.data();
@@ -195,6 +198,8 @@ class Session {
       answer.ids.assign(done.ids, done.ids + done.tokens);
       answer.reused_tokens = done.reused_tokens;
       answer.thought_tokens = done.thought_tokens;
+      answer.thought_closed = static_cast<ek_thought_end>(done.thought_closed);
+      answer.loops = done.loops;
       answer.ttft_s = done.ttft_s;
       answer.decode_tok_s = done.decode_tok_s;
     }

@@ -131,6 +131,14 @@ EK_API int ek_text_prompt(const ek_text *text, const ek_message *messages, int64
 
 /* ---- Answers ---- */
 
+/* Where to look for loops: text that repeats itself without an end. In a loop, the tokens of the loop are first made less
+ * likely for a while. If the text loops again, a thought is closed, and an answer ends with EK_FINISH_LOOP. */
+typedef enum {
+  EK_GUARD_THOUGHT = 0, /* in thoughts */
+  EK_GUARD_OFF = 1,
+  EK_GUARD_ALL = 2      /* in thoughts and, after four times as much repetition, in answers */
+} ek_loop_guard;
+
 /* What to generate. Exactly one of messages, prompt and prompt_ids is given. */
 typedef struct {
   int64_t size;                  /* sizeof(ek_request) */
@@ -145,12 +153,15 @@ typedef struct {
   int32_t has_seed;              /* 0: a fresh seed is drawn and `seed` is ignored */
   int32_t ignore_stops;          /* 1: the artifact's stop ids and texts do not end the answer, to measure speed */
   int64_t max_tokens;            /* the most tokens to generate; 0: until the model stops or the context is full */
-  int64_t max_thought_tokens;    /* the most tokens in a thought, which is then ended with </think>; 0: no limit */
+  int64_t max_thought_tokens;    /* the most tokens in a thought, which is then closed as the model itself would: with a
+                                    sentence, </think> and a blank line; 0: no limit */
   const char *const *stop_texts; /* (stop_text_count) texts, ending with a NUL, that end the answer and are not part
                                     of it, in addition to the artifact's */
   int64_t stop_text_count;
   const int32_t *stop_ids;       /* (stop_id_count) ids that end the answer, in addition to the artifact's */
   int64_t stop_id_count;
+  int32_t loop_guard;            /* an ek_loop_guard */
+  int32_t reserved;              /* 0 */
 } ek_request;
 
 /* Why an answer ended. */
@@ -158,14 +169,23 @@ typedef enum {
   EK_FINISH_STOP = 0,     /* the model generated a stop id or a stop text */
   EK_FINISH_LENGTH = 1,   /* max_tokens */
   EK_FINISH_CONTEXT = 2,  /* the context is full */
-  EK_FINISH_CANCELLED = 3 /* ek_session_cancel, or the callback returned a value other than 0 */
+  EK_FINISH_CANCELLED = 3, /* ek_session_cancel, or the callback returned a value other than 0 */
+  EK_FINISH_LOOP = 4       /* EK_GUARD_ALL: the answer repeated itself */
 } ek_finish;
+
+/* What closed a thought. */
+typedef enum {
+  EK_THOUGHT_OPEN = 0,  /* nothing: the text ended inside the thought */
+  EK_THOUGHT_MODEL = 1, /* the model; also if there was no thought */
+  EK_THOUGHT_SPENT = 2, /* it had used max_thought_tokens */
+  EK_THOUGHT_LOOP = 3   /* the loop guard */
+} ek_thought_end;
 
 /* An answer with its figures. The pointers are valid during the callback. */
 typedef struct {
   int64_t size;              /* set by the library: sizeof(ek_completion) of its version */
   int32_t finish;            /* an ek_finish */
-  int32_t thought_closed;    /* 0: the answer ended inside the thought; otherwise 1 */
+  int32_t thought_closed;    /* an ek_thought_end; 0 if the answer ended inside the thought */
   const char *text;          /* everything the model wrote, with the tags of the thought, without special tokens and
                                 without what ended the answer; ends with a NUL */
   int64_t text_bytes;
@@ -178,6 +198,7 @@ typedef struct {
   double ttft_s;             /* seconds from the call to the first token: encoding, evaluation of the prompt,
                                 sampling; 0 if there is no token */
   double decode_tok_s;       /* tokens per second after the first, without time in the callback; 0 for fewer than two */
+  int64_t loops;             /* how often the loop guard found a loop */
 } ek_completion;
 
 typedef enum {
@@ -227,6 +248,50 @@ typedef int (*ek_on_event)(const ek_event *event, void *context);
  * EK_NON_FINITE: as for ek_sample. */
 EK_API int ek_generate(ek_session *session, const ek_text *text, const ek_request *request, ek_on_event on_event,
                        void *context);
+
+/* ---- Watches: thought budgets and the loop guard, for programs that sample themselves ---- */
+
+typedef struct ek_watch ek_watch;
+
+/* What to do after a token. */
+typedef enum {
+  EK_WATCH_GO_ON = 0,
+  EK_WATCH_END = 1,         /* the answer loops: end it */
+  EK_WATCH_CLOSE_SPENT = 2, /* the thought has used its tokens: append ek_thought_closing to it */
+  EK_WATCH_CLOSE_LOOP = 3   /* the thought loops: append ek_thought_closing to it */
+} ek_watch_action;
+
+/* Create a watch for one answer.
+ *
+ *   max_thought_tokens  as in ek_request
+ *   loop_guard          an ek_loop_guard
+ *   inside              1: the prompt ends inside a thought */
+EK_API int ek_watch_create(int64_t max_thought_tokens, int loop_guard, int inside, ek_watch **watch);
+EK_API void ek_watch_free(ek_watch *watch);
+
+/* Add a token that was generated.
+ *
+ *   in_thought  1: the thought goes on after this token
+ *   action      out: an ek_watch_action. The same action follows each further token until the thought has ended */
+EK_API int ek_watch_push(ek_watch *watch, int32_t token, int in_thought, int32_t *action);
+
+/* Make the tokens of a loop less likely, as long as that is due. Call it before each token is chosen.
+ *
+ *   logits  float32 (n), modified */
+EK_API int ek_watch_adjust(const ek_watch *watch, float *logits, int64_t n);
+
+/* How often a loop was found. */
+EK_API int64_t ek_watch_loops(const ek_watch *watch);
+
+/* The text that closes a thought: a sentence, </think> and a blank line.
+ *
+ *   action  EK_WATCH_CLOSE_SPENT or EK_WATCH_CLOSE_LOOP
+ *   text    what the model has written so far, which decides on which line the sentence begins
+ *   bytes   the length of the text, or -1
+ *   utf8    out, (capacity), with a NUL at the end if there is room
+ *   size    out: the length of the closing text, without the NUL */
+EK_API int ek_thought_closing(int32_t action, const char *text, int64_t bytes, char *utf8, int64_t capacity,
+                              int64_t *size);
 
 #ifdef __cplusplus
 }

@@ -15,6 +15,7 @@
 #include "text_handle.h"
 #include "thought.h"
 #include "tokenizer.h"
+#include "watch.h"
 
 namespace ek {
 namespace {
@@ -75,9 +76,7 @@ class Generation {
   void prepare() {
     const int given = (request_.messages != nullptr) + (request_.prompt != nullptr) + (request_.prompt_ids != nullptr);
     if (given != 1) fail(EK_BAD_ARGUMENT, "a request needs exactly one of messages, prompt and prompt_ids; %d were given", given);
-    if (request_.max_tokens < 0 || request_.max_thought_tokens < 0)
-      fail(EK_BAD_ARGUMENT, "max_tokens is %" PRId64 " and max_thought_tokens %" PRId64 "; allowed: 0 (no limit) or more", request_.max_tokens,
-           request_.max_thought_tokens);
+    if (request_.max_tokens < 0) fail(EK_BAD_ARGUMENT, "max_tokens is %" PRId64 "; allowed: 0 (no limit) or more", request_.max_tokens);
     if (request_.prompt_ids) {
       prompt_.assign(request_.prompt_ids, request_.prompt_ids + std::max<int64_t>(request_.prompt_id_count, 0));
     } else {
@@ -108,6 +107,7 @@ class Generation {
       for (const std::string_view tag : {kThinkOpen, kThinkClose})
         if (const int32_t id = added_token_id(tables_, tag); id >= 0) tags_.push_back({id, tag});
     pending_ = prompt_;
+    watch_.emplace(request_.max_thought_tokens, request_.loop_guard, splitter_ && splitter_->in_thought());
   }
 
   int32_t answer() {
@@ -124,9 +124,9 @@ class Generation {
       pending_.push_back(token);
       thought_tokens_ += splitter_ && splitter_->in_thought();
       report(text_of(token));
-      const int32_t finish = finished(token);
+      int32_t finish = finished(token);
+      if (finish < 0 && watch(token)) finish = EK_FINISH_LOOP;
       if (finish < 0) {
-        end_long_thought();
         check_cancelled();
         continue;
       }
@@ -161,6 +161,7 @@ class Generation {
     evaluate_pending();
     if (!seen_.empty() && ids_.empty())
       for (const int32_t id : prompt_) seen_[static_cast<size_t>(id)] = 1;
+    watch_->adjust(logits_.data(), static_cast<int64_t>(logits_.size()));
     const int32_t token = sample(logits_.data(), static_cast<int64_t>(logits_.size()), sampling_, seen_.empty() ? nullptr : seen_.data(), random_);
     if (!seen_.empty()) seen_[static_cast<size_t>(token)] = 1;
     return token;
@@ -212,15 +213,18 @@ class Generation {
     return static_cast<int64_t>(pending_.size()) > room ? static_cast<int32_t>(EK_FINISH_CONTEXT) : -1;
   }
 
-  /* A thought that has used its tokens is closed as models close it: on a line of its own, before a blank line. */
-  void end_long_thought() {
-    if (!request_.max_thought_tokens || closed_ || !splitter_ || !splitter_->in_thought() || thought_tokens_ < request_.max_thought_tokens) return;
-    closed_ = true;
+  /* Close a thought that has used its tokens or loops. true: the answer loops and has to end. */
+  bool watch(int32_t token) {
+    const ek_watch_action action = watch_->push(token, splitter_ && splitter_->in_thought());
+    if (action == EK_WATCH_GO_ON || action == EK_WATCH_END) return action == EK_WATCH_END;
+    if (closed_ != EK_THOUGHT_OPEN || !stream_.is_whole()) return false; /* a character may need another token */
+    closed_ = action == EK_WATCH_CLOSE_LOOP ? EK_THOUGHT_LOOP : EK_THOUGHT_SPENT;
     WrittenText text;
-    text.add("\n</think>\n\n", Writer::kTemplate);
+    text.add(thought_closing(action, text_), Writer::kTemplate);
     std::vector<int32_t> ids;
     Encoder(tables_).encode(text, ids);
     forced_.assign(ids.begin(), ids.end());
+    return false;
   }
 
   void report(const std::string &text) {
@@ -248,7 +252,8 @@ class Generation {
     ek_completion done{};
     done.size = sizeof done;
     done.finish = finish;
-    done.thought_closed = !(splitter_ && splitter_->in_thought());
+    const bool open = splitter_ && splitter_->in_thought();
+    done.thought_closed = open ? EK_THOUGHT_OPEN : closed_ ? closed_ : static_cast<int32_t>(EK_THOUGHT_MODEL);
     done.text = text_.c_str();
     done.text_bytes = static_cast<int64_t>(text_.size());
     done.prompt_ids = prompt_.data();
@@ -257,6 +262,7 @@ class Generation {
     done.ids = ids_.data();
     done.tokens = static_cast<int64_t>(ids_.size());
     done.thought_tokens = thought_tokens_;
+    done.loops = watch_ ? watch_->loops() : 0;
     done.ttft_s = ttft_s_;
     done.decode_tok_s = ids_.size() > 1 && decode_s_ > 0 ? static_cast<double>(ids_.size() - 1) / decode_s_ : 0;
     ek_event event = new_event(EK_EVENT_DONE);
@@ -296,6 +302,7 @@ class Generation {
   TextStream stream_;
   StopTexts stop_texts_;
   std::optional<ThoughtSplitter> splitter_;
+  std::optional<Watch> watch_;
   std::vector<std::pair<int32_t, std::string_view>> tags_;
   std::vector<int32_t> prompt_, ids_, stop_ids_;
   std::vector<int32_t> pending_; /* ids that follow those in the session */
@@ -306,7 +313,7 @@ class Generation {
   uint64_t random_ = 0;
   std::string text_;
   int64_t reused_ = 0, thought_tokens_ = 0;
-  bool closed_ = false;
+  int32_t closed_ = EK_THOUGHT_OPEN; /* what closed the thought, if it was not the model */
   double ttft_s_ = 0, decode_s_ = 0;
 };
 

@@ -21,6 +21,8 @@ class TextStream {
   void push(int32_t id, std::string &out);
   /* End the answer: append the text that was held back. */
   void flush(std::string &out);
+  /* Whether no character is incomplete. */
+  bool is_whole() const { return held_.empty(); }
 
  private:
   std::shared_ptr<const Tables> tables_;

@@ -10,6 +10,7 @@
 #include "stream.h"
 #include "text_handle.h"
 #include "tokenizer.h"
+#include "watch.h"
 
 using ek::fail;
 using ek::guarded;
@@ -40,6 +41,10 @@ ek_request known_request(const ek_request &request) {
 }
 
 }  // namespace
+
+struct ek_watch {
+  ek::Watch watch;
+};
 
 struct ek_stream {
   ek::TextStream stream;
@@ -164,5 +169,41 @@ int ek_generate(ek_session *session, const ek_text *text, const ek_request *requ
     need(session && text && request, "ek_generate: session, text and request must not be NULL");
     const ek_request own = known_request(*request);
     ek::generate(*session, text->tables, own, on_event, context);
+  });
+}
+
+int ek_watch_create(int64_t max_thought_tokens, int loop_guard, int inside, ek_watch **watch) {
+  return guarded([&] {
+    need(watch, "ek_watch_create: watch must not be NULL");
+    *watch = new ek_watch{ek::Watch(max_thought_tokens, loop_guard, inside != 0)};
+  });
+}
+
+void ek_watch_free(ek_watch *watch) { delete watch; }
+
+int ek_watch_push(ek_watch *watch, int32_t token, int in_thought, int32_t *action) {
+  return guarded([&] {
+    need(watch && action, "ek_watch_push: watch and action must not be NULL");
+    *action = watch->watch.push(token, in_thought != 0);
+  });
+}
+
+int ek_watch_adjust(const ek_watch *watch, float *logits, int64_t n) {
+  return guarded([&] {
+    need(watch && logits, "ek_watch_adjust: watch and logits must not be NULL");
+    watch->watch.adjust(logits, n);
+  });
+}
+
+int64_t ek_watch_loops(const ek_watch *watch) { return watch ? watch->watch.loops() : 0; }
+
+int ek_thought_closing(int32_t action, const char *text, int64_t bytes, char *utf8, int64_t capacity, int64_t *size) {
+  return guarded([&] {
+    need(size, "ek_thought_closing: size must not be NULL");
+    if (action != EK_WATCH_CLOSE_SPENT && action != EK_WATCH_CLOSE_LOOP)
+      fail(EK_BAD_ARGUMENT, "ek_thought_closing: the action is %d; allowed: 2 (spent) and 3 (loop)", action);
+    const std::string found = ek::thought_closing(static_cast<ek_watch_action>(action), ek::given_text(text, bytes));
+    copy_out(found.data(), found.size(), utf8, capacity, size);
+    if (static_cast<size_t>(capacity) > found.size()) utf8[found.size()] = '\0';
   });
 }

@@ -3,7 +3,7 @@ package dev.edgekit;
 /** A finished or cancelled answer with its figures. ek_completion in edgekit_text.h describes the fields. */
 public final class Completion {
   /** Why it ended. The order is that of ek_finish. */
-  public enum Finish { STOP, LENGTH, CONTEXT, CANCELLED }
+  public enum Finish { STOP, LENGTH, CONTEXT, CANCELLED, LOOP }
 
   public final Finish finish;
   public final boolean thoughtClosed;
