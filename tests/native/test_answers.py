@@ -147,6 +147,7 @@ def test_a_thought_can_be_limited(pair: Pair) -> None:
         assert found.thought_tokens == 0
         assert found.thought_closed == "model"
 
+
 def test_the_loop_guard_is_checked(pair: Pair) -> None:
     greedy = sampling(temperature=0)[1]
     for guard in (0, 1, 2):  # a context of 96 tokens is too short for a loop
