@@ -131,8 +131,8 @@ EK_API int ek_text_prompt(const ek_text *text, const ek_message *messages, int64
 
 /* ---- Answers ---- */
 
-/* Where to look for loops: text that repeats itself without an end. In a loop, the tokens of the loop are first made less
- * likely for a while. If the text loops again, a thought is closed, and an answer ends with EK_FINISH_LOOP. */
+/* Where to look for loops: text that repeats itself without an end. In a loop, the tokens of the loop are first made
+ * less likely for a while. If the text loops again, a thought is closed, and an answer ends with EK_FINISH_LOOP. */
 typedef enum {
   EK_GUARD_THOUGHT = 0, /* in thoughts */
   EK_GUARD_OFF = 1,
