@@ -113,7 +113,7 @@ def answer(session: Session, question: str, seed: int, max_tokens: int) -> Answe
     """Ask one question with the artifact's sampling defaults, and stop an answer that loops."""
     prompt = session.render([user(question)]) if session.has_chat_template else f"{question}\n\n"
     if session.has_chat_template:
-        generation = session.chat([user(question)], max_tokens=max_tokens, seed=seed)
+        generation = session.chat([user(question)], max_tokens=max_tokens, seed=seed, loop_guard="off")
     else:
         generation = session.generate(prompt, max_tokens=max_tokens, seed=seed)
     period = None

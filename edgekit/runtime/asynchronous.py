@@ -22,6 +22,7 @@ from ..sampling import Sampling
 from .generation import Completion, Generation
 from .session import Session
 from .thought import Piece
+from .watch import LoopGuard
 
 _END = None  # in a queue: there are no more pieces
 
@@ -51,6 +52,8 @@ class AsyncSession:
         sampling: Sampling | None = None,
         seed: int | None = None,
         stop_ids: Iterable[int] = (),
+        think_tokens: int | None = None,
+        loop_guard: LoopGuard = "thought",
     ) -> AsyncGeneration:
         """Answer a conversation. Call it while an event loop runs.
 
@@ -74,6 +77,8 @@ class AsyncSession:
                 sampling=sampling,
                 seed=seed,
                 stop_ids=stop_ids,
+                think_tokens=think_tokens,
+                loop_guard=loop_guard,
             )
         )
 
@@ -85,6 +90,7 @@ class AsyncSession:
         sampling: Sampling | None = None,
         seed: int | None = None,
         stop_ids: Iterable[int] = (),
+        loop_guard: LoopGuard = "thought",
     ) -> AsyncGeneration:
         """Continue a text. Call it while an event loop runs.
 
@@ -98,7 +104,7 @@ class AsyncSession:
         """
         return self._start(
             lambda: self._session.generate(
-                prompt, max_tokens=max_tokens, sampling=sampling, seed=seed, stop_ids=stop_ids
+                prompt, max_tokens=max_tokens, sampling=sampling, seed=seed, stop_ids=stop_ids, loop_guard=loop_guard
             )
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from .stop_text import StopText
 from .text_stream import TextStream
 from .thought import THINK_CLOSE, THINK_OPEN, Piece, ThoughtSplitter
 from .tokenizer import Tokenizer
+from .watch import Watch, closing
 
-FinishReason = Literal["stop", "length", "context", "interrupted"]
+FinishReason = Literal["stop", "length", "context", "interrupted", "loop"]
+ThoughtEnd = Literal["model", "budget", "loop"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,15 @@ class Completion:
         tokens: The generated token ids, with the stop token.
         prompt_tokens: The token ids of the prompt.
         finish_reason: ``stop`` (the model generated a stop token or a stop text), ``length`` (max_tokens), ``context``
-            (the context is full) or ``interrupted`` (the answer is not finished).
+            (the context is full), ``loop`` (the loop guard was to end an answer that repeats itself) or ``interrupted``
+            (the answer is not finished).
         ttft_s: Time to first token in seconds, from the call: encoding, prefill of uncached tokens, sampling.
         decode_tok_s: Tokens per second after the first, without time that the caller spends between pieces; None for
             fewer than two tokens.
+        thought_tokens: How many of the tokens are the thought's.
+        thought_closed: What closed the thought: the ``model``, its ``budget`` (think_tokens) or the guard against a
+            ``loop``; None if it is open or there is none.
+        loops: How often the guard has found a loop.
     """
 
     text: str
@@ -48,6 +56,9 @@ class Completion:
     finish_reason: FinishReason
     ttft_s: float
     decode_tok_s: float | None
+    thought_tokens: int = 0
+    thought_closed: ThoughtEnd | None = None
+    loops: int = 0
 
 
 class Generation(Iterator[Piece]):
@@ -66,6 +77,7 @@ class Generation(Iterator[Piece]):
         stop_texts: Texts that end the answer and are not part of it.
         max_tokens: The largest number of tokens to generate; None is limited only by the context.
         splitter: Separates the thought from the answer; None if the model does not reason.
+        watch: Limits the thought and looks for loops; None does neither.
         prepare_s: Seconds that were spent on making the prompt.
         ended: Called with the whole text when the answer ends or is stopped.
         cancel_evaluation: Makes an ``evaluate`` that runs in another thread raise EvaluationCancelledError.
@@ -83,6 +95,7 @@ class Generation(Iterator[Piece]):
         stop_texts: Sequence[str] = (),
         max_tokens: int | None,
         splitter: ThoughtSplitter | None,
+        watch: Watch | None = None,
         prepare_s: float,
         ended: Callable[[str], None] | None = None,
         cancel_evaluation: Callable[[], None] = lambda: None,
@@ -91,7 +104,10 @@ class Generation(Iterator[Piece]):
         self._tokenizer, self._sampler, self._stops = tokenizer, sampler, stops
         self._prompt, self._max_tokens = prompt, max_tokens
         self._stream, self._splitter = TextStream(tokenizer), splitter
-        self._stop_text = StopText(stop_texts)
+        self._stop_text, self._watch = StopText(stop_texts), watch
+        self._forced: deque[int] = deque()  # the next ids, without sampling
+        self._thought_tokens = 0
+        self._closed_by: ThoughtEnd | None = None  # if it was not the model
         self._tags = {tokenizer.token_id(tag): tag for tag in (THINK_OPEN, THINK_CLOSE)} if splitter else {}
         self._tokens: list[int] = []
         self._text: list[str] = []
@@ -180,6 +196,9 @@ class Generation(Iterator[Piece]):
             finish_reason=self._finish,
             ttft_s=self._ttft_s,
             decode_tok_s=(count - 1) / self._decode_s if count > 1 and self._decode_s > 0 else None,
+            thought_tokens=self._thought_tokens,
+            thought_closed=self._thought_closed(),
+            loops=self._watch.loops if self._watch else 0,
         )
 
     def _produce(self) -> Generator[Piece, None, None]:
@@ -190,13 +209,20 @@ class Generation(Iterator[Piece]):
                 self._ended("".join(self._text))
 
     def _answer(self) -> Generator[Piece, None, None]:
-        token = self._next_token(self._prompt)
+        pending = self._prompt  # ids that follow those that were evaluated
         while True:
+            if self._forced:
+                token = self._forced.popleft()
+                self._tokens.append(token)
+                pending.append(token)
+            else:
+                token = self._next_token(pending)
+                pending = [token]
+            self._thought_tokens += self._in_thought
             yield from self._record(self._split(self._decode(token)))
-            finish = self._finished(token)
+            finish = self._finished(token, len(pending)) or self._watched(token)
             if finish:
                 break
-            token = self._next_token([token])
         rest = self._stop_text.push(self._stream.flush()) + self._stop_text.flush()
         self._text.append(rest)
         pieces = self._split(rest)
@@ -216,6 +242,8 @@ class Generation(Iterator[Piece]):
             logits = self._evaluate(ids)
         finally:
             self._evaluating = False
+        if self._watch is not None:
+            self._watch.adjust(logits)
         token = self._sampler.sample(logits)
         elapsed = time.perf_counter() - started
         if self._tokens:
@@ -225,12 +253,31 @@ class Generation(Iterator[Piece]):
         self._tokens.append(token)
         return token
 
-    def _finished(self, token: int) -> FinishReason | None:
+    def _finished(self, token: int, pending: int) -> FinishReason | None:
         if token in self._stops or self._stop_text.found:
             return "stop"
         if len(self._tokens) == self._max_tokens:
             return "length"
-        return "context" if self._room() < 1 else None
+        return "context" if self._room() < pending else None
+
+    def _watched(self, token: int) -> FinishReason | None:
+        """Close a thought that has used its tokens or loops, or end an answer that loops."""
+        action = self._watch.push(token, in_thought=self._in_thought) if self._watch else "go on"
+        if action == "end":
+            return "loop"
+        if action != "go on" and not self._closed_by and self._stream.is_whole:
+            self._closed_by = "loop" if action == "close loop" else "budget"
+            self._forced.extend(self._tokenizer.encode(closing(action, "".join(self._text)), add_bos=False))
+        return None
+
+    @property
+    def _in_thought(self) -> bool:
+        return self._splitter is not None and self._splitter.in_thought
+
+    def _thought_closed(self) -> ThoughtEnd | None:
+        if self._in_thought or not self._thought_tokens:
+            return None
+        return self._closed_by or "model"
 
     def _decode(self, token: int) -> str:
         """The text that becomes final with a token. A thought's tags are text, even if they are special tokens."""

@@ -33,6 +33,7 @@ from .prompt import Prompt
 from .sampler import Sampler
 from .thought import THINK_CLOSE, Piece, ThoughtSplitter, starts_inside
 from .tokenizer import Tokenizer
+from .watch import LoopGuard, Watch
 
 __all__ = ["Completion", "Generation", "Message", "Piece", "Sampling", "Session", "load"]
 
@@ -89,6 +90,7 @@ class Session:
         sampling: Sampling | None = None,
         seed: int | None = None,
         stop_ids: Iterable[int] = (),
+        loop_guard: LoopGuard = "thought",
     ) -> Generation:
         """Continue a text.
 
@@ -99,6 +101,7 @@ class Session:
             sampling: How to choose tokens; None uses the artifact's defaults.
             seed: Makes the answer repeatable, on every machine: 0 or more, below 2^64. None draws a fresh seed.
             stop_ids: Ids that end the text, in addition to the model's own.
+            loop_guard: ``all`` ends a text that repeats itself; other values have no effect here.
 
         Returns:
             An iterator of :class:`Piece`. Its method ``complete()`` generates everything and returns a
@@ -111,7 +114,8 @@ class Session:
         """
         started = time.perf_counter()
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [int(i) for i in prompt]
-        return self._start(ids, max_tokens, sampling, seed, stop_ids, None, started)
+        watch = Watch(None, loop_guard)
+        return self._start(ids, max_tokens, sampling, seed, stop_ids, None, watch, started)
 
     def chat(
         self,
@@ -124,6 +128,8 @@ class Session:
         sampling: Sampling | None = None,
         seed: int | None = None,
         stop_ids: Iterable[int] = (),
+        think_tokens: int | None = None,
+        loop_guard: LoopGuard = "thought",
     ) -> Generation:
         """Answer a conversation.
 
@@ -138,6 +144,11 @@ class Session:
             sampling: As for :meth:`generate`.
             seed: As for :meth:`generate`.
             stop_ids: As for :meth:`generate`.
+            think_tokens: The most tokens of a reasoning model's thought, which is then closed with a sentence and
+                ``</think>``; the answer follows. None is limited only by ``max_tokens`` and the context.
+            loop_guard: Where to look for text that repeats itself: in the ``thought``, in ``all`` of the answer, or
+                ``off``. The repeated tokens first become less likely for a while. If the text repeats itself again, a
+                thought is closed; an answer ends, and its ``finish_reason`` is ``loop``.
 
         Returns:
             As for :meth:`generate`. Pieces of a reasoning model's thought are marked.
@@ -153,8 +164,9 @@ class Session:
         inside = starts_inside(prompt.marked)
         splitter = ThoughtSplitter(inside) if self.manifest.reasoning else None
         remember = self._remember if splitter and inside else None
+        watch = Watch(think_tokens, loop_guard, inside=splitter is not None and inside)
         ids = self.tokenizer.encode(prompt)
-        return self._start(ids, max_tokens, sampling, seed, stop_ids, splitter, started, remember)
+        return self._start(ids, max_tokens, sampling, seed, stop_ids, splitter, watch, started, remember)
 
     def render(
         self,
@@ -284,6 +296,7 @@ class Session:
         seed: int | None,
         stop_ids: Iterable[int],
         splitter: ThoughtSplitter | None,
+        watch: Watch,
         started: float,
         remember: Callable[[str], None] | None = None,
     ) -> Generation:
@@ -321,6 +334,7 @@ class Session:
             stop_texts=self.manifest.stop_texts,
             max_tokens=max_tokens,
             splitter=splitter,
+            watch=watch,
             ended=remember,
             prepare_s=time.perf_counter() - started,
             cancel_evaluation=self._cancel_evaluation,

@@ -29,6 +29,11 @@ class TextStream:
         self._pending: list[int] = []  # ids whose text was not returned, or only in part
         self._shown = ""  # the text of the context, and the part of the pending text that was returned
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no text is held back."""
+        return not self._pending
+
     def push(self, token: int) -> str:
         """Add the next id and return the text that has become final, which is often empty."""
         if self._tokenizer.is_silent(token):

@@ -47,6 +47,11 @@ class ThoughtSplitter:
         self._held = ""  # text that may be the beginning of a tag, or white space before one
         self._begun = False  # whether part of the thought was returned
 
+    @property
+    def in_thought(self) -> bool:
+        """Whether the text so far ends inside the thought."""
+        return self._state is _State.THOUGHT
+
     def push(self, text: str) -> list[Piece]:
         """Add text and return the pieces that are final."""
         self._held += text

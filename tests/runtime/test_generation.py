@@ -16,6 +16,7 @@ from edgekit.runtime.generation import Generation, superseded
 from edgekit.runtime.sampler import Sampler
 from edgekit.runtime.thought import Piece, ThoughtSplitter
 from edgekit.runtime.tokenizer import Tokenizer
+from edgekit.runtime.watch import Watch, closing
 from edgekit.sampling import Sampling
 
 TOKENIZER = Tokenizer(tiny_tokenizer(), bos=BOS, add_bos=True)
@@ -46,6 +47,7 @@ def generation(
     prepare_s: float = 0.0,
     stops: frozenset[int] = frozenset({EOS}),
     stop_texts: Sequence[str] = (),
+    watch: Watch | None = None,
 ) -> Generation:
     return Generation(
         evaluate=evaluate,
@@ -57,6 +59,7 @@ def generation(
         stop_texts=stop_texts,
         max_tokens=max_tokens,
         splitter=splitter,
+        watch=watch,
         prepare_s=prepare_s,
     )
 
@@ -200,3 +203,52 @@ def test_times_count_evaluation_and_not_the_callers_pauses(monkeypatch: pytest.M
 
 def test_one_token_has_no_decode_speed() -> None:
     assert generation(Script("a"), max_tokens=1).complete().decode_tok_s is None
+
+
+def test_a_thought_is_closed_when_its_budget_is_spent() -> None:
+    script = Script("one two three four five six seven eight and so the answer is 4.", ())
+    thought = TOKENIZER.encode("one two three", add_bos=False)
+    answer = TOKENIZER.encode("It is 4.", add_bos=False)
+    script.left[len(thought) :] = [*answer, EOS]
+    made = generation(script, splitter=ThoughtSplitter(True), watch=Watch(len(thought), inside=True))
+    done = made.complete()
+    closed = closing("close spent", "one two three")
+    assert done.text == f"one two three{closed}It is 4."
+    assert done.thought == f"one two three{closed.partition('</think>')[0].rstrip()}"
+    assert (done.answer, done.finish_reason) == ("It is 4.", "stop")
+    assert (done.thought_closed, done.loops) == ("budget", 0)
+    forced = TOKENIZER.encode(closed, add_bos=False)
+    assert done.tokens == [*thought, *forced, *answer, EOS]
+    assert script.evaluated == [PROMPT, *([t] for t in thought[:-1]), [thought[-1], *forced], *([t] for t in answer)]
+    assert len(thought) < done.thought_tokens <= len(thought) + len(forced)
+
+
+def test_a_thought_that_loops_is_closed() -> None:
+    again = "wait, that is not right. "
+    script = Script(again * 300, ())
+    left = generation(script, room=lambda: 10000, splitter=ThoughtSplitter(True), watch=Watch(inside=True))
+    text = ""
+    for piece in left:
+        text += piece.text
+        if left.completion.thought_closed:
+            break
+    done = left.stop()
+    assert (done.thought_closed, done.loops) == ("loop", 2)
+    assert closing("close loop", "x") in done.text
+    assert done.thought.startswith(again)
+
+
+def test_an_answer_that_loops_ends_on_request() -> None:
+    script = Script("no, no, wait. " * 500, ())
+    done = generation(script, room=lambda: 10000, watch=Watch(loop_guard="all")).complete()
+    assert (done.finish_reason, done.thought_closed, done.loops) == ("loop", None, 2)
+    assert script.left
+
+
+def test_what_closed_a_thought_is_told() -> None:
+    watch = Watch(inside=True)
+    ended = generation(Script("so</think>\n\n4"), splitter=ThoughtSplitter(True), watch=watch).complete()
+    assert ended.thought_closed == "model"
+    assert 0 < ended.thought_tokens < len(ended.tokens)
+    is_open = generation(Script("so"), splitter=ThoughtSplitter(True)).complete()
+    assert (is_open.thought_closed, is_open.thought_tokens) == (None, len(is_open.tokens))
