@@ -13,18 +13,19 @@ from ..runtime.chat import Message
 from ..runtime.generation import Generation
 from ..runtime.session import Session
 from ._output import open_screen, print_error
-from ._stream import figures, print_answer, typed_text
+from ._stream import Thoughts, figures, print_answer, typed_text
 
 _PROMPT = "> "
 _HELP = "/reset forgets the conversation, /exit or Ctrl-D quits, Ctrl-C stops an answer"
 
 
-def chat_loop(session: Session, answer: Callable[[Sequence[Message]], Generation]) -> None:
+def chat_loop(session: Session, answer: Callable[[Sequence[Message]], Generation], thoughts: Thoughts = "show") -> None:
     """Read and answer lines until ``/exit`` or the end of the input.
 
     Args:
         session: An open session with a chat template.
         answer: Begins the answer to a conversation.
+        thoughts: How thoughts are shown.
 
     Raises:
         TokenizerError: The artifact has no chat template.
@@ -42,10 +43,12 @@ def chat_loop(session: Session, answer: Callable[[Sequence[Message]], Generation
         elif line.startswith(b"/"):
             open_screen(err=True).say(f"there is no command {line.decode(errors='replace')}; {_HELP}")
         elif line:
-            messages = _turn(answer, messages, line)
+            messages = _turn(answer, messages, line, thoughts)
 
 
-def _turn(answer: Callable[[Sequence[Message]], Generation], messages: list[Message], line: bytes) -> list[Message]:
+def _turn(
+    answer: Callable[[Sequence[Message]], Generation], messages: list[Message], line: bytes, thoughts: Thoughts
+) -> list[Message]:
     """Answer a line and return the conversation including the answer."""
     try:
         asked: list[Message] = [*messages, {"role": "user", "content": typed_text(line)}]
@@ -55,7 +58,7 @@ def _turn(answer: Callable[[Sequence[Message]], Generation], messages: list[Mess
         _remark("the question was not added to the conversation; /reset forgets the conversation")
         return messages
     try:
-        print_answer(generation)
+        print_answer(generation, thoughts)
     except KeyboardInterrupt:  # ends the answer, not the program
         generation.stop()
     completion = generation.completion

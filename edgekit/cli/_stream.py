@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -18,7 +19,8 @@ from ._output import open_screen
 if TYPE_CHECKING:
     from ..runtime.generation import Completion
 
-_DIM, _RESET = "\x1b[2m", "\x1b[0m"
+Thoughts = Literal["show", "fold", "hide"]  # how the thought of an answer is written
+_DIM, _RESET, _ERASE_LINE = "\x1b[2m", "\x1b[0m", "\r\x1b[K"
 # All control characters except tab and newline: a model must not move the cursor or change the terminal's title.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -57,33 +59,67 @@ def piped_text() -> str:
         raise UsageError(f"the prompt cannot be read from stdin: {error.strerror}") from None
 
 
-def print_answer(pieces: Iterable[Piece]) -> None:
+def print_answer(pieces: Iterable[Piece], thoughts: Thoughts = "show") -> None:
     """Write the pieces of one answer to stdout, each as soon as it arrives.
 
     On a terminal the thought is dimmed and control characters are removed. In a file or pipe, or when ``NO_COLOR`` is
     set, the thought stands between ``<think>`` tags; a file or pipe receives every character the model wrote.
+
+    Args:
+        pieces: The pieces.
+        thoughts: ``fold`` writes one line about the thought on a terminal, and nothing elsewhere; ``hide`` writes
+            nothing.
     """
-    terminal = sys.stdout.isatty()
-    dim = terminal and open_screen().color_system is not None
-    opening, closing = (_DIM, _RESET) if dim else (f"{THINK_OPEN}\n", f"\n{THINK_CLOSE}")
-    thinking, last = False, ""
-
-    def write(text: str) -> None:
-        nonlocal last
-        click.echo(text.encode("utf-8"), nl=False)  # bytes, so that the answer is UTF-8 in any locale; echo flushes
-        last = text[-1:] or last
-
+    writer = _AnswerWriter(thoughts)
     try:
         for piece in pieces:
-            if piece.thought != thinking:
-                thinking = piece.thought
-                write(opening if thinking else f"{closing}\n\n")
-            write(_CONTROL.sub("", piece.text) if terminal else piece.text)
+            writer.write(piece)
     finally:
-        if thinking:
-            write(closing)
-        if last != "\n":
-            write("\n")
+        writer.end()
+
+
+class _AnswerWriter:
+    """Writes one answer; see :func:`print_answer`."""
+
+    def __init__(self, thoughts: Thoughts) -> None:
+        self._terminal = sys.stdout.isatty()
+        self._dim = self._terminal and open_screen().color_system is not None
+        self._thoughts: Thoughts = "hide" if thoughts == "fold" and not self._terminal else thoughts
+        self._thinking, self._last, self._started = False, "", 0.0
+
+    def write(self, piece: Piece) -> None:
+        if piece.thought and not self._thinking:
+            self._open()
+        if not piece.thought and self._thinking:
+            self._close("\n\n")
+        if not piece.thought or self._thoughts == "show":
+            self._put(_CONTROL.sub("", piece.text) if self._terminal else piece.text)
+
+    def end(self) -> None:
+        if self._thinking:
+            self._close("")
+        if self._last != "\n":
+            self._put("\n")
+
+    def _open(self) -> None:
+        self._thinking, self._started = True, time.monotonic()
+        if self._thoughts == "show":
+            self._put(_DIM if self._dim else f"{THINK_OPEN}\n")
+        elif self._thoughts == "fold":
+            self._put(f"{_DIM}Thinking ...{_RESET}" if self._dim else "Thinking ...")
+
+    def _close(self, gap: str) -> None:
+        self._thinking = False
+        if self._thoughts == "show":
+            self._put((_RESET if self._dim else f"\n{THINK_CLOSE}") + gap)
+        elif self._thoughts == "fold":
+            took = format_seconds(time.monotonic() - self._started)
+            line = f"{_ERASE_LINE}{_DIM}Thought for {took}{_RESET}" if self._dim else f" for {took}"
+            self._put(line + gap)
+
+    def _put(self, text: str) -> None:
+        click.echo(text.encode("utf-8"), nl=False)  # bytes, so that the answer is UTF-8 in any locale; echo flushes
+        self._last = text[-1:] or self._last
 
 
 def figures(completion: Completion) -> str:
@@ -96,7 +132,12 @@ def figures(completion: Completion) -> str:
         "length": "stopped by --max-tokens",
         "context": "stopped because the context is full",
         "interrupted": "interrupted",
+        "loop": "stopped because it repeated itself (--loop-guard)",
     }
+    if completion.thought_closed == "budget":
+        parts.append(f"thought closed after {completion.thought_tokens} tokens (--think-tokens)")
+    if completion.thought_closed == "loop":
+        parts.append("thought closed because it repeated itself (--loop-guard)")
     if completion.finish_reason in ended:
         parts.append(ended[completion.finish_reason])
     return ", ".join(parts)

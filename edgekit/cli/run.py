@@ -17,7 +17,9 @@ from ._stream import figures, piped_text, print_answer, typed_text
 if TYPE_CHECKING:
     from ..runtime.chat import Message
     from ..runtime.generation import Generation
+    from ..runtime.watch import LoopGuard
     from ..sampling import Sampling
+    from ._stream import Thoughts
 
 
 # The metavar, type and help of the option for each field of Sampling.
@@ -47,6 +49,22 @@ _SAMPLING_OPTIONS: dict[str, options.Decorator] = {
 @options.count("--max-tokens", "Generate at most this many tokens per answer  [default: as many as the context holds]")
 @options.group("changes", dict, _SAMPLING_OPTIONS)
 @click.option("--seed", metavar="N", type=int, help="Seed the sampler, which makes the answer repeatable.")
+@options.count("--think-tokens", "Close a thought after this many tokens; the answer follows  [default: no limit]")
+@click.option(
+    "--thoughts",
+    type=click.Choice(["show", "fold", "hide"]),
+    default="show",
+    show_default=True,
+    help="Show a reasoning model's thought, fold it to one line (on a terminal), or hide it.",
+)
+@click.option(
+    "--loop-guard",
+    type=click.Choice(["thought", "off", "all"]),
+    default="thought",
+    show_default=True,
+    help="Get out of text that repeats itself, in the thought or in all of the answer: make its tokens less likely "
+    "and, if that does not help, close the thought or end the answer.",
+)
 @options.engine
 @options.count("--context", "Hold this many tokens of prompt and answer together  [default: as built]")
 @options.threads
@@ -59,6 +77,9 @@ def command(
     max_tokens: int | None,
     changes: dict[str, Any],
     seed: int | None,
+    think_tokens: int | None,
+    thoughts: Thoughts,
+    loop_guard: LoopGuard,
     engine: str,
     context: int | None,
     threads: int | None,
@@ -71,13 +92,15 @@ def command(
     Without --prompt, ARTIFACT answers what you type until you enter /exit.
 
     The answer is written to stdout as it is generated; token counts and speed go to stderr. On a terminal the thought
-    of a reasoning model is dimmed; elsewhere it stands between <think> tags.
+    of a reasoning model is dimmed; elsewhere it stands between <think> tags. --thoughts fold or hide leaves it out.
     """
     if prompt is None and (as_json or raw):
         raise UsageError(
             f"{'--json' if as_json else '--raw'} needs --prompt",
             hint="add --prompt TEXT, or --prompt - to read it from stdin",
         )
+    if raw and think_tokens is not None:
+        raise UsageError("--think-tokens cannot be combined with --raw", hint="plain text has no thought")
     if seed is not None and not 0 <= seed < 1 << 64:
         raise UsageError(f"--seed is {seed}; it must be 0 or more and below 2^64")
     if prompt is not None:
@@ -85,20 +108,34 @@ def command(
     from ..runtime.session import load  # imports numpy and tokenizers
 
     with load(artifact, engine=engine, context=context, threads=threads, kv_type=kv_type) as session:
+        if think_tokens is not None and not session.manifest.reasoning:
+            raise UsageError(
+                f"--think-tokens: {session.manifest.name} does not think before it answers",
+                hint="build it with --reasoning if it does",
+            )
         sampling = _sampling(session.sampling, changes)
 
         def answer(messages: Sequence[Message]) -> Generation:
-            return session.chat(messages, max_tokens=max_tokens, sampling=sampling, seed=seed)
+            return session.chat(
+                messages,
+                max_tokens=max_tokens,
+                sampling=sampling,
+                seed=seed,
+                think_tokens=think_tokens,
+                loop_guard=loop_guard,
+            )
 
         if prompt is None:
             from ._chat_loop import chat_loop
 
-            chat_loop(session, answer)
+            chat_loop(session, answer, thoughts)
             return
         if not prompt.strip():
             raise UsageError("the prompt is empty", hint="give --prompt a text, or leave it out to hold a conversation")
         if raw:
-            generation = session.generate(prompt, max_tokens=max_tokens, sampling=sampling, seed=seed)
+            generation = session.generate(
+                prompt, max_tokens=max_tokens, sampling=sampling, seed=seed, loop_guard=loop_guard
+            )
         else:
             generation = answer([{"role": "user", "content": prompt}])
         if as_json:
@@ -106,7 +143,7 @@ def command(
             engine_json = {"engine": ran.name, "kernel": ran.kernel, "kv_type": ran.kv_type}
             emit_json(asdict(generation.complete()) | engine_json)
             return
-        print_answer(generation)
+        print_answer(generation, thoughts)
         open_screen(err=True).say((figures(generation.completion), "dim"))
 
 

@@ -98,6 +98,28 @@ def test_mistakes_have_a_message_and_an_exit_code(
     assert message in (outcome.text if "--json" in arguments else outcome.stderr)
 
 
+def test_a_thought_has_a_budget(invoke: Invoke, reasoning_artifact: Path, scripted: Any) -> None:
+    scripted("one two three four five six seven")
+    outcome = invoke("run", reasoning_artifact, "--prompt", QUESTION, "--think-tokens", 4, "--max-tokens", 300)
+    assert "so I will answer now.\n</think>\n\n" in outcome.text
+    assert "thought closed after" in outcome.stderr
+    hidden = invoke("run", reasoning_artifact, "--prompt", QUESTION, "--think-tokens", 4, "--thoughts", "hide")
+    assert "<think>" not in hidden.text
+    assert "so I will" not in hidden.text
+    found = invoke("run", reasoning_artifact, "--prompt", QUESTION, "--think-tokens", 4, "--json").json()
+    assert (found["thought_closed"], found["loops"]) == ("budget", 0)
+    assert found["thought"].endswith("so I will answer now.")
+    assert 4 < found["thought_tokens"] <= len(found["tokens"])
+
+
+def test_a_budget_needs_a_thought(invoke: Invoke, artifact: Path, reasoning_artifact: Path) -> None:
+    outcome = invoke("run", artifact, "--prompt", QUESTION, "--think-tokens", 4)
+    assert outcome.exit_code == 2
+    assert "does not think before it answers" in outcome.stderr
+    outcome = invoke("run", reasoning_artifact, "--prompt", QUESTION, "--think-tokens", 4, "--raw")
+    assert (outcome.exit_code, "plain text has no thought" in outcome.stderr) == (2, True)
+
+
 def test_no_artifact_is_an_error_object_with_json(invoke: Invoke, tmp_path: Path) -> None:
     outcome = invoke("run", tmp_path, "--prompt", "x", "--json")
     assert outcome.exit_code == 60

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from edgekit.cli._stream import piped_text, print_answer, typed_text
+from edgekit.cli._stream import Thoughts, piped_text, print_answer, typed_text
 from edgekit.errors import UsageError
 from edgekit.runtime.thought import Piece
 
@@ -59,6 +60,26 @@ def test_a_thought_that_never_ends_is_closed(
     on_terminal()
     print_answer([Piece("hm", thought=True)])
     assert capfdbinary.readouterr().out == b"\x1b[2mhm\x1b[0m\n"
+
+
+def test_a_thought_can_be_folded_or_hidden(
+    on_terminal: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    pieces = [Piece("hm", thought=True), Piece("!", thought=True), Piece("4")]
+
+    def show(thoughts: Thoughts) -> str:
+        print_answer(pieces, thoughts)
+        return capfdbinary.readouterr().out.decode()
+
+    assert show("fold") == show("hide") == "4\n"
+    assert show("show") == "<think>\nhm!\n</think>\n\n4\n"
+    on_terminal()
+    assert show("hide") == "4\n"
+    folded = re.fullmatch(r"\x1b\[2mThinking ...\x1b\[0m\r\x1b\[K\x1b\[2mThought for (.+)\x1b\[0m\n\n4\n", show("fold"))
+    assert folded is not None
+    assert folded.group(1).endswith("s")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert show("fold").startswith("Thinking ... for ")
 
 
 def test_an_argument_is_utf_8_whatever_the_locale_decoded_it_with(monkeypatch: pytest.MonkeyPatch) -> None:
