@@ -50,6 +50,9 @@ OTHER_PROGRAMS = {
     "run",
     "mkdir",
     "cp",
+    "adb",
+    "gradle",
+    "swift",
 }
 COMMANDS = [command for page in PAGES for command in commands(page)]
 OF_EDGEKIT = [command for command in COMMANDS if command.program == "edgekit"]

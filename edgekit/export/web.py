@@ -9,7 +9,8 @@
     edgekit.json                  the artifact's manifest with the hashes of these files; edgekit verify checks them
 
 The graph itself is unchanged: the names of its inputs and outputs are those that transformers.js uses, and
-onnxruntime-web has its operators for WebGPU and for WebAssembly. Only the references to the weights differ.
+onnxruntime-web has its operators, for WebGPU in the build that transformers.js takes by default, and for WebAssembly in
+the plain one (the other lacks GatherBlockQuantized there). Only the references to the weights differ.
 
 transformers.js finds a file by the name of a data type and reads each piece into one buffer, so a piece is smaller than
 2 GB. Source: transformers.js 4, ``src/utils/dtypes.js`` and ``src/utils/model-loader.js``.
@@ -108,6 +109,7 @@ def write_web_folder(
 def _settings(dtype: str, graph: str, manifest: Manifest, pieces: int) -> dict[str, Any]:
     """``transformers.js_config``: what transformers.js needs to know and cannot see."""
     return {
+        "device": "webgpu",  # unless the caller names another
         "dtype": dtype,
         "kv_cache_dtype": {dtype: manifest.activation_type},
         "use_external_data_format": {graph: pieces},

@@ -54,7 +54,8 @@ def test_the_names_are_those_of_transformers_js(web: Path) -> None:
     assert {"onnx/model_q4.onnx", "onnx/model_q4.onnx_data", "tokenizer.json", "config.json", "edgekit.json"} <= names
     assert not names & {"model.onnx", "model.onnx.data", "genai_config.json", "edgekit_text.bin"}
     assert json.loads((web / "config.json").read_text())["transformers.js_config"] == {
-        "dtype": "q4", "kv_cache_dtype": {"q4": "float32"}, "use_external_data_format": {"model_q4.onnx": 1},
+        "device": "webgpu", "dtype": "q4", "kv_cache_dtype": {"q4": "float32"},
+        "use_external_data_format": {"model_q4.onnx": 1},
     }  # fmt: skip
 
 

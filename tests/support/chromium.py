@@ -46,7 +46,7 @@ class Chromium:
         log = profile.with_name(f"{profile.name}.log")
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                ["sh", "-c", shell, "sh", program, *_FLAGS, f"--user-data-dir={profile}", *flags],
+                ["bash", "-c", shell, "bash", program, *_FLAGS, f"--user-data-dir={profile}", *flags],
                 pass_fds=(commands, answers), stdout=errors, stderr=errors,
             )  # fmt: skip
         os.close(commands)
