@@ -61,6 +61,16 @@ def test_an_answer_is_that_of_the_session(artifact: Path, seed: int | None) -> N
     assert {"ttft_s", "decode_tok_s", "engine", "kernel", "kv_type"} <= found.keys()
 
 
+def test_options_of_thoughts(artifact: Path) -> None:
+    found = result(artifact, "--prompt", "a", "--max-tokens", 4, "--loop-guard", "all", "--thoughts", "hide", *GREEDY)
+    assert (found["thought_tokens"], found["thought_closed"], found["loops"]) == (0, None, 0)
+    refused = run(artifact, "--prompt", "a", "--think-tokens", 4)
+    assert refused.returncode == 2
+    assert b"does not think before it answers" in refused.stderr
+    assert b"it must be show, fold or hide" in run(artifact, "--thoughts", "some").stderr
+    assert b"plain text has no thought" in run(artifact, "--raw", "--prompt", "a", "--think-tokens", 4).stderr
+
+
 def test_a_raw_prompt_from_stdin(artifact: Path) -> None:
     done = run(artifact, "--raw", "--prompt", "-", "--max-tokens", 3, *GREEDY, stdin=b"\xef\xbb\xbfonce")
     with edgekit.load(artifact, engine="native") as session:

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -61,10 +62,18 @@ std::string printable(const char *text) {
   return kept;
 }
 
-/* Writes one answer to stdout as it arrives. On a terminal the thought is dimmed; elsewhere it stands between tags. */
+std::string seconds_text(double seconds) {
+  char text[32];
+  seconds < 1 ? std::snprintf(text, sizeof text, "%.0f ms", seconds * 1000) : std::snprintf(text, sizeof text, "%.1f s", seconds);
+  return text;
+}
+
+/* Writes one answer to stdout as it arrives. On a terminal the thought is dimmed, or folded to one line; elsewhere it stands
+ * between tags. */
 class Printer {
  public:
-  explicit Printer(bool quiet) : quiet_(quiet), terminal_(::isatty(STDOUT_FILENO)) {
+  Printer(bool quiet, Thoughts thoughts) : quiet_(quiet), terminal_(::isatty(STDOUT_FILENO)), thoughts_(thoughts) {
+    if (thoughts == Thoughts::fold && !terminal_) thoughts_ = Thoughts::hide;
     const char *plain = std::getenv("NO_COLOR"), *term = std::getenv("TERM");
     dims_ = terminal_ && !(plain && *plain) && !(term && std::string(term) == "dumb");
   }
@@ -73,7 +82,7 @@ class Printer {
     (thought ? this->thought : this->answer) += text;
     if (quiet_) return;
     if (thought != thinking_) thought ? open() : close("\n\n");
-    write(terminal_ ? printable(text) : text);
+    if (!thought || thoughts_ == Thoughts::show) write(terminal_ ? printable(text) : text);
   }
 
   void end() {
@@ -87,11 +96,16 @@ class Printer {
  private:
   void open() {
     thinking_ = true;
-    write(dims_ ? "\x1b[2m" : "<think>\n");
+    started_ = std::chrono::steady_clock::now();
+    if (thoughts_ == Thoughts::show) write(dims_ ? "\x1b[2m" : "<think>\n");
+    if (thoughts_ == Thoughts::fold) write(dims_ ? "\x1b[2mThinking ...\x1b[0m" : "Thinking ...");
   }
   void close(const char *gap) {
     thinking_ = false;
-    write(std::string(dims_ ? "\x1b[0m" : "\n</think>") + gap);
+    if (thoughts_ == Thoughts::show) write(std::string(dims_ ? "\x1b[0m" : "\n</think>") + gap);
+    if (thoughts_ != Thoughts::fold) return;
+    const std::string took = seconds_text(std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count());
+    write((dims_ ? "\r\x1b[K\x1b[2mThought for " + took + "\x1b[0m" : " for " + took) + gap);
   }
   void write(const std::string &text) {
     if (text.empty()) return;
@@ -101,6 +115,8 @@ class Printer {
   }
 
   bool quiet_, terminal_, dims_ = false, thinking_ = false;
+  Thoughts thoughts_;
+  std::chrono::steady_clock::time_point started_;
   char last_ = 0;
 };
 
@@ -115,19 +131,20 @@ struct Answer {
   std::string text, remark;
 };
 
-std::string seconds_text(double seconds) {
-  char text[32];
-  seconds < 1 ? std::snprintf(text, sizeof text, "%.0f ms", seconds * 1000) : std::snprintf(text, sizeof text, "%.1f s", seconds);
-  return text;
-}
-
 const char *reason(int32_t finish) {
   switch (finish) {
     case EK_FINISH_STOP: return "stop";
     case EK_FINISH_LENGTH: return "length";
     case EK_FINISH_CONTEXT: return "context";
+    case EK_FINISH_LOOP: return "loop";
     default: return "interrupted";
   }
+}
+
+/* What closed the thought; null if nothing did, or there was none. */
+Json thought_end(const ek_completion &done) {
+  if (!done.thought_tokens || done.thought_closed == EK_THOUGHT_OPEN) return Json();
+  return done.thought_closed == EK_THOUGHT_SPENT ? "budget" : done.thought_closed == EK_THOUGHT_LOOP ? "loop" : "model";
 }
 
 std::string figures(const ek_completion &done) {
@@ -135,6 +152,10 @@ std::string figures(const ek_completion &done) {
                      seconds_text(done.ttft_s);
   char rate[32];
   if (done.decode_tok_s > 0) std::snprintf(rate, sizeof rate, ", %.1f tok/s", done.decode_tok_s), text += rate;
+  if (done.thought_closed == EK_THOUGHT_SPENT)
+    text += ", thought closed after " + std::to_string(done.thought_tokens) + " tokens (--think-tokens)";
+  if (done.thought_closed == EK_THOUGHT_LOOP) text += ", thought closed because it repeated itself (--loop-guard)";
+  if (done.finish == EK_FINISH_LOOP) text += ", stopped because it repeated itself (--loop-guard)";
   if (done.finish == EK_FINISH_LENGTH) text += ", stopped by --max-tokens";
   if (done.finish == EK_FINISH_CONTEXT) text += ", stopped because the context is full";
   if (done.finish == EK_FINISH_CANCELLED) text += ", interrupted";
@@ -162,6 +183,7 @@ class Conversation {
 
   const std::string &name() const { return name_of(manifest_); }
   bool has_chat() const { return info_.has_chat; }
+  bool thinks() const { return info_.reasoning; }
 
   /* Answers the messages, or continues a raw prompt, and prints the answer unless `quiet`. */
   Answer answer(const std::deque<Message> &messages, const std::string *raw, bool quiet) {
@@ -178,7 +200,9 @@ class Conversation {
     request.has_seed = options_.seed.has_value();
     request.seed = options_.seed.value_or(0);
     request.max_tokens = options_.max_tokens;
-    Printer printer(quiet);
+    request.max_thought_tokens = options_.think_tokens;
+    request.loop_guard = options_.loop_guard;
+    Printer printer(quiet, options_.thoughts);
     Running running{printer, {}, {}};
     generating = session_.get();
     const int status = ek_generate(session_.get(), text_.get(), &request, on_event, &running);
@@ -217,7 +241,10 @@ class Conversation {
                                {"prompt_tokens", list(done.prompt_ids, done.prompt_tokens)},
                                {"finish_reason", reason(done.finish)},
                                {"ttft_s", done.ttft_s},
-                               {"decode_tok_s", done.decode_tok_s > 0 ? Json(done.decode_tok_s) : Json()}};
+                               {"decode_tok_s", done.decode_tok_s > 0 ? Json(done.decode_tok_s) : Json()},
+                               {"thought_tokens", done.thought_tokens},
+                               {"thought_closed", thought_end(done)},
+                               {"loops", done.loops}};
   }
 
   Answer finished(Answer answer, const Printer &printer) const {
@@ -325,6 +352,8 @@ int answer(const Options &options) {
   if (!options.raw && !conversation.has_chat())
     throw Failure{36, "tokenizer", conversation.name() + " has no chat format for edgekit-run",
                   "continue plain text instead, with --prompt TEXT --raw"};
+  if (options.think_tokens && !conversation.thinks())
+    throw usage("--think-tokens: " + conversation.name() + " does not think before it answers", "build it with --reasoning if it does");
   struct sigaction action = {};
   action.sa_handler = on_interrupt; /* no SA_RESTART: Ctrl-C also ends the reading of a line */
   ::sigaction(SIGINT, &action, nullptr);

@@ -46,6 +46,16 @@ std::vector<int64_t> counts(const std::string &name, const std::string &text) {
   return values;
 }
 
+/* The place of a value among `allowed`. */
+int choice(const std::string &name, const std::string &value, const std::vector<std::string> &allowed) {
+  std::string all;
+  for (size_t i = 0; i < allowed.size(); ++i) {
+    if (value == allowed[i]) return static_cast<int>(i);
+    all += (i ? i + 1 == allowed.size() ? " or " : ", " : "") + allowed[i];
+  }
+  throw usage(name + " is '" + value + "'; it must be " + all);
+}
+
 struct Option {
   const char *name, *metavar, *help;
   void (*set)(Options &options, const std::string &name, const std::string &value); /* value: "" for a flag */
@@ -69,6 +79,12 @@ const Option kOptions[] = {
      [](Options &o, Text name, Text value) { o.repetition_penalty = real(name, value); }},
     {"--seed", "N", "Seed the sampler, which makes the answer repeatable.",
      [](Options &o, Text, Text value) { o.seed = seed_of(value); }},
+    {"--think-tokens", "TOKENS", "Close a thought after this many tokens; the answer follows  [default: no limit]",
+     [](Options &o, Text name, Text value) { o.think_tokens = whole(name, value, 1); }},
+    {"--thoughts", "show|fold|hide", "Show the thought, fold it to one line (on a terminal), or hide it  [default: show]",
+     [](Options &o, Text name, Text value) { o.thoughts = static_cast<Thoughts>(choice(name, value, {"show", "fold", "hide"})); }},
+    {"--loop-guard", "thought|off|all", "Get out of text that repeats itself, in the thought or in all  [default: thought]",
+     [](Options &o, Text name, Text value) { o.loop_guard = static_cast<ek_loop_guard>(choice(name, value, {"thought", "off", "all"})); }},
     {"--raw", nullptr, "Continue the prompt as plain text, without the chat format.",
      [](Options &o, Text, Text) { o.raw = true; }},
     {"--context", "TOKENS", "Hold this many tokens of prompt and answer together  [default: as built]",
@@ -76,10 +92,7 @@ const Option kOptions[] = {
     {"--threads", "N", "Use this many threads  [default: one per physical core]",
      [](Options &o, Text name, Text value) { o.threads = whole(name, value, 1); }},
     {"--kv-type", "float16|int8", "Store the KV cache in this type; int8 halves its size  [default: float16]",
-     [](Options &o, Text, Text value) {
-       if (value != "float16" && value != "int8") throw usage("--kv-type is '" + value + "'; it must be float16 or int8");
-       o.kv_type = value == "int8" ? EK_KV_INT8 : EK_KV_FLOAT16;
-     }},
+     [](Options &o, Text name, Text value) { o.kv_type = static_cast<ek_kv_type>(choice(name, value, {"float16", "int8"})); }},
     {"--bench", nullptr, "Measure how fast the artifact runs on this machine and how much memory it takes.",
      [](Options &o, Text, Text) { o.job = Job::bench; }},
     {"--prompt-tokens", "N,N,...", "With --bench: measure prompts of these lengths  [default: 128,512]",
@@ -116,6 +129,7 @@ void check_combination(const Options &options) {
   if (options.job == Job::answer && !options.prompt && (options.json || options.raw))
     throw usage(std::string(options.json ? "--json" : "--raw") + " needs --prompt, --bench or --smoke",
                 "add --prompt TEXT, or --prompt - to read it from stdin");
+  if (options.raw && options.think_tokens) throw usage("--think-tokens cannot be combined with --raw", "plain text has no thought");
   if (options.job != Job::answer && options.prompt) throw usage("--prompt cannot be combined with --bench or --smoke");
 }
 

@@ -7,10 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "edgekit.h"
+#include "edgekit_text.h"
 
 namespace run {
 
+enum class Thoughts { show, fold, hide };
 enum class Job { answer, bench, smoke, help, version };
 
 struct Options {
@@ -21,6 +22,9 @@ struct Options {
   int64_t max_tokens = 0, context = 0, threads = 0; /* 0: the default */
   ek_kv_type kv_type = EK_KV_FLOAT16;
   std::optional<uint64_t> seed;
+  int64_t think_tokens = 0; /* 0: no limit */
+  Thoughts thoughts = Thoughts::show;
+  ek_loop_guard loop_guard = EK_GUARD_THOUGHT;
   std::optional<double> temperature, top_p, min_p, repetition_penalty;
   std::optional<int64_t> top_k;
   std::vector<int64_t> prompt_tokens = {128, 512};
