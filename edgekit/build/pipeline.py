@@ -214,26 +214,18 @@ def _write(
             planned = replace(planner(quantization), notes=planned.notes)
             facts = job.facts(quantization, planned)
         job, weights, shrunk, note = steps.fit_float16(job, weights, facts)
-        if note is not None:
-            on_notes([note])
-            planned = replace(planned, notes=(*planned.notes, note))
+        planned = _noted(planned, () if note is None else (note,), on_notes)
         if shrunk:
             facts = replace(facts, quantization=facts.quantization | {"activation_scale": shrunk})
         with steps.layer_quantizer(job, weights, quantization, facts, files) as (layers, calibration):
             layout = steps.export(job, weights, quantization, job.max_context(planned), layers)
             if emitted is not None and job.request.emits_gptq:
-                found = steps.emit_gptq(job, emitted, layout, weights, files)
-                if found:
-                    on_notes(found)
-                    planned = replace(planned, notes=(*planned.notes, *found))
+                planned = _noted(planned, steps.emit_gptq(job, emitted, layout, weights, files), on_notes)
             planned = with_artifact(planned, layout.size_bytes, len(files["tokenizer.json"]))
             if not job.request.anyway:
                 check_budget(planned)
         weights.release()
-        lacking = write_text_file(job.folder, facts)
-        if lacking:
-            on_notes(lacking)
-            planned = replace(planned, notes=(*planned.notes, *lacking))
+        planned = _noted(planned, write_text_file(job.folder, facts), on_notes)
         golden = steps.record_answer(job, facts, layout.size_bytes)
         quality = steps.measure_quality(job, facts, layout.size_bytes)
         report = phase(job.progress, "hashing files")
@@ -261,11 +253,16 @@ def _write(
         )
         manifest.write(job.folder)
     if emitted is not None and job.request.emit == "web":
-        found = steps.emit_web(job, emitted, manifest)
-        if found:
-            on_notes(found)
-            planned = replace(planned, notes=(*planned.notes, *found))
+        planned = _noted(planned, steps.emit_web(job, emitted, manifest), on_notes)
     return planned, manifest
+
+
+def _noted(planned: Plan, notes: Sequence[str], on_notes: Callable[[Sequence[str]], None]) -> Plan:
+    """Report notes, if there are any, and return the plan with them."""
+    if not notes:
+        return planned
+    on_notes(notes)
+    return replace(planned, notes=(*planned.notes, *notes))
 
 
 def _described_source(job: Job, files: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ._stream import figures, piped_text, print_answer, typed_text
 if TYPE_CHECKING:
     from ..runtime.chat import Message
     from ..runtime.generation import Generation
+    from ..runtime.session import Session
     from ..runtime.watch import LoopGuard
     from ..sampling import Sampling
     from ._stream import Thoughts
@@ -94,15 +95,7 @@ def command(
     The answer is written to stdout as it is generated; token counts and speed go to stderr. On a terminal the thought
     of a reasoning model is dimmed; elsewhere it stands between <think> tags. --thoughts fold or hide leaves it out.
     """
-    if prompt is None and (as_json or raw):
-        raise UsageError(
-            f"{'--json' if as_json else '--raw'} needs --prompt",
-            hint="add --prompt TEXT, or --prompt - to read it from stdin",
-        )
-    if raw and think_tokens is not None:
-        raise UsageError("--think-tokens cannot be combined with --raw", hint="plain text has no thought")
-    if seed is not None and not 0 <= seed < 1 << 64:
-        raise UsageError(f"--seed is {seed}; it must be 0 or more and below 2^64")
+    _check(prompt, as_json, raw, think_tokens, seed)
     if prompt is not None:
         prompt = piped_text() if prompt == "-" else typed_text(prompt)
     from ..runtime.session import load  # imports numpy and tokenizers
@@ -139,12 +132,30 @@ def command(
         else:
             generation = answer([{"role": "user", "content": prompt}])
         if as_json:
-            ran = session.engine
-            engine_json = {"engine": ran.name, "kernel": ran.kernel, "kv_type": ran.kv_type}
-            emit_json(asdict(generation.complete()) | engine_json)
+            emit_json(_to_json(session, generation))
             return
         print_answer(generation, thoughts)
         open_screen(err=True).say((figures(generation.completion), "dim"))
+
+
+def _check(prompt: str | None, as_json: bool, raw: bool, think_tokens: int | None, seed: int | None) -> None:
+    """Refuse options that do not go together, and a seed that is out of range."""
+    if prompt is None and (as_json or raw):
+        raise UsageError(
+            f"{'--json' if as_json else '--raw'} needs --prompt",
+            hint="add --prompt TEXT, or --prompt - to read it from stdin",
+        )
+    if raw and think_tokens is not None:
+        raise UsageError("--think-tokens cannot be combined with --raw", hint="plain text has no thought")
+    if seed is not None and not 0 <= seed < 1 << 64:
+        raise UsageError(f"--seed is {seed}; it must be 0 or more and below 2^64")
+
+
+def _to_json(session: Session, generation: Generation) -> dict[str, Any]:
+    """The finished answer, and what computed it."""
+    engine = session.engine
+    ran = {"engine": engine.name, "kernel": engine.kernel, "kv_type": engine.kv_type}
+    return asdict(generation.complete()) | ran
 
 
 def _sampling(defaults: Sampling, changes: dict[str, Any]) -> Sampling:
