@@ -42,7 +42,7 @@ Tokens words(const std::string &text) {
   for (const char c : text) {
     const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
     if (letter && word)
-      tokens.back() = tokens.back() * 31 + c;
+      tokens.back() = static_cast<int32_t>((static_cast<uint32_t>(tokens.back()) * 31u + static_cast<uint32_t>(c)) & 0x7fffffffu);
     else
       tokens.push_back(c);
     word = letter;
