@@ -7,6 +7,7 @@ const query = new URLSearchParams(location.search);
 const base = new URL(`${query.get("model") ?? "model"}/`, location.href).href;
 
 let worker, device = query.get("device"), history = [], current = null, info = null, followed = true;
+// info is what the worker said when it was ready; null while a model is being opened.
 const notes = new Set();
 
 // The service worker keeps the page for visits without a network. Where the server does not send the headers for
@@ -40,6 +41,8 @@ function activated(serviceWorker) {
 
 function start() {
   worker?.terminate();
+  info = null;
+  allowSending();
   worker = new Worker("worker.js", { type: "module" });
   worker.onmessage = ({ data }) => receive[data.type](data);
   worker.onerror = (event) => fail(event.message ? `The page's libraries cannot be loaded: ${event.message}. Run prepare.py to copy them into lib/.`
@@ -112,13 +115,14 @@ const receive = {
 
   failed({ during, kind, lost, message }) {
     if (during === "ask") {
-      draw();
-      finish({ ...current.state, finish: "failed", message });
-      if (lost) { // WebAssembly takes over, and the conversation goes on
+      if (current) {
+        draw();
+        finish({ ...current.state, finish: "failed", message });
+      }
+      if (lost && device !== "wasm") { // WebAssembly takes over, and the conversation goes on
         device = "wasm";
         startAtOnce = true;
         addNote("The graphics processor stopped answering, so the model runs by WebAssembly from here on.");
-        $("send").disabled = true;
         start();
       }
       return;
@@ -294,7 +298,7 @@ function finish(result) {
   if (result.firstSeconds != null) parts.push(`the first after ${formatSeconds(result.firstSeconds)}`);
   if (result.finish === "stopped") parts.push("stopped");
   figures.textContent = parts.join(", ");
-  const trouble = { length: `The conversation has reached the ${info.limit} tokens that this model has room for. Start a new chat.`, failed: result.message }[result.finish];
+  const trouble = { length: `The conversation has reached the ${info?.limit} tokens that this model has room for. Start a new chat.`, failed: result.message }[result.finish];
   if (trouble) answer.append(element("p", "trouble", trouble));
   // What a person sees is what the model is told later; a template drops earlier thoughts itself.
   if (result.answer || result.thought) history.push({ role: "assistant", content: result.answer ?? "" });
@@ -315,7 +319,7 @@ function setBusy(busy) {
   $("stop").hidden = !busy;
   $("stop").disabled = false;
   $("new").disabled = busy;
-  $("send").disabled = !$("question").value.trim();
+  allowSending();
   $("log").setAttribute("aria-busy", busy);
 }
 
@@ -351,7 +355,11 @@ function grow() {
   const field = $("question");
   field.style.height = "auto";
   field.style.height = `${field.scrollHeight + 2}px`;
-  $("send").disabled = !field.value.trim() || current !== null;
+  allowSending();
+}
+
+function allowSending() {
+  $("send").disabled = !$("question").value.trim() || current !== null || info === null;
 }
 
 $("question").addEventListener("input", grow);
@@ -365,7 +373,7 @@ $("question").addEventListener("keydown", (event) => {
 $("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("question").value.trim();
-  if (!text || current) return;
+  if (!text || current || !info) return;
   $("question").value = "";
   grow();
   ask(text);

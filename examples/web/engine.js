@@ -33,6 +33,11 @@ export class Engine {
     return engine;
   }
 
+  // Ends when WebGPU's device is lost, with {reason, message}.
+  async lost() {
+    return (await env.backends.onnx.webgpu.device).lost;
+  }
+
   // Forgets what was read.
   reset() {
     this.past?.dispose();
@@ -119,7 +124,7 @@ export class Engine {
 
   // What a person sees of these ids. A text that ends answers may have arrived in part; that part is held back.
   #visible(ids, opened, ended) {
-    let text = this.tokenizer.decode(ids, { skip_special_tokens: false, clean_up_tokenization_spaces: false });
+    let text = !ids.length ? "" : this.tokenizer.decode(ids, { skip_special_tokens: false, clean_up_tokenization_spaces: false });
     if (!ended) text = text.replace(/\uFFFD+$/, ""); // the start of a character of several tokens
     let stop = false;
     for (const mark of this.manifest.stop_texts ?? []) {

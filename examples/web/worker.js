@@ -32,6 +32,7 @@ const handlers = {
     engine = await Engine.open(store, device);
     const loaded = performance.now();
     if (device === "webgpu") {
+      engine.lost().then(deviceLost); // onnxruntime itself would wait for the device forever
       send("loading", { device, checking: true });
       if (!(await proven(adapter.info))) return;
     }
@@ -50,6 +51,10 @@ const handlers = {
     stop = true;
   },
 };
+
+function deviceLost({ message }) {
+  if (engine.device === "webgpu") send("failed", { during: "ask", lost: true, message: `The graphics processor stopped answering (${message || "the device was lost"}).` });
+}
 
 // {info} of a WebGPU adapter that can run this model, or {reason} why there is none.
 async function findAdapter() {

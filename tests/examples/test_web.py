@@ -190,20 +190,38 @@ def test_a_small_model_by_webassembly(site: Path, tiny: Path, browser: Chromium)
         assert not [path for path in handler.asked if path.startswith("http")]
 
 
-def test_a_small_model_by_webgpu(site: Path, tiny: Path, browser: Chromium) -> None:
-    """SwiftShader computes attention wrong for 32 new positions and more; the page finds that, and a way out."""
-    with serving(site) as (address, _):
+def test_a_small_model_by_webgpu(site: Path, tiny: Path, tmp_path: Path) -> None:
+    """SwiftShader computes attention wrong for 32 new positions and more; the page finds that, and a way out.
+
+    When the graphics processor is lost in the middle of an answer, WebAssembly takes over.
+    """
+    question = " ".join([QUESTION] * 8)  # a prompt of several pieces
+    with serving(site) as (address, _), Chromium(tmp_path / "profile") as browser:
         page = browser.open(f"{address}?greedy&device=webgpu")
         begin(page)
         ready(page)
         assert "WebGPU" in page.text()
         assert "prompts are read 31 tokens at a time" in notes(page)
-        ask(page, " ".join([QUESTION] * 8))  # a prompt of several pieces
+        ask(page, question)
         page.wait("parseInt(document.querySelector('article.answer .figures').textContent) >= 8")
         page.run("document.getElementById('stop').click()")
-        check_greedy(tiny, answered(page), " ".join([QUESTION] * 8))
-        page.close()
-        page = browser.open(f"{address}?greedy")  # not forced: a software adapter is not taken
+        check_greedy(tiny, answered(page), question)
+        ask(page)
+        page.wait("parseInt(document.querySelector('article:last-child .figures').textContent) >= 2")
+        browser.call("Browser.crashGpuProcess")
+        page.wait("document.querySelector('article:last-child').dataset.finish === 'failed'")
+        assert "The graphics processor stopped answering" in page.text()
+        page.wait("document.getElementById('engine').textContent.startsWith('WebAssembly')")
+        ask(page)
+        page.wait("document.querySelectorAll('article.answer').length === 3")
+        page.run("document.getElementById('stop').click()")
+        answered(page)  # however few tokens there were
+
+
+def test_a_software_gpu_is_not_taken(site: Path, browser: Chromium) -> None:
+    with serving(site) as (address, _):
+        page = browser.open(f"{address}?greedy")
+        begin(page)
         ready(page)
         assert "WebGPU is emulated" in notes(page)
         page.close()
