@@ -143,6 +143,7 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_stream_push": (_INT, _POINTER, ctypes.c_int32, ctypes.POINTER(_POINTER), ctypes.POINTER(_LONG)),
     "ek_stream_finish": (_INT, _POINTER, ctypes.POINTER(_POINTER), ctypes.POINTER(_LONG)),
     "ek_generate": (_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER),
+    "ek_prepare": (_INT, _POINTER, _POINTER, _POINTER, _LONG),
     "ek_watch_create": (_INT, _LONG, _INT, _INT, ctypes.POINTER(_POINTER)),
     "ek_watch_free": (None, _POINTER),
     "ek_watch_push": (_INT, _POINTER, ctypes.c_int32, _INT, ctypes.POINTER(ctypes.c_int32)),

@@ -158,6 +158,14 @@ class NativeText:
         found: list[int] = ids.tolist()
         return found
 
+    def prepare(self, session: ctypes.c_void_p, messages: Sequence[Mapping[str, str]], whole: bool = False) -> None:
+        """Evaluate what the next prompt of a conversation begins with.
+
+        Raises:
+            EngineError: As ``ek_prepare`` says.
+        """
+        _check(library().ek_prepare(session, self.handle, _messages(messages, whole), len(messages)))
+
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """What a stream returns for each id, and at the end."""
         stream, text, size = ctypes.c_void_p(), ctypes.c_void_p(), _LONG()

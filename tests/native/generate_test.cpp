@@ -1,5 +1,6 @@
-/* Tests the C API for text: handles, output arrays, answers, cancelling from a callback and from a thread, and a callback that
- * throws. tests/native/test_answers.py and test_chat.py compare the results with edgekit's Python runtime. */
+/* Tests the C API for text: handles, output arrays, answers, preparing the next one (prepare.h), cancelling from a callback and
+ * from a thread, and a callback that throws. tests/native/test_answers.py and test_chat.py compare the results with edgekit's
+ * Python runtime. */
 #include "text/generate.h"
 
 #include <unistd.h>
@@ -164,6 +165,52 @@ void cancelling(const Artifact &artifact) {
   ek_session_free(session);
 }
 
+/* After an answer with a thought, the answer alone is evaluated behind the prompt. */
+void preparing(const Artifact &artifact) {
+  std::string said = "HELLO ";
+  for (int i = 0; i < 330; ++i) said += static_cast<char>('A' + i * i % 16);
+  const ek_message messages[] = {{"user", "HI", -1, 0}, {"assistant", said.c_str(), -1, 0}, {"user", "NO", -1, 0}};
+  ek_request first{}, second{};
+  first.size = second.size = sizeof first;
+  first.messages = second.messages = messages;
+  first.message_count = 1;
+  second.message_count = 3;
+  first.max_tokens = 30;
+  second.max_tokens = 40;
+  const int64_t start = 1 + 2 + 1 + static_cast<int64_t>(said.size()) + 1; /* ?HI?...? */
+  std::vector<int32_t> ids;
+  for (int round = 0; round < 4; ++round) {
+    ek_session *session = artifact.session();
+    Seen thought, answer;
+    CHECK(ek_generate(session, artifact.text, &first, see, &thought) == EK_OK && ek_session_position(session) == 4 + 29);
+    std::atomic<bool> done{false};
+    std::thread canceller([&] {
+      while (round == 2 && !done) {
+        if (ek_session_position(session) >= 4 + 128) ek_session_cancel(session);
+        std::this_thread::yield();
+      }
+    });
+    const int status = ek_prepare(session, artifact.text, messages, 2);
+    done = true;
+    canceller.join();
+    CHECK(status == EK_OK || (round == 2 && status == EK_CANCELLED));
+    if (round != 2) CHECK(ek_session_position(session) == start);
+    if (round == 3) CHECK(ek_session_rewind(session, 4 + 128) == EK_OK); /* as if it had been cancelled */
+    if (round == 1) CHECK(ek_prepare(session, artifact.text, messages, 2) == EK_OK); /* nothing is left to do */
+    CHECK(ek_generate(session, artifact.text, &second, see, &answer) == EK_OK && answer.ids.size() == 40);
+    if (round < 2) CHECK(answer.reused == start);
+    if (round == 3) CHECK(answer.reused == 4 + 128);
+    if (ids.empty()) ids = answer.ids;
+    CHECK(ids == answer.ids); /* however far it was prepared */
+    ek_session_free(session);
+  }
+  ek_session *session = artifact.session(20);
+  CHECK(ek_prepare(session, artifact.text, messages, 2) == EK_OK && ek_session_position(session) == 0); /* no room */
+  CHECK(refuses(ek_prepare(nullptr, artifact.text, messages, 2), EK_BAD_ARGUMENT, "ek_prepare"));
+  CHECK(refuses(ek_prepare(session, artifact.text, messages + 1, 1), EK_UNSUPPORTED, "begins with a message of the assistant"));
+  ek_session_free(session);
+}
+
 void other_threads(const Artifact &artifact) {
   ek_session *session = artifact.session();
   const std::vector<int32_t> prompt{1, 2, 3};
@@ -253,6 +300,7 @@ int main() {
   arguments(artifact);
   answers(artifact);
   cancelling(artifact);
+  preparing(artifact);
   other_threads(artifact);
   return finish("generate_test");
 }

@@ -168,7 +168,17 @@ class Session {
     return std::move(call.answer);
   }
 
-  /* End the answer that another thread, or the callback, is in. */
+  /* Evaluate what the next prompt of this conversation begins with; see ek_prepare. false: it was cancelled. */
+  bool prepare(const std::vector<Message> &conversation) {
+    std::vector<ek_message> messages;
+    for (const Message &message : conversation)
+      messages.push_back({message.role.c_str(), message.content.data(), length(message.content), message.whole});
+    const int status = ek_prepare(session_.get(), model_->text(), messages.data(), length(messages));
+    if (status != EK_CANCELLED) check(status);
+    return status == EK_OK;
+  }
+
+  /* End the answer that another thread, or the callback, is in, or the preparation. */
   void cancel() { ek_session_cancel(session_.get()); }
 
   ek_session *get() const { return session_.get(); }

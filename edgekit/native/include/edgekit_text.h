@@ -249,6 +249,20 @@ typedef int (*ek_on_event)(const ek_event *event, void *context);
 EK_API int ek_generate(ek_session *session, const ek_text *text, const ek_request *request, ek_on_event on_event,
                        void *context);
 
+/* Evaluate what the next prompt of a conversation begins with, while somebody reads the answer. A reasoning model's
+ * thought is left out of the next prompt, so what follows it has to be evaluated again; after this function the next
+ * ek_generate evaluates only the new question. Does nothing if the session holds all of it already.
+ *
+ * Call it in a thread of its own, and call ek_session_cancel when the next question is there: the function returns
+ * within some milliseconds, and what it has evaluated is kept. The next answer is the same in any case.
+ *
+ *   session   the session that has generated the last answer
+ *   messages  (count) the conversation with that answer
+ *
+ * EK_CANCELLED: ek_session_cancel. EK_BUSY: another call uses the session. EK_UNSUPPORTED, EK_BAD_ARGUMENT: as for
+ * ek_text_prompt. */
+EK_API int ek_prepare(ek_session *session, const ek_text *text, const ek_message *messages, int64_t count);
+
 /* ---- Watches: thought budgets and the loop guard, for programs that sample themselves ---- */
 
 typedef struct ek_watch ek_watch;

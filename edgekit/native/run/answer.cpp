@@ -9,6 +9,7 @@
 #include <deque>
 #include <string>
 
+#include "background.h"
 #include "failure.h"
 #include "jobs.h"
 #include "manifest.h"
@@ -187,9 +188,8 @@ class Conversation {
 
   /* Answers the messages, or continues a raw prompt, and prints the answer unless `quiet`. */
   Answer answer(const std::deque<Message> &messages, const std::string *raw, bool quiet) {
-    std::vector<ek_message> each;
-    for (const Message &message : messages)
-      each.push_back({message.role.c_str(), message.content.data(), static_cast<int64_t>(message.content.size()), message.whole});
+    background_.stop();
+    const std::vector<ek_message> each = views(messages);
     ek_request request{};
     request.size = sizeof request;
     request.messages = raw ? nullptr : each.data();
@@ -213,7 +213,23 @@ class Conversation {
     return finished(running.answer, printer);
   }
 
+  /* Evaluate what the next prompt begins with, until the next answer. */
+  void prepare(const std::deque<Message> &messages) {
+    if (!info_.reasoning) return; /* nothing is left out of the next prompt */
+    background_.start(session_.get(), [this, messages] {
+      const std::vector<ek_message> each = views(messages);
+      ek_prepare(session_.get(), text_.get(), each.data(), static_cast<int64_t>(each.size())); /* the next answer reports errors */
+    });
+  }
+
  private:
+  static std::vector<ek_message> views(const std::deque<Message> &messages) {
+    std::vector<ek_message> each;
+    for (const Message &message : messages)
+      each.push_back({message.role.c_str(), message.content.data(), static_cast<int64_t>(message.content.size()), message.whole});
+    return each;
+  }
+
   struct Running {
     Printer &printer;
     Answer answer;
@@ -273,6 +289,7 @@ class Conversation {
   Owned<ek_text> text_;
   Owned<ek_session> session_;
   ek_text_info info_{};
+  Background background_; /* the last member: it ends before the session is freed */
 };
 
 /* The next line, without white space around it; false at the end of the input. Ctrl-C discards what was typed. */
@@ -305,6 +322,7 @@ void turn(Conversation &conversation, std::deque<Message> &messages, const std::
     std::fprintf(stderr, "%s\n", answer.remark.c_str());
     asked.push_back({"assistant", answer.text, true});
     messages = std::move(asked);
+    conversation.prepare(messages);
   } catch (const Failure &failure) {
     if (failure.exit_code != 71 && failure.exit_code != 2) throw;
     std::fprintf(stderr, "error: %s\nthe question was not added to the conversation; /reset forgets the conversation\n",

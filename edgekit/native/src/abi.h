@@ -6,6 +6,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "edgekit.h"
 #include "error.h"
@@ -20,6 +21,7 @@ struct ek_model {
 
 struct ek_session {
   ek::Session session;
+  std::vector<int32_t> prepared; /* ids at the start of the next prompt (text/prepare.h); guarded like the session */
 };
 
 namespace ek {

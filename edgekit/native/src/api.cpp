@@ -46,7 +46,7 @@ int ek_session_create(ek_model *model, int64_t context, int threads, int kv_type
     if (kv_type != EK_KV_FLOAT16 && kv_type != EK_KV_INT8)
       ek::fail(EK_BAD_ARGUMENT, "cannot create a session with key-value type %d; allowed: 0 (float16) and 1 (int8)", kv_type);
     const ek::KvType type = kv_type == EK_KV_INT8 ? ek::KvType::kInt8 : ek::KvType::kFloat16;
-    *session = new ek_session{{model->model, ek::choose_kernels(), context, threads, type}};
+    *session = new ek_session{{model->model, ek::choose_kernels(), context, threads, type}, {}};
   });
 }
 

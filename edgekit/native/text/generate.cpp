@@ -11,6 +11,7 @@
 #include "../src/error.h"
 #include "../src/sampler.h"
 #include "chat.h"
+#include "prepare.h"
 #include "stream.h"
 #include "text_handle.h"
 #include "thought.h"
@@ -149,7 +150,11 @@ class Generation {
     const auto most = static_cast<int64_t>(std::min(held.size(), prompt_.size() - 1));
     reused_ = std::mismatch(held.begin(), held.begin() + most, prompt_.begin()).first - held.begin();
     session_.session.rewind(reused_);
-    pending_.erase(pending_.begin(), pending_.begin() + reused_);
+    const auto prepared = static_cast<int64_t>(session_.prepared.size());
+    const bool as_prepared = reused_ < prepared && prepared < static_cast<int64_t>(prompt_.size()) &&
+                             common_start(session_.prepared, prompt_) == prepared;
+    if (as_prepared) evaluate_pieces(session_.session, prompt_.data() + reused_, prepared - reused_);
+    pending_.erase(pending_.begin(), pending_.begin() + (as_prepared ? prepared : reused_));
   }
 
   int32_t next_token() {

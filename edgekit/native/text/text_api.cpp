@@ -7,6 +7,7 @@
 #include "chat.h"
 #include "edgekit_tools.h"
 #include "generate.h"
+#include "prepare.h"
 #include "stream.h"
 #include "text_handle.h"
 #include "tokenizer.h"
@@ -169,6 +170,13 @@ int ek_generate(ek_session *session, const ek_text *text, const ek_request *requ
     need(session && text && request, "ek_generate: session, text and request must not be NULL");
     const ek_request own = known_request(*request);
     ek::generate(*session, text->tables, own, on_event, context);
+  });
+}
+
+int ek_prepare(ek_session *session, const ek_text *text, const ek_message *messages, int64_t count) {
+  return guarded([&] {
+    need(session && text && messages, "ek_prepare: session, text and messages must not be NULL");
+    ek::prepare(*session, *text->tables, messages, count);
   });
 }
 
