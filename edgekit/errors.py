@@ -31,6 +31,7 @@
     |   +-- TokenRangeError         72   a token id is outside the vocabulary
     |   +-- SessionBusyError        73   another call uses the session, perhaps in another thread
     |   +-- EvaluationCancelledError 74   an evaluation was cancelled from another thread
+    |   +-- AcceleratorError      75   a GPU is missing, is out of memory, was lost, or computes wrong results
     +-- NativeLibraryError          80   the native library is missing or has another version
     +-- CompileError                81   the native library could not be compiled for another machine
     +-- BundleError                 90   a bundle for a device cannot be made
@@ -205,6 +206,10 @@ class EvaluationCancelledError(EngineError):
     exit_code = 74
 
 
+class AcceleratorError(EngineError):
+    exit_code = 75
+
+
 class NativeLibraryError(EdgekitError):
     exit_code = 80
 
@@ -231,6 +236,10 @@ class InterruptedBuildError(EdgekitError):
 
 # The packages of the extra build, by the names they are imported by. What only runs a model needs none of them.
 _BUILD_PACKAGES = ("gguf", "huggingface_hub", "ml_dtypes", "onnx", "onnxruntime", "tokenizers", "tqdm")
+
+
+class EngineFallbackWarning(UserWarning):
+    """``auto`` could not use its preferred engine and takes another; the text says why."""
 
 
 def missing_package(error: ModuleNotFoundError) -> MissingPackageError | None:

@@ -12,13 +12,15 @@ import importlib
 import os
 import pkgutil
 import sys
+import warnings
+from typing import TextIO
 
 import click
 from click.shell_completion import shell_complete
 
-from ..errors import DiskFullError, EdgekitError, missing_package
+from ..errors import DiskFullError, EdgekitError, EngineFallbackWarning, missing_package
 from ..ort import NO_TELEMETRY
-from ._output import print_error, wants_json
+from ._output import print_error, print_notes, wants_json
 
 # OPENBLAS_THREAD_TIMEOUT, which OpenBLAS reads when a command loads numpy. Between two products its threads wait
 # actively, by default for 2^26 cycles (about 20 ms), on the cores that edgekit's and onnxruntime's kernels need: on two
@@ -68,6 +70,7 @@ def main() -> None:
     """Run the command line. An :class:`EdgekitError` becomes a message and the exit code of its class."""
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", _OPENBLAS_TIMEOUT)
     os.environ.update(NO_TELEMETRY)
+    warnings.showwarning = _show_warning
     try:
         _run()
     except BrokenPipeError:
@@ -109,6 +112,21 @@ def _run() -> None:
     except (click.Abort, EOFError, KeyboardInterrupt):
         print_error(EdgekitError("interrupted"), kind="interrupted")
         sys.exit(130)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show edgekit's own warnings as notes, and others as Python does."""
+    if issubclass(category, EngineFallbackWarning):
+        print_notes([str(message)])
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _discard_output() -> None:

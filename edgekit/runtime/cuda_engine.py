@@ -7,10 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..artifact.manifest import RuntimeFacts
-from ..errors import EngineError
+from ..errors import AcceleratorError, EngineError
 from .io_binding import BoundEngine
-from .provider import Provider
+from .provider import Provider, load_onnxruntime, onnxruntime_errors
 
 CUDA = "CUDAExecutionProvider"
 PREFILL_CHUNK = 256
@@ -19,7 +21,7 @@ _NVIDIA = 0x10DE  # PCI vendor id
 
 def _attach(ort: Any, options: Any) -> Sequence[str]:
     if CUDA not in ort.get_available_providers():
-        raise EngineError(
+        raise AcceleratorError(
             f"onnxruntime {ort.__version__} was not built for CUDA",
             hint="pip uninstall onnxruntime, then pip install onnxruntime-gpu; on a Jetson use NVIDIA's wheel of it",
         )
@@ -41,9 +43,21 @@ class CudaEngine(BoundEngine):
 
     @staticmethod
     def preference(manifest: RuntimeFacts) -> int:
-        """3: faster than every other engine."""
-        return 3
+        """3, before every other engine, where CUDA can use a GPU; otherwise -1."""
+        return 3 if has_gpu() else -1
 
+
+def has_gpu() -> bool:
+    """Whether CUDA can use a GPU; its driver may be missing."""
+    try:
+        ort = load_onnxruntime()
+    except EngineError:
+        return False
+    try:
+        CudaEngine.provider.allocate(ort, (1,), np.float32)
+    except onnxruntime_errors():
+        return False
+    return True
 
 
 def has_cuda_library() -> bool:

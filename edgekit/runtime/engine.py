@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact.manifest import RuntimeFacts
-from ..errors import ArtifactError, ContextLengthError, EngineError, TokenRangeError, UnknownNameError, nearest
+from ..errors import (
+    AcceleratorError,
+    ArtifactError,
+    ContextLengthError,
+    EngineError,
+    EngineFallbackWarning,
+    TokenRangeError,
+    UnknownNameError,
+    nearest,
+)
 from ..scheme import KV_TYPES
 
 DEFAULT_CONTEXT = 4096  # positions, when neither the caller nor the artifact's plan sets a context
@@ -150,7 +160,7 @@ class EngineClass(Protocol):
         ...
 
     def preference(self, manifest: RuntimeFacts) -> int:
-        """How well the engine suits this artifact on this machine; ``auto`` takes the highest.
+        """How well the engine suits this artifact on this machine; ``auto`` takes the highest, and none below 0.
 
         Called only when several engines can run the artifact, so it may import a large library.
         """
@@ -175,11 +185,13 @@ def open_engine(folder: Path, manifest: RuntimeFacts, options: EngineOptions, na
         folder: The artifact.
         manifest: Its manifest.
         options: Context, threads, type of KV cache and which logits to return.
-        name: An engine's name, or ``auto`` for the one :func:`choose_engine` returns.
+        name: An engine's name, or ``auto`` for the first that works of those that :func:`ranked_engines` returns. An
+            accelerator that does not work is reported as an :class:`~edgekit.errors.EngineFallbackWarning`.
 
     Raises:
         UnknownNameError: There is no such engine.
         ContextLengthError: The requested context is longer than the model's.
+        AcceleratorError: The named engine's accelerator cannot be used.
         EngineError: The engine cannot load the artifact.
         ArtifactError: It is a web folder, whose model only browsers open.
     """
@@ -189,14 +201,26 @@ def open_engine(folder: Path, manifest: RuntimeFacts, options: EngineOptions, na
         )
     known = engines()
     if name == "auto":
-        name = choose_engine(manifest)
+        return _open_first(folder, manifest, options, ranked_engines(manifest))
     if name not in known:
         raise UnknownNameError(f"there is no engine {name!r}", hint=nearest(name, ("auto", *known)))
     return _engine_class(name).open(folder, manifest, options)
 
 
-def choose_engine(manifest: RuntimeFacts) -> str:
-    """The engine that ``auto`` takes for an artifact on this machine: of those that can run it, the preferred one.
+def _open_first(folder: Path, manifest: RuntimeFacts, options: EngineOptions, names: Sequence[str]) -> Engine:
+    """Open with the first of these engines whose accelerator works; the last one's error is raised."""
+    *others, last = names
+    for name, following in zip(others, names[1:], strict=True):
+        try:
+            return _engine_class(name).open(folder, manifest, options)
+        except AcceleratorError as error:
+            text = f"the engine {name} is not used, but {following}: {error.message}"
+            warnings.warn(text, EngineFallbackWarning, stacklevel=2)
+    return _engine_class(last).open(folder, manifest, options)
+
+
+def ranked_engines(manifest: RuntimeFacts) -> tuple[str, ...]:
+    """The engines that ``auto`` tries for an artifact on this machine, the preferred one first.
 
     Args:
         manifest: The artifact's manifest.
@@ -208,8 +232,15 @@ def choose_engine(manifest: RuntimeFacts) -> str:
     if not able:
         raise EngineError(f"no engine can run {manifest.name}; tried: {', '.join(engines())}")
     if len(able) == 1:
-        return able[0]
-    return max(able, key=lambda name: _engine_class(name).preference(manifest))
+        return tuple(able)
+    preferences = {name: _engine_class(name).preference(manifest) for name in able}
+    wanted = [name for name in able if preferences[name] >= 0] or able
+    return tuple(sorted(wanted, key=lambda name: -preferences[name]))
+
+
+def choose_engine(manifest: RuntimeFacts) -> str:
+    """The engine that ``auto`` tries first; see :func:`ranked_engines`."""
+    return ranked_engines(manifest)[0]
 
 
 def _engine_class(name: str) -> EngineClass:

@@ -1,9 +1,9 @@
 """An engine on onnxruntime, for any execution provider, with all inputs and outputs bound in advance.
 
 Each layer has one buffer for keys and one for values, in the memory of the provider. A buffer is bound as past *and*
-present, so the attention operator (``com.microsoft.GroupQueryAttention``) writes new rows in place and nothing is copied
-as the sequence grows. Only token ids and the length go to the device, and one row of logits comes back. Rewinding only
-changes the position. Long inputs run in chunks, which bounds the scratch of attention and gated MLP.
+present, so the attention operator (``com.microsoft.GroupQueryAttention``) writes new rows in place and nothing is
+copied as the sequence grows. Only token ids and the length go to the device, and one row of logits comes back.
+Rewinding only changes the position. Long inputs run in chunks, which bounds the scratch of attention and gated MLP.
 
 The graph's inputs and outputs are listed in ``edgekit/export``; this file depends on nothing else of it. Engines
 subclass :class:`BoundEngine` and name their :class:`~edgekit.runtime.provider.Provider`.
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact.manifest import RuntimeFacts
-from ..errors import EngineError, EvaluationCancelledError
+from ..errors import AcceleratorError, EngineError, EvaluationCancelledError
 from ..host import physical_cores
 from ..threads import check_threads
 from .engine import EngineOptions, check_ids, check_rewind, resolve_context
@@ -28,7 +28,9 @@ from .provider import (
     MODEL_FILE,
     Provider,
     first_row_value,
+    lacks_float16,
     load_onnxruntime,
+    no_float16,
     one_line,
     onnxruntime_errors,
     open_session,
@@ -51,15 +53,7 @@ class BoundEngine:
     provider: ClassVar[Provider]
 
     def __init__(
-        self,
-        ort: Any,
-        session: Any,
-        *,
-        threads: int,
-        vocab_size: int,
-        context: int,
-        kv_type: str,
-        first_row: Any,
+        self, ort: Any, session: Any, *, threads: int, vocab_size: int, context: int, kv_type: str, first_row: Any
     ) -> None:
         self.kernel = f"onnxruntime {ort.__version__} {self.provider.name.removesuffix('ExecutionProvider')}"
         self.on_processor = self.provider.on_processor
@@ -163,11 +157,13 @@ class BoundEngine:
         if self.on_processor:
             return EngineError(where)
         if out_of_memory(error):
-            return EngineError(
+            return AcceleratorError(
                 f"{self.provider.title} is out of memory with a context of {self.context} positions; {where}",
                 hint="ask for a smaller --context, or use the processor: --engine native",
             )
-        return EngineError(f"{self.provider.title}: {where}", hint="use the processor: --engine native")
+        if lacks_float16(error):
+            return no_float16(self.provider)
+        return AcceleratorError(f"{self.provider.title}: {where}", hint="use the processor: --engine native")
 
     def rewind(self, length: int) -> None:
         """Forget every position from ``length`` on."""
@@ -203,7 +199,8 @@ def _bind_cache(ort: Any, session: Any, binding: Any, context: int, provider: Pr
         try:
             buffer = provider.allocate(ort, shape, dtype)
         except onnxruntime_errors() as error:
-            raise EngineError(
+            kind = EngineError if provider.on_processor else AcceleratorError
+            raise kind(
                 f"{provider.title}: cannot allocate a KV cache of {context} positions: {one_line(error)}",
                 hint="ask for a smaller --context" + ("" if provider.on_processor else ", or use --engine native"),
             ) from error
@@ -213,5 +210,3 @@ def _bind_cache(ort: Any, session: Any, binding: Any, context: int, provider: Pr
     if not buffers:
         raise EngineError(f"{MODEL_FILE} has no past_key_values inputs: it is not a graph that edgekit exported")
     return buffers
-
-

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EngineError
+from ..errors import AcceleratorError, EngineError
 from ..ort import import_onnxruntime
 
 MODEL_FILE = "model.onnx"
@@ -30,8 +30,8 @@ class Provider:
         title: Its name for people.
         prefill_chunk: Tokens of a prompt that are evaluated together.
         attach: Called with the onnxruntime module and the options of a session that is about to be made. Makes the
-            provider ready and returns the ``providers`` argument of the session. Raises EngineError if this machine
-            cannot use the provider.
+            provider ready and returns the ``providers`` argument of the session. Raises AcceleratorError if this
+            machine cannot use the provider.
         memory: onnxruntime's names of the memory in which keys and values are kept: device type and vendor id; None
             for the system's memory.
     """
@@ -109,7 +109,7 @@ def open_session(ort: Any, folder: Path, provider: Provider, threads: int, first
     except onnxruntime_errors() as error:
         raise _load_error(ort, folder, provider, error) from error
     if session.get_providers()[0] != provider.name:  # onnxruntime falls back to the processor when CUDA cannot start
-        raise EngineError(
+        raise AcceleratorError(
             f"onnxruntime {ort.__version__} cannot start {provider.title} on this machine and would run on "
             f"{session.get_providers()[0].removesuffix('ExecutionProvider')}",
             hint="use --engine auto, native or ort",
@@ -121,12 +121,19 @@ def _load_error(ort: Any, folder: Path, provider: Provider, error: Exception) ->
     message = f"onnxruntime {ort.__version__} cannot load {folder / MODEL_FILE}: {one_line(error)}"
     if provider.on_processor:
         return EngineError(message, hint=f"edgekit verify {folder} checks the files")
+    if "No supported adapters" in str(error) or "WebGPU adapter" in str(error):
+        return AcceleratorError(
+            f"{provider.title} found no GPU on this machine: {one_line(error)}",
+            hint="install the GPU's driver, and on Linux the Vulkan loader: apt-get install libvulkan1",
+        )
+    if lacks_float16(error):
+        return no_float16(provider)
     if out_of_memory(error):
-        return EngineError(
+        return AcceleratorError(
             f"the weights of {folder} do not fit into the memory of {provider.title}: {one_line(error)}",
             hint="use the processor: --engine native",
         )
-    return EngineError(f"{provider.title}: {message}", hint="use the processor: --engine native")
+    return AcceleratorError(f"{provider.title}: {message}", hint="use the processor: --engine native")
 
 
 def first_row_value(ort: Any) -> Any:
@@ -156,8 +163,20 @@ def out_of_memory(error: Exception) -> bool:
     return any(phrase in text for phrase in phrases)
 
 
+def lacks_float16(error: Exception) -> bool:
+    """Whether an exception of onnxruntime says that the GPU has no float16 shaders."""
+    text = str(error).lower()
+    return "f16" in text and ("support" in text or "enable" in text or "extension" in text)
+
+
+def no_float16(provider: Provider) -> AcceleratorError:
+    """The error for an artifact in float16 on a GPU that cannot compute in it."""
+    return AcceleratorError(
+        f"{provider.title}: the artifact computes in float16, for which this GPU has no shaders",
+        hint="build a float32 artifact, with --device cpu, or use the processor: --engine native",
+    )
+
+
 def one_line(error: Exception) -> str:
     """An exception's text in one line."""
     return " ".join(str(error).split()) or type(error).__name__
-
-

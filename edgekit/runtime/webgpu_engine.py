@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..artifact.manifest import RuntimeFacts
-from ..errors import EngineError
+from ..errors import AcceleratorError
 from .io_binding import BoundEngine
 from .provider import Provider, one_line, onnxruntime_errors
 
@@ -21,8 +21,8 @@ WEBGPU = "WebGpuExecutionProvider"
 # The first onnxruntime that the plugin's versions 0.1 to 0.4 accept; they need Python 3.11.
 OLDEST_ONNXRUNTIME = "1.24.4"
 PREFILL_CHUNK = 256
-# onnxruntime finds GPUs on the PCI bus only, and offers the plugin only beside a GPU. A Jetson's GPU is not on that bus.
-# With this setting the plugin is offered on every machine and looks for a GPU itself, through Vulkan.
+# onnxruntime looks for GPUs on the PCI bus, where a Jetson's is not, and offers the plugin only beside one. With this
+# setting the plugin is offered on every machine and looks for a GPU itself, through Vulkan.
 _OFFER_ALWAYS = {"ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER": "1"}
 _INSTALL = 'pip install "edgekit-llm[webgpu]"'
 
@@ -36,12 +36,12 @@ def find_device(ort: Any) -> Any:
     """The plugin's ``OrtEpDevice``; registers the plugin with onnxruntime first.
 
     Raises:
-        EngineError: The plugin is not installed, does not fit this onnxruntime, or finds no device.
+        AcceleratorError: The plugin is not installed, does not fit this onnxruntime, or finds no device.
     """
     try:
         plugin = import_module(PLUGIN)
     except ImportError as error:
-        raise EngineError(f"the WebGPU plugin cannot be imported: {one_line(error)}", hint=_INSTALL) from None
+        raise AcceleratorError(f"the WebGPU plugin cannot be imported: {one_line(error)}", hint=_INSTALL) from None
     if not hasattr(ort, "register_execution_provider_library"):
         raise _too_old(ort, "it does not support plugins")
     os.environ.update(_OFFER_ALWAYS)
@@ -53,7 +53,7 @@ def find_device(ort: Any) -> Any:
             raise _too_old(ort, one_line(error)) from error
         found = _devices(ort)
     if not found:
-        raise EngineError(
+        raise AcceleratorError(
             "the WebGPU plugin found no device",
             hint="install the GPU's driver, and on Linux the Vulkan loader: apt-get install libvulkan1",
         )
@@ -64,8 +64,8 @@ def _devices(ort: Any) -> list[Any]:
     return [device for device in ort.get_ep_devices() if device.ep_name == WEBGPU]
 
 
-def _too_old(ort: Any, reason: str) -> EngineError:
-    return EngineError(
+def _too_old(ort: Any, reason: str) -> AcceleratorError:
+    return AcceleratorError(
         f"the WebGPU plugin does not work with onnxruntime {ort.__version__}: {reason}",
         hint=f'pip install --upgrade "onnxruntime>={OLDEST_ONNXRUNTIME}" onnxruntime-ep-webgpu',
     )
@@ -84,7 +84,7 @@ class WebgpuEngine(BoundEngine):
 
     @staticmethod
     def preference(manifest: RuntimeFacts) -> int:
-        """2 if the artifact was planned for a GPU; otherwise -1: on a shared memory the processor is as fast."""
+        """2 if the artifact was planned for a GPU; otherwise -1, because the processor may be faster."""
         return 2 if manifest.plan.get("engine") in ("cuda", "webgpu") else -1
 
 

@@ -87,8 +87,10 @@ def _manifest(name: str) -> Manifest:
 
 
 def test_every_engine_that_is_planned_can_be_opened() -> None:
-    assert engine_names() == runtime.engines() == ("native", "ort")
-    assert [engine.name for engine in all_engines()] == ["native", "ort"], "the file's name is the engine's"
+    assert engine_names() == runtime.engines() == ("cuda", "native", "ort", "webgpu")
+    assert [engine.name for engine in all_engines()] == ["cuda", "native", "ort", "webgpu"], (
+        "the file's name is the engine's"
+    )
 
 
 def test_an_unknown_engine_names_the_nearest() -> None:
@@ -99,21 +101,22 @@ def test_an_unknown_engine_names_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "expected"), [("jetson", ["ort", "native"]), ("rtx-3060", ["ort", "native"]), ("pi", ["native", "ort"])]
+    ("device", "expected"),
+    [("jetson", ["cuda", "native", "ort"]), ("rtx-3060", ["cuda", "native", "ort"]), ("pi", ["native", "ort"])],
 )
-def test_cuda_devices_prefer_onnxruntime(device: str, expected: list[str]) -> None:
+def test_cuda_devices_prefer_cuda(device: str, expected: list[str]) -> None:
     assert [engine.name for engine in engines_for(load_device(device))] == expected
 
 
 def test_a_new_engine_is_planned_where_it_runs(fake_engine: None) -> None:
     jetson, pi = load_device("jetson"), load_device("pi")
-    assert engine_names() == ("fake", "native", "ort")
+    assert engine_names() == ("cuda", "fake", "native", "ort", "webgpu")
     planned = plan(SMALL, jetson, 1024)
     assert (planned.engine, planned.kv_type) == ("fake", "float16")
     assert planned.memory.kv_cache == 1024
     assert planned.predictor.hardware.processor == "mobile-gpu"
     assert planned.latency.decode_tok_s is not None
-    assert set(memory_by_engine(SMALL, jetson, planned)) == {"fake", "native", "ort"}
+    assert set(memory_by_engine(SMALL, jetson, planned)) == {"cuda", "fake", "native", "ort"}
 
     on_pi = plan(SMALL, pi)
     assert on_pi.engine == "native"

@@ -14,7 +14,7 @@ from edgekit.planning.hardware import accelerator_bytes, hardware_of
 from edgekit.planning.planner import plan
 from edgekit.recipes import load_recipe
 
-NATIVE, ORT = find_engine("native"), find_engine("ort")
+CUDA, NATIVE, ORT = find_engine("cuda"), find_engine("native"), find_engine("ort")
 
 
 def test_the_rates_are_those_of_the_engine_asked_for() -> None:
@@ -34,17 +34,17 @@ def test_the_rates_are_those_of_the_engine_asked_for() -> None:
 
 def test_the_engine_decides_what_it_runs_on() -> None:
     jetson, pi = load_device("jetson"), load_device("pi")
-    assert hardware_of(jetson, ORT).processor == "shared-gpu"
-    assert hardware_of(jetson, ORT).arithmetic_gmac_s == 33 * 500
+    assert hardware_of(jetson, CUDA).processor == "shared-gpu"
+    assert hardware_of(jetson, CUDA).arithmetic_gmac_s == 33 * 500
     assert hardware_of(jetson, NATIVE).processor == "cpu"
-    assert hardware_of(load_device("rtx-3060"), ORT).processor == "gpu"
+    assert hardware_of(load_device("rtx-3060"), CUDA).processor == "gpu"
     assert hardware_of(pi, ORT).processor == "cpu"
     assert hardware_of(pi, NATIVE).arithmetic_gmac_s == pytest.approx(4 * 2.4 * 32)
 
 
 def test_cores_draw_less_than_a_memory_that_was_chosen_for_the_graphics() -> None:
     orin = load_device("jetson-agx-orin-64gb")
-    assert hardware_of(orin, ORT).bandwidth_gb_s == 204.8
+    assert hardware_of(orin, CUDA).bandwidth_gb_s == 204.8
     assert hardware_of(orin, NATIVE).bandwidth_gb_s == pytest.approx(45 / 0.8)
     assert hardware_of(orin, NATIVE, "15W").bandwidth_gb_s <= 45 / 0.8
     pi = load_device("pi")
@@ -81,6 +81,6 @@ def test_the_accelerators_libraries_count_where_it_runs_the_graph() -> None:
     jetson, pi = load_device("jetson"), load_device("pi")
     assert jetson.accelerator is not None
     assert jetson.accelerator.runtime is not None
-    assert accelerator_bytes(jetson, ORT) == jetson.accelerator.runtime.value
+    assert accelerator_bytes(jetson, CUDA) == jetson.accelerator.runtime.value
     assert accelerator_bytes(replace(jetson, accelerator=None), ORT) == 0, "unknown"
     assert accelerator_bytes(jetson, NATIVE) is accelerator_bytes(pi, ORT) is None

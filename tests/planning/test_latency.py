@@ -120,9 +120,9 @@ def test_loading_and_heat() -> None:
     [
         ("pi", "native", ""),
         ("apple-m1", "native", ""),
-        ("rtx-4090", "ort", ""),
+        ("rtx-4090", "cuda", ""),
         ("iphone-15-pro", "native", "no speeds of similar devices"),
-        ("jetson", "ort", "no speed of onnxruntime has been published for GPUs that share the memory"),
+        ("jetson", "cuda", "no speed of onnxruntime has been published for GPUs that share the memory"),
         ("cpu", "native", "the profile has no memory bandwidth"),
     ],
 )

@@ -10,8 +10,15 @@ import pytest
 from tiny_artifact import CONTEXT_LENGTH
 
 from edgekit.artifact.manifest import read_manifest
-from edgekit.errors import ContextLengthError, EngineError, TokenRangeError, UnknownNameError
-from edgekit.runtime import ort_engine
+from edgekit.errors import (
+    AcceleratorError,
+    ContextLengthError,
+    EngineError,
+    EngineFallbackWarning,
+    TokenRangeError,
+    UnknownNameError,
+)
+from edgekit.runtime import cuda_engine, webgpu_engine
 from edgekit.runtime.engine import (
     DEFAULT_CONTEXT,
     EngineOptions,
@@ -30,7 +37,7 @@ def test_engines_are_found_by_their_files_names() -> None:
     assert "ort" in engines()
 
 
-@pytest.mark.parametrize("name", ["auto", *engines()])
+@pytest.mark.parametrize("name", ["auto", "native", "ort"])
 def test_every_engine_opens_an_artifact_and_follows_the_protocol(built_artifact: Path, name: str) -> None:
     engine = open_engine(built_artifact, read_manifest(built_artifact), EngineOptions(context=64, threads=1), name)
     assert engine.name in engines()
@@ -79,10 +86,11 @@ QUANTIZED = {part: {"bits": 4, "block_size": 32, "symmetric": True} for part in 
         (QUANTIZED, "float32", False, "native"),
         (QUANTIZED, "float32", True, "native"),
         (QUANTIZED, "float16", False, "native"),
-        (QUANTIZED, "float16", True, "ort"),
+        (QUANTIZED, "float16", True, "cuda"),
         ({}, "float32", False, "ort"),
         ({**QUANTIZED, "lm_head": None}, "float32", False, "ort"),
         ({**QUANTIZED, "embedding": None}, "float16", False, "ort"),
+        ({**QUANTIZED, "embedding": None}, "float16", True, "cuda"),
     ],
 )
 def test_auto_takes_the_preferred_engine(
@@ -94,10 +102,33 @@ def test_auto_takes_the_preferred_engine(
     expected: str,
 ) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(ort_engine, "has_cuda", lambda: (asked.append(True), cuda)[1])
+    monkeypatch.setattr(cuda_engine, "has_cuda_library", lambda: True)
+    monkeypatch.setattr(cuda_engine, "has_gpu", lambda: (asked.append(True), cuda)[1])
     manifest = replace(read_manifest(artifact), quantization=quantization, activation_type=activation_type)
     assert choose_engine(manifest) == expected
-    assert bool(asked) == (activation_type == "float16" and quantization == QUANTIZED)  # asking imports onnxruntime
+    assert bool(asked) == (activation_type == "float16")  # asking imports onnxruntime
+
+
+def test_auto_takes_the_next_engine_if_an_accelerator_fails_and_says_why(
+    built_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(ort: object, options: object) -> tuple[str, ...]:
+        raise AcceleratorError("the GPU is on fire")
+
+    engine = webgpu_engine.WebgpuEngine
+    monkeypatch.setattr(engine, "can_run", lambda manifest: True)
+    monkeypatch.setattr(engine, "provider", replace(engine.provider, attach=broken))
+    manifest = read_manifest(built_artifact)
+    planned = replace(manifest, plan={**manifest.plan, "engine": "webgpu"})
+    options = EngineOptions(context=64, threads=1)
+    assert choose_engine(planned) == "webgpu"
+    with pytest.warns(EngineFallbackWarning, match="webgpu is not used, but native: the GPU is on fire"):
+        opened = open_engine(built_artifact, planned, options)
+    assert opened.name == "native"
+    opened.close()
+    with pytest.raises(AcceleratorError, match="on fire"):
+        open_engine(built_artifact, planned, options, "webgpu")
+    assert choose_engine(manifest) == "native", "planned for the processor"
 
 
 def test_auto_runs_both_kinds_of_artifact(artifact: Path, built_artifact: Path) -> None:

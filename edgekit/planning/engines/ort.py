@@ -1,6 +1,6 @@
-"""The engine ``ort``, onnxruntime: on the processor, or by CUDA on a device whose first execution provider that is.
+"""The engine ``ort``: onnxruntime on the processor; ``cuda.py`` and ``webgpu.py`` share its memory formulas.
 
-On the processor it copies the codes of each matrix into a layout of its own, one matrix after the other, and each time
+It copies the codes of each matrix into a layout of its own, one matrix after the other, and each time
 releases the file's pages. The codes therefore count once, but while the largest matrix is copied it is in memory twice.
 Memory was measured with ``/proc/self/smaps_rollup`` on Linux, x86-64, CPython 3.11, numpy 2.4, onnxruntime 1.32,
 tokenizers 0.23; ``tests/planning/test_measured_memory.py`` measures it again.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 
-from ...devices.profile import DeviceProfile
 from ...layout import DataLayout, Matrix
 from ..activations import graph_activation_bytes
 from ..engine_speed import EngineShares, Rates
@@ -18,7 +17,6 @@ from ..lookup_tables import unread_bytes
 from ..memory import Dimensions, MemoryPlan, WeightBytes, kv_cache_bytes, tokenizer_bytes
 from ..planned_engine import EngineSetup, PlannedEngine
 
-CUDA = "CUDAExecutionProvider"
 # Resident before a model is opened: Python and numpy 40 MB, onnxruntime's code 22, its session 12.
 RUNTIME_BYTES = 77_000_000
 # Tokens of a prompt that are evaluated together (runtime/ort_engine.py).
@@ -73,20 +71,10 @@ def _products(layout: DataLayout) -> tuple[Matrix, ...]:
     return (*layout.inner_matrices(), layout.lm_head)
 
 
-def _runs_cuda(device: DeviceProfile) -> bool:
-    return device.execution_providers[0] == CUDA
-
-
-def _processor(device: DeviceProfile) -> str:
-    if not _runs_cuda(device):
-        return "cpu"
-    return "shared-gpu" if device.kind == "jetson" else "gpu"
-
-
 ENGINE = PlannedEngine(
     name="ort",
-    preference=lambda device: 2 if _runs_cuda(device) else 0,
-    processor=_processor,
+    preference=lambda device: 0,
+    processor=lambda device: "cpu",
     kv_types=lambda activation_type: (activation_type,),  # keys and values have the graph's type
     memory=memory_of,
     runtime_bytes=RUNTIME_BYTES,

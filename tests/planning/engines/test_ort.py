@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from edgekit import layout
-from edgekit.devices import load_device
 from edgekit.layout import plan_layout
 from edgekit.models import ModelSpec, spec_from_config
 from edgekit.planning.engines import ort
@@ -79,13 +76,3 @@ def test_an_accelerator_is_given_the_tables_whole() -> None:
     found = _planned("float16", 0)
     assert (found.unread_embedding, found.unread_rotary, found.repacking) == (0, 0, 0)
     assert _planned("float32", None).repacking > 0
-
-
-@pytest.mark.parametrize(
-    ("device", "preference", "processor"),
-    [("jetson", 2, "shared-gpu"), ("rtx-3060", 2, "gpu"), ("pi", 0, "cpu"), ("apple-m1", 0, "cpu")],
-)
-def test_cuda_is_used_where_it_comes_first(device: str, preference: int, processor: str) -> None:
-    profile = load_device(device)
-    assert ort.ENGINE.preference(profile) == preference
-    assert ort.ENGINE.processor(profile) == processor
