@@ -84,8 +84,8 @@ class WebgpuEngine(BoundEngine):
 
     @staticmethod
     def preference(manifest: RuntimeFacts) -> int:
-        """2 if the artifact was planned for a GPU; otherwise -1, because the processor may be faster."""
-        return 2 if manifest.plan.get("engine") in ("cuda", "webgpu") else -1
+        """-1: a driver may compute wrong results without an error, so the engine runs only where it is asked for."""
+        return -1
 
 
 ENGINE = WebgpuEngine

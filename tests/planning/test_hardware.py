@@ -82,5 +82,5 @@ def test_the_accelerators_libraries_count_where_it_runs_the_graph() -> None:
     assert jetson.accelerator is not None
     assert jetson.accelerator.runtime is not None
     assert accelerator_bytes(jetson, CUDA) == jetson.accelerator.runtime.value
-    assert accelerator_bytes(replace(jetson, accelerator=None), ORT) == 0, "unknown"
+    assert accelerator_bytes(replace(jetson, accelerator=None), CUDA) == 0, "unknown"
     assert accelerator_bytes(jetson, NATIVE) is accelerator_bytes(pi, ORT) is None

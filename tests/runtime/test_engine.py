@@ -117,18 +117,19 @@ def test_auto_takes_the_next_engine_if_an_accelerator_fails_and_says_why(
 
     engine = webgpu_engine.WebgpuEngine
     monkeypatch.setattr(engine, "can_run", lambda manifest: True)
+    monkeypatch.setattr(engine, "preference", lambda manifest: 2)
     monkeypatch.setattr(engine, "provider", replace(engine.provider, attach=broken))
     manifest = read_manifest(built_artifact)
-    planned = replace(manifest, plan={**manifest.plan, "engine": "webgpu"})
     options = EngineOptions(context=64, threads=1)
-    assert choose_engine(planned) == "webgpu"
+    assert choose_engine(manifest) == "webgpu"
     with pytest.warns(EngineFallbackWarning, match="webgpu is not used, but native: the GPU is on fire"):
-        opened = open_engine(built_artifact, planned, options)
+        opened = open_engine(built_artifact, manifest, options)
     assert opened.name == "native"
     opened.close()
     with pytest.raises(AcceleratorError, match="on fire"):
-        open_engine(built_artifact, planned, options, "webgpu")
-    assert choose_engine(manifest) == "native", "planned for the processor"
+        open_engine(built_artifact, manifest, options, "webgpu")
+    monkeypatch.setattr(engine, "preference", lambda manifest: -1)
+    assert choose_engine(manifest) == "native"
 
 
 def test_auto_runs_both_kinds_of_artifact(artifact: Path, built_artifact: Path) -> None:
