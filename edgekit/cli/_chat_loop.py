@@ -63,7 +63,9 @@ def _turn(
         generation.stop()
     completion = generation.completion
     _remark(figures(completion))
-    return [*asked, {"role": "assistant", "content": completion.answer}]
+    # With its thought, an answer keeps the white space that the model wrote behind the thought, as the model knows it.
+    content = completion.text if completion.thought_closed else completion.answer
+    return [*asked, {"role": "assistant", "content": content}]
 
 
 def _remark(text: str) -> None:

@@ -70,6 +70,13 @@ _SAMPLING_OPTIONS: dict[str, options.Decorator] = {
 @options.count("--context", "Hold this many tokens of prompt and answer together  [default: as built]")
 @options.threads
 @options.kv_type
+@click.option(
+    "--prepare/--no-prepare",
+    default=True,
+    show_default=True,
+    help="In a conversation with a reasoning model, prepare the next turn while you read: the thought is left out of "
+    "it, so the answer is evaluated again.",
+)
 @click.option("--raw", is_flag=True, help="Continue the prompt as plain text, without the chat template.")
 @options.as_json
 def command(
@@ -85,6 +92,7 @@ def command(
     context: int | None,
     threads: int | None,
     kv_type: str | None,
+    prepare: bool,
     raw: bool,
     as_json: bool,
 ) -> None:
@@ -100,7 +108,8 @@ def command(
         prompt = piped_text() if prompt == "-" else typed_text(prompt)
     from ..runtime.session import load  # imports numpy and tokenizers
 
-    with load(artifact, engine=engine, context=context, threads=threads, kv_type=kv_type) as session:
+    prepare = prepare and prompt is None
+    with load(artifact, engine, context, threads, kv_type, prepare) as session:
         if think_tokens is not None and not session.manifest.reasoning:
             raise UsageError(
                 f"--think-tokens: {session.manifest.name} does not think before it answers",

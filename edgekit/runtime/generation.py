@@ -79,7 +79,7 @@ class Generation(Iterator[Piece]):
         splitter: Separates the thought from the answer; None if the model does not reason.
         watch: Limits the thought and looks for loops; None does neither.
         prepare_s: Seconds that were spent on making the prompt.
-        ended: Called with the whole text when the answer ends or is stopped.
+        ended: Called with the answer when it ends or is stopped.
         cancel_evaluation: Makes an ``evaluate`` that runs in another thread raise EvaluationCancelledError.
     """
 
@@ -97,7 +97,7 @@ class Generation(Iterator[Piece]):
         splitter: ThoughtSplitter | None,
         watch: Watch | None = None,
         prepare_s: float,
-        ended: Callable[[str], None] | None = None,
+        ended: Callable[[Completion], None] | None = None,
         cancel_evaluation: Callable[[], None] = lambda: None,
     ) -> None:
         self._evaluate, self._room = evaluate, room
@@ -206,7 +206,7 @@ class Generation(Iterator[Piece]):
             yield from self._answer()
         finally:
             if self._ended is not None:
-                self._ended("".join(self._text))
+                self._ended(self.completion)
 
     def _answer(self) -> Generator[Piece, None, None]:
         pending = self._prompt  # ids that follow those that were evaluated

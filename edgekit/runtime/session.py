@@ -10,10 +10,11 @@ turn of a conversation begins with the same tokens as the last one, so only the 
 
 from __future__ import annotations
 
-import hashlib
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -23,21 +24,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact.manifest import RuntimeFacts, read_manifest
-from ..errors import ContextLengthError, EngineError, TokenizerError
+from ..errors import ContextLengthError, EdgekitError, EngineError, TokenizerError
 from ..sampling import Sampling
+from .background import Background
 from .chat import ChatTemplate, Message
 from .engine import CancellableEngine, Engine, EngineOptions, ResumableEngine, open_engine
 from .generation import Completion, Generation, superseded
 from .interruptible import Turn
+from .prefix_cache import PrefixCache, next_start
 from .prompt import Prompt
 from .sampler import Sampler
-from .thought import THINK_CLOSE, Piece, ThoughtSplitter, starts_inside
+from .thought import Piece, ThoughtSplitter, WholeAnswers, starts_inside
 from .tokenizer import Tokenizer
 from .watch import LoopGuard, Watch
 
 __all__ = ["Completion", "Generation", "Message", "Piece", "Sampling", "Session", "load"]
-
-_REMEMBERED = 1000  # answers
 
 
 class Session:
@@ -53,6 +54,7 @@ class Session:
         tokenizer: The artifact's tokenizer.
         template: The artifact's chat template, or None.
         manifest: The artifact's manifest.
+        prepare: As for :func:`load`.
 
     Attributes:
         engine: The engine.
@@ -62,17 +64,22 @@ class Session:
     """
 
     def __init__(
-        self, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate | None, manifest: RuntimeFacts
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        template: ChatTemplate | None,
+        manifest: RuntimeFacts,
+        prepare: bool = False,
     ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
         self.manifest = manifest
         self.sampling = Sampling.from_manifest(manifest.sampling)
         self._template = template
-        self._evaluated: list[int] = []  # ids whose keys and values are in the cache
-        self._whole: dict[
-            bytes, None
-        ] = {}  # digests of answers with a thought that the prompt had opened, oldest first
+        self._cache = PrefixCache(engine)
+        self._background = Background(self._cancel_evaluation)
+        self._prepares = prepare and isinstance(engine, CancellableEngine)
+        self._whole = WholeAnswers()
         self._current: object = None  # identifies the only generation that may continue
         self._generation: weakref.ref[Generation] | None = None  # that one
         self._turn = Turn("the session")
@@ -160,13 +167,27 @@ class Session:
             EngineError: As for :meth:`generate`.
         """
         started = time.perf_counter()
-        prompt = self._prompt(messages, tools, documents, variables)
+        with self._background.held_off():
+            prompt = self._prompt(messages, tools, documents, variables)
         inside = starts_inside(prompt.marked)
         splitter = ThoughtSplitter(inside) if self.manifest.reasoning else None
-        remember = self._remember if splitter and inside else None
         watch = Watch(think_tokens, loop_guard, inside=splitter is not None and inside)
         ids = self.tokenizer.encode(prompt)
-        return self._start(ids, max_tokens, sampling, seed, stop_ids, splitter, watch, started, remember)
+        asked = [dict(message) for message in messages]
+
+        def next_ids(text: str, question: str) -> list[int]:
+            turn = [{"role": "assistant", "content": text}, {"role": "user", "content": question}]
+            return self.tokenizer.encode(self._prompt([*asked, *turn], tools, documents, variables))
+
+        def ended(current: object, completion: Completion) -> None:
+            if inside:
+                self._whole.add(completion.text)
+            if self._prepares and completion.finish_reason != "interrupted":
+                self._prepare(current, partial(next_ids, completion.text))
+
+        return self._start(
+            ids, max_tokens, sampling, seed, stop_ids, splitter, watch, started, ended if splitter else None
+        )
 
     def render(
         self,
@@ -199,19 +220,27 @@ class Session:
                 hint="continue plain text instead, with --raw or Session.generate",
             )
         return self._template.prompt(
-            messages,
-            tools=tools,
-            documents=documents,
-            variables=variables,
-            whole=lambda text: _digest(text) in self._whole,
+            messages, tools=tools, documents=documents, variables=variables, whole=self._whole.__contains__
         )
 
-    def _remember(self, text: str) -> None:
-        """Remember an answer whose prompt opened the thought, so that the thought is found if it comes back whole."""
-        if THINK_CLOSE in text:
-            self._whole[_digest(text)] = None
-            if len(self._whole) > _REMEMBERED:
-                del self._whole[next(iter(self._whole))]
+    def _prepare(self, current: object, encode: Callable[[str], list[int]]) -> None:
+        """While an answer is read, evaluate what the next prompt begins with. encode: makes a prompt of a question."""
+
+        def work(go_on: Callable[[], bool]) -> None:
+            with suppress(EdgekitError, ValueError):  # the next answer reports what is wrong
+                start = next_start(encode)
+                with self._turn.take():
+                    if self._current is current:
+                        self._cache.prepare(start, go_on)
+
+        if self._current is current:
+            self._background.start(work)
+
+    @contextmanager
+    def _in_use(self, while_waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """Have the session during the block: nothing is prepared meanwhile."""
+        with self._background.held_off(), self._turn.take(while_waiting):
+            yield
 
     def save_state(self, path: str | PathLike[str]) -> None:
         """Save the conversation's tokens and KV cache to a file, so that they need not be computed again.
@@ -225,7 +254,7 @@ class Session:
         Raises:
             EngineError: The engine cannot save its state or is closed, or the file cannot be written.
         """
-        with self._turn.take():
+        with self._in_use():
             self._resumable().save(Path(path))
 
     def load_state(self, path: str | PathLike[str]) -> None:
@@ -243,14 +272,15 @@ class Session:
             ContextLengthError: The file has more tokens than the context. The session is then empty but usable.
         """
         engine = self._resumable()
-        with self._turn.take():
-            self._current, self._evaluated = None, []
+        with self._in_use():
+            self._current = None
+            self._cache.set([])
             try:
                 engine.load(Path(path))
             except EngineError:
                 self.engine.rewind(0)
                 raise
-            self._evaluated = engine.tokens()
+            self._cache.set(engine.tokens())
 
     def _resumable(self) -> ResumableEngine:
         if not isinstance(self.engine, ResumableEngine):
@@ -272,8 +302,8 @@ class Session:
     def close(self) -> None:
         """Free the model. An answer that another thread is generating ends first. Closing twice is allowed."""
         self._current = None
-        with self._turn.take(while_waiting=self._cancel_evaluation):
-            self._evaluated = []
+        with self._in_use(while_waiting=self._cancel_evaluation):
+            self._cache.set([])
             self.engine.close()
 
     def _cancel_evaluation(self) -> None:
@@ -298,7 +328,7 @@ class Session:
         splitter: ThoughtSplitter | None,
         watch: Watch,
         started: float,
-        remember: Callable[[str], None] | None = None,
+        ended: Callable[[object, Completion], None] | None = None,
     ) -> Generation:
         if max_tokens is not None and max_tokens < 1:
             raise ValueError(f"max_tokens is {max_tokens}; it must be at least 1")
@@ -311,18 +341,18 @@ class Session:
                 f"{self.manifest.model['context_length']} tokens)",
             )
         sampler = Sampler(sampling or self.sampling, self.engine.vocab_size, seed)
-        with self._turn.take():
+        with self._in_use():
             current = self._current = object()
 
         def evaluate(ids: Sequence[int]) -> NDArray[np.float32]:
-            with self._turn.take():
+            with self._in_use():
                 if self._current is not current:
                     raise superseded()
                 if ids is prompt:
-                    logits = self._prefill(prompt)
+                    logits = self._cache.prompt(prompt)
                     sampler.observe(prompt)
                     return logits
-                return self._append(ids)
+                return self._cache.append(ids)
 
         generation = Generation(
             evaluate=evaluate,
@@ -335,34 +365,12 @@ class Session:
             max_tokens=max_tokens,
             splitter=splitter,
             watch=watch,
-            ended=remember,
+            ended=partial(ended, current) if ended else None,
             prepare_s=time.perf_counter() - started,
             cancel_evaluation=self._cancel_evaluation,
         )
         self._generation = weakref.ref(generation)
         return generation
-
-    def _prefill(self, prompt: list[int]) -> NDArray[np.float32]:
-        """Evaluate the part of a prompt that is not in the cache; returns the last logits (vocab_size,)."""
-        # The last id is always evaluated, because the cache holds keys and values but no logits.
-        shared = common_prefix(self._evaluated, prompt[:-1])
-        self.engine.rewind(shared)
-        self._evaluated = self._evaluated[:shared]
-        return self._append(prompt[shared:])
-
-    def _append(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = self.engine.evaluate(ids)[-1]
-        self._evaluated.extend(ids)
-        return logits
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).digest()
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """The number of ids at the start that two sequences have in common."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def load(
@@ -371,6 +379,7 @@ def load(
     context: int | None = None,
     threads: int | None = None,
     kv_type: str | None = None,
+    prepare: bool = True,
 ) -> Session:
     """Load an artifact.
 
@@ -382,6 +391,9 @@ def load(
         threads: Number of compute threads; None: one per physical core that this process may use.
         kv_type: Type of the KV cache, ``float16`` or ``int8`` (half the memory; native engine only); None: the engine's
             default.
+        prepare: Whether a session prepares the next turn, in a thread, after an answer of a reasoning model. The
+            thought is left out of the next prompt, so what follows it is evaluated again while somebody reads the
+            answer. This is given up when the session is used or closed, or the process ends. It changes no answer.
 
     Returns:
         A :class:`Session`; close it, or use it in a ``with`` statement.
@@ -396,10 +408,12 @@ def load(
     """
     folder = Path(artifact)
     options = EngineOptions(context=context, threads=threads, kv_type=kv_type)
-    return open_session(folder, read_manifest(folder), options, engine)
+    return open_session(folder, read_manifest(folder), options, engine, prepare)
 
 
-def open_session(folder: Path, facts: RuntimeFacts, options: EngineOptions, engine: str = "auto") -> Session:
+def open_session(
+    folder: Path, facts: RuntimeFacts, options: EngineOptions, engine: str = "auto", prepare: bool = False
+) -> Session:
     """Open a folder whose manifest may not be written yet, as a build does with the artifact it is making.
 
     Args:
@@ -407,6 +421,7 @@ def open_session(folder: Path, facts: RuntimeFacts, options: EngineOptions, engi
         facts: What its manifest says, or will say.
         options: Context, threads and KV cache type.
         engine: As for :func:`load`.
+        prepare: As for :func:`load`.
 
     Returns:
         A :class:`Session`; close it, or use it in a ``with`` statement.
@@ -418,7 +433,7 @@ def open_session(folder: Path, facts: RuntimeFacts, options: EngineOptions, engi
     template = ChatTemplate.open(folder, tokenizer, reasoning=facts.reasoning)
     opened = open_engine(folder, facts, options, engine)
     try:
-        return Session(opened, tokenizer, template, facts)
+        return Session(opened, tokenizer, template, facts, prepare)
     except BaseException:
         opened.close()
         raise

@@ -9,10 +9,12 @@ were trained that way.
 from __future__ import annotations
 
 import enum
+import hashlib
 import re
 from dataclasses import dataclass
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+_REMEMBERED = 1000  # whole answers
 
 
 @dataclass(frozen=True)
@@ -168,3 +170,24 @@ def _in_code(before: str) -> bool:
     """Whether a place is inside a block or a span of Markdown's code, given the text before it."""
     fences = sum(line.lstrip().startswith(("```", "~~~")) for line in before.splitlines())
     return fences % 2 == 1 or before.rpartition("\n")[2].count("`") % 2 == 1
+
+
+class WholeAnswers:
+    """Remembers answers whose prompt had opened the thought, so that the thought is found if they come back whole."""
+
+    def __init__(self) -> None:
+        self._digests: dict[bytes, None] = {}  # oldest first
+
+    def add(self, text: str) -> None:
+        """Remember a text that the model wrote, if it has the end of a thought."""
+        if THINK_CLOSE in text:
+            self._digests[_digest(text)] = None
+            if len(self._digests) > _REMEMBERED:
+                del self._digests[next(iter(self._digests))]
+
+    def __contains__(self, text: str) -> bool:
+        return _digest(text) in self._digests
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from invoke import Invoke
 from numpy.typing import NDArray
 from tiny_artifact import write_tiny_artifact
 
+from edgekit.cli import _chat_loop
 from edgekit.runtime.ort_engine import OrtEngine
+from edgekit.runtime.prefix_cache import PrefixCache
 
 
 def test_a_conversation_remembers_resets_and_ends(
@@ -35,6 +38,34 @@ def test_a_conversation_remembers_resets_and_ends(
     assert outcome.text == "Paris.\n" * 3
     assert "there is no command /what" in outcome.stderr
     assert invoke("run", tiny_artifact, stdin=b"one").exit_code == 0  # the input's end ends it as well
+
+
+@pytest.mark.parametrize("prepare", [True, False])
+def test_the_next_turn_is_prepared_while_the_answer_is_read(
+    invoke: Invoke,
+    reasoning_artifact: Path,
+    scripted: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    prepare: bool,
+) -> None:
+    scripted("Let me see.\n</think>\n\nParis.")
+    prepared: list[list[int]] = []
+    monkeypatch.setattr(PrefixCache, "prepare", lambda self, start, go_on: prepared.append(start))
+    read_line = _chat_loop._read_line
+
+    def wait_and_read() -> bytes | None:
+        for thread in threading.enumerate():
+            if thread.name == "edgekit-prepare":
+                thread.join()
+        return read_line()
+
+    monkeypatch.setattr(_chat_loop, "_read_line", wait_and_read)
+    arguments = [] if prepare else ["--no-prepare"]
+    assert invoke("run", reasoning_artifact, *arguments, stdin=b"one\ntwo\n").exit_code == 0
+    assert len(prepared) == (2 if prepare else 0)
+    prepared.clear()
+    assert invoke("run", reasoning_artifact, "--prompt", "one").exit_code == 0
+    assert prepared == [], "there is no next turn"
 
 
 def test_a_question_too_long_for_the_context_does_not_end_the_conversation(

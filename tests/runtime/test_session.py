@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 import time
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from shared_models import SharedModels
-from tiny_artifact import BOS, EOS, rewrite_manifest, write_tiny_artifact
+from tiny_artifact import BOS, EOS, REASONING_TEMPLATE, rewrite_manifest, write_tiny_artifact
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import (
@@ -26,8 +27,10 @@ from edgekit.errors import (
     TokenizerError,
     TokenRangeError,
 )
+from edgekit.runtime import background
 from edgekit.runtime.chat import ChatTemplate
-from edgekit.runtime.session import Message, Piece, Session, common_prefix, load
+from edgekit.runtime.prefix_cache import common_prefix
+from edgekit.runtime.session import Message, Piece, Session, load
 from edgekit.runtime.tokenizer import Tokenizer
 from edgekit.sampling import Sampling
 
@@ -320,6 +323,133 @@ def test_a_closed_session_generates_nothing(artifact: Path) -> None:
         next(session.generate("Rome"))
 
 
+class PreparingEngine(ScriptedEngine):
+    """Can be cancelled, which ends the evaluation of a prompt behind the first."""
+
+    def __init__(self, vocab_size: int, context: int, script: Sequence[int]) -> None:
+        super().__init__(vocab_size, context, [*script, *[EOS] * 9])
+        self.waits = False  # before it evaluates in another thread than the main one
+        self.started, self.cancelled = threading.Event(), threading.Event()
+
+    def evaluate(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        if threading.current_thread() is not threading.main_thread():
+            self.cancelled.clear()
+            self.started.set()
+            if self.waits and self.cancelled.wait(60):
+                raise EvaluationCancelledError("the call was cancelled")
+        return super().evaluate(ids)
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
+THOUGHTFUL = "Let me see.\n</think>\n\n" + "Paris. " * 90  # the answer has more tokens than a piece
+
+
+@pytest.fixture
+def preparing(reasoning_artifact: Path) -> Iterator[tuple[Session, PreparingEngine]]:
+    manifest = read_manifest(reasoning_artifact)
+    tokenizer = Tokenizer.open(reasoning_artifact, manifest.tokens)
+    script = [*tokenizer.encode(THOUGHTFUL, add_bos=False), EOS]
+    engine = PreparingEngine(int(manifest.model["vocab_size"]), 640, script)
+    template = ChatTemplate.open(reasoning_artifact, tokenizer)
+    with Session(engine, tokenizer, template, manifest, prepare=True) as session:
+        yield session, engine
+
+
+@pytest.mark.parametrize("kept", ["text", "answer"])
+def test_the_next_turn_is_prepared(preparing: tuple[Session, PreparingEngine], kept: str) -> None:
+    session, engine = preparing
+    first = session.chat(QUESTION).complete()
+    session._background.wait()
+    engine.evaluated = []
+    answer: Message = {"role": "assistant", "content": getattr(first, kept)}
+    second = session.chat([*QUESTION, answer, {"role": "user", "content": "Rome?"}]).complete()
+    [rest] = engine.evaluated
+    assert session.tokenizer.decode(rest) == "Rome?\n<think>\n"
+    assert second.finish_reason == "stop"
+
+
+def test_a_preparation_that_was_given_up_is_continued_in_the_same_pieces(
+    preparing: tuple[Session, PreparingEngine], tmp_path: Path
+) -> None:
+    session, engine = preparing
+    engine.waits = True
+    first = session.chat(QUESTION).complete()
+    assert engine.started.wait(60)
+    with pytest.raises(EngineError, match="cannot save"):  # but not that the session is in use
+        session.save_state(tmp_path / "state")
+    engine.evaluated = []
+    answer: Message = {"role": "assistant", "content": first.text}
+    second = session.chat([*QUESTION, answer, {"role": "user", "content": "Rome?"}]).complete()
+    *pieces, rest = engine.evaluated
+    assert sum(map(len, pieces)) > 128
+    assert session.tokenizer.decode(rest) == "Rome?\n<think>\n"
+    assert second.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("end", ["close", "exit"])
+def test_a_preparation_ends_with_its_session_and_with_the_process(
+    preparing: tuple[Session, PreparingEngine], end: str
+) -> None:
+    session, engine = preparing
+    engine.waits = True
+    session.chat(QUESTION).complete()
+    assert engine.started.wait(60)
+    if end == "close":
+        session.close()
+    else:
+        background._end()  # as atexit does
+    assert not any(thread.name == "edgekit-prepare" for thread in threading.enumerate())
+
+
+def test_nothing_is_prepared_unless_the_answer_ended_and_is_the_last(
+    preparing: tuple[Session, PreparingEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, _ = preparing
+    started: list[object] = []
+    monkeypatch.setattr(session._background, "start", started.append)
+    generation = session.chat(QUESTION)
+    next(generation)
+    generation.stop()
+    assert started == []
+    generation = session.chat(QUESTION)
+    next(generation)
+    session.generate("Rome")  # supersedes it
+    generation.close()
+    assert started == []
+    session.chat(QUESTION).complete()
+    assert len(started) == 1
+    session._prepares = False
+    session.chat(QUESTION).complete()
+    assert len(started) == 1
+
+
+def test_preparing_does_not_change_answers(models: SharedModels, tmp_path: Path) -> None:
+    """However long somebody reads; with the arithmetic of onnxruntime and of the native engine."""
+    native = shutil.copytree(models.artifact("llama", "int4 block 32"), tmp_path / "native")
+    rewrite_manifest(native, reasoning=True)
+    (native / "chat_template.jinja").write_text(REASONING_TEMPLATE, encoding="utf-8")
+    for folder in (models.tiny(reasoning=True), native):
+        found: set[tuple[int, ...]] = set()
+        prepared = 0
+        for wait in (True, False):
+            with load(folder, threads=1) as session:
+                messages: list[Message] = [{"role": "user", "content": "What is it? " * 9}]
+                for question in ("And Rome?", "And?"):
+                    generation = session.chat(messages, sampling=GREEDY, think_tokens=20, max_tokens=160)
+                    completion = generation.complete()
+                    if wait:
+                        before = session.engine.position
+                        session._background.wait()
+                        prepared += before != session.engine.position
+                    messages.append({"role": "assistant", "content": completion.text})
+                    messages.append({"role": "user", "content": question})
+                found.add(tuple(session.chat(messages, sampling=GREEDY, max_tokens=20).complete().tokens))
+        assert prepared > 0
+        assert len(found) == 1
+
+
 class SlowEngine(ScriptedEngine):
     """Evaluates a token until it is cancelled, or for 60 s."""
 
@@ -481,10 +611,3 @@ def test_invalid_sampling_settings_in_a_manifest_are_an_error(tmp_path: Path) ->
     rewrite_manifest(folder, sampling={"temperature": -1})
     with pytest.raises(ArtifactError, match="temperature is -1"):
         load(folder)
-
-
-def test_common_prefix() -> None:
-    assert common_prefix([1, 2, 3], [1, 2, 4]) == 2
-    assert common_prefix([1, 2], [1, 2, 4]) == 2
-    assert common_prefix([], [1]) == 0
-    assert common_prefix([2], [1]) == 0
