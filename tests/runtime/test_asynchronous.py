@@ -131,6 +131,7 @@ def test_answers_wait_for_their_turn_and_may_be_closed_before_it() -> None:
         await first.__anext__()
         assert len(stub.answers) == 1
         closing = asyncio.ensure_future(second.aclose())
+        await asyncio.sleep(0)  # lets it begin
         stub.answers[0].gate.set()
         await first.aclose()
         await closing
