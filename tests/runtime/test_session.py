@@ -362,7 +362,7 @@ def test_the_next_turn_is_prepared(preparing: tuple[Session, PreparingEngine], k
     session, engine = preparing
     first = session.chat(QUESTION).complete()
     session._background.wait()
-    engine.evaluated = []
+    engine.evaluated, session._prepares = [], False
     answer: Message = {"role": "assistant", "content": getattr(first, kept)}
     second = session.chat([*QUESTION, answer, {"role": "user", "content": "Rome?"}]).complete()
     [rest] = engine.evaluated
@@ -379,7 +379,7 @@ def test_a_preparation_that_was_given_up_is_continued_in_the_same_pieces(
     assert engine.started.wait(60)
     with pytest.raises(EngineError, match="cannot save"):  # but not that the session is in use
         session.save_state(tmp_path / "state")
-    engine.evaluated = []
+    engine.evaluated, session._prepares = [], False
     answer: Message = {"role": "assistant", "content": first.text}
     second = session.chat([*QUESTION, answer, {"role": "user", "content": "Rome?"}]).complete()
     *pieces, rest = engine.evaluated
