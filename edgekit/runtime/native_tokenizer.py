@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,3 @@ class NativeTokenizer(Tokenizer):
     def token_id(self, token: str) -> int | None:
         """As for :class:`Tokenizer`."""
         return self._by_token.get(token)
-
-    def _written(self, text: str, marker: str, controls: Collection[int]) -> list[Any]:
-        raise NotImplementedError  # of the tokenizers library only

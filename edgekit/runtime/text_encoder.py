@@ -43,6 +43,29 @@ class Written:
     token: int
 
 
+def written_tokens(backend: Any, text: str, marker: str, controls: Collection[int]) -> list[Written]:
+    """Where a tokenizer makes control tokens of a text, except those with a mark.
+
+    Args:
+        backend: A ``tokenizers.Tokenizer``.
+        text: Any text.
+        marker: The mark, or "" if the text has none.
+        controls: Ids of the control tokens.
+    """
+    encoded = backend.encode(text, add_special_tokens=False)
+    pairs = zip(encoded.ids, encoded.offsets, strict=True)
+    found = [Written(start, end, i) for i, (start, end) in pairs if i in controls]
+    return [token for token in found if not _has_mark(text, marker, token)] if marker else found
+
+
+def _has_mark(text: str, marker: str, token: Written) -> bool:
+    """Whether a mark stands behind the first character of a control token."""
+    spelled = text[token.start : token.end]
+    if len(spelled.strip()) > 1:
+        return marker in spelled
+    return text.startswith(marker, token.start + len(spelled.rstrip()))
+
+
 class TextEncoder:
     """A tokenizer for prompts whose messages spell control tokens.
 

@@ -17,7 +17,7 @@ from ..tokenizer_file import load_tokenizer
 from .prompt import ControlTokens, Prompt
 
 if TYPE_CHECKING:
-    from .text_encoder import TextEncoder, Written
+    from .text_encoder import TextEncoder
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -119,31 +119,21 @@ class Tokenizer:
         controls = {i for t in prompt.controls if (i := self.token_id(t)) is not None}
         if controls.isdisjoint(ids):
             return ids
-        from .text_encoder import TextEncoder, Written  # imports tokenizers
+        from .text_encoder import TextEncoder, Written, written_tokens  # imports tokenizers
 
-        written = self._written(prompt.marked, prompt.marker, controls)
+        written = written_tokens(self._backend, prompt.marked, prompt.marker, controls)
         before = accumulate(prompt.marked, lambda n, c: n + (c == prompt.marker), initial=0)
         shift = list(before)
         same = [Written(w.start - shift[w.start], w.end - shift[w.end], w.token) for w in written]
-        if same == self._written(plain, "", controls):  # the marks stand where no control token came about
+        if same == written_tokens(
+            self._backend, plain, "", controls
+        ):  # the marks stand where no control token came about
             return ids
         if self._plain is None:
             self._plain = TextEncoder(self._backend)
         added = controls | set(self._backend.get_added_tokens_decoder())
-        return self._plain.encode(
-            prompt.marked, prompt.marker, self._written(prompt.marked, prompt.marker, added), controls
-        )
-
-    def _written(self, text: str, marker: str, controls: Collection[int]) -> list[Written]:
-        """Where the library makes control tokens of a text, except those with a mark."""
-        from .text_encoder import Written
-
-        encoded = self._backend.encode(text, add_special_tokens=False)
-        pairs = zip(encoded.ids, encoded.offsets, strict=True)
-        found = [Written(start, end, i) for i, (start, end) in pairs if i in controls]
-        if not marker:
-            return found
-        return [w for w in found if not _has_mark(text, marker, w)]
+        written = written_tokens(self._backend, prompt.marked, prompt.marker, added)
+        return self._plain.encode(prompt.marked, prompt.marker, written, controls)
 
     def control_tokens(self, template: str) -> ControlTokens:
         """The control tokens of this tokenizer and a chat template.
@@ -160,8 +150,10 @@ class Tokenizer:
         """Where a text without these spellings becomes a control token when it is normalized."""
         if self._backend.normalizer.normalize_str(text) == text:
             return []
+        from .text_encoder import written_tokens
+
         controls = {i for t in spellings if (i := self.token_id(t)) is not None}
-        return [w.start for w in self._written(text, marker, controls)]
+        return [w.start for w in written_tokens(self._backend, text, marker, controls)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Decode ids to text. Special tokens, and ids without a token (in padded vocabularies), are left out."""
@@ -181,14 +173,6 @@ class Tokenizer:
     def is_silent(self, index: int) -> bool:
         """Whether :meth:`decode` leaves this id out: it is a special token or has no token."""
         return index in self._skipped or self.token(index) is None
-
-
-def _has_mark(text: str, marker: str, token: Written) -> bool:
-    """Whether a mark stands behind the first character of a control token."""
-    spelled = text[token.start : token.end]
-    if len(spelled.strip()) > 1:
-        return marker in spelled
-    return text.startswith(marker, token.start + len(spelled.rstrip()))
 
 
 def read_tokenizer_config(folder: Path) -> dict[str, Any]:

@@ -31,6 +31,7 @@ Kernels whole(const char *name) {
   table.multiply_few = few<kTable>;
   table.multiply_many = many<kTable>;
   table.spin = spin<kTable>;
+  table.prefill_rows = 100 * kTable;
   table.attend = attend<kTable>;
   table.attend_scratch = scratch<kTable>;
   table.quantize_row = quantize<kTable>;
@@ -66,7 +67,7 @@ int main() {
   const Kernels mixed = compose(parts(old, fresh, old, halves, fresh), "mixed");
   CHECK(std::strcmp(mixed.name, "mixed") == 0);
   CHECK(mixed.multiply_one == old.multiply_one && mixed.multiply_few == fresh.multiply_few);
-  CHECK(mixed.multiply_many == old.multiply_many && mixed.spin == old.spin);
+  CHECK(mixed.multiply_many == old.multiply_many && mixed.spin == old.spin && mixed.prefill_rows == 200);
   CHECK(mixed.attend == halves.attend && mixed.attend_scratch == halves.attend_scratch);
   CHECK(mixed.quantize_row == fresh.quantize_row);
   return finish("composition_test");

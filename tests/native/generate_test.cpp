@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "edgekit_tools.h"
 #include "small_artifact.h"
 #include "small_text.h"
 
@@ -293,6 +294,33 @@ void arguments(const Artifact &artifact) {
   ek_stream_free(stream);
 }
 
+/* A file that was cut while it is mapped is an error of the next call, not a signal. Its pages are read for the first time here. */
+void cut_file() {
+  const Artifact artifact;
+  ek_session *session = artifact.session();
+  ek_stream *stream = nullptr;
+  CHECK(ek_stream_create(artifact.text, &stream) == EK_OK);
+  CHECK(::truncate((artifact.folder + "/" + kTextFile).c_str(), 100) == 0);
+  const char *piece = nullptr;
+  int64_t size = 0;
+  int32_t ids[8] = {'a'};
+  const ek_message message{"user", "hi", 2, 0};
+  ek_request request{};
+  request.size = sizeof request;
+  request.prompt = "hi";
+  request.prompt_bytes = 2;
+  ek_text_info info{};
+  info.size = sizeof info;
+  CHECK(refuses(ek_text_encode(artifact.text, "hello", 5, 0, ids, 8, &size), EK_BAD_FILE, "to 100 bytes while it was open"));
+  CHECK(ek_text_decode(artifact.text, ids, 1, nullptr, 0, &size) == EK_BAD_FILE && ek_text_describe(artifact.text, &info) == EK_BAD_FILE);
+  CHECK(ek_text_words(artifact.text, "hi", 2, nullptr, 0, &size, nullptr, 0, &size) == EK_BAD_FILE);
+  CHECK(ek_text_prompt(artifact.text, &message, 1, ids, 8, &size) == EK_BAD_FILE && ek_text_token_id(artifact.text, "<a>") == -1);
+  CHECK(ek_stream_push(stream, 'a', &piece, &size) == EK_BAD_FILE);
+  CHECK(ek_generate(session, artifact.text, &request, see, nullptr) == EK_BAD_FILE);
+  ek_stream_free(stream);
+  ek_session_free(session);
+}
+
 }  // namespace
 
 int main() {
@@ -302,5 +330,6 @@ int main() {
   cancelling(artifact);
   preparing(artifact);
   other_threads(artifact);
+  cut_file();
   return finish("generate_test");
 }

@@ -134,6 +134,10 @@ struct Kernels {
 
   /* Whether attend() rounds queries, keys, weights and values to bfloat16 if there are many rows. */
   bool attends_in_bf16 = false;
+
+  /* The most rows of a prompt that are processed at once. Weights are unpacked once for all of them, and a cancelled call
+   * ends with the tasks that have begun: more rows are faster, fewer end sooner. Part of the group for prefill. */
+  int64_t prefill_rows = 512;
 };
 
 extern const Kernels kScalar;

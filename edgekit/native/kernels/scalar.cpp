@@ -78,5 +78,6 @@ extern const Kernels kScalar = {
     "scalar",  quantize_row,  multiply_one,          multiply_few, int8_pack_bytes,
     int8_pack, multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,
     rotate,    store_kv,      attend,                attend_scratch, spin,
+    false,     32, /* weights are unpacked for each row, and a task of 512 rows would take a second */
 };
 }  // namespace ek

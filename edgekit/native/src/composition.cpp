@@ -32,6 +32,7 @@ void take(Kernels &to, const Kernels &from, Role role) {
       to.multiply_many = from.multiply_many;
       to.multiply_many_scratch = from.multiply_many_scratch;
       to.spin = from.spin;
+      to.prefill_rows = from.prefill_rows;
       break;
     case Role::kAttention:
       to.attend = from.attend;

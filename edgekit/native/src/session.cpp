@@ -13,7 +13,6 @@
 namespace ek {
 namespace {
 
-constexpr int64_t kPrefillChunk = 512; /* rows processed at once; weights are unpacked once for all of them */
 constexpr int64_t kFewRows = kMostFew;
 constexpr int64_t kPartPositions = 256; /* the smallest part of a context that is worth a task */
 constexpr int64_t kGateOutputs = kChunk;
@@ -42,7 +41,7 @@ void Session::allocate_rows(Rows &rows, const std::vector<const Matrix *> &for_m
 
 Session::Session(std::shared_ptr<const Model> model, const Kernels &kernels, int64_t context, int threads, KvType type)
     : model_(std::move(model)), kernels_(kernels), team_(shared_pool(threads), &usage_),
-      chunk_(std::min(context, kPrefillChunk)),
+      chunk_(std::min(context, kernels.prefill_rows)),
       cache_(*model_, context, type) {
   const Model &m = *model_;
   const Layer &layer = m.layers[0];

@@ -327,6 +327,7 @@ class Generation {
 void generate(ek_session &session, const std::shared_ptr<const Tables> &tables, const ek_request &request, ek_on_event on_event,
               void *context) {
   const InUse in_use(session);
+  tables->check_file(); /* and again for every token: TextStream::push */
   Generation(session, tables, request, on_event, context).run();
 }
 

@@ -123,6 +123,7 @@ class Tables {
     }
   }
   uint32_t merged(uint32_t rank) const { return merged_[rank]; }
+  void check_file() const { file_.check(); } /* throws Error(EK_BAD_FILE) if the file was cut while it is mapped */
 
  private:
   void read();

@@ -41,6 +41,12 @@ ek_request known_request(const ek_request &request) {
   return known;
 }
 
+/* The tables, whose file is as long as it was when it was opened. Throws Error. */
+const ek::Tables &tables_of(const ek_text *text) {
+  text->tables->check_file();
+  return *text->tables;
+}
+
 }  // namespace
 
 struct ek_watch {
@@ -64,7 +70,7 @@ void ek_text_close(ek_text *text) { delete text; }
 int ek_text_describe(const ek_text *text, ek_text_info *info) {
   return guarded([&] {
     need(text && info, "ek_text_describe: text and info must not be NULL");
-    const ek::Tables &tables = *text->tables;
+    const ek::Tables &tables = tables_of(text);
     ek_text_info found{};
     found.size = info->size;
     found.tokens = static_cast<int32_t>(tables.tokens);
@@ -86,7 +92,9 @@ int32_t ek_text_stop_id(const ek_text *text, int32_t index) {
 }
 
 int32_t ek_text_token_id(const ek_text *text, const char *token) {
-  return text && token ? ek::added_token_id(*text->tables, token) : -1;
+  int32_t id = -1;
+  if (text && token) guarded([&] { id = ek::added_token_id(tables_of(text), token); });
+  return id;
 }
 
 int ek_text_encode(const ek_text *text, const char *utf8, int64_t bytes, int flags, int32_t *ids, int64_t capacity, int64_t *count) {
@@ -95,7 +103,7 @@ int ek_text_encode(const ek_text *text, const char *utf8, int64_t bytes, int fla
     constexpr int kAll = EK_ENCODE_PLAIN | EK_ENCODE_BOS | EK_ENCODE_NO_BOS, kBoth = EK_ENCODE_BOS | EK_ENCODE_NO_BOS;
     if (flags & ~kAll || (flags & kBoth) == kBoth)
       fail(EK_BAD_ARGUMENT, "ek_text_encode: the flags %d are not a sum of ek_encode_flags that go together", flags);
-    const ek::Tables &tables = *text->tables;
+    const ek::Tables &tables = tables_of(text);
     ek::WrittenText written;
     written.add(ek::given_text(utf8, bytes), flags & EK_ENCODE_PLAIN ? ek::Writer::kUser : ek::Writer::kTemplate);
     std::vector<int32_t> found;
@@ -109,7 +117,7 @@ int ek_text_decode(const ek_text *text, const int32_t *ids, int64_t count, char 
   return guarded([&] {
     need(text && bytes && (ids || count == 0), "ek_text_decode: text, ids and bytes must not be NULL");
     if (count < 0) fail(EK_BAD_ARGUMENT, "ek_text_decode: %" PRId64 " ids were given; allowed: 0 or more", count);
-    const std::string found = ek::decode(*text->tables, ids, count);
+    const std::string found = ek::decode(tables_of(text), ids, count);
     copy_out(found.data(), found.size(), utf8, capacity, bytes);
     if (static_cast<size_t>(capacity) > found.size()) utf8[found.size()] = '\0';
   });
@@ -120,7 +128,7 @@ int ek_text_words(const ek_text *text, const char *utf8, int64_t bytes, char *no
   return guarded([&] {
     need(text && size && count, "ek_text_words: text, size and count must not be NULL");
     ek::WordEnds found;
-    ek::Encoder(*text->tables).words(ek::given_text(utf8, bytes), found);
+    ek::Encoder(tables_of(text)).words(ek::given_text(utf8, bytes), found);
     copy_out(found.normalized.data(), found.normalized.size(), normalized, capacity, size);
     copy_out(found.ends.data(), found.ends.size(), ends, most, count);
   });
@@ -129,9 +137,10 @@ int ek_text_words(const ek_text *text, const char *utf8, int64_t bytes, char *no
 int ek_text_prompt(const ek_text *text, const ek_message *messages, int64_t count, int32_t *ids, int64_t capacity, int64_t *written) {
   return guarded([&] {
     need(text && messages && written, "ek_text_prompt: text, messages and written must not be NULL");
+    const ek::Tables &tables = tables_of(text);
     std::vector<int32_t> found;
-    ek::Encoder(*text->tables).encode(ek::render(*text->tables, messages, count), found);
-    ek::apply_bos(*text->tables, text->tables->settings.adds_bos, found);
+    ek::Encoder(tables).encode(ek::render(tables, messages, count), found);
+    ek::apply_bos(tables, tables.settings.adds_bos, found);
     copy_out(found.data(), found.size(), ids, capacity, written);
   });
 }
