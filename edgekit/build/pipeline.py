@@ -30,8 +30,9 @@ from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.gptq_config import FILE_NAME as GPTQ_FILE
 from ..checkpoint.sources import sweep_cache
 from ..devices.profile import DeviceProfile
-from ..errors import OutputExistsError, UsageError
+from ..errors import EngineError, NativeLibraryError, OutputExistsError, UsageError
 from ..host import peak_rss_bytes, physical_cores
+from ..inspection.placement import slow_fallbacks
 from ..leftovers import sweep
 from ..models.spec import untied
 from ..planning.choice import check_budget
@@ -254,7 +255,17 @@ def _write(
         manifest.write(job.folder)
     if emitted is not None and job.request.emit == "web":
         planned = _noted(planned, steps.emit_web(job, emitted, manifest), on_notes)
-    return planned, manifest
+    return _noted(planned, _fallbacks(job, manifest, planned), on_notes), manifest
+
+
+def _fallbacks(job: Job, manifest: Manifest, planned: Plan) -> tuple[str, ...]:
+    """Notes on parts that the planned engine runs slowly on the device. A model that does not fit is not opened."""
+    if not planned.fits:
+        return ()
+    try:
+        return slow_fallbacks(job.folder, manifest, planned.engine, job.device)
+    except (EngineError, NativeLibraryError) as error:
+        return (f"where the engine {planned.engine} runs each node is unknown: {error.message}",)
 
 
 def _noted(planned: Plan, notes: Sequence[str], on_notes: Callable[[Sequence[str]], None]) -> Plan:

@@ -9,6 +9,7 @@ The checks run in this order. If ``files`` or ``load`` fails, the test ends ther
     memory          the peak memory with a full KV cache stays within the build's plan for this engine
     device_memory   the same, within the usable memory of a given device
     ttft, decode, load_time   measured times against the plan, on the plan's device alone (``speed_checks.py``)
+    placement       no part of the model runs as a slow fallback (``inspection/placement.py``)
     sustained       whether the speed holds, if that is asked for
 """
 
@@ -27,6 +28,7 @@ from ..devices import DeviceProfile, load_device
 from ..errors import EngineError, NativeLibraryError, UsageError, VerificationError
 from ..hashing import sha256_file
 from ..host import peak_rss_bytes
+from ..inspection.placement import slow_fallbacks
 from ..planning.budget import UserLimits, usable_memory
 from ..probe.bench import time_round
 from ..progress import Progress, no_progress
@@ -35,7 +37,7 @@ from ..runtime.engine import Engine, EngineOptions, open_engine
 from ..units import format_bytes
 from .contradictions import find_contradictions
 from .machine import describe_machine
-from .receipt import FAIL, PASS, Check, Predicted, Receipt, edgekit_version
+from .receipt import FAIL, PASS, WARN, Check, Predicted, Receipt, edgekit_version
 from .speed_checks import check_decode, check_load_time, check_sustained, check_ttft, measure_prompt, measure_sustained
 
 MAX_SUSTAIN_S = 3600
@@ -110,6 +112,7 @@ def smoke(
         opened.close()
     if is_plans_device:
         measured = measured.with_checks(*_check_speed(measured, manifest.plan))
+    measured = measured.with_checks(*_check_placement(folder, manifest, opened.name))  # may open the artifact again
     if measured.sustained is not None:
         measured = measured.with_checks(check_sustained(measured.sustained))
     measured = replace(measured, host=describe_machine())  # after the work
@@ -157,6 +160,17 @@ def _check_speed(receipt: Receipt, plan: dict[str, Any]) -> list[Check]:
     checks = [] if receipt.prompt is None else check_ttft(receipt.prompt, plan)
     checks += [] if receipt.decode_tok_s is None else check_decode(receipt.decode_tok_s, plan)
     return checks + ([] if receipt.load_s is None else check_load_time(receipt.load_s, plan))
+
+
+def _check_placement(folder: Path, manifest: Manifest, engine: str) -> list[Check]:
+    """Warn of slow fallbacks."""
+    try:
+        found = slow_fallbacks(folder, manifest, engine)
+    except EngineError as error:
+        return [Check("placement", WARN, f"unknown: {error.message}")]
+    return [Check("placement", WARN, text) for text in found] or [
+        Check("placement", PASS, "every node has a fast kernel")
+    ]
 
 
 def _predicted(manifest: Manifest, engine: Engine) -> Predicted | None:

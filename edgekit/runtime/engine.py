@@ -204,7 +204,7 @@ def open_engine(folder: Path, manifest: RuntimeFacts, options: EngineOptions, na
         return _open_first(folder, manifest, options, ranked_engines(manifest))
     if name not in known:
         raise UnknownNameError(f"there is no engine {name!r}", hint=nearest(name, ("auto", *known)))
-    return _engine_class(name).open(folder, manifest, options)
+    return engine_class(name).open(folder, manifest, options)
 
 
 def _open_first(folder: Path, manifest: RuntimeFacts, options: EngineOptions, names: Sequence[str]) -> Engine:
@@ -212,11 +212,11 @@ def _open_first(folder: Path, manifest: RuntimeFacts, options: EngineOptions, na
     *others, last = names
     for name, following in zip(others, names[1:], strict=True):
         try:
-            return _engine_class(name).open(folder, manifest, options)
+            return engine_class(name).open(folder, manifest, options)
         except AcceleratorError as error:
             text = f"the engine {name} is not used, but {following}: {error.message}"
             warnings.warn(text, EngineFallbackWarning, stacklevel=2)
-    return _engine_class(last).open(folder, manifest, options)
+    return engine_class(last).open(folder, manifest, options)
 
 
 def ranked_engines(manifest: RuntimeFacts) -> tuple[str, ...]:
@@ -228,12 +228,12 @@ def ranked_engines(manifest: RuntimeFacts) -> tuple[str, ...]:
     Raises:
         EngineError: No engine can run the artifact.
     """
-    able = [name for name in engines() if _engine_class(name).can_run(manifest)]
+    able = [name for name in engines() if engine_class(name).can_run(manifest)]
     if not able:
         raise EngineError(f"no engine can run {manifest.name}; tried: {', '.join(engines())}")
     if len(able) == 1:
         return tuple(able)
-    preferences = {name: _engine_class(name).preference(manifest) for name in able}
+    preferences = {name: engine_class(name).preference(manifest) for name in able}
     wanted = [name for name in able if preferences[name] >= 0] or able
     return tuple(sorted(wanted, key=lambda name: -preferences[name]))
 
@@ -243,7 +243,7 @@ def choose_engine(manifest: RuntimeFacts) -> str:
     return ranked_engines(manifest)[0]
 
 
-def _engine_class(name: str) -> EngineClass:
+def engine_class(name: str) -> EngineClass:
     return cast(EngineClass, importlib.import_module(f"{__package__}.{name}{_SUFFIX}").ENGINE)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from safetensors.numpy import save_file
+from shared_models import SharedModels
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from edgekit.artifact.manifest import read_manifest
@@ -381,3 +382,15 @@ def test_a_failed_calibration_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match=r"layers\.1\.mlp\.down_proj are NaN or infinite"):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out", calibration=tmp_path / "text.txt", **GPTQ)
     assert leftovers(tmp_path) == ["text.txt"]
+
+
+def test_a_slow_fallback_is_a_note(models: SharedModels, tmp_path: Path) -> None:
+    """A Raspberry Pi 4 has none of the instructions that the native engine's kernels need."""
+    shown: list[str] = []
+    result = build(
+        None, "raspberry-pi-4-4gb", checkpoint=models.checkpoint(), out=tmp_path / "out", gate=False,
+        on_notes=shown.extend,
+    )  # fmt: skip
+    assert result.plan.engine == "native"
+    assert any("slow fallback on raspberry-pi-4-4gb" in note for note in result.plan.notes)
+    assert any("slow fallback on raspberry-pi-4-4gb" in note for note in shown)

@@ -17,7 +17,7 @@ def artifact(tmp_path: Path) -> Path:
 def test_a_pass_prints_every_check_and_the_figures(invoke: Invoke, artifact: Path) -> None:
     outcome = invoke("smoke", artifact, "--threads", 1)
     assert outcome.exit_code == 0
-    assert outcome.text.count("pass ") == 4
+    assert outcome.text.count("pass ") == 5
     assert "first token" in outcome.text
     assert "FAIL" not in outcome.text
 
@@ -40,7 +40,7 @@ def test_a_failure_has_its_exit_code_a_receipt_and_an_error(invoke: Invoke, arti
 
 def test_a_devices_memory_is_checked(invoke: Invoke, artifact: Path) -> None:
     found = invoke("smoke", artifact, "--device", "pi", "--json").json()
-    assert found["checks"][-1]["name"] == "device_memory"
+    assert "device_memory" in {check["name"] for check in found["checks"]}
     assert found["passed"] is True
     assert invoke("smoke", artifact, "--device", "pi", "--headless", "--json").json()["passed"] is True
     assert invoke("smoke", artifact, "--headless").exit_code == 2
