@@ -54,6 +54,7 @@ const receive = {
   opened({ name, size, files, complete, stores }) {
     $("name").textContent = document.title = name;
     showParts(files);
+    opening = complete ? "Opening the model" : `Downloading ${name}`;
     if (complete || startAtOnce) return load();
     $("setup-title").textContent = `Download ${name}?`;
     $("setup-text").textContent = stores
@@ -131,7 +132,7 @@ const receive = {
   },
 };
 
-let startAtOnce = false;
+let startAtOnce = false, opening; // opening: the title while files are read
 const parts = new Map();
 
 // One bar for the small files together, one for the graph, and one for each file of weights.
@@ -177,11 +178,12 @@ function showParts(files) {
 
 function load() {
   document.body.dataset.state = "loading";
-  for (const id of ["download"]) $(id).hidden = true;
+  $("download").hidden = true;
   $("setup").hidden = $("log").childElementCount > 0;
   $("parts").hidden = false;
-  $("setup-title").textContent = "Opening the model";
+  $("setup-title").textContent = opening;
   $("setup-text").textContent = "";
+  say(opening);
   worker.postMessage({ type: "load" });
 }
 
@@ -213,11 +215,12 @@ function addNote(text) {
 async function showStored() {
   const { usage } = (await navigator.storage?.estimate?.()) ?? {};
   const kept = usage > 0 && globalThis.isSecureContext;
-  $("stored").textContent = kept ? `This browser keeps ${formatBytes(usage)}.` : "";
+  $("stored").textContent = kept ? `${formatBytes(usage)} stored in this browser.` : "";
   $("remove").hidden = !kept;
 }
 
 $("remove").onclick = async () => {
+  if (!confirm("Remove the model from this browser? The next visit downloads it again.")) return;
   await caches.delete("edgekit-model");
   $("stored").textContent = "The model was removed from this browser; it runs until the page is closed.";
   $("remove").hidden = true;

@@ -9,6 +9,7 @@ import { formatBytes } from "./units.js";
 const CACHE = "edgekit-model";
 const MANIFEST = "edgekit.json";
 const PART_BYTES = 32 << 20;
+const NO_SERVER = "The server cannot be reached, and this browser has no copy of the model yet.";
 const WAITS_MS = [500, 2000]; // before another attempt, where the network fails
 
 // What a person can do something about. `kind`: "missing", "server", "changed" or "network".
@@ -53,7 +54,7 @@ export class Store {
     } catch {
       const stored = await this.cache?.match(url);
       if (stored) return stored.json();
-      throw new StoreError("network", "The server cannot be reached, and this browser has no copy of the model yet.");
+      throw new StoreError("network", NO_SERVER);
     }
     if (!response.ok) throw new StoreError("missing",
       `${url} is missing (HTTP ${response.status}). Put the folder that edgekit build --emit web writes there; prepare.py does it.`);
@@ -159,8 +160,8 @@ export class Store {
           return this.#fetchWhole(file, onProgress); // a server without ranges
         } catch (error) {
           if (error instanceof StoreError) throw error;
-          if (attempt === WAITS_MS.length) throw new StoreError("network",
-            `The network was lost after ${formatBytes(this.stored(file))} of ${formatBytes(file.size)} of ${file.name}. What has arrived is kept.`);
+          if (attempt === WAITS_MS.length) throw new StoreError("network", this.files.every((each) => !this.stored(each)) ? NO_SERVER
+            : `The network was lost after ${formatBytes(this.stored(file))} of ${formatBytes(file.size)} of ${file.name}. What has arrived is kept.`);
           await new Promise((resolve) => setTimeout(resolve, WAITS_MS[attempt]));
         }
       }

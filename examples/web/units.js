@@ -1,7 +1,8 @@
 // Numbers as a person reads them.
 
 export function formatBytes(count) {
-  if (count < 1e6) return `${Math.max(1, Math.round(count / 1e3))} kB`;
+  if (count < 1e3) return plural(count, "byte");
+  if (count < 1e6) return `${Math.round(count / 1e3)} kB`;
   if (count < 1e9) return `${(count / 1e6).toFixed(count < 1e7 ? 1 : 0)} MB`;
   return `${(count / 1e9).toFixed(2)} GB`;
 }

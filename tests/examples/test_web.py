@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,29 @@ class Breaking(QuietHandler):
         super().do_GET()
 
 
+class EndingServer(Server):
+    """Closes the connections that browsers keep open, when it ends."""
+
+    def __init__(self, folder: Path, handler: type[Handler]) -> None:
+        super().__init__(folder, 0, handler)
+        self._connections: list[socket.socket] = []
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.append(request)
+        super().process_request(request, client_address)
+
+    def server_close(self) -> None:
+        super().server_close()
+        for connection in self._connections:
+            with suppress(OSError):  # closed already
+                connection.shutdown(socket.SHUT_RDWR)
+
+
 @contextmanager
 def serving(folder: Path, kind: type[QuietHandler] = QuietHandler) -> Iterator[tuple[str, type[QuietHandler]]]:
     """Serve a folder; yields its address and the handler, which knows what was asked for."""
     handler = type("Serving", (kind,), {"asked": []})
-    server = Server(folder, 0, handler)
+    server = EndingServer(folder, handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/", handler
@@ -120,6 +139,34 @@ def browser(site: Path) -> Iterator[Chromium]:
         yield opened
 
 
+# What a program of its own would write: transformers.js generates, without the page's engine.
+GENERATE = """(async () => {
+  const { AutoModelForCausalLM, AutoTokenizer, env } = await import("./lib/transformers.min.js");
+  const plain = new URL("lib/ort-wasm-simd-threaded", location.href).href;
+  Object.assign(env, { allowRemoteModels: false, allowLocalModels: true, localModelPath: "/", useBrowserCache: false });
+  env.backends.onnx.wasm.wasmPaths = { mjs: `${plain}.mjs`, wasm: `${plain}.wasm` };
+  const tokenizer = await AutoTokenizer.from_pretrained("model");
+  const model = await AutoModelForCausalLM.from_pretrained("model", { device: "wasm" });
+  const messages = [{ role: "user", content: %s }];
+  const inputs = tokenizer.apply_chat_template(messages, { add_generation_prompt: true, return_dict: true });
+  return Array.from((await model.generate({ ...inputs, max_new_tokens: %d, do_sample: false })).data, Number);
+})()"""
+
+
+def tab_to(page: Page, element: str) -> None:
+    """Move the focus to an element with the Tab key."""
+    for _ in range(10):
+        page.key("Tab", 9)
+        if page.run("document.activeElement.id") == element:
+            return
+    raise AssertionError(f"Tab does not reach {element}")
+
+
+def fits(page: Page) -> bool:
+    """Whether nothing reaches beyond the right edge."""
+    return bool(page.run("document.documentElement.scrollWidth <= innerWidth"))
+
+
 def begin(page: Page) -> None:
     """Wait for the question whether to download, and say yes."""
     page.wait("document.getElementById('download')?.hidden === false", 20)
@@ -145,17 +192,18 @@ def answered(page: Page) -> list[int]:
     return found
 
 
-def greedy(artifact: Path, count: int, question: str = QUESTION) -> tuple[list[int], list[int]]:
-    """edgekit's own prompt and greedy tokens."""
+def greedy(artifact: Path, count: int, *texts: str) -> tuple[list[int], list[int]]:
+    """edgekit's own prompt and greedy tokens, after questions and answers in turn."""
+    messages = [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(texts)]
     with edgekit.load(artifact, engine="ort") as session:
-        chat = session.chat([{"role": "user", "content": question}], max_tokens=count, sampling=Sampling(temperature=0))
+        chat = session.chat(messages, max_tokens=count, sampling=Sampling(temperature=0))
         done = chat.complete()
     return [*done.prompt_tokens], [*done.tokens]
 
 
-def check_greedy(artifact: Path, tokens: list[int], question: str) -> None:
+def check_greedy(artifact: Path, tokens: list[int], *texts: str) -> None:
     """Each token is the likeliest one after those before it, up to what other roundings change in a random model."""
-    prompt, _ = greedy(artifact, 1, question)
+    prompt, _ = greedy(artifact, 1, *texts)
     ids = [*prompt, *tokens]
     engine = open_engine(artifact, read_manifest(artifact), EngineOptions(context=len(ids), all_logits=True), "ort")
     rows = engine.evaluate(ids)[len(prompt) - 1 : -1]
@@ -170,22 +218,37 @@ def notes(page: Page) -> str:
 
 
 def test_a_small_model_by_webassembly(site: Path, tiny: Path, browser: Chromium) -> None:
-    """Greedy tokens are edgekit's, Escape stops, and text is shown as text."""
+    """By keyboard alone, at a phone's width: greedy tokens are edgekit's, Escape stops, and text is shown as text."""
+    question = "<img src=x onerror=alert(1)> & <b>bold</b> " + "long" * 40
     with serving(site) as (address, handler):
-        page = browser.open(f"{address}?greedy&device=wasm")
-        begin(page)
+        page = browser.open(f"{address}?greedy&device=wasm", width=320, height=600)
+        page.wait("document.getElementById('download')?.hidden === false", 20)
+        assert fits(page)
+        tab_to(page, "download")
+        page.key("Enter", 13, "\r")
         ready(page)
         assert "WebAssembly" in page.text()
         assert page.run("crossOriginIsolated")
-        ask(page, "<img src=x onerror=alert(1)> & <b>bold</b>")
-        page.wait("document.querySelector('article.answer .figures').textContent.includes('tokens/s')")
-        page.key("Escape", 27)
-        stopped = answered(page)
-        assert page.run("document.querySelector('article.answer').dataset.finish") == "stopped"
-        check_greedy(tiny, stopped, "<img src=x onerror=alert(1)> & <b>bold</b>")
+        tab_to(page, "question")
+        texts: list[str] = []
+        for text in (question, QUESTION):
+            page.type(text)
+            page.key("Enter", 13, "\r")
+            page.wait("parseInt(document.querySelector('article:last-child .figures').textContent) >= 2")
+            page.key("Escape", 27)
+            tokens = answered(page)
+            assert page.run("document.querySelector('article:last-child').dataset.finish") == "stopped"
+            check_greedy(tiny, tokens, *texts, text)
+            texts += [text, page.run("document.querySelector('article:last-child > .text').textContent")]
         assert page.run("document.querySelector('article.question .text').innerHTML").startswith("&lt;img src=x")
-        page.run("document.getElementById('new').click()")
+        assert fits(page)
+        page.resize(390, 844, dark=True)
+        assert page.run("getComputedStyle(document.documentElement).backgroundColor") == "rgb(22, 23, 22)"
+        assert fits(page)
+        tab_to(page, "new")
+        page.key("Enter", 13, "\r")
         assert page.run("document.querySelectorAll('article').length") == 0
+        assert page.errors() == []
         page.close()
         assert not [path for path in handler.asked if path.startswith("http")]
 
@@ -263,6 +326,16 @@ def test_storage(site: Path, browser: Chromium) -> None:
         assert "opened over http from another machine" in notes(page)
         assert "no WebGPU here" in notes(page)
         page.close()
+
+
+def test_no_network_before_the_model_was_downloaded(site: Path, browser: Chromium) -> None:
+    with serving(site) as (address, _):
+        page = browser.open(f"{address}?device=wasm")
+        page.wait("document.getElementById('download')?.hidden === false", 20)
+    begin(page)  # the server is off
+    page.wait("document.body.dataset.state === 'failed'")
+    assert "The server cannot be reached, and this browser has no copy of the model yet." in page.text()
+    page.close()
 
 
 def test_a_model_that_is_missing_or_damaged(site: Path, tmp_path: Path, browser: Chromium) -> None:
@@ -365,7 +438,9 @@ def test_smollm2(prepare: Callable[[Path, Path], None], tmp_path: Path) -> None:
             ask(page)
             tokens = answered(page)
             assert "The capital of France is Paris." in page.text()
-            assert tokens == greedy(built.artifact, 40)[1][: len(tokens)]
+            prompt, expected = greedy(built.artifact, 40, QUESTION)
+            assert tokens == expected[: len(tokens)]
+            assert page.run(GENERATE % (json.dumps(QUESTION), len(expected))) == prompt + expected
             page.close()
         page = browser.open(f"{address}?greedy&device=wasm")  # the server is off
         ready(page)

@@ -101,6 +101,7 @@ class Chromium:
         page = Page(self, session, target)
         page.call("Page.enable")
         page.call("Runtime.enable")
+        page.call("Log.enable")
         page.resize(width, height)
         page.call("Page.navigate", url=url)
         return page
@@ -134,6 +135,22 @@ class Page:
     def text(self) -> str:
         """The text that is visible."""
         return str(self.run("document.body.innerText"))
+
+    def errors(self) -> list[str]:
+        """What the console has shown as an error: exceptions, failed requests, and messages of the page itself."""
+        self.run("0")  # takes in what has arrived
+        found = []
+        for event in self._browser.events:
+            kind, details = event.get("method"), event.get("params", {})
+            if event.get("sessionId") != self._session:
+                continue
+            if kind == "Runtime.exceptionThrown":
+                found.append(str(details["exceptionDetails"]))
+            elif kind == "Runtime.consoleAPICalled" and details["type"] in ("error", "assert"):
+                found.append(str(details["args"]))
+            elif kind == "Log.entryAdded" and details["entry"]["level"] == "error":
+                found.append(str(details["entry"]))
+        return found
 
     def resize(self, width: int, height: int, dark: bool = False, scale: float = 1) -> None:
         """Set the size in CSS pixels and the colour scheme."""
