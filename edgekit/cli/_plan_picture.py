@@ -123,10 +123,12 @@ def _curve(
     shortest = min(_SHORTEST_PROMPT, longest)
     contexts = {round(shortest + (longest - shortest) * i / _POINTS) for i in range(_POINTS + 1)}
     contexts |= {min(round(shortest * 2 ** (i / 2)), longest) for i in range(2 * (longest // shortest).bit_length())}
+    planned = draft(recipe, device, context, options=options)
+    options = replace(options, engine=planned.engine)  # at all contexts, so that a curve has no steps
     plans = [
         draft(recipe, device, tokens, options=replace(options, prompt_tokens=tokens)) for tokens in sorted(contexts)
     ]
-    return _Curve(label, colour, plans, draft(recipe, device, context, options=options))
+    return _Curve(label, colour, plans, planned)
 
 
 def _figure(title: str, curves: Sequence[_Curve]) -> Figure:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..planning.budget import DOUBTFUL, LIKELY, MET, MISSED, UNKNOWN, Limit, show_times
-from ..planning.efficiency import Interval
 from ..planning.plan import Plan
 from ..scheme import QuantizationConfig, QuantizationScheme
 from ..units import format_bytes, format_seconds
+from ._engines_table import print_engines
+from ._intervals import expected_and_interval
 from ._output import Cell, Column
 
 if TYPE_CHECKING:
@@ -44,12 +45,13 @@ def print_plan(plan: Plan, screen: Screen) -> None:
         "quantization": f"{formats}; {plan.bits_per_weight:.2f} bits per weight",
         "reasoning": f"{'yes' if plan.reasoning else 'no'}{': ' * bool(plan.reasoning_signs)}"
         + "; ".join(plan.reasoning_signs),
-        "engine": f"{plan.engine}, activations {plan.activation_type}, KV cache {plan.kv_type}",
+        "engine": f"{plan.engine}: {plan.engine_because}; activations {plan.activation_type}, KV cache {plan.kv_type}",
     }
     screen.table((Column(), Column(wraps=True)), [((key, "dim"), (text, "dim")) for key, text in summary.items()])
     screen.say()
     screen.table((Column(), Column(right=True), Column(wraps=True)), _parts(plan))
     _print_latency(plan, screen)
+    print_engines(plan, screen)
     _print_verdict(plan, screen)
     if plan.plan_only:
         screen.say(("plan only", "yellow"), f": {plan.plan_only}")
@@ -72,32 +74,6 @@ def describe_quantization(quantization: QuantizationConfig) -> str:
     mixed = (f" ({count} matri{'x' if count == 1 else 'ces'} {scheme or 'float'})" for scheme, count in others.items())
     layers = f"layers {quantization.linear or 'float'}{''.join(mixed)}"
     return f"{layers}, embedding {quantization.embedding or 'float'}, lm_head {quantization.lm_head or 'float'}"
-
-
-def show_speed(interval: Interval | None) -> str:
-    """``14 (11-18)``: the expected speed and its 80 % prediction interval."""
-    return "{} ({})".format(*_expected(interval, "")) if interval else "unknown"
-
-
-def show_seconds(interval: Interval | None) -> str:
-    """``0.41 s (0.20-0.80)``: the expected time and its 80 % prediction interval."""
-    return "{} ({})".format(*_expected(interval, " s")) if interval else "unknown"
-
-
-def _expected(interval: Interval | None, unit: str) -> tuple[str, str]:
-    """The expected value with its unit, and the prediction interval. Times below a second are in milliseconds."""
-    if interval is None:
-        return "unknown", ""
-    factor, unit = (1000, " ms") if unit == " s" and interval.high < 1 else (1, unit)
-    low, mid, high = (_digits(value * factor) for value in (interval.low, interval.mid, interval.high))
-    return f"{mid}{unit}", f"{low}-{high}"
-
-
-def _digits(value: float) -> str:
-    """Two significant digits, or all digits before the point. More would pretend to a precision the model lacks."""
-    if value >= 10:
-        return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _parts(plan: Plan) -> list[tuple[Cell, Cell, Cell]]:
@@ -143,12 +119,12 @@ def _print_latency(plan: Plan, screen: Screen) -> None:
     limits = {limit.name: _limit(limit) for limit in plan.limits}
     ttft, decode = limits.get("ttft_s", ""), limits.get("decode_tok_s", "")
     rows = [
-        (f"first token, prompt of {latency.prompt_tokens}", *_expected(latency.ttft_s, " s"), ttft),
-        ("decode, empty context", *_expected(latency.decode_tok_s, " tok/s"), ""),
-        ("decode, full context", *_expected(latency.decode_full_tok_s, " tok/s"), decode),
+        (f"first token, prompt of {latency.prompt_tokens}", *expected_and_interval(latency.ttft_s, " s"), ttft),
+        ("decode, empty context", *expected_and_interval(latency.decode_tok_s, " tok/s"), ""),
+        ("decode, full context", *expected_and_interval(latency.decode_full_tok_s, " tok/s"), decode),
     ]
     if latency.sustained_tok_s is not None:
-        rows.append(("decode when hot, after minutes", *_expected(latency.sustained_tok_s, " tok/s"), ""))
+        rows.append(("decode when hot, after minutes", *expected_and_interval(latency.sustained_tok_s, " tok/s"), ""))
     headings = (Column(), Column("expected"), Column("80 % interval"), Column("budget", wraps=True))
     screen.table(headings, rows)
     if latency.load_s:

@@ -23,9 +23,10 @@ from ..scheme import QuantizationOverrides
 from ..units import format_bytes
 from . import _options as options
 from ._conversation_options import reasoning
+from ._intervals import show_seconds, show_speed
 from ._output import Cell, Column, Part, emit_json, open_screen, print_notes, progress_bars
 from ._plan_options import plan_options
-from ._plan_table import UNMEASURED, print_plan, show_seconds, show_speed
+from ._plan_table import UNMEASURED, print_plan
 from ._quantization_options import QUANTIZATION_OPTIONS, quantization_arguments
 
 _PICTURES = (".svg", ".png", ".pdf")
@@ -238,20 +239,22 @@ def _print_recipes(
     """One row per recipe."""
     context = max(p.context for p in plans.values())
     first = next(iter(plans.values()))
+    mixed = any(p.latency.calibrated for p in plans.values())
     rows: list[list[Cell]] = []
     for recipe in recipes:
         p = plans.get(recipe.name)
         if p is None:
-            rows.append([recipe.name, "", "", "", "", (refused[recipe.name], "red")])
+            rows.append([recipe.name, "", "", "", "", "", (refused[recipe.name], "red")])
             continue
         verdict = _verdict(p)
         if p.fits and p.context != context:
             verdict += [f" with {p.context} tokens"]
         if p.fits and recipe.plan_only:
             verdict += [", ", ("plan only", "yellow")]
-        rows.append([(recipe.name, "bold" if p.acceptable else ""), *_figures(p), verdict])
+        mark = "~" if mixed and not p.latency.calibrated else ""
+        rows.append([(recipe.name, "bold" if p.acceptable else ""), *_figures(p, mark), verdict])
     usable = format_bytes(first.usable_bytes) + (" usable without a desktop" if first.headless else " usable")
-    about = f", {usable}; context {context} tokens, prompt {first.latency.prompt_tokens} tokens, engine {first.engine}"
+    about = f", {usable}; context {context} tokens, prompt {first.latency.prompt_tokens} tokens"
     _print_plans((device.title, about), Column("model"), rows, list(plans.values()))
 
 
@@ -282,28 +285,35 @@ def _print_plans(
         "context.\n"
     )
     speeds = (Column("first token", optional=True), Column("tok/s, empty", optional=True), Column("tok/s, full"))
-    screen.table((first, Column("memory", right=True), *speeds, Column("fits", wraps=True), *extra), rows)
+    memory, engine, fits = Column("memory", right=True), Column("engine", optional=True), Column("fits", wraps=True)
+    screen.table((first, memory, engine, *speeds, fits, *extra), rows)
     fitting = [p for p in plans if p.fits]
     words = {"ttft_s": "more than {:g} s to the first token", "decode_tok_s": "less than {:g} tok/s"}
     slow = {words[limit.name].format(limit.value) for p in fitting for limit in p.limits if limit.slow}
-    if slow:
-        screen.say((f"\nslow: fits, but {' or '.join(sorted(slow))}", "dim"))
-    if any(p.plan_only for p in fitting):
-        screen.say(("\nplan only: edgekit can plan this model but not build it", "dim"))
     calibrated = [p.latency.calibrated for p in plans]
+    words_used = []
+    if slow:
+        words_used.append((f"slow: fits, but {' or '.join(sorted(slow))}", "dim"))
+    if any(p.plan_only for p in fitting):
+        words_used.append(("plan only: edgekit can plan this model but not build it", "dim"))
     if all(p.latency.decode_tok_s is None for p in plans):
-        screen.say((f"\n{UNMEASURED}", "yellow"))
+        words_used.append((UNMEASURED, "yellow"))
     elif not all(calibrated):
         names = " (~)" if any(calibrated) else ""
         why = sorted({p.latency.uncalibrated_because for p in plans if not p.latency.calibrated})
-        screen.say((f"\nuncalibrated{names}: {'; '.join(why)}", "yellow"))
+        words_used.append((f"uncalibrated{names}: {'; '.join(why)}", "yellow"))
+    if words_used:
+        screen.say()
+    for explanation in words_used:
+        screen.say(explanation)
 
 
-def _figures(p: Plan) -> tuple[Cell, ...]:
-    """Memory and speed; the speed is dim where the model does not fit."""
+def _figures(p: Plan, mark: str = "") -> tuple[Cell, ...]:
+    """Memory, engine and speed; the speed is dim where the model does not fit. ``mark`` comes before each speed."""
     latency = p.latency
     speeds = (show_seconds(latency.ttft_s), show_speed(latency.decode_tok_s), show_speed(latency.decode_full_tok_s))
-    return (format_bytes(p.memory.peak), *((speed, "" if p.fits else "dim") for speed in speeds))
+    cells = ((mark + speed, "" if p.fits else "dim") for speed in speeds)
+    return (format_bytes(p.memory.peak), p.engine, *cells)
 
 
 def _verdict(p: Plan) -> list[Part]:

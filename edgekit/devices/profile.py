@@ -203,14 +203,16 @@ class Cpu(_Figures):
 class Accelerator(_Figures):
     """A GPU or NPU.
 
-    ``int8_tops_dense`` is without sparsity, in 10^12 operations per second. ``runtime`` is the memory of its libraries
-    before a model is loaded. ``fitted_as`` is as in :class:`Cpu`.
+    ``int8_tops_dense`` is without sparsity, in 10^12 operations per second. ``float32_tflops`` is what its vector units
+    (CUDA cores, shader cores) do in float32, in 10^12 operations per second. ``runtime`` is the memory of CUDA's
+    libraries before a model is loaded. ``fitted_as`` is as in :class:`Cpu`.
     """
 
     kind: str
     name: Sourced[str]
     compute_capability: Sourced[str] | None = None
     int8_tops_dense: Sourced[float] | None = None
+    float32_tflops: Sourced[float] | None = None
     runtime: Sourced[Bytes] | None = None
     fitted_as: str = ""
 
@@ -337,6 +339,11 @@ class DeviceProfile(HostDefaults):
     @property
     def usable_bytes(self) -> int:
         return self.memory.usable.value
+
+    @property
+    def describes_card(self) -> bool:
+        """Whether memory and bandwidth are those of a graphics card, whose host's processor is unknown."""
+        return self.kind == "desktop" and self.accelerator is not None and self.cpu.cores is None
 
     def sourced(self) -> Iterator[tuple[str, Sourced[Any]]]:
         """Every figure under its dotted name, such as ``memory.usable``, in the order of the fields."""

@@ -8,7 +8,9 @@ from .memory import Dimensions
 _FLOAT32_BYTES = 4
 
 
-def graph_activation_bytes(dimensions: Dimensions, context: int, activation_type: str, chunk: int) -> int:
+def graph_activation_bytes(
+    dimensions: Dimensions, context: int, activation_type: str, chunk: int, *, unpacks: bool = True
+) -> int:
     """Bytes of the buffers for a chunk of the prompt. Decoding needs less.
 
     With C tokens in the chunk and numbers of a bytes, this is the sum of
@@ -28,6 +30,7 @@ def graph_activation_bytes(dimensions: Dimensions, context: int, activation_type
         context: Positions of the KV cache.
         activation_type: ``float32`` or ``float16``.
         chunk: Tokens that are evaluated together.
+        unpacks: Whether a matrix is unpacked for a library's product where activations are float16.
 
     Source: onnxruntime ``contrib_ops/cpu/bert/gqa_attention_base.h`` (ApplyAttention) and
     ``contrib_ops/cuda/quantization/matmul_nbits.cc`` (ComputeInternal).
@@ -39,5 +42,5 @@ def graph_activation_bytes(dimensions: Dimensions, context: int, activation_type
     mlp = 3 * tokens * 2 * dimensions.intermediate_size * width
     residual = 4 * tokens * dimensions.hidden_size * width
     logits = dimensions.vocab_size * (width + _FLOAT32_BYTES)
-    unpacking = dimensions.largest_linear * width if activation_type == "float16" else 0
+    unpacking = dimensions.largest_linear * width if unpacks and activation_type == "float16" else 0
     return attention + projections + mlp + residual + logits + unpacking

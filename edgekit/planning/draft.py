@@ -14,6 +14,7 @@ from ..models.spec import ModelSpec, untied
 from ..recipes.recipe import Recipe
 from ..scheme import QuantizationConfig
 from .budget import find_limits, usable_memory
+from .engine_choice import EnginePlan, in_order, reason
 from .engines import engines_for, find_engine
 from .hardware import accelerator_bytes, hardware_of
 from .latency import Predictor
@@ -58,32 +59,29 @@ def draft(
         raise ContextLengthError(
             f"planning {recipe.name}: a context of {context} tokens was requested; allowed: 1 to {recipe.max_context}"
         )
-    engine = _engine(options.engine, device)
-    activation_type = device.activation_type
-    hardware = hardware_of(device, engine, options.power_mode)
-    setup = EngineSetup(
-        context=context,
-        kv_type=_kv_type(engine, activation_type, options.kv_type),
-        threads=hardware.cores,
-        accelerator_bytes=accelerator_bytes(device, engine),
-    )
-    model = _model(recipe, quantization, activation_type)
-    memory = model.memory(engine, setup)
-    predictor = Predictor(model.work, hardware, engine, kv_cache_bytes(model.dimensions, 1, setup.kv_type))
-    latency = predictor.predict(context, min(options.prompt_tokens, context), memory.file_bytes)
+    model = _model(recipe, quantization, device.activation_type)
     usable, source = usable_memory(device, options.limits, options.headless)
+    job = _Job(model, device, context, options, usable)
+    engines = job.engines()
+    if options.engine is None:
+        chosen, because = engines[0], reason(engines)
+    else:
+        wanted = find_engine(options.engine)
+        chosen, because = job.engine(wanted), "it was requested"
+        if chosen.engine not in {each.engine for each in engines}:
+            engines = (*engines, chosen)
     return Plan(
         model=recipe.name,
         device=device.name,
         context=context,
-        activation_type=activation_type,
-        engine=engine.name,
-        kv_type=setup.kv_type,
+        activation_type=device.activation_type,
+        engine=chosen.engine,
+        kv_type=chosen.kv_type,
         quantization=quantization,
-        memory=memory,
-        latency=latency,
-        predictor=predictor,
-        limits=find_limits(device, options.limits, latency.ttft_s, latency.decode_full_tok_s),
+        memory=chosen.memory,
+        latency=chosen.latency,
+        predictor=job.predictor(find_engine(chosen.engine)),
+        limits=find_limits(device, options.limits, chosen.latency.ttft_s, chosen.latency.decode_full_tok_s),
         usable_bytes=usable,
         usable_source=source,
         bits_per_weight=model.bits_per_weight,
@@ -92,6 +90,8 @@ def draft(
         power_mode=options.power_mode,
         headless=options.headless,
         plan_only=recipe.plan_only,
+        engines=engines,
+        engine_because=because,
     )
 
 
@@ -103,11 +103,18 @@ def with_artifact(planned: Plan, data_bytes: int, tokenizer_file_bytes: int) -> 
         data_bytes: Size of ``model.onnx.data``.
         tokenizer_file_bytes: Size of ``tokenizer.json``.
     """
-    memory = planned.memory
+    engines = tuple(
+        replace(each, memory=_built(each.engine, each.memory, data_bytes, tokenizer_file_bytes))
+        for each in planned.engines
+    )
+    memory = _built(planned.engine, planned.memory, data_bytes, tokenizer_file_bytes)
+    return replace(planned, memory=memory, engines=engines)
+
+
+def _built(engine: str, memory: MemoryPlan, data_bytes: int, tokenizer_file_bytes: int) -> MemoryPlan:
     tokenizer, larger = tokenizer_bytes(0, tokenizer_file_bytes), data_bytes - memory.file_bytes
-    loading = memory.loading + (larger if find_engine(planned.engine).reads_weights_to_load else 0)
-    memory = replace(memory, weights=memory.weights + larger, tokenizer=tokenizer, loading=loading)
-    return replace(planned, memory=memory)
+    loading = memory.loading + (larger if find_engine(engine).reads_weights_to_load else 0)
+    return replace(memory, weights=memory.weights + larger, tokenizer=tokenizer, loading=loading)
 
 
 def memory_by_engine(recipe: Recipe, device: DeviceProfile, planned: Plan) -> dict[str, int]:
@@ -124,16 +131,6 @@ def memory_by_engine(recipe: Recipe, device: DeviceProfile, planned: Plan) -> di
             saved = other.memory.tokenizer - planned.memory.tokenizer
             found[name] = other.memory.peak - saved
     return found
-
-
-def _engine(name: str | None, device: DeviceProfile) -> PlannedEngine:
-    """The engine of this name; for None the one that ``auto`` takes on the device."""
-    if name is not None:
-        return find_engine(name)
-    engines = engines_for(device)
-    if not engines:
-        raise EngineError(f"no engine runs on {device.name}")
-    return engines[0]
 
 
 def _kv_type(engine: PlannedEngine, activation_type: str, asked: str | None) -> str:
@@ -154,6 +151,62 @@ class _Model:
     work: Work
     bits_per_weight: float
     memory: Callable[[PlannedEngine, EngineSetup], MemoryPlan]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the plans of one model with each engine have in common."""
+
+    model: _Model
+    device: DeviceProfile
+    context: int
+    options: PlanOptions
+    usable_bytes: int
+
+    def engines(self) -> tuple[EnginePlan, ...]:
+        """The device's engines that support the request, in the order in which ``auto`` takes them.
+
+        Raises:
+            EngineError: No engine runs on the device.
+            UnknownNameError: No engine of the device has the requested KV cache.
+        """
+        found = engines_for(self.device)
+        if not found:
+            raise EngineError(f"no engine runs on {self.device.name}")
+        asked = self.options.kv_type
+        able = [each for each in found if asked is None or asked in each.kv_types(self.device.activation_type)]
+        if not able:
+            _kv_type(found[0], self.device.activation_type, asked)
+        return in_order([self.engine(each) for each in able])
+
+    def engine(self, engine: PlannedEngine) -> EnginePlan:
+        """The model with one engine."""
+        predictor = self.predictor(engine)
+        memory = self.model.memory(engine, self._setup(engine, predictor.hardware.cores))
+        return EnginePlan(
+            engine=engine.name,
+            preference=engine.preference(self.device) or 0,
+            processor=predictor.hardware.processor,
+            kv_type=_kv_type(engine, self.device.activation_type, self.options.kv_type),
+            memory=memory,
+            usable_bytes=self.usable_bytes,
+            latency=predictor.predict(self.context, min(self.options.prompt_tokens, self.context), memory.file_bytes),
+            needs=engine.needs(self.device),
+        )
+
+    def predictor(self, engine: PlannedEngine) -> Predictor:
+        """Predicts the speed with one engine."""
+        hardware = hardware_of(self.device, engine, self.options.power_mode)
+        kv_type = _kv_type(engine, self.device.activation_type, self.options.kv_type)
+        return Predictor(self.model.work, hardware, engine, kv_cache_bytes(self.model.dimensions, 1, kv_type))
+
+    def _setup(self, engine: PlannedEngine, cores: int) -> EngineSetup:
+        return EngineSetup(
+            context=self.context,
+            kv_type=_kv_type(engine, self.device.activation_type, self.options.kv_type),
+            threads=cores,
+            accelerator_bytes=accelerator_bytes(self.device, engine),
+        )
 
 
 # Alternatives plan one model many times, and the layout of a thousand matrices takes some milliseconds.

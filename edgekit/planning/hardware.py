@@ -38,7 +38,8 @@ class Hardware:
         fitted_as: Its class in ``fitted.py``, or empty.
         bandwidth_gb_s: Memory bandwidth: measured by ``edgekit probe``, otherwise from the specification, of which a
             processor's cores may draw less (``core_draw.py``).
-        arithmetic_gmac_s: 8-bit multiply-adds, 10^9 per second: measured, otherwise from clocks and extensions.
+        arithmetic_gmac_s: 8-bit multiply-adds, 10^9 per second: measured, otherwise from clocks and extensions. For an
+            engine that uses an accelerator's vector units, those in float32.
         speed: The engine's speed, where ``edgekit probe`` measured both or the engine itself.
         sustained_share: The share of the speed that remains when the device is hot.
         storage: Name and MB/s of each storage whose speed is known.
@@ -80,7 +81,8 @@ def hardware_of(device: DeviceProfile, engine: PlannedEngine, power_mode: str | 
     bandwidth, arithmetic, measured = device.bandwidth.theoretical, None, False
     processor = engine.processor(device) if device.accelerator else CPU
     if device.accelerator is not None and processor != CPU:
-        fitted_as, arithmetic = device.accelerator.fitted_as, _accelerator_gmac_s(device.accelerator, mode)
+        fitted_as = device.accelerator.fitted_as
+        arithmetic = _accelerator_gmac_s(device.accelerator, mode, engine.uses_vector_units)
     else:
         fitted_as = device.cpu.fitted_as
         arithmetic = kernels[0].gmac_s.value if kernels else _cpu_gmac_s(device.cpu)
@@ -89,6 +91,8 @@ def hardware_of(device: DeviceProfile, engine: PlannedEngine, power_mode: str | 
         bandwidth = device.bandwidth.sustained
     if mode is not None and mode.bandwidth_gb_s is not None:
         bandwidth = mode.bandwidth_gb_s
+    if processor == CPU and device.describes_card:
+        bandwidth = None
     gb_s = bandwidth.value if bandwidth else None
     if gb_s is not None and processor == CPU and not measured:
         gb_s = drawn_bandwidth(gb_s, draw_gb_s(device.cpu))
@@ -113,17 +117,22 @@ def hardware_of(device: DeviceProfile, engine: PlannedEngine, power_mode: str | 
 
 
 def accelerator_bytes(device: DeviceProfile, engine: PlannedEngine) -> int | None:
-    """Memory of the accelerator's libraries, 0 where unknown; None when the engine runs on the processor."""
+    """Memory of CUDA's libraries, 0 where unknown; None when the engine runs on the processor."""
     if engine.processor(device) == CPU:
         return None
     runtime = device.accelerator.runtime if device.accelerator else None
     return runtime.value if runtime else 0
 
 
-def _accelerator_gmac_s(accelerator: Accelerator, mode: PowerMode | None) -> float | None:
-    """A multiply-add is two operations."""
-    tops = (mode and mode.int8_tops_dense) or accelerator.int8_tops_dense
-    return tops.value * 1000 / 2 if tops else None
+def _accelerator_gmac_s(accelerator: Accelerator, mode: PowerMode | None, by_vector_units: bool) -> float | None:
+    """A multiply-add is two operations. A power mode slows vector units and matrix units alike."""
+    full, slowed = accelerator.int8_tops_dense, mode and mode.int8_tops_dense
+    if not by_vector_units:
+        tops = slowed or full
+        return tops.value * 1000 / 2 if tops else None
+    tflops = accelerator.float32_tflops
+    share = slowed.value / full.value if slowed and full else 1.0
+    return tflops.value * 1000 / 2 * share if tflops else None
 
 
 def _cpu_gmac_s(cpu: Cpu) -> float | None:

@@ -30,10 +30,12 @@ FIXED_US_PER_LAYER: Mapping[str, float] = {
 }  # fmt: skip
 # Where it differs: for an engine, or for a class of devices. onnxruntime on CUDA launches more kernels for a layer:
 # float16 and int4 of two models on an RTX 4090 agree at 60 to 90. On a GPU that shares the memory nobody has published
-# it: twice as much is assumed.
+# it: twice as much is assumed. Nor has anybody for WebGPU, whose library checks each dispatch: twice CUDA's is assumed.
 ENGINE_US_PER_LAYER: Mapping[tuple[str, str], float] = {
     ("gpu", "onnxruntime"): 70.0,
     ("shared-gpu", "onnxruntime"): 140.0,
+    ("gpu", "onnxruntime-webgpu"): 140.0,
+    ("shared-gpu", "onnxruntime-webgpu"): 280.0,
 }
 CLASS_US_PER_LAYER: Mapping[tuple[str, str], float] = {("shared-gpu", "apple-metal"): 120.0}
 FIXED_LOG_DEVIATION = 0.5
@@ -115,6 +117,16 @@ class Latency:
     calibrated: bool
     uncalibrated_because: str = ""
 
+    def intervals(self) -> dict[str, dict[str, float] | None]:
+        """The predictions as JSON shows them."""
+        named = {
+            "ttft_s": self.ttft_s,
+            "decode_tok_s": self.decode_tok_s,
+            "decode_full_tok_s": self.decode_full_tok_s,
+            "sustained_tok_s": self.sustained_tok_s,
+        }
+        return {name: interval.to_json() if interval else None for name, interval in named.items()}
+
 
 @dataclass(frozen=True)
 class Predictor:
@@ -144,7 +156,8 @@ class Predictor:
         unknown = "" if self.hardware.speed is not None else DECODE.estimate(self.levels).unknown
         if unknown == "engine":
             kind = KINDS[self.hardware.processor]
-            return f"no speed of {self.engine.fitted_as or self.engine.name} has been published for {kind}"
+            title = self.engine.title or self.engine.fitted_as or self.engine.name
+            return f"no speed of {title} has been published for {kind}"
         return "no speeds of similar devices have been published" if unknown else ""
 
     @property

@@ -6,7 +6,7 @@ kv_cache     layers * (numbers a token adds to a layer's cache) * positions * by
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from ..layout import DataLayout, Matrix
 from ..models.spec import ModelSpec
@@ -93,6 +93,28 @@ class Dimensions:
 
 
 @dataclass(frozen=True)
+class HeldTwice:
+    """A part that is in memory twice.
+
+    Attributes:
+        what: The part, in words.
+        size_bytes: Bytes of the second copy.
+        when: ``loading`` or ``running``.
+        is_cache: Whether the second copy is in the system's file cache, which gives it up when memory is needed. It is
+            in no sum then.
+    """
+
+    what: str
+    size_bytes: int
+    when: str
+    is_cache: bool = False
+
+    def to_json(self) -> dict[str, str | int | bool]:
+        """The part as JSON shows it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class MemoryPlan:
     """Bytes of each part while the engine runs with its whole context in use.
 
@@ -107,6 +129,7 @@ class MemoryPlan:
         weight_groups: The file's bytes by group, where the tensors are known.
         unread_embedding: Bytes of the embedding that stay in the file: rows of tokens that do not occur.
         unread_rotary: Bytes of the rotary tables that stay in the file: rows of positions beyond the context.
+        held_twice: What is in memory twice.
     """
 
     weights: int
@@ -119,6 +142,7 @@ class MemoryPlan:
     weight_groups: WeightBytes | None = None
     unread_embedding: int = 0
     unread_rotary: int = 0
+    held_twice: tuple[HeldTwice, ...] = ()
 
     @property
     def file_bytes(self) -> int:
@@ -159,6 +183,12 @@ def weight_groups(spec: ModelSpec, layout: DataLayout) -> WeightBytes:
         "rotary": layout.rotary_cos.size_bytes + layout.rotary_sin.size_bytes,
     }
     return WeightBytes(parameters=spec.parameters, **groups, padding=layout.size_bytes - sum(groups.values()))
+
+
+def largest_codes(layout: DataLayout) -> int:
+    """Bytes of the codes of the largest matrix that is multiplied."""
+    products = (*layout.inner_matrices(), layout.lm_head)
+    return max((matrix.codes.size_bytes for matrix in products if matrix.codes), default=0)
 
 
 def _product_bytes(matrix: Matrix) -> int:

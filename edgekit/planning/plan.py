@@ -7,6 +7,7 @@ from typing import Any
 
 from ..scheme import QuantizationConfig
 from .budget import Limit, UserLimits
+from .engine_choice import EnginePlan
 from .engines import find_engine
 from .latency import Latency, Predictor
 from .memory import MemoryPlan
@@ -92,6 +93,9 @@ class Plan:
         plan_only: Why the model cannot be built; empty when it can.
         offers: Alternatives; empty when the plan is acceptable.
         notes: What was decided when the checkpoint was read; empty when it has not been read.
+        engines: The device's engines that support the request, in the order in which ``auto`` takes them; the planned
+            one is among them.
+        engine_because: Why the plan is for this engine.
     """
 
     model: str
@@ -115,6 +119,8 @@ class Plan:
     plan_only: str = ""
     offers: tuple[Offer, ...] = ()
     notes: tuple[str, ...] = ()
+    engines: tuple[EnginePlan, ...] = ()
+    engine_because: str = ""
 
     @property
     def fits(self) -> bool:
@@ -139,10 +145,6 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """The ``plan`` object of the command line."""
         latency = self.latency
-        intervals = {
-            key: interval.to_json() if (interval := getattr(latency, key)) else None
-            for key in ("ttft_s", "decode_tok_s", "decode_full_tok_s", "sustained_tok_s")
-        }
         return {
             "model": self.model,
             "device": self.device,
@@ -156,11 +158,14 @@ class Plan:
             "bits_per_weight": self.bits_per_weight,
             "activation_type": self.activation_type,
             "engine": self.engine,
+            "engine_because": self.engine_because,
+            "engines": [each.to_json() for each in self.engines],
+            "held_twice": [part.to_json() for part in self.memory.held_twice],
             "kv_type": self.kv_type,
             "power_mode": self.power_mode,
             "headless": self.headless,
             "prompt_tokens": latency.prompt_tokens,
-            **intervals,
+            **latency.intervals(),
             "load_s": {name: float(f"{seconds:.3g}") for name, seconds in latency.load_s},
             "calibrated": latency.calibrated,
             "uncalibrated_because": latency.uncalibrated_because,

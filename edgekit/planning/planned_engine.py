@@ -35,8 +35,8 @@ class PlannedEngine:
 
     Attributes:
         name: The engine's name, which is also the name of its file.
-        preference: How well the engine suits a device; ``auto`` takes the engine with the highest number. None: the
-            engine cannot run there.
+        preference: Whether ``auto`` takes the engine on a device: of those with the highest number it takes the fastest
+            one that fits (``engine_choice.py``). None: the engine cannot run there.
         processor: The kind of processor that does the arithmetic on a device: ``cpu``, or for its accelerator ``gpu``
             (with memory of its own), ``shared-gpu`` (shares the system's memory), ``mobile-gpu`` or ``npu``.
         kv_types: Types of keys and values the engine can keep for a graph of this activation type, its default first.
@@ -46,6 +46,10 @@ class PlannedEngine:
         fitted_as: The engine's name in ``fitted.py``.
         shares: The share of a probed processor's limits that the engine reaches; None for an engine that does not run
             on the processor.
+        title: The engine's name in a sentence; empty for ``fitted_as``.
+        needs: What has to be installed on a device in addition to edgekit; empty where nothing has.
+        uses_vector_units: Whether the accelerator's vector units (shader cores) do the products with weights, and not
+            its matrix units.
     """
 
     name: str
@@ -57,3 +61,6 @@ class PlannedEngine:
     reads_weights_to_load: bool
     fitted_as: str
     shares: EngineShares | None
+    title: str = ""
+    needs: Callable[[DeviceProfile], str] = lambda device: ""
+    uses_vector_units: bool = False

@@ -10,8 +10,13 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner, Result
 
+from edgekit.cli._plan_picture import _curve
 from edgekit.cli.plan import command
+from edgekit.devices import load_device
 from edgekit.errors import BudgetError, EdgekitError
+from edgekit.planning.draft import draft
+from edgekit.planning.plan import PlanOptions
+from edgekit.recipes import load_recipe
 
 pytestmark = pytest.mark.slow  # drawing takes seconds
 
@@ -80,6 +85,14 @@ def test_what_does_not_fit_is_dashed(tmp_path: Path) -> None:
     _plot(path, "deepseek-r1-distill-qwen-7b", "--device", "jetson")
     assert _dashed(path) == 3 + 1, "a line in each panel, and the legend"
     assert "does not fit" in _texts(path)
+
+
+def test_a_curve_keeps_the_planned_engine() -> None:
+    """At longer contexts only the native engine fits, and auto would take that."""
+    recipe, device = load_recipe("qwen3-4b"), load_device("jetson")
+    curve = _curve(recipe, device, "a name", "black", None, PlanOptions())
+    assert {plan.engine for plan in curve.plans} == {curve.planned.engine} == {"webgpu"}
+    assert draft(recipe, device, recipe.max_context // 2).engine == "native"
 
 
 def test_a_device_that_nothing_fits_is_drawn_too(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_temperature_zero_is_greedy() -> None:
     assert (greedy["do_sample"], greedy["temperature"]) == (False, 1.0)
 
 
-@pytest.mark.parametrize(("device", "providers"), [("jetson", [{"cuda": {}}]), ("cpu", [])])
+@pytest.mark.parametrize(("device", "providers"), [("rtx-3060", [{"cuda": {}}]), ("jetson", []), ("cpu", [])])
 def test_an_artifact_for_a_gpu_asks_for_it(models: SharedModels, device: str, providers: list) -> None:
     found = json.loads((models.artifact(device=device) / "genai_config.json").read_text())
     assert found["model"]["decoder"]["session_options"]["provider_options"] == providers

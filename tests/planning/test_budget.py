@@ -68,8 +68,8 @@ def test_a_device_without_its_desktop_has_more_memory() -> None:
     assert bytes_ == headless.value > usable_memory(jetson, UserLimits())[0]
     assert headless.source in source
     assert usable_memory(jetson, UserLimits(memory_bytes=10**9), headless=True)[0] == 10**9
-    assert not plan(LARGE, jetson).fits
-    assert plan(LARGE, jetson, options=PlanOptions(headless=True)).fits
+    assert not plan(LARGE, jetson, options=PlanOptions("cuda")).fits
+    assert plan(LARGE, jetson, options=PlanOptions("cuda", headless=True)).fits
 
 
 def test_a_device_that_nobody_described_without_a_desktop_is_refused() -> None:

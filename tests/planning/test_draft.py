@@ -38,7 +38,8 @@ def test_the_accelerators_libraries_count() -> None:
     jetson, laptop = load_device("jetson"), load_device("laptop")
     assert jetson.accelerator is not None
     assert jetson.accelerator.runtime is not None
-    extra = plan(SMALL, jetson).memory.runtime - plan(SMALL, laptop, options=PlanOptions("ort")).memory.runtime
+    cuda, ort = PlanOptions("cuda"), PlanOptions("ort")
+    extra = plan(SMALL, jetson, options=cuda).memory.runtime - plan(SMALL, laptop, options=ort).memory.runtime
     assert extra == jetson.accelerator.runtime.value
 
 

@@ -88,9 +88,7 @@ def _manifest(name: str) -> Manifest:
 
 def test_every_engine_that_is_planned_can_be_opened() -> None:
     assert engine_names() == runtime.engines() == ("cuda", "native", "ort", "webgpu")
-    assert [engine.name for engine in all_engines()] == ["cuda", "native", "ort", "webgpu"], (
-        "the file's name is the engine's"
-    )
+    assert tuple(engine.name for engine in all_engines()) == engine_names(), "the file's name is the engine's"
 
 
 def test_an_unknown_engine_names_the_nearest() -> None:
@@ -102,9 +100,13 @@ def test_an_unknown_engine_names_the_nearest() -> None:
 
 @pytest.mark.parametrize(
     ("device", "expected"),
-    [("jetson", ["cuda", "native", "ort"]), ("rtx-3060", ["cuda", "native", "ort"]), ("pi", ["native", "ort"])],
+    [
+        ("jetson", ["native", "webgpu", "cuda", "ort"]),
+        ("rtx-3060", ["cuda", "webgpu", "native", "ort"]),
+        ("pi", ["native", "ort"]),
+    ],
 )
-def test_cuda_devices_prefer_cuda(device: str, expected: list[str]) -> None:
+def test_the_engines_of_a_device_by_preference(device: str, expected: list[str]) -> None:
     assert [engine.name for engine in engines_for(load_device(device))] == expected
 
 
@@ -116,7 +118,7 @@ def test_a_new_engine_is_planned_where_it_runs(fake_engine: None) -> None:
     assert planned.memory.kv_cache == 1024
     assert planned.predictor.hardware.processor == "mobile-gpu"
     assert planned.latency.decode_tok_s is not None
-    assert set(memory_by_engine(SMALL, jetson, planned)) == {"cuda", "fake", "native", "ort"}
+    assert set(memory_by_engine(SMALL, jetson, planned)) == {"cuda", "fake", "native", "ort", "webgpu"}
 
     on_pi = plan(SMALL, pi)
     assert on_pi.engine == "native"

@@ -14,7 +14,7 @@ from edgekit.planning.hardware import accelerator_bytes, hardware_of
 from edgekit.planning.planner import plan
 from edgekit.recipes import load_recipe
 
-CUDA, NATIVE, ORT = find_engine("cuda"), find_engine("native"), find_engine("ort")
+NATIVE, ORT, CUDA, WEBGPU = map(find_engine, ("native", "ort", "cuda", "webgpu"))
 
 
 def test_the_rates_are_those_of_the_engine_asked_for() -> None:
@@ -34,10 +34,14 @@ def test_the_rates_are_those_of_the_engine_asked_for() -> None:
 
 def test_the_engine_decides_what_it_runs_on() -> None:
     jetson, pi = load_device("jetson"), load_device("pi")
-    assert hardware_of(jetson, CUDA).processor == "shared-gpu"
+    assert hardware_of(jetson, CUDA).processor == hardware_of(jetson, WEBGPU).processor == "shared-gpu"
     assert hardware_of(jetson, CUDA).arithmetic_gmac_s == 33 * 500
+    assert hardware_of(jetson, WEBGPU).arithmetic_gmac_s == 2.09 * 500, "shaders do not use the matrix units"
+    assert hardware_of(jetson, WEBGPU, "15W").arithmetic_gmac_s == pytest.approx(2.09 * 500 * 20 / 33)
+    assert hardware_of(jetson, ORT).processor == "cpu"
     assert hardware_of(jetson, NATIVE).processor == "cpu"
     assert hardware_of(load_device("rtx-3060"), CUDA).processor == "gpu"
+    assert hardware_of(load_device("rtx-3060"), NATIVE).bandwidth_gb_s is None, "the profile has the card's"
     assert hardware_of(pi, ORT).processor == "cpu"
     assert hardware_of(pi, NATIVE).arithmetic_gmac_s == pytest.approx(4 * 2.4 * 32)
 

@@ -121,8 +121,11 @@ def test_loading_and_heat() -> None:
         ("pi", "native", ""),
         ("apple-m1", "native", ""),
         ("rtx-4090", "cuda", ""),
+        ("rtx-4090", "webgpu", "no speed of onnxruntime's WebGPU plugin has been published for graphics cards"),
+        ("rtx-4090", "native", "the profile has no memory bandwidth"),
         ("iphone-15-pro", "native", "no speeds of similar devices"),
-        ("jetson", "cuda", "no speed of onnxruntime has been published for GPUs that share the memory"),
+        ("jetson", "ort", ""),
+        ("jetson", "cuda", "no speed of onnxruntime with CUDA has been published for GPUs that share the memory"),
         ("cpu", "native", "the profile has no memory bandwidth"),
     ],
 )

@@ -85,10 +85,11 @@ def test_every_number_is_finite_on_every_device() -> None:
 
 def test_a_power_mode_slows_down() -> None:
     small, jetson = load_recipe("deepseek-r1-distill-qwen-1.5b"), load_device("jetson")
-    full, saving = (plan(small, jetson, options=PlanOptions(power_mode=mode)).latency for mode in (None, "15W"))
+    options = (PlanOptions("webgpu", power_mode=mode) for mode in (None, "15W"))
+    full, saving = (plan(small, jetson, options=each).latency for each in options)
     assert full.decode_tok_s is not None
     assert saving.decode_tok_s is not None
-    assert saving.decode_tok_s.mid < 0.75 * full.decode_tok_s.mid
+    assert saving.decode_tok_s.mid < 0.8 * full.decode_tok_s.mid  # 68 of 102 GB/s, and costs that do not change
     with pytest.raises(UnknownNameError, match=r"no power mode '15 W'; did you mean 15W"):
         plan(small, jetson, options=PlanOptions(power_mode="15 W"))
 

@@ -15,7 +15,7 @@ from ..planned_engine import EngineSetup, PlannedEngine
 
 # Resident before a model is opened: 45 to 53 MB, of which Python and numpy are 40.
 RUNTIME_BYTES = 49_000_000
-# Tokens of a prompt that are evaluated together (native/src/session.cpp, kPrefillChunk).
+# The most tokens of a prompt that are evaluated together (native/kernels/kernels.h, prefill_rows).
 PREFILL_CHUNK = 512
 # The KV cache is a whole number of blocks of this many positions (native/kernels/kernels.h, kKvBlock).
 KV_BLOCK = 64
@@ -91,7 +91,7 @@ def _pack_bytes(matrix: Matrix) -> int:
 
 ENGINE = PlannedEngine(
     name="native",
-    preference=lambda device: 1,
+    preference=lambda device: 0 if device.describes_card else 1,
     processor=lambda device: "cpu",
     kv_types=lambda activation_type: KV_TYPES,
     memory=memory_of,

@@ -1,4 +1,4 @@
-"""The engine ``ort``: onnxruntime on the processor; ``cuda.py`` and ``webgpu.py`` share its memory formulas.
+"""The engine ``ort``: onnxruntime on the processor. ``cuda.py`` and ``webgpu.py`` are onnxruntime on a GPU.
 
 It copies the codes of each matrix into a layout of its own, one matrix after the other, and each time
 releases the file's pages. The codes therefore count once, but while the largest matrix is copied it is in memory twice.
@@ -14,7 +14,7 @@ from ...layout import DataLayout, Matrix
 from ..activations import graph_activation_bytes
 from ..engine_speed import EngineShares, Rates
 from ..lookup_tables import unread_bytes
-from ..memory import Dimensions, MemoryPlan, WeightBytes, kv_cache_bytes, tokenizer_bytes
+from ..memory import Dimensions, HeldTwice, MemoryPlan, WeightBytes, kv_cache_bytes, largest_codes, tokenizer_bytes
 from ..planned_engine import EngineSetup, PlannedEngine
 
 # Resident before a model is opened: Python and numpy 40 MB, onnxruntime's code 22, its session 12.
@@ -31,24 +31,26 @@ def memory_of(dimensions: Dimensions, layout: DataLayout, weights: WeightBytes, 
         dimensions: The dimensions of the model.
         layout: The data file's.
         weights: Size of the data file by group.
-        setup: Context, KV cache and the accelerator's libraries.
+        setup: Context and KV cache.
     """
-    on_cpu = setup.accelerator_bytes is None  # an accelerator receives the lookup tables whole
-    repacking = repacking_bytes(layout) if on_cpu else 0
-    embedding, rotary = unread_bytes(layout, setup.context) if on_cpu else (0, 0)
-    loaded = weights.total - (sum(unread_bytes(layout, 0)) if on_cpu else 0)
-    largest = max((m.codes.size_bytes for m in _products(layout) if m.codes), default=0)
+    repacking, largest = repacking_bytes(layout), largest_codes(layout)
+    embedding, rotary = unread_bytes(layout, setup.context)
+    twice = (
+        HeldTwice("scales, which the kernels copy", repacking, "running"),
+        HeldTwice("the largest matrix, while it is copied", largest, "loading"),
+    )
     return MemoryPlan(
         weights=weights.total - embedding - rotary,
         repacking=repacking,
         kv_cache=kv_cache_bytes(dimensions, setup.context, setup.kv_type),
         activations=graph_activation_bytes(dimensions, setup.context, layout.activation_type, PREFILL_CHUNK),
         tokenizer=tokenizer_bytes(dimensions.vocab_size),
-        runtime=RUNTIME_BYTES + (setup.accelerator_bytes or 0),
-        loading=loaded + repacking + largest,
+        runtime=RUNTIME_BYTES,
+        loading=weights.total - sum(unread_bytes(layout, 0)) + repacking + largest,
         weight_groups=weights,
         unread_embedding=embedding,
         unread_rotary=rotary,
+        held_twice=tuple(part for part in twice if part.size_bytes),
     )
 
 
@@ -59,7 +61,7 @@ def repacking_bytes(layout: DataLayout) -> int:
     was given: twice the file's scales. Measured with onnxruntime 1.32 on x86-64 (AVX-512) on 20 matrices of
     4096 x 4096, resident memory after loading and the file's size: 4 bits, block 32: 307 and 210 MB, block 64: 246 and
     191, block 128: 211 and 178; 8 bits, block 64: 411 and 357. The session is 13 MB of each. Arm's kernels were not
-    measured and are assumed to keep as much. CUDA's (float16 graphs) keep no copy.
+    measured and are assumed to keep as much. A float16 graph's kernels keep no copy.
     """
     if layout.activation_type == "float16":
         return 0
@@ -73,7 +75,7 @@ def _products(layout: DataLayout) -> tuple[Matrix, ...]:
 
 ENGINE = PlannedEngine(
     name="ort",
-    preference=lambda device: 0,
+    preference=lambda device: -1 if device.describes_card else 0,  # the native engine is faster
     processor=lambda device: "cpu",
     kv_types=lambda activation_type: (activation_type,),  # keys and values have the graph's type
     memory=memory_of,
