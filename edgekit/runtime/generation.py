@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError, EvaluationCancelledError, SessionBusyError
+from .answer import Answer, FinishReason, ThoughtEnd
 from .sampler import Sampler
-from .stop_text import StopText
-from .text_stream import TextStream
-from .thought import THINK_CLOSE, THINK_OPEN, Piece, ThoughtSplitter
+from .thought import Piece, ThoughtSplitter
 from .tokenizer import Tokenizer
-from .watch import Watch, closing
-
-FinishReason = Literal["stop", "length", "context", "interrupted", "loop"]
-ThoughtEnd = Literal["model", "budget", "loop"]
+from .watch import Watch
 
 
 @dataclass(frozen=True)
@@ -101,18 +95,17 @@ class Generation(Iterator[Piece]):
         cancel_evaluation: Callable[[], None] = lambda: None,
     ) -> None:
         self._evaluate, self._room = evaluate, room
-        self._tokenizer, self._sampler, self._stops = tokenizer, sampler, stops
-        self._prompt, self._max_tokens = prompt, max_tokens
-        self._stream, self._splitter = TextStream(tokenizer), splitter
-        self._stop_text, self._watch = StopText(stop_texts), watch
-        self._forced: deque[int] = deque()  # the next ids, without sampling
-        self._thought_tokens = 0
-        self._closed_by: ThoughtEnd | None = None  # if it was not the model
-        self._tags = {tokenizer.token_id(tag): tag for tag in (THINK_OPEN, THINK_CLOSE)} if splitter else {}
-        self._tokens: list[int] = []
-        self._text: list[str] = []
-        self._pieces: list[Piece] = []
-        self._finish: FinishReason = "interrupted"
+        self._prompt, self._pieces = prompt, list[Piece]()
+        self._answer = Answer(
+            tokenizer=tokenizer,
+            sampler=sampler,
+            prompt=prompt,
+            stops=stops,
+            stop_texts=stop_texts,
+            max_tokens=max_tokens,
+            splitter=splitter,
+            watch=watch,
+        )
         self._ended = ended
         self._ttft_s, self._decode_s = prepare_s, 0.0
         self._produced = self._produce()
@@ -186,112 +179,53 @@ class Generation(Iterator[Piece]):
     @property
     def completion(self) -> Completion:
         """The answer so far. Until the answer is finished, ``finish_reason`` is ``interrupted``."""
-        count = len(self._tokens)
+        answer = self._answer
+        count = len(answer.tokens)
         return Completion(
-            text="".join(self._text),
+            text="".join(answer.text),
             thought="".join(piece.text for piece in self._pieces if piece.thought),
             answer="".join(piece.text for piece in self._pieces if not piece.thought),
-            tokens=list(self._tokens),
+            tokens=list(answer.tokens),
             prompt_tokens=list(self._prompt),
-            finish_reason=self._finish,
+            finish_reason=answer.finish,
             ttft_s=self._ttft_s,
             decode_tok_s=(count - 1) / self._decode_s if count > 1 and self._decode_s > 0 else None,
-            thought_tokens=self._thought_tokens,
-            thought_closed=self._thought_closed(),
-            loops=self._watch.loops if self._watch else 0,
+            thought_tokens=answer.thought_tokens,
+            thought_closed=answer.thought_closed,
+            loops=answer.loops,
         )
 
     def _produce(self) -> Generator[Piece, None, None]:
+        answer = self._answer
         try:
-            yield from self._answer()
+            while True:
+                if not answer.force():
+                    self._choose()
+                yield from self._record(answer.read())
+                if answer.ends(self._room()):
+                    break
+            yield from self._record(answer.flush())
         finally:
             if self._ended is not None:
                 self._ended(self.completion)
 
-    def _answer(self) -> Generator[Piece, None, None]:
-        pending = self._prompt  # ids that follow those that were evaluated
-        while True:
-            if self._forced:
-                token = self._forced.popleft()
-                self._tokens.append(token)
-                pending.append(token)
-            else:
-                token = self._next_token(pending)
-                pending = [token]
-            self._thought_tokens += self._in_thought
-            yield from self._record(self._split(self._decode(token)))
-            finish = self._finished(token, len(pending)) or self._watched(token)
-            if finish:
-                break
-        rest = self._stop_text.push(self._stream.flush()) + self._stop_text.flush()
-        self._text.append(rest)
-        pieces = self._split(rest)
-        if self._stop_text.found:
-            finish = "stop"
-        if self._splitter:
-            pieces += self._splitter.flush()
-        self._finish = finish
-        yield from self._record(pieces)
-
-    def _next_token(self, ids: Sequence[int]) -> int:
+    def _choose(self) -> None:
+        """Evaluate the pending ids and choose a token."""
         started = time.perf_counter()
+        first = not self._answer.tokens
         self._evaluating = True
         try:
             if self._cancelled:
                 raise EvaluationCancelledError("the answer was cancelled")
-            logits = self._evaluate(ids)
+            logits = self._evaluate(self._answer.pending)
         finally:
             self._evaluating = False
-        if self._watch is not None:
-            self._watch.adjust(logits)
-        token = self._sampler.sample(logits)
+        self._answer.choose(logits)
         elapsed = time.perf_counter() - started
-        if self._tokens:
-            self._decode_s += elapsed
-        else:
+        if first:
             self._ttft_s += elapsed
-        self._tokens.append(token)
-        return token
-
-    def _finished(self, token: int, pending: int) -> FinishReason | None:
-        if token in self._stops or self._stop_text.found:
-            return "stop"
-        if len(self._tokens) == self._max_tokens:
-            return "length"
-        return "context" if self._room() < pending else None
-
-    def _watched(self, token: int) -> FinishReason | None:
-        """Close a thought that has used its tokens or loops, or end an answer that loops."""
-        action = self._watch.push(token, in_thought=self._in_thought) if self._watch else "go on"
-        if action == "end":
-            return "loop"
-        if action != "go on" and not self._closed_by and self._stream.is_whole:
-            self._closed_by = "loop" if action == "close loop" else "budget"
-            self._forced.extend(self._tokenizer.encode(closing(action, "".join(self._text)), add_bos=False))
-        return None
-
-    @property
-    def _in_thought(self) -> bool:
-        return self._splitter is not None and self._splitter.in_thought
-
-    def _thought_closed(self) -> ThoughtEnd | None:
-        if self._in_thought or not self._thought_tokens:
-            return None
-        return self._closed_by or "model"
-
-    def _decode(self, token: int) -> str:
-        """The text that becomes final with a token. A thought's tags are text, even if they are special tokens."""
-        if token in self._stops:  # some vocabularies hold it as ordinary text
-            return ""
-        tag = self._tags.get(token)
-        text = self._stop_text.push(self._stream.flush() + tag if tag else self._stream.push(token))
-        self._text.append(text)
-        return text
-
-    def _split(self, text: str) -> list[Piece]:
-        if self._splitter:
-            return self._splitter.push(text)
-        return [Piece(text)] if text else []
+        else:
+            self._decode_s += elapsed
 
     def _record(self, pieces: list[Piece]) -> Iterator[Piece]:
         for piece in pieces:

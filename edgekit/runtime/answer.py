@@ -1,0 +1,175 @@
+"""One answer in the making: from logits to tokens and pieces of text, and the reason for its end.
+
+It computes no logits. A :class:`~edgekit.runtime.generation.Generation` drives one answer on one engine; the server's
+scheduler drives several together. Both repeat these steps:
+
+    if not answer.force():
+        answer.choose(logits)     # logits of the last of answer.pending, once these ids have been evaluated
+    pieces = answer.read()
+    if answer.ends(room):
+        pieces += answer.flush()  # no more tokens
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .sampler import Sampler
+from .stop_text import StopText
+from .text_stream import TextStream
+from .thought import THINK_CLOSE, THINK_OPEN, Piece, ThoughtSplitter
+from .tokenizer import Tokenizer
+from .watch import Watch, closing
+
+FinishReason = Literal["stop", "length", "context", "interrupted", "loop"]
+ThoughtEnd = Literal["model", "budget", "loop"]
+
+
+class Answer:
+    """The state of one answer.
+
+    Args:
+        tokenizer: The artifact's tokenizer.
+        sampler: A new sampler.
+        prompt: Ids of the prompt, at least one.
+        stops: Ids that end the answer.
+        stop_texts: Texts that end the answer and are not part of it.
+        max_tokens: The largest number of tokens to generate; None is limited only by the context.
+        splitter: Separates the thought from the answer; None if the model does not reason.
+        watch: Limits the thought and looks for loops; None does neither.
+
+    Attributes:
+        tokens: The generated ids.
+        pending: The ids that have not been evaluated: at first the prompt, later the last token, or several of them.
+        text: What the model wrote, in pieces.
+        finish: Why the answer has ended; ``interrupted`` until :meth:`flush`.
+        thought_tokens: How many of the tokens are the thought's.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Tokenizer,
+        sampler: Sampler,
+        prompt: list[int],
+        stops: frozenset[int],
+        stop_texts: Sequence[str] = (),
+        max_tokens: int | None,
+        splitter: ThoughtSplitter | None,
+        watch: Watch | None = None,
+    ) -> None:
+        self.tokens: list[int] = []
+        self.pending = prompt
+        self.text: list[str] = []
+        self.finish: FinishReason = "interrupted"
+        self.thought_tokens = 0
+        self._tokenizer, self._sampler, self._stops, self._max_tokens = tokenizer, sampler, stops, max_tokens
+        self._stream, self._splitter = TextStream(tokenizer), splitter
+        self._stop_text, self._watch = StopText(stop_texts), watch
+        self._forced: deque[int] = deque()  # the next ids, without sampling
+        self._closed_by: ThoughtEnd | None = None  # if it was not the model
+        self._tags = {tokenizer.token_id(tag): tag for tag in (THINK_OPEN, THINK_CLOSE)} if splitter else {}
+        self._end: FinishReason = "interrupted"
+
+    @property
+    def thought_closed(self) -> ThoughtEnd | None:
+        """What closed the thought; None if it is open or there is none."""
+        if self._in_thought or not self.thought_tokens:
+            return None
+        return self._closed_by or "model"
+
+    @property
+    def loops(self) -> int:
+        """How often the guard has found a loop."""
+        return self._watch.loops if self._watch else 0
+
+    def force(self) -> bool:
+        """Take the next token of a sentence that closes the thought, which needs no logits; False if there is none."""
+        if not self._forced:
+            return False
+        token = self._forced.popleft()
+        self.tokens.append(token)
+        self.pending.append(token)
+        return True
+
+    def choose(self, logits: NDArray[np.float32]) -> None:
+        """Choose the next token.
+
+        Args:
+            logits: Of the last pending id, float32 (vocab_size,); changed if the loop guard makes tokens less likely.
+
+        Raises:
+            EngineError: The logits are not numbers.
+        """
+        if self._watch is not None:
+            self._watch.adjust(logits)
+        token = self._sampler.sample(logits)
+        self.tokens.append(token)
+        self.pending = [token]
+
+    def read(self) -> list[Piece]:
+        """The pieces that become final with the last token. Call it once for each token."""
+        self.thought_tokens += self._in_thought
+        return self._split(self._decode(self.tokens[-1]))
+
+    def ends(self, room: int) -> bool:
+        """Whether the last token ends the answer.
+
+        Args:
+            room: How many more ids the context can hold.
+        """
+        token = self.tokens[-1]
+        end = self._finished(token, room) or self._watched(token)
+        if end:
+            self._end = end
+        return end is not None
+
+    def flush(self) -> list[Piece]:
+        """End the answer and return the pieces that were held back."""
+        rest = self._stop_text.push(self._stream.flush()) + self._stop_text.flush()
+        self.text.append(rest)
+        pieces = self._split(rest)
+        if self._splitter:
+            pieces += self._splitter.flush()
+        self.finish = "stop" if self._stop_text.found else self._end
+        return pieces
+
+    def _finished(self, token: int, room: int) -> FinishReason | None:
+        if token in self._stops or self._stop_text.found:
+            return "stop"
+        if len(self.tokens) == self._max_tokens:
+            return "length"
+        return "context" if room < len(self.pending) else None
+
+    def _watched(self, token: int) -> FinishReason | None:
+        """Close a thought that has used its tokens or loops, or end an answer that loops."""
+        action = self._watch.push(token, in_thought=self._in_thought) if self._watch else "go on"
+        if action == "end":
+            return "loop"
+        if action != "go on" and not self._closed_by and self._stream.is_whole:
+            self._closed_by = "loop" if action == "close loop" else "budget"
+            self._forced.extend(self._tokenizer.encode(closing(action, "".join(self.text)), add_bos=False))
+        return None
+
+    @property
+    def _in_thought(self) -> bool:
+        return self._splitter is not None and self._splitter.in_thought
+
+    def _decode(self, token: int) -> str:
+        """The text that becomes final with a token. A thought's tags are text, even if they are special tokens."""
+        if token in self._stops:  # some vocabularies hold it as ordinary text
+            return ""
+        tag = self._tags.get(token)
+        text = self._stop_text.push(self._stream.flush() + tag if tag else self._stream.push(token))
+        self.text.append(text)
+        return text
+
+    def _split(self, text: str) -> list[Piece]:
+        if self._splitter:
+            return self._splitter.push(text)
+        return [Piece(text)] if text else []

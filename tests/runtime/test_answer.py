@@ -1,0 +1,84 @@
+"""One answer driven step by step, as a scheduler does. Generations are tested in test_generation.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_artifact import BOS, EOS
+from tiny_checkpoint import tokenizer as tiny_tokenizer
+
+from edgekit.errors import EngineError
+from edgekit.runtime.answer import Answer
+from edgekit.runtime.sampler import Sampler
+from edgekit.runtime.thought import Piece, ThoughtSplitter
+from edgekit.runtime.tokenizer import Tokenizer
+from edgekit.runtime.watch import Watch, closing
+from edgekit.sampling import Sampling
+
+TOKENIZER = Tokenizer(tiny_tokenizer(), bos=BOS, add_bos=True)
+VOCABULARY = 400
+PROMPT = [BOS, 10, 11]
+
+
+def answer(
+    *, splitter: ThoughtSplitter | None = None, watch: Watch | None = None, max_tokens: int | None = None
+) -> Answer:
+    return Answer(
+        tokenizer=TOKENIZER,
+        sampler=Sampler(Sampling(temperature=0), VOCABULARY),
+        prompt=PROMPT,
+        stops=frozenset({EOS}),
+        max_tokens=max_tokens,
+        splitter=splitter,
+        watch=watch,
+    )
+
+
+def choose(running: Answer, token: int) -> None:
+    logits = np.zeros(VOCABULARY, np.float32)
+    logits[token] = 1.0
+    running.choose(logits)
+
+
+def test_pending_ids_are_first_the_prompt_and_then_each_token() -> None:
+    running = answer(max_tokens=2)
+    a, b = TOKENIZER.encode("ab", add_bos=False)
+    assert running.pending == PROMPT
+    choose(running, a)
+    assert (running.pending, running.tokens, running.read()) == ([a], [a], [Piece("a")])
+    assert not running.ends(100)
+    choose(running, b)
+    assert (running.read(), running.ends(100), running.finish) == ([Piece("b")], True, "interrupted")
+    assert (running.flush(), running.finish, running.tokens) == ([], "length", [a, b])
+
+
+def test_an_answer_ends_where_the_context_has_no_room_for_what_is_pending() -> None:
+    running = answer()
+    choose(running, TOKENIZER.encode("a", add_bos=False)[0])
+    running.read()
+    assert not running.ends(1)
+    assert running.ends(0)
+    running.flush()
+    assert running.finish == "context"
+
+
+def test_a_closed_thought_forces_tokens_without_logits() -> None:
+    thought = TOKENIZER.encode("one two", add_bos=False)
+    running = answer(splitter=ThoughtSplitter(True), watch=Watch(len(thought), inside=True))
+    assert not running.force()
+    for token in thought:
+        choose(running, token)
+        running.read()
+        assert not running.ends(100)
+    forced = TOKENIZER.encode(closing("close spent", "one two"), add_bos=False)
+    while running.force():
+        running.read()
+        assert not running.ends(100)
+    assert running.pending == [thought[-1], *forced]
+    assert (running.thought_closed, running.loops) == ("budget", 0)
+    assert 0 < running.thought_tokens <= len(running.tokens)
+
+
+def test_logits_that_are_not_numbers_are_an_error() -> None:
+    with pytest.raises(EngineError):
+        answer().choose(np.full(VOCABULARY, np.nan, np.float32))
