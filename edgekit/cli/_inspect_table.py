@@ -52,13 +52,14 @@ def print_contents(contents: Contents, manifest: Manifest) -> None:
         noun = "matrix" if each.tensors == 1 else "matrices"
         screen.say(
             f"{width}: {each.tensors} {noun}, {format_count(each.weights)} weights, {format_bytes(each.size_bytes)}, "
-            f"{_percent(each.time_share)} of the planned time"
+            f"{_percent(each.time_share)} of {'the planned time' if contents.time else 'what a token reads'}"
         )
     screen.say(_planned(contents))
 
 
 def _planned(contents: Contents) -> str:
-    where = f"the engine {contents.engine} on {contents.device}" if contents.device else f"the engine {contents.engine}"
+    device = "this machine" if contents.device == "cpu" else contents.device
+    where = f"the engine {contents.engine} on {device}" if device else f"the engine {contents.engine}"
     cache = (
         f"A token at the end of a context of {contents.context} also reads {format_bytes(contents.cache_bytes)} "
         "of keys and values"
@@ -76,17 +77,18 @@ def print_placement(placement: Placement) -> None:
     """Print where the nodes run, with sums by state, and the warnings."""
     screen = open_screen()
     screen.say(f"\nengine {placement.engine}: {placement.kernel}\n")
+    timed = any(place.time_share is not None for place in placement.places)
     columns = (
         Column("nodes"),
         Column("count", right=True),
         Column("runs on", wraps=True, min_width=13),
         Column("kernel"),
-        Column("time", right=True),
+        *([Column("time", right=True)] if timed else []),
         Column("bytes", right=True),
         Column("operator", optional=True),
         Column("format", optional=True),
     )
-    screen.table(columns, [_row(place) for place in placement.places])
+    screen.table(columns, [_row(place, timed) for place in placement.places])
     screen.say()
     for each in placement.sums():
         if not each.nodes and each.state not in ("fast", "slow", "copy"):
@@ -99,19 +101,16 @@ def print_placement(placement: Placement) -> None:
         screen.say(("warning", "bold yellow"), f": {warning}")
 
 
-def _row(place: Place) -> list[Cell]:
+def _row(place: Place, timed: bool) -> list[Cell]:
     size = place.weight_bytes or place.copied_bytes
-    time = "" if place.time_share is None else _percent(place.time_share)
-    state = (place.state, _STYLES[place.state])
-    operator = place.operator if place.part else ""
     return [
         place.part or place.operator,
         str(place.nodes),
         place.runs_on,
-        state,
-        time,
+        (place.state, _STYLES[place.state]),
+        *([_percent(place.time_share or 0)] if timed else []),
         format_bytes(size) if size else "",
-        operator,
+        place.operator if place.part else "",
         place.format,
     ]
 

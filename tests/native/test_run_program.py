@@ -113,6 +113,9 @@ def test_smoke_passes_and_finds_a_changed_file(artifact: Path, tmp_path: Path) -
     assert found["passed"]
     assert (found["verdict"], found["receipt_version"], found["program"]) == ("pass", 1, "edgekit-run")
     assert [check["name"] for check in found["checks"]][:4] == ["files", "load", "golden_logits", "golden_tokens"]
+    assert found["checks"][-1] == {
+        "name": "placement", "passed": True, "verdict": "pass", "detail": "every part has a fast kernel"
+    }  # fmt: skip
     assert json.loads((tmp_path / "receipt.json").read_text())["checks"] == found["checks"]
     changed = shutil.copytree(artifact, tmp_path / "changed")
     with (changed / "config.json").open("a") as file:

@@ -261,6 +261,13 @@ void check_files(Receipt &receipt, const std::string &folder, const Json &manife
                                  : folder + " differs from its edgekit.json: " + problems);
 }
 
+/* Warns if a part of the model runs with the portable kernels. */
+void check_placement(Receipt &receipt) {
+  const bool portable = receipt.kernel.find("scalar") != std::string::npos;
+  receipt.check("placement", portable ? Verdict::warn : Verdict::pass,
+                portable ? "the portable kernels are used, which have no vector instructions" : "every part has a fast kernel");
+}
+
 /* Runs the checks; if files or load fails, the test ends there. */
 void run_checks(Receipt &receipt, const Options &options, const Json &manifest, const Golden &golden) {
   check_files(receipt, options.artifact, manifest);
@@ -284,6 +291,7 @@ void run_checks(Receipt &receipt, const Options &options, const Json &manifest, 
     check_memory(receipt, manifest, session.get(), context);
     if (!options.device.empty() && options.device == manifest["plan"]["device"].text())
       check_speed(receipt, manifest["plan"], session.get(), context, golden, row);
+    check_placement(receipt);
     if (options.sustain_s > 0) check_sustained(receipt, options.sustain_s, session.get(), context, golden, row);
   } catch (const Failure &failure) {
     receipt.check("load", false, failure.message);
