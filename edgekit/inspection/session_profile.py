@@ -91,11 +91,11 @@ def profiled_placement(folder: Path, facts: RuntimeFacts, engine: str, model: Mo
         raise EngineError(f"inspecting {folder}: the engine {engine} does not run on onnxruntime")
     with tempfile.TemporaryDirectory(prefix="edgekit-inspect-") as scratch:
         kernel = _run(found, folder, facts, Path(scratch) / "profile")
-        profiles = list(Path(scratch).glob("profile*.json"))
-        if len(profiles) != 1:
-            raise EngineError(f"inspecting {folder}: onnxruntime wrote {len(profiles)} profiles; expected 1")
-        try:
-            nodes = read_profile(json.loads(profiles[0].read_text(encoding="utf-8", errors="replace")))
+        profiles = sorted(Path(scratch).glob("profile*.json"), key=lambda path: path.stat().st_mtime_ns)
+        if not profiles:
+            raise EngineError(f"inspecting {folder}: onnxruntime wrote no profile")
+        try:  # an engine may have opened other sessions before, to prove its results
+            nodes = read_profile(json.loads(profiles[-1].read_text(encoding="utf-8", errors="replace")))
         except (ValueError, KeyError, TypeError) as error:
             raise EngineError(f"inspecting {folder}: cannot read onnxruntime's profile: {error!r}") from None
     places = places_of(nodes, found.provider, model)
@@ -110,10 +110,10 @@ def _run(found: type[BoundEngine], folder: Path, facts: RuntimeFacts, profile: P
     """Generate tokens with an engine whose session writes a profile when it is closed. Returns the engine's kernel."""
     attach = found.provider.attach
 
-    def attach_profiled(ort: Any, options: Any) -> Sequence[str]:
+    def attach_profiled(ort: Any, options: Any, *others: Any) -> Sequence[str]:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
-        return attach(ort, options)
+        return attach(ort, options, *others)
 
     class Profiled(found):  # type: ignore[misc, valid-type]
         provider = replace(found.provider, attach=attach_profiled)

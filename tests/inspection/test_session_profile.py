@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -125,4 +127,22 @@ def test_a_profile_in_another_form_is_an_error(models: SharedModels, monkeypatch
 
     monkeypatch.setattr(session_profile, "_run", run)
     with pytest.raises(EngineError, match=r"cannot read onnxruntime's profile: KeyError\('op_name'\)"):
+        placement_of(folder, read_manifest(folder), "ort")
+
+
+def test_the_last_profile_counts(models: SharedModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine on a GPU opens sessions of single operators before, to prove its results."""
+    folder = models.artifact(formats="int8")
+
+    def run(found: object, folder: Path, facts: object, profile: Path) -> str:
+        for i, name in enumerate(("Proof", "Softmax")):
+            path = profile.with_name(f"{profile.name}_{9 - i}.json")
+            path.write_text(json.dumps([event(name, name, "CPUExecutionProvider", "float")]))
+            os.utime(path, ns=(i, i))
+        return "a kernel"
+
+    monkeypatch.setattr(session_profile, "_run", run)
+    assert [place.operator for place in placement_of(folder, read_manifest(folder), "ort").places] == ["Softmax"]
+    monkeypatch.setattr(session_profile, "_run", lambda *arguments: "a kernel")
+    with pytest.raises(EngineError, match="onnxruntime wrote no profile"):
         placement_of(folder, read_manifest(folder), "ort")
