@@ -37,11 +37,14 @@ if TYPE_CHECKING:
     from .recipes import Recipe as Recipe
     from .recipes import load_recipe as load_recipe
     from .runtime.asynchronous import AsyncSession as AsyncSession
+    from .runtime.events import Answer as Answer
+    from .runtime.events import Done as Done
+    from .runtime.events import Thought as Thought
+    from .runtime.loading import load as load
     from .runtime.session import Completion as Completion
     from .runtime.session import Message as Message
     from .runtime.session import Piece as Piece
     from .runtime.session import Session as Session
-    from .runtime.session import load as load
     from .sampling import Sampling as Sampling
     from .scheme import QuantizationConfig as QuantizationConfig
     from .scheme import QuantizationOverrides as QuantizationOverrides
@@ -69,7 +72,9 @@ _NAMES = {
     "quality.scores": ("Figures",),
     "recipes": ("Recipe", "load_recipe"),
     "runtime.asynchronous": ("AsyncSession",),
-    "runtime.session": ("Completion", "Message", "Piece", "Session", "load"),
+    "runtime.events": ("Answer", "Done", "Thought"),
+    "runtime.loading": ("load",),
+    "runtime.session": ("Completion", "Message", "Piece", "Session"),
     "sampling": ("Sampling",),
     "scheme": ("QuantizationConfig", "QuantizationOverrides", "QuantizationScheme"),
 }

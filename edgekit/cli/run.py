@@ -106,7 +106,7 @@ def command(
     _check(prompt, as_json, raw, think_tokens, seed)
     if prompt is not None:
         prompt = piped_text() if prompt == "-" else typed_text(prompt)
-    from ..runtime.session import load  # imports numpy and tokenizers
+    from ..runtime.loading import load  # imports numpy and tokenizers
 
     prepare = prepare and prompt is None
     with load(artifact, engine, context, threads, kv_type, prepare) as session:

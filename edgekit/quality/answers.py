@@ -14,7 +14,8 @@ from typing import Any
 from ..artifact.manifest import RuntimeFacts
 from ..host import available_memory
 from ..runtime.engine import EngineOptions
-from ..runtime.session import Session, open_session
+from ..runtime.loading import open_session
+from ..runtime.session import Session
 from ..runtime.thought import THINK_CLOSE, THINK_OPEN, starts_inside
 from ..worker import run_worker, serve
 from .held_out import user

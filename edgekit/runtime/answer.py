@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .logprobs import Logprobs
 from .sampler import Sampler
 from .stop_text import StopText
 from .text_stream import TextStream
@@ -42,6 +43,7 @@ class Answer:
         max_tokens: The largest number of tokens to generate; None is limited only by the context.
         splitter: Separates the thought from the answer; None if the model does not reason.
         watch: Limits the thought and looks for loops; None does neither.
+        logprobs: Collects the log probabilities of the tokens.
 
     Attributes:
         tokens: The generated ids.
@@ -62,6 +64,7 @@ class Answer:
         max_tokens: int | None,
         splitter: ThoughtSplitter | None,
         watch: Watch | None = None,
+        logprobs: Logprobs | None = None,
     ) -> None:
         self.tokens: list[int] = []
         self.pending = prompt
@@ -70,7 +73,7 @@ class Answer:
         self.thought_tokens = 0
         self._tokenizer, self._sampler, self._stops, self._max_tokens = tokenizer, sampler, stops, max_tokens
         self._stream, self._splitter = TextStream(tokenizer), splitter
-        self._stop_text, self._watch = StopText(stop_texts), watch
+        self._stop_text, self._watch, self._logprobs = StopText(stop_texts), watch, logprobs
         self._forced: deque[int] = deque()  # the next ids, without sampling
         self._closed_by: ThoughtEnd | None = None  # if it was not the model
         self._tags = {tokenizer.token_id(tag): tag for tag in (THINK_OPEN, THINK_CLOSE)} if splitter else {}
@@ -95,6 +98,8 @@ class Answer:
         token = self._forced.popleft()
         self.tokens.append(token)
         self.pending.append(token)
+        if self._logprobs:
+            self._logprobs.forced(token)
         return True
 
     def choose(self, logits: NDArray[np.float32]) -> None:
@@ -106,9 +111,12 @@ class Answer:
         Raises:
             EngineError: The logits are not numbers.
         """
+        model_logits = logits.copy() if self._logprobs else logits
         if self._watch is not None:
             self._watch.adjust(logits)
         token = self._sampler.sample(logits)
+        if self._logprobs:
+            self._logprobs.chosen(token, model_logits)
         self.tokens.append(token)
         self.pending = [token]
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..errors import EngineError
 from ..sampling import Sampling
+from .events import Answer, Done, Event, Thought
 from .generation import Completion, Generation
 from .session import Session
 from .thought import Piece
@@ -50,8 +51,15 @@ class AsyncSession:
         variables: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         sampling: Sampling | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
         seed: int | None = None,
+        stop: str | Sequence[str] = (),
         stop_ids: Iterable[int] = (),
+        logprobs: int | None = None,
         think_tokens: int | None = None,
         loop_guard: LoopGuard = "thought",
     ) -> AsyncGeneration:
@@ -75,8 +83,15 @@ class AsyncSession:
                 variables=variables,
                 max_tokens=max_tokens,
                 sampling=sampling,
+                temperature=temperature,
+                top_p=top_p,
+                top_k=top_k,
+                min_p=min_p,
+                repetition_penalty=repetition_penalty,
                 seed=seed,
+                stop=stop,
                 stop_ids=stop_ids,
+                logprobs=logprobs,
                 think_tokens=think_tokens,
                 loop_guard=loop_guard,
             )
@@ -88,8 +103,15 @@ class AsyncSession:
         *,
         max_tokens: int | None = None,
         sampling: Sampling | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
         seed: int | None = None,
+        stop: str | Sequence[str] = (),
         stop_ids: Iterable[int] = (),
+        logprobs: int | None = None,
         loop_guard: LoopGuard = "thought",
     ) -> AsyncGeneration:
         """Continue a text. Call it while an event loop runs.
@@ -104,7 +126,19 @@ class AsyncSession:
         """
         return self._start(
             lambda: self._session.generate(
-                prompt, max_tokens=max_tokens, sampling=sampling, seed=seed, stop_ids=stop_ids, loop_guard=loop_guard
+                prompt,
+                max_tokens=max_tokens,
+                sampling=sampling,
+                temperature=temperature,
+                top_p=top_p,
+                top_k=top_k,
+                min_p=min_p,
+                repetition_penalty=repetition_penalty,
+                seed=seed,
+                stop=stop,
+                stop_ids=stop_ids,
+                logprobs=logprobs,
+                loop_guard=loop_guard,
             )
         )
 
@@ -212,6 +246,16 @@ class AsyncGeneration(AsyncIterator[Piece]):
         if completion is None:
             raise EngineError("there is no answer: it was closed before it began")
         return completion
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Read the answer as events: :class:`Thought` and :class:`Answer` with text, then one :class:`Done`.
+
+        Raises:
+            EngineError: The answer was closed before it began.
+        """
+        async for piece in self:
+            yield Thought(piece.text) if piece.thought else Answer(piece.text)
+        yield Done(await self.complete())
 
     async def aclose(self) -> None:
         """End the answer. Returns when the model has stopped; ``complete`` then returns what has been generated."""

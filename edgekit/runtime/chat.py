@@ -37,8 +37,8 @@ class Message(TypedDict):
 
     Attributes:
         role: ``user``, ``assistant`` or ``system``, or another role that the model's template knows.
-        content: The text. Templates for several kinds of content also take a list of parts:
-            ``[{"type": "text", "text": "..."}]``.
+        content: The text, or a list of parts as in OpenAI's API: ``[{"type": "text", "text": "..."}]``. A template
+            that takes only text gets the parts joined by line breaks.
     """
 
     role: str
@@ -132,6 +132,18 @@ class ChatTemplate:
         except EdgekitError:  # a template that wants more than a question; the conversation itself reports it
             return False
 
+    @cached_property
+    def _takes_parts(self) -> bool:
+        """Whether the template writes a list with one part of text as it writes that text."""
+        contents = ("Is it?", [{"type": "text", "text": "Is it?"}])
+        written = []
+        for content in contents:
+            try:
+                written.append(self._rendered([_Prepared({"role": "user", "content": content})], {}, True).text)
+            except EdgekitError:
+                return not written  # a template that wants more than a question gets the messages as they are
+        return written[0] == written[1]
+
     def prompt(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -153,7 +165,8 @@ class ChatTemplate:
             whole: Whether a text is known to be everything that the model wrote, with the end of its thought.
 
         Raises:
-            ValueError: There are no messages, a message has no role, or a text is not valid Unicode.
+            ValueError: There are no messages, a message has no role or a part that is not text, or a text is not valid
+                Unicode.
             TokenizerError: The template rejects the messages, fails on them, or computes too much.
         """
         if not messages:
@@ -161,7 +174,7 @@ class ChatTemplate:
         for message in messages:
             if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
                 raise ValueError(f'a message must be {{"role": ..., "content": ...}}; got {message!r}')
-        prepared = [self._history(message, whole) for message in messages]
+        prepared = [self._history(self._with_text(message), whole) for message in messages]
         given = {"tools": _objects(tools, "tools"), "documents": _objects(documents, "documents")}
         return self._rendered(prepared, {**(variables or {}), **given}, add_generation_prompt)
 
@@ -213,6 +226,21 @@ class ChatTemplate:
             raise TokenizerError(
                 f"{self._origin} fails on these messages: {type(error).__name__}: {message}"
             ) from error
+
+    def _with_text(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A message whose content the template takes: parts of text become one text where it takes no parts."""
+        parts = message.get("content")
+        if not isinstance(parts, (list, tuple)) or not parts:
+            return message
+        if self._takes_parts:
+            return message
+        for part in parts:
+            if isinstance(part, Mapping) and part.get("type", "text") != "text":
+                raise ValueError(f"a message has a part of the type {part['type']!r}; this model takes only text")
+        texts = [part.get("text") for part in parts if isinstance(part, Mapping)]
+        if len(texts) < len(parts) or not all(isinstance(text, str) for text in texts):
+            return message
+        return {**message, "content": "\n".join(map(str, texts))}  # as llama.cpp and vLLM join them
 
     def _history(self, message: Mapping[str, Any], whole: Callable[[str], bool]) -> _Prepared:
         """A message, and if it is an earlier answer, without the thought that opens it."""

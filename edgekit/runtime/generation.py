@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError, EvaluationCancelledError, SessionBusyError
+from . import events
 from .answer import Answer, FinishReason, ThoughtEnd
+from .logprobs import Logprobs, TokenLogprob
 from .sampler import Sampler
 from .thought import Piece, ThoughtSplitter
 from .tokenizer import Tokenizer
@@ -40,6 +42,7 @@ class Completion:
         thought_closed: What closed the thought: the ``model``, its ``budget`` (think_tokens) or the guard against a
             ``loop``; None if it is open or there is none.
         loops: How often the guard has found a loop.
+        logprobs: The log probability of each of ``tokens``, if it was asked for.
     """
 
     text: str
@@ -53,6 +56,7 @@ class Completion:
     thought_tokens: int = 0
     thought_closed: ThoughtEnd | None = None
     loops: int = 0
+    logprobs: list[TokenLogprob] | None = None
 
 
 class Generation(Iterator[Piece]):
@@ -72,6 +76,7 @@ class Generation(Iterator[Piece]):
         max_tokens: The largest number of tokens to generate; None is limited only by the context.
         splitter: Separates the thought from the answer; None if the model does not reason.
         watch: Limits the thought and looks for loops; None does neither.
+        logprobs: Collects the log probabilities of the tokens.
         prepare_s: Seconds that were spent on making the prompt.
         ended: Called with the answer when it ends or is stopped.
         cancel_evaluation: Makes an ``evaluate`` that runs in another thread raise EvaluationCancelledError.
@@ -90,6 +95,7 @@ class Generation(Iterator[Piece]):
         max_tokens: int | None,
         splitter: ThoughtSplitter | None,
         watch: Watch | None = None,
+        logprobs: Logprobs | None = None,
         prepare_s: float,
         ended: Callable[[Completion], None] | None = None,
         cancel_evaluation: Callable[[], None] = lambda: None,
@@ -105,7 +111,9 @@ class Generation(Iterator[Piece]):
             max_tokens=max_tokens,
             splitter=splitter,
             watch=watch,
+            logprobs=logprobs,
         )
+        self._logprobs = logprobs
         self._ended = ended
         self._ttft_s, self._decode_s = prepare_s, 0.0
         self._produced = self._produce()
@@ -142,6 +150,12 @@ class Generation(Iterator[Piece]):
         for _ in self:
             pass
         return self.completion
+
+    def events(self) -> Iterator[events.Event]:
+        """Generate the answer as events: ``Thought`` and ``Answer`` with text, then one ``Done``."""
+        for piece in self:
+            yield events.Thought(piece.text) if piece.thought else events.Answer(piece.text)
+        yield events.Done(self.completion)
 
     def stop(self) -> Completion:
         """End the answer here, for instance on Ctrl-C, and return what has been generated.
@@ -193,6 +207,7 @@ class Generation(Iterator[Piece]):
             thought_tokens=answer.thought_tokens,
             thought_closed=answer.thought_closed,
             loops=answer.loops,
+            logprobs=list(self._logprobs.found) if self._logprobs else None,
         )
 
     def _produce(self) -> Generator[Piece, None, None]:

@@ -23,22 +23,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifact.manifest import RuntimeFacts, read_manifest
+from ..artifact.manifest import RuntimeFacts
 from ..errors import ContextLengthError, EdgekitError, EngineError, TokenizerError
-from ..sampling import Sampling
+from ..sampling import Sampling, SamplingOverrides
 from .background import Background
 from .chat import ChatTemplate, Message
-from .engine import CancellableEngine, Engine, EngineOptions, ResumableEngine, open_engine
+from .engine import CancellableEngine, Engine, ResumableEngine
 from .generation import Completion, Generation, superseded
 from .interruptible import Turn
+from .logprobs import Logprobs
 from .prefix_cache import PrefixCache, next_start
 from .prompt import Prompt
+from .request import AnswerRequest
 from .sampler import Sampler
 from .thought import Piece, ThoughtSplitter, WholeAnswers, starts_inside
 from .tokenizer import Tokenizer
 from .watch import LoopGuard, Watch
 
-__all__ = ["Completion", "Generation", "Message", "Piece", "Sampling", "Session", "load"]
+__all__ = ["Completion", "Generation", "Message", "Piece", "Sampling", "Session"]
 
 
 class Session:
@@ -95,8 +97,15 @@ class Session:
         *,
         max_tokens: int | None = None,
         sampling: Sampling | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
         seed: int | None = None,
+        stop: str | Sequence[str] = (),
         stop_ids: Iterable[int] = (),
+        logprobs: int | None = None,
         loop_guard: LoopGuard = "thought",
     ) -> Generation:
         """Continue a text.
@@ -106,8 +115,13 @@ class Session:
                 are used unchanged.
             max_tokens: The largest number of tokens to generate. None: until the model stops or the context is full.
             sampling: How to choose tokens; None uses the artifact's defaults.
+            temperature, top_p, top_k, min_p, repetition_penalty: Single settings of :class:`Sampling`, which replace
+                those of ``sampling``.
             seed: Makes the answer repeatable, on every machine: 0 or more, below 2^64. None draws a fresh seed.
-            stop_ids: Ids that end the text, in addition to the model's own.
+            stop: A text, or several, that end the answer and are not part of it, in addition to the model's own.
+            stop_ids: Ids that end the answer, in addition to the model's own.
+            logprobs: Report the log probability of each token, with this many of the most likely tokens: 0 to 20. See
+                :attr:`Completion.logprobs`.
             loop_guard: ``all`` ends a text that repeats itself; other values have no effect here.
 
         Returns:
@@ -121,8 +135,16 @@ class Session:
         """
         started = time.perf_counter()
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [int(i) for i in prompt]
-        watch = Watch(None, loop_guard)
-        return self._start(ids, max_tokens, sampling, seed, stop_ids, None, watch, started)
+        request = AnswerRequest.of(
+            sampling or self.sampling,
+            SamplingOverrides(temperature, top_p, top_k, min_p, repetition_penalty),
+            max_tokens=max_tokens,
+            seed=seed,
+            stop_ids=stop_ids,
+            stop=stop,
+            logprobs=logprobs,
+        )
+        return self._start(ids, request, None, Watch(None, loop_guard), started)
 
     def chat(
         self,
@@ -133,8 +155,15 @@ class Session:
         variables: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
         sampling: Sampling | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
         seed: int | None = None,
+        stop: str | Sequence[str] = (),
         stop_ids: Iterable[int] = (),
+        logprobs: int | None = None,
         think_tokens: int | None = None,
         loop_guard: LoopGuard = "thought",
     ) -> Generation:
@@ -148,9 +177,8 @@ class Session:
             documents: Texts to answer from, ``{"title": ..., "text": ...}``, for templates that support documents.
             variables: Further variables of the model's chat template, such as Qwen3's ``enable_thinking``.
             max_tokens: As for :meth:`generate`. The tokens of a thought count.
-            sampling: As for :meth:`generate`.
-            seed: As for :meth:`generate`.
-            stop_ids: As for :meth:`generate`.
+            sampling, temperature, top_p, top_k, min_p, repetition_penalty: As for :meth:`generate`.
+            seed, stop, stop_ids, logprobs: As for :meth:`generate`.
             think_tokens: The most tokens of a reasoning model's thought, which is then closed with a sentence and
                 ``</think>``; the answer follows. None is limited only by ``max_tokens`` and the context.
             loop_guard: Where to look for text that repeats itself: in the ``thought``, in ``all`` of the answer, or
@@ -185,9 +213,16 @@ class Session:
             if self._prepares and completion.finish_reason != "interrupted":
                 self._prepare(current, partial(next_ids, completion.text))
 
-        return self._start(
-            ids, max_tokens, sampling, seed, stop_ids, splitter, watch, started, ended if splitter else None
+        request = AnswerRequest.of(
+            sampling or self.sampling,
+            SamplingOverrides(temperature, top_p, top_k, min_p, repetition_penalty),
+            max_tokens=max_tokens,
+            seed=seed,
+            stop_ids=stop_ids,
+            stop=stop,
+            logprobs=logprobs,
         )
+        return self._start(ids, request, splitter, watch, started, ended if splitter else None)
 
     def render(
         self,
@@ -321,17 +356,12 @@ class Session:
     def _start(
         self,
         prompt: list[int],
-        max_tokens: int | None,
-        sampling: Sampling | None,
-        seed: int | None,
-        stop_ids: Iterable[int],
+        request: AnswerRequest,
         splitter: ThoughtSplitter | None,
         watch: Watch,
         started: float,
         ended: Callable[[object, Completion], None] | None = None,
     ) -> Generation:
-        if max_tokens is not None and max_tokens < 1:
-            raise ValueError(f"max_tokens is {max_tokens}; it must be at least 1")
         if not prompt:
             raise ValueError("the prompt is empty; the model needs at least one token to continue")
         if len(prompt) > self.engine.context:
@@ -340,7 +370,7 @@ class Session:
                 hint=f"shorten the prompt, or use a larger context ({self.manifest.name} allows up to "
                 f"{self.manifest.model['context_length']} tokens)",
             )
-        sampler = Sampler(sampling or self.sampling, self.engine.vocab_size, seed)
+        sampler = Sampler(request.sampling, self.engine.vocab_size, request.seed)
         with self._in_use():
             current = self._current = object()
 
@@ -360,80 +390,15 @@ class Session:
             tokenizer=self.tokenizer,
             sampler=sampler,
             prompt=prompt,
-            stops=frozenset(self.manifest.tokens["eos"]) | frozenset(stop_ids),
-            stop_texts=self.manifest.stop_texts,
-            max_tokens=max_tokens,
+            stops=frozenset(self.manifest.tokens["eos"]) | request.stop_ids,
+            stop_texts=(*self.manifest.stop_texts, *request.stop_texts),
+            max_tokens=request.max_tokens,
             splitter=splitter,
             watch=watch,
+            logprobs=None if request.logprobs is None else Logprobs(request.logprobs, self.tokenizer),
             ended=partial(ended, current) if ended else None,
             prepare_s=time.perf_counter() - started,
             cancel_evaluation=self._cancel_evaluation,
         )
         self._generation = weakref.ref(generation)
         return generation
-
-
-def load(
-    artifact: str | PathLike[str],
-    engine: str = "auto",
-    context: int | None = None,
-    threads: int | None = None,
-    kv_type: str | None = None,
-    prepare: bool = True,
-) -> Session:
-    """Load an artifact.
-
-    Args:
-        artifact: A folder that ``edgekit build`` has created.
-        engine: ``native``, ``ort`` (onnxruntime) or ``auto``. ``auto`` uses native for quantized artifacts, and
-            onnxruntime for float artifacts and for artifacts built for CUDA if onnxruntime has CUDA here.
-        context: The largest number of tokens of prompt and answer together; None: the context planned by the build.
-        threads: Number of compute threads; None: one per physical core that this process may use.
-        kv_type: Type of the KV cache, ``float16`` or ``int8`` (half the memory; native engine only); None: the engine's
-            default.
-        prepare: Whether a session prepares the next turn, in a thread, after an answer of a reasoning model. The
-            thought is left out of the next prompt, so what follows it is evaluated again while somebody reads the
-            answer. This is given up when the session is used or closed, or the process ends. It changes no answer.
-
-    Returns:
-        A :class:`Session`; close it, or use it in a ``with`` statement.
-
-    Raises:
-        ArtifactError: The folder is not an artifact.
-        TokenizerError: The artifact's tokenizer or chat template cannot be used.
-        UnknownNameError: There is no such engine.
-        ContextLengthError: The context is longer than the model's.
-        EngineError: The engine cannot load the artifact, or does not support this ``kv_type``.
-        ValueError: The context or the number of threads is below 1, or ``kv_type`` is not known.
-    """
-    folder = Path(artifact)
-    options = EngineOptions(context=context, threads=threads, kv_type=kv_type)
-    return open_session(folder, read_manifest(folder), options, engine, prepare)
-
-
-def open_session(
-    folder: Path, facts: RuntimeFacts, options: EngineOptions, engine: str = "auto", prepare: bool = False
-) -> Session:
-    """Open a folder whose manifest may not be written yet, as a build does with the artifact it is making.
-
-    Args:
-        folder: Holds the model and the tokenizer.
-        facts: What its manifest says, or will say.
-        options: Context, threads and KV cache type.
-        engine: As for :func:`load`.
-        prepare: As for :func:`load`.
-
-    Returns:
-        A :class:`Session`; close it, or use it in a ``with`` statement.
-
-    Raises:
-        EdgekitError: As for :func:`load`.
-    """
-    tokenizer = Tokenizer.open(folder, facts.tokens)
-    template = ChatTemplate.open(folder, tokenizer, reasoning=facts.reasoning)
-    opened = open_engine(folder, facts, options, engine)
-    try:
-        return Session(opened, tokenizer, template, facts, prepare)
-    except BaseException:
-        opened.close()
-        raise

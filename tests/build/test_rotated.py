@@ -14,7 +14,7 @@ from edgekit.artifact.verify import verify
 from edgekit.build.pipeline import build
 from edgekit.planning.planner import plan
 from edgekit.quality.evaluation import evaluate
-from edgekit.runtime.session import load
+from edgekit.runtime.loading import load
 from edgekit.sampling import Sampling
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 

@@ -17,8 +17,8 @@ from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import CalibrationError
 from edgekit.models import spec_from_config
 from edgekit.runtime.engine import EngineOptions
+from edgekit.runtime.loading import load
 from edgekit.runtime.native_engine import NativeEngine
-from edgekit.runtime.session import load
 from edgekit.sampling import Sampling
 from edgekit.weights.checkpoint import CheckpointWeights
 from edgekit.worker import run_worker

@@ -12,8 +12,8 @@ from invoke import Invoke
 from numpy.typing import NDArray
 from tiny_artifact import write_tiny_artifact
 
+from edgekit.runtime.loading import load
 from edgekit.runtime.ort_engine import OrtEngine
-from edgekit.runtime.session import load
 
 Script = Callable[[str], None]
 

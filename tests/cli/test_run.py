@@ -11,8 +11,8 @@ from invoke import Invoke
 from numpy.typing import NDArray
 from tiny_artifact import write_tiny_artifact
 
+from edgekit.runtime.loading import load
 from edgekit.runtime.ort_engine import OrtEngine
-from edgekit.runtime.session import load
 from edgekit.sampling import Sampling
 
 QUESTION = "What is the capital of France?"

@@ -22,8 +22,8 @@ from edgekit.build.text_file import FILE_NAME, text_file
 from edgekit.errors import EngineError
 from edgekit.native.text import ANSWER, DONE, PROMPT, THOUGHT, NativeText
 from edgekit.runtime.engine import EngineOptions
+from edgekit.runtime.loading import open_session
 from edgekit.runtime.native_engine import NativeEngine
-from edgekit.runtime.session import open_session
 from edgekit.runtime.text_stream import TextStream
 from edgekit.sampling import Sampling
 

@@ -32,7 +32,7 @@ TINY_WHOLE = 0.15
 PROGRAM = """
 import json, random, re, sys
 from pathlib import Path
-from edgekit.runtime.session import load
+from edgekit.runtime.loading import load
 folder, engine, context, kv_type = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4] or None
 def kib(text, key):
     return sum(int(found) for found in re.findall(rf"^{key}:\\s+(\\d+) kB$", text, re.MULTILINE)) * 1024

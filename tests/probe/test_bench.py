@@ -9,7 +9,7 @@ from edgekit.errors import ContextLengthError
 from edgekit.probe import shares
 from edgekit.probe.bench import bench, time_round
 from edgekit.probe.limits import Limits
-from edgekit.runtime.session import load
+from edgekit.runtime.loading import load
 
 LIMITS = Limits(bandwidth_gb_s=0.001, kernel_gmac_s=0.01, kernel="scalar", threads=1)
 

@@ -9,7 +9,7 @@ import pytest
 from shared_models import SharedModels
 
 from edgekit.runtime.engine import EngineOptions, open_engine
-from edgekit.runtime.session import load
+from edgekit.runtime.loading import load
 from edgekit.sampling import Sampling
 
 pytestmark = pytest.mark.every_isa

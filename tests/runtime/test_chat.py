@@ -134,6 +134,26 @@ def test_a_thought_in_parts_is_dropped() -> None:
         assert answered([{"type": "text", "text": part} for part in parts], source) == expected
 
 
+def test_parts_of_text_become_one_text_for_a_template_that_takes_no_parts() -> None:
+    def parts(*texts: str) -> list[dict[str, str]]:
+        return [{"type": "text", "text": text} for text in texts]
+
+    template = ChatTemplate("{% for m in messages %}{{ '[' + m.content + ']' }}{% endfor %}", SPECIAL)
+    assert template.render([{"role": "user", "content": parts("one", "two")}, *HELLO]) == "[one\ntwo][Hello]"
+    assert (
+        template.render([*HELLO, {"role": "assistant", "content": parts("<think>hm", "</think>Hi.")}]) == "[Hello][Hi.]"
+    )
+    lists = "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}"
+    lists += (
+        "{% for p in m.content %}{{ p.text }}{% if not loop.last %}+{% endif %}{% endfor %}{% endif %}|{% endfor %}"
+    )
+    assert ChatTemplate(lists, SPECIAL).render([{"role": "user", "content": parts("one", "two")}]) == "one+two|"
+    with pytest.raises(ValueError, match="a part of the type 'image_url'; this model takes only text"):
+        template.render(
+            [{"role": "user", "content": [*parts("one"), {"type": "image_url", "image_url": {"url": "x"}}]}]
+        )
+
+
 def test_a_template_that_keeps_some_thoughts_gets_them() -> None:
     source = "{% for m in messages %}{{ m.reasoning_content }}:{{ m.content }}|{% endfor %}"
     assert answered("<think>\nhm\n</think>\n\nHi.", source) == ":Hello|hm:Hi.|:Hello|"

@@ -18,7 +18,7 @@ from tiny_artifact import rewrite_manifest
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.deploy.smoke import smoke
-from edgekit.runtime.session import load
+from edgekit.runtime.loading import load
 from edgekit.runtime.tokenizer import Tokenizer
 from edgekit.sampling import Sampling
 

@@ -11,8 +11,9 @@ from open_engine import engine, prompt
 from shared_models import SharedModels
 
 from edgekit.errors import ContextLengthError, EngineError
+from edgekit.runtime.loading import load
 from edgekit.runtime.native_engine import NativeEngine
-from edgekit.runtime.session import Session, load
+from edgekit.runtime.session import Session
 from edgekit.sampling import Sampling
 
 pytestmark = pytest.mark.every_isa

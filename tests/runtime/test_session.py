@@ -19,7 +19,6 @@ from tiny_artifact import BOS, EOS, REASONING_TEMPLATE, rewrite_manifest, write_
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import (
-    ArtifactError,
     ContextLengthError,
     EngineError,
     EvaluationCancelledError,
@@ -29,8 +28,9 @@ from edgekit.errors import (
 )
 from edgekit.runtime import background
 from edgekit.runtime.chat import ChatTemplate
+from edgekit.runtime.loading import load
 from edgekit.runtime.prefix_cache import common_prefix
-from edgekit.runtime.session import Message, Piece, Session, load
+from edgekit.runtime.session import Message, Piece, Session
 from edgekit.runtime.tokenizer import Tokenizer
 from edgekit.sampling import Sampling
 
@@ -158,6 +158,37 @@ def test_more_stop_ids_can_be_given(artifact: Path) -> None:
     completion = session.generate("x", stop_ids=[letter]).complete()
     assert completion.finish_reason == "stop"
     assert completion.tokens[-1] == letter
+
+
+def test_stop_texts_end_one_answer(artifact: Path) -> None:
+    for stop, expected in (("cd", "ab"), (["x", "e"], "abcd"), ((), "abcdef")):
+        session, _ = scripted(artifact, "abcdef")
+        done = session.generate("x", stop=stop).complete()
+        assert (done.text, done.finish_reason) == (expected, "stop")
+
+
+def test_single_settings_replace_those_of_the_sampling(artifact: Path) -> None:
+    hot = Sampling(temperature=5.0, top_k=7)
+    session, _ = scripted(artifact, "abcdef")
+    assert session.generate("x", sampling=hot, temperature=0.0).complete().text == "abcdef"
+    session, _ = scripted(artifact, "abcdef")
+    assert session.chat(QUESTION, sampling=hot, top_k=1).complete().text == "abcdef"
+
+
+def test_log_probabilities_are_those_of_the_model(session: Session) -> None:
+    ids = session.tokenizer.encode("ab")
+    generation = session.generate(ids, max_tokens=4, temperature=3.0, seed=1, logprobs=2)
+    done = generation.complete()
+    assert done.logprobs is not None
+    assert [found.token for found in done.logprobs] == done.tokens
+    logits = session.engine.evaluate(done.tokens[-1:])[-1].astype(np.float64)  # after the whole answer
+    session.engine.rewind(len(ids) + 1)
+    logits = session.engine.evaluate(done.tokens[1:2])[-1].astype(np.float64)
+    expected = logits - np.log(np.exp(logits).sum())
+    third = done.logprobs[2]
+    assert third.logprob == pytest.approx(expected[third.token], abs=1e-4)
+    assert [other.logprob for other in third.top] == pytest.approx(np.sort(expected)[:-3:-1], abs=1e-4)
+    assert session.generate("x", max_tokens=1).complete().logprobs is None
 
 
 def test_max_tokens_limits_the_answer(artifact: Path) -> None:
@@ -597,17 +628,3 @@ def test_chat_needs_a_chat_template(tmp_path: Path) -> None:
         with pytest.raises(TokenizerError, match="tiny has no chat template") as caught:
             session.chat(QUESTION)
         assert "--raw" in caught.value.hint
-
-
-def test_loading_something_else_than_an_artifact_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="is not a folder"):
-        load(tmp_path / "missing")
-    with pytest.raises(ArtifactError, match="not an edgekit artifact"):
-        load(tmp_path)
-
-
-def test_invalid_sampling_settings_in_a_manifest_are_an_error(tmp_path: Path) -> None:
-    folder = write_tiny_artifact(tmp_path / "a")
-    rewrite_manifest(folder, sampling={"temperature": -1})
-    with pytest.raises(ArtifactError, match="temperature is -1"):
-        load(folder)

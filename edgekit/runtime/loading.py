@@ -1,0 +1,78 @@
+"""Loads an artifact: opens its engine, tokenizer and chat template, and makes a session of them."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from ..artifact.manifest import RuntimeFacts, read_manifest
+from .chat import ChatTemplate
+from .engine import EngineOptions, open_engine
+from .session import Session
+from .tokenizer import Tokenizer
+
+
+def load(
+    artifact: str | PathLike[str],
+    engine: str = "auto",
+    context: int | None = None,
+    threads: int | None = None,
+    kv_type: str | None = None,
+    prepare: bool = True,
+) -> Session:
+    """Load an artifact.
+
+    Args:
+        artifact: A folder that ``edgekit build`` has created.
+        engine: ``native``, ``ort`` (onnxruntime) or ``auto``. ``auto`` uses native for quantized artifacts, and
+            onnxruntime for float artifacts and for artifacts built for CUDA if onnxruntime has CUDA here.
+        context: The largest number of tokens of prompt and answer together; None: the context planned by the build.
+        threads: Number of compute threads; None: one per physical core that this process may use.
+        kv_type: Type of the KV cache, ``float16`` or ``int8`` (half the memory; native engine only); None: the engine's
+            default.
+        prepare: Whether a session prepares the next turn, in a thread, after an answer of a reasoning model. The
+            thought is left out of the next prompt, so what follows it is evaluated again while somebody reads the
+            answer. This is given up when the session is used or closed, or the process ends. It changes no answer.
+
+    Returns:
+        A :class:`Session`; close it, or use it in a ``with`` statement.
+
+    Raises:
+        ArtifactError: The folder is not an artifact.
+        TokenizerError: The artifact's tokenizer or chat template cannot be used.
+        UnknownNameError: There is no such engine.
+        ContextLengthError: The context is longer than the model's.
+        EngineError: The engine cannot load the artifact, or does not support this ``kv_type``.
+        ValueError: The context or the number of threads is below 1, or ``kv_type`` is not known.
+    """
+    folder = Path(artifact)
+    options = EngineOptions(context=context, threads=threads, kv_type=kv_type)
+    return open_session(folder, read_manifest(folder), options, engine, prepare)
+
+
+def open_session(
+    folder: Path, facts: RuntimeFacts, options: EngineOptions, engine: str = "auto", prepare: bool = False
+) -> Session:
+    """Open a folder whose manifest may not be written yet, as a build does with the artifact it is making.
+
+    Args:
+        folder: Holds the model and the tokenizer.
+        facts: What its manifest says, or will say.
+        options: Context, threads and KV cache type.
+        engine: As for :func:`load`.
+        prepare: As for :func:`load`.
+
+    Returns:
+        A :class:`Session`; close it, or use it in a ``with`` statement.
+
+    Raises:
+        EdgekitError: As for :func:`load`.
+    """
+    tokenizer = Tokenizer.open(folder, facts.tokens)
+    template = ChatTemplate.open(folder, tokenizer, reasoning=facts.reasoning)
+    opened = open_engine(folder, facts, options, engine)
+    try:
+        return Session(opened, tokenizer, template, facts, prepare)
+    except BaseException:
+        opened.close()
+        raise

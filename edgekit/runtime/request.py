@@ -1,0 +1,62 @@
+"""What a caller asks of one answer, checked: its length, sampling, stops and log probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..sampling import Sampling, SamplingOverrides
+
+
+@dataclass(frozen=True)
+class AnswerRequest:
+    """How to generate one answer.
+
+    Attributes:
+        max_tokens: The largest number of tokens; None is limited only by the context.
+        sampling: How to choose tokens.
+        seed: Makes the answer repeatable; None draws a fresh seed.
+        stop_ids: Ids that end the answer, in addition to the model's own.
+        stop_texts: Texts that end the answer, in addition to the model's own, and are not part of it.
+        logprobs: How many alternatives of each token to report with its log probability; None reports none.
+    """
+
+    max_tokens: int | None
+    sampling: Sampling
+    seed: int | None = None
+    stop_ids: frozenset[int] = frozenset()
+    stop_texts: tuple[str, ...] = ()
+    logprobs: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        sampling: Sampling,
+        changes: SamplingOverrides,
+        *,
+        max_tokens: int | None,
+        seed: int | None,
+        stop_ids: Iterable[int],
+        stop: str | Sequence[str],
+        logprobs: int | None,
+    ) -> AnswerRequest:
+        """A request with the values that a caller gave.
+
+        Args:
+            sampling: The settings that ``changes`` apply to.
+            changes: Single settings.
+            max_tokens, seed, stop_ids, logprobs: See the attributes.
+            stop: A text, or several.
+
+        Raises:
+            ValueError: A value is outside its range, or a stop text is empty or no text.
+        """
+        if max_tokens is not None and (
+            isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1
+        ):
+            raise ValueError(f"max_tokens is {max_tokens!r}; it must be a whole number of at least 1")
+        texts = (stop,) if isinstance(stop, str) else tuple(stop)
+        for text in texts:
+            if not isinstance(text, str) or not text:
+                raise ValueError(f"a stop text is {text!r}; it must be text and not empty")
+        return cls(max_tokens, changes.applied_to(sampling), seed, frozenset(stop_ids), texts, logprobs)

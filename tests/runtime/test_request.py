@@ -1,0 +1,37 @@
+"""What a caller asks of an answer: single settings, stop texts and their limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgekit.runtime.request import AnswerRequest
+from edgekit.sampling import Sampling, SamplingOverrides
+
+GIVEN: dict[str, Any] = {"max_tokens": None, "seed": None, "stop_ids": (), "stop": (), "logprobs": None}
+
+
+def request(changes: SamplingOverrides | None = None, **given: Any) -> AnswerRequest:
+    return AnswerRequest.of(Sampling(temperature=0.5, top_k=7), changes or SamplingOverrides(), **{**GIVEN, **given})
+
+
+def test_values_are_kept_and_single_settings_applied() -> None:
+    found = request(SamplingOverrides(temperature=0.0), max_tokens=3, stop="\n\n", stop_ids=[1, 1])
+    assert found == AnswerRequest(3, Sampling(temperature=0.0, top_k=7), None, frozenset({1}), ("\n\n",))
+    assert request(stop=["a", "b"]).stop_texts == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"max_tokens": 0}, "max_tokens is 0; it must be a whole number of at least 1"),
+        ({"max_tokens": 1.5}, "max_tokens is 1.5"),
+        ({"max_tokens": True}, "max_tokens is True"),
+        ({"stop": ""}, "a stop text is ''; it must be text and not empty"),
+        ({"stop": ["a", 3]}, "a stop text is 3"),
+    ],
+)
+def test_values_outside_their_range_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        request(**given)
