@@ -471,9 +471,9 @@ def test_preparing_does_not_change_answers(models: SharedModels, tmp_path: Path)
                     generation = session.chat(messages, sampling=GREEDY, think_tokens=20, max_tokens=160)
                     completion = generation.complete()
                     if wait:
-                        before = session.engine.position
                         session._background.wait()
-                        prepared += before != session.engine.position
+                        evaluated = len(completion.prompt_tokens) + len(completion.tokens) - 1
+                        prepared += evaluated != session.engine.position
                     messages.append({"role": "assistant", "content": completion.text})
                     messages.append({"role": "user", "content": question})
                 found.add(tuple(session.chat(messages, sampling=GREEDY, max_tokens=20).complete().tokens))
