@@ -1,5 +1,5 @@
-"""Alternatives to a plan that is not acceptable: a shorter context, a smaller KV cache, fewer bits, the device without
-its desktop, another model or another device.
+"""Alternatives to a plan that is not acceptable: another engine, a shorter context, a smaller KV cache, fewer bits, the
+device without its desktop, another model or another device.
 
 Each alternative is planned like the request. It is offered if it fits and is expected to meet the user's limits.
 """
@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ..devices.profile import DeviceProfile
-from ..errors import UsageError
+from ..errors import EngineError, UnknownNameError, UsageError
 from ..recipes.recipe import Recipe
 from ..scheme import IMPORTED, QuantizationConfig, QuantizationOverrides
 from ..units import format_bytes
 from .draft import draft
-from .engines import find_engine
+from .engines import engines_for, find_engine
 from .memory import KV_ITEM_BYTES
 from .plan import Offer, Plan, PlanOptions
 
@@ -46,8 +46,24 @@ class OfferSearch:
             devices: Devices to consider as another device.
         """
         model, device = self._smaller_model(candidates), self._other_device(devices)
-        found = (self._shorter(), self._smaller_cache(), self._fewer_bits(), self._without_desktop(), model, device)
+        found = (
+            self._other_engine(), self._shorter(), self._smaller_cache(), self._fewer_bits(), self._without_desktop(),
+            model, device,
+        )  # fmt: skip
         return tuple(offer for offer in found if offer is not None)
+
+    def _other_engine(self) -> Offer | None:
+        """The engine that ``auto`` takes, if another one was requested."""
+        if self.options.engine is None:
+            return None
+        options = replace(self.options, engine=None)
+        try:
+            found = draft(self.recipe, self.device, self.asked.context, self.asked.quantization, options)
+        except (EngineError, UnknownNameError):  # no other engine has the requested type of KV cache
+            return None
+        if not found.acceptable or found.engine == self.asked.engine:
+            return None
+        return _offer("engine", f"the engine {found.engine} needs {_need(found)}", found, "--engine", found.engine)
 
     def _longest(self, quantization: QuantizationConfig) -> Plan | None:
         """The acceptable plan with the longest context up to the one requested, a multiple of ``CONTEXT_STEP``."""
@@ -141,7 +157,9 @@ class OfferSearch:
         for other in devices:
             if other.name == self.device.name or other.kind == "host":
                 continue
-            found = draft(self.recipe, other, self.asked.context, self.asked.quantization, plain)
+            runs_there = self.options.engine in {engine.name for engine in engines_for(other)}
+            options = replace(plain, engine=self.options.engine) if runs_there else plain
+            found = draft(self.recipe, other, self.asked.context, self.asked.quantization, options)
             if found.acceptable:
                 rank = (other.kind != self.device.kind, _doubt(found), other.usable_bytes)
                 fitting.append((rank, other.title, found))

@@ -51,7 +51,7 @@ class Offer:
     """An alternative that is acceptable where the requested plan is not.
 
     Args:
-        kind: ``context``, ``kv``, ``bits``, ``headless``, ``model`` or ``device``.
+        kind: ``engine``, ``context``, ``kv``, ``bits``, ``headless``, ``model`` or ``device``.
         sentence: A description for people.
         model: The name of the recipe.
         context: Tokens to hold.

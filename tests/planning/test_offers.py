@@ -8,6 +8,7 @@ import pytest
 
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bytes, Memory
+from edgekit.devices.registry import all_devices
 from edgekit.errors import BudgetError
 from edgekit.planning.budget import UserLimits
 from edgekit.planning.choice import check_budget
@@ -161,3 +162,15 @@ def test_another_device_is_planned_as_it_is_delivered() -> None:
     offers = plan(load_recipe("deepseek-r1-distill-qwen-14b"), load_device("jetson"), options=asked,
                   devices=[load_device("jetson-orin-nx-16gb")]).offers  # fmt: skip
     assert "device" in {offer.kind for offer in offers}
+
+
+def test_the_engine_that_fits_is_offered_where_another_one_was_requested() -> None:
+    jetson, recipe = load_device("jetson"), load_recipe("deepseek-r1-distill-qwen-7b")
+    asked = plan(recipe, jetson, devices=all_devices(), options=PlanOptions("webgpu"))
+    offers = {offer.kind: offer for offer in asked.offers}
+    assert next(iter(offers)) == "engine"
+    assert offers["engine"].options == ("--engine", "native")
+    assert plan(recipe, jetson, options=PlanOptions("native")).memory.peak == offers["engine"].total_bytes
+    there = load_device(offers["device"].options[1])
+    assert plan(recipe, there, options=PlanOptions("webgpu")).fits, "the requested engine runs there, too"
+    assert "engine" not in {offer.kind for offer in plan(recipe, jetson, context=16384).offers}
