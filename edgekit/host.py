@@ -26,6 +26,14 @@ ISA_FLAGS = (
 )  # fmt: skip
 
 
+def cache_folder() -> Path:
+    """The folder for downloads and for what was found out about this machine: $EDGEKIT_CACHE, otherwise $XDG_CACHE_HOME/edgekit, otherwise ~/.cache/edgekit."""
+    if own := os.environ.get("EDGEKIT_CACHE"):
+        return Path(own).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "edgekit"
+
+
 @dataclass(frozen=True)
 class HostMemory:
     """The memory this process can use: the host's, or less where a control group above the process has a limit.

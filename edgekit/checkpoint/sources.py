@@ -18,20 +18,13 @@ from typing import IO
 
 from ..errors import DiskFullError, HashMismatchError, NetworkError, SourceError, nearest
 from ..hashing import sha256_file
+from ..host import cache_folder
 from ..leftovers import locked_folder, sweep
 from ..progress import Progress, Share, no_progress, phase
 
 _CHUNK_BYTES = 1024 * 1024
 _DISK_FULL = "No space left on device"
 _PIP_RAW_PROGRESS = (24, 1)  # the first pip version that has --progress-bar raw
-
-
-def cache_folder() -> Path:
-    """The folder for downloads: $EDGEKIT_CACHE, otherwise $XDG_CACHE_HOME/edgekit, otherwise ~/.cache/edgekit."""
-    if own := os.environ.get("EDGEKIT_CACHE"):
-        return Path(own).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "edgekit"
 
 
 def sweep_cache() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoint.sources import cache_folder
+from ..host import cache_folder
 from ..devices import DeviceProfile
 from ..errors import BundleError, EdgekitError
 from .compile import Compiled, Toolchain, compile_native

@@ -5,7 +5,7 @@ The checks run in this order. If ``files`` or ``load`` fails, the test ends ther
     files           every file matches the manifest (``artifact/verify.py``)
     load            the engine loads the artifact and computes logits
     golden_logits   the largest logits of the first new token match the recorded ones
-    golden_tokens   the greedy continuation matches the recorded one (``quality/replay.py``)
+    golden_tokens   the greedy continuation matches the recorded one (``runtime/replay.py``)
     memory          the peak memory with a full KV cache stays within the build's plan for this engine
     device_memory   the same, within the usable memory of a given device
     ttft, decode, load_time   measured times against the plan, on the plan's device alone (``speed_checks.py``)
@@ -32,7 +32,7 @@ from ..inspection.placement import slow_fallbacks
 from ..planning.budget import UserLimits, usable_memory
 from ..probe.bench import time_round
 from ..progress import Progress, no_progress
-from ..quality.replay import check_logits, check_tokens, golden_of, replay
+from ..runtime.replay import check_logits, check_tokens, golden_of, replay
 from ..runtime.engine import Engine, EngineOptions, open_engine
 from ..units import format_bytes
 from .contradictions import find_contradictions

@@ -12,7 +12,7 @@
 namespace run {
 namespace {
 
-/* As in edgekit/quality/replay.py, deploy/smoke.py and deploy/speed_checks.py, which say where they come from. */
+/* As in edgekit/runtime/replay.py, deploy/smoke.py and deploy/speed_checks.py, which say where they come from. */
 constexpr double kLogitTolerance = 1.5, kTieTolerance = 0.75, kMemoryTolerance = 0.10, kOwnBytes = 32e6, kSustainedShare = 0.9;
 constexpr int kReceiptVersion = 1, kFailed = 62;
 

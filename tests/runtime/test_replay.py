@@ -12,7 +12,7 @@ from tiny_artifact import rewrite_manifest, write_tiny_artifact
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import ArtifactError
-from edgekit.quality.replay import LOGIT_TOLERANCE, TIE_TOLERANCE, Check, check_logits, check_tokens, golden_of, replay
+from edgekit.runtime.replay import LOGIT_TOLERANCE, TIE_TOLERANCE, Check, check_logits, check_tokens, golden_of, replay
 from edgekit.runtime.engine import EngineOptions, open_engine
 
 
@@ -63,6 +63,6 @@ def test_an_incomplete_golden_test_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_device_needs_no_onnx_for_it() -> None:
-    check = "import edgekit.quality.replay, sys; print([m for m in ('onnx', 'onnxruntime') if m in sys.modules])"
+    check = "import edgekit.runtime.replay, sys; print([m for m in ('onnx', 'onnxruntime') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

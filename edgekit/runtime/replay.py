@@ -1,4 +1,4 @@
-"""Replays the golden test of an artifact, which ``golden.py`` recorded, and compares the result with the record.
+"""Replays the golden test of an artifact, which ``quality/golden.py`` recorded, and compares the result with the record.
 
 It needs an open engine and neither onnx nor the streamed graph, so a device can run it.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..artifact.manifest import Manifest
 from ..errors import ArtifactError
-from ..runtime.engine import Engine
+from .engine import Engine
 
 # Correct kernels give different results: int8 activations round differently for one row, for many rows, and on another
 # instruction set. Measured on SmolLM2-135M (10 chats, 220 positions, onnxruntime's two int8 paths and its float32
