@@ -242,6 +242,10 @@ class EngineFallbackWarning(UserWarning):
     """``auto`` could not use its preferred engine and takes another; the text says why."""
 
 
+class EngineProofNotice(UserWarning):
+    """An engine is compared with the processor before it answers, which takes a while."""
+
+
 def missing_package(error: ModuleNotFoundError) -> MissingPackageError | None:
     """What to tell a user about a failed import of a package of the extra ``build``; None for any other module."""
     name = (error.name or "").partition(".")[0]

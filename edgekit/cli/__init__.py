@@ -18,7 +18,7 @@ from typing import TextIO
 import click
 from click.shell_completion import shell_complete
 
-from ..errors import DiskFullError, EdgekitError, EngineFallbackWarning, missing_package
+from ..errors import DiskFullError, EdgekitError, EngineFallbackWarning, EngineProofNotice, missing_package
 from ..ort import NO_TELEMETRY
 from ._output import print_error, print_notes, wants_json
 
@@ -123,7 +123,7 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Show edgekit's own warnings as notes, and others as Python does."""
-    if issubclass(category, EngineFallbackWarning):
+    if issubclass(category, (EngineFallbackWarning, EngineProofNotice)):
         print_notes([str(message)])
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))

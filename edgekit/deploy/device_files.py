@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..host import cache_folder
 from ..devices import DeviceProfile
 from ..errors import BundleError, EdgekitError
+from ..host import cache_folder
 from .compile import Compiled, Toolchain, compile_native
 from .targets import Target, target_named
 

@@ -32,8 +32,8 @@ from ..inspection.placement import slow_fallbacks
 from ..planning.budget import UserLimits, usable_memory
 from ..probe.bench import time_round
 from ..progress import Progress, no_progress
-from ..runtime.replay import check_logits, check_tokens, golden_of, replay
 from ..runtime.engine import Engine, EngineOptions, open_engine
+from ..runtime.replay import check_logits, check_tokens, golden_of, replay
 from ..units import format_bytes
 from .contradictions import find_contradictions
 from .machine import describe_machine

@@ -11,15 +11,16 @@ import numpy as np
 
 from ..artifact.manifest import RuntimeFacts
 from ..errors import AcceleratorError, EngineError
-from .io_binding import BoundEngine
+from .accelerated import AcceleratedEngine
+from .proof.adapter import Adapter, cuda_adapter
 from .provider import Provider, load_onnxruntime, onnxruntime_errors
 
 CUDA = "CUDAExecutionProvider"
-PREFILL_CHUNK = 256
+PREFILL_CHUNK = 512
 _NVIDIA = 0x10DE  # PCI vendor id
 
 
-def _attach(ort: Any, options: Any) -> Sequence[str]:
+def _attach(ort: Any, options: Any, cpu_nodes: Sequence[str]) -> Sequence[str]:
     if CUDA not in ort.get_available_providers():
         raise AcceleratorError(
             f"onnxruntime {ort.__version__} was not built for CUDA",
@@ -30,11 +31,16 @@ def _attach(ort: Any, options: Any) -> Sequence[str]:
     return (CUDA, "CPUExecutionProvider")
 
 
-class CudaEngine(BoundEngine):
+class CudaEngine(AcceleratedEngine):
     """onnxruntime's CUDA kernels as an :class:`~edgekit.runtime.engine.Engine`, which describes the members."""
 
     name = "cuda"
     provider = Provider(CUDA, "CUDA", PREFILL_CHUNK, _attach, memory=("gpu", _NVIDIA))
+
+    @staticmethod
+    def identify(ort: Any) -> tuple[Adapter, str]:
+        """CUDA's first GPU, and the version of onnxruntime."""
+        return cuda_adapter(), f"onnxruntime {ort.__version__}"
 
     @staticmethod
     def can_run(manifest: RuntimeFacts) -> bool:

@@ -27,6 +27,8 @@ from .interruptible import interruptible
 from .provider import (
     MODEL_FILE,
     Provider,
+    Setup,
+    allocate_pages,
     first_row_value,
     lacks_float16,
     load_onnxruntime,
@@ -53,7 +55,16 @@ class BoundEngine:
     provider: ClassVar[Provider]
 
     def __init__(
-        self, ort: Any, session: Any, *, threads: int, vocab_size: int, context: int, kv_type: str, first_row: Any
+        self,
+        ort: Any,
+        session: Any,
+        *,
+        setup: Setup,
+        threads: int,
+        vocab_size: int,
+        context: int,
+        kv_type: str,
+        first_row: Any,
     ) -> None:
         self.kernel = f"onnxruntime {ort.__version__} {self.provider.name.removesuffix('ExecutionProvider')}"
         self.on_processor = self.provider.on_processor
@@ -62,7 +73,7 @@ class BoundEngine:
         self.context = context
         self.position = 0
         self._session = session
-        self._chunk = self.provider.prefill_chunk
+        self._chunk = setup.prefill_chunk
         self._new_run = ort.RunOptions
         self._running: Any = None  # the RunOptions of the evaluation that runs at the moment
         self._all_logits = first_row is not None
@@ -70,13 +81,20 @@ class BoundEngine:
         self._binding = session.io_binding()
         self._errors = onnxruntime_errors()
         self._mask = np.ones(context, dtype=np.int64)  # (context,): every position before the end is attended to
-        self._cache = _bind_cache(ort, session, self._binding, context, self.provider)
+        self._cache = _bind_cache(ort, session, self._binding, context, self.provider, setup)
         self.kv_type = kv_type
         self.cache_bytes = sum(buffer.tensor_size_in_bytes() for buffer in self._cache)
 
     @classmethod
     def open(cls: type[_Bound], folder: Path, manifest: RuntimeFacts, options: EngineOptions) -> _Bound:
         """Load ``model.onnx`` of an artifact; see :func:`edgekit.runtime.engine.open_engine`."""
+        return cls.open_with(folder, manifest, options, Setup(cls.provider.prefill_chunk))
+
+    @classmethod
+    def open_with(
+        cls: type[_Bound], folder: Path, manifest: RuntimeFacts, options: EngineOptions, setup: Setup
+    ) -> _Bound:
+        """Load ``model.onnx`` of an artifact, to run it in this way."""
         context = resolve_context(manifest, options.context)
         if options.kv_type not in (None, manifest.activation_type):
             kept = manifest.activation_type
@@ -92,7 +110,8 @@ class BoundEngine:
         first_row = first_row_value(ort) if options.all_logits else None
         return cls(
             ort,
-            open_session(ort, folder, cls.provider, threads, first_row),
+            open_session(ort, folder, cls.provider, threads, first_row, setup.cpu_nodes),
+            setup=setup,
             threads=threads,
             vocab_size=int(manifest.model["vocab_size"]),
             context=context,
@@ -175,7 +194,7 @@ class BoundEngine:
         self._cache = []
 
 
-def _bind_cache(ort: Any, session: Any, binding: Any, context: int, provider: Provider) -> list[Any]:
+def _bind_cache(ort: Any, session: Any, binding: Any, context: int, provider: Provider, setup: Setup) -> list[Any]:
     """Allocate the KV cache and bind each buffer as past and as present.
 
     Returns:
@@ -197,7 +216,7 @@ def _bind_cache(ort: Any, session: Any, binding: Any, context: int, provider: Pr
                 f"{MODEL_FILE}: input {value.name} is {value.type} {value.shape}, which is not a KV cache"
             )
         try:
-            buffer = provider.allocate(ort, shape, dtype)
+            buffer = (allocate_pages if setup.cache_on_processor else provider.allocate)(ort, shape, dtype)
         except onnxruntime_errors() as error:
             kind = EngineError if provider.on_processor else AcceleratorError
             raise kind(

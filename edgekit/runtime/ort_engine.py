@@ -15,7 +15,7 @@ CPU = "CPUExecutionProvider"
 PREFILL_CHUNK = 256
 
 
-def _attach(ort: Any, options: Any) -> Sequence[str]:
+def _attach(ort: Any, options: Any, cpu_nodes: Sequence[str]) -> Sequence[str]:
     return (CPU,)
 
 

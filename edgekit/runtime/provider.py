@@ -15,10 +15,27 @@ import numpy as np
 
 from ..errors import AcceleratorError, EngineError
 from ..ort import import_onnxruntime
+from .proof.graph import with_float_products
 
 MODEL_FILE = "model.onnx"
 LOGITS_START = "logits_start"
 FIRST_POSITION = -(2**62)  # a Slice clamps it to 0
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a provider runs an artifact, so that its results are right.
+
+    Attributes:
+        prefill_chunk: Tokens of a prompt that are evaluated together.
+        cpu_nodes: Nodes that the processor runs.
+        cache_on_processor: Whether the nodes that use keys and values are among them.
+    """
+
+    prefill_chunk: int
+    cpu_nodes: tuple[str, ...] = ()
+    cache_on_processor: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,18 +46,22 @@ class Provider:
         name: onnxruntime's name of it.
         title: Its name for people.
         prefill_chunk: Tokens of a prompt that are evaluated together.
-        attach: Called with the onnxruntime module and the options of a session that is about to be made. Makes the
-            provider ready and returns the ``providers`` argument of the session. Raises AcceleratorError if this
-            machine cannot use the provider.
+        attach: Called with the onnxruntime module, the options of a session that is about to be made, and the names of
+            nodes that the processor is to run. Makes the provider ready and returns the ``providers`` argument of the
+            session. Raises AcceleratorError if this machine cannot use the provider.
         memory: onnxruntime's names of the memory in which keys and values are kept: device type and vendor id; None
             for the system's memory.
+        places_nodes: Whether it can leave nodes to the processor.
+        float_products: Whether products keep activations in float, although the artifact asks for int8.
     """
 
     name: str
     title: str
     prefill_chunk: int
-    attach: Callable[[Any, Any], Sequence[str]]
+    attach: Callable[[Any, Any, Sequence[str]], Sequence[str]]
     memory: tuple[str, int] | None = None
+    places_nodes: bool = False
+    float_products: bool = False
 
     @property
     def on_processor(self) -> bool:
@@ -48,11 +69,16 @@ class Provider:
         return self.memory is None
 
     def allocate(self, ort: Any, shape: tuple[int, ...], dtype: type[np.floating[Any]]) -> Any:
-        """A tensor in the provider's memory. On the processor its pages are provided when they are first written."""
+        """A tensor in the provider's memory."""
         if self.memory is None:
-            return ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, dtype=dtype))
+            return allocate_pages(ort, shape, dtype)
         kind, vendor = self.memory
         return ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, kind, 0, vendor)
+
+
+def allocate_pages(ort: Any, shape: tuple[int, ...], dtype: type[np.floating[Any]]) -> Any:
+    """A tensor in the system's memory, whose pages are provided when they are first written."""
+    return ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, dtype=dtype))
 
 
 def load_onnxruntime() -> Any:
@@ -69,7 +95,9 @@ def load_onnxruntime() -> Any:
         ) from None
 
 
-def open_session(ort: Any, folder: Path, provider: Provider, threads: int, first_row: Any) -> Any:
+def open_session(
+    ort: Any, folder: Path, provider: Provider, threads: int, first_row: Any, cpu_nodes: Sequence[str] = ()
+) -> Any:
     """An ``InferenceSession`` of an artifact's graph.
 
     Args:
@@ -79,6 +107,7 @@ def open_session(ort: Any, folder: Path, provider: Provider, threads: int, first
         threads: Threads of what runs on the processor.
         first_row: An OrtValue that replaces the graph's ``logits_start``, or None. The session reads it from there
             and does not keep it alive.
+        cpu_nodes: Nodes that the processor is to run.
 
     Raises:
         EngineError: The graph cannot be loaded, or the provider cannot be used; in one line.
@@ -86,26 +115,16 @@ def open_session(ort: Any, folder: Path, provider: Provider, threads: int, first
     path = folder / MODEL_FILE
     if not path.is_file():
         raise EngineError(f"{folder} has no {MODEL_FILE}", hint=f"edgekit verify {folder} lists what is missing")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; they come back as exceptions too
-    # With the arena the peak is 8 % lower than with the C library (SmolLM2-135M, 512-token prefill: 282 and 307 MB).
-    # Memory patterns are planned per input shape: they add 10 MB and gain nothing when prompts differ in length.
-    options.enable_cpu_mem_arena = True
-    options.enable_mem_pattern = False
+    options = session_options(ort, threads)
     if first_row is not None:
         options.add_initializer(LOGITS_START, first_row)
+    model: str | bytes = _encoded(path)
+    if provider.float_products:
+        model = with_float_products(path.read_bytes())
+        options.add_session_config_entry(_WEIGHTS_FOLDER, _encoded(folder))
+    providers = provider.attach(ort, options, cpu_nodes)
     try:
-        # onnxruntime encodes the path as UTF-8, whatever the locale that Python has decoded it with.
-        encoded = os.fsencode(path).decode("utf-8")
-    except UnicodeError:
-        raise EngineError(
-            f"onnxruntime cannot load {path}: the path is not UTF-8", hint="rename the folder, or use the native engine"
-        ) from None
-    providers = provider.attach(ort, options)
-    try:
-        session = ort.InferenceSession(encoded, options, providers=list(providers))
+        session = ort.InferenceSession(model, options, providers=list(providers))
     except onnxruntime_errors() as error:
         raise _load_error(ort, folder, provider, error) from error
     if session.get_providers()[0] != provider.name:  # onnxruntime falls back to the processor when CUDA cannot start
@@ -115,6 +134,41 @@ def open_session(ort: Any, folder: Path, provider: Provider, threads: int, first
             hint="use --engine auto, native or ort",
         )
     return session
+
+
+def open_model(ort: Any, folder: Path, provider: Provider, threads: int, model: bytes) -> Any:
+    """An ``InferenceSession`` of a model whose weights are in an artifact's folder.
+
+    Raises:
+        AcceleratorError: The provider cannot be used.
+        Exception: One of :func:`onnxruntime_errors`: the model cannot be loaded.
+    """
+    options = session_options(ort, threads)
+    options.add_session_config_entry(_WEIGHTS_FOLDER, _encoded(folder))
+    return ort.InferenceSession(model, options, providers=list(provider.attach(ort, options, ())))
+
+
+def session_options(ort: Any, threads: int) -> Any:
+    """The settings of every session."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors; they come back as exceptions too
+    # With the arena the peak is 8 % lower than with the C library (SmolLM2-135M, 512-token prefill: 282 and 307 MB).
+    # Memory patterns are planned per input shape: they add 10 MB and gain nothing when prompts differ in length.
+    options.enable_cpu_mem_arena = True
+    options.enable_mem_pattern = False
+    return options
+
+
+def _encoded(path: Path) -> str:
+    """A path for onnxruntime, which encodes it as UTF-8, whatever the locale that Python has decoded it with."""
+    try:
+        return os.fsencode(path).decode("utf-8")
+    except UnicodeError:
+        raise EngineError(
+            f"onnxruntime cannot load {path}: the path is not UTF-8", hint="rename the folder, or use the native engine"
+        ) from None
 
 
 def _load_error(ort: Any, folder: Path, provider: Provider, error: Exception) -> EngineError:
@@ -169,10 +223,10 @@ def lacks_float16(error: Exception) -> bool:
     return "f16" in text and ("support" in text or "enable" in text or "extension" in text)
 
 
-def no_float16(provider: Provider) -> AcceleratorError:
+def no_float16(provider: Provider, adapter: str = "this GPU") -> AcceleratorError:
     """The error for an artifact in float16 on a GPU that cannot compute in it."""
     return AcceleratorError(
-        f"{provider.title}: the artifact computes in float16, for which this GPU has no shaders",
+        f"{provider.title}: the artifact computes in float16, for which {adapter} has no shaders",
         hint="build a float32 artifact, with --device cpu, or use the processor: --engine native",
     )
 

@@ -13,22 +13,24 @@ from typing import Any
 
 from ..artifact.manifest import RuntimeFacts
 from ..errors import AcceleratorError
-from .io_binding import BoundEngine
+from .accelerated import AcceleratedEngine
+from .proof.adapter import Adapter, vulkan_adapter
 from .provider import Provider, one_line, onnxruntime_errors
 
 PLUGIN = "onnxruntime_ep_webgpu"
 WEBGPU = "WebGpuExecutionProvider"
 # The first onnxruntime that the plugin's versions 0.1 to 0.4 accept; they need Python 3.11.
 OLDEST_ONNXRUNTIME = "1.24.4"
-PREFILL_CHUNK = 256
+PREFILL_CHUNK = 512
 # onnxruntime looks for GPUs on the PCI bus, where a Jetson's is not, and offers the plugin only beside one. With this
 # setting the plugin is offered on every machine and looks for a GPU itself, through Vulkan.
 _OFFER_ALWAYS = {"ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER": "1"}
 _INSTALL = 'pip install "edgekit-llm[webgpu]"'
 
 
-def _attach(ort: Any, options: Any) -> Sequence[str]:
-    options.add_provider_for_devices([find_device(ort)], {})
+def _attach(ort: Any, options: Any, cpu_nodes: Sequence[str]) -> Sequence[str]:
+    placed = {"ep.webgpuexecutionprovider.forceCpuNodeNames": "\n".join(cpu_nodes)} if cpu_nodes else {}
+    options.add_provider_for_devices([find_device(ort)], placed)
     return ()
 
 
@@ -44,9 +46,10 @@ def find_device(ort: Any) -> Any:
         raise AcceleratorError(f"the WebGPU plugin cannot be imported: {one_line(error)}", hint=_INSTALL) from None
     if not hasattr(ort, "register_execution_provider_library"):
         raise _too_old(ort, "it does not support plugins")
-    os.environ.update(_OFFER_ALWAYS)
     found = _devices(ort)
     if not found:
+        os.environ.update(_OFFER_ALWAYS)
+        ort.set_default_logger_severity(3)  # the setting is worth a warning to it
         try:
             ort.register_execution_provider_library(PLUGIN, plugin.get_library_path())
         except onnxruntime_errors() as error:
@@ -71,11 +74,20 @@ def _too_old(ort: Any, reason: str) -> AcceleratorError:
     )
 
 
-class WebgpuEngine(BoundEngine):
+class WebgpuEngine(AcceleratedEngine):
     """onnxruntime's WebGPU kernels as an :class:`~edgekit.runtime.engine.Engine`, which describes the members."""
 
     name = "webgpu"
-    provider = Provider(WEBGPU, "WebGPU", PREFILL_CHUNK, _attach, memory=("gpu", 0))
+    provider = Provider(
+        WEBGPU, "WebGPU", PREFILL_CHUNK, _attach, memory=("gpu", 0), places_nodes=True, float_products=True
+    )
+
+    @staticmethod
+    def identify(ort: Any) -> tuple[Adapter, str]:
+        """The GPU that the plugin uses, and the versions of onnxruntime and the plugin."""
+        device = find_device(ort)
+        plugin = dict(device.ep_metadata).get("version", "of unknown version")
+        return vulkan_adapter(), f"onnxruntime {ort.__version__}, plugin {plugin}"
 
     @staticmethod
     def can_run(manifest: RuntimeFacts) -> bool:

@@ -12,8 +12,8 @@ from tiny_artifact import rewrite_manifest, write_tiny_artifact
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import ArtifactError
-from edgekit.runtime.replay import LOGIT_TOLERANCE, TIE_TOLERANCE, Check, check_logits, check_tokens, golden_of, replay
 from edgekit.runtime.engine import EngineOptions, open_engine
+from edgekit.runtime.replay import LOGIT_TOLERANCE, TIE_TOLERANCE, Check, check_logits, check_tokens, golden_of, replay
 
 
 def row(*logits: float) -> np.ndarray:

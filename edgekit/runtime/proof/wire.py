@@ -1,8 +1,8 @@
 """Protobuf's encoding (https://protobuf.dev/programming-guides/encoding), for the few messages of ``graph.py``.
 
-    message = field*
-    field   = varint (number << 3 | wire type), value
-    value   = varint (0) | 8 bytes (1) | varint length, bytes (2) | 4 bytes (5)
+message = field*
+field   = varint (number << 3 | wire type), value
+value   = varint (0) | 8 bytes (1) | varint length, bytes (2) | 4 bytes (5)
 """
 
 from __future__ import annotations

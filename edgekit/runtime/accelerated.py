@@ -1,0 +1,57 @@
+"""What the engines on a GPU share: each proves its results on a machine before it answers there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..artifact.manifest import RuntimeFacts
+from ..errors import AcceleratorError
+from .engine import EngineOptions
+from .io_binding import BoundEngine
+from .proof.adapter import Adapter
+from .proof.prove import prove
+from .proof.verdict import Verdict
+from .provider import load_onnxruntime, no_float16
+
+_Accelerated = TypeVar("_Accelerated", bound="AcceleratedEngine")
+
+
+class AcceleratedEngine(BoundEngine):
+    """An engine on a GPU.
+
+    Attributes:
+        verdict: The proof that it computes this artifact right on this machine.
+    """
+
+    verdict: Verdict
+
+    @staticmethod
+    def identify(ort: Any) -> tuple[Adapter, str]:
+        """The GPU that the engine uses, and the versions of what runs on it.
+
+        Raises:
+            AcceleratorError: This machine cannot use the engine.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def open(cls: type[_Accelerated], folder: Path, manifest: RuntimeFacts, options: EngineOptions) -> _Accelerated:
+        """Load ``model.onnx`` of an artifact; see :func:`edgekit.runtime.engine.open_engine`.
+
+        Raises:
+            AcceleratorError: The GPU cannot be used, or it computes wrong results.
+        """
+        adapter, versions = cls.identify(load_onnxruntime())
+        if manifest.activation_type == "float16" and adapter.float16 is False:
+            raise no_float16(cls.provider, adapter.name)
+        verdict = prove(cls, folder, manifest, options, adapter, versions)
+        if not verdict.passed:
+            raise AcceleratorError(
+                f"{cls.provider.title} on {adapter} computes wrong results: {verdict.detail}",
+                hint="update the GPU's driver, or use the processor: --engine native",
+            )
+        engine = cls.open_with(folder, manifest, options, verdict.setup)
+        engine.verdict = verdict
+        engine.kernel = f"{engine.kernel}, {adapter.name}"
+        return engine

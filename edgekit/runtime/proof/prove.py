@@ -1,0 +1,241 @@
+"""Proves that a GPU computes an artifact right, and looks for a way out where a kernel does not.
+
+    1. each distinct kernel against the processor (``kernels.py``)
+    2. the ways to run the artifact without the kernels that are wrong, best first: smaller chunks of the prompt, or
+       those operators on the processor
+    3. for each of these ways, until one is right: the logits of the golden prompt and its continuation, against the
+       processor's (both with float products) and against the artifact's record (``runtime/replay.py``)
+
+The verdict is kept in a file, so this happens once for each GPU, driver, version of the engine and artifact.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...artifact.manifest import Manifest, RuntimeFacts
+from ...errors import AcceleratorError, EngineProofNotice
+from ...host import physical_cores
+from ..engine import EngineOptions
+from ..io_binding import BoundEngine
+from ..ort_engine import OrtEngine
+from ..provider import MODEL_FILE, Provider, Setup, load_onnxruntime, open_model
+from ..replay import check_logits, check_tokens
+from .adapter import Adapter
+from .graph import FLOAT, FLOAT16, read_graph, with_float_products
+from .kernels import ROWS, Comparison, Kernel, compare_kernel, distinct_kernels
+from .verdict import Subject, Verdict, artifact_id, find_verdict
+
+# The largest allowed error of a row of logits, relative to its spread. Right kernels differ by 1e-5 in float32.
+LOGITS_TOLERANCE = {FLOAT: 1e-3, FLOAT16: 5e-2}
+_SMALL_CHUNK = 16  # smaller ones are not worth it: the operator is faster on the processor
+
+
+class _Reference(OrtEngine):
+    """The processor with float products."""
+
+    provider = replace(OrtEngine.provider, float_products=True)
+
+
+@dataclass(frozen=True)
+class _Test:
+    """Token ids to evaluate: a prompt, then single tokens; and the record of the artifact, if it has one."""
+
+    prompt: list[int]
+    continuation: list[int]
+    top_logits: list[dict[str, Any]]
+
+
+def prove(
+    engine: type[BoundEngine],
+    folder: Path,
+    manifest: RuntimeFacts,
+    options: EngineOptions,
+    adapter: Adapter,
+    versions: str,
+) -> Verdict:
+    """The verdict on an engine for an artifact on this machine: the one that was kept, or a new one.
+
+    A new proof is announced as an :class:`~edgekit.errors.EngineProofNotice`, because it takes a while.
+
+    Args:
+        engine: The engine.
+        folder: The artifact.
+        manifest: Its manifest.
+        options: Threads of the processor.
+        adapter: The GPU.
+        versions: Those of what runs on it.
+
+    Raises:
+        EngineError: The artifact cannot be loaded.
+    """
+    subject = Subject(engine.name, adapter.name, adapter.driver, versions, artifact_id(folder))
+    kept = find_verdict(subject)
+    if kept is not None:
+        return kept
+    warnings.warn(
+        f"{engine.provider.title} on {adapter} has not run {manifest.name} before; "
+        "its results are compared with the processor's first",
+        EngineProofNotice,
+        stacklevel=2,
+    )
+    verdict = new_verdict(engine, folder, manifest, options, subject)
+    verdict.keep()
+    return verdict
+
+
+def new_verdict(
+    engine: type[BoundEngine], folder: Path, manifest: RuntimeFacts, options: EngineOptions, subject: Subject
+) -> Verdict:
+    """Prove, whatever has been kept; see :func:`prove`."""
+    started = time.perf_counter()
+    threads = options.threads or physical_cores()
+    kernels, found = _compare_kernels(engine.provider, folder, threads)
+    wrong = describe_wrong(found)
+    right = [each.error for each in found if each.passed]
+    test = _test_of(manifest)
+    checks = replace(
+        options, context=len(test.prompt) + len(test.continuation), all_logits=False, kv_type=None, threads=threads
+    )
+    expected = _rows(_Reference.open_with(folder, manifest, checks, Setup(_Reference.provider.prefill_chunk)), test)
+    float_type = FLOAT16 if manifest.activation_type == "float16" else FLOAT
+    setup, error, kl, reason = Setup(0), math.inf, math.inf, "; ".join(wrong) or "no kernel is right"
+    for setup in ways_out(engine.provider, kernels, found):
+        try:
+            rows = _rows(engine.open_with(folder, manifest, checks, setup), test)
+        except AcceleratorError as failure:
+            reason = failure.message
+            continue
+        error, kl = logits_error(rows, expected), mean_kl(rows, expected)
+        reason = _complaint(rows, test, error, LOGITS_TOLERANCE[float_type])
+        if not reason:
+            break
+    return Verdict(
+        subject=subject,
+        name=manifest.name,
+        passed=not reason,
+        setup=setup,
+        detail=_passed(len(kernels), len(found), len(test.continuation), wrong, setup) if not reason else reason,
+        wrong=wrong,
+        kernels=len(kernels),
+        sizes=len(found),
+        kernel_error=max(right, default=math.inf),
+        logits_error=error if math.isfinite(error) else None,
+        mean_kl=kl if math.isfinite(kl) else None,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def ways_out(provider: Provider, kernels: Sequence[Kernel], found: Sequence[Comparison]) -> Iterator[Setup]:
+    """How to run an artifact without the sizes and operators that are wrong, best first."""
+    wrong = [each for each in found if not each.passed]
+    whole = provider.prefill_chunk
+    first = min((each.rows for each in wrong), default=whole + 1)
+    right = max((rows for rows in (*ROWS, whole) if rows < first and rows <= whole), default=0)
+    yield from (Setup(rows) for rows in dict.fromkeys((right, min(right, _SMALL_CHUNK))) if rows >= _SMALL_CHUNK)
+    if provider.places_nodes and wrong:
+        titles = {each.kernel for each in wrong}
+        nodes = tuple(name for kernel in kernels if kernel.title in titles for name in kernel.names)
+        yield Setup(whole, nodes, any(each.op == "GroupQueryAttention" for each in wrong))
+    if 0 < right < _SMALL_CHUNK:
+        yield Setup(right)
+
+
+def describe_wrong(found: Sequence[Comparison]) -> tuple[str, ...]:
+    """The kernels that are wrong: ``GroupQueryAttention 9/3 heads of 64 is wrong from 32 rows on (by 38 %)``."""
+    texts = []
+    for title in dict.fromkeys(each.kernel for each in found if not each.passed):
+        failed = [each for each in found if each.kernel == title and not each.passed]
+        worst, least = max(each.error for each in failed), min(each.rows for each in failed)
+        size = "it fails" if math.isinf(worst) else f"by {100 * worst:.2g} %"
+        texts.append(f"{title} is wrong from {least} row{'s' if least > 1 else ''} on ({size})")
+    return tuple(texts)
+
+
+def logits_error(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """The largest error of a row of logits (rows, vocab_size), relative to the spread of the expected ones."""
+    if not np.isfinite(found).all():
+        return math.inf
+    a, b = (each - each.mean(axis=1, keepdims=True) for each in (found.astype(np.float64), expected.astype(np.float64)))
+    return float((np.sqrt(((a - b) ** 2).mean(axis=1)) / np.sqrt((b**2).mean(axis=1))).max())
+
+
+def mean_kl(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Mean KL divergence of predictions from the expected ones, in nats; of logits (rows, vocab_size)."""
+    if not np.isfinite(found).all():
+        return math.inf
+    a, b = (_log_softmax(each.astype(np.float64)) for each in (found, expected))
+    return float((np.exp(b) * (b - a)).sum(axis=1).mean())
+
+
+def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result
+
+
+def _compare_kernels(provider: Provider, folder: Path, threads: int) -> tuple[list[Kernel], list[Comparison]]:
+    ort = load_onnxruntime()
+    graph = read_graph(with_float_products((folder / MODEL_FILE).read_bytes()))
+    kernels = distinct_kernels(graph)
+    rows = [each for each in ROWS if each <= provider.prefill_chunk]
+
+    def open_node(on: Provider, model: bytes) -> Any:
+        return open_model(ort, folder, on, threads, model)
+
+    found = [
+        comparison
+        for kernel in kernels
+        for comparison in compare_kernel(ort, graph, kernel, rows, provider, OrtEngine.provider, open_node)
+    ]
+    return kernels, found
+
+
+def _test_of(manifest: RuntimeFacts) -> _Test:
+    golden = manifest.golden if isinstance(manifest, Manifest) else None
+    if golden and golden.get("continuation_ids"):
+        return _Test(golden["prompt_ids"], golden["continuation_ids"], golden.get("top_logits") or [])
+    ids = np.random.default_rng(0).integers(0, int(manifest.model["vocab_size"]), 48).tolist()
+    return _Test(ids[:40], ids[40:], [])
+
+
+def _rows(engine: BoundEngine, test: _Test) -> NDArray[np.float32]:
+    """The logits (len(continuation), vocab_size) before each token of the continuation."""
+    try:
+        rows = [engine.evaluate(test.prompt)[-1]]
+        rows += [engine.evaluate([token])[-1] for token in test.continuation[:-1]]
+    finally:
+        engine.close()
+    return np.stack(rows)
+
+
+def _complaint(rows: NDArray[np.float32], test: _Test, error: float, allowed: float) -> str:
+    """What is wrong with logits; empty if nothing is."""
+    if not error <= allowed:
+        return f"the logits differ from the processor's by {error:.2g} of their spread; allowed: {allowed:g}"
+    if test.top_logits:
+        for check in (check_logits(rows[0], test.top_logits), check_tokens(list(rows), test.continuation)):
+            if not check.passed:
+                return f"the artifact's record of the golden prompt: {check.detail}"
+    return ""
+
+
+def _passed(kernels: int, sizes: int, tokens: int, wrong: Sequence[str], setup: Setup) -> str:
+    text = f"{kernels} kernels at {sizes} sizes and the logits of {tokens} tokens agree with the processor's"
+    if not wrong:
+        return text
+    way = (
+        f"{len(setup.cpu_nodes)} nodes run on the processor"
+        if setup.cpu_nodes
+        else f"prompts are read in chunks of {setup.prefill_chunk}"
+    )
+    return f"{text}, except that {'; '.join(wrong)}; so {way}"
