@@ -27,7 +27,10 @@ ISA_FLAGS = (
 
 
 def cache_folder() -> Path:
-    """The folder for downloads and for what was found out about this machine: $EDGEKIT_CACHE, otherwise $XDG_CACHE_HOME/edgekit, otherwise ~/.cache/edgekit."""
+    """The folder for downloads, and for what was found out about this machine.
+
+    $EDGEKIT_CACHE, otherwise $XDG_CACHE_HOME/edgekit, otherwise ~/.cache/edgekit.
+    """
     if own := os.environ.get("EDGEKIT_CACHE"):
         return Path(own).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME")

@@ -1,4 +1,4 @@
-"""Replays the golden test of an artifact, which ``quality/golden.py`` recorded, and compares the result with the record.
+"""Replays the golden test of an artifact, recorded by ``quality/golden.py``, and compares the result with the record.
 
 It needs an open engine and neither onnx nor the streamed graph, so a device can run it.
 """

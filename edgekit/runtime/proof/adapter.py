@@ -1,4 +1,4 @@
-"""Which GPU and driver this machine has, asked of Vulkan or CUDA by ctypes. A proof holds for one GPU and one driver."""
+"""Which GPU and driver this machine has, as Vulkan or CUDA tells by ctypes. A proof holds for one GPU and driver."""
 
 from __future__ import annotations
 

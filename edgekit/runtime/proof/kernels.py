@@ -8,7 +8,7 @@ context, with keys and values in the provider's memory and written in place, as 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,9 @@ from .graph import FLOAT, FLOAT16, INT32, INT64, Graph, Node, node_model
 # One new token, a chunk of the prompt, and on both sides of 32, where implementations change from one way to another.
 ROWS = (1, 16, 31, 32, 128, 512)
 LONG_CONTEXT = 1000
-# The largest allowed error of a row or column, relative to its root mean square. In float32 sums in another order differ
-# by 1e-6; SwiftShader's wrong attention by 0.3; one 4-bit weight that is wrong by one changes its column by 3e-3 of K =
-# 8192 columns. In float16 (11 bits) GPUs also add in float16.
+# The largest allowed error of a row or column, relative to its root mean square. In float32 sums in another order are
+# off by 1e-6, SwiftShader's wrong attention by 0.3. A 4-bit weight that is wrong by one changes a product of 8192
+# columns by 3e-3. In float16 (11 bits) GPUs also add in float16.
 TOLERANCE = {FLOAT: 2e-3, FLOAT16: 3e-2}
 _TYPES: dict[int, type[Any]] = {FLOAT: np.float32, FLOAT16: np.float16}
 # They only move values: as long as the logits agree they are right.
@@ -67,7 +67,21 @@ class Comparison:
         return self.error <= self.allowed
 
 
-OpenNode = Callable[[Provider, bytes], Any]
+@dataclass(frozen=True)
+class Bench:
+    """What the comparisons of one artifact have in common.
+
+    Attributes:
+        ort: The onnxruntime module.
+        graph: The artifact's graph.
+        processor: The reference.
+        open_model: Opens a session of a model on a provider.
+    """
+
+    ort: Any
+    graph: Graph
+    processor: Provider
+    open_model: Callable[[Provider, bytes], Any]
 
 
 def distinct_kernels(graph: Graph) -> list[Kernel]:
@@ -93,30 +107,22 @@ def distinct_kernels(graph: Graph) -> list[Kernel]:
 
 
 def compare_kernel(
-    ort: Any,
-    graph: Graph,
-    kernel: Kernel,
-    rows: Iterable[int],
-    device: Provider,
-    processor: Provider,
-    open_node: OpenNode,
+    bench: Bench, kernel: Kernel, device: Provider, rows: Iterable[int], chunk: int | None = None
 ) -> list[Comparison]:
     """Run a kernel on a device and on the processor, with the same inputs.
 
     Args:
-        ort: The onnxruntime module.
-        graph: The artifact's graph.
+        bench: The artifact's graph, and what opens its kernels.
         kernel: One of its kernels.
-        rows: Numbers of rows, smallest first; a kernel that sees one row only runs with one.
         device: What is to be proven.
-        processor: The reference.
-        open_node: Opens a session of a model on a provider.
+        rows: Numbers of rows, smallest first; a kernel that sees one row only runs with one.
+        chunk: Rows that the device is given at once; None for all.
     """
     attention = kernel.node.op == "GroupQueryAttention"
     run = _Attention if attention else _Rowwise
-    reference = run(ort, graph, kernel, processor, open_node)
+    reference = run(bench, kernel, bench.processor)
     try:
-        tested = run(ort, graph, kernel, device, open_node)
+        tested = run(bench, kernel, device)
     except onnxruntime_errors():
         tested = None
     contexts = (0, reference.long_context) if attention else (0,)
@@ -125,13 +131,14 @@ def compare_kernel(
         for count in (1,) if kernel.one_row and not attention else rows:
             if context + count > reference.capacity:
                 continue
-            feed = reference.inputs(np.random.default_rng(count), count, context)
-            expected = reference.run(feed, context)
+            feed = reference.inputs(np.random.default_rng(count), count)
+            expected = reference.run(feed, context, count)
             try:
-                error = math.inf if tested is None else max(map(relative_error, tested.run(feed, context), expected))
+                outputs = [] if tested is None else tested.run(feed, context, chunk or count)
+                error = max(map(relative_error, outputs, expected), default=math.inf)
             except onnxruntime_errors():
                 error = math.inf
-            allowed = TOLERANCE[graph.float_type]
+            allowed = TOLERANCE[bench.graph.float_type]
             found.append(Comparison(kernel.title, kernel.node.op, count, context, error, allowed))
     return found
 
@@ -155,74 +162,82 @@ class _Rowwise:
 
     long_context = 0
 
-    def __init__(self, ort: Any, graph: Graph, kernel: Kernel, provider: Provider, open_node: OpenNode) -> None:
+    def __init__(self, bench: Bench, kernel: Kernel, provider: Provider) -> None:
+        graph, node = bench.graph, kernel.node
         self.capacity = max(ROWS)
-        self._kernel, self._type = kernel, graph.float_type
-        is_ids = kernel.node.op.startswith("Gather")
-        free = dict.fromkeys(name for name in kernel.node.inputs if name and name not in graph.initializers)
-        self._inputs = dict.fromkeys(free, INT64 if is_ids else graph.float_type)
-        self._outputs = {name: graph.float_type for name in kernel.node.outputs if name}
-        self._session = open_node(provider, node_model(graph, kernel.node, self._inputs, self._outputs))
+        self._width, self._type = kernel.width, _TYPES[graph.float_type]
+        self._is_lookup = node.op.startswith("Gather")
+        self._inputs = dict.fromkeys(
+            (name for name in node.inputs if name and name not in graph.initializers),
+            INT64 if self._is_lookup else graph.float_type,
+        )
+        self._outputs = {name: graph.float_type for name in node.outputs if name}
+        self._session = bench.open_model(provider, node_model(graph, node, self._inputs, self._outputs))
 
-    def inputs(self, rng: np.random.Generator, rows: int, context: int) -> dict[str, NDArray[Any]]:
+    def inputs(self, rng: np.random.Generator, rows: int) -> dict[str, NDArray[Any]]:
         """Inputs that are not weights, for a number of rows."""
-        if INT64 in self._inputs.values():
-            return {name: rng.integers(0, self._kernel.width, (1, rows)) for name in self._inputs}
-        shape = (1, rows, self._kernel.width)
-        return {name: rng.normal(size=shape).astype(_TYPES[self._type]) for name in self._inputs}
+        if self._is_lookup:
+            return {name: rng.integers(0, self._width, (1, rows)) for name in self._inputs}
+        return {name: rng.normal(size=(1, rows, self._width)).astype(self._type) for name in self._inputs}
 
-    def run(self, feed: dict[str, NDArray[Any]], context: int) -> list[NDArray[Any]]:
-        """The outputs."""
-        found: list[NDArray[Any]] = self._session.run(list(self._outputs), feed)
-        return found
+    def run(self, feed: dict[str, NDArray[Any]], context: int, chunk: int) -> list[NDArray[Any]]:
+        """The outputs, computed for a chunk of rows at once."""
+        parts = [self._session.run(list(self._outputs), each) for each in _chunks(feed, chunk)]
+        return [np.concatenate(outputs, axis=1) for outputs in zip(*parts, strict=True)]
 
 
 class _Attention:
     """Attention with a cache in the provider's memory that it reads and writes in place."""
 
-    def __init__(self, ort: Any, graph: Graph, kernel: Kernel, provider: Provider, open_node: OpenNode) -> None:
-        node = kernel.node
+    def __init__(self, bench: Bench, kernel: Kernel, provider: Provider) -> None:
+        graph, node = bench.graph, kernel.node
         positions, half = graph.initializers[node.inputs[7]].shape
-        self._heads, self._kv_heads, self._dim = node.numbers["num_heads"], node.numbers["kv_num_heads"], 2 * half
+        heads, kv_heads, dim = node.numbers["num_heads"], node.numbers["kv_num_heads"], 2 * half
         self.capacity = min(LONG_CONTEXT + max(ROWS), positions)
         self.long_context = max(0, min(LONG_CONTEXT, self.capacity - max(ROWS)))
         self._type, self._node = _TYPES[graph.float_type], node
+        names = [name for name in node.inputs[:3] if name]
+        widths = [heads * dim, kv_heads * dim, kv_heads * dim]
+        self._widths = dict(zip(names, widths if len(names) == 3 else [sum(widths)], strict=True))
         types = dict.fromkeys((name for name in node.inputs[:5] if name), graph.float_type)
         types |= dict.fromkeys(node.inputs[5:7], INT32)
         outputs = dict.fromkeys(node.outputs, graph.float_type)
-        self._session = open_node(provider, node_model(graph, node, types, outputs))
-        shape = (1, self._kv_heads, self.capacity, self._dim)
+        self._session = bench.open_model(provider, node_model(graph, node, types, outputs))
+        shape = (1, kv_heads, self.capacity, dim)
         self._past = np.random.default_rng(0).normal(size=(2, *shape)).astype(self._type)
         self._binding = self._session.io_binding()
-        self._buffers = [provider.allocate(ort, shape, self._type) for _ in range(2)]
+        self._buffers = [provider.allocate(bench.ort, shape, self._type) for _ in range(2)]
         for past, present, buffer in zip(node.inputs[3:5], node.outputs[1:], self._buffers, strict=True):
             self._binding.bind_ortvalue_input(past, buffer)
             self._binding.bind_ortvalue_output(present, buffer)
 
-    def inputs(self, rng: np.random.Generator, rows: int, context: int) -> dict[str, NDArray[Any]]:
-        """Queries, keys and values of new rows, and the lengths."""
-        total = context + rows
-        heads = self._heads, self._kv_heads, self._kv_heads
-        names = [name for name in self._node.inputs[:3] if name]
-        widths = [sum(heads) * self._dim] if len(names) == 1 else [each * self._dim for each in heads]
-        found: dict[str, NDArray[Any]] = {
-            name: rng.normal(size=(1, rows, width)).astype(self._type)
-            for name, width in zip(names, widths, strict=True)
-        }
-        lengths = (np.array([total - 1], np.int32), np.array(total, np.int32))
-        return found | dict(zip(self._node.inputs[5:7], lengths, strict=True))
+    def inputs(self, rng: np.random.Generator, rows: int) -> dict[str, NDArray[Any]]:
+        """Queries, keys and values of new rows."""
+        return {name: rng.normal(size=(1, rows, width)).astype(self._type) for name, width in self._widths.items()}
 
-    def run(self, feed: dict[str, NDArray[Any]], context: int) -> list[NDArray[Any]]:
+    def run(self, feed: dict[str, NDArray[Any]], context: int, chunk: int) -> list[NDArray[Any]]:
         """What is attended to, and the keys and values in use afterwards."""
         for buffer, past in zip(self._buffers, self._past, strict=True):
             buffer.update_inplace(past)
-        for name, array in feed.items():
-            self._binding.bind_cpu_input(name, array)
-        self._binding.bind_output(self._node.outputs[0], "cpu")
-        self._session.run_with_iobinding(self._binding)
-        attended: NDArray[Any] = self._binding.get_outputs()[-1].numpy()
-        total = context + attended.shape[1]
-        return [attended, *(buffer.numpy()[:, :, :total] for buffer in self._buffers)]
+        attended: list[NDArray[Any]] = []
+        total = context
+        for part in _chunks(feed, chunk):
+            total += next(iter(part.values())).shape[1]
+            for name, array in part.items():
+                self._binding.bind_cpu_input(name, array)
+            for name, length in zip(self._node.inputs[5:7], (np.array([total - 1]), np.array(total)), strict=True):
+                self._binding.bind_cpu_input(name, length.astype(np.int32))
+            self._binding.bind_output(self._node.outputs[0], "cpu")
+            self._session.run_with_iobinding(self._binding)
+            attended.append(self._binding.get_outputs()[-1].numpy())
+        return [np.concatenate(attended, axis=1), *(buffer.numpy()[:, :, :total] for buffer in self._buffers)]
+
+
+def _chunks(feed: dict[str, NDArray[Any]], size: int) -> Iterator[dict[str, NDArray[Any]]]:
+    """Parts of inputs (1, rows, ...) with this many rows each."""
+    rows = next(iter(feed.values())).shape[1]
+    for start in range(0, rows, size):
+        yield {name: np.ascontiguousarray(array[:, start : start + size]) for name, array in feed.items()}
 
 
 def _after_kept(graph: Graph) -> set[str]:

@@ -32,7 +32,7 @@ from ..provider import MODEL_FILE, Provider, Setup, load_onnxruntime, open_model
 from ..replay import check_logits, check_tokens
 from .adapter import Adapter
 from .graph import FLOAT, FLOAT16, read_graph, with_float_products
-from .kernels import ROWS, Comparison, Kernel, compare_kernel, distinct_kernels
+from .kernels import ROWS, Bench, Comparison, Kernel, compare_kernel, distinct_kernels
 from .verdict import Subject, Verdict, artifact_id, find_verdict
 
 # The largest allowed error of a row of logits, relative to its spread. Right kernels differ by 1e-5 in float32.
@@ -99,7 +99,10 @@ def new_verdict(
     """Prove, whatever has been kept; see :func:`prove`."""
     started = time.perf_counter()
     threads = options.threads or physical_cores()
-    kernels, found = _compare_kernels(engine.provider, folder, threads)
+    bench = _bench(folder, threads)
+    kernels = distinct_kernels(bench.graph)
+    rows = [each for each in ROWS if each <= engine.provider.prefill_chunk]
+    found = [each for kernel in kernels for each in compare_kernel(bench, kernel, engine.provider, rows)]
     wrong = describe_wrong(found)
     right = [each.error for each in found if each.passed]
     test = _test_of(manifest)
@@ -110,13 +113,17 @@ def new_verdict(
     float_type = FLOAT16 if manifest.activation_type == "float16" else FLOAT
     setup, error, kl, reason = Setup(0), math.inf, math.inf, "; ".join(wrong) or "no kernel is right"
     for setup in ways_out(engine.provider, kernels, found):
+        still = _wrong_in_chunks(bench, engine.provider, kernels, [each for each in found if not each.passed], setup)
+        if still:
+            reason = f"also in chunks of {setup.prefill_chunk} rows, {'; '.join(still)}"
+            continue
         try:
-            rows = _rows(engine.open_with(folder, manifest, checks, setup), test)
+            logits = _rows(engine.open_with(folder, manifest, checks, setup), test)
         except AcceleratorError as failure:
             reason = failure.message
             continue
-        error, kl = logits_error(rows, expected), mean_kl(rows, expected)
-        reason = _complaint(rows, test, error, LOGITS_TOLERANCE[float_type])
+        error, kl = logits_error(logits, expected), mean_kl(logits, expected)
+        reason = _complaint(logits, test, error, LOGITS_TOLERANCE[float_type])
         if not reason:
             break
     return Verdict(
@@ -124,7 +131,7 @@ def new_verdict(
         name=manifest.name,
         passed=not reason,
         setup=setup,
-        detail=_passed(len(kernels), len(found), len(test.continuation), wrong, setup) if not reason else reason,
+        detail=reason or _passed(len(kernels), len(found), len(test.continuation), wrong, setup),
         wrong=wrong,
         kernels=len(kernels),
         sizes=len(found),
@@ -183,21 +190,30 @@ def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _compare_kernels(provider: Provider, folder: Path, threads: int) -> tuple[list[Kernel], list[Comparison]]:
+def _bench(folder: Path, threads: int) -> Bench:
     ort = load_onnxruntime()
     graph = read_graph(with_float_products((folder / MODEL_FILE).read_bytes()))
-    kernels = distinct_kernels(graph)
-    rows = [each for each in ROWS if each <= provider.prefill_chunk]
+    return Bench(
+        ort, graph, OrtEngine.provider, lambda provider, model: open_model(ort, folder, provider, threads, model)
+    )
 
-    def open_node(on: Provider, model: bytes) -> Any:
-        return open_model(ort, folder, on, threads, model)
 
-    found = [
-        comparison
-        for kernel in kernels
-        for comparison in compare_kernel(ort, graph, kernel, rows, provider, OrtEngine.provider, open_node)
-    ]
-    return kernels, found
+def _wrong_in_chunks(
+    bench: Bench, provider: Provider, kernels: Sequence[Kernel], wrong: Sequence[Comparison], setup: Setup
+) -> tuple[str, ...]:
+    """Which of the wrong kernels are also wrong when they get as few rows at once as in this setup."""
+    if setup.cpu_nodes or setup.prefill_chunk == provider.prefill_chunk:
+        return ()
+    titles = {each.kernel for each in wrong}
+    rows, chunk = [provider.prefill_chunk], setup.prefill_chunk
+    return describe_wrong(
+        [
+            comparison
+            for kernel in kernels
+            if kernel.title in titles
+            for comparison in compare_kernel(bench, kernel, provider, rows, chunk)
+        ]
+    )
 
 
 def _test_of(manifest: RuntimeFacts) -> _Test:

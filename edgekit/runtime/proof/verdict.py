@@ -1,5 +1,7 @@
-"""The result of a proof, and the files it is kept in: ``proofs/`` in the cache folder, one for each GPU, driver, version of
-the engine and artifact."""
+"""The result of a proof, and the file it is kept in, in ``proofs/`` of the cache folder.
+
+There is one file for each GPU, driver, version of the engine and artifact.
+"""
 
 from __future__ import annotations
 
