@@ -21,11 +21,6 @@ _NVIDIA = 0x10DE  # PCI vendor id
 
 
 def _attach(ort: Any, options: Any, cpu_nodes: Sequence[str]) -> Sequence[str]:
-    if CUDA not in ort.get_available_providers():
-        raise AcceleratorError(
-            f"onnxruntime {ort.__version__} was not built for CUDA",
-            hint="pip uninstall onnxruntime, then pip install onnxruntime-gpu; on a Jetson use NVIDIA's wheel of it",
-        )
     if find_spec("nvidia") is not None and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()  # from 1.21 on: CUDA's libraries from the packages nvidia-*
     return (CUDA, "CPUExecutionProvider")
@@ -40,6 +35,11 @@ class CudaEngine(AcceleratedEngine):
     @staticmethod
     def identify(ort: Any) -> tuple[Adapter, str]:
         """CUDA's first GPU, and the version of onnxruntime."""
+        if CUDA not in ort.get_available_providers():
+            raise AcceleratorError(
+                f"onnxruntime {ort.__version__} was not built for CUDA",
+                hint="pip uninstall onnxruntime; pip install onnxruntime-gpu; on a Jetson use NVIDIA's wheel of it",
+            )
         return cuda_adapter(), f"onnxruntime {ort.__version__}"
 
     @staticmethod

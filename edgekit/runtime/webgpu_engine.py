@@ -29,7 +29,7 @@ _INSTALL = 'pip install "edgekit-llm[webgpu]"'
 
 
 def _attach(ort: Any, options: Any, cpu_nodes: Sequence[str]) -> Sequence[str]:
-    placed = {"ep.webgpuexecutionprovider.forceCpuNodeNames": "\n".join(cpu_nodes)} if cpu_nodes else {}
+    placed = {"forceCpuNodeNames": "\n".join(cpu_nodes)} if cpu_nodes else {}
     options.add_provider_for_devices([find_device(ort)], placed)
     return ()
 

@@ -112,13 +112,13 @@ def test_auto_takes_the_preferred_engine(
 def test_auto_takes_the_next_engine_if_an_accelerator_fails_and_says_why(
     built_artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(ort: object, options: object) -> tuple[str, ...]:
+    def broken(ort: object) -> None:
         raise AcceleratorError("the GPU is on fire")
 
     engine = webgpu_engine.WebgpuEngine
     monkeypatch.setattr(engine, "can_run", lambda manifest: True)
     monkeypatch.setattr(engine, "preference", lambda manifest: 2)
-    monkeypatch.setattr(engine, "provider", replace(engine.provider, attach=broken))
+    monkeypatch.setattr(engine, "identify", broken)
     manifest = read_manifest(built_artifact)
     options = EngineOptions(context=64, threads=1)
     assert choose_engine(manifest) == "webgpu"

@@ -13,7 +13,7 @@ from edgekit.errors import AcceleratorError, EngineError
 from edgekit.runtime.provider import Provider, lacks_float16, one_line, open_session, out_of_memory
 
 
-def _attach(ort: Any, options: Any) -> Sequence[str]:
+def _attach(ort: Any, options: Any, cpu_nodes: Sequence[str]) -> Sequence[str]:
     return ("CPUExecutionProvider",)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from .verdict import Subject, Verdict, artifact_id, find_verdict
 
 # The largest allowed error of a row of logits, relative to its spread. Right kernels differ by 1e-5 in float32.
 LOGITS_TOLERANCE = {FLOAT: 1e-3, FLOAT16: 5e-2}
-_SMALL_CHUNK = 16  # smaller ones are not worth it: the operator is faster on the processor
+_SMALL_CHUNK = 16  # with smaller ones a prompt is read too slowly: the operator is faster on the processor
 
 
 class _Reference(OrtEngine):
@@ -142,19 +142,21 @@ def new_verdict(
     )
 
 
-def ways_out(provider: Provider, kernels: Sequence[Kernel], found: Sequence[Comparison]) -> Iterator[Setup]:
+def ways_out(provider: Provider, kernels: Sequence[Kernel], found: Sequence[Comparison]) -> list[Setup]:
     """How to run an artifact without the sizes and operators that are wrong, best first."""
     wrong = [each for each in found if not each.passed]
-    whole = provider.prefill_chunk
-    first = min((each.rows for each in wrong), default=whole + 1)
-    right = max((rows for rows in (*ROWS, whole) if rows < first and rows <= whole), default=0)
-    yield from (Setup(rows) for rows in dict.fromkeys((right, min(right, _SMALL_CHUNK))) if rows >= _SMALL_CHUNK)
-    if provider.places_nodes and wrong:
-        titles = {each.kernel for each in wrong}
-        nodes = tuple(name for kernel in kernels if kernel.title in titles for name in kernel.names)
-        yield Setup(whole, nodes, any(each.op == "GroupQueryAttention" for each in wrong))
-    if 0 < right < _SMALL_CHUNK:
-        yield Setup(right)
+    whole, setups = provider.prefill_chunk, []
+    for never in (1, _SMALL_CHUNK + 1, whole + 1):  # kernels that are wrong from fewer rows on run on the processor
+        placed = {each.kernel for each in wrong if each.rows < never}
+        if placed and not provider.places_nodes:
+            break
+        first = min((each.rows for each in wrong if each.kernel not in placed), default=whole + 1)
+        right = max((rows for rows in (*ROWS, whole) if rows < first and rows <= whole), default=0)
+        nodes = tuple(name for kernel in kernels if kernel.title in placed for name in kernel.names)
+        cache_on_processor = any(each.kernel in placed and each.op == "GroupQueryAttention" for each in wrong)
+        chunks = [chunk for chunk in (right, min(right, _SMALL_CHUNK)) if chunk >= _SMALL_CHUNK]
+        setups += [Setup(chunk, nodes, cache_on_processor) for chunk in chunks]
+    return list(dict.fromkeys(setups))
 
 
 def describe_wrong(found: Sequence[Comparison]) -> tuple[str, ...]:
@@ -249,9 +251,7 @@ def _passed(kernels: int, sizes: int, tokens: int, wrong: Sequence[str], setup: 
     text = f"{kernels} kernels at {sizes} sizes and the logits of {tokens} tokens agree with the processor's"
     if not wrong:
         return text
-    way = (
-        f"{len(setup.cpu_nodes)} nodes run on the processor"
-        if setup.cpu_nodes
-        else f"prompts are read in chunks of {setup.prefill_chunk}"
-    )
-    return f"{text}, except that {'; '.join(wrong)}; so {way}"
+    ways = [f"prompts are read in chunks of {setup.prefill_chunk}"]
+    if setup.cpu_nodes:
+        ways.append(f"the processor runs {len(setup.cpu_nodes)} of the nodes")
+    return f"{text}, except that {'; '.join(wrong)}; so {' and '.join(ways)}"

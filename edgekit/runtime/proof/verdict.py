@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,8 @@ class Verdict:
             partial.write_text(json_text(self.to_json(), indent=2) + "\n", encoding="utf-8")
             partial.replace(path)
         except OSError:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
 
 
 def find_verdict(subject: Subject) -> Verdict | None:
