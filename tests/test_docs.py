@@ -51,6 +51,13 @@ OTHER_PROGRAMS = {
     "mkdir",
     "cp",
     "adb",
+    "apt-get",
+    "cat",
+    "grep",
+    "ssh",
+    "sudo",
+    "uv",
+    "vulkaninfo",
     "gradle",
     "swift",
 }
