@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from .runtime.events import Done as Done
     from .runtime.events import Thought as Thought
     from .runtime.loading import load as load
+    from .runtime.response_format import Choice as Choice
+    from .runtime.response_format import Regex as Regex
     from .runtime.session import Completion as Completion
     from .runtime.session import Message as Message
     from .runtime.session import Piece as Piece
@@ -74,6 +76,7 @@ _NAMES = {
     "runtime.asynchronous": ("AsyncSession",),
     "runtime.events": ("Answer", "Done", "Thought"),
     "runtime.loading": ("load",),
+    "runtime.response_format": ("Choice", "Regex"),
     "runtime.session": ("Completion", "Message", "Piece", "Session"),
     "sampling": ("Sampling",),
     "scheme": ("QuantizationConfig", "QuantizationOverrides", "QuantizationScheme"),

@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .constraint import Constraint
 from .logprobs import Logprobs
 from .sampler import Sampler
 from .stop_text import StopText
@@ -44,6 +45,7 @@ class Answer:
         splitter: Separates the thought from the answer; None if the model does not reason.
         watch: Limits the thought and looks for loops; None does neither.
         logprobs: Collects the log probabilities of the tokens.
+        constraint: Holds what follows the thought to a format.
 
     Attributes:
         tokens: The generated ids.
@@ -65,6 +67,7 @@ class Answer:
         splitter: ThoughtSplitter | None,
         watch: Watch | None = None,
         logprobs: Logprobs | None = None,
+        constraint: Constraint | None = None,
     ) -> None:
         self.tokens: list[int] = []
         self.pending = prompt
@@ -74,6 +77,7 @@ class Answer:
         self._tokenizer, self._sampler, self._stops, self._max_tokens = tokenizer, sampler, stops, max_tokens
         self._stream, self._splitter = TextStream(tokenizer), splitter
         self._stop_text, self._watch, self._logprobs = StopText(stop_texts), watch, logprobs
+        self._constraint = constraint
         self._forced: deque[int] = deque()  # the next ids, without sampling
         self._closed_by: ThoughtEnd | None = None  # if it was not the model
         self._tags = {tokenizer.token_id(tag): tag for tag in (THINK_OPEN, THINK_CLOSE)} if splitter else {}
@@ -114,7 +118,12 @@ class Answer:
         model_logits = logits.copy() if self._logprobs else logits
         if self._watch is not None:
             self._watch.adjust(logits)
+        constraint = self._constraint if not self._in_thought else None
+        if constraint is not None:
+            constraint.apply(logits, () if self.tokens else self._openings)
         token = self._sampler.sample(logits)
+        if constraint is not None and not (token in self._openings and not self.tokens):
+            constraint.accept(token)
         if self._logprobs:
             self._logprobs.chosen(token, model_logits)
         self.tokens.append(token)
@@ -148,7 +157,7 @@ class Answer:
         return pieces
 
     def _finished(self, token: int, room: int) -> FinishReason | None:
-        if token in self._stops or self._stop_text.found:
+        if token in self._stops or self._stop_text.found or (self._constraint and self._constraint.is_complete):
             return "stop"
         if len(self.tokens) == self._max_tokens:
             return "length"
@@ -163,6 +172,11 @@ class Answer:
             self._closed_by = "loop" if action == "close loop" else "budget"
             self._forced.extend(self._tokenizer.encode(closing(action, "".join(self.text)), add_bos=False))
         return None
+
+    @property
+    def _openings(self) -> tuple[int, ...]:
+        """The token that opens a thought, with which an answer that is held to a format may begin."""
+        return tuple(i for i, tag in self._tags.items() if tag == THINK_OPEN and i is not None)
 
     @property
     def _in_thought(self) -> bool:

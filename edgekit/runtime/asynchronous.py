@@ -21,6 +21,7 @@ from ..errors import EngineError
 from ..sampling import Sampling
 from .events import Answer, Done, Event, Thought
 from .generation import Completion, Generation
+from .response_format import ResponseFormat
 from .session import Session
 from .thought import Piece
 from .watch import LoopGuard
@@ -60,6 +61,7 @@ class AsyncSession:
         stop: str | Sequence[str] = (),
         stop_ids: Iterable[int] = (),
         logprobs: int | None = None,
+        response_format: ResponseFormat | None = None,
         think_tokens: int | None = None,
         loop_guard: LoopGuard = "thought",
     ) -> AsyncGeneration:
@@ -92,6 +94,7 @@ class AsyncSession:
                 stop=stop,
                 stop_ids=stop_ids,
                 logprobs=logprobs,
+                response_format=response_format,
                 think_tokens=think_tokens,
                 loop_guard=loop_guard,
             )
@@ -112,6 +115,7 @@ class AsyncSession:
         stop: str | Sequence[str] = (),
         stop_ids: Iterable[int] = (),
         logprobs: int | None = None,
+        response_format: ResponseFormat | None = None,
         loop_guard: LoopGuard = "thought",
     ) -> AsyncGeneration:
         """Continue a text. Call it while an event loop runs.
@@ -138,6 +142,7 @@ class AsyncSession:
                 stop=stop,
                 stop_ids=stop_ids,
                 logprobs=logprobs,
+                response_format=response_format,
                 loop_guard=loop_guard,
             )
         )

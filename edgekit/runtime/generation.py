@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,15 @@ from numpy.typing import NDArray
 from ..errors import EngineError, EvaluationCancelledError, SessionBusyError
 from . import events
 from .answer import Answer, FinishReason, ThoughtEnd
+from .constraint import Constraint
 from .logprobs import Logprobs, TokenLogprob
+from .response_format import parsed
 from .sampler import Sampler
 from .thought import Piece, ThoughtSplitter
 from .tokenizer import Tokenizer
 from .watch import Watch
+
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,24 @@ class Completion:
     loops: int = 0
     logprobs: list[TokenLogprob] | None = None
 
+    def parse(self, kind: type[Parsed]) -> Parsed:
+        """The answer as an object, if it was held to this class with ``response_format``.
+
+        Args:
+            kind: A pydantic model or a dataclass.
+
+        Raises:
+            EngineError: The answer ended before it was complete.
+            ValueError: The answer is not valid; pydantic's error says why.
+        """
+        if self.finish_reason != "stop":
+            raise EngineError(
+                f"the answer is not complete: its finish_reason is {self.finish_reason!r}",
+                hint="allow more tokens with max_tokens",
+            )
+        found: Parsed = parsed(kind, self.answer)
+        return found
+
 
 class Generation(Iterator[Piece]):
     """An iterator over the pieces of an answer (:class:`~edgekit.runtime.thought.Piece`).
@@ -77,6 +100,7 @@ class Generation(Iterator[Piece]):
         splitter: Separates the thought from the answer; None if the model does not reason.
         watch: Limits the thought and looks for loops; None does neither.
         logprobs: Collects the log probabilities of the tokens.
+        constraint: Holds what follows the thought to a format.
         prepare_s: Seconds that were spent on making the prompt.
         ended: Called with the answer when it ends or is stopped.
         cancel_evaluation: Makes an ``evaluate`` that runs in another thread raise EvaluationCancelledError.
@@ -96,6 +120,7 @@ class Generation(Iterator[Piece]):
         splitter: ThoughtSplitter | None,
         watch: Watch | None = None,
         logprobs: Logprobs | None = None,
+        constraint: Constraint | None = None,
         prepare_s: float,
         ended: Callable[[Completion], None] | None = None,
         cancel_evaluation: Callable[[], None] = lambda: None,
@@ -112,6 +137,7 @@ class Generation(Iterator[Piece]):
             splitter=splitter,
             watch=watch,
             logprobs=logprobs,
+            constraint=constraint,
         )
         self._logprobs = logprobs
         self._ended = ended

@@ -6,6 +6,7 @@ the spellings of tokens are in ``tokenizer.json``.
 
 from __future__ import annotations
 
+import json
 import re
 import weakref
 from collections.abc import Mapping, Sequence
@@ -50,6 +51,7 @@ class NativeTokenizer(Tokenizer):
         self._by_id = {index: token for token, index in self._by_token.items()}
         self._skipped = {int(token["id"]) for token in self._added.values() if token.get("special")}
         self._patterns: dict[frozenset[str], re.Pattern[str]] = {}
+        self._described = described
 
     @classmethod
     def open(cls, folder: Path, tokens: Mapping[str, Any]) -> NativeTokenizer:
@@ -116,6 +118,10 @@ class NativeTokenizer(Tokenizer):
     def control_tokens(self, template: str) -> ControlTokens:
         """As for :class:`Tokenizer`. What a normalizer makes of a message stays text: see :meth:`_ids`."""
         return ControlTokens.of({token: bool(t.get("special")) for token, t in self._added.items()}, template)
+
+    def definition(self) -> str:
+        """As for :class:`Tokenizer`."""
+        return json.dumps(self._described)
 
     def decode(self, ids: Sequence[int]) -> str:
         """As for :class:`Tokenizer`."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..sampling import Sampling, SamplingOverrides
+from .response_format import Grammar, ResponseFormat, grammar_of
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class AnswerRequest:
         stop_ids: Ids that end the answer, in addition to the model's own.
         stop_texts: Texts that end the answer, in addition to the model's own, and are not part of it.
         logprobs: How many alternatives of each token to report with its log probability; None reports none.
+        grammar: What the answer must match; None allows any text.
     """
 
     max_tokens: int | None
@@ -27,6 +29,7 @@ class AnswerRequest:
     stop_ids: frozenset[int] = frozenset()
     stop_texts: tuple[str, ...] = ()
     logprobs: int | None = None
+    grammar: Grammar | None = None
 
     @classmethod
     def of(
@@ -39,6 +42,7 @@ class AnswerRequest:
         stop_ids: Iterable[int],
         stop: str | Sequence[str],
         logprobs: int | None,
+        response_format: ResponseFormat | None,
     ) -> AnswerRequest:
         """A request with the values that a caller gave.
 
@@ -47,9 +51,11 @@ class AnswerRequest:
             changes: Single settings.
             max_tokens, seed, stop_ids, logprobs: See the attributes.
             stop: A text, or several.
+            response_format: The format of the answer.
 
         Raises:
-            ValueError: A value is outside its range, or a stop text is empty or no text.
+            ValueError: A value is outside its range, a stop text is empty or no text, or the format is not known.
+            MissingPackageError: The format is a class, which needs pydantic.
         """
         if max_tokens is not None and (
             isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1
@@ -59,4 +65,12 @@ class AnswerRequest:
         for text in texts:
             if not isinstance(text, str) or not text:
                 raise ValueError(f"a stop text is {text!r}; it must be text and not empty")
-        return cls(max_tokens, changes.applied_to(sampling), seed, frozenset(stop_ids), texts, logprobs)
+        return cls(
+            max_tokens,
+            changes.applied_to(sampling),
+            seed,
+            frozenset(stop_ids),
+            texts,
+            logprobs,
+            grammar_of(response_format),
+        )

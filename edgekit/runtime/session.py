@@ -28,6 +28,7 @@ from ..errors import ContextLengthError, EdgekitError, EngineError, TokenizerErr
 from ..sampling import Sampling, SamplingOverrides
 from .background import Background
 from .chat import ChatTemplate, Message
+from .constraint import Constraints
 from .engine import CancellableEngine, Engine, ResumableEngine
 from .generation import Completion, Generation, superseded
 from .interruptible import Turn
@@ -35,6 +36,7 @@ from .logprobs import Logprobs
 from .prefix_cache import PrefixCache, next_start
 from .prompt import Prompt
 from .request import AnswerRequest
+from .response_format import ResponseFormat
 from .sampler import Sampler
 from .thought import Piece, ThoughtSplitter, WholeAnswers, starts_inside
 from .tokenizer import Tokenizer
@@ -82,6 +84,7 @@ class Session:
         self._background = Background(self._cancel_evaluation)
         self._prepares = prepare and isinstance(engine, CancellableEngine)
         self._whole = WholeAnswers()
+        self._constraints = Constraints(tokenizer, engine.vocab_size, manifest.tokens["eos"])
         self._current: object = None  # identifies the only generation that may continue
         self._generation: weakref.ref[Generation] | None = None  # that one
         self._turn = Turn("the session")
@@ -106,6 +109,7 @@ class Session:
         stop: str | Sequence[str] = (),
         stop_ids: Iterable[int] = (),
         logprobs: int | None = None,
+        response_format: ResponseFormat | None = None,
         loop_guard: LoopGuard = "thought",
     ) -> Generation:
         """Continue a text.
@@ -122,6 +126,9 @@ class Session:
             stop_ids: Ids that end the answer, in addition to the model's own.
             logprobs: Report the log probability of each token, with this many of the most likely tokens: 0 to 20. See
                 :attr:`Completion.logprobs`.
+            response_format: Hold the answer to a format: a JSON schema, a pydantic model or dataclass (see
+                :meth:`Completion.parse`), :class:`Choice`, :class:`Regex`, or OpenAI's ``response_format``. A thought
+                before the answer is free. Needs the extra ``structured``.
             loop_guard: ``all`` ends a text that repeats itself; other values have no effect here.
 
         Returns:
@@ -129,7 +136,9 @@ class Session:
             :class:`Completion`. Nothing is computed before the first piece is requested.
 
         Raises:
-            ValueError: ``max_tokens`` or the seed is out of range, or the prompt is empty or not valid Unicode.
+            ValueError: A value is out of range, the prompt is empty or not valid Unicode, or the answer cannot be held
+                to the ``response_format``.
+            MissingPackageError: ``response_format`` needs a package that is not installed.
             ContextLengthError: The prompt is longer than the context; the message names both lengths.
             EngineError: The session is closed; raised when the first piece is requested.
         """
@@ -143,6 +152,7 @@ class Session:
             stop_ids=stop_ids,
             stop=stop,
             logprobs=logprobs,
+            response_format=response_format,
         )
         return self._start(ids, request, None, Watch(None, loop_guard), started)
 
@@ -164,6 +174,7 @@ class Session:
         stop: str | Sequence[str] = (),
         stop_ids: Iterable[int] = (),
         logprobs: int | None = None,
+        response_format: ResponseFormat | None = None,
         think_tokens: int | None = None,
         loop_guard: LoopGuard = "thought",
     ) -> Generation:
@@ -178,7 +189,7 @@ class Session:
             variables: Further variables of the model's chat template, such as Qwen3's ``enable_thinking``.
             max_tokens: As for :meth:`generate`. The tokens of a thought count.
             sampling, temperature, top_p, top_k, min_p, repetition_penalty: As for :meth:`generate`.
-            seed, stop, stop_ids, logprobs: As for :meth:`generate`.
+            seed, stop, stop_ids, logprobs, response_format: As for :meth:`generate`.
             think_tokens: The most tokens of a reasoning model's thought, which is then closed with a sentence and
                 ``</think>``; the answer follows. None is limited only by ``max_tokens`` and the context.
             loop_guard: Where to look for text that repeats itself: in the ``thought``, in ``all`` of the answer, or
@@ -221,6 +232,7 @@ class Session:
             stop_ids=stop_ids,
             stop=stop,
             logprobs=logprobs,
+            response_format=response_format,
         )
         return self._start(ids, request, splitter, watch, started, ended if splitter else None)
 
@@ -371,6 +383,9 @@ class Session:
                 f"{self.manifest.model['context_length']} tokens)",
             )
         sampler = Sampler(request.sampling, self.engine.vocab_size, request.seed)
+        constraint = None
+        if request.grammar is not None:
+            constraint = self._constraints.start(request.grammar, after_thought=splitter is not None)
         with self._in_use():
             current = self._current = object()
 
@@ -396,6 +411,7 @@ class Session:
             splitter=splitter,
             watch=watch,
             logprobs=None if request.logprobs is None else Logprobs(request.logprobs, self.tokenizer),
+            constraint=constraint,
             ended=partial(ended, current) if ended else None,
             prepare_s=time.perf_counter() - started,
             cancel_evaluation=self._cancel_evaluation,

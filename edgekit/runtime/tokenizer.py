@@ -76,6 +76,11 @@ class Tokenizer:
         """The ``tokenizers.Tokenizer``."""
         return self._backend
 
+    def definition(self) -> str:
+        """The tokenizer as the content of a ``tokenizer.json``."""
+        text: str = self._backend.to_str()
+        return text
+
     def encode(self, text: str | Prompt, add_bos: bool | None = None) -> list[int]:
         """Encode text to ids.
 

@@ -1,0 +1,100 @@
+"""Holds an answer to a format: before each token, the tokens that cannot continue the format lose their logits.
+
+The llguidance library (https://github.com/guidance-ai/llguidance) computes which tokens can continue, as a bit mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EngineError, MissingPackageError
+from .response_format import Grammar
+from .tokenizer import Tokenizer
+
+
+class Constraint:
+    """The state of one answer that is held to a grammar.
+
+    Args:
+        matcher: An ``llguidance.LLMatcher``.
+        vocab_size: Length of the logits.
+    """
+
+    def __init__(self, matcher: Any, vocab_size: int) -> None:
+        self._matcher = matcher
+        self._bits = np.zeros((1, (vocab_size + 31) // 32), np.int32)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing can follow."""
+        return bool(self._matcher.is_stopped())
+
+    def apply(self, logits: NDArray[np.float32], also: Sequence[int] = ()) -> None:
+        """Give the tokens that cannot continue the answer a logit of minus infinity.
+
+        Args:
+            logits: float32 (vocab_size,); changed.
+            also: Ids that are allowed nevertheless.
+        """
+        import llguidance.numpy
+
+        kept = logits[list(also)]
+        llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
+        allowed = np.unpackbits(self._bits[0].view(np.uint8), count=logits.size, bitorder="little")
+        np.copyto(logits, -np.inf, where=allowed == 0)
+        logits[list(also)] = kept
+
+    def accept(self, token: int) -> None:
+        """Continue the answer with a token.
+
+        Raises:
+            EngineError: The grammar is too complex.
+        """
+        if not self._matcher.consume_token(token):
+            reason = str(self._matcher.get_error()).splitlines()[0]
+            raise EngineError(f"cannot hold the answer to its format: {reason}", hint="use a simpler format")
+
+
+class Constraints:
+    """Makes constraints for the answers of one tokenizer.
+
+    Args:
+        tokenizer: The artifact's tokenizer.
+        vocab_size: Length of the logits.
+        stop_ids: Ids that end an answer.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int, stop_ids: Sequence[int]) -> None:
+        self._tokenizer, self._vocab_size, self._stop_ids = tokenizer, vocab_size, list(stop_ids)
+        self._prepared: Any = None  # an llguidance.LLTokenizer, which takes up to a second to make
+
+    def start(self, grammar: Grammar, *, after_thought: bool) -> Constraint:
+        """A constraint for one answer.
+
+        Args:
+            grammar: What the answer must match.
+            after_thought: Whether a thought may come before the answer.
+
+        Raises:
+            MissingPackageError: llguidance is not installed.
+            ValueError: The grammar is not valid, or not supported.
+        """
+        if find_spec("llguidance") is None:
+            raise MissingPackageError.for_extra("structured", ["llguidance"], "an answer in a given format")
+        from llguidance import LLMatcher, LLTokenizer
+
+        if self._prepared is None:
+            definition = self._tokenizer.definition()
+            self._prepared = LLTokenizer(definition, n_vocab=self._vocab_size, eos_token=self._stop_ids)
+        matcher = LLMatcher(
+            self._prepared, LLMatcher.grammar_from_lark(grammar.lark(after_thought=after_thought)), log_level=0
+        )
+        if matcher.is_error():
+            reason = " ".join(str(matcher.get_error()).split())
+            raise ValueError(f"the answer cannot be held to this response_format: {reason}")
+        return Constraint(matcher, self._vocab_size)

@@ -1,0 +1,146 @@
+"""The formats that an answer can be held to: a JSON schema, a choice of texts, or a regular expression."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from ..errors import MissingPackageError
+
+_WHITE = "[ \\n\\r\\t]{0,4}"  # between a thought and the answer
+_JSON_WHITE = "[ \\n\\r\\t]{0,20}"  # room for indentation; without a limit, a model may write white space for ever
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The answer is one of these texts.
+
+    Args:
+        texts: At least one text.
+
+    Raises:
+        ValueError: There are no texts, or one is empty or no text.
+    """
+
+    texts: Sequence[str]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.texts, str) or not self.texts:
+            raise ValueError(f"a choice needs a sequence of texts, at least one; got {self.texts!r}")
+        for text in self.texts:
+            if not isinstance(text, str) or not text:
+                raise ValueError(f"a text of a choice is {text!r}; it must be text and not empty")
+
+
+@dataclass(frozen=True)
+class Regex:
+    """The whole answer matches a regular expression.
+
+    Args:
+        pattern: In the syntax of Rust's crate regex (https://docs.rs/regex), which has no look-around and no
+            back-references.
+    """
+
+    pattern: str
+
+
+# A mapping is a JSON schema, or OpenAI's response_format: {"type": "json_object"}, {"type": "json_schema", ...} or
+# {"type": "text"}. A type is a pydantic model or a dataclass.
+ResponseFormat = Mapping[str, Any] | type | Choice | Regex
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """What an answer must match.
+
+    Attributes:
+        schema: A JSON schema; None for a regular expression.
+        regex: A regular expression; None for a schema.
+    """
+
+    schema: Mapping[str, Any] | None = None
+    regex: str | None = None
+
+    def lark(self, *, after_thought: bool) -> str:
+        """The grammar in llguidance's dialect of Lark.
+
+        Args:
+            after_thought: Whether a thought may come before the answer, so that white space may open the answer.
+        """
+        white = f"/{_WHITE}/ " if after_thought else ""
+        if self.schema is not None:
+            schema = {"x-guidance": {"whitespace_pattern": _JSON_WHITE}, **self.schema}
+            return f"start: {white}body\nbody: %json {json.dumps(schema)}\n"
+        return f"start: {white}body\nbody: /{_without_slashes(self.regex or '')}/\n"
+
+
+def grammar_of(response_format: ResponseFormat | None) -> Grammar | None:
+    """The grammar of a format; None if any text is allowed.
+
+    Raises:
+        ValueError: The format is not one of those in :data:`ResponseFormat`.
+        MissingPackageError: A class needs pydantic.
+    """
+    if response_format is None:
+        return None
+    if isinstance(response_format, Choice):
+        return Grammar(regex="|".join(f"({re.escape(text)})" for text in response_format.texts))
+    if isinstance(response_format, Regex):
+        return Grammar(regex=response_format.pattern)
+    if isinstance(response_format, type):
+        return Grammar(schema=_adapter(response_format).json_schema())
+    if isinstance(response_format, Mapping):
+        return _of_mapping(response_format)
+    raise ValueError(
+        f"response_format is {response_format!r}; "
+        "allowed: a JSON schema, a pydantic model or a dataclass, Choice, or Regex"
+    )
+
+
+def parsed(kind: type, text: str) -> Any:
+    """An answer as an object of a pydantic model or a dataclass.
+
+    Raises:
+        ValueError: The answer is not valid; pydantic's error says why.
+        MissingPackageError: pydantic is not installed.
+    """
+    return _adapter(kind).validate_json(text)
+
+
+def _of_mapping(given: Mapping[str, Any]) -> Grammar | None:
+    kind = given.get("type")
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return Grammar(schema={"type": "object"})
+    if kind != "json_schema":
+        return Grammar(schema=given)
+    described = given.get("json_schema")
+    schema = described.get("schema") if isinstance(described, Mapping) else None
+    if not isinstance(schema, Mapping):
+        raise ValueError(
+            'response_format has the type "json_schema" but no schema; '
+            'write {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}'
+        )
+    return Grammar(schema=schema)
+
+
+def _adapter(kind: type) -> Any:
+    if find_spec("pydantic") is None:
+        raise MissingPackageError.for_extra("structured", ["pydantic"], "an answer in the form of a class")
+    from pydantic import BaseModel, TypeAdapter
+
+    if not is_dataclass(kind) and not issubclass(kind, BaseModel):
+        raise ValueError(f"response_format is the class {kind.__name__}; allowed: pydantic models and dataclasses")
+    return TypeAdapter(kind)
+
+
+def _without_slashes(pattern: str) -> str:
+    """A regular expression that can stand between slashes."""
+    return re.sub(r"\\.|/", lambda found: r"\/" if found[0] == "/" else found[0], pattern, flags=re.DOTALL).replace(
+        "\n", r"\n"
+    )

@@ -1,0 +1,121 @@
+"""Answers that are held to a format, by models that would write something else."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from tiny_artifact import EOS, write_tiny_artifact
+
+import edgekit
+from edgekit import Choice, Regex
+from edgekit.artifact.manifest import read_manifest
+from edgekit.errors import EngineError, MissingPackageError
+from edgekit.runtime import constraint as module
+from edgekit.runtime.constraint import Constraints
+from edgekit.runtime.native_tokenizer import NativeTokenizer
+from edgekit.runtime.response_format import Grammar
+from edgekit.runtime.tokenizer import Tokenizer
+
+QUESTION = [{"role": "user", "content": "What is 2 + 2?"}]
+SCHEMA = {
+    "type": "object",
+    "properties": {"kind": {"enum": ["a", "b/c"]}, "count": {"type": "integer", "minimum": 0, "maximum": 99}},
+    "required": ["kind", "count"],
+    "additionalProperties": False,
+}
+
+
+@dataclass
+class Found:
+    kind: Literal["a", "b/c"]
+    sure: bool
+
+
+@pytest.mark.parametrize(
+    ("response_format", "expected"),
+    [
+        (SCHEMA, None),
+        (Choice(("yes", "no / maybe?")), r"yes|no / maybe\?"),
+        (Regex("[a-c]{3}/[0-9]"), "[a-c]{3}/[0-9]"),
+    ],
+)
+def test_random_answers_keep_to_the_format(built_artifact: Path, response_format: Any, expected: str | None) -> None:
+    with edgekit.load(built_artifact, context=200) as session:
+        for seed in range(4):
+            done = session.chat(QUESTION, temperature=2.0, seed=seed, response_format=response_format).complete()
+            assert done.finish_reason == "stop"
+            if expected:
+                assert re.fullmatch(expected, done.answer)
+            else:
+                found = json.loads(done.answer)
+                assert found["kind"] in ("a", "b/c")
+                assert 0 <= found["count"] <= 99
+
+
+def test_a_thought_is_free_and_its_answer_held(reasoning_artifact: Path) -> None:
+    with edgekit.load(reasoning_artifact) as session:
+        done = session.chat(QUESTION, temperature=1.5, seed=3, think_tokens=4, response_format=Found).complete()
+    assert len(done.thought) > 20
+    assert isinstance(done.parse(Found), Found)
+
+
+def test_an_answer_that_was_cut_is_not_parsed(built_artifact: Path) -> None:
+    with edgekit.load(built_artifact, context=200) as session:
+        done = session.chat(QUESTION, max_tokens=2, response_format=Found).complete()
+    assert done.finish_reason == "length"
+    with pytest.raises(EngineError, match="finish_reason is 'length'"):
+        done.parse(Found)
+
+
+def test_a_model_that_thinks_by_itself_may_open_a_thought(tmp_path: Path) -> None:
+    folder = write_tiny_artifact(tmp_path / "a", reasoning=True)
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text(encoding="utf-8").replace("<think>\n", ""), encoding="utf-8")
+    with edgekit.load(folder, context=250) as session:
+        opening = session.tokenizer.token_id("<think>")
+        answer = session.chat(QUESTION, response_format=Choice(("yes", "no")))._answer
+        logits = np.zeros(session.engine.vocab_size, np.float32)
+        logits[opening] = 9.0
+        answer.choose(logits)
+        assert answer.tokens == [opening]
+
+
+def test_what_cannot_be_held_to_is_refused(built_artifact: Path) -> None:
+    with edgekit.load(built_artifact, context=96) as session:
+        for given in (Regex("(a"), {"type": "strin"}, {"not": {"type": "string"}}):
+            with pytest.raises(ValueError, match="cannot be held to this response_format"):
+                session.chat(QUESTION, response_format=given)  # type: ignore[arg-type]
+
+
+def test_a_missing_package_names_the_extra(built_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with edgekit.load(built_artifact, context=96) as session, pytest.raises(MissingPackageError) as caught:
+        session.chat(QUESTION, response_format=SCHEMA)
+    assert "edgekit-llm[structured]" in caught.value.hint
+
+
+def test_both_tokenizers_allow_the_same_tokens(built_artifact: Path) -> None:
+    manifest = read_manifest(built_artifact)
+    size = int(manifest.model["vocab_size"]) + 3  # a padded vocabulary
+    rows = []
+    for tokenizer in (
+        Tokenizer.open(built_artifact, manifest.tokens),
+        NativeTokenizer.open(built_artifact, manifest.tokens),
+    ):
+        found = Constraints(tokenizer, size, [EOS]).start(Grammar(regex="(ab)?"), after_thought=False)
+        row = np.ones(size, np.float32)
+        found.apply(row, also=[size - 1])
+        rows.append(row)
+        spelled = {tokenizer.token(int(i)) for i in np.flatnonzero(np.isfinite(row[:-3]))}
+        assert {"a"} <= spelled <= {"a", "ab", tokenizer.token(EOS)}
+        assert np.isfinite(row[-1])
+        assert not np.isfinite(row[-3:-1]).any()
+        with pytest.raises(EngineError, match="cannot hold the answer to its format"):
+            found.accept(5 if tokenizer.token(5) not in spelled else 6)
+    np.testing.assert_array_equal(*rows)
