@@ -8,6 +8,7 @@ from pathlib import Path
 from ..artifact.manifest import RuntimeFacts, read_manifest
 from .chat import ChatTemplate
 from .engine import EngineOptions, open_engine
+from .recovery import recovering
 from .session import Session
 from .tokenizer import Tokenizer
 
@@ -24,8 +25,8 @@ def load(
 
     Args:
         artifact: A folder that ``edgekit build`` has created.
-        engine: ``native``, ``ort`` (onnxruntime) or ``auto``. ``auto`` uses native for quantized artifacts, and
-            onnxruntime for float artifacts and for artifacts built for CUDA if onnxruntime has CUDA here.
+        engine: ``native``, ``ort`` (onnxruntime), ``cuda``, ``webgpu`` or ``auto``. ``auto`` uses native for quantized
+            artifacts and ort for float ones, and a GPU for artifacts that were planned for it, if it is proven here.
         context: The largest number of tokens of prompt and answer together; None: the context planned by the build.
         threads: Number of compute threads; None: one per physical core that this process may use.
         kv_type: Type of the KV cache, ``float16`` or ``int8`` (half the memory; native engine only); None: the engine's
@@ -70,7 +71,7 @@ def open_session(
     """
     tokenizer = Tokenizer.open(folder, facts.tokens)
     template = ChatTemplate.open(folder, tokenizer, reasoning=facts.reasoning)
-    opened = open_engine(folder, facts, options, engine)
+    opened = recovering(open_engine(folder, facts, options, engine), folder, facts, options)
     try:
         return Session(opened, tokenizer, template, facts, prepare)
     except BaseException:

@@ -96,8 +96,11 @@ class WebgpuEngine(AcceleratedEngine):
 
     @staticmethod
     def preference(manifest: RuntimeFacts) -> int:
-        """-1: a driver may compute wrong results without an error, so the engine runs only where it is asked for."""
-        return -1
+        """2 if the artifact was planned for a GPU, after CUDA; otherwise -1.
+
+        Its proof follows when it is opened.
+        """
+        return 2 if manifest.plan.get("engine") in ("cuda", "webgpu") else -1
 
 
 ENGINE = WebgpuEngine

@@ -85,9 +85,13 @@ def test_no_device_is_an_error_that_names_the_vulkan_loader(plugin: None) -> Non
     assert "libvulkan1" in caught.value.hint
 
 
-def test_it_needs_the_plugin_and_auto_leaves_it_alone(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_it_only_with_the_plugin_and_for_what_was_planned_for_a_gpu(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     manifest = read_manifest(artifact)
     assert ENGINE.preference(manifest) < 0
+    for engine, wanted in (("webgpu", True), ("cuda", True), ("native", False)):
+        assert (ENGINE.preference(replace(manifest, plan={"engine": engine})) > 1) is wanted
     monkeypatch.setattr(webgpu_engine, "find_spec", lambda name: None if name == PLUGIN else object())
     assert not ENGINE.can_run(manifest)
     monkeypatch.setattr(webgpu_engine, "find_spec", lambda name: object())

@@ -13,8 +13,8 @@ from ...layout import DataLayout
 from ..activations import graph_activation_bytes
 from ..memory import Dimensions, MemoryPlan, WeightBytes, kv_cache_bytes, largest_codes, tokenizer_bytes
 from ..planned_engine import EngineSetup, PlannedEngine
-from .ort import PREFILL_CHUNK, RUNTIME_BYTES
-from .webgpu import copies_of
+from .ort import RUNTIME_BYTES
+from .webgpu import PREFILL_CHUNK, copies_of
 
 CUDA = "CUDAExecutionProvider"
 # The oldest GPUs that MatMulNBits has fast kernels for (compute capability 7.5, Turing) are newer than the newest that

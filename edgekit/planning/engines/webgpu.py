@@ -21,7 +21,7 @@ WEBGPU = "WebGpuExecutionProvider"
 # The Vulkan driver, the plugin and compiled shaders. Assumed: a driver on a GPU has not been measured.
 DRIVER_BYTES = 150_000_000
 # Tokens of a prompt that are evaluated together. The proof may choose fewer on a machine.
-PREFILL_CHUNK = 256
+PREFILL_CHUNK = 512
 
 
 def memory_of(dimensions: Dimensions, layout: DataLayout, weights: WeightBytes, setup: EngineSetup) -> MemoryPlan:
