@@ -128,6 +128,8 @@ def figures(completion: Completion) -> str:
     parts.append(f"first token {format_seconds(completion.ttft_s)}")
     if completion.decode_tok_s is not None:
         parts.append(format_rate(completion.decode_tok_s, "tok"))
+    if completion.accepted_tokens:
+        parts.append(f"{completion.accepted_tokens} guessed")
     ended = {
         "length": "stopped by --max-tokens",
         "context": "stopped because the context is full",

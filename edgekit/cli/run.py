@@ -77,6 +77,13 @@ _SAMPLING_OPTIONS: dict[str, options.Decorator] = {
     help="In a conversation with a reasoning model, prepare the next turn while you read: the thought is left out of "
     "it, so the answer is evaluated again.",
 )
+@click.option(
+    "--speculate/--no-speculate",
+    default=True,
+    show_default=True,
+    help="Guess tokens from what followed the same tokens earlier, and evaluate them together: faster where the answer "
+    "repeats something. The answer is the same. (native engine)",
+)
 @click.option("--raw", is_flag=True, help="Continue the prompt as plain text, without the chat template.")
 @options.as_json
 def command(
@@ -93,6 +100,7 @@ def command(
     threads: int | None,
     kv_type: str | None,
     prepare: bool,
+    speculate: bool,
     raw: bool,
     as_json: bool,
 ) -> None:
@@ -109,7 +117,7 @@ def command(
     from ..runtime.loading import load  # imports numpy and tokenizers
 
     prepare = prepare and prompt is None
-    with load(artifact, engine, context, threads, kv_type, prepare) as session:
+    with load(artifact, engine, context, threads, kv_type, prepare, speculate) as session:
         if think_tokens is not None and not session.manifest.reasoning:
             raise UsageError(
                 f"--think-tokens: {session.manifest.name} does not think before it answers",

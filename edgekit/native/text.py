@@ -38,7 +38,7 @@ class _Request(ctypes.Structure):
         ("sampling", ctypes.POINTER(Sampling)), ("seed", ctypes.c_uint64), ("has_seed", _INT32),
         ("ignore_stops", _INT32), ("max_tokens", _LONG), ("max_thought_tokens", _LONG),
         ("stop_texts", ctypes.POINTER(ctypes.c_char_p)), ("stop_text_count", _LONG),
-        ("stop_ids", _POINTER), ("stop_id_count", _LONG), ("loop_guard", _INT32), ("reserved", _INT32),
+        ("stop_ids", _POINTER), ("stop_id_count", _LONG), ("loop_guard", _INT32), ("no_speculation", _INT32),
     )  # fmt: skip
 
 
@@ -50,6 +50,7 @@ class _Completion(ctypes.Structure):
         ("prompt_ids", ctypes.POINTER(_INT32)), ("prompt_tokens", _LONG), ("reused_tokens", _LONG),
         ("ids", ctypes.POINTER(_INT32)), ("tokens", _LONG), ("thought_tokens", _LONG), ("ttft_s", ctypes.c_double),
         ("decode_tok_s", ctypes.c_double), ("loops", _LONG),
+        ("accepted_tokens", _LONG),
     )  # fmt: skip
 
 
@@ -79,6 +80,7 @@ class NativeAnswer:
     thought_tokens: int
     thought_closed: str | None
     loops: int
+    accepted_tokens: int
     ttft_s: float
     decode_tok_s: float
 
@@ -193,6 +195,7 @@ class NativeText:
         stop_ids: Sequence[int] = (),
         ignore_stops: bool = False,
         loop_guard: int = 0,
+        speculate: bool = True,
         on_event: Callable[[int, str], object] = lambda kind, text: False,
     ) -> NativeAnswer:
         """Generate an answer.
@@ -202,6 +205,7 @@ class NativeText:
             prompt: Text, ids, or messages.
             max_tokens, max_thought_tokens, sampling, seed, stop_texts, stop_ids, ignore_stops, loop_guard: As in
                 ``ek_request``.
+            speculate: Whether tokens may be guessed; the opposite of ``no_speculation``.
             on_event: Called with each event's kind and text; a true value cancels.
 
         Raises:
@@ -229,6 +233,7 @@ class NativeText:
             stops.size,
         )
         request.loop_guard = loop_guard
+        request.no_speculation = not speculate
         receiver = _Receiver(on_event)
         status = library().ek_generate(session, self.handle, ctypes.byref(request), receiver.callback, None)
         _check(status)
@@ -277,6 +282,7 @@ class _Receiver:
             thought_tokens=done.thought_tokens,
             thought_closed=THOUGHT_ENDS[done.thought_closed],
             loops=done.loops,
+            accepted_tokens=done.accepted_tokens,
             ttft_s=done.ttft_s,
             decode_tok_s=done.decode_tok_s,
         )

@@ -43,6 +43,7 @@ class EngineOptions:
         threads: Threads of the arithmetic; None for one per physical core this process may use.
         all_logits: :meth:`Engine.evaluate` returns a row for every position, not just for the last one.
         kv_type: Type of keys and values, ``float16`` or ``int8``; None for the engine's default.
+        speculate: Whether an engine that can may guess tokens and evaluate them ahead; see :class:`SpeculatingEngine`.
 
     Raises:
         ValueError: A count is below 1, or the type is unknown.
@@ -52,6 +53,7 @@ class EngineOptions:
     threads: int | None = None
     all_logits: bool = False
     kv_type: str | None = None
+    speculate: bool = False
 
     def __post_init__(self) -> None:
         for name in ("context", "threads"):
@@ -149,6 +151,19 @@ class CancellableEngine(Protocol):
 
         Returns at once. Does nothing if nothing is evaluated; later evaluations are not affected.
         """
+        ...
+
+
+@runtime_checkable
+class SpeculatingEngine(Protocol):
+    """The additional method of an :class:`Engine` that can evaluate tokens ahead.
+
+    It guesses the next tokens from what followed the same tokens earlier in its sequence, and evaluates them together
+    with the current one. Logits are the same bits with and without.
+    """
+
+    def accepted(self) -> int:
+        """How many tokens did not have to be evaluated, because they had been guessed."""
         ...
 
 

@@ -47,6 +47,7 @@ class Completion:
         thought_closed: What closed the thought: the ``model``, its ``budget`` (think_tokens) or the guard against a
             ``loop``; None if it is open or there is none.
         loops: How often the guard has found a loop.
+        accepted_tokens: How many of the tokens the engine had guessed and evaluated ahead.
         logprobs: The log probability of each of ``tokens``, if it was asked for.
     """
 
@@ -61,6 +62,7 @@ class Completion:
     thought_tokens: int = 0
     thought_closed: ThoughtEnd | None = None
     loops: int = 0
+    accepted_tokens: int = 0
     logprobs: list[TokenLogprob] | None = None
 
     def parse(self, kind: type[Parsed]) -> Parsed:
@@ -102,6 +104,7 @@ class Generation(Iterator[Piece]):
         logprobs: Collects the log probabilities of the tokens.
         constraint: Holds what follows the thought to a format.
         prepare_s: Seconds that were spent on making the prompt.
+        accepted: Returns how many tokens the engine has guessed since it was opened.
         ended: Called with the answer when it ends or is stopped.
         cancel_evaluation: Makes an ``evaluate`` that runs in another thread raise EvaluationCancelledError.
     """
@@ -122,6 +125,7 @@ class Generation(Iterator[Piece]):
         logprobs: Logprobs | None = None,
         constraint: Constraint | None = None,
         prepare_s: float,
+        accepted: Callable[[], int] = lambda: 0,
         ended: Callable[[Completion], None] | None = None,
         cancel_evaluation: Callable[[], None] = lambda: None,
     ) -> None:
@@ -141,6 +145,7 @@ class Generation(Iterator[Piece]):
         )
         self._logprobs = logprobs
         self._ended = ended
+        self._accepted, self._accepted_tokens, self._accepted_before = accepted, 0, 0
         self._ttft_s, self._decode_s = prepare_s, 0.0
         self._produced = self._produce()
         self._lock = threading.RLock()  # held by the thread that generates
@@ -234,6 +239,7 @@ class Generation(Iterator[Piece]):
             thought_closed=answer.thought_closed,
             loops=answer.loops,
             logprobs=list(self._logprobs.found) if self._logprobs else None,
+            accepted_tokens=self._accepted_tokens,
         )
 
     def _produce(self) -> Generator[Piece, None, None]:
@@ -265,8 +271,10 @@ class Generation(Iterator[Piece]):
         elapsed = time.perf_counter() - started
         if first:
             self._ttft_s += elapsed
+            self._accepted_before = self._accepted()
         else:
             self._decode_s += elapsed
+            self._accepted_tokens = self._accepted() - self._accepted_before
 
     def _record(self, pieces: list[Piece]) -> Iterator[Piece]:
         for piece in pieces:

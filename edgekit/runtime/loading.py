@@ -20,6 +20,7 @@ def load(
     threads: int | None = None,
     kv_type: str | None = None,
     prepare: bool = True,
+    speculate: bool = True,
 ) -> Session:
     """Load an artifact.
 
@@ -34,6 +35,9 @@ def load(
         prepare: Whether a session prepares the next turn, in a thread, after an answer of a reasoning model. The
             thought is left out of the next prompt, so what follows it is evaluated again while somebody reads the
             answer. This is given up when the session is used or closed, or the process ends. It changes no answer.
+        speculate: Whether the native engine may guess tokens from what followed the same tokens earlier in the
+            conversation, and evaluate them together with the current one. This is faster where an answer repeats
+            something, such as a document that it quotes, and changes no answer.
 
     Returns:
         A :class:`Session`; close it, or use it in a ``with`` statement.
@@ -47,7 +51,7 @@ def load(
         ValueError: The context or the number of threads is below 1, or ``kv_type`` is not known.
     """
     folder = Path(artifact)
-    options = EngineOptions(context=context, threads=threads, kv_type=kv_type)
+    options = EngineOptions(context=context, threads=threads, kv_type=kv_type, speculate=speculate)
     return open_session(folder, read_manifest(folder), options, engine, prepare)
 
 

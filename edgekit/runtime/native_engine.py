@@ -37,7 +37,13 @@ class NativeEngine:
     on_processor = True
 
     def __init__(
-        self, source: Path | NativeEngine, context: int, threads: int, all_logits: bool, kv_type: str = "float16"
+        self,
+        source: Path | NativeEngine,
+        context: int,
+        threads: int,
+        all_logits: bool,
+        kv_type: str = "float16",
+        speculate: bool = False,
     ) -> None:
         """``source`` is the artifact's folder, or an engine whose weights are shared."""
         self._library = native.library()
@@ -65,6 +71,7 @@ class NativeEngine:
         self.cache_bytes = int(self._library.ek_session_cache_bytes(self._session))
         self.position = 0
         self._all_logits = all_logits
+        self._speculates = speculate
 
     @staticmethod
     def can_run(manifest: RuntimeFacts) -> bool:
@@ -87,7 +94,12 @@ class NativeEngine:
         """
         context = resolve_context(manifest, options.context)
         return cls(
-            folder, context, options.threads or physical_cores(), options.all_logits, options.kv_type or "float16"
+            folder,
+            context,
+            options.threads or physical_cores(),
+            options.all_logits,
+            options.kv_type or "float16",
+            options.speculate,
         )
 
     def evaluate(self, ids: Sequence[int]) -> NDArray[np.float32]:
@@ -101,6 +113,9 @@ class NativeEngine:
                 raise SessionBusyError("the engine is evaluating other tokens")
 
             def evaluate() -> None:
+                if self._speculates and len(tokens) == 1:
+                    self._check(self._library.ek_session_next(self._session, int(tokens[0]), logits.ctypes.data))
+                    return
                 self._check(
                     self._library.ek_session_evaluate(
                         self._session, tokens.ctypes.data, len(tokens), int(self._all_logits), logits.ctypes.data
@@ -119,6 +134,11 @@ class NativeEngine:
         """End the evaluation that runs at the moment; see :class:`~edgekit.runtime.engine.CancellableEngine`."""
         with self._handle_lock:
             self._library.ek_session_cancel(self._session)
+
+    def accepted(self) -> int:
+        """How many tokens did not have to be evaluated; see :class:`~edgekit.runtime.engine.SpeculatingEngine`."""
+        with self._lock:
+            return int(self._library.ek_session_accepted(self._session))
 
     def fork(self, threads: int = 1) -> NativeEngine:
         """Open another engine with the same weights and an empty sequence; one thread is enough for :meth:`step`.

@@ -29,7 +29,7 @@ from ..sampling import Sampling, SamplingOverrides
 from .background import Background
 from .chat import ChatTemplate, Message
 from .constraint import Constraints
-from .engine import CancellableEngine, Engine, ResumableEngine
+from .engine import CancellableEngine, Engine, ResumableEngine, SpeculatingEngine
 from .generation import Completion, Generation, superseded
 from .interruptible import Turn
 from .logprobs import Logprobs
@@ -412,6 +412,7 @@ class Session:
             watch=watch,
             logprobs=None if request.logprobs is None else Logprobs(request.logprobs, self.tokenizer),
             constraint=constraint,
+            accepted=self.engine.accepted if isinstance(self.engine, SpeculatingEngine) else lambda: 0,
             ended=partial(ended, current) if ended else None,
             prepare_s=time.perf_counter() - started,
             cancel_evaluation=self._cancel_evaluation,

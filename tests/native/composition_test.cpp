@@ -29,6 +29,7 @@ Kernels whole(const char *name) {
   table.name = name;
   table.multiply_one = one<kTable>;
   table.multiply_few = few<kTable>;
+  table.multiply_alike = few<kTable>;
   table.multiply_many = many<kTable>;
   table.spin = spin<kTable>;
   table.prefill_rows = 100 * kTable;
@@ -66,7 +67,7 @@ int main() {
 
   const Kernels mixed = compose(parts(old, fresh, old, halves, fresh), "mixed");
   CHECK(std::strcmp(mixed.name, "mixed") == 0);
-  CHECK(mixed.multiply_one == old.multiply_one && mixed.multiply_few == fresh.multiply_few);
+  CHECK(mixed.multiply_one == old.multiply_one && mixed.multiply_alike == old.multiply_alike && mixed.multiply_few == fresh.multiply_few);
   CHECK(mixed.multiply_many == old.multiply_many && mixed.spin == old.spin && mixed.prefill_rows == 200);
   CHECK(mixed.attend == halves.attend && mixed.attend_scratch == halves.attend_scratch);
   CHECK(mixed.quantize_row == fresh.quantize_row);

@@ -62,7 +62,7 @@ struct Seen {
   std::string thought, answer, text;
   std::vector<int32_t> ids, prompt;
   int32_t finish = -1;
-  int64_t reused = 0, prompts = 0, events = 0, cancel_at = -1;
+  int64_t reused = 0, accepted = 0, prompts = 0, events = 0, cancel_at = -1;
   ek_session *cancels = nullptr; /* cancelled by ek_session_cancel instead of by the returned value */
 };
 
@@ -81,6 +81,7 @@ int see(const ek_event *event, void *context) {
     seen.prompt.assign(done.prompt_ids, done.prompt_ids + done.prompt_tokens);
     seen.finish = done.finish;
     seen.reused = done.reused_tokens;
+    seen.accepted = done.accepted_tokens;
     CHECK(done.size == sizeof done && done.ttft_s >= 0);
   }
   if (seen.events++ != seen.cancel_at) return 0;
@@ -212,6 +213,35 @@ void preparing(const Artifact &artifact) {
   ek_session_free(session);
 }
 
+/* Answers are the same with and without guessed tokens. */
+void speculation(const Artifact &artifact) {
+  std::vector<int32_t> prompt;
+  for (int i = 0; i < 60; ++i) prompt.push_back(i % 20);
+  std::vector<Seen> seen(2);
+  for (const int without : {0, 1}) {
+    ek_session *session = artifact.session();
+    ek_request request = ids_request(prompt, 100);
+    request.no_speculation = without;
+    CHECK(ek_generate(session, artifact.text, &request, see, &seen[static_cast<size_t>(without)]) == EK_OK);
+    CHECK(ek_session_position(session) == 60 + 99 && ek_session_accepted(session) == seen[static_cast<size_t>(without)].accepted);
+    ek_session_free(session);
+  }
+  CHECK(seen[0].ids == seen[1].ids && seen[1].accepted == 0 && seen[0].ids.size() == 100);
+
+  ek_session *session = artifact.session(), *plain = artifact.session();
+  const std::vector<int32_t> text{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+  std::vector<float> logits(static_cast<size_t>(ek_model_vocab_size(artifact.model))), expected(logits.size());
+  for (const int32_t id : text) {
+    CHECK(ek_session_next(session, id, logits.data()) == EK_OK && ek_session_evaluate(plain, &id, 1, 0, expected.data()) == EK_OK);
+    CHECK(logits == expected);
+  }
+  CHECK(ek_session_accepted(session) == 3 && ek_session_position(session) == 25 && ek_session_accepted(nullptr) == 0);
+  CHECK(refuses(ek_session_next(session, -1, logits.data()), EK_TOKEN, "outside the vocabulary"));
+  CHECK(refuses(ek_session_next(nullptr, 1, logits.data()), EK_BAD_ARGUMENT, "ek_session_next"));
+  ek_session_free(session);
+  ek_session_free(plain);
+}
+
 void other_threads(const Artifact &artifact) {
   ek_session *session = artifact.session();
   const std::vector<int32_t> prompt{1, 2, 3};
@@ -329,6 +359,7 @@ int main() {
   answers(artifact);
   cancelling(artifact);
   preparing(artifact);
+  speculation(artifact);
   other_threads(artifact);
   cut_file();
   return finish("generate_test");

@@ -171,6 +171,11 @@ void check_few(const Kernels &kernels, const Matrix &w, int m, const std::vector
     kernels.multiply_one(w, rows.rows[row], w.n / 2, w.n, &found[row * static_cast<size_t>(w.n)], add);
   }
   Case{kernels, w, m, tolerance}.compare("one", found, expected);
+  if (!kernels.multiply_alike) return;
+  std::vector<float> alike(found.size(), 1.0f); /* the same bits */
+  kernels.multiply_alike(w, rows.rows.data(), m, 0, w.n / 3, alike.data(), w.n, add);
+  kernels.multiply_alike(w, rows.rows.data(), m, w.n / 3, w.n, alike.data(), w.n, add);
+  CHECK(std::memcmp(alike.data(), found.data(), alike.size() * sizeof(float)) == 0);
 }
 
 /* x (m, k) times w with the packs of the table. */

@@ -147,6 +147,38 @@ void check_session(const Kernels &kernels, double allowed, double int8_allowed) 
   }
   CHECK(worker.position() == 3);
 
+  /* Guesses are evaluated with the bits of single tokens, and those that follow need not be evaluated again. */
+  for (const KvType type : {KvType::kFloat16, KvType::kInt8})
+    for (const int64_t length : {61, 505}) { /* from 512 on, three threads split the context into parts */
+      constexpr int64_t kAhead = 16;
+      const int threads = type == KvType::kFloat16 ? 3 : 1;
+      Session single(model, kernels, kContext, threads, type), ahead(model, kernels, kContext, threads, type);
+      single.evaluate(ids.data(), length, false, first.data());
+      ahead.evaluate(ids.data(), length, false, first.data());
+      const std::vector<int32_t> next(ids.begin() + 3, ids.begin() + 3 + kAhead);
+      const std::vector<float> one_by_one = logits_of(single, next, {1});
+      for (const int64_t count : {int64_t{16}, int64_t{2}, int64_t{5}, int64_t{1}}) {
+        std::vector<float> rows(static_cast<size_t>(count * kVocab));
+        ahead.rewind(length);
+        ahead.evaluate_ahead(next.data(), count, rows.data());
+        CHECK(std::memcmp(rows.data(), one_by_one.data(), rows.size() * sizeof(float)) == 0);
+        CHECK(ahead.position() == length + 1);
+        CHECK(!ahead.confirm(next[1] + 1));
+        CHECK(ahead.confirm(next[1]) == (count > 1));
+      }
+      ahead.rewind(length);
+      std::vector<float> rows(kAhead * kVocab);
+      ahead.evaluate_ahead(next.data(), 4, rows.data());
+      CHECK(ahead.confirm(next[1]) && ahead.position() == length + 2);
+      const int64_t changes = ahead.changes();
+      ahead.evaluate(&next[2], 1, false, again.data()); /* drops the two guesses */
+      CHECK(!ahead.confirm(next[3]) && ahead.changes() == changes);
+      CHECK(std::memcmp(again.data(), &one_by_one[2 * kVocab], again.size() * sizeof(float)) == 0);
+      ahead.evaluate_ahead(&next[3], 4, rows.data());
+      ahead.rewind(length + 3);
+      CHECK(!ahead.confirm(next[4]) && ahead.changes() > changes);
+    }
+
   /* Sessions of one model in different threads. */
   std::vector<std::vector<float>> all(3);
   std::vector<std::thread> threads;

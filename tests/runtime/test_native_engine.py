@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from shared_models import FORMATS, SharedModels
 
 from edgekit.errors import EngineError, EvaluationCancelledError
 from edgekit.probe.limits import kernels
+from edgekit.runtime.engine import SpeculatingEngine
+from edgekit.runtime.generation import Completion
+from edgekit.runtime.loading import load
+from edgekit.sampling import Sampling
 
 pytestmark = pytest.mark.every_isa
 
@@ -220,3 +225,32 @@ print(os.waitpid(child, 0)[1], np.array_equal(e.evaluate([1, 2, 3]), expected))
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.split() == ["0", "True"]
+
+
+@pytest.mark.parametrize("kv_type", ["float16", "int8"])
+def test_guessed_tokens_have_the_same_logits(models: SharedModels, kv_type: str) -> None:
+    folder = models.artifact("llama", "int4 block 32")
+    plain = engine(folder, "native", context=64, threads=2, kv_type=kv_type)
+    guessing = engine(folder, "native", context=64, threads=2, kv_type=kv_type, speculate=True)
+    with closing(plain), closing(guessing):
+        assert isinstance(guessing, SpeculatingEngine)
+        ids = list(range(20, 40))
+        assert np.array_equal(plain.evaluate(ids), guessing.evaluate(ids))
+        for token in [*ids[:15], 7, 8, *ids]:
+            assert np.array_equal(plain.evaluate([token]), guessing.evaluate([token]))
+            assert plain.position == guessing.position
+        assert plain.accepted() == 0
+        assert guessing.accepted() > 0
+
+
+def test_speculation_does_not_change_answers(models: SharedModels) -> None:
+    folder = models.artifact("llama", "int4 block 32")
+    found: dict[bool, list[Completion]] = {}
+    for speculate in (True, False):
+        with load(folder, "native", threads=1, speculate=speculate) as session:
+            found[speculate] = [
+                session.generate(list(range(50, 90)) * 3, max_tokens=60, sampling=sampling, seed=3).complete()
+                for sampling in (Sampling(temperature=0), Sampling(temperature=0.8))
+            ]
+    assert [each.tokens for each in found[True]] == [each.tokens for each in found[False]]
+    assert all(each.accepted_tokens == 0 for each in found[False])

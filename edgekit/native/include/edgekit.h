@@ -139,6 +139,20 @@ EK_API int64_t ek_session_cache_bytes(const ek_session *session);
  * EK_CANCELLED: ek_session_cancel. EK_BAD_FILE: the file of the weights has been cut. */
 EK_API int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64_t count, int all, float *logits);
 
+/* Append one token and compute its logits, with the same bits as ek_session_evaluate. If the text in the session, with
+ * this token, ends like an earlier part of it, the tokens that may follow are evaluated together with it; a later call
+ * then finds the logits of those that do follow. Wrong guesses cost time. So the function measures what guesses cost,
+ * counts how many are right, and makes none where they do not pay.
+ *
+ *   logits  out, float32: (vocab)
+ *
+ * The first guesses allocate memory for the logits of 8 tokens. Errors: as for ek_session_evaluate. */
+EK_API int ek_session_next(ek_session *session, int32_t token, float *logits);
+
+/* How many tokens, since the session was created, ek_session_next and ek_generate (edgekit_text.h) did not have to
+ * evaluate because they had guessed them. Call it when no other call uses the session. */
+EK_API int64_t ek_session_accepted(const ek_session *session);
+
 /* Append one token to each of `count` sessions and compute their logits together. The weights are read once for all
  * sessions: a step of 8 takes as long as 1.8 to 2.4 steps of one (measured on 2 cores of a Zen 4 with a model of
  * 1.5 billion parameters). All sessions are unchanged on an error.

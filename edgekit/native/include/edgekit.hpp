@@ -103,6 +103,7 @@ struct Request {
   std::vector<std::int32_t> stop_ids;
   bool ignore_stops = false; /* the artifact's stop ids and texts do not end the answer */
   ek_loop_guard loop_guard = EK_GUARD_THOUGHT;
+  bool no_speculation = false; /* evaluate one token at a time */
 };
 
 /* A finished or cancelled answer. The fields are those of ek_completion. */
@@ -110,7 +111,7 @@ struct Answer {
   ek_finish finish = EK_FINISH_CANCELLED;
   std::string text; /* everything that the model wrote; add it to the conversation with Message::whole */
   std::vector<std::int32_t> prompt_ids, ids;
-  std::int64_t reused_tokens = 0, thought_tokens = 0, loops = 0;
+  std::int64_t reused_tokens = 0, thought_tokens = 0, loops = 0, accepted_tokens = 0;
   ek_thought_end thought_closed = EK_THOUGHT_OPEN;
   double ttft_s = 0, decode_tok_s = 0;
 };
@@ -157,6 +158,7 @@ class Session {
     all.max_tokens = request.max_tokens;
     all.max_thought_tokens = request.max_thought_tokens;
     all.loop_guard = request.loop_guard;
+    all.no_speculation = request.no_speculation;
     all.stop_texts = stops.data();
     all.stop_text_count = length(stops);
     all.stop_ids = request.stop_ids.data();

@@ -161,7 +161,8 @@ typedef struct {
   const int32_t *stop_ids;       /* (stop_id_count) ids that end the answer, in addition to the artifact's */
   int64_t stop_id_count;
   int32_t loop_guard;            /* an ek_loop_guard */
-  int32_t reserved;              /* 0 */
+  int32_t no_speculation;        /* 1: evaluate one token at a time; 0: guess tokens as ek_session_next does
+                                    (edgekit.h). The answer is the same */
 } ek_request;
 
 /* Why an answer ended. */
@@ -199,6 +200,7 @@ typedef struct {
                                 sampling; 0 if there is no token */
   double decode_tok_s;       /* tokens per second after the first, without time in the callback; 0 for fewer than two */
   int64_t loops;             /* how often the loop guard found a loop */
+  int64_t accepted_tokens;   /* generated tokens whose evaluation was not needed because they had been guessed */
 } ek_completion;
 
 typedef enum {

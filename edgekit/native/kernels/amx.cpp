@@ -230,6 +230,11 @@ void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t firs
   kAvx512Vnni.multiply_few(w, rows, m, first, last, y, stride, add);
 }
 
+void multiply_alike(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
+                    bool add) {
+  kAvx512Vnni.multiply_alike(w, rows, m, first, last, y, stride, add);
+}
+
 /* Four sums, as in multiply_tiles: 16 outputs by 16 rows by 32 columns each. */
 int64_t spin(int64_t iterations) {
   const Tiles tiles;
@@ -256,6 +261,6 @@ extern const Kernels kAmx = {
     "amx",    quantize_row,  multiply_one,          multiply_few, pack_bytes,
     pack,     multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,
     rotate,   store_kv,      attend_on_tiles,       attend_on_tiles_scratch, spin,
-    true,
+    true,     512,           multiply_alike,
 };
 }  // namespace ek

@@ -243,6 +243,11 @@ void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t firs
   with_format(w, [&](auto format) { outputs<decltype(format), kFewTile>(w, rows, m, first, last, y, stride, add_to); });
 }
 
+void multiply_alike(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
+                    bool add) {
+  with_format(w, [&](auto format) { outputs<decltype(format), kAlikeTile, true>(w, rows, m, first, last, y, stride, add); });
+}
+
 void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y, int64_t stride,
                    bool add_to, uint8_t *scratch) {
   with_format(w, [&](auto format) { many<decltype(format)>(w, packs, m, first, last, y, stride, add_to, scratch); });
@@ -270,5 +275,6 @@ extern const Kernels kAvx2 = {
     "avx2",    quantize_row,  multiply_one,          multiply_few, int8_pack_bytes,
     int8_pack, multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,
     rotate,    store_kv,      attend,                attend_scratch, spin,
+    false,     512,           multiply_alike,
 };
 }  // namespace ek

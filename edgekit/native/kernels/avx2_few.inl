@@ -51,7 +51,7 @@ EK_INLINE __m256i unit_sums(const UnitCodes<F> &unit, const int8_t *values, int6
   }
 }
 
-constexpr int kFewTile = 4;
+constexpr int kFewTile = 4, kAlikeTile = 2;
 
 }  // namespace
 

@@ -54,6 +54,7 @@ EK_INLINE __m256i unit_sums(const UnitCodes<F> &unit, const int8_t *values, int6
 }
 
 constexpr int kFewTile = 2; /* more rows of activations are multiplied by few() */
+constexpr int kAlikeTile = 8;
 
 }  // namespace
 

@@ -150,6 +150,11 @@ void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t firs
   });
 }
 
+void multiply_alike(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
+                    bool add) {
+  with_format(w, [&](auto format) { outputs<decltype(format), kAlikeTile, true>(w, rows, m, first, last, y, stride, add); });
+}
+
 void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y, int64_t stride,
                    bool add, uint8_t *scratch) {
   with_format(w, [&](auto format) { panel_products<decltype(format)>(w, packs, m, first, last, y, stride, add, scratch); });
@@ -175,5 +180,6 @@ extern const Kernels kAvx512Vnni = {
     "avx512vnni", quantize_row,  multiply_one,          multiply_few, int8_pack_bytes,
     pack,         multiply_many, multiply_many_scratch, rms_norm,     silu_multiply,
     rotate,       store_kv,      attend,                attend_scratch, spin,
+    false,     512,           multiply_alike,
 };
 }  // namespace ek

@@ -9,7 +9,8 @@
  *   unit_sums(unit, values, column)     the products of a unit that starts at this column with a row of activations, added to
  *                                       eight int32
  *   kOffset8                            what was subtracted from 8-bit codes
- *   kFewTile                            the rows of activations whose sums fit into the registers */
+ *   kFewTile                            the rows of activations whose sums fit into the registers
+ *   kAlikeTile                          the same with two sums for each row; see multiply_alike */
 namespace {
 
 template <typename F>
@@ -103,14 +104,17 @@ EK_INLINE __m256 unit_scales(const float *scales) {
  * activations in an L1 cache. */
 template <int kRows>
 constexpr int64_t kSlice = kRows <= 2 ? 16384 : 2048;
+constexpr int64_t kLongSlice = kSlice<1>;
 
 /* Multiply the blocks begin to end - 1 (at most a slice) of output n with rows of activations, and add the products to the
- * lanes of sums[r]. */
-template <typename F, int kRows>
+ * lanes of sums[r]. kAlike: in the order of a single row. */
+template <typename F, int kRows, bool kAlike>
 EK_INLINE void add_slice(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, int64_t begin, int64_t end,
                       const Ahead &ahead, __m256 sums[kRows]) {
   constexpr int64_t kBytes = F::kBlock * F::kBits / 8, kStep = kUnitBlocks<F>;
-  alignas(32) float scales[kRows][kSlice<kRows> / F::kBlock]; /* of weights and activations, multiplied */
+  constexpr int64_t kMost = (kAlike ? kLongSlice : kSlice<kRows>) / F::kBlock;
+  constexpr bool kTwoSums = kAlike || kRows == 1;
+  alignas(32) float scales[kRows][kMost]; /* of weights and activations, multiplied */
   const uint8_t *codes = w.codes + n * blocks * kBytes;
   const auto stage = [&](int64_t b, int64_t left, auto lanes) __attribute__((always_inline)) {
     const __m256 weights = some_scales(w, n * blocks + b, left);
@@ -136,7 +140,9 @@ EK_INLINE void add_slice(const Matrix &w, int64_t blocks, const QuantizedRow *ro
     }
   };
   __m256 odd[kRows]; /* two alternating sums of a single row hide the latency of a multiply-add */
-  if constexpr (kRows == 1) odd[0] = _mm256_setzero_ps();
+  if constexpr (kTwoSums)
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) odd[r] = _mm256_setzero_ps();
   int64_t b = begin;
   for (; b + 2 * kStep <= end; b += 2 * kStep) {
     const int64_t at = b * kBytes;
@@ -144,7 +150,7 @@ EK_INLINE void add_slice(const Matrix &w, int64_t blocks, const QuantizedRow *ro
     if (kUnitBytes<F> == 64) ahead.prefetch(codes, at + 64);
     if (kUnitBytes<F> == 128) ahead.prefetch(codes, at + 128);
     add_unit(codes + at, b, sums);
-    add_unit(codes + at + kUnitBytes<F>, b + kStep, kRows == 1 ? odd : sums);
+    add_unit(codes + at + kUnitBytes<F>, b + kStep, kTwoSums ? odd : sums);
   }
   if (b + kStep <= end) {
     add_unit(codes + b * kBytes, b, sums);
@@ -156,19 +162,21 @@ EK_INLINE void add_slice(const Matrix &w, int64_t blocks, const QuantizedRow *ro
       std::memcpy(last, codes + b * kBytes, 16);
       add_unit(last, b, sums);
     }
-  if constexpr (kRows == 1) sums[0] = _mm256_add_ps(sums[0], odd[0]);
+  if constexpr (kTwoSums)
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) sums[r] = _mm256_add_ps(sums[r], odd[r]);
 }
 
 /* add_slice() for m rows, at most kRows, with the sums in memory: lanes[r][0] has those of row r. */
-template <typename F, int kRows>
+template <typename F, int kRows, bool kAlike>
 inline void add_rows(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int m, int64_t n, int64_t begin, int64_t end,
                      const Ahead &ahead, float (*lanes)[8][8]) {
   if constexpr (kRows > 1)
-    if (m < kRows) return add_rows<F, kRows - 1>(w, blocks, rows, m, n, begin, end, ahead, lanes);
+    if (m < kRows) return add_rows<F, kRows - 1, kAlike>(w, blocks, rows, m, n, begin, end, ahead, lanes);
   __m256 sums[kRows];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) sums[r] = _mm256_load_ps(lanes[r][0]);
-  add_slice<F, kRows>(w, blocks, rows, n, begin, end, ahead, sums);
+  add_slice<F, kRows, kAlike>(w, blocks, rows, n, begin, end, ahead, sums);
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) _mm256_store_ps(lanes[r][0], sums[r]);
 }
@@ -189,10 +197,10 @@ inline void write_sums(const float (*lanes)[8], const float *bias, int64_t count
 
 /* Multiply m rows of activations, kTile at a time. The lanes of 8 outputs are added together: adding those of one output takes
  * as long as a short row, and nothing else of that row is left to do meanwhile. */
-template <typename F, int kTile>
+template <typename F, int kTile, bool kAlike = false>
 void outputs(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
              bool add_to) {
-  const int64_t slice = (m <= 2 ? kSlice<2> : kSlice<kTile>) / F::kBlock; /* blocks */
+  const int64_t slice = (kAlike || m <= 2 ? kLongSlice : kSlice<kTile>) / F::kBlock; /* blocks */
   alignas(32) float lanes[kTile == 1 ? 1 : kMostFew][8][8];
   const int64_t blocks = w.blocks();
   const Ahead ahead(blocks * F::kBlock * F::kBits / 8, blocks > slice, m);
@@ -203,7 +211,7 @@ void outputs(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, in
       const int64_t end = blocks - begin < slice ? blocks : begin + slice;
       for (int i = 0; i < count; ++i)
         for (int r = 0; r < m; r += kTile)
-          add_rows<F, kTile>(w, blocks, rows + r, m - r < kTile ? m - r : kTile, n + i, begin, end, ahead,
+          add_rows<F, kTile, kAlike>(w, blocks, rows + r, m - r < kTile ? m - r : kTile, n + i, begin, end, ahead,
                              reinterpret_cast<float(*)[8][8]>(lanes[r][i]));
     }
     for (int r = 0; r < m; ++r) write_sums(lanes[r], w.bias ? w.bias + n : nullptr, count, add_to, y + r * stride + n);

@@ -138,6 +138,11 @@ struct Kernels {
   /* The most rows of a prompt that are processed at once. Weights are unpacked once for all of them, and a cancelled call
    * ends with the tasks that have begun: more rows are faster, fewer end sooner. Part of the group for prefill. */
   int64_t prefill_rows = 512;
+
+  /* multiply_few with the same bits as multiply_one for each row; null: multiply_one is called for some outputs and each row
+   * in turn. It belongs to multiply_one. */
+  void (*multiply_alike)(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y,
+                         int64_t stride, bool add) = nullptr;
 };
 
 extern const Kernels kScalar;

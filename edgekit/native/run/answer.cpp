@@ -153,6 +153,7 @@ std::string figures(const ek_completion &done) {
                      seconds_text(done.ttft_s);
   char rate[32];
   if (done.decode_tok_s > 0) std::snprintf(rate, sizeof rate, ", %.1f tok/s", done.decode_tok_s), text += rate;
+  if (done.accepted_tokens > 0) text += ", " + std::to_string(done.accepted_tokens) + " guessed";
   if (done.thought_closed == EK_THOUGHT_SPENT)
     text += ", thought closed after " + std::to_string(done.thought_tokens) + " tokens (--think-tokens)";
   if (done.thought_closed == EK_THOUGHT_LOOP) text += ", thought closed because it repeated itself (--loop-guard)";
@@ -202,6 +203,7 @@ class Conversation {
     request.max_tokens = options_.max_tokens;
     request.max_thought_tokens = options_.think_tokens;
     request.loop_guard = options_.loop_guard;
+    request.no_speculation = options_.no_speculation;
     Printer printer(quiet, options_.thoughts);
     Running running{printer, {}, {}};
     generating = session_.get();
@@ -260,7 +262,8 @@ class Conversation {
                                {"decode_tok_s", done.decode_tok_s > 0 ? Json(done.decode_tok_s) : Json()},
                                {"thought_tokens", done.thought_tokens},
                                {"thought_closed", thought_end(done)},
-                               {"loops", done.loops}};
+                               {"loops", done.loops},
+                               {"accepted_tokens", done.accepted_tokens}};
   }
 
   Answer finished(Answer answer, const Printer &printer) const {

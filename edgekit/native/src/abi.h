@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "../text/speculation.h"
 #include "edgekit.h"
 #include "error.h"
 #include "measure.h"
@@ -21,7 +22,9 @@ struct ek_model {
 
 struct ek_session {
   ek::Session session;
-  std::vector<int32_t> prepared; /* ids at the start of the next prompt (text/prepare.h); guarded like the session */
+  /* Guarded like the session: */
+  std::vector<int32_t> prepared; /* ids at the start of the next prompt (text/prepare.h) */
+  ek::Speculation speculation;
 };
 
 namespace ek {

@@ -46,7 +46,7 @@ int ek_session_create(ek_model *model, int64_t context, int threads, int kv_type
     if (kv_type != EK_KV_FLOAT16 && kv_type != EK_KV_INT8)
       ek::fail(EK_BAD_ARGUMENT, "cannot create a session with key-value type %d; allowed: 0 (float16) and 1 (int8)", kv_type);
     const ek::KvType type = kv_type == EK_KV_INT8 ? ek::KvType::kInt8 : ek::KvType::kFloat16;
-    *session = new ek_session{{model->model, ek::choose_kernels(), context, threads, type}, {}};
+    *session = new ek_session{{model->model, ek::choose_kernels(), context, threads, type}, {}, {}};
   });
 }
 
@@ -63,6 +63,16 @@ int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64_t coun
     session->session.evaluate(tokens, count, all != 0, logits);
   });
 }
+
+int ek_session_next(ek_session *session, int32_t token, float *logits) {
+  return guarded([&] {
+    need(session && logits, "ek_session_next: session and logits must not be NULL");
+    const ek::InUse in_use(*session);
+    session->speculation.next(session->session, token, logits);
+  });
+}
+
+int64_t ek_session_accepted(const ek_session *session) { return session ? session->speculation.accepted() : 0; }
 
 int ek_session_step(ek_session *worker, ek_session *const *sessions, const int32_t *tokens, int64_t count, float *logits) {
   return guarded([&] {

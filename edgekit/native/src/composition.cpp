@@ -24,7 +24,10 @@ bool provides(const Kernels &table, Role role) {
 
 void take(Kernels &to, const Kernels &from, Role role) {
   switch (role) {
-    case Role::kDecode: to.multiply_one = from.multiply_one; break;
+    case Role::kDecode:
+      to.multiply_one = from.multiply_one;
+      to.multiply_alike = from.multiply_alike;
+      break;
     case Role::kFewRows: to.multiply_few = from.multiply_few; break;
     case Role::kPrefill:
       to.pack_bytes = from.pack_bytes;

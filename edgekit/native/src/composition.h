@@ -13,7 +13,7 @@ namespace ek {
 
 /* Functions that are taken from the same table. The first kChosenRoles are chosen by measuring; kElementwise is not worth it. */
 enum class Role {
-  kDecode,      /* multiply_one */
+  kDecode,      /* multiply_one, multiply_alike */
   kFewRows,     /* multiply_few */
   kPrefill,     /* pack_bytes, pack, multiply_many, multiply_many_scratch, spin */
   kAttention,   /* attend, attend_scratch, attends_in_bf16 */

@@ -16,10 +16,28 @@ namespace {
 constexpr int64_t kFewRows = kMostFew;
 constexpr int64_t kPartPositions = 256; /* the smallest part of a context that is worth a task */
 constexpr int64_t kGateOutputs = kChunk;
+constexpr int64_t kAlikeBytes = 16384; /* half of an L1 cache */
 
 int64_t packs_of(int64_t rows) { return (rows + kPackRows - 1) / kPackRows; }
 
 int64_t round_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
+
+/* multiply_few with the bits of multiply_one: some outputs at a time, whose weights stay in the L1 cache for all rows. Meanwhile
+ * those of the next outputs are read into the L2 cache, a part of them for each row. */
+void multiply_alike(const Kernels &kernels, const Matrix &w, const QuantizedRow *rows, int64_t m, int64_t first, int64_t last,
+                    float *y, int64_t stride, bool add) {
+  if (kernels.multiply_alike) return kernels.multiply_alike(w, rows, static_cast<int>(m), first, last, y, stride, add);
+  const int64_t bytes = w.row_bytes(), outputs = std::clamp<int64_t>(kAlikeBytes / bytes / 8 * 8, 8, 64);
+  for (int64_t n = first; n < last; n += outputs) {
+    const int64_t end = std::min(last, n + outputs), ahead = std::min(last, end + outputs) - end;
+    const int64_t share = round_up(ahead * bytes / m, 64);
+    for (int64_t r = 0; r < m; ++r) {
+      const uint8_t *next = w.codes + end * bytes + r * share;
+      for (int64_t i = 0; i < share && r * share + i < ahead * bytes; i += 64) __builtin_prefetch(next + i, 0, 2);
+      kernels.multiply_one(w, rows[r], n, end, y + r * stride, add);
+    }
+  }
+}
 
 }  // namespace
 
@@ -79,10 +97,12 @@ void Session::rewind(int64_t length) {
   if (length < 0 || length > position())
     fail(EK_BAD_ARGUMENT, "cannot rewind the session to %" PRId64 " tokens: it has %" PRId64, length, position());
   ids_.resize(static_cast<size_t>(length));
+  guesses_.clear();
+  ++changes_;
   count_ids();
 }
 
-void Session::evaluate(const int32_t *ids, int64_t n, bool all, float *logits) {
+void Session::check_ids(const int32_t *ids, int64_t n) const {
   const Model &m = *model_;
   if (n < 1) fail(EK_BAD_ARGUMENT, "cannot evaluate %" PRId64 " tokens; at least 1 is required", n);
   if (n > context() - position())
@@ -90,12 +110,23 @@ void Session::evaluate(const int32_t *ids, int64_t n, bool all, float *logits) {
   for (int64_t i = 0; i < n; ++i)
     if (ids[i] < 0 || ids[i] >= m.vocab_size)
       fail(EK_TOKEN, "token id %d is outside the vocabulary of %" PRId64, ids[i], m.vocab_size);
+}
+
+void Session::append(const int32_t *ids, int64_t n) {
+  ids_.insert(ids_.end(), ids, ids + n); /* cannot fail: the room was reserved */
+  count_ids();
+}
+
+void Session::evaluate(const int32_t *ids, int64_t n, bool all, float *logits) {
+  check_ids(ids, n);
+  const int64_t before = position(), vocab = model_->vocab_size;
   const ThreadPool::Caller caller(team_.pool());
-  const int64_t before = position();
+  guesses_.clear();
   try {
     for (int64_t done = 0; done < n;) {
       const int64_t count = std::min(chunk_, n - done), kept = all ? count : done + count == n;
-      evaluate_chunk(ids + done, count, kept, all ? logits + done * m.vocab_size : logits);
+      evaluate_rows(ids + done, count, kept, false, all ? logits + done * vocab : logits);
+      append(ids + done, count);
       done += count;
     }
   } catch (const Error &) {
@@ -104,13 +135,31 @@ void Session::evaluate(const int32_t *ids, int64_t n, bool all, float *logits) {
   }
 }
 
+void Session::evaluate_ahead(const int32_t *ids, int64_t n, float *logits) {
+  check_ids(ids, n);
+  const int64_t most = std::min(chunk_, kMostTogether);
+  if (n > most) fail(EK_BAD_ARGUMENT, "cannot evaluate %" PRId64 " tokens ahead; allowed: 1 to %" PRId64, n, most);
+  const ThreadPool::Caller caller(team_.pool());
+  guesses_.clear();
+  evaluate_rows(ids, n, n, true, logits);
+  guesses_.assign(ids + 1, ids + n);
+  append(ids, 1);
+}
+
+bool Session::confirm(int32_t id) {
+  if (guesses_.empty() || guesses_.front() != id) return false;
+  guesses_.erase(guesses_.begin());
+  append(&id, 1);
+  return true;
+}
+
 /* Throws Error if the call was cancelled, or if the file of the weights, which the next layers read, has become shorter. */
 void Session::check_going_on() const {
   if (usage_.cancelled()) fail(EK_CANCELLED, "the call was cancelled");
   model_->check_file();
 }
 
-void Session::evaluate_chunk(const int32_t *ids, int64_t m, int64_t kept, float *logits) {
+void Session::evaluate_rows(const int32_t *ids, int64_t m, int64_t kept, bool alike, float *logits) {
   const Model &model = *model_;
   const int64_t half = model.head_dim / 2;
   check_going_on();
@@ -121,19 +170,17 @@ void Session::evaluate_chunk(const int32_t *ids, int64_t m, int64_t kept, float 
   }
   for (int64_t i = 0; i < model.num_layers; ++i) {
     const Layer &layer = model.layers[static_cast<size_t>(i)];
-    attention(layer, i, m);
+    attention(layer, i, m, alike);
     /* Rows whose logits are not requested end with the attention of the last layer. */
     const int64_t first = i + 1 == model.num_layers ? m - kept : 0;
-    if (first < m) mlp(layer, first, m - first);
+    if (first < m) mlp(layer, first, m - first, alike);
     if (m > kFewRows) check_going_on(); /* a layer of a prompt can take a second, a whole token some milliseconds */
   }
   if (kept > 0) {
     prepare_normed(model.final_norm, model.lm_head, m - kept, kept);
-    multiply(model.lm_head, kept, logits, model.vocab_size, false);
+    multiply(model.lm_head, kept, logits, model.vocab_size, false, alike);
   }
   if (usage_.cancelled()) fail(EK_CANCELLED, "the call was cancelled");
-  ids_.insert(ids_.end(), ids, ids + m);
-  count_ids();
 }
 
 void Session::check_step(Session *const *sequences, int64_t count, const int32_t *ids) const {
@@ -159,6 +206,7 @@ void Session::step(Session *const *sequences, int64_t count, const int32_t *ids,
   const int64_t half = model.head_dim / 2;
   const ThreadPool::Caller caller(team_.pool());
   check_going_on();
+  for (int64_t r = 0; r < count; ++r) sequences[r]->guesses_.clear(); /* their places are written to */
   embed(ids, count);
   for (int64_t r = 0; r < count; ++r)
     for (int64_t i = 0; i < half; ++i) {
@@ -168,15 +216,12 @@ void Session::step(Session *const *sequences, int64_t count, const int32_t *ids,
   for (int64_t i = 0; i < model.num_layers; ++i) {
     const Layer &layer = model.layers[static_cast<size_t>(i)];
     attention_of_each(layer, i, sequences, count);
-    mlp(layer, 0, count);
+    mlp(layer, 0, count, false);
   }
   prepare_normed(model.final_norm, model.lm_head, 0, count);
-  multiply(model.lm_head, count, logits, model.vocab_size, false);
+  multiply(model.lm_head, count, logits, model.vocab_size, false, false);
   if (usage_.cancelled()) fail(EK_CANCELLED, "the call was cancelled");
-  for (int64_t r = 0; r < count; ++r) {
-    sequences[r]->ids_.push_back(ids[r]); /* cannot fail: the room was reserved */
-    sequences[r]->count_ids();
-  }
+  for (int64_t r = 0; r < count; ++r) sequences[r]->append(&ids[r], 1);
 }
 
 void Session::embed(const int32_t *ids, int64_t m) {
@@ -241,31 +286,33 @@ void Session::prepare_normed(const std::vector<float> &weight, const Matrix &w, 
 }
 
 void Session::multiply_rows(const Matrix &w, int64_t m, int64_t first, int64_t last, float *y, int64_t stride, bool add,
-                            int thread) {
+                            bool alike, int thread) {
   if (m == 1)
     kernels_.multiply_one(w, prepared_->few[0], first, last, y, add);
+  else if (alike)
+    multiply_alike(kernels_, w, prepared_->few.data(), m, first, last, y, stride, add);
   else if (m <= kFewRows)
     kernels_.multiply_few(w, prepared_->few.data(), static_cast<int>(m), first, last, y, stride, add);
   else
     kernels_.multiply_many(w, prepared_->packs.get(), m, first, last, y, stride, add, scratch(thread));
 }
 
-void Session::multiply(const Matrix &w, int64_t m, float *y, int64_t stride, bool add) {
+void Session::multiply(const Matrix &w, int64_t m, float *y, int64_t stride, bool add, bool alike) {
   /* Decode: tasks of some tens of kilobytes of weights, small enough to balance the threads and large enough to stream.
    * Prefill: at least three tasks per thread, with at most kMostOutputs outputs each. */
   const int64_t rows = m <= kFewRows ? std::max<int64_t>(32, (1 << 16) / w.row_bytes() / 32 * 32)
                                      : std::min(kMostOutputs, round_up((w.n - 1) / (3 * team_.threads()) + 1, 32));
   team_.run((w.n + rows - 1) / rows, [&](int64_t task, int thread) {
-    multiply_rows(w, m, task * rows, std::min(w.n, (task + 1) * rows), y, stride, add, thread);
+    multiply_rows(w, m, task * rows, std::min(w.n, (task + 1) * rows), y, stride, add, alike, thread);
   });
 }
 
-void Session::attention(const Layer &layer, int64_t index, int64_t m) {
+void Session::attention(const Layer &layer, int64_t index, int64_t m, bool alike) {
   prepare_normed(layer.input_norm, layer.qkv, 0, m);
-  multiply(layer.qkv, m, qkv_.get(), layer.qkv.n, false);
-  attend(index, m);
+  multiply(layer.qkv, m, qkv_.get(), layer.qkv.n, false, alike);
+  alike ? attend_one_by_one(index, m) : attend(index, m);
   prepare(layer.o, attended_.get(), layer.o.k, m);
-  multiply(layer.o, m, x_.get(), model_->hidden_size, true);
+  multiply(layer.o, m, x_.get(), model_->hidden_size, true, alike);
 }
 
 /* Like attention(), but each row belongs to a different session and uses its cache. */
@@ -273,7 +320,7 @@ void Session::attention_of_each(const Layer &layer, int64_t index, Session *cons
   const Model &model = *model_;
   const int64_t half = model.head_dim / 2, kv_heads = model.num_kv_heads;
   prepare_normed(layer.input_norm, layer.qkv, 0, m);
-  multiply(layer.qkv, m, qkv_.get(), layer.qkv.n, false);
+  multiply(layer.qkv, m, qkv_.get(), layer.qkv.n, false, false);
   const auto row = [&](int64_t r) {
     AttentionRows rows = attention_rows(index, 1);
     rows.position = sequences[r]->position();
@@ -287,7 +334,7 @@ void Session::attention_of_each(const Layer &layer, int64_t index, Session *cons
     kernels_.attend(attention_job(sequences[r]->cache_, row(r), head, 0, 1), scratch(thread));
   });
   prepare(layer.o, attended_.get(), layer.o.k, m);
-  multiply(layer.o, m, x_.get(), model.hidden_size, true);
+  multiply(layer.o, m, x_.get(), model.hidden_size, true, false);
 }
 
 AttentionRows Session::attention_rows(int64_t index, int64_t m) {
@@ -298,30 +345,54 @@ AttentionRows Session::attention_rows(int64_t index, int64_t m) {
   return rows;
 }
 
+/* How many parts the context of few rows is split into. */
+int64_t Session::parts_of(const AttentionRows &rows) const {
+  const int64_t threads = team_.threads();
+  if (rows.m > kFewRows || rows.kv_heads % threads == 0) return 1;
+  return std::min((2 * threads + rows.kv_heads - 1) / rows.kv_heads, (rows.position + rows.m) / kPartPositions);
+}
+
 void Session::attend(int64_t index, int64_t m) {
-  const int64_t kv_heads = model_->num_kv_heads, threads = team_.threads();
   const AttentionRows rows = attention_rows(index, m);
-  const int64_t parts = m <= kFewRows && kv_heads % threads
-                            ? std::min((2 * threads + kv_heads - 1) / kv_heads, (position() + m) / kPartPositions)
-                            : 1;
+  const int64_t parts = parts_of(rows);
   if (m > kFewRows || parts > 1) {
     rotate_and_store(team_, kernels_, cache_, rows, cos_.get(), sin_.get());
-    if (parts > 1) return attend_in_parts(index, m, parts);
+    if (parts > 1) return attend_in_parts(rows, parts);
     return ek::attend(team_, kernels_, cache_, rows, [&](int thread) { return scratch(thread); });
   }
   /* One task for all rows of a key-value head: no other task needs them. */
-  team_.run(kv_heads, [&](int64_t head, int thread) {
+  team_.run(rows.kv_heads, [&](int64_t head, int thread) {
     rotate_and_store(kernels_, cache_, rows, head, cos_.get(), sin_.get());
     kernels_.attend(attention_job(cache_, rows, head, 0, m), scratch(thread));
   });
 }
 
+/* attend() of m rows, each as if it were alone. */
+void Session::attend_one_by_one(int64_t index, int64_t m) {
+  const AttentionRows rows = attention_rows(index, m);
+  rotate_and_store(team_, kernels_, cache_, rows, cos_.get(), sin_.get());
+  std::vector<int64_t> whole; /* rows whose context is not split */
+  for (int64_t r = 0; r < m; ++r) {
+    AttentionRows row = rows;
+    row.position += r;
+    row.m = 1;
+    row.qkv += r * rows.stride();
+    row.y += r * rows.heads * rows.head_dim;
+    const int64_t parts = parts_of(row);
+    parts > 1 ? attend_in_parts(row, parts) : whole.push_back(r);
+  }
+  const auto tasks = static_cast<int64_t>(whole.size()) * rows.kv_heads;
+  team_.run(tasks, [&](int64_t task, int thread) {
+    const int64_t r = whole[static_cast<size_t>(task / rows.kv_heads)];
+    kernels_.attend(attention_job(cache_, rows, task % rows.kv_heads, r, 1), scratch(thread));
+  });
+}
+
 /* For few rows over a long context, when there are too few key-value heads to keep the threads busy: the context of each head
  * is split into parts. */
-void Session::attend_in_parts(int64_t index, int64_t m, int64_t parts) {
-  const int64_t kv_heads = model_->num_kv_heads, group = model_->num_heads / kv_heads, dim = model_->head_dim;
-  const int64_t length = position() + m, each = round_up((length + parts - 1) / parts, kKvBlock), rows = m * group;
-  const AttentionRows all = attention_rows(index, m);
+void Session::attend_in_parts(const AttentionRows &all, int64_t parts) {
+  const int64_t m = all.m, kv_heads = all.kv_heads, group = all.group(), dim = all.head_dim;
+  const int64_t length = all.position + m, each = round_up((length + parts - 1) / parts, kKvBlock), rows = m * group;
   team_.run(parts * kv_heads, [&](int64_t task, int thread) {
     AttentionJob job = attention_job(cache_, all, task % kv_heads, 0, m);
     job.begin = std::min(length, task / kv_heads * each);
@@ -334,7 +405,7 @@ void Session::attend_in_parts(int64_t index, int64_t m, int64_t parts) {
   });
   for (int64_t head = 0; head < kv_heads; ++head)
     for (int64_t row = 0; row < rows; ++row) {
-      float *y = &attended_[(row / group * kv_heads + head) * group * dim + row % group * dim];
+      float *y = &all.y[(row / group * kv_heads + head) * group * dim + row % group * dim];
       float most = -1e30f, total = 0.0f;
       for (int64_t p = 0; p < parts; ++p) most = std::max(most, part_totals_[(p * kv_heads + head) * 2 * rows + row]);
       std::fill_n(y, dim, 0.0f);
@@ -349,23 +420,23 @@ void Session::attend_in_parts(int64_t index, int64_t m, int64_t parts) {
     }
 }
 
-void Session::mlp(const Layer &layer, int64_t first, int64_t m) {
+void Session::mlp(const Layer &layer, int64_t first, int64_t m, bool alike) {
   prepare_normed(layer.post_attention_norm, layer.gate_up, first, m);
-  gate(layer, m);
+  gate(layer, m, alike);
   prepared_ = &gated_;
-  multiply(layer.down, m, &x_[first * model_->hidden_size], model_->hidden_size, true);
+  multiply(layer.down, m, &x_[first * model_->hidden_size], model_->hidden_size, true, alike);
 }
 
 /* A task computes the gate and up rows of the same outputs and immediately rounds the result for the next product, so no array
  * as wide as the MLP is stored as float. */
-void Session::gate(const Layer &layer, int64_t m) {
+void Session::gate(const Layer &layer, int64_t m, bool alike) {
   const int64_t width = model_->intermediate_size;
   const auto size = static_cast<int64_t>(kernels_.pack_bytes(layer.down));
   team_.run((width + kGateOutputs - 1) / kGateOutputs, [&](int64_t task, int thread) {
     const int64_t begin = task * kGateOutputs, end = std::min(width, begin + kGateOutputs), count = end - begin;
     float *gates = reinterpret_cast<float *>(scratch(thread) + product_scratch_), *ups = gates + m * kGateOutputs;
-    multiply_rows(layer.gate_up, m, begin, end, gates - begin, kGateOutputs, false, thread);
-    multiply_rows(layer.gate_up, m, width + begin, width + end, ups - width - begin, kGateOutputs, false, thread);
+    multiply_rows(layer.gate_up, m, begin, end, gates - begin, kGateOutputs, false, alike, thread);
+    multiply_rows(layer.gate_up, m, width + begin, width + end, ups - width - begin, kGateOutputs, false, alike, thread);
     for (int64_t r = 0; r < m; ++r)
       kernels_.silu_multiply(gates + r * kGateOutputs, ups + r * kGateOutputs, count, gates + r * kGateOutputs);
     if (m <= kFewRows) {

@@ -29,6 +29,14 @@ class Session {
   void evaluate(const int32_t *ids, int64_t n, bool all, float *logits);
   void rewind(int64_t length);
 
+  /* Append ids[0] and also evaluate the ids after it (1 to kMostTogether in all), which are guesses of what follows. logits:
+   * (n, vocab), the same bits as of n calls with one id. The session is unchanged on an error. Throws Error as evaluate does. */
+  void evaluate_ahead(const int32_t *ids, int64_t n, float *logits);
+  /* Append an id if it is the next guess of evaluate_ahead(); nothing is evaluated. Any other change drops the guesses. */
+  bool confirm(int32_t id);
+  /* Counts the changes by other functions than those that append ids. */
+  int64_t changes() const { return changes_; }
+
   /* Append one id to each of `count` sessions of this model (1 to kMostTogether); the weights are read once for all of them.
    * The threads and scratch memory of this session do the work; it may be one of the sessions. logits: (count, vocab). All
    * sessions are unchanged on an error. Throws Error as evaluate does, and EK_CANCELLED if a call of this session is. */
@@ -53,17 +61,22 @@ class Session {
   const Kernels &kernels() const { return kernels_; }
 
  private:
-  /* Append m ids; logits (kept, vocab) of the last `kept` of them. */
-  void evaluate_chunk(const int32_t *ids, int64_t m, int64_t kept, float *logits);
+  /* Evaluate m ids behind the session's; logits (kept, vocab) of the last `kept` of them. alike: at most kMostFew rows, which get
+   * the bits that they get one by one. */
+  void evaluate_rows(const int32_t *ids, int64_t m, int64_t kept, bool alike, float *logits);
+  void check_ids(const int32_t *ids, int64_t n) const;
+  void append(const int32_t *ids, int64_t n);
   void check_going_on() const;
   void count_ids() { position_.store(static_cast<int64_t>(ids_.size()), std::memory_order_relaxed); }
   void embed(const int32_t *ids, int64_t m);
   void check_step(Session *const *sequences, int64_t count, const int32_t *ids) const;
-  void attention(const Layer &layer, int64_t index, int64_t m);
+  void attention(const Layer &layer, int64_t index, int64_t m, bool alike);
   void attention_of_each(const Layer &layer, int64_t index, Session *const *sequences, int64_t m);
-  void mlp(const Layer &layer, int64_t first, int64_t m);
+  void mlp(const Layer &layer, int64_t first, int64_t m, bool alike);
   void attend(int64_t index, int64_t m); /* rotates and stores the rows first */
-  void attend_in_parts(int64_t index, int64_t m, int64_t parts);
+  void attend_one_by_one(int64_t index, int64_t m);
+  int64_t parts_of(const AttentionRows &rows) const;
+  void attend_in_parts(const AttentionRows &rows, int64_t parts);
   AttentionRows attention_rows(int64_t index, int64_t m);
 
   /* Convert rows of activations to the form that products with w need: x (m, k) with `stride` from row to row. */
@@ -71,10 +84,10 @@ class Session {
   /* The same for the RMS norm of rows of the residual stream, from `first` on. */
   void prepare_normed(const std::vector<float> &weight, const Matrix &w, int64_t first, int64_t m);
   /* y (m, w.n) = the prepared rows times w; `add`: add to y. */
-  void multiply(const Matrix &w, int64_t m, float *y, int64_t stride, bool add);
-  void multiply_rows(const Matrix &w, int64_t m, int64_t first, int64_t last, float *y, int64_t stride, bool add, int thread);
+  void multiply(const Matrix &w, int64_t m, float *y, int64_t stride, bool add, bool alike);
+  void multiply_rows(const Matrix &w, int64_t m, int64_t first, int64_t last, float *y, int64_t stride, bool add, bool alike, int thread);
   /* Compute silu(gate) * up of the rows prepared for gate_up, as prepared rows in gated_. */
-  void gate(const Layer &layer, int64_t m);
+  void gate(const Layer &layer, int64_t m, bool alike);
 
   /* Prepared rows: `few` for up to kMostFew rows, else `packs`. There are two sets, because gate() reads one and writes the other. */
   struct Rows {
@@ -93,6 +106,8 @@ class Session {
   int64_t chunk_;
   KvCache cache_;
   std::vector<int32_t> ids_;
+  std::vector<int32_t> guesses_; /* ids whose keys and values are in the cache behind those of ids_ */
+  int64_t changes_ = 0;
   std::atomic<int64_t> position_{0}; /* the number of ids_ */
   Buffer<float> x_, qkv_, attended_, cos_, sin_;
   Buffer<float> parts_, part_totals_; /* for attend_in_parts */

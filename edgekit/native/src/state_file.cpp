@@ -70,6 +70,7 @@ void Session::copy(const Session &other) {
     fail(EK_CONTEXT,
          "cannot copy the session: its %" PRId64 " positions do not fit into a context of %" PRId64,
          other.position(), context());
+  rewind(0);
   cache_.copy(other.cache_, other.position());
   ids_ = other.ids_;
   ids_.reserve(static_cast<size_t>(context()));

@@ -113,6 +113,7 @@ class Generation {
 
   int32_t answer() {
     reuse();
+    accepted_before_ = session_.speculation.accepted();
     for (;;) {
       const Clock::time_point start = Clock::now();
       const int32_t token = next_token();
@@ -175,6 +176,12 @@ class Generation {
   void evaluate_pending() {
     int64_t piece = kLeastPiece;
     const auto size = static_cast<int64_t>(pending_.size());
+    if (size == 1 && !ids_.empty() && !request_.no_speculation) {
+      session_.speculation.next(session_.session, pending_[0], logits_.data());
+      check_cancelled();
+      pending_.clear();
+      return;
+    }
     for (int64_t done = 0; done < size;) {
       const int64_t block = std::min(kBlock - done % kBlock, size - done);
       const int64_t count = block < piece + kLeastPiece ? block : piece;
@@ -268,6 +275,7 @@ class Generation {
     done.tokens = static_cast<int64_t>(ids_.size());
     done.thought_tokens = thought_tokens_;
     done.loops = watch_ ? watch_->loops() : 0;
+    done.accepted_tokens = session_.speculation.accepted() - accepted_before_;
     done.ttft_s = ttft_s_;
     done.decode_tok_s = ids_.size() > 1 && decode_s_ > 0 ? static_cast<double>(ids_.size() - 1) / decode_s_ : 0;
     ek_event event = new_event(EK_EVENT_DONE);
@@ -317,7 +325,7 @@ class Generation {
   ek_sampling sampling_{};
   uint64_t random_ = 0;
   std::string text_;
-  int64_t reused_ = 0, thought_tokens_ = 0;
+  int64_t reused_ = 0, thought_tokens_ = 0, accepted_before_ = 0;
   int32_t closed_ = EK_THOUGHT_OPEN; /* what closed the thought, if it was not the model */
   double ttft_s_ = 0, decode_s_ = 0;
 };
