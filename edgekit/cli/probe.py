@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from ._output import Column, emit_json, open_screen, progress_bars
 
 if TYPE_CHECKING:
     from ..probe.kernels import KernelChoice
+    from ..runtime.proof.verdict import Verdict
 
 _COMMENT = "This machine as edgekit probe measured it. Use it: edgekit plan --device {path}"
 
@@ -54,10 +56,12 @@ def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
     """Measure this machine: its memory bandwidth, the peak of each kernel, and the speed of both engines.
 
     The engines run two models with random weights, which are built in the temporary folder (450 MB) and then removed.
+    Proofs of GPUs that were made here are shown: an engine on a GPU is compared with the processor before it answers.
     With --out, the figures are written to a device profile that every --device option accepts.
     """
     from ..probe.kernels import chosen_kernels
     from ..probe.machine import HOST, probe_machine
+    from ..runtime.proof.verdict import kept_verdicts
 
     kernels = chosen_kernels()
     with progress_bars(quiet=as_json) as progress:
@@ -73,9 +77,11 @@ def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
             raise click.ClickException(f"cannot write {out}: {error.strerror}") from None
     if as_json:
         chosen = {name: {"kernel": each.kernel, "gmac_s": each.gmac_s} for name, each in kernels.items()}
-        emit_json({**profile.to_json(), "chosen_kernels": chosen, "out": str(out) if out else None})
+        proofs = [verdict.to_json() for verdict in kept_verdicts()]
+        emit_json({**profile.to_json(), "chosen_kernels": chosen, "proofs": proofs, "out": str(out) if out else None})
         return
     _print(profile, kernels)
+    _print_proofs(kept_verdicts())
     kept = (
         f"written to {out}; use it with --device {out}"
         if out
@@ -110,6 +116,26 @@ def _print(profile: DeviceProfile, kernels: dict[str, KernelChoice]) -> None:
         rows = [("decode, GB/s of weights", *decode), ("prefill, 10^9 multiply-adds/s", *prefill)]
         screen.table(columns, rows)
     screen.say("\nThese are the best of repeated measurements. Storage is not measured, because caches hide its speed.")
+
+
+def _print_proofs(verdicts: Sequence[Verdict]) -> None:
+    """The proofs that were made when engines on a GPU were first used here."""
+    if not verdicts:
+        return
+    screen = open_screen()
+    screen.say()
+    screen.table(
+        (Column("GPU"), Column("engine"), Column("artifact"), Column("proof", wraps=True)),
+        [
+            (
+                f"{each.subject.adapter}, driver {each.subject.driver}",
+                each.subject.engine,
+                each.name,
+                f"{'passed' if each.passed else 'FAILED'}: {each.detail}",
+            )
+            for each in verdicts
+        ],
+    )
 
 
 def _compared(choice: KernelChoice) -> str:

@@ -6,6 +6,7 @@ The checks run in this order. If ``files`` or ``load`` fails, the test ends ther
     load            the engine loads the artifact and computes logits
     golden_logits   the largest logits of the first new token match the recorded ones
     golden_tokens   the greedy continuation matches the recorded one (``runtime/replay.py``)
+    gpu_proof       an engine on a GPU computes as the processor does (``runtime/proof/``)
     memory          the peak memory with a full KV cache stays within the build's plan for this engine
     device_memory   the same, within the usable memory of a given device
     ttft, decode, load_time   measured times against the plan, on the plan's device alone (``speed_checks.py``)
@@ -32,6 +33,7 @@ from ..inspection.placement import slow_fallbacks
 from ..planning.budget import UserLimits, usable_memory
 from ..probe.bench import time_round
 from ..progress import Progress, no_progress
+from ..runtime.accelerated import AcceleratedEngine
 from ..runtime.engine import Engine, EngineOptions, open_engine
 from ..runtime.replay import check_logits, check_tokens, golden_of, replay
 from ..units import format_bytes
@@ -152,6 +154,7 @@ def _measure(
     ).with_checks(
         Check("load", PASS, f"{opened.kernel}, {opened.threads} threads, {receipt.load_s:.2f} s"),
         *(Check(check.name, PASS if check.passed else FAIL, check.detail) for check in answered),
+        *_check_proof(opened),
         *_check_memory(peak, opened, manifest, usable),
     )
 
@@ -173,6 +176,14 @@ def _check_placement(folder: Path, manifest: Manifest, engine: str) -> list[Chec
     ]
 
 
+def _check_proof(engine: Engine) -> list[Check]:
+    """The verdict on an engine on a GPU; one that fails its proof is not loaded at all."""
+    if not isinstance(engine, AcceleratedEngine):
+        return []
+    subject = engine.verdict.subject
+    return [Check("gpu_proof", PASS, f"{subject.adapter}, driver {subject.driver}: {engine.verdict.detail}")]
+
+
 def _predicted(manifest: Manifest, engine: Engine) -> Predicted | None:
     """The plan's decode speed; None if the plan is for another engine or has no speed."""
     interval = manifest.plan.get("decode_tok_s")
@@ -192,11 +203,15 @@ def _check_memory(peak: int | None, engine: Engine, manifest: Manifest, usable: 
     """
     if peak is None:
         return []
+    if isinstance(engine, AcceleratedEngine) and engine.proven_now:
+        return [Check("memory", WARN, "unknown: the peak is that of the proof; run the test again")]
     unused = engine.cache_bytes * (engine.context - engine.position) // engine.context
     filled = peak + unused
     what = f"{format_bytes(filled)} ({format_bytes(peak)} measured, {format_bytes(unused)} for the unused context)"
     plan = manifest.plan
-    planned = (plan.get("engine_bytes") or {}).get(engine.name) or (plan.get("memory_bytes") or {}).get("total")
+    planned = (plan.get("engine_bytes") or {}).get(engine.name)
+    if planned is None and engine.on_processor:
+        planned = (plan.get("memory_bytes") or {}).get("total")
     checks = []
     if planned is not None:
         allowed = round(planned * (1 + MEMORY_TOLERANCE)) + OWN_BYTES

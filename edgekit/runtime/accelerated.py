@@ -22,9 +22,11 @@ class AcceleratedEngine(BoundEngine):
 
     Attributes:
         verdict: The proof that it computes this artifact right on this machine.
+        proven_now: Whether the proof was made when the engine was opened, and not found in its file.
     """
 
     verdict: Verdict
+    proven_now: bool
 
     @staticmethod
     def identify(ort: Any) -> tuple[Adapter, str]:
@@ -45,13 +47,13 @@ class AcceleratedEngine(BoundEngine):
         adapter, versions = cls.identify(load_onnxruntime())
         if manifest.activation_type == "float16" and adapter.float16 is False:
             raise no_float16(cls.provider, adapter.name)
-        verdict = prove(cls, folder, manifest, options, adapter, versions)
+        verdict, proven_now = prove(cls, folder, manifest, options, adapter, versions)
         if not verdict.passed:
             raise AcceleratorError(
                 f"{cls.provider.title} on {adapter} computes wrong results: {verdict.detail}",
                 hint="update the GPU's driver, or use the processor: --engine native",
             )
         engine = cls.open_with(folder, manifest, options, verdict.setup)
-        engine.verdict = verdict
+        engine.verdict, engine.proven_now = verdict, proven_now
         engine.kernel = f"{engine.kernel}, {adapter.name}"
         return engine

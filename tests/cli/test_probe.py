@@ -14,12 +14,15 @@ from edgekit.probe import engines as engine_rates
 from edgekit.probe import kernels
 from edgekit.probe import machine as probe
 from edgekit.probe.kernels import KernelChoice
+from edgekit.runtime.proof.verdict import Subject, Verdict
+from edgekit.runtime.provider import Setup
 
 pytestmark = pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="describing the host needs Linux")
 
 
 @pytest.fixture(autouse=True)
-def _known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+def _known_rates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(probe, "physical_cores", lambda: 2)
     decode = KernelChoice("avx2", ("avx512vnni", "avx2", "scalar"), {"avx512vnni": 44.81, "avx2": 51.3})
     chosen = {"decode": decode, "prefill": KernelChoice("scalar", ("scalar",), {})}
@@ -50,7 +53,7 @@ def test_a_written_profile_is_a_device(invoke: Invoke, tmp_path: Path) -> None:
         "decode": {"kernel": "avx2", "gmac_s": {"avx512vnni": 44.81, "avx2": 51.3}},
         "prefill": {"kernel": "scalar", "gmac_s": {}},
     }
-    assert found == {**profile.to_json(), "chosen_kernels": chosen, "out": str(path)}
+    assert found == {**profile.to_json(), "chosen_kernels": chosen, "proofs": [], "out": str(path)}
     assert profile.name == "board"
     for command in (("devices", path), ("plan", "smollm2-135m", "--device", path)):
         assert invoke(*command).exit_code == 0
@@ -99,3 +102,12 @@ def test_files_that_cannot_be_are_told_before_anything_is_measured(
     assert outcome.exit_code == 2
     assert words in " ".join(outcome.stderr.split())
     assert (tmp_path / "old.toml").read_text(encoding="utf-8") == "mine"
+
+
+def test_proofs_of_gpus_are_shown(invoke: Invoke) -> None:
+    subject = Subject("webgpu", "Some GPU", "1.2.3", "onnxruntime 1.32.0", "ab" * 32)
+    Verdict(subject, "tiny", False, Setup(31), "x is wrong", ("x is wrong",), 3, 12, 1e-6, None, None, 2.5).keep()
+    text = " ".join(invoke("probe", "--limits-only").text.split())
+    assert "Some GPU, driver 1.2.3 webgpu tiny FAILED: x is wrong" in text
+    (found,) = invoke("probe", "--limits-only", "--json").json()["proofs"]
+    assert (found["passed"], found["subject"]["adapter"], found["setup"]["prefill_chunk"]) == (False, "Some GPU", 31)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pretended_gpu import pretended_gpu
 from tiny_artifact import rewrite_manifest, write_tiny_artifact
 from tiny_checkpoint import write_checkpoint
 
@@ -20,7 +21,7 @@ from edgekit.deploy.receipt import Receipt, read_receipt
 from edgekit.deploy.smoke import smoke
 from edgekit.devices import Sourced, load_device
 from edgekit.devices.profile import Bytes, Memory
-from edgekit.errors import ArtifactError, UnknownNameError, UsageError
+from edgekit.errors import ArtifactError, EngineProofNotice, UnknownNameError, UsageError
 
 SMALL = Sourced(Bytes(1000), source="this test")
 
@@ -212,3 +213,20 @@ def test_an_artifact_without_a_golden_test_is_an_error(artifact: Path) -> None:
 def test_an_unknown_engine_is_an_error_and_not_a_failed_check(artifact: Path) -> None:
     with pytest.raises(UnknownNameError):
         smoke(artifact, engine="nativ")
+
+
+def test_an_engine_on_a_gpu_shows_its_proof(
+    built_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path))
+    engine = pretended_gpu()
+    monkeypatch.setattr("edgekit.deploy.smoke.open_engine", lambda *arguments: engine.open(*arguments[:3]))
+    monkeypatch.setattr("edgekit.deploy.smoke.slow_fallbacks", lambda *arguments: [])
+    with pytest.warns(EngineProofNotice):
+        first = smoke(built_artifact, threads=1)
+    second = smoke(built_artifact, threads=1)
+    for receipt, memory in ((first, "warn"), (second, None)):
+        checks = {check.name: check for check in receipt.checks}
+        assert checks["gpu_proof"].verdict == "pass"
+        assert "Pretended GPU, driver 1.2.3: " in checks["gpu_proof"].detail
+        assert memory is None or checks["memory"].verdict == memory

@@ -62,8 +62,8 @@ def prove(
     options: EngineOptions,
     adapter: Adapter,
     versions: str,
-) -> Verdict:
-    """The verdict on an engine for an artifact on this machine: the one that was kept, or a new one.
+) -> tuple[Verdict, bool]:
+    """The verdict on an engine for an artifact on this machine, and whether it is new or one that was kept.
 
     A new proof is announced as an :class:`~edgekit.errors.EngineProofNotice`, because it takes a while.
 
@@ -81,7 +81,7 @@ def prove(
     subject = Subject(engine.name, adapter.name, adapter.driver, versions, artifact_id(folder))
     kept = find_verdict(subject)
     if kept is not None:
-        return kept
+        return kept, False
     warnings.warn(
         f"{engine.provider.title} on {adapter} has not run {manifest.name} before; "
         "its results are compared with the processor's first",
@@ -90,7 +90,7 @@ def prove(
     )
     verdict = new_verdict(engine, folder, manifest, options, subject)
     verdict.keep()
-    return verdict
+    return verdict, True
 
 
 def new_verdict(

@@ -101,9 +101,10 @@ def test_a_proof_happens_once(built_artifact: Path, tmp_path: Path, monkeypatch:
     engine, manifest, options = pretended_gpu(), read_manifest(built_artifact), EngineOptions(threads=1)
     adapter, versions = engine.identify(__import__("onnxruntime"))
     with pytest.warns(EngineProofNotice, match=r"Pretended on Pretended GPU \(driver 1\.2\.3\) has not run"):
-        first = prove(engine, built_artifact, manifest, options, adapter, versions)
+        first, new = prove(engine, built_artifact, manifest, options, adapter, versions)
+    assert new
     monkeypatch.setattr("edgekit.runtime.proof.prove.new_verdict", lambda *arguments: pytest.fail("proven again"))
-    assert prove(engine, built_artifact, manifest, options, adapter, versions) == first
+    assert prove(engine, built_artifact, manifest, options, adapter, versions) == (first, False)
 
 
 def test_the_error_of_logits_ignores_a_constant() -> None:
