@@ -10,8 +10,8 @@ A slow fallback shows in three ways:
                      model is loaded. If the node still has the graph's codes as an input, there is no such kernel for
                      this format, and every call first converts the whole matrix to floats
                      (onnxruntime ``contrib_ops/cpu/quantization/matmul_nbits.cc``, ComputeBUnpacked).
-    on the host      A node of an accelerator's session that the accelerator has no kernel for, or whose kernel was found
-                     to be wrong there; lengths, which are integers, are computed there on purpose.
+    on the host      A node of an accelerator's session that the accelerator has no kernel for, or whose kernel was
+                     found to be wrong; lengths, which are integers, are computed there on purpose.
     casts            Inserted where the processor computes in float32 what the graph computes in float16. Those of
                      activations take little time; a cast of weights is slow.
 """
@@ -52,8 +52,8 @@ WHY_UNPACKED = (
     "floats for every token; the native engine has kernels for all formats"
 )
 WHY_ON_HOST = (
-    "the processor computes it, because {title} has no kernel for it or a wrong one, and its data is copied from and to "
-    "the device"
+    "the processor computes it, because {title} has no kernel for it or a wrong one, and its data is copied from and "
+    "to the device"
 )
 WHY_CAST = "the processor has no float16 kernel and converts these weights to float32 for every token"
 
