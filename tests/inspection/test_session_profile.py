@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 from shared_models import FLOAT, SharedModels
 
-from edgekit.artifact.manifest import read_manifest
+from edgekit.artifact.manifest import Manifest, read_manifest
 from edgekit.errors import EngineError
 from edgekit.inspection import session_profile
 from edgekit.inspection.contents import read_model
 from edgekit.inspection.placement import COPY, FAST, HOST, SLOW, placement_of
 from edgekit.inspection.session_profile import places_of, read_profile
+from edgekit.runtime.accelerated import AcceleratedEngine
+from edgekit.runtime.engine import EngineOptions
 from edgekit.runtime.ort_engine import OrtEngine
+from edgekit.runtime.provider import Setup
 from edgekit.runtime.webgpu_engine import WEBGPU, WebgpuEngine
 
 
@@ -148,3 +151,40 @@ def test_the_last_profile_counts(models: SharedModels, monkeypatch: pytest.Monke
     monkeypatch.setattr(session_profile, "_run", lambda *arguments: "a kernel")
     with pytest.raises(EngineError, match="onnxruntime wrote no profile"):
         placement_of(folder, read_manifest(folder), "ort")
+
+
+def open_without_proof(monkeypatch: pytest.MonkeyPatch, setup: Setup) -> None:
+    """Let the engines on a GPU run an artifact in this way. A proof takes most of a minute on SwiftShader."""
+
+    def open_so(engine: type[WebgpuEngine], folder: Path, manifest: Manifest, options: EngineOptions) -> WebgpuEngine:
+        return engine.open_with(folder, manifest, options, setup)
+
+    monkeypatch.setattr(AcceleratedEngine, "open", classmethod(open_so))
+
+
+@pytest.mark.webgpu
+def test_webgpu_runs_all_but_the_lengths(models: SharedModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_without_proof(monkeypatch, Setup(16))
+    folder = models.artifact(formats="int8 head")
+    manifest = read_manifest(folder)
+    placement = placement_of(folder, manifest, "webgpu")
+    assert placement.warnings() == ()
+    states = {place.part or place.operator: place.state for place in placement.places}
+    for part in ("embedding", "attn.qkv_proj", "attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj", "lm_head"):
+        assert states[part] == FAST
+    assert states["GroupQueryAttention"] == FAST
+    assert {name for name, state in states.items() if state == HOST} == {"ReduceSum", "Sub", "Cast", "Shape", "Gather"}
+    copied = sum(place.copied_bytes for place in placement.places)
+    assert copied == 4 * manifest.model["vocab_size"] + 8 + 4, "a row of logits, an id and a length"
+
+
+@pytest.mark.webgpu
+def test_nodes_that_are_left_to_the_processor_are_slow(models: SharedModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = models.artifact(formats="int8 head")
+    attention = tuple(f"/model/layers.{i}/attn/GroupQueryAttention" for i in range(2))
+    open_without_proof(monkeypatch, Setup(512, attention, cache_on_processor=True))
+    placement = placement_of(folder, read_manifest(folder), "webgpu")
+    (slow,) = (place for place in placement.places if place.state == SLOW)
+    assert (slow.operator, slow.nodes, slow.runs_on) == ("GroupQueryAttention", 2, "CPU")
+    copies = {place.operator: place.nodes for place in placement.places if place.state == COPY}
+    assert copies["MemcpyToHost"] == copies["MemcpyFromHost"] == 2
