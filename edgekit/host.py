@@ -12,6 +12,7 @@ import platform
 import re
 import sys
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -197,6 +198,17 @@ def private_bytes() -> int | None:
     """
     anonymous = _proc_kib("smaps_rollup", "Anonymous")
     return None if anonymous is None else anonymous + (_proc_kib("smaps_rollup", "Swap") or 0)
+
+
+def drop_from_cache(path: Path) -> None:
+    """Free the pages of a file that the system's cache holds, but not those that a process has mapped.
+
+    Does nothing on systems without ``posix_fadvise``, or if the file cannot be opened.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError), path.open("rb") as file:
+            os.fsync(file.fileno())  # pages that are yet to be written stay
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _root(root: Path | None) -> bytes | None:

@@ -16,6 +16,7 @@ from edgekit.host import (
     HostProcessor,
     available_memory,
     cores,
+    drop_from_cache,
     memory,
     peak_rss_bytes,
     physical_cores,
@@ -216,3 +217,17 @@ def test_freed_memory_is_returned() -> None:
 def resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_file_is_dropped_from_the_systems_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    advised: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
+    monkeypatch.setattr(os, "posix_fadvise", lambda file, *advice: advised.append(advice), raising=False)
+    path = tmp_path / "weights"
+    path.write_bytes(b"x" * 10_000)
+    drop_from_cache(path)
+    assert advised == [(0, 0, 4)], "the whole file"
+    drop_from_cache(tmp_path / "nothing")
+    monkeypatch.delattr(os, "posix_fadvise")
+    drop_from_cache(path)
+    assert len(advised) == 1

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from ..artifact.manifest import RuntimeFacts
 from ..errors import AcceleratorError
+from ..host import drop_from_cache
 from .engine import EngineOptions
 from .io_binding import BoundEngine
 from .proof.adapter import Adapter
@@ -14,6 +15,7 @@ from .proof.prove import prove
 from .proof.verdict import Verdict
 from .provider import load_onnxruntime, no_float16
 
+DATA_FILE = "model.onnx.data"
 _Accelerated = TypeVar("_Accelerated", bound="AcceleratedEngine")
 
 
@@ -56,4 +58,6 @@ class AcceleratedEngine(BoundEngine):
         engine = cls.open_with(folder, manifest, options, verdict.setup)
         engine.verdict, engine.proven_now = verdict, proven_now
         engine.kernel = f"{engine.kernel}, {adapter.name}"
+        if adapter.shares_memory:  # which now holds a copy of the weights for the GPU
+            drop_from_cache(folder / DATA_FILE)
         return engine

@@ -10,6 +10,7 @@ from pretended_gpu import ADAPTER, pretended_gpu, with_fault
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import AcceleratorError, EngineProofNotice
+from edgekit.runtime import accelerated
 from edgekit.runtime.engine import EngineOptions
 
 OPTIONS = EngineOptions(context=64, threads=1)
@@ -50,3 +51,16 @@ def test_float16_needs_float16_shaders(built_artifact: Path) -> None:
     with pytest.raises(AcceleratorError, match="computes in float16, for which Pretended GPU has no shaders") as caught:
         engine.open(built_artifact, manifest, OPTIONS)
     assert "float32 artifact" in caught.value.hint
+
+
+def test_a_gpu_that_shares_the_memory_does_not_leave_the_file_in_the_systems_cache(
+    built_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped: list[Path] = []
+    monkeypatch.setattr(accelerated, "drop_from_cache", dropped.append)
+    manifest = read_manifest(built_artifact)
+    with pytest.warns(EngineProofNotice):
+        pretended_gpu().open(built_artifact, manifest, OPTIONS).close()
+    assert dropped == []
+    pretended_gpu(adapter=replace(ADAPTER, shares_memory=True)).open(built_artifact, manifest, OPTIONS).close()
+    assert dropped == [built_artifact / "model.onnx.data"]

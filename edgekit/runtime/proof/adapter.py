@@ -13,6 +13,8 @@ _VULKAN = {"linux": "libvulkan.so.1", "win32": "vulkan-1.dll"}
 _NVIDIA = 0x10DE  # PCI vendor id
 # VkPhysicalDeviceType, in the order in which Dawn prefers them: discrete, integrated, virtual, other, processor.
 _PREFERENCE = {2: 0, 1: 1, 3: 2, 0: 3, 4: 4}
+_SHARES_MEMORY = {1: True, 2: False, 4: True}  # by VkPhysicalDeviceType
+_CUDA_INTEGRATED = 18  # CU_DEVICE_ATTRIBUTE_INTEGRATED
 _INSTANCE_INFO, _APPLICATION_INFO, _FEATURES = 1, 0, 1000059000  # VkStructureType
 _FLOAT16_FEATURES, _STORAGE16_FEATURES = 1000082000, 1000083000
 _VERSION_1_1 = 1 << 22 | 1 << 12
@@ -26,11 +28,13 @@ class Adapter:
         name: Its name, as its driver tells it.
         driver: The driver's version.
         float16: Whether its shaders can compute in float16; None if that is not known.
+        shares_memory: Whether its memory is the system's; None if that is not known.
     """
 
     name: str
     driver: str
     float16: bool | None = None
+    shares_memory: bool | None = None
 
     def __str__(self) -> str:
         return f"{self.name} (driver {self.driver})"
@@ -79,7 +83,10 @@ def cuda_adapter() -> Adapter:
     status = cuda.cuInit(0) or cuda.cuDriverGetVersion(ctypes.byref(version)) or cuda.cuDeviceGetName(name, 256, 0)
     if status:
         raise AcceleratorError(f"CUDA finds no GPU on this machine (status {status})", hint="use --engine native")
-    return Adapter(name.value.decode(errors="replace"), f"CUDA {version.value // 1000}.{version.value % 1000 // 10}")
+    integrated = ctypes.c_int()
+    known = cuda.cuDeviceGetAttribute(ctypes.byref(integrated), _CUDA_INTEGRATED, 0) == 0
+    driver = f"CUDA {version.value // 1000}.{version.value % 1000 // 10}"
+    return Adapter(name.value.decode(errors="replace"), driver, shares_memory=bool(integrated.value) if known else None)
 
 
 class _ApplicationInfo(ctypes.Structure):
@@ -140,4 +147,6 @@ def _adapter(vulkan: ctypes.CDLL, device: ctypes.c_void_p) -> tuple[int, Adapter
     driver = ".".join(str(version >> shift & mask) for shift, mask in shifts)
     name = properties.name.decode(errors="replace")
     # shaderFloat16 and storageBuffer16BitAccess are the first flags of their structures.
-    return _PREFERENCE.get(properties.kind, 9), Adapter(name, driver, bool(float16.flags[0] and storage.flags[0]))
+    computes_float16 = bool(float16.flags[0] and storage.flags[0])
+    adapter = Adapter(name, driver, computes_float16, _SHARES_MEMORY.get(properties.kind))
+    return _PREFERENCE.get(properties.kind, 9), adapter

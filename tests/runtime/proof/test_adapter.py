@@ -37,8 +37,8 @@ def test_a_vulkan_without_devices_is_an_error(monkeypatch: pytest.MonkeyPatch) -
 class FakeCuda:
     """CUDA's driver with one GPU, or without."""
 
-    def __init__(self, status: int) -> None:
-        self._status = status
+    def __init__(self, status: int, attribute_status: int = 0) -> None:
+        self._status, self._attribute_status = status, attribute_status
 
     def cuInit(self, flags: int) -> int:  # noqa: N802
         return self._status
@@ -51,10 +51,17 @@ class FakeCuda:
         name.value = b"NVIDIA H200"
         return 0
 
+    def cuDeviceGetAttribute(self, value: Any, attribute: int, device: int) -> int:  # noqa: N802
+        value._obj.value = attribute == 18
+        return self._attribute_status
+
 
 def test_cuda_names_its_gpu_and_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: FakeCuda(0))
     assert str(cuda_adapter()) == "NVIDIA H200 (driver CUDA 12.6)"
+    assert cuda_adapter().shares_memory is True
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: FakeCuda(0, attribute_status=1))
+    assert cuda_adapter().shares_memory is None
     monkeypatch.setattr(ctypes, "CDLL", lambda name: FakeCuda(100))
     with pytest.raises(AcceleratorError, match=r"finds no GPU on this machine \(status 100\)"):
         cuda_adapter()
