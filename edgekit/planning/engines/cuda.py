@@ -2,8 +2,8 @@
 
 onnxruntime maps the file, copies every tensor into the GPU's memory and unmaps the file. Where the GPU shares the
 system's memory, the weights count once while the model runs. During the copy the largest matrix is there twice, and the
-system's file cache may hold the file; it gives it up when memory is needed, and at the latest when the engine has loaded
-the model (``runtime/accelerated.py``). The engine's memory has not been measured on a GPU.
+system's cache may hold the file. The cache gives it up when memory is needed, and the engine drops it from the cache
+when the model is loaded (``runtime/accelerated.py``). The engine's memory has not been measured on a GPU.
 """
 
 from __future__ import annotations
