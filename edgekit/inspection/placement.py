@@ -6,6 +6,7 @@ result into the warnings of ``edgekit build`` and ``edgekit smoke``.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import Any
 
 from ..artifact.manifest import RuntimeFacts
 from ..devices import DeviceProfile
-from ..errors import ArtifactError, UnknownNameError, nearest
+from ..errors import AcceleratorError, ArtifactError, EngineFallbackWarning, UnknownNameError, nearest
 from ..planning.hardware import MULTIPLY_ADDS_PER_CYCLE
-from ..runtime.engine import choose_engine, engines
-from .contents import read_model
+from ..runtime.engine import engines, ranked_engines
+from .contents import Model, read_model
 
 # The states of a node.
 FAST = "fast"  # a kernel made for this processor or device
@@ -143,7 +144,8 @@ def placement_of(folder: Path, facts: RuntimeFacts, engine: str) -> Placement:
     Args:
         folder: The artifact.
         facts: Its manifest.
-        engine: The engine's name, or ``auto``.
+        engine: The engine's name, or ``auto``. If the GPU of the engine that ``auto`` prefers cannot be used, an
+            :class:`~edgekit.errors.EngineFallbackWarning` says so, and the next engine counts.
 
     Raises:
         EngineError: The engine cannot run the artifact on this machine.
@@ -154,7 +156,17 @@ def placement_of(folder: Path, facts: RuntimeFacts, engine: str) -> Placement:
         model = read_model(folder, facts)
     except ArtifactError:  # not written by edgekit's builder
         model = None
-    name = choose_engine(facts) if engine == "auto" else engine
+    names = ranked_engines(facts) if engine == "auto" else (engine,)
+    for name, following in zip(names[:-1], names[1:], strict=True):
+        try:
+            return _placement(folder, facts, name, model)
+        except AcceleratorError as error:
+            text = f"the engine {name} is not used, but {following}: {error.message}"
+            warnings.warn(text, EngineFallbackWarning, stacklevel=2)
+    return _placement(folder, facts, names[-1], model)
+
+
+def _placement(folder: Path, facts: RuntimeFacts, name: str, model: Model | None) -> Placement:
     if name not in engines():
         raise UnknownNameError(f"there is no engine {name!r}", hint=nearest(name, ("auto", *engines())))
     if name == "native":

@@ -7,7 +7,8 @@ from shared_models import SharedModels
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.devices import load_device
-from edgekit.errors import UnknownNameError
+from edgekit.errors import AcceleratorError, EngineFallbackWarning, UnknownNameError
+from edgekit.inspection import placement, session_profile
 from edgekit.inspection.placement import COPY, FAST, HOST, SLOW, Place, Placement, placement_of, slow_fallbacks
 
 PLACES = (
@@ -20,16 +21,16 @@ PLACES = (
 
 
 def test_sums_and_warnings() -> None:
-    placement = Placement("gpu", "a kernel", PLACES)
-    sums = {each.state: each for each in placement.sums()}
+    placed = Placement("gpu", "a kernel", PLACES)
+    sums = {each.state: each for each in placed.sums()}
     assert {state: each.nodes for state, each in sums.items()} == {FAST: 30, SLOW: 4, COPY: 2, HOST: 0}
     assert (sums[FAST].weight_bytes, sums[SLOW].weight_bytes, sums[COPY].copied_bytes) == (600, 400, 8)
     assert (sums[FAST].time_share, sums[SLOW].time_share) == (None, 0.25)
-    assert placement.warnings() == (
+    assert placed.warnings() == (
         "the engine gpu uses a slow fallback for lm_head, embedding (2 nodes): there is no kernel",
         "the engine gpu uses a slow fallback for Softmax (2 nodes, 25% of a token's time): it is not supported",
     )
-    assert placement.to_json()["warnings"] == list(placement.warnings())
+    assert placed.to_json()["warnings"] == list(placed.warnings())
 
 
 def test_slow_fallbacks_of_this_machine_are_the_placements(models: SharedModels) -> None:
@@ -50,3 +51,16 @@ def test_another_machine_is_known_by_its_profile(models: SharedModels) -> None:
     assert "none of amx_int8, asimddp" in text
     assert slow_fallbacks(folder, manifest, "native", load_device("raspberry-pi-5-8gb")) == ()
     assert slow_fallbacks(folder, manifest, "ort", load_device("raspberry-pi-4-4gb")) == ()
+
+
+def test_auto_goes_on_with_the_next_engine(models: SharedModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = models.artifact(formats="int8")
+
+    def fail(*arguments: object) -> None:
+        raise AcceleratorError("there is no GPU")
+
+    monkeypatch.setattr(placement, "ranked_engines", lambda facts: ("webgpu", "native", "ort"))
+    monkeypatch.setattr(session_profile, "profiled_placement", fail)
+    with pytest.warns(EngineFallbackWarning, match="engine webgpu is not used, but native: there is no GPU"):
+        found = placement_of(folder, read_manifest(folder), "auto")
+    assert found.engine == "native"
