@@ -6,6 +6,7 @@ result into the warnings of ``edgekit build`` and ``edgekit smoke``.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -157,7 +158,7 @@ def placement_of(folder: Path, facts: RuntimeFacts, engine: str) -> Placement:
     except ArtifactError:  # not written by edgekit's builder
         model = None
     names = ranked_engines(facts) if engine == "auto" else (engine,)
-    for name, following in zip(names[:-1], names[1:], strict=True):
+    for name, following in itertools.pairwise(names):
         try:
             return _placement(folder, facts, name, model)
         except AcceleratorError as error:
