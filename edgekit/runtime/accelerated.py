@@ -14,6 +14,7 @@ from .proof.adapter import Adapter
 from .proof.prove import prove
 from .proof.verdict import Verdict
 from .provider import load_onnxruntime, no_float16
+from .replay import check_logits
 
 DATA_FILE = "model.onnx.data"
 _Accelerated = TypeVar("_Accelerated", bound="AcceleratedEngine")
@@ -57,7 +58,22 @@ class AcceleratedEngine(BoundEngine):
             )
         engine = cls.open_with(folder, manifest, options, verdict.setup)
         engine.verdict, engine.proven_now = verdict, proven_now
+        engine._check_sample(adapter)
         engine.kernel = f"{engine.kernel}, {adapter.name}"
         if adapter.shares_memory:  # which now holds a copy of the weights for the GPU
             drop_from_cache(folder / DATA_FILE)
         return engine
+
+    def _check_sample(self, adapter: Adapter) -> None:
+        """Compare a few logits: WebGPU reports no error when a buffer of a long context does not fit."""
+        row = self.evaluate(self.verdict.sample_ids[: self.context])[-1]
+        self.rewind(0)
+        check = check_logits(row, list(self.verdict.sample_logits))
+        if self.context >= len(self.verdict.sample_ids) and not check.passed:
+            context = self.context
+            self.close()
+            raise AcceleratorError(
+                f"{self.provider.title} on {adapter} computes wrong results with a context of {context} positions, "
+                f"although it is right with a short one; its memory may be too small ({check.detail})",
+                hint="ask for a smaller --context, or use the processor: --engine native",
+            )

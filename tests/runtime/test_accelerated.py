@@ -64,3 +64,17 @@ def test_a_gpu_that_shares_the_memory_does_not_leave_the_file_in_the_systems_cac
     assert dropped == []
     pretended_gpu(adapter=replace(ADAPTER, shares_memory=True)).open(built_artifact, manifest, OPTIONS).close()
     assert dropped == [built_artifact / "model.onnx.data"]
+
+
+def test_a_context_that_does_not_fit_shows_in_the_logits(built_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """WebGPU opens a cache that does not fit, reports nothing, and reads zeros from it."""
+    engine, manifest = pretended_gpu(), read_manifest(built_artifact)
+    with pytest.warns(EngineProofNotice):
+        engine.open(built_artifact, manifest, OPTIONS).close()
+    evaluate = engine.evaluate
+    monkeypatch.setattr(engine, "evaluate", lambda self, ids: 0 * evaluate(self, ids))
+    with pytest.raises(
+        AcceleratorError, match="wrong results with a context of 64 positions, although it is"
+    ) as caught:
+        engine.open(built_artifact, manifest, OPTIONS)
+    assert "smaller --context" in caught.value.hint

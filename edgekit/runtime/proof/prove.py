@@ -38,6 +38,7 @@ from .verdict import Subject, Verdict, artifact_id, find_verdict
 # The largest allowed error of a row of logits, relative to its spread. Right kernels differ by 1e-5 in float32.
 LOGITS_TOLERANCE = {FLOAT: 1e-3, FLOAT16: 5e-2}
 _SMALL_CHUNK = 16  # with smaller ones a prompt is read too slowly: the operator is faster on the processor
+_SAMPLE = 4  # tokens
 
 
 class _Reference(OrtEngine):
@@ -109,7 +110,10 @@ def new_verdict(
     checks = replace(
         options, context=len(test.prompt) + len(test.continuation), all_logits=False, kv_type=None, threads=threads
     )
-    expected = _rows(_Reference.open_with(folder, manifest, checks, Setup(_Reference.provider.prefill_chunk)), test)
+    reference = _Reference.open_with(folder, manifest, checks, Setup(_Reference.provider.prefill_chunk))
+    sample = reference.evaluate(test.prompt[:_SAMPLE])[-1]
+    reference.rewind(0)
+    expected = _rows(reference, test)
     float_type = FLOAT16 if manifest.activation_type == "float16" else FLOAT
     setup, error, kl, reason = Setup(0), math.inf, math.inf, "; ".join(wrong) or "no kernel is right"
     for setup in ways_out(engine.provider, kernels, found):
@@ -139,6 +143,8 @@ def new_verdict(
         logits_error=error if math.isfinite(error) else None,
         mean_kl=kl if math.isfinite(kl) else None,
         seconds=time.perf_counter() - started,
+        sample_ids=tuple(test.prompt[:_SAMPLE]),
+        sample_logits=tuple({"id": int(i), "logit": float(sample[i])} for i in np.argsort(-sample)[:10]),
     )
 
 

@@ -22,7 +22,7 @@ from ...json_file import read_json_object
 from ...json_text import json_text
 from ..provider import Setup
 
-VERSION = 1  # increases when the proof asks for more
+VERSION = 2  # increases when the proof asks for more
 _MAX_BYTES = 1024 * 1024
 
 
@@ -68,6 +68,9 @@ class Verdict:
         logits_error: That of the logits; None if they were not computed.
         mean_kl: Mean KL divergence of the predictions from the processor's, in nats.
         seconds: How long it took.
+        sample_ids: The first tokens of the golden prompt.
+        sample_logits: The largest logits after them, {"id", "logit"}, as the processor computes them. An engine that
+            was opened with a long context has to agree, because WebGPU reports no error when a buffer does not fit.
     """
 
     subject: Subject
@@ -82,6 +85,8 @@ class Verdict:
     logits_error: float | None
     mean_kl: float | None
     seconds: float
+    sample_ids: tuple[int, ...] = ()
+    sample_logits: tuple[dict[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """For JSON; what is not finite is null."""
@@ -128,6 +133,8 @@ def _read(path: Path) -> Verdict | None:
             subject=Subject(**found.pop("subject")),
             setup=Setup(setup["prefill_chunk"], tuple(setup["cpu_nodes"]), setup["cache_on_processor"]),
             wrong=tuple(found.pop("wrong")),
+            sample_ids=tuple(found.pop("sample_ids")),
+            sample_logits=tuple(found.pop("sample_logits")),
             kernel_error=_number(found.pop("kernel_error")),
             **found,
         )
