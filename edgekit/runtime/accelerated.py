@@ -58,7 +58,11 @@ class AcceleratedEngine(BoundEngine):
             )
         engine = cls.open_with(folder, manifest, options, verdict.setup)
         engine.verdict, engine.proven_now = verdict, proven_now
-        engine._check_sample(adapter)
+        try:
+            engine._check_sample(adapter)
+        except BaseException:
+            engine.close()
+            raise
         engine.kernel = f"{engine.kernel}, {adapter.name}"
         if adapter.shares_memory:  # which now holds a copy of the weights for the GPU
             drop_from_cache(folder / DATA_FILE)
@@ -70,10 +74,8 @@ class AcceleratedEngine(BoundEngine):
         self.rewind(0)
         check = check_logits(row, list(self.verdict.sample_logits))
         if self.context >= len(self.verdict.sample_ids) and not check.passed:
-            context = self.context
-            self.close()
             raise AcceleratorError(
-                f"{self.provider.title} on {adapter} computes wrong results with a context of {context} positions, "
+                f"{self.provider.title} on {adapter} computes wrong results with a context of {self.context} positions, "
                 f"although it is right with a short one; its memory may be too small ({check.detail})",
                 hint="ask for a smaller --context, or use the processor: --engine native",
             )

@@ -213,7 +213,10 @@ def out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError):
         return True
     text = str(error).lower()
-    phrases = ("out of memory", "failed to allocate", "bad_alloc", "failed to create buffer", "alloc failed")
+    phrases = (
+        "out of memory", "out_of_device_memory", "failed to allocate", "bad_alloc", "failed to create buffer",
+        "alloc failed", "[invalid buffer",  # WebGPU: a buffer that did not fit
+    )  # fmt: skip
     return any(phrase in text for phrase in phrases)
 
 

@@ -58,6 +58,7 @@ def test_a_session_that_falls_back_to_the_processor_is_an_error(artifact: Path) 
 def test_errors_of_memory_and_of_float16_are_recognized() -> None:
     assert out_of_memory(MemoryError())
     assert out_of_memory(RuntimeError("CUDA error: out of memory"))
+    assert out_of_memory(RuntimeError("WebGPU validation failed. [Invalid Buffer (unlabeled)] is invalid"))
     assert not out_of_memory(RuntimeError("device lost"))
     assert not lacks_float16(RuntimeError("out of memory"))
     assert one_line(EngineError("a\n  b")) == "a b"
