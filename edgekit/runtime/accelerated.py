@@ -75,7 +75,7 @@ class AcceleratedEngine(BoundEngine):
         check = check_logits(row, list(self.verdict.sample_logits))
         if self.context >= len(self.verdict.sample_ids) and not check.passed:
             raise AcceleratorError(
-                f"{self.provider.title} on {adapter} computes wrong results with a context of {self.context} positions, "
-                f"although it is right with a short one; its memory may be too small ({check.detail})",
+                f"{self.provider.title} on {adapter} is wrong with a context of {self.context} positions, "
+                f"and right with a short one; its memory may be too small ({check.detail})",
                 hint="ask for a smaller --context, or use the processor: --engine native",
             )
