@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..planning.engine_choice import EnginePlan, reason
+from ..planning.engine_choice import EnginePlan, overtakes, reason
 from ..planning.memory import MemoryPlan
 from ..planning.plan import Plan
 from ..units import format_bytes
@@ -39,7 +39,8 @@ def print_engines(plan: Plan, screen: Screen) -> None:
     screen.say(f"--engine auto is expected to take {taken.engine}{proven}: {reason(engines)}")
     for each in engines:
         if each.needs:
-            screen.say(f"{each.engine} needs {each.needs}")
+            instead = f"; where that is installed, auto takes {each.engine}" if overtakes(each, taken) else ""
+            screen.say(f"{each.engine} needs {each.needs}{instead}")
     sharing = [each for each in engines if each.processor == "shared-gpu" and each.memory.held_twice]
     for twice in dict.fromkeys(describe_twice(each.memory) for each in sharing):
         names = " or ".join(each.engine for each in sharing if describe_twice(each.memory) == twice)

@@ -100,4 +100,12 @@ def reason(engines: Sequence[EnginePlan]) -> str:
         return "edgekit's own engine is preferred on processors" if first.processor == "cpu" else "it is preferred"
     if not any(each.fits for each in rivals):
         return "no other engine fits"
-    return "no speed is known" if math.isinf(first.turn_s) else "it is expected to be the fastest that fits"
+    if math.isinf(first.turn_s):
+        return "no speed is known"
+    among = ", of those that pip installs" if any(overtakes(each, first) for each in others) else ""
+    return f"it is expected to be the fastest that fits{among}"
+
+
+def overtakes(engine: EnginePlan, first: EnginePlan) -> bool:
+    """Whether ``auto`` takes an engine before the first one in order where it is installed, which pip alone cannot do."""
+    return engine.preference < first.preference and engine.fits and engine.needs != "" and engine.turn_s < first.turn_s
