@@ -107,5 +107,5 @@ def reason(engines: Sequence[EnginePlan]) -> str:
 
 
 def overtakes(engine: EnginePlan, first: EnginePlan) -> bool:
-    """Whether ``auto`` takes an engine before the first one in order where it is installed, which pip alone cannot do."""
+    """Whether ``auto`` takes an engine before the first one in order where it is installed; pip cannot install it."""
     return engine.preference < first.preference and engine.fits and engine.needs != "" and engine.turn_s < first.turn_s

@@ -17,10 +17,10 @@ def _plan(*arguments: str, columns: int = 160) -> str:
 def test_the_engines_stand_side_by_side_with_what_each_needs() -> None:
     text = _plan("deepseek-r1-distill-qwen-1.5b", "--device", "jetson")
     for pattern in (
-        r"webgpu ~ +GPU, shared memory +1\.63 GB",
+        r"webgpu ~ +GPU, shared memory +1\.68 GB",
         r"native +CPU +1\.34 GB",
         r"cuda ~ +GPU, shared memory",
-        r"take webgpu, once its results are proven on the device: it is expected to be the fastest that fits, of those that pip",
+        r"take webgpu, once its results are proven on the device: it is expected to be the fastest that fits, of those ",
         r"webgpu needs pip install \"edgekit-llm\[webgpu\]\" and libvulkan1",
         r"cuda needs NVIDIA's wheel of onnxruntime-gpu for this JetPack; where that is installed, auto takes cuda",
         r"in memory twice while webgpu or cuda loads the model: the largest matrix",

@@ -48,9 +48,9 @@ def test_a_model_that_fits() -> None:
 
 def test_a_model_that_does_not_fit_comes_with_offers() -> None:
     text = _run("deepseek-r1-distill-qwen-7b", "--device", "jetson", "--engine", "cuda").stdout
-    assert "does not fit: 446 MB over the usable memory" in text
-    assert "--lm-head-bits 4 --block-size 128 --context 3584" in text
-    assert "qwen3-4b needs 3.82 GB" in text
+    assert "does not fit: 634 MB over the usable memory" in text
+    assert "--lm-head-bits 4 --block-size 128 --context 2048" in text
+    assert "qwen3-4b needs 4.01 GB" in text
 
 
 def test_the_offered_options_do_fit() -> None:

@@ -120,4 +120,4 @@ def test_the_json_of_an_engine() -> None:
     assert {part["when"] for part in webgpu["held_twice"]} == {"loading"}
     assert native["held_twice"] == []
     assert native["decode_tok_s"]["low"] < native["decode_tok_s"]["mid"]
-    assert shown["engine_because"] == "it is expected to be the fastest that fits"
+    assert shown["engine_because"] == "it is expected to be the fastest that fits, of those that pip installs"
