@@ -20,7 +20,7 @@ def test_the_engines_stand_side_by_side_with_what_each_needs() -> None:
         r"webgpu ~ +GPU, shared memory +1\.68 GB",
         r"native +CPU +1\.34 GB",
         r"cuda ~ +GPU, shared memory",
-        r"take webgpu, once its results are proven on the device: it is expected to be the fastest that fits, of those ",
+        r"webgpu, once its results are proven on the device: it is expected to be the fastest that fits, of those ",
         r"webgpu needs pip install \"edgekit-llm\[webgpu\]\" and libvulkan1",
         r"cuda needs NVIDIA's wheel of onnxruntime-gpu for this JetPack; where that is installed, auto takes cuda",
         r"in memory twice while webgpu or cuda loads the model: the largest matrix",
