@@ -37,6 +37,7 @@
     +-- BundleError                 90   a bundle for a device cannot be made
     +-- PushError                   91   a device cannot be reached, or is not the one that a bundle is for
     |   +-- TransferError           92   a file did not arrive on a device as it was sent
+    +-- ServerError                 95   a server cannot be started
     +-- InterruptedBuildError      130   a build was interrupted with Ctrl-C
 
 A message says what was being done, what was found and what is allowed. ``hint`` suggests the next step.
@@ -230,12 +231,19 @@ class TransferError(PushError):
     exit_code = 92
 
 
+class ServerError(EdgekitError):
+    exit_code = 95
+
+
 class InterruptedBuildError(EdgekitError):
     exit_code = 130
 
 
 # The packages of the extra build, by the names they are imported by. What only runs a model needs none of them.
 _BUILD_PACKAGES = ("gguf", "huggingface_hub", "ml_dtypes", "onnx", "onnxruntime", "tokenizers", "tqdm")
+
+
+_SERVE_PACKAGES = ("starlette", "uvicorn")
 
 
 class EngineFallbackWarning(UserWarning):
@@ -247,8 +255,10 @@ class EngineProofNotice(UserWarning):
 
 
 def missing_package(error: ModuleNotFoundError) -> MissingPackageError | None:
-    """What to tell a user about a failed import of a package of the extra ``build``; None for any other module."""
+    """What to tell a user about a failed import of an extra's package; None for any other module."""
     name = (error.name or "").partition(".")[0]
+    if name in _SERVE_PACKAGES:
+        return MissingPackageError.for_extra("serve", [name], "edgekit serve")
     if name not in _BUILD_PACKAGES:
         return None
     return MissingPackageError.for_extra("build", [name], "building or converting a model")

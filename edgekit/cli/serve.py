@@ -1,0 +1,94 @@
+"""``edgekit serve``: an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from ..errors import UsageError
+from . import _options as options
+from ._output import print_notes
+
+
+@options.command(
+    "edgekit serve smollm2-135m-cpu",
+    "edgekit serve small=smollm2-135m-cpu r1=r1-1.5b-jetson --port 9000",
+    "edgekit serve smollm2-135m-cpu --host 0.0.0.0 --api-key-file key.txt",
+    see_also="docs/server.md describes the requests, edgekit run talks to an artifact without a server.",
+)
+@click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True)
+@click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Bind this address.")
+@options.count("--port", "Bind this port; 0 for any that is free", 8080, metavar="N", least=0)
+@click.option(
+    "--api-key-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Demand the key in this file from every request. Needed for addresses that other machines can reach  "
+    "[default: the variable EDGEKIT_API_KEY]",
+)
+@options.count("--parallel", "Answer this many requests of a model at the same time", 8, metavar="N")
+@options.count(
+    "--caches",
+    "Keep this many KV caches of a model, for later prompts with the same beginning  [default: as --parallel]",
+    metavar="N",
+)
+@options.count("--queue", "Let this many requests of a model wait", 64, metavar="N", least=0)
+@options.count("--max-tokens", "Generate at most this many tokens per answer  [default: as many as the context holds]")
+@options.count(
+    "--time-limit", "End an answer after this many seconds, with its time in the queue", 600, metavar="SECONDS"
+)
+@options.engine
+@options.count("--context", "Hold this many tokens of prompt and answer together  [default: as built]")
+@options.threads
+@options.kv_type
+def command(
+    artifacts: tuple[str, ...],
+    host: str,
+    port: int,
+    api_key_file: Path | None,
+    parallel: int,
+    caches: int | None,
+    queue: int,
+    max_tokens: int | None,
+    time_limit: int,
+    engine: str,
+    context: int | None,
+    threads: int | None,
+    kv_type: str | None,
+) -> None:
+    """Serve each ARTIFACT with OpenAI's API.
+
+    ARTIFACT is a folder, whose name is the model's name in requests, or NAME=FOLDER. The first one is opened at once,
+    the others when a request asks for them.
+
+    Requests for one model are answered together: their tokens are computed in common steps, which read the weights
+    once. Only this machine can reach the server unless you choose another --host; then every request needs a key.
+    """
+    try:
+        from ..runtime.engine import EngineOptions
+        from ..serve.models import Models, named_artifacts
+        from ..serve.options import ServeOptions
+        from ..serve.server import read_key, serve
+
+        limits = ServeOptions(
+            engine=engine,
+            engine_options=EngineOptions(context=context, threads=threads, kv_type=kv_type),
+            parallel=parallel,
+            caches=caches or 0,
+            queue=queue,
+            max_tokens=max_tokens,
+            time_limit_s=float(time_limit),
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    key = read_key(api_key_file)
+    models = Models(named_artifacts(artifacts), limits)
+    models.get(models.names[0])
+
+    def ready(url: str) -> None:
+        print_notes([f"{', '.join(models.names)}: {url}/v1 (Ctrl-C ends the server)"])
+
+    with suppress(KeyboardInterrupt):
+        serve(models, limits, host=host, port=port, key=key, ready=ready)

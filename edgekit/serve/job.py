@@ -1,0 +1,90 @@
+"""One request's answer on its way through the scheduler, and what the request is told meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import EdgekitError
+from ..runtime.answer import Answer, FinishReason
+from ..runtime.thought import Piece
+from .request_error import RequestError
+from .slots import Slot
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of an answer.
+
+    Attributes:
+        finish: Why it has ended; ``interrupted`` if its time was up.
+        prompt_tokens: Tokens of the prompt.
+        cached_tokens: How many of them were not evaluated, because a cache held them.
+        tokens: Generated tokens, with the thought's.
+        thought_tokens: How many of them are the thought's.
+    """
+
+    finish: FinishReason
+    prompt_tokens: int
+    cached_tokens: int
+    tokens: int
+    thought_tokens: int
+
+
+Event = list[Piece] | Ended | EdgekitError | RequestError  # all but pieces end the job
+
+
+class Job:
+    """An answer to be generated.
+
+    Args:
+        answer: The answer. Its sampler has seen the prompt.
+        emit: Is told each event, in the scheduler's thread. Must return at once and not raise.
+        time_limit_s: Seconds from now after which the answer ends.
+
+    Attributes:
+        left: The ids to be evaluated next.
+        slot: The cache that the job uses, while it has one.
+    """
+
+    def __init__(self, answer: Answer, emit: Callable[[Event], None], time_limit_s: float) -> None:
+        self.answer = answer
+        self.prompt = list(answer.pending)
+        self.left = self.prompt
+        self.slot: Slot | None = None
+        self.emit = emit
+        self.began = time.monotonic()
+        self._cached = 0
+        self._deadline = self.began + time_limit_s
+        self._cancelled = threading.Event()
+
+    @property
+    def late(self) -> bool:
+        """Whether its time is up."""
+        return time.monotonic() > self._deadline
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Say that nobody wants the answer any more. May be called from any thread."""
+        self._cancelled.set()
+
+    def begin(self, slot: Slot) -> None:
+        """Use a slot, which holds a beginning of the prompt."""
+        self.slot = slot
+        self._cached = len(slot.held)
+        self.left = self.prompt[self._cached :]
+
+    def end(self, how: Literal["ended", "late"] = "ended") -> None:
+        """Emit the end of the answer."""
+        if how == "late":
+            pieces = self.answer.flush()
+            if pieces:
+                self.emit(pieces)
+        answer = self.answer
+        self.emit(Ended(answer.finish, len(self.prompt), self._cached, len(answer.tokens), answer.thought_tokens))

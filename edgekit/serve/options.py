@@ -1,0 +1,47 @@
+"""The settings of a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..native import MOST_TOGETHER
+from ..runtime.engine import EngineOptions
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """The limits of a server, and how it opens its artifacts.
+
+    Args:
+        engine: An engine's name, or ``auto``.
+        engine_options: Context, threads and type of KV cache.
+        parallel: The most requests that one model answers at the same time.
+        caches: The most KV caches of a model; 0 for as many as ``parallel``.
+        queue: The most requests that wait for a model.
+        max_tokens: The most tokens of an answer; None is limited only by the context.
+        time_limit_s: The most seconds for an answer, with the time in the queue.
+        body_bytes: The largest body of a request.
+
+    Raises:
+        ValueError: A limit is out of range.
+    """
+
+    engine: str = "auto"
+    engine_options: EngineOptions = field(default_factory=EngineOptions)
+    parallel: int = 8
+    caches: int = 0
+    queue: int = 64
+    max_tokens: int | None = None
+    time_limit_s: float = 600.0
+    body_bytes: int = 4 << 20
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.parallel <= MOST_TOGETHER:
+            raise ValueError(f"parallel is {self.parallel}; it must be from 1 to {MOST_TOGETHER}")
+        for name, least in (("caches", 0), ("queue", 0), ("body_bytes", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError(f"max_tokens is {self.max_tokens}; it must be at least 1")
+        if not self.time_limit_s > 0:
+            raise ValueError(f"time_limit_s is {self.time_limit_s}; it must be above 0")

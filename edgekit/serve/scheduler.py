@@ -1,0 +1,248 @@
+"""The thread that computes the answers of one model: prompts in pieces, and one token of every answer in each step.
+
+A round of its loop takes jobs from the queue, evaluates one piece of one prompt, and decodes a token for every job
+whose prompt has been read. With the native engine all of them are decoded together, which reads the weights once. Other
+engines have a single sequence, so their jobs run one after another.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EdgekitError, EngineError, EvaluationCancelledError
+from ..native import MOST_TOGETHER
+from ..runtime.engine import CancellableEngine, Engine
+from ..runtime.native_engine import NativeEngine
+from .job import Job
+from .pace import Pace
+from .request_error import RequestError
+from .slots import Slots
+
+_log = logging.getLogger(__name__)
+
+
+class Scheduler:
+    """Computes the answers of one model, in a thread of its own.
+
+    Args:
+        engine: The engine, which the scheduler closes.
+        parallel: The most jobs that are computed at the same time, 1 to ``native.MOST_TOGETHER``.
+        caches: The most KV caches, at least ``parallel``; those not in use are kept for later prompts.
+        queue: The most jobs that wait.
+    """
+
+    def __init__(self, engine: Engine, *, parallel: int, caches: int, queue: int) -> None:
+        if not 1 <= parallel <= MOST_TOGETHER:
+            raise ValueError(f"parallel is {parallel}; it must be from 1 to {MOST_TOGETHER}")
+        self._engine = engine
+        self._slots = Slots(engine, max(parallel, caches))
+        self._parallel, self._queue = parallel, queue
+        self._waiting: deque[Job] = deque()
+        self._active: deque[Job] = deque()
+        self._evaluating: Job | None = None  # whose prompt is evaluated at the moment
+        self._changed = threading.Condition()
+        self._closing = False
+        self._pace = Pace()
+        self._mean_s = 1.0  # of a job, for Retry-After
+        self._thread = threading.Thread(target=self._run, name="edgekit-serve", daemon=True)
+        self._thread.start()
+
+    @property
+    def jobs(self) -> tuple[int, int]:
+        """How many jobs are computed, and how many wait."""
+        return len(self._active), len(self._waiting)
+
+    def submit(self, job: Job) -> None:
+        """Put a job into the queue.
+
+        Raises:
+                RequestError: The scheduler is closed, or too many jobs wait.
+        """
+        with self._changed:
+            if self._closing:
+                raise RequestError("the server is shutting down", status=503)
+            if len(self._waiting) >= self._queue and len(self._active) + len(self._waiting) >= self._parallel:
+                raise self._full()
+            self._waiting.append(job)
+            self._changed.notify()
+
+    def cancel(self, job: Job) -> None:
+        """Give up a job. It gets no further events, or few. May be called from any thread."""
+        job.cancel()
+        with self._changed:
+            if self._evaluating is job and job.slot is not None:
+                _cancel(job.slot.engine)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End all jobs with an error, and free the engine."""
+        with self._changed:
+            self._closing = True
+            if self._evaluating is not None and self._evaluating.slot is not None:
+                _cancel(self._evaluating.slot.engine)
+            self._changed.notify()
+        self._thread.join()
+        self._slots.close()
+        self._engine.close()
+
+    def _full(self) -> RequestError:
+        waiting = len(self._waiting)
+        seconds = max(1, min(60, round(self._mean_s * waiting / self._parallel)))
+        return RequestError(
+            f"{waiting} requests are waiting, and no more may wait; try again in about {seconds} s",
+            status=429,
+            code="queue_full",
+            headers={"retry-after": str(seconds)},
+        )
+
+    def _run(self) -> None:
+        while self._admit():
+            self._read_prompt()
+            self._decode()
+
+    def _admit(self) -> bool:
+        """Wait for work, end jobs that nobody wants or whose time is up, and begin waiting ones. False at the end."""
+        with self._changed:
+            while not (self._closing or self._active or self._waiting):
+                self._changed.wait()
+            if self._closing:
+                for job in (*self._active, *self._waiting):
+                    job.emit(RequestError("the server is shutting down", status=503))
+                return False
+            for job in [job for job in self._waiting if job.cancelled or job.late]:
+                self._waiting.remove(job)
+                if not job.cancelled:
+                    job.emit(RequestError("the request waited as long as an answer may take", status=503))
+        for job in [job for job in self._active if job.cancelled or job.late]:
+            if not job.cancelled:
+                job.end("late")
+            self._leave(job)
+        while self._waiting and len(self._active) < self._parallel:
+            if not self._begin(self._waiting[0]):
+                break
+        return True
+
+    def _begin(self, job: Job) -> bool:
+        try:
+            slot = self._slots.take(job.prompt)
+        except EdgekitError as error:
+            slot = None
+            job.emit(error)
+        else:
+            if slot is None:
+                return False
+            job.begin(slot)
+        with self._changed:
+            self._waiting.popleft()
+            if slot is not None:
+                self._active.append(job)
+        return True
+
+    def _leave(self, job: Job) -> None:
+        with self._changed:
+            self._active.remove(job)
+            slot, job.slot = job.slot, None
+        if slot is not None:
+            slot.busy = False
+        self._mean_s += 0.2 * (time.monotonic() - job.began - self._mean_s)
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        """End a job with an error, and empty its cache."""
+        if not isinstance(error, EdgekitError):
+            _log.exception("a request failed", exc_info=error)
+            error = EngineError(f"the answer failed: {type(error).__name__}: {error}")
+        slot = job.slot
+        self._leave(job)
+        job.emit(error)
+        if slot is not None:
+            slot.rewind(0)
+
+    def _read_prompt(self) -> None:
+        """Evaluate a piece of the prompt whose turn it is."""
+        job = next((job for job in self._active if len(job.left) > 1), None)
+        if job is None or job.slot is None:
+            return
+        with self._changed:
+            self._active.remove(job)  # the next round is another's
+            self._active.append(job)
+            self._evaluating = job
+            if job.cancelled or self._closing:
+                self._evaluating = None
+                return
+        others = any(len(other.left) == 1 for other in self._active)
+        size = min(len(job.left), self._pace.piece(others_read=others))
+        started = time.perf_counter()
+        try:
+            logits = job.slot.evaluate(job.left[:size])
+        except EvaluationCancelledError:  # the next round ends the job, or another call was meant
+            return
+        except Exception as error:
+            self._fail(job, error)
+            return
+        finally:
+            with self._changed:
+                self._evaluating = None
+        self._pace.read(size, time.perf_counter() - started)
+        job.left = job.left[size:]
+        if not job.left:
+            self._take(job, logits)
+
+    def _decode(self) -> None:
+        """Decode one token of every job whose prompt has been read."""
+        jobs = [job for job in self._active if len(job.left) == 1]
+        slots = [job.slot for job in jobs if job.slot is not None]
+        if not jobs:
+            return
+        ids = [job.left[0] for job in jobs]
+        started = time.perf_counter()
+        rows: NDArray[np.float32]
+        try:
+            engines = [slot.engine for slot in slots if isinstance(slot.engine, NativeEngine)]
+            if len(jobs) > 1 and isinstance(self._engine, NativeEngine):
+                rows = self._engine.step(engines, ids)
+                for slot, token in zip(slots, ids, strict=True):
+                    slot.held.append(token)
+            else:
+                jobs, rows = jobs[:1], slots[0].evaluate(ids[:1])[np.newaxis]
+        except EvaluationCancelledError:
+            return
+        except Exception as error:
+            for job in jobs:
+                self._fail(job, error)
+            return
+        self._pace.stepped(time.perf_counter() - started)
+        for job, row in zip(jobs, rows, strict=True):
+            self._take(job, row)
+
+    def _take(self, job: Job, logits: NDArray[np.float32]) -> None:
+        """Give a job the logits of what was evaluated, and emit what becomes final."""
+        answer, slot = job.answer, job.slot
+        if slot is None:
+            return
+        try:
+            answer.choose(logits)
+            pieces = answer.read()
+            while not (ended := answer.ends(slot.room)) and answer.force():
+                pieces += answer.read()
+            if ended:
+                pieces += answer.flush()
+        except Exception as error:
+            self._fail(job, error)
+            return
+        job.left = answer.pending
+        if pieces:
+            job.emit(pieces)
+        if ended:
+            job.end()
+            self._leave(job)
+
+
+def _cancel(engine: Engine) -> None:
+    if isinstance(engine, CancellableEngine):
+        engine.cancel()

@@ -1,0 +1,165 @@
+"""One open artifact of a server: makes jobs of requests, and owns the scheduler that runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..artifact.manifest import RuntimeFacts
+from ..errors import ContextLengthError, TokenizerError
+from ..runtime.answer import Answer
+from ..runtime.chat import ChatTemplate
+from ..runtime.engine import Engine, open_engine
+from ..runtime.prompt import Prompt
+from ..runtime.sampler import Sampler
+from ..runtime.thought import ThoughtSplitter, starts_inside
+from ..runtime.tokenizer import Tokenizer
+from ..runtime.watch import Watch
+from ..sampling import Sampling
+from .answer_request import AnswerRequest
+from .chat_request import ChatRequest
+from .completion_request import CompletionRequest, TokenizeRequest
+from .job import Event, Job
+from .options import ServeOptions
+from .request_error import RequestError
+from .scheduler import Scheduler
+
+
+class ServedModel:
+    """An open artifact.
+
+    Args:
+        name: Its name in requests.
+        manifest: Its manifest.
+        tokenizer: Its tokenizer.
+        template: Its chat template, or None.
+        engine: An open engine; the model closes it.
+        options: The server's settings.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        manifest: RuntimeFacts,
+        tokenizer: Tokenizer,
+        template: ChatTemplate | None,
+        engine: Engine,
+        options: ServeOptions,
+    ) -> None:
+        self.name, self.manifest = name, manifest
+        self.context, self._vocab_size = engine.context, engine.vocab_size
+        self._tokenizer, self._template, self._options = tokenizer, template, options
+        self._sampling = Sampling.from_manifest(manifest.sampling)
+        self.scheduler = Scheduler(engine, parallel=options.parallel, caches=options.caches, queue=options.queue)
+
+    @classmethod
+    def open(cls, name: str, folder: Path, manifest: RuntimeFacts, options: ServeOptions) -> ServedModel:
+        """Open an artifact.
+
+        Raises:
+            EdgekitError: As for :func:`edgekit.load`.
+        """
+        tokenizer = Tokenizer.open(folder, manifest.tokens)
+        template = ChatTemplate.open(folder, tokenizer, reasoning=manifest.reasoning)
+        engine = open_engine(folder, manifest, options.engine_options, options.engine)
+        try:
+            return cls(name, manifest, tokenizer, template, engine, options)
+        except BaseException:
+            engine.close()
+            raise
+
+    def chat_job(self, request: ChatRequest, emit: Callable[[Event], None]) -> Job:
+        """A job that answers a conversation.
+
+        Args:
+            request: The request.
+            emit: As for :class:`~edgekit.serve.job.Job`.
+
+        Raises:
+            RequestError: The request asks for what this model cannot do.
+            EdgekitError: The template rejects the messages, or the prompt is longer than the context.
+            ValueError: A message or a sampling setting is not valid.
+        """
+        reasoning = self.manifest.reasoning
+        if request.wants_thought and not reasoning:
+            raise RequestError(
+                f"{self.name} does not think before it answers; leave out reasoning_effort and think_tokens",
+                param="reasoning_effort",
+                code="unsupported_parameter",
+            )
+        prompt = self._prompt(request.messages, request.variables)
+        inside = starts_inside(prompt.marked)
+        splitter = ThoughtSplitter(inside) if reasoning else None
+        watch = Watch(request.think_tokens if reasoning else None, inside=reasoning and inside)
+        ids = self._tokenizer.encode(prompt)
+        return self._job(request.answer, ids, splitter, watch, emit)
+
+    def completion_job(self, request: CompletionRequest, emit: Callable[[Event], None]) -> Job:
+        """A job that continues a text; as :meth:`chat_job`."""
+        prompt = request.prompt
+        if isinstance(prompt, list):
+            outside = next((i for i in prompt if not 0 <= i < self._vocab_size), None)
+            if outside is not None:
+                raise RequestError(
+                    f"prompt has the token id {outside}; the ids of {self.name} are 0 to {self._vocab_size - 1}",
+                    param="prompt",
+                )
+            ids = prompt
+        else:
+            ids = self._tokenizer.encode(prompt)
+        return self._job(request.answer, ids, None, Watch(), emit)
+
+    def tokenize(self, request: TokenizeRequest) -> list[int]:
+        """The ids of a text or of a conversation's prompt.
+
+        Raises:
+            EdgekitError: The template rejects the messages.
+            ValueError: A message is not valid.
+        """
+        text = request.prompt if isinstance(request.prompt, str) else self._prompt(request.prompt, {})
+        return self._tokenizer.encode(text, request.add_bos)
+
+    def close(self) -> None:
+        """End all jobs and free the model."""
+        self.scheduler.close()
+
+    def _prompt(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> Prompt:
+        if self._template is None:
+            raise TokenizerError(f"{self.name} has no chat template", hint="use /v1/completions")
+        return self._template.prompt(messages, variables=variables)
+
+    def _job(
+        self,
+        request: AnswerRequest,
+        ids: list[int],
+        splitter: ThoughtSplitter | None,
+        watch: Watch,
+        emit: Callable[[Event], None],
+    ) -> Job:
+        if not ids:
+            raise RequestError("the prompt is empty; the model needs at least one token", param="prompt")
+        if len(ids) > self.context:
+            raise ContextLengthError(
+                f"the prompt has {len(ids)} tokens; the context holds {self.context}",
+                hint="shorten the prompt, or start the server with a larger --context",
+            )
+        sampler = Sampler(request.sampling.applied_to(self._sampling), self._vocab_size, request.seed)
+        sampler.observe(ids)
+        answer = Answer(
+            tokenizer=self._tokenizer,
+            sampler=sampler,
+            prompt=ids,
+            stops=frozenset(self.manifest.tokens["eos"]),
+            stop_texts=(*self.manifest.stop_texts, *request.stop),
+            max_tokens=self._max_tokens(request.max_tokens),
+            splitter=splitter,
+            watch=watch,
+        )
+        return Job(answer, emit, self._options.time_limit_s)
+
+    def _max_tokens(self, asked: int | None) -> int | None:
+        most = self._options.max_tokens
+        if asked is not None and most is not None and asked > most:
+            raise RequestError(f"max_tokens is {asked}; this server allows at most {most}", param="max_tokens")
+        return most if asked is None else asked
