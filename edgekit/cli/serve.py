@@ -20,7 +20,14 @@ from ._output import print_notes
 )
 @click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True)
 @click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Bind this address.")
-@options.count("--port", "Bind this port; 0 for any that is free", 8080, metavar="N", least=0)
+@click.option(
+    "--port",
+    metavar="N",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Bind this port; 0 for any that is free.",
+)
 @click.option(
     "--api-key-file",
     metavar="FILE",

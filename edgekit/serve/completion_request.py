@@ -10,7 +10,7 @@ from .chat_request import read_messages
 from .fields import Fields
 from .request_error import RequestError
 
-DEFAULT_TOKENS = 16  # of OpenAI's API, for completions only
+DEFAULT_TOKENS = 16  # of OpenAI's API where a completion's request has no max_tokens
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,11 @@ def read_completion_request(value: Any) -> CompletionRequest:
     """
     fields = Fields(value)
     prompt = _prompt(fields)
-    max_tokens = fields.whole("max_tokens", 1)
     fields.only("best_of", (1,), "this server generates one answer for each request")
     fields.only("echo", (False,), "this server does not repeat the prompt")
     fields.only("suffix", ("",), "this server does not support it")
     fields.only("logprobs", (), "this server does not support it yet")
-    answer = read_answer_request(fields, DEFAULT_TOKENS if max_tokens is None else max_tokens)
+    answer = read_answer_request(fields, fields.whole("max_tokens", 1))
     fields.finish()
     return CompletionRequest(answer, prompt)
 

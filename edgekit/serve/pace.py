@@ -1,7 +1,7 @@
 """How many tokens of a prompt are evaluated at once, so that those who read other answers are not held up.
 
-Between two steps of decoding, the scheduler evaluates one piece of one prompt. While others read, a piece takes about as
-long as a step; otherwise a fraction of a second, so that a request which arrives is seen soon.
+Between two steps of decoding, the scheduler evaluates one piece of one prompt. While others read, a piece takes about
+as long as a step; otherwise a fraction of a second, so that a request which arrives is seen soon.
 """
 
 from __future__ import annotations

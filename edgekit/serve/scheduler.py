@@ -67,7 +67,7 @@ class Scheduler:
         with self._changed:
             if self._closing:
                 raise RequestError("the server is shutting down", status=503)
-            if len(self._waiting) >= self._queue and len(self._active) + len(self._waiting) >= self._parallel:
+            if len(self._active) + len(self._waiting) >= self._parallel + self._queue:
                 raise self._full()
             self._waiting.append(job)
             self._changed.notify()
@@ -102,9 +102,16 @@ class Scheduler:
         )
 
     def _run(self) -> None:
-        while self._admit():
-            self._read_prompt()
-            self._decode()
+        while True:
+            try:
+                if not self._admit():
+                    return
+                self._read_prompt()
+                self._decode()
+            except Exception as error:  # a bug; no request may wait for ever
+                _log.exception("the scheduler failed")
+                for job in list(self._active):
+                    self._fail(job, error)
 
     def _admit(self) -> bool:
         """Wait for work, end jobs that nobody wants or whose time is up, and begin waiting ones. False at the end."""
@@ -131,9 +138,9 @@ class Scheduler:
     def _begin(self, job: Job) -> bool:
         try:
             slot = self._slots.take(job.prompt)
-        except EdgekitError as error:
+        except Exception as error:
             slot = None
-            job.emit(error)
+            job.emit(_edgekit_error(error))
         else:
             if slot is None:
                 return False
@@ -154,12 +161,9 @@ class Scheduler:
 
     def _fail(self, job: Job, error: Exception) -> None:
         """End a job with an error, and empty its cache."""
-        if not isinstance(error, EdgekitError):
-            _log.exception("a request failed", exc_info=error)
-            error = EngineError(f"the answer failed: {type(error).__name__}: {error}")
         slot = job.slot
         self._leave(job)
-        job.emit(error)
+        job.emit(_edgekit_error(error))
         if slot is not None:
             slot.rewind(0)
 
@@ -241,6 +245,14 @@ class Scheduler:
         if ended:
             job.end()
             self._leave(job)
+
+
+def _edgekit_error(error: Exception) -> EdgekitError:
+    """The error itself, or for a bug, one that describes it."""
+    if isinstance(error, EdgekitError):
+        return error
+    _log.error("a request failed", exc_info=error)
+    return EngineError(f"the answer failed: {type(error).__name__}: {error}")
 
 
 def _cancel(engine: Engine) -> None:

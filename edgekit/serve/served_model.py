@@ -19,7 +19,7 @@ from ..runtime.watch import Watch
 from ..sampling import Sampling
 from .answer_request import AnswerRequest
 from .chat_request import ChatRequest
-from .completion_request import CompletionRequest, TokenizeRequest
+from .completion_request import DEFAULT_TOKENS, CompletionRequest, TokenizeRequest
 from .job import Event, Job
 from .options import ServeOptions
 from .request_error import RequestError
@@ -108,7 +108,7 @@ class ServedModel:
             ids = prompt
         else:
             ids = self._tokenizer.encode(prompt)
-        return self._job(request.answer, ids, None, Watch(), emit)
+        return self._job(request.answer, ids, None, Watch(), emit, DEFAULT_TOKENS)
 
     def tokenize(self, request: TokenizeRequest) -> list[int]:
         """The ids of a text or of a conversation's prompt.
@@ -136,7 +136,9 @@ class ServedModel:
         splitter: ThoughtSplitter | None,
         watch: Watch,
         emit: Callable[[Event], None],
+        tokens: int | None = None,
     ) -> Job:
+        """The job of a prompt; tokens: how many to generate at most if the request does not say."""
         if not ids:
             raise RequestError("the prompt is empty; the model needs at least one token", param="prompt")
         if len(ids) > self.context:
@@ -152,14 +154,14 @@ class ServedModel:
             prompt=ids,
             stops=frozenset(self.manifest.tokens["eos"]),
             stop_texts=(*self.manifest.stop_texts, *request.stop),
-            max_tokens=self._max_tokens(request.max_tokens),
+            max_tokens=self._max_tokens(request.max_tokens, tokens),
             splitter=splitter,
             watch=watch,
         )
         return Job(answer, emit, self._options.time_limit_s)
 
-    def _max_tokens(self, asked: int | None) -> int | None:
+    def _max_tokens(self, asked: int | None, default: int | None) -> int | None:
         most = self._options.max_tokens
         if asked is not None and most is not None and asked > most:
             raise RequestError(f"max_tokens is {asked}; this server allows at most {most}", param="max_tokens")
-        return most if asked is None else asked
+        return min((each for each in (default, most) if each is not None), default=None) if asked is None else asked

@@ -87,13 +87,13 @@ class Slots:
         def fits(slot: Slot) -> tuple[int, int]:
             return shared[id(slot)], -len(slot.held)
 
+        best = max(self._slots, key=fits)
         free = [slot for slot in self._slots if not slot.busy]
         taken = max(free, key=fits, default=None)
         if taken is None or 2 * shared[id(taken)] < len(taken.held):  # it holds another conversation
             taken = self._empty(free)
         if taken is None:
             return None
-        best = max(self._slots, key=fits)
         have = shared.get(id(taken), 0)
         if best is not taken and shared[id(best)] >= have + _WORTH_COPYING:
             _copy(taken, best)

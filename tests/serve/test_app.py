@@ -1,0 +1,181 @@
+"""The whole application with tiny models: responses, refusals, concurrent requests, and clients that leave."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgi_client import Response, request, send
+from shared_models import SharedModels
+
+from edgekit.serve.models import Models
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 6, "temperature": 0}
+
+
+def test_a_chat(make_app: Any) -> None:
+    found = request(make_app(), "POST", CHAT, HELLO)
+    assert (found.status, found.json()["model"]) == (200, "tiny")
+    choice, usage = found.json()["choices"][0], found.json()["usage"]
+    assert choice["message"]["role"] == "assistant"
+    assert (choice["finish_reason"], usage["completion_tokens"]) in {
+        ("length", 6),
+        ("stop", usage["completion_tokens"]),
+    }
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+def test_a_stream_has_the_same_text(make_app: Any) -> None:
+    app = make_app()
+    whole = request(app, "POST", CHAT, HELLO).json()
+    stream = request(app, "POST", CHAT, {**HELLO, "stream": True, "stream_options": {"include_usage": True}})
+    *chunks, last, done = stream.events
+    assert done == "[DONE]"
+    text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+    assert text == whole["choices"][0]["message"]["content"]
+    assert chunks[-1]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
+    assert last["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"]
+    assert last["usage"]["prompt_tokens_details"]["cached_tokens"] == whole["usage"]["prompt_tokens"] - 1
+
+
+def test_completions(make_app: Any) -> None:
+    app = make_app()
+    asked = {"prompt": "Once", "max_tokens": 5, "temperature": 0}
+    whole = request(app, "POST", COMPLETIONS, asked).json()
+    assert request(app, "POST", COMPLETIONS, {"prompt": "Once"}).json()["usage"]["completion_tokens"] <= 16
+    stream = request(app, "POST", COMPLETIONS, {**asked, "stream": True}).events
+    assert "".join(chunk["choices"][0]["text"] for chunk in stream[:-1]) == whole["choices"][0]["text"]
+    assert whole["object"] == "text_completion"
+
+
+def test_a_seed_makes_an_answer_repeatable(make_app: Any) -> None:
+    app = make_app()
+    asked = {**HELLO, "temperature": 1.5, "seed": 7, "max_tokens": 12}
+    texts = {request(app, "POST", CHAT, asked).json()["choices"][0]["message"]["content"] for _ in range(2)}
+    assert len(texts) == 1
+
+
+def test_a_stop_text_ends_the_answer(make_app: Any) -> None:
+    app = make_app()
+    text = request(app, "POST", CHAT, {**HELLO, "max_tokens": 20}).json()["choices"][0]["message"]["content"]
+    stop = text[3:5]
+    found = request(app, "POST", CHAT, {**HELLO, "max_tokens": 20, "stop": [stop]}).json()["choices"][0]
+    assert (found["message"]["content"], found["finish_reason"]) == (text.partition(stop)[0], "stop")
+
+
+def test_a_thought_stands_apart(make_app: Any, reasoning_artifact: Path) -> None:
+    app = make_app(folders={"r": reasoning_artifact})
+    asked = {**HELLO, "think_tokens": 4, "max_tokens": 180}
+    message = request(app, "POST", CHAT, asked).json()
+    assert "</think>" not in message["choices"][0]["message"]["content"]
+    assert message["choices"][0]["message"]["reasoning_content"]
+    assert 4 <= message["usage"]["completion_tokens_details"]["reasoning_tokens"] < 180
+    deltas = [
+        chunk["choices"][0]["delta"] for chunk in request(app, "POST", CHAT, {**asked, "stream": True}).events[:-1]
+    ]
+    thought = "".join(delta.get("reasoning_content", "") for delta in deltas)
+    assert thought == message["choices"][0]["message"]["reasoning_content"]
+
+
+def test_models_health_and_tokens(make_app: Any, models: SharedModels) -> None:
+    app = make_app(folders={"a": models.artifact(), "b/c": models.artifact()})
+    assert [model["id"] for model in request(app, "GET", "/v1/models").json()["data"]] == ["a", "b/c"]
+    assert request(app, "GET", "/v1/models/b/c").json()["id"] == "b/c"
+    assert request(app, "GET", "/v1/models/d").status == 404
+    assert request(app, "GET", "/health").json() == {"status": "ok", "active": 0, "waiting": 0}
+    found = request(app, "POST", "/tokenize", {"model": "a", "prompt": "Hello"}).json()
+    assert (found["count"], found["max_model_len"]) == (len(found["tokens"]), 256)
+    assert request(app, "POST", CHAT, {**HELLO, "model": "b/c"}).json()["model"] == "b/c"
+    assert request(app, "POST", CHAT, HELLO).error["param"] == "model"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers", "status", "message"),
+    [
+        ("POST", CHAT, b"{", {}, 400, "not valid JSON"),
+        ("POST", CHAT, b"\xff", {}, 400, "not UTF-8"),
+        ("POST", CHAT, b"[]", {}, 400, "must be a JSON object"),
+        ("POST", CHAT, b"", {}, 400, "not valid JSON"),
+        ("POST", CHAT, {}, {}, 400, "messages is missing"),
+        ("POST", CHAT, HELLO, {"content-type": "text/plain"}, 415, "must be application/json"),
+        ("POST", CHAT, b" " * 3000, {}, 413, "larger than 2000 bytes"),
+        ("POST", CHAT, {**HELLO, "model": "other"}, {}, 404, "no model 'other'"),
+        ("POST", CHAT, {**HELLO, "model": 5}, {}, 400, "model is 5"),
+        ("POST", CHAT, {"messages": [{"role": "user", "content": "x " * 400}]}, {}, 400, "the context holds 256"),
+        ("POST", CHAT, {**HELLO, "reasoning_effort": "high"}, {}, 400, "does not think"),
+        ("POST", COMPLETIONS, {"prompt": [99999]}, {}, 400, "token id 99999"),
+        ("POST", COMPLETIONS, {"prompt": "\ud800"}, {}, 400, "lone surrogate"),
+        ("POST", "/tokenize", {}, {}, 400, "either prompt or messages"),
+        ("GET", CHAT, None, {}, 405, "Method Not Allowed"),
+        ("GET", "/nothing", None, {}, 404, "there is no /nothing"),
+        ("OPTIONS", CHAT, None, {}, 405, "Method Not Allowed"),
+        ("GET", "/health", None, {"host": "evil.example"}, 403, "header Host"),
+    ],
+)  # fmt: skip
+def test_a_bad_request_has_a_4xx_in_openais_form(
+    make_app: Any, method: str, path: str, body: Any, headers: dict[str, str], status: int, message: str
+) -> None:
+    found = request(make_app(body_bytes=2000), method, path, body, headers=headers)
+    assert (found.status, found.error.keys()) == (status, {"message", "type", "param", "code"})
+    assert message in found.error["message"]
+
+
+def test_concurrent_requests_get_their_own_answers(make_app: Any) -> None:
+    app = make_app()
+    asked = [
+        {"prompt": [5 + i, 9, 40 + i], "max_tokens": 20, "temperature": 1, "seed": i, "stream": i % 2 == 0}
+        for i in range(12)
+    ]
+
+    async def all_at_once() -> list[Response]:
+        return await asyncio.gather(*(send(app, "POST", COMPLETIONS, each) for each in asked))
+
+    for each, found in zip(asked, asyncio.run(all_at_once()), strict=True):
+        assert found.status == 200
+        usage = None if each["stream"] else found.json()["usage"]
+        assert usage is None or usage["prompt_tokens"] == 3
+        assert not each["stream"] or found.events[-1] == "[DONE]"
+    assert request(app, "GET", "/health").json()["active"] == 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_frees_its_place(make_app: Any, stream: bool) -> None:
+    app = make_app(parallel=1)
+    models: Models = app.models
+
+    async def run() -> None:
+        body = {**HELLO, "max_tokens": 200, "stream": stream}
+        left = await send(app, "POST", CHAT, body, leave_after=3 if stream else 0)
+        assert b"[DONE]" not in left.body
+        for _ in range(1000):
+            if models.get("tiny").scheduler.jobs == (0, 0):
+                return
+            await asyncio.sleep(0.005)
+        raise AssertionError("the place is not free")
+
+    asyncio.run(run())
+    assert request(app, "POST", CHAT, HELLO).status == 200
+
+
+def test_a_full_queue_is_a_429(make_app: Any) -> None:
+    app = make_app(parallel=1, queue=1)
+
+    async def run() -> list[Response]:
+        return await asyncio.gather(*(send(app, "POST", CHAT, {**HELLO, "max_tokens": 100}) for _ in range(6)))
+
+    found = asyncio.run(run())
+    refused = [each for each in found if each.status == 429]
+    assert {each.status for each in found} == {200, 429}
+    assert all(int(each.headers["retry-after"]) >= 1 and each.error["type"] == "rate_limit_error" for each in refused)
+
+
+def test_a_failure_in_the_middle_of_a_stream_is_an_event(make_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app(time_limit_s=1e-9)
+    time.sleep(0.001)
+    found = request(app, "POST", CHAT, {**HELLO, "stream": True})
+    assert found.events[-1]["error"]["type"] == "server_error"
+    assert request(app, "POST", CHAT, HELLO).status == 503

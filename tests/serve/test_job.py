@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from typing import Any
+
+from edgekit.runtime.thought import Piece
+from edgekit.serve.job import Ended, Event, Job
+from edgekit.serve.slots import Slot
+
+
+class Fixed:
+    """Stands for an Answer that has generated two tokens."""
+
+    pending, tokens, thought_tokens, finish = [1, 2, 3], [4, 5], 1, "interrupted"
+
+    def flush(self) -> list[Piece]:
+        return [Piece("rest")]
+
+
+class Engine:
+    context, position = 10, 2
+
+
+def job(events: list[Event], seconds: float = 60) -> Job:
+    answer: Any = Fixed()
+    return Job(answer, events.append, seconds)
+
+
+def test_what_a_slot_holds_is_not_evaluated() -> None:
+    engine: Any = Engine()
+    slot, events = Slot(engine), list[Event]()
+    slot.held = [1, 2]
+    made = job(events)
+    made.begin(slot)
+    assert made.left == [3]
+    made.end()
+    assert events == [Ended("interrupted", 3, 2, 2, 1)]
+
+
+def test_an_answer_that_is_late_ends_with_the_text_that_was_held_back() -> None:
+    events: list[Event] = []
+    made = job(events, 0)
+    assert made.late
+    made.end("late")
+    assert events[0] == [Piece("rest")]
+    assert isinstance(events[1], Ended)
+
+
+def test_a_job_can_be_cancelled() -> None:
+    made = job([])
+    assert not made.cancelled
+    made.cancel()
+    assert (made.cancelled, made.late) == (True, False)

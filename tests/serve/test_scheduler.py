@@ -1,0 +1,247 @@
+"""The scheduler with a tiny model. What is generated is scripted where it must not depend on rounding."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from open_engine import engine, order_tolerance, prompt
+from shared_models import SharedModels
+
+from edgekit.errors import EdgekitError, EngineError
+from edgekit.runtime.thought import Piece
+from edgekit.serve.job import Ended, Event, Job
+from edgekit.serve.request_error import RequestError
+from edgekit.serve.scheduler import Scheduler
+
+
+class Scripted:
+    """Stands for an Answer: its tokens are given, and it records the logits."""
+
+    def __init__(self, ids: Sequence[int], script: Sequence[int], *, hold: threading.Event | None = None) -> None:
+        self.pending, self.script, self.hold = list(ids), list(script), hold
+        self.tokens: list[int] = []
+        self.rows: list[NDArray[np.float32]] = []
+        self.finish = "interrupted"
+        self.thought_tokens = 0
+
+    def choose(self, logits: NDArray[np.float32]) -> None:
+        if self.hold is not None:
+            self.hold.wait(10)
+        self.rows.append(logits.copy())
+        self.tokens.append(self.script[len(self.tokens)])
+        self.pending = self.tokens[-1:]
+
+    def read(self) -> list[Piece]:
+        return [Piece(str(self.tokens[-1]))]
+
+    def force(self) -> bool:
+        return False
+
+    def ends(self, room: int) -> bool:
+        if len(self.tokens) < len(self.script) and room >= len(self.pending):
+            return False
+        self.finish = "length"
+        return True
+
+    def flush(self) -> list[Piece]:
+        return []
+
+
+class Slow(Scripted):
+    """Each token takes 10 ms."""
+
+    def read(self) -> list[Piece]:
+        time.sleep(0.01)
+        return super().read()
+
+
+class Watched:
+    """A job and its events."""
+
+    def __init__(self, answer: Any, time_limit_s: float = 60) -> None:
+        self.answer, self.events, self.ended = answer, list[Event](), threading.Event()
+        self.job = Job(answer, self._emit, time_limit_s)
+
+    def _emit(self, event: Event) -> None:
+        self.events.append(event)
+        if not isinstance(event, list):
+            self.ended.set()
+
+    def wait(self) -> Event:
+        assert self.ended.wait(30), "the job does not end"
+        return self.events[-1]
+
+
+@pytest.fixture
+def scheduler(models: SharedModels) -> Iterator[Scheduler]:
+    made = Scheduler(engine(models.artifact(), "native", context=256, threads=1), parallel=4, caches=4, queue=2)
+    yield made
+    made.close()
+
+
+def run(scheduler: Scheduler, *jobs: Watched) -> list[Event]:
+    for each in jobs:
+        scheduler.submit(each.job)
+    return [each.wait() for each in jobs]
+
+
+def test_jobs_that_run_together_get_the_logits_that_they_get_alone(models: SharedModels, scheduler: Scheduler) -> None:
+    prompts = [[(i * 7 + j) % 250 for j in range(length)] for i, length in enumerate((3, 40, 17, 90))]
+    scripts = [prompt(30, 200)[i:] for i in range(4)]
+    together = [Watched(Scripted(ids, script)) for ids, script in zip(prompts, scripts, strict=True)]
+    run(scheduler, *together)
+    alone = engine(models.artifact(), "native", context=256, threads=1)
+    tolerance = order_tolerance(alone.kernel)
+    for ids, job in zip(prompts, together, strict=True):
+        alone.rewind(0)
+        row = alone.evaluate(ids)[0]
+        for found, token in zip(job.answer.rows, job.answer.script, strict=True):
+            np.testing.assert_allclose(found, row, atol=tolerance * np.abs(row).max())
+            row = alone.evaluate([token])[0]
+
+
+def test_events_come_in_order_and_the_end_counts_tokens(scheduler: Scheduler) -> None:
+    ids = prompt(40)
+    first = Watched(Scripted(ids, [1, 2, 3]))
+    assert run(scheduler, first) == [Ended("length", 40, 0, 3, 0)]
+    assert first.events[:-1] == [[Piece("1")], [Piece("2")], [Piece("3")]]
+    again = Watched(Scripted([*ids, 1, 2, 9, 9], [4]))
+    assert run(scheduler, again) == [Ended("length", 44, 42, 1, 0)]
+
+
+def test_an_answer_ends_where_the_context_is_full(scheduler: Scheduler) -> None:
+    (end,) = run(scheduler, Watched(Scripted(prompt(254), [1] * 10)))
+    assert isinstance(end, Ended)
+    assert end.tokens == 3  # two fit behind the prompt, and a third needs no place
+
+
+def test_a_cancelled_job_leaves_its_place(scheduler: Scheduler) -> None:
+    endless = [Watched(Scripted([i, 1], [1] * 10_000)) for i in range(4)]
+    for each in endless:
+        scheduler.submit(each.job)
+    waiting = Watched(Scripted([9, 9], [1]))
+    scheduler.submit(waiting.job)
+    scheduler.cancel(endless[0].job)
+    assert isinstance(waiting.wait(), Ended)
+    for each in endless:
+        scheduler.cancel(each.job)
+    until(lambda: scheduler.jobs == (0, 0))
+
+
+def test_a_job_that_waits_can_be_cancelled(scheduler: Scheduler) -> None:
+    hold = threading.Event()
+    running = [Watched(Scripted([i], [1], hold=hold)) for i in range(4)]
+    for each in running:
+        scheduler.submit(each.job)
+    until(lambda: scheduler.jobs[0] > 0)
+    waiting = Watched(Scripted([8], [1]))
+    scheduler.submit(waiting.job)
+    scheduler.cancel(waiting.job)
+    hold.set()
+    for each in running:
+        each.wait()
+    until(lambda: scheduler.jobs == (0, 0))
+    assert waiting.events == []
+
+
+def test_a_full_queue_refuses(scheduler: Scheduler) -> None:
+    hold = threading.Event()
+    jobs = [Watched(Scripted([i], [1], hold=hold)) for i in range(7)]
+    for each in jobs[:6]:  # four are computed, and two wait
+        scheduler.submit(each.job)
+    with pytest.raises(RequestError, match=r"\d requests are waiting, and no more may wait") as caught:
+        scheduler.submit(jobs[6].job)
+    hold.set()
+    assert (caught.value.status, caught.value.code) == (429, "queue_full")
+    assert int(caught.value.headers["retry-after"]) >= 1
+    assert all(isinstance(each.wait(), Ended) for each in jobs[:6])
+
+
+def test_a_job_whose_time_is_up_ends(scheduler: Scheduler) -> None:
+    late = Watched(Scripted([1, 2], [1] * 250), time_limit_s=1e-9)
+    (end,) = run(scheduler, late)
+    assert isinstance(end, RequestError)  # it has not even begun
+    assert end.status == 503
+
+    (end,) = run(scheduler, Watched(Slow([1, 2], [1] * 250), time_limit_s=0.2))
+    assert isinstance(end, Ended)
+    assert (end.finish, 0 < end.tokens < 250) == ("interrupted", True)
+
+
+def test_an_error_ends_only_its_job(scheduler: Scheduler, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Scripted):
+        def choose(self, logits: NDArray[np.float32]) -> None:
+            raise ZeroDivisionError("oh")
+
+    bad, good = Watched(Broken([1, 2], [1])), Watched(Scripted([3, 4], [1] * 20))
+    ends = run(scheduler, good, bad)
+    assert isinstance(ends[0], Ended)
+    assert isinstance(ends[1], EngineError)
+    assert ends[1].message == "the answer failed: ZeroDivisionError: oh"
+    assert "ZeroDivisionError" in caplog.text
+    assert isinstance(run(scheduler, Watched(Scripted([1, 2], [1])))[0], Ended)
+
+
+def test_an_error_of_the_engine_ends_all_jobs_and_later_ones_work(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = scheduler._engine
+    step, evaluate = type(native).step, type(native).evaluate
+
+    def refuse(*arguments: Any) -> Any:
+        raise EngineError("the file was cut")
+
+    monkeypatch.setattr(type(native), "step", refuse)
+    monkeypatch.setattr(type(native), "evaluate", refuse)
+    for end in run(scheduler, *(Watched(Scripted([i, 1], [1, 2])) for i in range(3))):
+        assert isinstance(end, EdgekitError)
+    monkeypatch.setattr(type(native), "step", step)
+    monkeypatch.setattr(type(native), "evaluate", evaluate)
+    assert isinstance(run(scheduler, Watched(Scripted([1, 1], [1, 2])))[0], Ended)
+
+
+def test_a_long_prompt_does_not_hold_up_an_answer(scheduler: Scheduler) -> None:
+    scheduler._pace.read(100, 100.0)  # a slow machine: pieces are short
+    reading = Watched(Slow([1, 2], [3] * 240))
+    scheduler.submit(reading.job)
+    until(lambda: len(reading.events) > 2)
+    before = len(reading.events)
+    long = Watched(Scripted(prompt(200), [1]))
+    scheduler.submit(long.job)
+    long.wait()
+    assert len(reading.events) - before > 5
+    scheduler.cancel(reading.job)
+
+
+def test_closing_ends_jobs_with_an_error(models: SharedModels) -> None:
+    made = Scheduler(engine(models.artifact(), "native", context=256, threads=1), parallel=1, caches=1, queue=5)
+    jobs = [Watched(Scripted([i, 1], [1] * 10_000)) for i in range(2)]
+    for each in jobs:
+        made.submit(each.job)
+    made.close()
+    for each in jobs:
+        end = each.wait()
+        assert isinstance(end, (RequestError, Ended))
+    with pytest.raises(RequestError, match="shutting down"):
+        made.submit(jobs[0].job)
+
+
+def test_engines_with_one_sequence_answer_one_after_another(models: SharedModels) -> None:
+    made = Scheduler(engine(models.artifact(), "ort", context=128), parallel=4, caches=4, queue=5)
+    jobs = [Watched(Scripted([i, 1], [1, 2, 3])) for i in range(3)]
+    assert run(made, *jobs) == [Ended("length", 2, 0, 3, 0)] * 3
+    made.close()
+
+
+def until(condition: Any) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it does not happen")

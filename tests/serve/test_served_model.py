@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.artifact.manifest import read_manifest
+from edgekit.errors import ContextLengthError
+from edgekit.runtime.engine import EngineOptions
+from edgekit.serve.chat_request import read_chat_request
+from edgekit.serve.completion_request import read_completion_request, read_tokenize_request
+from edgekit.serve.job import Job
+from edgekit.serve.options import ServeOptions
+from edgekit.serve.request_error import RequestError
+from edgekit.serve.served_model import ServedModel
+
+OPTIONS = ServeOptions(engine_options=EngineOptions(context=64, threads=1), max_tokens=9)
+
+
+@pytest.fixture
+def model(artifact: Path) -> Iterator[ServedModel]:
+    opened = ServedModel.open("tiny", artifact, read_manifest(artifact), OPTIONS)
+    yield opened
+    opened.close()
+
+
+def chat(model: ServedModel, **values: Any) -> Job:
+    request = {"messages": [{"role": "user", "content": "Hi"}], **values}
+    return model.chat_job(read_chat_request(request), lambda event: None)
+
+
+def complete(model: ServedModel, **values: Any) -> Job:
+    return model.completion_job(read_completion_request(values), lambda event: None)
+
+
+def test_a_conversation_becomes_its_prompt(model: ServedModel) -> None:
+    found = chat(model).prompt
+    assert found == model.tokenize(read_tokenize_request({"messages": [{"role": "user", "content": "Hi"}]}))
+    assert found != complete(model, prompt="Hi").prompt
+    assert complete(model, prompt=[5, 6]).prompt == [5, 6]
+
+
+def test_a_special_token_in_a_message_is_text(model: ServedModel) -> None:
+    one = model.tokenize(read_tokenize_request({"messages": [{"role": "user", "content": "<|eos|>"}]}))
+    assert 1 not in one
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_tokens": 10}, "max_tokens is 10; this server allows at most 9"),
+        ({"reasoning_effort": "low"}, "tiny does not think before it answers"),
+        ({"think_tokens": 5}, "tiny does not think before it answers"),
+    ],
+)
+def test_what_the_model_cannot_do_is_refused(model: ServedModel, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        chat(model, **values)
+
+
+def test_a_prompt_that_does_not_fit_names_both_numbers(model: ServedModel) -> None:
+    with pytest.raises(ContextLengthError, match="the prompt has 65 tokens; the context holds 64"):
+        complete(model, prompt=[5] * 65)
+    with pytest.raises(RequestError, match=r"prompt has the token id 100000; the ids of tiny are 0 to \d+"):
+        complete(model, prompt=[100000])
+
+
+def test_a_reasoning_model_takes_a_budget(reasoning_artifact: Path) -> None:
+    opened = ServedModel.open("r", reasoning_artifact, read_manifest(reasoning_artifact), OPTIONS)
+    try:
+        assert chat(opened, reasoning_effort="low").prompt
+    finally:
+        opened.close()
