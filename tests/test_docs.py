@@ -319,6 +319,8 @@ def test_edgekit_takes_the_command(command: Command) -> None:
         return
     checked = command_of(name)
     context = click.Context(checked, info_name=name)
+    if not arguments and command in MENTIONED:  # the name alone
+        return
     values, rest, _ = checked.make_parser(context).parse_args(arguments)
     assert rest == []
     for parameter in checked.params:

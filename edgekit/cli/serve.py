@@ -16,7 +16,7 @@ from ._output import print_notes
     "edgekit serve smollm2-135m-cpu",
     "edgekit serve small=smollm2-135m-cpu r1=r1-1.5b-jetson --port 9000",
     "edgekit serve smollm2-135m-cpu --host 0.0.0.0 --api-key-file key.txt",
-    see_also="docs/server.md describes the requests, edgekit run talks to an artifact without a server.",
+    see_also="edgekit run talks to an artifact without a server; docs/server.md describes the requests.",
 )
 @click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True)
 @click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Bind this address.")
