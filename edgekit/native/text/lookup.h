@@ -1,7 +1,7 @@
 /* Guesses the next tokens of a text from what followed the same tokens earlier in it: in the prompt, the thought or the answer.
  *
  * An index finds the earlier places that end with the same kGram tokens. If the longest of these matches has kLongMatch tokens or
- * more, the guess is what followed it. Otherwise the places vote: a guess needs two of them and most of them for each token. */
+ * more, the guess is what followed it. Otherwise the places vote: of several places, a guess needs two, and more than half. */
 #ifndef EDGEKIT_TEXT_LOOKUP_H
 #define EDGEKIT_TEXT_LOOKUP_H
 

@@ -10,6 +10,8 @@ namespace ek {
 namespace {
 
 constexpr double kLeastGain = 1.05;    /* tokens for the time of one: fewer are not worth the risk */
+constexpr double kLeastShortGain = 1.1; /* the same behind a match that is not long */
+constexpr double kFirstBalance = 2, kMostBalance = 8, kAllowance = 0.015; /* for each evaluation of one row */
 constexpr double kForget = 0.98;       /* of a record, whenever its guesses are not tried: after some 50 they are again */
 constexpr double kMostTried = 48;      /* tokens that a record remembers */
 constexpr double kNewCost = 0.1;       /* the weight of a new measurement */
@@ -23,7 +25,7 @@ double first_cost(int rows) { return 1 + 0.2 * (rows - 1); }
 
 }  // namespace
 
-Stakes::Stakes() {
+Stakes::Stakes() : balance_(kFirstBalance) {
   for (size_t i = 0; i < records_.size(); ++i) records_[i] = {kFirstRight[i], 8};
   for (size_t rows = 1; rows < costs_.size(); ++rows) costs_[rows] = first_cost(static_cast<int>(rows));
 }
@@ -33,10 +35,10 @@ int Stakes::kind_of(int64_t match) { return match < 6 ? 0 : match < kLongMatch ?
 int Stakes::choose(int64_t match, int64_t most) {
   Record &record = records_[static_cast<size_t>(kind_of(match))];
   const double chance = record.right / record.tried;
-  double best = kLeastGain;
+  double best = match < kLongMatch ? kLeastShortGain : kLeastGain;
   int chosen = 0;
   for (const int count : kGuesses) {
-    if (count > most) break;
+    if (count > most || cost(count + 1) - 1 > balance_) break;
     double tokens = 1, each = 1;
     for (int i = 0; i < count; ++i) tokens += each *= chance;
     const double gain = tokens / cost(count + 1);
@@ -55,6 +57,7 @@ void Stakes::learn(int64_t match, int guesses, int right) {
   Record &record = records_[static_cast<size_t>(kind_of(match))];
   record.right += right;
   record.tried += right + (right < guesses);
+  balance_ = std::min(balance_ + right - (cost(guesses + 1) - 1), kMostBalance);
   if (record.tried > kMostTried) {
     record.right *= kMostTried / record.tried;
     record.tried = kMostTried;
@@ -63,6 +66,7 @@ void Stakes::learn(int64_t match, int guesses, int right) {
 
 void Stakes::took(int rows, double seconds) {
   if (rows == 1) {
+    balance_ = std::min(balance_ + kAllowance, kMostBalance);
     one_seconds_ = one_seconds_ > 0 ? one_seconds_ + kNewCost * (std::min(seconds, 3 * one_seconds_) - one_seconds_) : seconds;
     return;
   }

@@ -5,7 +5,8 @@
  * neither greedy nor sampled answers change.
  *
  * How many tokens are guessed depends on what several rows cost on this machine, which is measured as they are evaluated, and on
- * how many guesses after matches of this length were right. Guesses that do not pay stop, and are tried again now and then. */
+ * how many guesses after matches of this length were right. Guesses that do not pay stop, and are tried again now and then. What
+ * wrong guesses may cost is limited to a small part of the time and to what right ones have saved before. */
 #ifndef EDGEKIT_TEXT_SPECULATION_H
 #define EDGEKIT_TEXT_SPECULATION_H
 
@@ -46,6 +47,7 @@ class Stakes {
   std::array<double, kMostGuesses + 2> costs_{};
   std::array<bool, kMostGuesses + 2> measured_{};
   double one_seconds_ = 0;
+  double balance_; /* what guesses may lose, in evaluations of one row */
 };
 
 class Speculation {
