@@ -24,6 +24,7 @@ from ..planning.latency import Predictor
 from ..planning.memory import Dimensions, kv_cache_bytes
 from ..planning.token_time import TokenTime, split_token
 from ..planning.work import work_of
+from ..runtime.engine import refuse_web_folder
 from ..scheme import QuantizationConfig, QuantizationScheme
 
 CONFIG_FILE, DATA_FILE = "config.json", "model.onnx.data"
@@ -157,6 +158,7 @@ def read_model(folder: Path, facts: RuntimeFacts) -> Model:
     Raises:
         ArtifactError: A file is missing or invalid, or the weight file does not have the layout's size.
     """
+    refuse_web_folder(folder)
     try:
         spec = spec_from_config(read_json_object(folder / CONFIG_FILE))
         quantization = _quantization(facts.quantization)

@@ -210,16 +210,25 @@ def open_engine(folder: Path, manifest: RuntimeFacts, options: EngineOptions, na
         EngineError: The engine cannot load the artifact.
         ArtifactError: It is a web folder, whose model only browsers open.
     """
-    if (folder / "onnx").is_dir() and not (folder / "model.onnx").exists():
-        raise ArtifactError(
-            f"{folder} is a folder for a browser", hint="run the artifact that it was written with; it lies beside it"
-        )
+    refuse_web_folder(folder)
     known = engines()
     if name == "auto":
         return _open_first(folder, manifest, options, ranked_engines(manifest))
     if name not in known:
         raise UnknownNameError(f"there is no engine {name!r}", hint=nearest(name, ("auto", *known)))
     return engine_class(name).open(folder, manifest, options)
+
+
+def refuse_web_folder(folder: Path) -> None:
+    """Refuse a folder that ``--emit web`` wrote, whose model only browsers open.
+
+    Raises:
+        ArtifactError: It is one.
+    """
+    if (folder / "onnx").is_dir() and not (folder / "model.onnx").exists():
+        raise ArtifactError(
+            f"{folder} is a folder for a browser", hint="use the artifact that it was written with; it lies beside it"
+        )
 
 
 def _open_first(folder: Path, manifest: RuntimeFacts, options: EngineOptions, names: Sequence[str]) -> Engine:

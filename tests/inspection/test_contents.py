@@ -80,6 +80,11 @@ def test_a_weight_file_of_another_size_is_refused(models: SharedModels, tmp_path
     data.unlink()
     with pytest.raises(ArtifactError, match=r"cannot read .*model.onnx.data: No such file"):
         read_model(folder, manifest)
+    (folder / "model.onnx").unlink()
+    (folder / "onnx").mkdir()
+    with pytest.raises(ArtifactError, match="is a folder for a browser"):
+        read_model(folder, manifest)
+    (folder / "onnx").rmdir()
     with pytest.raises(ArtifactError, match="the manifest does not describe the weights: 'linear'"):
         read_model(folder, replace(manifest, quantization={}))
 
