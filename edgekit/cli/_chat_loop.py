@@ -1,100 +1,88 @@
-"""The conversation that ``edgekit run`` holds without ``--prompt``."""
+"""The conversation that ``edgekit run`` holds without ``--prompt``: reads questions, and shows answers."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import locale
 import sys
 from collections.abc import Callable, Sequence
 
-from ..errors import ContextLengthError, UsageError
+from ..errors import ContextLengthError, UsageError, nearest
 from ..runtime.chat import Message
 from ..runtime.generation import Generation
-from ..runtime.session import Session
+from ._chat_input import open_reader
+from ._conversation import COMMANDS, Conversation
 from ._output import open_screen, print_error
-from ._stream import Thoughts, figures, print_answer, typed_text
+from ._stream import figures, print_answer, typed_text
 
-_PROMPT = "> "
-_HELP = "/reset forgets the conversation, /exit or Ctrl-D quits, Ctrl-C stops an answer"
+Answerer = Callable[[Sequence[Message], "int | None"], Generation]
 
 
-def chat_loop(session: Session, answer: Callable[[Sequence[Message]], Generation], thoughts: Thoughts = "show") -> None:
-    """Read and answer lines until ``/exit`` or the end of the input.
+def chat_loop(conversation: Conversation, answer: Answerer) -> None:
+    """Read and answer questions until ``/exit`` or the end of the input.
 
     Args:
-        session: An open session with a chat template.
-        answer: Begins the answer to a conversation.
-        thoughts: How thoughts are shown.
+        conversation: A new conversation; its session has a chat template.
+        answer: Begins the answer to messages, with the most tokens of its thought.
 
     Raises:
         TokenizerError: The artifact has no chat template.
+        UsageError: There is no stdin.
     """
+    session = conversation.session
     session.render([{"role": "user", "content": "?"}])  # reports a missing template before the first question
-    _prepare_stdin()
-    _remark(f"{session.manifest.name}, {session.engine.kernel}. {_HELP}")
-    messages: list[Message] = []
-    while (line := _read_line()) is not None:
-        if line == b"/exit":
-            return
-        if line == b"/reset":
-            messages = []
-            _remark("conversation forgotten")
-        elif line.startswith(b"/"):
-            open_screen(err=True).say(f"there is no command {line.decode(errors='replace')}; {_HELP}")
-        elif line:
-            messages = _turn(answer, messages, line, thoughts)
+    reader = open_reader({name: command.help for name, command in COMMANDS.items()})
+    _remark(f"{session.manifest.name}, {session.engine.kernel}. /help lists the commands, Ctrl-C stops an answer")
+    while (line := reader.read()) is not None:
+        try:
+            text = typed_text(line)
+            if text.partition(" ")[0] == "/exit":
+                return
+            question = _command(conversation, text) if text.startswith("/") else text
+            if question:
+                _turn(conversation, answer, question)
+        except (ContextLengthError, UsageError) as error:
+            print_error(error)
 
 
-def _turn(
-    answer: Callable[[Sequence[Message]], Generation], messages: list[Message], line: bytes, thoughts: Thoughts
-) -> list[Message]:
-    """Answer a line and return the conversation including the answer."""
+def _command(conversation: Conversation, line: str) -> str | None:
+    """Do what a command says; returns a question that is to be answered, if any."""
+    name, _, rest = line.partition(" ")
+    if name not in COMMANDS:
+        raise UsageError(f"there is no command {name}; {nearest(name, COMMANDS)}")
+    if name == "/retry":
+        question = conversation.take_back()
+        if question is None:
+            raise UsageError("there is no question to answer again")
+        return question
+    if said := COMMANDS[name].run(conversation, rest.strip()):
+        _remark(said)
+    return None
+
+
+def _turn(conversation: Conversation, answer: Answerer, question: str) -> None:
+    """Answer a question and add both to the conversation."""
     try:
-        asked: list[Message] = [*messages, {"role": "user", "content": typed_text(line)}]
-        generation = answer(asked)
-    except (ContextLengthError, UsageError) as error:
-        print_error(error)
+        generation = answer(conversation.prompt(question), conversation.think_tokens)
+    except ContextLengthError:
         _remark("the question was not added to the conversation; /reset forgets the conversation")
-        return messages
+        raise
     try:
-        print_answer(generation, thoughts)
+        _show(generation, conversation)
     except KeyboardInterrupt:  # ends the answer, not the program
         generation.stop()
-    completion = generation.completion
-    _remark(figures(completion))
-    # With its thought, an answer keeps the white space that the model wrote behind the thought, as the model knows it.
-    content = completion.text if completion.thought_closed else completion.answer
-    return [*asked, {"role": "assistant", "content": content}]
+    conversation.add(question, generation.completion)
+    _remark(figures(generation.completion))
+
+
+def _show(generation: Generation, conversation: Conversation) -> None:
+    screen = open_screen()
+    if not (sys.stdout.isatty() and screen.color_system):
+        print_answer(generation, conversation.thoughts)
+        return
+    from ._live_answer import draw_answer, quiet_keys
+
+    with quiet_keys():
+        draw_answer(generation, conversation.thoughts, screen)
 
 
 def _remark(text: str) -> None:
     open_screen(err=True).say((text, "dim"))
-
-
-def _read_line() -> bytes | None:
-    """The next line, stripped; None at the end of the input."""
-    while True:
-        try:
-            line = input(_PROMPT if sys.stdin.isatty() else "")
-            return line.encode("utf-8", errors="surrogateescape").strip()
-        except EOFError:
-            return None
-        except KeyboardInterrupt:
-            print(file=sys.stderr)  # discards the half-typed line, as shells do
-
-
-def _prepare_stdin() -> None:
-    """Read stdin as UTF-8 in any locale, and enable arrow keys and history where the platform supports them.
-
-    Raises:
-        UsageError: There is no stdin.
-    """
-    if sys.stdin is None:  # the command was started with a closed stdin
-        raise UsageError("a conversation needs an open stdin", hint="add --prompt TEXT")
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # bytes that are not UTF-8 are reported later
-    # In a locale without UTF-8, readline would edit single bytes, and in the C locale drop the eighth bit of each.
-    if sys.stdin.isatty() and locale.nl_langinfo(locale.CODESET).upper() in ("UTF-8", "UTF8"):
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401  (importing it is what enables it)

@@ -59,6 +59,11 @@ def piped_text() -> str:
         raise UsageError(f"the prompt cannot be read from stdin: {error.strerror}") from None
 
 
+def printable(text: str) -> str:
+    """A text without control characters except tab and newline, so that it cannot control the terminal."""
+    return _CONTROL.sub("", text)
+
+
 def print_answer(pieces: Iterable[Piece], thoughts: Thoughts = "show") -> None:
     """Write the pieces of one answer to stdout, each as soon as it arrives.
 
@@ -93,7 +98,7 @@ class _AnswerWriter:
         if not piece.thought and self._thinking:
             self._close("\n\n")
         if not piece.thought or self._thoughts == "show":
-            self._put(_CONTROL.sub("", piece.text) if self._terminal else piece.text)
+            self._put(printable(piece.text) if self._terminal else piece.text)
 
     def end(self) -> None:
         if self._thinking:

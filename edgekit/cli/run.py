@@ -106,7 +106,7 @@ def command(
 ) -> None:
     """Answer a prompt with ARTIFACT, or hold a conversation with it.
 
-    Without --prompt, ARTIFACT answers what you type until you enter /exit.
+    Without --prompt, ARTIFACT answers what you type until you enter /exit; /help lists the commands.
 
     The answer is written to stdout as it is generated; token counts and speed go to stderr. On a terminal the thought
     of a reasoning model is dimmed; elsewhere it stands between <think> tags. --thoughts fold or hide leaves it out.
@@ -125,20 +125,16 @@ def command(
             )
         sampling = _sampling(session.sampling, changes)
 
-        def answer(messages: Sequence[Message]) -> Generation:
+        def answer(messages: Sequence[Message], most: int | None = think_tokens) -> Generation:
             return session.chat(
-                messages,
-                max_tokens=max_tokens,
-                sampling=sampling,
-                seed=seed,
-                think_tokens=think_tokens,
-                loop_guard=loop_guard,
+                messages, max_tokens=max_tokens, sampling=sampling, seed=seed, think_tokens=most, loop_guard=loop_guard
             )
 
         if prompt is None:
             from ._chat_loop import chat_loop
+            from ._conversation import Conversation
 
-            chat_loop(session, answer, thoughts)
+            chat_loop(Conversation(session, thoughts, think_tokens), answer)
             return
         if not prompt.strip():
             raise UsageError("the prompt is empty", hint="give --prompt a text, or leave it out to hold a conversation")

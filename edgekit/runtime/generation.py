@@ -222,6 +222,11 @@ class Generation(Iterator[Piece]):
             time.sleep(0.005)
 
     @property
+    def token_count(self) -> int:
+        """How many tokens have been generated."""
+        return len(self._answer.tokens)
+
+    @property
     def completion(self) -> Completion:
         """The answer so far. Until the answer is finished, ``finish_reason`` is ``interrupted``."""
         answer = self._answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ from invoke import Invoke
 from numpy.typing import NDArray
 from tiny_artifact import write_tiny_artifact
 
-from edgekit.cli import _chat_loop
+from edgekit.cli._chat_input import LineReader
+from edgekit.runtime.chat import Message
+from edgekit.runtime.generation import Generation
 from edgekit.runtime.ort_engine import OrtEngine
 from edgekit.runtime.prefix_cache import PrefixCache
+from edgekit.runtime.session import Session
 
 
 def test_a_conversation_remembers_resets_and_ends(
@@ -22,8 +26,6 @@ def test_a_conversation_remembers_resets_and_ends(
 ) -> None:
     scripted("Paris.")
     conversations: list[list[str]] = []
-    from edgekit.runtime.session import Session
-
     chat = Session.chat
     monkeypatch.setattr(
         Session,
@@ -51,15 +53,15 @@ def test_the_next_turn_is_prepared_while_the_answer_is_read(
     scripted("Let me see.\n</think>\n\nParis.")
     prepared: list[list[int]] = []
     monkeypatch.setattr(PrefixCache, "prepare", lambda self, start, go_on: prepared.append(start))
-    read_line = _chat_loop._read_line
+    read = LineReader.read
 
-    def wait_and_read() -> bytes | None:
+    def wait_and_read(self: LineReader) -> bytes | None:
         for thread in threading.enumerate():
             if thread.name == "edgekit-prepare":
                 thread.join()
-        return read_line()
+        return read(self)
 
-    monkeypatch.setattr(_chat_loop, "_read_line", wait_and_read)
+    monkeypatch.setattr(LineReader, "read", wait_and_read)
     arguments = [] if prepare else ["--no-prepare"]
     assert invoke("run", reasoning_artifact, *arguments, stdin=b"one\ntwo\n").exit_code == 0
     assert len(prepared) == (2 if prepare else 0)
@@ -98,6 +100,41 @@ def test_ctrl_c_ends_the_answer_and_not_the_conversation(
     first, second = outcome.text.splitlines()
     assert "Paris.".startswith(first)
     assert first + second == "Paris."
+
+
+def test_commands_change_the_conversation(
+    invoke: Invoke,
+    tiny_artifact: Path,
+    scripted: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    scripted("Paris.")
+    asked: list[list[tuple[str, str]]] = []
+    chat = Session.chat
+
+    def record(self: Session, messages: Sequence[Message], **options: Any) -> Generation:
+        asked.append([(m["role"], m["content"]) for m in messages])
+        return chat(self, messages, **options)
+
+    monkeypatch.setattr(Session, "chat", record)
+    saved = tmp_path / "talk.json"
+    lines = ["/retry", "one", "/retry", f"/save {saved}", f"/save {saved}", "/system Be brief.", "two"]
+    lines += ["/reset", "/stats", "/copy", f"/load {saved}", "three", "/copy", "/help"]
+    outcome = invoke("run", tiny_artifact, stdin="\n".join(lines).encode())
+    assert outcome.exit_code == 0
+    one, answer = ("user", "one"), ("assistant", "Paris.")
+    assert asked == [
+        [one],
+        [one],
+        [("system", "Be brief."), one, answer, ("user", "two")],
+        [one, answer, ("user", "three")],
+    ]
+    for said in (
+        "there is no question to answer again", "1 turn saved", "exists; choose another name", "0 turns",
+        "there is no answer to copy", "1 turn loaded", "/copy needs a terminal", "/think show|fold|hide|free|N",
+    ):  # fmt: skip
+        assert said in outcome.stderr
 
 
 def test_a_conversation_needs_a_chat_template(invoke: Invoke, tmp_path: Path) -> None:
