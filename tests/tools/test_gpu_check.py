@@ -28,13 +28,14 @@ def test_it_is_packed_without_weights_and_reports_each_engine(tmp_path: Path) ->
         capture_output=True, text=True, env={**environment, "PYTHON": sys.executable}, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    ort, native, cuda, nonsense = json.loads(report.read_text())["results"]
-    for found in (ort, native):
+    reference, native, cuda, nonsense = json.loads(report.read_text())["results"]
+    for found in (reference, native):
         assert len(found["tokens"]) == 4
         assert found["decode_tok_s"] > 0
-        assert found["placement"][0].startswith("fast ")
+    assert native["placement"][0].startswith("fast ")
+    assert 0 <= native["same_as_reference"] <= 4
     assert "there is no engine 'nonsense'" in nonsense["error"]
     assert "error" in cuda or cuda["proof"]
-    assert "tokens as the engine ort; open" in done.stdout
+    assert "of 4 tokens as the reference; open" in done.stdout
     weights = np.fromfile(packed / "models" / "smollm2-135m-float32" / "model.onnx.data", np.uint8, 4096)
     assert weights.std() > 1

@@ -2,14 +2,17 @@
 
     bash check.sh [--seconds 600] [--only smollm2-135m-float32] [--engines webgpu,native] [--artifact FOLDER]
 
-For each model and engine: the GPU and its driver, the proof, where the nodes run, tokens compared with the processor's,
-tokens per second, and memory. Each pair runs in a process of its own, so that a driver that crashes is a line of the
-report. ``carry.py`` packs it; weights are made up here unless --artifact names a built artifact.
+For each model and engine: the GPU and its driver, the proof, where the nodes run, how many of the processor's tokens it
+chooses after the same text, tokens per second, and memory. The processor's tokens are those of onnxruntime with float
+products, "reference"; the engines native and ort round activations to int8. Each pair runs in a process of its own, so
+that a driver that crashes is a line of the report. ``carry.py`` packs it; weights are made up here unless --artifact
+names a built artifact.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -26,6 +29,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 ENGINES = ("webgpu", "cuda", "native", "ort")
+REFERENCE = "reference"
 PROMPT, TOKENS = 128, 32
 
 
@@ -101,16 +105,37 @@ def gpu_memory() -> str:
     return subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def measure(folder: Path, name: str, tokens: int) -> dict[str, Any]:
-    """One model with one engine, in this process."""
+def forced(engine: Any, prompt: list[int], tokens: list[int]) -> int:
+    """How many of these tokens an engine chooses, each after those before it."""
+    same = int(engine.evaluate(prompt)[-1].argmax()) == tokens[0]
+    return int(same) + sum(
+        int(engine.evaluate([token])[-1].argmax()) == following for token, following in itertools.pairwise(tokens)
+    )
+
+
+def open_named(folder: Path, facts: Any, options: Any, name: str) -> Any:
+    """An engine; the reference is onnxruntime on the processor, with float products."""
+    from dataclasses import replace
+
+    from edgekit.runtime.engine import open_engine
+    from edgekit.runtime.ort_engine import OrtEngine
+
+    class Reference(OrtEngine):
+        provider = replace(OrtEngine.provider, float_products=True)
+
+    return Reference.open(folder, facts, options) if name == REFERENCE else open_engine(folder, facts, options, name)
+
+
+def measure(folder: Path, name: str, count: int, tokens: list[int]) -> dict[str, Any]:
+    """One model with one engine, in this process; tokens: those of the reference, or none."""
     from edgekit.host import peak_rss_bytes
     from edgekit.inspection.placement import placement_of
-    from edgekit.runtime.engine import EngineOptions, open_engine
+    from edgekit.runtime.engine import EngineOptions
 
     facts = facts_of(folder)
     options = EngineOptions(context=min(1024, int(facts.model["context_length"])))
     before, started = gpu_memory(), time.perf_counter()
-    engine = open_engine(folder, facts, options, name)
+    engine = open_named(folder, facts, options, name)
     result: dict[str, Any] = {"kernel": engine.kernel, "open_s": time.perf_counter() - started}
     verdict = getattr(engine, "verdict", None)
     if verdict is not None:
@@ -118,19 +143,24 @@ def measure(folder: Path, name: str, tokens: int) -> dict[str, Any]:
     prompt = np.random.default_rng(1).integers(5, engine.vocab_size - 5, PROMPT).tolist()
     engine.evaluate(prompt)  # kernels are compiled for these sizes
     engine.rewind(0)
-    found, first, speed = greedy(engine, prompt, tokens)
+    found, first, speed = greedy(engine, prompt, count)
     result |= {"tokens": found, "prefill_tok_s": PROMPT / first, "decode_tok_s": speed}
+    if tokens:
+        engine.rewind(0)
+        result["same_as_reference"] = forced(engine, prompt, tokens)
     result |= {"peak_rss_bytes": peak_rss_bytes(), "gpu_memory": [before, gpu_memory()]}
     engine.close()
+    if name == REFERENCE:
+        return result
     placement = placement_of(folder, facts, name)
     result["placement"] = [f"{each.state} {each.nodes}" for each in placement.sums()]
     result["slow"] = list(placement.warnings())
     return result
 
 
-def in_process(folder: Path, name: str, tokens: int, seconds: float) -> dict[str, Any]:
+def in_process(folder: Path, name: str, count: int, tokens: list[int], seconds: float) -> dict[str, Any]:
     """One model with one engine, in a process of its own."""
-    command = [sys.executable, __file__, "--measure", str(folder), name, str(tokens)]
+    command = [sys.executable, __file__, "--measure", str(folder), name, str(count), json.dumps(tokens)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
@@ -141,21 +171,20 @@ def in_process(folder: Path, name: str, tokens: int, seconds: float) -> dict[str
     return found
 
 
-def line_of(model: str, engine: str, found: dict[str, Any], reference: list[int] | None) -> str:
-    """The report of one pair, for people."""
+def line_of(model: str, engine: str, found: dict[str, Any], count: int) -> str:
+    """The report of one pair, for people; count: the reference's tokens."""
     if "error" in found:
-        return f"{model:45} {engine:7} {found['error'].splitlines()[-1][:300]}"
-    same = ""
-    if reference is not None:
-        shared = sum(a == b for a, b in zip(found["tokens"], reference, strict=False))
-        same = f", {shared} of {min(len(reference), len(found['tokens']))} tokens as the engine ort"
+        return f"{model:45} {engine:9} {found['error'].splitlines()[-1][:300]}"
+    same = f", {found['same_as_reference']} of {count} tokens as the reference" if "same_as_reference" in found else ""
     speeds = f"prefill {found['prefill_tok_s']:.1f}, decode {found['decode_tok_s']:.1f} tok/s"
-    memory = f"peak {(found['peak_rss_bytes'] or 0) / 1e6:.0f} MB, GPU {' -> '.join(found['gpu_memory']) or 'unknown'}"
-    text = f"{model:45} {engine:7} {speeds}{same}; open {found['open_s']:.1f} s; {memory}; {found['kernel']}"
+    used = " -> ".join(filter(None, found["gpu_memory"])) or "unknown"
+    memory = f"peak {(found['peak_rss_bytes'] or 0) / 1e6:.0f} MB, GPU {used}"
+    text = f"{model:45} {engine:9} {speeds}{same}; open {found['open_s']:.1f} s; {memory}; {found['kernel']}"
     if "proof" in found:
         proof = found["proof"]
         text += f"\n    proof ({proof['seconds']:.0f} s): {proof['detail']}; logits off by {proof['logits_error']:.1g}"
-    text += f"\n    nodes: {', '.join(found['placement'])}" + "".join(f"\n    {each}" for each in found["slow"])
+    if "placement" in found:
+        text += f"\n    nodes: {', '.join(found['placement'])}" + "".join(f"\n    {each}" for each in found["slow"])
     return text
 
 
@@ -168,18 +197,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=TOKENS, help="tokens to generate")
     parser.add_argument("--artifact", type=Path, action="append", default=[], help="a built artifact, instead")
     parser.add_argument("--out", type=Path, help="write the report as JSON to this file")
-    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure all pairs, the processor's first, so that the tokens of the others can be compared with them."""
+    """Measure all pairs and print the report."""
     options = parse()
     if options.measure:
-        folder, engine, tokens = options.measure
+        folder, engine, count, tokens = options.measure
         warnings.simplefilter("ignore")
         try:
-            print(json.dumps(measure(Path(folder), engine, int(tokens))))
+            print(json.dumps(measure(Path(folder), engine, int(count), json.loads(tokens))))
         except Exception as error:  # a report names what went wrong
             traceback.print_exc()
             sys.exit(f"{type(error).__name__}: {getattr(error, 'message', error)}")
@@ -195,13 +224,15 @@ def main() -> None:
             continue
         if not (model / "model.onnx.data").exists():
             fill(model)
-        reference = None
-        for engine in ["ort", *(each for each in wanted if each != "ort")]:
+        reference: list[int] = []
+        for engine in (REFERENCE, *wanted):
             left = options.seconds - (time.perf_counter() - started)
-            found = in_process(model, engine, options.tokens, left) if left > 10 else {"error": "no time left"}
-            reference = found.get("tokens") if engine == "ort" else reference
+            found = {"error": "no time left"}
+            if left > 10:
+                found = in_process(model, engine, options.tokens, reference, left)
+            reference = found.get("tokens", []) if engine == REFERENCE else reference
             report["results"].append({"model": model.name, "engine": engine, **found})
-            print(line_of(model.name, engine, found, None if engine == "ort" else reference), flush=True)
+            print(line_of(model.name, engine, found, len(reference)), flush=True)
     print(f"{time.perf_counter() - started:.0f} s in all")
     if options.out is not None:
         options.out.write_text(json.dumps(report, indent=1), encoding="utf-8")
