@@ -69,6 +69,9 @@ def _turn(conversation: Conversation, answer: Answerer, question: str) -> None:
         _show(generation, conversation)
     except KeyboardInterrupt:  # ends the answer, not the program
         generation.stop()
+    if dropped := generation.completion.dropped_messages:
+        conversation.drop(dropped)
+        _remark(f"the context is full: the oldest {dropped} messages were left out of the conversation")
     conversation.add(question, generation.completion)
     _remark(figures(generation.completion))
 

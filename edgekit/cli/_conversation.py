@@ -51,6 +51,10 @@ class Conversation:
         self.messages += [{"role": "user", "content": question}, {"role": "assistant", "content": content}]
         self.last = completion
 
+    def drop(self, count: int) -> None:
+        """Remove the oldest messages."""
+        self.messages = self.messages[count:]
+
     def take_back(self) -> str | None:
         """Remove the last question with its answer, and return the question; None if there is none."""
         if not self.messages:

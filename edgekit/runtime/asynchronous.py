@@ -21,6 +21,7 @@ from ..errors import EngineError
 from ..sampling import Sampling
 from .events import Answer, Done, Event, Thought
 from .generation import Completion, Generation
+from .history import OnFull
 from .response_format import ResponseFormat
 from .session import Session
 from .thought import Piece
@@ -64,6 +65,7 @@ class AsyncSession:
         response_format: ResponseFormat | None = None,
         think_tokens: int | None = None,
         loop_guard: LoopGuard = "thought",
+        on_full: OnFull = "error",
     ) -> AsyncGeneration:
         """Answer a conversation. Call it while an event loop runs.
 
@@ -97,6 +99,7 @@ class AsyncSession:
                 response_format=response_format,
                 think_tokens=think_tokens,
                 loop_guard=loop_guard,
+                on_full=on_full,
             )
         )
 

@@ -49,6 +49,7 @@ class Completion:
         loops: How often the guard has found a loop.
         accepted_tokens: How many of the tokens the engine had guessed and evaluated ahead.
         logprobs: The log probability of each of ``tokens``, if it was asked for.
+        dropped_messages: How many of the oldest messages were left out, because the context is full.
     """
 
     text: str
@@ -64,6 +65,7 @@ class Completion:
     loops: int = 0
     accepted_tokens: int = 0
     logprobs: list[TokenLogprob] | None = None
+    dropped_messages: int = 0
 
     def parse(self, kind: type[Parsed]) -> Parsed:
         """The answer as an object, if it was held to this class with ``response_format``.
@@ -103,6 +105,7 @@ class Generation(Iterator[Piece]):
         watch: Limits the thought and looks for loops; None does neither.
         logprobs: Collects the log probabilities of the tokens.
         constraint: Holds what follows the thought to a format.
+        dropped_messages: How many messages were left out of the prompt.
         prepare_s: Seconds that were spent on making the prompt.
         accepted: Returns how many tokens the engine has guessed since it was opened.
         ended: Called with the answer when it ends or is stopped.
@@ -124,6 +127,7 @@ class Generation(Iterator[Piece]):
         watch: Watch | None = None,
         logprobs: Logprobs | None = None,
         constraint: Constraint | None = None,
+        dropped_messages: int = 0,
         prepare_s: float,
         accepted: Callable[[], int] = lambda: 0,
         ended: Callable[[Completion], None] | None = None,
@@ -143,7 +147,7 @@ class Generation(Iterator[Piece]):
             logprobs=logprobs,
             constraint=constraint,
         )
-        self._logprobs = logprobs
+        self._logprobs, self._dropped_messages = logprobs, dropped_messages
         self._ended = ended
         self._accepted, self._accepted_tokens, self._accepted_before = accepted, 0, 0
         self._ttft_s, self._decode_s = prepare_s, 0.0
@@ -244,6 +248,7 @@ class Generation(Iterator[Piece]):
             thought_closed=answer.thought_closed,
             loops=answer.loops,
             logprobs=list(self._logprobs.found) if self._logprobs else None,
+            dropped_messages=self._dropped_messages,
             accepted_tokens=self._accepted_tokens,
         )
 

@@ -31,6 +31,7 @@ from .chat import ChatTemplate, Message
 from .constraint import Constraints
 from .engine import CancellableEngine, Engine, ResumableEngine, SpeculatingEngine
 from .generation import Completion, Generation, superseded
+from .history import OnFull, slide
 from .interruptible import Turn
 from .logprobs import Logprobs
 from .prefix_cache import PrefixCache, next_start
@@ -177,6 +178,7 @@ class Session:
         response_format: ResponseFormat | None = None,
         think_tokens: int | None = None,
         loop_guard: LoopGuard = "thought",
+        on_full: OnFull = "error",
     ) -> Generation:
         """Answer a conversation.
 
@@ -195,6 +197,9 @@ class Session:
             loop_guard: Where to look for text that repeats itself: in the ``thought``, in ``all`` of the answer, or
                 ``off``. The repeated tokens first become less likely for a while. If the text repeats itself again, a
                 thought is closed; an answer ends, and its ``finish_reason`` is ``loop``.
+            on_full: ``error`` refuses messages that do not fit. ``slide`` leaves out the oldest turns if there is no
+                room for ``max_tokens``, or a quarter of the context, after the messages. It keeps the system's message
+                and counts what it left out (:attr:`Completion.dropped_messages`).
 
         Returns:
             As for :meth:`generate`. Pieces of a reasoning model's thought are marked.
@@ -206,13 +211,21 @@ class Session:
             EngineError: As for :meth:`generate`.
         """
         started = time.perf_counter()
+        prompts: list[Prompt] = []
+
+        def encode(asked: Sequence[Mapping[str, Any]]) -> list[int]:
+            prompts.append(self._prompt(asked, tools, documents, variables))
+            return self.tokenizer.encode(prompts[-1])
+
         with self._background.held_off():
-            prompt = self._prompt(messages, tools, documents, variables)
-        inside = starts_inside(prompt.marked)
+            if on_full == "slide":
+                ids, kept = slide(messages, encode, self.engine.context, max_tokens)
+            else:
+                ids, kept = encode(messages), list(messages)
+        inside = starts_inside(prompts[-1].marked)
         splitter = ThoughtSplitter(inside) if self.manifest.reasoning else None
         watch = Watch(think_tokens, loop_guard, inside=splitter is not None and inside)
-        ids = self.tokenizer.encode(prompt)
-        asked = [dict(message) for message in messages]
+        asked = [dict(message) for message in kept]
 
         def next_ids(text: str, question: str) -> list[int]:
             turn = [{"role": "assistant", "content": text}, {"role": "user", "content": question}]
@@ -234,7 +247,8 @@ class Session:
             logprobs=logprobs,
             response_format=response_format,
         )
-        return self._start(ids, request, splitter, watch, started, ended if splitter else None)
+        dropped = len(messages) - len(kept)
+        return self._start(ids, request, splitter, watch, started, ended if splitter else None, dropped)
 
     def render(
         self,
@@ -373,6 +387,7 @@ class Session:
         watch: Watch,
         started: float,
         ended: Callable[[object, Completion], None] | None = None,
+        dropped: int = 0,
     ) -> Generation:
         if not prompt:
             raise ValueError("the prompt is empty; the model needs at least one token to continue")
@@ -412,6 +427,7 @@ class Session:
             watch=watch,
             logprobs=None if request.logprobs is None else Logprobs(request.logprobs, self.tokenizer),
             constraint=constraint,
+            dropped_messages=dropped,
             accepted=self.engine.accepted if isinstance(self.engine, SpeculatingEngine) else lambda: 0,
             ended=partial(ended, current) if ended else None,
             prepare_s=time.perf_counter() - started,

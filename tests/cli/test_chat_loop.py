@@ -137,6 +137,16 @@ def test_commands_change_the_conversation(
         assert said in outcome.stderr
 
 
+def test_a_full_context_leaves_out_the_oldest_turns_and_says_so(
+    invoke: Invoke, tiny_artifact: Path, scripted: Callable[[str], None]
+) -> None:
+    scripted("Paris.")
+    outcome = invoke("run", tiny_artifact, "--context", "120", stdin=b"What is the capital of France now?\n" * 6)
+    assert outcome.exit_code == 0
+    assert outcome.text == "Paris.\n" * 6
+    assert "messages were left out of the conversation" in outcome.stderr
+
+
 def test_a_conversation_needs_a_chat_template(invoke: Invoke, tmp_path: Path) -> None:
     folder = write_tiny_artifact(tmp_path / "a")
     (folder / "chat_template.jinja").unlink()

@@ -1,0 +1,71 @@
+"""Conversations that outgrow the context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edgekit
+from edgekit.errors import ContextLengthError
+from edgekit.runtime.history import slide
+
+SYSTEM = {"role": "system", "content": "s"}
+
+
+def turn(number: int, length: int = 5) -> list[dict[str, str]]:
+    return [
+        {"role": "user", "content": str(number) * length},
+        {"role": "assistant", "content": "a"},
+        {"role": "tool", "content": "t"},
+    ]
+
+
+def encode(messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [0] * sum(len(message["content"]) for message in messages)
+
+
+def roles(messages: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(message["role"][0] for message in messages)
+
+
+def test_what_fits_is_kept() -> None:
+    messages = [SYSTEM, *turn(1), *turn(2)]
+    prompt, kept = slide(messages, encode, 20, answer=5)
+    assert kept == messages
+    assert len(prompt) == 15
+
+
+def test_the_oldest_turns_are_left_out_and_the_system_is_kept() -> None:
+    messages = [SYSTEM, *turn(1), *turn(2), *turn(3), {"role": "user", "content": "4"}]
+    prompt, kept = slide(messages, encode, 28, answer=None)  # 23 of 28: less than a quarter is left
+    assert kept == [SYSTEM, *turn(3), {"role": "user", "content": "4"}]
+    assert len(prompt) == 9
+    assert slide(messages, encode, 28, answer=5)[1] == messages
+    assert slide(messages, encode, 28, answer=6)[1] == kept
+
+
+def test_the_last_question_stays() -> None:
+    prompt, kept = slide([SYSTEM, *turn(1), {"role": "user", "content": "x" * 90}], encode, 20, answer=None)
+    assert roles(kept) == "su"
+    assert len(prompt) == 91
+    assert slide([SYSTEM], encode, 1, answer=None)[1] == [SYSTEM]
+
+
+def test_a_session_tells_what_it_left_out(built_artifact: Path) -> None:
+    messages: list[dict[str, str]] = []
+    dropped = 0
+    with edgekit.load(built_artifact, context=128) as session:
+        for number in range(6):
+            messages.append({"role": "user", "content": f"Question {number}? " * 3})
+            if number == 5:
+                with pytest.raises(ContextLengthError):
+                    session.chat(messages)
+            done = session.chat(messages, max_tokens=12, on_full="slide").complete()
+            assert len(done.prompt_tokens) <= 116
+            dropped = max(dropped, done.dropped_messages)
+            messages.append({"role": "assistant", "content": done.answer})
+    assert dropped >= 2
+    assert dropped % 2 == 0
