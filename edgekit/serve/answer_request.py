@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..runtime.response_format import Grammar
 from ..sampling import SamplingOverrides
 from .fields import Fields, is_unicode
 from .request_error import RequestError
@@ -25,6 +26,8 @@ class AnswerRequest:
         stop: Texts that end the answer.
         stream: Whether to send the answer in pieces.
         include_usage: Whether a stream ends with the numbers of tokens.
+        logprobs: How many alternatives of each token to report with its log probability; None reports none.
+        grammar: What the answer must match; None allows any text.
     """
 
     model: str | None
@@ -34,6 +37,8 @@ class AnswerRequest:
     stop: tuple[str, ...]
     stream: bool
     include_usage: bool
+    logprobs: int | None = None
+    grammar: Grammar | None = None
 
 
 def read_answer_request(fields: Fields, max_tokens: int | None) -> AnswerRequest:

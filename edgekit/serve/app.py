@@ -15,14 +15,13 @@ from starlette.routing import Route
 
 from ..errors import EdgekitError
 from ..json_text import json_text
-from ..runtime.thought import Piece
 from .answer_request import AnswerRequest
 from .chat_request import read_chat_request
 from .completion_request import read_completion_request, read_tokenize_request
 from .fields import parse_json
 from .guard import Guard
 from .http import EventStream, JsonResponse, while_connected
-from .job import Ended, Event, Job
+from .job import Ended, Event, Job, Text
 from .models import Models
 from .options import ServeOptions
 from .replies import ChatReply, CompletionReply
@@ -161,7 +160,7 @@ class _Reader:
         with suppress(RuntimeError):  # the loop has ended, and with it the request
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-    async def next(self, timeout_s: float | None = None) -> list[Piece] | Ended | None:
+    async def next(self, timeout_s: float | None = None) -> Text | Ended | None:
         """The next event, or None after the timeout.
 
         Raises:
@@ -177,18 +176,20 @@ class _Reader:
             raise event
         return event
 
-    async def whole(self) -> tuple[list[Piece], Ended]:
-        """All pieces, and the end.
+    async def whole(self) -> tuple[Text, Ended]:
+        """All of the text, and the end.
 
         Raises:
             RequestError: The job has failed.
         """
-        pieces: list[Piece] = []
+        text = Text([])
         while True:
             event = await self.next()
             if isinstance(event, Ended):
-                return pieces, event
-            pieces += event or []
+                return text, event
+            if event is not None:
+                text.pieces.extend(event.pieces)
+                text.logprobs.extend(event.logprobs)
 
 
 async def _events(reader: _Reader, reply: ChatReply | CompletionReply, include_usage: bool) -> AsyncIterator[bytes]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ..runtime.logprobs import MOST_ALTERNATIVES
+from ..runtime.response_format import Grammar, grammar_of
 from .answer_request import AnswerRequest, read_answer_request
 from .fields import Fields
 from .request_error import RequestError
@@ -16,6 +18,7 @@ EFFORTS: Mapping[str, int | None] = {
     "none": 1, "minimal": 128, "low": 512, "medium": 2048, "high": None, "xhigh": None,
 }  # fmt: skip
 _ROLES = ("system", "developer", "user", "assistant")
+_FORMATS = ("text", "json_object", "json_schema")
 _TOOLS = "this server does not support tools yet"
 
 
@@ -59,6 +62,7 @@ def read_chat_request(value: Any) -> ChatRequest:
     limits = [fields.whole(name, 1) for name in ("max_completion_tokens", "max_tokens")]
     _refuse_unsupported(fields)
     answer = read_answer_request(fields, min((each for each in limits if each is not None), default=None))
+    answer = replace(answer, logprobs=_logprobs(fields), grammar=_grammar(fields))
     fields.finish()
     return ChatRequest(
         answer=answer,
@@ -69,15 +73,33 @@ def read_chat_request(value: Any) -> ChatRequest:
     )
 
 
+def _logprobs(fields: Fields) -> int | None:
+    wanted = fields.flag("logprobs")
+    top = fields.whole("top_logprobs", 0, MOST_ALTERNATIVES)
+    if top and not wanted:
+        raise RequestError("top_logprobs is only allowed with logprobs: true", param="top_logprobs")
+    return (top or 0) if wanted else None
+
+
+def _grammar(fields: Fields) -> Grammar | None:
+    value = fields.any("response_format")
+    if value is None:
+        return None
+    Fields(value, "response_format").choice("type", _FORMATS)
+    if "type" not in value:
+        raise RequestError("response_format.type is missing", param="response_format.type")
+    try:
+        return grammar_of(value)
+    except ValueError as error:
+        raise RequestError(str(error), param="response_format") from None
+
+
 def _refuse_unsupported(fields: Fields) -> None:
     for name in ("tools", "functions"):
         fields.only(name, ([],), _TOOLS)
     for name in ("tool_choice", "function_call"):
         fields.only(name, ("none", "auto"), _TOOLS)
     fields.ignore("parallel_tool_calls", "prediction")
-    fields.only("logprobs", (False,), "this server does not support it yet")
-    fields.only("top_logprobs", (0,), "this server does not support it yet")
-    fields.only("response_format", ({"type": "text"},), "this server only supports the type text yet")
     fields.only("modalities", (["text"],), "this server only generates text")
     fields.only("audio", (), "this server only generates text")
     fields.only("web_search_options", (), "this server does not search")
@@ -115,12 +137,12 @@ def _message(fields: Fields) -> dict[str, Any]:
     return message
 
 
-def _content(fields: Fields) -> str:
-    """The text of a message. OpenAI's list of text parts is joined."""
+def _content(fields: Fields) -> str | list[dict[str, str]]:
+    """The text of a message, or OpenAI's list of parts, which the chat template takes or gets joined."""
     value = fields.any("content")
     if isinstance(value, list) and value:
         parts = (Fields(part, f"{fields.path('content')}[{number}]") for number, part in enumerate(value))
-        return "".join(_part(part) for part in parts)
+        return [{"type": "text", "text": _part(part)} for part in parts]
     text = fields.text("content") if value is None or isinstance(value, str) else None
     if text is None:
         fields.fail("content", 'a string, or a list of parts such as {"type": "text", "text": "..."}')

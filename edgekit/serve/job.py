@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import EdgekitError
 from ..runtime.answer import Answer, FinishReason
+from ..runtime.logprobs import Logprobs, TokenLogprob
 from ..runtime.thought import Piece
 from .request_error import RequestError
 from .slots import Slot
@@ -34,7 +35,20 @@ class Ended:
     thought_tokens: int
 
 
-Event = list[Piece] | Ended | EdgekitError | RequestError  # all but pieces end the job
+@dataclass(frozen=True)
+class Text:
+    """Text that has become final.
+
+    Attributes:
+        pieces: The text, of the thought and of the answer.
+        logprobs: The log probabilities of the answer's tokens since the last event, if they were asked for.
+    """
+
+    pieces: list[Piece]
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+
+
+Event = Text | Ended | EdgekitError | RequestError  # all but text end the job
 
 
 class Job:
@@ -44,19 +58,30 @@ class Job:
         answer: The answer. Its sampler has seen the prompt.
         emit: Is told each event, in the scheduler's thread. Must return at once and not raise.
         time_limit_s: Seconds from now after which the answer ends.
+        logprobs: Those of the answer, if they are to be emitted.
+        stops: Ids that end the answer, of which no log probability is emitted.
 
     Attributes:
         left: The ids to be evaluated next.
         slot: The cache that the job uses, while it has one.
     """
 
-    def __init__(self, answer: Answer, emit: Callable[[Event], None], time_limit_s: float) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        emit: Callable[[Event], None],
+        time_limit_s: float,
+        logprobs: Logprobs | None = None,
+        stops: frozenset[int] = frozenset(),
+    ) -> None:
         self.answer = answer
         self.prompt = list(answer.pending)
         self.left = self.prompt
         self.slot: Slot | None = None
         self.emit = emit
         self.began = time.monotonic()
+        self._logprobs, self._stops = logprobs, stops
+        self._told = 0  # of the log probabilities
         self._cached = 0
         self._deadline = self.began + time_limit_s
         self._cancelled = threading.Event()
@@ -80,11 +105,19 @@ class Job:
         self._cached = len(slot.held)
         self.left = self.prompt[self._cached :]
 
+    def tell(self, pieces: list[Piece]) -> None:
+        """Emit text, unless there is none."""
+        logprobs: list[TokenLogprob] = []
+        if self._logprobs is not None and (pieces or self.answer.finish != "interrupted"):
+            start = max(self._told, self.answer.thought_tokens)
+            logprobs = [each for each in self._logprobs.found[start:] if each.token not in self._stops]
+            self._told = len(self._logprobs.found)
+        if pieces or logprobs:
+            self.emit(Text(pieces, logprobs))
+
     def end(self, how: Literal["ended", "late"] = "ended") -> None:
         """Emit the end of the answer."""
         if how == "late":
-            pieces = self.answer.flush()
-            if pieces:
-                self.emit(pieces)
+            self.tell(self.answer.flush())
         answer = self.answer
         self.emit(Ended(answer.finish, len(self.prompt), self._cached, len(answer.tokens), answer.thought_tokens))

@@ -11,11 +11,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from ..runtime.logprobs import TokenLogprob
 from ..runtime.thought import Piece
-from .job import Ended
+from .job import Ended, Text
 
 # An answer that was ended by a limit of the server is as incomplete as one ended by max_tokens.
 _FINISH = {"stop": "stop", "loop": "stop", "length": "length", "context": "length", "interrupted": "length"}
+
+_UNLIKELY = -9999.0  # of OpenAI's API
 
 
 class ChatReply:
@@ -34,9 +37,9 @@ class ChatReply:
         """The first chunk of a stream."""
         return self._chunk({"role": "assistant", "content": ""})
 
-    def chunk(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+    def chunk(self, text: Text) -> dict[str, Any]:
         """A chunk with text."""
-        return self._chunk(_texts(pieces))
+        return self._chunk(_texts(text.pieces), logprobs=_logprobs(text.logprobs) if text.logprobs else None)
 
     def last(self, ended: Ended) -> dict[str, Any]:
         """The chunk that says why the answer has ended."""
@@ -46,17 +49,20 @@ class ChatReply:
         """The chunk with the numbers of tokens."""
         return {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": usage(ended)}
 
-    def whole(self, pieces: Sequence[Piece], ended: Ended) -> dict[str, Any]:
+    def whole(self, text: Text, ended: Ended) -> dict[str, Any]:
         """The whole answer."""
         message: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
         if self._reasons:
             message["reasoning_content"] = ""
-        message |= _texts(pieces)
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _FINISH[ended.finish]}
+        message |= _texts(text.pieces)
+        logprobs = _logprobs(text.logprobs) if text.logprobs else None
+        choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": _FINISH[ended.finish]}
         return {**self._head, "object": "chat.completion", "choices": [choice], "usage": usage(ended)}
 
-    def _chunk(self, delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+    def _chunk(
+        self, delta: dict[str, str], finish: str | None = None, logprobs: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         return {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
 
 
@@ -75,9 +81,9 @@ class CompletionReply:
         """There is no first chunk."""
         return None
 
-    def chunk(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+    def chunk(self, text: Text) -> dict[str, Any]:
         """A chunk with text."""
-        return self._with("".join(piece.text for piece in pieces))
+        return self._with("".join(piece.text for piece in text.pieces))
 
     def last(self, ended: Ended) -> dict[str, Any]:
         """The chunk that says why the text has ended."""
@@ -87,10 +93,10 @@ class CompletionReply:
         """The chunk with the numbers of tokens."""
         return {**self._head, "choices": [], "usage": usage(ended)}
 
-    def whole(self, pieces: Sequence[Piece], ended: Ended) -> dict[str, Any]:
+    def whole(self, text: Text, ended: Ended) -> dict[str, Any]:
         """The whole text."""
-        text = "".join(piece.text for piece in pieces)
-        return {**self._with(text, _FINISH[ended.finish]), "usage": usage(ended)}
+        found = "".join(piece.text for piece in text.pieces)
+        return {**self._with(found, _FINISH[ended.finish]), "usage": usage(ended)}
 
     def _with(self, text: str, finish: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
@@ -106,6 +112,24 @@ def usage(ended: Ended) -> dict[str, Any]:
         "prompt_tokens_details": {"cached_tokens": ended.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": ended.thought_tokens},
     }
+
+
+def _logprobs(found: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """Log probabilities in OpenAI's form. A token that was not chosen gets the value of unlikely tokens."""
+    content = [
+        {
+            **_token(each.text, _UNLIKELY if each.logprob is None else each.logprob),
+            "top_logprobs": [_token(other.text, other.logprob) for other in each.top],
+        }
+        for each in found
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(text: str, logprob: float) -> dict[str, Any]:
+    whole = "\N{REPLACEMENT CHARACTER}" not in text  # the bytes of a part of a character are not known
+    value = max(logprob, _UNLIKELY)  # a token that a format excludes has a probability of 0
+    return {"token": text, "logprob": value, "bytes": list(text.encode()) if whole else None}
 
 
 def _texts(pieces: Sequence[Piece]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ContextLengthError, EdgekitError, TokenizerError, TokenRangeError
+from ..errors import ContextLengthError, EdgekitError, MissingPackageError, TokenizerError, TokenRangeError
 
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
@@ -56,4 +56,4 @@ def request_error(error: EdgekitError | ValueError, param: str | None = None) ->
         return RequestError(message, param=param, code="context_length_exceeded")
     if isinstance(error, (TokenizerError, TokenRangeError)):
         return RequestError(message, param=param)
-    return RequestError(message, status=500, code=error.kind)
+    return RequestError(message, status=501 if isinstance(error, MissingPackageError) else 500, code=error.kind)

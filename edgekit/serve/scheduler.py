@@ -240,8 +240,7 @@ class Scheduler:
             self._fail(job, error)
             return
         job.left = answer.pending
-        if pieces:
-            job.emit(pieces)
+        job.tell(pieces)
         if ended:
             job.end()
             self._leave(job)

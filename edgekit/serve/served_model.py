@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from ..artifact.manifest import RuntimeFacts
 from ..errors import ContextLengthError, TokenizerError
 from ..runtime.answer import Answer
 from ..runtime.chat import ChatTemplate
+from ..runtime.constraint import Constraint, Constraints
 from ..runtime.engine import Engine, open_engine
+from ..runtime.logprobs import Logprobs
 from ..runtime.prompt import Prompt
+from ..runtime.response_format import Grammar
 from ..runtime.sampler import Sampler
 from ..runtime.thought import ThoughtSplitter, starts_inside
 from ..runtime.tokenizer import Tokenizer
@@ -50,6 +54,8 @@ class ServedModel:
         self.name, self.manifest = name, manifest
         self.context, self._vocab_size = engine.context, engine.vocab_size
         self._tokenizer, self._template, self._options = tokenizer, template, options
+        self._constraints = Constraints(tokenizer, engine.vocab_size, manifest.tokens["eos"])
+        self._preparing = threading.Lock()  # held while a constraint is made
         self._sampling = Sampling.from_manifest(manifest.sampling)
         self.scheduler = Scheduler(engine, parallel=options.parallel, caches=options.caches, queue=options.queue)
 
@@ -148,17 +154,30 @@ class ServedModel:
             )
         sampler = Sampler(request.sampling.applied_to(self._sampling), self._vocab_size, request.seed)
         sampler.observe(ids)
+        logprobs = None if request.logprobs is None else Logprobs(request.logprobs, self._tokenizer)
+        stops = frozenset(self.manifest.tokens["eos"])
         answer = Answer(
             tokenizer=self._tokenizer,
             sampler=sampler,
             prompt=ids,
-            stops=frozenset(self.manifest.tokens["eos"]),
+            stops=stops,
             stop_texts=(*self.manifest.stop_texts, *request.stop),
             max_tokens=self._max_tokens(request.max_tokens, tokens),
             splitter=splitter,
             watch=watch,
+            logprobs=logprobs,
+            constraint=self._constraint(request.grammar, after_thought=splitter is not None),
         )
-        return Job(answer, emit, self._options.time_limit_s)
+        return Job(answer, emit, self._options.time_limit_s, logprobs, stops)
+
+    def _constraint(self, grammar: Grammar | None, *, after_thought: bool) -> Constraint | None:
+        if grammar is None:
+            return None
+        with self._preparing:
+            try:
+                return self._constraints.start(grammar, after_thought=after_thought)
+            except ValueError as error:
+                raise RequestError(str(error), param="response_format") from None
 
     def _max_tokens(self, asked: int | None, default: int | None) -> int | None:
         most = self._options.max_tokens

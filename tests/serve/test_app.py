@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,30 @@ def test_a_stop_text_ends_the_answer(make_app: Any) -> None:
     stop = text[3:5]
     found = request(app, "POST", CHAT, {**HELLO, "max_tokens": 20, "stop": [stop]}).json()["choices"][0]
     assert (found["message"]["content"], found["finish_reason"]) == (text.partition(stop)[0], "stop")
+
+
+def test_log_probabilities(make_app: Any) -> None:
+    app = make_app()
+    asked = {**HELLO, "logprobs": True, "top_logprobs": 2}
+    found = request(app, "POST", CHAT, asked).json()
+    tokens = found["choices"][0]["logprobs"]["content"]
+    assert len(tokens) in (found["usage"]["completion_tokens"], found["usage"]["completion_tokens"] - 1)
+    assert all(token["logprob"] == max(other["logprob"] for other in token["top_logprobs"]) for token in tokens)
+    chunks = request(app, "POST", CHAT, {**asked, "stream": True}).events[:-1]
+    streamed = [each for chunk in chunks for each in (chunk["choices"][0]["logprobs"] or {"content": []})["content"]]
+    assert [token["token"] for token in streamed] == [token["token"] for token in tokens]
+
+
+def test_an_answer_is_held_to_a_format(make_app: Any) -> None:
+    pytest.importorskip("llguidance", reason="needs the extra structured")
+    app = make_app()
+    schema = {"enum": ["yes", "no"]}
+    asked = {**HELLO, "max_tokens": 20, "response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
+    message = request(app, "POST", CHAT, asked).json()["choices"][0]["message"]
+    assert json.loads(message["content"]) in ("yes", "no")
+    asked["response_format"] = {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}
+    refused = request(app, "POST", CHAT, asked)
+    assert (refused.status, refused.error["param"]) == (400, "response_format")
 
 
 def test_a_thought_stands_apart(make_app: Any, reasoning_artifact: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from edgekit.runtime.response_format import Grammar
 from edgekit.serve.chat_request import EFFORTS, ChatRequest, read_chat_request
 from edgekit.serve.request_error import RequestError
 
@@ -24,7 +25,7 @@ def test_messages_as_clients_send_them() -> None:
     ).messages
     assert found == [
         {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "ab", "name": "Ann"},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "name": "Ann"},
         {"role": "assistant", "content": "c"},
     ]
 
@@ -40,6 +41,15 @@ def test_an_effort_is_a_budget_of_the_thought() -> None:
     assert (read(think_tokens=7).think_tokens, read(think_tokens=7).wants_thought) == (7, True)
     assert (read(reasoning_effort="none").wants_thought, read().wants_thought) == (False, False)
     assert read(chat_template_kwargs={"enable_thinking": False}).variables == {"enable_thinking": False}
+
+
+def test_log_probabilities_and_a_format() -> None:
+    assert read(logprobs=True).answer.logprobs == 0
+    assert read(logprobs=True, top_logprobs=4).answer.logprobs == 4
+    assert (read(logprobs=False).answer.logprobs, read(response_format={"type": "text"}).answer.grammar) == (None, None)
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    found = read(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+    assert found.answer.grammar == Grammar(schema=schema)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +76,13 @@ def test_an_effort_is_a_budget_of_the_thought() -> None:
         ({"reasoning_effort": "low", "think_tokens": 5}, "reasoning_effort"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"logprobs": True}, "logprobs"),
+        ({"response_format": {"type": "yaml"}}, "response_format.type"),
+        ({"response_format": {}}, "response_format.type"),
+        ({"response_format": "json"}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
         ({"modalities": ["audio"]}, "modalities"),
         ({"chat_template_kwargs": []}, "chat_template_kwargs"),
         ({"prompt": "x"}, "prompt"),

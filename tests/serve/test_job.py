@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgekit.runtime.logprobs import TokenLogprob
 from edgekit.runtime.thought import Piece
-from edgekit.serve.job import Ended, Event, Job
+from edgekit.serve.job import Ended, Event, Job, Text
 from edgekit.serve.slots import Slot
 
 
@@ -41,8 +42,21 @@ def test_an_answer_that_is_late_ends_with_the_text_that_was_held_back() -> None:
     made = job(events, 0)
     assert made.late
     made.end("late")
-    assert events[0] == [Piece("rest")]
+    assert events[0] == Text([Piece("rest")])
     assert isinstance(events[1], Ended)
+
+
+def test_log_probabilities_are_told_once_and_only_of_the_answer() -> None:
+    events: list[Event] = []
+    answer: Any = Fixed()
+    found = [TokenLogprob(token, str(token), -1.0) for token in (4, 5)]
+    logprobs: Any = type("Found", (), {"found": found})()
+    made = Job(answer, events.append, 60, logprobs, frozenset({9}))
+    made.tell([Piece("a")])
+    made.tell([])
+    found.extend(TokenLogprob(token, str(token), -2.0) for token in (6, 9))
+    made.tell([Piece("b")])
+    assert events == [Text([Piece("a")], found[1:2]), Text([Piece("b")], found[2:3])]  # the thought has one token
 
 
 def test_a_job_can_be_cancelled() -> None:

@@ -15,7 +15,7 @@ from shared_models import SharedModels
 
 from edgekit.errors import EdgekitError, EngineError
 from edgekit.runtime.thought import Piece
-from edgekit.serve.job import Ended, Event, Job
+from edgekit.serve.job import Ended, Event, Job, Text
 from edgekit.serve.request_error import RequestError
 from edgekit.serve.scheduler import Scheduler
 
@@ -70,7 +70,7 @@ class Watched:
 
     def _emit(self, event: Event) -> None:
         self.events.append(event)
-        if not isinstance(event, list):
+        if not isinstance(event, Text):
             self.ended.set()
 
     def wait(self) -> Event:
@@ -110,7 +110,7 @@ def test_events_come_in_order_and_the_end_counts_tokens(scheduler: Scheduler) ->
     ids = prompt(40)
     first = Watched(Scripted(ids, [1, 2, 3]))
     assert run(scheduler, first) == [Ended("length", 40, 0, 3, 0)]
-    assert first.events[:-1] == [[Piece("1")], [Piece("2")], [Piece("3")]]
+    assert first.events[:-1] == [Text([Piece(text)]) for text in "123"]
     again = Watched(Scripted([*ids, 1, 2, 9, 9], [4]))
     assert run(scheduler, again) == [Ended("length", 44, 42, 1, 0)]
 
