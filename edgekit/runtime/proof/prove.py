@@ -12,9 +12,11 @@ The verdict is kept in a file, so this happens once for each GPU, driver, versio
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,10 @@ from numpy.typing import NDArray
 
 from ...artifact.manifest import Manifest, RuntimeFacts
 from ...errors import AcceleratorError, EngineProofNotice
-from ...host import physical_cores
+from ...host import available_memory, physical_cores
 from ..engine import EngineOptions
 from ..io_binding import BoundEngine
+from ..native_engine import NativeEngine
 from ..ort_engine import OrtEngine
 from ..provider import MODEL_FILE, Provider, Setup, load_onnxruntime, open_model
 from ..replay import check_logits, check_tokens
@@ -37,6 +40,11 @@ from .verdict import Subject, Verdict, artifact_id, find_verdict
 
 # The largest allowed error of a row of logits, relative to its spread. Right kernels differ by 1e-5 in float32.
 LOGITS_TOLERANCE = {FLOAT: 1e-3, FLOAT16: 5e-2}
+# Against the native engine, which rounds activations to int8: it differs from float products by 0.03 to 0.06
+# (SmolLM2-135M, R1-1.5B's shape, tiny models), onnxruntime's int8 products by as much.
+INT8_TOLERANCE = 0.15
+# onnxruntime repacks weights: with R1-1.5B's shape in float16, 1.07 GB, its peak is 2.2 GB.
+_REFERENCE_BYTES = 2.3  # for each byte of weights
 _SMALL_CHUNK = 16  # with smaller ones a prompt is read too slowly: the operator is faster on the processor
 _SAMPLE = 4  # tokens
 
@@ -78,6 +86,7 @@ def prove(
 
     Raises:
         EngineError: The artifact cannot be loaded.
+        AcceleratorError: An earlier proof has crashed.
     """
     subject = Subject(engine.name, adapter.name, adapter.driver, versions, artifact_id(folder))
     kept = find_verdict(subject)
@@ -89,9 +98,37 @@ def prove(
         EngineProofNotice,
         stacklevel=2,
     )
-    verdict = new_verdict(engine, folder, manifest, options, subject)
+    with _unless_it_crashed(subject, f"{engine.provider.title} on {adapter}"):
+        verdict = new_verdict(engine, folder, manifest, options, subject)
     verdict.keep()
     return verdict, True
+
+
+@contextmanager
+def _unless_it_crashed(subject: Subject, what: str) -> Iterator[None]:
+    """Leave a file with the process's number behind if the block ends the process, as drivers can, and refuse then."""
+    marker = subject.path().with_suffix(".unfinished")
+    with suppress(OSError, ValueError):
+        if not _runs(int(marker.read_text(encoding="utf-8"))):
+            raise AcceleratorError(
+                f"an earlier comparison of {what} ended its process, perhaps by a fault of the driver",
+                hint=f"update the GPU's driver and remove {marker}, or use the processor: --engine native",
+            )
+    with suppress(OSError):  # as for the verdict itself
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.write_text(f"{os.getpid()}", encoding="utf-8")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            marker.unlink()
+
+
+def _runs(process: int) -> bool:
+    """Whether a process runs; true on systems that do not tell."""
+    if not Path("/proc/self").exists():
+        return True
+    return Path("/proc", f"{process}").exists()
 
 
 def new_verdict(
@@ -110,11 +147,10 @@ def new_verdict(
     checks = replace(
         options, context=len(test.prompt) + len(test.continuation), all_logits=False, kv_type=None, threads=threads
     )
-    reference = _Reference.open_with(folder, manifest, checks, Setup(_Reference.provider.prefill_chunk))
+    reference, allowed = _open_reference(folder, manifest, checks)
     sample = reference.evaluate(test.prompt[:_SAMPLE])[-1]
     reference.rewind(0)
     expected = _rows(reference, test)
-    float_type = FLOAT16 if manifest.activation_type == "float16" else FLOAT
     setup, error, kl, reason = Setup(0), math.inf, math.inf, "; ".join(wrong) or "no kernel is right"
     for setup in ways_out(engine.provider, kernels, found):
         still = _wrong_in_chunks(bench, engine.provider, kernels, [each for each in found if not each.passed], setup)
@@ -127,7 +163,7 @@ def new_verdict(
             reason = failure.message
             continue
         error, kl = logits_error(logits, expected), mean_kl(logits, expected)
-        reason = _complaint(logits, test, error, LOGITS_TOLERANCE[float_type])
+        reason = _complaint(logits, test, error, allowed)
         if not reason:
             break
     return Verdict(
@@ -146,6 +182,22 @@ def new_verdict(
         sample_ids=tuple(test.prompt[:_SAMPLE]),
         sample_logits=tuple({"id": int(i), "logit": float(sample[i])} for i in np.argsort(-sample)[:10]),
     )
+
+
+def _open_reference(
+    folder: Path, manifest: RuntimeFacts, options: EngineOptions, available: Callable[[], int | None] = available_memory
+) -> tuple[BoundEngine | NativeEngine, float]:
+    """The engine whose logits are the right ones, and how far others may be from them.
+
+    That is onnxruntime with float products or, where memory is too short for it, the native engine, which maps the
+    file.
+    """
+    needed = _REFERENCE_BYTES * (folder / f"{MODEL_FILE}.data").stat().st_size
+    if manifest.quantized and (available() or math.inf) < needed:
+        return NativeEngine.open(folder, manifest, options), INT8_TOLERANCE
+    tolerance = LOGITS_TOLERANCE[FLOAT16 if manifest.activation_type == "float16" else FLOAT]
+    chunk = _Reference.provider.prefill_chunk
+    return _Reference.open_with(folder, manifest, options, Setup(chunk)), tolerance
 
 
 def ways_out(provider: Provider, kernels: Sequence[Kernel], found: Sequence[Comparison]) -> list[Setup]:
@@ -232,7 +284,7 @@ def _test_of(manifest: RuntimeFacts) -> _Test:
     return _Test(ids[:40], ids[40:], [])
 
 
-def _rows(engine: BoundEngine, test: _Test) -> NDArray[np.float32]:
+def _rows(engine: BoundEngine | NativeEngine, test: _Test) -> NDArray[np.float32]:
     """The logits (len(continuation), vocab_size) before each token of the continuation."""
     try:
         rows = [engine.evaluate(test.prompt)[-1]]

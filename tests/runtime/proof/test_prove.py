@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pretended_gpu import pretended_gpu, weight_slots, with_fault
+from pretended_gpu import ADAPTER, pretended_gpu, weight_slots, with_fault
 from shared_models import SharedModels
 
 from edgekit.artifact.manifest import read_manifest
-from edgekit.errors import EngineProofNotice
+from edgekit.errors import AcceleratorError, EngineProofNotice
 from edgekit.runtime.engine import EngineOptions
 from edgekit.runtime.proof.kernels import Comparison, Kernel
-from edgekit.runtime.proof.prove import describe_wrong, logits_error, mean_kl, new_verdict, prove, ways_out
+from edgekit.runtime.proof.prove import (
+    INT8_TOLERANCE,
+    _open_reference,
+    describe_wrong,
+    logits_error,
+    mean_kl,
+    new_verdict,
+    prove,
+    ways_out,
+)
 from edgekit.runtime.proof.verdict import Subject, Verdict
 from edgekit.runtime.provider import Provider, Setup
 from edgekit.runtime.webgpu_engine import WebgpuEngine
@@ -114,3 +124,41 @@ def test_the_error_of_logits_ignores_a_constant() -> None:
     assert logits_error(expected * 1.1, expected) == pytest.approx(0.1, rel=1e-3)
     assert mean_kl(expected * 2, expected) > 0.05
     assert logits_error(np.full_like(expected, np.nan), expected) == mean_kl(expected * np.nan, expected) == math.inf
+
+
+def test_a_proof_that_ended_its_process_is_not_tried_again(
+    built_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path))
+    engine, manifest, options = pretended_gpu(), read_manifest(built_artifact), EngineOptions(threads=1)
+    marked: list[Path] = []
+
+    def interrupted(*arguments: object) -> None:
+        marked.extend((tmp_path / "proofs").glob("*.unfinished"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgekit.runtime.proof.prove.new_verdict", interrupted)
+    with pytest.warns(EngineProofNotice), pytest.raises(KeyboardInterrupt):
+        prove(engine, built_artifact, manifest, options, ADAPTER, "1")
+    (marker,) = marked
+    assert not marker.exists()
+    marker.write_text("999999999")  # no process has this number
+    with pytest.warns(EngineProofNotice), pytest.raises(AcceleratorError, match="ended its process") as caught:
+        prove(engine, built_artifact, manifest, options, ADAPTER, "1")
+    assert f"remove {marker}" in caught.value.hint
+    marker.write_text(f"{os.getpid()}")
+    with pytest.warns(EngineProofNotice), pytest.raises(KeyboardInterrupt):
+        prove(engine, built_artifact, manifest, options, ADAPTER, "1")
+
+
+def test_where_memory_is_short_the_native_engine_is_the_reference(built_artifact: Path) -> None:
+    manifest, options = read_manifest(built_artifact), EngineOptions(context=64, threads=1)
+    size = (built_artifact / "model.onnx.data").stat().st_size
+    for available, name, allowed in (
+        (2 * size, "native", INT8_TOLERANCE),
+        (3 * size, "ort", 1e-3),
+        (None, "ort", 1e-3),
+    ):
+        engine, tolerance = _open_reference(built_artifact, manifest, options, lambda found=available: found)
+        assert (engine.name, tolerance) == (name, allowed)
+        engine.close()
