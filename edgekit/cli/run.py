@@ -127,7 +127,13 @@ def command(
 
         def answer(messages: Sequence[Message], most: int | None = think_tokens) -> Generation:
             return session.chat(
-                messages, max_tokens=max_tokens, sampling=sampling, seed=seed, think_tokens=most, loop_guard=loop_guard
+                messages,
+                max_tokens=max_tokens,
+                sampling=sampling,
+                seed=seed,
+                think_tokens=most,
+                loop_guard=loop_guard,
+                on_full="slide",
             )
 
         if prompt is None:
