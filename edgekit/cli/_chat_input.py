@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,11 +45,18 @@ def open_reader(commands: Mapping[str, str]) -> Reader:
         raise UsageError("a conversation needs an open stdin", hint="add --prompt TEXT")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # bytes that are not UTF-8 are reported later
-    # A terminal that cannot move the cursor, or shows no UTF-8, gets a plain prompt.
-    utf8 = locale.nl_langinfo(locale.CODESET).upper() in ("UTF-8", "UTF8")
-    if sys.stdin.isatty() and sys.stdout.isatty() and utf8 and os.environ.get("TERM", "dumb") != "dumb":
-        return TerminalReader(commands)
+    # In a locale without UTF-8, readline would edit single bytes, and in the C locale drop the eighth bit of each.
+    if sys.stdin.isatty() and locale.nl_langinfo(locale.CODESET).upper() in ("UTF-8", "UTF8"):
+        if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and can_edit():
+            return TerminalReader(commands)
+        with suppress(ImportError):
+            import readline  # noqa: F401  (importing it is what enables it)
     return LineReader()
+
+
+def can_edit() -> bool:
+    """Whether prompt_toolkit is installed, which :class:`TerminalReader` needs."""
+    return find_spec("prompt_toolkit") is not None
 
 
 class LineReader:

@@ -14,6 +14,7 @@ from ..json_file import read_json_object
 from ..runtime.chat import Message
 from ..runtime.generation import Completion
 from ..runtime.session import Session
+from ._chat_input import can_edit
 from ._stream import Thoughts, figures
 
 _FORMAT = "edgekit.conversation/1"
@@ -197,7 +198,10 @@ def help_text() -> str:
     rows: Sequence[tuple[str, str]] = [
         *((f"{name} {command.usage}".rstrip(), command.help) for name, command in COMMANDS.items()),
         ("Ctrl-C", "stop an answer"),
-        ("Alt-Enter, or \\ at a line's end", "begin another line"),
     ]
+    if can_edit():
+        rows = [*rows, ("Alt-Enter, or \\ at a line's end", "begin another line")]
+    else:
+        rows = [*rows, ('pip install "edgekit-llm[chat]"', "questions of several lines, history and completion")]
     width = max(len(left) for left, _ in rows)
     return "\n".join(f"{left:{width}}  {right}" for left, right in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
+from edgekit.cli import _chat_input as module
 from edgekit.cli._chat_input import LineReader, TerminalReader, history_file, open_reader
+from edgekit.cli._conversation import help_text
 
 COMMANDS = {"/help": "list the commands", "/think": "thoughts"}
 
@@ -71,6 +74,17 @@ def test_a_history_that_cannot_be_written_is_kept_in_memory(
     assert found.read() == b"first"
     typed.send_text("\x1b[A\r")
     assert found.read() == b"first"
+
+
+def test_a_terminal_without_prompt_toolkit_gets_a_plain_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(module.locale, "nl_langinfo", lambda item: "UTF-8")
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert isinstance(open_reader(COMMANDS), TerminalReader)
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert isinstance(open_reader(COMMANDS), LineReader)
+    assert "edgekit-llm[chat]" in help_text()
 
 
 @pytest.mark.parametrize("terminal", ["dumb", "xterm"])
