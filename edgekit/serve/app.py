@@ -154,22 +154,26 @@ class _Reader:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
 
     def emit(self, event: Event) -> None:
         with suppress(RuntimeError):  # the loop has ended, and with it the request
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
     async def next(self, timeout_s: float | None = None) -> Text | Ended | None:
-        """The next event, or None after the timeout.
+        """The next event, or None if there was none for so long.
 
         Raises:
             RequestError: The job has failed.
         """
+        quiet = None
+        if timeout_s is not None and self._events.empty():
+            quiet = self._loop.call_later(timeout_s, self._events.put_nowait, None)
         try:
-            event = await asyncio.wait_for(self._events.get(), timeout_s)
-        except asyncio.TimeoutError:
-            return None
+            event = await self._events.get()
+        finally:
+            if quiet is not None:
+                quiet.cancel()
         if isinstance(event, EdgekitError):
             raise request_error(event)
         if isinstance(event, RequestError):

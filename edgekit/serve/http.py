@@ -63,9 +63,14 @@ class EventStream:
     async def _send(self, send: Send) -> None:
         headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
         await send({"type": "http.response.start", "status": 200, "headers": _encoded(headers)})
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
         async for chunk in self._chunks:
-            message = {"type": "http.response.body", "body": chunk, "more_body": True}
-            await asyncio.wait_for(send(message), SEND_TIMEOUT_S)
+            # A timer costs less than asyncio.wait_for, which makes a task for every token.
+            timer = loop.call_later(SEND_TIMEOUT_S, task.cancel if task else lambda: None)
+            try:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            finally:
+                timer.cancel()
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -77,7 +82,7 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T
         work: Is cancelled when the client leaves.
 
     Returns:
-        The work's result, or None if the client has left.
+        The work's result, or None if the client has left or the work was given up.
     """
 
     async def left() -> None:
@@ -87,7 +92,7 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T
     task, leaving = asyncio.ensure_future(work), asyncio.ensure_future(left())
     try:
         await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
+        return task.result() if task.done() and not task.cancelled() else None
     finally:
         for each in (task, leaving):
             each.cancel()

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +112,8 @@ class Scheduler:
             except Exception as error:  # a bug; no request may wait for ever
                 _log.exception("the scheduler failed")
                 for job in list(self._active):
-                    self._fail(job, error)
+                    with suppress(Exception):
+                        self._fail(job, error)
 
     def _admit(self) -> bool:
         """Wait for work, end jobs that nobody wants or whose time is up, and begin waiting ones. False at the end."""

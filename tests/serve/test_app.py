@@ -12,6 +12,8 @@ import pytest
 from asgi_client import Response, request, send
 from shared_models import SharedModels
 
+from edgekit.runtime.thought import Piece
+from edgekit.serve.job import Text
 from edgekit.serve.models import Models
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -204,3 +206,15 @@ def test_a_failure_in_the_middle_of_a_stream_is_an_event(make_app: Any, monkeypa
     found = request(app, "POST", CHAT, {**HELLO, "stream": True})
     assert found.events[-1]["error"]["type"] == "server_error"
     assert request(app, "POST", CHAT, HELLO).status == 503
+
+
+def test_a_reader_says_that_nothing_has_come(make_app: Any) -> None:
+    from edgekit.serve import app  # needs starlette, which make_app has asked for
+
+    async def run() -> object:
+        reader = app._Reader()
+        quiet = await reader.next(0.01)
+        reader.emit(Text([Piece("a")]))
+        return quiet, await reader.next(10)
+
+    assert asyncio.run(run()) == (None, Text([Piece("a")]))

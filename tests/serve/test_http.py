@@ -55,8 +55,7 @@ def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch)
 
         await EventStream(numbers(3), lambda: closed.append(True))({}, receive, take)
 
-    with pytest.raises((asyncio.TimeoutError, TimeoutError)):
-        asyncio.run(run())
+    asyncio.run(asyncio.wait_for(run(), 10))
     assert closed == [True]
 
 
