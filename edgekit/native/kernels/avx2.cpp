@@ -240,12 +240,12 @@ void multiply_one(const Matrix &w, const QuantizedRow &row, int64_t first, int64
 
 void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
                   bool add_to) {
-  with_format(w, [&](auto format) { outputs<decltype(format), kFewTile>(w, rows, m, first, last, y, stride, add_to); });
+  with_format(w, [&](auto format) { tiles<decltype(format), kFewTile<decltype(format)>, false>(w, rows, m, first, last, y, stride, add_to); });
 }
 
 void multiply_alike(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
                     bool add) {
-  with_format(w, [&](auto format) { outputs<decltype(format), kAlikeTile, true>(w, rows, m, first, last, y, stride, add); });
+  with_format(w, [&](auto format) { tiles<decltype(format), kAlikeTile, true>(w, rows, m, first, last, y, stride, add); });
 }
 
 void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y, int64_t stride,

@@ -51,7 +51,9 @@ EK_INLINE __m256i unit_sums(const UnitCodes<F> &unit, const int8_t *values, int6
   }
 }
 
-constexpr int kFewTile = 4, kAlikeTile = 2;
+template <typename F>
+constexpr int kFewTile = F::kBits == 8 ? 2 : 4; /* 8 bits: the head at most, which is not worth the code */
+constexpr int kAlikeTile = 2;
 
 }  // namespace
 

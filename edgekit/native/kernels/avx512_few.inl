@@ -54,7 +54,8 @@ EK_INLINE __m256i unit_sums(const UnitCodes<F> &unit, const int8_t *values, int6
 }
 
 constexpr int kFewTile = 2; /* more rows of activations are multiplied by few() */
-constexpr int kAlikeTile = 8;
+template <typename F>
+constexpr int kAlikeTile = F::kBits == 8 ? 2 : 4; /* 8 bits: the head at most, which is not worth the code */
 
 }  // namespace
 
@@ -194,11 +195,15 @@ EK_ALONE void add_line(const __m512i *codes, int dwords, const QuantizedRow *row
 using AddLine = void (*)(const __m512i *, int, const QuantizedRow *, int64_t, const BlockColumns &, bool, const Lines &, __m512i *,
                          float (*)[16]);
 
-/* add_line() for `count` rows, 3 to kRows. */
+/* Rows of activations in a tile: 4, 6, or 8. Missing ones are copies of the last one: code for odd numbers of rows would take a
+ * tenth of the library. */
+inline int padded_rows(int count) { return count <= 4 ? 4 : (count + 1) / 2 * 2; }
+
+/* add_line() for 4, 6, or kRows rows. */
 template <typename F, int kRows>
-AddLine line_adder(int count) {
-  if constexpr (kRows > 3)
-    if (count < kRows) return line_adder<F, kRows - 1>(count);
+AddLine line_adder(int rows) {
+  if constexpr (kRows > 4)
+    if (rows < kRows) return line_adder<F, kRows - 2>(rows);
   return add_line<F, kRows>;
 }
 
@@ -224,8 +229,10 @@ void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_
          bool add_to) {
   const int64_t bytes = w.row_bytes();
   const int rest = m <= kLineTile ? 0 : m / 2; /* a second tile of 4 to 8 rows */
-  const int tile = m - rest;
-  const AddLine add = line_adder<LineFormat<F>, kLineTile>(tile), add_rest = line_adder<LineFormat<F>, kLineTile>(rest);
+  const int tile = m - rest, padded = padded_rows(tile), all = padded + (rest ? padded_rows(rest) : 0);
+  const AddLine add = line_adder<LineFormat<F>, kLineTile>(padded), add_rest = line_adder<LineFormat<F>, kLineTile>(all - padded);
+  QuantizedRow tiles[kMostFew];
+  for (int r = 0; r < all; ++r) tiles[r] = rows[r < padded ? (r < tile ? r : tile - 1) : r - padded + tile < m ? r - padded + tile : m - 1];
   const bool has_zeros = w.zero_points != nullptr;
   alignas(64) float total[kMostFew][16];
   alignas(64) __m512i codes[2][16]; /* a transposed line, and the next one */
@@ -237,7 +244,7 @@ void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_
   for (int i = 0; i < 16; ++i) transpose_step(i, next.from, next.mask, r, codes[0]);
   int now = 0;
   for (int64_t n = first; n < last; n += 16) {
-    std::memset(total, 0, sizeof total[0] * static_cast<size_t>(m));
+    std::memset(total, 0, sizeof total[0] * static_cast<size_t>(all));
     int64_t outputs[16];
     for (int i = 0; i < 16; ++i) outputs[i] = n + i < last ? n + i : last - 1;
     for (int64_t at = 0; at < bytes; at += 64, now = 1 - now) {
@@ -249,10 +256,11 @@ void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_
         find_lines(w, bytes, n + 16, last, 0, &next);
       for (int i = 0; i < 16; ++i) prefetch(w.codes + (n + 16) * bytes + at * 16 + i * 64); /* in the order of the file */
       const int dwords = static_cast<int>(bytes - at >= 64 ? 16 : (bytes - at) / 4);
-      add(codes[now], dwords, rows, column, columns, has_zeros, next, codes[1 - now], total);
-      if (rest) add_rest(codes[now], dwords, rows + tile, column, columns, has_zeros, next, nullptr, total + tile);
+      add(codes[now], dwords, tiles, column, columns, has_zeros, next, codes[1 - now], total);
+      if (rest) add_rest(codes[now], dwords, tiles + padded, column, columns, has_zeros, next, nullptr, total + padded);
     }
-    write_totals(w, total, m, n, last - n < 16 ? last - n : 16, add_to, y, stride);
+    write_totals(w, total, tile, n, last - n < 16 ? last - n : 16, add_to, y, stride);
+    write_totals(w, total + padded, rest, n, last - n < 16 ? last - n : 16, add_to, y + tile * stride, stride);
   }
 }
 

@@ -144,7 +144,7 @@ void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t firs
                   bool add) {
   with_format(w, [&](auto format) {
     if (m <= kFewTile)
-      outputs<decltype(format), kFewTile>(w, rows, m, first, last, y, stride, add);
+      tiles<decltype(format), kFewTile, true>(w, rows, m, first, last, y, stride, add);
     else
       few<decltype(format)>(w, rows, m, first, last, y, stride, add);
   });
@@ -152,7 +152,7 @@ void multiply_few(const Matrix &w, const QuantizedRow *rows, int m, int64_t firs
 
 void multiply_alike(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
                     bool add) {
-  with_format(w, [&](auto format) { outputs<decltype(format), kAlikeTile, true>(w, rows, m, first, last, y, stride, add); });
+  with_format(w, [&](auto format) { tiles<decltype(format), kAlikeTile<decltype(format)>, true>(w, rows, m, first, last, y, stride, add); });
 }
 
 void multiply_many(const Matrix &w, const uint8_t *packs, int64_t m, int64_t first, int64_t last, float *y, int64_t stride,

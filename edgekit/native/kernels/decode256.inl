@@ -9,8 +9,9 @@
  *   unit_sums(unit, values, column)     the products of a unit that starts at this column with a row of activations, added to
  *                                       eight int32
  *   kOffset8                            what was subtracted from 8-bit codes
- *   kFewTile                            the rows of activations whose sums fit into the registers
- *   kAlikeTile                          the same with two sums for each row; see multiply_alike */
+ *
+ * Its kFewTile and kAlikeTile are the rows of activations that tiles() multiplies together: as many as have their sums, or two
+ * sums each, in registers. */
 namespace {
 
 template <typename F>
@@ -167,12 +168,10 @@ EK_INLINE void add_slice(const Matrix &w, int64_t blocks, const QuantizedRow *ro
     for (int r = 0; r < kRows; ++r) sums[r] = _mm256_add_ps(sums[r], odd[r]);
 }
 
-/* add_slice() for m rows, at most kRows, with the sums in memory: lanes[r][0] has those of row r. */
+/* add_slice() with the sums in memory: lanes[r][0] has those of row r. */
 template <typename F, int kRows, bool kAlike>
-inline void add_rows(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int m, int64_t n, int64_t begin, int64_t end,
+inline void add_rows(const Matrix &w, int64_t blocks, const QuantizedRow *rows, int64_t n, int64_t begin, int64_t end,
                      const Ahead &ahead, float (*lanes)[8][8]) {
-  if constexpr (kRows > 1)
-    if (m < kRows) return add_rows<F, kRows - 1, kAlike>(w, blocks, rows, m, n, begin, end, ahead, lanes);
   __m256 sums[kRows];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) sums[r] = _mm256_load_ps(lanes[r][0]);
@@ -195,26 +194,39 @@ inline void write_sums(const float (*lanes)[8], const float *bias, int64_t count
   for (int i = 0; i < count; ++i) y[i] = sums[i] + (bias ? bias[i] : 0.0f) + (add_to ? y[i] : 0.0f);
 }
 
-/* Multiply m rows of activations, kTile at a time. The lanes of 8 outputs are added together: adding those of one output takes
- * as long as a short row, and nothing else of that row is left to do meanwhile. */
-template <typename F, int kTile, bool kAlike = false>
+/* Multiply kRows rows of activations, of which the first m count. The lanes of 8 outputs are added together: adding those of one
+ * output takes as long as a short row, and nothing else of that row is left to do meanwhile. */
+template <typename F, int kRows, bool kAlike = false>
 void outputs(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
              bool add_to) {
-  const int64_t slice = (kAlike || m <= 2 ? kLongSlice : kSlice<kTile>) / F::kBlock; /* blocks */
-  alignas(32) float lanes[kTile == 1 ? 1 : kMostFew][8][8];
+  const int64_t slice = (kAlike ? kLongSlice : kSlice<kRows>) / F::kBlock; /* blocks */
+  alignas(32) float lanes[kRows][8][8];
   const int64_t blocks = w.blocks();
-  const Ahead ahead(blocks * F::kBlock * F::kBits / 8, blocks > slice, m);
+  const Ahead ahead(blocks * F::kBlock * F::kBits / 8, blocks > slice, kRows);
   for (int64_t n = first; n < last; n += 8) {
     const int64_t count = last - n < 8 ? last - n : 8;
-    std::memset(lanes, 0, sizeof lanes[0] * static_cast<size_t>(m));
+    std::memset(lanes, 0, sizeof lanes);
     for (int64_t begin = 0; begin < blocks; begin += slice) {
       const int64_t end = blocks - begin < slice ? blocks : begin + slice;
       for (int i = 0; i < count; ++i)
-        for (int r = 0; r < m; r += kTile)
-          add_rows<F, kTile, kAlike>(w, blocks, rows + r, m - r < kTile ? m - r : kTile, n + i, begin, end, ahead,
-                             reinterpret_cast<float(*)[8][8]>(lanes[r][i]));
+        add_rows<F, kRows, kAlike>(w, blocks, rows, n + i, begin, end, ahead, reinterpret_cast<float(*)[8][8]>(lanes[0][i]));
     }
     for (int r = 0; r < m; ++r) write_sums(lanes[r], w.bias ? w.bias + n : nullptr, count, add_to, y + r * stride + n);
+  }
+}
+
+/* Multiply m rows, kTile at a time, or two. Missing rows are copies of the last one: code for each number of rows would take a
+ * tenth of the library. kAlike: with the bits of outputs<F, 1>, as two rows always have them. */
+template <typename F, int kTile, bool kAlike>
+void tiles(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride, bool add_to) {
+  for (int r = 0; r < m; r += kTile) {
+    const int count = m - r < kTile ? m - r : kTile;
+    QuantizedRow tile[kTile];
+    for (int i = 0; i < kTile; ++i) tile[i] = rows[r + (i < count ? i : count - 1)];
+    if (count <= 2)
+      outputs<F, 2, true>(w, tile, count, first, last, y + r * stride, stride, add_to);
+    else
+      outputs<F, kTile, kAlike>(w, tile, count, first, last, y + r * stride, stride, add_to);
   }
 }
 

@@ -16,7 +16,7 @@ constexpr double kForget = 0.98;       /* of a record, whenever its guesses are 
 constexpr double kMostTried = 48;      /* tokens that a record remembers */
 constexpr double kNewCost = 0.1;       /* the weight of a new measurement */
 constexpr double kForgetCost = 0.002;  /* the weight of the first cost, whenever a number of guesses is not chosen */
-constexpr int kGuesses[] = {1, 2, 3, 5, 7};
+constexpr int kGuesses[] = {1, 3, 5, 7}; /* kernels take two rows, or four */
 /* Of matches below 6, 8, and 16 tokens, and of longer ones: guesses that were right, of 8 that were tried. */
 constexpr double kFirstRight[] = {4, 5, 6, 7};
 
