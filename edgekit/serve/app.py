@@ -24,6 +24,7 @@ from .http import EventStream, JsonResponse, while_connected
 from .job import Ended, Event, Job, Text
 from .models import Models
 from .options import ServeOptions
+from .page import PageFile, page_paths
 from .replies import ChatReply, CompletionReply
 from .request_error import RequestError, request_error
 from .served_model import ServedModel
@@ -49,7 +50,9 @@ def make_app(models: Models, options: ServeOptions, *, key: str | None, hosts: f
         yield
         await asyncio.to_thread(models.close)
 
+    page = [Route(path, PageFile(file), methods=["GET"]) for path, file in page_paths().items()]
     routes = [
+        *page,
         Route("/health", server.health),
         Route("/v1/models", server.list_models),
         Route("/v1/models/{name:path}", server.one_model),

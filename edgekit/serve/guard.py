@@ -12,9 +12,10 @@ import ipaddress
 from urllib.parse import urlsplit
 
 from .http import JsonResponse, Receive, Scope, Send
+from .page import page_paths
 from .request_error import RequestError
 
-OPEN_PATHS = ("/health",)  # need no key
+OPEN_PATHS = frozenset({"/health", *page_paths()})  # need no key
 
 
 class Guard:

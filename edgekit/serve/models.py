@@ -73,9 +73,15 @@ class Models:
         return list(self._open.values())
 
     def describe(self, name: str) -> dict[str, Any]:
-        """An artifact as OpenAI's API describes a model."""
+        """An artifact as OpenAI's API describes a model, and whether it thinks before it answers."""
         manifest = self._manifests[name]
-        return {"id": name, "object": "model", "created": _seconds(manifest.created), "owned_by": "edgekit"}
+        return {
+            "id": name,
+            "object": "model",
+            "created": _seconds(manifest.created),
+            "owned_by": "edgekit",
+            "reasoning": manifest.reasoning,  # edgekit's own field
+        }
 
     def close(self) -> None:
         """End all answers and free the models."""
