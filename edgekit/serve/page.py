@@ -48,7 +48,6 @@ class PageFile:
             (b"content-security-policy", _POLICY.encode()),
             (b"x-content-type-options", b"nosniff"),
             (b"referrer-policy", b"same-origin"),
-            (b"cross-origin-opener-policy", b"same-origin"),
             (b"cross-origin-resource-policy", b"same-origin"),
             (b"cache-control", b"no-cache"),  # asks whether the tag still holds: another version may serve next
             (b"etag", self._tag),

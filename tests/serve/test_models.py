@@ -42,6 +42,7 @@ def test_a_description(built_artifact: Path) -> None:
     found = Models({"a": built_artifact}, OPTIONS).describe("a")
     assert found["created"] > 1_700_000_000
     assert (found["id"], found["object"], found["owned_by"]) == ("a", "model", "edgekit")
+    assert found["reasoning"] is False
 
 
 def test_a_folder_that_is_no_artifact_is_an_error(tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ def test_the_contents(wheel: Path) -> None:
         "kernels/neon.inl", "src/session.cpp", "run/main.cpp", "text/tokenizer.cpp",
     ):  # fmt: skip
         assert f"edgekit/native/{needed}" in names
+    page = ROOT / "edgekit" / "serve" / "page"
+    assert {path.relative_to(ROOT).as_posix() for path in page.rglob("*") if path.is_file()} <= set(names)
     assert any(name.startswith("edgekit/recipes/library/") for name in names)
     assert any(name.startswith("edgekit/devices/library/") for name in names)
     assert wheel.stat().st_size < 5_000_000

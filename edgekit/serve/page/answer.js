@@ -63,7 +63,7 @@ export function answerView(answer, announce) {
     thought.hidden = !answer.thought;
     if (answer.thought) {
       summary.textContent = thoughtSummary(answer, thinking);
-      if (thought.open || !open) inner.textContent = answer.thought.trim();
+      grow(inner, answer.thought.trimStart());
     }
     drawMarkdown(body, answer.content);
     body.classList.toggle("waiting", open);
@@ -76,9 +76,14 @@ export function answerView(answer, announce) {
     actions.firstChild.hidden = !answer.content;
     made.dataset.state = answer.state;
   };
-  thought.addEventListener("toggle", () => { inner.textContent = answer.thought.trim(); });
   draw();
   return { made, draw, actions };
+}
+
+// Appends what is new, so that a selection in the text is kept.
+function grow(into, text) {
+  const node = into.firstChild ?? into.appendChild(document.createTextNode(""));
+  node.appendData(text.slice(node.length));
 }
 
 function thoughtSummary(answer, thinking) {

@@ -64,8 +64,8 @@ function rule(lines, at) {
 
 function heading(lines, at) {
   const found = HEADING.exec(lines[at]);
-  // The page's own headings are of the first two levels.
-  return found && [() => element(`h${Math.min(found[1].length + 2, 6)}`, `level${found[1].length}`, ...inline(found[2] ?? "")), at + 1];
+  // The first level is the page's own.
+  return found && [() => element(`h${Math.min(found[1].length + 1, 6)}`, `level${found[1].length}`, ...inline(found[2] ?? "")), at + 1];
 }
 
 function formula(lines, at) {

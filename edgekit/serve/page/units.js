@@ -1,6 +1,7 @@
 // Numbers as a person reads them.
 
 export function formatSeconds(seconds) {
+  if (seconds < 0.1) return `${Math.round(seconds * 1e3)} ms`;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 60) return `${Math.round(seconds)} s`;
   const minutes = Math.floor(seconds / 60), rest = Math.round(seconds % 60);
