@@ -95,7 +95,7 @@ def command(
     models.get(models.names[0])
 
     def ready(url: str) -> None:
-        print_notes([f"{', '.join(models.names)}: {url}/v1 (Ctrl-C ends the server)"])
+        print_notes([f"{', '.join(models.names)}: chat at {url}, API at {url}/v1 (Ctrl-C ends the server)"])
 
     with suppress(KeyboardInterrupt):
         serve(models, limits, host=host, port=port, key=key, ready=ready)

@@ -4,7 +4,7 @@ import { answerView, fillAnswer, newAnswer } from "./answer.js";
 import { listModels } from "./api.js";
 import { button, copyButton, element } from "./elements.js";
 import { showChats } from "./chats.js";
-import { loadChat, openStore, saveChat } from "./store.js";
+import { loadChat, openStore, saveChat, settings, tab } from "./store.js";
 
 const $ = (id) => document.getElementById(id);
 const SAVE_MS = 1000; // between two times that an answer is kept while it is written
@@ -17,7 +17,7 @@ let current = null; // the answer being written: { abort, draw, frame }
 async function connect() {
   $("key-form").hidden = $("failure").hidden = true;
   try {
-    models = await listModels(sessionStorage.getItem("key"));
+    models = await listModels(tab.getItem("key"));
   } catch (error) {
     models = [];
     if (error.status === 401) askForKey();
@@ -26,11 +26,11 @@ async function connect() {
       $("failure").hidden = false;
     }
   }
-  const chosen = localStorage.getItem("model");
+  const chosen = settings.getItem("model");
   $("model").replaceChildren(...models.map(({ id }) => new Option(id, id, false, id === chosen)));
   $("model").disabled = !models.length;
   $("log").hidden = !models.length;
-  $("forget").hidden = !sessionStorage.getItem("key");
+  $("forget").hidden = !tab.getItem("key");
   modelChanged();
 }
 
@@ -44,8 +44,8 @@ function modelChanged() {
 const model = () => models.find(({ id }) => id === $("model").value);
 
 function askForKey() {
-  const given = sessionStorage.getItem("key");
-  sessionStorage.removeItem("key");
+  const given = tab.getItem("key");
+  tab.removeItem("key");
   $("key-trouble").textContent = given ? "The server does not accept this key." : "";
   $("key-form").hidden = false;
   $("key").focus();
@@ -53,19 +53,19 @@ function askForKey() {
 
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem("key", $("key").value.trim());
+  tab.setItem("key", $("key").value.trim());
   $("key").value = "";
   connect().then(() => { if (models.length) $("question").focus(); });
 });
 
 $("again").onclick = connect;
 $("forget").onclick = () => {
-  sessionStorage.removeItem("key");
+  tab.removeItem("key");
   location.reload();
 };
 
 $("model").onchange = () => {
-  localStorage.setItem("model", $("model").value);
+  settings.setItem("model", $("model").value);
   modelChanged();
 };
 
@@ -73,7 +73,7 @@ $("model").onchange = () => {
 
 function newChat() {
   chat = { id: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`, title: "", updated: 0, messages: [] };
-  sessionStorage.removeItem("chat");
+  tab.removeItem("chat");
   show();
 }
 
@@ -145,7 +145,7 @@ function editor(at) {
 // Asks for an answer to the conversation, whose last message is a question.
 async function ask() {
   if (current || !model()) return;
-  const asked = chat, system = localStorage.getItem("system")?.trim(), budget = localStorage.getItem("budget");
+  const asked = chat, system = settings.getItem("system")?.trim(), budget = settings.getItem("budget");
   const said = asked.messages.map(({ role, content }) => ({ role, content })); // thoughts do not go back to the model
   const request = { model: model().id, messages: system ? [{ role: "system", content: system }, ...said] : said };
   if (budget && model().reasoning) request.think_tokens = Number(budget);
@@ -161,7 +161,7 @@ async function ask() {
   followed = true;
   follow();
   say("Waiting for the answer.");
-  sessionStorage.setItem("chat", asked.id);
+  tab.setItem("chat", asked.id);
   await keep(asked);
   let keptAt = performance.now(), spoken = "";
   const changed = () => {
@@ -174,7 +174,7 @@ async function ask() {
     });
     if (performance.now() - keptAt > SAVE_MS) { keptAt = performance.now(); keep(asked); }
   };
-  await fillAnswer(answer, request, sessionStorage.getItem("key"), current.abort.signal, changed);
+  await fillAnswer(answer, request, tab.getItem("key"), current.abort.signal, changed);
   cancelAnimationFrame(current.frame);
   current = null;
   if (answer.refused) {
@@ -232,7 +232,7 @@ async function openChat(id) {
   const found = await loadChat(id);
   if (!found) return newChat();
   chat = found;
-  sessionStorage.setItem("chat", id);
+  tab.setItem("chat", id);
   show();
   scrollTo({ top: document.documentElement.scrollHeight });
 }
@@ -288,9 +288,9 @@ addEventListener("keydown", (event) => {
 // Settings.
 
 for (const [id, changed] of [["budget", null], ["theme", (value) => { document.documentElement.dataset.theme = value; }], ["system", null]]) {
-  $(id).value = localStorage.getItem(id) ?? "";
+  $(id).value = settings.getItem(id) ?? "";
   $(id).addEventListener("change", () => {
-    localStorage.setItem(id, $(id).value);
+    settings.setItem(id, $(id).value);
     changed?.($(id).value);
   });
 }
@@ -301,7 +301,7 @@ for (const dialog of document.querySelectorAll("dialog")) {
 }
 
 stored = await openStore();
-await openChat(sessionStorage.getItem("chat") ?? "");
+await openChat(tab.getItem("chat") ?? "");
 await connect();
 if (models.length && matchMedia("(hover: hover)").matches) $("question").focus(); // on a phone, the keyboard would cover the page
 document.body.dataset.state = "ready";

@@ -1,7 +1,9 @@
-// Conversations in the browser's IndexedDB, and settings in localStorage. Nothing of them is on the server.
+// Conversations in the browser's IndexedDB, and settings in its Storage. Nothing of them is on the server.
 //
 // A conversation: { id, title, updated (ms), messages }. A message: { role, content }, and an answer has also what
-// answer.js writes into it. Where the browser allows no storage, conversations last until the page is closed.
+// answer.js writes into it. Where the browser allows no storage, all of it lasts until the page is closed.
+
+export const settings = storage("localStorage"), tab = storage("sessionStorage");
 
 const memory = new Map();
 let database = null;
@@ -51,4 +53,17 @@ function result(request) {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
   });
+}
+
+function storage(name) {
+  try {
+    return globalThis[name];
+  } catch {
+    const kept = new Map();
+    return {
+      getItem: (key) => kept.get(key) ?? null,
+      setItem: (key, value) => kept.set(key, value),
+      removeItem: (key) => kept.delete(key),
+    };
+  }
 }

@@ -1,4 +1,7 @@
 // Runs before the page is drawn, so that it never flashes in the other colours.
 
-const chosen = localStorage.getItem("theme");
-if (chosen) document.documentElement.dataset.theme = chosen;
+try {
+  document.documentElement.dataset.theme = localStorage.getItem("theme") ?? "";
+} catch {
+  // This browser lets the page keep nothing.
+}
