@@ -9,7 +9,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,10 @@ def click(page: Page, label: str, within: str = "document") -> None:
     page.run(f"[...{within}.querySelectorAll('button')].find((each) => each.textContent.trim() === '{label}').click()")
 
 
+def choose(page: Page, select: str, value: str) -> None:
+    page.run(f"({select}.value = '{value}', {select}.dispatchEvent(new Event('change')), 0)")
+
+
 def count(page: Page, selector: str) -> int:
     return int(page.run(f"document.querySelectorAll({json.dumps(selector)}).length"))
 
@@ -198,26 +202,33 @@ def test_the_page_in_a_browser(make_app: Any, models: SharedModels, reasoning_ar
 
 def conversation(page: Page, app: Slowed) -> None:
     """Thought and answer, stop, regenerate, edit, by the keyboard where there are keys for it."""
-    page.run("(budget.value = '1', budget.dispatchEvent(new Event('change')), 0)")
-    app.pause_s = 0.01
+    choose(page, "budget", "1")
+    app.pause_s = 0.5  # so that each part is seen
     ask(page, "Hello")
     page.wait("document.querySelector('summary')?.textContent.startsWith('Thinking')")
     assert page.run("document.querySelector('details').open") is False
+    app.pause_s = 0
     answered(page)
     assert re.search(r"Thought for [\d.]+ m?s, \d+ tokens", page.text())
     assert re.search(r"\d+ tokens · [\d.]+ tokens/s", page.text())
     assert page.run("document.querySelector('.markdown').textContent.length") > 0, page.text()
     assert fits(page)
-    app.pause_s = 0.2
+    choose(page, "budget", "")
+    app.pause_s = 0.5
     click(page, "Regenerate")
     page.wait("document.querySelector('summary')?.textContent.startsWith('Thinking')")
     page.key("Escape", 27)
     answered(page, "stopped")
     assert "stopped after" in page.text()
     app.pause_s = 0
+    choose(page, "budget", "1")
     click(page, "Regenerate")
     answered(page)
     assert count(page, "article") == 2
+    page.run("document.querySelector('.answer > .actions button').focus()")
+    page.key("Enter", 13, "\r")
+    page.wait("document.activeElement.textContent === 'Copied'")
+    without_network(page)
     ask(page, "And then?")
     answered(page)
     assert count(page, "article") == 4
@@ -235,10 +246,24 @@ def conversation(page: Page, app: Slowed) -> None:
     assert "Hello" not in page.text()
 
 
+def without_network(page: Page) -> None:
+    """A new answer that fails leaves the one before."""
+    before = page.run("document.querySelector('.answer .markdown').textContent")
+    page.run("(window.online = fetch, window.fetch = () => Promise.reject(new TypeError('offline')), 0)")
+    click(page, "Regenerate")
+    page.wait("document.querySelector('#log > .trouble')?.textContent === 'The server cannot be reached.'")
+    page.run("(window.fetch = window.online, 0)")
+    assert page.run("document.querySelector('.answer .markdown').textContent") == before
+    assert count(page, "article") == 2
+
+
 def kept(page: Page) -> None:
     """What a reload and the history show."""
     before = page.run("document.querySelector('.answer .markdown').textContent")
-    page.run("(document.body.dataset.state = '', location.reload())")
+    page.run("document.body.dataset.state = ''")
+    page.call("Page.reload")
+    with suppress(AssertionError):  # an expression that is evaluated while the page is exchanged
+        ready(page)
     ready(page)
     assert page.run("document.querySelector('.answer .markdown').textContent") == before
     click(page, "New chat")
@@ -256,7 +281,7 @@ def kept(page: Page) -> None:
 
 def other_model(page: Page) -> None:
     """A model that does not think has no budget, and an error is shown as the server says it."""
-    page.run("(model.value = 'plain', model.dispatchEvent(new Event('change')), 0)")
+    choose(page, "model", "plain")
     assert page.run("thinking.hidden")
     click(page, "New chat")
     ask(page, "Hello")
@@ -274,7 +299,8 @@ def look(page: Page) -> None:
         page.resize(width, 800, dark)
         assert fits(page)
         assert axe.violations(page) == []
-    page.run("(settings.click(), theme.value = 'dark', theme.dispatchEvent(new Event('change')), 0)")
+    click(page, "Settings")
+    choose(page, "theme", "dark")
     assert axe.violations(page) == []
     assert page.run("getComputedStyle(document.body).colorScheme") == "dark"
     page.key("Escape", 27)

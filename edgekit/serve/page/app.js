@@ -28,7 +28,7 @@ async function connect() {
   }
   const chosen = settings.getItem("model");
   $("model").replaceChildren(...models.map(({ id }) => new Option(id, id, false, id === chosen)));
-  $("model").disabled = !models.length;
+  $("model").hidden = !models.length;
   $("log").hidden = !models.length;
   $("forget").hidden = !tab.getItem("key");
   modelChanged();
@@ -86,7 +86,7 @@ function show() {
   }
   const last = chat.messages.length - 1;
   $("log").replaceChildren(...chat.messages.map((message, at) => message.role === "user" ? questionView(at) : shownAnswer(message, at === last).made));
-  if (chat.messages[last].role === "user") $("log").append(element("div", "actions", button("Answer", "small", ask)));
+  if (chat.messages[last].role === "user") $("log").append(element("div", "actions", button("Answer", "small", () => ask())));
 }
 
 function shownAnswer(answer, isLast) {
@@ -95,9 +95,8 @@ function shownAnswer(answer, isLast) {
     answer.state = "stopped";
     view.draw();
   }
-  if (isLast) view.actions.append(button("Regenerate", "small", () => {
-    chat.messages.pop();
-    ask();
+  if (isLast) view.actions.append(button(answer.state === "failed" ? "Try again" : "Regenerate", "small", () => {
+    if (!current && model()) ask(chat.messages.pop());
   }));
   return view;
 }
@@ -142,8 +141,9 @@ function editor(at) {
   return at < chat.messages.length - 2 ? [field, note, row] : [field, row];
 }
 
-// Asks for an answer to the conversation, whose last message is a question.
-async function ask() {
+// Asks for an answer to the conversation, whose last message is a question. An answer that stood there before comes back
+// if none takes its place.
+async function ask(before = null) {
   if (current || !model()) return;
   const asked = chat, system = settings.getItem("system")?.trim(), budget = settings.getItem("budget");
   const said = asked.messages.map(({ role, content }) => ({ role, content })); // thoughts do not go back to the model
@@ -177,10 +177,10 @@ async function ask() {
   await fillAnswer(answer, request, tab.getItem("key"), current.abort.signal, changed);
   cancelAnimationFrame(current.frame);
   current = null;
-  if (answer.refused) {
-    asked.messages.pop();
-    askForKey();
-  } else if (!answer.content && !answer.thought && answer.state === "stopped") asked.messages.pop();
+  const empty = !answer.content && !answer.thought;
+  if (answer.refused) askForKey();
+  if (answer.refused || (empty && (before || answer.state === "stopped"))) asked.messages.pop();
+  if (before && empty) asked.messages.push(before);
   await keep(asked);
   finishView(view, answer);
   setBusy(false);
@@ -192,7 +192,10 @@ function finishView(view, answer) {
     const open = view.made.querySelector("details").open, shown = shownAnswer(answer, true);
     shown.made.querySelector("details").open = open;
     view.made.replaceWith(shown.made);
-  } else show();
+  } else {
+    show();
+    if (answer.trouble && !answer.refused) $("log").append(element("p", "trouble", answer.trouble));
+  }
   say(answer.trouble ?? (answer.state === "stopped" ? "Stopped." : `Answer: ${answer.content}`));
   follow();
 }
