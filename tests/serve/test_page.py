@@ -83,8 +83,8 @@ def test_the_library_has_its_licence() -> None:
     assert sum(path.stat().st_size for path in FOLDER.rglob("*")) < 400_000
 
 
-class Slowed:
-    """The application, with a pause after each part of a stream: a tiny model is fast, and it is to be stopped."""
+class Tamed:
+    """The application for tiny random models: the same answer each time, and a pause after each part of a stream."""
 
     def __init__(self, app: Any) -> None:
         self._app, self.pause_s = app, 0.0
@@ -95,7 +95,13 @@ class Slowed:
             if message.get("more_body"):
                 await asyncio.sleep(self.pause_s)
 
-        await self._app(scope, receive, slowly)
+        async def greedily() -> MutableMapping[str, Any]:
+            message: MutableMapping[str, Any] = await receive()
+            if message.get("body"):
+                message["body"] = b'{"temperature": 0, ' + message["body"].removeprefix(b"{")
+            return message
+
+        await self._app(scope, greedily, slowly)
 
 
 @contextmanager
@@ -180,7 +186,7 @@ $$\notacommand{$$
 @pytest.mark.skipif(not axe.available(), reason="needs npm, or axe-core, which .ci/run downloads with it")
 def test_the_page_in_a_browser(make_app: Any, models: SharedModels, reasoning_artifact: Path, tmp_path: Path) -> None:
     folders = {"thinks": reasoning_artifact, "plain": models.artifact()}
-    app = Slowed(make_app(folders=folders))
+    app = Tamed(make_app(folders=folders))
     with serving(app) as url, Chromium(tmp_path / "profile") as browser:
         page = browser.open(url, 320, 640)
         page.call("Network.enable")
@@ -195,12 +201,12 @@ def test_the_page_in_a_browser(make_app: Any, models: SharedModels, reasoning_ar
         asked = [event["params"]["request"]["url"] for event in browser.events if "request" in event.get("params", {})]
         assert len(asked) > 10
         assert [each for each in asked if not each.startswith(url)] == []
-    with serving(make_app(folders=folders, key=KEY)) as url, Chromium(tmp_path / "other") as browser:
+    with serving(Tamed(make_app(folders=folders, key=KEY))) as url, Chromium(tmp_path / "other") as browser:
         page = browser.open(url, 390, 800)
         key(page)
 
 
-def conversation(page: Page, app: Slowed) -> None:
+def conversation(page: Page, app: Tamed) -> None:
     """Thought and answer, stop, regenerate, edit, by the keyboard where there are keys for it."""
     choose(page, "budget", "1")
     app.pause_s = 0.5  # so that each part is seen
