@@ -92,9 +92,12 @@ void too_few_threads() {
   CHECK(done == 100);
 }
 
+/* Seconds after which something hangs. On a busy machine, workers that were stopped stay away for a while. */
+constexpr unsigned kHang = 300;
+
 /* A step does not wait for workers that the system does not run: here, they have not even begun. */
 void absent_workers() {
-  ::alarm(60); /* a pool that waits for them never ends */
+  ::alarm(kHang); /* a pool that waits for them never ends */
   hold_new_threads = true;
   ek::ThreadPool pool(4);
   for (int step = 0; step < 100; ++step) {
@@ -131,24 +134,24 @@ void several_callers() {
       }
     });
   for (std::thread &caller : callers) caller.join();
-  ::alarm(60); /* the workers come back when there is one caller */
+  ::alarm(kHang); /* the workers come back when there is one caller */
   for (std::atomic<bool> helped{false}; !helped;) pool.run(8, [&](int64_t, int thread) {
     if (thread) helped = true;
-    std::this_thread::sleep_for(std::chrono::microseconds(50));
+    std::this_thread::sleep_for(std::chrono::milliseconds(5)); /* time to come, also on a busy machine */
   });
   ::alarm(0);
 }
 
 /* A worker that is stopped in the middle of tasks again and again stays away, and comes back later. */
 void stopped_workers() {
-  ::alarm(60);
+  ::alarm(kHang);
   ek::ThreadPool pool(2, {}, 2);
   std::atomic<bool> slow{true}, helped{true};
   const auto step = [&] {
     helped = false;
     pool.run(8, [&](int64_t, int thread) {
       if (thread) helped = true;
-      std::this_thread::sleep_for(thread && slow ? std::chrono::milliseconds(5) : std::chrono::microseconds(20));
+      std::this_thread::sleep_for(thread || !slow ? std::chrono::milliseconds(5) : std::chrono::microseconds(20));
     });
     return helped.load();
   };
