@@ -35,6 +35,7 @@ class Column:
         right: Aligns the cells to the right.
         wraps: Narrows the column and wraps its text when the table is wider than the screen.
         optional: Drops the column when the table is still too wide; the rightmost optional column goes first.
+        last_resort: Drops the column when the table is too wide even without the optional ones.
         min_width: Characters that a wrapping column keeps at least.
     """
 
@@ -42,6 +43,7 @@ class Column:
     right: bool = False
     wraps: bool = False
     optional: bool = False
+    last_resort: bool = False
     min_width: int | None = None
 
 

@@ -72,10 +72,10 @@ class Screen(Console):
         least = [self._least_width(column, [row[i] for row in drawn]) for i, column in enumerate(columns)]
         shown = list(range(len(columns)))
         while (width := sum(least[i] + _GAP for i in shown) - _GAP) > self.width:
-            optional = [i for i in shown if columns[i].optional]
-            if not optional:
+            dropped = [i for i in shown if columns[i].optional] or [i for i in shown if columns[i].last_resort]
+            if not dropped:
                 break
-            shown.remove(optional[-1])
+            shown.remove(dropped[-1])
         headed = any(column.heading for column in columns)
         table = Table(
             box=box.SIMPLE_HEAD if headed else None,

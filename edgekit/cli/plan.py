@@ -284,7 +284,11 @@ def _print_plans(
         "Expected values, with 80 % prediction intervals in brackets; tokens per second with an empty and a full "
         "context.\n"
     )
-    speeds = (Column("first token", optional=True), Column("tok/s, empty", optional=True), Column("tok/s, full"))
+    speeds = (
+        Column("first token", optional=True),
+        Column("tok/s, empty", optional=True),
+        Column("tok/s, full", last_resort=True),
+    )
     memory, engine, fits = Column("memory", right=True), Column("engine", optional=True), Column("fits", wraps=True)
     screen.table((first, memory, engine, *speeds, fits, *extra), rows)
     fitting = [p for p in plans if p.fits]

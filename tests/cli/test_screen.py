@@ -58,6 +58,15 @@ def test_optional_columns_are_dropped_from_the_right(capsys: pytest.CaptureFixtu
     assert shown(capsys)[2:] == ["longer  12 MB  five", "a         1 B  seven"]
 
 
+@pytest.mark.parametrize(("width", "shown"), [(16, ["name", "last", "free"]), (11, ["name", "last"]), (9, ["name"])])
+def test_a_last_resort_is_dropped_after_the_optional_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int, shown: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    Screen().table((Column("name"), Column("last", last_resort=True), Column("free", optional=True)), [("a", "b", "c")])
+    assert capsys.readouterr().out.split("\n")[0].split() == shown
+
+
 @pytest.mark.usefixtures("narrow")
 def test_a_cell_that_does_not_fit_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
     name = "deepseek-r1-distill-llama-70b"
