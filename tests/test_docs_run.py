@@ -64,7 +64,13 @@ def documented_fields() -> dict[str, set[str]]:
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     section = text.partition("## JSON")[2].partition("## Exit codes")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
-    return {name: set(re.findall(r"`(\w+)`", re.sub(r"\[.*?\]|\{.*?\}", "", fields))) for name, fields in rows}
+    return {name: set(re.findall(r"`(\w+)`", _without_members(fields))) for name, fields in rows}
+
+
+def _without_members(fields: str) -> str:
+    """A row of the table without what is in brackets, from the innermost ones outwards."""
+    shorter = re.sub(r"\[[^][{}]*\]|\{[^][{}]*\}", "", fields)
+    return fields if shorter == fields else _without_members(shorter)
 
 
 @pytest.mark.slow
