@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..json_file import read_json_object
+from ..json_text import json_text
 from ..runtime.chat import Message
 from ..runtime.generation import Completion
 from ..runtime.session import Session
@@ -144,7 +144,7 @@ def _save(conversation: Conversation, rest: str) -> str:
     }
     try:
         with Path(rest).expanduser().open("x", encoding="utf-8") as file:
-            json.dump(saved, file, ensure_ascii=False, indent=1)
+            file.write(json_text(saved, indent=1) + "\n")
     except FileExistsError:
         raise UsageError(f"{rest} exists; choose another name") from None
     except (OSError, ValueError) as error:

@@ -9,7 +9,9 @@ import pytest
 from edgekit.runtime.request import AnswerRequest
 from edgekit.sampling import Sampling, SamplingOverrides
 
-GIVEN: dict[str, Any] = {"max_tokens": None, "seed": None, "stop_ids": (), "stop": (), "logprobs": None}
+GIVEN: dict[str, Any] = {
+    "max_tokens": None, "seed": None, "stop_ids": (), "stop": (), "logprobs": None, "response_format": None,
+}  # fmt: skip
 
 
 def request(changes: SamplingOverrides | None = None, **given: Any) -> AnswerRequest:
