@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 OnFull = Literal["error", "slide"]
 Message = Mapping[str, Any]
@@ -11,6 +11,29 @@ Encoded = TypeVar("Encoded", bound=Sequence[int])
 
 _RESERVED = 4  # a quarter of the context is for the answer
 _KEPT = 2  # half of the context is kept once turns are left out, so that this is rarely necessary
+
+
+def fitted(
+    messages: Sequence[Message],
+    encode: Callable[[Sequence[Message]], Encoded],
+    context: int,
+    answer: int | None,
+    on_full: OnFull,
+) -> tuple[Encoded, list[Message]]:
+    """The prompt of a conversation and the messages in it: all of them, or those that :func:`slide` keeps.
+
+    Args:
+        messages, encode, context, answer: As for :func:`slide`.
+        on_full: ``slide``, or ``error``, which leaves the prompt as it is for the caller to refuse.
+
+    Raises:
+        ValueError: ``on_full`` has another value.
+    """
+    if on_full not in get_args(OnFull):
+        raise ValueError(f"on_full is {on_full!r}; allowed: {', '.join(get_args(OnFull))}")
+    if on_full == "slide":
+        return slide(messages, encode, context, answer)
+    return encode(messages), list(messages)
 
 
 def slide(

@@ -31,7 +31,7 @@ from .chat import ChatTemplate, Message
 from .constraint import Constraints
 from .engine import CancellableEngine, Engine, ResumableEngine, SpeculatingEngine
 from .generation import Completion, Generation, superseded
-from .history import OnFull, slide
+from .history import OnFull, fitted
 from .interruptible import Turn
 from .logprobs import Logprobs
 from .prefix_cache import PrefixCache, next_start
@@ -211,6 +211,16 @@ class Session:
             EngineError: As for :meth:`generate`.
         """
         started = time.perf_counter()
+        request = AnswerRequest.of(
+            sampling or self.sampling,
+            SamplingOverrides(temperature, top_p, top_k, min_p, repetition_penalty),
+            max_tokens=max_tokens,
+            seed=seed,
+            stop_ids=stop_ids,
+            stop=stop,
+            logprobs=logprobs,
+            response_format=response_format,
+        )
         prompts: list[Prompt] = []
 
         def encode(asked: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -218,10 +228,7 @@ class Session:
             return self.tokenizer.encode(prompts[-1])
 
         with self._background.held_off():
-            if on_full == "slide":
-                ids, kept = slide(messages, encode, self.engine.context, max_tokens)
-            else:
-                ids, kept = encode(messages), list(messages)
+            ids, kept = fitted(messages, encode, self.engine.context, request.max_tokens, on_full)
         inside = starts_inside(prompts[-1].marked)
         splitter = ThoughtSplitter(inside) if self.manifest.reasoning else None
         watch = Watch(think_tokens, loop_guard, inside=splitter is not None and inside)
@@ -237,16 +244,6 @@ class Session:
             if self._prepares and completion.finish_reason != "interrupted":
                 self._prepare(current, partial(next_ids, completion.text))
 
-        request = AnswerRequest.of(
-            sampling or self.sampling,
-            SamplingOverrides(temperature, top_p, top_k, min_p, repetition_penalty),
-            max_tokens=max_tokens,
-            seed=seed,
-            stop_ids=stop_ids,
-            stop=stop,
-            logprobs=logprobs,
-            response_format=response_format,
-        )
         dropped = len(messages) - len(kept)
         return self._start(ids, request, splitter, watch, started, ended if splitter else None, dropped)
 

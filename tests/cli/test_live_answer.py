@@ -98,7 +98,10 @@ def test_keys_are_kept_without_being_shown(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_without_a_terminal_keys_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed: list[object] = []
+    monkeypatch.setattr(termios, "tcsetattr", lambda *arguments: changed.append(arguments))
     with open(os.devnull) as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
         with quiet_keys():
             pass
+    assert changed == []

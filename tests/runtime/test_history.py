@@ -10,7 +10,7 @@ import pytest
 
 import edgekit
 from edgekit.errors import ContextLengthError
-from edgekit.runtime.history import slide
+from edgekit.runtime.history import fitted, slide
 
 SYSTEM = {"role": "system", "content": "s"}
 
@@ -52,6 +52,14 @@ def test_the_last_question_stays() -> None:
     assert roles(kept) == "su"
     assert len(prompt) == 91
     assert slide([SYSTEM], encode, 1, answer=None)[1] == [SYSTEM]
+
+
+def test_other_values_are_refused_before_anything_is_encoded(built_artifact: Path) -> None:
+    with pytest.raises(ValueError, match="on_full is 'stop'; allowed: error, slide"):
+        fitted([SYSTEM], encode, 20, None, "stop")  # type: ignore[arg-type]
+    assert fitted([SYSTEM], encode, 1, None, "error") == ([0], [SYSTEM])
+    with edgekit.load(built_artifact, context=128) as session, pytest.raises(ValueError, match="max_tokens is '5'"):
+        session.chat([{"role": "user", "content": "Hello"}], max_tokens="5", on_full="slide")  # type: ignore[arg-type]
 
 
 def test_a_session_tells_what_it_left_out(built_artifact: Path) -> None:
