@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ DATA_FILE = "model.onnx.data"
 _Accelerated = TypeVar("_Accelerated", bound="AcceleratedEngine")
 
 
-class AcceleratedEngine(BoundEngine):
+class AcceleratedEngine(BoundEngine, ABC):
     """An engine on a GPU.
 
     Attributes:
@@ -32,13 +33,13 @@ class AcceleratedEngine(BoundEngine):
     proven_now: bool
 
     @staticmethod
+    @abstractmethod
     def identify(ort: Any) -> tuple[Adapter, str]:
         """The GPU that the engine uses, and the versions of what runs on it.
 
         Raises:
             AcceleratorError: This machine cannot use the engine.
         """
-        raise NotImplementedError
 
     @classmethod
     def open(cls: type[_Accelerated], folder: Path, manifest: RuntimeFacts, options: EngineOptions) -> _Accelerated:
