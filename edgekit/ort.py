@@ -10,8 +10,9 @@ import os
 from importlib import import_module
 from types import ModuleType
 
-# onnxruntime reads it once, when it is loaded. Processes that this one starts inherit it.
-NO_TELEMETRY = {"ORT_DISABLE_TELEMETRY": "1"}
+# Each library reads its variable once, when it is loaded. Processes that this one starts inherit them. huggingface_hub
+# would tell the hub which other packages and programs it runs with, in the user agent of its requests.
+NO_TELEMETRY = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
 def import_onnxruntime() -> ModuleType:

@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DiskFullError, EdgekitError, NetworkError, SourceError
+from ..ort import NO_TELEMETRY
 from ..progress import Progress, no_progress
+
+os.environ.update(NO_TELEMETRY)  # before huggingface_hub is loaded, which nothing else in edgekit does
 
 _SMALL_FILES = ("*.json", "*.jinja", "tokenizer*")
 _FILES = (*_SMALL_FILES, "*.safetensors")
