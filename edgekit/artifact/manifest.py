@@ -64,6 +64,9 @@ from ..leftovers import find_replaced
 
 FILE_NAME = "edgekit.json"
 FORMAT = "edgekit-artifact"
+# It grows with every change that an earlier edgekit would not understand, and that includes a new field. All versions
+# up to this one are read: a field that an earlier version lacks has a default. tests/artifact/versions holds an
+# artifact of each version of edgekit.
 FORMAT_VERSION = 1
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "str": str, "bool": bool, "int": int, "float": (int, float), "dict": dict, "list": list, "None": type(None)
@@ -154,10 +157,15 @@ def read_manifest(folder: Path) -> Manifest:
     content = read_json_object(path, _MAX_BYTES, ArtifactError)
     if content.get("format") != FORMAT:
         raise ArtifactError(f'{path} is not a manifest: it lacks "format": "{FORMAT}"')
-    if content.get("format_version") != FORMAT_VERSION:
+    version = content.get("format_version")
+    if type(version) is not int or version < 1:
+        raise ArtifactError(f"{path}: format_version is {json_text(version)[:40]}, not a whole number from 1 on")
+    if version > FORMAT_VERSION:
+        builder = content.get("edgekit_version", "(unknown)")
         raise ArtifactError(
-            f"{path} has format_version {content.get('format_version')!r}; this edgekit reads {FORMAT_VERSION}",
-            hint="build the artifact again with this edgekit, or install the version that built it",
+            f"{path} has format_version {version} and was built by edgekit {builder}; this "
+            f"edgekit reads format versions up to {FORMAT_VERSION}",
+            hint="install that edgekit or a later one, or build the artifact again with this one",
         )
     known = {field.name: field for field in fields(Manifest)}
     if unknown := sorted(content.keys() - known.keys()):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tiny_artifact import write_tiny_artifact
 
-from edgekit.artifact.manifest import read_manifest
+from edgekit.artifact.manifest import FORMAT_VERSION, read_manifest
 from edgekit.errors import ArtifactError
 
 
@@ -52,8 +52,13 @@ def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
         (b"\xff", "is not valid JSON"),
         (b"[]", "is not a JSON object but a list"),
         (b'{"format": "something"}', 'lacks "format": "edgekit-artifact"'),
-        (b'{"format": "edgekit-artifact", "format_version": 2}', "has format_version 2; this edgekit reads 1"),
-        (b'{"format": "edgekit-artifact"}', "has format_version None"),
+        (
+            b'{"format": "edgekit-artifact", "format_version": 999, "edgekit_version": "7.0"}',
+            f"999 and was built by edgekit 7.0; this edgekit reads format versions up to {FORMAT_VERSION}",
+        ),
+        (b'{"format": "edgekit-artifact"}', "format_version is null, not a whole number from 1 on"),
+        (b'{"format": "edgekit-artifact", "format_version": true}', "format_version is true"),
+        (b'{"format": "edgekit-artifact", "format_version": 0}', "format_version is 0"),
         (b" " * (16 * 1024 * 1024 + 1), "larger than the limit of 16777216 bytes"),
     ],
 )
