@@ -61,6 +61,7 @@ from ..errors import ArtifactError, BuildError, nearest
 from ..json_file import read_json_object
 from ..json_text import json_text
 from ..leftovers import find_replaced
+from ..schema.manifest import check_manifest
 
 FILE_NAME = "edgekit.json"
 FORMAT = "edgekit-artifact"
@@ -68,9 +69,6 @@ FORMAT = "edgekit-artifact"
 # up to this one are read: a field that an earlier version lacks has a default. tests/artifact/versions holds an
 # artifact of each version of edgekit.
 FORMAT_VERSION = 1
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    "str": str, "bool": bool, "int": int, "float": (int, float), "dict": dict, "list": list, "None": type(None)
-}  # fmt: skip
 _MAX_BYTES = 16 * 1024 * 1024  # a manifest has some kilobytes
 
 
@@ -142,7 +140,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         ArtifactError: The folder or file does not exist, the file is not JSON or has another format, or a field is
-            missing or unknown.
+            missing, unknown, of the wrong type or out of range.
     """
     path = folder / FILE_NAME
     if not folder.is_dir() and (replaced := find_replaced(folder)) is not None:
@@ -173,9 +171,5 @@ def read_manifest(folder: Path) -> Manifest:
     required = {name for name, field in known.items() if field.default is field.default_factory is MISSING}
     if missing := sorted(required - content.keys()):
         raise ArtifactError(f"{path} lacks the field {', '.join(missing)}")
-    for name, value in content.items():
-        # The annotations are strings: "dict[str, Any] | None".
-        kinds = [_KINDS[kind.split("[")[0].strip()] for kind in str(known[name].type).split("|")]
-        if not any(isinstance(value, kind) for kind in kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise ArtifactError(f"{path}: the field {name} is {json_text(value)[:40]}, which is not of its type")
+    check_manifest(content, str(path))
     return Manifest(**content)

@@ -18,7 +18,7 @@ from ..recipes.recipe import Recipe
 from ..runtime.chat import ChatTemplate
 from ..sampling import REASONING_SAMPLING, Sampling
 from .request import BuildRequest
-from .turns import TurnEnd, added_past, find_turn_end, special_tokens
+from .turns import TurnEnd, added_past, check_vocabulary, find_turn_end, special_tokens
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def plan_conversation(request: BuildRequest, recipe: Recipe, checkpoint: Checkpo
     eos_ids, stop_texts = _requested_stops(request.stop, special.eos_ids, stop_texts, tokenizer)
     if not eos_ids and not stop_texts:
         notes.append("the source does not say what ends an answer; --stop TEXT can name it")
+    check_vocabulary(tokenizer, checkpoint.config["vocab_size"])
     if past := added_past(tokenizer, checkpoint.config["vocab_size"]):
         named = ", ".join(f"{text} ({i})" for i, text in past.items())
         notes.append(f"added tokens past the embedding's last row are left out of tokenizer.json: {named}")

@@ -150,6 +150,7 @@ def _check_calibration(request: BuildRequest, quantization: QuantizationConfig) 
 def _outputs(request: BuildRequest, inputs: BuildInputs) -> tuple[Path, Path | None, Path]:
     """The folders of the artifact, of what is emitted and of a rejected artifact, which can all be written."""
     target = Path(request.out) if request.out is not None else Path(f"{inputs.recipe.name}-{inputs.device.name}")
+    _check_name(target)
     emit_target = None if request.emit is None else target.with_name(f"{target.name}-{request.emit}")
     rejected = target.with_name(f"{target.name}.rejected")
     if target in _sweep(target.parent) and not request.force:
@@ -163,6 +164,22 @@ def _outputs(request: BuildRequest, inputs: BuildInputs) -> tuple[Path, Path | N
     if request.gate:
         check_output(rejected, force=True)
     return target, emit_target, rejected
+
+
+def _check_name(target: Path) -> None:
+    """Refuse an output folder that has no name of its own, or one that onnxruntime cannot open."""
+    try:
+        str(target).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"the output folder {str(target)!r} is not valid UTF-8, and onnxruntime opens no other names",
+            hint="choose another name; in the locale C, PYTHONUTF8=1 makes Python read names as UTF-8",
+        ) from None
+    if target.name in ("", "..") or "\0" in str(target):
+        raise UsageError(
+            f"the output folder is {str(target)!r}, which does not name a new folder",
+            hint="give its name: --out FOLDER",
+        )
 
 
 def _marker(request: BuildRequest) -> str:

@@ -24,7 +24,7 @@ from ..calibration.input_scales import input_scales
 from ..calibration.texts import sample_texts, tokens_digest
 from ..checkpoint.base import Checkpoint
 from ..devices.profile import DeviceProfile
-from ..errors import DiskFullError, InterruptedBuildError, QualityError
+from ..errors import DiskFullError, InterruptedBuildError, QualityError, TokenizerError
 from ..export.genai_config import genai_config
 from ..export.gptq_checkpoint import check_emittable, write_gptq_checkpoint
 from ..export.model import LayerQuantizer, export_model
@@ -338,13 +338,20 @@ def record_answer(job: Job, facts: RuntimeFacts, data_bytes: int) -> dict[str, A
     tokenizer = Tokenizer.open(job.folder, facts.tokens)
     template = ChatTemplate.open(job.folder, tokenizer, reasoning=facts.reasoning)
     question: Message = {"role": "user", "content": GOLDEN_QUESTION}
-    prompt = GOLDEN_QUESTION if template is None else template.prompt([question])
+    ids = tokenizer.encode(GOLDEN_QUESTION if template is None else template.prompt([question]))
+    room = facts.model["context_length"] - len(ids)
+    if room < 1:
+        raise TokenizerError(
+            f"a question of {len(GOLDEN_QUESTION)} characters becomes {len(ids)} tokens; the model has "
+            f"{facts.model['context_length']} positions",
+            hint="" if template is None else "check the chat template; --chat-template FILE replaces it",
+        )
     return record_golden(
         job.folder,
         job.written,
         facts.activation_type,
-        tokenizer.encode(prompt),
-        min(max(GOLDEN_TOKENS.start, GOLDEN_BYTES // data_bytes), GOLDEN_TOKENS.stop - 1),
+        ids,
+        min(max(GOLDEN_TOKENS.start, GOLDEN_BYTES // data_bytes), GOLDEN_TOKENS.stop - 1, room),
         facts.tokens["eos"],
         job.threads,
         phase(job.progress, "recording the golden test"),

@@ -63,6 +63,25 @@ def added_past(tokenizer: TokenizerFiles, vocab_size: int) -> dict[int, str]:
     return {i: token.content for i, token in added.items() if i >= vocab_size}
 
 
+def check_vocabulary(tokenizer: TokenizerFiles, vocab_size: int) -> None:
+    """Check that every token that encoding can produce has a row in the model's embedding.
+
+    Added tokens past the last row are not counted, because the artifact's tokenizer is written without them.
+
+    Raises:
+        TokenizerError: A token of the vocabulary has no row.
+    """
+    added = tokenizer.backend.get_added_tokens_decoder()
+    past = {i: text for text, i in tokenizer.backend.get_vocab(False).items() if i >= vocab_size and i not in added}
+    if past:
+        number = min(past)
+        raise TokenizerError(
+            f"tokenizer.json gives {past[number]!r} the id {number}; allowed: 0 to {vocab_size - 1}, the rows of the "
+            f"model's embedding ({len(past)} such tokens)",
+            hint="the tokenizer is damaged or of another model; use the files that the model was published with",
+        )
+
+
 def find_turn_end(tokenizer: TokenizerFiles, template: str) -> TurnEnd:
     """Find what ends an answer.
 

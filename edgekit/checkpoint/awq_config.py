@@ -15,6 +15,8 @@ from typing import Any
 
 from ..errors import CorruptFileError, UnsupportedModelError
 from ..json_file import read_json_object
+from ..schema.fields import check_table
+from ..schema.quantization import AWQ
 from .gptq_config import COPY_KEY, FILE_NAME
 
 _OLD_FILE = "quant_config.json"
@@ -61,22 +63,16 @@ def read_awq_config(folder: Path, config: Mapping[str, Any]) -> AwqConfig:
         found = next((folder / name for name in (_OLD_FILE, FILE_NAME) if (folder / name).is_file()), None)
         source, content = (str(folder), {}) if found is None else (str(found), read_json_object(found))
     values = {_SYNONYMS.get(key, key): value for key, value in content.items() if value is not None}
+    check_table(values, AWQ, source, CorruptFileError)
     bits = values.get("bits", 4)
     if bits != 4:
         raise UnsupportedModelError(f"{source}: bits is {bits!r}; supported for AWQ: 4")
     version = values.get("version", "gemm")
-    if not isinstance(version, str) or version.lower() not in _VERSIONS:
+    if version.lower() not in _VERSIONS:
         raise UnsupportedModelError(
             f"{source}: version is {version!r}; supported for AWQ: {', '.join(_VERSIONS)}",
             hint="the other versions are made for single kernels: use the checkpoint in version gemm, or the float one",
         )
-    size = values.get("group_size")
-    if size is not None and (type(size) is not int or (size < 1 and size != -1)):
-        raise CorruptFileError(f"{source}: group_size is {size!r}; it must be a whole number of at least 1, or -1")
     zero_point = values.get("zero_point", not values.get("sym", False))
-    if not isinstance(zero_point, bool):
-        raise CorruptFileError(f"{source}: zero_point is {zero_point!r}; it must be true or false")
-    modules = values.get("modules_to_not_convert", [])
-    if not isinstance(modules, list) or not all(isinstance(name, str) for name in modules):
-        raise CorruptFileError(f"{source}: modules_to_not_convert is {modules!r}; it must be a list of names")
-    return AwqConfig(size, zero_point, tuple(modules), source, content)
+    modules = tuple(values.get("modules_to_not_convert", ()))
+    return AwqConfig(values.get("group_size"), zero_point, modules, source, content)

@@ -29,6 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CorruptFileError, TensorMismatchError
+from ..schema.fields import check_table
+from ..schema.quantization import FP8
 from .base import TensorInfo
 from .gptq_config import COPY_KEY
 from .huggingface import HuggingFaceCheckpoint
@@ -66,7 +68,8 @@ class Fp8Checkpoint(HuggingFaceCheckpoint):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         described = self.config.get(COPY_KEY)
-        self.quantization = described if isinstance(described, dict) else {}
+        self.quantization = described or {}
+        check_table(self.quantization, FP8, f"{folder / 'config.json'}, {COPY_KEY}", CorruptFileError)
         try:
             self._blocks = self._find_blocks()
         except BaseException:

@@ -6,14 +6,16 @@ AutoGPTQ, GPTQModel and optimum write both; transformers writes only the copy. G
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import CorruptFileError, TensorMismatchError, UnsupportedModelError
 from ..json_file import read_json_object
+from ..schema.fields import Table, check_table
+from ..schema.quantization import GPTQ
+from .module_pattern import check_patterns, matches_start
 
 FILE_NAME = "quantize_config.json"
 COPY_KEY = "quantization_config"
@@ -21,6 +23,7 @@ COPY_KEY = "quantization_config"
 V1, V2 = "gptq", "gptq_v2"
 BITS = (4, 8)
 _SYNONYMS = {"method": "quant_method", "format": "checkpoint_format"}
+_Value = TypeVar("_Value")
 _COMPARED = ("quant_method", "bits", "group_size", "desc_act", "sym", "checkpoint_format", "pack_dtype")
 
 
@@ -56,17 +59,17 @@ class GptqConfig:
         The first pattern that matches the beginning of the name applies, as in GPTQModel's ``dynamic_get``.
         """
         for pattern, overrides in self.dynamic.items():
-            if re.match(pattern.removeprefix("-:").removeprefix("+:"), module) is None:
+            if not matches_start(_expression(pattern), module):
                 continue
             if pattern.startswith("-:"):
                 return None
             where = f"{self.source}, dynamic {pattern!r}"
             return replace(
                 self,
-                bits=_bits(overrides.get("bits", self.bits), where),
-                group_size=_group_size(overrides.get("group_size", self.group_size), where),
-                desc_act=_flag(overrides.get("desc_act", self.desc_act), "desc_act", where),
-                symmetric=_flag(overrides.get("sym", self.symmetric), "sym", where),
+                bits=_bits(_or(overrides.get("bits"), self.bits), where),
+                group_size=_or(overrides.get("group_size"), self.group_size),
+                desc_act=_or(overrides.get("desc_act"), self.desc_act),
+                symmetric=_or(overrides.get("sym"), self.symmetric),
             )
         return self
 
@@ -121,6 +124,9 @@ def _compare(source: str, values: Mapping[str, Any], other_source: str, other_va
 
 
 def _parse(source: str, values: Mapping[str, Any], content: Mapping[str, Any]) -> GptqConfig:
+    check_table(values, Table(GPTQ, required=("bits", "group_size")), source, CorruptFileError)
+    dynamic = {key: value or {} for key, value in values.get("dynamic", {}).items()}
+    check_patterns(map(_expression, dynamic), f"{source}: dynamic")
     method = values.get("quant_method", "gptq")  # AutoGPTQ before 0.6 did not write it
     if method != "gptq":
         raise UnsupportedModelError(f"{source}: quant_method is {method!r}; supported: 'gptq'")
@@ -134,51 +140,26 @@ def _parse(source: str, values: Mapping[str, Any], content: Mapping[str, Any]) -
     if pack_dtype != "int32":
         raise UnsupportedModelError(f"{source}: pack_dtype is {pack_dtype!r}; supported: 'int32'")
     return GptqConfig(
-        bits=_bits(_required(values, "bits", source), source),
-        group_size=_group_size(_required(values, "group_size", source), source),
-        desc_act=_flag(values.get("desc_act", False), "desc_act", source),
-        symmetric=_flag(values.get("sym", True), "sym", source),
+        bits=_bits(values["bits"], source),
+        group_size=values["group_size"],
+        desc_act=values.get("desc_act", False),
+        symmetric=values.get("sym", True),
         label=label,
-        dynamic=_dynamic(values.get("dynamic", {}), source),
+        dynamic=dynamic,
         source=source,
         content=content,
     )
 
 
-def _required(values: Mapping[str, Any], key: str, where: str) -> Any:
-    if key not in values:
-        raise CorruptFileError(f"{where} lacks {key}")
-    return values[key]
+def _expression(pattern: str) -> str:
+    return pattern.removeprefix("-:").removeprefix("+:")
 
 
-def _bits(value: Any, where: str) -> int:
-    if type(value) is not int:
-        raise CorruptFileError(f"{where}: bits is {value!r}; it must be a whole number")
+def _or(value: _Value | None, default: _Value) -> _Value:
+    return default if value is None else value
+
+
+def _bits(value: int, where: str) -> int:
     if value not in BITS:
         raise UnsupportedModelError(f"{where}: bits is {value}; supported: {', '.join(map(str, BITS))}")
-    return value
-
-
-def _group_size(value: Any, where: str) -> int:
-    if type(value) is not int or (value < 1 and value != -1):
-        raise CorruptFileError(f"{where}: group_size is {value!r}; it must be a whole number of at least 1, or -1")
-    return value
-
-
-def _flag(value: Any, key: str, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise CorruptFileError(f"{where}: {key} is {value!r}; it must be true or false")
-    return value
-
-
-def _dynamic(value: Any, where: str) -> dict[str, dict[str, Any]]:
-    if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
-        raise CorruptFileError(f"{where}: dynamic must be a table of tables")
-    for pattern in value:
-        try:
-            re.compile(pattern.removeprefix("-:").removeprefix("+:"))
-        except re.error as error:
-            raise CorruptFileError(
-                f"{where}: dynamic: {pattern!r} is not a valid regular expression: {error}"
-            ) from None
     return value

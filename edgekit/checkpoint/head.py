@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorruptFileError
 from .base import TensorInfo
 
 KEY = "tie_word_embeddings"
@@ -56,13 +55,8 @@ def decide_head(
         names: The names of the embedding and of lm_head.
         rows: Reads rows of a tensor; None for a type that cannot be read, which then counts as different. The first
             rows that differ end the comparison.
-
-    Raises:
-        CorruptFileError: ``tie_word_embeddings`` is not true or false.
     """
     said = config.get(KEY)
-    if said is not None and not isinstance(said, bool):
-        raise CorruptFileError(f"config.json: {KEY} is {said!r}; it must be true or false")
     embedding, head = (tensors.get(name) for name in names)
     quantized = f"{names[1].removesuffix('.weight')}.qweight" in tensors
     if embedding is None:

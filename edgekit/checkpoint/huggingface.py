@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import CheckpointError, CorruptFileError
 from ..json_file import read_json_object
+from ..schema.config import check_config
 from .base import Checkpoint, CheckpointFormat, TensorInfo, TokenizerFiles
 from .files import WeightFile
 from .head import HUGGING_FACE, decide_head
@@ -46,6 +47,7 @@ class HuggingFaceCheckpoint(Checkpoint):
         self._folder = folder
         self.notes = notes
         self.config = read_json_object(folder / "config.json")
+        check_config(self.config, str(folder / "config.json"))
         self.names = (folder.resolve().name, str(self.config.get("_name_or_path") or ""))
         self._open: dict[Path, WeightFile] = {}
         try:

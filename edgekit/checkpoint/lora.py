@@ -38,6 +38,7 @@ from ..json_file import read_bounded, read_json_object
 from .base import TensorInfo
 from .files import WeightFile
 from .huggingface import read_float
+from .module_pattern import check_patterns, matches_start
 from .safetensors import read_header
 
 CONFIG_FILE = "adapter_config.json"
@@ -185,10 +186,7 @@ def _pattern(value: Any, where: str) -> dict[str, float]:
         raise CorruptFileError(f"{where} is {value!r}; it must be a table of module names and numbers")
     for pattern, number in value.items():
         _number(number, f"{where}, {pattern!r}")
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise CorruptFileError(f"{where}: {pattern!r} is not a valid regular expression: {error}") from None
+    check_patterns(value, where)
     return value
 
 
@@ -275,4 +273,4 @@ def _low_rank(module: str, parts: Mapping[str, TensorInfo], config: Mapping[str,
 
 def _by_pattern(module: str, pattern: Mapping[str, float], default: Any) -> Any:
     """A module's value: of the first pattern that matches the end of its name (PEFT's ``get_pattern_key``)."""
-    return next((value for key, value in pattern.items() if re.match(rf"(.*\.)?({key})$", module)), default)
+    return next((value for key, value in pattern.items() if matches_start(rf"(.*\.)?({key})$", module)), default)

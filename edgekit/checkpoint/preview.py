@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..errors import CheckpointError, TruncatedFileError
 from ..json_file import read_json_object
 from ..progress import Progress, no_progress, phase
+from ..schema.config import check_config
 from .awq_config import read_awq_config
 from .base import Checkpoint, CheckpointFormat, QuantizedFormat, TensorInfo, TokenizerFiles
 from .files import WeightFile
@@ -117,6 +118,7 @@ def preview_hub(repository: str, commit: str, file: str = "", progress: Progress
         return _preview_gguf(repository, commit, file, progress)
     folder = fetch_hub_description(repository, commit, progress)
     config = read_json_object(folder / "config.json")
+    check_config(config, f"config.json of {repository}")
     format_ = _described_format(folder, config)
     return Preview(config, read_tokenizer_files(folder, config), format_, folder, (repository,))
 

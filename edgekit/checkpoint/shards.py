@@ -13,10 +13,12 @@ from pathlib import Path
 
 from ..errors import CheckpointError, CorruptFileError
 from ..json_file import MAX_JSON_BYTES, read_json_object
+from ..schema.fields import shown
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 _NUMBERED = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors", re.DOTALL)
+_LONGEST_NAME = 255  # bytes, in every file system in use
 _NO_MODEL = ("adapter_", "optimizer", "scheduler", "random_states", "rng_state")  # what training leaves beside a model
 
 
@@ -91,9 +93,15 @@ def read_index(path: Path) -> dict[str, set[str]]:
     files: dict[str, set[str]] = {}
     for tensor, name in weight_map.items():
         # Only a plain file name is allowed: an index must not point outside its folder.
-        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors") or "\0" in name:
+        plain = (
+            isinstance(name, str)
+            and Path(name).name == name
+            and "\0" not in name
+            and len(name.encode()) <= _LONGEST_NAME
+        )
+        if not plain or not name.endswith(".safetensors"):
             raise CorruptFileError(
-                f"{path} places tensor {tensor!r} in {name!r}, which is not the name of a safetensors file"
+                f"{path} places tensor {tensor!r} in {shown(name)}, which is not the name of a safetensors file"
             )
         files.setdefault(name, set()).add(tensor)
     if missing := sorted(name for name in files if not (path.parent / name).is_file()):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TokenizerError
 from ..json_file import MAX_JSON_BYTES, MAX_SETTINGS_BYTES, parse_json_object, read_bounded
+from ..schema.tokenizer import check_generation, check_settings
 from ..tokenizer_file import load_tokenizer
 from .base import SpecialTokens, TokenizerFiles
 from .chat_templates import folder_templates
@@ -52,6 +53,9 @@ def read_tokenizer_files(folder: Path, config: Mapping[str, Any]) -> TokenizerFi
     tokenizer = load_tokenizer(files["tokenizer.json"], str(folder / "tokenizer.json"))
     settings = _parse(folder, files, "tokenizer_config.json")
     generation = _parse(folder, files, GENERATION_FILE)
+    check_settings(settings, str(folder / "tokenizer_config.json"))
+    check_generation(generation, str(folder / GENERATION_FILE))
+    check_generation(config, f"{folder / 'config.json'}")
     templates = folder_templates(folder, settings)
     named, notes = _special_tokens(folder, tokenizer, settings, generation, config)
     special, dropped = usable_ids(named, config.get("vocab_size"), str(folder))
@@ -124,10 +128,10 @@ def _special_tokens(
 
     def listed(role: str) -> tuple[int, ...]:
         """The ids that ``generation_config.json``, or else ``config.json``, gives for a role."""
-        for file, values in (("generation_config.json", generation), ("config.json", config)):
+        for values in (generation, config):
             value = values.get(f"{role}_token_id")
             if value is not None:
-                return _ids(value, f"{folder / file}: {role}_token_id")
+                return tuple(dict.fromkeys(value if isinstance(value, list) else [value]))
         return ()
 
     def single(role: str) -> int | None:
@@ -141,13 +145,6 @@ def _special_tokens(
         eos = tuple(dict.fromkeys((named_eos, *eos)))
     pad = single("pad")
     return SpecialTokens(bos, eos, pad, _adds_bos(tokenizer, bos, settings)), tuple(notes)
-
-
-def _ids(value: Any, what: str) -> tuple[int, ...]:
-    values = value if isinstance(value, list) else [value]
-    if not all(type(i) is int for i in values):
-        raise TokenizerError(f"{what} is {value!r}; it must be a whole number or a list of them")
-    return tuple(dict.fromkeys(values))
 
 
 def _adds_bos(tokenizer: Tokenizer, bos: int | None, settings: Mapping[str, Any]) -> bool:

@@ -68,6 +68,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line. An :class:`EdgekitError` becomes a message and the exit code of its class."""
+    _open_closed_streams()
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", _OPENBLAS_TIMEOUT)
     os.environ.update(NO_TELEMETRY)
     warnings.showwarning = _show_warning
@@ -127,6 +128,25 @@ def _show_warning(
         print_notes([str(message)])
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+
+def _open_closed_streams() -> None:
+    """Give standard streams that the caller has closed a reader or writer of nothing.
+
+    Python has None in their place. The next file that is opened would get the number of the closed one, so that a
+    library's messages would end up in it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is not None:
+            continue
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        try:
+            os.fstat(number)  # in use for something else since the program began
+        except OSError:
+            os.dup2(nowhere, number)
+            os.close(nowhere)
+            nowhere = number
+        setattr(sys, name, open(nowhere, mode, encoding="utf-8", errors="replace"))
 
 
 def _discard_output() -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CheckpointError, UnsupportedModelError
+from ..schema.config import check_rope
 
 KINDS = "default", "linear", "dynamic", "llama3", "yarn"  # those that config.json can name
 # Keys that say nothing about the angles, or that no implementation reads.
@@ -38,6 +39,8 @@ _KEYS = {
     "factors": {"factors"},
     "longrope": {"short_factor", "long_factor", "short_mscale", "long_mscale"},
 }  # fmt: skip
+# Keys of the rotary embedding that stand outside its table.
+_BESIDE = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
 _KNOWN = _WITHOUT_EFFECT.union(*_KEYS.values())
 
 
@@ -146,10 +149,10 @@ def read_rope(config: Mapping[str, Any], head_dim: int, context: int) -> Rope:
         return Rope(theta, head_dim)
     if kind == "factors":
         factors = tuple(float(f) for f in read.table.get("factors") or ())
-        if len(factors) != head_dim // 2 or not all(math.isfinite(f) and f > 0 for f in factors):
+        if len(factors) != head_dim // 2:
             raise CheckpointError(
                 f"config.json: rope scaling 'factors' lists {len(factors)} factors; head_dim {head_dim} needs "
-                f"{head_dim // 2} positive numbers"
+                f"{head_dim // 2}"
             )
         return Rope(theta, head_dim, kind, factors=factors)
     if kind == "linear":
@@ -196,7 +199,7 @@ def _yarn(read: _Reader, theta: float, head_dim: int, context: int) -> Rope:
         original_context=original,
         beta_fast=read.number("beta_fast", 0.0) or 32.0,
         beta_slow=read.number("beta_slow", 0.0) or 1.0,
-        truncate=read.truth("truncate", True),
+        truncate=read.table.get("truncate") is not False,
         attention_factor=meant if attn_factor is not None else stated,
         attn_factor=attn_factor,
     )
@@ -217,6 +220,8 @@ def _table(config: Mapping[str, Any]) -> Mapping[str, Any]:
             raise UnsupportedModelError(
                 f"config.json: {key} differs between layers; supported: one rotary embedding for all layers"
             )
+        check_rope(table)
+    check_rope({key: config.get(key) for key in _BESIDE})
     if old and new and _effective(old) != _effective(new):
         raise CheckpointError(
             f"config.json: rope_scaling is {dict(old)} and rope_parameters is {dict(new)}; they differ"
@@ -246,7 +251,7 @@ class _Reader:
         return kinds.pop() if kinds else "default"
 
     def theta(self) -> float:
-        inner, outer = (_number("rope_theta", table.get("rope_theta")) for table in (self.table, self.config))
+        inner, outer = (_number(table.get("rope_theta")) for table in (self.table, self.config))
         if inner is not None and outer is not None and inner != outer:
             raise CheckpointError(f"config.json: rope_theta is {outer:g}, but {inner:g} beside the rope scaling")
         return inner or outer or 10000.0
@@ -255,7 +260,7 @@ class _Reader:
         if kind not in (*KINDS, "factors"):
             raise UnsupportedModelError(f"config.json: rope scaling {kind!r}; supported: {', '.join(KINDS)}")
         for table in (self.table, self.config):
-            rotated = _number("partial_rotary_factor", table.get("partial_rotary_factor"))
+            rotated = _number(table.get("partial_rotary_factor"))
             if rotated not in (None, 1):
                 raise UnsupportedModelError(
                     f"config.json: partial_rotary_factor is {rotated:g}; supported: 1, which rotates whole heads"
@@ -269,8 +274,8 @@ class _Reader:
             )
 
     def number(self, key: str, default: float | None = None) -> float:
-        """A number above 0; ``default`` if it is missing or null."""
-        found = _number(key, self.table.get(key), zero=default is not None)
+        """A number; ``default`` if it is missing or null."""
+        found = _number(self.table.get(key))
         if found is not None:
             return found
         if default is None:
@@ -280,23 +285,11 @@ class _Reader:
     def original(self, default: int | None) -> int:
         """``original_max_position_embeddings``: beside the scaling, or as transformers' Phi-3 has it, outside."""
         key = "original_max_position_embeddings"
-        found = _number(key, self.table.get(key)) or _number(key, self.config.get(key)) or default
+        found = _number(self.table.get(key)) or _number(self.config.get(key)) or default
         if found is None:
             raise CheckpointError(f"config.json: rope scaling {self.kind()!r} lacks {key}")
         return int(found)
 
-    def truth(self, key: str, default: bool) -> bool:
-        found = self.table.get(key, default)
-        if not isinstance(found, bool):
-            raise CheckpointError(f"config.json: {key} of the rope scaling is {found!r}; it must be true or false")
-        return found
 
-
-def _number(key: str, value: Any, zero: bool = False) -> float | None:
-    """A positive, finite number; None for null. ``zero``: 0 is allowed as well."""
-    if value is None:
-        return None
-    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not numeric or not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        raise CheckpointError(f"config.json: {key} is {value!r}; it must be a number above 0")
-    return float(value)
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import CheckpointError, UnsupportedModelError
+from ..schema.config import check_config
 from .options import check_options
 from .rope import Rope, read_rope
 
@@ -186,8 +187,9 @@ class Family:
             CheckpointError: A key is missing or has an invalid value.
             UnsupportedModelError: An option is not supported for this family.
         """
+        check_config(config)
         for key, value in self.required.items():
-            if config.get(key, value) != value:
+            if _given(config, key, value) != value:
                 raise UnsupportedModelError(
                     f"config.json of this {self.model_type} model has {key} = {config[key]!r}; supported: {value!r}"
                 )
@@ -207,6 +209,8 @@ class Family:
         builder = _Tensors(self, config, hidden, _positive(config, "intermediate_size"), heads, kv_heads, head_dim)
         vocab = _positive(config, "vocab_size")
         layers = _positive(config, "num_hidden_layers")
+        if head_dim % 2:
+            raise CheckpointError(f"config.json: head_dim is {head_dim}; it must be even, because pairs are rotated")
         tied = bool(config.get("tie_word_embeddings", False))
         embedding = TensorRef("model.embed_tokens.weight", "token_embd.weight", (vocab, hidden))
         head = embedding if tied else TensorRef(*_HEAD_NAMES, (vocab, hidden))
@@ -221,7 +225,7 @@ class Family:
             head_dim=head_dim,
             # Beyond the original context, the frequencies of dynamic scaling change with every token.
             context_length=min(context, rope.original_context) if rope.scaling == "dynamic" else context,
-            rms_norm_eps=float(config.get("rms_norm_eps", 1e-6)),
+            rms_norm_eps=float(_given(config, "rms_norm_eps", 1e-6)),
             rope=rope,
             tied_embeddings=tied,
             embedding=embedding,
@@ -278,12 +282,14 @@ class _Tensors:
         return Linear(role, ref("weight", (out, in_)), ref("bias", (out,)) if biased else None)
 
 
-def _positive(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+def _given(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """A value, or the default if the key is missing or null."""
     value = config.get(key)
-    if value is None:
-        value = default
+    return default if value is None else value
+
+
+def _positive(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    value = _given(config, key, default)
     if value is None:
         raise CheckpointError(f"config.json lacks {key}")
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-        raise CheckpointError(f"config.json: {key} is {value!r}; it must be a whole number from 1 to {2**31 - 1}")
-    return value
+    return int(value)

@@ -65,9 +65,17 @@ def test_a_manifest_cannot_name_files_outside(artifact: Path, name: str) -> None
         verify(artifact)
 
 
-@pytest.mark.parametrize("entry", [{}, {"sha256": "0"}, {"sha256": 0, "size_bytes": 1}, None])
-def test_an_invalid_entry_is_named(artifact: Path, entry: dict[str, object] | None) -> None:
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({}, " lacks sha256"),
+        ({"sha256": "0"}, " lacks size_bytes"),
+        ({"sha256": 0, "size_bytes": 1}, ": sha256 is 0; it must be text"),
+        (None, " is null; it must be an object"),
+    ],
+)
+def test_an_invalid_entry_is_named(artifact: Path, entry: dict[str, object] | None, words: str) -> None:
     manifest = read_manifest(artifact)
     replace(manifest, files={**manifest.files, "model.onnx": entry}).write(artifact)  # type: ignore[dict-item]
-    with pytest.raises(ArtifactError, match=r"model\.onnx lacks sha256 or size_bytes"):
+    with pytest.raises(ArtifactError, match=rf"edgekit\.json: files 'model\.onnx'{words}"):
         verify(artifact)

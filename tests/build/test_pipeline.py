@@ -31,6 +31,7 @@ from edgekit.errors import (
     NonFiniteWeightError,
     OutputExistsError,
     TensorMismatchError,
+    TokenizerError,
     TruncatedFileError,
     UnsupportedModelError,
     UsageError,
@@ -394,3 +395,26 @@ def test_a_slow_fallback_is_a_note(models: SharedModels, tmp_path: Path) -> None
     assert result.plan.engine == "native"
     assert any("slow fallback on raspberry-pi-4-4gb" in note for note in result.plan.notes)
     assert any("slow fallback on raspberry-pi-4-4gb" in note for note in shown)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/..", "\udcff bytes", "a\0b"])
+def test_an_output_folder_needs_a_name(tmp_path: Path, name: str) -> None:
+    folder = write_checkpoint(tmp_path / "tiny")
+    with pytest.raises(UsageError, match="the output folder"):
+        build(None, "cpu", checkpoint=folder, out=name, gate=False)
+
+
+def test_a_template_that_fills_the_context(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "tiny")
+    (folder / "chat_template.jinja").write_text("word " * 300 + "{{ messages }}")
+    with pytest.raises(TokenizerError, match=r"a question of \d+ characters becomes \d+ tokens; .* 256 positions"):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False)
+
+
+@pytest.mark.parametrize("key", ["rms_norm_eps", "num_hidden_layers", "hidden_size", "vocab_size"])
+def test_a_value_out_of_range_names_the_file(tmp_path: Path, key: str) -> None:
+    folder = write_checkpoint(tmp_path / "tiny")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, key: 2**31 - 1}))
+    with pytest.raises(CheckpointError, match=rf"tiny/config\.json: {key} is 2147483647; it must be "):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False)

@@ -16,7 +16,8 @@ from chat_templates import (
     chat_tokenizer,
 )
 
-from edgekit.build.turns import TurnEnd, added_past, find_turn_end, special_tokens
+from edgekit.build.turns import TurnEnd, added_past, check_vocabulary, find_turn_end, special_tokens
+from edgekit.errors import TokenizerError
 
 HEADERS = "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% endfor %}"
 
@@ -67,6 +68,14 @@ def test_tokens_that_a_template_may_name() -> None:
     assert special_tokens(tokenizer) == {
         "bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "sep_token": "<|im_end|>"
     }  # fmt: skip
+
+
+def test_a_vocabulary_larger_than_the_embedding() -> None:
+    tokenizer = chat_tokenizer(CHATML)
+    plain = tokenizer.backend.get_vocab_size(False)
+    check_vocabulary(tokenizer, plain)  # the added tokens past it are left out
+    with pytest.raises(TokenizerError, match=rf"the id {plain - 2}; allowed: 0 to {plain - 3}, .* \(2 such tokens\)"):
+        check_vocabulary(tokenizer, plain - 2)
 
 
 def test_added_tokens_without_a_row() -> None:

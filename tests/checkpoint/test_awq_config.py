@@ -46,7 +46,7 @@ def test_who_writes_what(tmp_path: Path) -> None:
     [
         ({"bits": 8}, UnsupportedModelError, "bits is 8; supported for AWQ: 4"),
         ({"version": "gemv_fast"}, UnsupportedModelError, "version is 'gemv_fast'; supported for AWQ: gemm, gemv"),
-        ({"version": 3}, UnsupportedModelError, "version is 3"),
+        ({"version": 3}, CorruptFileError, "version is 3; it must be text"),
         ({"group_size": 0}, CorruptFileError, "group_size is 0"),
         ({"group_size": "x"}, CorruptFileError, "group_size is 'x'"),
         ({"zero_point": 1}, CorruptFileError, "zero_point is 1"),

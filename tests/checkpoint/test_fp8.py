@@ -148,7 +148,7 @@ def test_scales_that_do_not_fit(tmp_path: Path, tensors: dict[str, np.ndarray], 
 def test_a_block_size_that_is_none(tmp_path: Path, block: Any) -> None:
     scales = {f"{NAME}.weight_scale_inv": np.ones((1, 1), np.float32)}
     write(tmp_path, {f"{NAME}.weight": np.ones((4, 4), E4M3), **scales}, DEEPSEEK | {"weight_block_size": block})
-    with pytest.raises(CorruptFileError, match="weight_block_size is"):
+    with pytest.raises(CorruptFileError, match=r"weight_block_size(\[1\])? is"):
         open_checkpoint(tmp_path)
 
 

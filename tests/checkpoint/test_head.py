@@ -7,7 +7,7 @@ import pytest
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from edgekit.checkpoint import head, open_checkpoint
-from edgekit.errors import CorruptFileError
+from edgekit.errors import CheckpointError
 from edgekit.models import spec_from_config
 from edgekit.weights.checkpoint import CheckpointWeights
 
@@ -115,8 +115,10 @@ def test_a_quantized_head_is_not_the_embedding():
 
 @pytest.mark.parametrize("said", ["false", 1, [True]])
 def test_a_value_that_is_not_a_boolean(tmp_path, said):
-    with pytest.raises(CorruptFileError, match=r"tie_word_embeddings is .*; it must be true or false"):
+    words = r"config\.json: tie_word_embeddings is .*; it must be true or false"
+    with pytest.raises(CheckpointError, match=words) as failure:
         opened(tmp_path, said, lambda tensors: None)
+    assert type(failure.value) is CheckpointError
 
 
 @pytest.mark.parametrize(("kind", "tied"), [("F32", True), ("F16", False)])

@@ -124,3 +124,14 @@ def test_an_output_that_takes_nothing_is_an_error_and_no_traceback(arguments: li
         )
     assert done.returncode == 52
     assert done.stderr == b"error: cannot write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["devices", "verify /nowhere"])
+def test_closed_streams_are_no_problem(closed: str, command: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "{sys.executable}" -m edgekit.cli {command} {closed}'], capture_output=True, text=True
+    )
+    assert done.returncode == (0 if command == "devices" else 60)
+    assert "Traceback" not in done.stderr
+    assert bool(done.stdout) == (command == "devices" and " >&-" not in f" {closed}")

@@ -130,7 +130,7 @@ def test_no_scaling(scaling: dict[str, Any] | None) -> None:
         ({"rope_scaling": {"rope_type": "linear", "factor": "4"}}, "factor is '4'; it must be a number above 0"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": math.nan}}, "factor is nan"),
         ({"rope_scaling": {**LLAMA3, "high_freq_factor": 1.0}}, "high_freq_factor is 1 and low_freq_factor is 1"),
-        ({"rope_scaling": {**YARN, "truncate": 1}}, "truncate of the rope scaling is 1"),
+        ({"rope_scaling": {**YARN, "truncate": 1}}, "truncate is 1; it must be true or false"),
         ({"rope_scaling": YARN, "rope_theta": 1.0}, "rope_theta is 1.0; rope scaling 'yarn' needs a number above 1"),
         ({"rope_scaling": {"rope_type": "factors", "factors": [1.0, 2.0]}}, "lists 2 factors; head_dim 16 needs 8"),
         ({"rope_scaling": {**YARN, "type": "linear"}}, "rope_type 'yarn' and type 'linear'"),
