@@ -146,7 +146,7 @@ def _open_closed_streams() -> None:
             os.dup2(nowhere, number)
             os.close(nowhere)
             nowhere = number
-        setattr(sys, name, open(nowhere, mode, encoding="utf-8", errors="replace"))
+        setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8", errors="replace"))
 
 
 def _discard_output() -> None:

@@ -64,7 +64,7 @@ def test_the_size_of_a_head_that_the_config_does_not_say() -> None:
         ({"vocab_size": None}, "lacks vocab_size"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({"num_hidden_layers": 2**40}, "num_hidden_layers is"),
-        ({"hidden_size": True}, "hidden_size is True"),
+        ({"hidden_size": True}, "hidden_size is true"),
         ({"head_dim": None, "hidden_size": 145}, "145 is not a multiple of num_attention_heads 3"),
         ({"model_type": None}, "lacks model_type"),
     ],
