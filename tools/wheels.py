@@ -4,12 +4,14 @@
     python tools/wheels.py linux-aarch64 --out dist   one target of `edgekit compile`
 
 It needs an installed checkout with the extra compile, pip, and the package wheel. auditwheel, if it is installed,
-checks the wheels for glibc. The compiled files are kept in --native, so that a second run only packs.
+checks the wheels for glibc. Each wheel holds the licences and a list (CycloneDX) of its parts. The same sources and
+compiled files give the same bytes. The compiled files are kept in --native, so that a second run only packs.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import os
 import re
@@ -19,10 +21,13 @@ import tempfile
 from pathlib import Path
 
 from edgekit.deploy.compile import Compiled, compile_native
+from edgekit.deploy.device_files import linked_licences
+from edgekit.deploy.sbom import LINKED, Component, sbom_text
 from edgekit.deploy.targets import TARGETS, Target, target_named
 from edgekit.errors import EdgekitError
 
 ROOT = Path(__file__).parents[1]
+TEMML = "edgekit/serve/page/lib"  # the one library of others that a wheel holds as it is
 EARLIEST = "315532800"  # 1980-01-01, the earliest time that a zip file can hold: every build has the same bytes
 
 
@@ -47,9 +52,52 @@ def build_wheel(target: Target, compiled: Compiled, out: Path) -> Path:
         made = next(Path(work).glob("*.whl"))
         _run("wheel", "tags", "--remove", f"--platform-tag={target.wheel_platform}", str(made), environment=environment)
         tagged = next(Path(work).glob("*.whl"))
+        _add_inventory(tagged, target, environment)
         moved = out / tagged.name
         moved.write_bytes(tagged.read_bytes())  # not renamed: the folder may be on another disk
         return moved
+
+
+def _add_inventory(wheel: Path, target: Target, environment: dict[str, str]) -> None:
+    """Add the licences of what is linked in, and a list of the parts (https://peps.python.org/pep-0770/)."""
+    with tempfile.TemporaryDirectory(prefix="edgekit-wheel-", dir=wheel.parent) as work:
+        _run("wheel", "unpack", "--dest", work, str(wheel), environment=environment)
+        (content,) = Path(work).iterdir()
+        (information,) = content.glob("*.dist-info")
+        linked = linked_licences(target)
+        for name, text in linked.items():
+            (information / "licenses" / f"{name}.txt").write_bytes(text.read_bytes())
+        listed = information / "sboms" / "edgekit.cdx.json"
+        listed.parent.mkdir()
+        listed.write_text(_inventory(content, list(linked)), encoding="utf-8")
+        wheel.unlink()
+        _run("wheel", "pack", "--dest-dir", str(wheel.parent), str(content), environment=environment)
+
+
+def _inventory(content: Path, linked: list[str]) -> str:
+    """The software bill of materials of an unpacked wheel: edgekit's own files, and what others have written."""
+    digests = {
+        path.relative_to(content).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(content.rglob("*"))
+        if path.is_file() and ".dist-info" not in path.parent.parts[len(content.parts)]
+    }
+    page = {name: digest for name, digest in digests.items() if name.startswith(TEMML)}
+    own = {name: digest for name, digest in digests.items() if name not in page}
+    version = content.name.split("-")[1]
+    temml = temml_version((content / TEMML / "temml.min.js").read_text(encoding="utf-8"))
+    parts = [
+        Component("library", "edgekit", version, "Apache-2.0", own),
+        Component("library", "temml", temml, "MIT", page, "https://temml.org"),
+        *(Component("library", name, "", LINKED[name], {}, "zig") for name in sorted(linked)),
+    ]
+    return sbom_text("edgekit-llm", version, parts)
+
+
+def temml_version(text: str) -> str:
+    """The version that temml.min.js states."""
+    found = re.search(r'\bversion:"(\d+(?:\.\d+)+)"', text)
+    assert found is not None, "temml.min.js no longer states its version"
+    return found[1]
 
 
 def audit(wheel: Path, platform: str) -> None:

@@ -36,7 +36,7 @@ from ..units import format_bytes
 from .archive import SUFFIX, write_archive, zstandard
 from .device_files import DeviceFiles, device_files
 from .receipt import edgekit_version
-from .sbom import LLVM_LICENCE, Component, sbom_text
+from .sbom import LINKED, Component, sbom_text
 
 SUMS, ABOUT, SMOKE, SBOM = "SHA256SUMS", "bundle.json", "smoke.sh", "sbom.cdx.json"
 FORMAT, FORMAT_VERSION = "edgekit-bundle", 1
@@ -225,12 +225,11 @@ def _components(manifest: Manifest, native: DeviceFiles, digests: dict[str, str]
     origin = str(source.get("origin") or source.get("package") or source.get("kind") or "")
     revision = str(source.get("revision") or source.get("version") or "")
     licence = str(manifest.recipe.get("licence") or "")
-    linked = {"libc++": LLVM_LICENCE, "libunwind": LLVM_LICENCE, "musl": "MIT"}
     return [
         Component("machine-learning-model", manifest.name, revision, licence, under("artifact"), origin),
         Component("application", "edgekit-run", version, "Apache-2.0", under("bin")),
         *([Component("library", "edgekit", version, "Apache-2.0", under("lib", "include"))] if native.library else []),
-        *(Component("library", name, "", linked.get(name, ""), {}, "zig") for name in sorted(native.licences)),
+        *(Component("library", name, "", LINKED.get(name, ""), {}, "zig") for name in sorted(native.licences)),
     ]
 
 

@@ -1,6 +1,6 @@
-"""The parts of a bundle as a software bill of materials: CycloneDX 1.5 (https://cyclonedx.org/docs/1.5/json/).
+"""The parts of a bundle or a wheel as a software bill of materials: CycloneDX 1.5 (https://cyclonedx.org/docs/1.5/json/).
 
-The serial number is a hash of the content, and there is no time, so that equal bundles have equal files.
+The serial number is a hash of the content, and there is no time, so that equal parts give equal files.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from typing import Any
 from ..json_text import json_text
 
 LLVM_LICENCE = "Apache-2.0 WITH LLVM-exception"
+# What zig links into the library and the program, by the names of `linked_licences`.
+LINKED = {"libc++": LLVM_LICENCE, "libunwind": LLVM_LICENCE, "musl": "MIT"}
 _SPDX = ("Apache-2.0", "MIT", "BSD-3-Clause", LLVM_LICENCE)  # others, such as a model's own licence, are names
 
 
 @dataclass(frozen=True)
 class Component:
-    """A part of a bundle.
+    """A part of a bundle or a wheel.
 
     Attributes:
         kind: ``application``, ``library`` or ``machine-learning-model``.
         name, version: Its name and version; the version may be empty.
         licence: An SPDX expression or another licence's name; empty if unknown.
-        files: Names in the bundle and their SHA-256.
+        files: Names in it and their SHA-256.
         origin: Where it is from, for people; may be empty.
     """
 
@@ -58,7 +60,7 @@ def sbom_text(name: str, version: str, components: list[Component]) -> str:
     """The file's text.
 
     Args:
-        name: The bundle's name.
+        name: The name of the bundle or wheel.
         version: The version of edgekit that made it.
         components: Its parts, in the order of the file.
     """
@@ -70,7 +72,7 @@ def sbom_text(name: str, version: str, components: list[Component]) -> str:
         "serialNumber": f"urn:uuid:{uuid.UUID(bytes=digest[:16], version=4)}",
         "version": 1,
         "metadata": {
-            "component": {"type": "application", "bom-ref": f"bundle:{name}", "name": name, "version": version},
+            "component": {"type": "application", "bom-ref": f"whole:{name}", "name": name, "version": version},
             "tools": {"components": [{"type": "application", "name": "edgekit", "version": version}]},
         },
         "components": parts,

@@ -5,6 +5,7 @@ An aarch64 wheel runs under qemu in a Debian root, which EDGEKIT_ARM_ROOT names 
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import pytest
 import wheels
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from shared_models import SharedModels
 
 import edgekit
@@ -88,6 +91,8 @@ def test_the_contents(wheel: Path) -> None:
         "kernels/neon.inl", "src/session.cpp", "run/main.cpp", "text/tokenizer.cpp",
     ):  # fmt: skip
         assert f"edgekit/native/{needed}" in names
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    assert any(name.endswith(".dist-info/licenses/libc++.txt") for name in names)
     page = ROOT / "edgekit" / "serve" / "page"
     assert {path.relative_to(ROOT).as_posix() for path in page.rglob("*") if path.is_file()} <= set(names)
     assert any(name.startswith("edgekit/recipes/library/") for name in names)
@@ -95,6 +100,31 @@ def test_the_contents(wheel: Path) -> None:
     assert wheel.stat().st_size < 5_000_000
     if importlib.util.find_spec("auditwheel"):
         wheels.audit(wheel, wheel.name.split("-")[-1].removesuffix(".whl"))
+
+
+@pytest.mark.slow
+def test_the_list_of_parts_names_every_file_with_its_hash_and_licence(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as content:
+        (listed,) = (name for name in content.namelist() if ".dist-info/sboms/" in name)
+        document = json.loads(content.read(listed))
+        files = {name: content.read(name) for name in content.namelist() if ".dist-info/" not in name}
+    assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(json.dumps(document)) is None
+    parts = {part["name"]: part for part in document["components"]}
+    assert parts.keys() == {"edgekit", "temml", "libc++", "libunwind"}
+    licences = {name: part["licenses"][0]["expression"] for name, part in parts.items()}
+    assert licences["temml"] == "MIT"
+    assert licences["libc++"] == licences["libunwind"] == "Apache-2.0 WITH LLVM-exception"
+    hashes = {
+        file["name"]: file["hashes"][0]["content"] for part in parts.values() for file in part.get("components", ())
+    }
+    assert hashes == {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+@pytest.mark.slow
+def test_a_wheel_has_the_same_bytes_every_time(wheel: Path, tmp_path: Path) -> None:
+    target = target_named("linux-aarch64" if "aarch64" in wheel.name else "linux-x86_64")
+    again = wheels.build_wheel(target, compiled(target.name, tmp_path / "native"), tmp_path / "dist")
+    assert again.read_bytes() == wheel.read_bytes()
 
 
 @pytest.mark.slow
