@@ -246,6 +246,10 @@ _BUILD_PACKAGES = ("gguf", "huggingface_hub", "ml_dtypes", "onnx", "onnxruntime"
 _SERVE_PACKAGES = ("starlette", "uvicorn")
 
 
+class DiscardedStateWarning(UserWarning):
+    """What an interrupted build left to resume was damaged or is of other inputs, and is computed again."""
+
+
 class EngineFallbackWarning(UserWarning):
     """``auto`` could not use its preferred engine and takes another; the text says why."""
 

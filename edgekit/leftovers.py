@@ -1,13 +1,15 @@
 """Temporary folders that do not outlive their process, and the removal of what killed processes left behind.
 
-    .NAME.partial-1f0c6a2e9b7d4c35      an artifact that is being written (``artifact/writer.py``)
+    .NAME.partial-1f0c6a2e9b7d4c35      an artifact, a bundle or a file that is being written
     .NAME.replaced-1f0c6a2e9b7d4c35     the artifact it replaces, for a moment
-    .fetch-..., edgekit-probe-...       downloads and reference models
+    .fetch-...                          downloads
+    edgekit-probe-... and the like      temporary folders of one command: reference models, a compiler's output
 
 The first eight digits name the running system, the others are random: process ids repeat in containers. A process holds
 a lock on its folder (flock on the folder itself, which follows it when it is renamed); the system drops the lock when
-the process ends in any way. So a folder of this system without a lock is abandoned. A folder of another system, where
-locks may not be visible, or of an older edgekit, which did not lock, is abandoned when it has not changed for a day.
+the process ends in any way. So a folder of this system without a lock is abandoned, and on a disk of this machine also
+one of an earlier run of the system. A folder of another system, where locks may not be visible, or of an older edgekit,
+which did not lock, is abandoned when it has not changed for a day.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -30,12 +32,17 @@ from pathlib import Path
 # The ends with digits alone or with eight characters are those of an older edgekit: process ids, and Python's tempfile.
 _FOLDER = re.compile(
     r"\.(?P<name>.+)\.(?P<kind>partial|replaced)-(?P<end>[0-9a-f]{16}|\d+)"
-    r"|(\.fetch|edgekit-probe)-(?P<other_end>[0-9a-f]{16}|[0-9a-z_]{8})"
+    r"|(\.fetch|edgekit-(probe|compile|inspect|header|ssh))-(?P<other_end>[0-9a-f]{16}|[0-9a-z_]{8})"
 )
+_END = re.compile(r"[0-9a-f]{16}")  # of this edgekit's names
 _UNCHANGED_S = 24 * 3600
 _RENAMED_S = 60  # a folder that is being replaced is without its name for less than a millisecond
 _TRIES = 100  # to make a folder; another process can take one away before it is locked
 _BUSY, _NO_LOCKS = -1, -2  # instead of a lock
+# File systems that no other machine writes to, so a lock that nobody holds here is held by nobody.
+_LOCAL = frozenset({"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "tmpfs", "xfs", "zfs"})
+# What this process has made and not yet removed: :func:`remove_all`.
+_own: set[Path] = set()
 _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2  # of linux/fcntl.h, linux/fs.h and Darwin's sys/stdio.h
 
 
@@ -52,12 +59,59 @@ def locked_folder(parent: Path, stem: str) -> Iterator[Path]:
         OSError: The folder cannot be made.
     """
     sweep(parent)
-    folder, lock = _make(parent, stem)
+    folder, lock = _make(parent, stem, Path.mkdir)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
+        _own.discard(folder)
         _unlock(lock)
+
+
+@contextmanager
+def locked_file(parent: Path, stem: str) -> Iterator[tuple[Path, int]]:
+    """A new file that is deleted when the block ends, if it still has its name.
+
+    Args:
+        parent, stem: As for :func:`locked_folder`; the stem is ``.NAME.partial-``.
+
+    Yields:
+        The file, and a descriptor to write to.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+    sweep(parent)
+    path, lock = _make(parent, stem, lambda path: path.touch(0o666, exist_ok=False))
+    try:
+        file = os.open(path, os.O_WRONLY | getattr(os, "O_BINARY", 0))
+        try:
+            yield path, file
+        finally:
+            os.close(file)
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        _own.discard(path)
+        _unlock(lock)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder that threads or other processes may still be writing into, as far as that is allowed."""
+    for _ in range(_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.is_dir():
+            return
+
+
+def remove_all() -> None:
+    """Remove everything that this process has made here. It must end at once after that: it was told to twice."""
+    for path in list(_own):
+        if path.is_dir():
+            remove(path)
+        else:
+            with suppress(OSError):
+                path.unlink()
 
 
 def new_name(stem: str) -> str:
@@ -86,9 +140,9 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def sweep(parent: Path) -> list[Path]:
-    """Remove the abandoned temporary folders in a folder. An artifact that lost its name gets it back.
+    """Remove the abandoned temporary folders and files in a folder. An artifact that lost its name gets it back.
 
-    Only folders of this user with a name of edgekit's pattern are touched. What cannot be removed stays.
+    Only those of this user with a name of edgekit's pattern are touched. What cannot be removed stays.
 
     Args:
         parent: The folder to look into.
@@ -106,14 +160,18 @@ def sweep(parent: Path) -> list[Path]:
         home = parent / match["name"] if match["kind"] == "replaced" else None
         if home is not None and os.path.lexists(home):
             home = None  # the build did replace it
-        lock = _take(folder, match["end"] or match["other_end"], lost=home is not None)
+        end = match["end"] or match["other_end"]
+        lock = _take(folder, end, lost=home is not None)
         if lock is None:
             continue
         if home is not None:
             with suppress(OSError):
                 folder.rename(home)
                 restored.append(home)
-        elif match["kind"] is None or _is_flat(folder):
+        elif not folder.is_dir():
+            with suppress(OSError):
+                folder.unlink()
+        elif match["kind"] is None or _END.fullmatch(end) or _is_flat(folder):
             shutil.rmtree(folder, ignore_errors=True)
         _unlock(lock)
     return restored
@@ -129,14 +187,20 @@ def find_replaced(artifact: Path) -> Path | None:
     return None
 
 
-def _make(parent: Path, stem: str) -> tuple[Path, int]:
-    """Make a folder and lock it."""
+def _make(parent: Path, stem: str, make: Callable[[Path], None]) -> tuple[Path, int]:
+    """Make a folder or a file and lock it."""
     for _ in range(_TRIES):
-        folder = parent / new_name(stem)
-        folder.mkdir()
-        lock = _lock(folder)
-        if lock != _BUSY and folder.is_dir():
-            return folder, lock
+        path = parent / new_name(stem)
+        _own.add(path)
+        try:
+            make(path)
+        except BaseException:
+            _own.discard(path)
+            raise
+        lock = _lock(path)
+        if lock != _BUSY and path.exists():
+            return path, lock
+        _own.discard(path)
         _unlock(lock)  # swept before it was locked
     raise OSError(f"other processes remove every new folder in {parent}")
 
@@ -154,13 +218,15 @@ def _take(folder: Path, end: str, *, lost: bool) -> int | None:
     """
     try:
         found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "geteuid") and found.st_uid != os.geteuid()):
+        wanted = stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and _END.fullmatch(end) and not lost)
+        if not wanted or (hasattr(os, "geteuid") and found.st_uid != os.geteuid()):
             return None
         lock = _lock(folder)
         if lock == _BUSY:
             return None
         changed = found.st_ctime + _RENAMED_S if lost else _newest(folder) + _UNCHANGED_S
-        if (lock >= 0 and len(end) == 16 and end.startswith(_this_system())) or changed < time.time():
+        visible = lock >= 0 and _END.fullmatch(end) and (end.startswith(_this_system()) or _is_local(found.st_dev))
+        if visible or changed < time.time():
             return lock
     except OSError:
         return None
@@ -179,7 +245,7 @@ def _is_flat(folder: Path) -> bool:
 
 
 def _lock(folder: Path) -> int:
-    """Lock a folder until the returned descriptor is closed or the process ends.
+    """Lock a folder or a file until the returned descriptor is closed or the process ends.
 
     Returns:
         The descriptor, or _BUSY if another process has the lock or the folder, or _NO_LOCKS.
@@ -189,7 +255,7 @@ def _lock(folder: Path) -> int:
     import fcntl
 
     try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return _BUSY
     try:
@@ -200,7 +266,7 @@ def _lock(folder: Path) -> int:
     except BlockingIOError:
         busy = True
     except OSError:  # a file system without locks, or the folder is gone
-        busy = not folder.is_dir()
+        busy = not folder.exists()
     os.close(lock)
     return _BUSY if busy else _NO_LOCKS
 
@@ -211,6 +277,17 @@ def _newest(folder: Path) -> float:
     for root, _, files in os.walk(folder):
         times += [os.lstat(os.path.join(root, name)).st_mtime for name in [*files, "."]]
     return max(times)
+
+
+def _is_local(device: int) -> bool:
+    """Whether a file system, by its st_dev, is one that only this machine writes to (Linux)."""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    with suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            mount, _, source = line.partition(" - ")
+            if mount.split()[2:3] == [wanted]:
+                return source.split()[0] in _LOCAL
+    return False
 
 
 @cache

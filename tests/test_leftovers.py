@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from edgekit import leftovers
-from edgekit.leftovers import exchange, find_replaced, held, locked_folder, new_name, sweep
+from edgekit.leftovers import exchange, find_replaced, held, locked_file, locked_folder, new_name, remove_all, sweep
 
 DAY = 24 * 3600
 STEMS = (".x.partial-", ".x.y.partial-", ".fetch-", "edgekit-probe-")
@@ -80,9 +80,12 @@ def test_what_a_killed_process_left_is_swept_by_the_next_but_not_what_a_living_o
 
 
 @pytest.mark.parametrize("name", [".x.partial-4711", ".fetch-a1b2_c3d", "edgekit-probe-abcd1234", "of another system"])
-def test_where_no_lock_can_tell_a_folder_must_be_unchanged_for_a_day(tmp_path: Path, name: str) -> None:
+def test_where_no_lock_can_tell_a_folder_must_be_unchanged_for_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     if name == "of another system":
         name = f".x.partial-{'0' * 8}{new_name('')[8:]}"
+    monkeypatch.setattr(leftovers, "_LOCAL", frozenset())  # a disk that other machines may use
     left(tmp_path, name, age_s=DAY - 60)
     assert sweep(tmp_path) == []
     assert names(tmp_path) == [name]
@@ -92,6 +95,40 @@ def test_where_no_lock_can_tell_a_folder_must_be_unchanged_for_a_day(tmp_path: P
     os.utime(tmp_path / name, (time.time() - DAY - 60,) * 2)
     sweep(tmp_path)
     assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not tell which disks are local")
+def test_on_a_disk_of_this_machine_the_lock_tells_also_after_a_restart(tmp_path: Path) -> None:
+    if not leftovers._is_local(tmp_path.stat().st_dev):
+        pytest.skip("the tests' folder is not on a local disk")
+    left(tmp_path, f".x.partial-{'0' * 8}{new_name('')[8:]}")
+    sweep(tmp_path)
+    assert names(tmp_path) == []
+    assert not leftovers._is_local(0xFFFF)
+
+
+def test_folders_with_folders_and_files_are_swept_too(tmp_path: Path) -> None:
+    (left(tmp_path, new_name(".x.partial-")) / "onnx").mkdir()
+    (tmp_path / new_name(".file.partial-")).write_text("content")
+    (tmp_path / new_name(".file.replaced-")).write_text("content")  # no file of edgekit has this name
+    sweep(tmp_path)
+    assert [name.split("-")[0] for name in names(tmp_path)] == [".file.replaced"]
+
+
+def test_a_file_is_there_during_the_block(tmp_path: Path) -> None:
+    with locked_file(tmp_path, ".x.partial-") as (path, file):
+        os.write(file, b"content")
+        sweep(tmp_path)
+        assert path.read_bytes() == b"content"
+    assert names(tmp_path) == []
+
+
+def test_all_that_this_process_has_made_is_removed_at_once(tmp_path: Path) -> None:
+    with locked_folder(tmp_path, ".x.partial-") as folder, locked_file(tmp_path, ".y.partial-"):
+        (folder / "file").write_text("content")
+        assert len(names(tmp_path)) == 2
+        remove_all()
+        assert names(tmp_path) == []
 
 
 def test_only_folders_with_names_of_edgekit_are_swept(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ..durable import write_file
 from ..errors import ArtifactError, BuildError, nearest
 from ..json_file import read_json_object
 from ..json_text import json_text
@@ -127,9 +128,7 @@ class Manifest(RuntimeFacts):
             text = json_text(asdict(self), indent=2, sort_keys=True)
         except ValueError as error:
             raise BuildError(f"{FILE_NAME} cannot be written as JSON: {error}") from None
-        partial = folder / f".{FILE_NAME}.partial"
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(folder / FILE_NAME)
+        write_file(folder / FILE_NAME, f"{text}\n".encode())
 
 
 def read_manifest(folder: Path) -> Manifest:

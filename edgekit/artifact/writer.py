@@ -1,17 +1,21 @@
-"""Writes folders atomically: the files go to a temporary folder next to the output, which is renamed at the end."""
+"""Writes folders atomically: the files go to a temporary folder next to the output, which is renamed at the end.
+
+Everything is on the disk before the folder gets its name, so a power failure leaves the old folder or the new one.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..durable import free_space, sync_folder, sync_tree
 from ..errors import BuildError, DiskFullError, OutputExistsError
 from ..hashing import sha256_file
-from ..leftovers import exchange, held, locked_folder, new_name
+from ..leftovers import exchange, held, locked_folder, new_name, remove
 from ..progress import Share, no_share
 from ..units import format_bytes
 from .manifest import FILE_NAME
@@ -64,7 +68,7 @@ def whole_folder(out: Path, force: bool, marker: str = FILE_NAME) -> Iterator[Pa
     try:
         with locked_folder(out.parent, f".{out.name}.partial-") as partial:
             yield partial
-            _give_name(partial, out, force, marker)
+            give_name(partial, out, lambda: check_output(out, force, marker))
     except OSError as error:  # a write failed: errors while reading a checkpoint are raised as CheckpointError
         raise disk_error(error, out, None) from error
 
@@ -76,22 +80,34 @@ def set_aside(partial: Path, place: Path) -> None:
         partial: The temporary folder.
         place: The new name. An artifact there is replaced; call :func:`check_output` for it first.
     """
-    _give_name(partial, place, force=True, marker=FILE_NAME)
+    give_name(partial, place, lambda: check_output(place, True))
 
 
-def _give_name(folder: Path, out: Path, force: bool, marker: str) -> None:
+def give_name(folder: Path, out: Path, check: Callable[[], None]) -> None:
     """Rename a finished folder, and delete what it replaces.
 
-    The two change their names in one step where the system can do that. Otherwise, the old folder is without a name for
-    a moment, and the next build restores it if this process is killed in that moment.
+    The two change their names in one step where the system can do that (Linux and macOS, on most file systems).
+    Otherwise, the old folder is without a name for a moment, and the next build restores it if this process is killed
+    in that moment.
+
+    Args:
+        folder: The finished folder.
+        out: Its final name.
+        check: Called before each attempt; raises if the name is taken by something that must not be replaced.
+
+    Raises:
+        OSError: The folder cannot be renamed, or not be written to the disk.
     """
+    sync_tree(folder)
     for attempt in range(_TRIES, -1, -1):
-        check_output(out, force, marker)
+        check()
         try:
             if not out.exists():
                 folder.rename(out)
+                sync_folder(out.parent)
             elif exchange(folder, out):
-                shutil.rmtree(folder, ignore_errors=True)  # the old one
+                sync_folder(out.parent)  # before the old one is deleted
+                remove(folder)
             else:
                 _replace(folder, out)
             return
@@ -110,6 +126,7 @@ def _replace(folder: Path, out: Path) -> None:
             with suppress(OSError):
                 replaced.rename(out)
             raise
+        sync_folder(out.parent)
         shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -145,8 +162,9 @@ def disk_error(error: OSError, path: Path | None, size_bytes: int | None) -> Bui
     where = f" to {path}" if path else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         size = f" {format_bytes(size_bytes)}" if size_bytes is not None else ""
+        free = f"; {free_space(path)}" if path else ""
         return DiskFullError(
-            f"no space to write{size}{where}: {error.strerror}",
+            f"no space to write{size}{where}: {error.strerror}{free}",
             hint="free some space, or choose a folder on another disk with --out",
         )
     return BuildError(f"cannot write{where}: {error.strerror}")

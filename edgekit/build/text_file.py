@@ -15,6 +15,7 @@ import numpy as np
 
 from ..artifact.manifest import RuntimeFacts, read_manifest
 from ..artifact.writer import disk_error, hash_files
+from ..durable import write_file
 from ..runtime.chat import ChatTemplate
 from ..runtime.prompt import ControlTokens
 from ..runtime.tokenizer import Tokenizer
@@ -115,9 +116,7 @@ def add_text_file(artifact: Path) -> tuple[str, ...]:
         if made.content is None:
             path.unlink(missing_ok=True)
         else:
-            partial = path.with_name(f".{FILE_NAME}.partial")
-            partial.write_bytes(made.content)
-            partial.replace(path)
+            write_file(path, made.content)
             files |= hash_files([path])
         replace(manifest, files=dict(sorted(files.items()))).write(artifact)
     except OSError as error:

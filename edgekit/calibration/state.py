@@ -1,12 +1,15 @@
 """The progress of a calibration, stored in a folder next to the output, so that it can resume after any interruption.
 
     fingerprint.json        identifies the inputs of the calibration; if they differ, the folder is emptied
+    digests.json            sha256 of each of the next three kinds of files
     texts.json              token ids of the calibration texts
     layer.{i}.npz           the four quantized matrices of a finished layer; one more file for a calibrated lm_head
     hidden.{i}.f32          hidden states that enter layer i: (tokens, hidden_size) float32, all texts concatenated
     *.scratch               tensors passed on within a layer that do not fit into MEMORY_BYTES, and incomplete files
 
-A process locks the folder while it uses it. A file gets its final name when it is complete. Rows in files are read and
+A process locks the folder while it uses it. A file gets its final name when it is complete and on the disk, after its
+digest. What has another digest than the one that was written, after a power failure or an edit, is discarded with a
+warning, and computed again. Rows in files are read and
 written with preadv and pwrite, so that the page cache keeps them in memory while there is room. They are not mapped,
 because touched pages of a map count as this process's memory.
 """
@@ -19,7 +22,7 @@ import os
 import re
 import shutil
 import time
-import zipfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -29,11 +32,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact.writer import disk_error
-from ..errors import UsageError
+from ..durable import rename, sync, write_file
+from ..errors import DiscardedStateWarning, UsageError
+from ..hashing import sha256_file
+from ..json_text import json_text
 from ..layout import Matrix
 from ..quantize.packing import PackedLinear
 
-_FINGERPRINT = "fingerprint.json"
+_FINGERPRINT, _DIGESTS = "fingerprint.json", "digests.json"
 _LEFT = re.compile(r"\.(?P<name>.+)\.(?P<kind>calibration|widths)")  # Job.resume_path in build/steps.py
 _UNCHANGED_S = 7 * 24 * 3600
 # Limit for the rows that are passed on within a layer in memory. An 8B model can be calibrated in 4 GiB altogether.
@@ -83,17 +89,6 @@ class Rows:
                 raise disk_error(error, self.path, len(left)) from None
             left, offset = left[count:], offset + count
 
-    def flush(self) -> None:
-        """Wait until the rows are on the disk.
-
-        Raises:
-            DiskFullError: There is not enough disk space.
-        """
-        try:
-            _flush(self._file)
-        except OSError as error:
-            raise disk_error(error, self.path, None) from None
-
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
@@ -136,14 +131,19 @@ class CalibrationState:
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
         self._folder = folder
         self._held: dict[str, NDArray[np.float32]] = {}
+        self._digests: dict[str, str] = {}  # of the files that may be used, by their names
+        self._checked: set[str] = set()  # those that were read since, or written by this process
         text = json.dumps(fingerprint, sort_keys=True)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(folder)
             if _read(folder / _FINGERPRINT) == text:
+                self._digests = _read_digests(folder / _DIGESTS)
                 return
+            if (folder / _FINGERPRINT).exists():
+                _warn(f"{folder} is of another calibration or damaged; the calibration starts anew")
             _empty(folder)
-            (folder / _FINGERPRINT).write_text(text, encoding="utf-8")
+            write_file(folder / _FINGERPRINT, text.encode())
         except OSError as error:
             raise disk_error(error, folder, None) from None
 
@@ -158,29 +158,21 @@ class CalibrationState:
     def texts(self, make: Callable[[], list[list[int]]]) -> list[list[int]]:
         """The calibration texts: those that are stored, or those that ``make`` returns, which are then stored."""
         path = self._folder / "texts.json"
-        try:
-            texts: list[list[int]] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # missing or damaged
+        texts: list[list[int]]
+        if self._is_whole(path):
+            texts = json.loads(path.read_text(encoding="utf-8"))
+        else:
             texts = make()
             partial = self._folder / "texts.scratch"
-            try:
-                with partial.open("w", encoding="utf-8") as file:
-                    file.write(json.dumps(texts))
-                    file.flush()
-                    _flush(file.fileno())
-            except OSError as error:
-                raise disk_error(error, partial, None) from None
-            partial.rename(path)
+            with _telling(partial):
+                partial.write_text(json.dumps(texts), encoding="utf-8")
+            self._keep(partial, path)
         shutil.rmtree(self._folder / "draft", ignore_errors=True)
         return texts
 
     def is_finished(self, layer: int) -> bool:
-        """Whether a layer's matrices are stored and undamaged: a power failure may leave a file without its content."""
-        try:
-            with zipfile.ZipFile(self._folder / f"layer.{layer}.npz") as file:
-                return file.testzip() is None
-        except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile):
-            return False
+        """Whether a layer's matrices are stored and undamaged."""
+        return self._is_whole(self._folder / f"layer.{layer}.npz")
 
     def finished_layers(self, total: int, hidden_bytes: int | None = None) -> int:
         """The number of layers, out of ``total``, that a resumed calibration can skip. An lm_head counts as a layer.
@@ -190,7 +182,7 @@ class CalibrationState:
         done = 0
         while self.is_finished(done):
             done += 1
-        while 0 < done < total and not self._is_whole(done, hidden_bytes):
+        while 0 < done < total and not self._has_hidden(done, hidden_bytes):
             done -= 1
         return done
 
@@ -205,8 +197,7 @@ class CalibrationState:
         partial = self._folder / "hidden.scratch"
         with closing(Rows(partial, width)) as rows:
             yield rows
-            rows.flush()
-        partial.rename(self._hidden(layer))
+        self._keep(partial, self._hidden(layer))
         self._hidden(layer - 1).unlink(missing_ok=True)
 
     @contextmanager
@@ -233,14 +224,9 @@ class CalibrationState:
             if array is not None
         }
         partial = self._folder / "layer.scratch"
-        try:
-            with partial.open("wb") as file:
-                np.savez(file, **arrays)
-                file.flush()
-                _flush(file.fileno())
-        except OSError as error:
-            raise disk_error(error, partial, None) from None
-        partial.rename(self._folder / f"layer.{index}.npz")
+        with _telling(partial), partial.open("wb") as file:
+            np.savez(file, **arrays)
+        self._keep(partial, self._folder / f"layer.{index}.npz")
 
     def read_layer(self, index: int, matrices: Sequence[Matrix]) -> list[PackedLinear]:
         """Read the matrices of a finished layer."""
@@ -267,9 +253,36 @@ class CalibrationState:
             os.close(self._lock)
             self._lock = None
 
-    def _is_whole(self, layer: int, hidden_bytes: int | None) -> bool:
+    def _has_hidden(self, layer: int, hidden_bytes: int | None) -> bool:
         path = self._hidden(layer)
-        return path.is_file() and hidden_bytes in (None, path.stat().st_size)
+        return self._is_whole(path) and hidden_bytes in (None, path.stat().st_size)
+
+    def _keep(self, partial: Path, path: Path) -> None:
+        """Give a complete file its final name, after its digest is stored.
+
+        Raises:
+            DiskFullError: There is not enough disk space.
+        """
+        with _telling(partial):
+            with partial.open("rb+") as file:
+                sync(file.fileno())
+            kept = {name: digest for name, digest in self._digests.items() if (self._folder / name).exists()}
+            self._digests = {**kept, path.name: sha256_file(partial)}
+            write_file(self._folder / _DIGESTS, json_text(self._digests).encode())
+            rename(partial, path)
+        self._checked.add(path.name)
+
+    def _is_whole(self, path: Path) -> bool:
+        """Whether a file is there and has its digest. One that has not is removed, with a warning."""
+        if not path.exists() or path.name in self._checked:
+            return path.exists()
+        with suppress(OSError):
+            if sha256_file(path) == self._digests.get(path.name):
+                self._checked.add(path.name)
+                return True
+        _warn(f"{path} is damaged: it is not what was written; what it held is computed again")
+        _remove(path)
+        return False
 
     def _hidden(self, layer: int) -> Path:
         return self._folder / f"hidden.{layer}.f32"
@@ -336,17 +349,38 @@ def _locked(folder: Path) -> int | None:
     return lock
 
 
-def _flush(file: int) -> None:
-    """Have a file's content on the disk before its name: what is resumed after a power failure must be whole."""
-    os.fsync(file)
-
-
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Translate errors of the system while a file is written."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, path, None) from None
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, DiscardedStateWarning, stacklevel=2)
+
+
+def _read_digests(path: Path) -> dict[str, str]:
+    """The stored digests; none if the file is damaged: then no file has its digest."""
+    with suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def _closing(path: Path, width: int) -> Iterator[Rows]:

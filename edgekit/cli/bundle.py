@@ -15,6 +15,7 @@ from ..units import format_bytes
 from . import _options as options
 from ._output import Column, emit_json, error_json, open_screen, print_error, print_notes, progress_bars
 from ._receipt_table import print_receipt
+from ._signals import ends_cleanly
 
 if TYPE_CHECKING:
     from ..artifact.manifest import Manifest
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     help="With --push: decode for this many seconds more, to see whether heat slows the device down.",
 )
 @options.as_json
+@ends_cleanly
 def command(
     artifact: Path, device: DeviceProfile, out: Path | None, address: str | None, sustain_s: float | None, as_json: bool
 ) -> None:

@@ -10,6 +10,7 @@ from ..deploy.targets import TARGETS, target_named
 from ..units import format_bytes
 from . import _options as options
 from ._output import emit_json, open_screen
+from ._signals import ends_cleanly
 
 _LIST = "\n".join(["\b", "Targets:", *(f"  {target.name:<15}{target.description}" for target in TARGETS)])
 
@@ -28,6 +29,7 @@ _LIST = "\n".join(["\b", "Targets:", *(f"  {target.name:<15}{target.description}
     help="Write to a folder named after the target in this folder.",
 )
 @options.as_json
+@ends_cleanly
 def command(target: str, out: Path, as_json: bool) -> None:
     """Compile the C library and the program edgekit-run for another machine.
 

@@ -11,6 +11,7 @@ import click
 from ..devices import DeviceProfile, device_names, load_device
 from ..devices.registry import device_file
 from ..devices.writer import format_device
+from ..durable import write_file
 from ..errors import DeviceProfileError, UsageError
 from ..units import format_bytes
 from . import _options as options
@@ -96,7 +97,7 @@ def _correct(file: Path, name: str | None, out: Path | None, as_json: bool) -> N
     text = format_device(corrected, "\n".join(comment))
     if out is not None:
         try:
-            out.write_text(text, encoding="utf-8")
+            write_file(out, text.encode())
         except OSError as error:
             raise DeviceProfileError(f"cannot write the profile {out}: {error.strerror}") from None
     if as_json:

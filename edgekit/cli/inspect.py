@@ -10,6 +10,7 @@ from ..planning.engines import engine_names
 from . import _options as options
 from ._inspect_table import print_contents, print_placement
 from ._output import emit_json
+from ._signals import ends_cleanly
 
 
 @options.command(
@@ -25,6 +26,7 @@ from ._output import emit_json
     help=f"Also show where this engine runs each node on this machine: {', '.join(engine_names())}, or auto.",
 )
 @options.as_json
+@ends_cleanly
 def command(artifact: Path, engine: str | None, as_json: bool) -> None:
     """Show what is in ARTIFACT: its matrices, their formats and sizes, and the planned share of a token's time of each.
 

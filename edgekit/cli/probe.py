@@ -10,9 +10,11 @@ import click
 
 from ..devices import DeviceProfile
 from ..devices.writer import format_device
+from ..durable import write_file
 from ..units import format_bytes
 from . import _options as options
 from ._output import Column, emit_json, open_screen, progress_bars
+from ._signals import ends_cleanly
 
 if TYPE_CHECKING:
     from ..probe.kernels import KernelChoice
@@ -52,6 +54,7 @@ def _new_profile(ctx: click.Context, param: click.Parameter, path: Path | None) 
     "that the engines reach the same share of the hardware limits as on a reference processor.",
 )
 @options.as_json
+@ends_cleanly
 def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
     """Measure this machine: its memory bandwidth, the peak of each kernel, and the speed of both engines.
 
@@ -72,7 +75,7 @@ def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
             profile = with_engine_rates(profile, progress)
     if out is not None:
         try:
-            out.write_text(format_device(profile, _COMMENT.format(path=out)), encoding="utf-8")
+            write_file(out, format_device(profile, _COMMENT.format(path=out)).encode())
         except OSError as error:
             raise click.ClickException(f"cannot write {out}: {error.strerror}") from None
     if as_json:

@@ -25,7 +25,9 @@ from typing import Any
 
 from ..artifact.manifest import Manifest
 from ..artifact.verify import verify
+from ..artifact.writer import disk_error, give_name
 from ..devices import DeviceProfile
+from ..durable import rename, sync
 from ..errors import BudgetError, BundleError, DiskFullError, OutputExistsError
 from ..hashing import sha256_file
 from ..json_file import read_json_object
@@ -150,15 +152,16 @@ def make_bundle(
             bundle = _fill(folder, name, artifact, manifest, device, native)
             if packed:
                 write_archive(folder, work / "packed", name, progress)
-                (work / "packed").replace(out)
+                with (work / "packed").open("rb+") as written:
+                    sync(written.fileno())
+                rename(work / "packed", out)
                 yield bundle
                 return
-            if out.exists():
-                shutil.rmtree(out)
-            folder.rename(out)
+            give_name(folder, out, lambda: _check_free(out, packed))
     except OSError as error:
-        if error.errno == 28:  # ENOSPC
-            raise DiskFullError(f"cannot write {out}: the disk is full") from None
+        problem = disk_error(error, out, None)
+        if isinstance(problem, DiskFullError):
+            raise problem from None
         raise BundleError(f"cannot write {out}: {error.strerror}: {error.filename}") from None
     yield Bundle(out, name, bundle.machine, bundle.files, bundle.notes)
 

@@ -18,7 +18,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CompileError, MissingPackageError
+from ..artifact.writer import disk_error, give_name
+from ..errors import CompileError, DiskFullError, MissingPackageError
+from ..leftovers import locked_folder
 from .targets import Target
 
 SOURCES = Path(__file__).parents[1] / "native"
@@ -110,16 +112,23 @@ def compile_native(target: Target, folder: Path, *, jobs: int | None = None) -> 
     if all(file.is_file() for file in files) and stamp.is_file() and stamp.read_text("utf-8") == expected:
         return compiled
     try:
-        (out / "include").mkdir(parents=True, exist_ok=True)
-        stamp.unlink(missing_ok=True)
-        with tempfile.TemporaryDirectory(prefix="edgekit-compile-") as build:
-            _build(toolchain, target, Path(build), jobs)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            locked_folder(Path(tempfile.gettempdir()), "edgekit-compile-") as build,
+            locked_folder(folder, f".{target.name}.partial-") as made,
+        ):
+            _build(toolchain, target, build, jobs)
             for file in (compiled.library, compiled.program):
-                shutil.copy2(Path(build) / file.name, file)
-        for header in compiled.headers:
-            shutil.copyfile(SOURCES / "include" / header.name, header)
-        stamp.write_text(expected, "utf-8")
+                shutil.copy2(build / file.name, made / file.name)
+            (made / "include").mkdir()
+            for header in compiled.headers:
+                shutil.copyfile(SOURCES / "include" / header.name, made / "include" / header.name)
+            (made / stamp.name).write_text(expected, "utf-8")
+            give_name(made, out, lambda: None)
     except OSError as error:
+        problem = disk_error(error, out, None)
+        if isinstance(problem, DiskFullError):
+            raise problem from None
         raise CompileError(f"cannot compile for {target.name}: {error.strerror}: {error.filename}") from None
     return compiled
 

@@ -21,6 +21,7 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from ..errors import PushError, TransferError, UsageError
+from ..leftovers import locked_folder
 
 ADB_FOLDER = "/data/local/tmp/edgekit"
 _FORMS = "ssh://[USER@]HOST[:PORT]/PATH, adb, or adb:SERIAL"
@@ -146,7 +147,7 @@ def connect(address: str) -> Iterator[Remote]:
         yield AdbRemote(address, ADB_FOLDER, (_program("adb"), *named))
         return
     host, port, folder, name = _parse_ssh(address)
-    with tempfile.TemporaryDirectory(prefix="edgekit-ssh-") as control:
+    with locked_folder(Path(tempfile.gettempdir()), "edgekit-ssh-") as control:
         # One connection for all commands; BatchMode fails where ssh would ask for a password.
         options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
         options += ["-o", "ControlMaster=auto", "-o", f"ControlPath={control}/c", "-o", "ControlPersist=60"]

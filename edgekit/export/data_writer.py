@@ -70,7 +70,7 @@ def write_data(
         CheckpointError: A tensor cannot be read.
     """
     with _reserved(path, layout.size_bytes) as file:
-        writer = _Writer(file, layout, source, half_scales)
+        writer = _Writer(path, file, layout, source, half_scales)
         for vector in layout.vectors():
             writer.vector(vector.slot, (vector.source,))
         for matrix in layout.matrices():
@@ -117,8 +117,8 @@ def _run(work: Callable[[_Job], None], jobs: list[_Job], threads: int, progress:
 
 
 class _Writer:
-    def __init__(self, file: int, layout: DataLayout, source: WeightSource, half_scales: bool) -> None:
-        self._file = file
+    def __init__(self, path: Path, file: int, layout: DataLayout, source: WeightSource, half_scales: bool) -> None:
+        self._path, self._file = path, file
         self._half = {m.name for m in layout.inner_matrices()} if half_scales else set()
         self._dtype = np.dtype(layout.activation_type)
         self._layout = layout
@@ -179,7 +179,7 @@ class _Writer:
         if slot is None:
             raise AssertionError("the layout has no slot for an array that the quantizer returned")
         row_bytes = slot.size_bytes // slot.shape[0]
-        _write_all(self._file, np.ascontiguousarray(array).data.cast("B"), slot.offset + row * row_bytes)
+        _write_all(self._path, self._file, np.ascontiguousarray(array).data.cast("B"), slot.offset + row * row_bytes)
 
 
 @contextmanager
@@ -202,10 +202,10 @@ def _reserved(path: Path, size_bytes: int) -> Iterator[int]:
         os.close(file)
 
 
-def _write_all(file: int, data: memoryview, offset: int) -> None:
+def _write_all(path: Path, file: int, data: memoryview, offset: int) -> None:
     while data:
         try:
             written = os.pwrite(file, data, offset)
         except OSError as error:
-            raise disk_error(error, None, len(data)) from None
+            raise disk_error(error, path, len(data)) from None
         data, offset = data[written:], offset + written

@@ -30,6 +30,7 @@ from typing import Any
 from ..artifact.manifest import RuntimeFacts
 from ..errors import EngineError
 from ..layout import Matrix
+from ..leftovers import locked_folder
 from ..runtime.engine import EngineOptions, engine_class, resolve_context
 from ..runtime.io_binding import BoundEngine
 from ..runtime.provider import Provider
@@ -92,9 +93,9 @@ def profiled_placement(folder: Path, facts: RuntimeFacts, engine: str, model: Mo
     found = engine_class(engine)
     if not (isinstance(found, type) and issubclass(found, BoundEngine)):
         raise EngineError(f"inspecting {folder}: the engine {engine} does not run on onnxruntime")
-    with tempfile.TemporaryDirectory(prefix="edgekit-inspect-") as scratch:
-        kernel = _run(found, folder, facts, Path(scratch) / "profile")
-        profiles = sorted(Path(scratch).glob("profile*.json"), key=lambda path: path.stat().st_mtime_ns)
+    with locked_folder(Path(tempfile.gettempdir()), "edgekit-inspect-") as scratch:
+        kernel = _run(found, folder, facts, scratch / "profile")
+        profiles = sorted(scratch.glob("profile*.json"), key=lambda path: path.stat().st_mtime_ns)
         if not profiles:
             raise EngineError(f"inspecting {folder}: onnxruntime wrote no profile")
         try:  # an engine may have opened other sessions before, to prove its results

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +25,8 @@ from numpy.typing import NDArray
 
 from ..artifact.manifest import RuntimeFacts
 from ..calibration.texts import sample_texts
-from ..errors import CalibrationError
+from ..durable import write_file
+from ..errors import CalibrationError, DiscardedStateWarning
 from ..export.decoder import ALL_POSITIONS
 from ..layout import Matrix
 from ..models.spec import ModelSpec, TensorRef
@@ -104,19 +107,26 @@ def _digest(key: Mapping[str, Any]) -> str:
 
 
 def _read_losses(path: Path, key: Mapping[str, Any]) -> dict[str, float] | None:
+    """The losses that an interrupted build measured; None if there are none, they are of other inputs, or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        losses: dict[str, float] = found["losses"]
+        whole = found["sha256"] == _digest({"key": found["key"], "losses": losses})
+    except FileNotFoundError:
         return None
-    losses: dict[str, float] | None = found.get(_digest(key)) if isinstance(found, dict) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        whole = False
+    if not whole or found["key"] != _digest(key):
+        what = "is of other inputs" if whole else "is damaged"
+        warnings.warn(f"{path} {what}; the losses are measured again", DiscardedStateWarning, stacklevel=2)
+        return None
     return losses
 
 
 def _write_losses(path: Path, key: Mapping[str, Any], losses: Mapping[str, float]) -> None:
-    try:
-        path.write_text(json.dumps({_digest(key): losses}), encoding="utf-8")
-    except OSError:  # the losses are only a cache
-        path.unlink(missing_ok=True)
+    content = {"key": _digest(key), "losses": losses}
+    with suppress(OSError):  # the losses are only a cache
+        write_file(path, json.dumps({**content, "sha256": _digest(content)}).encode())
 
 
 def measure_losses(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from array_weights import tiny_weights
 
 from edgekit.calibration import state as module
 from edgekit.calibration.state import CalibrationState, HeldRows, Rows, sweep_states
-from edgekit.errors import BuildError, DiskFullError, UsageError
+from edgekit.errors import BuildError, DiscardedStateWarning, DiskFullError, UsageError
 from edgekit.layout import Matrix, plan_layout
 from edgekit.quantize.packing import PackedLinear
 from edgekit.quantize.rtn import quantize_rows
@@ -55,6 +55,11 @@ def test_rows_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             rows.write(0, VALUES)
 
 
+def anew() -> pytest.WarningsRecorder:
+    """Expects to be told that the calibration starts anew."""
+    return pytest.warns(DiscardedStateWarning, match="of another calibration or damaged; the calibration starts anew")
+
+
 def test_another_fingerprint_empties_the_folder(folder: Path) -> None:
     with closing(CalibrationState(folder, KEY)) as state, state.create(0, 5) as rows:
         rows.write(0, VALUES)
@@ -62,7 +67,7 @@ def test_another_fingerprint_empties_the_folder(folder: Path) -> None:
     hidden = folder / "hidden.0.f32"
     with closing(CalibrationState(folder, KEY)):
         assert hidden.is_file()
-    with closing(CalibrationState(folder, {"seed": 2})):
+    with anew(), closing(CalibrationState(folder, {"seed": 2})):
         assert [p.name for p in folder.iterdir()] == ["fingerprint.json"]
 
 
@@ -71,7 +76,7 @@ def test_a_damaged_fingerprint_empties_the_folder(folder: Path, content: bytes) 
     folder.mkdir()
     (folder / "fingerprint.json").write_bytes(content)
     (folder / "texts.json").write_text("[[1]]")
-    with closing(CalibrationState(folder, KEY)):
+    with anew(), closing(CalibrationState(folder, KEY)):
         assert not (folder / "texts.json").exists()
 
 
@@ -83,7 +88,7 @@ def test_one_process_at_a_time_uses_a_folder(folder: Path) -> None:
             CalibrationState(folder, fingerprint)
     assert (folder / "texts.json").is_file(), "the first one's files are left alone"
     first.close()
-    with closing(CalibrationState(folder, {"seed": 2})):
+    with anew(), closing(CalibrationState(folder, {"seed": 2})):
         assert not (folder / "texts.json").exists()
 
 
@@ -202,15 +207,37 @@ def test_damaged_files_are_made_again(folder: Path, name: str, size: int | None,
             path.write_bytes(path.read_bytes()[:-4000] + bytes(100) + path.read_bytes()[-3900:])
         elif path.is_file():
             path.write_bytes(path.read_bytes()[:size])
-        assert state.finished_layers(3, VALUES.nbytes) == finished
+    with closing(CalibrationState(folder, KEY)) as state:
+        told = size is not None and name != "none"
+        with pytest.warns(DiscardedStateWarning, match=f"{name} is damaged") if told else nullcontext():
+            assert state.finished_layers(3, VALUES.nbytes) == finished
+
+
+def test_an_edit_that_keeps_a_file_valid_is_found(folder: Path) -> None:
+    with closing(CalibrationState(folder, KEY)) as state:
+        state.texts(lambda: [[1, 2]])
+    (folder / "texts.json").write_text("[[1, 3]]")
+    with closing(CalibrationState(folder, KEY)) as state, pytest.warns(DiscardedStateWarning, match=r"texts\.json"):
+        assert state.texts(lambda: [[4]]) == [[4]]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_damaged_digests_repeat_everything(folder: Path, content: str) -> None:
+    with closing(CalibrationState(folder, KEY)) as state:
+        state.texts(lambda: [[1, 2]])
+    (folder / "digests.json").write_text(content)
+    with closing(CalibrationState(folder, KEY)) as state, pytest.warns(DiscardedStateWarning, match=r"texts\.json"):
+        assert state.texts(lambda: [[4]]) == [[4]]
 
 
 @pytest.mark.parametrize("content", ["", "[[1, 2", "\0\0\0"])
 def test_damaged_texts_are_made_again(folder: Path, content: str) -> None:
     with closing(CalibrationState(folder, KEY)) as state:
         state.texts(lambda: [[1, 2]])
-        (folder / "texts.json").write_text(content)
-        assert state.texts(lambda: [[3]]) == [[3]]
+    (folder / "texts.json").write_text(content)
+    with closing(CalibrationState(folder, KEY)) as state:
+        with pytest.warns(DiscardedStateWarning, match=r"texts\.json is damaged"):
+            assert state.texts(lambda: [[3]]) == [[3]]
         assert state.texts(lambda: [[4]]) == [[3]]
 
 

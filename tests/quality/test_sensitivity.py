@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from bare_artifact import BareArtifact
 from shared_models import SharedModels
 
 from edgekit.artifact.manifest import read_manifest
-from edgekit.errors import CalibrationError, NonFiniteWeightError, UsageError
+from edgekit.errors import CalibrationError, DiscardedStateWarning, NonFiniteWeightError, UsageError
 from edgekit.layout import plan_layout
 from edgekit.models import ModelSpec, spec_from_config
 from edgekit.planning.widths import EMBEDDING, LM_HEAD
@@ -148,17 +150,29 @@ def test_losses_of_something_else_are_not_used(widths: Widths, tmp_path: Path) -
         {"formats": asymmetric},
     ]  # fmt: skip
     for change in changes:
-        widths.choose(**change)
+        with pytest.warns(DiscardedStateWarning, match="of other inputs") if change else nullcontext():
+            widths.choose(**change)
     assert widths.measured == len(changes)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "\0"])
 def test_a_damaged_file_of_losses_is_not_used(widths: Widths, tmp_path: Path, content: str) -> None:
     (tmp_path / "losses").write_text(content)
-    widths.choose()
+    with pytest.warns(DiscardedStateWarning, match="losses is damaged; the losses are measured again"):
+        widths.choose()
     assert widths.measured == 1
     widths.choose()
     assert widths.measured == 1
+
+
+def test_edited_losses_are_not_used(widths: Widths, tmp_path: Path) -> None:
+    widths.choose()
+    text = (tmp_path / "losses").read_text()
+    (tmp_path / "losses").write_text(re.sub(r"0\.\d", "0.7", text, count=1))
+    assert (tmp_path / "losses").read_text() != text
+    with pytest.warns(DiscardedStateWarning, match="losses is damaged"):
+        widths.choose()
+    assert widths.measured == 2
 
 
 def test_a_file_that_cannot_be_written_is_only_a_cache(widths: Widths, tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ...artifact.manifest import FILE_NAME
+from ...durable import write_file
 from ...errors import EdgekitError
 from ...hashing import sha256_file
 from ...host import cache_folder
@@ -98,14 +98,9 @@ class Verdict:
     def keep(self) -> None:
         """Write the file. Where that is not allowed, the next process proves again, and says so."""
         path = self.subject.path()
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
+        with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json_text(self.to_json(), indent=2) + "\n", encoding="utf-8")
-            partial.replace(path)
-        except OSError:
-            with suppress(OSError):
-                partial.unlink()
+            write_file(path, (json_text(self.to_json(), indent=2) + "\n").encode())
 
 
 def find_verdict(subject: Subject) -> Verdict | None:

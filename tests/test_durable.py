@@ -1,0 +1,113 @@
+"""Files under their names are whole; the order of syncs and renames is what a power failure needs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekit import durable
+from edgekit.durable import free_space, rename, sync_folder, sync_tree, write_file
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for content in (b"old", b"", b"new" * 100_000):
+        write_file(path, content)
+        assert path.read_bytes() == content
+        assert names(tmp_path) == ["file"]
+
+
+def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    replace, fsync = Path.replace, os.fsync
+
+    def named(file: int) -> None:
+        done.append(os.path.basename(os.readlink(f"/proc/self/fd/{file}")).partition(".partial-")[0])
+        fsync(file)
+
+    def renamed(self: Path, target: Path) -> Path:
+        done.append("renamed")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", named)
+    monkeypatch.setattr(Path, "replace", renamed)
+    write_file(tmp_path / "file", b"content")
+    assert done == [".file", "renamed", tmp_path.name]
+    done.clear()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "inner").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    sync_tree(tmp_path)
+    assert done == ["inner", "sub", "file", tmp_path.name]
+
+
+def test_a_failure_leaves_the_old_content_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def full(file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(durable, "sync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    script = "import os, signal; from pathlib import Path; from edgekit import durable\n"
+    script += "durable.sync = lambda file: os.kill(os.getpid(), signal.SIGKILL)\n"
+    script += f"durable.write_file(Path({str(tmp_path / 'file')!r}), b'new')"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == 1
+    write_file(tmp_path / "other", b"content")
+    assert names(tmp_path) == ["other"]
+
+
+def test_a_link_stays_a_link_and_a_device_a_device(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("target")
+    write_file(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"new"
+    write_file(Path(os.devnull), b"new")
+    assert not Path(os.devnull).is_file()
+
+
+def test_rename_replaces(tmp_path: Path) -> None:
+    (tmp_path / "new").write_bytes(b"new")
+    (tmp_path / "old").write_bytes(b"old")
+    rename(tmp_path / "new", tmp_path / "old")
+    assert names(tmp_path) == ["old"]
+    assert (tmp_path / "old").read_bytes() == b"new"
+
+
+def test_a_file_system_that_cannot_sync_folders_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(file: int) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refused)
+    sync_folder(tmp_path)
+
+    def broken(file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        sync_folder(tmp_path)
+
+
+def test_free_space_is_that_of_the_nearest_folder(tmp_path: Path) -> None:
+    assert free_space(tmp_path / "missing" / "file").endswith(" are free there")
