@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .runtime.session import Message as Message
     from .runtime.session import Piece as Piece
     from .runtime.session import Session as Session
+    from .runtime.tool_calls import ToolCall as ToolCall
     from .sampling import Sampling as Sampling
     from .scheme import QuantizationConfig as QuantizationConfig
     from .scheme import QuantizationOverrides as QuantizationOverrides
@@ -78,6 +79,7 @@ _NAMES = {
     "runtime.loading": ("load",),
     "runtime.response_format": ("Choice", "Regex"),
     "runtime.session": ("Completion", "Message", "Piece", "Session"),
+    "runtime.tool_calls": ("ToolCall",),
     "sampling": ("Sampling",),
     "scheme": ("QuantizationConfig", "QuantizationOverrides", "QuantizationScheme"),
 }

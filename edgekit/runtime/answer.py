@@ -26,6 +26,7 @@ from .stop_text import StopText
 from .text_stream import TextStream
 from .thought import THINK_CLOSE, THINK_OPEN, Piece, ThoughtSplitter
 from .tokenizer import Tokenizer
+from .tool_calls import CallReader, ToolCall
 from .watch import Watch, closing
 
 FinishReason = Literal["stop", "length", "context", "interrupted", "loop"]
@@ -46,6 +47,7 @@ class Answer:
         watch: Limits the thought and looks for loops; None does neither.
         logprobs: Collects the log probabilities of the tokens.
         constraint: Holds what follows the thought to a format.
+        calls: Takes calls of functions out of the answer; None if the model may call none.
 
     Attributes:
         tokens: The generated ids.
@@ -68,6 +70,7 @@ class Answer:
         watch: Watch | None = None,
         logprobs: Logprobs | None = None,
         constraint: Constraint | None = None,
+        calls: CallReader | None = None,
     ) -> None:
         self.tokens: list[int] = []
         self.pending = prompt
@@ -77,7 +80,7 @@ class Answer:
         self._tokenizer, self._sampler, self._stops, self._max_tokens = tokenizer, sampler, stops, max_tokens
         self._stream, self._splitter = TextStream(tokenizer), splitter
         self._stop_text, self._watch, self._logprobs = StopText(stop_texts), watch, logprobs
-        self._constraint = constraint
+        self._constraint, self._calls = constraint, calls
         self._forced: deque[int] = deque()  # the next ids, without sampling
         self._closed_by: ThoughtEnd | None = None  # if it was not the model
         self._tags = {tokenizer.token_id(tag): tag for tag in (THINK_OPEN, THINK_CLOSE)} if splitter else {}
@@ -89,6 +92,11 @@ class Answer:
         if self._in_thought or not self.thought_tokens:
             return None
         return self._closed_by or "model"
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """The calls of functions so far."""
+        return self._calls.calls if self._calls else []
 
     @property
     def loops(self) -> int:
@@ -152,7 +160,9 @@ class Answer:
         self.text.append(rest)
         pieces = self._split(rest)
         if self._splitter:
-            pieces += self._splitter.flush()
+            pieces += self._without_calls(self._splitter.flush())
+        if self._calls and (text := self._calls.flush()):
+            pieces.append(Piece(text))
         self.finish = "stop" if self._stop_text.found else self._end
         return pieces
 
@@ -192,6 +202,11 @@ class Answer:
         return text
 
     def _split(self, text: str) -> list[Piece]:
-        if self._splitter:
-            return self._splitter.push(text)
-        return [Piece(text)] if text else []
+        pieces = self._splitter.push(text) if self._splitter else [Piece(text)] if text else []
+        return self._without_calls(pieces)
+
+    def _without_calls(self, pieces: list[Piece]) -> list[Piece]:
+        if self._calls is None:
+            return pieces
+        found = [piece if piece.thought else Piece(self._calls.push(piece.text)) for piece in pieces]
+        return [piece for piece in found if piece.text]

@@ -49,6 +49,7 @@ class AsyncSession:
         messages: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str = "auto",
         documents: Sequence[Mapping[str, Any]] | None = None,
         variables: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
@@ -83,6 +84,7 @@ class AsyncSession:
             lambda: self._session.chat(
                 kept,
                 tools=tools,
+                tool_choice=tool_choice,
                 documents=documents,
                 variables=variables,
                 max_tokens=max_tokens,
@@ -256,14 +258,17 @@ class AsyncGeneration(AsyncIterator[Piece]):
         return completion
 
     async def events(self) -> AsyncIterator[Event]:
-        """Read the answer as events: :class:`Thought` and :class:`Answer` with text, then one :class:`Done`.
+        """Read the answer as events: ``Thought`` and ``Answer`` with text, each ``ToolCall``, then one ``Done``.
 
         Raises:
             EngineError: The answer was closed before it began.
         """
         async for piece in self:
             yield Thought(piece.text) if piece.thought else Answer(piece.text)
-        yield Done(await self.complete())
+        completion = await self.complete()
+        for call in completion.tool_calls:
+            yield call
+        yield Done(completion)
 
     async def aclose(self) -> None:
         """End the answer. Returns when the model has stopped; ``complete`` then returns what has been generated."""

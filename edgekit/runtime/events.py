@@ -1,9 +1,11 @@
-"""The events of an answer: text of the thought, text of the answer, and its end."""
+"""The events of an answer: text of the thought, text of the answer, calls of functions, and its end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from .tool_calls import ToolCall
 
 if TYPE_CHECKING:
     from .generation import Completion
@@ -42,4 +44,4 @@ class Done:
     completion: Completion
 
 
-Event = Thought | Answer | Done
+Event = Thought | Answer | ToolCall | Done

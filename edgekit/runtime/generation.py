@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from .response_format import parsed
 from .sampler import Sampler
 from .thought import Piece, ThoughtSplitter
 from .tokenizer import Tokenizer
+from .tool_calls import CallReader, ToolCall
 from .watch import Watch
 
 Parsed = TypeVar("Parsed")
@@ -34,7 +35,7 @@ class Completion:
         text: The whole text as the model wrote it, with the tags of a thought, and without special tokens and what ends
             the answer.
         thought: The text between ``<think>`` and ``</think>``; empty if the model does not reason.
-        answer: ``text`` without the thought.
+        answer: ``text`` without the thought and without calls of functions.
         tokens: The generated token ids, with the stop token.
         prompt_tokens: The token ids of the prompt.
         finish_reason: ``stop`` (the model generated a stop token or a stop text), ``length`` (max_tokens), ``context``
@@ -50,6 +51,7 @@ class Completion:
         accepted_tokens: How many of the tokens the engine had guessed and evaluated ahead.
         logprobs: The log probability of each of ``tokens``, if it was asked for.
         dropped_messages: How many of the oldest messages were left out, because the context is full.
+        tool_calls: The functions that the model calls, if it was given ``tools``.
     """
 
     text: str
@@ -66,6 +68,15 @@ class Completion:
     accepted_tokens: int = 0
     logprobs: list[TokenLogprob] | None = None
     dropped_messages: int = 0
+    tool_calls: list[ToolCall] = field(default_factory=list)
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The answer as a message for the conversation, without the thought and with the calls of functions."""
+        found: dict[str, Any] = {"role": "assistant", "content": self.answer}
+        if self.tool_calls:
+            found["tool_calls"] = [call.message for call in self.tool_calls]
+        return found
 
     def parse(self, kind: type[Parsed]) -> Parsed:
         """The answer as an object, if it was held to this class with ``response_format``.
@@ -105,6 +116,7 @@ class Generation(Iterator[Piece]):
         watch: Limits the thought and looks for loops; None does neither.
         logprobs: Collects the log probabilities of the tokens.
         constraint: Holds what follows the thought to a format.
+        calls: Takes calls of functions out of the answer; None if the model may call none.
         dropped_messages: How many messages were left out of the prompt.
         prepare_s: Seconds that were spent on making the prompt.
         accepted: Returns how many tokens the engine has guessed since it was opened.
@@ -127,6 +139,7 @@ class Generation(Iterator[Piece]):
         watch: Watch | None = None,
         logprobs: Logprobs | None = None,
         constraint: Constraint | None = None,
+        calls: CallReader | None = None,
         dropped_messages: int = 0,
         prepare_s: float,
         accepted: Callable[[], int] = lambda: 0,
@@ -146,6 +159,7 @@ class Generation(Iterator[Piece]):
             watch=watch,
             logprobs=logprobs,
             constraint=constraint,
+            calls=calls,
         )
         self._logprobs, self._dropped_messages = logprobs, dropped_messages
         self._ended = ended
@@ -187,9 +201,10 @@ class Generation(Iterator[Piece]):
         return self.completion
 
     def events(self) -> Iterator[events.Event]:
-        """Generate the answer as events: ``Thought`` and ``Answer`` with text, then one ``Done``."""
+        """Generate the answer as events: ``Thought`` and ``Answer`` with text, each ``ToolCall``, then one ``Done``."""
         for piece in self:
             yield events.Thought(piece.text) if piece.thought else events.Answer(piece.text)
+        yield from self._answer.tool_calls
         yield events.Done(self.completion)
 
     def stop(self) -> Completion:
@@ -249,6 +264,7 @@ class Generation(Iterator[Piece]):
             loops=answer.loops,
             logprobs=list(self._logprobs.found) if self._logprobs else None,
             dropped_messages=self._dropped_messages,
+            tool_calls=list(answer.tool_calls),
             accepted_tokens=self._accepted_tokens,
         )
 

@@ -58,12 +58,15 @@ class Grammar:
     """What an answer must match.
 
     Attributes:
-        schema: A JSON schema; None for a regular expression.
-        regex: A regular expression; None for a schema.
+        schema: A JSON schema, or None.
+        regex: A regular expression, or None.
+        calls: Rules that define ``calls``, in llguidance's dialect of Lark (``tools.py``), or None. If there is a
+            schema or a regular expression too, the answer matches one of the two.
     """
 
     schema: Mapping[str, Any] | None = None
     regex: str | None = None
+    calls: str | None = None
 
     def lark(self, *, after_thought: bool) -> str:
         """The grammar in llguidance's dialect of Lark.
@@ -72,10 +75,15 @@ class Grammar:
             after_thought: Whether a thought may come before the answer, so that white space may open the answer.
         """
         white = f"/{_WHITE}/ " if after_thought else ""
+        rules, kinds = "", []
         if self.schema is not None:
             schema = {"x-guidance": {"whitespace_pattern": _JSON_WHITE}, **self.schema}
-            return f"start: {white}body\nbody: %json {json.dumps(schema)}\n"
-        return f"start: {white}body\nbody: /{_without_slashes(self.regex or '')}/\n"
+            rules, kinds = f"body: %json {json.dumps(schema)}\n", ["body"]
+        elif self.regex is not None:
+            rules, kinds = f"body: /{_without_slashes(self.regex)}/\n", ["body"]
+        if self.calls is not None:
+            rules, kinds = rules + self.calls, [*kinds, "calls"]
+        return f"start: {white}answer\nanswer: {' | '.join(kinds)}\n{rules}"
 
 
 def grammar_of(response_format: ResponseFormat | None) -> Grammar | None:

@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -41,6 +42,8 @@ from .response_format import ResponseFormat
 from .sampler import Sampler
 from .thought import Piece, ThoughtSplitter, WholeAnswers, starts_inside
 from .tokenizer import Tokenizer
+from .tool_calls import CallReader
+from .tools import Tools, ToolTemplate, tools_of
 from .watch import LoopGuard, Watch
 
 __all__ = ["Completion", "Generation", "Message", "Piece", "Sampling", "Session"]
@@ -81,6 +84,7 @@ class Session:
         self.manifest = manifest
         self.sampling = Sampling.from_manifest(manifest.sampling)
         self._template = template
+        self._tools = ToolTemplate(template) if template else None
         self._cache = PrefixCache(engine)
         self._background = Background(self._cancel_evaluation)
         self._prepares = prepare and isinstance(engine, CancellableEngine)
@@ -162,6 +166,7 @@ class Session:
         messages: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str = "auto",
         documents: Sequence[Mapping[str, Any]] | None = None,
         variables: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
@@ -186,7 +191,11 @@ class Session:
             messages: The messages (:class:`Message`), oldest first. Their content is text: a special token that is
                 spelled in it does not become one. For a reasoning model, the thought that opens an earlier answer is
                 dropped.
-            tools: JSON schemas of functions that the model may call, for templates that support tools.
+            tools: Functions that the model may call, as OpenAI's API describes them. The calls are in
+                :attr:`Completion.tool_calls`. A model whose template does not describe functions gets the descriptions
+                in the system's message.
+            tool_choice: ``auto`` lets the model decide, ``none`` keeps the functions from it, ``required`` or the name
+                of a function makes it call one, which needs the extra ``structured``.
             documents: Texts to answer from, ``{"title": ..., "text": ...}``, for templates that support documents.
             variables: Further variables of the model's chat template, such as Qwen3's ``enable_thinking``.
             max_tokens: As for :meth:`generate`. The tokens of a thought count.
@@ -221,10 +230,14 @@ class Session:
             logprobs=logprobs,
             response_format=response_format,
         )
+        asked_tools = tools_of(tools, tool_choice)
+        form = self._tools.form if self._tools and asked_tools else None
+        if asked_tools and form:
+            request = replace(request, grammar=asked_tools.grammar(form, request.grammar))
         prompts: list[Prompt] = []
 
         def encode(asked: Sequence[Mapping[str, Any]]) -> list[int]:
-            prompts.append(self._prompt(asked, tools, documents, variables))
+            prompts.append(self._prompt(asked, asked_tools, documents, variables))
             return self.tokenizer.encode(prompts[-1])
 
         with self._background.held_off():
@@ -236,7 +249,7 @@ class Session:
 
         def next_ids(text: str, question: str) -> list[int]:
             turn = [{"role": "assistant", "content": text}, {"role": "user", "content": question}]
-            return self.tokenizer.encode(self._prompt([*asked, *turn], tools, documents, variables))
+            return self.tokenizer.encode(self._prompt([*asked, *turn], asked_tools, documents, variables))
 
         def ended(current: object, completion: Completion) -> None:
             if inside:
@@ -245,7 +258,8 @@ class Session:
                 self._prepare(current, partial(next_ids, completion.text))
 
         dropped = len(messages) - len(kept)
-        return self._start(ids, request, splitter, watch, started, ended if splitter else None, dropped)
+        calls = CallReader(form) if form else None
+        return self._start(ids, request, splitter, watch, started, ended if splitter else None, dropped, calls)
 
     def render(
         self,
@@ -263,12 +277,12 @@ class Session:
             TokenizerError: There is no chat template, or it rejects the messages.
             ValueError: A message is not valid.
         """
-        return self._prompt(messages, tools, documents, variables).text
+        return self._prompt(messages, tools_of(tools, "auto"), documents, variables).text
 
     def _prompt(
         self,
         messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None,
+        tools: Tools | None,
         documents: Sequence[Mapping[str, Any]] | None,
         variables: Mapping[str, Any] | None,
     ) -> Prompt:
@@ -278,7 +292,11 @@ class Session:
                 hint="continue plain text instead, with --raw or Session.generate",
             )
         return self._template.prompt(
-            messages, tools=tools, documents=documents, variables=variables, whole=self._whole.__contains__
+            self._tools.messages(messages, tools) if self._tools else messages,
+            tools=self._tools.definitions(tools) if self._tools else None,
+            documents=documents,
+            variables=variables,
+            whole=self._whole.__contains__,
         )
 
     def _prepare(self, current: object, encode: Callable[[str], list[int]]) -> None:
@@ -385,6 +403,7 @@ class Session:
         started: float,
         ended: Callable[[object, Completion], None] | None = None,
         dropped: int = 0,
+        calls: CallReader | None = None,
     ) -> Generation:
         if not prompt:
             raise ValueError("the prompt is empty; the model needs at least one token to continue")
@@ -424,6 +443,7 @@ class Session:
             watch=watch,
             logprobs=None if request.logprobs is None else Logprobs(request.logprobs, self.tokenizer),
             constraint=constraint,
+            calls=calls,
             dropped_messages=dropped,
             accepted=self.engine.accepted if isinstance(self.engine, SpeculatingEngine) else lambda: 0,
             ended=partial(ended, current) if ended else None,

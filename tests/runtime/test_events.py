@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 import edgekit
 from edgekit import Answer, Done, Thought
 
@@ -34,3 +36,20 @@ def test_the_same_events_in_asyncio(built_artifact: Path) -> None:
     assert isinstance(done, Done)
     assert isinstance(expected[-1], Done)
     assert done.completion.tokens == expected[-1].completion.tokens
+
+
+def test_calls_come_before_the_end(built_artifact: Path) -> None:
+    pytest.importorskip("llguidance", reason="needs the extra structured")
+    tools = [{"type": "function", "function": {"name": "f"}}]
+
+    async def main() -> list[object]:
+        async with edgekit.AsyncSession(edgekit.load(built_artifact, context=700)) as session:
+            return [
+                event
+                async for event in session.chat(QUESTION, tools=tools, tool_choice="required", max_tokens=80).events()
+            ]
+
+    *_, call, done = asyncio.run(asyncio.wait_for(main(), 60))
+    assert isinstance(call, edgekit.ToolCall)
+    assert isinstance(done, Done)
+    assert (call.name, call.values, done.completion.tool_calls) == ("f", {}, [call])

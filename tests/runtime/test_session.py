@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from shared_models import SharedModels
 from tiny_artifact import BOS, EOS, REASONING_TEMPLATE, rewrite_manifest, write_tiny_artifact
 
+import edgekit
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import (
     ContextLengthError,
@@ -309,7 +310,7 @@ def test_what_messages_spell_is_text(session: Session) -> None:
 def test_tools_documents_and_variables_reach_the_template(tmp_path: Path) -> None:
     folder = write_tiny_artifact(tmp_path / "a")
     (folder / "chat_template.jinja").write_text(
-        "{{ tools | tojson }}{{ documents[0].text }}{{ mode }}{{ messages[0].content }}"
+        "{{ tools | tojson }}{# <tool_call> #}{{ documents[0].text if documents }}{{ mode }}{{ messages[0].content }}"
     )
     question: list[Message] = [{"role": "user", "content": "?"}]
     with load(folder, context=64) as session:
@@ -317,6 +318,47 @@ def test_tools_documents_and_variables_reach_the_template(tmp_path: Path) -> Non
         assert session.render(question, **more) == '[{"name": "f"}]d!?'
         ids = session.chat(question, max_tokens=1, **more).completion.prompt_tokens
         assert session.tokenizer.decode(ids) == '[{"name": "f"}]d!?'
+
+
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+
+
+def test_calls_of_functions_are_taken_out_of_the_answer(artifact: Path) -> None:
+    text = 'I look.<tool_call>{"name": "weather", "arguments": {"city": "Bern"}}</tool_call>'
+    session, _ = scripted(artifact, text, context=700)
+    *texts, call, done = session.chat(QUESTION, tools=[WEATHER]).events()
+    assert isinstance(done, edgekit.Done)
+    assert isinstance(call, edgekit.ToolCall)
+    assert (call.name, call.values, done.completion.tool_calls) == ("weather", {"city": "Bern"}, [call])
+    assert (
+        "".join(text.text for text in texts if isinstance(text, edgekit.Answer)) == done.completion.answer == "I look."
+    )
+    assert done.completion.text == text
+    assert done.completion.message["tool_calls"][0]["id"] == call.id
+    for nothing in ({}, {"tools": [WEATHER], "tool_choice": "none"}):
+        session, _ = scripted(artifact, text, context=700)
+        plain = session.chat(QUESTION, **nothing).complete()  # type: ignore[arg-type]
+        assert (plain.answer, plain.tool_calls) == (text, [])
+
+
+def test_a_function_has_to_be_called(built_artifact: Path) -> None:
+    pytest.importorskip("llguidance", reason="needs the extra structured")
+    parameters = {
+        "type": "object",
+        "properties": {"a": {"enum": [1, 2]}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+    with load(built_artifact, context=700) as session:
+        done = session.chat(QUESTION, tools=tools, tool_choice="f", max_tokens=250, temperature=0).complete()
+        assert (done.answer, done.tool_calls[0].name, done.finish_reason) == ("", "f", "stop")
+        assert done.tool_calls[0].values["a"] in (1, 2)
+        result = {"role": "tool", "tool_call_id": done.tool_calls[0].id, "content": "42"}
+        again = session.chat([*QUESTION, done.message, result], max_tokens=2).complete()
+        assert "42" in session.tokenizer.decode(again.prompt_tokens)
+        with pytest.raises(ValueError, match="tool_choice is 'g'"):
+            session.chat(QUESTION, tools=tools, tool_choice="g")
 
 
 def test_a_model_that_does_not_reason_may_write_the_tag(artifact: Path) -> None:

@@ -1,0 +1,245 @@
+"""The calls of functions that a model writes into its answer, in the forms that models know.
+
+    Hermes, Qwen   <tool_call>\\n{"name": ..., "arguments": {...}}\\n</tool_call>
+    DeepSeek-R1    <｜tool▁calls▁begin｜> and for each call
+                   <｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\\n```json\\n{...}\\n```<｜tool▁call▁end｜>,
+                   then <｜tool▁calls▁end｜>
+    Llama 3        {"name": ..., "parameters": {...}}, which is the whole answer
+
+Sources: the models' chat templates. :class:`CallReader` takes the answer's text apart while it is generated;
+``tools.py`` chooses the form.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from ..json_text import json_text
+
+_R1_CALL = re.compile(
+    r"<｜tool▁call▁begin｜>\s*(?:function)?\s*<｜tool▁sep｜>\s*([^\n`<]+?)\s*```(?:json)?\s*(.*?)\s*```\s*(?:<｜tool▁call▁end｜>|\Z)",
+    re.DOTALL,
+)
+_CALL_KEYS = ("name", "type", "function", "parameters", "arguments")  # that Llama's calls begin with
+
+
+def call_id() -> str:
+    """A new name of a call, by which its result refers to it."""
+    return f"call_{secrets.token_hex(12)}"
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call of a function.
+
+    Attributes:
+        name: The function's name, as the model wrote it.
+        arguments: The arguments, a JSON object as text.
+        id: By which the message with the result refers to the call.
+    """
+
+    name: str
+    arguments: str
+    id: str = field(default_factory=call_id)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The arguments by name."""
+        found: dict[str, Any] = json.loads(self.arguments)
+        return found
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The call in the ``tool_calls`` of a message."""
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+
+
+@dataclass(frozen=True)
+class CallForm:
+    """How a model writes calls.
+
+    Attributes:
+        name: ``hermes``, ``r1`` or ``llama3``.
+        begin, end: Around all calls of the answer. Empty if a call is the whole answer.
+        between: Between two calls.
+        before: Before a call's arguments, with ``NAME`` for the function's name.
+        after: After its arguments.
+    """
+
+    name: str
+    begin: str
+    end: str
+    between: str
+    before: str
+    after: str
+
+    def written(self, calls: Sequence[tuple[str, str]]) -> str:
+        """Calls, each a name and its arguments, as the model writes them."""
+        texts = [self.opening(name) + arguments + self.after for name, arguments in calls]
+        return self.begin + self.between.join(texts) + self.end
+
+    def opening(self, name: str) -> str:
+        """What stands before the arguments."""
+        return self.before.replace("NAME", name if self.name == "r1" else json.dumps(name, ensure_ascii=False)[1:-1])
+
+    def read(self, block: str) -> list[ToolCall]:
+        """The calls in a text that begins as they do; none if it is something else."""
+        if self.name == "r1":
+            found = [_call(name, _json(text)) for name, text in _R1_CALL.findall(block)]
+            return [call for call in found if call is not None] if all(found) else []
+        text = block.removeprefix("<tool_call>").strip().removesuffix("</tool_call>").strip()
+        calls = []
+        decoder = json.JSONDecoder(parse_constant=_refuse)
+        while text:
+            try:
+                value, end = decoder.raw_decode(text)
+            except (ValueError, RecursionError):
+                return []
+            call = _of_object(value)
+            if call is None:
+                return []
+            calls.append(call)
+            text = text[end:].lstrip().removeprefix(";").lstrip()
+        return calls
+
+
+HERMES = CallForm(
+    "hermes", "<tool_call>\n", "\n</tool_call>", "\n</tool_call>\n<tool_call>\n", '{"name": "NAME", "arguments": ', "}"
+)
+R1 = CallForm(
+    "r1",
+    "<｜tool▁calls▁begin｜>",
+    "<｜tool▁calls▁end｜>",
+    "\n",
+    "<｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n",
+    "\n```<｜tool▁call▁end｜>",
+)
+LLAMA3 = CallForm("llama3", "", "", "; ", '{"name": "NAME", "parameters": ', "}")
+_TAGS = {"hermes": ("<tool_call>", "</tool_call>"), "r1": (R1.begin, R1.end)}
+
+
+class CallReader:
+    """Takes the text of an answer apart into text and calls. The white space around calls belongs to neither.
+
+    Args:
+        form: How the model writes calls.
+
+    Attributes:
+        calls: The calls so far.
+    """
+
+    def __init__(self, form: CallForm) -> None:
+        self.calls: list[ToolCall] = []
+        self._form = form
+        self._open, self._close = _TAGS.get(form.name, ("", ""))
+        self._held = ""
+        self._inside = not self._open  # a form without tags may begin with the answer's first character
+
+    def push(self, text: str) -> str:
+        """Add text, and return the text that is certain not to belong to a call."""
+        self._held += text
+        if not self._open:
+            return self._untagged()
+        shown = ""
+        while True:
+            if self._inside:
+                end = self._held.find(self._close)
+                if end < 0:
+                    return shown
+                end += len(self._close)
+                block, self._held, self._inside = self._held[:end], self._held[end:], False
+                shown += self._take(block)
+            else:
+                before, tag, _ = self._held.partition(self._open)
+                if not tag:
+                    return shown + self._certain()
+                shown += self._after_call(before.rstrip())
+                self._held, self._inside = self._held[len(before) :], True
+
+    def flush(self) -> str:
+        """End the answer, and return the text that was held back."""
+        held, self._held = self._held, ""
+        inside, self._inside = self._inside, False
+        if inside:
+            return self._take(held)
+        return self._after_call(held) if held.strip() or not self.calls else ""
+
+    def _take(self, block: str) -> str:
+        """Read a block of calls; it is text if it is not valid."""
+        found = self._form.read(block.strip())
+        self.calls.extend(found)
+        return "" if found else block
+
+    def _certain(self) -> str:
+        """The held text but for white space and the beginning of a tag at its end."""
+        size = len(self._held) - _overlap(self._held, self._open)
+        size = len(self._held[:size].rstrip())
+        text, self._held = self._held[:size], self._held[size:]
+        return self._after_call(text)
+
+    def _after_call(self, text: str) -> str:
+        return text.lstrip() if self.calls else text
+
+    def _untagged(self) -> str:
+        """Everything is held back while it can be a call."""
+        if self._inside and not _may_be_call(self._held.lstrip()):
+            self._inside = False
+        if self._inside:
+            return ""
+        text, self._held = self._held, ""
+        return text
+
+
+def _may_be_call(text: str) -> bool:
+    if not text:
+        return True
+    key = re.match(r'\{\s*(?:"([^"]*)("?))?', text)
+    if key is None:
+        return False
+    name, closed = key.groups()
+    if name is None:
+        return key.end() == len(text)
+    return name in _CALL_KEYS if closed else any(each.startswith(name) for each in _CALL_KEYS)
+
+
+def _overlap(text: str, tag: str) -> int:
+    """The length of the longest suffix of a text that is a proper prefix of a tag."""
+    return next((n for n in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:n])), 0)
+
+
+def _of_object(value: Any) -> ToolCall | None:
+    """A call from its JSON object, whose arguments models also call ``parameters``."""
+    if not isinstance(value, dict):
+        return None
+    inner = value.get("function")
+    if isinstance(inner, dict):
+        value = inner
+    name = value.get("name", inner)
+    return _call(name, value["arguments"] if "arguments" in value else value.get("parameters", {}))
+
+
+def _call(name: Any, arguments: Any) -> ToolCall | None:
+    if isinstance(arguments, str):
+        arguments = _json(arguments)
+    if not isinstance(name, str) or not name.strip() or not isinstance(arguments, dict):
+        return None
+    try:
+        return ToolCall(name.strip(), json_text(arguments))
+    except ValueError:  # 1e999 is read as an infinite number
+        return None
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text or "{}", parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")

@@ -1,0 +1,279 @@
+"""The functions that a model may call: how the prompt describes them, and what an answer must be if it has to call one.
+
+Most chat templates describe functions themselves, each in the way that its model was trained. Others, such as
+DeepSeek-R1's, know calls but no descriptions, or neither. There the descriptions stand in the system's message, and the
+calls and results of a conversation are written as text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from ..errors import EdgekitError
+from ..json_text import json_text
+from .chat import ChatTemplate
+from .response_format import Grammar
+from .tool_calls import HERMES, LLAMA3, R1, CallForm
+
+MOST_CALLS = 8  # of an answer that has to call functions
+_WHITE = "[ \\n\\r\\t]{0,20}"  # inside of arguments
+_ROLES = ("tool", "ipython")
+_PROBE = {
+    "type": "function",
+    "function": {
+        "name": "probe_name",
+        "description": "A probe.",
+        "parameters": {"type": "object", "properties": {"probe_key": {"type": "string"}}},
+    },
+}
+_ASKED = {"role": "user", "content": "?"}
+_RESULT = {"role": "tool", "tool_call_id": "abcdefghi", "name": "probe_name", "content": "probe_result"}
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The functions of one request.
+
+    Attributes:
+        definitions: As OpenAI's API has them, ``{"type": "function", "function": {...}}``, or only the inner object.
+        choice: ``auto``, ``required``, or the name of the function that has to be called.
+        parallel: Whether one answer may call several functions.
+
+    Raises:
+        ValueError: A function has no name or no valid ``parameters``, two have the same name, or ``choice`` names none.
+    """
+
+    definitions: tuple[Mapping[str, Any], ...]
+    choice: str = "auto"
+    parallel: bool = True
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for function in self.functions:
+            name = function.get("name")
+            if not isinstance(name, str) or not name or "\n" in name:
+                raise ValueError(f"a function of tools has the name {name!r}; it must be text of one line")
+            if name in seen:
+                raise ValueError(f"two functions of tools have the name {name!r}")
+            seen.add(name)
+            if not isinstance(function.get("parameters") or {}, Mapping):
+                raise ValueError(f"the parameters of {name} are {function['parameters']!r}; they must be a JSON schema")
+        if self.choice not in ("auto", "required", *seen):
+            raise ValueError(
+                f"tool_choice is {self.choice!r}; allowed: none, auto, required, and the names of tools: "
+                + ", ".join(sorted(seen))
+            )
+
+    @property
+    def functions(self) -> list[Mapping[str, Any]]:
+        """The objects with ``name``, ``description`` and ``parameters``."""
+        inner = [each.get("function", each) if isinstance(each, Mapping) else each for each in self.definitions]
+        for each in inner:
+            if not isinstance(each, Mapping):
+                raise ValueError(f"tools must be a list of dictionaries; got {each!r}")
+        return inner
+
+    def grammar(self, form: CallForm, other: Grammar | None) -> Grammar | None:
+        """What an answer must match: a call if there has to be one; otherwise a call or the given format, if any.
+
+        Args:
+            form: How the model writes calls.
+            other: The format that was asked for.
+        """
+        if self.choice == "auto":
+            return other and replace(other, calls=self._rules(form))
+        return Grammar(calls=self._rules(form))
+
+    def _rules(self, form: CallForm) -> str:
+        """The rule ``calls`` of a grammar, in llguidance's dialect of Lark: one call, or several."""
+        functions = [each for each in self.functions if self.choice in ("auto", "required", each["name"])]
+        several = self.parallel and form.begin and self.choice in ("auto", "required")
+        again = f" ({_quoted(form.between)} call){{0,{MOST_CALLS - 1}}}" if several else ""
+        begin, end = (f"{_quoted(text)} " if text else "" for text in (form.begin, form.end))
+        lines = [
+            f"calls: {begin}call{again} {end}".rstrip(),
+            "call: " + " | ".join(f"call_{number}" for number in range(len(functions))),
+        ]
+        for number, function in enumerate(functions):
+            given = function.get("parameters") or {"properties": {}, "additionalProperties": False}
+            schema = {"x-guidance": {"whitespace_pattern": _WHITE}, "type": "object", **given}
+            opening, after = _quoted(form.opening(function["name"])), _quoted(form.after)
+            lines += [f"call_{number}: {opening} args_{number} {after}", f"args_{number}: %json {json.dumps(schema)}"]
+        return "\n".join(lines) + "\n"
+
+
+def tools_of(definitions: Sequence[Mapping[str, Any]] | None, choice: str, *, parallel: bool = True) -> Tools | None:
+    """The functions of a request; None if the model may call none.
+
+    Raises:
+        ValueError: As for :class:`Tools`, or a function has to be called and there is none.
+    """
+    if definitions is not None and (
+        not isinstance(definitions, (list, tuple)) or not all(isinstance(each, Mapping) for each in definitions)
+    ):
+        raise ValueError(f"tools must be a list of dictionaries; got {definitions!r}")
+    if choice == "none" or (not definitions and choice == "auto"):
+        return None
+    if not definitions:
+        raise ValueError(f"tool_choice is {choice!r}, but there are no tools")
+    return Tools(tuple(definitions), choice, parallel)
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """How a template takes calls.
+
+    Attributes:
+        content: The content of a message with calls.
+        as_text: Whether the arguments are text; otherwise an object.
+    """
+
+    content: str | None
+    as_text: bool
+
+
+class ToolTemplate:
+    """What a chat template knows about functions.
+
+    Args:
+        template: The template.
+    """
+
+    def __init__(self, template: ChatTemplate) -> None:
+        self._template = template
+
+    @cached_property
+    def _known(self) -> CallForm | None:
+        """How the template writes calls; None if it writes none, or in a form that edgekit does not know."""
+        source = self._template.source
+        signs = {R1.begin: R1, "<tool_call>": HERMES, '"parameters": ': LLAMA3}
+        return next((form for sign, form in signs.items() if sign in source), None)
+
+    @property
+    def form(self) -> CallForm:
+        """How the model writes calls. A model whose template does not say it is told to write them as Hermes does."""
+        return self._known or HERMES
+
+    @cached_property
+    def describes(self) -> bool:
+        """Whether the template writes the descriptions of functions."""
+        if self._known is None:
+            return False
+        try:
+            return "probe_name" in self._template.prompt([_ASKED], tools=[_PROBE]).text
+        except (EdgekitError, ValueError):
+            return False
+
+    @cached_property
+    def _calls(self) -> _Calls | None:
+        """How the template takes calls; None if it does not write them and their results."""
+        if self._known is None:
+            return None
+        values = {"probe_key": "probe_value"}
+        for content in ("", None):
+            for as_text in (False, True):
+                arguments = json_text(values) if as_text else values
+                function = {"name": "probe_name", "arguments": arguments}
+                call = {"id": "abcdefghi", "type": "function", "function": function}
+                said = {"role": "assistant", "content": content, "tool_calls": [call]}
+                try:
+                    text = self._template.prompt([_ASKED, said, _RESULT], tools=[_PROBE]).text
+                except (EdgekitError, ValueError):
+                    continue
+                body = text.partition("probe_value")
+                quoted = '\\"probe_key' in text  # text that the template has made JSON of
+                if body[1] and "probe_name" in body[0] and "probe_result" in body[2] and not quoted:
+                    return _Calls(content, as_text)
+        return None
+
+    def definitions(self, tools: Tools | None) -> tuple[Mapping[str, Any], ...] | None:
+        """The descriptions for the template; None if it gets none."""
+        return tools.definitions if tools and self.describes else None
+
+    def messages(self, messages: Sequence[Mapping[str, Any]], tools: Tools | None) -> list[Mapping[str, Any]]:
+        """The messages as the template takes them, with descriptions and calls as text if it writes none.
+
+        Raises:
+            ValueError: A call has no name, or its arguments are not a JSON object.
+        """
+        found: list[Mapping[str, Any]] = []
+        for message in messages:
+            if isinstance(message, Mapping) and message.get("tool_calls"):
+                found.append(self._with_calls(message))
+            elif isinstance(message, Mapping) and message.get("role") in _ROLES and self._calls is None:
+                _add_result(found, message)
+            else:
+                found.append(message)
+        return found if tools is None or self.describes else _described(found, tools, self.form)
+
+    def _with_calls(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        calls = [_named(each) for each in message["tool_calls"]]
+        style, said = self._calls, message.get("content")
+        if style is None or (said and style.content is None):
+            written = self.form.written([(name, json_text(values)) for name, values in calls])
+            text = f"{said}\n{written}" if isinstance(said, str) and said else written
+            return {**{key: value for key, value in message.items() if key != "tool_calls"}, "content": text}
+        made = [
+            {
+                **each,
+                "type": "function",
+                "function": {"name": name, "arguments": json_text(values) if style.as_text else values},
+            }
+            for each, (name, values) in zip(message["tool_calls"], calls, strict=True)
+        ]
+        return {**message, "content": said or style.content, "tool_calls": made}
+
+
+def _named(call: Any) -> tuple[str, Mapping[str, Any]]:
+    """The name and the arguments of a call in a message."""
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(name, str):
+        raise ValueError(f"a call of tool_calls has no function with a name; got {call!r}")
+    arguments = function.get("arguments") or {}
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"the arguments of the call of {name} are not JSON: {error}") from None
+    if not isinstance(arguments, Mapping):
+        raise ValueError(f"the arguments of the call of {name} must be a JSON object; got {arguments!r}")
+    return name, arguments
+
+
+def _add_result(messages: list[Mapping[str, Any]], result: Mapping[str, Any]) -> None:
+    """Add the result of a call as text of the user's. Several results are one message, as templates may alternate."""
+    content = result.get("content")
+    parts = content if isinstance(content, (list, tuple)) else [{"text": content}]
+    said = "\n".join(str(part.get("text", "")) for part in parts if isinstance(part, Mapping))
+    text = f"<tool_response>\n{said}\n</tool_response>"
+    last = messages[-1] if messages else None
+    if isinstance(last, Mapping) and last.get("role") == "user" and str(last["content"]).endswith("</tool_response>"):
+        messages[-1] = {**last, "content": f"{last['content']}\n{text}"}
+    else:
+        messages.append({"role": "user", "content": text})
+
+
+def _described(messages: Sequence[Mapping[str, Any]], tools: Tools, form: CallForm) -> list[Mapping[str, Any]]:
+    """The messages with the descriptions of functions in the system's message."""
+    lines = [json_text(dict(each)) for each in tools.definitions]
+    example = form.written([("NAME", '{"ARGUMENT": "VALUE"}')])
+    text = (
+        "You can call these functions, each described by a JSON object:\n" + "\n".join(lines) + "\n\n"
+        f"To call a function, write this, with its name and its arguments:\n{example}\n"
+        "The result is in the next message. Call a function only if you need it."
+    )
+    first = messages[0] if messages else None
+    if isinstance(first, Mapping) and first.get("role") == "system":
+        said = first.get("content")
+        joined = [*said, {"type": "text", "text": text}] if isinstance(said, (list, tuple)) else f"{said}\n\n{text}"
+        return [{**first, "content": joined}, *messages[1:]]
+    return [{"role": "system", "content": text}, *messages]
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+
+from edgekit.runtime.tool_calls import HERMES, LLAMA3, R1, CallForm, CallReader, ToolCall
+
+FORMS = (HERMES, R1, LLAMA3)
+CALLS = [("weather", '{"city": "Zürich"}'), ("now", "{}")]
+
+
+def read(form: CallForm, text: str, size: int = 1) -> tuple[str, list[tuple[str, str]]]:
+    """What a reader makes of a text that arrives in pieces of this size."""
+    reader = CallReader(form)
+    shown = "".join(reader.push(text[at : at + size]) for at in range(0, len(text), size)) + reader.flush()
+    return shown, [(call.name, call.arguments) for call in reader.calls]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_calls_are_read_as_they_are_written(form: CallForm, size: int) -> None:
+    assert read(form, form.written(CALLS), size) == ("", CALLS)
+    assert read(form, form.written(CALLS[:1]) + "\n", size) == ("", CALLS[:1])
+
+
+@pytest.mark.parametrize("form", [HERMES, R1], ids=lambda form: form.name)
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_text_around_calls_is_kept(form: CallForm, size: int) -> None:
+    written = form.written(CALLS)
+    assert read(form, f"I look.\n{written}\n\nWait.", size) == ("I look.Wait.", CALLS)
+    assert read(form, " A < b, <tool, \n\n", size) == (" A < b, <tool, \n\n", [])
+
+
+@pytest.mark.parametrize("form", [HERMES, R1], ids=lambda form: form.name)
+def test_text_is_shown_as_soon_as_it_cannot_be_a_call(form: CallForm) -> None:
+    reader = CallReader(form)
+    assert (reader.push("Hello"), reader.push(" <"), reader.push("b>")) == ("Hello", "", " <b>")
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        (HERMES, "<tool_call>\nnot JSON\n</tool_call>"),
+        (HERMES, '<tool_call>\n{"name": 5, "arguments": {}}\n</tool_call>'),
+        (HERMES, '<tool_call>\n{"name": "f", "arguments": [1]}\n</tool_call>'),
+        (HERMES, '<tool_call>\n{"name": "f", "arguments": {"x": NaN}}\n</tool_call>'),
+        (HERMES, '<tool_call>\n{"name": "f", "arguments": {"x": 1e999}}\n</tool_call>'),
+        (HERMES, '<tool_call>\n{"name": "f", "arg'),
+        (HERMES, "<tool_call>" + "[" * 100_000),
+        (R1, "<｜tool▁calls▁begin｜>nothing<｜tool▁calls▁end｜>"),
+        (R1, R1.written([("f", "no JSON")])),
+        (LLAMA3, '{"answer": 42}'),
+        (LLAMA3, '{"name": "Zürich"}  is a name'),
+        (LLAMA3, "{ 5"),
+        (LLAMA3, "x"),
+    ],
+)
+def test_what_is_not_a_valid_call_is_text(form: CallForm, text: str) -> None:
+    assert read(form, text) == (text, [])
+
+
+def test_a_last_call_without_its_closing_tag_counts() -> None:
+    for form in (HERMES, R1):
+        text = form.written(CALLS[:1])
+        assert read(form, text.removesuffix(form.end)) == ("", CALLS[:1])
+
+
+def test_other_ways_to_write_the_same_call() -> None:
+    for text in (
+        '{"name": "f", "parameters": {"a": 1}}',
+        '{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}',
+        '{"type": "function", "name": "f", "parameters": {"a": 1}}',
+        '{"function": "f", "arguments": "{\\"a\\": 1}"}',
+    ):
+        assert read(LLAMA3, text) == ("", [("f", '{"a": 1}')])
+        assert read(HERMES, f"<tool_call>{text}</tool_call>") == ("", [("f", '{"a": 1}')])
+
+
+def test_an_answer_that_begins_like_a_call_is_shown_once_it_is_none() -> None:
+    reader = CallReader(LLAMA3)
+    assert (reader.push('{"na'), reader.push('ture": 1'), reader.push("}")) == ("", '{"nature": 1', "}")
+
+
+def test_a_call_is_a_part_of_a_message() -> None:
+    call = ToolCall("f", '{"a": 1}')
+    assert call.id != ToolCall("f", "{}").id
+    assert call.values == {"a": 1}
+    assert call.message == {"id": call.id, "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}

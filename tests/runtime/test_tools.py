@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from public_templates import FOLDER, SPECIAL, TEMPLATES, TOOLS
+from tiny_artifact import BOS, EOS
+from tiny_checkpoint import tokenizer as tiny_tokenizer
+
+from edgekit.runtime.chat import ChatTemplate
+from edgekit.runtime.constraint import Constraints
+from edgekit.runtime.response_format import Grammar
+from edgekit.runtime.tokenizer import Tokenizer
+from edgekit.runtime.tool_calls import HERMES, LLAMA3, R1, CallForm, CallReader
+from edgekit.runtime.tools import Tools, ToolTemplate, tools_of
+
+QUESTION = {"role": "user", "content": "Is it warm?"}
+CALL = {"id": "abcdefghi", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Zürich"}'}}
+CALLED = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+RESULT = {"role": "tool", "tool_call_id": "abcdefghi", "content": "21 °C"}
+DESCRIBES = {"qwen2_5_tools.jinja", "qwen3.jinja", "llama3_2.jinja"}  # in a form that edgekit reads
+
+
+def opened(name: str) -> ChatTemplate:
+    special = SPECIAL.get(name, {"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>"})
+    return ChatTemplate((FOLDER / name).read_text(encoding="utf-8"), special)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("qwen3.jinja", HERMES),
+        ("qwen2_5_tools.jinja", HERMES),
+        ("chatml_smollm2.jinja", HERMES),
+        ("r1_january.jinja", R1),
+        ("r1_february.jinja", R1),
+        ("llama3_2.jinja", LLAMA3),
+    ],
+)
+def test_the_template_says_how_the_model_writes_calls(name: str, form: CallForm) -> None:
+    assert ToolTemplate(opened(name)).form is form
+
+
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if name not in ("gemma3.jinja", "features.jinja")])
+def test_descriptions_calls_and_results_reach_every_prompt(name: str) -> None:
+    template = opened(name)
+    knows, tools = ToolTemplate(template), Tools(tuple(TOOLS))
+    assert knows.describes == (name in DESCRIBES)
+    text = template.prompt(knows.messages([QUESTION, CALLED, RESULT], tools), tools=knows.definitions(tools)).text
+    for expected in ("Is it warm?", "A city", "weather", '{"city": "Zürich"}', "21 °C"):
+        assert expected in text.replace("\\u00fc", "ü"), text
+    assert '\\"city' not in text
+
+
+def test_a_call_beside_text_keeps_both() -> None:
+    for name in ("r1_february.jinja", "qwen3.jinja", "chatml_smollm2.jinja"):
+        template = opened(name)
+        said = {**CALLED, "content": "I look."}
+        text = template.prompt(ToolTemplate(template).messages([QUESTION, said, RESULT], None)).text
+        assert text.index("I look.") < text.index("Zürich")
+
+
+def test_results_of_several_calls_are_one_message_where_the_template_knows_none() -> None:
+    knows = ToolTemplate(opened("chatml_smollm2.jinja"))
+    found = knows.messages([QUESTION, CALLED, RESULT, {**RESULT, "content": [{"type": "text", "text": "x"}]}], None)
+    assert [message["role"] for message in found] == ["user", "assistant", "user"]
+    assert found[1] == {"role": "assistant", "content": HERMES.written([("weather", '{"city": "Zürich"}')])}
+    assert found[2]["content"] == ("<tool_response>\n21 °C\n</tool_response>\n<tool_response>\nx\n</tool_response>")
+
+
+def test_descriptions_stand_in_the_systems_message() -> None:
+    knows, tools = ToolTemplate(opened("chatml_smollm2.jinja")), Tools(tuple(TOOLS))
+    alone = knows.messages([QUESTION], tools)
+    assert [message["role"] for message in alone] == ["system", "user"]
+    assert HERMES.written([("NAME", '{"ARGUMENT": "VALUE"}')]) in alone[0]["content"]
+    system = {"role": "system", "content": "Be brief."}
+    assert knows.messages([system, QUESTION], tools)[0]["content"].startswith("Be brief.\n\nYou can call")
+    parts = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
+    assert len(knows.messages([parts, QUESTION], tools)[0]["content"]) == 2
+    assert ToolTemplate(opened("qwen3.jinja")).messages([QUESTION], tools) == [QUESTION]
+
+
+@pytest.mark.parametrize(
+    ("calls", "message"),
+    [
+        ([5], "has no function with a name"),
+        ([{"function": {}}], "has no function with a name"),
+        ([{"function": {"name": "f", "arguments": "{"}}], "the arguments of the call of f are not JSON"),
+        ([{"function": {"name": "f", "arguments": "[1]"}}], "must be a JSON object"),
+    ],
+)
+def test_a_call_that_is_not_valid_is_an_error(calls: list[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ToolTemplate(opened("qwen3.jinja")).messages([QUESTION, {**CALLED, "tool_calls": calls}], None)
+
+
+@pytest.mark.parametrize(
+    ("definitions", "choice", "message"),
+    [
+        ("f", "auto", "tools must be a list of dictionaries"),
+        ([5], "auto", "tools must be a list of dictionaries"),
+        ([{"function": 5}], "auto", "tools must be a list of dictionaries"),
+        ([{}], "auto", "has the name None"),
+        ([{"name": "a\nb"}], "auto", "text of one line"),
+        ([{"name": "f"}, {"function": {"name": "f"}}], "auto", "two functions of tools have the name 'f'"),
+        ([{"name": "f", "parameters": 5}], "auto", "they must be a JSON schema"),
+        ([{"name": "f"}], "g", "tool_choice is 'g'; allowed: none, auto, required, and the names of tools: f"),
+        ([], "required", "but there are no tools"),
+        (None, "f", "but there are no tools"),
+    ],
+)
+def test_wrong_tools_are_refused(definitions: Any, choice: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tools_of(definitions, choice)
+
+
+def test_no_tools() -> None:
+    assert (tools_of(None, "auto"), tools_of([], "auto"), tools_of(TOOLS, "none")) == (None, None, None)
+
+
+def accepts(grammar: Grammar, text: str) -> bool:
+    """Whether a text, and no beginning of it, matches a grammar."""
+    pytest.importorskip("llguidance", reason="needs the extra structured")
+    tokenizer = Tokenizer(tiny_tokenizer(), bos=BOS, add_bos=True)
+    constraint = Constraints(tokenizer, 400, [EOS]).start(grammar, after_thought=True)
+    ids = tokenizer.encode(text, add_bos=False)
+    return bool(constraint._matcher.try_consume_tokens(ids) == len(ids) and constraint._matcher.is_accepting())
+
+
+@pytest.mark.parametrize("form", [HERMES, R1, LLAMA3], ids=lambda form: form.name)
+def test_a_call_that_has_to_be_made_matches_its_parameters(form: CallForm) -> None:
+    found = Tools(tuple(TOOLS), "required").grammar(form, None)
+    assert found is not None
+    valid = [("weather", '{"city": "Bern"}')]
+    assert accepts(found, form.written(valid))
+    assert accepts(found, "\n" + form.written([("now", "{}")]))
+    assert accepts(found, form.written([*valid, ("now", "{}")])) == (form is not LLAMA3)
+    assert not accepts(found, form.written([("weather", '{"town": "Bern"}')]))
+    assert not accepts(found, form.written([("other", "{}")]))
+    assert not accepts(found, "Hello")
+    one = Tools(tuple(TOOLS), "now", parallel=False).grammar(form, None)
+    assert one is not None
+    assert accepts(one, form.written([("now", "{}")]))
+    assert not accepts(one, form.written(valid))
+    reader = CallReader(form)
+    reader.push(form.written(valid))
+    reader.flush()
+    assert reader.calls[0].values == {"city": "Bern"}
+
+
+def test_a_format_holds_unless_a_function_is_called() -> None:
+    tools = Tools(tuple(TOOLS))
+    assert tools.grammar(HERMES, None) is None
+    found = tools.grammar(HERMES, Grammar(regex="yes|no"))
+    assert found is not None
+    assert accepts(found, "yes")
+    assert accepts(found, HERMES.written([("now", "{}")]))
+    assert not accepts(found, "maybe")
