@@ -77,7 +77,8 @@ _MAX_BYTES = 16 * 1024 * 1024  # a manifest has some kilobytes
 class RuntimeFacts:
     """The part of a manifest that engines and sessions need, known before the artifact is finished.
 
-    The fields are described at the top of this module. ``plan`` needs ``context`` only.
+    The fields are described at the top of this module. ``plan`` needs ``context``, ``engine`` and
+    ``kv_type`` only.
     """
 
     name: str

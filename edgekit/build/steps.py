@@ -118,7 +118,7 @@ class Job:
                 "context_length": self.max_context(planned),
                 "rope": self.spec.rope.describe(),
             },
-            plan={"context": planned.context},
+            plan={"context": planned.context, "engine": planned.engine, "kv_type": planned.kv_type},
             quantization=dataclasses.asdict(quantization),
             activation_type=self.device.activation_type,
             reasoning=talk.reasoning,

@@ -11,6 +11,7 @@ import click
 
 from ..devices import DeviceProfile, load_device
 from ..planning.engines import engine_names
+from ..planning.kv_choice import cost
 from ..scheme import KV_TYPES
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -79,13 +80,11 @@ engine = click.option(
     help=f"Run with this engine: {', '.join(engine_names())}, or auto for the one that suits the artifact and this "
     "machine best.",
 )
-# Mean KL divergence between float16 and int8 over the first 1000 tokens of three English texts, on AVX2: 0.0045
-# (tests/support/prose.txt), 0.0062 (README.md), 0.0073 (LICENSE). Both are equally far from the float model (2 %).
 kv_type = click.option(
     "--kv-type",
     type=click.Choice(KV_TYPES),
-    help="Store the KV cache in this type. int8 halves its size, which pays off for long contexts; it changes "
-    "the predictions of SmolLM2-135M by a mean KL divergence of 0.005 to 0.007  [default: the engine's own, "
+    help="Store the KV cache in this type. int8 halves its size, which pays off for long contexts; "
+    f"{cost('int8')}  [default: as planned: int8 where float16 would not fit the device, otherwise the engine's own, "
     "float16 for native]",
 )
 threads = count("--threads", "Use this many threads  [default: one per physical core]", metavar="N")

@@ -6,7 +6,7 @@ rich is imported when something is printed, so that a command which prints JSON 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -67,6 +67,19 @@ def open_screen(*, err: bool = False) -> Screen:
 def error_json(error: EdgekitError, kind: str | None = None) -> dict[str, Any]:
     """The object that describes an error; its kind is by default that of its class."""
     return {"error": {"kind": kind or error.kind, "message": error.message, "hint": error.hint}}
+
+
+def print_planned_cache(plan: Mapping[str, Any], kv_type: str | None, asked: str | None = None) -> None:
+    """Print a note if the KV cache is smaller than the engine's default because the build planned it so.
+
+    Args:
+        plan: The plan of an artifact's manifest.
+        kv_type: The type that is used; None if the engine did not open.
+        asked: The type that the user requested, if any.
+    """
+    if asked is None and kv_type == "int8" and plan.get("kv_type") == kv_type:
+        because = f": {plan['kv_because']}" if plan.get("kv_because") else ""
+        print_notes([f"the KV cache is {kv_type}, as planned{because}"])
 
 
 def print_error(error: EdgekitError, kind: str | None = None) -> None:

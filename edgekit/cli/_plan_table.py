@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..planning.budget import DOUBTFUL, LIKELY, MET, MISSED, UNKNOWN, Limit, show_times
+from ..planning.kv_choice import cost
 from ..planning.plan import Plan
 from ..scheme import QuantizationConfig, QuantizationScheme
 from ..units import format_bytes, format_seconds
@@ -47,6 +48,8 @@ def print_plan(plan: Plan, screen: Screen) -> None:
         + "; ".join(plan.reasoning_signs),
         "engine": f"{plan.engine}: {plan.engine_because}; activations {plan.activation_type}, KV cache {plan.kv_type}",
     }
+    if plan.kv_because:
+        summary["KV cache"] = f"{plan.kv_type}: {plan.kv_because}; {cost(plan.kv_type)}"
     screen.table((Column(), Column(wraps=True)), [((key, "dim"), (text, "dim")) for key, text in summary.items()])
     screen.say()
     screen.table((Column(), Column(right=True), Column(wraps=True)), _parts(plan))

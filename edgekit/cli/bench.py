@@ -9,7 +9,7 @@ import click
 
 from ..units import format_bytes, format_seconds
 from . import _options as options
-from ._output import Column, emit_json, open_screen, progress_bars
+from ._output import Column, emit_json, open_screen, print_planned_cache, progress_bars
 
 if TYPE_CHECKING:
     from ..probe.bench import BenchResult, Decode, Prefill
@@ -59,6 +59,7 @@ def command(
     limits measured in the same run: the arithmetic of the best kernel for prefill, the memory bandwidth for decode.
     Loading time and memory follow.
     """
+    from ..artifact.manifest import read_manifest
     from ..probe.bench import bench  # imports numpy
 
     with progress_bars(quiet=as_json) as progress:
@@ -72,6 +73,7 @@ def command(
             kv_type=kv_type,
             progress=progress,
         )
+    print_planned_cache(read_manifest(artifact).plan, result.kv_type, kv_type)
     if as_json:
         emit_json(result.to_json())
     else:

@@ -11,7 +11,7 @@ import click
 
 from ..errors import UsageError
 from . import _options as options
-from ._output import emit_json, open_screen
+from ._output import emit_json, open_screen, print_planned_cache
 from ._stream import figures, piped_text, print_answer, typed_text
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ def command(
                 f"--think-tokens: {session.manifest.name} does not think before it answers",
                 hint="build it with --reasoning if it does",
             )
+        print_planned_cache(session.manifest.plan, session.engine.kv_type, kv_type)
         sampling = _sampling(session.sampling, changes)
 
         def answer(messages: Sequence[Message], most: int | None = think_tokens) -> Generation:

@@ -9,7 +9,7 @@ import click
 
 from ..errors import UsageError
 from . import _options as options
-from ._output import print_notes
+from ._output import print_notes, print_planned_cache
 
 
 @options.command(
@@ -92,7 +92,8 @@ def command(
         raise UsageError(str(error)) from None
     key = read_key(api_key_file)
     models = Models(named_artifacts(artifacts), limits)
-    models.get(models.names[0])
+    first = models.get(models.names[0])
+    print_planned_cache(first.manifest.plan, first.kv_type, kv_type)
 
     def ready(url: str) -> None:
         print_notes([f"{', '.join(models.names)}: chat at {url}, API at {url}/v1 (Ctrl-C ends the server)"])

@@ -10,7 +10,7 @@ import click
 from ..devices import DeviceProfile
 from ..errors import SmokeTestError
 from . import _options as options
-from ._output import emit_json, error_json, print_error, progress_bars
+from ._output import emit_json, error_json, print_error, print_planned_cache, progress_bars
 from ._receipt_table import print_receipt
 
 
@@ -53,6 +53,7 @@ def command(
     The golden answer is what the artifact answered when it was built. The exit code is 62 when a check fails. A speed
     that differs from the plan is a warning.
     """
+    from ..artifact.manifest import read_manifest
     from ..deploy.smoke import smoke  # imports numpy
 
     with progress_bars(quiet=as_json) as progress:
@@ -65,6 +66,7 @@ def command(
             sustain_s=sustain_s,
             progress=progress,
         )
+    print_planned_cache(read_manifest(artifact).plan, receipt.kv_type)
     if out:
         receipt.write(out)
     failed = "; ".join(f"{check.name}: {check.detail}" for check in receipt.checks if not check.passed)

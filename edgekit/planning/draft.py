@@ -17,6 +17,7 @@ from .budget import find_limits, usable_memory
 from .engine_choice import EnginePlan, in_order, reason
 from .engines import engines_for, find_engine
 from .hardware import accelerator_bytes, hardware_of
+from .kv_choice import because_it_fits
 from .latency import Predictor
 from .memory import Dimensions, MemoryPlan, kv_cache_bytes, tokenizer_bytes, weight_groups
 from .plan import Plan, PlanOptions
@@ -77,10 +78,11 @@ def draft(
         activation_type=device.activation_type,
         engine=chosen.engine,
         kv_type=chosen.kv_type,
+        kv_because=chosen.kv_because,
         quantization=quantization,
         memory=chosen.memory,
         latency=chosen.latency,
-        predictor=job.predictor(find_engine(chosen.engine)),
+        predictor=job.predictor(find_engine(chosen.engine), chosen.kv_type),
         limits=find_limits(device, options.limits, chosen.latency.ttft_s, chosen.latency.decode_full_tok_s),
         usable_bytes=usable,
         usable_source=source,
@@ -120,6 +122,8 @@ def _built(engine: str, memory: MemoryPlan, data_bytes: int, tokenizer_file_byte
 def memory_by_engine(recipe: Recipe, device: DeviceProfile, planned: Plan) -> dict[str, int]:
     """Peak memory in bytes with each engine that runs on the device; whoever has the artifact may choose any of them.
 
+    With an engine other than the plan's, keys and values have the type that the engine takes by itself.
+
     Args:
         recipe, device: Those of the plan.
         planned: The plan after :func:`with_artifact`.
@@ -127,7 +131,8 @@ def memory_by_engine(recipe: Recipe, device: DeviceProfile, planned: Plan) -> di
     found = {planned.engine: planned.memory.peak}
     for name in sorted(engine.name for engine in engines_for(device)):
         if name != planned.engine:
-            other = draft(recipe, device, planned.context, planned.quantization, PlanOptions(name))
+            own = find_engine(name).kv_types(device.activation_type)[0]
+            other = draft(recipe, device, planned.context, planned.quantization, PlanOptions(name, own))
             saved = other.memory.tokenizer - planned.memory.tokenizer
             found[name] = other.memory.peak - saved
     return found
@@ -180,33 +185,41 @@ class _Job:
         return in_order([self.engine(each) for each in able])
 
     def engine(self, engine: PlannedEngine) -> EnginePlan:
-        """The model with one engine."""
-        predictor = self.predictor(engine)
-        memory = self.model.memory(engine, self._setup(engine, predictor.hardware.cores))
+        """The model with one engine; unless requested, keys and values get a smaller type where needed."""
+        found = self._with_cache(engine, _kv_type(engine, self.device.activation_type, self.options.kv_type))
+        if found.fits or self.options.kv_type is not None:
+            return found
+        because = because_it_fits(found)
+        for smaller in engine.kv_types(self.device.activation_type)[1:]:
+            found = replace(self._with_cache(engine, smaller), kv_because=because)
+            if found.fits:
+                break
+        return found
+
+    def _with_cache(self, engine: PlannedEngine, kv_type: str) -> EnginePlan:
+        predictor = self.predictor(engine, kv_type)
+        setup = EngineSetup(
+            context=self.context,
+            kv_type=kv_type,
+            threads=predictor.hardware.cores,
+            accelerator_bytes=accelerator_bytes(self.device, engine),
+        )
+        memory = self.model.memory(engine, setup)
         return EnginePlan(
             engine=engine.name,
             preference=engine.preference(self.device) or 0,
             processor=predictor.hardware.processor,
-            kv_type=_kv_type(engine, self.device.activation_type, self.options.kv_type),
+            kv_type=kv_type,
             memory=memory,
             usable_bytes=self.usable_bytes,
             latency=predictor.predict(self.context, min(self.options.prompt_tokens, self.context), memory.file_bytes),
             needs=engine.needs(self.device),
         )
 
-    def predictor(self, engine: PlannedEngine) -> Predictor:
-        """Predicts the speed with one engine."""
+    def predictor(self, engine: PlannedEngine, kv_type: str) -> Predictor:
+        """Predicts the speed with one engine and type of keys and values."""
         hardware = hardware_of(self.device, engine, self.options.power_mode)
-        kv_type = _kv_type(engine, self.device.activation_type, self.options.kv_type)
         return Predictor(self.model.work, hardware, engine, kv_cache_bytes(self.model.dimensions, 1, kv_type))
-
-    def _setup(self, engine: PlannedEngine, cores: int) -> EngineSetup:
-        return EngineSetup(
-            context=self.context,
-            kv_type=_kv_type(engine, self.device.activation_type, self.options.kv_type),
-            threads=cores,
-            accelerator_bytes=accelerator_bytes(self.device, engine),
-        )
 
 
 # Alternatives plan one model many times, and the layout of a thousand matrices takes some milliseconds.

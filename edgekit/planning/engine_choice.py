@@ -25,6 +25,7 @@ class EnginePlan:
         preference: See :class:`~edgekit.planning.planned_engine.PlannedEngine`.
         processor: The kind of processor that does the arithmetic.
         kv_type: Type of keys and values.
+        kv_because: Why it is not the engine's default; empty where it is, or was requested.
         memory: Memory by part.
         usable_bytes: Memory the plan may take.
         latency: Predicted times and speeds.
@@ -39,6 +40,7 @@ class EnginePlan:
     usable_bytes: int
     latency: Latency
     needs: str = ""
+    kv_because: str = ""
 
     @property
     def fits(self) -> bool:
@@ -67,6 +69,7 @@ class EnginePlan:
             "load_peak_bytes": self.memory.load_peak,
             "held_twice": [part.to_json() for part in self.memory.held_twice],
             "kv_type": self.kv_type,
+            "kv_because": self.kv_because,
             **self.latency.intervals(),
             "calibrated": self.latency.calibrated,
             "uncalibrated_because": self.latency.uncalibrated_because,

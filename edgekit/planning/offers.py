@@ -90,9 +90,11 @@ class OfferSearch:
         """The engine's smallest type of keys and values."""
         asked = self.asked
         smallest = min(find_engine(asked.engine).kv_types(asked.activation_type), key=lambda kind: KV_ITEM_BYTES[kind])
+        if KV_ITEM_BYTES[smallest] >= KV_ITEM_BYTES[asked.kv_type]:
+            return None
         options = replace(self.options, kv_type=smallest)
         found = draft(self.recipe, self.device, asked.context, asked.quantization, options)
-        if not found.acceptable or KV_ITEM_BYTES[smallest] >= KV_ITEM_BYTES[asked.kv_type]:
+        if not found.acceptable:
             return None
         sentence = f"a KV cache in {smallest} instead of {asked.kv_type} needs {_need(found)}"
         return _offer("kv", sentence, found, "--kv-type", smallest)
@@ -179,7 +181,8 @@ def _doubt(found: Plan) -> float:
 
 
 def _need(found: Plan) -> str:
-    return format_bytes(found.memory.peak)
+    smaller = f" with a KV cache in {found.kv_type}" if found.kv_because else ""
+    return format_bytes(found.memory.peak) + smaller
 
 
 def _offer(kind: str, sentence: str, found: Plan, *options: str) -> Offer:

@@ -21,7 +21,7 @@ class PlanOptions:
 
     Attributes:
         engine: The engine's name; None for the one ``auto`` takes on the device.
-        kv_type: Type of keys and values; None for the engine's default.
+        kv_type: Type of keys and values; None for the engine's default, or a smaller one where that does not fit.
         prompt_tokens: Tokens of the prompt before the first token.
         power_mode: The device's power mode; None for full power.
         headless: Whether the device boots without a desktop, which leaves more memory.
@@ -80,6 +80,7 @@ class Plan:
         context: Tokens to hold.
         activation_type: The graph's float type.
         engine, kv_type: The engine's name and the type of its keys and values.
+        kv_because: Why ``kv_type`` is not the engine's default; empty where it is, or was requested.
         quantization: The formats that were planned.
         memory: Memory by part.
         latency: Predicted times and speeds.
@@ -121,6 +122,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     engines: tuple[EnginePlan, ...] = ()
     engine_because: str = ""
+    kv_because: str = ""
 
     @property
     def fits(self) -> bool:
@@ -162,6 +164,7 @@ class Plan:
             "engines": [each.to_json() for each in self.engines],
             "held_twice": [part.to_json() for part in self.memory.held_twice],
             "kv_type": self.kv_type,
+            "kv_because": self.kv_because,
             "power_mode": self.power_mode,
             "headless": self.headless,
             "prompt_tokens": latency.prompt_tokens,

@@ -123,7 +123,7 @@ def bench(
         gen_tokens: Tokens to generate after each prompt, and with an empty context.
         repeat: Timed rounds.
         threads: Threads; None for one per physical core.
-        kv_type: Type of keys and values; None for the engine's default.
+        kv_type: Type of keys and values; None for the one that the build planned.
         progress: Called with the phase's name, rounds done and rounds in total.
 
     Raises:

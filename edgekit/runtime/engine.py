@@ -42,7 +42,8 @@ class EngineOptions:
         context: Positions of the KV cache; None for the artifact's planned context.
         threads: Threads of the arithmetic; None for one per physical core this process may use.
         all_logits: :meth:`Engine.evaluate` returns a row for every position, not just for the last one.
-        kv_type: Type of keys and values, ``float16`` or ``int8``; None for the engine's default.
+        kv_type: Type of keys and values, ``float16`` or ``int8``; None for the type of the artifact's plan if that is
+            for this engine, otherwise the engine's default.
         speculate: Whether an engine that can may guess tokens and evaluate them ahead; see :class:`SpeculatingEngine`.
 
     Raises:

@@ -30,8 +30,8 @@ def load(
             artifacts and ort for float ones, and a GPU for artifacts that were planned for it, if it is proven here.
         context: The largest number of tokens of prompt and answer together; None: the context planned by the build.
         threads: Number of compute threads; None: one per physical core that this process may use.
-        kv_type: Type of the KV cache, ``float16`` or ``int8`` (half the memory; native engine only); None: the engine's
-            default.
+        kv_type: Type of the KV cache, ``float16`` or ``int8`` (half the memory; native engine only); None: the one
+            that the build planned, which is int8 where float16 would not have fit the device.
         prepare: Whether a session prepares the next turn, in a thread, after an answer of a reasoning model. The
             thought is left out of the next prompt, so what follows it is evaluated again while somebody reads the
             answer. This is given up when the session is used or closed, or the process ends. It changes no answer.

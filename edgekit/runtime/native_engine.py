@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from .. import native
 from ..artifact.manifest import RuntimeFacts
-from ..errors import ContextLengthError, EngineError, EvaluationCancelledError, SessionBusyError, TokenRangeError
+from ..errors import (
+    ArtifactError,
+    ContextLengthError,
+    EngineError,
+    EvaluationCancelledError,
+    SessionBusyError,
+    TokenRangeError,
+)
 from ..host import physical_cores
 from .engine import EngineOptions, check_ids, check_rewind, resolve_context
 from .interruptible import interruptible
@@ -98,7 +105,7 @@ class NativeEngine:
             context,
             options.threads or physical_cores(),
             options.all_logits,
-            options.kv_type or "float16",
+            options.kv_type or _planned_kv_type(manifest),
             options.speculate,
         )
 
@@ -260,6 +267,19 @@ class NativeEngine:
     def _check(status: int) -> None:
         if status != native.OK:
             raise _ERRORS.get(status, EngineError)(native.last_error())
+
+
+def _planned_kv_type(manifest: RuntimeFacts) -> str:
+    """The type of keys and values of the artifact's plan, if that is for this engine; otherwise float16.
+
+    Raises:
+        ArtifactError: The plan has a type that the engine does not have.
+    """
+    planned = manifest.plan.get("kv_type", "float16") if manifest.plan.get("engine") == NativeEngine.name else "float16"
+    if planned not in native.KV_TYPES:
+        allowed = ", ".join(native.KV_TYPES)
+        raise ArtifactError(f"{manifest.name}: plan.kv_type of the manifest is {planned!r}; allowed: {allowed}")
+    return str(planned)
 
 
 def _c_path(path: Path) -> bytes:

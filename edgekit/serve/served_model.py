@@ -52,7 +52,7 @@ class ServedModel:
         options: ServeOptions,
     ) -> None:
         self.name, self.manifest = name, manifest
-        self.context, self._vocab_size = engine.context, engine.vocab_size
+        self.context, self.kv_type, self._vocab_size = engine.context, engine.kv_type, engine.vocab_size
         self._tokenizer, self._template, self._options = tokenizer, template, options
         self._constraints = Constraints(tokenizer, engine.vocab_size, manifest.tokens["eos"])
         self._preparing = threading.Lock()  # held while a constraint is made

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import click
 import pytest
 
-from edgekit.cli._output import emit_json, print_error, print_notes, progress_bars
+from edgekit.cli._output import emit_json, print_error, print_notes, print_planned_cache, progress_bars
 from edgekit.errors import BudgetError, EdgekitError
 
 
@@ -86,3 +86,16 @@ def test_notes_are_printed_on_stderr_one_a_line(capfd: pytest.CaptureFixture[str
     print_notes(())
     print_notes(("the token [PAD] is left out", "the head is tied"))
     assert capfd.readouterr() == ("", "note: the token [PAD] is left out\nnote: the head is tied\n")
+
+
+def test_a_smaller_cache_is_noted_where_the_plan_chose_it(capfd: pytest.CaptureFixture[str]) -> None:
+    planned = {"kv_type": "int8", "kv_because": "float16 would need more"}
+    print_planned_cache(planned, "float16")
+    print_planned_cache(planned, "int8", asked="int8")
+    print_planned_cache({"kv_type": "float16"}, "int8")
+    print_planned_cache(planned, None)
+    assert capfd.readouterr() == ("", "")
+    print_planned_cache(planned, "int8")
+    print_planned_cache({"kv_type": "int8"}, "int8")
+    noted = "note: the KV cache is int8, as planned"
+    assert capfd.readouterr() == ("", f"{noted}: float16 would need more\n{noted}\n")

@@ -99,7 +99,7 @@ def test_a_context_too_long_for_a_model_leaves_the_others() -> None:
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)])
 def test_nothing_fits(as_json: tuple[str, ...]) -> None:
-    result = _run("--device", "iphone-13", "--context", "32768", "--bits", "8", *as_json)
+    result = _run("--device", "iphone-13", "--context", "65536", "--bits", "8", *as_json)
     assert isinstance(result.exception, BudgetError)
     assert ("iPhone 13" in result.stdout) is not bool(as_json), "--json prints its one object only"
 
@@ -152,19 +152,19 @@ def test_a_host_without_a_bandwidth_is_told_how_to_get_one() -> None:
 
 
 def test_headless_is_planned_offered_and_repeated() -> None:
-    name = "deepseek-r1-distill-llama-8b"
-    text = _run(name, "--device", "jetson").stdout
+    name = ("deepseek-r1-distill-llama-8b", "--context", "8192")
+    text = _run(*name, "--device", "jetson").stdout
     assert "--headless" in text
     assert "needs a machine" not in text
-    assert "on jetson-orin-nano without a desktop" in _run(name, "--device", "jetson", "--headless").stdout
-    shown = _json(name, "--device", "jetson", "--headless")
+    assert "on jetson-orin-nano without a desktop" in _run(*name, "--device", "jetson", "--headless").stdout
+    shown = _json(*name, "--device", "jetson", "--headless")
     assert (shown["headless"], shown["fits"]) == (True, True)
-    table = " ".join(_run("--device", "jetson").stdout.split())
+    table = " ".join(_run("--device", "jetson", "--context", "8192").stdout.split())
     assert "more without a desktop (--headless). Recommended" in table
-    everything = _run("--device", "jetson", "--headless").stdout
+    everything = _run("--device", "jetson", "--context", "8192", "--headless").stdout
     assert "more without a desktop" not in everything
     assert "usable without a desktop" in everything
-    assert " --device jetson --headless\n" in everything
+    assert " --device jetson --context 8192 --headless\n" in everything
 
 
 def test_headless_is_refused_where_nothing_is_known_except_in_a_table_of_all_devices() -> None:
@@ -262,7 +262,19 @@ def test_every_table_says_which_models_fit_at_any_width(width: int) -> None:
     assert max(map(len, rows.values())) <= width
     for name, row in rows.items():
         size = load_recipe(name).parameters
-        assert row.endswith("yes" if size < 5 * 10**9 else "slow" if size < 7.9 * 10**9 else "no")
+        assert row.endswith("yes" if size < 5 * 10**9 else "slow" if size < 9 * 10**9 else "no")
+
+
+def test_a_cache_in_int8_is_explained_with_its_cost() -> None:
+    base = ("deepseek-r1-distill-llama-8b", "--device", "jetson")
+    text = " ".join(_run(*base).stdout.split())
+    assert re.search(r"KV cache int8: float16 would need 5\.\d\d GB, [\d.]+ .B more than is usable; it changes", text)
+    assert "mean KL divergence of 0.0039 to 0.0065 for SmolLM2-135M" in text
+    shown = _json(*base)
+    assert shown["kv_type"] == "int8"
+    assert shown["kv_because"].startswith("float16 would need 5.")
+    assert "more than is usable" not in _run(*base, "--kv-type", "int8").stdout
+    assert _json(*base, "--kv-type", "float16")["fits"] is False
 
 
 def test_names_with_brackets_are_printed_unchanged(tmp_path: Path) -> None:

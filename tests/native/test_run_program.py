@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 from shared_models import SharedModels
+from tiny_artifact import rewrite_manifest
 
 import edgekit
 from edgekit import native
+from edgekit.artifact.manifest import read_manifest
 
 PROGRAM = next(
     (
@@ -59,6 +61,25 @@ def test_an_answer_is_that_of_the_session(artifact: Path, seed: int | None) -> N
     assert (found["text"], found["answer"], found["thought"]) == (expected.text, expected.answer, expected.thought)
     assert found["finish_reason"] == expected.finish_reason
     assert {"ttft_s", "decode_tok_s", "engine", "kernel", "kv_type"} <= found.keys()
+
+
+def test_the_planned_type_of_keys_and_values_is_taken(artifact: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(artifact, tmp_path / "copy")
+    why = {"engine": "native", "kv_type": "int8", "kv_because": "float16 would need 9 GB, 1 GB more than is usable"}
+    manifest = rewrite_manifest(copy, plan=read_manifest(copy).plan | why)
+    said = b"note: the KV cache is int8, as planned: float16 would need 9 GB, 1 GB more than is usable\n"
+    question = ("--prompt", "a", "--max-tokens", 1, "--json")
+    for job in (question, ("--bench", "--prompt-tokens", 4, "--gen-tokens", 1, "--json"), ("--smoke", "--json")):
+        done = run(copy, *job)
+        assert (json.loads(done.stdout)["kv_type"], done.stderr.count(said)) == ("int8", 1), job
+    done = run(copy, *question, "--kv-type", "float16")
+    assert (json.loads(done.stdout)["kv_type"], b"note" in done.stderr) == ("float16", False)
+    rewrite_manifest(copy, plan=manifest.plan | {"engine": "cuda"})
+    assert result(copy, "--prompt", "a", "--max-tokens", 1)["kv_type"] == "float16", "the plan is for another engine"
+    rewrite_manifest(copy, plan=manifest.plan | {"kv_type": "int4"})
+    refused = run(copy, *question)
+    assert refused.returncode == 60
+    assert b"plan.kv_type of the manifest is 'int4'; allowed: float16, int8" in refused.stdout + refused.stderr
 
 
 def test_options_of_thoughts(artifact: Path) -> None:

@@ -129,8 +129,11 @@ def test_a_new_engines_cache_is_offered_in_its_smallest_type(fake_engine: None, 
     """The file's memory formula gives int8 the same size, so only a plan that fits can be offered."""
     text = PLANNED.replace("setup.context, 1, 2", "setup.context * (10**6 if setup.kv_type == 'float16' else 1), 1, 2")
     (tmp_path / "edgekit.planning.engines" / "fake.py").write_text(text)
-    planned = plan(load_recipe("deepseek-r1-distill-qwen-1.5b"), load_device("jetson"), 8192)
+    recipe, jetson = load_recipe("deepseek-r1-distill-qwen-1.5b"), load_device("jetson")
+    planned = plan(recipe, jetson, 8192, options=PlanOptions("fake", "float16"))
     assert {offer.kind: offer.options for offer in planned.offers}["kv"] == ("--kv-type", "int8")
+    taken = plan(recipe, jetson, 8192, options=PlanOptions("fake"))
+    assert (taken.fits, taken.kv_type) == (True, "int8"), "without a request, it is taken"
 
 
 def test_a_new_engine_is_an_option_of_the_command_line(fake_engine: None, tmp_path: Path) -> None:

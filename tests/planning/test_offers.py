@@ -26,6 +26,7 @@ SMALL, MIDDLE, LARGE = (load_recipe(f"{name}") for name in (
 
 
 PI = load_device("pi")
+INT8 = PlanOptions(kv_type="int8")
 
 
 def _device(usable_bytes: int, name: str = "laptop") -> DeviceProfile:
@@ -36,17 +37,18 @@ def _device(usable_bytes: int, name: str = "laptop") -> DeviceProfile:
 
 @pytest.mark.parametrize("fitting", [300, 2000, 4096, 7935, 8190])
 def test_a_shorter_context_is_offered_and_is_the_longest_that_fits(fitting: int) -> None:
-    device = _device(plan(LARGE, _device(10**12), context=fitting).memory.total)
+    device = _device(plan(LARGE, _device(10**12), context=fitting, options=INT8).memory.total)
     offer = next(o for o in plan(LARGE, device, context=8192).offers if o.kind == "context")
     assert offer.context == fitting // 256 * 256
     assert offer.options == ("--context", str(offer.context))
     assert plan(LARGE, device, context=offer.context).memory.total == offer.total_bytes <= device.usable_bytes
     assert not plan(LARGE, device, context=offer.context + 256).fits
     assert "8192" in offer.sentence
+    assert offer.sentence.endswith(" with a KV cache in int8") is (offer.context > 256), "float16 is enough for 256"
 
 
 def test_fewer_bits_are_offered_at_the_same_context_when_that_is_enough() -> None:
-    device = _device(plan(LARGE, _device(10**12)).memory.total - 1)
+    device = _device(plan(LARGE, _device(10**12), options=INT8).memory.total - 1)
     offer = next(o for o in plan(LARGE, device).offers if o.kind == "bits")
     assert offer.options == ("--lm-head-bits", "4", "--block-size", "128")
     chosen = QuantizationOverrides(lm_head_bits=4, block_size=128).applied_to(LARGE.quantization)
@@ -60,7 +62,7 @@ def test_codes_of_a_checkpoint_cannot_get_fewer_bits() -> None:
 
 def test_fewer_bits_and_a_shorter_context_are_offered_together_when_it_takes_both() -> None:
     chosen = QuantizationOverrides(lm_head_bits=4, block_size=128).applied_to(LARGE.quantization)
-    device = _device(plan(LARGE, _device(10**12), context=1024, quantization=chosen).memory.total)
+    device = _device(plan(LARGE, _device(10**12), context=1024, quantization=chosen, options=INT8).memory.total)
     offers = {offer.kind: offer for offer in plan(LARGE, device).offers}
     assert "context" not in offers
     assert offers["bits"].options[-2:] == ("--context", "1024")
@@ -83,7 +85,7 @@ def test_float_parts_can_be_quantized_to_fit() -> None:
 
 
 def test_the_largest_smaller_model_that_fits_is_offered() -> None:
-    device = _device(3 * 10**9)
+    device = _device(2 * 10**9)
     offer = next(o for o in plan(LARGE, device, candidates=RECIPES).offers if o.kind == "model")
     assert offer.model == "deepseek-r1-distill-qwen-1.5b"
     assert offer.options == ("deepseek-r1-distill-qwen-1.5b",)
@@ -118,9 +120,25 @@ def test_the_users_limit_brings_offers_that_keep_it() -> None:
 def test_int8_keys_and_values_are_offered_where_they_are_enough() -> None:
     full, halved = (plan(LARGE, PI, 4096, options=PlanOptions(kv_type=kind)) for kind in ("float16", "int8"))
     between = UserLimits(memory_bytes=(full.memory.peak + halved.memory.peak) // 2)
-    offers = {o.kind: o for o in plan(LARGE, PI, 4096, options=PlanOptions(limits=between)).offers}
+    asked = plan(LARGE, PI, 4096, options=PlanOptions(kv_type="float16", limits=between))
+    assert (asked.fits, asked.kv_type, asked.kv_because) == (False, "float16", "")
+    offers = {o.kind: o for o in asked.offers}
     assert offers["kv"].options == ("--kv-type", "int8")
     assert offers["kv"].total_bytes == halved.memory.peak
+    assert plan(LARGE, PI, 4096, options=PlanOptions(limits=between)).kv_type == "int8", (
+        "without a request, it is taken"
+    )
+
+
+def test_int8_keys_and_values_are_offered_where_they_are_fast_enough() -> None:
+    full, halved = (plan(LARGE, PI, 8192, options=PlanOptions(kv_type=kind)) for kind in ("float16", "int8"))
+    slow, fast = (each.latency.decode_full_tok_s for each in (full, halved))
+    assert slow is not None
+    assert fast is not None
+    limits = UserLimits(decode_tok_s=(slow.mid + fast.mid) / 2)
+    asked = plan(LARGE, PI, 8192, options=PlanOptions(limits=limits))
+    assert (asked.fits, asked.acceptable, asked.kv_type) == (True, False, "float16")
+    assert "kv" in {offer.kind for offer in asked.offers}
 
 
 def test_a_kv_cache_of_the_graphs_type_has_no_smaller_one() -> None:
@@ -131,7 +149,8 @@ def test_a_kv_cache_of_the_graphs_type_has_no_smaller_one() -> None:
 
 def test_offers_come_from_the_smallest_change_to_the_largest() -> None:
     device = _device(plan(LARGE, _device(10**12), 8192).memory.total - 10**8)
-    asked = plan(LARGE, device, 8192, candidates=RECIPES, devices=[load_device("rtx-3060")])
+    half = PlanOptions(kv_type="float16")
+    asked = plan(LARGE, device, 8192, candidates=RECIPES, devices=[load_device("rtx-3060")], options=half)
     kinds = [offer.kind for offer in asked.offers]
     assert kinds == ["context", "kv", "bits", "model", "device"]
     for offer in asked.offers:
@@ -141,10 +160,10 @@ def test_offers_come_from_the_smallest_change_to_the_largest() -> None:
 
 def test_a_model_that_fits_without_the_desktop_is_offered_that() -> None:
     jetson, larger = load_device("jetson"), load_recipe("deepseek-r1-distill-llama-8b")
-    offer = next(o for o in plan(larger, jetson).offers if o.kind == "headless")
+    offer = next(o for o in plan(larger, jetson, 8192).offers if o.kind == "headless")
     assert offer.options == ("--headless",)
     assert "without a desktop, 1.90 GB more are usable" in offer.sentence
-    planned = plan(larger, jetson, options=PlanOptions(headless=True))
+    planned = plan(larger, jetson, 8192, options=PlanOptions(headless=True))
     assert planned.fits
     assert (planned.memory.total, planned.context) == (offer.total_bytes, offer.context)
 

@@ -48,9 +48,17 @@ def test_every_recipe_plans_on_every_device(recipe: Recipe, device: str) -> None
 
 
 def test_what_exactly_fills_the_memory_fits() -> None:
-    total = plan(SMALL, _device(10**12)).memory.peak
-    assert plan(SMALL, _device(total)).fits
-    assert not plan(SMALL, _device(total - 1)).fits
+    full, halved = (plan(SMALL, _device(10**12), options=PlanOptions(kv_type=each)) for each in ("float16", "int8"))
+    exact = plan(SMALL, _device(full.memory.peak))
+    assert (exact.fits, exact.kv_type, exact.kv_because) == (True, "float16", "")
+    smaller = plan(SMALL, _device(full.memory.peak - 1))
+    assert (smaller.fits, smaller.kv_type, smaller.memory.peak) == (True, "int8", halved.memory.peak)
+    assert smaller.kv_because == "float16 would need 283 MB, 1 B more than is usable"
+    assert smaller.predictor != full.predictor, "a token reads fewer bytes"
+    assert plan(SMALL, _device(halved.memory.peak)).fits
+    nowhere = plan(SMALL, _device(halved.memory.peak - 1))
+    assert (nowhere.fits, nowhere.kv_type) == (False, "int8"), "the plan says the least that is needed"
+    assert not plan(SMALL, _device(full.memory.peak - 1), options=PlanOptions(kv_type="float16")).fits
 
 
 def test_the_default_context_is_the_devices_but_never_above_the_models() -> None:

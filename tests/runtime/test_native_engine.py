@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ import pytest
 from open_engine import engine, order_tolerance, prompt
 from shared_models import FORMATS, SharedModels
 
-from edgekit.errors import EngineError, EvaluationCancelledError
+from edgekit.artifact.manifest import read_manifest
+from edgekit.errors import ArtifactError, EngineError, EvaluationCancelledError
 from edgekit.probe.limits import kernels
-from edgekit.runtime.engine import SpeculatingEngine
+from edgekit.runtime.engine import EngineOptions, SpeculatingEngine
 from edgekit.runtime.generation import Completion
 from edgekit.runtime.loading import load
 from edgekit.sampling import Sampling
@@ -254,3 +256,19 @@ def test_speculation_does_not_change_answers(models: SharedModels) -> None:
             ]
     assert [each.tokens for each in found[True]] == [each.tokens for each in found[False]]
     assert all(each.accepted_tokens == 0 for each in found[False])
+
+
+def test_the_planned_type_of_keys_and_values_is_taken(models: SharedModels) -> None:
+    folder = models.artifact("llama", "int4 block 32")
+    facts = read_manifest(folder)
+
+    def kv_type(asked: str | None = None, **plan: str) -> str:
+        planned = replace(facts, plan=facts.plan | plan)
+        with closing(open_engine.open_engine(folder, planned, EngineOptions(context=8, kv_type=asked), "native")) as e:
+            return e.kv_type
+
+    assert kv_type(engine="native", kv_type="int8") == "int8"
+    assert kv_type("float16", engine="native", kv_type="int8") == "float16"
+    assert kv_type(engine="webgpu", kv_type="int8") == "float16", "the plan is for another engine"
+    with pytest.raises(ArtifactError, match=r"plan.kv_type of the manifest is 'int4'; allowed: float16, int8"):
+        kv_type(engine="native", kv_type="int4")

@@ -173,13 +173,14 @@ std::vector<Json> list(const int32_t *ids, int64_t count) {
 class Conversation {
  public:
   explicit Conversation(const Options &options)
-      : options_(options), manifest_(read_manifest(options.artifact)), model_(open_model(options.artifact)) {
+      : options_(options), manifest_(read_manifest(options.artifact)), kv_type_(kv_type_of(manifest_, options.kv_type)),
+        model_(open_model(options.artifact)) {
     ek_text *text = nullptr;
     check(ek_text_open(options.artifact.c_str(), &text));
     text_.reset(text);
     info_.size = sizeof info_;
     check(ek_text_describe(text, &info_));
-    session_ = open_session(model_.get(), options, context_of(manifest_, options.context));
+    session_ = open_session(model_.get(), options, context_of(manifest_, options.context), kv_type_);
     sample();
   }
 
@@ -269,12 +270,10 @@ class Conversation {
   Answer finished(Answer answer, const Printer &printer) const {
     Json::Fields fields{{"text", answer.text}, {"thought", printer.thought}, {"answer", printer.answer}};
     fields.insert(fields.end(), answer.json.fields().begin(), answer.json.fields().end());
-    fields.insert(fields.end(), {{"engine", "native"}, {"kernel", kernel_name()}, {"kv_type", name_of_type()}});
+    fields.insert(fields.end(), {{"engine", "native"}, {"kernel", kernel_name()}, {"kv_type", run::name_of(kv_type_)}});
     answer.json = fields;
     return answer;
   }
-
-  const char *name_of_type() const { return run::name_of(options_.kv_type); }
 
   /* The artifact's sampling, changed by the options that were given. */
   void sample() {
@@ -288,6 +287,7 @@ class Conversation {
 
   const Options &options_;
   Json manifest_;
+  ek_kv_type kv_type_;
   Owned<ek_model> model_;
   Owned<ek_text> text_;
   Owned<ek_session> session_;

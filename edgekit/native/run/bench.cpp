@@ -49,7 +49,7 @@ std::vector<Measured> measure(ek_session *session, const Options &options, int64
   return measured;
 }
 
-Json to_json(const Options &options, const Json &manifest, double load_s, const std::vector<Measured> &measured) {
+Json to_json(const Options &options, const Json &manifest, ek_kv_type kv_type, double load_s, const std::vector<Measured> &measured) {
   std::vector<Json> prefill, decode;
   for (const Measured &each : measured) {
     const Spread rate = rates(options.gen_tokens, each.decode_s);
@@ -62,7 +62,7 @@ Json to_json(const Options &options, const Json &manifest, double load_s, const 
                                    {"ttft_s_max", ttft.most}, {"share_of_peak", {}}});
   }
   return Json::Fields{{"name", name_of(manifest)}, {"engine", "native"}, {"kernel", kernel_name()},
-                      {"threads", threads_of(options)}, {"kv_type", name_of(options.kv_type)}, {"repeat", options.repeat},
+                      {"threads", threads_of(options)}, {"kv_type", name_of(kv_type)}, {"repeat", options.repeat},
                       {"gen_tokens", options.gen_tokens}, {"load_s", load_s}, {"prefill", prefill}, {"decode", decode},
                       {"peak_rss_bytes", peak_rss_bytes()}, {"private_bytes", private_bytes()}, {"limits", {}},
                       {"shares_unknown", "edgekit-run does not measure the limits of the machine; edgekit bench does"}};
@@ -93,11 +93,12 @@ int bench(const Options &options) {
   const Json manifest = read_manifest(options.artifact);
   const int64_t longest = options.prompt_tokens.empty() ? 1 : *std::max_element(options.prompt_tokens.begin(), options.prompt_tokens.end());
   const int64_t context = context_of(manifest, longest + options.gen_tokens);
+  const ek_kv_type kv_type = kv_type_of(manifest, options.kv_type);
   const double started = now();
   const Owned<ek_model> model = open_model(options.artifact);
-  const Owned<ek_session> session = open_session(model.get(), options, context);
+  const Owned<ek_session> session = open_session(model.get(), options, context, kv_type);
   const double load_s = now() - started;
-  const Json result = to_json(options, manifest, load_s, measure(session.get(), options, ek_model_vocab_size(model.get())));
+  const Json result = to_json(options, manifest, kv_type, load_s, measure(session.get(), options, ek_model_vocab_size(model.get())));
   if (options.json)
     std::printf("%s\n", result.dump().c_str());
   else

@@ -19,9 +19,9 @@ Owned<ek_model> open_model(const std::string &folder) {
   return Owned<ek_model>(model);
 }
 
-Owned<ek_session> open_session(ek_model *model, const Options &options, int64_t context) {
+Owned<ek_session> open_session(ek_model *model, const Options &options, int64_t context, ek_kv_type kv_type) {
   ek_session *session = nullptr;
-  check(ek_session_create(model, context, static_cast<int>(std::min<int64_t>(options.threads, 1 << 20)), options.kv_type, &session));
+  check(ek_session_create(model, context, static_cast<int>(std::min<int64_t>(options.threads, 1 << 20)), kv_type, &session));
   return Owned<ek_session>(session);
 }
 

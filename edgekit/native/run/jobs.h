@@ -28,7 +28,7 @@ using Owned = std::unique_ptr<Handle, Release>;
 const char *version();
 
 Owned<ek_model> open_model(const std::string &folder);
-Owned<ek_session> open_session(ek_model *model, const Options &options, int64_t context);
+Owned<ek_session> open_session(ek_model *model, const Options &options, int64_t context, ek_kv_type kv_type);
 const char *kernel_name();
 const char *name_of(ek_kv_type type);
 int64_t threads_of(const Options &options);

@@ -119,6 +119,19 @@ int64_t context_of(const Json &manifest, int64_t asked) {
   return asked;
 }
 
+ek_kv_type kv_type_of(const Json &manifest, std::optional<ek_kv_type> asked) {
+  const Json &plan = manifest["plan"];
+  if (asked || plan["engine"].text() != "native") return asked.value_or(EK_KV_FLOAT16);
+  const std::string planned = plan["kv_type"].is_null() ? "float16" : plan["kv_type"].text();
+  if (planned == "float16") return EK_KV_FLOAT16;
+  if (planned != "int8")
+    throw bad_artifact(name_of(manifest) + ": plan.kv_type of the manifest is '" + planned + "'; allowed: float16, int8");
+  const std::string &because = plan["kv_because"].text();
+  std::fprintf(stderr, "note: the KV cache is int8, as planned%s\n",
+               because.empty() ? "" : (": " + because).c_str());
+  return EK_KV_INT8;
+}
+
 std::string format_bytes(double bytes) {
   static const struct {
     const char *name;

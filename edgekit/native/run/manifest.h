@@ -3,9 +3,11 @@
 #define EDGEKIT_RUN_MANIFEST_H
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "edgekit.h"
 #include "json.h"
 
 namespace run {
@@ -24,6 +26,10 @@ const std::string &name_of(const Json &manifest);
 
 /* The context to allocate: `asked`, or with 0 what the build planned, at most the model's. */
 int64_t context_of(const Json &manifest, int64_t asked);
+
+/* The type of keys and values: `asked`, or else what the build planned for the native engine. Where that is not float16, a line
+ * on stderr says why. */
+ek_kv_type kv_type_of(const Json &manifest, std::optional<ek_kv_type> asked);
 
 /* "102 MB", as edgekit's other commands write sizes. */
 std::string format_bytes(double bytes);

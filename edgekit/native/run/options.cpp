@@ -93,7 +93,7 @@ const Option kOptions[] = {
      [](Options &o, Text name, Text value) { o.context = whole(name, value, 1); }},
     {"--threads", "N", "Use this many threads  [default: one per physical core]",
      [](Options &o, Text name, Text value) { o.threads = whole(name, value, 1); }},
-    {"--kv-type", "float16|int8", "Store the KV cache in this type; int8 halves its size  [default: float16]",
+    {"--kv-type", "float16|int8", "Store the KV cache in this type; int8 halves its size  [default: as planned]",
      [](Options &o, Text name, Text value) { o.kv_type = static_cast<ek_kv_type>(choice(name, value, {"float16", "int8"})); }},
     {"--bench", nullptr, "Measure how fast the artifact runs on this machine and how much memory it takes.",
      [](Options &o, Text, Text) { o.job = Job::bench; }},

@@ -20,7 +20,7 @@ struct Options {
   bool json = false, raw = false;
   std::optional<std::string> prompt;
   int64_t max_tokens = 0, context = 0, threads = 0; /* 0: the default */
-  ek_kv_type kv_type = EK_KV_FLOAT16;
+  std::optional<ek_kv_type> kv_type; /* none: as planned */
   std::optional<uint64_t> seed;
   int64_t think_tokens = 0; /* 0: no limit */
   Thoughts thoughts = Thoughts::show;

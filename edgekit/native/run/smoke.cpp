@@ -58,7 +58,7 @@ std::string created() {
 class Receipt {
  public:
   Receipt(const Options &options, const Json &manifest)
-      : options_(options), manifest_(manifest), name_(name_of(manifest)), sha256_(manifest_sha256(options.artifact)) {}
+      : kv_type(kv_type_of(manifest, options.kv_type)), options_(options), manifest_(manifest), name_(name_of(manifest)), sha256_(manifest_sha256(options.artifact)) {}
 
   void check(const char *name, Verdict verdict, const std::string &detail) {
     checks_.push_back(Json::Fields{
@@ -97,7 +97,7 @@ class Receipt {
                         {"kernel", kernel},
                         {"threads", known(threads_of(options_))},
                         {"context", known(context_of(manifest_, options_.context))},
-                        {"kv_type", known(run::name_of(options_.kv_type))},
+                        {"kv_type", known(run::name_of(kv_type))},
                         {"checks", checks_},
                         {"load_s", known(load_s)},
                         {"ttft_s", known(ttft_s)},
@@ -110,6 +110,7 @@ class Receipt {
                         {"as_predicted", as_predicted}};
   }
 
+  const ek_kv_type kv_type;
   std::string kernel;
   double load_s = 0, ttft_s = 0, decode_tok_s = 0;
   Json peak, prompt, sustained;
@@ -276,7 +277,7 @@ void run_checks(Receipt &receipt, const Options &options, const Json &manifest, 
     const double started = now();
     const Owned<ek_model> model = open_model(options.artifact);
     const int64_t context = context_of(manifest, options.context);
-    const Owned<ek_session> session = open_session(model.get(), options, context);
+    const Owned<ek_session> session = open_session(model.get(), options, context, receipt.kv_type);
     const double load_s = now() - started;
     receipt.kernel = kernel_name();
     std::vector<float> row(static_cast<size_t>(ek_model_vocab_size(model.get())));
