@@ -183,7 +183,9 @@ def _plan_all(request: _Request, recipes: Sequence[Recipe], profile: DeviceProfi
     screen = open_screen()
     more = _fitting_without_desktop(plans.values(), profile)
     headless_too = f", and {len(more)} more without a desktop (--headless)" if more else ""
-    found = f"\n{fitting} of {len(plans)} models fit{headless_too}. Recommended: "
+    small = sum(p.fits and p.kv_because != "" for p in plans.values())
+    small_too = f", {small} of them with an int8 KV cache" if small else ""
+    found = f"\n{fitting} of {len(plans)} models fit{small_too}{headless_too}. Recommended: "
     screen.say(found, (best.name, "bold green"), ". Build it with:")
     context = ("--context", str(request.context)) if request.context else ()
     headless = ("--headless",) if request.plan_options.headless else ()

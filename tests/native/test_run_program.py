@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -80,6 +81,21 @@ def test_the_planned_type_of_keys_and_values_is_taken(artifact: Path, tmp_path: 
     refused = run(copy, *question)
     assert refused.returncode == 60
     assert b"plan.kv_type of the manifest is 'int4'; allowed: float16, int8" in refused.stdout + refused.stderr
+
+
+def test_a_conversation_that_outgrows_the_context_loses_its_oldest_turns(artifact: Path) -> None:
+    options = ("--context", 96, "--max-tokens", 4, "--no-prepare", *GREEDY)
+    done = run(artifact, *options, stdin=b"\n".join([b"some words that fill the context"] * 4) + b"\n")
+    said = done.stderr.decode("utf-8")
+    assert (done.returncode, said.count(" generated tokens")) == (0, 4)
+    assert re.search(r"the context is full: the oldest [24] messages were left out of the conversation", said)
+    prompts = [int(count) for count in re.findall(r"(\d+) prompt \+", said)]
+    assert prompts[1] > prompts[0]
+    assert min(prompts[2:]) < prompts[1]
+    assert max(prompts) <= 92
+    refused = run(artifact, "--context", 16, *GREEDY, stdin=b"some words that fill the context\n")
+    assert b"the context holds 16" in refused.stderr
+    assert b"the question was not added to the conversation" in refused.stderr
 
 
 def test_options_of_thoughts(artifact: Path) -> None:

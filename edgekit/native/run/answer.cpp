@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -173,14 +174,14 @@ std::vector<Json> list(const int32_t *ids, int64_t count) {
 class Conversation {
  public:
   explicit Conversation(const Options &options)
-      : options_(options), manifest_(read_manifest(options.artifact)), kv_type_(kv_type_of(manifest_, options.kv_type)),
+      : options_(options), manifest_(read_manifest(options.artifact)), context_(context_of(manifest_, options.context)), kv_type_(kv_type_of(manifest_, options.kv_type)),
         model_(open_model(options.artifact)) {
     ek_text *text = nullptr;
     check(ek_text_open(options.artifact.c_str(), &text));
     text_.reset(text);
     info_.size = sizeof info_;
     check(ek_text_describe(text, &info_));
-    session_ = open_session(model_.get(), options, context_of(manifest_, options.context), kv_type_);
+    session_ = open_session(model_.get(), options, context_, kv_type_);
     sample();
   }
 
@@ -216,9 +217,22 @@ class Conversation {
     return finished(running.answer, printer);
   }
 
+  /* Leave out the oldest turns of a conversation that has outgrown the context, as edgekit/runtime/history.py does: a quarter of
+   * the context is for the answer, and where turns are left out, half of it is kept. Returns the number of messages left out. */
+  size_t slide(std::deque<Message> &messages) const {
+    const int64_t reserved = options_.max_tokens ? std::min(options_.max_tokens, context_ / 4) : context_ / 4;
+    if (messages.size() == 1 || prompt_tokens(messages) <= context_ - reserved) return 0;
+    size_t dropped = 0;
+    do {
+      messages.erase(messages.begin(), messages.begin() + 2); /* a question and its answer */
+      dropped += 2;
+    } while (messages.size() > 1 && prompt_tokens(messages) > context_ / 2);
+    return dropped;
+  }
+
   /* Evaluate what the next prompt begins with, until the next answer. */
   void prepare(const std::deque<Message> &messages) {
-    if (!info_.reasoning) return; /* nothing is left out of the next prompt */
+    if (!info_.reasoning || options_.no_preparation) return; /* without a thought, nothing is left out of the next prompt */
     background_.start(session_.get(), [this, messages] {
       const std::vector<ek_message> each = views(messages);
       ek_prepare(session_.get(), text_.get(), each.data(), static_cast<int64_t>(each.size())); /* the next answer reports errors */
@@ -231,6 +245,13 @@ class Conversation {
     for (const Message &message : messages)
       each.push_back({message.role.c_str(), message.content.data(), static_cast<int64_t>(message.content.size()), message.whole});
     return each;
+  }
+
+  int64_t prompt_tokens(const std::deque<Message> &messages) const {
+    const std::vector<ek_message> each = views(messages);
+    int64_t count = 0;
+    check(ek_text_prompt(text_.get(), each.data(), static_cast<int64_t>(each.size()), nullptr, 0, &count));
+    return count;
   }
 
   struct Running {
@@ -287,6 +308,7 @@ class Conversation {
 
   const Options &options_;
   Json manifest_;
+  int64_t context_;
   ek_kv_type kv_type_;
   Owned<ek_model> model_;
   Owned<ek_text> text_;
@@ -321,6 +343,8 @@ void turn(Conversation &conversation, std::deque<Message> &messages, const std::
   asked.push_back({"user", line, false});
   try {
     check_utf8(line);
+    if (const size_t dropped = conversation.slide(asked))
+      std::fprintf(stderr, "the context is full: the oldest %zu messages were left out of the conversation\n", dropped);
     const Answer answer = conversation.answer(asked, nullptr, false);
     std::fprintf(stderr, "%s\n", answer.remark.c_str());
     asked.push_back({"assistant", answer.text, true});

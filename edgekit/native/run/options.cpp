@@ -85,6 +85,8 @@ const Option kOptions[] = {
      [](Options &o, Text name, Text value) { o.thoughts = static_cast<Thoughts>(choice(name, value, {"show", "fold", "hide"})); }},
     {"--loop-guard", "thought|off|all", "Get out of text that repeats itself, in the thought or in all  [default: thought]",
      [](Options &o, Text name, Text value) { o.loop_guard = static_cast<ek_loop_guard>(choice(name, value, {"thought", "off", "all"})); }},
+    {"--no-prepare", nullptr, "Do not evaluate the beginning of the next prompt of a reasoning model while you read its answer.",
+     [](Options &o, Text, Text) { o.no_preparation = true; }},
     {"--no-speculate", nullptr, "Do not guess tokens from what followed the same tokens earlier. The answer is the same.",
      [](Options &o, Text, Text) { o.no_speculation = true; }},
     {"--raw", nullptr, "Continue the prompt as plain text, without the chat format.",

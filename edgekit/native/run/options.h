@@ -24,7 +24,7 @@ struct Options {
   std::optional<uint64_t> seed;
   int64_t think_tokens = 0; /* 0: no limit */
   Thoughts thoughts = Thoughts::show;
-  bool no_speculation = false;
+  bool no_speculation = false, no_preparation = false;
   ek_loop_guard loop_guard = EK_GUARD_THOUGHT;
   std::optional<double> temperature, top_p, min_p, repetition_penalty;
   std::optional<int64_t> top_k;
