@@ -175,6 +175,14 @@ def peak_rss_bytes() -> int | None:
     return peak if sys.platform == "darwin" else peak * KIB  # macOS reports bytes, other systems KiB
 
 
+def resident_bytes() -> int | None:
+    """The resident memory of this process in bytes, mapped weights included; None outside Linux.
+
+    Source: ``VmRSS`` of ``/proc/self/status`` (proc(5)).
+    """
+    return _proc_kib("status", "VmRSS")
+
+
 def reset_peak() -> bool:
     """Make :func:`peak_rss_bytes` count from now on; False where the system cannot.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,19 +14,24 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Route
 
 from ..errors import EdgekitError
-from ..json_text import json_text
+from ..host import resident_bytes
 from .answer_request import AnswerRequest
+from .body import parse_json
 from .chat_request import read_chat_request
 from .completion_request import read_completion_request, read_tokenize_request
-from .fields import parse_json
 from .guard import Guard
-from .http import EventStream, JsonResponse, while_connected
-from .job import Ended, Event, Job, Text
+from .http import EventStream, JsonResponse, TextResponse, while_connected
+from .job import Ended, Job
+from .metrics import CONTENT_TYPE, Counted, Metrics
 from .models import Models
+from .openapi import document
 from .options import ServeOptions
 from .page import PageFile, page_paths
-from .replies import ChatReply, CompletionReply
+from .reader import Emit, Reader
+from .replies import ChatReply, CompletionReply, Reply
 from .request_error import RequestError, request_error
+from .response_reply import ResponseReply
+from .response_request import read_response_request
 from .served_model import ServedModel
 
 _BODY_TIMEOUT_S = 30.0
@@ -34,7 +39,7 @@ _QUIET_S = 15.0  # after which a comment is sent, so that no proxy takes a strea
 _T = TypeVar("_T")
 
 
-def make_app(models: Models, options: ServeOptions, *, key: str | None, hosts: frozenset[str]) -> Guard:
+def make_app(models: Models, options: ServeOptions, *, key: str | None, hosts: frozenset[str]) -> Counted:
     """The server's ASGI application. It closes the models when it ends.
 
     Args:
@@ -43,36 +48,47 @@ def make_app(models: Models, options: ServeOptions, *, key: str | None, hosts: f
         key: The key that requests must carry, or None.
         hosts: The host names that requests may be addressed to; empty for any.
     """
-    server = _Server(models, options)
+    routes = [
+        ("/health", "health", "GET"),
+        ("/metrics", "show_metrics", "GET"),
+        ("/openapi.json", "describe", "GET"),
+        ("/v1/models", "list_models", "GET"),
+        ("/v1/models/{name:path}", "one_model", "GET"),
+        ("/v1/chat/completions", "chat", "POST"),
+        ("/v1/completions", "complete", "POST"),
+        ("/v1/responses", "respond", "POST"),
+        ("/tokenize", "tokenize", "POST"),
+    ]
+    page = page_paths()
+    metrics = Metrics([*(path for path, _, _ in routes), "/"])
+    server = _Server(models, options, metrics)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(models.close)
 
-    page = [Route(path, PageFile(file), methods=["GET"]) for path, file in page_paths().items()]
-    routes = [
-        *page,
-        Route("/health", server.health),
-        Route("/v1/models", server.list_models),
-        Route("/v1/models/{name:path}", server.one_model),
-        Route("/v1/chat/completions", server.chat, methods=["POST"]),
-        Route("/v1/completions", server.complete, methods=["POST"]),
-        Route("/tokenize", server.tokenize, methods=["POST"]),
-    ]
+    made = [Route(path, PageFile(file), methods=["GET"]) for path, file in page.items()]
+    made += [Route(path, getattr(server, name), methods=[method]) for path, name, method in routes]
     handlers = {RequestError: _refused, HTTPException: _no_route, Exception: _failed}
-    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
-    return Guard(app, key=key, hosts=hosts)
+    app = Starlette(routes=made, exception_handlers=handlers, lifespan=lifespan)
+    return Counted(Guard(app, key=key, hosts=hosts), metrics)
 
 
 class _Server:
-    def __init__(self, models: Models, options: ServeOptions) -> None:
-        self._models, self._options = models, options
+    def __init__(self, models: Models, options: ServeOptions, metrics: Metrics) -> None:
+        self._models, self._options, self._metrics = models, options, metrics
 
     async def health(self, request: Request) -> JsonResponse:
         jobs = [model.scheduler.jobs for model in self._models.opened()]
         active, waiting = sum(job[0] for job in jobs), sum(job[1] for job in jobs)
         return JsonResponse({"status": "ok", "active": active, "waiting": waiting})
+
+    async def show_metrics(self, request: Request) -> TextResponse:
+        return TextResponse(self._metrics.text(self._models, resident_bytes()), CONTENT_TYPE)
+
+    async def describe(self, request: Request) -> JsonResponse:
+        return JsonResponse(document())
 
     async def list_models(self, request: Request) -> JsonResponse:
         models = [self._models.describe(name) for name in self._models.names]
@@ -83,15 +99,33 @@ class _Server:
 
     async def chat(self, request: Request) -> Any:
         asked = read_chat_request(await self._json(request))
-        model = await self._model(asked.answer.model)
-        reply = ChatReply(model.name, reasons=model.manifest.reasoning)
-        return await self._answer(request, model, asked.answer, reply, partial(model.chat_job, asked), "messages")
+        answer, model = asked.answer, await self._model(asked.answer.model)
+        reply = ChatReply(
+            model.name,
+            reasons=model.manifest.reasoning,
+            choices=answer.choices,
+            include_usage=answer.include_usage,
+            running_usage=answer.running_usage,
+        )
+        return await self._answer(request, model, answer, reply, partial(model.chat_jobs, asked), "messages")
 
     async def complete(self, request: Request) -> Any:
         asked = read_completion_request(await self._json(request))
-        model = await self._model(asked.answer.model)
-        reply = CompletionReply(model.name)
-        return await self._answer(request, model, asked.answer, reply, partial(model.completion_job, asked), "prompt")
+        answer, model = asked.answer, await self._model(asked.answer.model)
+        reply = CompletionReply(
+            model.name,
+            echo=await _in_thread(partial(model.echoed, asked), "prompt"),
+            choices=answer.choices,
+            include_usage=answer.include_usage,
+            running_usage=answer.running_usage,
+        )
+        return await self._answer(request, model, answer, reply, partial(model.completion_jobs, asked), "prompt")
+
+    async def respond(self, request: Request) -> Any:
+        asked = read_response_request(await self._json(request))
+        answer, model = asked.chat.answer, await self._model(asked.chat.answer.model)
+        reply = ResponseReply(model.name, asked.echoed)
+        return await self._answer(request, model, answer, reply, partial(model.chat_jobs, asked.chat), "input")
 
     async def tokenize(self, request: Request) -> JsonResponse:
         asked = read_tokenize_request(await self._json(request))
@@ -106,23 +140,29 @@ class _Server:
         request: Request,
         model: ServedModel,
         asked: AnswerRequest,
-        reply: ChatReply | CompletionReply,
-        make_job: Callable[[Callable[[Event], None]], Job],
+        reply: Reply,
+        make_jobs: Callable[[Sequence[Emit]], list[Job]],
         param: str,
     ) -> Any:
-        reader = _Reader()
-        job = await _in_thread(partial(make_job, reader.emit), param)
-        model.scheduler.submit(job)
-        cancel = partial(model.scheduler.cancel, job)
+        reader = Reader(asked.choices, model.scheduler.submit, model.scheduler.cancel)
+        reader.start(await _in_thread(partial(make_jobs, reader.emits), param))
+
+        def end() -> None:
+            reader.close()
+            for ended in reader.ended:
+                self._metrics.answer(model.name, ended)
+            for _ in range(asked.choices - len(reader.ended)):
+                self._metrics.left(model.name)
+
         if asked.stream:
-            return EventStream(_events(reader, reply, asked.include_usage), cancel)
+            return EventStream(_events(reader, reply), end)
         try:
             found = await while_connected(request.receive, reader.whole())
         finally:
-            cancel()
+            end()
         if found is None:  # nobody reads the response
             return JsonResponse(RequestError("the client has left", status=499).body, 499)
-        return JsonResponse(reply.whole(*found))
+        return JsonResponse(reply.whole(found))
 
     async def _model(self, name: str | None) -> ServedModel:
         return await _in_thread(partial(self._models.get, self._models.find(name)))
@@ -152,77 +192,22 @@ class _Server:
         return bytes(body)
 
 
-class _Reader:
-    """Brings a job's events from the scheduler's thread to the event loop."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
-
-    def emit(self, event: Event) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and with it the request
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-
-    async def next(self, timeout_s: float | None = None) -> Text | Ended | None:
-        """The next event, or None if there was none for so long.
-
-        Raises:
-            RequestError: The job has failed.
-        """
-        quiet = None
-        if timeout_s is not None and self._events.empty():
-            quiet = self._loop.call_later(timeout_s, self._events.put_nowait, None)
-        try:
-            event = await self._events.get()
-        finally:
-            if quiet is not None:
-                quiet.cancel()
-        if isinstance(event, EdgekitError):
-            raise request_error(event)
-        if isinstance(event, RequestError):
-            raise event
-        return event
-
-    async def whole(self) -> tuple[Text, Ended]:
-        """All of the text, and the end.
-
-        Raises:
-            RequestError: The job has failed.
-        """
-        text = Text([])
-        while True:
-            event = await self.next()
-            if isinstance(event, Ended):
-                return text, event
-            if event is not None:
-                text.pieces.extend(event.pieces)
-                text.logprobs.extend(event.logprobs)
-
-
-async def _events(reader: _Reader, reply: ChatReply | CompletionReply, include_usage: bool) -> AsyncIterator[bytes]:
+async def _events(reader: Reader, reply: Reply) -> AsyncIterator[bytes]:
     """The events of a stream."""
-    first = reply.first()
-    if first is not None:
-        yield _event(first)
+    begun = reply.begin()
+    if begun:
+        yield begun
     try:
-        while True:
-            event = await reader.next(_QUIET_S)
-            if event is None:
+        async for found in reader.events(_QUIET_S):
+            if found is None:
                 yield b": the answer goes on\n\n"
-            elif isinstance(event, Ended):
-                yield _event(reply.last(event))
-                if include_usage:
-                    yield _event(reply.usage(event))
-                yield b"data: [DONE]\n\n"
-                return
+            elif isinstance(found[1], Ended):
+                yield reply.end(found[0], found[1])
             else:
-                yield _event(reply.chunk(event))
+                yield reply.text(found[0], found[1])
+        yield reply.finish(reader.ended)
     except RequestError as error:
-        yield _event(error.body)
-
-
-def _event(value: dict[str, Any]) -> bytes:
-    return f"data: {json_text(value)}\n\n".encode()
+        yield reply.fail(error)
 
 
 async def _in_thread(work: Callable[[], _T], param: str | None = None) -> _T:

@@ -3,23 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..runtime.logprobs import MOST_ALTERNATIVES
 from ..runtime.response_format import Grammar, grammar_of
-from .answer_request import AnswerRequest, read_answer_request
-from .fields import Fields
+from ..runtime.tools import Tools
+from .answer_request import COMMON, AnswerRequest, answer_request
+from .fields import Field, Flag, Free, Ignored, Only, Record, Tagged, Text, Whole, Word
+from .messages import MESSAGES, template_messages
 from .request_error import RequestError
+from .tool_request import CHAT_TOOLS, requested_tools
 
 # Tokens of a thought for each effort; None is limited only by max_tokens and the context. R1's distills think for 500
 # to 5000 tokens on the problems of MATH (DeepSeek-R1, arXiv:2501.12948, section 4).
 EFFORTS: Mapping[str, int | None] = {
     "none": 1, "minimal": 128, "low": 512, "medium": 2048, "high": None, "xhigh": None,
 }  # fmt: skip
-_ROLES = ("system", "developer", "user", "assistant")
-_FORMATS = ("text", "json_object", "json_schema")
-_TOOLS = "this server does not support tools yet"
+_TEXT_ONLY = "this server only generates text"
+_UNSUPPORTED = "this server does not support it; use tools"
+SCHEMA: Mapping[str, Field] = {
+    "name": Field(Text()),
+    "description": Field(Text()),
+    "schema": Field(Free("a JSON schema"), required=True),
+    "strict": Field(Flag(), "The schema always holds."),
+}
+_FORMAT = Tagged(
+    "type",
+    {
+        "text": Record("TextFormat", {"type": Field(Word(("text",)), required=True)}),
+        "json_object": Record("JsonFormat", {"type": Field(Word(("json_object",)), required=True)}),
+        "json_schema": Record(
+            "SchemaFormat",
+            {
+                "type": Field(Word(("json_schema",)), required=True),
+                "json_schema": Field(Record("NamedSchema", SCHEMA), required=True),
+            },
+        ),
+    },
+)
+THOUGHT: Mapping[str, Field] = {
+    "think_tokens": Field(Whole(1), "The most tokens of the thought, which is then closed; the answer follows."),
+    "chat_template_kwargs": Field(
+        Free("an object with variables of the model's chat template"), "Variables of the model's chat template."
+    ),
+}
+CHAT = Record(
+    "ChatCompletionRequest",
+    {
+        "messages": Field(MESSAGES, "The conversation, oldest message first.", required=True),
+        **COMMON,
+        "max_tokens": Field(Whole(1), "The most tokens of an answer, with its thought."),
+        "max_completion_tokens": Field(Whole(1), "As max_tokens; the smaller one counts."),
+        "logprobs": Field(Flag(), "Report the log probability of the answer's tokens."),
+        "top_logprobs": Field(Whole(0, MOST_ALTERNATIVES), "With as many of the most likely tokens."),
+        "response_format": Field(_FORMAT, "What the answer has to match, after its thought."),
+        **CHAT_TOOLS,
+        "reasoning_effort": Field(Word(tuple(EFFORTS)), "A limit of the thought's tokens; instead of think_tokens."),
+        **THOUGHT,
+        "functions": Field(Only(([],), _UNSUPPORTED)),
+        "function_call": Field(Only(("none", "auto"), _UNSUPPORTED)),
+        "prediction": Field(Ignored(), "Accepted and ignored."),
+        "modalities": Field(Only((["text"],), _TEXT_ONLY)),
+        "audio": Field(Only((), _TEXT_ONLY)),
+        "web_search_options": Field(Only((), "this server does not search")),
+        "verbosity": Field(Only(("medium",), "this server does not support it")),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +82,7 @@ class ChatRequest:
         variables: Further variables of the chat template.
         think_tokens: The most tokens of a thought; None is limited only by the context.
         wants_thought: Whether the request speaks about the thought, which only a reasoning model has.
+        tools: The functions that the model may call; None if there are none.
     """
 
     answer: AnswerRequest
@@ -39,6 +90,7 @@ class ChatRequest:
     variables: Mapping[str, Any]
     think_tokens: int | None
     wants_thought: bool
+    tools: Tools | None = None
 
 
 def read_chat_request(value: Any) -> ChatRequest:
@@ -50,110 +102,58 @@ def read_chat_request(value: Any) -> ChatRequest:
     Raises:
         RequestError: A field is wrong, unknown, or not supported.
     """
-    fields = Fields(value)
-    messages = read_messages(fields)
-    think_tokens = fields.whole("think_tokens", 1)
-    effort = fields.choice("reasoning_effort", tuple(EFFORTS))
+    values = CHAT.read(value)
+    limits = [values[name] for name in ("max_completion_tokens", "max_tokens") if name in values]
+    if values.get("top_logprobs") and not values.get("logprobs"):
+        raise RequestError("top_logprobs is only allowed with logprobs: true", param="top_logprobs")
+    answer = answer_request(
+        values,
+        min(limits, default=None),
+        logprobs=values.get("top_logprobs", 0) if values.get("logprobs") else None,
+        grammar=grammar(values.get("response_format"), "response_format"),
+    )
+    return chat_request(values, values["messages"], answer, values.get("reasoning_effort"), "reasoning_effort")
+
+
+def chat_request(
+    values: Mapping[str, Any], messages: list[dict[str, Any]], answer: AnswerRequest, effort: str | None, param: str
+) -> ChatRequest:
+    """A request with fields that other requests for a conversation's answer have too.
+
+    Args:
+        values: Its fields, checked.
+        messages: Its messages.
+        answer: How to answer.
+        effort: One of :data:`EFFORTS`, or None.
+        param: The path of the effort.
+
+    Raises:
+        RequestError: Two fields contradict each other.
+    """
+    think_tokens = values.get("think_tokens")
     if think_tokens is not None and effort is not None:
-        raise RequestError("give either think_tokens or reasoning_effort, not both", param="reasoning_effort")
-    variables = fields.any("chat_template_kwargs")
-    if variables is not None and not isinstance(variables, dict):
-        fields.fail("chat_template_kwargs", "an object with variables of the model's chat template")
-    limits = [fields.whole(name, 1) for name in ("max_completion_tokens", "max_tokens")]
-    _refuse_unsupported(fields)
-    answer = read_answer_request(fields, min((each for each in limits if each is not None), default=None))
-    answer = replace(answer, logprobs=_logprobs(fields), grammar=_grammar(fields))
-    fields.finish()
+        raise RequestError(f"give either think_tokens or {param}, not both", param=param)
     return ChatRequest(
         answer=answer,
-        messages=messages,
-        variables=variables or {},
+        messages=template_messages(messages),
+        variables=values.get("chat_template_kwargs", {}),
         think_tokens=EFFORTS[effort] if effort is not None else think_tokens,
         wants_thought=think_tokens is not None or effort not in (None, "none"),
+        tools=requested_tools(values),
     )
 
 
-def _logprobs(fields: Fields) -> int | None:
-    wanted = fields.flag("logprobs")
-    top = fields.whole("top_logprobs", 0, MOST_ALTERNATIVES)
-    if top and not wanted:
-        raise RequestError("top_logprobs is only allowed with logprobs: true", param="top_logprobs")
-    return (top or 0) if wanted else None
+def grammar(value: Mapping[str, Any] | None, param: str) -> Grammar | None:
+    """The format of an answer.
 
+    Args:
+        value: In the form of ``response_format``.
+        param: The path of the field.
 
-def _grammar(fields: Fields) -> Grammar | None:
-    value = fields.any("response_format")
-    if value is None:
-        return None
-    Fields(value, "response_format").choice("type", _FORMATS)
-    if "type" not in value:
-        raise RequestError("response_format.type is missing", param="response_format.type")
+    Raises:
+        RequestError: It is not a format.
+    """
     try:
         return grammar_of(value)
     except ValueError as error:
-        raise RequestError(str(error), param="response_format") from None
-
-
-def _refuse_unsupported(fields: Fields) -> None:
-    for name in ("tools", "functions"):
-        fields.only(name, ([],), _TOOLS)
-    for name in ("tool_choice", "function_call"):
-        fields.only(name, ("none", "auto"), _TOOLS)
-    fields.ignore("parallel_tool_calls", "prediction")
-    fields.only("modalities", (["text"],), "this server only generates text")
-    fields.only("audio", (), "this server only generates text")
-    fields.only("web_search_options", (), "this server does not search")
-    fields.only("verbosity", ("medium",), "this server does not support it")
-
-
-def read_messages(fields: Fields) -> list[dict[str, Any]]:
-    """The field ``messages``, as chat templates take it.
-
-    Raises:
-        RequestError: A message is wrong, or has something that is not supported.
-    """
-    value = fields.any("messages")
-    if not isinstance(value, list) or not value:
-        fields.fail("messages", "a list of at least one message")
-    return [_message(Fields(message, f"messages[{number}]")) for number, message in enumerate(value)]
-
-
-def _message(fields: Fields) -> dict[str, Any]:
-    role = fields.text("role")
-    if role == "tool":
-        raise RequestError(f"{fields.path('role')} is tool; {_TOOLS}", param=fields.path("role"))
-    if role not in _ROLES:
-        fields.fail("role", "one of: " + ", ".join(_ROLES))
-    message: dict[str, Any] = {"role": "system" if role == "developer" else role, "content": _content(fields)}
-    for name in ("name", "reasoning_content"):
-        text = fields.text(name)
-        if text is not None:
-            message[name] = text
-    for name in ("tool_calls", "annotations"):
-        fields.only(name, ([],), _TOOLS)
-    for name in ("audio", "function_call", "refusal"):
-        fields.only(name, (), "this server does not support it")
-    fields.finish(("content", "role"))
-    return message
-
-
-def _content(fields: Fields) -> str | list[dict[str, str]]:
-    """The text of a message, or OpenAI's list of parts, which the chat template takes or gets joined."""
-    value = fields.any("content")
-    if isinstance(value, list) and value:
-        parts = (Fields(part, f"{fields.path('content')}[{number}]") for number, part in enumerate(value))
-        return [{"type": "text", "text": _part(part)} for part in parts]
-    text = fields.text("content") if value is None or isinstance(value, str) else None
-    if text is None:
-        fields.fail("content", 'a string, or a list of parts such as {"type": "text", "text": "..."}')
-    return text
-
-
-def _part(fields: Fields) -> str:
-    fields.only("type", ("text",), "this server only reads text")
-    text = fields.text("text")
-    if text is None:
-        fields.fail("text", "a string")
-    fields.ignore("cache_control")
-    fields.finish()
-    return text
+        raise RequestError(str(error), param=param) from None

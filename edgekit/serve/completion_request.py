@@ -5,12 +5,53 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .answer_request import AnswerRequest, read_answer_request
-from .chat_request import read_messages
-from .fields import Fields
+from .answer_request import COMMON, MODEL, AnswerRequest, answer_request
+from .fields import Either, Field, Flag, ListOf, Only, Record, Text, Whole
+from .messages import MESSAGES, template_messages
 from .request_error import RequestError
 
 DEFAULT_TOKENS = 16  # of OpenAI's API where a completion's request has no max_tokens
+_MOST_ALTERNATIVES = 5  # as in OpenAI's API
+_PROMPT = "a text that is not empty, or a list of token ids; one prompt for each request"
+_IDS = ListOf(Whole(0, 2**31 - 1), least=1, allowed=_PROMPT)
+
+COMPLETION = Record(
+    "CompletionRequest",
+    {
+        "prompt": Field(
+            Either(
+                (
+                    Text(1, allowed=_PROMPT),
+                    ListOf(
+                        Either((Whole(0, 2**31 - 1), Text(1, allowed=_PROMPT), _IDS), _PROMPT), least=1, allowed=_PROMPT
+                    ),
+                ),
+                _PROMPT,
+            ),
+            "A text, or its token ids; or a list of one of them.",
+            required=True,
+        ),
+        **COMMON,
+        "max_tokens": Field(Whole(1), f"The most tokens to generate; {DEFAULT_TOKENS} if it is left out."),
+        "logprobs": Field(
+            Whole(0, _MOST_ALTERNATIVES), "Report log probabilities, with as many of the most likely tokens."
+        ),
+        "echo": Field(Flag(), "Begin the text with the prompt. Not with logprobs."),
+        "best_of": Field(Only((1,), "this server generates what it returns; use n")),
+        "suffix": Field(Only(("",), "this server does not support it")),
+    },
+)
+TOKENIZE = Record(
+    "TokenizeRequest",
+    {
+        "model": MODEL,
+        "prompt": Field(Text(), "A text to encode."),
+        "messages": Field(MESSAGES, "Instead of prompt: a conversation to make a prompt of."),
+        "add_special_tokens": Field(
+            Flag(), "Whether to add a beginning-of-sequence token. The model's default if it is left out."
+        ),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -20,10 +61,12 @@ class CompletionRequest:
     Attributes:
         answer: How to continue it.
         prompt: The text, or its token ids.
+        echo: Whether the text begins with the prompt.
     """
 
     answer: AnswerRequest
     prompt: str | list[int]
+    echo: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,15 +93,12 @@ def read_completion_request(value: Any) -> CompletionRequest:
     Raises:
         RequestError: A field is wrong, unknown, or not supported.
     """
-    fields = Fields(value)
-    prompt = _prompt(fields)
-    fields.only("best_of", (1,), "this server generates one answer for each request")
-    fields.only("echo", (False,), "this server does not repeat the prompt")
-    fields.only("suffix", ("",), "this server does not support it")
-    fields.only("logprobs", (), "this server does not support it yet")
-    answer = read_answer_request(fields, fields.whole("max_tokens", 1))
-    fields.finish()
-    return CompletionRequest(answer, prompt)
+    values = COMPLETION.read(value)
+    logprobs, echo = values.get("logprobs"), values.get("echo", False)
+    if echo and logprobs is not None:
+        raise RequestError("echo is not supported with logprobs: the prompt's are not computed", param="echo")
+    answer = answer_request(values, values.get("max_tokens"), logprobs=logprobs)
+    return CompletionRequest(answer, _prompt(values["prompt"]), echo)
 
 
 def read_tokenize_request(value: Any) -> TokenizeRequest:
@@ -70,24 +110,17 @@ def read_tokenize_request(value: Any) -> TokenizeRequest:
     Raises:
         RequestError: A field is wrong or unknown, or there is not exactly one of ``prompt`` and ``messages``.
     """
-    fields = Fields(value)
-    model, prompt = fields.text("model"), fields.text("prompt")
-    add = fields.any("add_special_tokens")
-    if add is not None and not isinstance(add, bool):
-        fields.fail("add_special_tokens", "true or false")
-    messages = fields.any("messages")
-    if (prompt is None) == (messages is None):
+    values = TOKENIZE.read(value)
+    if ("prompt" in values) == ("messages" in values):
         raise RequestError("the body must have either prompt or messages", param="prompt")
-    found = prompt if prompt is not None else read_messages(fields)
-    fields.finish()
-    return TokenizeRequest(model, found, add)
+    prompt = values["prompt"] if "prompt" in values else template_messages(values["messages"])
+    return TokenizeRequest(values.get("model"), prompt, values.get("add_special_tokens"))
 
 
-def _prompt(fields: Fields) -> str | list[int]:
-    value = fields.any("prompt")
+def _prompt(value: str | list[Any]) -> str | list[int]:
     if isinstance(value, list) and len(value) == 1 and not isinstance(value[0], int):
-        value = value[0]
-    ids = isinstance(value, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in value)
-    if value and (isinstance(value, str) or ids):
-        return list(value) if ids else str(value)
-    return fields.fail("prompt", "a text that is not empty, or a list of token ids; one prompt for each request")
+        prompt: str | list[int] = value[0]
+        return prompt
+    if isinstance(value, list) and not all(isinstance(each, int) for each in value):
+        raise RequestError(f"prompt is a list of several prompts; it must be {_PROMPT}", param="prompt")
+    return value

@@ -1,162 +1,405 @@
-"""Reads the fields of a JSON object. Every error names the key, the value that was found and what is allowed."""
+"""What the fields of a request may hold. The same definitions check requests and describe them in the OpenAPI document.
+
+Each kind reads a JSON value, or refuses it with an error that names the key, the value and what is allowed, and writes
+its JSON schema. A field that is null counts as absent.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NoReturn
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Protocol
 
 from ..errors import nearest
 from .request_error import RequestError
 
+Json = dict[str, Any]
 _SHOWN = 60  # characters of a value in a message
 
 
-class Fields:
-    """An object of a request. A field that is null counts as absent.
+class Kind(Protocol):
+    """What a field may hold."""
 
-    Args:
-        value: The JSON value.
-        where: The path of the object in the request: empty, or for instance ``messages[0]``.
+    def takes(self, value: Any) -> bool:
+        """Whether a value is of the kind's JSON type; :meth:`read` may still refuse it."""
 
-    Raises:
-        RequestError: The value is not an object.
-    """
-
-    def __init__(self, value: Any, where: str = "") -> None:
-        self.where = where
-        if not isinstance(value, dict):
-            what = where or "the body"
-            raise RequestError(f"{what} is {shown(value)}; it must be a JSON object", param=where or None)
-        self._values: Mapping[str, Any] = value
-        self._read: set[str] = set()
-
-    def path(self, name: str) -> str:
-        """The path of a field in the request."""
-        return f"{self.where}.{name}" if self.where else name
-
-    def fail(self, name: str, allowed: str) -> NoReturn:
-        """Refuse a field's value."""
-        found = f"is {shown(self._values[name])}" if name in self._values else "is missing"
-        raise RequestError(f"{self.path(name)} {found}; it must be {allowed}", param=self.path(name))
-
-    def any(self, name: str) -> Any:
-        """A field's value, or None."""
-        self._read.add(name)
-        return self._values.get(name)
-
-    def text(self, name: str) -> str | None:
-        """A field that holds text."""
-        value = self.any(name)
-        if value is None:
-            return None
-        if not isinstance(value, str):
-            self.fail(name, "a string")
-        if not is_unicode(value):
-            self.fail(name, "valid Unicode, without lone surrogates")
-        return value
-
-    def flag(self, name: str) -> bool:
-        """A field that is true or false; false if it is absent."""
-        value = self.any(name)
-        if value is None:
-            return False
-        if not isinstance(value, bool):
-            self.fail(name, "true or false")
-        return value
-
-    def whole(self, name: str, least: int, most: int | None = None) -> int | None:
-        """A field that holds a whole number within limits."""
-        value = self.any(name)
-        if value is None:
-            return None
-        allowed = f"a whole number, {least} or more" if most is None else f"a whole number from {least} to {most}"
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int)
-            or value < least
-            or (most is not None and value > most)
-        ):
-            self.fail(name, allowed)
-        return value
-
-    def number(self, name: str) -> float | None:
-        """A field that holds a number."""
-        value = self.any(name)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            self.fail(name, "a number")
-        return value
-
-    def choice(self, name: str, allowed: Sequence[str]) -> str | None:
-        """A field that holds one of several words."""
-        value = self.any(name)
-        if value is not None and value not in allowed:
-            self.fail(name, "one of: " + ", ".join(allowed))
-        return None if value is None else str(value)
-
-    def only(self, name: str, allowed: Sequence[Any], why: str) -> None:
-        """Refuse a field that asks for something else than these values, all of which mean the default."""
-        value = self.any(name)
-        if value is not None and not any(value == each and type(value) is type(each) for each in allowed):
-            raise RequestError(
-                f"{self.path(name)} is {shown(value)}; {why}", param=self.path(name), code="unsupported_parameter"
-            )
-
-    def ignore(self, *names: str) -> None:
-        """Accept fields that do not change the answer."""
-        self._read.update(names)
-
-    def finish(self, known: Collection[str] = ()) -> None:
-        """Refuse fields that were not read: they might change the answer.
+    def read(self, value: Any, path: str) -> Any:
+        """The value, checked.
 
         Args:
-            known: Names to suggest besides those that were read.
+            value: A JSON value, not null.
+            path: Its place in the request, such as ``messages[0].role``.
+
+        Raises:
+            RequestError: The value is not allowed.
         """
-        for name in self._values:
-            if name not in self._read:
-                hint = nearest(name, {*self._read, *known})
+
+    def schema(self, found: dict[str, Json]) -> Json:
+        """The JSON schema.
+
+        Args:
+            found: Gets the schemas that this one refers to, by name.
+        """
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text.
+
+    Args:
+        least: The least number of characters.
+        most: The largest number.
+        allowed: What messages say is allowed.
+    """
+
+    least: int = 0
+    most: int | None = None
+    allowed: str = "a string"
+
+    def takes(self, value: Any) -> bool:
+        return isinstance(value, str)
+
+    def read(self, value: Any, path: str) -> str:
+        if not isinstance(value, str) or len(value) < self.least or len(value) > (self.most or len(value)):
+            refuse(value, path, self.allowed)
+        if any("\ud800" <= character <= "\udfff" for character in value):  # JSON's escapes can spell them
+            refuse(value, path, "valid Unicode, without lone surrogates")
+        return value
+
+    def schema(self, found: dict[str, Json]) -> Json:
+        limits = {"minLength": self.least or None, "maxLength": self.most}
+        return {"type": "string", **{name: value for name, value in limits.items() if value is not None}}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """True or false."""
+
+    def takes(self, value: Any) -> bool:
+        return isinstance(value, bool)
+
+    def read(self, value: Any, path: str) -> bool:
+        if not isinstance(value, bool):
+            refuse(value, path, "true or false")
+        return value
+
+    def schema(self, found: dict[str, Json]) -> Json:
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number within limits."""
+
+    least: int
+    most: int = 2**63 - 1
+
+    def takes(self, value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+    def read(self, value: Any, path: str) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
+            limits = f"{self.least} or more" if self.most == 2**63 - 1 else f"from {self.least} to {self.most}"
+            refuse(value, path, f"a whole number, {limits}")
+        return value
+
+    def schema(self, found: dict[str, Json]) -> Json:
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number within limits.
+
+    Args:
+        least: The smallest number.
+        most: The largest one.
+        above: Whether ``least`` itself is not allowed.
+    """
+
+    least: float
+    most: float
+    above: bool = False
+
+    def takes(self, value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+    def read(self, value: Any, path: str) -> float:
+        valid = self.takes(value) and self.least <= value <= self.most and (value > self.least or not self.above)
+        if not valid or not math.isfinite(value):
+            start = f"a number above {self.least:g}" if self.above else f"a number from {self.least:g}"
+            refuse(value, path, f"{start}{' and at most' if self.above else ' to'} {self.most:.3g}")
+        return float(value)
+
+    def schema(self, found: dict[str, Json]) -> Json:
+        return {"type": "number", "exclusiveMinimum" if self.above else "minimum": self.least, "maximum": self.most}
+
+
+@dataclass(frozen=True)
+class Word:
+    """One of several words."""
+
+    words: Sequence[str]
+
+    def takes(self, value: Any) -> bool:
+        return isinstance(value, str)
+
+    def read(self, value: Any, path: str) -> str:
+        if not isinstance(value, str) or value not in self.words:
+            refuse(value, path, "one of: " + ", ".join(self.words))
+        return value
+
+    def schema(self, found: dict[str, Json]) -> Json:
+        return {"type": "string", "enum": list(self.words)}
+
+
+@dataclass(frozen=True)
+class Only:
+    """Nothing but values that mean the default, because the server cannot do anything else.
+
+    Args:
+        values: The values, besides null.
+        why: Ends the message about another value.
+    """
+
+    values: Sequence[Any]
+    why: str
+
+    def takes(self, value: Any) -> bool:
+        return True
+
+    def read(self, value: Any, path: str) -> Any:
+        if not any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in self.values):
+            raise RequestError(f"{path} is {shown(value)}; {self.why}", param=path, code="unsupported_parameter")
+        return value
+
+    def schema(self, found: dict[str, Json]) -> Json:
+        return {"enum": list(self.values)} if self.values else {"type": "null"}
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """Anything: the field does not change the answer."""
+
+    def takes(self, value: Any) -> bool:
+        return True
+
+    def read(self, value: Any, path: str) -> None:
+        return None
+
+    def schema(self, found: dict[str, Json]) -> Json:
+        return {}
+
+
+@dataclass(frozen=True)
+class Free:
+    """An object with any members, such as a JSON schema.
+
+    Args:
+        allowed: What messages say is allowed.
+    """
+
+    allowed: str = "a JSON object"
+
+    def takes(self, value: Any) -> bool:
+        return isinstance(value, dict)
+
+    def read(self, value: Any, path: str) -> Json:
+        if not isinstance(value, dict):
+            refuse(value, path, self.allowed)
+        return value
+
+    def schema(self, found: dict[str, Json]) -> Json:
+        return {"type": "object"}
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """A list.
+
+    Args:
+        kind: Of its members.
+        least: The least number of members.
+        most: The largest number.
+        allowed: What messages say is allowed.
+    """
+
+    kind: Kind
+    least: int = 0
+    most: int | None = None
+    allowed: str = "a list"
+
+    def takes(self, value: Any) -> bool:
+        return isinstance(value, list)
+
+    def read(self, value: Any, path: str) -> list[Any]:
+        if not isinstance(value, list) or not self.least <= len(value) <= (self.most or len(value)):
+            refuse(value, path, self.allowed)
+        return [self.kind.read(member, f"{path}[{number}]") for number, member in enumerate(value)]
+
+    def schema(self, found: dict[str, Json]) -> Json:
+        limits = {"minItems": self.least or None, "maxItems": self.most}
+        named = {name: value for name, value in limits.items() if value is not None}
+        return {"type": "array", "items": self.kind.schema(found), **named}
+
+
+@dataclass(frozen=True)
+class Either:
+    """One of several kinds, which JSON's types tell apart.
+
+    Args:
+        kinds: The kinds.
+        allowed: What messages say is allowed.
+    """
+
+    kinds: Sequence[Kind]
+    allowed: str
+
+    def takes(self, value: Any) -> bool:
+        return any(kind.takes(value) for kind in self.kinds)
+
+    def read(self, value: Any, path: str) -> Any:
+        kind = next((kind for kind in self.kinds if kind.takes(value)), None)
+        return refuse(value, path, self.allowed) if kind is None else kind.read(value, path)
+
+    def schema(self, found: dict[str, Json]) -> Json:
+        return {"anyOf": [kind.schema(found) for kind in self.kinds]}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A member of an object.
+
+    Args:
+        kind: What it may hold.
+        about: What it does, for the document.
+        required: Whether it has to be there.
+    """
+
+    kind: Kind
+    about: str = ""
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """An object with known members; others are refused, because they might change the answer.
+
+    Args:
+        name: The name of its schema.
+        fields: Its members.
+    """
+
+    name: str
+    fields: Mapping[str, Field] = field(default_factory=dict)
+
+    def takes(self, value: Any) -> bool:
+        return isinstance(value, dict)
+
+    def read(self, value: Any, path: str = "") -> Json:
+        """The members that are there and not null."""
+        if not isinstance(value, dict):
+            raise RequestError(f"{path or 'the body'} is {shown(value)}; it must be a JSON object", param=path or None)
+        for name in value:
+            if name not in self.fields:
+                where = _member(path, cut(name))
                 raise RequestError(
-                    f"{self.path(shown_name(name))} is not a field that this server knows; {hint}",
-                    param=self.path(shown_name(name)),
+                    f"{where} is not a field that this server knows; {nearest(name, self.fields)}",
+                    param=where,
                     code="unknown_parameter",
                 )
+        read = {}
+        for name, each in self.fields.items():
+            if value.get(name) is not None:
+                read[name] = each.kind.read(value[name], _member(path, name))
+            elif each.required:
+                allowed = getattr(each.kind, "allowed", None)
+                where = _member(path, name)
+                raise RequestError(
+                    f"{where} is {'null' if name in value else 'missing'}"
+                    + (f"; it must be {allowed}" if allowed else ""),
+                    param=where,
+                )
+        return read
+
+    def schema(self, found: dict[str, Json]) -> Json:
+        if self.name not in found:
+            found[self.name] = {}  # a schema may refer to itself
+            members = {}
+            for name, each in self.fields.items():
+                schema = each.kind.schema(found)
+                schema = schema if each.required else _or_null(schema)
+                members[name] = {**schema, "description": each.about} if each.about else schema
+            found[self.name] = {"type": "object", "properties": members, "additionalProperties": False}
+            required = [name for name, each in self.fields.items() if each.required]
+            if required:
+                found[self.name]["required"] = required
+        return {"$ref": f"#/components/schemas/{self.name}"}
 
 
-def parse_json(body: bytes) -> Any:
-    """Read the body of a request.
+@dataclass(frozen=True)
+class Tagged:
+    """One of several objects, which the word in one member tells apart.
+
+    Args:
+        tag: The member's name.
+        records: The objects by word. Each has the member ``tag``.
+        default: The word of an object without the member; None if it has to be there.
+        why: Ends the message about another word.
+    """
+
+    tag: str
+    records: Mapping[str, Record]
+    default: str | None = None
+    why: str = ""
+
+    def takes(self, value: Any) -> bool:
+        return isinstance(value, dict)
+
+    def read(self, value: Any, path: str) -> Json:
+        if not isinstance(value, dict):
+            refuse(value, path, "a JSON object")
+        word = value.get(self.tag)
+        word = self.default if word is None else word
+        where = _member(path, self.tag)
+        if not isinstance(word, str) or word not in self.records:
+            allowed = self.why or "it must be one of: " + ", ".join(self.records)
+            found = f"is {shown(word)}" if word is not None else "is missing"
+            raise RequestError(f"{where} {found}; {allowed}", param=where)
+        return self.records[word].read(value, path) | {self.tag: word}
+
+    def schema(self, found: dict[str, Json]) -> Json:
+        return {"anyOf": [record.schema(found) for record in self.records.values()]}
+
+
+def refuse(value: Any, path: str, allowed: str) -> NoReturn:
+    """Refuse a value.
 
     Raises:
-        RequestError: It is not JSON.
+        RequestError: Always.
     """
-    try:
-        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        raise RequestError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
-    except RecursionError:
-        raise RequestError("the body is not valid JSON: it nests too deeply") from None
-    except ValueError as error:
-        raise RequestError(f"the body is not valid JSON: {error}") from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a text can be encoded: JSON's escapes can spell lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    raise RequestError(f"{path} is {shown(value)}; it must be {allowed}", param=path)
 
 
 def shown(value: Any) -> str:
     """A value for a message, cut if it is long."""
-    text = json.dumps(value)
+    return cut(json.dumps(value))
+
+
+def cut(text: str) -> str:
+    """A text for a message, cut if it is long."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def shown_name(name: str) -> str:
-    """A key for a message, cut if it is long."""
-    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+def _member(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _or_null(schema: Json) -> Json:
+    if not schema or schema == {"type": "null"}:
+        return schema
+    return {"anyOf": [schema, {"type": "null"}]}

@@ -40,7 +40,24 @@ class JsonResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self._status, "headers": _encoded(self._headers)})
-        await send({"type": "http.response.body", "body": self._body})
+        await send({"type": "http.response.body", "body": b"" if scope.get("method") == "HEAD" else self._body})
+
+
+class TextResponse:
+    """Text.
+
+    Args:
+        text: The text.
+        content_type: Its type.
+    """
+
+    def __init__(self, text: str, content_type: str) -> None:
+        self._body = text.encode()
+        self._headers = {"content-type": content_type, "content-length": str(len(self._body))}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": _encoded(self._headers)})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self._body})
 
 
 class EventStream:

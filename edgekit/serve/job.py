@@ -12,6 +12,7 @@ from ..errors import EdgekitError
 from ..runtime.answer import Answer, FinishReason
 from ..runtime.logprobs import Logprobs, TokenLogprob
 from ..runtime.thought import Piece
+from ..runtime.tool_calls import ToolCall
 from .request_error import RequestError
 from .slots import Slot
 
@@ -26,6 +27,8 @@ class Ended:
         cached_tokens: How many of them were not evaluated, because a cache held them.
         tokens: Generated tokens, with the thought's.
         thought_tokens: How many of them are the thought's.
+        first_s: Seconds until the first token; None if there is none.
+        decode_s: Seconds from the first token to the last one.
     """
 
     finish: FinishReason
@@ -33,6 +36,13 @@ class Ended:
     cached_tokens: int
     tokens: int
     thought_tokens: int
+    first_s: float | None = field(default=None, compare=False)
+    decode_s: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The prompt has been read: a cache holds it, from which other answers to it can begin."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +52,19 @@ class Text:
     Attributes:
         pieces: The text, of the thought and of the answer.
         logprobs: The log probabilities of the answer's tokens since the last event, if they were asked for.
+        calls: The calls of functions that have become final.
+        tokens: The tokens generated so far.
+        thought_tokens: How many of them are the thought's.
     """
 
     pieces: list[Piece]
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+    tokens: int = field(default=0, compare=False)
+    thought_tokens: int = field(default=0, compare=False)
 
 
-Event = Text | Ended | EdgekitError | RequestError  # all but text end the job
+Event = Begun | Text | Ended | EdgekitError | RequestError  # all but the first two end the job
 
 
 class Job:
@@ -81,7 +97,9 @@ class Job:
         self.emit = emit
         self.began = time.monotonic()
         self._logprobs, self._stops = logprobs, stops
-        self._told = 0  # of the log probabilities
+        self._told = self._told_calls = 0  # of the log probabilities, of the calls
+        self._first_at: float | None = None
+        self._last_at = self.began
         self._cached = 0
         self._deadline = self.began + time_limit_s
         self._cancelled = threading.Event()
@@ -106,18 +124,27 @@ class Job:
         self.left = self.prompt[self._cached :]
 
     def tell(self, pieces: list[Piece]) -> None:
-        """Emit text, unless there is none."""
+        """Emit text, unless there is none. Call it after each token."""
+        self._last_at = time.monotonic()
+        if self._first_at is None and self.answer.tokens:
+            self._first_at = self._last_at
+            self.emit(Begun())
+        calls = self.answer.tool_calls[self._told_calls :]
+        self._told_calls += len(calls)
         logprobs: list[TokenLogprob] = []
-        if self._logprobs is not None and (pieces or self.answer.finish != "interrupted"):
+        if self._logprobs is not None and (pieces or calls or self.answer.finish != "interrupted"):
             start = max(self._told, self.answer.thought_tokens)
             logprobs = [each for each in self._logprobs.found[start:] if each.token not in self._stops]
             self._told = len(self._logprobs.found)
-        if pieces or logprobs:
-            self.emit(Text(pieces, logprobs))
+        if pieces or logprobs or calls:
+            self.emit(Text(pieces, logprobs, calls, len(self.answer.tokens), self.answer.thought_tokens))
 
     def end(self, how: Literal["ended", "late"] = "ended") -> None:
         """Emit the end of the answer."""
         if how == "late":
             self.tell(self.answer.flush())
         answer = self.answer
-        self.emit(Ended(answer.finish, len(self.prompt), self._cached, len(answer.tokens), answer.thought_tokens))
+        first_s = None if self._first_at is None else self._first_at - self.began
+        decode_s = 0.0 if self._first_at is None else self._last_at - self._first_at
+        counts = (len(self.prompt), self._cached, len(answer.tokens), answer.thought_tokens)
+        self.emit(Ended(answer.finish, *counts, first_s, decode_s))

@@ -72,6 +72,10 @@ class Models:
         """The artifacts that are open."""
         return list(self._open.values())
 
+    def file_bytes(self, name: str) -> int:
+        """The size of an artifact's files."""
+        return sum(int(facts["size_bytes"]) for facts in self._manifests[name].files.values())
+
     def describe(self, name: str) -> dict[str, Any]:
         """An artifact as OpenAI's API describes a model, and whether it thinks before it answers."""
         manifest = self._manifests[name]

@@ -8,113 +8,238 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
+from ..json_text import json_text
 from ..runtime.logprobs import TokenLogprob
 from ..runtime.thought import Piece
 from .job import Ended, Text
+from .request_error import RequestError
 
 # An answer that was ended by a limit of the server is as incomplete as one ended by max_tokens.
-_FINISH = {"stop": "stop", "loop": "stop", "length": "length", "context": "length", "interrupted": "length"}
+FINISH = {"stop": "stop", "loop": "stop", "length": "length", "context": "length", "interrupted": "length"}
 
 _UNLIKELY = -9999.0  # of OpenAI's API
+Json = dict[str, Any]
 
 
-class ChatReply:
-    """An answer to a conversation.
+class Reply(Protocol):
+    """Makes the response of a request from its answers."""
+
+    def begin(self) -> bytes:
+        """The beginning of a stream."""
+
+    def text(self, number: int, text: Text) -> bytes:
+        """Events with text of the answer with this number."""
+
+    def end(self, number: int, ended: Ended) -> bytes:
+        """Events that say why an answer has ended."""
+
+    def finish(self, ended: Sequence[Ended]) -> bytes:
+        """The end of a stream, when all answers have ended."""
+
+    def fail(self, error: RequestError) -> bytes:
+        """The end of a stream that has failed."""
+
+    def whole(self, answers: Sequence[tuple[Text, Ended]]) -> Json:
+        """The answers as one object."""
+
+
+class _ChunkReply:
+    """What both replies in chunks have in common.
+
+    Args:
+        head: The members of each chunk.
+        include_usage: Whether a stream ends with the numbers of tokens.
+        running_usage: Whether each chunk has the numbers of tokens so far.
+    """
+
+    def __init__(self, head: Json, *, include_usage: bool, running_usage: bool) -> None:
+        self._head, self._include_usage, self._running_usage = head, include_usage, running_usage
+        self._counts: dict[int, tuple[int, int]] = {}
+
+    def finish(self, ended: Sequence[Ended]) -> bytes:
+        """The numbers of tokens, if they were asked for, and the end."""
+        last = event({**self._head, "choices": [], "usage": usage(ended)}) if self._include_usage else b""
+        return last + b"data: [DONE]\n\n"
+
+    def fail(self, error: RequestError) -> bytes:
+        """The error."""
+        return event(error.body)
+
+    def _sent(self, choice: Json, text: Text | None = None) -> bytes:
+        chunk = {**self._head, "choices": [choice]}
+        if self._running_usage and text is not None:
+            self._counts[choice["index"]] = text.tokens, text.thought_tokens
+            tokens, thought = (sum(counts) for counts in zip(*self._counts.values(), strict=True))
+            chunk["usage"] = {
+                "completion_tokens": tokens, "completion_tokens_details": {"reasoning_tokens": thought}
+            }  # fmt: skip
+        return event(chunk)
+
+
+class ChatReply(_ChunkReply):
+    """Answers to a conversation.
 
     Args:
         model: The model's name.
         reasons: Whether the model thinks before it answers.
+        choices: How many answers there are.
+        include_usage, running_usage: Whether a stream ends with the numbers of tokens, and has them on its way.
     """
 
-    def __init__(self, model: str, *, reasons: bool) -> None:
-        self._head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
-        self._reasons = reasons
+    def __init__(
+        self, model: str, *, reasons: bool, choices: int = 1, include_usage: bool = False, running_usage: bool = False
+    ) -> None:
+        self._names = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
+        head = {**self._names, "object": "chat.completion.chunk"}
+        super().__init__(head, include_usage=include_usage, running_usage=running_usage)
+        self._reasons, self._choices = reasons, choices
+        self._calls: Counter[int] = Counter()  # by the answer's number
 
-    def first(self) -> dict[str, Any]:
-        """The first chunk of a stream."""
-        return self._chunk({"role": "assistant", "content": ""})
+    def begin(self) -> bytes:
+        """The first chunk of each answer."""
+        return b"".join(self._chunk(number, {"role": "assistant", "content": ""}) for number in range(self._choices))
 
-    def chunk(self, text: Text) -> dict[str, Any]:
-        """A chunk with text."""
-        return self._chunk(_texts(text.pieces), logprobs=_logprobs(text.logprobs) if text.logprobs else None)
+    def text(self, number: int, text: Text) -> bytes:
+        """A chunk with text and calls."""
+        delta: Json = dict(_texts(text.pieces))
+        if text.calls:
+            start = self._calls[number]
+            delta["tool_calls"] = [{"index": start + i, **call.message} for i, call in enumerate(text.calls)]
+            self._calls[number] += len(text.calls)
+        return self._chunk(number, delta, logprobs=_logprobs(text.logprobs) if text.logprobs else None, text=text)
 
-    def last(self, ended: Ended) -> dict[str, Any]:
-        """The chunk that says why the answer has ended."""
-        return self._chunk({}, _FINISH[ended.finish])
+    def end(self, number: int, ended: Ended) -> bytes:
+        """The chunk that says why an answer has ended."""
+        return self._chunk(number, {}, _finish(ended, called=bool(self._calls[number])))
 
-    def usage(self, ended: Ended) -> dict[str, Any]:
-        """The chunk with the numbers of tokens."""
-        return {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": usage(ended)}
+    def whole(self, answers: Sequence[tuple[Text, Ended]]) -> Json:
+        """The answers as one object."""
+        choices = [self._choice(number, text, ended) for number, (text, ended) in enumerate(answers)]
+        counts = usage([ended for _, ended in answers])
+        return {**self._names, "object": "chat.completion", "choices": choices, "usage": counts}
 
-    def whole(self, text: Text, ended: Ended) -> dict[str, Any]:
-        """The whole answer."""
-        message: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
+    def _choice(self, number: int, text: Text, ended: Ended) -> Json:
+        message: Json = {"role": "assistant", "content": None if text.calls else "", "refusal": None}
         if self._reasons:
             message["reasoning_content"] = ""
         message |= _texts(text.pieces)
+        if text.calls:
+            message["tool_calls"] = [call.message for call in text.calls]
         logprobs = _logprobs(text.logprobs) if text.logprobs else None
-        choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": _FINISH[ended.finish]}
-        return {**self._head, "object": "chat.completion", "choices": [choice], "usage": usage(ended)}
+        reason = _finish(ended, called=bool(text.calls))
+        return {"index": number, "message": message, "logprobs": logprobs, "finish_reason": reason}
 
     def _chunk(
-        self, delta: dict[str, str], finish: str | None = None, logprobs: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        return {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
+        self,
+        number: int,
+        delta: Json,
+        finish: str | None = None,
+        logprobs: Json | None = None,
+        text: Text | None = None,
+    ) -> bytes:
+        return self._sent({"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": finish}, text)
 
 
-class CompletionReply:
-    """A text that continues another; as :class:`ChatReply`.
+class CompletionReply(_ChunkReply):
+    """Texts that continue another; as :class:`ChatReply`.
 
     Args:
         model: The model's name.
+        echo: Stands before each text.
+        choices, include_usage, running_usage: As for :class:`ChatReply`.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(
+        self, model: str, *, echo: str = "", choices: int = 1, include_usage: bool = False, running_usage: bool = False
+    ) -> None:
         name = f"cmpl-{secrets.token_hex(12)}"
-        self._head = {"id": name, "object": "text_completion", "created": int(time.time()), "model": model}
+        head = {"id": name, "object": "text_completion", "created": int(time.time()), "model": model}
+        super().__init__(head, include_usage=include_usage, running_usage=running_usage)
+        self._echo, self._choices = echo, choices
+        self._offsets: Counter[int] = Counter()  # of the next token, by the text's number
 
-    def first(self) -> dict[str, Any] | None:
-        """There is no first chunk."""
-        return None
+    def begin(self) -> bytes:
+        """The prompt, if it is repeated."""
+        if not self._echo:
+            return b""
+        return b"".join(self._sent(_text_choice(number, self._echo)) for number in range(self._choices))
 
-    def chunk(self, text: Text) -> dict[str, Any]:
+    def text(self, number: int, text: Text) -> bytes:
         """A chunk with text."""
-        return self._with("".join(piece.text for piece in text.pieces))
-
-    def last(self, ended: Ended) -> dict[str, Any]:
-        """The chunk that says why the text has ended."""
-        return self._with("", _FINISH[ended.finish])
-
-    def usage(self, ended: Ended) -> dict[str, Any]:
-        """The chunk with the numbers of tokens."""
-        return {**self._head, "choices": [], "usage": usage(ended)}
-
-    def whole(self, text: Text, ended: Ended) -> dict[str, Any]:
-        """The whole text."""
         found = "".join(piece.text for piece in text.pieces)
-        return {**self._with(found, _FINISH[ended.finish]), "usage": usage(ended)}
+        return self._sent(_text_choice(number, found, logprobs=self._logprobs(number, text.logprobs)), text)
 
-    def _with(self, text: str, finish: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
-        return {**self._head, "choices": [choice]}
+    def end(self, number: int, ended: Ended) -> bytes:
+        """The chunk that says why a text has ended."""
+        return self._sent(_text_choice(number, "", FINISH[ended.finish]))
+
+    def whole(self, answers: Sequence[tuple[Text, Ended]]) -> Json:
+        """The texts as one object."""
+        choices = []
+        for number, (text, ended) in enumerate(answers):
+            found = self._echo + "".join(piece.text for piece in text.pieces)
+            logprobs = self._logprobs(number, text.logprobs)
+            choices.append(_text_choice(number, found, FINISH[ended.finish], logprobs))
+        return {**self._head, "choices": choices, "usage": usage([ended for _, ended in answers])}
+
+    def _logprobs(self, number: int, found: Sequence[TokenLogprob]) -> Json | None:
+        """Log probabilities in the form of this API."""
+        if not found:
+            return None
+        offsets = []
+        for each in found:
+            offsets.append(self._offsets[number])
+            self._offsets[number] += len(each.text)
+        return {
+            "tokens": [each.text for each in found],
+            "token_logprobs": [_UNLIKELY if each.logprob is None else max(each.logprob, _UNLIKELY) for each in found],
+            "top_logprobs": [_by_text(each) for each in found],
+            "text_offset": offsets,
+        }
 
 
-def usage(ended: Ended) -> dict[str, Any]:
-    """The numbers of tokens of a request."""
+def usage(ended: Sequence[Ended]) -> Json:
+    """The numbers of tokens of a request. Its answers share the prompt, which counts once."""
+    prompt, tokens = ended[0].prompt_tokens, sum(each.tokens for each in ended)
     return {
-        "prompt_tokens": ended.prompt_tokens,
-        "completion_tokens": ended.tokens,
-        "total_tokens": ended.prompt_tokens + ended.tokens,
-        "prompt_tokens_details": {"cached_tokens": ended.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": ended.thought_tokens},
+        "prompt_tokens": prompt,
+        "completion_tokens": tokens,
+        "total_tokens": prompt + tokens,
+        "prompt_tokens_details": {"cached_tokens": min(each.cached_tokens for each in ended)},
+        "completion_tokens_details": {"reasoning_tokens": sum(each.thought_tokens for each in ended)},
     }
 
 
-def _logprobs(found: Sequence[TokenLogprob]) -> dict[str, Any]:
+def event(value: Json, kind: str | None = None) -> bytes:
+    """A server-sent event.
+
+    Args:
+        value: Its data.
+        kind: Its type; None for the default.
+    """
+    named = f"event: {kind}\n" if kind else ""
+    return f"{named}data: {json_text(value)}\n\n".encode()
+
+
+def _by_text(token: TokenLogprob) -> dict[str, float]:
+    """The most likely tokens by their text, which parts of characters share; the likeliest one counts."""
+    return {other.text: max(other.logprob, _UNLIKELY) for other in reversed(token.top)}
+
+
+def _finish(ended: Ended, *, called: bool) -> str:
+    reason = FINISH[ended.finish]
+    return "tool_calls" if called and reason == "stop" else reason
+
+
+def _text_choice(number: int, text: str, finish: str | None = None, logprobs: Json | None = None) -> Json:
+    return {"index": number, "text": text, "logprobs": logprobs, "finish_reason": finish}
+
+
+def _logprobs(found: Sequence[TokenLogprob]) -> Json:
     """Log probabilities in OpenAI's form. A token that was not chosen gets the value of unlikely tokens."""
     content = [
         {
@@ -126,7 +251,7 @@ def _logprobs(found: Sequence[TokenLogprob]) -> dict[str, Any]:
     return {"content": content, "refusal": None}
 
 
-def _token(text: str, logprob: float) -> dict[str, Any]:
+def _token(text: str, logprob: float) -> Json:
     whole = "\N{REPLACEMENT CHARACTER}" not in text  # the bytes of a part of a character are not known
     value = max(logprob, _UNLIKELY)  # a token that a format excludes has a probability of 0
     return {"token": text, "logprob": value, "bytes": list(text.encode()) if whole else None}

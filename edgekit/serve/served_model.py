@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from ..runtime.response_format import Grammar
 from ..runtime.sampler import Sampler
 from ..runtime.thought import ThoughtSplitter, starts_inside
 from ..runtime.tokenizer import Tokenizer
+from ..runtime.tool_calls import CallReader
+from ..runtime.tools import Tools, ToolTemplate
 from ..runtime.watch import Watch
 from ..sampling import Sampling
 from .answer_request import AnswerRequest
@@ -28,6 +31,8 @@ from .job import Event, Job
 from .options import ServeOptions
 from .request_error import RequestError
 from .scheduler import Scheduler
+
+Emit = Callable[[Event], None]
 
 
 class ServedModel:
@@ -54,6 +59,7 @@ class ServedModel:
         self.name, self.manifest = name, manifest
         self.context, self.kv_type, self._vocab_size = engine.context, engine.kv_type, engine.vocab_size
         self._tokenizer, self._template, self._options = tokenizer, template, options
+        self._tools = ToolTemplate(template) if template else None
         self._constraints = Constraints(tokenizer, engine.vocab_size, manifest.tokens["eos"])
         self._preparing = threading.Lock()  # held while a constraint is made
         self._sampling = Sampling.from_manifest(manifest.sampling)
@@ -75,12 +81,12 @@ class ServedModel:
             engine.close()
             raise
 
-    def chat_job(self, request: ChatRequest, emit: Callable[[Event], None]) -> Job:
-        """A job that answers a conversation.
+    def chat_jobs(self, request: ChatRequest, emits: Sequence[Emit]) -> list[Job]:
+        """Jobs that answer a conversation.
 
         Args:
             request: The request.
-            emit: As for :class:`~edgekit.serve.job.Job`.
+            emits: One for each job, as for :class:`~edgekit.serve.job.Job`.
 
         Raises:
             RequestError: The request asks for what this model cannot do.
@@ -94,15 +100,22 @@ class ServedModel:
                 param="reasoning_effort",
                 code="unsupported_parameter",
             )
-        prompt = self._prompt(request.messages, request.variables)
+        prompt = self._prompt(request.messages, request.variables, request.tools)
         inside = starts_inside(prompt.marked)
-        splitter = ThoughtSplitter(inside) if reasoning else None
-        watch = Watch(request.think_tokens if reasoning else None, inside=reasoning and inside)
+        answer, form = request.answer, self._tools.form if self._tools and request.tools else None
+        if request.tools and form:
+            answer = replace(answer, grammar=request.tools.grammar(form, answer.grammar))
         ids = self._tokenizer.encode(prompt)
-        return self._job(request.answer, ids, splitter, watch, emit)
+        jobs = []
+        for number, emit in enumerate(emits):
+            splitter = ThoughtSplitter(inside) if reasoning else None
+            watch = Watch(request.think_tokens if reasoning else None, inside=reasoning and inside)
+            calls = CallReader(form) if form else None
+            jobs.append(self._job(answer, ids, splitter, watch, emit, number=number, calls=calls))
+        return jobs
 
-    def completion_job(self, request: CompletionRequest, emit: Callable[[Event], None]) -> Job:
-        """A job that continues a text; as :meth:`chat_job`."""
+    def completion_jobs(self, request: CompletionRequest, emits: Sequence[Emit]) -> list[Job]:
+        """Jobs that continue a text; as :meth:`chat_jobs`."""
         prompt = request.prompt
         if isinstance(prompt, list):
             outside = next((i for i in prompt if not 0 <= i < self._vocab_size), None)
@@ -114,7 +127,16 @@ class ServedModel:
             ids = prompt
         else:
             ids = self._tokenizer.encode(prompt)
-        return self._job(request.answer, ids, None, Watch(), emit, DEFAULT_TOKENS)
+        return [
+            self._job(request.answer, ids, None, Watch(), emit, DEFAULT_TOKENS, number=number)
+            for number, emit in enumerate(emits)
+        ]
+
+    def echoed(self, request: CompletionRequest) -> str:
+        """The prompt, if the request wants it before its answer."""
+        if not request.echo:
+            return ""
+        return request.prompt if isinstance(request.prompt, str) else self._tokenizer.decode(request.prompt)
 
     def tokenize(self, request: TokenizeRequest) -> list[int]:
         """The ids of a text or of a conversation's prompt.
@@ -130,10 +152,14 @@ class ServedModel:
         """End all jobs and free the model."""
         self.scheduler.close()
 
-    def _prompt(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> Prompt:
-        if self._template is None:
+    def _prompt(
+        self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], tools: Tools | None = None
+    ) -> Prompt:
+        if self._template is None or self._tools is None:
             raise TokenizerError(f"{self.name} has no chat template", hint="use /v1/completions")
-        return self._template.prompt(messages, variables=variables)
+        return self._template.prompt(
+            self._tools.messages(messages, tools), tools=self._tools.definitions(tools), variables=variables
+        )
 
     def _job(
         self,
@@ -141,10 +167,18 @@ class ServedModel:
         ids: list[int],
         splitter: ThoughtSplitter | None,
         watch: Watch,
-        emit: Callable[[Event], None],
+        emit: Emit,
         tokens: int | None = None,
+        *,
+        number: int,
+        calls: CallReader | None = None,
     ) -> Job:
-        """The job of a prompt; tokens: how many to generate at most if the request does not say."""
+        """The job of a prompt.
+
+        Args:
+            tokens: How many to generate at most if the request does not say.
+            number: Of the job among those of the request.
+        """
         if not ids:
             raise RequestError("the prompt is empty; the model needs at least one token", param="prompt")
         if len(ids) > self.context:
@@ -152,14 +186,15 @@ class ServedModel:
                 f"the prompt has {len(ids)} tokens; the context holds {self.context}",
                 hint="shorten the prompt, or start the server with a larger --context",
             )
-        sampler = Sampler(request.sampling.applied_to(self._sampling), self._vocab_size, request.seed)
+        seed = None if request.seed is None else (request.seed + number) % (1 << 64)
+        sampler = Sampler(request.sampling.applied_to(self._sampling), self._vocab_size, seed)
         sampler.observe(ids)
         logprobs = None if request.logprobs is None else Logprobs(request.logprobs, self._tokenizer)
         stops = frozenset(self.manifest.tokens["eos"])
         answer = Answer(
             tokenizer=self._tokenizer,
             sampler=sampler,
-            prompt=ids,
+            prompt=list(ids),
             stops=stops,
             stop_texts=(*self.manifest.stop_texts, *request.stop),
             max_tokens=self._max_tokens(request.max_tokens, tokens),
@@ -167,6 +202,7 @@ class ServedModel:
             watch=watch,
             logprobs=logprobs,
             constraint=self._constraint(request.grammar, after_thought=splitter is not None),
+            calls=calls,
         )
         return Job(answer, emit, self._options.time_limit_s, logprobs, stops)
 
@@ -177,7 +213,8 @@ class ServedModel:
             try:
                 return self._constraints.start(grammar, after_thought=after_thought)
             except ValueError as error:
-                raise RequestError(str(error), param="response_format") from None
+                param = "tools" if grammar.schema is None and grammar.regex is None else "response_format"
+                raise RequestError(str(error), param=param) from None
 
     def _max_tokens(self, asked: int | None, default: int | None) -> int | None:
         most = self._options.max_tokens

@@ -18,7 +18,7 @@ MakeApp = Callable[..., Any]
 
 @pytest.fixture
 def make_app(models: SharedModels) -> Iterator[MakeApp]:
-    """Makes applications: keywords are those of ``ServeOptions``, and ``folders``, ``key`` and ``hosts``."""
+    """Makes applications: keywords are those of ``ServeOptions``, and ``folders``, ``key``, ``hosts``, ``context``."""
     app = pytest.importorskip("edgekit.serve.app", reason="needs starlette", exc_type=ImportError)
     opened: list[Models] = []
 
@@ -27,9 +27,10 @@ def make_app(models: SharedModels) -> Iterator[MakeApp]:
         folders: dict[str, Path] | None = None,
         key: str | None = None,
         hosts: frozenset[str] = frozenset({"127.0.0.1"}),
+        context: int = 256,
         **limits: Any,
     ) -> Any:
-        options = ServeOptions(engine_options=EngineOptions(context=256, threads=1), **limits)
+        options = ServeOptions(engine_options=EngineOptions(context=context, threads=1), **limits)
         found = Models(folders or {"tiny": models.artifact()}, options)
         opened.append(found)
         made = app.make_app(found, options, key=key, hosts=hosts)

@@ -12,8 +12,6 @@ import pytest
 from asgi_client import Response, request, send
 from shared_models import SharedModels
 
-from edgekit.runtime.thought import Piece
-from edgekit.serve.job import Text
 from edgekit.serve.models import Models
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -134,6 +132,8 @@ def test_models_health_and_tokens(make_app: Any, models: SharedModels) -> None:
         ("POST", CHAT, {**HELLO, "model": 5}, {}, 400, "model is 5"),
         ("POST", CHAT, {"messages": [{"role": "user", "content": "x " * 400}]}, {}, 400, "the context holds 256"),
         ("POST", CHAT, {**HELLO, "reasoning_effort": "high"}, {}, 400, "does not think"),
+        ("POST", CHAT, b'{"messages": [], "messages": []}', {}, 400, "twice"),
+        ("POST", CHAT, {**HELLO, "tool_choice": "required"}, {}, 400, "there are no tools"),
         ("POST", COMPLETIONS, {"prompt": [99999]}, {}, 400, "token id 99999"),
         ("POST", COMPLETIONS, {"prompt": "\ud800"}, {}, 400, "lone surrogate"),
         ("POST", "/tokenize", {}, {}, 400, "either prompt or messages"),
@@ -208,13 +208,142 @@ def test_a_failure_in_the_middle_of_a_stream_is_an_event(make_app: Any, monkeypa
     assert request(app, "POST", CHAT, HELLO).status == 503
 
 
-def test_a_reader_says_that_nothing_has_come(make_app: Any) -> None:
-    from edgekit.serve import app  # needs starlette, which make_app has asked for
+WEATHER: dict[str, Any] = {
+    "name": "f",
+    "parameters": {
+        "type": "object",
+        "properties": {"a": {"enum": [1, 2]}},
+        "required": ["a"],
+        "additionalProperties": False,
+    },
+}
 
-    async def run() -> object:
-        reader = app._Reader()
-        quiet = await reader.next(0.01)
-        reader.emit(Text([Piece("a")]))
-        return quiet, await reader.next(10)
 
-    assert asyncio.run(run()) == (None, Text([Piece("a")]))
+def test_a_call_of_a_function(make_app: Any) -> None:
+    pytest.importorskip("llguidance", reason="needs the extra structured")
+    app = make_app(context=700)
+    asked = {
+        **HELLO,
+        "max_tokens": 250,
+        "tools": [{"type": "function", "function": WEATHER}],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+    }
+    choice = request(app, "POST", CHAT, asked).json()["choices"][0]
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
+    call = choice["message"]["tool_calls"][0]
+    assert (call["function"]["name"], json.loads(call["function"]["arguments"])["a"] in (1, 2)) == ("f", True)
+    *chunks, last, done = request(app, "POST", CHAT, {**asked, "stream": True}).events
+    deltas = [delta for chunk in chunks for delta in chunk["choices"][0]["delta"].get("tool_calls", ())]
+    assert [delta["function"] for delta in deltas][: len(deltas)] == [
+        call["function"] for call in choice["message"]["tool_calls"]
+    ]
+    assert (deltas[0]["index"], last["choices"][0]["finish_reason"], done) == (0, "tool_calls", "[DONE]")
+    result = {"role": "tool", "tool_call_id": call["id"], "content": "42"}
+    again = {**HELLO, "messages": [*HELLO["messages"], choice["message"], result], "tools": asked["tools"]}
+    assert request(app, "POST", CHAT, again).status == 200
+    wrong = {**asked, "tools": [{"type": "function", "function": {**WEATHER, "parameters": {"type": "nothing"}}}]}
+    assert request(app, "POST", CHAT, wrong).error["param"] == "tools"
+
+
+def test_several_answers_share_the_prompt(make_app: Any) -> None:
+    app = make_app()
+    asked = {
+        **HELLO,
+        "n": 3,
+        "temperature": 1.5,
+        "seed": 5,
+        "max_tokens": 8,
+        "messages": [{"role": "user", "content": "x " * 30}],
+    }
+    found = request(app, "POST", CHAT, asked).json()
+    texts = [choice["message"]["content"] for choice in found["choices"]]
+    assert ([choice["index"] for choice in found["choices"]], len(set(texts))) == ([0, 1, 2], 3)
+    one = request(app, "POST", CHAT, {**asked, "n": 1, "seed": 7}).json()["choices"][0]["message"]["content"]
+    assert one == texts[2]
+    chunks = request(app, "POST", CHAT, {**asked, "stream": True, "stream_options": {"include_usage": True}}).events
+    streamed = ["", "", ""]
+    for chunk in chunks[:-1]:
+        for choice in chunk["choices"]:
+            streamed[choice["index"]] += choice["delta"].get("content", "")
+    assert streamed == texts
+    assert chunks[-2]["usage"]["completion_tokens"] == found["usage"]["completion_tokens"]
+    assert request(app, "GET", "/health").json()["active"] == 0
+
+
+def test_the_first_answer_reads_the_prompt_for_all(make_app: Any) -> None:
+    app = make_app()
+    scheduler = app.models.get("tiny").scheduler
+    submit, cached = scheduler.submit, []
+
+    def noting(job: Any) -> None:
+        emit = job.emit
+        job.emit = lambda event: (cached.append(getattr(event, "cached_tokens", None)), emit(event))
+        submit(job)
+
+    scheduler.submit = noting
+    asked = {"prompt": list(range(5, 105)), "n": 3, "max_tokens": 3}
+    assert request(app, "POST", COMPLETIONS, asked).json()["usage"]["prompt_tokens"] == 100
+    assert sorted(each for each in cached if each is not None) == [0, 99, 99]
+
+
+def test_a_completion_with_its_prompt_and_log_probabilities(make_app: Any) -> None:
+    app = make_app()
+    asked = {"prompt": "Once", "max_tokens": 5, "temperature": 0}
+    text = request(app, "POST", COMPLETIONS, asked).json()["choices"][0]["text"]
+    assert request(app, "POST", COMPLETIONS, {**asked, "echo": True}).json()["choices"][0]["text"] == f"Once{text}"
+    stream = request(app, "POST", COMPLETIONS, {**asked, "echo": True, "stream": True}).events
+    assert stream[0]["choices"][0]["text"] == "Once"
+    found = request(app, "POST", COMPLETIONS, {**asked, "logprobs": 2}).json()["choices"][0]["logprobs"]
+    assert {len(each) for each in found.values()} == {len(found["tokens"])}
+    assert found["text_offset"][1] == len(found["tokens"][0])
+    assert all(
+        value == max(top.values()) for value, top in zip(found["token_logprobs"], found["top_logprobs"], strict=True)
+    )
+
+
+def test_a_response(make_app: Any, reasoning_artifact: Path) -> None:
+    app = make_app(folders={"r": reasoning_artifact})
+    asked = {
+        "input": "Hello",
+        "instructions": "Be brief.",
+        "temperature": 0,
+        "think_tokens": 4,
+        "max_output_tokens": 180,
+    }
+    whole = request(app, "POST", "/v1/responses", asked).json()
+    assert [item["type"] for item in whole["output"]] == ["reasoning", "message"]
+    assert whole["usage"]["output_tokens_details"]["reasoning_tokens"] >= 4
+    stream = request(app, "POST", "/v1/responses", {**asked, "stream": True})
+    found = [json.loads(line[6:]) for line in stream.body.decode().splitlines() if line.startswith("data: ")]
+    assert [event["sequence_number"] for event in found] == list(range(len(found)))
+    assert found[-1]["response"]["output"][1]["content"] == whole["output"][1]["content"]
+    refused = request(app, "POST", "/v1/responses", {**asked, "previous_response_id": "resp_1"})
+    assert (refused.status, refused.error["param"]) == (400, "previous_response_id")
+
+
+def test_metrics_count_requests_and_tokens(make_app: Any) -> None:
+    app = make_app()
+    done = request(app, "POST", CHAT, HELLO).json()
+    request(app, "POST", CHAT, {})
+    request(app, "GET", "/unknown/é")
+    found = request(app, "GET", "/metrics")
+    lines = found.body.decode().splitlines()
+    assert found.headers["content-type"].startswith("text/plain; version=0.0.4")
+    for line in (
+        'edgekit_requests_total{route="/v1/chat/completions",method="POST",status="200"} 1',
+        'edgekit_requests_total{route="/v1/chat/completions",method="POST",status="400"} 1',
+        'edgekit_requests_total{route="other",method="GET",status="404"} 1',
+        f'edgekit_tokens_total{{model="tiny",kind="completion"}} {done["usage"]["completion_tokens"]}',
+        'edgekit_first_token_seconds_count{model="tiny"} 1',
+        'edgekit_model_loaded{model="tiny"} 1',
+    ):
+        assert line in lines
+
+
+def test_chunks_count_tokens_if_asked_to(make_app: Any) -> None:
+    options = {"continuous_usage_stats": True}
+    chunks = request(make_app(), "POST", CHAT, {**HELLO, "stream": True, "stream_options": options}).events
+    counts = [chunk["usage"]["completion_tokens"] for chunk in chunks[:-1] if "usage" in chunk]
+    assert counts == sorted(counts)
+    assert counts[-1] >= 1

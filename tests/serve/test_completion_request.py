@@ -19,14 +19,22 @@ def test_a_prompt_is_a_text_or_ids() -> None:
 def test_another_prompt_is_refused(prompt: Any) -> None:
     with pytest.raises(RequestError) as caught:
         read_completion_request({"prompt": prompt})
-    assert caught.value.param == "prompt"
+    assert caught.value.param in ("prompt", "prompt[0]")
 
 
-@pytest.mark.parametrize("field", [{"echo": True}, {"suffix": "x"}, {"best_of": 2}, {"logprobs": 1}, {"messages": []}])
+@pytest.mark.parametrize(
+    "field",
+    [{"suffix": "x"}, {"best_of": 2}, {"logprobs": 6}, {"messages": []}, {"echo": 1}, {"echo": True, "logprobs": 0}],
+)
 def test_what_is_not_supported_is_refused(field: dict[str, Any]) -> None:
     with pytest.raises(RequestError) as caught:
         read_completion_request({"prompt": "a", **field})
     assert caught.value.param == next(iter(field))
+
+
+def test_log_probabilities_and_echo() -> None:
+    assert read_completion_request({"prompt": "a", "logprobs": 0}).answer.logprobs == 0
+    assert read_completion_request({"prompt": "a", "echo": True}).echo
 
 
 def test_what_is_tokenized() -> None:

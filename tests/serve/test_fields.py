@@ -4,78 +4,118 @@ from typing import Any
 
 import pytest
 
-from edgekit.serve.fields import Fields, parse_json
+from edgekit.serve.fields import (
+    Either,
+    Field,
+    Flag,
+    Free,
+    Ignored,
+    Json,
+    Kind,
+    ListOf,
+    Number,
+    Only,
+    Record,
+    Tagged,
+    Text,
+    Whole,
+    Word,
+)
 from edgekit.serve.request_error import RequestError
 
 
-def refused(value: Any, read: str, *arguments: Any) -> RequestError:
+@pytest.mark.parametrize(
+    ("value", "kind", "message"),
+    [
+        (1, Text(), "x is 1; it must be a string"),
+        ("\ud800", Text(), r'x is "\ud800"; it must be valid Unicode, without lone surrogates'),
+        ("", Text(1, allowed="text"), 'x is ""; it must be text'),
+        ("abc", Text(most=2, allowed="short"), 'x is "abc"; it must be short'),
+        ("1", Whole(1), 'x is "1"; it must be a whole number, 1 or more'),
+        (True, Whole(0, 5), "x is true; it must be a whole number, from 0 to 5"),
+        (6, Whole(0, 5), "x is 6; it must be a whole number, from 0 to 5"),
+        (10**400, Whole(0), f"x is 1{'0' * 59}...; it must be a whole number, 0 or more"),
+        (1.5, Whole(0), "x is 1.5; it must be a whole number, 0 or more"),
+        ([], Number(0, 1), "x is []; it must be a number from 0 to 1"),
+        (float("inf"), Number(0, 1), "x is Infinity; it must be a number from 0 to 1"),
+        (10**400, Number(0, 1), f"x is 1{'0' * 59}...; it must be a number from 0 to 1"),
+        (0, Number(0, 1, above=True), "x is 0; it must be a number above 0 and at most 1"),
+        (True, Number(0, 1), "x is true; it must be a number from 0 to 1"),
+        (1, Flag(), "x is 1; it must be true or false"),
+        ("c", Word(("a", "b")), 'x is "c"; it must be one of: a, b'),
+        (["a"], Word(("a", "b")), 'x is ["a"]; it must be one of: a, b'),
+        (2, Only((1,), "one is enough"), "x is 2; one is enough"),
+        (True, Only((1,), "one is enough"), "x is true; one is enough"),
+        (5, Free(), "x is 5; it must be a JSON object"),
+        (5, ListOf(Text()), "x is 5; it must be a list"),
+        ([], ListOf(Text(), least=1, allowed="texts"), "x is []; it must be texts"),
+        (5, Either((Text(), Flag()), "text or a flag"), "x is 5; it must be text or a flag"),
+        (5, Record("R"), "x is 5; it must be a JSON object"),
+        (5, Tagged("type", {"a": Record("A")}), "x is 5; it must be a JSON object"),
+    ],
+)
+def test_an_error_names_key_value_and_what_is_allowed(value: Any, kind: Kind, message: str) -> None:
     with pytest.raises(RequestError) as caught:
-        getattr(Fields(value), read)("x", *arguments)
-    assert (caught.value.status, caught.value.param) == (400, "x")
-    return caught.value
+        kind.read(value, "x")
+    assert (caught.value.status, caught.value.param, caught.value.message) == (400, "x", message)
 
 
-def test_a_null_field_is_absent() -> None:
-    fields = Fields({"x": None})
-    assert (fields.text("x"), fields.whole("x", 1), fields.number("x"), fields.flag("x")) == (None, None, None, False)
-    fields.finish()
+INNER = Record("Inner", {"b": Field(Whole(1), "A number.", required=True), "c": Field(Text())})
+OUTER = Record("Outer", {"a": Field(ListOf(INNER)), "d": Field(Ignored()), "e": Field(Flag())})
 
 
-@pytest.mark.parametrize(
-    ("value", "read", "arguments", "message"),
-    [
-        (1, "text", (), "x is 1; it must be a string"),
-        ("\ud800", "text", (), r'x is "\ud800"; it must be valid Unicode, without lone surrogates'),
-        ("1", "whole", (1,), 'x is "1"; it must be a whole number, 1 or more'),
-        (True, "whole", (0, 5), "x is true; it must be a whole number from 0 to 5"),
-        (6, "whole", (0, 5), "x is 6; it must be a whole number from 0 to 5"),
-        (1.5, "whole", (0,), "x is 1.5; it must be a whole number, 0 or more"),
-        ([], "number", (), "x is []; it must be a number"),
-        (1, "flag", (), "x is 1; it must be true or false"),
-        ("c", "choice", (("a", "b"),), 'x is "c"; it must be one of: a, b'),
-        (2, "only", ((1,), "one is enough"), "x is 2; one is enough"),
-        (True, "only", ((1,), "one is enough"), "x is true; one is enough"),
-    ],
-)
-def test_an_error_names_key_value_and_what_is_allowed(
-    value: Any, read: str, arguments: tuple[Any, ...], message: str
-) -> None:
-    assert refused({"x": value}, read, *arguments).message == message
-
-
-def test_a_long_value_is_cut() -> None:
-    assert len(refused({"x": ["y" * 1000]}, "text").message) < 120
-
-
-def test_an_unknown_field_is_refused_with_the_nearest() -> None:
-    fields = Fields({"temprature": 1}, "options")
-    fields.number("temperature")
-    with pytest.raises(RequestError, match=r"options\.temprature is not a field .*; did you mean temperature\?"):
-        fields.finish()
-
-
-def test_values_of_the_right_kind_are_returned() -> None:
-    fields = Fields({"a": "text", "b": 2.0, "c": 0.5, "d": True, "e": "low"})
-    assert (fields.text("a"), fields.whole("b", 1), fields.number("c"), fields.flag("d")) == ("text", 2, 0.5, True)
-    assert fields.choice("e", ("low", "high")) == "low"
-    fields.finish()
+def test_a_record_reads_its_members_and_leaves_out_null() -> None:
+    assert OUTER.read({"a": [{"b": 2.0, "c": None}], "d": object(), "e": None}) == {"a": [{"b": 2}], "d": None}
 
 
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("value", "path", "message"),
     [
-        (b"\xff", "not UTF-8: invalid start byte at byte 0"),
-        (b"{", "not valid JSON: Expecting property name"),
-        (b'{"a": NaN}', "NaN is not a JSON value"),
-        (b"[" * 100_000, "nests too deeply"),
-        (b"1" * 10_000, "not valid JSON"),
+        ([], None, "the body is []; it must be a JSON object"),
+        ({"a": [{}]}, "a[0].b", "a[0].b is missing"),
+        ({"a": [{"b": None}]}, "a[0].b", "a[0].b is null"),
+        ({"a": [{"b": 1}, {"b": 0}]}, "a[1].b", "a[1].b is 0; it must be a whole number, 1 or more"),
+        ({"a": [{"b": 1, "cc": 1}]}, "a[0].cc", "a[0].cc is not a field that this server knows; did you mean c?"),
+        ({"x" * 1000: 1}, "x" * 60 + "...", "is not a field"),
     ],
 )
-def test_a_body_that_is_not_json(body: bytes, message: str) -> None:
-    with pytest.raises(RequestError, match=message):
-        parse_json(body)
+def test_a_record_names_the_place_of_an_error(value: Any, path: str | None, message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        OUTER.read(value)
+    assert caught.value.param == path
+    assert message in caught.value.message
 
 
-def test_a_value_that_is_not_an_object() -> None:
-    with pytest.raises(RequestError, match=r"the body is \[\]; it must be a JSON object"):
-        Fields([])
+def test_a_tag_chooses_the_record() -> None:
+    word = Field(Word(("a",)), required=True)
+    kind = Tagged("type", {"a": Record("A", {"type": word}), "b": Record("B", {"type": Field(Word(("b",)))})}, "b")
+    assert kind.read({"type": "a"}, "x") == {"type": "a"}
+    assert kind.read({}, "x") == {"type": "b"}
+    with pytest.raises(RequestError, match=r'x\.type is "c"; it must be one of: a, b'):
+        kind.read({"type": "c"}, "x")
+    with pytest.raises(RequestError, match=r"x\.type is \[\]"):
+        kind.read({"type": []}, "x")
+
+
+def test_schemas_say_what_is_read() -> None:
+    found: dict[str, Json] = {}
+    assert OUTER.schema(found) == {"$ref": "#/components/schemas/Outer"}
+    assert found["Inner"] == {
+        "type": "object",
+        "properties": {
+            "b": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1, "description": "A number."},
+            "c": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        },
+        "additionalProperties": False,
+        "required": ["b"],
+    }
+    assert found["Outer"]["properties"]["d"] == {}
+    assert Number(0, 1, above=True).schema({}) == {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+    assert Either((Text(1), ListOf(Flag(), 1, 2)), "").schema({}) == {
+        "anyOf": [
+            {"type": "string", "minLength": 1},
+            {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 2},
+        ]
+    }
+    assert Only((), "").schema({}) == {"type": "null"}
+    assert Only((0,), "").schema({}) == {"enum": [0]}

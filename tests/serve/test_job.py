@@ -4,14 +4,15 @@ from typing import Any
 
 from edgekit.runtime.logprobs import TokenLogprob
 from edgekit.runtime.thought import Piece
-from edgekit.serve.job import Ended, Event, Job, Text
+from edgekit.runtime.tool_calls import ToolCall
+from edgekit.serve.job import Begun, Ended, Event, Job, Text
 from edgekit.serve.slots import Slot
 
 
 class Fixed:
     """Stands for an Answer that has generated two tokens."""
 
-    pending, tokens, thought_tokens, finish = [1, 2, 3], [4, 5], 1, "interrupted"
+    pending, tokens, thought_tokens, finish, tool_calls = [1, 2, 3], [4, 5], 1, "interrupted", list[Any]()
 
     def flush(self) -> list[Piece]:
         return [Piece("rest")]
@@ -42,8 +43,9 @@ def test_an_answer_that_is_late_ends_with_the_text_that_was_held_back() -> None:
     made = job(events, 0)
     assert made.late
     made.end("late")
-    assert events[0] == Text([Piece("rest")])
-    assert isinstance(events[1], Ended)
+    assert events[:2] == [Begun(), Text([Piece("rest")])]
+    assert isinstance(events[2], Ended)
+    assert (events[2].first_s is not None, events[2].decode_s) == (True, 0)
 
 
 def test_log_probabilities_are_told_once_and_only_of_the_answer() -> None:
@@ -56,7 +58,18 @@ def test_log_probabilities_are_told_once_and_only_of_the_answer() -> None:
     made.tell([])
     found.extend(TokenLogprob(token, str(token), -2.0) for token in (6, 9))
     made.tell([Piece("b")])
-    assert events == [Text([Piece("a")], found[1:2]), Text([Piece("b")], found[2:3])]  # the thought has one token
+    assert events[1:] == [Text([Piece("a")], found[1:2]), Text([Piece("b")], found[2:3])]  # the thought has one token
+
+
+def test_a_call_is_told_once() -> None:
+    events: list[Event] = []
+    made, call = job(events), ToolCall("f", "{}")
+    answer: Any = made.answer
+    made.tell([])
+    answer.tool_calls = [call]
+    made.tell([])
+    made.tell([])
+    assert events == [Begun(), Text([], [], [call])]
 
 
 def test_a_job_can_be_cancelled() -> None:

@@ -15,7 +15,8 @@ from shared_models import SharedModels
 
 from edgekit.errors import EdgekitError, EngineError
 from edgekit.runtime.thought import Piece
-from edgekit.serve.job import Ended, Event, Job, Text
+from edgekit.runtime.tool_calls import ToolCall
+from edgekit.serve.job import Begun, Ended, Event, Job, Text
 from edgekit.serve.request_error import RequestError
 from edgekit.serve.scheduler import Scheduler
 
@@ -29,6 +30,7 @@ class Scripted:
         self.rows: list[NDArray[np.float32]] = []
         self.finish = "interrupted"
         self.thought_tokens = 0
+        self.tool_calls: list[ToolCall] = []
 
     def choose(self, logits: NDArray[np.float32]) -> None:
         if self.hold is not None:
@@ -69,6 +71,8 @@ class Watched:
         self.job = Job(answer, self._emit, time_limit_s)
 
     def _emit(self, event: Event) -> None:
+        if isinstance(event, Begun):
+            return
         self.events.append(event)
         if not isinstance(event, Text):
             self.ended.set()

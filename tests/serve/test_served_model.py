@@ -28,11 +28,11 @@ def model(artifact: Path) -> Iterator[ServedModel]:
 
 def chat(model: ServedModel, **values: Any) -> Job:
     request = {"messages": [{"role": "user", "content": "Hi"}], **values}
-    return model.chat_job(read_chat_request(request), lambda event: None)
+    return model.chat_jobs(read_chat_request(request), [lambda event: None])[0]
 
 
 def complete(model: ServedModel, **values: Any) -> Job:
-    return model.completion_job(read_completion_request(values), lambda event: None)
+    return model.completion_jobs(read_completion_request(values), [lambda event: None])[0]
 
 
 def test_a_conversation_becomes_its_prompt(model: ServedModel) -> None:
@@ -58,6 +58,30 @@ def test_a_special_token_in_a_message_is_text(model: ServedModel) -> None:
 def test_what_the_model_cannot_do_is_refused(model: ServedModel, values: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         chat(model, **values)
+
+
+def test_answers_to_one_prompt_have_seeds_of_their_own(model: ServedModel) -> None:
+    request = read_completion_request({"prompt": [5, 6], "seed": 2**64 - 1, "n": 2})
+    jobs = model.completion_jobs(request, [lambda event: None] * 2)
+    assert [job.prompt for job in jobs] == [[5, 6]] * 2
+    assert jobs[0].answer is not jobs[1].answer
+
+
+def test_a_prompt_that_is_repeated(model: ServedModel) -> None:
+    for prompt, expected in (("Hi", "Hi"), (model.tokenize(read_tokenize_request({"prompt": "Hi"})), "Hi")):
+        assert model.echoed(read_completion_request({"prompt": prompt, "echo": True})) == expected
+    assert model.echoed(read_completion_request({"prompt": "Hi"})) == ""
+
+
+def test_tools_are_part_of_the_prompt(built_artifact: Path) -> None:
+    options = ServeOptions(engine_options=EngineOptions(context=512, threads=1))
+    opened = ServedModel.open("tiny", built_artifact, read_manifest(built_artifact), options)
+    try:
+        tools = [{"type": "function", "function": {"name": "f"}}]
+        assert len(chat(opened, tools=tools).prompt) > len(chat(opened).prompt)
+        assert chat(opened, tools=tools, tool_choice="none").prompt == chat(opened).prompt
+    finally:
+        opened.close()
 
 
 def test_a_prompt_that_does_not_fit_names_both_numbers(model: ServedModel) -> None:

@@ -1,0 +1,115 @@
+"""Brings the events of a request's answers from the scheduler's thread to the event loop.
+
+All answers of one request begin with the same prompt. The first one reads it; the others are submitted when that is
+done, so that they copy its cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from ..errors import EdgekitError
+from .job import Begun, Ended, Event, Job, Text
+from .request_error import RequestError, request_error
+
+Emit = Callable[[Event], None]
+
+
+class Reader:
+    """Reads the answers of one request, in the event loop.
+
+    Args:
+        choices: How many there are.
+        submit: Puts a job into the queue; raises a RequestError if it is full.
+        cancel: Gives a job up.
+    """
+
+    def __init__(self, choices: int, submit: Callable[[Job], None], cancel: Callable[[Job], None]) -> None:
+        self.ended: list[Ended] = []
+        self._choices, self._submit, self._cancel = choices, submit, cancel
+        self._jobs: Sequence[Job] = ()
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[tuple[int, Event] | None] = asyncio.Queue()
+
+    @property
+    def emits(self) -> list[Emit]:
+        """For the jobs, one for each answer. May be called from any thread."""
+        return [partial(self._emit, number) for number in range(self._choices)]
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        """Submit the jobs, the first one now.
+
+        Raises:
+            RequestError: The queue is full.
+        """
+        self._jobs = jobs
+        self._submit(jobs[0])
+
+    def close(self) -> None:
+        """Give up what has not ended."""
+        for job in self._jobs:
+            self._cancel(job)
+
+    async def events(self, quiet_s: float | None = None) -> AsyncIterator[tuple[int, Text | Ended] | None]:
+        """The events, each with the number of its answer, until all answers have ended.
+
+        Args:
+            quiet_s: After so many seconds without an event comes None.
+
+        Raises:
+            RequestError: An answer has failed.
+        """
+        while len(self.ended) < self._choices:
+            found = await self._next(quiet_s)
+            if found is None:
+                yield None
+                continue
+            number, event = found
+            if isinstance(event, EdgekitError):
+                raise request_error(event)
+            if isinstance(event, RequestError):
+                raise event
+            if isinstance(event, Begun):
+                for job in self._jobs[1:] if number == 0 else ():
+                    self._submit(job)
+                continue
+            if isinstance(event, Ended):
+                self.ended.append(event)
+            yield number, event
+
+    async def whole(self) -> list[tuple[Text, Ended]]:
+        """Each answer's text and end.
+
+        Raises:
+            RequestError: An answer has failed.
+        """
+        texts = [Text([]) for _ in range(self._choices)]
+        ends: dict[int, Ended] = {}
+        async for found in self.events():
+            if found is None:
+                continue
+            number, event = found
+            if isinstance(event, Ended):
+                ends[number] = event
+            else:
+                texts[number].pieces.extend(event.pieces)
+                texts[number].logprobs.extend(event.logprobs)
+                texts[number].calls.extend(event.calls)
+        return [(text, ends[number]) for number, text in enumerate(texts)]
+
+    def _emit(self, number: int, event: Event) -> None:
+        with suppress(RuntimeError):  # the loop has ended, and with it the request
+            self._loop.call_soon_threadsafe(self._events.put_nowait, (number, event))
+
+    async def _next(self, quiet_s: float | None) -> tuple[int, Event] | None:
+        quiet = None
+        if quiet_s is not None and self._events.empty():
+            quiet = self._loop.call_later(quiet_s, self._events.put_nowait, None)
+        try:
+            return await self._events.get()
+        finally:
+            if quiet is not None:
+                quiet.cancel()

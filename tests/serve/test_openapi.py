@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from edgekit.serve.chat_request import CHAT
+from edgekit.serve.openapi import document
+
+
+def refs(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+        return own.union(*map(refs, value.values()))
+    return set().union(*map(refs, value)) if isinstance(value, list) else set()
+
+
+def test_every_schema_that_is_referred_to_exists_and_is_used() -> None:
+    found = document()
+    names = {ref.removeprefix("#/components/schemas/") for ref in refs(found)}
+    assert names <= found["components"]["schemas"].keys()
+    assert found["components"]["schemas"].keys() - names == {"ChatCompletionChunk"}  # of events, which have no schema
+
+
+def test_the_fields_are_those_that_are_checked() -> None:
+    schema = document()["components"]["schemas"]["ChatCompletionRequest"]
+    assert schema["properties"].keys() == CHAT.fields.keys()
+    assert schema["required"] == ["messages"]
+
+
+def test_every_route_is_described(make_app: Any) -> None:
+    app = make_app()
+    inner = app._app._app
+    served = {(re.sub(r":\w+", "", route.path), method) for route in inner.routes for method in route.methods}
+    described = {(path, method.upper()) for path, methods in document()["paths"].items() for method in methods}
+    pages = {(path, method) for path, method in served if path == "/" or path.startswith("/page/")}
+    assert served - pages - {(path, "HEAD") for path, _ in served} == described
