@@ -13,6 +13,7 @@ from ..devices import DeviceProfile, load_device
 from ..planning.engines import engine_names
 from ..planning.kv_choice import cost
 from ..scheme import KV_TYPES
+from ..units import parse_bytes
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -30,6 +31,18 @@ def count(
     """An option that takes a whole number. The help shows the default if there is one."""
     kind, shown = click.IntRange(min=least), default is not None
     return click.option(name, metavar=metavar, type=kind, default=default, show_default=shown, help=help_text)
+
+
+def size(name: str, help_text: str) -> Decorator:
+    """An option that takes a number of bytes, such as ``2GB``."""
+
+    def parse(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
+        try:
+            return None if text is None else parse_bytes(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return click.option(name, metavar="SIZE", callback=parse, help=help_text)
 
 
 def group(argument: str, make: Callable[..., Any], options: dict[str, Decorator]) -> Decorator:

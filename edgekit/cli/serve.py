@@ -41,6 +41,16 @@ from ._output import print_notes, print_planned_cache
     "Keep this many KV caches of a model, for later prompts with the same beginning  [default: as --parallel]",
     metavar="N",
 )
+@options.size(
+    "--prefix-memory",
+    "Keep the beginnings of earlier prompts of a model in this much memory, besides its KV caches, such as 2GB  "
+    "[default: as much as they need]",
+)
+@options.size(
+    "--memory",
+    "Use at most this much memory for all artifacts: those that were not used for the longest time are closed for "
+    "others  [default: no limit]",
+)
 @options.count("--queue", "Let this many requests of a model wait", 64, metavar="N", least=0)
 @options.count("--max-tokens", "Generate at most this many tokens per answer  [default: as many as the context holds]")
 @options.count(
@@ -57,6 +67,8 @@ def command(
     api_key_file: Path | None,
     parallel: int,
     caches: int | None,
+    prefix_memory: int | None,
+    memory: int | None,
     queue: int,
     max_tokens: int | None,
     time_limit: int,
@@ -77,13 +89,16 @@ def command(
         from ..runtime.engine import EngineOptions
         from ..serve.models import Models, named_artifacts
         from ..serve.options import ServeOptions
+        from ..serve.request_error import RequestError
         from ..serve.server import read_key, serve
 
         limits = ServeOptions(
             engine=engine,
-            engine_options=EngineOptions(context=context, threads=threads, kv_type=kv_type),
+            engine_options=EngineOptions(context=context, threads=threads, kv_type=kv_type, speculate=True),
             parallel=parallel,
             caches=caches or 0,
+            prefix_bytes=prefix_memory,
+            memory_bytes=memory,
             queue=queue,
             max_tokens=max_tokens,
             time_limit_s=float(time_limit),
@@ -92,7 +107,10 @@ def command(
         raise UsageError(str(error)) from None
     key = read_key(api_key_file)
     models = Models(named_artifacts(artifacts), limits)
-    first = models.get(models.names[0])
+    try:
+        first = models.get(models.names[0])
+    except RequestError as error:
+        raise UsageError(error.message) from None
     print_planned_cache(first.manifest.plan, first.kv_type, kv_type)
 
     def ready(url: str) -> None:

@@ -17,6 +17,7 @@ BUSY, CALLBACK, CANCELLED = 9, 10, 11
 FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2
 KV_TYPES = ("float16", "int8")  # indexed by ek_kv_type
 MOST_TOGETHER = 16  # sessions in one ek_session_step
+BLOCK = 64  # EK_BLOCK: tokens
 
 _NAME = {"win32": "edgekit_native.dll", "darwin": "libedgekit_native.dylib"}.get(sys.platform, "libedgekit_native.so")
 
@@ -112,6 +113,9 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_session_step": (_INT, _POINTER, ctypes.POINTER(_POINTER), _POINTER, _LONG, _POINTER),
     "ek_session_rewind": (_INT, _POINTER, _LONG),
     "ek_session_copy": (_INT, _POINTER, _POINTER),
+    "ek_session_block_bytes": (_LONG, _POINTER),
+    "ek_session_get_block": (_INT, _POINTER, _LONG, _POINTER),
+    "ek_session_append_block": (_INT, _POINTER, _POINTER, _POINTER),
     "ek_session_save": (_INT, _POINTER, _TEXT),
     "ek_session_load": (_INT, _POINTER, _TEXT),
     "ek_session_tokens": (_INT, _POINTER, _POINTER, _LONG),
@@ -126,6 +130,7 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_model_prompt_multiply_adds": (_LONG, _POINTER, _LONG),
     "ek_sample": (_INT, _POINTER, _LONG, ctypes.POINTER(Sampling), _POINTER, ctypes.POINTER(ctypes.c_uint64),
                   ctypes.POINTER(ctypes.c_int32)),
+    "ek_session_sample": (_INT, _POINTER, _POINTER, _LONG, _POINTER, _POINTER, _POINTER, _POINTER),
     "ek_multiply": (_INT, _TEXT, ctypes.POINTER(Matrix), _POINTER, _LONG, _INT, _POINTER),
     "ek_session_next": (_INT, _POINTER, ctypes.c_int32, _POINTER),
     "ek_session_accepted": (_LONG, _POINTER),

@@ -55,6 +55,7 @@ class Answer:
         text: What the model wrote, in pieces.
         finish: Why the answer has ended; ``interrupted`` until :meth:`flush`.
         thought_tokens: How many of the tokens are the thought's.
+        sampler: The sampler.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Answer:
         self.text: list[str] = []
         self.finish: FinishReason = "interrupted"
         self.thought_tokens = 0
-        self._tokenizer, self._sampler, self._stops, self._max_tokens = tokenizer, sampler, stops, max_tokens
+        self._tokenizer, self.sampler, self._stops, self._max_tokens = tokenizer, sampler, stops, max_tokens
         self._stream, self._splitter = TextStream(tokenizer), splitter
         self._stop_text, self._watch, self._logprobs = StopText(stop_texts), watch, logprobs
         self._constraint, self._calls = constraint, calls
@@ -118,21 +119,42 @@ class Answer:
         """Choose the next token.
 
         Args:
-            logits: Of the last pending id, float32 (vocab_size,); changed if the loop guard makes tokens less likely.
+            logits: Of the last pending id, float32 (vocab_size,); changed as :meth:`adjust` says.
 
         Raises:
             EngineError: The logits are not numbers.
         """
-        model_logits = logits.copy() if self._logprobs else logits
+        model_logits = self.adjust(logits)
+        self.accept(self.sampler.sample(logits), model_logits)
+
+    def adjust(self, logits: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Do what comes before sampling. A caller that samples for several answers uses this and :meth:`accept`.
+
+        Args:
+            logits: Of the last pending id, float32 (vocab_size,). Changed if the loop guard makes tokens less likely,
+                or if the answer is held to a format.
+
+        Returns:
+            The logits as they were, if log probabilities are collected.
+        """
+        model_logits = logits.copy() if self._logprobs else None
         if self._watch is not None:
             self._watch.adjust(logits)
-        constraint = self._constraint if not self._in_thought else None
-        if constraint is not None:
+        if (constraint := self._current_constraint) is not None:
             constraint.apply(logits, () if self.tokens else self._openings)
-        token = self._sampler.sample(logits)
+        return model_logits
+
+    def accept(self, token: int, model_logits: NDArray[np.float32] | None) -> None:
+        """Take the token that :attr:`sampler` has chosen.
+
+        Args:
+            token: The id.
+            model_logits: What :meth:`adjust` returned.
+        """
+        constraint = self._current_constraint
         if constraint is not None and not (token in self._openings and not self.tokens):
             constraint.accept(token)
-        if self._logprobs:
+        if self._logprobs and model_logits is not None:
             self._logprobs.chosen(token, model_logits)
         self.tokens.append(token)
         self.pending = [token]
@@ -187,6 +209,10 @@ class Answer:
     def _openings(self) -> tuple[int, ...]:
         """The token that opens a thought, with which an answer that is held to a format may begin."""
         return tuple(i for i, tag in self._tags.items() if tag == THINK_OPEN and i is not None)
+
+    @property
+    def _current_constraint(self) -> Constraint | None:
+        return self._constraint if not self._in_thought else None
 
     @property
     def _in_thought(self) -> bool:

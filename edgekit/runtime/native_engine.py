@@ -25,6 +25,7 @@ from ..errors import (
 from ..host import physical_cores
 from .engine import EngineOptions, check_ids, check_rewind, resolve_context
 from .interruptible import interruptible
+from .sampler import Sampler, sample_together
 
 _ERRORS = {
     native.CONTEXT: ContextLengthError,
@@ -120,7 +121,7 @@ class NativeEngine:
                 raise SessionBusyError("the engine is evaluating other tokens")
 
             def evaluate() -> None:
-                if self._speculates and len(tokens) == 1:
+                if len(tokens) == 1 and self._speculates:
                     self._check(self._library.ek_session_next(self._session, int(tokens[0]), logits.ctypes.data))
                     return
                 self._check(
@@ -156,7 +157,7 @@ class NativeEngine:
         with self._lock:
             if not self._model:
                 raise EngineError("only an open engine that itself opened an artifact can be forked")
-            return NativeEngine(self, self.context, threads, self._all_logits, self.kv_type)
+            return NativeEngine(self, self.context, threads, self._all_logits, self.kv_type, self._speculates)
 
     def step(self, engines: Sequence[NativeEngine], ids: Sequence[int]) -> NDArray[np.float32]:
         """Append one id to each of several sequences, all computed together by this engine's threads.
@@ -187,6 +188,47 @@ class NativeEngine:
             for engine in engines:
                 engine.position += 1
         return logits
+
+    def sample(self, samplers: Sequence[Sampler], logits: NDArray[np.float32]) -> list[int]:
+        """Choose the next tokens of several sequences by this engine's threads; see :func:`sample_together`.
+
+        Raises:
+            EngineError: The logits of a sequence are not numbers, or the engine is closed.
+        """
+        with self._lock:
+            self._open()
+            return sample_together(self._session, samplers, logits)
+
+    def get_block(self, block: int) -> NDArray[np.uint8]:
+        """The keys and values of ``native.BLOCK`` tokens of the sequence, from ``block * native.BLOCK`` on.
+
+        Raises:
+            EngineError: The sequence does not have them all, or the engine is closed.
+        """
+        with self._lock:
+            self._open()
+            found = np.empty(int(self._library.ek_session_block_bytes(self._session)), np.uint8)
+            self._check(self._library.ek_session_get_block(self._session, block, found.ctypes.data))
+        return found
+
+    def append_block(self, ids: Sequence[int], block: NDArray[np.uint8]) -> None:
+        """Append ``native.BLOCK`` ids with the keys and values that :meth:`get_block` returned behind the same ids.
+
+        Raises:
+            EngineError: The position is not a multiple of ``native.BLOCK``, or the engine is closed.
+            ContextLengthError: They do not fit into the context.
+            TokenRangeError: An id is outside the vocabulary.
+        """
+        if len(ids) != native.BLOCK:
+            raise EngineError(f"a block has {native.BLOCK} ids, not {len(ids)}")
+        with self._lock:
+            self._open()
+            tokens = np.array(ids, np.int32)
+            size = int(self._library.ek_session_block_bytes(self._session))
+            if block.dtype != np.uint8 or block.size != size or not block.flags.c_contiguous:
+                raise EngineError(f"a block of this model has {size} bytes, not {block.nbytes}")
+            self._check(self._library.ek_session_append_block(self._session, tokens.ctypes.data, block.ctypes.data))
+            self.position += len(tokens)
 
     def rewind(self, length: int) -> None:
         """Forget every position from ``length`` on."""

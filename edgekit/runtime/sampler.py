@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import ctypes
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,3 +81,30 @@ class Sampler:
             raise EngineError(native.last_error())
         self._seen[token.value] = 1
         return token.value
+
+
+def sample_together(worker: ctypes.c_void_p, samplers: Sequence[Sampler], logits: NDArray[np.float32]) -> list[int]:
+    """Choose the next token of several answers, by several threads: the tokens that each sampler would choose alone.
+
+    Args:
+        worker: The native session whose threads do the work; no other call uses it.
+        samplers: 1 to ``native.MOST_TOGETHER``, each at most once. They count the tokens as seen.
+        logits: float32 (samplers, vocab_size), contiguous; not changed.
+
+    Raises:
+        EngineError: The logits of an answer are not numbers. All samplers are as before.
+    """
+    count = len(samplers)
+    if logits.shape != (count, samplers[0]._seen.size) or not logits.flags.c_contiguous:
+        raise ValueError(f"logits of shape {logits.shape} for {count} samplers")
+    sampling = (native.Sampling * count)(*(each._sampling for each in samplers))
+    seen = (ctypes.c_void_p * count)(*(each._seen.ctypes.data for each in samplers))
+    states = (ctypes.c_uint64 * count)(*(each._state.value for each in samplers))
+    tokens = (ctypes.c_int32 * count)()
+    status = native.library().ek_session_sample(worker, logits.ctypes.data, count, sampling, seen, states, tokens)
+    if status != native.OK:
+        raise EngineError(native.last_error())
+    for sampler, state, token in zip(samplers, states, tokens, strict=True):
+        sampler._state.value = state
+        sampler._seen[token] = 1
+    return list(tokens)

@@ -99,41 +99,43 @@ class _Server:
 
     async def chat(self, request: Request) -> Any:
         asked = read_chat_request(await self._json(request))
-        answer, model = asked.answer, await self._model(asked.answer.model)
-        reply = ChatReply(
-            model.name,
-            reasons=model.manifest.reasoning,
-            choices=answer.choices,
-            include_usage=answer.include_usage,
-            running_usage=answer.running_usage,
-        )
-        return await self._answer(request, model, answer, reply, partial(model.chat_jobs, asked), "messages")
+        answer = asked.answer
+        async with self._model(answer.model) as model:
+            reply = ChatReply(
+                model.name,
+                reasons=model.manifest.reasoning,
+                choices=answer.choices,
+                include_usage=answer.include_usage,
+                running_usage=answer.running_usage,
+            )
+            return await self._answer(request, model, answer, reply, partial(model.chat_jobs, asked), "messages")
 
     async def complete(self, request: Request) -> Any:
         asked = read_completion_request(await self._json(request))
-        answer, model = asked.answer, await self._model(asked.answer.model)
-        reply = CompletionReply(
-            model.name,
-            echo=await _in_thread(partial(model.echoed, asked), "prompt"),
-            choices=answer.choices,
-            include_usage=answer.include_usage,
-            running_usage=answer.running_usage,
-        )
-        return await self._answer(request, model, answer, reply, partial(model.completion_jobs, asked), "prompt")
+        answer = asked.answer
+        async with self._model(answer.model) as model:
+            reply = CompletionReply(
+                model.name,
+                echo=await _in_thread(partial(model.echoed, asked), "prompt"),
+                choices=answer.choices,
+                include_usage=answer.include_usage,
+                running_usage=answer.running_usage,
+            )
+            return await self._answer(request, model, answer, reply, partial(model.completion_jobs, asked), "prompt")
 
     async def respond(self, request: Request) -> Any:
         asked = read_response_request(await self._json(request))
-        answer, model = asked.chat.answer, await self._model(asked.chat.answer.model)
-        reply = ResponseReply(model.name, asked.echoed)
-        return await self._answer(request, model, answer, reply, partial(model.chat_jobs, asked.chat), "input")
+        answer = asked.chat.answer
+        async with self._model(answer.model) as model:
+            reply = ResponseReply(model.name, asked.echoed)
+            return await self._answer(request, model, answer, reply, partial(model.chat_jobs, asked.chat), "input")
 
     async def tokenize(self, request: Request) -> JsonResponse:
         asked = read_tokenize_request(await self._json(request))
-        model = await self._model(asked.model)
-        ids = await _in_thread(
-            partial(model.tokenize, asked), "prompt" if isinstance(asked.prompt, str) else "messages"
-        )
-        return JsonResponse({"tokens": ids, "count": len(ids), "max_model_len": model.context})
+        async with self._model(asked.model) as model:
+            param = "prompt" if isinstance(asked.prompt, str) else "messages"
+            ids = await _in_thread(partial(model.tokenize, asked), param)
+            return JsonResponse({"tokens": ids, "count": len(ids), "max_model_len": model.context})
 
     async def _answer(
         self,
@@ -164,8 +166,15 @@ class _Server:
             return JsonResponse(RequestError("the client has left", status=499).body, 499)
         return JsonResponse(reply.whole(found))
 
-    async def _model(self, name: str | None) -> ServedModel:
-        return await _in_thread(partial(self._models.get, self._models.find(name)))
+    @asynccontextmanager
+    async def _model(self, name: str | None) -> AsyncIterator[ServedModel]:
+        """The model that a request means, open until the end of the block and of the jobs that are submitted there."""
+        use = self._models.use(self._models.find(name))
+        model = await _in_thread(use.__enter__)
+        try:
+            yield model
+        finally:
+            use.__exit__(None, None, None)
 
     async def _json(self, request: Request) -> Any:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -86,6 +86,7 @@ class EventStream:
             timer = loop.call_later(SEND_TIMEOUT_S, task.cancel if task else lambda: None)
             try:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await asyncio.sleep(0)  # so that a lost connection is noticed before the next chunk is written to it
             finally:
                 timer.cancel()
         await send({"type": "http.response.body", "body": b""})

@@ -76,10 +76,13 @@ class Job:
         time_limit_s: Seconds from now after which the answer ends.
         logprobs: Those of the answer, if they are to be emitted.
         stops: Ids that end the answer, of which no log probability is emitted.
+        next_start: Returns the ids that the next prompt of the conversation begins with, given the answer's text; None
+            if it begins with all that was evaluated, or if there is no conversation.
 
     Attributes:
         left: The ids to be evaluated next.
         slot: The cache that the job uses, while it has one.
+        content: The text of the answer, without the thought.
     """
 
     def __init__(
@@ -89,8 +92,11 @@ class Job:
         time_limit_s: float,
         logprobs: Logprobs | None = None,
         stops: frozenset[int] = frozenset(),
+        next_start: Callable[[str], list[int]] | None = None,
     ) -> None:
         self.answer = answer
+        self.content = ""
+        self.next_start = next_start
         self.prompt = list(answer.pending)
         self.left = self.prompt
         self.slot: Slot | None = None
@@ -136,6 +142,7 @@ class Job:
             start = max(self._told, self.answer.thought_tokens)
             logprobs = [each for each in self._logprobs.found[start:] if each.token not in self._stops]
             self._told = len(self._logprobs.found)
+        self.content += "".join(piece.text for piece in pieces if not piece.thought)
         if pieces or logprobs or calls:
             self.emit(Text(pieces, logprobs, calls, len(self.answer.tokens), self.answer.thought_tokens))
 

@@ -1,18 +1,46 @@
-"""The artifacts of a server by name. Each is opened when it is first asked for."""
+"""The artifacts of a server by name. Each is opened when it is first asked for.
+
+If their memory is limited, those that were not used for the longest time and answer nobody are closed for others. A
+folder whose files were replaced is opened again by the next request; answers that have begun keep the old files.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..artifact.manifest import Manifest, read_manifest
+from ..artifact.manifest import FILE_NAME, Manifest, read_manifest
 from ..errors import UsageError, nearest
+from ..units import format_bytes
 from .options import ServeOptions
 from .request_error import RequestError
 from .served_model import ServedModel
+
+_log = logging.getLogger(__name__)
+_RETRY_S = 5
+
+# What tells a file from the one that replaces it: device, number, size and time of the last change.
+_Identity = tuple[tuple[int, int, int, int], ...]
+
+
+@dataclass
+class _Opened:
+    """An open artifact, and who uses it."""
+
+    model: ServedModel
+    identity: _Identity | None
+    users: int = 0  # requests that are about to submit a job
+    last_use: int = 0
+
+    @property
+    def is_idle(self) -> bool:
+        return self.users == 0 and self.model.scheduler.jobs == (0, 0)
 
 
 class Models:
@@ -30,8 +58,11 @@ class Models:
         self._folders = dict(folders)
         self._manifests: dict[str, Manifest] = {name: read_manifest(path) for name, path in folders.items()}
         self._options = options
-        self._open: dict[str, ServedModel] = {}
-        self._lock = threading.Lock()  # held while a model is opened
+        self._open: dict[str, _Opened] = {}
+        self._replaced: list[_Opened] = []  # whose files have been replaced, but which still answer requests
+        self._uses = 0
+        self._lock = threading.Lock()  # held while a model is opened or closed
+        self._counting = threading.Lock()  # held for moments
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,21 +87,94 @@ class Models:
             )
         return name
 
-    def get(self, name: str) -> ServedModel:
-        """An open artifact. Opens it if this is the first time. May be called from any thread.
+    @contextmanager
+    def use(self, name: str) -> Iterator[ServedModel]:
+        """Have an artifact open during the block; it is opened if it is not. May be called from any thread.
+
+        A job that is submitted during the block keeps it open until it ends.
 
         Raises:
             EdgekitError: It cannot be opened.
+            RequestError: There is no memory for it.
         """
         with self._lock:
-            if name not in self._open:
-                folder = self._folders[name]
-                self._open[name] = ServedModel.open(name, folder, self._manifests[name], self._options)
-            return self._open[name]
+            opened = self._current(name)
+            with self._counting:
+                opened.users += 1
+                self._uses += 1
+                opened.last_use = self._uses
+        try:
+            yield opened.model
+        finally:
+            with self._counting:
+                opened.users -= 1
+
+    def get(self, name: str) -> ServedModel:
+        """An open artifact. Opens it if it is not; raises as :meth:`use` does."""
+        with self.use(name) as model:
+            return model
 
     def opened(self) -> list[ServedModel]:
         """The artifacts that are open."""
-        return list(self._open.values())
+        return [each.model for each in (*self._open.values(), *self._replaced)]
+
+    def _current(self, name: str) -> _Opened:
+        """The open artifact with the files that its folder has now."""
+        for each in [each for each in self._replaced if each.is_idle]:
+            self._replaced.remove(each)
+            each.model.close()
+        folder = self._folders[name]
+        identity, opened = _identity(folder), self._open.get(name)
+        if opened is not None and identity is not None and identity != opened.identity:
+            _log.warning("the files of %s (%s) were replaced; they are opened again", name, folder)
+            self._replaced.append(self._open.pop(name))
+            opened = None
+        if opened is None:
+            self._manifests[name] = read_manifest(folder)
+            opened = self._open[name] = _Opened(self._opened(name), identity)
+        return opened
+
+    def _opened(self, name: str) -> ServedModel:
+        folder, manifest = self._folders[name], self._manifests[name]
+        weights = sum(int(each["size_bytes"]) for file, each in manifest.files.items() if file.endswith(".data"))
+        self._make_room(name, weights)  # before they are read
+        model = ServedModel.open(name, folder, manifest, self._options, weights)
+        try:
+            self._make_room(name, model.memory_bytes)
+        except BaseException:
+            model.close()
+            raise
+        return model
+
+    def _make_room(self, name: str, size: int) -> None:
+        """Close artifacts that nobody uses until another one of this size fits.
+
+        Raises:
+            RequestError: It does not fit.
+        """
+        limit = self._options.memory_bytes
+        if limit is None:
+            return
+        if size > limit:
+            raise RequestError(
+                f"{name} needs {format_bytes(size)} with its KV caches; this server may use {format_bytes(limit)}. "
+                "Start it with a larger --memory, or a smaller --context, --parallel or --prefix-memory",
+                status=503,
+                code="insufficient_memory",
+            )
+        while sum(each.memory_bytes for each in self.opened()) + size > limit:
+            idle = [each for each in self._open.items() if each[1].is_idle]
+            if not idle:
+                busy = ", ".join(sorted({each.name for each in self.opened()}))
+                raise RequestError(
+                    f"there is no memory for {name} while {busy} answers requests: it needs {format_bytes(size)}, and "
+                    f"this server may use {format_bytes(limit)}; try again in about {_RETRY_S} s",
+                    status=503,
+                    code="insufficient_memory",
+                    headers={"retry-after": str(_RETRY_S)},
+                )
+            oldest = min(idle, key=lambda each: each[1].last_use)[0]
+            self._open.pop(oldest).model.close()
 
     def file_bytes(self, name: str) -> int:
         """The size of an artifact's files."""
@@ -90,9 +194,10 @@ class Models:
     def close(self) -> None:
         """End all answers and free the models."""
         with self._lock:
-            for model in self._open.values():
+            for model in self.opened():
                 model.close()
             self._open.clear()
+            self._replaced.clear()
 
 
 def named_artifacts(arguments: Sequence[str]) -> dict[str, Path]:
@@ -113,6 +218,14 @@ def named_artifacts(arguments: Sequence[str]) -> dict[str, Path]:
             raise UsageError(f"{found[name]} and {folder} have the same name {name!r}", hint="use NAME=FOLDER")
         found[name] = folder
     return found
+
+
+def _identity(folder: Path) -> _Identity | None:
+    """What identifies the files of an artifact; None while they are being replaced."""
+    with suppress(OSError):
+        found = [(folder / name).stat() for name in (FILE_NAME, "model.onnx", "model.onnx.data", "tokenizer.json")]
+        return tuple((each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns) for each in found)
+    return None
 
 
 def _seconds(created: str) -> int:

@@ -2,7 +2,8 @@
 
 A round of its loop takes jobs from the queue, evaluates one piece of one prompt, and decodes a token for every job
 whose prompt has been read. With the native engine all of them are decoded together, which reads the weights once. Other
-engines have a single sequence, so their jobs run one after another.
+engines have a single sequence, so their jobs run one after another. When there is no job, the next prompts of
+conversations are prepared.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +25,9 @@ from ..runtime.engine import CancellableEngine, Engine
 from ..runtime.native_engine import NativeEngine
 from .job import Job
 from .pace import Pace
+from .preparations import Preparations
 from .request_error import RequestError
-from .slots import Slots
+from .slots import Slot, Slots
 
 _log = logging.getLogger(__name__)
 
@@ -36,17 +40,20 @@ class Scheduler:
         parallel: The most jobs that are computed at the same time, 1 to ``native.MOST_TOGETHER``.
         caches: The most KV caches, at least ``parallel``; those not in use are kept for later prompts.
         queue: The most jobs that wait.
+        tree_bytes: The most memory for the beginnings of earlier prompts that no cache holds.
     """
 
-    def __init__(self, engine: Engine, *, parallel: int, caches: int, queue: int) -> None:
+    def __init__(self, engine: Engine, *, parallel: int, caches: int, queue: int, tree_bytes: int = 0) -> None:
         if not 1 <= parallel <= MOST_TOGETHER:
             raise ValueError(f"parallel is {parallel}; it must be from 1 to {MOST_TOGETHER}")
         self._engine = engine
-        self._slots = Slots(engine, max(parallel, caches))
+        self._slots = Slots(engine, max(parallel, caches), tree_bytes)
         self._parallel, self._queue = parallel, queue
         self._waiting: deque[Job] = deque()
         self._active: deque[Job] = deque()
         self._evaluating: Job | None = None  # whose prompt is evaluated at the moment
+        self._preparations = Preparations()
+        self._preparing: Slot | None = None  # where a next prompt is prepared at the moment
         self._changed = threading.Condition()
         self._closing = False
         self._pace = Pace()
@@ -71,6 +78,7 @@ class Scheduler:
             if len(self._active) + len(self._waiting) >= self._parallel + self._queue:
                 raise self._full()
             self._waiting.append(job)
+            self._stop_preparing()
             self._changed.notify()
 
     def cancel(self, job: Job) -> None:
@@ -87,6 +95,7 @@ class Scheduler:
             self._closing = True
             if self._evaluating is not None and self._evaluating.slot is not None:
                 _cancel(self._evaluating.slot.engine)
+            self._stop_preparing()
             self._changed.notify()
         self._thread.join()
         self._slots.close()
@@ -107,8 +116,11 @@ class Scheduler:
             try:
                 if not self._admit():
                     return
-                self._read_prompt()
-                self._decode()
+                if self._active:
+                    self._read_prompt()
+                    self._decode()
+                else:
+                    self._prepare()
             except Exception as error:  # a bug; no request may wait for ever
                 _log.exception("the scheduler failed")
                 for job in list(self._active):
@@ -118,7 +130,7 @@ class Scheduler:
     def _admit(self) -> bool:
         """Wait for work, end jobs that nobody wants or whose time is up, and begin waiting ones. False at the end."""
         with self._changed:
-            while not (self._closing or self._active or self._waiting):
+            while not (self._closing or self._active or self._waiting or self._preparations):
                 self._changed.wait()
             if self._closing:
                 for job in (*self._active, *self._waiting):
@@ -197,7 +209,8 @@ class Scheduler:
         self._pace.read(size, time.perf_counter() - started)
         job.left = job.left[size:]
         if not job.left:
-            self._take(job, logits)
+            for each in self._choose([job], logits[np.newaxis]):
+                self._go_on(each)
 
     def _decode(self) -> None:
         """Decode one token of every job whose prompt has been read."""
@@ -222,17 +235,44 @@ class Scheduler:
             for job in jobs:
                 self._fail(job, error)
             return
+        for job in self._choose(jobs, rows):
+            self._go_on(job)
         self._pace.stepped(time.perf_counter() - started)
-        for job, row in zip(jobs, rows, strict=True):
-            self._take(job, row)
 
-    def _take(self, job: Job, logits: NDArray[np.float32]) -> None:
-        """Give a job the logits of what was evaluated, and emit what becomes final."""
+    def _choose(self, jobs: Sequence[Job], rows: NDArray[np.float32]) -> list[Job]:
+        """Choose the next token of each job, in several threads if possible; returns the jobs that have one.
+
+        Args:
+            jobs: The jobs.
+            rows: Logits, float32 (jobs, vocab_size).
+        """
+        adjusted: list[tuple[Job, NDArray[np.float32], NDArray[np.float32] | None]] = []
+        for job, row in zip(jobs, rows, strict=True):
+            try:
+                adjusted.append((job, row, job.answer.adjust(row)))
+            except Exception as error:
+                self._fail(job, error)
+        tokens: list[int] | None = None
+        if len(adjusted) > 1 and isinstance(self._engine, NativeEngine):
+            some = rows if len(adjusted) == len(rows) else np.stack([row for _, row, _ in adjusted])
+            with suppress(EngineError):  # of one job; each is sampled alone below
+                tokens = self._engine.sample([job.answer.sampler for job, _, _ in adjusted], some)
+        chosen = []
+        for i, (job, row, untouched) in enumerate(adjusted):
+            try:
+                job.answer.accept(tokens[i] if tokens is not None else job.answer.sampler.sample(row), untouched)
+            except Exception as error:
+                self._fail(job, error)
+            else:
+                chosen.append(job)
+        return chosen
+
+    def _go_on(self, job: Job) -> None:
+        """Emit what becomes final with a job's last token, and end the job if its answer ends."""
         answer, slot = job.answer, job.slot
         if slot is None:
             return
         try:
-            answer.choose(logits)
             pieces = answer.read()
             while not (ended := answer.ends(slot.room)) and answer.force():
                 pieces += answer.read()
@@ -246,6 +286,32 @@ class Scheduler:
         if ended:
             job.end()
             self._leave(job)
+            if job.next_start is not None:
+                self._preparations.add(slot, partial(job.next_start, job.content))
+
+    def _prepare(self) -> None:
+        """Evaluate a piece of what the next prompt of a conversation begins with. A new job ends it."""
+        found = self._preparations.next()
+        if found is None:
+            return
+        slot, ids = found
+        with self._changed:
+            if self._waiting or self._closing:
+                return
+            self._preparing = slot
+        try:
+            slot.evaluate(ids[: self._pace.piece(others_read=False)])
+        except EvaluationCancelledError:
+            return
+        except EdgekitError:  # the next request reports what is wrong
+            self._preparations.give_up()
+        finally:
+            with self._changed:
+                self._preparing = None
+
+    def _stop_preparing(self) -> None:
+        if self._preparing is not None:
+            _cancel(self._preparing.engine)
 
 
 def _edgekit_error(error: Exception) -> EdgekitError:

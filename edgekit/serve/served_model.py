@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from ..runtime.chat import ChatTemplate
 from ..runtime.constraint import Constraint, Constraints
 from ..runtime.engine import Engine, open_engine
 from ..runtime.logprobs import Logprobs
+from ..runtime.native_engine import NativeEngine
+from ..runtime.prefix_cache import next_start
 from ..runtime.prompt import Prompt
 from ..runtime.response_format import Grammar
 from ..runtime.sampler import Sampler
@@ -45,6 +48,10 @@ class ServedModel:
         template: Its chat template, or None.
         engine: An open engine; the model closes it.
         options: The server's settings.
+        weight_bytes: The size of the weights.
+
+    Attributes:
+        memory_bytes: The most memory of the weights, the KV caches and the beginnings of earlier prompts.
     """
 
     def __init__(
@@ -55,6 +62,7 @@ class ServedModel:
         template: ChatTemplate | None,
         engine: Engine,
         options: ServeOptions,
+        weight_bytes: int = 0,
     ) -> None:
         self.name, self.manifest = name, manifest
         self.context, self.kv_type, self._vocab_size = engine.context, engine.kv_type, engine.vocab_size
@@ -63,10 +71,17 @@ class ServedModel:
         self._constraints = Constraints(tokenizer, engine.vocab_size, manifest.tokens["eos"])
         self._preparing = threading.Lock()  # held while a constraint is made
         self._sampling = Sampling.from_manifest(manifest.sampling)
-        self.scheduler = Scheduler(engine, parallel=options.parallel, caches=options.caches, queue=options.queue)
+        caches = engine.cache_bytes * (max(options.parallel, options.caches) if isinstance(engine, NativeEngine) else 1)
+        tree = caches if options.prefix_bytes is None else options.prefix_bytes
+        self.memory_bytes = weight_bytes + caches + tree
+        self.scheduler = Scheduler(
+            engine, parallel=options.parallel, caches=options.caches, queue=options.queue, tree_bytes=tree
+        )
 
     @classmethod
-    def open(cls, name: str, folder: Path, manifest: RuntimeFacts, options: ServeOptions) -> ServedModel:
+    def open(
+        cls, name: str, folder: Path, manifest: RuntimeFacts, options: ServeOptions, weight_bytes: int = 0
+    ) -> ServedModel:
         """Open an artifact.
 
         Raises:
@@ -76,7 +91,7 @@ class ServedModel:
         template = ChatTemplate.open(folder, tokenizer, reasoning=manifest.reasoning)
         engine = open_engine(folder, manifest, options.engine_options, options.engine)
         try:
-            return cls(name, manifest, tokenizer, template, engine, options)
+            return cls(name, manifest, tokenizer, template, engine, options, weight_bytes)
         except BaseException:
             engine.close()
             raise
@@ -106,12 +121,14 @@ class ServedModel:
         if request.tools and form:
             answer = replace(answer, grammar=request.tools.grammar(form, answer.grammar))
         ids = self._tokenizer.encode(prompt)
+        alone = reasoning and len(emits) == 1 and not request.tools
+        start = partial(self._next_start, request) if alone else None
         jobs = []
         for number, emit in enumerate(emits):
             splitter = ThoughtSplitter(inside) if reasoning else None
             watch = Watch(request.think_tokens if reasoning else None, inside=reasoning and inside)
             calls = CallReader(form) if form else None
-            jobs.append(self._job(answer, ids, splitter, watch, emit, number=number, calls=calls))
+            jobs.append(self._job(answer, ids, splitter, watch, emit, number=number, calls=calls, next_start=start))
         return jobs
 
     def completion_jobs(self, request: CompletionRequest, emits: Sequence[Emit]) -> list[Job]:
@@ -172,6 +189,7 @@ class ServedModel:
         *,
         number: int,
         calls: CallReader | None = None,
+        next_start: Callable[[str], list[int]] | None = None,
     ) -> Job:
         """The job of a prompt.
 
@@ -204,7 +222,16 @@ class ServedModel:
             constraint=self._constraint(request.grammar, after_thought=splitter is not None),
             calls=calls,
         )
-        return Job(answer, emit, self._options.time_limit_s, logprobs, stops)
+        return Job(answer, emit, self._options.time_limit_s, logprobs, stops, next_start)
+
+    def _next_start(self, request: ChatRequest, content: str) -> list[int]:
+        """What the next prompt of a conversation begins with, when this is the answer to the request."""
+
+        def encode(question: str) -> list[int]:
+            turn = [{"role": "assistant", "content": content}, {"role": "user", "content": question}]
+            return self._tokenizer.encode(self._prompt([*request.messages, *turn], request.variables, request.tools))
+
+        return next_start(encode)
 
     def _constraint(self, grammar: Grammar | None, *, after_thought: bool) -> Constraint | None:
         if grammar is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import ServerError, UsageError
 from .app import make_app
 from .guard import is_loopback, loopback_hosts
+from .http import SEND_TIMEOUT_S
 from .models import Models
 from .options import ServeOptions
 
@@ -96,6 +97,8 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         if os.name == "posix":
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: the system closes connections whose clients read nothing
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * SEND_TIMEOUT_S))
         bound.bind(address)
         bound.listen(128)
     except OSError as error:

@@ -1,7 +1,9 @@
 """KV caches for the jobs of one model. A cache outlives its job, so a later prompt need not be read again.
 
 A prompt gets the free cache that holds the longest beginning of it. If that cache holds a different conversation, which
-may go on, the beginning is copied to another one. With an engine that has a single sequence there is one slot.
+may go on, the beginning is copied to another one. What a cache held before goes to a tree of blocks
+(:mod:`~edgekit.serve.prefix_tree`), from where it can come back. With an engine that has a single sequence there is one
+slot and no tree.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError
+from ..native import BLOCK
 from ..runtime.engine import Engine
 from ..runtime.native_engine import NativeEngine
 from ..runtime.prefix_cache import common_prefix
+from .prefix_tree import PrefixTree
 
 _WORTH_COPYING = 16  # tokens; fewer are evaluated in about the time of a copy
 
@@ -63,10 +67,12 @@ class Slots:
     Args:
         engine: The engine of the first slot, which is empty. Its owner closes it, after :meth:`close`.
         most: The largest number of slots. They are made when they are needed.
+        tree_bytes: The most memory for the beginnings of sequences that no slot holds.
     """
 
-    def __init__(self, engine: Engine, most: int) -> None:
+    def __init__(self, engine: Engine, most: int, tree_bytes: int = 0) -> None:
         self._engine = engine
+        self._tree = PrefixTree(tree_bytes if isinstance(engine, NativeEngine) else 0)
         self._slots = [Slot(engine)]
         self._most = most if isinstance(engine, NativeEngine) else 1
         self._uses = 0
@@ -95,9 +101,15 @@ class Slots:
         if taken is None:
             return None
         have = shared.get(id(taken), 0)
-        if best is not taken and shared[id(best)] >= have + _WORTH_COPYING:
+        blocks = self._tree.match(prompt[:-1])
+        copied = best is not taken and shared[id(best)] >= max(len(blocks) * BLOCK, have + _WORTH_COPYING)
+        filled = not copied and len(blocks) * BLOCK >= have + _WORTH_COPYING
+        self._keep(taken, have)
+        if copied:
             _copy(taken, best)
             have = shared[id(best)]
+        elif filled:
+            have = _fill(taken, prompt, blocks)
         taken.rewind(have)
         self._uses += 1
         taken.busy, taken.last_use = True, self._uses
@@ -109,6 +121,12 @@ class Slots:
             if slot.engine is not self._engine:
                 slot.engine.close()
         del self._slots[1:]
+
+    def _keep(self, slot: Slot, length: int) -> None:
+        """Copy a sequence to the tree before all of it but ``length`` ids is forgotten."""
+        engine = slot.engine
+        if self._tree.limit_bytes and isinstance(engine, NativeEngine) and len(slot.held) >= length + _WORTH_COPYING:
+            self._tree.insert(slot.held, engine.get_block)
 
     def _empty(self, free: Sequence[Slot]) -> Slot | None:
         """A new slot, or the free one that was not used for the longest time; None if there is neither."""
@@ -124,6 +142,19 @@ class Slots:
                 self._slots.append(made)
                 return made
         return min(free, key=lambda slot: slot.last_use, default=None)
+
+
+def _fill(slot: Slot, prompt: Sequence[int], blocks: Sequence[NDArray[np.uint8]]) -> int:
+    """Make the beginning of a prompt, of which these are the blocks, the sequence of a slot; returns its length."""
+    engine = slot.engine
+    if not isinstance(engine, NativeEngine):
+        return 0
+    slot.rewind(common_prefix(slot.held, prompt) // BLOCK * BLOCK)
+    for i in range(len(slot.held) // BLOCK, len(blocks)):
+        ids = prompt[i * BLOCK : (i + 1) * BLOCK]
+        engine.append_block(ids, blocks[i])
+        slot.held.extend(ids)
+    return len(blocks) * BLOCK
 
 
 def _copy(target: Slot, source: Slot) -> None:

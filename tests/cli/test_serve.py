@@ -23,6 +23,8 @@ def test_an_address_that_others_reach_needs_a_key(
         (["--parallel", 17], "parallel is 17; it must be from 1 to 16"),
         (["--port", 70000], "port"),
         (["--api-key-file", "missing"], "cannot read missing"),
+        (["--memory", "1kB"], "with its KV caches; this server may use 1.00 kB"),
+        (["--memory", "much"], "'much' is not a size"),
     ],
 )
 def test_a_wrong_option_is_refused(invoke: Invoke, built_artifact: Path, arguments: list[object], message: str) -> None:

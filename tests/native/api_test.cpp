@@ -35,9 +35,12 @@ void null_arguments() {
   CHECK(refuses(ek_session_rewind(nullptr, 0), EK_BAD_ARGUMENT, "ek_session_rewind"));
   CHECK(refuses(ek_session_tokens(nullptr, &token, 0), EK_BAD_ARGUMENT, "ek_session_tokens"));
   CHECK(refuses(ek_session_copy(nullptr, nullptr), EK_BAD_ARGUMENT, "ek_session_copy"));
+  CHECK(refuses(ek_session_get_block(nullptr, 0, nullptr), EK_BAD_ARGUMENT, "ek_session_get_block"));
+  CHECK(refuses(ek_session_append_block(nullptr, &token, nullptr), EK_BAD_ARGUMENT, "ek_session_append_block"));
   CHECK(refuses(ek_session_save(nullptr, ""), EK_BAD_ARGUMENT, "ek_session_save"));
   CHECK(refuses(ek_session_load(nullptr, ""), EK_BAD_ARGUMENT, "ek_session_load"));
   CHECK(refuses(ek_sample(nullptr, 1, nullptr, nullptr, nullptr, nullptr), EK_BAD_ARGUMENT, "ek_sample"));
+  CHECK(refuses(ek_session_sample(nullptr, &x, 1, nullptr, nullptr, nullptr, nullptr), EK_BAD_ARGUMENT, "ek_session_sample"));
   CHECK(refuses(ek_multiply(nullptr, nullptr, &x, 1, 0, &x), EK_BAD_ARGUMENT, "ek_multiply"));
   CHECK(refuses(ek_attend(nullptr, 1, 1, 1, 16, &x, &x, 1, &x), EK_BAD_ARGUMENT, "ek_attend"));
   CHECK(refuses(ek_measure_bandwidth(1, 0, nullptr), EK_BAD_ARGUMENT, "ek_measure_bandwidth"));
@@ -119,6 +122,39 @@ struct Opened {
   }
 };
 
+/* Blocks of one session continue another one as if it had evaluated them. */
+void blocks() {
+  for (const ek_kv_type type : {EK_KV_FLOAT16, EK_KV_INT8}) {
+    const Folder files;
+    ek_model *model = nullptr;
+    ek_session *one = nullptr, *other = nullptr, *small = nullptr;
+    CHECK(ek_model_open(files.name, &model) == EK_OK);
+    CHECK(ek_session_create(model, 200, 1, type, &one) == EK_OK && ek_session_create(model, 150, 1, type, &other) == EK_OK);
+    CHECK(ek_session_create(model, 100, 1, type, &small) == EK_OK);
+    std::vector<int32_t> ids;
+    for (int32_t i = 0; i < 130; ++i) ids.push_back(i * 7 % kVocab);
+    std::vector<float> logits(kVocab), expected(kVocab);
+    CHECK(ek_session_evaluate(one, ids.data(), 129, 0, logits.data()) == EK_OK);
+    const auto bytes = static_cast<size_t>(ek_session_block_bytes(one));
+    CHECK(bytes > 0 && bytes == static_cast<size_t>(ek_session_block_bytes(other)) && ek_session_block_bytes(nullptr) == 0);
+    std::vector<uint8_t> first(bytes), second(bytes);
+    CHECK(ek_session_get_block(one, 0, first.data()) == EK_OK && ek_session_get_block(one, 1, second.data()) == EK_OK);
+    CHECK(refuses(ek_session_get_block(one, 2, first.data()), EK_BAD_ARGUMENT, "block 2 of the session: it has 2 whole blocks of 64 tokens"));
+    CHECK(refuses(ek_session_get_block(one, -1, first.data()), EK_BAD_ARGUMENT, "block -1"));
+    CHECK(ek_session_append_block(other, ids.data(), first.data()) == EK_OK && ek_session_append_block(other, ids.data() + 64, second.data()) == EK_OK);
+    CHECK(ek_session_position(other) == 128);
+    CHECK(refuses(ek_session_append_block(other, ids.data(), first.data()), EK_CONTEXT, "do not fit into the context of 150"));
+    CHECK(ek_session_evaluate(other, ids.data() + 128, 1, 0, logits.data()) == EK_OK);
+    CHECK(ek_session_evaluate(one, ids.data() + 129, 1, 0, expected.data()) == EK_OK);
+    CHECK(ek_session_evaluate(other, ids.data() + 129, 1, 0, logits.data()) == EK_OK && logits == expected);
+    CHECK(refuses(ek_session_append_block(other, ids.data(), first.data()), EK_BAD_ARGUMENT, "behind 130 tokens; allowed: multiples of 64"));
+    ids[5] = kVocab;
+    CHECK(refuses(ek_session_append_block(small, ids.data(), first.data()), EK_TOKEN, "token id 83") && ek_session_position(small) == 0);
+    for (ek_session *each : {one, other, small}) ek_session_free(each);
+    ek_model_close(model);
+  }
+}
+
 /* Every function that uses a session is an error while another call does, and changes nothing. */
 void busy_sessions() {
   const Opened opened(20, 1);
@@ -135,6 +171,11 @@ void busy_sessions() {
     CHECK(refuses(ek_session_step(busy, &other, ids, 1, logits.data()), EK_BUSY, words));
     CHECK(refuses(ek_session_step(other, both, ids, 2, logits.data()), EK_BUSY, words));
     CHECK(refuses(ek_session_rewind(busy, 0), EK_BUSY, words));
+    const ek_sampling greedy = {0.0f, 1.0f, 0.0f, 1.0f, 0};
+    const uint8_t *seen = nullptr;
+    uint64_t random = 1;
+    CHECK(refuses(ek_session_sample(busy, logits.data(), 1, &greedy, &seen, &random, ids), EK_BUSY, words));
+    CHECK(refuses(ek_session_sample(other, logits.data(), 17, &greedy, &seen, &random, ids), EK_BAD_ARGUMENT, "from 17 rows; allowed: 1 to 16"));
     CHECK(refuses(ek_session_tokens(busy, ids, 1), EK_BUSY, words));
     CHECK(refuses(ek_session_copy(busy, other), EK_BUSY, words));
     CHECK(refuses(ek_session_copy(other, busy), EK_BUSY, words));
@@ -233,6 +274,7 @@ int main() {
   null_arguments();
   kernels();
   sessions();
+  blocks();
   busy_sessions();
   many_threads_on_one_session();
   cancelled_calls();

@@ -1,6 +1,7 @@
 /* Tests that the sampler chooses the same tokens on every machine, and its edge cases, under sanitizers. The probabilities are
  * tested against numpy in tests/runtime/test_sampler.py. */
 #include <cmath>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -76,6 +77,37 @@ void errors() {
   CHECK(refused({1.0f}, {-1.0f, 1.0f, 0.0f, 1.0f, 0}, EK_BAD_ARGUMENT) == "temperature is -1; it must be 0 (greedy) or more");
 }
 
+/* Rows that threads share out get the tokens and states that each gets alone. */
+void rows_together() {
+  ek::Team team(std::make_shared<ek::ThreadPool>(3));
+  constexpr int64_t kRows = 16, kCount = 1000;
+  std::vector<float> logits;
+  std::vector<ek_sampling> sampling;
+  const std::vector<uint8_t> marked(kCount, 1);
+  std::vector<const uint8_t *> seen;
+  for (int64_t r = 0; r < kRows; ++r) {
+    for (int64_t i = 0; i < kCount; ++i) logits.push_back(static_cast<float>((i * 7919 + r * 31) % 1000) / 100.0f);
+    sampling.push_back({static_cast<float>(r % 4) * 0.3f, 0.95f, 0.0f, 1.0f + static_cast<float>(r % 3) * 0.1f, static_cast<int32_t>(r)});
+    seen.push_back(r % 2 ? marked.data() : nullptr);
+  }
+  std::vector<uint64_t> states(kRows, 7), alone(kRows, 7);
+  std::vector<int32_t> tokens(kRows);
+  for (int turn = 0; turn < 5; ++turn) {
+    ek::sample_rows(team, logits.data(), kCount, kRows, sampling.data(), seen.data(), states.data(), tokens.data());
+    for (size_t r = 0; r < kRows; ++r) {
+      const float *row = logits.data() + static_cast<int64_t>(r) * kCount;
+      CHECK(tokens[r] == ek::sample(row, kCount, sampling[r], seen[r], alone[r]) && states[r] == alone[r]);
+    }
+  }
+  logits[5 * kCount + 3] = NAN; /* an error of one row is an error of the call, and changes no state */
+  try {
+    ek::sample_rows(team, logits.data(), kCount, kRows, sampling.data(), seen.data(), states.data(), tokens.data());
+    CHECK(false);
+  } catch (const ek::Error &error) {
+    CHECK(error.status == EK_NON_FINITE && states == alone);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -83,5 +115,6 @@ int main() {
   every_length();
   extremes();
   errors();
+  rows_together();
   return finish("sampler_test");
 }

@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from open_engine import engine
 from sampling_reference import candidates, penalized, plain_candidates
+from shared_models import SharedModels
 
 from edgekit import native
 from edgekit.errors import EngineError
@@ -261,3 +263,28 @@ def test_the_abi_checks_its_arguments(field: str, value: float, words: str) -> N
 def test_an_invalid_seed_is_an_error(seed: Any) -> None:
     with pytest.raises(ValueError, match=rf"^seed is {seed}; it must be a whole number, 0 or more and below 2\^64"):
         Sampler(Sampling(), 4, seed)
+
+
+def test_samplers_choose_together_what_they_choose_alone(models: SharedModels) -> None:
+    native_engine = engine(models.artifact(), "native", context=16, threads=2)
+    settings_of = [
+        Sampling(0.0),
+        Sampling(0.8, 0.9, repetition_penalty=1.3),
+        Sampling(1.5, top_k=5),
+        Sampling(1.0, min_p=0.1),
+    ]
+    size = native_engine.vocab_size
+    together = [Sampler(each, size, 7) for each in settings_of]
+    alone = [Sampler(each, size, 7) for each in settings_of]
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        logits = rng.normal(0, 3, (4, size)).astype(np.float32)
+        expected = [sampler.sample(row) for sampler, row in zip(alone, logits, strict=True)]
+        assert native_engine.sample(together, logits) == expected
+    logits[2, 5] = np.nan
+    with pytest.raises(EngineError, match="its arithmetic overflowed"):
+        native_engine.sample(together, logits)
+    logits[2, 5] = 0.0
+    assert native_engine.sample(together, logits) == [each.sample(row) for each, row in zip(alone, logits, strict=True)]
+    with pytest.raises(ValueError, match="for 4 samplers"):
+        native_engine.sample(together, logits[:3])

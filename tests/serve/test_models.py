@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,62 @@ def test_a_description(built_artifact: Path) -> None:
     assert found["created"] > 1_700_000_000
     assert (found["id"], found["object"], found["owned_by"]) == ("a", "model", "edgekit")
     assert found["reasoning"] is False
+
+
+def limited(folder: Path, share: float) -> Models:
+    """Models of one artifact under two names, with memory for so many of them."""
+    sizes = Models({"a": folder}, OPTIONS)
+    needed = sizes.get("a").memory_bytes
+    sizes.close()
+    options = ServeOptions(engine_options=OPTIONS.engine_options, memory_bytes=round(share * needed))
+    return Models({"a": folder, "b": folder}, options)
+
+
+def test_the_artifact_that_was_not_used_for_the_longest_time_is_closed_for_another(built_artifact: Path) -> None:
+    models = limited(built_artifact, 1.5)
+    first = models.get("a")
+    models.get("b")
+    assert [model.name for model in models.opened()] == ["b"]
+    assert models.get("a") is not first
+    models.close()
+
+
+def test_an_artifact_in_use_is_not_closed(built_artifact: Path) -> None:
+    models = limited(built_artifact, 1.5)
+    with models.use("a") as model:
+        with pytest.raises(RequestError, match="there is no memory for b while a answers requests") as caught:
+            models.get("b")
+        assert models.opened() == [model]
+    assert (caught.value.status, caught.value.headers) == (503, {"retry-after": "5"})
+    assert models.get("b").name == "b"
+    models.close()
+
+
+def test_an_artifact_that_cannot_fit_is_refused(built_artifact: Path) -> None:
+    models = limited(built_artifact, 0.5)
+    with pytest.raises(RequestError, match=r"a needs .* with its KV caches; this server may use") as caught:
+        models.get("a")
+    assert (caught.value.status, caught.value.code) == (503, "insufficient_memory")
+    assert models.opened() == []
+
+
+def test_replaced_files_are_opened_by_the_next_request(
+    built_artifact: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "artifact"
+    shutil.copytree(built_artifact, folder)
+    models = Models({"a": folder}, OPTIONS)
+    with models.use("a") as old:
+        shutil.rmtree(folder)
+        assert models.get("a") is old, "nothing else is there"
+        shutil.copytree(built_artifact, folder)
+        new = models.get("a")
+        assert new is not old
+        assert models.opened() == [new, old], "an answer that has begun keeps the old files"
+        assert f"the files of a ({folder}) were replaced" in caplog.text
+    assert models.get("a") is new
+    assert models.opened() == [new]
+    models.close()
 
 
 def test_a_folder_that_is_no_artifact_is_an_error(tmp_path: Path) -> None:

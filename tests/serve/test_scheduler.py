@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from numpy.typing import NDArray
 from open_engine import engine, order_tolerance, prompt
 from shared_models import SharedModels
 
-from edgekit.errors import EdgekitError, EngineError
+from edgekit.errors import EdgekitError, EngineError, EvaluationCancelledError
+from edgekit.runtime.sampler import Sampler
 from edgekit.runtime.thought import Piece
 from edgekit.runtime.tool_calls import ToolCall
+from edgekit.sampling import Sampling
 from edgekit.serve.job import Begun, Ended, Event, Job, Text
 from edgekit.serve.request_error import RequestError
 from edgekit.serve.scheduler import Scheduler
+from edgekit.serve.slots import Slot
 
 
 class Scripted:
@@ -32,10 +36,16 @@ class Scripted:
         self.thought_tokens = 0
         self.tool_calls: list[ToolCall] = []
 
-    def choose(self, logits: NDArray[np.float32]) -> None:
+    @property
+    def sampler(self) -> Sampler:
+        return Sampler(Sampling(temperature=0), self.rows[-1].size)
+
+    def adjust(self, logits: NDArray[np.float32]) -> None:
         if self.hold is not None:
             self.hold.wait(10)
         self.rows.append(logits.copy())
+
+    def accept(self, token: int, untouched: object) -> None:
         self.tokens.append(self.script[len(self.tokens)])
         self.pending = self.tokens[-1:]
 
@@ -95,16 +105,29 @@ def run(scheduler: Scheduler, *jobs: Watched) -> list[Event]:
     return [each.wait() for each in jobs]
 
 
-def test_jobs_that_run_together_get_the_logits_that_they_get_alone(models: SharedModels, scheduler: Scheduler) -> None:
+def test_jobs_that_run_together_get_the_logits_that_they_get_alone(
+    models: SharedModels, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prompts = [[(i * 7 + j) % 250 for j in range(length)] for i, length in enumerate((3, 40, 17, 90))]
     scripts = [prompt(30, 200)[i:] for i in range(4)]
+    pieces: dict[int, list[list[int]]] = {}  # whose lengths depend on time, and with them the rounding
+    evaluate = Slot.evaluate
+
+    def recorded(self: Slot, ids: Sequence[int]) -> Any:
+        pieces.setdefault(id(self), []).append(list(ids))
+        return evaluate(self, ids)
+
+    monkeypatch.setattr(Slot, "evaluate", recorded)
     together = [Watched(Scripted(ids, script)) for ids, script in zip(prompts, scripts, strict=True)]
     run(scheduler, *together)
     alone = engine(models.artifact(), "native", context=256, threads=1)
     tolerance = order_tolerance(alone.kernel)
     for ids, job in zip(prompts, together, strict=True):
         alone.rewind(0)
-        row = alone.evaluate(ids)[0]
+        (read,) = (each for each in pieces.values() if [*chain(*each)][: len(ids) - 1] == ids[:-1])
+        for piece in [*read, ids[-1:]]:  # the last id may have been read in a step
+            if alone.position < len(ids):
+                row = alone.evaluate(piece)[0]
         for found, token in zip(job.answer.rows, job.answer.script, strict=True):
             np.testing.assert_allclose(found, row, atol=tolerance * np.abs(row).max())
             row = alone.evaluate([token])[0]
@@ -180,7 +203,7 @@ def test_a_job_whose_time_is_up_ends(scheduler: Scheduler) -> None:
 
 def test_an_error_ends_only_its_job(scheduler: Scheduler, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Scripted):
-        def choose(self, logits: NDArray[np.float32]) -> None:
+        def adjust(self, logits: NDArray[np.float32]) -> None:
             raise ZeroDivisionError("oh")
 
     bad, good = Watched(Broken([1, 2], [1])), Watched(Scripted([3, 4], [1] * 20))
@@ -211,7 +234,8 @@ def test_an_error_of_the_engine_ends_all_jobs_and_later_ones_work(
 
 
 def test_a_long_prompt_does_not_hold_up_an_answer(scheduler: Scheduler) -> None:
-    scheduler._pace.read(100, 100.0)  # a slow machine: pieces are short
+    for size in (4, 8, 16, 32, 64, 128):
+        scheduler._pace.read(size, size * 1.0)  # a slow machine: pieces are short
     reading = Watched(Slow([1, 2], [3] * 240))
     scheduler.submit(reading.job)
     until(lambda: len(reading.events) > 2)
@@ -221,6 +245,95 @@ def test_a_long_prompt_does_not_hold_up_an_answer(scheduler: Scheduler) -> None:
     long.wait()
     assert len(reading.events) - before > 5
     scheduler.cancel(reading.job)
+
+
+def test_answers_that_are_sampled_together_are_those_that_are_sampled_alone(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together: list[int] = []
+    sample = type(scheduler._engine).sample
+
+    class Drawn(Scripted):
+        """Its sampler is real; the tokens that follow are scripted, so that the logits are the same each time."""
+
+        def __init__(self, seed: int) -> None:
+            super().__init__([seed, 1], [3] * 30)
+            self.drawn: list[int] = []
+            self.own = Sampler(Sampling(temperature=1.5, top_p=0.9), scheduler._engine.vocab_size, seed)
+
+        @property
+        def sampler(self) -> Sampler:
+            return self.own
+
+        def accept(self, token: int, untouched: object) -> None:
+            self.drawn.append(token)
+            super().accept(token, untouched)
+
+    def counted(self: Any, samplers: Any, rows: Any) -> Any:
+        together.append(len(samplers))
+        return sample(self, samplers, rows)
+
+    monkeypatch.setattr(type(scheduler._engine), "sample", counted)
+    jobs = [Watched(Drawn(i)) for i in range(4)]
+    run(scheduler, *jobs)
+    assert max(together) == 4
+    for i, job in enumerate(jobs):
+        alone = Drawn(i).own
+        assert job.answer.drawn == [alone.sample(row) for row in job.answer.rows]
+
+
+def test_logits_that_are_no_numbers_end_only_their_job(scheduler: Scheduler) -> None:
+    class Overflowed(Scripted):
+        def adjust(self, logits: NDArray[np.float32]) -> None:
+            super().adjust(logits)
+            if len(self.tokens) == 3:
+                logits[:] = np.nan
+
+    ends = run(scheduler, Watched(Overflowed([1, 2], [1] * 20)), Watched(Scripted([3, 4], [1] * 20)))
+    assert isinstance(ends[0], EngineError)
+    assert "overflowed" in ends[0].message
+    assert isinstance(ends[1], Ended)
+
+
+def test_the_next_prompt_is_prepared_when_there_is_nothing_else_to_do(scheduler: Scheduler) -> None:
+    ids, thought, rest = prompt(60), [5] * 10, [7, 8, 9]
+    asked: list[str] = []
+
+    def start(content: str) -> list[int]:
+        asked.append(content)
+        return [*ids, *rest]
+
+    first = Watched(Scripted(ids, thought))
+    first.job.next_start = start
+    run(scheduler, first)
+    until(lambda: not scheduler._preparations)
+    assert asked == ["5" * 10]
+    held = scheduler._slots._slots[0].held
+    assert held == [*ids, *rest]
+    again = Watched(Scripted([*ids, *rest, 1, 2], [4]))
+    assert run(scheduler, again) == [Ended("length", 65, 63, 1, 0)]
+
+
+def test_a_preparation_is_given_up_when_a_request_comes(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate, cancelled = type(scheduler._engine).evaluate, threading.Event()
+    pieces: list[int] = []
+
+    def slow(self: Any, ids: Any) -> Any:
+        pieces.append(len(ids))
+        if scheduler._preparing is not None and not cancelled.is_set():
+            assert cancelled.wait(10)
+            raise EvaluationCancelledError("cancelled")
+        return evaluate(self, ids)
+
+    monkeypatch.setattr(type(scheduler._engine), "evaluate", slow)
+    monkeypatch.setattr(type(scheduler._engine), "cancel", lambda self: cancelled.set())
+    first = Watched(Scripted(prompt(40), [5] * 3))
+    first.job.next_start = lambda content: [*prompt(40), *([6] * 30)]
+    run(scheduler, first)
+    until(lambda: scheduler._preparing is not None)
+    assert isinstance(run(scheduler, Watched(Scripted([9, 9], [1])))[0], Ended)
+    until(lambda: not scheduler._preparations)  # and taken up again
+    assert [*prompt(40), *([6] * 30)] in [slot.held for slot in scheduler._slots._slots]
 
 
 def test_closing_ends_jobs_with_an_error(models: SharedModels) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from open_engine import engine, prompt
 from shared_models import SharedModels
@@ -67,6 +68,34 @@ def test_the_cache_that_was_not_used_for_the_longest_time_is_given_up(slots: Slo
     assert len({id(slot) for slot in used}) == 3
     assert use(slots, a)[1] == 19
     assert use(slots, d)[0] is used[1]
+
+
+def test_what_a_cache_held_comes_back_from_the_tree(models: SharedModels) -> None:
+    slots = Slots(engine(models.artifact(), "native", context=256, threads=1), 2, 1 << 30)
+    system = prompt(130)
+    chats = [[*system, *([i] * 70)] for i in range(6)]
+    first = [use(slots, ids)[1] for ids in chats]
+    assert first[0] == 0
+    assert min(first[1:]) >= 128, "the beginning is computed once"
+    assert all(use(slots, [*ids, 1, 2])[1] >= 192 for ids in chats), "two caches serve six conversations"
+    block = slots._tree.held_bytes // (2 + 6)  # two blocks of the beginning, and one of each conversation
+    assert slots._tree.held_bytes == 8 * block
+
+    slot = slots.take([*chats[0], 1, 2])
+    assert slot is not None
+    assert slot.engine.tokens() == slot.held == [*chats[0], 1, 2][: len(slot.held)]
+
+
+def test_a_cache_from_the_tree_gives_the_same_logits(models: SharedModels) -> None:
+    native = engine(models.artifact(), "native", context=256, threads=1)
+    slots = Slots(native, 1, 1 << 30)
+    ids = prompt(200)
+    slot, _ = use(slots, ids[:129])
+    expected = slot.evaluate(ids[129:150])
+    use(slots, [1, 2, 3])
+    again, held = use(slots, ids[:129])
+    assert held == 128
+    np.testing.assert_array_equal(again.evaluate(ids[129:150]), expected)
 
 
 def test_there_is_none_when_all_are_busy(slots: Slots) -> None:

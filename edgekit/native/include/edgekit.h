@@ -178,6 +178,22 @@ EK_API int ek_session_tokens(const ek_session *session, int32_t *tokens, int64_t
  * EK_CONTEXT: the tokens of `source` do not fit into the context of `session`. */
 EK_API int ek_session_copy(ek_session *session, const ek_session *source);
 
+/* A session's keys and values in blocks of EK_BLOCK tokens: for programs that keep the beginnings of many prompts and
+ * share blocks between them. Copying a block takes a small part of the time of evaluating its tokens. */
+#define EK_BLOCK 64
+
+/* The size of a block in bytes. */
+EK_API int64_t ek_session_block_bytes(const ek_session *session);
+
+/* Copy the keys and values of the tokens block * EK_BLOCK to (block + 1) * EK_BLOCK - 1, which the session must have,
+ * to `bytes` (ek_session_block_bytes). They depend on all tokens before them, the model and the key-value type. */
+EK_API int ek_session_get_block(const ek_session *session, int64_t block, void *bytes);
+
+/* Append EK_BLOCK tokens with the bytes that ek_session_get_block gave for them behind the same tokens. The session's
+ * number of tokens must be a multiple of EK_BLOCK. EK_CONTEXT: they do not fit. EK_TOKEN: as for
+ * ek_session_evaluate. */
+EK_API int ek_session_append_block(ek_session *session, const int32_t *tokens, const void *bytes);
+
 /* Write the token ids, keys and values of a session to a file, so that a long prompt is evaluated only once. The file
  * replaces an existing one only when it is complete. EK_BAD_FILE: the file cannot be written. */
 EK_API int ek_session_save(const ek_session *session, const char *path);
@@ -218,6 +234,22 @@ typedef struct {
  * EK_NON_FINITE: a logit is NaN, or the largest one is infinite. */
 EK_API int ek_sample(const float *logits, int64_t n, const ek_sampling *sampling, const uint8_t *seen,
                      uint64_t *random_state, int32_t *token);
+
+/* Choose a token for each of several rows of logits, such as those of ek_session_step, with the threads of a session.
+ * The tokens are those that ek_sample chooses for each row alone.
+ *
+ *   worker         a session whose threads do the work
+ *   logits         float32 (count, vocab), not modified
+ *   count          1 to 16
+ *   sampling       (count)
+ *   seen           (count) arrays as for ek_sample, each of which may be NULL
+ *   random_states  (count) unchanged on an error
+ *   tokens         out (count)
+ *
+ * EK_NON_FINITE: as for ek_sample, for any row. EK_BUSY: another call uses the worker. EK_CANCELLED:
+ * ek_session_cancel. */
+EK_API int ek_session_sample(ek_session *worker, const float *logits, int64_t count, const ek_sampling *sampling,
+                             const uint8_t *const *seen, uint64_t *random_states, int32_t *tokens);
 
 #ifdef __cplusplus
 }

@@ -122,6 +122,24 @@ int ek_session_copy(ek_session *session, const ek_session *source) {
   });
 }
 
+int64_t ek_session_block_bytes(const ek_session *session) { return session ? session->session.block_bytes() : 0; }
+
+int ek_session_get_block(const ek_session *session, int64_t block, void *bytes) {
+  return guarded([&] {
+    need(session && bytes, "ek_session_get_block: session and bytes must not be NULL");
+    const ek::InUse in_use(*session);
+    session->session.get_block(block, static_cast<uint8_t *>(bytes));
+  });
+}
+
+int ek_session_append_block(ek_session *session, const int32_t *tokens, const void *bytes) {
+  return guarded([&] {
+    need(session && tokens && bytes, "ek_session_append_block: session, tokens and bytes must not be NULL");
+    const ek::InUse in_use(*session);
+    session->session.append_block(tokens, static_cast<const uint8_t *>(bytes));
+  });
+}
+
 int ek_session_save(const ek_session *session, const char *path) {
   return guarded([&] {
     need(session && path, "ek_session_save: session and path must not be NULL");
@@ -153,5 +171,15 @@ int ek_sample(const float *logits, int64_t n, const ek_sampling *sampling, const
   return guarded([&] {
     need(logits && sampling && random_state && token, "ek_sample: logits, sampling, random_state and token must not be NULL");
     *token = ek::sample(logits, n, *sampling, seen, *random_state);
+  });
+}
+
+int ek_session_sample(ek_session *worker, const float *logits, int64_t count, const ek_sampling *sampling,
+                      const uint8_t *const *seen, uint64_t *random_states, int32_t *tokens) {
+  return guarded([&] {
+    need(worker && logits && sampling && seen && random_states && tokens,
+         "ek_session_sample: worker, logits, sampling, seen, random_states and tokens must not be NULL");
+    const ek::InUse in_use(*worker);
+    worker->session.sample(logits, count, sampling, seen, random_states, tokens);
   });
 }

@@ -54,38 +54,55 @@ void KvCache::store(const Kernels &kernels, int64_t layer, int64_t head, int64_t
 }
 
 template <typename Work>
-bool KvCache::for_each_range(int64_t length, Work work) const {
-  const auto whole = static_cast<size_t>((length + kKeyLanes - 1) / kKeyLanes * kKeyLanes * head_dim_) * item();
-  const auto used = static_cast<size_t>(length * head_dim_) * item();
+bool KvCache::for_each_range(int64_t begin, int64_t end, Work work) const {
+  const auto bytes = [&](int64_t positions) { return static_cast<size_t>(positions * head_dim_) * item(); };
+  const size_t skipped = bytes(begin), used = bytes(end - begin);
+  const size_t whole = bytes((end - begin + kKeyLanes - 1) / kKeyLanes * kKeyLanes);
   for (size_t at = 0; at < heads_; ++at) {
-    if (!work(keys_.get() + at * row_bytes(), whole) || !work(values_.get() + at * row_bytes(), used)) return false;
+    if (!work(keys_.get() + at * row_bytes() + skipped, whole) || !work(values_.get() + at * row_bytes() + skipped, used)) return false;
     for (size_t kind = 0; scale_bytes() && kind < 2; ++kind)
-      if (!work(reinterpret_cast<uint8_t *>(scales_.get() + (at * 2 + kind) * static_cast<size_t>(padded_)),
-                sizeof(float) * static_cast<size_t>(length)))
+      if (!work(reinterpret_cast<uint8_t *>(scales_.get() + (at * 2 + kind) * static_cast<size_t>(padded_) + begin),
+                sizeof(float) * static_cast<size_t>(end - begin)))
         return false;
   }
   return true;
 }
 
+void KvCache::get_block(int64_t block, uint8_t *bytes) const {
+  for_each_range(block * kKvBlock, (block + 1) * kKvBlock, [&](const uint8_t *from, size_t count) {
+    std::memcpy(bytes, from, count);
+    bytes += count;
+    return true;
+  });
+}
+
+void KvCache::set_block(int64_t block, const uint8_t *bytes) {
+  for_each_range(block * kKvBlock, (block + 1) * kKvBlock, [&](uint8_t *to, size_t count) {
+    std::memcpy(to, bytes, count);
+    bytes += count;
+    return true;
+  });
+}
+
 void KvCache::copy(const KvCache &other, int64_t length) {
   std::vector<std::pair<const uint8_t *, size_t>> from;
-  other.for_each_range(length, [&](const uint8_t *bytes, size_t count) {
+  other.for_each_range(0, length, [&](const uint8_t *bytes, size_t count) {
     from.emplace_back(bytes, count);
     return true;
   });
   size_t next = 0;
-  for_each_range(length, [&](uint8_t *bytes, size_t count) {
+  for_each_range(0, length, [&](uint8_t *bytes, size_t count) {
     std::memcpy(bytes, from[next++].first, count);
     return true;
   });
 }
 
 bool KvCache::write(std::FILE *file, int64_t length) const {
-  return for_each_range(length, [&](const uint8_t *bytes, size_t count) { return std::fwrite(bytes, 1, count, file) == count; });
+  return for_each_range(0, length, [&](const uint8_t *bytes, size_t count) { return std::fwrite(bytes, 1, count, file) == count; });
 }
 
 bool KvCache::read(std::FILE *file, int64_t length) {
-  return for_each_range(length, [&](uint8_t *bytes, size_t count) { return std::fread(bytes, 1, count, file) == count; });
+  return for_each_range(0, length, [&](uint8_t *bytes, size_t count) { return std::fread(bytes, 1, count, file) == count; });
 }
 
 }  // namespace ek

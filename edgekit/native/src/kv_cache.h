@@ -42,15 +42,22 @@ class KvCache {
   bool write(std::FILE *file, int64_t length) const;
   bool read(std::FILE *file, int64_t length);
 
+  /* The bytes of kKvBlock positions. */
+  size_t block_bytes() const { return allocated() / static_cast<size_t>(padded_ / kKvBlock); }
+  /* Copy the positions of a block (kKvBlock of them, from block * kKvBlock on) to bytes (block_bytes()), or from there. */
+  void get_block(int64_t block, uint8_t *bytes) const;
+  void set_block(int64_t block, const uint8_t *bytes);
+
  private:
   size_t item() const { return type_ == KvType::kInt8 ? 1 : 2; }
   size_t row_bytes() const { return static_cast<size_t>(padded_ * head_dim_) * item(); }
   size_t scale_bytes() const { return type_ == KvType::kInt8 ? 2 * sizeof(float) * static_cast<size_t>(padded_) : 0; }
   size_t allocated() const { return heads_ * (2 * row_bytes() + scale_bytes()); }
   size_t index(int64_t layer, int64_t head) const { return static_cast<size_t>(layer * kv_heads_ + head); }
-  /* Calls work(bytes, count) for each contiguous range of memory with the first `length` positions, until it returns false. */
+  /* Calls work(bytes, count) for each contiguous range of memory with the positions begin, a multiple of kKvBlock, to end - 1, until
+   * it returns false. */
   template <typename Work>
-  bool for_each_range(int64_t length, Work work) const;
+  bool for_each_range(int64_t begin, int64_t end, Work work) const;
 
   KvType type_;
   int64_t context_, padded_, kv_heads_, head_dim_;

@@ -12,6 +12,7 @@
 #include <cinttypes>
 #include <cmath>
 #include <cstring>
+#include <exception>
 #include <functional>
 #include <vector>
 
@@ -309,6 +310,23 @@ int32_t sample(const float *logits, int64_t n, const ek_sampling &sampling, cons
     fail(EK_NON_FINITE, "cannot sample: the largest logit of the model is %s; its arithmetic overflowed",
          tiles.has_nan ? "nan" : tiles.peak > 0 ? "inf" : "-inf");
   return sampling.temperature == 0.0f ? likeliest(tiles) : draw(tiles, sampling, state);
+}
+
+void sample_rows(Team &team, const float *logits, int64_t n, int64_t count, const ek_sampling *sampling, const uint8_t *const *seen,
+                 uint64_t *states, int32_t *tokens) {
+  std::vector<uint64_t> drawn(states, states + count);
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(count)); /* no exception may leave a thread of the pool */
+  team.run(count, [&](int64_t r, int) {
+    const auto at = static_cast<size_t>(r);
+    try {
+      tokens[r] = sample(logits + r * n, n, sampling[r], seen[r], drawn[at]);
+    } catch (...) {
+      errors[at] = std::current_exception();
+    }
+  });
+  for (const std::exception_ptr &error : errors)
+    if (error) std::rethrow_exception(error);
+  std::copy(drawn.begin(), drawn.end(), states);
 }
 
 }  // namespace ek

@@ -112,6 +112,22 @@ void Session::check_ids(const int32_t *ids, int64_t n) const {
       fail(EK_TOKEN, "token id %d is outside the vocabulary of %" PRId64, ids[i], m.vocab_size);
 }
 
+void Session::get_block(int64_t block, uint8_t *bytes) const {
+  const int64_t blocks = position() / kKvBlock;
+  if (block < 0 || block >= blocks)
+    fail(EK_BAD_ARGUMENT, "cannot copy block %" PRId64 " of the session: it has %" PRId64 " whole blocks of %d tokens", block, blocks, kKvBlock);
+  cache_.get_block(block, bytes);
+}
+
+void Session::append_block(const int32_t *ids, const uint8_t *bytes) {
+  if (position() % kKvBlock)
+    fail(EK_BAD_ARGUMENT, "cannot append a block behind %" PRId64 " tokens; allowed: multiples of %d", position(), kKvBlock);
+  check_ids(ids, kKvBlock);
+  cache_.set_block(position() / kKvBlock, bytes);
+  guesses_.clear();
+  append(ids, kKvBlock);
+}
+
 void Session::append(const int32_t *ids, int64_t n) {
   ids_.insert(ids_.end(), ids, ids + n); /* cannot fail: the room was reserved */
   count_ids();
@@ -222,6 +238,15 @@ void Session::step(Session *const *sequences, int64_t count, const int32_t *ids,
   multiply(model.lm_head, count, logits, model.vocab_size, false, false);
   if (usage_.cancelled()) fail(EK_CANCELLED, "the call was cancelled");
   for (int64_t r = 0; r < count; ++r) sequences[r]->append(&ids[r], 1);
+}
+
+void Session::sample(const float *logits, int64_t count, const ek_sampling *sampling, const uint8_t *const *seen, uint64_t *states,
+                     int32_t *tokens) {
+  if (count < 1 || count > kMostTogether)
+    fail(EK_BAD_ARGUMENT, "cannot sample from %" PRId64 " rows; allowed: 1 to %" PRId64, count, kMostTogether);
+  const ThreadPool::Caller caller(team_.pool());
+  sample_rows(team_, logits, model_->vocab_size, count, sampling, seen, states, tokens);
+  if (usage_.cancelled()) fail(EK_CANCELLED, "the call was cancelled");
 }
 
 void Session::embed(const int32_t *ids, int64_t m) {

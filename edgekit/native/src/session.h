@@ -11,6 +11,7 @@
 #include "attention.h"
 #include "kv_cache.h"
 #include "model.h"
+#include "sampler.h"
 #include "team.h"
 #include "usage.h"
 
@@ -42,8 +43,19 @@ class Session {
    * sessions are unchanged on an error. Throws Error as evaluate does, and EK_CANCELLED if a call of this session is. */
   void step(Session *const *sequences, int64_t count, const int32_t *ids, float *logits);
 
+  /* Choose a token for each of `count` rows of logits (count, vocab) (1 to kMostTogether) with the threads of this session; see
+   * sample_rows. Throws Error as that does, and EK_CANCELLED. */
+  void sample(const float *logits, int64_t count, const ek_sampling *sampling, const uint8_t *const *seen, uint64_t *states,
+              int32_t *tokens);
+
   /* Become a copy of `other`, a session of the same model whose positions fit into this context. Throws Error. */
   void copy(const Session &other);
+  /* Copy the keys and values of a block of kKvBlock positions to `bytes` (block_bytes()). Throws Error(EK_BAD_ARGUMENT). */
+  void get_block(int64_t block, uint8_t *bytes) const;
+  /* Append a block's ids (kKvBlock) with their keys and values; the session has whole blocks. Throws Error: EK_BAD_ARGUMENT,
+   * EK_CONTEXT, EK_TOKEN. */
+  void append_block(const int32_t *ids, const uint8_t *bytes);
+  int64_t block_bytes() const { return static_cast<int64_t>(cache_.block_bytes()); }
   /* Write the session to a file, or read one that a session of the same model and cache type wrote. Throws Error. */
   void save(const std::string &path) const;
   void load(const std::string &path);
