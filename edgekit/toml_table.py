@@ -15,6 +15,7 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import EdgekitError, nearest
+from .json_file import read_bounded
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,6 +23,7 @@ else:
     import tomli as tomllib
 
 _T = TypeVar("_T")
+_MAX_BYTES = 1024 * 1024  # the largest file of edgekit's own has 12 kB
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -46,11 +48,12 @@ class TableReader:
         Raises:
             EdgekitError: The file cannot be read or is not TOML; an instance of ``error``.
         """
+        content = read_bounded(path, _MAX_BYTES, self.error)
         try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise self.error(f"cannot read the {self.what} {path}: {error.strerror}") from None
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            return tomllib.loads(content.decode("utf-8"))
+        except RecursionError:
+            raise self.error(f"the {self.what} {path} is not TOML: it nests too deeply") from None
+        except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError, or a number of thousands of digits
             raise self.error(f"the {self.what} {path} is not TOML: {error}") from None
 
     def build(

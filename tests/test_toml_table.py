@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,7 +90,7 @@ def test_a_field_with_a_default_can_be_required(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"cannot read the car .*none\.toml: No such file"):
+    with pytest.raises(RecipeError, match=r"none\.toml cannot be read: No such file"):
         READER.load(tmp_path / "none.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RecipeError, match="is not TOML"):
@@ -107,3 +108,25 @@ def test_a_type_can_be_read_in_its_own_way() -> None:
     assert reader.convert(tuple[Wheel, ...], ["3 m", "4 m"], "here") == (Wheel(3), Wheel(4))
     with pytest.raises(RecipeError, match=r"here\[1\] is none"):
         reader.convert(tuple[Wheel, ...], ["3 m", "none"], "here")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a = " + b"[" * 3000 + b"]" * 3000, "is not TOML: it nests too deeply"),
+        (b"a = " + b"9" * 5000, "is not TOML"),
+        (b"a = 1\n" * 200_000, "is larger than the limit of 1048576 bytes"),
+        (b'a = "\xff"', "is not TOML"),
+        (b'a = "\\ud800"', "is not TOML"),
+    ],
+)
+def test_files_that_are_too_much(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "big.toml").write_bytes(content)
+    with pytest.raises(RecipeError, match=words):
+        READER.load(tmp_path / "big.toml")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(RecipeError, match="it is not a regular file"):
+        READER.load(tmp_path / "pipe.toml")

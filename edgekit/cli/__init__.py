@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import pkgutil
 import sys
 import warnings
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 from click.shell_completion import shell_complete
@@ -77,6 +78,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line. An :class:`EdgekitError` becomes a message and the exit code of its class."""
     _open_closed_streams()
+    _drop_unwritable_messages()
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", _OPENBLAS_TIMEOUT)
     os.environ.update(NO_TELEMETRY)
     warnings.showwarning = _show_warning
@@ -155,6 +157,34 @@ def _open_closed_streams() -> None:
             os.close(nowhere)
             nowhere = number
         setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8", errors="replace"))
+
+
+class _Messages(io.RawIOBase):
+    """Standard error to a file, on a disk that may fill up: what cannot be written is dropped, and the work goes on."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def fileno(self) -> int:
+        return self._number
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        try:
+            return os.write(self._number, content)
+        except OSError as error:
+            if error.errno not in _OUTPUT_REFUSED:
+                raise
+            return len(content)
+
+
+def _drop_unwritable_messages() -> None:
+    stream, own = sys.stderr, sys.__stderr__
+    if own is not None and stream is own and not own.isatty():
+        messages = io.BufferedWriter(_Messages(own.fileno()))
+        sys.stderr = io.TextIOWrapper(messages, own.encoding, own.errors, line_buffering=True)
 
 
 def _discard_output() -> None:

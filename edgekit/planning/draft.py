@@ -12,6 +12,7 @@ from ..layout import plan_layout
 from ..models import families, spec_from_config
 from ..models.spec import ModelSpec, untied
 from ..recipes.recipe import Recipe
+from ..schema.config import check_config
 from ..scheme import QuantizationConfig
 from .budget import find_limits, usable_memory
 from .engine_choice import EnginePlan, in_order, reason
@@ -265,6 +266,10 @@ def _stated_model(recipe: Recipe) -> _Model:
 def _spec(recipe: Recipe) -> ModelSpec | None:
     """The model's tensors; None for a plan-only recipe of a family edgekit has no file for."""
     if recipe.plan_only and recipe.config["model_type"] not in families():
+        try:
+            check_config(recipe.config, f"recipe {recipe.name}: [config]")
+        except CheckpointError as error:
+            raise RecipeError(error.message) from None
         return None
     try:
         spec = spec_from_config(recipe.config)

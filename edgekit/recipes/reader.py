@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError
+from ..schema.fields import shown
 from ..scheme import METHODS, QuantizationConfig, QuantizationScheme
 from ..toml_table import TableReader
 from .recipe import SOURCES, FolderSource, Recipe, Source
@@ -35,8 +36,8 @@ def read_recipe(path: Path) -> Recipe:
 def _source(reader: TableReader, hint: Any, value: Any, where: str) -> Source:
     table = dict(reader.table(value, where))
     kind = table.pop("kind", None)
-    if kind not in SOURCES:
-        raise RecipeError(f"{where}.kind is {kind!r}; allowed: {', '.join(SOURCES)}")
+    if not isinstance(kind, str) or kind not in SOURCES:
+        raise RecipeError(f"{where}.kind is {shown(kind)}; allowed: {', '.join(SOURCES)}")
     return reader.build(SOURCES[kind], table, where)
 
 

@@ -77,8 +77,9 @@ class ChatTemplate:
             self._template = TemplateSandbox(source)
         except LimitError as error:
             raise TokenizerError(f"{origin} cannot be used: {error}") from None
-        except TemplateError as error:
-            raise TokenizerError(f"{origin} is not valid jinja2: {error}") from None
+        except Exception as error:  # jinja2's compiler meets foreign code
+            name = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
+            raise TokenizerError(f"{origin} is not valid jinja2: {name}{error}") from None
 
     @classmethod
     def open(cls, folder: Path, tokenizer: Tokenizer, *, reasoning: bool = True) -> ChatTemplate | None:

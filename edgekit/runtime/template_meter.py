@@ -1,15 +1,18 @@
-"""Bounds what a chat template may compute: the number of steps, the text it produces and the size of one value.
+"""Bounds what a chat template may compute: steps, processor time, the text it produces and the size of one value.
 
 A template is downloaded code. The sandbox keeps it away from files and Python objects, but not from loops without end
-or strings of gigabytes. The meter counts instead of measuring time, so a template fails for the same messages on every
-machine, and a slow machine needs no other limit. The limits grow with the messages, since long conversations need more.
+or strings of gigabytes. Most limits count, so that a template fails for the same messages on every machine. They grow
+with the messages, since long conversations need more. What counting underestimates, such as a loop around a thousand
+cheap operations, ends after SECONDS: the clock is read in every loop and every call, and nothing between two readings
+takes long, because the size of values is bounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Sized, ValuesView
+import time
+from collections.abc import Collection, ItemsView, Iterable, Iterator, KeysView, Mapping, Sized, ValuesView
 from itertools import chain
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from jinja2 import TemplateError
 from jinja2.utils import Namespace
@@ -20,6 +23,9 @@ STEPS, STEPS_PER_CHARACTER = 500_000, 50
 PRODUCED, PRODUCED_PER_CHARACTER = 16_000_000, 64
 LARGEST, LARGEST_PER_CHARACTER = 2_000_000, 8
 BITS = 4096  # of a whole number
+SECONDS = 2.0  # of the thread's processor time; templates in use take some milliseconds
+ITERATORS = 50  # inside each other; freeing a chain of some ten thousand generators overflows the stack
+_CLOCK_EVERY = 16  # calls of step()
 _PER_STEP = 64  # characters that take about as long as a step
 _ITEM = 8  # characters of memory that an item of a list stands for
 
@@ -48,12 +54,20 @@ class Meter:
         self._steps = self._most_steps = STEPS + STEPS_PER_CHARACTER * characters
         self._produced = self._most_produced = PRODUCED + PRODUCED_PER_CHARACTER * characters
         self._largest = LARGEST + LARGEST_PER_CHARACTER * characters
+        self._calls, self._end = 0, time.thread_time() + SECONDS
 
     def step(self, count: int = 1) -> None:
         """Count operations."""
         self._steps -= count
         if self._steps < 0:
             raise LimitError(f"it needs more than {self._most_steps} steps")
+        self.tick()
+
+    def tick(self) -> None:
+        """Read the clock from time to time."""
+        self._calls += 1
+        if self._calls % _CLOCK_EVERY == 0 and time.thread_time() > self._end:
+            raise LimitError(f"it takes more than {SECONDS:g} seconds")
 
     def produce(self, characters: int) -> None:
         """Count text, before it is made where its size is known."""
@@ -67,8 +81,13 @@ class Meter:
         self.step(1 + total // _PER_STEP)
         return total
 
-    def made(self, value: _Value) -> _Value:
-        """Count a value that has just been made, and return it; an iterator is counted when it is read."""
+    def made(self, value: _Value, depth: int = 1) -> _Value:
+        """Count a value that has just been made, and return it; an iterator is counted when it is read.
+
+        Args:
+            value: The value.
+            depth: For an iterator: how many iterators it reads from, one inside the other, itself included.
+        """
         if type(value) in _UNCOUNTED:
             return value
         if isinstance(value, str):
@@ -82,7 +101,7 @@ class Meter:
         elif isinstance(value, int):
             self.number(value.bit_length())
         elif isinstance(value, Iterator):
-            return self.counted(value)  # type: ignore[return-value]
+            return Counted(value, self, depth)  # type: ignore[return-value]
         return value
 
     def number(self, bits: int) -> None:
@@ -93,17 +112,15 @@ class Meter:
     def looped(self, value: _Value) -> _Value:
         """Count the items of a value that is iterated over, and return it or an iterator that counts."""
         if isinstance(value, Iterator):
-            return self.counted(value)  # type: ignore[return-value]
+            return Counted(value, self, iterators(value))  # type: ignore[return-value]
         if isinstance(value, Sized):  # otherwise the loop reports an error
             self.step(len(value))
         return value
 
-    def counted(self, items: Iterable[_Value]) -> Iterator[_Value]:
-        """An iterator that counts each item."""
-        for item in items:
-            self.step()
-            self.produce(_ITEM)
-            yield item
+    def watched(self, value: object) -> object:
+        """What a loop goes through instead of a value: it counts the items, and reads the clock with each."""
+        looped = self.looped(value)
+        return _Watched(looped, self) if isinstance(looped, Collection) else looped
 
     def size(self, value: object) -> int:
         """The number of characters and items in a value, with everything inside it, as often as it is there.
@@ -137,6 +154,49 @@ class Meter:
     def _bound(self, size: int) -> None:
         if size > self._largest:
             raise LimitError(f"it makes a value of more than {self._largest} characters")
+
+
+class Counted(Iterator[Any]):
+    """An iterator that counts each item.
+
+    Args:
+        items: The iterator.
+        meter: What counts.
+        depth: See :meth:`Meter.made`.
+    """
+
+    __slots__ = ("_items", "_meter", "depth")
+
+    def __init__(self, items: Iterator[Any], meter: Meter, depth: int) -> None:
+        if depth > ITERATORS:
+            raise LimitError(f"it nests more than {ITERATORS} filters that make lists item by item")
+        self._items, self._meter, self.depth = items, meter, depth
+
+    def __next__(self) -> Any:
+        item = next(self._items)
+        self._meter.step()
+        self._meter.produce(_ITEM)
+        return item
+
+
+class _Watched(Iterable[Any], Sized):
+    """A list or another collection that a loop goes through; its items have been counted."""
+
+    def __init__(self, items: Collection[Any], meter: Meter) -> None:
+        self._items, self._meter = items, meter
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._items:
+            self._meter.tick()
+            yield item
+
+
+def iterators(*values: object) -> int:
+    """How deep the iterators among these values are."""
+    return max((value.depth for value in values if isinstance(value, Counted)), default=0)
 
 
 def nesting(value: object, most: int = 1000) -> int:

@@ -28,9 +28,10 @@ from jinja2.utils import generate_lorem_ipsum
 from jinja2.visitor import NodeTransformer
 
 from .template_costs import FILTERS, METHODS, READ_FIRST, binary_cost, read_first
-from .template_meter import LimitError, Meter
+from .template_meter import LimitError, Meter, iterators
 
 MAX_SOURCE = 128 * 1024  # characters; the longest template in use has 20 thousand
+MAX_OUTPUT = 16_000_000  # characters; the longest contexts in use hold ten million tokens, and no device does
 _FORMAT = 200  # characters of a time format
 _MACRO = 10  # steps that take as long as a call of a macro
 
@@ -74,11 +75,14 @@ class TemplateSandbox:
         meter = Meter(characters)
         environment = _Environment(meter, marker)
         template = Template.from_code(environment, self._code, environment.make_globals(None))
-        pieces = []
+        pieces, length = [], 0
         for piece in template.root_render_func(template.new_context(dict(variables))):
             meter.step()
             meter.produce(len(piece))
             pieces.append(piece)
+            length += len(piece)
+            if length > MAX_OUTPUT:
+                raise LimitError(f"it writes more than {MAX_OUTPUT} characters")
         return "".join(pieces)
 
 
@@ -133,8 +137,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         meter = self.meter
         owner = getattr(getattr(function, "__wrapped__", function), "__self__", None)
         meter.read(*args, *kwargs.values())
+        depth = 1 + iterators(*args, *kwargs.values())
         if isinstance(function, LoopContext):
-            args = tuple(map(meter.looped, args))
+            args = tuple(map(meter.watched, args))
         elif isinstance(function, Macro):
             meter.step(_MACRO)
         elif isinstance(owner, (str, bytes, int, list, tuple, dict)):
@@ -143,7 +148,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             if (cost := METHODS.get(name)) is not None:
                 args = tuple(map(read_first, args)) if name == "join" else args
                 meter.produce(cost(meter, owner, [*args, *kwargs.values()]))
-        return meter.made(super().call(context, function, *args, **kwargs))
+        return meter.made(super().call(context, function, *args, **kwargs), depth)
 
     def filtered(self, name: str, function: Callable[..., Any], first: list[Any], args: Any, kwargs: Any) -> Any:
         """Call a filter or a test.
@@ -154,13 +159,13 @@ class _Environment(ImmutableSandboxedEnvironment):
             first: What it takes before the value: the context, the environment or nothing.
             args, kwargs: The value and the arguments that the template gives.
         """
-        meter = self.meter
+        meter, depth = self.meter, 1 + iterators(*args, *kwargs.values())
         if name in READ_FIRST and args:
             args = (read_first(meter.looped(args[0])), *args[1:])
         meter.read(*args, *kwargs.values())
         if args and (cost := FILTERS.get(name)) is not None:
             meter.produce(cost(meter, args[0], [*args[1:], *kwargs.values()]))
-        return meter.made(function(*first, *args, **kwargs))
+        return meter.made(function(*first, *args, **kwargs), depth)
 
     def _lipsum(self, n: int = 5, html: bool = True, min: int = 20, max: int = 100) -> str:
         self.meter.produce(n * max * 16)
@@ -226,7 +231,7 @@ def _metered(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 @pass_context
 def _looped(context: Context, value: Any) -> Any:
-    return context.environment.meter.looped(value)  # type: ignore[attr-defined]
+    return context.environment.meter.watched(value)  # type: ignore[attr-defined]
 
 
 @pass_context

@@ -67,7 +67,15 @@ CONFIG: dict[str, Field] = {
     "max_window_layers": Whole(0),
     "use_sliding_window": Truth(),
     "quantization_config": Table({}),
-}
+    # Of families that can be planned only: compressed attention and experts.
+    **dict.fromkeys(
+        (
+            "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "n_routed_experts",
+            "num_experts_per_tok", "n_shared_experts", "moe_intermediate_size", "first_k_dense_replace",
+        ),
+        Whole(0, 1 << 20),
+    ),
+}  # fmt: skip
 _HINT = "compare config.json with the one that the model was published with"
 
 

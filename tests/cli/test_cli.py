@@ -135,3 +135,14 @@ def test_closed_streams_are_no_problem(closed: str, command: str) -> None:
     assert done.returncode == (0 if command == "devices" else 60)
     assert "Traceback" not in done.stderr
     assert bool(done.stdout) == (command == "devices" and " >&-" not in f" {closed}")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize(("arguments", "status"), [(["verify", "/nowhere"], 60), (["recipes"], 0), (["nothing"], 2)])
+def test_messages_that_cannot_be_written_are_dropped(arguments: list[str], status: int) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgekit.cli", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=full, timeout=60
+        )
+    assert done.returncode == status
+    assert bool(done.stdout) == (status == 0)

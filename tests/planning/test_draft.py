@@ -119,3 +119,9 @@ def test_a_device_that_no_engine_runs_on_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("edgekit.planning.draft.engines_for", lambda device: ())
     with pytest.raises(EngineError, match="no engine runs on laptop-16gb"):
         plan(SMALL, load_device("laptop"))
+
+
+def test_shapes_of_a_family_that_can_only_be_planned_are_checked() -> None:
+    config = {"model_type": "x", "max_position_embeddings": 8192, "num_attention_heads": 4, "v_head_dim": "wide"}
+    with pytest.raises(RecipeError, match=r"recipe smollm2-135m: \[config\]: v_head_dim is 'wide'; it must be a whole"):
+        plan(replace(SMALL, plan_only="because", config=config), load_device("laptop"))

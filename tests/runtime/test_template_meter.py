@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sized
 
 import pytest
 from jinja2.utils import Namespace
 
 from edgekit.runtime.template_meter import (
     BITS,
+    ITERATORS,
     LARGEST,
     LARGEST_PER_CHARACTER,
     PRODUCED,
+    SECONDS,
     STEPS,
     STEPS_PER_CHARACTER,
     LimitError,
     Meter,
+    iterators,
     nesting,
 )
 
@@ -86,3 +89,28 @@ def test_numbers_have_a_limit() -> None:
 
 def test_nesting() -> None:
     assert [nesting(v) for v in ("a", [], [1], [[1], 2], {"a": [{}]})] == [1, 1, 1, 2, 3]
+
+
+def test_iterators_inside_iterators_are_bounded() -> None:
+    meter = Meter(0)
+    chain: Iterator[int] = iter([1])
+    for depth in range(1, ITERATORS + 1):
+        chain = meter.made(map(int, chain), depth)
+    assert iterators(chain, [chain], 3) == ITERATORS
+    with pytest.raises(LimitError, match="it nests more than 50 filters"):
+        meter.made(map(int, chain), ITERATORS + 1)
+
+
+def test_the_clock_stops_what_counting_underestimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("edgekit.runtime.template_meter.time.thread_time", lambda: now[0])
+    meter = Meter(10**9)
+    loop = meter.watched(["a"] * 1000)
+    assert isinstance(loop, Iterable)
+    assert isinstance(loop, Sized)
+    assert len(loop) == 1000
+    assert len(list(loop)) == 1000
+    now[0] = SECONDS + 0.1
+    with pytest.raises(LimitError, match="it takes more than 2 seconds"):
+        list(loop)
+    assert meter.watched(None) is None  # the loop itself reports what it cannot go through

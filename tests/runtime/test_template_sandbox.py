@@ -30,6 +30,10 @@ HOSTILE = {
     "powers": "{% set x = 9 ** (9 ** 9) %}",
     "squares": DOUBLING.replace("START", "3").replace("STEP", "ns.v * ns.v"),
     "widths": "{{ 'x'|center(10**9) }}",
+    "chains of generators": "{% set ns = namespace(v=[1]) %}{% for i in range(20000) %}{% set ns.v = ns.v|select %}"
+    "{% endfor %}{{ ns.v|list }}",
+    "chains of generators that nobody reads": "{% set ns = namespace(v=[1]) %}{% for i in range(20000) %}"
+    "{% set ns.v = ns.v|map('string') %}{% endfor %}",
     "widths of methods": "{{ 'x'.rjust(10**9) }}",
     "widths in formats": "{{ '%1000000000d' % 1 }}",
     "widths in str.format": "{{ '{:1000000000}'.format(1) }}",
@@ -62,6 +66,17 @@ HOSTILE = {
 def test_a_template_that_computes_too_much_is_stopped(name: str) -> None:
     with pytest.raises(LimitError):
         render(HOSTILE[name])
+
+
+def test_a_loop_of_cheap_operations_ends_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.runtime.template_meter.SECONDS", 0.2)
+    with pytest.raises(LimitError, match="it takes more than 0.2 seconds"):
+        render("{% for i in range(99999) %}" + "{% set q = -i %}" * 500 + "{% endfor %}")
+
+
+def test_the_output_is_bounded_however_long_the_messages_are() -> None:
+    with pytest.raises(LimitError, match="it writes more than 16000000 characters"):
+        TemplateSandbox("{% for i in range(17) %}{{ text }}{% endfor %}").render({"text": "x" * 10**6}, 10**7)
 
 
 @pytest.mark.parametrize(
