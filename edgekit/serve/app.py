@@ -19,6 +19,7 @@ from .answer_request import AnswerRequest
 from .body import parse_json
 from .chat_request import read_chat_request
 from .completion_request import read_completion_request, read_tokenize_request
+from .fields import cut
 from .guard import Guard
 from .http import EventStream, JsonResponse, TextResponse, while_connected
 from .job import Ended, Job
@@ -88,7 +89,7 @@ class _Server:
         return TextResponse(self._metrics.text(self._models, resident_bytes()), CONTENT_TYPE)
 
     async def describe(self, request: Request) -> JsonResponse:
-        return JsonResponse(document())
+        return JsonResponse(document(self._models.names))
 
     async def list_models(self, request: Request) -> JsonResponse:
         models = [self._models.describe(name) for name in self._models.names]
@@ -237,7 +238,7 @@ async def _refused(request: Request, error: RequestError) -> JsonResponse:
 
 async def _no_route(request: Request, error: HTTPException) -> JsonResponse:
     method, path = request.method, request.url.path
-    message = f"there is no {path}" if error.status_code == 404 else f"{method} {path}: {error.detail}"
+    message = f"there is no {cut(path)}" if error.status_code == 404 else f"{method} {path}: {error.detail}"
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
     return JsonResponse.of_error(RequestError(message, status=error.status_code, headers=headers))
 

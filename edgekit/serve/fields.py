@@ -308,7 +308,7 @@ class Record:
             if name not in self.fields:
                 where = _member(path, cut(name))
                 raise RequestError(
-                    f"{where} is not a field that this server knows; {nearest(name, self.fields)}",
+                    f"{where} is not a field that this server knows; {nearest(cut(name), self.fields)}",
                     param=where,
                     code="unknown_parameter",
                 )

@@ -18,6 +18,7 @@ from typing import Any
 from ..artifact.manifest import FILE_NAME, Manifest, read_manifest
 from ..errors import UsageError, nearest
 from ..units import format_bytes
+from .fields import cut
 from .options import ServeOptions
 from .request_error import RequestError
 from .served_model import ServedModel
@@ -80,7 +81,7 @@ class Models:
             raise RequestError(f"model is missing; this server has: {', '.join(self.names)}", param="model")
         if name not in self._folders:
             raise RequestError(
-                f"there is no model {name!r}; {nearest(name, self.names)}",
+                f"there is no model {cut(name)!r}; {nearest(cut(name), self.names)}",
                 status=404,
                 param="model",
                 code="model_not_found",

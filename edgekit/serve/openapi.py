@@ -37,10 +37,14 @@ _ANSWER = {
 
 
 @cache
-def document() -> Json:
-    """The document."""
+def document(models: tuple[str, ...]) -> Json:
+    """The document.
+
+    Args:
+        models: The names of the server's models.
+    """
     schemas: dict[str, Json] = {name: dict(schema) for name, schema in RETURNED.items()}
-    name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "enum": list(models)}}
     paths = {
         "/v1/chat/completions": {
             "post": _answers("chat", "Answer a conversation", CHAT, "ChatCompletion", "ChatCompletionChunk", schemas)
@@ -71,6 +75,14 @@ def document() -> Json:
             "get": _gets("document", "This document", {"application/json": {"schema": {"type": "object"}}})
         },
     }
+    for record in (CHAT, COMPLETION, RESPONSE, TOKENIZE):
+        described = schemas[record.name]["properties"]["model"]
+        words: Json = {"type": "string", "enum": list(models)}
+        if len(models) == 1:
+            schemas[record.name]["properties"]["model"] = {**described, "anyOf": [words, {"type": "null"}]}
+        else:
+            schemas[record.name]["properties"]["model"] = {"description": described["description"], **words}
+            schemas[record.name].setdefault("required", []).append("model")
     return {
         "openapi": "3.1.0",
         "info": {
@@ -94,7 +106,7 @@ def _version() -> str:
 def _answers(name: str, summary: str, record: Record, whole: str, chunk: str | None, schemas: dict[str, Json]) -> Json:
     made = _posts(name, summary, record, whole, schemas, _ANSWER)
     events = f"Server-sent events, each with a {chunk}; the last one is [DONE]." if chunk else "Server-sent events."
-    made["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string", "description": events}}
+    made["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"description": events}}
     return made
 
 

@@ -1,8 +1,8 @@
 """Runs other projects' software in separate environments, because it is large and its pins conflict with edgekit's.
 
 ``EDGEKIT_INTEROP_PYTHON`` is the interpreter of that environment, which ``.ci/run`` creates. Without it these tests are
-skipped; in CI they fail, because a skip would hide a failure. ``EDGEKIT_GPTQMODEL_PYTHON`` and
-``EDGEKIT_AUTOGPTQ_PYTHON`` are used in the same way; their pins conflict with each other, too.
+skipped; in CI they fail, because a skip would hide a failure. ``EDGEKIT_GPTQMODEL_PYTHON``,
+``EDGEKIT_AUTOGPTQ_PYTHON`` and ``EDGEKIT_CLIENTS_PYTHON`` are used in the same way; their pins conflict, too.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ def autogptq() -> Callable[..., str]:
     return _environment("EDGEKIT_AUTOGPTQ_PYTHON")
 
 
+@pytest.fixture(scope="session")
+def clients() -> Callable[..., str]:
+    """Like ``interop``, in the environment of the server's clients; ``-mNAME`` runs a module."""
+    return _environment("EDGEKIT_CLIENTS_PYTHON")
+
+
 def _environment(variable: str, settings: Mapping[str, str] = MappingProxyType({})) -> Callable[..., str]:
     python = os.environ.get(variable)
     if not python:
@@ -55,11 +61,11 @@ def _environment(variable: str, settings: Mapping[str, str] = MappingProxyType({
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         with TemporaryDirectory() as scratch:  # GPTQModel writes logs to the current folder
             done = subprocess.run(
-                [python, HERE / script, *map(str, arguments)],
+                [python, script if script.startswith("-m") else HERE / script, *map(str, arguments)],
                 capture_output=True, text=True, env={**environment, **settings, "HF_HUB_OFFLINE": "1"}, timeout=1200,
                 cwd=scratch,
             )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
     return run

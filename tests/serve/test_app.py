@@ -129,6 +129,8 @@ def test_models_health_and_tokens(make_app: Any, models: SharedModels) -> None:
         ("POST", CHAT, HELLO, {"content-type": "text/plain"}, 415, "must be application/json"),
         ("POST", CHAT, b" " * 3000, {}, 413, "larger than 2000 bytes"),
         ("POST", CHAT, {**HELLO, "model": "other"}, {}, 404, "no model 'other'"),
+        ("POST", CHAT, {**HELLO, "model": "x" * 1500}, {}, 404, f"no model '{'x' * 60}...'"),
+        ("GET", "/" + "x" * 3000, None, {}, 404, f"there is no /{'x' * 59}..."),
         ("POST", CHAT, {**HELLO, "model": 5}, {}, 400, "model is 5"),
         ("POST", CHAT, {"messages": [{"role": "user", "content": "x " * 400}]}, {}, 400, "the context holds 256"),
         ("POST", CHAT, {**HELLO, "reasoning_effort": "high"}, {}, 400, "does not think"),

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from edgekit.serve.chat_request import CHAT, read_chat_request
+from edgekit.serve.completion_request import COMPLETION, TOKENIZE, read_completion_request, read_tokenize_request
 from edgekit.serve.fields import (
     Either,
     Field,
@@ -22,6 +24,7 @@ from edgekit.serve.fields import (
     Word,
 )
 from edgekit.serve.request_error import RequestError
+from edgekit.serve.response_request import RESPONSE, read_response_request
 
 
 @pytest.mark.parametrize(
@@ -119,3 +122,40 @@ def test_schemas_say_what_is_read() -> None:
     }
     assert Only((), "").schema({}) == {"type": "null"}
     assert Only((0,), "").schema({}) == {"enum": [0]}
+
+
+def _deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+STRANGE: list[Any] = [
+    None, True, 0, -1, 1.5, 1e308, 1e999, 10**400, "", "x", "\ud800", "x" * 10_000, [], [[]], {}, {"a": 1},
+    [None], [1], ["x"], [{}], [{"type": "x"}], [{"role": "user"}], {"type": []}, {"type": "function"}, _deep(90),
+    {"type": "json_schema"}, {"type": "json_schema", "json_schema": {"schema": {"enum": ["\ud800"]}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("record", "read", "base"),
+    [
+        (CHAT, read_chat_request, {"messages": [{"role": "user", "content": "Hi"}]}),
+        (COMPLETION, read_completion_request, {"prompt": "x"}),
+        (RESPONSE, read_response_request, {"input": "x"}),
+        (TOKENIZE, read_tokenize_request, {"prompt": "x"}),
+    ],
+    ids=["chat", "completion", "response", "tokenize"],
+)
+def test_any_value_of_any_field_is_read_or_refused_in_few_words(record: Record, read: Any, base: Json) -> None:
+    refused: list[RequestError] = []
+    for name in record.fields:
+        for value in STRANGE:
+            try:
+                read({**base, name: value})
+            except RequestError as error:
+                refused.append(error)
+    assert len(refused) > 10 * len(record.fields)
+    for each in refused:
+        assert (each.status, each.param is None, len(each.message) < 600) == (400, False, True), each.message

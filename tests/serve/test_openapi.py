@@ -15,22 +15,29 @@ def refs(value: Any) -> set[str]:
 
 
 def test_every_schema_that_is_referred_to_exists_and_is_used() -> None:
-    found = document()
+    found = document(("a",))
     names = {ref.removeprefix("#/components/schemas/") for ref in refs(found)}
     assert names <= found["components"]["schemas"].keys()
     assert found["components"]["schemas"].keys() - names == {"ChatCompletionChunk"}  # of events, which have no schema
 
 
 def test_the_fields_are_those_that_are_checked() -> None:
-    schema = document()["components"]["schemas"]["ChatCompletionRequest"]
+    schema = document(("a",))["components"]["schemas"]["ChatCompletionRequest"]
     assert schema["properties"].keys() == CHAT.fields.keys()
     assert schema["required"] == ["messages"]
+
+
+def test_the_models_are_named() -> None:
+    one, two = (document(names)["components"]["schemas"]["TokenizeRequest"] for names in (("a",), ("a", "b")))
+    assert one["properties"]["model"]["anyOf"] == [{"type": "string", "enum": ["a"]}, {"type": "null"}]
+    assert two["properties"]["model"]["enum"] == ["a", "b"]
+    assert ("required" in one, two["required"]) == (False, ["model"])
 
 
 def test_every_route_is_described(make_app: Any) -> None:
     app = make_app()
     inner = app._app._app
     served = {(re.sub(r":\w+", "", route.path), method) for route in inner.routes for method in route.methods}
-    described = {(path, method.upper()) for path, methods in document()["paths"].items() for method in methods}
+    described = {(path, method.upper()) for path, methods in document(("a",))["paths"].items() for method in methods}
     pages = {(path, method) for path, method in served if path == "/" or path.startswith("/page/")}
     assert served - pages - {(path, "HEAD") for path, _ in served} == described

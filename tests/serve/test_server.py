@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import signal
+import json
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pages import blocks
+from running_server import running_server
 from shared_models import SharedModels
 
 pytest.importorskip("starlette", reason="needs the extra serve")
+pytest.importorskip("pydantic", reason="needs the extra structured")
+from pydantic import BaseModel
+
 from edgekit.errors import ServerError, UsageError
 from edgekit.serve.models import Models
 from edgekit.serve.options import ServeOptions
@@ -68,19 +70,8 @@ def test_a_port_in_use_is_an_error(models: SharedModels) -> None:
 @pytest.fixture
 def url(models: SharedModels, reasoning_artifact: Path) -> Iterator[str]:
     """A server in a process of its own."""
-    command = [sys.executable, "-m", "edgekit.cli", "serve", f"tiny={models.artifact()}", f"r={reasoning_artifact}"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    with subprocess.Popen(
-        [*command, "--port", "0", "--context", "256", "--threads", "1"],
-        stderr=subprocess.PIPE, text=True, env=environment,
-    ) as server:  # fmt: skip
-        assert server.stderr is not None
-        line = server.stderr.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert found, line
-        yield found[0]
-        server.send_signal(signal.SIGINT)
-        assert server.wait(20) == 0, "Ctrl-C is how a server ends"
+    with running_server({"tiny": models.artifact(), "r": reasoning_artifact}, "--context", "256") as found:
+        yield found
 
 
 @pytest.mark.slow
@@ -111,6 +102,63 @@ def test_openais_client_works(url: str) -> None:
     with pytest.raises(openai.BadRequestError, match="the context holds 256"):
         client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "x " * 500}])
     asyncio.run(_asynchronously(url, messages, whole.choices[0].message.content))
+
+
+class Verdict(BaseModel):
+    answer: Literal["yes", "no"]
+
+
+@pytest.mark.slow
+def test_openais_client_gets_calls_and_objects(models: SharedModels) -> None:
+    import openai
+
+    schema = {"type": "object", "properties": {"number": {"enum": [1, 2]}}, "required": ["number"]}
+    function = {"name": "pick", "description": "Picks.", "parameters": {**schema, "additionalProperties": False}}
+    tools: Any = [{"type": "function", "function": function}]
+    messages: Any = [{"role": "user", "content": "Pick one."}]
+    with running_server({"tiny": models.artifact()}, "--context", "700") as url:
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
+        chat = client.chat.completions
+        settings: Any = {"model": "tiny", "max_tokens": 300, "temperature": 0}
+        parsed = chat.parse(messages=messages, response_format=Verdict, **settings).choices[0].message.parsed
+        assert isinstance(parsed, Verdict)
+        wanted: Any = {"tools": tools, "tool_choice": "required", "parallel_tool_calls": False}
+        message = chat.create(messages=messages, **wanted, **settings).choices[0].message
+        assert message.tool_calls
+        call: Any = message.tool_calls[0]
+        assert json.loads(call.function.arguments)["number"] in (1, 2)
+        with chat.stream(messages=messages, **wanted, **settings) as stream:
+            final = stream.get_final_completion().choices[0]
+        assert final.finish_reason == "tool_calls"
+        assert final.message.tool_calls is not None
+        assert final.message.tool_calls[0].function.arguments == call.function.arguments
+        said: Any = [*messages, message.to_dict(), {"role": "tool", "tool_call_id": call.id, "content": "1"}]
+        assert len(chat.create(messages=said, tools=tools, n=2, **{**settings, "max_tokens": 4}).choices) == 2
+        assert client.completions.create(prompt="Once", logprobs=1, **settings).choices[0].logprobs
+        _responses(client, tools)
+
+
+def _responses(client: Any, tools: Any) -> None:
+    settings: Any = {"model": "tiny", "max_output_tokens": 300, "temperature": 0}
+    short: Any = {**settings, "max_output_tokens": 8}
+    whole = client.responses.create(input="Hello", instructions="Be brief.", **short)
+    assert (whole.status, whole.usage.output_tokens) in {("incomplete", 8), ("completed", whole.usage.output_tokens)}
+    with client.responses.stream(input="Hello", instructions="Be brief.", **short) as stream:
+        events = list(stream)
+    kinds = [event.type for event in events]
+    assert events[-1].response.output_text == whole.output_text
+    assert (kinds[0], "response.output_text.delta" in kinds) == ("response.created", True)
+    assert isinstance(client.responses.parse(input="Is it so?", text_format=Verdict, **settings).output_parsed, Verdict)
+    flat = [{"type": "function", **tools[0]["function"]}]
+    called = client.responses.create(
+        input="Pick one.", tools=flat, tool_choice="required", parallel_tool_calls=False, **settings
+    )
+    call = called.output[-1]
+    assert (call.type, json.loads(call.arguments)["number"] in (1, 2)) == ("function_call", True)
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "1"}
+    assert client.responses.create(
+        input=[{"role": "user", "content": "Pick one."}, *called.output, result], **short
+    ).output
 
 
 @pytest.mark.slow
