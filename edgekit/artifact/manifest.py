@@ -2,9 +2,11 @@
 
 This module needs only the standard library. The file is one JSON object:
 
-    format, format_version   "edgekit-artifact", 1
+    format, format_version   "edgekit-artifact", 2
+    digest                   the artifact's digest (``digest.py``); null in format version 1
     edgekit_version          version of the edgekit that built the artifact
-    created                  time of the build (UTC); two builds from the same inputs differ only in this field
+    created                  time of the build (UTC); two builds from the same inputs differ only in this field and the
+                             digest
     name                     the recipe's name
     model                    model_type, parameters, vocab_size, num_layers, context_length (positions in the graph)
                              rope               type, theta, attention_factor (of cos and sin); if scaled, factor and
@@ -53,7 +55,7 @@ This module needs only the standard library. The file is one JSON object:
 
 from __future__ import annotations
 
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +65,14 @@ from ..json_file import read_json_object
 from ..json_text import json_text
 from ..leftovers import find_replaced
 from ..schema.manifest import check_manifest
+from .digest import FIRST_VERSION, ZEROS, is_digest, with_digest
 
 FILE_NAME = "edgekit.json"
 FORMAT = "edgekit-artifact"
 # It grows with every change that an earlier edgekit would not understand, and that includes a new field. All versions
 # up to this one are read: a field that an earlier version lacks has a default. tests/artifact/versions holds an
 # artifact of each version of edgekit.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # version 1 has no digest
 _MAX_BYTES = 16 * 1024 * 1024  # a manifest has some kilobytes
 
 
@@ -118,18 +121,24 @@ class Manifest(RuntimeFacts):
     notes: list[str] = field(default_factory=list)
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
+    digest: str | None = None
 
-    def write(self, folder: Path) -> None:
-        """Write ``edgekit.json`` into ``folder``.
+    def write(self, folder: Path) -> Manifest:
+        """Write ``edgekit.json`` into ``folder``, in this edgekit's format version.
+
+        Returns:
+            The manifest with its digest, which is computed anew.
 
         Raises:
             BuildError: A number is NaN or infinite.
         """
+        fields = asdict(self) | {"format_version": FORMAT_VERSION, "digest": ZEROS}
         try:
-            text = json_text(asdict(self), indent=2, sort_keys=True)
+            text, digest = with_digest(json_text(fields, indent=2, sort_keys=True) + "\n")
         except ValueError as error:
             raise BuildError(f"{FILE_NAME} cannot be written as JSON: {error}") from None
-        write_file(folder / FILE_NAME, f"{text}\n".encode())
+        write_file(folder / FILE_NAME, text.encode())
+        return replace(self, format_version=FORMAT_VERSION, digest=digest)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -172,4 +181,6 @@ def read_manifest(folder: Path) -> Manifest:
     if missing := sorted(required - content.keys()):
         raise ArtifactError(f"{path} lacks the field {', '.join(missing)}")
     check_manifest(content, str(path))
+    if version >= FIRST_VERSION and not is_digest(content.get("digest")):
+        raise ArtifactError(f"{path}: digest must be 64 hexadecimal digits in lower case")
     return Manifest(**content)

@@ -12,6 +12,7 @@ interrupted calibration can be resumed: run the same command again.
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +24,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..artifact.manifest import FILE_NAME, Manifest
+from ..artifact.manifest import FILE_NAME, Manifest, read_manifest
+from ..artifact.signature import open_private_key
+from ..artifact.signature import sign as sign_artifact
 from ..artifact.writer import check_output, hash_files, whole_folder
 from ..calibration.state import sweep_states
 from ..checkpoint import Checkpoint, open_checkpoint
@@ -81,6 +84,9 @@ def run_build(
         EdgekitError: Another class of ``errors.py``.
     """
     started = time.perf_counter()
+    _created()  # what is not valid is refused before any work
+    if request.sign is not None:
+        open_private_key(request.sign)
     with ExitStack() as stack:
         inputs = open_inputs(request, stack, progress)
         quantization, checkpoint = inputs.quantization, inputs.checkpoint
@@ -250,7 +256,7 @@ def _write(
         manifest = Manifest(
             name=facts.name,
             edgekit_version=version("edgekit-llm"),
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            created=_created(),
             model=facts.model,
             source=_described_source(job, source_files()),
             recipe={"name": job.recipe.name, "title": job.recipe.title, "licence": job.recipe.licence},
@@ -269,10 +275,32 @@ def _write(
             golden=golden,
             files=hash_files(sorted(job.folder.iterdir()), report),
         )
-        manifest.write(job.folder)
+        manifest = manifest.write(job.folder)
+        _sign(job, job.folder, manifest)
     if emitted is not None and job.request.emit == "web":
         planned = _noted(planned, steps.emit_web(job, emitted, manifest), on_notes)
+        _sign(job, emitted, read_manifest(emitted))
     return _noted(planned, _fallbacks(job, manifest, planned), on_notes), manifest
+
+
+def _sign(job: Job, folder: Path, manifest: Manifest) -> None:
+    """Sign a finished artifact, if that was requested."""
+    if job.request.sign is not None and manifest.digest is not None:
+        sign_artifact(folder, manifest.digest, job.request.sign)
+
+
+def _created() -> str:
+    """The time of the build; SOURCE_DATE_EPOCH can set it (https://reproducible-builds.org/specs/source-date-epoch/).
+
+    Raises:
+        UsageError: The variable is not a number of seconds.
+    """
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    try:
+        time_of_build = datetime.now(timezone.utc) if not given else datetime.fromtimestamp(int(given), timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(f"SOURCE_DATE_EPOCH is {given!r}; it must be a number of seconds since 1970") from None
+    return time_of_build.isoformat(timespec="seconds")
 
 
 def _fallbacks(job: Job, manifest: Manifest, planned: Plan) -> tuple[str, ...]:
@@ -331,6 +359,7 @@ def build(
     threads: int | None = None,
     plan_options: PlanOptions | None = None,
     anyway: bool = False,
+    sign: str | Path | None = None,
     progress: Progress = no_progress,
     on_plan: Callable[[Plan], None] = lambda planned: None,
     on_notes: Callable[[Sequence[str]], None] = lambda notes: None,
@@ -347,6 +376,6 @@ def build(
         quantization=quantization, out=out, emit=emit, force=force, calibration=calibration,
         calibration_tokens=calibration_tokens,
         reasoning=reasoning, chat_template=chat_template, stop=tuple(stop), gate=gate,
-        quality_tokens=quality_tokens, threads=threads, plan_options=plan_options, anyway=anyway,
+        quality_tokens=quality_tokens, threads=threads, plan_options=plan_options, anyway=anyway, sign=sign,
     )  # fmt: skip
     return run_build(request, progress, on_plan, on_notes)

@@ -50,6 +50,7 @@ class BuildRequest:
         threads: Threads of the build; None for one per physical core.
         plan_options: What to plan for. Limits in it can refuse the build, as too little memory does.
         anyway: Build even if the plan does not fit or exceeds a limit.
+        sign: A file with the Ed25519 key that signs the artifact, and a web folder.
 
     Raises:
         UsageError: ``emit`` is not a format, a number is below 1, or a text in ``stop`` is empty.
@@ -74,6 +75,7 @@ class BuildRequest:
     threads: int | None = None
     plan_options: PlanOptions | None = None
     anyway: bool = False
+    sign: str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.emit is not None and self.emit not in EMIT_FORMATS:
@@ -132,4 +134,5 @@ class BuildResult:
             "peak_rss_bytes": self.peak_rss_bytes,
             "plan": self.plan.to_json(),
             "quality": self.manifest.quality,
+            "digest": self.manifest.digest,
         }

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import CheckpointError, CorruptFileError, TruncatedFileError
+from ..links import bad_link
 
 # Files of a Hugging Face folder that are read if they are there.
 _READ = (
@@ -32,6 +33,7 @@ _REFUSALS = (
     b"not found",
 )
 _FIRST_BYTES = 256
+TEMPLATE_FOLDERS = ("additional_chat_templates", "chat_templates")  # today's name and that of transformers 4.50
 
 
 def check_files(folder: Path, names: Iterable[str]) -> None:
@@ -48,7 +50,8 @@ def check_files(folder: Path, names: Iterable[str]) -> None:
     """
     present = set(names)
     for name in sorted(present):
-        if name in _READ or name.endswith(_READ_SUFFIXES):
+        if name in _READ or name.endswith(_READ_SUFFIXES) or name in TEMPLATE_FOLDERS:
+            refuse_link(folder / name, folder)
             if f"{name}.aria2" in present:  # aria2 gives the file its full length at once
                 raise unfinished(folder / f"{name}.aria2")
             check_file(folder / name)
@@ -81,6 +84,20 @@ def check_file(path: Path) -> None:
             f"{path} is an error page, not the file itself: it begins with {shown!r}",
             hint="fetch the file again; a private or gated repository needs a token (HF_TOKEN)",
         )
+
+
+def refuse_link(path: Path, folder: Path) -> None:
+    """Check that a path does not lead out of its folder: what it leads to would be copied into the artifact.
+
+    Raises:
+        CheckpointError: It does, or the link is broken.
+    """
+    check_link(path)
+    for each in (path, *(sorted(path.glob("*")) if path.is_dir() else ())):
+        if (problem := bad_link(each, folder)) is not None:
+            raise CheckpointError(
+                f"{each} {problem}", hint="put the file itself in its place, or give the folder that the link leads to"
+            )
 
 
 def check_link(path: Path) -> None:

@@ -36,6 +36,7 @@ from ..errors import CheckpointError, CorruptFileError, TensorMismatchError, Uns
 from ..hashing import sha256_file
 from ..json_file import read_bounded, read_json_object
 from .base import TensorInfo
+from .damaged import refuse_link
 from .files import WeightFile
 from .huggingface import read_float
 from .module_pattern import check_patterns, matches_start
@@ -103,6 +104,8 @@ class LoraAdapter:
 
     def __init__(self, folder: Path, name: str | None = None) -> None:
         self.folder, self.name = folder, name or str(folder)
+        for each in (CONFIG_FILE, WEIGHTS_FILE, "chat_template.jinja", "tokenizer_config.json"):
+            refuse_link(folder / each, folder)
         self.config = _read_config(folder)
         base = self.config.get("base_model_name_or_path")
         self.base = base if isinstance(base, str) else ""

@@ -84,6 +84,23 @@ def lora(help_text: str) -> Decorator:
 
 
 artifact = click.argument("artifact", type=click.Path(path_type=Path))
+expect = click.option(
+    "--expect", metavar="DIGEST", help="Demand this digest, which edgekit build and edgekit verify print."
+)
+
+
+def public_key(help_text: str) -> Decorator:
+    """``--public-key KEY``."""
+    more = "a PEM file, or 64 hexadecimal digits. Needs the extra sign."
+    return click.option("--public-key", metavar="KEY", help=f"{help_text}: {more}")
+
+
+def sign(help_text: str) -> Decorator:
+    """``--sign KEY``."""
+    more = "the PEM file of an Ed25519 key; see edgekit keygen. Needs the extra sign."
+    return click.option("--sign", metavar="KEY", type=click.Path(), help=f"{help_text} with this private key: {more}")
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object on stdout.")
 engine = click.option(
     "--engine",

@@ -77,6 +77,7 @@ _OPTIONS: dict[str, options.Decorator] = {
         "--quality-tokens", "Compare on this many tokens of held-out texts.", QUALITY_TOKENS
     ),
     "force": click.option("--force", is_flag=True, help="Replace an existing artifact."),
+    "sign": options.sign("Sign the artifact"),
     "threads": options.threads,
 }
 
@@ -136,6 +137,8 @@ def _report(result: BuildResult, request: BuildRequest) -> None:
         f"{result.artifact}: {format_bytes(result.size_bytes)}, {result.manifest.bits_per_weight:.2f} bits per weight, "
         f"built in {format_seconds(result.seconds)} with {format_bytes(result.peak_rss_bytes or 0)} of memory"
     )
+    signed = "" if request.sign is None else f", signed with {request.sign}"
+    screen.say(f"digest: {result.manifest.digest}{signed}")
     if result.emitted is not None:
         what = "the same codes as a GPTQ checkpoint" if request.emits_gptq else "the same model for a browser"
         screen.say(f"{result.emitted}: {what}")

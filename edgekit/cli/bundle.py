@@ -51,10 +51,21 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, 3600, min_open=True),
     help="With --push: decode for this many seconds more, to see whether heat slows the device down.",
 )
+@options.expect
+@options.public_key("Demand that this key has signed the artifact")
+@options.sign("Sign the bundle, and the artifact in it unless it is signed,")
 @options.as_json
 @ends_cleanly
 def command(
-    artifact: Path, device: DeviceProfile, out: Path | None, address: str | None, sustain_s: float | None, as_json: bool
+    artifact: Path,
+    device: DeviceProfile,
+    out: Path | None,
+    address: str | None,
+    sustain_s: float | None,
+    expect: str | None,
+    public_key: str | None,
+    sign: str | None,
+    as_json: bool,
 ) -> None:
     """Pack ARTIFACT with the program, C library and licences that a device needs to run it.
 
@@ -72,7 +83,12 @@ def command(
     manifest = read_manifest(artifact)
     out = out or Path(f"{artifact.resolve().name}-bundle")
     pushed: Pushed | None = None
-    with progress_bars(quiet=as_json) as progress, make_bundle(artifact, device, out, progress=progress) as bundle:
+    with (
+        progress_bars(quiet=as_json) as progress,
+        make_bundle(
+            artifact, device, out, progress=progress, expect=expect, public_key=public_key, sign=sign
+        ) as bundle,
+    ):
         result: dict[str, Any] = {
             "bundle": str(out), "name": bundle.name, "device": device.name, "machine": bundle.machine,
             "files": len(bundle.files) + 1, "size_bytes": bundle.size_bytes,

@@ -84,6 +84,7 @@ _SAMPLING_OPTIONS: dict[str, options.Decorator] = {
     help="Guess tokens from what followed the same tokens earlier, and evaluate them together: faster where the answer "
     "repeats something. The answer is the same. (native engine)",
 )
+@options.public_key("Run the artifact only if this key has signed it")
 @click.option("--raw", is_flag=True, help="Continue the prompt as plain text, without the chat template.")
 @options.as_json
 def command(
@@ -101,6 +102,7 @@ def command(
     kv_type: str | None,
     prepare: bool,
     speculate: bool,
+    public_key: str | None,
     raw: bool,
     as_json: bool,
 ) -> None:
@@ -117,7 +119,7 @@ def command(
     from ..runtime.loading import load  # imports numpy and tokenizers
 
     prepare = prepare and prompt is None
-    with load(artifact, engine, context, threads, kv_type, prepare, speculate) as session:
+    with load(artifact, engine, context, threads, kv_type, prepare, speculate, public_key) as session:
         if think_tokens is not None and not session.manifest.reasoning:
             raise UsageError(
                 f"--think-tokens: {session.manifest.name} does not think before it answers",

@@ -60,6 +60,7 @@ from ._output import print_notes, print_planned_cache
 @options.count("--context", "Hold this many tokens of prompt and answer together  [default: as built]")
 @options.threads
 @options.kv_type
+@options.public_key("Serve only artifacts that this key has signed")
 def command(
     artifacts: tuple[str, ...],
     host: str,
@@ -76,6 +77,7 @@ def command(
     context: int | None,
     threads: int | None,
     kv_type: str | None,
+    public_key: str | None,
 ) -> None:
     """Serve each ARTIFACT with OpenAI's API.
 
@@ -102,6 +104,7 @@ def command(
             queue=queue,
             max_tokens=max_tokens,
             time_limit_s=float(time_limit),
+            public_key=public_key,
         )
     except ValueError as error:
         raise UsageError(str(error)) from None

@@ -1,4 +1,4 @@
-"""``edgekit verify``: compares every file of an artifact with its manifest."""
+"""``edgekit verify``: checks every file of an artifact, its digest, its signature and its structure."""
 
 from __future__ import annotations
 
@@ -8,23 +8,45 @@ import click
 
 from ..units import format_bytes
 from . import _options as options
-from ._output import emit_json, progress_bars
+from ._output import emit_json, print_notes, progress_bars
 
 
-@options.command("edgekit verify smollm2-135m-cpu", see_also="edgekit smoke also runs the artifact.")
+@options.command(
+    "edgekit verify smollm2-135m-cpu",
+    "edgekit verify smollm2-135m-cpu --expect 4c1f... --public-key release.pem.pub",
+    see_also="edgekit smoke also runs the artifact.",
+)
 @options.artifact
+@options.expect
+@options.public_key("Demand a signature by this key")
 @options.as_json
-def command(artifact: Path, as_json: bool) -> None:
-    """Check the size and sha256 of every file of ARTIFACT against its manifest.
+def command(artifact: Path, expect: str | None, public_key: str | None, as_json: bool) -> None:
+    """Check every file of ARTIFACT, and that they fit together.
 
-    Names the files that differ, that are missing and that do not belong there.
+    The size and SHA-256 of each file are compared with the manifest, and the manifest with its own digest. Names the
+    files that differ, that are missing and that do not belong there, and links that lead out of the folder. The graph,
+    the weight file, the tokenizer and the manifest must agree with each other.
+
+    The digest stands for every byte of the artifact. Somebody who changes a file can write a manifest that fits it, so
+    compare the digest with the one that the build printed (--expect), or demand a signature (--public-key).
     """
-    from ..artifact.verify import verify
+    from ..artifact.verify import verified
 
     with progress_bars(quiet=as_json) as progress:
-        manifest = verify(artifact, progress)
+        found = verified(artifact, progress, expect=expect, public_key=public_key)
+    manifest = found.manifest
     size = sum(entry["size_bytes"] for entry in manifest.files.values())
     if as_json:
-        emit_json({"artifact": str(artifact), "verified": True, "files": len(manifest.files), "size_bytes": size})
-    else:
-        click.echo(f"{manifest.name}: {len(manifest.files)} files, {format_bytes(size)}, all unchanged")
+        emit_json(
+            {
+                "artifact": str(artifact), "verified": True, "files": len(manifest.files), "size_bytes": size,
+                "digest": found.digest, "signed_by": found.signed_by, "notes": list(found.notes),
+            }
+        )  # fmt: skip
+        return
+    click.echo(f"{manifest.name}: {len(manifest.files)} files, {format_bytes(size)}, all unchanged")
+    click.echo(f"digest: {found.digest}" + ("" if expect is None else ", as expected"))
+    if found.signed_by is not None:
+        known = "" if public_key is not None else "; whose key this is, only --public-key tells"
+        click.echo(f"signed by: {found.signed_by}{known}")
+    print_notes(found.notes)

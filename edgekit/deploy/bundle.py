@@ -8,6 +8,7 @@
     bundle.json       what this is: see ``_about``
     smoke.sh          runs the smoke test and writes receipt.json
     SHA256SUMS        of all files, for ``sha256sum -c SHA256SUMS``
+    SHA256SUMS.sig    with ``--sign``: its Ed25519 signature, 64 bytes, as ``openssl pkeyutl -sign -rawin`` writes it
 
 The same artifact, device and edgekit give the same bytes. ``push.py`` copies a bundle to its device.
 """
@@ -23,8 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..artifact.manifest import FILE_NAME as MANIFEST_FILE
 from ..artifact.manifest import Manifest
-from ..artifact.verify import verify
+from ..artifact.signature import FILE_NAME as SIGNATURE_FILE
+from ..artifact.signature import open_private_key, read_signature, sign_file
+from ..artifact.signature import sign as sign_artifact
+from ..artifact.verify import Verified, verified
 from ..artifact.writer import disk_error, give_name
 from ..devices import DeviceProfile
 from ..durable import rename, sync
@@ -40,6 +45,7 @@ from .device_files import DeviceFiles, device_files
 from .receipt import edgekit_version
 from .sbom import LINKED, Component, sbom_text
 
+SUMS_SIGNATURE = "SHA256SUMS.sig"
 SUMS, ABOUT, SMOKE, SBOM = "SHA256SUMS", "bundle.json", "smoke.sh", "sbom.cdx.json"
 FORMAT, FORMAT_VERSION = "edgekit-bundle", 1
 _ENGINE = "native"  # what edgekit-run runs
@@ -71,7 +77,12 @@ class Bundle:
 
     @property
     def size_bytes(self) -> int:
-        return sum((self.folder / name).stat().st_size for name in (*self.files, SUMS))
+        return sum((self.folder / name).stat().st_size for name in (*self.files, *self.sums))
+
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """``SHA256SUMS`` and, if the bundle is signed, its signature."""
+        return (SUMS, SUMS_SIGNATURE) if (self.folder / SUMS_SIGNATURE).is_file() else (SUMS,)
 
 
 def check_plan(manifest: Manifest, device: DeviceProfile) -> None:
@@ -117,6 +128,9 @@ def make_bundle(
     *,
     native: DeviceFiles | None = None,
     progress: Progress = no_progress,
+    expect: str | None = None,
+    public_key: str | None = None,
+    sign: str | None = None,
 ) -> Iterator[Bundle]:
     """Write a bundle. In the block, its folder can be pushed.
 
@@ -126,6 +140,8 @@ def make_bundle(
         out: A folder, or a file that ends in ``.tar.zst``. An earlier bundle there is replaced.
         native: The compiled program and library; None: they are compiled, or taken from the cache.
         progress: Called with the phase's name, the bytes done and the bytes in total.
+        expect, public_key: As for :func:`~edgekit.artifact.verify.verify`.
+        sign: The file of the private key that signs the bundle, and the artifact in it if it is not signed.
 
     Yields:
         The bundle: ``out`` itself, or for a ``.tar.zst`` a temporary folder with the same files.
@@ -137,7 +153,10 @@ def make_bundle(
         MissingPackageError, CompileError: The program cannot be compiled, or the archive not be written.
         DiskFullError: There is not enough disk space.
     """
-    manifest = verify(artifact, progress)
+    found = verified(artifact, progress, expect=expect, public_key=public_key)
+    manifest = found.manifest
+    if sign is not None:
+        open_private_key(sign)  # before any work
     check_plan(manifest, device)
     packed = out.name.endswith(SUFFIX)
     if packed:
@@ -149,7 +168,12 @@ def make_bundle(
         out.parent.mkdir(parents=True, exist_ok=True)
         with locked_folder(out.parent, f".{out.name}.partial-") as work:
             folder = work / name
-            bundle = _fill(folder, name, artifact, manifest, device, native)
+            _copy_artifact(artifact, folder / "artifact", found)
+            if sign is not None and read_signature(artifact) is None:
+                sign_artifact(folder / "artifact", found.digest, sign)
+            bundle = _fill(folder, name, found, device, native)
+            if sign is not None:
+                sign_file(folder / SUMS, folder / SUMS_SIGNATURE, sign)
             if packed:
                 write_archive(folder, work / "packed", name, progress)
                 with (work / "packed").open("rb+") as written:
@@ -182,11 +206,15 @@ def _check_free(out: Path, packed: bool) -> None:
     )
 
 
-def _fill(
-    folder: Path, name: str, artifact: Path, manifest: Manifest, device: DeviceProfile, native: DeviceFiles
-) -> Bundle:
-    for each in sorted(p for p in artifact.rglob("*") if p.is_file()):
-        _link(each, folder / "artifact" / each.relative_to(artifact))
+def _copy_artifact(artifact: Path, folder: Path, found: Verified) -> None:
+    """Put the files that were verified into a folder, and no others: something may have been added since."""
+    signature = [] if read_signature(artifact) is None else [SIGNATURE_FILE]
+    for name in (*found.manifest.files, MANIFEST_FILE, *signature):
+        _link(artifact / name, folder / name)
+
+
+def _fill(folder: Path, name: str, found: Verified, device: DeviceProfile, native: DeviceFiles) -> Bundle:
+    manifest = found.manifest
     _copy(native.program, folder / "bin" / native.program.name, 0o755)
     if native.library is not None:
         _copy(native.library, folder / "lib" / native.library.name)
@@ -194,22 +222,26 @@ def _fill(
         _copy(header, folder / "include" / header.name)
     _write_licences(folder / "licences", manifest, native)
     _write(folder / SMOKE, _SMOKE.format(device=device.name), 0o755)
-    _write(folder / ABOUT, json_text(_about(name, manifest, device, native), indent=2) + "\n")
+    _write(folder / ABOUT, json_text(_about(name, found, device, native), indent=2) + "\n")
     digests = _digests(folder)
+    for each, entry in manifest.files.items():
+        if digests.get(f"artifact/{each}") != entry["sha256"]:
+            raise BundleError(f"cannot bundle {manifest.name}: {each} was changed after it was verified")
     _write(folder / SBOM, sbom_text(name, edgekit_version(), _components(manifest, native, digests)))
     digests = dict(sorted({**digests, SBOM: sha256_file(folder / SBOM)}.items()))
     _write(folder / SUMS, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
     return Bundle(folder, name, native.target.machine, digests, native.notes)
 
 
-def _about(name: str, manifest: Manifest, device: DeviceProfile, native: DeviceFiles) -> dict[str, Any]:
+def _about(name: str, found: Verified, device: DeviceProfile, native: DeviceFiles) -> dict[str, Any]:
     """``bundle.json``: what a program needs to know of a bundle."""
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "name": name,
         "edgekit_version": edgekit_version(),
-        "artifact": manifest.name,
+        "artifact": found.manifest.name,
+        "artifact_digest": found.digest,
         "device": device.name,
         "device_title": device.title,
         "target": native.target.name,
@@ -269,8 +301,9 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A hard link, which takes no space; a copy where the file system has none."""
+    """A hard link, which takes no space; a copy where the file system has none. Of a link, what it leads to."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    source = source.resolve()  # of the hub's cache: others are refused
     try:
         os.link(source, target)
     except OSError:

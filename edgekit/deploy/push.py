@@ -17,7 +17,7 @@ from ..hashing import sha256_file
 from ..json_file import parse_json_object
 from ..progress import Progress, no_progress
 from ..units import KIB, format_bytes
-from .bundle import SMOKE, SUMS, Bundle
+from .bundle import SMOKE, SUMS, SUMS_SIGNATURE, Bundle
 from .receipt import Receipt, parse_receipt
 from .remote import Remote
 
@@ -77,7 +77,7 @@ def push(bundle: Bundle, remote: Remote, *, sustain_s: float | None = None, prog
     folder = f"{remote.folder}/{shlex.quote(bundle.name)}"
     state = _look(bundle, remote, folder)
     notes = _check_processor(bundle, remote, state)
-    digests = {**bundle.files, SUMS: sha256_file(bundle.folder / SUMS)}
+    digests = bundle.files | {name: sha256_file(bundle.folder / name) for name in bundle.sums}
     changed = sorted(name for name, digest in digests.items() if state.digests.get(name) != digest)
     sizes = {name: (bundle.folder / name).stat().st_size for name in changed}
     needed = sum(sizes.values())
@@ -93,7 +93,8 @@ def push(bundle: Bundle, remote: Remote, *, sustain_s: float | None = None, prog
         _send(bundle, remote, folder, name, digests[name])
         done += sizes[name]
         progress("sending", done, needed)
-    removed = tuple(sorted(name for name in state.digests.keys() - digests.keys() if name.split("/")[0] in _FOLDERS))
+    stale = state.digests.keys() - digests.keys()
+    removed = tuple(sorted(name for name in stale if name.split("/")[0] in (*_FOLDERS, SUMS_SIGNATURE)))
     _finish(remote, folder, changed, removed)
     receipt = _smoke(remote, folder, sustain_s)
     return Pushed(remote.name, _unquoted(folder), tuple(changed), needed, removed, receipt, notes)
@@ -163,7 +164,7 @@ def _finish(remote: Remote, folder: str, changed: list[str], removed: tuple[str,
     """Give the files their names, ``SHA256SUMS`` last, and delete those of an earlier bundle."""
     lines = [f"cd {folder} || exit 1"]
     lines += [f"rm -f {shlex.quote(name)} || exit 1" for name in removed]
-    for name in sorted(changed, key=lambda name: name == SUMS):
+    for name in sorted(changed, key=lambda name: name in (SUMS, SUMS_SIGNATURE)):
         lines.append(f"mv -f {shlex.quote(name + _PARTIAL)} {shlex.quote(name)} || exit 1")
     lines += [f"chmod 755 bin/* {SMOKE} || exit 1", f"find . -type f -name '*{_PARTIAL}' -exec rm -f {{}} +"]
     found = remote.run("\n".join(lines))

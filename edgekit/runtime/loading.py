@@ -5,7 +5,8 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
-from ..artifact.manifest import RuntimeFacts, read_manifest
+from ..artifact.manifest import Manifest, RuntimeFacts, read_manifest
+from ..artifact.verify import refuse_links, verify
 from .chat import ChatTemplate
 from .engine import EngineOptions, open_engine
 from .recovery import recovering
@@ -21,6 +22,7 @@ def load(
     kv_type: str | None = None,
     prepare: bool = True,
     speculate: bool = True,
+    public_key: str | PathLike[str] | None = None,
 ) -> Session:
     """Load an artifact.
 
@@ -38,12 +40,16 @@ def load(
         speculate: Whether the native engine may guess tokens from what followed the same tokens earlier in the
             conversation, and evaluate them together with the current one. This is faster where an answer repeats
             something, such as a document that it quotes, and changes no answer.
+        public_key: Load the artifact only if this key has signed it: a PEM file, or 64 hexadecimal digits. Every byte
+            of the artifact is read for that, which takes seconds per gigabyte. The files must not change while the
+            session is open.
 
     Returns:
         A :class:`Session`; close it, or use it in a ``with`` statement.
 
     Raises:
-        ArtifactError: The folder is not an artifact.
+        ArtifactError: The folder is not an artifact, or has links that lead out of it.
+        VerificationError: A file was changed, or the artifact is not signed by the key.
         TokenizerError: The artifact's tokenizer or chat template cannot be used.
         UnknownNameError: There is no such engine.
         ContextLengthError: The context is longer than the model's.
@@ -52,7 +58,21 @@ def load(
     """
     folder = Path(artifact)
     options = EngineOptions(context=context, threads=threads, kv_type=kv_type, speculate=speculate)
-    return open_session(folder, read_manifest(folder), options, engine, prepare)
+    return open_session(folder, trusted_manifest(folder, public_key), options, engine, prepare)
+
+
+def trusted_manifest(folder: Path, public_key: str | PathLike[str] | None) -> Manifest:
+    """The manifest of an artifact that may be opened; see :func:`load`.
+
+    Args:
+        folder: The artifact.
+        public_key: As for :func:`load`.
+    """
+    if public_key is not None:
+        return verify(folder, public_key=public_key)
+    manifest = read_manifest(folder)
+    refuse_links(folder)
+    return manifest
 
 
 def open_session(

@@ -97,6 +97,7 @@ MANIFEST: dict[str, Field] = {
     "files": Table({}, others=FILE),
     "notes": _SENTENCES,
     "format": _NAME,
+    "digest": Optional(_SHA256),
     "format_version": Either(Whole(0), _NAME),
 }
 

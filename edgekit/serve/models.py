@@ -15,8 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..artifact.manifest import FILE_NAME, Manifest, read_manifest
+from ..artifact.manifest import FILE_NAME, Manifest
 from ..errors import UsageError, nearest
+from ..runtime.loading import trusted_manifest
 from ..units import format_bytes
 from .fields import cut
 from .options import ServeOptions
@@ -52,12 +53,14 @@ class Models:
         options: The server's settings.
 
     Raises:
-        ArtifactError: A folder is not an artifact.
+        ArtifactError: A folder is not an artifact, or not signed by the key that is demanded.
     """
 
     def __init__(self, folders: Mapping[str, Path], options: ServeOptions) -> None:
         self._folders = dict(folders)
-        self._manifests: dict[str, Manifest] = {name: read_manifest(path) for name, path in folders.items()}
+        self._manifests: dict[str, Manifest] = {
+            name: trusted_manifest(path, options.public_key) for name, path in folders.items()
+        }
         self._options = options
         self._open: dict[str, _Opened] = {}
         self._replaced: list[_Opened] = []  # whose files have been replaced, but which still answer requests
@@ -131,7 +134,7 @@ class Models:
             self._replaced.append(self._open.pop(name))
             opened = None
         if opened is None:
-            self._manifests[name] = read_manifest(folder)
+            self._manifests[name] = trusted_manifest(folder, self._options.public_key)
             opened = self._open[name] = _Opened(self._opened(name), identity)
         return opened
 

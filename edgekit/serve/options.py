@@ -24,6 +24,7 @@ class ServeOptions:
         max_tokens: The most tokens of an answer; None is limited only by the context.
         time_limit_s: The most seconds for an answer, with the time in the queue.
         body_bytes: The largest body of a request.
+        public_key: The key that must have signed each artifact: a PEM file, or 64 hexadecimal digits; None: none.
 
     Raises:
         ValueError: A limit is out of range.
@@ -39,6 +40,7 @@ class ServeOptions:
     max_tokens: int | None = None
     time_limit_s: float = 600.0
     body_bytes: int = 4 << 20
+    public_key: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.parallel <= MOST_TOGETHER:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_artifact import write_tiny_artifact
+from tiny_artifact import rewrite_manifest, write_tiny_artifact
 
 from edgekit.artifact.manifest import read_manifest
-from edgekit.artifact.verify import verify
-from edgekit.errors import ArtifactError, VerificationError
+from edgekit.artifact.verify import verified, verify
+from edgekit.errors import ArtifactError, UsageError, VerificationError
+from edgekit.runtime.loading import load
 
 
 @pytest.fixture
@@ -78,4 +82,72 @@ def test_an_invalid_entry_is_named(artifact: Path, entry: dict[str, object] | No
     manifest = read_manifest(artifact)
     replace(manifest, files={**manifest.files, "model.onnx": entry}).write(artifact)  # type: ignore[dict-item]
     with pytest.raises(ArtifactError, match=rf"edgekit\.json: files 'model\.onnx'{words}"):
+        verify(artifact)
+
+
+def test_every_byte_of_the_manifest_counts(artifact: Path) -> None:
+    path = artifact / "edgekit.json"
+    content = path.read_bytes()
+    for at in range(0, len(content), 7):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :])
+        with pytest.raises(ArtifactError):
+            verify(artifact)
+    path.write_bytes(content.replace(b"llama", b"qwen2"))
+    with pytest.raises(VerificationError, match=r"edgekit\.json was changed: its digest is [0-9a-f]{64}, not"):
+        verify(artifact)
+
+
+def test_the_digest_that_is_expected(artifact: Path) -> None:
+    digest = read_manifest(artifact).digest
+    assert digest is not None
+    assert verify(artifact, expect=digest.upper()).digest == digest
+    rewrite_manifest(artifact, name="another")
+    assert verify(artifact).name == "another"
+    with pytest.raises(VerificationError, match=f"has the digest [0-9a-f]{{64}}, not {digest}"):
+        verify(artifact, expect=digest)
+    with pytest.raises(UsageError, match="is not a digest"):
+        verify(artifact, expect="4711")
+
+
+def test_format_version_1_has_no_digest(artifact: Path) -> None:
+    fields = json.loads((artifact / "edgekit.json").read_bytes())
+    del fields["digest"]
+    (artifact / "edgekit.json").write_text(json.dumps(fields))
+    with pytest.raises(ArtifactError, match="digest must be 64 hexadecimal digits"):
+        verify(artifact)
+    (artifact / "edgekit.json").write_text(json.dumps({**fields, "format_version": 1}))
+    found = verified(artifact)
+    assert found.digest == hashlib.sha256((artifact / "edgekit.json").read_bytes()).hexdigest()
+    assert "format version 1, in which edgekit.json has no digest of its own" in found.notes[0]
+    assert verify(artifact, expect=found.digest).digest is None
+
+
+@pytest.mark.parametrize("target", ["/etc/hostname", "nowhere", "tokenizer.json", "../gone"])
+def test_links_that_lead_out_are_refused(artifact: Path, tmp_path: Path, target: str) -> None:
+    (artifact / "tokenizer.json").rename(tmp_path / "gone")
+    (artifact / "tokenizer.json").symlink_to(target)
+    for check in (verify, load):
+        with pytest.raises(VerificationError, match=r"is refused: tokenizer\.json is a link to"):
+            check(artifact)
+
+
+def test_an_artifact_in_the_cache_of_the_hub(artifact: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "models--owner--name"
+    snapshot = repository / "snapshots" / "a1"
+    snapshot.mkdir(parents=True)
+    artifact.rename(repository / "blobs")
+    for path in (repository / "blobs").iterdir():
+        (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
+    assert verify(snapshot).name == "tiny"
+    load(snapshot, engine="ort", threads=1).close()
+
+
+def test_pipes_and_empty_folders_are_refused(artifact: Path) -> None:
+    (artifact / "sub").mkdir()
+    with pytest.raises(VerificationError, match="the folder sub is not in the manifest"):
+        verify(artifact)
+    (artifact / "sub").rmdir()
+    (artifact / "tokenizer.json").unlink()
+    os.mkfifo(artifact / "tokenizer.json")
+    with pytest.raises(VerificationError, match=r"tokenizer\.json is neither a file nor a folder"):
         verify(artifact)

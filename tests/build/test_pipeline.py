@@ -18,7 +18,7 @@ from shared_models import SharedModels
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from edgekit.artifact.manifest import read_manifest
-from edgekit.artifact.verify import verify
+from edgekit.artifact.verify import verified, verify
 from edgekit.build.pipeline import build
 from edgekit.errors import (
     BudgetError,
@@ -35,8 +35,10 @@ from edgekit.errors import (
     TruncatedFileError,
     UnsupportedModelError,
     UsageError,
+    VerificationError,
 )
 from edgekit.leftovers import new_name
+from edgekit.runtime.loading import load
 from edgekit.scheme import QuantizationOverrides
 
 FILES = {
@@ -119,7 +121,7 @@ def test_an_artifact_is_complete(tmp_path: Path, family: str) -> None:
     assert result.size_bytes == sum(p.stat().st_size for p in result.artifact.iterdir() if p.name != "edgekit.json")
 
 
-def test_two_builds_differ_only_in_the_time(tmp_path: Path) -> None:
+def test_two_builds_differ_only_in_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = write_checkpoint(tmp_path / "tiny", "qwen2")
     a, b = (
         build(None, "cpu", checkpoint=checkpoint, out=tmp_path / n, threads=t).artifact for n, t in (("a", 1), ("b", 2))
@@ -129,8 +131,15 @@ def test_two_builds_differ_only_in_the_time(tmp_path: Path) -> None:
         if path.name != "edgekit.json":
             assert path.read_bytes() == (b / path.name).read_bytes(), path.name
     first, second = (json.loads((f / "edgekit.json").read_text()) for f in (a, b))
-    del first["created"], second["created"]
+    del first["created"], second["created"], first["digest"], second["digest"]
     assert first == second
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    c, d = (build(None, "cpu", checkpoint=checkpoint, out=tmp_path / name, gate=False) for name in "cd")
+    assert c.manifest.created == "2023-11-14T22:13:20+00:00"
+    assert c.manifest.digest == d.manifest.digest == verified(c.artifact, expect=d.manifest.digest).digest
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH is 'yesterday'"):
+        build(None, "cpu", checkpoint=checkpoint, out=tmp_path / "e")
 
 
 def test_shards_and_types_give_the_same_weights(tmp_path: Path) -> None:
@@ -418,3 +427,26 @@ def test_a_value_out_of_range_names_the_file(tmp_path: Path, key: str) -> None:
     (folder / "config.json").write_text(json.dumps({**config, key: 2**31 - 1}))
     with pytest.raises(CheckpointError, match=rf"tiny/config\.json: {key} is 2147483647; it must be "):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False)
+
+
+def test_a_signed_build(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from edgekit.artifact.signature import make_keys
+
+    public = make_keys(tmp_path / "key")
+    checkpoint = write_checkpoint(tmp_path / "tiny", "llama")
+    with pytest.raises(UsageError, match="missing"):
+        build(None, "cpu", checkpoint=checkpoint, out=tmp_path / "out", sign=tmp_path / "missing")
+    assert not (tmp_path / "out").exists()
+    made = build(
+        None, "cpu", checkpoint=checkpoint, out=tmp_path / "out", gate=False, emit="web", sign=tmp_path / "key"
+    )
+    for folder in (made.artifact, made.emitted):
+        assert folder is not None
+        found = verified(folder, public_key=public)
+        assert found.signed_by is not None
+        assert found.digest == found.manifest.digest
+    load(made.artifact, public_key=public).close()
+    (made.artifact / "chat_template.jinja").write_text("changed")
+    with pytest.raises(VerificationError, match="chat_template"):
+        load(made.artifact, public_key=public)

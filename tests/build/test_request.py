@@ -52,7 +52,7 @@ def test_the_json_of_a_result(models: SharedModels, emitted: Path | None) -> Non
     found = result.to_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found) - {"emitted"} == {
-        "artifact", "size_bytes", "bits_per_weight", "seconds", "peak_rss_bytes", "plan", "quality",
+        "artifact", "size_bytes", "bits_per_weight", "seconds", "peak_rss_bytes", "plan", "quality", "digest",
     }  # fmt: skip
     assert found.get("emitted") == (None if emitted is None else str(emitted))
     assert (found["artifact"], found["seconds"], found["peak_rss_bytes"]) == (str(artifact), 1.235, None)

@@ -27,6 +27,46 @@ def test_a_path_that_is_a_dangling_link(tmp_path):
         assert "restore the file" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "additional_chat_templates",
+     "chat_templates/tool_use.jinja"],
+)  # fmt: skip
+def test_a_link_that_leads_out_is_refused(tiny_folder, tmp_path, name):
+    outside = tmp_path / "outside"
+    path = tiny_folder / name
+    path.parent.mkdir(exist_ok=True)
+    if path.exists():
+        path.rename(outside)
+    elif name.endswith(".jinja"):
+        outside.write_text("secret")
+    else:
+        outside.mkdir()
+    path.symlink_to(outside)
+    with pytest.raises(CheckpointError, match=rf"{name} is a link to {outside}, which is outside the folder") as caught:
+        open_checkpoint(tiny_folder)
+    assert "put the file itself in its place" in caught.value.hint
+
+
+def test_links_inside_the_folder_and_a_link_to_the_folder_are_followed(tiny_folder, tmp_path):
+    (tiny_folder / "model.safetensors").rename(tiny_folder / "weights.bin")
+    (tiny_folder / "model.safetensors").symlink_to("weights.bin")
+    (tmp_path / "name").symlink_to(tiny_folder)
+    with open_checkpoint(tmp_path / "name") as checkpoint:
+        assert checkpoint.tensors
+
+
+def test_the_cache_of_the_hub_is_followed(tiny_folder, tmp_path):
+    repository = tmp_path / "models--owner--name"
+    snapshot = repository / "snapshots" / "a1"
+    snapshot.mkdir(parents=True)
+    tiny_folder.rename(repository / "blobs")
+    for path in (repository / "blobs").iterdir():
+        (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
+    with open_checkpoint(snapshot) as checkpoint:
+        assert checkpoint.tokenizer
+
+
 def test_links_that_are_not_read_may_dangle(tiny_folder):
     (tiny_folder / "pytorch_model.bin").symlink_to("gone")
     with open_checkpoint(tiny_folder):

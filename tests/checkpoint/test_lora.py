@@ -163,3 +163,15 @@ def test_an_empty_adapter_and_integers(tmp_path: Path) -> None:
     adapter = LoraAdapter(write_adapter(tmp_path, {name: array.astype(np.int32) for name, array in GOOD.items()}))
     with pytest.raises(CheckpointError, match="has type I32"):
         adapter.rows(adapter.low_rank[f"{Q}.weight"].a)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"])
+def test_a_link_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
+    folder = write_adapter(tmp_path / "adapter", GOOD)
+    if (folder / name).exists():
+        (folder / name).rename(tmp_path / "outside")
+    else:
+        (tmp_path / "outside").write_text("secret")
+    (folder / name).symlink_to("../outside")
+    with pytest.raises(CheckpointError, match=rf"{name} is a link to \.\./outside, which is outside the folder"):
+        LoraAdapter(folder)

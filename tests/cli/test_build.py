@@ -38,7 +38,16 @@ def test_json_is_one_object_with_the_contract_fields(tmp_path: Path, checkpoint:
     done = edgekit("build", "--device", "cpu", "--checkpoint", checkpoint, "--out", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found) == {"artifact", "size_bytes", "bits_per_weight", "seconds", "peak_rss_bytes", "plan", "quality"}
+    assert set(found) == {
+        "artifact",
+        "size_bytes",
+        "bits_per_weight",
+        "seconds",
+        "peak_rss_bytes",
+        "plan",
+        "quality",
+        "digest",
+    }
     assert found["artifact"] == str(tmp_path / "out")
     assert found["plan"]["fits"] is True
     assert 4 < found["bits_per_weight"] < 32

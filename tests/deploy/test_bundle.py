@@ -15,6 +15,8 @@ from bundles import PLAN, quantized_artifact, stand_in
 from tiny_artifact import rewrite_manifest
 
 from edgekit.artifact.manifest import read_manifest
+from edgekit.artifact.signature import make_keys
+from edgekit.artifact.verify import verified
 from edgekit.deploy.bundle import Bundle, check_plan, make_bundle
 from edgekit.deploy.device_files import DeviceFiles
 from edgekit.devices import load_device
@@ -137,3 +139,45 @@ def test_a_float_artifact_is_refused(artifact: Path) -> None:
     rewrite_manifest(artifact, quantization={"linear": None})
     with pytest.raises(BundleError, match="this one has float matrices"):
         check_plan(read_manifest(artifact), JETSON)
+
+
+def test_the_digest_and_the_signature(artifact: Path, native: DeviceFiles, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    public = make_keys(tmp_path / "key")
+    digest = read_manifest(artifact).digest
+    with make_bundle(artifact, JETSON, tmp_path / "out", native=native, expect=digest, sign=tmp_path / "key") as bundle:
+        pass
+    assert json.loads((bundle.folder / "bundle.json").read_text())["artifact_digest"] == digest
+    assert not (artifact / "edgekit.sig").exists()
+    assert verified(bundle.folder / "artifact", public_key=public).digest == digest
+    check = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", str(public), "-rawin", "-in", "SHA256SUMS"]
+    done = subprocess.run([*check, "-sigfile", "SHA256SUMS.sig"], cwd=bundle.folder, capture_output=True)
+    assert done.returncode == 0
+    assert "edgekit.sig" in (bundle.folder / "SHA256SUMS").read_text()
+    with (
+        pytest.raises(VerificationError, match="has the digest"),
+        make_bundle(artifact, JETSON, tmp_path / "other", native=native, expect="0" * 64),
+    ):
+        pass
+    with (
+        pytest.raises(VerificationError, match="is not signed"),
+        make_bundle(artifact, JETSON, tmp_path / "other", native=native, public_key=str(public)),
+    ):
+        pass
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_file_that_changes_while_it_is_bundled(
+    artifact: Path, native: DeviceFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def late(source: Path, target: Path) -> None:
+        if Path(source).name == "tokenizer.json":
+            Path(source).write_text("{}")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(BundleError, match=r"tokenizer\.json was changed after it was verified"):
+        made(artifact, tmp_path / "out", native)
+    assert not (tmp_path / "out").exists()

@@ -129,7 +129,7 @@ def _graph(vocab_size: int, float16: bool) -> onnx.ModelProto:
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     files = {}
     for path in sorted(folder.iterdir()):
-        if path.name != FILE_NAME:
+        if path.name not in (FILE_NAME, "edgekit.sig"):
             content = path.read_bytes()
             files[path.name] = {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
     replace(manifest, files=files).write(folder)

@@ -17,7 +17,8 @@ namespace {
 
 constexpr const char *kFile = "edgekit.json";
 constexpr size_t kMostBytes = 64u << 20; /* of a manifest, which has some 10 kB */
-constexpr int kFormatVersion = 1, kDefaultContext = 4096;
+constexpr int kFormatVersion = 2, kDefaultContext = 4096; /* version 1 has no digest, which is not needed here */
+constexpr const char *kSignature = "edgekit.sig"; /* it covers the manifest, which does not list it */
 
 struct Close {
   void operator()(FILE *file) const { std::fclose(file); }
@@ -35,7 +36,7 @@ void list_files(const std::string &root, const std::string &below, std::vector<s
     if (name == "." || name == "..") continue;
     if (::lstat((root + "/" + path).c_str(), &status) == 0 && S_ISDIR(status.st_mode))
       list_files(root, path + "/", found);
-    else if (path != kFile)
+    else if (path != kFile && path != kSignature)
       found.push_back(path);
   }
 }
@@ -75,8 +76,9 @@ Json read_manifest(const std::string &folder) {
     throw bad_artifact(path + " is not valid JSON: " + error);
   }
   if (manifest["format"].text() != "edgekit-artifact") throw bad_artifact(path + " is not the manifest of an artifact");
-  if (manifest["format_version"].number() != kFormatVersion)
-    throw bad_artifact(path + " has format version " + manifest["format_version"].dump() + "; this program reads version " +
+  const double version = manifest["format_version"].number();
+  if (!(version >= 1 && version <= kFormatVersion))
+    throw bad_artifact(path + " has format version " + manifest["format_version"].dump() + "; this program reads versions 1 to " +
                            std::to_string(kFormatVersion),
                        "use the edgekit-run of the edgekit that built the artifact");
   return manifest;
