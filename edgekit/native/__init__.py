@@ -13,7 +13,7 @@ from ..errors import NativeLibraryError
 ABI_VERSION = 3
 
 OK, BAD_ARGUMENT, NON_FINITE, BAD_FILE, UNSUPPORTED, NO_MEMORY, CONTEXT, TOKEN, INTERNAL = range(9)
-BUSY, CALLBACK, CANCELLED = 9, 10, 11
+BUSY, CALLBACK, CANCELLED, FORKED = 9, 10, 11, 12
 FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2
 KV_TYPES = ("float16", "int8")  # indexed by ek_kv_type
 MOST_TOGETHER = 16  # sessions in one ek_session_step
@@ -109,6 +109,7 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_session_free": (None, _POINTER),
     "ek_session_position": (_LONG, _POINTER),
     "ek_session_cache_bytes": (_LONG, _POINTER),
+    "ek_session_threads": (_INT, _POINTER, ctypes.POINTER(_INT)),
     "ek_session_evaluate": (_INT, _POINTER, _POINTER, _LONG, _INT, _POINTER),
     "ek_session_step": (_INT, _POINTER, ctypes.POINTER(_POINTER), _POINTER, _LONG, _POINTER),
     "ek_session_rewind": (_INT, _POINTER, _LONG),

@@ -1,6 +1,7 @@
 /* Tests the C API: NULL arguments, statuses with their messages, and a model from a folder. The arithmetic has its own tests. */
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,6 +31,9 @@ void null_arguments() {
   CHECK(ek_session_cache_bytes(nullptr) == 0 && ek_model_token_bytes(nullptr) == 0 && ek_model_prompt_multiply_adds(nullptr, 1) == 0);
   CHECK(refuses(ek_model_open(nullptr, nullptr), EK_BAD_ARGUMENT, "ek_model_open"));
   CHECK(refuses(ek_session_create(nullptr, 1, 1, 0, nullptr), EK_BAD_ARGUMENT, "ek_session_create"));
+  CHECK(ek_session_threads(nullptr, nullptr) == 0 && ek_session_accepted(nullptr) == 0);
+  ek_session_cancel(nullptr);
+  CHECK(refuses(ek_session_next(nullptr, 1, &x), EK_BAD_ARGUMENT, "ek_session_next"));
   CHECK(refuses(ek_session_evaluate(nullptr, &token, 1, 0, &x), EK_BAD_ARGUMENT, "ek_session_evaluate"));
   CHECK(refuses(ek_session_step(nullptr, nullptr, &token, 1, &x), EK_BAD_ARGUMENT, "ek_session_step"));
   CHECK(refuses(ek_session_rewind(nullptr, 0), EK_BAD_ARGUMENT, "ek_session_rewind"));
@@ -170,6 +174,7 @@ void busy_sessions() {
     CHECK(refuses(ek_session_evaluate(busy, ids, 1, 0, logits.data()), EK_BUSY, words));
     CHECK(refuses(ek_session_step(busy, &other, ids, 1, logits.data()), EK_BUSY, words));
     CHECK(refuses(ek_session_step(other, both, ids, 2, logits.data()), EK_BUSY, words));
+    CHECK(refuses(ek_session_next(busy, 1, logits.data()), EK_BUSY, words));
     CHECK(refuses(ek_session_rewind(busy, 0), EK_BUSY, words));
     const ek_sampling greedy = {0.0f, 1.0f, 0.0f, 1.0f, 0};
     const uint8_t *seen = nullptr;
@@ -246,10 +251,10 @@ void cancelled_calls() {
 void shared_mapping() {
   const Opened opened(20, 1);
   ek_model *same = nullptr, *later = nullptr;
-  CHECK(ek_model_open((std::string(opened.files.name) + "/.").c_str(), &same) == EK_OK && same->model == opened.model->model);
+  CHECK(ek_model_open((std::string(opened.files.name) + "/.").c_str(), &same) == EK_OK && pinned(same) == pinned(opened.model));
   const timespec times[] = {{0, UTIME_OMIT}, {1, 0}};
   CHECK(utimensat(AT_FDCWD, opened.files.data.c_str(), times, 0) == 0);
-  CHECK(ek_model_open(opened.files.name, &later) == EK_OK && later->model != opened.model->model);
+  CHECK(ek_model_open(opened.files.name, &later) == EK_OK && pinned(later) != pinned(opened.model));
   ek_model_close(same);
   ek_model_close(later);
 }
@@ -268,6 +273,176 @@ void cut_file() {
   CHECK(ek_model_open(opened.files.name, &again) == EK_BAD_FILE && !again);
 }
 
+/* The file is cut at any moment of a call, also in the middle of a task of another thread, and written again with what it had: the
+ * call fails, and so do all others with this mapping. A model that is opened then has a new one. */
+void cut_while_reading() {
+  ::alarm(300);
+  int lost = 0;
+  for (int round = 0; round < 40; ++round) {
+    const Opened opened(kContext, 2);
+    std::vector<int32_t> ids(kContext - 10, 5);
+    std::vector<float> logits(kVocab), expected(kVocab);
+    const auto count = static_cast<int64_t>(ids.size());
+    std::atomic<bool> begun{false};
+    int status = EK_OK;
+    std::string message;
+    std::thread reader([&] {
+      begun = true;
+      for (int i = 0; i < 20 && status == EK_OK; ++i)
+        if ((status = ek_session_evaluate(opened.session, ids.data(), count, 0, logits.data())) == EK_OK)
+          CHECK(ek_session_rewind(opened.session, 0) == EK_OK);
+      message = ek_last_error(); /* of this thread */
+    });
+    while (!begun) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::microseconds(round * 100));
+    const std::vector<uint8_t> &bytes = opened.files.artifact.data;
+    CHECK(truncate(opened.files.data.c_str(), 0) == 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    std::ofstream(opened.files.data, std::ios::binary).write(reinterpret_cast<const char *>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    reader.join();
+    CHECK(status == EK_OK || (status == EK_BAD_FILE && (message.find("while it was open") != message.npos || message.find("could not be read") != message.npos)));
+    if (status == EK_OK) continue;
+    CHECK(ek_session_position(opened.session) == 0);
+    if (!pinned(opened.model)->is_lost()) continue;
+    ++lost;
+    CHECK(refuses(ek_session_evaluate(opened.session, ids.data(), 1, 0, logits.data()), EK_BAD_FILE, "could not be read"));
+    ek_model *again = nullptr;
+    ek_session *session = nullptr;
+    CHECK(ek_model_open(opened.files.name, &again) == EK_OK && pinned(again) != pinned(opened.model));
+    CHECK(ek_session_create(again, 20, 2, EK_KV_FLOAT16, &session) == EK_OK);
+    CHECK(ek_session_evaluate(session, ids.data(), 2, 0, logits.data()) == EK_OK);
+    ek_session_free(session);
+    ek_model_close(again);
+  }
+  CHECK(lost > 0);
+  ::alarm(0);
+}
+
+/* A freed handle is an error, also if it is freed twice. */
+void freed_handles() {
+  const Folder files;
+  ek_model *model = nullptr;
+  ek_session *session = nullptr, *other = nullptr;
+  CHECK(ek_model_open(files.name, &model) == EK_OK && ek_session_create(model, 20, 1, EK_KV_FLOAT16, &session) == EK_OK);
+  CHECK(ek_session_create(model, 20, 1, EK_KV_FLOAT16, &other) == EK_OK);
+  for (int i = 0; i < 2; ++i) {
+    ek_session_free(session);
+    ek_model_close(model);
+  }
+  std::vector<float> logits(kVocab);
+  int32_t ids[] = {3};
+  int wanted = 7;
+  const char *words = "this session was freed", *path = files.state.c_str();
+  CHECK(refuses(ek_session_evaluate(session, ids, 1, 0, logits.data()), EK_BAD_ARGUMENT, words));
+  CHECK(refuses(ek_session_next(session, 1, logits.data()), EK_BAD_ARGUMENT, words));
+  CHECK(refuses(ek_session_step(session, &other, ids, 1, logits.data()), EK_BAD_ARGUMENT, words));
+  CHECK(refuses(ek_session_step(other, &session, ids, 1, logits.data()), EK_BAD_ARGUMENT, words));
+  CHECK(refuses(ek_session_rewind(session, 0), EK_BAD_ARGUMENT, words) && refuses(ek_session_tokens(session, ids, 0), EK_BAD_ARGUMENT, words));
+  CHECK(refuses(ek_session_copy(session, other), EK_BAD_ARGUMENT, words) && refuses(ek_session_copy(other, session), EK_BAD_ARGUMENT, words));
+  CHECK(refuses(ek_session_copy(session, session), EK_BAD_ARGUMENT, words));
+  CHECK(refuses(ek_session_save(session, path), EK_BAD_ARGUMENT, words) && refuses(ek_session_load(session, path), EK_BAD_ARGUMENT, words));
+  CHECK(ek_session_position(session) == 0 && ek_session_cache_bytes(session) == 0 && ek_session_accepted(session) == 0);
+  CHECK(ek_session_threads(session, &wanted) == 0 && wanted == 0 && ek_session_threads(other, nullptr) == 1);
+  ek_session_cancel(session);
+  ek_session *again = nullptr;
+  CHECK(refuses(ek_session_create(model, 20, 1, EK_KV_FLOAT16, &again), EK_BAD_ARGUMENT, "this model was freed"));
+  CHECK(ek_model_vocab_size(model) == 0 && ek_model_context_length(model) == 0 && ek_model_token_bytes(model) == 0);
+  CHECK(ek_model_prompt_multiply_adds(model, 5) == 0);
+  CHECK(ek_session_evaluate(other, ids, 1, 0, logits.data()) == EK_OK); /* it keeps the model */
+  ek_session_free(other);
+}
+
+/* A session that is freed while a call uses it stays until the end of the call, which is cancelled. */
+void freed_in_use() {
+  ::alarm(120);
+  for (int i = 0; i < 10; ++i) {
+    Opened opened(kContext, 2);
+    std::vector<int32_t> ids(kContext - 10, 5);
+    std::vector<float> logits(kVocab);
+    std::atomic<bool> begun{false};
+    std::thread user([&] {
+      int status = EK_OK;
+      while (status == EK_OK) {
+        status = ek_session_evaluate(opened.session, ids.data(), static_cast<int64_t>(ids.size()), 0, logits.data());
+        if (status == EK_OK) status = ek_session_rewind(opened.session, 0);
+        begun = true;
+      }
+      CHECK(status == EK_CANCELLED || refuses(status, EK_BAD_ARGUMENT, "was freed"));
+    });
+    while (!begun) std::this_thread::yield();
+    ek_session_free(opened.session);
+    ek_session_free(opened.session);
+    user.join();
+  }
+  ::alarm(0);
+}
+
+/* A forked child cannot use the sessions of its parent; it can free them and create others. The parent goes on. */
+void forked_child() {
+  const Opened opened(20, 2);
+  std::vector<float> logits(kVocab), expected(kVocab);
+  int32_t ids[] = {3, 1};
+  CHECK(ek_session_evaluate(opened.session, ids, 2, 0, expected.data()) == EK_OK);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::alarm(60);
+    const char *words = "is a fork of the one that created the session";
+    CHECK(refuses(ek_session_evaluate(opened.session, ids, 1, 0, logits.data()), EK_FORKED, words));
+    CHECK(refuses(ek_session_save(opened.session, opened.files.state.c_str()), EK_FORKED, words));
+    CHECK(ek_session_position(opened.session) == 2);
+    ek_session *own = nullptr;
+    CHECK(ek_session_create(opened.model, 20, 2, EK_KV_FLOAT16, &own) == EK_OK);
+    CHECK(ek_session_evaluate(own, ids, 2, 0, logits.data()) == EK_OK && logits == expected);
+    CHECK(refuses(ek_session_copy(own, opened.session), EK_FORKED, words));
+    ek_session_free(opened.session);
+    ek_session_free(own);
+    std::fflush(stdout);
+    ::_exit(failures ? 1 : 0);
+  }
+  int status = -1;
+  CHECK(::waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  CHECK(ek_session_evaluate(opened.session, ids, 1, 0, logits.data()) == EK_OK);
+}
+
+/* Children that are forked while other threads open models and evaluate can use the library. */
+void forks_beside_threads() {
+  const Opened opened(kContext, 2);
+  std::atomic<bool> ended{false};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 2; ++t)
+    threads.emplace_back([&, t] {
+      std::vector<float> logits(kVocab);
+      while (!ended) {
+        ek_model *model = nullptr;
+        ek_session *session = nullptr;
+        const int32_t id = 5;
+        CHECK(ek_model_open(opened.files.name, &model) == EK_OK && ek_session_create(model, 8, 1 + t, EK_KV_INT8, &session) == EK_OK);
+        CHECK(ek_session_evaluate(session, &id, 1, 0, logits.data()) == EK_OK);
+        ek_session_free(session);
+        ek_model_close(model);
+      }
+    });
+  for (int i = 0; i < 30; ++i) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::alarm(60);
+      std::vector<float> logits(kVocab);
+      const int32_t id = 5;
+      ek_model *model = nullptr;
+      ek_session *session = nullptr;
+      const bool good = ek_model_open(opened.files.name, &model) == EK_OK && ek_session_create(model, 8, 2, EK_KV_INT8, &session) == EK_OK &&
+                        ek_session_evaluate(session, &id, 1, 0, logits.data()) == EK_OK;
+      ek_session_free(opened.session);
+      ::_exit(good ? 0 : 1);
+    }
+    int status = -1;
+    CHECK(::waitpid(child, &status, 0) == child && status == 0);
+    if (status) std::printf("  status %x\n", static_cast<unsigned>(status));
+  }
+  ended = true;
+  for (std::thread &thread : threads) thread.join();
+}
+
 }  // namespace
 
 int main() {
@@ -280,5 +455,12 @@ int main() {
   cancelled_calls();
   shared_mapping();
   cut_file();
+  cut_while_reading();
+  freed_handles();
+  freed_in_use();
+  forked_child();
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) /* they do not support forks beside threads */
+  forks_beside_threads();
+#endif
   return finish("api_test");
 }

@@ -14,6 +14,7 @@
 #include "edgekit_tools.h"
 #include "small_artifact.h"
 #include "small_text.h"
+#include "text/text_handle.h"
 
 namespace {
 
@@ -324,31 +325,75 @@ void arguments(const Artifact &artifact) {
   ek_stream_free(stream);
 }
 
-/* A file that was cut while it is mapped is an error of the next call, not a signal. Its pages are read for the first time here. */
+/* The tables are a copy of the file, so nothing that happens to it matters. */
 void cut_file() {
   const Artifact artifact;
-  ek_session *session = artifact.session();
-  ek_stream *stream = nullptr;
-  CHECK(ek_stream_create(artifact.text, &stream) == EK_OK);
   CHECK(::truncate((artifact.folder + "/" + kTextFile).c_str(), 100) == 0);
+  int32_t ids[8] = {};
+  int64_t size = 0;
+  CHECK(ek_text_encode(artifact.text, "ABCDE", 5, 0, ids, 8, &size) == EK_OK && size == 5 && ids[4] == 'E');
+  ek_text *again = nullptr;
+  CHECK(refuses(ek_text_open(artifact.folder.c_str(), &again), EK_BAD_FILE, "is damaged") && !again);
+}
+
+/* Handles of texts, streams and watches that are freed or in use. */
+void other_handles() {
+  const Artifact artifact;
+  ek_text *text = nullptr;
+  ek_stream *stream = nullptr;
+  ek_watch *watch = nullptr;
   const char *piece = nullptr;
   int64_t size = 0;
-  int32_t ids[8] = {'a'};
-  const ek_message message{"user", "hi", 2, 0};
+  int32_t action = 0, ids[4];
+  float logits[4] = {};
+  CHECK(ek_text_open(artifact.folder.c_str(), &text) == EK_OK && ek_stream_create(text, &stream) == EK_OK && ek_watch_create(5, 0, 1, &watch) == EK_OK);
+  {
+    const Using<ek_stream> in_use(*stream);
+    CHECK(refuses(ek_stream_push(stream, 'A', &piece, &size), EK_BUSY, "another call uses this stream"));
+    CHECK(refuses(ek_stream_finish(stream, &piece, &size), EK_BUSY, "another call uses this stream"));
+    const Using<ek_watch> watching(*watch);
+    CHECK(refuses(ek_watch_push(watch, 1, 1, &action), EK_BUSY, "another call uses this watch"));
+    CHECK(refuses(ek_watch_adjust(watch, logits, 4), EK_BUSY, "another call uses this watch"));
+  }
+  for (int i = 0; i < 2; ++i) ek_text_close(text);
+  CHECK(ek_stream_push(stream, 'A', &piece, &size) == EK_OK && size == 1); /* it keeps the text */
+  CHECK(refuses(ek_text_encode(text, "A", 1, 0, ids, 4, &size), EK_BAD_ARGUMENT, "this text was freed"));
+  CHECK(refuses(ek_text_decode(text, ids, 0, nullptr, 0, &size), EK_BAD_ARGUMENT, "this text was freed"));
+  CHECK(ek_text_stop_id(text, 0) == -1 && ek_text_token_id(text, "<a>") == -1);
+  ek_stream *other = nullptr;
+  CHECK(refuses(ek_stream_create(text, &other), EK_BAD_ARGUMENT, "this text was freed"));
+  ek_session *session = artifact.session();
   ek_request request{};
   request.size = sizeof request;
   request.prompt = "hi";
   request.prompt_bytes = 2;
-  ek_text_info info{};
-  info.size = sizeof info;
-  CHECK(refuses(ek_text_encode(artifact.text, "hello", 5, 0, ids, 8, &size), EK_BAD_FILE, "to 100 bytes while it was open"));
-  CHECK(ek_text_decode(artifact.text, ids, 1, nullptr, 0, &size) == EK_BAD_FILE && ek_text_describe(artifact.text, &info) == EK_BAD_FILE);
-  CHECK(ek_text_words(artifact.text, "hi", 2, nullptr, 0, &size, nullptr, 0, &size) == EK_BAD_FILE);
-  CHECK(ek_text_prompt(artifact.text, &message, 1, ids, 8, &size) == EK_BAD_FILE && ek_text_token_id(artifact.text, "<a>") == -1);
-  CHECK(ek_stream_push(stream, 'a', &piece, &size) == EK_BAD_FILE);
-  CHECK(ek_generate(session, artifact.text, &request, see, nullptr) == EK_BAD_FILE);
-  ek_stream_free(stream);
-  ek_session_free(session);
+  CHECK(refuses(ek_generate(session, text, &request, see, nullptr), EK_BAD_ARGUMENT, "this text was freed"));
+  for (int i = 0; i < 2; ++i) {
+    ek_stream_free(stream);
+    ek_watch_free(watch);
+    ek_session_free(session);
+  }
+  CHECK(refuses(ek_stream_finish(stream, &piece, &size), EK_BAD_ARGUMENT, "this stream was freed"));
+  CHECK(refuses(ek_watch_push(watch, 1, 1, &action), EK_BAD_ARGUMENT, "this watch was freed") && ek_watch_loops(watch) == 0);
+  CHECK(refuses(ek_generate(session, artifact.text, &request, see, nullptr), EK_BAD_ARGUMENT, "this session was freed"));
+}
+
+/* A callback may free the session of its answer, which then ends. */
+void freed_by_the_callback() {
+  const Artifact artifact;
+  ek_session *session = artifact.session();
+  ek_request request{};
+  request.size = sizeof request;
+  request.prompt = "AB";
+  request.prompt_bytes = 2;
+  request.ignore_stops = 1;
+  const ek_on_event free_it = [](const ek_event *event, void *context) {
+    CHECK(event->kind != EK_EVENT_DONE || event->completion->finish == EK_FINISH_CANCELLED);
+    ek_session_free(static_cast<ek_session *>(context));
+    return 0;
+  };
+  CHECK(ek_generate(session, artifact.text, &request, free_it, session) == EK_OK);
+  CHECK(refuses(ek_session_rewind(session, 0), EK_BAD_ARGUMENT, "this session was freed"));
 }
 
 }  // namespace
@@ -362,5 +407,7 @@ int main() {
   speculation(artifact);
   other_threads(artifact);
   cut_file();
+  other_handles();
+  freed_by_the_callback();
   return finish("generate_test");
 }

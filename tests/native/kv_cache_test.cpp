@@ -65,13 +65,14 @@ void check_type(KvType type) {
     shorter.copy(cache, length);
     check_contents(shorter, length);
     std::FILE *file = std::tmpfile();
-    CHECK(file && cache.write(file, length));
+    Checksum sum, found;
+    CHECK(file && cache.write(file, length, sum) && std::ftell(file) == static_cast<long>(cache.written_bytes(length)));
     std::rewind(file);
-    CHECK(read.read(file, length));
+    CHECK(read.read(file, length, found) && found.value() == sum.value());
     check_contents(read, length);
     CHECK(std::fgetc(file) == EOF);
     std::fseek(file, 1, SEEK_SET); /* one byte is missing at the end */
-    CHECK(read.read(file, length) == (length == 0));
+    CHECK(read.read(file, length, found) == (length == 0));
     std::fclose(file);
   }
 }

@@ -53,10 +53,59 @@ void refusals() {
   CHECK(refused([&] { other.load(path); }, "its key-value type is 1, that of this session is 0") == EK_BAD_FILE);
   CHECK(refused([&] { tiny.load(path); }, "its 6 positions do not fit into the context of 4") == EK_CONTEXT);
   CHECK(truncate(path, 200) == 0);
-  CHECK(refused([&] { session.load(path); }, "is truncated; its header says 6 positions") == EK_BAD_FILE);
-  CHECK(session.position() == 0);
+  CHECK(refused([&] { session.load(path); }, "it has 200 bytes; a file with 6 positions has") == EK_BAD_FILE);
+  CHECK(session.position() == 6); /* nothing was read */
   unlink(path);
   CHECK(refused([&] { session.save("/no/such/folder/state"); }, "cannot open") == EK_BAD_FILE);
+}
+
+/* Every bit of a saved session counts, and its length. A damaged one is refused, and leaves the session as it was, or empty. */
+void damaged_states() {
+  const SmallArtifact artifact;
+  const std::shared_ptr<const Model> model = artifact.open();
+  const std::vector<int32_t> ids = some_ids(21);
+  std::vector<float> logits(kVocab), expected(kVocab);
+  char path[] = "/tmp/edgekit-session-test-XXXXXX";
+  CHECK(::close(mkstemp(path)) == 0);
+  for (const KvType type : {KvType::kFloat16, KvType::kInt8}) {
+    Session session(model, kScalar, 20, 1, type), other(model, kScalar, 20, 1, type);
+    session.evaluate(ids.data(), 3, false, logits.data());
+    session.save(path);
+    session.evaluate(&ids[3], 1, false, expected.data());
+    std::string bytes(100000, '\0');
+    std::FILE *file = std::fopen(path, "rb");
+    bytes.resize(std::fread(&bytes[0], 1, bytes.size(), file));
+    std::fclose(file);
+    const auto load = [&](const std::string &written) {
+      std::FILE *to = std::fopen(path, "wb");
+      CHECK(std::fwrite(written.data(), 1, written.size(), to) == written.size() && std::fclose(to) == 0);
+      try {
+        other.load(path);
+      } catch (const Error &error) {
+        return error.status;
+      }
+      return EK_OK;
+    };
+    CHECK(load(bytes) == EK_OK && other.position() == 3);
+    other.evaluate(&ids[3], 1, false, logits.data());
+    CHECK(logits == expected);
+    for (size_t i = 0; i < bytes.size(); i += i < 60 ? 1 : 37) {
+      std::string changed = bytes;
+      changed[i] = static_cast<char>(changed[i] ^ 1 << i % 8);
+      const ek_status status = load(changed);
+      CHECK(status == EK_BAD_FILE || (i == 7 && status == EK_UNSUPPORTED) || (i >= 24 && i < 32 && status == EK_CONTEXT));
+      CHECK(other.position() == 0 || other.position() == 4);
+    }
+    for (const size_t size : {size_t{0}, size_t{7}, size_t{31}, size_t{32}, size_t{40}, bytes.size() - 8, bytes.size() - 1})
+      CHECK(load(bytes.substr(0, size)) == EK_BAD_FILE);
+    CHECK(load(bytes + "x") == EK_BAD_FILE && load(bytes) == EK_OK && other.position() == 3);
+  }
+  Session session(model, kScalar, 20, 1, KvType::kFloat16);
+  CHECK(refused([&] { session.load("/dev/zero"); }, "is not a saved session") == EK_BAD_FILE);
+  std::FILE *file = std::fopen(path, "r+b");
+  CHECK(std::fwrite("EKSTATE4", 1, 8, file) == 8 && std::fclose(file) == 0);
+  CHECK(refused([&] { session.load(path); }, "in format 4; this version reads format 3") == EK_UNSUPPORTED);
+  unlink(path);
 }
 
 /* A model with norms of the query and key heads: the scalar table's logits, however its tokens are divided into calls. */
@@ -112,5 +161,6 @@ int main() {
   }
   check_mixture();
   refusals();
+  damaged_states();
   return finish("session_test");
 }

@@ -85,7 +85,25 @@ void too_few_threads() {
   double rate;
   threads_left = 1;
   CHECK(ek_measure_kernel("scalar", 4, &rate) == EK_NO_MEMORY);
+  for (const int started : {0, 1, 5}) { /* where tasks do not wait for each other, fewer threads do */
+    threads_left = started;
+    ek::ThreadPool fewer(8, {}, 4);
+    CHECK(fewer.threads() == 8 && fewer.wanted() == 4 && fewer.running() == std::min(4, started + 1));
+    for (int step = 0; step < 100; ++step) {
+      std::atomic<int> done{0};
+      fewer.run(step, [&](int64_t, int thread) {
+        CHECK(thread <= started);
+        ++done;
+      });
+      CHECK(done == step);
+    }
+  }
+  threads_left = 0;
+  const std::shared_ptr<ek::ThreadPool> alone = ek::shared_pool(2);
   threads_left = 1 << 30;
+  const std::shared_ptr<ek::ThreadPool> complete = ek::shared_pool(2);
+  CHECK(complete->running() == complete->wanted() && (alone == complete) == (alone->running() == alone->wanted()));
+  CHECK(ek::shared_pool(2) == complete);
   ek::ThreadPool pool(8); /* nothing is left behind */
   std::atomic<int> done{0};
   pool.run(100, [&](int64_t, int) { ++done; });

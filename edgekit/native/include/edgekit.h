@@ -11,20 +11,28 @@
  * Memory. The library does not keep a pointer to the caller's memory after a function has returned.
  *
  * Threads. All functions may be called from any thread. Any number of threads and sessions may share a model. Only one
- * call at a time may use a session: a second one returns EK_BUSY and changes nothing. ek_session_position,
- * ek_session_cache_bytes and ek_session_cancel may be called at any time. Free a session when no call uses it.
+ * call at a time may use a session, a stream or a watch: a second one returns EK_BUSY and changes nothing. The functions
+ * that return a number, and ek_session_cancel, may be called at any time.
+ *
+ * Forks. A child process has none of the threads of its parent, so it cannot use the sessions of its parent: EK_FORKED.
+ * It can free them, use open models and texts, and create sessions.
  *
  * Sessions with the same number of threads share one pool of threads. While several threads of the application evaluate
  * at the same time, each of them takes the place of a thread of the pool, so no more threads run than there are
  * processors. The same holds beside busy programs: if the system often stops a thread of the pool, the pool does
  * without that thread until the system runs it again.
  *
- * Files. The files of an open model are mapped. Replace them by renaming other files to their names; never write to
- * them. A call that finds that the file of the weights has been cut returns EK_BAD_FILE. If the file is cut while a
- * call reads it, the system ends the process with SIGBUS: the library installs no signal handlers.
+ * Files. The weights of an open model are mapped. Replace the file by renaming another one to its name; never write to
+ * it. A call that finds that the file has been cut, or that cannot read a part of it, returns EK_BAD_FILE. The system
+ * reports the latter with the signal SIGBUS. So the library installs a handler of this signal while a call evaluates
+ * tokens or opens a model, and restores the handler of the application at the end. All signals that do not come from
+ * mapped weights are passed on to the application's handler. Do not install another one meanwhile.
  *
- * Null handles. The functions that free or close accept NULL and do nothing; the functions that return a number accept
- * NULL and return 0. All other functions return EK_BAD_ARGUMENT if a required pointer is NULL.
+ * Handles. The functions that free or close accept NULL and do nothing; the functions that return a number accept
+ * NULL and return 0. All other functions return EK_BAD_ARGUMENT if a required pointer is NULL. A handle that was freed
+ * is treated like NULL: using it is EK_BAD_ARGUMENT, and freeing it twice does nothing. But a new handle may get the
+ * address of one that was freed, after some hundred others. A session, stream or watch that is freed while a call uses
+ * it stays until the end of that call, which is cancelled.
  */
 #ifndef EDGEKIT_H
 #define EDGEKIT_H
@@ -52,13 +60,14 @@ typedef enum {
   EK_NON_FINITE = 2,   /* a number is NaN, infinite, or too large for the type of the result */
   EK_BAD_FILE = 3,     /* a file is missing, damaged, or not an edgekit file */
   EK_UNSUPPORTED = 4,  /* this library has no code for the artifact or for the processor */
-  EK_NO_MEMORY = 5,    /* not enough memory is available, or a thread cannot be started */
+  EK_NO_MEMORY = 5,    /* not enough memory is available, or threads cannot be started */
   EK_CONTEXT = 6,      /* the tokens do not fit into the context */
   EK_TOKEN = 7,        /* a token id is outside the vocabulary */
   EK_INTERNAL = 8,     /* a bug in edgekit */
   EK_BUSY = 9,         /* another call uses the session */
   EK_CALLBACK = 10,    /* a callback of the caller threw an exception */
-  EK_CANCELLED = 11    /* ek_session_cancel ended the call */
+  EK_CANCELLED = 11,   /* ek_session_cancel ended the call */
+  EK_FORKED = 12       /* the session was created before this process was forked */
 } ek_status;
 
 /* The ABI version the library was built with. Compare it with EK_ABI_VERSION before calling anything else. */
@@ -89,7 +98,7 @@ typedef struct ek_model ek_model;
  * 4 or 8 bits, or has another format version. */
 EK_API int ek_model_open(const char *folder, ek_model **model);
 
-/* Release the handle. Sessions of the model remain valid; the files are unmapped with the last of them. */
+/* Release the model. Its sessions remain valid; the files are unmapped with the last of them. */
 EK_API void ek_model_close(ek_model *model);
 
 /* The number of token ids: ids are 0 to ek_model_vocab_size - 1, and a row of logits has this many numbers. */
@@ -117,8 +126,10 @@ typedef enum { EK_KV_FLOAT16 = 0, EK_KV_INT8 = 1 } ek_kv_type;
  *            Threads beyond the CPUs that the process may use would only wait, so they do nothing
  *   kv_type  an ek_kv_type
  *
+ * If the system refuses to start so many threads, the session works with fewer; see ek_session_threads.
+ *
  * EK_CONTEXT: the context is out of range.
- * EK_NO_MEMORY: the KV cache needs more memory than is available, or the system refuses to start a thread.
+ * EK_NO_MEMORY: the KV cache needs more memory than is available.
  * EK_UNSUPPORTED: EDGEKIT_ISA names an instruction set that this processor does not support. */
 EK_API int ek_session_create(ek_model *model, int64_t context, int threads, int kv_type, ek_session **session);
 EK_API void ek_session_free(ek_session *session);
@@ -128,6 +139,12 @@ EK_API int64_t ek_session_position(const ek_session *session);
 
 /* The size of the KV cache in bytes. The system provides the memory as the session fills. */
 EK_API int64_t ek_session_cache_bytes(const ek_session *session);
+
+/* The threads that compute, the calling one included: those that were requested, but no more than the process may use
+ * CPUs, and no more than the system has started.
+ *
+ *   wanted  out, may be NULL: how many there would be if the system had refused none */
+EK_API int ek_session_threads(const ek_session *session, int *wanted);
 
 /* Append `count` tokens (at least 1) and compute logits. The session is unchanged on an error.
  *
@@ -150,7 +167,7 @@ EK_API int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64
 EK_API int ek_session_next(ek_session *session, int32_t token, float *logits);
 
 /* How many tokens, since the session was created, ek_session_next and ek_generate (edgekit_text.h) did not have to
- * evaluate because they had guessed them. Call it when no other call uses the session. */
+ * evaluate because they had guessed them. */
 EK_API int64_t ek_session_accepted(const ek_session *session);
 
 /* Append one token to each of `count` sessions and compute their logits together. The weights are read once for all
@@ -199,8 +216,9 @@ EK_API int ek_session_append_block(ek_session *session, const int32_t *tokens, c
 EK_API int ek_session_save(const ek_session *session, const char *path);
 
 /* Replace the contents of a session with those of a file that a session of the same model and key-value type wrote.
- * EK_BAD_FILE: the file cannot be read, is damaged, or belongs to another model or type. EK_CONTEXT: its tokens do not
- * fit. If the file turns out to be truncated or damaged while it is read, the session is left empty. */
+ * EK_BAD_FILE: the file cannot be read, is damaged, or belongs to another model or type. EK_UNSUPPORTED: another version
+ * of the library wrote it. EK_CONTEXT: its tokens do not fit. A checksum covers the file. If it turns out to be damaged
+ * while it is read, the session is left empty. */
 EK_API int ek_session_load(ek_session *session, const char *path);
 
 /* End the call that uses the session at the moment. Returns at once. Does nothing if there is no such call; later calls

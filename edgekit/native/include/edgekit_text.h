@@ -33,7 +33,7 @@ extern "C" {
 
 typedef struct ek_text ek_text;
 
-/* Open edgekit_text.bin in the folder of an artifact and store a handle in `text`. The file is mapped, so this takes
+/* Open edgekit_text.bin in the folder of an artifact and store a handle in `text`. The file is read, which takes
  * milliseconds. Any number of threads may use the handle.
  *
  * EK_BAD_FILE: the file is missing or damaged. EK_UNSUPPORTED: it has another format version. */

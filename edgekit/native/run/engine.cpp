@@ -1,5 +1,6 @@
 /* Opens models and sessions, and times rounds; for all jobs. */
 #include <algorithm>
+#include <cstdio>
 
 #include "failure.h"
 #include "host.h"
@@ -22,6 +23,10 @@ Owned<ek_model> open_model(const std::string &folder) {
 Owned<ek_session> open_session(ek_model *model, const Options &options, int64_t context, ek_kv_type kv_type) {
   ek_session *session = nullptr;
   check(ek_session_create(model, context, static_cast<int>(std::min<int64_t>(options.threads, 1 << 20)), kv_type, &session));
+  int wanted = 0;
+  const int started = ek_session_threads(session, &wanted);
+  if (started < wanted)
+    std::fprintf(stderr, "warning: the system started only %d of %d threads, so the model is slower\n", started, wanted);
   return Owned<ek_session>(session);
 }
 

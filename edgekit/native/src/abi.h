@@ -2,67 +2,63 @@
 #ifndef EDGEKIT_SRC_ABI_H
 #define EDGEKIT_SRC_ABI_H
 
-#include <exception>
 #include <memory>
-#include <new>
 #include <string>
 #include <vector>
 
 #include "../text/speculation.h"
 #include "edgekit.h"
 #include "error.h"
+#include "handle.h"
 #include "measure.h"
 #include "model.h"
 #include "session.h"
 #include "topology.h"
 
-struct ek_model {
-  std::shared_ptr<const ek::Model> model;
+namespace ek {
+
+struct SessionObject {
+  Session session;
+  std::vector<int32_t> prepared; /* ids at the start of the next prompt (text/prepare.h) */
+  Speculation speculation;
 };
 
-struct ek_session {
-  ek::Session session;
-  /* Guarded like the session: */
-  std::vector<int32_t> prepared; /* ids at the start of the next prompt (text/prepare.h) */
-  ek::Speculation speculation;
-};
+}  // namespace ek
+
+struct ek_model : ek::HandleOf<const ek::Model, ek::Kind::kModel> {};
+struct ek_session : ek::HandleOf<ek::SessionObject, ek::Kind::kSession> {};
 
 namespace ek {
 
-/* The text of ek_last_error, one for each thread. */
-std::string &last_error();
+/* Store the text of ek_last_error for this thread. Allocates nothing, so that it can say that there is no memory. */
+void set_last_error(const char *text);
 
-/* Calls work() and returns EK_OK, or the status of the exception it threw, whose message becomes last_error(). */
+/* Called in a catch block: the status of the exception, whose message becomes the last error. */
+int status_of_exception() noexcept;
+
+/* Calls work() and returns EK_OK, or the status of the exception it threw. */
 template <typename Work>
-int guarded(Work work) {
+int guarded(Work work) noexcept {
   try {
     work();
     return EK_OK;
-  } catch (const Error &error) {
-    last_error() = error.what();
-    return error.status;
-  } catch (const std::bad_alloc &) {
-    last_error() = "not enough memory";
-    return EK_NO_MEMORY;
-  } catch (const std::exception &error) {
-    last_error() = error.what();
-    return EK_INTERNAL;
+  } catch (...) {
+    return status_of_exception();
   }
 }
 
-/* A call that uses a session. Throws Error(EK_BUSY) if another call does. */
-class InUse {
- public:
-  explicit InUse(const ek_session &session) : usage_(session.session.usage()) {
-    if (!usage_.begin())
-      fail(EK_BUSY, "another call uses this session; wait for it or cancel it, or create a session for each thread");
-  }
-  ~InUse() { usage_.end(); }
-  InUse(const InUse &) = delete;
-  InUse &operator=(const InUse &) = delete;
+/* A number of an object that is not in use, or that may be read at any time; 0 if there is no object. */
+template <typename H, typename Number>
+int64_t number_of(const H *handle, Number number) {
+  int64_t found = 0;
+  if (handle) guarded([&] { found = number(*pinned(handle)); });
+  return found;
+}
 
- private:
-  Usage &usage_;
+/* A call that uses a session. Throws Error: EK_BUSY, EK_BAD_ARGUMENT, EK_FORKED. */
+class InUse : public Using<ek_session> {
+ public:
+  explicit InUse(const ek_session &session);
 };
 
 /* Throws Error(EK_BAD_ARGUMENT) with this message unless `good`. */

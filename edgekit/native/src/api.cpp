@@ -1,7 +1,11 @@
 /* Implements include/edgekit.h, the C API for applications, with the C++ classes. No exception leaves this file. */
 #include <algorithm>
 #include <cinttypes>
+#include <cstring>
+#include <exception>
+#include <new>
 #include <optional>
+#include <stdexcept>
 
 #include "abi.h"
 #include "choice.h"
@@ -11,14 +15,46 @@ using ek::checked_threads;
 using ek::guarded;
 using ek::need;
 
-std::string &ek::last_error() {
-  thread_local std::string text;
-  return text;
+namespace {
+
+thread_local char last_error[1024];
+
+}  // namespace
+
+void ek::set_last_error(const char *text) {
+  const size_t size = std::min(std::strlen(text), sizeof last_error - 1);
+  std::memmove(last_error, text, size);
+  last_error[size] = '\0';
+}
+
+int ek::status_of_exception() noexcept {
+  try {
+    throw;
+  } catch (const Error &error) {
+    set_last_error(error.what());
+    return error.status;
+  } catch (const std::bad_alloc &) {
+    set_last_error("not enough memory");
+    return EK_NO_MEMORY;
+  } catch (const std::length_error &) {
+    set_last_error("not enough memory for something so large");
+    return EK_NO_MEMORY;
+  } catch (const std::exception &error) {
+    set_last_error(error.what());
+  } catch (...) {
+    set_last_error("an unknown exception");
+  }
+  return EK_INTERNAL;
+}
+
+ek::InUse::InUse(const ek_session &session) : Using(session) {
+  if ((*this)->session.forked())
+    fail(EK_FORKED, "this process is a fork of the one that created the session, and has none of its threads; create another session");
 }
 
 int ek_abi_version(void) { return EK_ABI_VERSION; }
 
-const char *ek_last_error(void) { return ek::last_error().c_str(); }
+const char *ek_last_error(void) { return last_error; }
 
 const char *ek_kernel_name(void) {
   const char *name = nullptr;
@@ -29,15 +65,19 @@ const char *ek_kernel_name(void) {
 int ek_model_open(const char *folder, ek_model **model) {
   return guarded([&] {
     need(folder && model, "ek_model_open: folder and model must not be NULL");
-    *model = new ek_model{ek::open_model(folder)};
+    *model = ek::made<ek_model>([&](ek::Usage &) { return std::const_pointer_cast<ek::Model>(ek::open_model(folder)); });
   });
 }
 
-void ek_model_close(ek_model *model) { delete model; }
+void ek_model_close(ek_model *model) { ek::free_handle(model, ek::Kind::kModel); }
 
-int64_t ek_model_vocab_size(const ek_model *model) { return model ? model->model->vocab_size : 0; }
+int64_t ek_model_vocab_size(const ek_model *model) {
+  return ek::number_of(model, [](const ek::Model &of) { return of.vocab_size; });
+}
 
-int64_t ek_model_context_length(const ek_model *model) { return model ? model->model->context_length : 0; }
+int64_t ek_model_context_length(const ek_model *model) {
+  return ek::number_of(model, [](const ek::Model &of) { return of.context_length; });
+}
 
 int ek_session_create(ek_model *model, int64_t context, int threads, int kv_type, ek_session **session) {
   return guarded([&] {
@@ -46,21 +86,41 @@ int ek_session_create(ek_model *model, int64_t context, int threads, int kv_type
     if (kv_type != EK_KV_FLOAT16 && kv_type != EK_KV_INT8)
       ek::fail(EK_BAD_ARGUMENT, "cannot create a session with key-value type %d; allowed: 0 (float16) and 1 (int8)", kv_type);
     const ek::KvType type = kv_type == EK_KV_INT8 ? ek::KvType::kInt8 : ek::KvType::kFloat16;
-    *session = new ek_session{{model->model, ek::choose_kernels(), context, threads, type}, {}, {}};
+    const auto opened = ek::pinned(model);
+    *session = ek::made<ek_session>([&](ek::Usage &usage) {
+      return std::shared_ptr<ek::SessionObject>(
+          new ek::SessionObject{{opened, ek::choose_kernels(), context, threads, type, &usage}, {}, {}});
+    });
   });
 }
 
-void ek_session_free(ek_session *session) { delete session; }
+void ek_session_free(ek_session *session) { ek::free_handle(session, ek::Kind::kSession); }
 
-int64_t ek_session_position(const ek_session *session) { return session ? session->session.position() : 0; }
+int64_t ek_session_position(const ek_session *session) {
+  return ek::number_of(session, [](const ek::SessionObject &of) { return of.session.position(); });
+}
 
-int64_t ek_session_cache_bytes(const ek_session *session) { return session ? session->session.cache_bytes() : 0; }
+int64_t ek_session_cache_bytes(const ek_session *session) {
+  return ek::number_of(session, [](const ek::SessionObject &of) { return of.session.cache_bytes(); });
+}
+
+int ek_session_threads(const ek_session *session, int *wanted) {
+  int threads = 0;
+  if (wanted) *wanted = 0;
+  if (session)
+    guarded([&] {
+      const ek::ThreadPool &pool = ek::pinned(session)->session.pool();
+      threads = pool.running();
+      if (wanted) *wanted = pool.wanted();
+    });
+  return threads;
+}
 
 int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64_t count, int all, float *logits) {
   return guarded([&] {
     need(session && tokens && logits, "ek_session_evaluate: session, tokens and logits must not be NULL");
     const ek::InUse in_use(*session);
-    session->session.evaluate(tokens, count, all != 0, logits);
+    in_use->session.evaluate(tokens, count, all != 0, logits);
   });
 }
 
@@ -68,11 +128,13 @@ int ek_session_next(ek_session *session, int32_t token, float *logits) {
   return guarded([&] {
     need(session && logits, "ek_session_next: session and logits must not be NULL");
     const ek::InUse in_use(*session);
-    session->speculation.next(session->session, token, logits);
+    in_use->speculation.next(in_use->session, token, logits);
   });
 }
 
-int64_t ek_session_accepted(const ek_session *session) { return session ? session->speculation.accepted() : 0; }
+int64_t ek_session_accepted(const ek_session *session) {
+  return ek::number_of(session, [](const ek::SessionObject &of) { return of.speculation.accepted(); });
+}
 
 int ek_session_step(ek_session *worker, ek_session *const *sessions, const int32_t *tokens, int64_t count, float *logits) {
   return guarded([&] {
@@ -88,9 +150,9 @@ int ek_session_step(ek_session *worker, ek_session *const *sessions, const int32
       if (std::find(sessions, sessions + i, sessions[i]) != sessions + i)
         ek::fail(EK_BAD_ARGUMENT, "session %" PRId64 " is in the step twice", i);
       if (sessions[i] != worker) in_use[i].emplace(*sessions[i]);
-      sequences[i] = &sessions[i]->session;
+      sequences[i] = &(sessions[i] == worker ? worker_in_use : *in_use[i])->session;
     }
-    worker->session.step(sequences, count, tokens, logits);
+    worker_in_use->session.step(sequences, count, tokens, logits);
   });
 }
 
@@ -98,7 +160,7 @@ int ek_session_rewind(ek_session *session, int64_t length) {
   return guarded([&] {
     need(session, "ek_session_rewind: session must not be NULL");
     const ek::InUse in_use(*session);
-    session->session.rewind(length);
+    in_use->session.rewind(length);
   });
 }
 
@@ -106,19 +168,20 @@ int ek_session_tokens(const ek_session *session, int32_t *tokens, int64_t count)
   return guarded([&] {
     need(session && tokens, "ek_session_tokens: session and tokens must not be NULL");
     const ek::InUse in_use(*session);
-    if (count < 0 || count > session->session.position())
+    if (count < 0 || count > in_use->session.position())
       ek::fail(EK_BAD_ARGUMENT,
-           "cannot copy %" PRId64 " token ids; the session has %" PRId64, count, session->session.position());
-    std::copy_n(session->session.ids().begin(), count, tokens);
+           "cannot copy %" PRId64 " token ids; the session has %" PRId64, count, in_use->session.position());
+    std::copy_n(in_use->session.ids().begin(), count, tokens);
   });
 }
 
 int ek_session_copy(ek_session *session, const ek_session *source) {
   return guarded([&] {
     need(session && source, "ek_session_copy: session and source must not be NULL");
+    const ek::InUse in_use(*session);
     if (session == source) return;
-    const ek::InUse in_use(*session), source_in_use(*source);
-    session->session.copy(source->session);
+    const ek::InUse source_in_use(*source);
+    in_use->session.copy(source_in_use->session);
   });
 }
 
@@ -144,7 +207,7 @@ int ek_session_save(const ek_session *session, const char *path) {
   return guarded([&] {
     need(session && path, "ek_session_save: session and path must not be NULL");
     const ek::InUse in_use(*session);
-    session->session.save(path);
+    in_use->session.save(path);
   });
 }
 
@@ -152,12 +215,12 @@ int ek_session_load(ek_session *session, const char *path) {
   return guarded([&] {
     need(session && path, "ek_session_load: session and path must not be NULL");
     const ek::InUse in_use(*session);
-    session->session.load(path);
+    in_use->session.load(path);
   });
 }
 
 void ek_session_cancel(ek_session *session) {
-  if (session) session->session.usage().cancel();
+  if (session) session->usage.cancel(); /* no lock: it may be called by a signal handler */
 }
 
 int ek_default_threads(void) {

@@ -97,12 +97,28 @@ void KvCache::copy(const KvCache &other, int64_t length) {
   });
 }
 
-bool KvCache::write(std::FILE *file, int64_t length) const {
-  return for_each_range(0, length, [&](const uint8_t *bytes, size_t count) { return std::fwrite(bytes, 1, count, file) == count; });
+bool KvCache::write(std::FILE *file, int64_t length, Checksum &sum) const {
+  return for_each_range(0, length, [&](const uint8_t *bytes, size_t count) {
+    sum.add(bytes, count);
+    return std::fwrite(bytes, 1, count, file) == count;
+  });
 }
 
-bool KvCache::read(std::FILE *file, int64_t length) {
-  return for_each_range(0, length, [&](uint8_t *bytes, size_t count) { return std::fread(bytes, 1, count, file) == count; });
+bool KvCache::read(std::FILE *file, int64_t length, Checksum &sum) {
+  return for_each_range(0, length, [&](uint8_t *bytes, size_t count) {
+    if (std::fread(bytes, 1, count, file) != count) return false;
+    sum.add(bytes, count);
+    return true;
+  });
+}
+
+uint64_t KvCache::written_bytes(int64_t length) const {
+  uint64_t total = 0;
+  for_each_range(0, length, [&](const uint8_t *, size_t count) {
+    total += count;
+    return true;
+  });
+  return total;
 }
 
 }  // namespace ek

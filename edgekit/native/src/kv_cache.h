@@ -14,6 +14,7 @@
 
 #include "../kernels/kernels.h"
 #include "buffer.h"
+#include "checksum.h"
 #include "model.h"
 
 namespace ek {
@@ -37,10 +38,12 @@ class KvCache {
   void store(const Kernels &kernels, int64_t layer, int64_t head, int64_t position, const float *k, const float *v);
 
   /* Copy the first `length` positions from another cache of the same shape and type, write them to a file, or read them
-   * from one. false: the file cannot be written, or ends early. */
+   * from one, and add them to a checksum. false: the file cannot be written, or ends early. */
   void copy(const KvCache &other, int64_t length);
-  bool write(std::FILE *file, int64_t length) const;
-  bool read(std::FILE *file, int64_t length);
+  bool write(std::FILE *file, int64_t length, Checksum &sum) const;
+  bool read(std::FILE *file, int64_t length, Checksum &sum);
+  /* How many bytes these are. */
+  uint64_t written_bytes(int64_t length) const;
 
   /* The bytes of kKvBlock positions. */
   size_t block_bytes() const { return allocated() / static_cast<size_t>(padded_ / kKvBlock); }

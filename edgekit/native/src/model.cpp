@@ -1,12 +1,6 @@
 #include "model.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cfloat>
 #include <cinttypes>
 #include <cmath>
@@ -18,6 +12,7 @@
 #include "error.h"
 #include "half.h"
 #include "onnx_file.h"
+#include "process.h"
 
 namespace ek {
 namespace {
@@ -53,51 +48,6 @@ uint64_t hash(const uint8_t *bytes, size_t count, uint64_t state) {
 }
 
 }  // namespace
-
-bool MappedFile::Identity::operator==(const Identity &other) const {
-  return device == other.device && number == other.number && size == other.size && seconds == other.seconds &&
-         nanoseconds == other.nanoseconds;
-}
-
-MappedFile::MappedFile(const std::string &path) : path_(path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* O_NONBLOCK: do not wait for a pipe */
-  if (file < 0) fail(EK_BAD_FILE, "cannot open %s: %s", path.c_str(), std::strerror(errno));
-  struct stat status;
-  if (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size <= 0) {
-    ::close(file);
-    fail(EK_BAD_FILE, "cannot open %s: it is empty or not a regular file", path.c_str());
-  }
-  size_ = static_cast<uint64_t>(status.st_size);
-  void *at = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file, 0);
-  if (at == MAP_FAILED) {
-    const int error = errno;
-    ::close(file);
-    fail(EK_BAD_FILE, "cannot map %s: %s", path.c_str(), std::strerror(error));
-  }
-  data_ = static_cast<const uint8_t *>(at);
-  file_ = file;
-  identity_ = {static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino), size_, 0, 0};
-#if defined(__APPLE__)
-  const timespec written = status.st_mtimespec;
-#else
-  const timespec written = status.st_mtim;
-#endif
-  identity_.seconds = static_cast<int64_t>(written.tv_sec);
-  identity_.nanoseconds = static_cast<int64_t>(written.tv_nsec);
-}
-
-MappedFile::~MappedFile() {
-  if (file_ < 0) return;
-  ::munmap(const_cast<uint8_t *>(data_), size_);
-  ::close(file_);
-}
-
-void MappedFile::check() const {
-  struct stat status;
-  if (file_ < 0 || ::fstat(file_, &status) != 0 || static_cast<uint64_t>(status.st_size) >= size_) return;
-  fail(EK_BAD_FILE, "cannot use %s: it was cut from %" PRIu64 " to %" PRId64 " bytes while it was open. Restore it and open it again",
-       path_.c_str(), size_, static_cast<int64_t>(status.st_size));
-}
 
 /* Finds tensors by name and checks each against the shape that the metadata imply. */
 struct Model::Reader {
@@ -201,22 +151,22 @@ std::shared_ptr<const Model> open_model(const std::string &folder) {
     std::weak_ptr<const Model> model;
   };
   /* Never destroyed, because threads may still open models while the process ends. */
-  static std::mutex &mutex = *new std::mutex;
   static std::vector<Opened> &all = *new std::vector<Opened>;
-  auto graph = std::make_unique<const MappedFile>(folder + "/model.onnx");
+  auto graph = std::make_unique<const MappedFile>(folder + "/model.onnx", MappedFile::kCopied);
   auto data = std::make_unique<const MappedFile>(folder + "/model.onnx.data");
   const Opened wanted{graph->identity(), data->identity(), {}};
-  const std::lock_guard<std::mutex> lock(mutex);
+  const std::lock_guard<std::mutex> lock(opening_mutex());
   all.erase(std::remove_if(all.begin(), all.end(), [](const Opened &each) { return each.model.expired(); }), all.end());
   for (const Opened &each : all)
     if (each.graph == wanted.graph && each.data == wanted.data)
-      if (std::shared_ptr<const Model> model = each.model.lock()) return model;
+      if (std::shared_ptr<const Model> model = each.model.lock(); model && !model->is_lost()) return model;
   const auto model = std::make_shared<const Model>(std::move(graph), std::move(data));
   all.push_back({wanted.graph, wanted.data, model});
   return model;
 }
 
 void Model::read_all() {
+  const ReadGuard guard;
   const Reader read{parse_onnx(graph_->data(), graph_->size(), data_->size()), data_->data(), &biases_};
   constexpr int64_t kMost = 1 << 24, kWidest = 1 << 17; /* limits that the kernels and their scratch sizes rely on */
   const int64_t version = read.number("format_version", 0, kMost);
@@ -262,9 +212,14 @@ void Model::read_all() {
   rotary_sin = data_->data() + sin.offset;
   half_rotary = cos.type == kFloat16;
   fingerprint = hash(graph_->data(), graph_->size(), 0xcbf29ce484222325u);
+  const auto add_start = [&](const Matrix &w) {
+    fingerprint = hash(w.codes, static_cast<size_t>(std::min<int64_t>(64, w.row_bytes())), fingerprint);
+  };
+  add_start(embedding);
+  add_start(lm_head);
   for (const Layer &layer : layers)
-    for (const Matrix *w : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
-      fingerprint = hash(w->codes, static_cast<size_t>(std::min<int64_t>(64, w->row_bytes())), fingerprint);
+    for (const Matrix *w : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) add_start(*w);
+  check_file();
 }
 
 }  // namespace ek

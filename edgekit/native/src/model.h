@@ -8,38 +8,9 @@
 #include <vector>
 
 #include "../kernels/kernels.h"
+#include "mapped_file.h"
 
 namespace ek {
-
-/* A file mapped for reading, or bytes owned by the caller. Reading a part of it that has been cut off since ends the process
- * with SIGBUS, so check() comes before. Only the moment between the two is not covered: a handler of the signal would
- * belong to the whole process, which is the application's. Artifacts must be replaced as a whole, by renaming. */
-class MappedFile {
- public:
-  /* What tells a file from others, and from what it was before it was written to. */
-  struct Identity {
-    uint64_t device = 0, number = 0, size = 0;
-    int64_t seconds = 0, nanoseconds = 0; /* when it was last written to */
-    bool operator==(const Identity &other) const;
-  };
-
-  explicit MappedFile(const std::string &path); /* throws Error(EK_BAD_FILE) */
-  MappedFile(const uint8_t *data, uint64_t size) : data_(data), size_(size) {}
-  ~MappedFile();
-  MappedFile(const MappedFile &) = delete;
-  MappedFile &operator=(const MappedFile &) = delete;
-  const uint8_t *data() const { return data_; }
-  uint64_t size() const { return size_; }
-  const Identity &identity() const { return identity_; } /* all zero for bytes */
-  void check() const; /* throws Error(EK_BAD_FILE) if the file is shorter than it was; takes less than 1 us */
-
- private:
-  std::string path_;
-  const uint8_t *data_ = nullptr;
-  uint64_t size_ = 0;
-  int file_ = -1;
-  Identity identity_;
-};
 
 struct Layer {
   std::vector<float> input_norm, post_attention_norm; /* (hidden) */
@@ -61,6 +32,7 @@ struct Model {
   const void *rotary_cos, *rotary_sin; /* (context_length, head_dim / 2) */
   bool half_rotary;
   void check_file() const { data_->check(); } /* throws Error(EK_BAD_FILE) if the file of the weights was cut */
+  bool is_lost() const { return data_->is_lost(); } /* a part of it could not be read */
 
   uint64_t fingerprint; /* hash of the graph and of the start of every matrix; identifies the model of a saved session */
 

@@ -57,8 +57,9 @@ void Session::allocate_rows(Rows &rows, const std::vector<const Matrix *> &for_m
   rows.packs = Buffer<uint8_t>(packs * pack);
 }
 
-Session::Session(std::shared_ptr<const Model> model, const Kernels &kernels, int64_t context, int threads, KvType type)
-    : model_(std::move(model)), kernels_(kernels), team_(shared_pool(threads), &usage_),
+Session::Session(std::shared_ptr<const Model> model, const Kernels &kernels, int64_t context, int threads, KvType type,
+                 Usage *usage)
+    : model_(std::move(model)), kernels_(kernels), usage_(usage ? *usage : own_usage_), team_(shared_pool(threads), &usage_),
       chunk_(std::min(context, kernels.prefill_rows)),
       cache_(*model_, context, type) {
   const Model &m = *model_;
@@ -137,6 +138,7 @@ void Session::evaluate(const int32_t *ids, int64_t n, bool all, float *logits) {
   check_ids(ids, n);
   const int64_t before = position(), vocab = model_->vocab_size;
   const ThreadPool::Caller caller(team_.pool());
+  const ReadGuard guard;
   guesses_.clear();
   try {
     for (int64_t done = 0; done < n;) {
@@ -145,7 +147,7 @@ void Session::evaluate(const int32_t *ids, int64_t n, bool all, float *logits) {
       append(ids + done, count);
       done += count;
     }
-  } catch (const Error &) {
+  } catch (...) {
     rewind(before);
     throw;
   }
@@ -156,6 +158,7 @@ void Session::evaluate_ahead(const int32_t *ids, int64_t n, float *logits) {
   const int64_t most = std::min(chunk_, kMostTogether);
   if (n > most) fail(EK_BAD_ARGUMENT, "cannot evaluate %" PRId64 " tokens ahead; allowed: 1 to %" PRId64, n, most);
   const ThreadPool::Caller caller(team_.pool());
+  const ReadGuard guard;
   guesses_.clear();
   evaluate_rows(ids, n, n, true, logits);
   guesses_.assign(ids + 1, ids + n);
@@ -171,8 +174,14 @@ bool Session::confirm(int32_t id) {
 
 /* Throws Error if the call was cancelled, or if the file of the weights, which the next layers read, has become shorter. */
 void Session::check_going_on() const {
-  if (usage_.cancelled()) fail(EK_CANCELLED, "the call was cancelled");
+  check_result();
   model_->check_file();
+}
+
+/* Throws Error if what was computed is not valid. */
+void Session::check_result() const {
+  if (usage_.cancelled()) fail(EK_CANCELLED, "the call was cancelled");
+  if (model_->is_lost()) model_->check_file();
 }
 
 void Session::evaluate_rows(const int32_t *ids, int64_t m, int64_t kept, bool alike, float *logits) {
@@ -196,7 +205,7 @@ void Session::evaluate_rows(const int32_t *ids, int64_t m, int64_t kept, bool al
     prepare_normed(model.final_norm, model.lm_head, m - kept, kept);
     multiply(model.lm_head, kept, logits, model.vocab_size, false, alike);
   }
-  if (usage_.cancelled()) fail(EK_CANCELLED, "the call was cancelled");
+  check_result();
 }
 
 void Session::check_step(Session *const *sequences, int64_t count, const int32_t *ids) const {
@@ -221,6 +230,7 @@ void Session::step(Session *const *sequences, int64_t count, const int32_t *ids,
   check_step(sequences, count, ids);
   const int64_t half = model.head_dim / 2;
   const ThreadPool::Caller caller(team_.pool());
+  const ReadGuard guard;
   check_going_on();
   for (int64_t r = 0; r < count; ++r) sequences[r]->guesses_.clear(); /* their places are written to */
   embed(ids, count);
@@ -236,7 +246,7 @@ void Session::step(Session *const *sequences, int64_t count, const int32_t *ids,
   }
   prepare_normed(model.final_norm, model.lm_head, 0, count);
   multiply(model.lm_head, count, logits, model.vocab_size, false, false);
-  if (usage_.cancelled()) fail(EK_CANCELLED, "the call was cancelled");
+  check_result();
   for (int64_t r = 0; r < count; ++r) sequences[r]->append(&ids[r], 1);
 }
 

@@ -22,8 +22,9 @@ constexpr int64_t kMostTogether = kMostFew; /* the most sessions in a step */
 class Session {
  public:
   /* context: positions in the cache, at most those of the model. kernels: a table that this machine supports. Throws Error:
-   * EK_CONTEXT, EK_NO_MEMORY. */
-  Session(std::shared_ptr<const Model> model, const Kernels &kernels, int64_t context, int threads, KvType type);
+   * EK_CONTEXT, EK_NO_MEMORY. usage: outlives the session; null: its own. */
+  Session(std::shared_ptr<const Model> model, const Kernels &kernels, int64_t context, int threads, KvType type,
+          Usage *usage = nullptr);
 
   /* Append n ids. logits: (1, vocab) of the last position, or (n, vocab) with `all`. The session is unchanged on an error.
    * Throws Error: EK_BAD_ARGUMENT, EK_CONTEXT, EK_TOKEN, EK_BAD_FILE, EK_CANCELLED. */
@@ -63,6 +64,8 @@ class Session {
   /* Whether a call uses the session. The functions of this class do not look at it, except that evaluate and step end when
    * the call is cancelled. */
   Usage &usage() const { return usage_; }
+  bool forked() const { return team_.pool().forked(); } /* since it was created: it has no threads */
+  const ThreadPool &pool() const { return team_.pool(); }
 
   int64_t position() const { return position_.load(std::memory_order_relaxed); } /* from any thread, at any time */
   int64_t context() const { return cache_.context(); }
@@ -79,6 +82,7 @@ class Session {
   void check_ids(const int32_t *ids, int64_t n) const;
   void append(const int32_t *ids, int64_t n);
   void check_going_on() const;
+  void check_result() const;
   void count_ids() { position_.store(static_cast<int64_t>(ids_.size()), std::memory_order_relaxed); }
   void embed(const int32_t *ids, int64_t m);
   void check_step(Session *const *sequences, int64_t count, const int32_t *ids) const;
@@ -113,7 +117,8 @@ class Session {
 
   std::shared_ptr<const Model> model_;
   const Kernels &kernels_;
-  mutable Usage usage_;
+  Usage own_usage_;
+  Usage &usage_;
   Team team_;
   int64_t chunk_;
   KvCache cache_;

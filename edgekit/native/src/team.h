@@ -18,7 +18,7 @@ class Team {
   explicit Team(std::shared_ptr<ThreadPool> pool, const Usage *usage = nullptr) : pool_(std::move(pool)), usage_(usage) {}
 
   int threads() const { return pool_->threads(); }
-  ThreadPool &pool() { return *pool_; }
+  ThreadPool &pool() const { return *pool_; }
 
   /* As ThreadPool::run. */
   template <typename Work>

@@ -1,7 +1,5 @@
 #include "thread_pool.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <chrono>
 #include <system_error>
@@ -9,6 +7,7 @@
 #include <utility>
 
 #include "error.h"
+#include "process.h"
 #include "topology.h"
 
 #if defined(__x86_64__)
@@ -71,37 +70,40 @@ constexpr uint64_t first_of(uint64_t range) { return range >> 32; }
 constexpr uint64_t end_of(uint64_t range) { return range & 0xffffffffu; }
 constexpr uint64_t count_of(uint64_t range) { return end_of(range) - first_of(range); }
 
-/* How often this process is the child of a fork. */
-std::atomic<int> forks{0};
-[[maybe_unused]] const int counts_forks = ::pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
 }  // namespace
 
 ThreadPool::ThreadPool(int threads, std::vector<int> cpus, int running)
     : cpus_(std::move(cpus)),
-      running_(running > 0 ? std::min(running, threads) : threads),
+      threads_(threads),
+      wanted_(running > 0 ? std::min(running, threads) : threads),
+      running_(wanted_),
       adapts_(running > 0),
-      ranges_(new Range[static_cast<size_t>(running_)]),
-      allowed_(running_),
-      forks_(forks.load(std::memory_order_relaxed)) {
-  neighbours_.fit = running_;
+      ranges_(new Range[static_cast<size_t>(wanted_)]),
+      allowed_(wanted_),
+      forks_(forks()) {
   neighbours_.pause = kShortestPause;
   try {
-    workers_.reserve(static_cast<size_t>(threads));
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { serve(i); });
-  } catch (const std::system_error &error) { /* the destructor does not run, and the workers wait for the next step */
-    const int started = static_cast<int>(workers_.size());
-    stop();
-    fail(EK_NO_MEMORY, "cannot start %d threads: the system refused thread %d (%s)", threads, started + 2,
-         error.code().message().c_str());
+    workers_.reserve(static_cast<size_t>(wanted_));
+    for (int i = 1; i < wanted_; ++i) workers_.emplace_back([this, i] { serve(i); });
+  } catch (const std::system_error &error) {
+    const int started = static_cast<int>(workers_.size()) + 1;
+    if (!adapts_) {
+      stop(); /* the destructor does not run, and the workers wait for the next step */
+      fail(EK_NO_MEMORY, "cannot start %d threads: the system refused thread %d (%s)", threads, started + 1,
+           error.code().message().c_str());
+    }
+    running_ = started; /* no worker looks at it before the first step */
+    allowed_ = started;
   } catch (...) {
     stop();
     throw;
   }
+  neighbours_.fit = running_;
 }
 
 ThreadPool::~ThreadPool() { stop(); }
 
-bool ThreadPool::forked() const { return forks.load(std::memory_order_relaxed) != forks_; }
+bool ThreadPool::forked() const { return forks() != forks_; }
 
 void ThreadPool::stop() {
   if (forked()) { /* the threads exist only in the parent, so what refers to them can be neither joined nor destroyed */
@@ -199,11 +201,6 @@ void ThreadPool::work_on(int thread) {
 }
 
 void ThreadPool::serve(int thread) {
-  if (thread >= running_) {
-    std::unique_lock<std::mutex> lock(sleep_->mutex);
-    sleep_->away.wait(lock, [this] { return stop_.load(); });
-    return;
-  }
   keep_on(cpus_);
   uint64_t seen = 0;
   for (;;) {
@@ -311,15 +308,14 @@ std::shared_ptr<ThreadPool> shared_pool(int threads) {
     std::weak_ptr<ThreadPool> pool;
   };
   /* Never destroyed, because threads may still create sessions while the process ends. */
-  static std::mutex &mutex = *new std::mutex;
   static std::vector<Shared> &all = *new std::vector<Shared>;
   const std::vector<int> cpus = worker_cpus(threads);
   const int running = running_threads(threads);
-  const std::lock_guard<std::mutex> lock(mutex);
+  const std::lock_guard<std::mutex> lock(opening_mutex());
   all.erase(std::remove_if(all.begin(), all.end(), [](const Shared &each) { return each.pool.expired(); }), all.end());
   for (const Shared &each : all)
     if (each.threads == threads && each.running == running && each.cpus == cpus)
-      if (std::shared_ptr<ThreadPool> pool = each.pool.lock(); pool && !pool->forked()) return pool;
+      if (std::shared_ptr<ThreadPool> pool = each.pool.lock(); pool && !pool->forked() && pool->running() == pool->wanted()) return pool;
   const auto pool = std::make_shared<ThreadPool>(threads, cpus, running);
   all.push_back({threads, running, cpus, pool});
   return pool;

@@ -21,14 +21,16 @@ class ThreadPool {
  public:
   /* threads: includes the calling thread, which also works. cpus: the CPUs to bind the workers to (see worker_cpus); empty:
    * not bound. The calling thread is never bound, because it belongs to the application. running: how many threads can run at
-   * once (see running_threads); the others are never woken. 0: always all, for tasks that wait for each other. Throws
-   * Error(EK_NO_MEMORY) if the system does not start that many threads. */
+   * once (see running_threads); the others are not started, and if the system refuses to start a thread, fewer run. 0: always
+   * all, for tasks that wait for each other; throws Error(EK_NO_MEMORY) if the system does not start that many threads. */
   explicit ThreadPool(int threads, std::vector<int> cpus = {}, int running = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool &) = delete;
   ThreadPool &operator=(const ThreadPool &) = delete;
 
-  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+  int threads() const { return threads_; }
+  int wanted() const { return wanted_; }   /* how many would run at once if the system had not refused any */
+  int running() const { return running_; } /* how many run at once */
 
   /* A call that runs many steps. While several threads make such calls, each of them takes the place of a worker. */
   class Caller {
@@ -97,7 +99,8 @@ class ThreadPool {
   void allow(); /* after a change of neighbours_ */
 
   const std::vector<int> cpus_;
-  const int running_;
+  const int threads_, wanted_;
+  int running_;
   const bool adapts_;
   std::vector<Thread> workers_;
   std::unique_ptr<Range[]> ranges_;
@@ -113,7 +116,7 @@ class ThreadPool {
   const int forks_;
   struct Sleep {
     std::mutex mutex;
-    std::condition_variable wake, away; /* `away`: for the workers that are never woken or stay away */
+    std::condition_variable wake, away; /* `away`: for the workers that stay away */
   };
   std::unique_ptr<Sleep> sleep_{new Sleep}; /* a forked child cannot destroy it: workers of its parent may wait there */
   Neighbours neighbours_;

@@ -94,10 +94,12 @@ int ek_measure_kernel(const char *name, int threads, double *multiply_adds_per_s
   });
 }
 
-int64_t ek_model_token_bytes(const ek_model *model) { return model ? ek::token_bytes(*model->model) : 0; }
+int64_t ek_model_token_bytes(const ek_model *model) {
+  return ek::number_of(model, [](const ek::Model &of) { return ek::token_bytes(of); });
+}
 
 int64_t ek_model_prompt_multiply_adds(const ek_model *model, int64_t tokens) {
-  return model && tokens > 0 ? ek::prompt_multiply_adds(*model->model, tokens) : 0;
+  return tokens < 1 ? 0 : ek::number_of(model, [&](const ek::Model &of) { return ek::prompt_multiply_adds(of, tokens); });
 }
 
 int ek_multiply(const char *kernel, const ek_matrix *w, const float *x, int64_t m, int prefill, float *y) {

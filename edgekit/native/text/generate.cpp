@@ -46,7 +46,7 @@ struct Cancelled {};
 
 class Generation {
  public:
-  Generation(ek_session &session, const std::shared_ptr<const Tables> &tables, const ek_request &request, ek_on_event on_event, void *context)
+  Generation(SessionObject &session, const std::shared_ptr<const Tables> &tables, const ek_request &request, ek_on_event on_event, void *context)
       : started_(Clock::now()), session_(session), tables_(*tables), request_(request), on_event_(on_event), context_(context),
         stream_(tables), stop_texts_(stop_texts()) {}
 
@@ -307,7 +307,7 @@ class Generation {
   }
 
   const Clock::time_point started_;
-  ek_session &session_;
+  SessionObject &session_;
   const Tables &tables_;
   const ek_request &request_;
   ek_on_event on_event_;
@@ -335,8 +335,7 @@ class Generation {
 void generate(ek_session &session, const std::shared_ptr<const Tables> &tables, const ek_request &request, ek_on_event on_event,
               void *context) {
   const InUse in_use(session);
-  tables->check_file(); /* and again for every token: TextStream::push */
-  Generation(session, tables, request, on_event, context).run();
+  Generation(*in_use, tables, request, on_event, context).run();
 }
 
 }  // namespace ek

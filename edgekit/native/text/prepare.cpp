@@ -38,11 +38,11 @@ void evaluate_pieces(Session &session, const int32_t *ids, int64_t count) {
 void prepare(ek_session &session, const Tables &tables, const ek_message *messages, int64_t count) {
   const InUse in_use(session);
   const std::vector<int32_t> start = next_start(tables, messages, count);
-  Session &own = session.session;
+  Session &own = in_use->session;
   const int64_t shared = common_start(own.ids(), start), size = static_cast<int64_t>(start.size());
   if (shared == own.position() || size > own.context()) return; /* nothing is left out, or there is no room */
   own.rewind(shared);
-  session.prepared = start;
+  in_use->prepared = start;
   evaluate_pieces(own, start.data() + shared, size - shared);
 }
 

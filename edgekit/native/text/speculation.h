@@ -11,6 +11,7 @@
 #define EDGEKIT_TEXT_SPECULATION_H
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -68,7 +69,8 @@ class Speculation {
   Stakes stakes_;
   std::vector<int32_t> ids_;  /* the id and its guesses */
   std::vector<float> logits_; /* of these, one row after another */
-  int64_t match_ = 0, right_ = 0, changes_ = -1, guessed_ = 0, accepted_ = 0;
+  int64_t match_ = 0, right_ = 0, changes_ = -1, guessed_ = 0;
+  std::atomic<int64_t> accepted_{0}; /* may be read at any time */
 };
 
 }  // namespace ek

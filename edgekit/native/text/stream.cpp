@@ -13,7 +13,6 @@ constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 }  // namespace
 
 void TextStream::push(int32_t id, std::string &out) {
-  tables_->check_file();
   if (is_silent(*tables_, id)) return;
   held_.append(tables_->token(static_cast<uint32_t>(id)));
   const auto *bytes = reinterpret_cast<const uint8_t *>(held_.data());

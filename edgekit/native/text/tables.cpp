@@ -85,7 +85,7 @@ uint64_t text_checksum(const uint8_t *words, uint64_t count) {
   return sum;
 }
 
-Tables::Tables(const std::string &folder) : file_(existing(folder)) { read(); }
+Tables::Tables(const std::string &folder) : file_(existing(folder), MappedFile::kCopied) { read(); }
 
 Tables::Tables(const uint8_t *bytes, uint64_t size) : file_(bytes, size) { read(); }
 

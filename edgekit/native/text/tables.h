@@ -17,7 +17,7 @@
 #include <string_view>
 #include <vector>
 
-#include "../src/model.h"
+#include "../src/mapped_file.h"
 #include "edgekit.h"
 #include "words.h"
 
@@ -123,7 +123,6 @@ class Tables {
     }
   }
   uint32_t merged(uint32_t rank) const { return merged_[rank]; }
-  void check_file() const { file_.check(); } /* throws Error(EK_BAD_FILE) if the file was cut while it is mapped */
 
  private:
   void read();

@@ -41,36 +41,22 @@ ek_request known_request(const ek_request &request) {
   return known;
 }
 
-/* The tables, whose file is as long as it was when it was opened. Throws Error. */
-const ek::Tables &tables_of(const ek_text *text) {
-  text->tables->check_file();
-  return *text->tables;
-}
-
 }  // namespace
-
-struct ek_watch {
-  ek::Watch watch;
-};
-
-struct ek_stream {
-  ek::TextStream stream;
-  std::string piece; /* what the last call returned */
-};
 
 int ek_text_open(const char *folder, ek_text **text) {
   return guarded([&] {
     need(folder && text, "ek_text_open: folder and text must not be NULL");
-    *text = new ek_text{std::make_shared<const ek::Tables>(folder)};
+    *text = ek::made<ek_text>([&](ek::Usage &) { return std::make_shared<ek::Tables>(folder); });
   });
 }
 
-void ek_text_close(ek_text *text) { delete text; }
+void ek_text_close(ek_text *text) { ek::free_handle(text, ek::Kind::kText); }
 
 int ek_text_describe(const ek_text *text, ek_text_info *info) {
   return guarded([&] {
     need(text && info, "ek_text_describe: text and info must not be NULL");
-    const ek::Tables &tables = tables_of(text);
+    const auto opened = ek::pinned(text);
+    const ek::Tables &tables = *opened;
     ek_text_info found{};
     found.size = info->size;
     found.tokens = static_cast<int32_t>(tables.tokens);
@@ -87,13 +73,18 @@ int ek_text_describe(const ek_text *text, ek_text_info *info) {
 }
 
 int32_t ek_text_stop_id(const ek_text *text, int32_t index) {
-  if (!text || index < 0 || static_cast<size_t>(index) >= text->tables->stop_ids.size()) return -1;
-  return text->tables->stop_ids[static_cast<size_t>(index)];
+  int32_t id = -1;
+  if (text && index >= 0)
+    guarded([&] {
+      const std::vector<int32_t> &ids = ek::pinned(text)->stop_ids;
+      if (static_cast<size_t>(index) < ids.size()) id = ids[static_cast<size_t>(index)];
+    });
+  return id;
 }
 
 int32_t ek_text_token_id(const ek_text *text, const char *token) {
   int32_t id = -1;
-  if (text && token) guarded([&] { id = ek::added_token_id(tables_of(text), token); });
+  if (text && token) guarded([&] { id = ek::added_token_id(*ek::pinned(text), token); });
   return id;
 }
 
@@ -103,7 +94,8 @@ int ek_text_encode(const ek_text *text, const char *utf8, int64_t bytes, int fla
     constexpr int kAll = EK_ENCODE_PLAIN | EK_ENCODE_BOS | EK_ENCODE_NO_BOS, kBoth = EK_ENCODE_BOS | EK_ENCODE_NO_BOS;
     if (flags & ~kAll || (flags & kBoth) == kBoth)
       fail(EK_BAD_ARGUMENT, "ek_text_encode: the flags %d are not a sum of ek_encode_flags that go together", flags);
-    const ek::Tables &tables = tables_of(text);
+    const auto opened = ek::pinned(text);
+    const ek::Tables &tables = *opened;
     ek::WrittenText written;
     written.add(ek::given_text(utf8, bytes), flags & EK_ENCODE_PLAIN ? ek::Writer::kUser : ek::Writer::kTemplate);
     std::vector<int32_t> found;
@@ -117,7 +109,7 @@ int ek_text_decode(const ek_text *text, const int32_t *ids, int64_t count, char 
   return guarded([&] {
     need(text && bytes && (ids || count == 0), "ek_text_decode: text, ids and bytes must not be NULL");
     if (count < 0) fail(EK_BAD_ARGUMENT, "ek_text_decode: %" PRId64 " ids were given; allowed: 0 or more", count);
-    const std::string found = ek::decode(tables_of(text), ids, count);
+    const std::string found = ek::decode(*ek::pinned(text), ids, count);
     copy_out(found.data(), found.size(), utf8, capacity, bytes);
     if (static_cast<size_t>(capacity) > found.size()) utf8[found.size()] = '\0';
   });
@@ -128,7 +120,8 @@ int ek_text_words(const ek_text *text, const char *utf8, int64_t bytes, char *no
   return guarded([&] {
     need(text && size && count, "ek_text_words: text, size and count must not be NULL");
     ek::WordEnds found;
-    ek::Encoder(tables_of(text)).words(ek::given_text(utf8, bytes), found);
+    const auto opened = ek::pinned(text);
+    ek::Encoder(*opened).words(ek::given_text(utf8, bytes), found);
     copy_out(found.normalized.data(), found.normalized.size(), normalized, capacity, size);
     copy_out(found.ends.data(), found.ends.size(), ends, most, count);
   });
@@ -137,7 +130,8 @@ int ek_text_words(const ek_text *text, const char *utf8, int64_t bytes, char *no
 int ek_text_prompt(const ek_text *text, const ek_message *messages, int64_t count, int32_t *ids, int64_t capacity, int64_t *written) {
   return guarded([&] {
     need(text && messages && written, "ek_text_prompt: text, messages and written must not be NULL");
-    const ek::Tables &tables = tables_of(text);
+    const auto opened = ek::pinned(text);
+    const ek::Tables &tables = *opened;
     std::vector<int32_t> found;
     ek::Encoder(tables).encode(ek::render(tables, messages, count), found);
     ek::apply_bos(tables, tables.settings.adds_bos, found);
@@ -148,29 +142,34 @@ int ek_text_prompt(const ek_text *text, const ek_message *messages, int64_t coun
 int ek_stream_create(const ek_text *text, ek_stream **stream) {
   return guarded([&] {
     need(text && stream, "ek_stream_create: text and stream must not be NULL");
-    *stream = new ek_stream{ek::TextStream(text->tables), {}};
+    const auto opened = ek::pinned(text);
+    *stream = ek::made<ek_stream>([&](ek::Usage &) {
+      return std::shared_ptr<ek::StreamObject>(new ek::StreamObject{ek::TextStream(opened), {}});
+    });
   });
 }
 
-void ek_stream_free(ek_stream *stream) { delete stream; }
+void ek_stream_free(ek_stream *stream) { ek::free_handle(stream, ek::Kind::kStream); }
 
 int ek_stream_push(ek_stream *stream, int32_t id, const char **utf8, int64_t *bytes) {
   return guarded([&] {
     need(stream && utf8 && bytes, "ek_stream_push: stream, utf8 and bytes must not be NULL");
-    stream->piece.clear();
-    stream->stream.push(id, stream->piece);
-    *utf8 = stream->piece.c_str();
-    *bytes = static_cast<int64_t>(stream->piece.size());
+    const ek::Using<ek_stream> in_use(*stream);
+    in_use->piece.clear();
+    in_use->stream.push(id, in_use->piece);
+    *utf8 = in_use->piece.c_str();
+    *bytes = static_cast<int64_t>(in_use->piece.size());
   });
 }
 
 int ek_stream_finish(ek_stream *stream, const char **utf8, int64_t *bytes) {
   return guarded([&] {
     need(stream && utf8 && bytes, "ek_stream_finish: stream, utf8 and bytes must not be NULL");
-    stream->piece.clear();
-    stream->stream.flush(stream->piece);
-    *utf8 = stream->piece.c_str();
-    *bytes = static_cast<int64_t>(stream->piece.size());
+    const ek::Using<ek_stream> in_use(*stream);
+    in_use->piece.clear();
+    in_use->stream.flush(in_use->piece);
+    *utf8 = in_use->piece.c_str();
+    *bytes = static_cast<int64_t>(in_use->piece.size());
   });
 }
 
@@ -178,41 +177,43 @@ int ek_generate(ek_session *session, const ek_text *text, const ek_request *requ
   return guarded([&] {
     need(session && text && request, "ek_generate: session, text and request must not be NULL");
     const ek_request own = known_request(*request);
-    ek::generate(*session, text->tables, own, on_event, context);
+    ek::generate(*session, ek::pinned(text), own, on_event, context);
   });
 }
 
 int ek_prepare(ek_session *session, const ek_text *text, const ek_message *messages, int64_t count) {
   return guarded([&] {
     need(session && text && messages, "ek_prepare: session, text and messages must not be NULL");
-    ek::prepare(*session, *text->tables, messages, count);
+    ek::prepare(*session, *ek::pinned(text), messages, count);
   });
 }
 
 int ek_watch_create(int64_t max_thought_tokens, int loop_guard, int inside, ek_watch **watch) {
   return guarded([&] {
     need(watch, "ek_watch_create: watch must not be NULL");
-    *watch = new ek_watch{ek::Watch(max_thought_tokens, loop_guard, inside != 0)};
+    *watch = ek::made<ek_watch>([&](ek::Usage &) { return std::make_shared<ek::Watch>(max_thought_tokens, loop_guard, inside != 0); });
   });
 }
 
-void ek_watch_free(ek_watch *watch) { delete watch; }
+void ek_watch_free(ek_watch *watch) { ek::free_handle(watch, ek::Kind::kWatch); }
 
 int ek_watch_push(ek_watch *watch, int32_t token, int in_thought, int32_t *action) {
   return guarded([&] {
     need(watch && action, "ek_watch_push: watch and action must not be NULL");
-    *action = watch->watch.push(token, in_thought != 0);
+    *action = ek::Using<ek_watch>(*watch)->push(token, in_thought != 0);
   });
 }
 
 int ek_watch_adjust(const ek_watch *watch, float *logits, int64_t n) {
   return guarded([&] {
     need(watch && logits, "ek_watch_adjust: watch and logits must not be NULL");
-    watch->watch.adjust(logits, n);
+    ek::Using<ek_watch>(*watch)->adjust(logits, n);
   });
 }
 
-int64_t ek_watch_loops(const ek_watch *watch) { return watch ? watch->watch.loops() : 0; }
+int64_t ek_watch_loops(const ek_watch *watch) {
+  return ek::number_of(watch, [](const ek::Watch &of) { return of.loops(); });
+}
 
 int ek_thought_closing(int32_t action, const char *text, int64_t bytes, char *utf8, int64_t capacity, int64_t *size) {
   return guarded([&] {

@@ -1,19 +1,31 @@
-/* The handle of the C API for text, and what its files share. */
+/* The handles of the C API for text, and what its files share. */
 #ifndef EDGEKIT_TEXT_TEXT_HANDLE_H
 #define EDGEKIT_TEXT_TEXT_HANDLE_H
 
 #include <cinttypes>
 #include <cstring>
-#include <memory>
+#include <string>
 #include <string_view>
 
 #include "../src/error.h"
+#include "../src/handle.h"
 #include "edgekit_text.h"
+#include "stream.h"
 #include "tables.h"
+#include "watch.h"
 
-struct ek_text {
-  std::shared_ptr<const ek::Tables> tables;
+namespace ek {
+
+struct StreamObject {
+  TextStream stream;
+  std::string piece; /* what the last call returned */
 };
+
+}  // namespace ek
+
+struct ek_text : ek::HandleOf<const ek::Tables, ek::Kind::kText> {};
+struct ek_stream : ek::HandleOf<ek::StreamObject, ek::Kind::kStream> {};
+struct ek_watch : ek::HandleOf<ek::Watch, ek::Kind::kWatch> {};
 
 namespace ek {
 
