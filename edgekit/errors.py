@@ -258,6 +258,10 @@ class EngineProofNotice(UserWarning):
     """An engine is compared with the processor before it answers, which takes a while."""
 
 
+class ThreadsWarning(UserWarning):
+    """The system started fewer threads than an engine wanted; the text says how many."""
+
+
 def missing_package(error: ModuleNotFoundError) -> MissingPackageError | None:
     """What to tell a user about a failed import of an extra's package; None for any other module."""
     name = (error.name or "").partition(".")[0]

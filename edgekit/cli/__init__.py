@@ -25,6 +25,7 @@ from ..errors import (
     EdgekitError,
     EngineFallbackWarning,
     EngineProofNotice,
+    ThreadsWarning,
     missing_package,
 )
 from ..ort import NO_TELEMETRY
@@ -34,7 +35,7 @@ from ._output import print_error, print_notes, wants_json
 # actively, by default for 2^26 cycles (about 20 ms), on the cores that edgekit's and onnxruntime's kernels need: on two
 # cores these then run at half their speed. 2^4 cycles is the shortest wait. A value set by the user is kept.
 _OPENBLAS_TIMEOUT = "4"
-_NOTES = (DiscardedStateWarning, EngineFallbackWarning, EngineProofNotice)
+_NOTES = (DiscardedStateWarning, EngineFallbackWarning, EngineProofNotice, ThreadsWarning)
 _COMPLETION = "_EDGEKIT_COMPLETE"  # set by a shell that completes a command line, to what it asks for
 _OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # writing to a redirected stream failed
 

@@ -22,6 +22,7 @@ from ..sampling import Sampling
 from .events import Answer, Done, Event, Thought
 from .generation import Completion, Generation
 from .history import OnFull
+from .interruptible import OwnProcess
 from .response_format import ResponseFormat
 from .session import Session
 from .thought import Piece
@@ -43,6 +44,7 @@ class AsyncSession:
         self._session = session
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgekit")
         self._closed = False
+        self._process = OwnProcess("the session")
 
     def chat(
         self,
@@ -155,8 +157,15 @@ class AsyncSession:
     def _start(self, begin: Callable[[], Generation]) -> AsyncGeneration:
         if self._closed:
             raise EngineError("cannot start an answer: the session is closed", hint="load the artifact again")
+        self._process.require()
         run = _Run(begin, asyncio.get_running_loop())
-        return AsyncGeneration(run, self._thread.submit(run.work))
+        try:
+            return AsyncGeneration(run, self._thread.submit(run.work))
+        except RuntimeError as error:
+            run.stop()  # the executor may keep it
+            raise EngineError(
+                f"cannot start an answer: {error}", hint="close other programs, or raise the limit"
+            ) from None
 
     async def close(self) -> None:
         """Wait for the answers that have been started, and free the model. Closing twice is allowed."""

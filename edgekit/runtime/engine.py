@@ -47,7 +47,7 @@ class EngineOptions:
         speculate: Whether an engine that can may guess tokens and evaluate them ahead; see :class:`SpeculatingEngine`.
 
     Raises:
-        ValueError: A count is below 1, or the type is unknown.
+        ValueError: A count is not a whole number or below 1, or the type is unknown.
     """
 
     context: int | None = None
@@ -59,6 +59,8 @@ class EngineOptions:
     def __post_init__(self) -> None:
         for name in ("context", "threads"):
             value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+                raise ValueError(f"{name} is {value!r}; it must be a whole number")
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         if self.kv_type is not None and self.kv_type not in KV_TYPES:
@@ -216,7 +218,7 @@ def open_engine(folder: Path, manifest: RuntimeFacts, options: EngineOptions, na
     if name == "auto":
         return _open_first(folder, manifest, options, ranked_engines(manifest))
     if name not in known:
-        raise UnknownNameError(f"there is no engine {name!r}", hint=nearest(name, ("auto", *known)))
+        raise UnknownNameError(f"there is no engine {name!r}", hint=nearest(str(name), ("auto", *known)))
     return engine_class(name).open(folder, manifest, options)
 
 

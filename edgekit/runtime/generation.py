@@ -16,6 +16,7 @@ from ..errors import EngineError, EvaluationCancelledError, SessionBusyError
 from . import events
 from .answer import Answer, FinishReason, ThoughtEnd
 from .constraint import Constraint
+from .interruptible import OwnLock
 from .logprobs import Logprobs, TokenLogprob
 from .response_format import parsed
 from .sampler import Sampler
@@ -166,7 +167,7 @@ class Generation(Iterator[Piece]):
         self._accepted, self._accepted_tokens, self._accepted_before = accepted, 0, 0
         self._ttft_s, self._decode_s = prepare_s, 0.0
         self._produced = self._produce()
-        self._lock = threading.RLock()  # held by the thread that generates
+        self._lock = OwnLock("the answer")  # held by the thread that generates
         self._producing = False  # that thread is in the generator, perhaps interrupted by a signal handler
         self._cancel_evaluation, self._cancelled, self._evaluating = cancel_evaluation, False, False
 
@@ -225,7 +226,7 @@ class Generation(Iterator[Piece]):
         ``finish_reason`` is ``interrupted``.
         """
         self._cancelled = True
-        if self._evaluating:
+        if self._evaluating and not self._lock.is_other:
             self._cancel_evaluation()
             # The evaluation may have been about to begin, so cancel it until it has ended.
             with suppress(RuntimeError):  # no thread can be started while the interpreter ends

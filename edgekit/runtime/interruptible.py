@@ -6,12 +6,13 @@ lets another thread make the call, and waits for it.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ..errors import SessionBusyError
+from ..errors import EngineError, SessionBusyError
 
 SHORTEST = 32  # tokens; fewer take less than the 300 ms in which an answer should end, on slow devices as well
 
@@ -43,7 +44,10 @@ def interruptible(call: Callable[[], None], cancel: Callable[[], None], tokens: 
             ended.set()
 
     try:
-        threading.Thread(target=run, name="edgekit-evaluate", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="edgekit-evaluate", daemon=True).start()
+        except RuntimeError:  # the system starts no more threads, so Ctrl-C waits for the end
+            run()
         while not ended.wait(0.1):  # a signal that another thread receives does not wake this one
             pass
     except BaseException:
@@ -57,7 +61,64 @@ def interruptible(call: Callable[[], None], cancel: Callable[[], None], tokens: 
         raise failures[0]
 
 
-class Turn:
+class OwnProcess:
+    """Tells whether this process is the one that made an object, and not a fork of it.
+
+    A fork has none of the threads: what they have locked stays locked, and what they would do is never done.
+
+    Args:
+        what: The object, for messages.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what, self._process = what, os.getpid()
+
+    @property
+    def is_other(self) -> bool:
+        """Whether this process is a fork of the one that made the object."""
+        return os.getpid() != self._process
+
+    def require(self) -> None:
+        """Check that it is not.
+
+        Raises:
+            EngineError: It is.
+        """
+        if self.is_other:
+            raise EngineError(
+                f"{self._what} belongs to process {self._process}; this process, {os.getpid()}, is a fork of it",
+                hint="load the artifact in each process that uses it",
+            )
+
+
+class OwnLock(OwnProcess):
+    """A reentrant lock that cannot be acquired in a fork of its process, where nobody might release it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self._lock = threading.RLock()
+
+    def acquire(self, blocking: bool = True) -> bool:
+        """As of ``threading.RLock``.
+
+        Raises:
+            EngineError: This process is a fork.
+        """
+        self.require()
+        return self._lock.acquire(blocking)
+
+    def release(self) -> None:
+        """As of ``threading.RLock``."""
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
+class Turn(OwnProcess):
     """The right to use something that one call at a time can use.
 
     Args:
@@ -65,7 +126,7 @@ class Turn:
     """
 
     def __init__(self, what: str) -> None:
-        self._what = what
+        super().__init__(what)
         self._lock = threading.Lock()
         self._thread: int | None = None  # that has the turn
 
@@ -79,7 +140,9 @@ class Turn:
         Raises:
             SessionBusyError: Another call has the turn: in this thread, which a signal handler has interrupted, or in
                 another one.
+            EngineError: This process is a fork of the one that made it.
         """
+        self.require()
         here = threading.get_ident()
         while not self._lock.acquire(blocking=False):
             if while_waiting is None or self._thread == here:

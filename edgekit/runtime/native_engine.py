@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Lock, RLock
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,12 @@ from ..errors import (
     EngineError,
     EvaluationCancelledError,
     SessionBusyError,
+    ThreadsWarning,
     TokenRangeError,
 )
 from ..host import physical_cores
 from .engine import EngineOptions, check_ids, check_rewind, resolve_context
-from .interruptible import interruptible
+from .interruptible import OwnLock, interruptible
 from .sampler import Sampler, sample_together
 
 _ERRORS = {
@@ -56,7 +58,7 @@ class NativeEngine:
         """``source`` is the artifact's folder, or an engine whose weights are shared."""
         self._library = native.library()
         self._model, self._session = ctypes.c_void_p(), ctypes.c_void_p()
-        self._lock = RLock()  # the library lets one thread at a time use a session
+        self._lock = OwnLock("the engine")  # the library lets one thread at a time use a session
         self._handle_lock = Lock()  # held while the session is freed, or cancelled by a thread without the other lock
         self._evaluating = False
         try:
@@ -71,6 +73,11 @@ class NativeEngine:
         except EngineError:
             self.close()
             raise
+        wanted = ctypes.c_int()
+        started = self._library.ek_session_threads(self._session, wanted)
+        if started < wanted.value:
+            text = f"the system started only {started} of {wanted.value} threads, so the model is slower"
+            warnings.warn(text, ThreadsWarning, stacklevel=2)
         self.kernel = str(self._library.ek_kernel_name().decode())
         self.threads = threads
         self.context = context
@@ -140,6 +147,8 @@ class NativeEngine:
 
     def cancel(self) -> None:
         """End the evaluation that runs at the moment; see :class:`~edgekit.runtime.engine.CancellableEngine`."""
+        if self._lock.is_other:
+            return
         with self._handle_lock:
             self._library.ek_session_cancel(self._session)
 
@@ -233,9 +242,10 @@ class NativeEngine:
     def rewind(self, length: int) -> None:
         """Forget every position from ``length`` on."""
         with self._lock:
-            self.position = check_rewind(length, self.position)
+            check_rewind(length, self.position)
             if self._session:
                 self._check(self._library.ek_session_rewind(self._session, length))
+            self.position = length
 
     def tokens(self) -> list[int]:
         """The ids that have been evaluated."""
@@ -286,16 +296,19 @@ class NativeEngine:
         Raises:
             SessionBusyError: A signal handler has interrupted an evaluation to close its engine.
         """
+        if self._lock.is_other:  # a thread of the parent may have held the locks when the process was forked
+            self._free()
+            return
         with self._lock:
             if self._evaluating:
                 raise SessionBusyError("the engine cannot be closed while it evaluates tokens")
             with self._handle_lock:
-                if self._session:
-                    self._library.ek_session_free(self._session)
-                    self._session = ctypes.c_void_p()
-            if self._model:
-                self._library.ek_model_close(self._model)
-                self._model = ctypes.c_void_p()
+                self._free()
+
+    def _free(self) -> None:
+        self._library.ek_session_free(self._session)
+        self._library.ek_model_close(self._model)
+        self._session, self._model = ctypes.c_void_p(), ctypes.c_void_p()
 
     def __del__(self) -> None:
         if hasattr(self, "_session"):

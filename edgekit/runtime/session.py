@@ -230,6 +230,7 @@ class Session:
             logprobs=logprobs,
             response_format=response_format,
         )
+        self._turn.require()
         asked_tools = tools_of(tools, tool_choice)
         form = self._tools.form if self._tools and asked_tools else None
         if asked_tools and form:
@@ -315,6 +316,7 @@ class Session:
     @contextmanager
     def _in_use(self, while_waiting: Callable[[], None] | None = None) -> Iterator[None]:
         """Have the session during the block: nothing is prepared meanwhile."""
+        self._turn.require()
         with self._background.held_off(), self._turn.take(while_waiting):
             yield
 
@@ -376,7 +378,12 @@ class Session:
             generation.cancel()
 
     def close(self) -> None:
-        """Free the model. An answer that another thread is generating ends first. Closing twice is allowed."""
+        """Free the model. An answer that another thread is generating ends first. Closing twice is allowed.
+
+        In a fork of the process that loaded the artifact, this does nothing.
+        """
+        if self._turn.is_other:  # threads of the parent hold locks for ever, and engines wait for their threads
+            return
         self._current = None
         with self._in_use(while_waiting=self._cancel_evaluation):
             self._cache.set([])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from types import FrameType
 import pytest
 
 from edgekit.errors import EngineError, SessionBusyError
-from edgekit.runtime.interruptible import SHORTEST, Turn, interruptible
+from edgekit.runtime.interruptible import SHORTEST, OwnLock, Turn, interruptible
 
 
 def never() -> None:
@@ -39,6 +40,28 @@ def test_few_tokens_and_other_threads_need_no_thread() -> None:
     interruptible(call, never, SHORTEST)
     assert threads[:2] == [threading.main_thread(), other]
     assert threads[2] not in threads[:2]
+
+
+def test_without_another_thread_the_call_is_made_in_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    threads: list[threading.Thread] = []
+    interruptible(lambda: threads.append(threading.current_thread()), never, SHORTEST)
+    assert threads == [threading.main_thread()]
+
+
+def test_a_fork_has_no_turn_and_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, lock = Turn("the session"), OwnLock("the engine")
+    with turn.take(), lock, lock:
+        assert not lock.is_other
+    monkeypatch.setattr(os, "getpid", lambda: -5)
+    assert lock.is_other
+    with pytest.raises(EngineError, match=r"the session belongs to process \d+; this process, -5, is a fork of it"):
+        turn.take().__enter__()
+    with pytest.raises(EngineError, match="the engine belongs to process"), lock:
+        pass
 
 
 @pytest.fixture

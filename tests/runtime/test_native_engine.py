@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_engine
 import pytest
 from open_engine import engine, order_tolerance, prompt
 from shared_models import FORMATS, SharedModels
@@ -200,33 +199,6 @@ def test_a_data_file_that_is_cut_is_an_error(models: SharedModels, tmp_path: Pat
         e.evaluate([4])
     assert e.position == 3
     e.close()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_uses_its_parents_engine(models: SharedModels) -> None:
-    """It has none of the engine's threads."""
-    script = f"""
-import os, signal, sys
-import numpy as np
-from pathlib import Path
-from open_engine import engine
-e = engine(Path({str(models.artifact("llama", "int4 block 32"))!r}), "native", context=64, threads=4)
-expected = e.evaluate([1, 2, 3])
-e.rewind(0)
-child = os.fork()
-if child == 0:
-    signal.alarm(30)
-    same = np.array_equal(e.evaluate([1, 2, 3]), expected)
-    e.close()
-    os._exit(0 if same else 1)
-print(os.waitpid(child, 0)[1], np.array_equal(e.evaluate([1, 2, 3]), expected))
-"""
-    path = os.pathsep.join([str(Path(open_engine.__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout.split() == ["0", "True"]
 
 
 @pytest.mark.parametrize("kv_type", ["float16", "int8"])

@@ -117,6 +117,7 @@ def bad_states(folder: Path, other: Path, tmp_path: Path) -> dict[str, tuple[Pat
     paths["short"].write_bytes(whole[:-1])
     paths["text"].write_text("not a saved session, but longer than a header")
     paths["ids"].write_bytes(whole[:32] + b"\xff" * 4 + whole[36:])
+    (tmp_path / "later").write_bytes(whole[:7] + b"4" + whole[8:])
     return {
         "another model": (paths["other"], EngineError, "another model"),
         "another type": (paths["int8"], EngineError, "its key-value type is 1, that of this session is 0"),
@@ -125,9 +126,10 @@ def bad_states(folder: Path, other: Path, tmp_path: Path) -> dict[str, tuple[Pat
             ContextLengthError,
             "its 601 positions do not fit into the context of 600",
         ),
-        "cut off": (paths["short"], EngineError, "is truncated; its header says 100 positions"),
+        "cut off": (paths["short"], EngineError, "so it is truncated or damaged"),
         "no state": (paths["text"], EngineError, "is not a saved session"),
-        "ids of no vocabulary": (paths["ids"], EngineError, "outside the vocabulary"),
+        "changed bytes": (paths["ids"], EngineError, "it is damaged, because its checksum is wrong"),
+        "a later version": (tmp_path / "later", EngineError, "in format 4; this version reads format 3"),
         "a folder": (tmp_path, EngineError, "is not a saved session"),
         "missing": (tmp_path / "missing", EngineError, "cannot open"),
     }
@@ -150,7 +152,7 @@ def test_a_truncated_file_is_refused(folder: Path, tmp_path: Path, keep: int) ->
     e.evaluate(prompt(100))
     e.save(tmp_path / "state")
     os.truncate(tmp_path / "state", keep)
-    with pytest.raises(EngineError, match=r"is not a saved session|is truncated"):
+    with pytest.raises(EngineError, match=r"is not a saved session|so it is truncated"):
         e.load(tmp_path / "state")
     assert e.position == len(e.tokens())
 

@@ -11,7 +11,7 @@
  * Memory. The library does not keep a pointer to the caller's memory after a function has returned.
  *
  * Threads. All functions may be called from any thread. Any number of threads and sessions may share a model. Only one
- * call at a time may use a session, a stream or a watch: a second one returns EK_BUSY and changes nothing. The functions
+ * call at a time may use a session, a stream or a watch: a second one returns EK_BUSY and changes nothing. Functions
  * that return a number, and ek_session_cancel, may be called at any time.
  *
  * Forks. A child process has none of the threads of its parent, so it cannot use the sessions of its parent: EK_FORKED.
@@ -216,9 +216,9 @@ EK_API int ek_session_append_block(ek_session *session, const int32_t *tokens, c
 EK_API int ek_session_save(const ek_session *session, const char *path);
 
 /* Replace the contents of a session with those of a file that a session of the same model and key-value type wrote.
- * EK_BAD_FILE: the file cannot be read, is damaged, or belongs to another model or type. EK_UNSUPPORTED: another version
- * of the library wrote it. EK_CONTEXT: its tokens do not fit. A checksum covers the file. If it turns out to be damaged
- * while it is read, the session is left empty. */
+ * EK_BAD_FILE: the file cannot be read, is damaged, or belongs to another model or type. EK_UNSUPPORTED: another
+ * version of the library wrote it. EK_CONTEXT: its tokens do not fit. A checksum covers the file. If it turns out to be
+ * damaged while it is read, the session is left empty. */
 EK_API int ek_session_load(ek_session *session, const char *path);
 
 /* End the call that uses the session at the moment. Returns at once. Does nothing if there is no such call; later calls

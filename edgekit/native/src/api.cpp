@@ -185,13 +185,15 @@ int ek_session_copy(ek_session *session, const ek_session *source) {
   });
 }
 
-int64_t ek_session_block_bytes(const ek_session *session) { return session ? session->session.block_bytes() : 0; }
+int64_t ek_session_block_bytes(const ek_session *session) {
+  return ek::number_of(session, [](const ek::SessionObject &of) { return of.session.block_bytes(); });
+}
 
 int ek_session_get_block(const ek_session *session, int64_t block, void *bytes) {
   return guarded([&] {
     need(session && bytes, "ek_session_get_block: session and bytes must not be NULL");
     const ek::InUse in_use(*session);
-    session->session.get_block(block, static_cast<uint8_t *>(bytes));
+    in_use->session.get_block(block, static_cast<uint8_t *>(bytes));
   });
 }
 
@@ -199,7 +201,7 @@ int ek_session_append_block(ek_session *session, const int32_t *tokens, const vo
   return guarded([&] {
     need(session && tokens && bytes, "ek_session_append_block: session, tokens and bytes must not be NULL");
     const ek::InUse in_use(*session);
-    session->session.append_block(tokens, static_cast<const uint8_t *>(bytes));
+    in_use->session.append_block(tokens, static_cast<const uint8_t *>(bytes));
   });
 }
 
@@ -243,6 +245,6 @@ int ek_session_sample(ek_session *worker, const float *logits, int64_t count, co
     need(worker && logits && sampling && seen && random_states && tokens,
          "ek_session_sample: worker, logits, sampling, seen, random_states and tokens must not be NULL");
     const ek::InUse in_use(*worker);
-    worker->session.sample(logits, count, sampling, seen, random_states, tokens);
+    in_use->session.sample(logits, count, sampling, seen, random_states, tokens);
   });
 }

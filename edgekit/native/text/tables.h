@@ -1,4 +1,4 @@
-/* edgekit_text.bin: everything the library needs to know about text, as tables that are used where they are mapped.
+/* edgekit_text.bin: everything the library needs to know about text, as tables that are used as they lie in the file.
  *
  * The file is little-endian. It is written by edgekit/build/text_file.py.
  *
