@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_engine
 import pytest
 from open_engine import engine, order_tolerance, prompt
 from shared_models import FORMATS, SharedModels
