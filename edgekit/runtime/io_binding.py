@@ -11,6 +11,7 @@ subclass :class:`BoundEngine` and name their :class:`~edgekit.runtime.provider.P
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -83,7 +84,9 @@ class BoundEngine:
         self._mask = np.ones(context, dtype=np.int64)  # (context,): every position before the end is attended to
         self._cache = _bind_cache(ort, session, self._binding, context, self.provider, setup)
         self.kv_type = kv_type
-        self.cache_bytes = sum(buffer.tensor_size_in_bytes() for buffer in self._cache)
+        self.cache_bytes = sum(
+            math.prod(buffer.shape()) * np.dtype(_FLOAT_TYPES[buffer.data_type()]).itemsize for buffer in self._cache
+        )  # OrtValue has tensor_size_in_bytes from onnxruntime 1.23 on
 
     @classmethod
     def open(cls: type[_Bound], folder: Path, manifest: RuntimeFacts, options: EngineOptions) -> _Bound:
