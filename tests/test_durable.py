@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from power_cuts import Recording, compile_recorder
 
 from edgekit import durable
 from edgekit.durable import free_space, rename, sync_folder, sync_tree, write_file
@@ -111,3 +114,35 @@ def test_a_file_system_that_cannot_sync_folders_is_no_error(tmp_path: Path, monk
 
 def test_free_space_is_that_of_the_nearest_folder(tmp_path: Path) -> None:
     assert free_space(tmp_path / "missing" / "file").endswith(" are free there")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the recorder is for Linux")
+@pytest.mark.parametrize(
+    ("statement", "whole"),
+    [
+        ("write_file(path, b'new' * 99)", True),
+        ("(folder / 'part').write_bytes(b'new' * 99); (folder / 'part').replace(path)", False),
+        ("(folder / 'part').write_bytes(b'new' * 99); sync_tree(folder); (folder / 'part').replace(path)", True),
+        ("path.write_bytes(b'new' * 99); sync_tree(folder)", False),
+    ],
+)
+def test_cuts_of_the_power(tmp_path: Path, statement: str, whole: bool) -> None:
+    """After a cut at any moment there is the old content or the new; the simulation shows what lacks a sync."""
+    folder, after, log = tmp_path / "folder", tmp_path / "after", tmp_path / "log"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"old")
+    recording = Recording(folder)
+    script = "from pathlib import Path; from edgekit.durable import *\n"
+    script += f"folder = Path({str(folder)!r}); path = folder / 'file'; {statement}"
+    environment = {**os.environ, "LD_PRELOAD": str(compile_recorder(tmp_path)), "POWER_LOG": str(log)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    recording.read(log.read_bytes())
+    assert recording.count >= 2
+    rng, found = random.Random(1), set()  # noqa: S311
+    for moment in list(range(recording.count + 1)) * 20:
+        after.mkdir()
+        recording.cut(moment, rng, after)
+        found.add((after / "file").read_bytes() if (after / "file").exists() else b"")
+        shutil.rmtree(after)
+    assert {b"old", b"new" * 99} <= found
+    assert (found == {b"old", b"new" * 99}) is whole

@@ -2,8 +2,8 @@
 
     python tests/support/edit_artifacts.py ARTIFACT --edits 10000
 
-Bits are flipped, files cut, extended, added, removed, renamed, swapped or replaced by links, pipes and folders; values of
-edgekit.json are changed. One edit in four is followed by a manifest that fits it, with its own digest, as somebody
+Bits are flipped, files cut, extended, added, removed, renamed, swapped or replaced by links, pipes and folders; values
+of edgekit.json are changed. One edit in four is followed by a manifest that fits it, with its own digest, as somebody
 would write it who wants to hide the edit: then ``verify`` is told which digest to expect.
 """
 

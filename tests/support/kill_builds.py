@@ -90,6 +90,8 @@ class Builds:
     def problems(self, way: str) -> list[str]:
         """Folders under their final names that are neither the old ones nor the new ones."""
         found = []
+        if "--force" in WAYS[way]:
+            found += [f"{path.name} is gone" for path in self._old.iterdir() if not (self.work / path.name).is_dir()]
         for name in sorted(path.name for path in self.work.iterdir() if not path.name.startswith(".")):
             content = contents(self.work / name)
             allowed = [contents(self.references[way] / name)]
@@ -120,6 +122,19 @@ class Builds:
         names = [path.name for path in self.references[way].iterdir()]
         return [f"{n} differs" for n in names if contents(self.work / n) != contents(self.references[way] / n)]
 
+    def arguments(self, options: Sequence[str]) -> list[str]:
+        """The arguments of edgekit for a build with these options."""
+        gate = () if "--quality-tokens" in options else ("--no-gate",)
+        words = [str(self._root / "text") if word == "TEXT" else word for word in (*options, *gate)]
+        source, out = str(self._checkpoint), str(self.work / "x")
+        return ["build", "--checkpoint", source, "--device", "cpu", "--out", out, "--threads", "2", *words]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the processes of a build see."""
+        tmp, cache = str(self._root / "tmp"), str(self._root / "cache")
+        return {"SOURCE_DATE_EPOCH": "1700000000", "TMPDIR": tmp, "EDGEKIT_CACHE": cache}
+
     def _built(self, name: str, options: Sequence[str]) -> Path:
         self.work.mkdir()
         process = self._start(options)
@@ -134,9 +149,6 @@ class Builds:
         return time.perf_counter() - started
 
     def _start(self, options: Sequence[str]) -> int:
-        gate = () if "--quality-tokens" in options else ("--no-gate",)
-        words = [str(self._root / "text") if word == "TEXT" else word for word in (*options, *gate)]
-        out = str(self.work / "x")
         process = os.fork()
         if process:
             return process
@@ -144,23 +156,9 @@ class Builds:
             log = os.open(self._root / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for stream in (1, 2):
                 os.dup2(log, stream)
-            os.environ |= {
-                "SOURCE_DATE_EPOCH": "1700000000", "TMPDIR": str(self._root / "tmp"),
-                "EDGEKIT_CACHE": str(self._root / "cache"),
-            }  # fmt: skip
+            os.environ |= self.environment
             tempfile.tempdir = None
-            sys.argv = [
-                "edgekit",
-                "build",
-                "--checkpoint",
-                str(self._checkpoint),
-                "--device",
-                "cpu",
-                "--out",
-                out,
-                *words,
-            ]
-            sys.argv += ["--threads", "2"]
+            sys.argv = ["edgekit", *self.arguments(options)]
             from edgekit.cli import main
 
             main()
