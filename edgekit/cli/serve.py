@@ -52,6 +52,7 @@ from ._output import print_notes, print_planned_cache
     "others  [default: no limit]",
 )
 @options.count("--queue", "Let this many requests of a model wait", 64, metavar="N", least=0)
+@options.count("--connections", "Accept this many connections at the same time", 256, metavar="N")
 @options.count("--max-tokens", "Generate at most this many tokens per answer  [default: as many as the context holds]")
 @options.count(
     "--time-limit", "End an answer after this many seconds, with its time in the queue", 600, metavar="SECONDS"
@@ -71,6 +72,7 @@ def command(
     prefix_memory: int | None,
     memory: int | None,
     queue: int,
+    connections: int,
     max_tokens: int | None,
     time_limit: int,
     engine: str,
@@ -102,6 +104,7 @@ def command(
             prefix_bytes=prefix_memory,
             memory_bytes=memory,
             queue=queue,
+            connections=connections,
             max_tokens=max_tokens,
             time_limit_s=float(time_limit),
             public_key=public_key,

@@ -3,18 +3,24 @@
 A server on loopback needs no key, but any web page that a user visits can send requests to it. So its Host header must
 name this machine (a page could otherwise have its own name resolve to 127.0.0.1), and an Origin header must do so too.
 Other pages cannot read responses, because the server sends no CORS headers. Elsewhere every request needs the key.
+Guessing keys is slow: a wrong one is refused after a second, and an address may have only a few such requests waiting.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
+from collections import Counter
 from urllib.parse import urlsplit
 
 from .http import JsonResponse, Receive, Scope, Send
 from .page import page_paths
 from .request_error import RequestError
 
+WRONG_KEY_DELAY_S = 1.0
+_WAITING_PER_ADDRESS = 4
+_WAITING_IN_ALL = 64
 OPEN_PATHS = frozenset({"/health", *page_paths()})  # need no key
 
 
@@ -31,10 +37,13 @@ class Guard:
         self._app = app
         self._key = None if key is None else key.encode()
         self._hosts = hosts
+        self._wrong: Counter[str] = Counter()  # requests with a wrong key that wait for their refusal, by address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = self._refusal(scope) if scope["type"] == "http" else None
         if error is not None:
+            if error.status == 401:
+                await self._delay(_address(scope))
             await JsonResponse.of_error(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)  # type: ignore[operator]
@@ -47,6 +56,12 @@ class Guard:
             return self._not_here("Origin", headers[b"origin"])
         if self._key is None or scope["path"] in OPEN_PATHS:
             return None
+        if self._wrong[_address(scope)] >= _WAITING_PER_ADDRESS or self._wrong.total() >= _WAITING_IN_ALL:
+            # The key is not even compared, or a guesser would learn whether it is right.
+            return RequestError(
+                "too many requests with a wrong API key", status=429, code="too_many_wrong_keys",
+                headers={"retry-after": "1"},
+            )  # fmt: skip
         kind, _, given = headers.get(b"authorization", b"").partition(b" ")
         if kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._key):
             return None
@@ -57,6 +72,15 @@ class Guard:
             headers={"www-authenticate": "Bearer"},
         )
 
+    async def _delay(self, address: str) -> None:
+        self._wrong[address] += 1
+        try:
+            await asyncio.sleep(WRONG_KEY_DELAY_S)
+        finally:
+            self._wrong[address] -= 1
+            if not self._wrong[address]:
+                del self._wrong[address]
+
     def _not_here(self, header: str, value: bytes) -> RequestError:
         allowed = ", ".join(sorted(self._hosts))
         return RequestError(
@@ -64,6 +88,16 @@ class Guard:
             status=403,
             code="wrong_host",
         )
+
+
+def _address(scope: Scope) -> str:
+    """Whom a request is from: an IPv4 address, or the network of an IPv6 address, whose owner has 2^64 of them."""
+    client = scope.get("client")
+    try:
+        address = ipaddress.ip_address(client[0] if client else "")
+    except ValueError:
+        return ""
+    return str(address if address.version == 4 else ipaddress.ip_network((address, 64), strict=False))
 
 
 def is_loopback(host: str) -> bool:

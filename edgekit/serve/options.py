@@ -21,6 +21,7 @@ class ServeOptions:
             as much as its KV caches need.
         memory_bytes: The most memory of all models together; None does not limit it.
         queue: The most requests that wait for a model.
+        connections: The most connections at the same time.
         max_tokens: The most tokens of an answer; None is limited only by the context.
         time_limit_s: The most seconds for an answer, with the time in the queue.
         body_bytes: The largest body of a request.
@@ -37,6 +38,7 @@ class ServeOptions:
     prefix_bytes: int | None = None
     memory_bytes: int | None = None
     queue: int = 64
+    connections: int = 256
     max_tokens: int | None = None
     time_limit_s: float = 600.0
     body_bytes: int = 4 << 20
@@ -45,7 +47,7 @@ class ServeOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.parallel <= MOST_TOGETHER:
             raise ValueError(f"parallel is {self.parallel}; it must be from 1 to {MOST_TOGETHER}")
-        for name, least in (("caches", 0), ("queue", 0), ("body_bytes", 1)):
+        for name, least in (("caches", 0), ("queue", 0), ("connections", 1), ("body_bytes", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
         if self.max_tokens is not None and self.max_tokens < 1:

@@ -39,6 +39,8 @@ def serve(
     """
     import uvicorn
 
+    from .connection import connections_of_at_most
+
     if key is None and not is_loopback(host):
         raise UsageError(
             f"--host {host} can be reached from other machines, so requests need a key",
@@ -48,8 +50,8 @@ def serve(
     try:
         app = make_app(models, options, key=key, hosts=loopback_hosts(host) if is_loopback(host) else frozenset())
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, ws="none", server_header=False,
-            timeout_graceful_shutdown=_END_S,
+            app, http=connections_of_at_most(options.connections), log_level="error", access_log=False, ws="none",
+            server_header=False, timeout_graceful_shutdown=_END_S,
         )  # fmt: skip
         address = f"[{host}]" if ":" in host else host
         ready(f"http://{address}:{bound.getsockname()[1]}")

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
 import pytest
 from asgi_client import Response, request
 
+from edgekit.serve import guard as guard_module
 from edgekit.serve.guard import Guard, is_loopback, loopback_hosts
 from edgekit.serve.http import JsonResponse
 
@@ -35,13 +40,62 @@ def test_another_page_is_refused(origin: str) -> None:
     assert "access-control-allow-origin" not in found.headers
 
 
-def test_a_key_is_demanded() -> None:
+def test_a_key_is_demanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard_module, "WRONG_KEY_DELAY_S", 0.0)
     for headers in ({}, {"authorization": KEY}, {"authorization": f"Bearer {KEY}x"}, {"authorization": "Bearer "}):
         found = ask(headers, key=KEY, host="0.0.0.0")  # noqa: S104
         assert (found.status, found.error["code"]) == (401, "invalid_api_key")
         assert found.headers["www-authenticate"] == "Bearer"
     assert ask({"authorization": f"Bearer {KEY}", "host": "x.example"}, key=KEY, host="0.0.0.0").status == 200  # noqa: S104
     assert ask({}, key=KEY, path="/health").status == 200
+
+
+async def guess(guard: Guard, address: str, key: str) -> Response:
+    async def receive() -> dict[str, object]:
+        raise AssertionError("the guard reads no body")
+
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    headers = [(b"authorization", f"Bearer {key}".encode())]
+    await guard(
+        {"type": "http", "method": "GET", "path": "/v1/models", "headers": headers, "client": (address, 1)},
+        receive,
+        send,
+    )
+    return Response(status=sent[0]["status"], body=sent[1]["body"])
+
+
+def test_guessing_keys_is_slow_for_an_address_and_for_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard_module, "WRONG_KEY_DELAY_S", 0.2)
+    guard = Guard(JsonResponse({}), key=KEY, hosts=frozenset())
+
+    async def run() -> None:
+        guesses = [asyncio.ensure_future(guess(guard, "203.0.113.9", f"wrong{i}")) for i in range(4)]
+        await asyncio.sleep(0.05)
+        assert not any(one.done() for one in guesses)
+        # The right key is not told from a wrong one meanwhile.
+        for key in ("wrong", KEY):
+            found = await guess(guard, "203.0.113.9", key)
+            assert (found.status, found.error["code"]) == (429, "too_many_wrong_keys")
+        assert (await guess(guard, "203.0.113.10", KEY)).status == 200
+        assert [one.status for one in await asyncio.gather(*guesses)] == [401] * 4
+        assert (await guess(guard, "203.0.113.9", KEY)).status == 200
+
+    asyncio.run(run())
+
+
+def test_an_ipv6_network_counts_as_one_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard_module, "WRONG_KEY_DELAY_S", 0.2)
+    guard = Guard(JsonResponse({}), key=KEY, hosts=frozenset())
+
+    async def run() -> None:
+        found = await asyncio.gather(*(guess(guard, f"2001:db8::{i}", "wrong") for i in range(6)))
+        assert sorted(one.status for one in found) == [401] * 4 + [429] * 2
+
+    asyncio.run(run())
 
 
 def test_loopback() -> None:
