@@ -112,6 +112,9 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_session_threads": (_INT, _POINTER, ctypes.POINTER(_INT)),
     "ek_session_evaluate": (_INT, _POINTER, _POINTER, _LONG, _INT, _POINTER),
     "ek_session_step": (_INT, _POINTER, ctypes.POINTER(_POINTER), _POINTER, _LONG, _POINTER),
+    "ek_session_step_pieces": (
+        _INT, _POINTER, ctypes.POINTER(_POINTER), _POINTER, _POINTER, _LONG, _POINTER,
+    ),
     "ek_session_rewind": (_INT, _POINTER, _LONG),
     "ek_session_copy": (_INT, _POINTER, _POINTER),
     "ek_session_block_bytes": (_LONG, _POINTER),

@@ -183,19 +183,34 @@ class NativeEngine:
             TokenRangeError: An id is outside the vocabulary.
             ContextLengthError: A sequence has filled its context.
         """
+        if len(ids) != len(engines):
+            raise EngineError(f"{len(ids)} ids for {len(engines)} sequences")
+        return self.step_pieces(engines, [[each] for each in ids])
+
+    def step_pieces(self, engines: Sequence[NativeEngine], pieces: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Append one or more ids to each of several sequences; as :meth:`step`.
+
+        Args:
+            engines: This engine and its forks, each at most once.
+            pieces: Ids for each engine, at least one, at most ``native.MOST_TOGETHER`` in all.
+
+        Returns:
+            Logits of the last id of each sequence, float32 (engines, vocab_size).
+        """
         with _all_locked(self, *engines):
-            tokens = np.array(ids, np.int32)
-            if len(tokens) != len(engines):
-                raise EngineError(f"{len(tokens)} ids for {len(engines)} sequences")
+            counts = np.array([len(piece) for piece in pieces], np.int64)
+            tokens = np.array([each for piece in pieces for each in piece], np.int32)
+            if len(counts) != len(engines):
+                raise EngineError(f"{len(counts)} pieces for {len(engines)} sequences")
             logits = np.empty((len(engines), self.vocab_size), np.float32)
             handles = (ctypes.c_void_p * len(engines))(*(engine._session for engine in engines))
             self._check(
-                self._library.ek_session_step(
-                    self._session, handles, tokens.ctypes.data, len(tokens), logits.ctypes.data
+                self._library.ek_session_step_pieces(
+                    self._session, handles, counts.ctypes.data, tokens.ctypes.data, len(counts), logits.ctypes.data
                 )
             )
-            for engine in engines:
-                engine.position += 1
+            for engine, count in zip(engines, counts, strict=True):
+                engine.position += int(count)
         return logits
 
     def sample(self, samplers: Sequence[Sampler], logits: NDArray[np.float32]) -> list[int]:

@@ -1,61 +1,66 @@
 """How many tokens of a prompt are evaluated at once, so that those who read other answers are not held up.
 
-Between two steps of decoding, the scheduler evaluates one piece of one prompt. While others read, a piece takes less
-time than a step, so the longest pause between two tokens is less than twice the usual one; otherwise it takes a
-fraction of a second, so that a request which arrives is seen soon. The time of a piece is not proportional to its
-length, because the weights are read for each, so every length has its own measurement.
+While others read, a piece of a prompt is computed in the same step as their next tokens. It has as many tokens as keep
+the step below twice the time that it takes without them. While nobody reads, a piece takes a fraction of a second, so
+that a request which arrives is seen soon. Times are not proportional to the numbers of tokens, because the weights are
+read once for all of them, so every number has its own measurement.
 """
 
 from __future__ import annotations
 
-LEAST, MOST = 4, 512  # tokens; the native engine evaluates at most 512 at a time
-_SIZES = tuple(LEAST << i for i in range(8))
-_FIRST = 128  # when nothing is known and nobody waits
+_SIZES = tuple(4 << i for i in range(8))  # of pieces; the native engine evaluates at most 512 tokens at a time
+_FIRST = 128  # when nothing is known
 _IDLE_S = 0.25
-_SHARE = 0.8  # of a step; the rest is for variation
+_SHARE = 1.7  # of the time of a step without a piece; the rest is for variation
 _STEADY = 0.3  # the weight of a new measurement in an average
 
 
 class Pace:
-    """Measures the scheduler's work and derives the length of the next piece."""
+    """Measures the scheduler's work and derives the lengths of the next pieces."""
 
     def __init__(self) -> None:
-        self._step_s: float | None = None
-        self._piece_s: dict[int, float] = {}  # by the number of tokens
+        self._step_s: dict[int, float] = {}  # by the number of tokens
+        self._piece_s: dict[int, float] = {}
 
-    def stepped(self, seconds: float) -> None:
-        """Record how long a step of decoding took, with all that belongs to it."""
-        self._step_s = _mean(self._step_s, seconds)
+    def stepped(self, tokens: int, seconds: float) -> None:
+        """Record how long a step with so many tokens took, with all that belongs to it."""
+        _record(self._step_s, tokens, seconds)
 
     def read(self, tokens: int, seconds: float) -> None:
-        """Record how long a piece of a prompt took."""
-        if tokens not in _SIZES:
-            return
-        self._piece_s[tokens] = _mean(self._piece_s.get(tokens), seconds)
-        for size in self._piece_s:  # a longer one takes at most proportionally longer; it may have been disturbed
-            if size > tokens:
-                self._piece_s[size] = min(self._piece_s[size], self._piece_s[tokens] * size / tokens)
+        """Record how long a piece of a prompt took that was evaluated alone."""
+        if tokens in _SIZES:
+            _record(self._piece_s, tokens, seconds)
 
-    def piece(self, *, others_read: bool) -> int:
-        """The number of tokens to evaluate at once.
+    def piece(self) -> int:
+        """The number of tokens to evaluate at once while nobody reads."""
+        if not self._piece_s:
+            return _FIRST
+        return max((size for size in _SIZES if _at_most(self._piece_s, size) <= _IDLE_S), default=_SIZES[0])
+
+    def beside(self, readers: int, most: int) -> int:
+        """The number of a prompt's tokens to evaluate in the same step as the next tokens of others, 1 to ``most``.
 
         Args:
-            others_read: Whether answers are being decoded.
+            readers: How many others there are.
+            most: The most tokens that fit into the step.
         """
-        if not others_read:
-            return self._longest(_IDLE_S) or (LEAST if self._piece_s else _FIRST)
-        return self._longest(min(_SHARE * self._step_s, _IDLE_S) if self._step_s else 0.0) or LEAST
-
-    def _longest(self, limit_s: float) -> int | None:
-        """The most tokens that take no longer than this, as far as is known."""
-        best = known = None
-        for size in _SIZES:
-            if size in self._piece_s:
-                known = size
-            if known is not None and self._piece_s[known] * size / known <= limit_s:
-                best = size
-        return best
+        known = [count for count in self._step_s if count <= readers]
+        limit_s = _SHARE * self._step_s[max(known)] if known else 0.0  # at least as long as with fewer readers
+        size = 1
+        while size < most and _at_most(self._step_s, readers + size + 1) <= limit_s:
+            size += 1
+        return size
 
 
-def _mean(before: float | None, value: float) -> float:
-    return value if before is None else before + _STEADY * (value - before)
+def _record(times: dict[int, float], tokens: int, seconds: float) -> None:
+    before = times.get(tokens)
+    times[tokens] = seconds if before is None else before + _STEADY * (seconds - before)
+    for more in times:  # they take at most proportionally longer; their measurement may have been disturbed
+        if more > tokens:
+            times[more] = min(times[more], times[tokens] * more / tokens)
+
+
+def _at_most(times: dict[int, float], tokens: int) -> float:
+    """The time of so many tokens, as measured, or proportional to fewer ones."""
+    known = max((count for count in times if count <= tokens), default=None)
+    return float("inf") if known is None else times[known] * tokens / known

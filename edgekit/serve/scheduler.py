@@ -1,9 +1,9 @@
 """The thread that computes the answers of one model: prompts in pieces, and one token of every answer in each step.
 
-A round of its loop takes jobs from the queue, evaluates one piece of one prompt, and decodes a token for every job
-whose prompt has been read. With the native engine all of them are decoded together, which reads the weights once. Other
-engines have a single sequence, so their jobs run one after another. When there is no job, the next prompts of
-conversations are prepared.
+A round of its loop takes jobs from the queue, and decodes a token for every job whose prompt has been read. With the
+native engine all of them are decoded together with a piece of one prompt that has not been read, which reads the
+weights once. If there are only prompts, a longer piece of one of them is evaluated. Other engines have a single
+sequence, so their jobs run one after another. When there is no job, the next prompts of conversations are prepared.
 """
 
 from __future__ import annotations
@@ -116,9 +116,11 @@ class Scheduler:
             try:
                 if not self._admit():
                     return
-                if self._active:
+                readers = [job for job in self._active if len(job.left) == 1]
+                if readers:
+                    self._decode(readers)
+                elif self._active:
                     self._read_prompt()
-                    self._decode()
                 else:
                     self._prepare()
             except Exception as error:  # a bug; no request may wait for ever
@@ -181,20 +183,25 @@ class Scheduler:
         if slot is not None:
             slot.rewind(0)
 
-    def _read_prompt(self) -> None:
-        """Evaluate a piece of the prompt whose turn it is."""
+    def _next_prompt(self) -> Job | None:
+        """The job whose prompt is read in this round; the next round is another's."""
         job = next((job for job in self._active if len(job.left) > 1), None)
+        if job is not None:
+            with self._changed:
+                self._active.remove(job)
+                self._active.append(job)
+        return job
+
+    def _read_prompt(self) -> None:
+        """Evaluate a piece of a prompt, while nobody reads."""
+        job = self._next_prompt()
         if job is None or job.slot is None:
             return
         with self._changed:
-            self._active.remove(job)  # the next round is another's
-            self._active.append(job)
-            self._evaluating = job
             if job.cancelled or self._closing:
-                self._evaluating = None
                 return
-        others = any(len(other.left) == 1 for other in self._active)
-        size = min(len(job.left), self._pace.piece(others_read=others))
+            self._evaluating = job
+        size = min(len(job.left), self._pace.piece())
         started = time.perf_counter()
         try:
             logits = job.slot.evaluate(job.left[:size])
@@ -207,37 +214,60 @@ class Scheduler:
             with self._changed:
                 self._evaluating = None
         self._pace.read(size, time.perf_counter() - started)
-        job.left = job.left[size:]
-        if not job.left:
-            for each in self._choose([job], logits[np.newaxis]):
-                self._go_on(each)
+        self._advance([job], [size], logits[np.newaxis])
 
-    def _decode(self) -> None:
-        """Decode one token of every job whose prompt has been read."""
-        jobs = [job for job in self._active if len(job.left) == 1]
-        slots = [job.slot for job in jobs if job.slot is not None]
-        if not jobs:
-            return
-        ids = [job.left[0] for job in jobs]
+    def _decode(self, readers: Sequence[Job]) -> None:
+        """Decode one token of every job, and with the native engine, evaluate a piece of another one's prompt.
+
+        Args:
+            readers: At least one; their prompts have been read.
+        """
         started = time.perf_counter()
-        rows: NDArray[np.float32]
+        jobs, sizes = list(readers), [1] * len(readers)
+        native = self._engine if isinstance(self._engine, NativeEngine) else None
+        if native is not None and (room := min(MOST_TOGETHER, native.context) - len(jobs)) > 0:
+            prompt = self._next_prompt()
+            if prompt is not None:
+                sizes.append(min(len(prompt.left), self._pace.beside(len(jobs), room)))
+                jobs.append(prompt)
         try:
-            engines = [slot.engine for slot in slots if isinstance(slot.engine, NativeEngine)]
-            if len(jobs) > 1 and isinstance(self._engine, NativeEngine):
-                rows = self._engine.step(engines, ids)
-                for slot, token in zip(slots, ids, strict=True):
-                    slot.held.append(token)
+            if native is not None and len(jobs) > 1:
+                rows = self._step(native, jobs, sizes)
             else:
-                jobs, rows = jobs[:1], slots[0].evaluate(ids[:1])[np.newaxis]
+                jobs, sizes = jobs[:1], sizes[:1]
+                rows = np.stack([job.slot.evaluate(job.left[:1]) for job in jobs if job.slot is not None])
         except EvaluationCancelledError:
             return
         except Exception as error:
             for job in jobs:
                 self._fail(job, error)
             return
-        for job in self._choose(jobs, rows):
+        self._advance(jobs, sizes, rows)
+        self._pace.stepped(sum(sizes), time.perf_counter() - started)
+
+    def _step(self, native: NativeEngine, jobs: Sequence[Job], sizes: Sequence[int]) -> NDArray[np.float32]:
+        slots = [job.slot for job in jobs if job.slot is not None]
+        pieces = [job.left[:size] for job, size in zip(jobs, sizes, strict=True)]
+        engines = [slot.engine for slot in slots if isinstance(slot.engine, NativeEngine)]
+        rows = native.step_pieces(engines, pieces)
+        for slot, piece in zip(slots, pieces, strict=True):
+            slot.held.extend(piece)
+        return rows
+
+    def _advance(self, jobs: Sequence[Job], sizes: Sequence[int], rows: NDArray[np.float32]) -> None:
+        """Go on with jobs of which so many ids have been evaluated: choose a token of those that have none left.
+
+        Args:
+            jobs: The jobs.
+            sizes: How many of the ids that they had left.
+            rows: Logits of the last of these, float32 (jobs, vocab_size).
+        """
+        for job, size in zip(jobs, sizes, strict=True):
+            job.left = job.left[size:]
+        ready = [i for i, job in enumerate(jobs) if not job.left]
+        some = rows if len(ready) == len(jobs) else rows[ready]
+        for job in self._choose([jobs[i] for i in ready], some):
             self._go_on(job)
-        self._pace.stepped(time.perf_counter() - started)
 
     def _choose(self, jobs: Sequence[Job], rows: NDArray[np.float32]) -> list[Job]:
         """Choose the next token of each job, in several threads if possible; returns the jobs that have one.
@@ -300,7 +330,7 @@ class Scheduler:
                 return
             self._preparing = slot
         try:
-            slot.evaluate(ids[: self._pace.piece(others_read=False)])
+            slot.evaluate(ids[: self._pace.piece()])
         except EvaluationCancelledError:
             return
         except EdgekitError:  # the next request reports what is wrong

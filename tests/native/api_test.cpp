@@ -36,6 +36,7 @@ void null_arguments() {
   CHECK(refuses(ek_session_next(nullptr, 1, &x), EK_BAD_ARGUMENT, "ek_session_next"));
   CHECK(refuses(ek_session_evaluate(nullptr, &token, 1, 0, &x), EK_BAD_ARGUMENT, "ek_session_evaluate"));
   CHECK(refuses(ek_session_step(nullptr, nullptr, &token, 1, &x), EK_BAD_ARGUMENT, "ek_session_step"));
+  CHECK(refuses(ek_session_step_pieces(nullptr, nullptr, nullptr, &token, 1, &x), EK_BAD_ARGUMENT, "ek_session_step"));
   CHECK(refuses(ek_session_rewind(nullptr, 0), EK_BAD_ARGUMENT, "ek_session_rewind"));
   CHECK(refuses(ek_session_tokens(nullptr, &token, 0), EK_BAD_ARGUMENT, "ek_session_tokens"));
   CHECK(refuses(ek_session_copy(nullptr, nullptr), EK_BAD_ARGUMENT, "ek_session_copy"));

@@ -143,6 +143,17 @@ void check_session(const Kernels &kernels, double allowed, double int8_allowed) 
     Session &does = turn == 1 ? *sequences[3] : worker; /* the worker may be one of the sessions */
     does.step(sequences.data(), count, &ids[5], found.data());
     CHECK(near("a step", kernels, difference(found, expected_step), std::max(allowed, kOrder)));
+    const std::vector<int64_t> pieces = {3, 1, 4, 1, 2};
+    std::vector<int32_t> piece_ids;
+    const auto few = std::min(lengths.size(), pieces.size());
+    for (size_t i = 0; i < few; ++i) {
+      const int32_t *from = &ids[7 * i];
+      piece_ids.insert(piece_ids.end(), from, from + pieces[i]);
+      apart[i]->evaluate(from, pieces[i], false, &expected_step[i * kVocab]);
+    }
+    does.step(sequences.data(), pieces.data(), static_cast<int64_t>(few), piece_ids.data(), found.data());
+    CHECK(near("a step of pieces", kernels, difference(found, expected_step), std::max(allowed, kOrder)));
+    for (size_t i = 0; i < few; ++i) CHECK(sequences[i]->ids() == apart[i]->ids());
     for (size_t i = 0; i < lengths.size(); ++i) CHECK(together[i]->ids() == apart[i]->ids());
   }
   CHECK(worker.position() == 3);

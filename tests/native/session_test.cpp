@@ -44,6 +44,12 @@ void refusals() {
   CHECK(refused([&] { step({&session, &other, &session}, ids.data()); }, "session 2 is in the step twice") == EK_BAD_ARGUMENT);
   CHECK(refused([&] { step({&other, &stranger}, ids.data()); }, "session 1 of the step belongs to another model") == EK_BAD_ARGUMENT);
   CHECK(refused([&] { step({&other, &full}, ids.data()); }, "session 1 of the step has filled its context of 6") == EK_CONTEXT);
+  const auto pieces = [&](std::vector<int64_t> counts) {
+    Session *const one = &other;
+    session.step(&one, counts.data(), 1, ids.data(), rows.data());
+  };
+  CHECK(refused([&] { pieces({0}); }, "a step with 0 tokens for session 0; allowed: 1 or more, 16 in all") == EK_BAD_ARGUMENT);
+  CHECK(refused([&] { pieces({17}); }, "a step with 17 tokens for session 0") == EK_BAD_ARGUMENT);
   CHECK(refused([&] { step({&other}, &bad); }, "token id 83 is outside the vocabulary of 83") == EK_TOKEN);
   CHECK(session.position() == 6 && other.position() == 0);
   char path[] = "/tmp/edgekit-session-test-XXXXXX";

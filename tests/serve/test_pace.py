@@ -1,45 +1,45 @@
 from __future__ import annotations
 
-from edgekit.serve.pace import LEAST, MOST, Pace
+from edgekit.serve.pace import Pace
 
 
-def test_a_piece_takes_less_time_than_a_step_while_others_read() -> None:
+def test_a_step_with_a_piece_takes_less_than_twice_as_long() -> None:
     pace = Pace()
-    pace.stepped(0.05)
-    assert pace.piece(others_read=True) == LEAST, "nothing is known of short pieces"
-    pace.read(128, 0.2)
-    assert pace.piece(others_read=True) == LEAST
-    pace.read(LEAST, 0.02)
-    assert pace.piece(others_read=True) == 2 * LEAST, "a longer one takes at most proportionally longer"
-    pace.read(2 * LEAST, 0.03)
-    assert pace.piece(others_read=True) == 2 * LEAST
-    pace.read(2 * LEAST, 0.01)
-    pace.read(2 * LEAST, 0.01)
-    assert pace.piece(others_read=True) == 4 * LEAST
-    pace.read(4 * LEAST, 0.1)
-    assert pace.piece(others_read=True) == 2 * LEAST
+    assert pace.beside(3, 13) == 1, "nothing is known"
+    pace.stepped(3, 0.030)
+    assert pace.beside(3, 13) == 2, "more tokens take at most proportionally longer"
+    for tokens, seconds in ((4, 0.032), (5, 0.034), (6, 0.037), (8, 0.045), (10, 0.06)):
+        pace.stepped(tokens, seconds)
+    assert pace.beside(3, 13) == 6, "9 tokens take at most 0.0507 s"
+    assert pace.beside(3, 4) == 4
+    assert pace.beside(4, 12) == 5
 
 
-def test_a_piece_takes_a_fraction_of_a_second_if_nobody_waits() -> None:
+def test_a_piece_takes_a_fraction_of_a_second_if_nobody_reads() -> None:
     pace = Pace()
-    assert pace.piece(others_read=False) == 128
+    assert pace.piece() == 128
     pace.read(128, 0.1)
-    assert pace.piece(others_read=False) == 256
+    assert pace.piece() == 256
     pace.read(256, 0.19)
-    assert pace.piece(others_read=False) == 256
+    assert pace.piece() == 256
+    pace.read(77, 100.0)
+    assert pace.piece() == 256, "only some lengths are measured"
 
 
 def test_a_piece_has_limits() -> None:
     slow, fast = Pace(), Pace()
-    slow.read(LEAST, 100.0)
-    assert slow.piece(others_read=False) == LEAST
+    slow.read(4, 100.0)
+    assert slow.piece() == 4
     fast.read(128, 1e-6)
-    assert fast.piece(others_read=False) == MOST
+    assert fast.piece() == 512
 
 
 def test_a_disturbed_measurement_is_corrected() -> None:
     pace = Pace()
     pace.read(256, 10.0)
-    assert pace.piece(others_read=False) == LEAST
-    pace.read(LEAST, 0.001)
-    assert pace.piece(others_read=False) == MOST
+    assert pace.piece() == 4
+    pace.read(4, 0.001)
+    assert pace.piece() == 512
+    pace.stepped(5, 1.0)
+    pace.stepped(3, 0.03)
+    assert pace.beside(3, 13) == 2

@@ -22,7 +22,6 @@ from edgekit.sampling import Sampling
 from edgekit.serve.job import Begun, Ended, Event, Job, Text
 from edgekit.serve.request_error import RequestError
 from edgekit.serve.scheduler import Scheduler
-from edgekit.serve.slots import Slot
 
 
 class Scripted:
@@ -111,21 +110,29 @@ def test_jobs_that_run_together_get_the_logits_that_they_get_alone(
     prompts = [[(i * 7 + j) % 250 for j in range(length)] for i, length in enumerate((3, 40, 17, 90))]
     scripts = [prompt(30, 200)[i:] for i in range(4)]
     pieces: dict[int, list[list[int]]] = {}  # whose lengths depend on time, and with them the rounding
-    evaluate = Slot.evaluate
+    native = type(scheduler._engine)
+    evaluate, step = native.evaluate, native.step_pieces
 
-    def recorded(self: Slot, ids: Sequence[int]) -> Any:
+    def evaluated(self: Any, ids: Sequence[int]) -> Any:
         pieces.setdefault(id(self), []).append(list(ids))
         return evaluate(self, ids)
 
-    monkeypatch.setattr(Slot, "evaluate", recorded)
+    def stepped(self: Any, engines: Any, ids: Sequence[Sequence[int]]) -> Any:
+        for each, piece in zip(engines, ids, strict=True):
+            pieces.setdefault(id(each), []).append(list(piece))
+        return step(self, engines, ids)
+
+    monkeypatch.setattr(native, "evaluate", evaluated)
+    monkeypatch.setattr(native, "step_pieces", stepped)
     together = [Watched(Scripted(ids, script)) for ids, script in zip(prompts, scripts, strict=True)]
     run(scheduler, *together)
+    monkeypatch.undo()
     alone = engine(models.artifact(), "native", context=256, threads=1)
     tolerance = order_tolerance(alone.kernel)
     for ids, job in zip(prompts, together, strict=True):
         alone.rewind(0)
-        (read,) = (each for each in pieces.values() if [*chain(*each)][: len(ids) - 1] == ids[:-1])
-        for piece in [*read, ids[-1:]]:  # the last id may have been read in a step
+        (read,) = (each for each in pieces.values() if [*chain(*each)][: len(ids)] == ids)
+        for piece in read:
             if alone.position < len(ids):
                 row = alone.evaluate(piece)[0]
         for found, token in zip(job.answer.rows, job.answer.script, strict=True):
@@ -219,23 +226,31 @@ def test_an_error_of_the_engine_ends_all_jobs_and_later_ones_work(
     scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     native = scheduler._engine
-    step, evaluate = type(native).step, type(native).evaluate
+    step, evaluate = type(native).step_pieces, type(native).evaluate
 
     def refuse(*arguments: Any) -> Any:
         raise EngineError("the file was cut")
 
-    monkeypatch.setattr(type(native), "step", refuse)
+    monkeypatch.setattr(type(native), "step_pieces", refuse)
     monkeypatch.setattr(type(native), "evaluate", refuse)
     for end in run(scheduler, *(Watched(Scripted([i, 1], [1, 2])) for i in range(3))):
         assert isinstance(end, EdgekitError)
-    monkeypatch.setattr(type(native), "step", step)
+    monkeypatch.setattr(type(native), "step_pieces", step)
     monkeypatch.setattr(type(native), "evaluate", evaluate)
     assert isinstance(run(scheduler, Watched(Scripted([1, 1], [1, 2])))[0], Ended)
 
 
-def test_a_long_prompt_does_not_hold_up_an_answer(scheduler: Scheduler) -> None:
-    for size in (4, 8, 16, 32, 64, 128):
-        scheduler._pace.read(size, size * 1.0)  # a slow machine: pieces are short
+def test_a_long_prompt_does_not_hold_up_an_answer(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read in pieces, in the same steps as the next tokens of the answer."""
+    sizes: list[list[int]] = []
+    step = type(scheduler._engine).step_pieces
+
+    def recorded(self: Any, engines: Any, pieces: Any) -> Any:
+        sizes.append([len(piece) for piece in pieces])
+        return step(self, engines, pieces)
+
+    monkeypatch.setattr(type(scheduler._engine), "step_pieces", recorded)
+    monkeypatch.setattr(scheduler._pace, "beside", lambda readers, most: min(most, 9))
     reading = Watched(Slow([1, 2], [3] * 240))
     scheduler.submit(reading.job)
     until(lambda: len(reading.events) > 2)
@@ -243,8 +258,22 @@ def test_a_long_prompt_does_not_hold_up_an_answer(scheduler: Scheduler) -> None:
     long = Watched(Scripted(prompt(200), [1]))
     scheduler.submit(long.job)
     long.wait()
-    assert len(reading.events) - before > 5
+    assert len(reading.events) - before >= 200 // 9
+    assert max(sizes) == [1, 9]
     scheduler.cancel(reading.job)
+
+
+def test_a_prompt_that_is_read_beside_answers_has_the_same_logits(models: SharedModels, scheduler: Scheduler) -> None:
+    ids = prompt(100)
+    reading = Watched(Slow([1, 2], [3] * 240))
+    scheduler.submit(reading.job)
+    until(lambda: len(reading.events) > 2)
+    found = Watched(Scripted(ids, [1, 2]))
+    run(scheduler, found)
+    scheduler.cancel(reading.job)
+    alone = engine(models.artifact(), "native", context=256, threads=1)
+    row = alone.evaluate(ids)[0]
+    np.testing.assert_allclose(found.answer.rows[0], row, atol=4 * order_tolerance(alone.kernel) * np.abs(row).max())
 
 
 def test_answers_that_are_sampled_together_are_those_that_are_sampled_alone(

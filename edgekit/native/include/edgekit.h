@@ -185,6 +185,15 @@ EK_API int64_t ek_session_accepted(const ek_session *session);
 EK_API int ek_session_step(ek_session *worker, ek_session *const *sessions, const int32_t *tokens, int64_t count,
                            float *logits);
 
+/* As ek_session_step, but with several tokens for some of the sessions: a piece of a prompt is read together with the
+ * next tokens of other sequences.
+ *
+ *   counts  (count) how many tokens each session gets, 1 or more; at most 16 in all
+ *   tokens  those of the first session, then those of the second, and so on
+ *   logits  out, float32 (count, vocab): of the last token of each session */
+EK_API int ek_session_step_pieces(ek_session *worker, ek_session *const *sessions, const int64_t *counts,
+                                  const int32_t *tokens, int64_t count, float *logits);
+
 /* Remove all tokens from position `length` on; `length` is 0 to ek_session_position. */
 EK_API int ek_session_rewind(ek_session *session, int64_t length);
 

@@ -137,8 +137,16 @@ int64_t ek_session_accepted(const ek_session *session) {
 }
 
 int ek_session_step(ek_session *worker, ek_session *const *sessions, const int32_t *tokens, int64_t count, float *logits) {
+  int64_t counts[ek::kMostTogether];
+  std::fill(std::begin(counts), std::end(counts), 1);
+  return ek_session_step_pieces(worker, sessions, counts, tokens, count, logits);
+}
+
+int ek_session_step_pieces(ek_session *worker, ek_session *const *sessions, const int64_t *counts, const int32_t *tokens,
+                           int64_t count, float *logits) {
   return guarded([&] {
-    need(worker && sessions && tokens && logits, "ek_session_step: worker, sessions, tokens and logits must not be NULL");
+    need(worker && sessions && counts && tokens && logits,
+         "ek_session_step: worker, sessions, counts, tokens and logits must not be NULL");
     if (count < 1 || count > ek::kMostTogether)
       ek::fail(EK_BAD_ARGUMENT,
            "cannot evaluate a step of %" PRId64 " sessions; allowed: 1 to %" PRId64, count, ek::kMostTogether);
@@ -152,7 +160,7 @@ int ek_session_step(ek_session *worker, ek_session *const *sessions, const int32
       if (sessions[i] != worker) in_use[i].emplace(*sessions[i]);
       sequences[i] = &(sessions[i] == worker ? worker_in_use : *in_use[i])->session;
     }
-    worker_in_use->session.step(sequences, count, tokens, logits);
+    worker_in_use->session.step(sequences, counts, count, tokens, logits);
   });
 }
 

@@ -208,46 +208,64 @@ void Session::evaluate_rows(const int32_t *ids, int64_t m, int64_t kept, bool al
   check_result();
 }
 
-void Session::check_step(Session *const *sequences, int64_t count, const int32_t *ids) const {
+void Session::check_step(Session *const *sequences, const int64_t *counts, int64_t count, const int32_t *ids) const {
   const int64_t most = std::min(chunk_, kMostTogether);
   if (count < 1 || count > most)
     fail(EK_BAD_ARGUMENT, "cannot evaluate a step of %" PRId64 " sessions; this worker allows 1 to %" PRId64, count, most);
+  int64_t rows = 0;
   for (int64_t i = 0; i < count; ++i) {
     const Session &each = *sequences[i];
     if (each.model_ != model_)
       fail(EK_BAD_ARGUMENT, "session %" PRId64 " of the step belongs to another model than the worker", i);
     if (std::find(sequences, sequences + i, sequences[i]) != sequences + i)
       fail(EK_BAD_ARGUMENT, "session %" PRId64 " is in the step twice", i);
-    if (each.position() == each.context())
+    if (counts[i] < 1 || counts[i] > most - rows)
+      fail(EK_BAD_ARGUMENT, "cannot evaluate a step with %" PRId64 " tokens for session %" PRId64 "; allowed: 1 or more, %" PRId64
+           " in all", counts[i], i, most);
+    if (counts[i] == 1 && each.position() == each.context())
       fail(EK_CONTEXT, "session %" PRId64 " of the step has filled its context of %" PRId64, i, each.context());
-    if (ids[i] < 0 || ids[i] >= model_->vocab_size)
-      fail(EK_TOKEN, "token id %d is outside the vocabulary of %" PRId64, ids[i], model_->vocab_size);
+    each.check_ids(ids + rows, counts[i]);
+    rows += counts[i];
   }
 }
 
-void Session::step(Session *const *sequences, int64_t count, const int32_t *ids, float *logits) {
+void Session::step(Session *const *sequences, const int64_t *counts, int64_t count, const int32_t *ids, float *logits) {
   const Model &model = *model_;
-  check_step(sequences, count, ids);
+  check_step(sequences, counts, count, ids);
   const int64_t half = model.head_dim / 2;
   const ThreadPool::Caller caller(team_.pool());
   const ReadGuard guard;
   check_going_on();
-  for (int64_t r = 0; r < count; ++r) sequences[r]->guesses_.clear(); /* their places are written to */
-  embed(ids, count);
-  for (int64_t r = 0; r < count; ++r)
+  std::vector<StepRow> rows, last; /* the last id of each session, whose logits are requested, comes behind all others */
+  std::vector<int32_t> row_ids, last_ids;
+  for (int64_t i = 0, at = 0; i < count; at += counts[i++]) {
+    sequences[i]->guesses_.clear(); /* their places are written to */
+    for (int64_t k = 0; k < counts[i]; ++k) {
+      const bool ends = k + 1 == counts[i];
+      (ends ? last : rows).push_back({sequences[i], sequences[i]->position() + k});
+      (ends ? last_ids : row_ids).push_back(ids[at + k]);
+    }
+  }
+  rows.insert(rows.end(), last.begin(), last.end());
+  row_ids.insert(row_ids.end(), last_ids.begin(), last_ids.end());
+  const auto m = static_cast<int64_t>(rows.size());
+  embed(row_ids.data(), m);
+  for (int64_t r = 0; r < m; ++r)
     for (int64_t i = 0; i < half; ++i) {
-      cos_[r * half + i] = read_float(model.rotary_cos, sequences[r]->position() * half + i, model.half_rotary);
-      sin_[r * half + i] = read_float(model.rotary_sin, sequences[r]->position() * half + i, model.half_rotary);
+      const int64_t at = rows[static_cast<size_t>(r)].position * half + i;
+      cos_[r * half + i] = read_float(model.rotary_cos, at, model.half_rotary);
+      sin_[r * half + i] = read_float(model.rotary_sin, at, model.half_rotary);
     }
   for (int64_t i = 0; i < model.num_layers; ++i) {
     const Layer &layer = model.layers[static_cast<size_t>(i)];
-    attention_of_each(layer, i, sequences, count);
-    mlp(layer, 0, count, false);
+    attention_of_each(layer, i, rows, m == count);
+    const int64_t first = i + 1 == model.num_layers ? m - count : 0;
+    mlp(layer, first, m - first, false);
   }
-  prepare_normed(model.final_norm, model.lm_head, 0, count);
+  prepare_normed(model.final_norm, model.lm_head, m - count, count);
   multiply(model.lm_head, count, logits, model.vocab_size, false, false);
   check_result();
-  for (int64_t r = 0; r < count; ++r) sequences[r]->append(&ids[r], 1);
+  for (int64_t i = 0; i < count; ids += counts[i++]) sequences[i]->append(ids, counts[i]);
 }
 
 void Session::sample(const float *logits, int64_t count, const ek_sampling *sampling, const uint8_t *const *seen, uint64_t *states,
@@ -350,23 +368,29 @@ void Session::attention(const Layer &layer, int64_t index, int64_t m, bool alike
   multiply(layer.o, m, x_.get(), model_->hidden_size, true, alike);
 }
 
-/* Like attention(), but each row belongs to a different session and uses its cache. */
-void Session::attention_of_each(const Layer &layer, int64_t index, Session *const *sequences, int64_t m) {
+/* Like attention(), but each row belongs to a session of its own, or with !one_each to one of several sessions, and uses its
+ * cache. */
+void Session::attention_of_each(const Layer &layer, int64_t index, const std::vector<StepRow> &each, bool one_each) {
   const Model &model = *model_;
-  const int64_t half = model.head_dim / 2, kv_heads = model.num_kv_heads;
+  const int64_t half = model.head_dim / 2, kv_heads = model.num_kv_heads, m = static_cast<int64_t>(each.size());
   prepare_normed(layer.input_norm, layer.qkv, 0, m);
   multiply(layer.qkv, m, qkv_.get(), layer.qkv.n, false, false);
   const auto row = [&](int64_t r) {
     AttentionRows rows = attention_rows(index, 1);
-    rows.position = sequences[r]->position();
+    rows.position = each[static_cast<size_t>(r)].position;
     rows.qkv = &qkv_[r * rows.stride()];
     rows.y = &attended_[r * layer.o.k];
     return rows;
   };
+  const auto cache = [&](int64_t r) -> KvCache & { return each[static_cast<size_t>(r)].sequence->cache_; };
+  const auto store = [&](int64_t r, int64_t head) {
+    rotate_and_store(kernels_, cache(r), row(r), head, &cos_[r * half], &sin_[r * half]);
+  };
+  if (!one_each) team_.run(m * kv_heads, [&](int64_t task, int) { store(task / kv_heads, task % kv_heads); });
   team_.run(m * kv_heads, [&](int64_t task, int thread) {
     const int64_t r = task / kv_heads, head = task % kv_heads;
-    rotate_and_store(kernels_, sequences[r]->cache_, row(r), head, &cos_[r * half], &sin_[r * half]);
-    kernels_.attend(attention_job(sequences[r]->cache_, row(r), head, 0, 1), scratch(thread));
+    if (one_each) store(r, head);
+    kernels_.attend(attention_job(cache(r), row(r), head, 0, 1), scratch(thread));
   });
   prepare(layer.o, attended_.get(), layer.o.k, m);
   multiply(layer.o, m, x_.get(), model.hidden_size, true, false);

@@ -2,6 +2,7 @@
 #ifndef EDGEKIT_SRC_SESSION_H
 #define EDGEKIT_SRC_SESSION_H
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -39,10 +40,15 @@ class Session {
   /* Counts the changes by other functions than those that append ids. */
   int64_t changes() const { return changes_; }
 
-  /* Append one id to each of `count` sessions of this model (1 to kMostTogether); the weights are read once for all of them.
-   * The threads and scratch memory of this session do the work; it may be one of the sessions. logits: (count, vocab). All
-   * sessions are unchanged on an error. Throws Error as evaluate does, and EK_CANCELLED if a call of this session is. */
-  void step(Session *const *sequences, int64_t count, const int32_t *ids, float *logits);
+  /* Append ids to each of `count` sessions of this model, counts[i] to the i-th, kMostTogether in all; the weights are read once for
+   * all of them. ids: those of the first session, then those of the second, and so on. The threads and scratch memory of this
+   * session do the work; it may be one of the sessions. logits: (count, vocab) of the last id of each. All sessions are unchanged
+   * on an error. Throws Error as evaluate does, and EK_CANCELLED if a call of this session is. */
+  void step(Session *const *sequences, const int64_t *counts, int64_t count, const int32_t *ids, float *logits);
+  /* The same with one id for each session. */
+  void step(Session *const *sequences, int64_t count, const int32_t *ids, float *logits) {
+    step(sequences, std::vector<int64_t>(static_cast<size_t>(std::max<int64_t>(count, 0)), 1).data(), count, ids, logits);
+  }
 
   /* Choose a token for each of `count` rows of logits (count, vocab) (1 to kMostTogether) with the threads of this session; see
    * sample_rows. Throws Error as that does, and EK_CANCELLED. */
@@ -85,9 +91,13 @@ class Session {
   void check_result() const;
   void count_ids() { position_.store(static_cast<int64_t>(ids_.size()), std::memory_order_relaxed); }
   void embed(const int32_t *ids, int64_t m);
-  void check_step(Session *const *sequences, int64_t count, const int32_t *ids) const;
+  void check_step(Session *const *sequences, const int64_t *counts, int64_t count, const int32_t *ids) const;
   void attention(const Layer &layer, int64_t index, int64_t m, bool alike);
-  void attention_of_each(const Layer &layer, int64_t index, Session *const *sequences, int64_t m);
+  struct StepRow { /* an id of a step */
+    Session *sequence;
+    int64_t position;
+  };
+  void attention_of_each(const Layer &layer, int64_t index, const std::vector<StepRow> &each, bool one_each);
   void mlp(const Layer &layer, int64_t first, int64_t m, bool alike);
   void attend(int64_t index, int64_t m); /* rotates and stores the rows first */
   void attend_one_by_one(int64_t index, int64_t m);
