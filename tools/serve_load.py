@@ -6,6 +6,7 @@ It works with any server that has /v1/completions and /v1/chat/completions, so s
     python tools/serve_load.py pause URL --model NAME       the longest pause of readers while a long prompt is read
     python tools/serve_load.py turns URL --model NAME       time to the first token of a first and of a second turn
     python tools/serve_load.py quote URL --model NAME       tokens per second of an answer that quotes its prompt
+    python tools/serve_load.py overhead URL --model NAME --artifact FOLDER   of one request, against a session
     python tools/serve_load.py soak URL --model NAME        many requests, of which a third are left in the middle
 """
 
@@ -23,6 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import edgekit
+from edgekit import Session
 
 WORDS = (
     "river", "stone", "window", "garden", "letter", "winter", "morning", "bridge", "paper", "engine", "forest",
@@ -227,6 +231,17 @@ async def quote(client: Client, words: int, tokens: int) -> float:
     return (found.tokens - 1) / (found.times[-1] - found.times[1])
 
 
+async def overhead(client: Client, session: Session, tokens: int) -> tuple[float, float]:
+    """Tokens per second after the first one, of a single request and of a session in this process."""
+    asked = {"prompt": prose(8, 3), "max_tokens": tokens, "temperature": 0}
+    found = await client.ask(asked)
+    served = (found.tokens - 1) / (found.times[-1] - found.times[1])
+    alone = await asyncio.to_thread(
+        session.generate(str(asked["prompt"]), max_tokens=tokens, temperature=0, loop_guard="off").complete
+    )
+    return served, alone.decode_tok_s or 0.0
+
+
 @dataclass
 class Soak:
     """What became of the requests of a soak test.
@@ -303,6 +318,11 @@ async def run(options: argparse.Namespace) -> None:
         for _ in range(options.rounds):
             first, second = await second_turn(client, options.words, options.pause_s)
             print(f"first token: turn 1 {first:.2f} s, turn 2 {second:.3f} s, {second / first:.1%}")
+    elif options.what == "overhead":
+        with edgekit.load(options.artifact, threads=options.threads) as session:
+            both = [await overhead(client, session, options.tokens) for _ in range(options.rounds)]
+        ratio = statistics.median(served / alone for served, alone in both)
+        print(f"server {both[-1][0]:.1f} tok/s, session {both[-1][1]:.1f} tok/s; median ratio {ratio:.3f}")
     elif options.what == "quote":
         rates = [await quote(client, 80, options.tokens) for _ in range(options.rounds)]
         print(f"{statistics.median(rates):.1f} tok/s")
@@ -321,7 +341,7 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     """Measure a server."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["throughput", "pause", "turns", "quote", "soak"])
+    parser.add_argument("what", choices=["throughput", "pause", "turns", "quote", "overhead", "soak"])
     parser.add_argument("url", metavar="URL")
     parser.add_argument("--model", required=True)
     parser.add_argument("--tokens", type=int, default=64, help="of an answer (default: 64)")
@@ -330,6 +350,8 @@ def main() -> None:
     parser.add_argument("--pause-s", type=float, default=5, help="between two turns (default: 5)")
     parser.add_argument("--requests", type=int, default=1000, help="of the soak test (default: 1000)")
     parser.add_argument("--clients", type=int, default=50, help="of the soak test (default: 50)")
+    parser.add_argument("--artifact", type=Path, metavar="FOLDER", help="what the server serves, for overhead")
+    parser.add_argument("--threads", type=int, help="of the session that is compared with the server")
     parser.add_argument("--pid", type=int, help="the server's process, whose memory the soak test prints")
     asyncio.run(run(parser.parse_args()))
 

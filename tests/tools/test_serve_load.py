@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from shared_models import SharedModels
 
+import edgekit
+
 ROOT = Path(__file__).parents[2]
 pytest.importorskip("starlette", reason="needs the extra serve")
 sys.path.insert(0, str(ROOT / "tools"))
-from serve_load import Client, pauses, quote, resident_bytes, second_turn, soak, throughput  # noqa: E402
+from serve_load import Client, overhead, pauses, quote, resident_bytes, second_turn, soak, throughput  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +57,7 @@ def test_no_request_is_lost_or_mixed_up_while_a_third_of_the_clients_leave(serve
         assert resident_bytes(pid) - before < 16_000_000
 
 
-def test_what_is_measured(server: tuple[Client, int]) -> None:
+def test_what_is_measured(server: tuple[Client, int], models: SharedModels) -> None:
     client, _ = server
 
     async def run() -> None:
@@ -65,5 +67,7 @@ def test_what_is_measured(server: tuple[Client, int]) -> None:
         assert gap.longest_before >= gap.usual > 0
         assert min(await second_turn(client, 5, 0.1, 10)) > 0
         assert await quote(client, 10, 8) > 0
+        with edgekit.load(models.artifact(), engine="native", threads=1) as session:
+            assert min(await overhead(client, session, 8)) > 0
 
     asyncio.run(run())
