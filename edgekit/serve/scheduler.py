@@ -235,7 +235,7 @@ class Scheduler:
                 rows = self._step(native, jobs, sizes)
             else:
                 jobs, sizes = jobs[:1], sizes[:1]
-                rows = np.stack([job.slot.evaluate(job.left[:1]) for job in jobs if job.slot is not None])
+                rows = _slot(jobs[0]).evaluate(jobs[0].left[:1])[np.newaxis]
         except EvaluationCancelledError:
             return
         except Exception as error:
@@ -246,7 +246,7 @@ class Scheduler:
         self._pace.stepped(sum(sizes), time.perf_counter() - started)
 
     def _step(self, native: NativeEngine, jobs: Sequence[Job], sizes: Sequence[int]) -> NDArray[np.float32]:
-        slots = [job.slot for job in jobs if job.slot is not None]
+        slots = [_slot(job) for job in jobs]
         pieces = [job.left[:size] for job, size in zip(jobs, sizes, strict=True)]
         engines = [slot.engine for slot in slots if isinstance(slot.engine, NativeEngine)]
         rows = native.step_pieces(engines, pieces)
@@ -265,7 +265,7 @@ class Scheduler:
         for job, size in zip(jobs, sizes, strict=True):
             job.left = job.left[size:]
         ready = [i for i, job in enumerate(jobs) if not job.left]
-        some = rows if len(ready) == len(jobs) else rows[ready]
+        some = rows[: len(ready)] if ready == list(range(len(ready))) else rows[ready]  # no copy in nearly all steps
         for job in self._choose([jobs[i] for i in ready], some):
             self._go_on(job)
 
@@ -342,6 +342,13 @@ class Scheduler:
     def _stop_preparing(self) -> None:
         if self._preparing is not None:
             _cancel(self._preparing.engine)
+
+
+def _slot(job: Job) -> Slot:
+    """The slot of a job that is computed."""
+    if job.slot is None:
+        raise RuntimeError("the job has no slot")
+    return job.slot
 
 
 def _edgekit_error(error: Exception) -> EdgekitError:
