@@ -314,8 +314,8 @@ class Scheduler:
         job.left = answer.pending
         job.tell(pieces)
         if ended:
+            self._leave(job)  # before the client learns of the end, so that it finds the server idle
             job.end()
-            self._leave(job)
             if job.next_start is not None:
                 self._preparations.add(slot, partial(job.next_start, job.content))
 
