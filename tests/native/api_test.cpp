@@ -406,7 +406,7 @@ void forked_child() {
 }
 
 /* Children that are forked while other threads open models and evaluate can use the library. */
-void forks_beside_threads() {
+[[maybe_unused]] void forks_beside_threads() {
   const Opened opened(kContext, 2);
   std::atomic<bool> ended{false};
   std::vector<std::thread> threads;
