@@ -1,7 +1,7 @@
 """Brings the events of a request's answers from the scheduler's thread to the event loop.
 
 All answers of one request begin with the same prompt. The first one reads it; the others are submitted when that is
-done, so that they copy its cache.
+done, so that they copy its cache. The scheduler's thread submits them, before the first one can end.
 """
 
 from __future__ import annotations
@@ -72,13 +72,10 @@ class Reader:
                 raise request_error(event)
             if isinstance(event, RequestError):
                 raise event
-            if isinstance(event, Begun):
-                for job in self._jobs[1:] if number == 0 else ():
-                    self._submit(job)
-                continue
             if isinstance(event, Ended):
                 self.ended.append(event)
-            yield number, event
+            if not isinstance(event, Begun):
+                yield number, event
 
     async def whole(self) -> list[tuple[Text, Ended]]:
         """Each answer's text and end.
@@ -101,8 +98,19 @@ class Reader:
         return [(text, ends[number]) for number, text in enumerate(texts)]
 
     def _emit(self, number: int, event: Event) -> None:
+        if isinstance(event, Begun):
+            if number == 0:
+                self._submit_others()
+            return
         with suppress(RuntimeError):  # the loop has ended, and with it the request
             self._loop.call_soon_threadsafe(self._events.put_nowait, (number, event))
+
+    def _submit_others(self) -> None:
+        try:
+            for job in self._jobs[1:]:
+                self._submit(job)
+        except RequestError as error:
+            self._emit(0, error)
 
     async def _next(self, quiet_s: float | None) -> tuple[int, Event] | None:
         quiet = None

@@ -35,6 +35,21 @@ def test_the_second_answer_begins_when_the_first_has_read_the_prompt() -> None:
     assert asyncio.run(run()) == (["first"], ["a", "b"])
 
 
+def test_a_queue_without_room_for_the_others_is_an_error() -> None:
+    async def run() -> None:
+        def submit(job: Any) -> None:
+            if job == "second":
+                raise RequestError("full", status=429)
+
+        reader = Reader(2, submit, lambda job: None)
+        reader.start(JOBS)
+        reader.emits[0](Begun())
+        await reader.whole()
+
+    with pytest.raises(RequestError, match="full"):
+        asyncio.run(run())
+
+
 def test_nothing_comes_for_a_while() -> None:
     async def run() -> list[Any]:
         reader = Reader(1, lambda job: None, lambda job: None)

@@ -162,16 +162,17 @@ def _responses(client: Any, tools: Any) -> None:
 
 
 @pytest.mark.slow
-def test_the_examples_of_the_page_work(url: str) -> None:
+def test_the_examples_of_the_page_work(models: SharedModels) -> None:
     examples = [block.text for block in blocks(ROOT / "docs" / "server.md", "text")]
-    assert len(examples) == 2
-    for text in examples:
-        command = [sys.executable, "-c"] if text.startswith("import") else ["bash", "-ec"]
-        here = text.replace("http://127.0.0.1:8080", url).replace("smollm2-135m-cpu", "tiny")
-        done = subprocess.run([*command, here], capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout
-        assert "error" not in done.stdout
+    assert len(examples) == 3
+    with running_server({"tiny": models.artifact()}, "--context", "700") as url:
+        for text in examples:
+            command = [sys.executable, "-c"] if text.startswith("import") else ["bash", "-ec"]
+            here = text.replace("http://127.0.0.1:8080", url).replace("smollm2-135m-cpu", "tiny")
+            done = subprocess.run([*command, here], capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout
+            assert "error" not in done.stdout
 
 
 async def _asynchronously(url: str, messages: Any, expected: str | None) -> None:

@@ -1,12 +1,12 @@
 // One answer: what the server streams, as the page draws it and as it is kept.
 //
 // A kept answer: { role, content, thought, state, trouble, seconds, firstSeconds, thoughtSeconds, tokens, thoughtTokens,
-// promptTokens, cachedTokens }. state: open while it is written, then done, length, stopped or failed.
+// promptTokens, cachedTokens, memory }. state: open while it is written, then done, length, stopped or failed.
 
-import { streamChat } from "./api.js";
+import { serverMemory, streamChat } from "./api.js";
 import { copyButton, element } from "./elements.js";
 import { drawMarkdown } from "./markdown.js";
-import { formatSeconds, plural } from "./units.js";
+import { formatBytes, formatSeconds, plural } from "./units.js";
 
 const CUT = "The answer was cut off: a limit on its tokens or its time was reached, or the context is full.";
 
@@ -39,13 +39,14 @@ export async function fillAnswer(answer, request, key, signal, changed) {
   }
   answer.seconds = since();
   if (answer.thought) answer.thoughtSeconds ??= answer.seconds;
+  answer.memory = answer.tokens ? await serverMemory(key).catch(() => undefined) : undefined;
 }
 
 function keepUsage(answer, usage) {
-  answer.tokens = usage.completion_tokens;
+  answer.tokens = usage.completion_tokens; // on the way, so that they are known if the answer is stopped
   answer.thoughtTokens = usage.completion_tokens_details.reasoning_tokens;
-  answer.promptTokens = usage.prompt_tokens;
-  answer.cachedTokens = usage.prompt_tokens_details.cached_tokens;
+  answer.promptTokens = usage.prompt_tokens ?? answer.promptTokens;
+  answer.cachedTokens = usage.prompt_tokens_details?.cached_tokens ?? answer.cachedTokens;
 }
 
 // The element of an answer; draw brings it up to date.
@@ -98,6 +99,7 @@ function figuresOf(answer) {
   if (answer.tokens > 1 && writing > 0) parts.push(`${((answer.tokens - 1) / writing).toFixed(1)} tokens/s`);
   if (answer.firstSeconds) parts.push(`the first after ${formatSeconds(answer.firstSeconds)}`);
   if (answer.promptTokens) parts.push(`${plural(answer.promptTokens, "token")} read${answer.cachedTokens ? `, ${answer.cachedTokens.toLocaleString("en")} of them from the cache` : ""}`);
+  if (answer.memory) parts.push(`${formatBytes(answer.memory)} of memory`);
   if (answer.state === "stopped") parts.push(`stopped after ${formatSeconds(answer.seconds)}`);
   if (answer.state === "open") parts.push("not finished");
   return parts.join(" · ");

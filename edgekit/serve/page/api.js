@@ -26,9 +26,15 @@ export async function listModels(key) {
   return (await (await call("/v1/models", key)).json()).data;
 }
 
+// Bytes of memory that the server's process uses; undefined if the server does not know.
+export async function serverMemory(key) {
+  const found = (await (await call("/metrics", key, { signal: AbortSignal.timeout(2000) })).text()).match(/^process_resident_memory_bytes (\d+)$/m);
+  return found ? Number(found[1]) : undefined;
+}
+
 // The chunks of an answer. Throws ApiError if the server refuses or the stream breaks off.
 export async function* streamChat(body, key, signal) {
-  const request = { ...body, stream: true, stream_options: { include_usage: true } };
+  const request = { ...body, stream: true, stream_options: { include_usage: true, continuous_usage_stats: true } };
   const response = await call("/v1/chat/completions", key, {
     method: "POST", body: JSON.stringify(request), headers: { "Content-Type": "application/json" }, signal,
   });
