@@ -33,6 +33,14 @@ _MARKS = (
 )
 
 
+def is_there(path: Path) -> bool:
+    """Whether a folder has an entry of this name, of whatever kind. Reading a pipe or a broken link is an error."""
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # a NUL in the path
+        return False
+
+
 def read_bounded(path: Path, limit: int = MAX_JSON_BYTES, error: type[EdgekitError] | None = None) -> bytes:
     """Read a whole file of limited size.
 

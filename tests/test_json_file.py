@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.errors import ArtifactError, CheckpointError, CorruptFileError
-from edgekit.json_file import MAX_DEPTH, MAX_SETTINGS_BYTES, parse_json_object, read_bounded, read_json_object
+from edgekit.json_file import MAX_DEPTH, MAX_SETTINGS_BYTES, is_there, parse_json_object, read_bounded, read_json_object
 
 
 def nested(depth: int) -> bytes:
@@ -86,3 +86,12 @@ def test_what_is_not_a_regular_file_is_refused_and_not_waited_for(tmp_path: Path
             read_bounded(path)
     with pytest.raises(CheckpointError, match=r"Is a directory|regular"):
         read_bounded(tmp_path)
+
+
+def test_whatever_has_a_name_is_there(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "broken").symlink_to("nowhere")
+    assert [is_there(tmp_path / name) for name in ("pipe", "broken", "none", "a\0b")] == [True, True, False, False]
+    for name in ("pipe", "broken"):
+        with pytest.raises(CheckpointError, match=f"{name} cannot be read"):
+            read_bounded(tmp_path / name)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CorruptFileError, UnsupportedModelError
-from ..json_file import read_json_object
+from ..json_file import is_there, read_json_object
 from ..schema.fields import check_table
 from ..schema.quantization import AWQ
 from .gptq_config import COPY_KEY, FILE_NAME
@@ -60,7 +60,7 @@ def read_awq_config(folder: Path, config: Mapping[str, Any]) -> AwqConfig:
     """
     source, content = f"{folder / 'config.json'}, {COPY_KEY}", config.get(COPY_KEY)
     if not isinstance(content, dict) or not content:
-        found = next((folder / name for name in (_OLD_FILE, FILE_NAME) if (folder / name).is_file()), None)
+        found = next((folder / name for name in (_OLD_FILE, FILE_NAME) if is_there(folder / name)), None)
         source, content = (str(folder), {}) if found is None else (str(found), read_json_object(found))
     values = {_SYNONYMS.get(key, key): value for key, value in content.items() if value is not None}
     check_table(values, AWQ, source, CorruptFileError)

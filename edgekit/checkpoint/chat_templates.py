@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TokenizerError
-from ..json_file import parse_json_object, read_bounded
+from ..json_file import is_there, parse_json_object, read_bounded
 
 TEMPLATE_FILE = "chat_template.jinja"
 JSON_FILE = "chat_template.json"
@@ -103,7 +103,7 @@ def read_template_file(path: Path) -> str:
 
 
 def _file(path: Path) -> str | None:
-    if not path.is_file():
+    if not is_there(path):
         return None
     try:
         return read_bounded(path).decode("utf-8")
@@ -112,7 +112,7 @@ def _file(path: Path) -> str | None:
 
 
 def _json_file(path: Path) -> dict[str, Any]:
-    return parse_json_object(read_bounded(path), str(path)) if path.is_file() else {}
+    return parse_json_object(read_bounded(path), str(path)) if is_there(path) else {}
 
 
 def _from_json(content: Mapping[str, Any], path: Path) -> ChatTemplates:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import CorruptFileError, TensorMismatchError, UnsupportedModelError
-from ..json_file import read_json_object
+from ..json_file import is_there, read_json_object
 from ..schema.fields import Table, check_table
 from ..schema.quantization import GPTQ
 from .module_pattern import check_patterns, matches_start
@@ -87,7 +87,7 @@ def read_gptq_config(folder: Path, config: Mapping[str, Any]) -> GptqConfig:
         CorruptFileError: A value is missing or has the wrong type.
     """
     path, copy = folder / FILE_NAME, config.get(COPY_KEY)
-    descriptions = [(str(path), read_json_object(path))] if path.is_file() else []
+    descriptions = [(str(path), read_json_object(path))] if is_there(path) else []
     if isinstance(copy, dict) and copy:
         descriptions.append((f"{folder / 'config.json'}, {COPY_KEY}", copy))
     if not descriptions:

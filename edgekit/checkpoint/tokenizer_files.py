@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TokenizerError
-from ..json_file import MAX_JSON_BYTES, MAX_SETTINGS_BYTES, parse_json_object, read_bounded
+from ..json_file import MAX_JSON_BYTES, MAX_SETTINGS_BYTES, is_there, parse_json_object, read_bounded
 from ..schema.tokenizer import check_generation, check_settings
 from ..tokenizer_file import load_tokenizer
 from .base import SpecialTokens, TokenizerFiles
@@ -43,7 +43,7 @@ def read_tokenizer_files(folder: Path, config: Mapping[str, Any]) -> TokenizerFi
     Raises:
         TokenizerError: ``tokenizer.json`` is missing or does not load, or a special id is not valid.
     """
-    files = {name: read_bounded(folder / name, limit) for name, limit in _READ.items() if (folder / name).is_file()}
+    files = {name: read_bounded(folder / name, limit) for name, limit in _READ.items() if is_there(folder / name)}
     if "tokenizer.json" not in files:
         found = ", ".join(sorted(p.name for p in folder.glob("*token*"))) or "no tokenizer files"
         raise TokenizerError(

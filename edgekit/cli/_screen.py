@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ from ._output import Cell, Column, Part
 PIPED_WIDTH = 120  # of a table in a file or pipe
 _UNLIMITED = 100_000  # characters: wider than any cell
 _GAP = 2  # between columns
+_SIZE = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)  # of a screen, in an environment variable
 _LONG_WORD = 16  # longer ones, such as URLs, may be broken to fit a column
 
 
@@ -34,7 +36,9 @@ class Screen(Console):
     def __init__(self, *, err: bool = False) -> None:
         stream = sys.stderr if err else sys.stdout
         columns = os.environ.get("COLUMNS", "")
-        told = int(columns) if columns.isdecimal() and int(columns) > 0 else None
+        told = int(columns) if _SIZE.fullmatch(columns) else None
+        # rich reads them as well, and fails on digits that int() does not take.
+        sizes = {name for name in ("COLUMNS", "LINES") if not _SIZE.fullmatch(os.environ.get(name, ""))}
         super().__init__(
             stderr=err,
             markup=False,
@@ -42,6 +46,7 @@ class Screen(Console):
             highlight=False,
             color_system=None if os.environ.get("NO_COLOR") else "auto",
             width=told if told or stream.isatty() else PIPED_WIDTH,
+            _environ={name: value for name, value in os.environ.items() if name not in sizes},
         )
 
     def on_broken_pipe(self) -> None:

@@ -6,7 +6,6 @@ does.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Generic, NewType, TypeVar
@@ -25,6 +24,8 @@ TARGETS = (
     "linux-x86_64", "linux-aarch64", "musl-x86_64", "musl-aarch64", "android-aarch64", "macos-arm64", "ios-arm64",
 )  # fmt: skip
 UNVERIFIED = "unverified"
+# In any of the units: GB/s, 10^9 operations per second, us, W, ... Beyond them, the arithmetic of a plan is not finite.
+_LEAST, _MOST, _MOST_BYTES = 1e-9, 1e21, 1e15
 
 Bytes = NewType("Bytes", int)
 _T = TypeVar("_T")
@@ -63,14 +64,15 @@ class Sourced(Generic[_T]):
 
 @dataclass(frozen=True)
 class _Figures:
-    """A part of a profile. Every number in it is finite and above 0."""
+    """A part of a profile. Every number in it is above 0, and not so large or small that a plan could not use it."""
 
     def __post_init__(self) -> None:
         for f in fields(self):
             figure = getattr(self, f.name)
             number = figure.value if isinstance(figure, Sourced) else None
-            if isinstance(number, int | float) and not 0 < number < math.inf:
-                raise ValueError(f"{f.name} is {number}; it must be above 0")
+            most = _MOST_BYTES if "Bytes" in str(f.type) else _MOST
+            if isinstance(number, int | float) and not _LEAST <= number <= most:
+                raise ValueError(f"{f.name} is {number}; it must be above 0, from {_LEAST:g} to {most:g}")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError
-from ..schema.fields import shown
+from ..schema.config import CONFIG
+from ..schema.fields import check_table, shown
 from ..scheme import METHODS, QuantizationConfig, QuantizationScheme
 from ..toml_table import TableReader
 from .recipe import SOURCES, FolderSource, Recipe, Source
@@ -28,6 +29,7 @@ def read_recipe(path: Path) -> Recipe:
     recipe = _READER.build(
         Recipe, _READER.load(path), str(path), separator=": ", given=given, hidden=("reasoning_signs",)
     )
+    check_table(recipe.config, CONFIG, f"{path}: [config]", RecipeError)
     if isinstance(recipe.source, FolderSource):
         return replace(recipe, source=FolderSource(str(path.parent / Path(recipe.source.path).expanduser())))
     return recipe

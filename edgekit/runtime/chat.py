@@ -18,7 +18,7 @@ from jinja2 import TemplateError
 from jinja2.exceptions import SecurityError
 
 from ..errors import EdgekitError, TokenizerError
-from ..json_file import read_bounded
+from ..json_file import is_there, read_bounded
 from .prompt import ControlTokens, Marks, Prompt
 from .template_meter import LimitError
 from .template_sandbox import RefusalError, TemplateSandbox
@@ -98,7 +98,7 @@ class ChatTemplate:
         """
         path = folder / TEMPLATE_FILE
         source: Any
-        if path.is_file():
+        if is_there(path):
             try:
                 source, origin = read_bounded(path, error=TokenizerError).decode("utf-8"), path
             except UnicodeDecodeError as error:

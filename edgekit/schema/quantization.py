@@ -14,6 +14,7 @@ GPTQ: dict[str, Field] = {
     "quant_method": _NAME,
     "checkpoint_format": _NAME,
     "pack_dtype": _NAME,
+    "lm_head": Truth(),
     # GPTQModel: a regular expression for module names -> other values for these modules. A model of 100 layers has 700
     # quantized modules; those that are not quantized may have false for a table.
     "dynamic": Table({}, others=Optional(Table(_MODULE, nulls=True))),

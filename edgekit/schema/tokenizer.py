@@ -27,11 +27,13 @@ SETTINGS: dict[str, Field] = {
     "model_max_length": Number(0, 1e40),  # transformers writes 10^30 for "no limit"
 }
 _COUNT = Number(0, 1e40)
+_NUMBER = Number(-1e40, 1e40)  # the reader notes what is out of range, and does without it
 GENERATION: dict[str, Field] = {
     "bos_token_id": TOKEN_IDS,
     "eos_token_id": TOKEN_IDS,
     "pad_token_id": TOKEN_IDS,
     "do_sample": Truth(),
+    **dict.fromkeys(("temperature", "top_p", "top_k", "min_p", "repetition_penalty"), _NUMBER),
     "max_length": _COUNT,
     "min_length": _COUNT,
     "max_new_tokens": _COUNT,

@@ -450,3 +450,14 @@ def test_a_signed_build(tmp_path: Path) -> None:
     (made.artifact / "chat_template.jinja").write_text("changed")
     with pytest.raises(VerificationError, match="chat_template"):
         load(made.artifact, public_key=public)
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja", "config.json"]
+)
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    folder = write_checkpoint(tmp_path / "tiny")
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(CheckpointError, match=f"{name} cannot be read: it is not a regular file"):
+        build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False)

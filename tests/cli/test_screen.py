@@ -140,3 +140,12 @@ def test_an_empty_no_color_declines_nothing(
     on_terminal(NO_COLOR="")
     Screen().table((Column(),), [(Text("words", style="red"),)])
     assert "\x1b[31mwords" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", ["²", "9" * 5000, "x", "-5", "0", "٣"])
+def test_columns_that_are_no_number_are_ignored(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("LINES", columns)
+    screen = Screen()
+    assert screen.width == PIPED_WIDTH
+    assert screen.height > 0

@@ -143,3 +143,12 @@ def test_there_must_be_something_to_calibrate(tmp_path: Path) -> None:
     text = re.sub(r"^linear = .*$", 'linear = "float"', VALID, flags=re.MULTILINE).replace('"rtn"', '"gptq"')
     with pytest.raises(RecipeError, match="method is 'gptq', but linear is float"):
         read_recipe(_write(tmp_path, text))
+
+
+@pytest.mark.parametrize("value", ["nan", "0", "-1", '"x"', "999999999999"])
+def test_shapes_out_of_range(tmp_path: Path, value: str) -> None:
+    text = VALID.replace("[config]\n", f"[config]\nhidden_size = {value}\n")
+    with pytest.raises(
+        RecipeError, match=r"tiny\.toml: \[config\]: hidden_size is .*; it must be a whole number from 1"
+    ):
+        read_recipe(_write(tmp_path, text))
