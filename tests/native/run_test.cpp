@@ -1,6 +1,7 @@
 /* Tests the parts of edgekit-run that need no model: JSON, SHA-256, the command line, and the check of an artifact's files. */
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -104,6 +105,17 @@ void files() {
     }
     CHECK(threw);
   }
+  const std::string zeros(64, '0'), before = "{\"files\": {}, \"digest\": \"", after = "\"}";
+  run::Sha256 hash;
+  hash.add((before + zeros + after).data(), before.size() + zeros.size() + after.size());
+  const std::string digest = hash.finish();
+  const auto changed = [&](const std::string &manifest) {
+    put("edgekit.json", manifest);
+    const std::vector<std::string> problems = run::differences(root.string(), Json::parse(manifest));
+    return std::any_of(problems.begin(), problems.end(), [](const std::string &problem) { return problem.find("edgekit.json was changed: its digest is ") == 0; });
+  };
+  CHECK(!changed(before + digest + after));
+  CHECK(changed(before + digest + " " + after) && changed(before + zeros + after) && changed(before + digest + after + "\n"));
   fs::remove_all(root);
   CHECK(run::format_bytes(1.5e9) == "1.50 GB" && run::format_bytes(97.9e6) == "97.9 MB" && run::format_bytes(512) == "512 B");
 }

@@ -177,7 +177,7 @@ def edit_artifact(artifact: Path, work: Path, edits: int, seed: int) -> tuple[Co
         while _content(copy) == before:  # a byte replaced by itself
             what = edit(copy, rng)
         hidden = rng.random() < 0.25 and fit_manifest(copy, rng)
-        if hidden and _content(copy) == before:
+        while _content(copy) == before:  # the manifest is what it was
             hidden = False
             what = edit(copy, rng)
         started = time.perf_counter()

@@ -55,9 +55,7 @@ std::string hash_file(const std::string &path) {
   return hash.finish();
 }
 
-}  // namespace
-
-Json read_manifest(const std::string &folder) {
+std::string read_text(const std::string &folder) {
   const std::string path = folder + "/" + kFile;
   const File file(std::fopen(path.c_str(), "rb"));
   if (!file)
@@ -69,6 +67,21 @@ Json read_manifest(const std::string &folder) {
     text.append(buffer, count);
     if (text.size() > kMostBytes) throw bad_artifact(path + " is longer than 64 MB");
   }
+  return text;
+}
+
+/* The digest of an artifact: of its manifest, in which zeros stand for the digest that it states (artifact/digest.py). */
+std::string digest_of(std::string manifest, const std::string &stated) {
+  if (const size_t at = manifest.find(stated); at != std::string::npos) manifest.replace(at, stated.size(), stated.size(), '0');
+  Sha256 hash;
+  hash.add(manifest.data(), manifest.size());
+  return hash.finish();
+}
+
+}  // namespace
+
+Json read_manifest(const std::string &folder) {
+  const std::string path = folder + "/" + kFile, text = read_text(folder);
   Json manifest;
   try {
     manifest = Json::parse(text);
@@ -88,6 +101,9 @@ std::string manifest_sha256(const std::string &folder) { return hash_file(folder
 
 std::vector<std::string> differences(const std::string &folder, const Json &manifest) {
   std::vector<std::string> problems, found;
+  if (const Json &stated = manifest["digest"]; stated.is_text())
+    if (const std::string digest = digest_of(read_text(folder), stated.text()); digest != stated.text())
+      problems.push_back(std::string(kFile) + " was changed: its digest is " + digest + ", not " + stated.text());
   const Json &files = manifest["files"];
   for (const auto &[name, entry] : files.fields()) {
     if (!is_inside(name)) throw bad_artifact(folder + "/" + kFile + " lists '" + name + "', which is not a path inside the artifact");

@@ -18,7 +18,8 @@ Json read_manifest(const std::string &folder);
 /* The SHA-256 of edgekit.json. */
 std::string manifest_sha256(const std::string &folder);
 
-/* What differs from the manifest: one phrase for each file. Only files of the right size are hashed. */
+/* What differs from the manifest, and the manifest from its digest: one phrase for each file. Only files of the right size are
+ * hashed. */
 std::vector<std::string> differences(const std::string &folder, const Json &manifest);
 
 /* The artifact's name. */
