@@ -76,7 +76,7 @@ def calibrated_layers(
 
     Raises:
         UsageError: The calibration file cannot be used, or another build calibrates in the same folder.
-        InterruptedBuildError: Ctrl-C; the message says that the work is kept.
+        InterruptedBuildError, DiskFullError: Ctrl-C, or no space; the message says that the work is kept.
     """
     tokenizer = Tokenizer.open(artifact, facts.tokens)
     template = ChatTemplate.open(artifact, tokenizer, reasoning=facts.reasoning)
@@ -104,8 +104,11 @@ def calibrated_layers(
             f"the build was interrupted; the calibration so far is kept in {state_folder}",
             hint="run the same command again to resume it, or delete that folder",
         ) from None
-    except DiskFullError:
-        raise
+    except DiskFullError as error:
+        raise DiskFullError(
+            f"{error.message}; the calibration so far is kept in {state_folder}",
+            hint="free some space and run the same command again to resume it, or delete that folder",
+        ) from None
     except EdgekitError:
         state.remove()  # the same input would fail again in the same way
         raise

@@ -128,9 +128,10 @@ def test_when_the_state_is_kept(
     assert not state.exists()
 
 
-def test_an_interruption_says_where_the_state_is(start: Start, state: Path) -> None:
-    with pytest.raises(InterruptedBuildError) as caught:
-        stop(start(), KeyboardInterrupt())
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), DiskFullError("the disk is full")])
+def test_an_interruption_says_where_the_state_is(start: Start, state: Path, error: BaseException) -> None:
+    with pytest.raises((InterruptedBuildError, DiskFullError)) as caught:
+        stop(start(), error)
     assert f"is kept in {state}" in caught.value.message
     assert "run the same command again" in caught.value.hint
 

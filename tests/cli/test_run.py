@@ -155,3 +155,11 @@ def test_a_seed_outside_its_range_is_refused(invoke: Invoke, tiny_artifact: Path
     outcome = invoke("run", tiny_artifact, "--prompt", "x", f"--seed={seed}")
     assert outcome.exit_code == 2
     assert f"--seed is {seed}; it must be 0 or more and below 2^64" in outcome.stderr
+
+
+def test_a_signature_can_be_demanded(invoke: Invoke, artifact: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    assert invoke("keygen", tmp_path / "key").exit_code == 0
+    outcome = invoke("run", artifact, "--prompt", QUESTION, "--public-key", tmp_path / "key.pub")
+    assert outcome.exit_code == 61
+    assert "is not signed, and a signature by" in outcome.stderr

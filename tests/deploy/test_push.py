@@ -85,12 +85,19 @@ def test_a_second_push_sends_only_what_changed(bundle: Bundle, remote: FolderRem
     assert remote.sent == ["edgekit.h"]
 
 
+def test_the_signature_of_a_bundle_travels(bundle: Bundle, remote: FolderRemote, tmp_path: Path) -> None:
+    (bundle.folder / "SHA256SUMS.sig").write_bytes(b"signature")
+    assert "SHA256SUMS.sig" in push(bundle, remote).sent
+    assert (tmp_path / "the device" / bundle.name / "SHA256SUMS.sig").read_bytes() == b"signature"
+
+
 def test_files_of_an_earlier_bundle_are_removed(bundle: Bundle, remote: FolderRemote, tmp_path: Path) -> None:
     push(bundle, remote)
     there = tmp_path / "the device" / bundle.name
     (there / "artifact" / "old.bin").write_text("old")
     (there / "notes.txt").write_text("the user's own")
-    assert push(bundle, remote).removed == ("artifact/old.bin",)
+    (there / "SHA256SUMS.sig").write_text("of the earlier bundle")
+    assert push(bundle, remote).removed == ("SHA256SUMS.sig", "artifact/old.bin")
     assert not (there / "artifact" / "old.bin").exists()
     assert (there / "notes.txt").exists()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.errors import ArtifactError, UsageError
+from edgekit.errors import ArtifactError, UsageError, VerificationError
 from edgekit.runtime.engine import EngineOptions
 from edgekit.serve.models import Models, named_artifacts
 from edgekit.serve.options import ServeOptions
@@ -105,3 +105,23 @@ def test_replaced_files_are_opened_by_the_next_request(
 def test_a_folder_that_is_no_artifact_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError):
         Models({"a": tmp_path}, OPTIONS)
+
+
+def test_a_signature_can_be_demanded_also_of_files_that_replace_others(built_artifact: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from edgekit.artifact.manifest import read_manifest
+    from edgekit.artifact.signature import make_keys, sign
+
+    public = make_keys(tmp_path / "key")
+    options = ServeOptions(engine_options=OPTIONS.engine_options, public_key=str(public))
+    with pytest.raises(VerificationError, match="is not signed"):
+        Models({"a": built_artifact}, options)
+    folder = shutil.copytree(built_artifact, tmp_path / "artifact")
+    sign(folder, str(read_manifest(folder).digest), tmp_path / "key")
+    models = Models({"a": folder}, options)
+    models.get("a")
+    shutil.rmtree(folder)
+    shutil.copytree(built_artifact, folder)
+    with pytest.raises(VerificationError, match="is not signed"):
+        models.get("a")
+    models.close()
