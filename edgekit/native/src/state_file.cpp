@@ -44,7 +44,15 @@ struct File {
     const int flags = (write ? O_WRONLY | O_CREAT | O_TRUNC : O_RDONLY) | O_NONBLOCK | O_CLOEXEC;
     const int opened = ::open(path.c_str(), flags, 0666);
     if (opened >= 0) file = ::fdopen(opened, write ? "wb" : "rb");
-    if (!file) fail(EK_BAD_FILE, "cannot open %s: %s", path.c_str(), std::strerror(errno));
+    if (!file) {
+      const int error = errno;
+      struct stat made;
+      if (opened >= 0) {
+        if (write && ::fstat(opened, &made) == 0 && S_ISREG(made.st_mode)) ::unlink(path.c_str());
+        ::close(opened);
+      }
+      fail(error == ENOMEM ? EK_NO_MEMORY : EK_BAD_FILE, "cannot open %s: %s", path.c_str(), std::strerror(error));
+    }
     struct stat status {};
     if (!write && ::fstat(opened, &status) == 0 && S_ISFIFO(status.st_mode)) {
       std::fclose(file);
