@@ -2,8 +2,8 @@
 
     python tools/soak.py smollm2-135m-cpu --minutes 60
 
-Each round opens and closes sessions, answers, cancels, saves and loads states, forks engines, and lets threads fight for a
-session. The resident memory is printed every minute. The script fails if it grows by more than the limit after the warm-up,
+Each round opens and closes sessions, answers, cancels, saves and loads states, and lets threads fight for a session.
+The resident memory is printed every minute. The script fails if it grows by more than the limit after the warm-up,
 which is a tenth of the time, or if an answer changes.
 """
 
@@ -43,7 +43,7 @@ class Uses:
     """
 
     def __init__(self, artifact: Path, folder: Path, seed: int) -> None:
-        self.artifact, self.folder, self.random = artifact, folder, random.Random(seed)
+        self.artifact, self.folder, self.random = artifact, folder, random.Random(seed)  # noqa: S311
         self.session = self.open()
         self.expected = self.answer(self.session, list(range(20, 40)))
 
