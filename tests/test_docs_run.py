@@ -122,7 +122,7 @@ def test_commands_work(environment: dict[str, str], workplace: Path, page: Path)
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=of_page)
 def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_tiny_artifact(tmp_path / "smollm2-135m-cpu")  # the artifact that the examples load
+    write_tiny_artifact(tmp_path / "smollm2-135m-cpu", context_length=2048)  # the artifact that the examples load
     write_checkpoint(tmp_path / "checkpoint")  # the checkpoint that they build
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}

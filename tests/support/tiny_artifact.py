@@ -34,9 +34,9 @@ CHAT_TEMPLATE = """{{ bos_token }}{% for message in messages %}
 REASONING_TEMPLATE = CHAT_TEMPLATE + "{% if add_generation_prompt %}<think>\n{% endif %}"
 
 
-def _weights(vocab_size: int, dtype: type[np.floating[Any]]) -> dict[str, np.ndarray]:
+def _weights(vocab_size: int, dtype: type[np.floating[Any]], context_length: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(7)
-    angles = np.outer(np.arange(CONTEXT_LENGTH), 10000.0 ** (-np.arange(0, HEAD_DIM, 2) / HEAD_DIM))
+    angles = np.outer(np.arange(context_length), 10000.0 ** (-np.arange(0, HEAD_DIM, 2) / HEAD_DIM))
     weights = {
         "embed": rng.normal(size=(vocab_size, HIDDEN)),
         "head": rng.normal(size=(HIDDEN, vocab_size)),
@@ -89,11 +89,11 @@ def _layer(i: int, x: str) -> tuple[list[onnx.NodeProto], str]:
     return nodes, f"{i}.out"
 
 
-def _graph(vocab_size: int, float16: bool) -> onnx.ModelProto:
+def _graph(vocab_size: int, float16: bool, context_length: int) -> onnx.ModelProto:
     dtype, kind = (np.float16, TensorProto.FLOAT16) if float16 else (np.float32, TensorProto.FLOAT)
     integers = {"one": np.array([1], np.int64), "axis": np.array([1], np.int64)}
     integers |= {"logits_start": np.array([-1], np.int64), "logits_end": np.array([2**62], np.int64)}
-    tensors = {**_weights(vocab_size, dtype), **integers}
+    tensors = {**_weights(vocab_size, dtype, context_length), **integers}
     nodes = [
         helper.make_node("Gather", ["embed", "input_ids"], ["x"]),
         helper.make_node("ReduceSum", ["attention_mask", "axis"], ["length"], keepdims=1),
@@ -154,19 +154,22 @@ def golden(folder: Path, prompt_ids: list[int], count: int) -> dict[str, Any]:
     return {"prompt_ids": prompt_ids, "continuation_ids": continuation, "top_logits": top}
 
 
-def write_tiny_artifact(folder: Path, *, reasoning: bool = False, float16: bool = False) -> Path:
+def write_tiny_artifact(
+    folder: Path, *, reasoning: bool = False, float16: bool = False, context_length: int = CONTEXT_LENGTH
+) -> Path:
     """Write the tiny artifact with its golden test.
 
     Args:
         folder: The folder, which is created if it does not exist.
         reasoning: Whether the chat template ends the prompt inside a thought, as DeepSeek-R1's does.
         float16: Whether weights and cache are float16, as for CUDA.
+        context_length: The most positions.
     """
     folder.mkdir(parents=True, exist_ok=True)
     words = tokenizer()
     vocab_size = words.get_vocab_size() + 3  # rows without a token, as in padded vocabularies
     onnx.save_model(
-        _graph(vocab_size, float16),
+        _graph(vocab_size, float16, context_length),
         folder / "model.onnx",
         save_as_external_data=True,
         location="model.onnx.data",
@@ -182,7 +185,7 @@ def write_tiny_artifact(folder: Path, *, reasoning: bool = False, float16: bool 
         edgekit_version="0",
         created="2025-01-01T00:00:00Z",
         model={"model_type": "llama", "parameters": 1, "vocab_size": vocab_size, "num_layers": LAYERS,
-               "context_length": CONTEXT_LENGTH},
+               "context_length": context_length},
         source={},
         recipe={},
         device={},
