@@ -11,7 +11,7 @@ from __future__ import annotations
 _SIZES = tuple(4 << i for i in range(8))  # of pieces; the native engine evaluates at most 512 tokens at a time
 _FIRST = 128  # when nothing is known
 _IDLE_S = 0.25
-_SHARE = 1.7  # of the time of a step without a piece; the rest is for variation
+_SHARE = 1.6  # of the time of a step without a piece; the rest is for variation
 _STEADY = 0.3  # the weight of a new measurement in an average
 
 

@@ -22,6 +22,7 @@ from shared_models import FORMATS, SharedModels
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import ArtifactError, EngineError, EvaluationCancelledError
+from edgekit.native import BLOCK
 from edgekit.probe.limits import kernels
 from edgekit.runtime.engine import EngineOptions, SpeculatingEngine
 from edgekit.runtime.generation import Completion
@@ -99,6 +100,48 @@ def test_rewinding_forgets_later_tokens(models: SharedModels) -> None:
     np.testing.assert_array_equal(e.evaluate([5, 6, 7]), first)
     with pytest.raises(EngineError, match="cannot rewind"):
         e.rewind(14)
+
+
+def test_pieces_of_several_sequences_are_computed_together(models: SharedModels) -> None:
+    folder, ids = models.artifact("llama", "int4 block 32"), prompt(40)
+    worker = engine(folder, "native")
+    forks = [worker.fork(), worker.fork()]
+    for fork in forks:
+        fork.evaluate(ids[:20])
+    rows = worker.step_pieces([worker, *forks], [ids[:4], ids[20:21], ids[20:26]])
+    assert [each.position for each in (worker, *forks)] == [4, 21, 26]
+    for row, length in zip(rows, (4, 21, 26), strict=True):
+        expected = engine(folder, "native").evaluate(ids[:length])[0]
+        np.testing.assert_allclose(row, expected, atol=order_tolerance(worker.kernel) * np.abs(expected).max())
+    with pytest.raises(EngineError, match="16 in all"):
+        worker.step_pieces([worker, *forks], [ids[:6]] * 3)
+    with pytest.raises(EngineError, match="1 pieces for 2 sequences"):
+        worker.step_pieces(forks, [[1]])
+    with pytest.raises(EngineError, match="1 ids for 2 sequences"):
+        worker.step(forks, [1])
+    assert [each.position for each in (worker, *forks)] == [4, 21, 26]
+
+
+@pytest.mark.parametrize("kv_type", ["float16", "int8"])
+def test_blocks_of_one_sequence_continue_another(models: SharedModels, kv_type: str) -> None:
+    ids = prompt(130)
+    one = engine(models.artifact("llama", "int4 block 32"), "native", kv_type=kv_type)
+    other = one.fork()
+    one.evaluate(ids[:129])
+    for block in range(2):
+        other.append_block(ids[block * BLOCK : (block + 1) * BLOCK], one.get_block(block))
+    assert (other.position, other.tokens()) == (128, ids[:128])
+    other.evaluate(ids[128:129])
+    np.testing.assert_array_equal(other.evaluate(ids[129:]), one.evaluate(ids[129:]))
+    with pytest.raises(EngineError, match="it has 2 whole blocks"):
+        one.get_block(2)
+    with pytest.raises(EngineError, match="a block has 64 ids, not 3"):
+        other.append_block([1, 2, 3], one.get_block(0))
+    with pytest.raises(EngineError, match="behind 130 tokens; allowed: multiples of 64"):
+        other.append_block(ids[:BLOCK], one.get_block(0))
+    other.rewind(0)
+    with pytest.raises(EngineError, match="bytes, not 3"):
+        other.append_block(ids[:BLOCK], np.zeros(3, np.uint8))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
