@@ -85,6 +85,13 @@ _SAMPLING_OPTIONS: dict[str, options.Decorator] = {
     "repeats something. The answer is the same. (native engine)",
 )
 @options.public_key("Run the artifact only if this key has signed it")
+@click.option(
+    "--draft",
+    metavar="ARTIFACT",
+    type=click.Path(path_type=Path),
+    help="Let this small artifact, which has the same vocabulary, guess tokens as well. It takes memory of its own and "
+    "reads the prompts, too. The answer is the same. (native engine)",
+)
 @click.option("--raw", is_flag=True, help="Continue the prompt as plain text, without the chat template.")
 @options.as_json
 def command(
@@ -103,6 +110,7 @@ def command(
     prepare: bool,
     speculate: bool,
     public_key: str | None,
+    draft: Path | None,
     raw: bool,
     as_json: bool,
 ) -> None:
@@ -114,12 +122,14 @@ def command(
     of a reasoning model is dimmed; elsewhere it stands between <think> tags. --thoughts fold or hide leaves it out.
     """
     _check(prompt, as_json, raw, think_tokens, seed)
+    if draft is not None and not speculate:
+        raise UsageError("--draft cannot be combined with --no-speculate", hint="a draft model guesses tokens")
     if prompt is not None:
         prompt = piped_text() if prompt == "-" else typed_text(prompt)
     from ..runtime.loading import load  # imports numpy and tokenizers
 
     prepare = prepare and prompt is None
-    with load(artifact, engine, context, threads, kv_type, prepare, speculate, public_key) as session:
+    with load(artifact, engine, context, threads, kv_type, prepare, speculate, public_key, draft) as session:
         if think_tokens is not None and not session.manifest.reasoning:
             raise UsageError(
                 f"--think-tokens: {session.manifest.name} does not think before it answers",

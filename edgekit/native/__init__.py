@@ -138,6 +138,7 @@ _SIGNATURES: dict[str, tuple[type | None, ...]] = {
     "ek_multiply": (_INT, _TEXT, ctypes.POINTER(Matrix), _POINTER, _LONG, _INT, _POINTER),
     "ek_session_next": (_INT, _POINTER, ctypes.c_int32, _POINTER),
     "ek_session_accepted": (_LONG, _POINTER),
+    "ek_session_set_draft": (_INT, _POINTER, _POINTER),
     "ek_text_open": (_INT, _TEXT, ctypes.POINTER(_POINTER)),
     "ek_text_close": (None, _POINTER),
     "ek_text_describe": (_INT, _POINTER, _POINTER),

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..artifact.manifest import Manifest, RuntimeFacts, read_manifest
 from ..artifact.verify import refuse_links, verify
 from .chat import ChatTemplate
+from .draft import attach_draft
 from .engine import EngineOptions, open_engine
 from .recovery import recovering
 from .session import Session
@@ -23,6 +24,7 @@ def load(
     prepare: bool = True,
     speculate: bool = True,
     public_key: str | PathLike[str] | None = None,
+    draft: str | PathLike[str] | None = None,
 ) -> Session:
     """Load an artifact.
 
@@ -43,6 +45,8 @@ def load(
         public_key: Load the artifact only if this key has signed it: a PEM file, or 64 hexadecimal digits. Every byte
             of the artifact is read for that, which takes seconds per gigabyte. The files must not change while the
             session is open.
+        draft: A small artifact with the same vocabulary, which also guesses tokens for the native engine. It takes
+            memory of its own and reads the prompts, too. Answers stay the same; guesses that do not pay are not made.
 
     Returns:
         A :class:`Session`; close it, or use it in a ``with`` statement.
@@ -53,12 +57,17 @@ def load(
         TokenizerError: The artifact's tokenizer or chat template cannot be used.
         UnknownNameError: There is no such engine.
         ContextLengthError: The context is longer than the model's.
-        EngineError: The engine cannot load the artifact, or does not support this ``kv_type``.
-        ValueError: The context or the number of threads is below 1, or ``kv_type`` is not known.
+        EngineError: The engine cannot load the artifact, does not support this ``kv_type`` or a draft model, or the
+            draft model has another vocabulary.
+        ValueError: The context or the number of threads is below 1, ``kv_type`` is not known, or there is a draft
+            model without ``speculate``.
     """
     folder = Path(artifact)
     options = EngineOptions(context=context, threads=threads, kv_type=kv_type, speculate=speculate)
-    return open_session(folder, trusted_manifest(folder, public_key), options, engine, prepare)
+    if draft is not None and not speculate:
+        raise ValueError("a draft model guesses tokens, which speculate=False turns off")
+    manifest = trusted_manifest(folder, public_key)
+    return open_session(folder, manifest, options, engine, prepare, None if draft is None else Path(draft))
 
 
 def trusted_manifest(folder: Path, public_key: str | PathLike[str] | None) -> Manifest:
@@ -76,7 +85,12 @@ def trusted_manifest(folder: Path, public_key: str | PathLike[str] | None) -> Ma
 
 
 def open_session(
-    folder: Path, facts: RuntimeFacts, options: EngineOptions, engine: str = "auto", prepare: bool = False
+    folder: Path,
+    facts: RuntimeFacts,
+    options: EngineOptions,
+    engine: str = "auto",
+    prepare: bool = False,
+    draft: Path | None = None,
 ) -> Session:
     """Open a folder whose manifest may not be written yet, as a build does with the artifact it is making.
 
@@ -85,7 +99,7 @@ def open_session(
         facts: What its manifest says, or will say.
         options: Context, threads and KV cache type.
         engine: As for :func:`load`.
-        prepare: As for :func:`load`.
+        prepare, draft: As for :func:`load`.
 
     Returns:
         A :class:`Session`; close it, or use it in a ``with`` statement.
@@ -97,6 +111,8 @@ def open_session(
     template = ChatTemplate.open(folder, tokenizer, reasoning=facts.reasoning)
     opened = recovering(open_engine(folder, facts, options, engine), folder, facts, options)
     try:
+        if draft is not None:
+            attach_draft(opened, folder, draft, options)
         return Session(opened, tokenizer, template, facts, prepare)
     except BaseException:
         opened.close()

@@ -61,6 +61,7 @@ class NativeEngine:
         self._lock = OwnLock("the engine")  # the library lets one thread at a time use a session
         self._handle_lock = Lock()  # held while the session is freed, or cancelled by a thread without the other lock
         self._evaluating = False
+        self._draft: NativeEngine | None = None  # guesses tokens; only calls of this engine use it
         try:
             if isinstance(source, NativeEngine):
                 source._open()
@@ -156,6 +157,18 @@ class NativeEngine:
         """How many tokens did not have to be evaluated; see :class:`~edgekit.runtime.engine.SpeculatingEngine`."""
         with self._lock:
             return int(self._library.ek_session_accepted(self._session))
+
+    def use_draft(self, draft: NativeEngine) -> None:
+        """Let an engine of a smaller model guess tokens; its ids mean the same. It belongs to this engine from now on.
+
+        Raises:
+            EngineError: An engine is closed, or this one has a draft model already.
+        """
+        with _all_locked(self, draft):
+            if self._draft is not None:
+                raise EngineError("the engine has a draft model already")
+            self._check(self._library.ek_session_set_draft(self._session, draft._session))
+            self._draft = draft
 
     def fork(self, threads: int = 1) -> NativeEngine:
         """Open another engine with the same weights and an empty sequence; one thread is enough for :meth:`step`.
@@ -322,6 +335,9 @@ class NativeEngine:
 
     def _free(self) -> None:
         self._library.ek_session_free(self._session)
+        if self._draft is not None:
+            self._draft.close()
+            self._draft = None
         self._library.ek_model_close(self._model)
         self._session, self._model = ctypes.c_void_p(), ctypes.c_void_p()
 

@@ -20,17 +20,18 @@ using namespace ek;
 /* Widths that are not multiples of a chunk of 128 columns, heads of half a tile, and more query heads than key-value heads. */
 constexpr int64_t kVocab = 83, kHidden = 96, kIntermediate = 200, kHeads = 6, kKvHeads = 2, kHeadDim = 16, kContext = 800;
 
-/* The bytes of a model with random weights. qk_norm: with norms of the query and key heads, as Qwen3. */
+/* The bytes of a model with random weights. qk_norm: with norms of the query and key heads, as Qwen3. Models with other numbers of
+ * layers share the first of them. */
 struct SmallArtifact {
   std::vector<Bytes> tensors;
   std::vector<uint8_t> data;
   Random random{11};
   Bytes graph;
 
-  explicit SmallArtifact(bool qk_norm = false) {
+  explicit SmallArtifact(bool qk_norm = false, int layers = 2) {
     const uint64_t codes = matrix("model.embed_tokens", kVocab, kHidden, true);
     (void)codes;
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < layers; ++i) {
       const Bytes at = "model.layers." + std::to_string(i) + ".";
       floats(at + "input_norm.weight", {kHidden}, 1.0f, 0.2f);
       matrix(at + "attn.qkv_proj", (kHeads + 2 * kKvHeads) * kHeadDim, kHidden, false);
@@ -48,7 +49,7 @@ struct SmallArtifact {
     matrix("lm_head", kVocab, kHidden, false);
     rotary();
     graph = model(tensors, {{"format_version", qk_norm ? "2" : "1"}, {"qk_norm", qk_norm ? "1" : "0"}, {"vocab_size", std::to_string(kVocab)},
-        {"hidden_size", std::to_string(kHidden)}, {"intermediate_size", std::to_string(kIntermediate)}, {"num_layers", "2"},
+        {"hidden_size", std::to_string(kHidden)}, {"intermediate_size", std::to_string(kIntermediate)}, {"num_layers", std::to_string(layers)},
         {"num_heads", std::to_string(kHeads)}, {"num_kv_heads", std::to_string(kKvHeads)},
         {"head_dim", std::to_string(kHeadDim)}, {"context_length", std::to_string(kContext)}, {"rms_norm_eps", "1e-6"},
         {"tied_embeddings", "0"}, {"linear.bits", "4"}, {"linear.block_size", "32"}, {"linear.symmetric", "1"},

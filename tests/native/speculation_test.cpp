@@ -135,6 +135,57 @@ void changes(const std::shared_ptr<const Model> &model) {
   small.next(part[17]);
 }
 
+/* A smaller model guesses where the text itself says nothing. */
+void draft(const std::shared_ptr<const Model> &small) {
+  const SmallArtifact artifact(false, 14);
+  const std::shared_ptr<const Model> model = artifact.open();
+  const auto opened = std::make_shared<Session>(small, choose_kernels(), kContext, 3, KvType::kFloat16);
+  Session &guessing = *opened, reference(small, choose_kernels(), kContext, 1, KvType::kFloat16);
+  Logits logits(kVocab);
+  const auto likely = [&](int32_t id) { /* what the small model continues with */
+    reference.evaluate(&id, 1, false, logits.data());
+    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  };
+  Pair pair(model);
+  pair.speculation.set_draft(opened, pair.session);
+  const Ids start = random_ids(300, 12);
+  pair.prompt(start);
+  reference.evaluate(start.data(), static_cast<int64_t>(start.size()), false, logits.data());
+  int32_t id = 3;
+  for (int i = 0; i < 12; ++i) pair.next(id), id = likely(id);
+  const int64_t first = pair.speculation.accepted();
+  CHECK(first > 0 && guessing.position() > 300);
+  for (const int32_t other : random_ids(60, 13)) pair.next(other); /* wrong guesses change nothing */
+  pair.rewind(200);
+  for (const int32_t other : random_ids(10, 14)) pair.next(other);
+  CHECK(pair.session.position() == 210);
+
+  Pair busy(model);
+  busy.speculation.set_draft(opened, busy.session);
+  busy.prompt(random_ids(20, 15));
+  CHECK(guessing.usage().begin());
+  bool refused = false;
+  try {
+    busy.speculation.next(busy.session, 1, logits.data());
+  } catch (const Error &error) {
+    refused = error.status == EK_BUSY;
+  }
+  CHECK(refused && busy.session.position() == 20);
+  guessing.usage().end();
+  busy.next(1);
+  busy.speculation.set_draft(nullptr, busy.session);
+  const int64_t held = guessing.position();
+  busy.next(2);
+  CHECK(guessing.position() == held);
+
+  const auto little = std::make_shared<Session>(small, choose_kernels(), 30, 1, KvType::kFloat16); /* its context ends first */
+  Pair longer(model);
+  longer.speculation.set_draft(little, longer.session);
+  longer.prompt(random_ids(25, 16));
+  for (const int32_t other : random_ids(20, 17)) longer.next(other);
+  CHECK(little->position() <= 30);
+}
+
 void stakes() {
   Stakes stakes;
   CHECK(stakes.choose(20, 7) == 5 && stakes.choose(20, 4) == 3 && stakes.choose(20, 0) == 0);
@@ -251,6 +302,7 @@ int main() {
   repeated_text(model);
   greedy(model);
   changes(model);
+  draft(model);
   stakes();
   sampling(model);
   return finish("speculation_test");

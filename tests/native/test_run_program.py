@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,25 @@ def test_a_conversation_that_outgrows_the_context_loses_its_oldest_turns(artifac
     refused = run(artifact, "--context", 16, *GREEDY, stdin=b"some words that fill the context\n")
     assert b"the context holds 16" in refused.stderr
     assert b"the question was not added to the conversation" in refused.stderr
+
+
+def test_a_draft_model_changes_no_answer(artifact: Path, models: SharedModels) -> None:
+    question = (artifact, "--prompt", "hello you", "--max-tokens", 24, "--seed", 5)
+    assert result(*question, "--draft", artifact)["tokens"] == result(*question)["tokens"]
+    refused = run(*question, "--draft", artifact, "--no-speculate")
+    assert (refused.returncode, b"--no-speculate" in refused.stderr) == (2, True)
+    assert b"cannot be combined with --bench" in run(artifact, "--bench", "--draft", artifact).stderr
+    assert run(*question, "--draft", artifact / "nothing").returncode == 60
+
+
+def test_a_draft_model_has_the_same_tokenizer(artifact: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(artifact, tmp_path / "copy")
+    manifest = read_manifest(copy)
+    other = manifest.files["tokenizer.json"] | {"sha256": "0" * 64}
+    replace(manifest, files=manifest.files | {"tokenizer.json": other}).write(copy)
+    refused = run(artifact, "--prompt", "a", "--draft", copy)
+    assert refused.returncode == 70
+    assert b"its tokenizer.json is another one" in refused.stderr
 
 
 def test_options_of_thoughts(artifact: Path) -> None:

@@ -166,6 +166,15 @@ EK_API int ek_session_evaluate(ek_session *session, const int32_t *tokens, int64
  * The first guesses allocate memory for the logits of 8 tokens. Errors: as for ek_session_evaluate. */
 EK_API int ek_session_next(ek_session *session, int32_t token, float *logits);
 
+/* Let a smaller model guess tokens, too, where ek_session_next and ek_generate have no guess from the text itself. It
+ * reads the prompt in addition, and is used only as far as that pays. Its guesses change no answer.
+ *
+ *   draft  a session of a model whose token ids mean the same, with a context of at least this session's; a shorter one
+ *          makes no guesses beyond its end. NULL: no longer. Until then, it must not be freed or used by other calls
+ *
+ * EK_BUSY: another call uses the session. A call that finds the draft in use returns EK_BUSY as well. */
+EK_API int ek_session_set_draft(ek_session *session, ek_session *draft);
+
 /* How many tokens, since the session was created, ek_session_next and ek_generate (edgekit_text.h) did not have to
  * evaluate because they had guessed them. */
 EK_API int64_t ek_session_accepted(const ek_session *session);

@@ -182,6 +182,7 @@ class Conversation {
     info_.size = sizeof info_;
     check(ek_text_describe(text, &info_));
     session_ = open_session(model_.get(), options, context_, kv_type_);
+    if (!options.draft.empty()) use_draft();
     sample();
   }
 
@@ -296,6 +297,18 @@ class Conversation {
     return answer;
   }
 
+  void use_draft() {
+    const Json manifest = read_manifest(options_.draft);
+    const auto tokenizer = [](const Json &of) -> const std::string & { return of["files"]["tokenizer.json"]["sha256"].text(); };
+    if (tokenizer(manifest).empty() || tokenizer(manifest) != tokenizer(manifest_))
+      throw Failure{70, "engine", name_of(manifest) + " cannot guess for " + name() + ": its tokenizer.json is another one",
+                    "a draft model needs the same vocabulary: a smaller model of the same family"};
+    draft_model_ = open_model(options_.draft);
+    const int64_t context = std::min(context_, ek_model_context_length(draft_model_.get()));
+    draft_ = open_session(draft_model_.get(), options_, context, kv_type_of(manifest, std::nullopt));
+    check(ek_session_set_draft(session_.get(), draft_.get()));
+  }
+
   /* The artifact's sampling, changed by the options that were given. */
   void sample() {
     const auto set = [](float &field, const std::optional<double> &value) { if (value) field = static_cast<float>(*value); };
@@ -310,8 +323,9 @@ class Conversation {
   Json manifest_;
   int64_t context_;
   ek_kv_type kv_type_;
-  Owned<ek_model> model_;
+  Owned<ek_model> model_, draft_model_;
   Owned<ek_text> text_;
+  Owned<ek_session> draft_; /* used by session_, which ends before it */
   Owned<ek_session> session_;
   ek_text_info info_{};
   Background background_; /* the last member: it ends before the session is freed */

@@ -87,6 +87,8 @@ const Option kOptions[] = {
      [](Options &o, Text name, Text value) { o.loop_guard = static_cast<ek_loop_guard>(choice(name, value, {"thought", "off", "all"})); }},
     {"--no-prepare", nullptr, "Do not evaluate the beginning of the next prompt of a reasoning model while you read its answer.",
      [](Options &o, Text, Text) { o.no_preparation = true; }},
+    {"--draft", "ARTIFACT", "Let this small artifact with the same tokenizer guess tokens as well. The answer is the same.",
+     [](Options &o, Text, Text value) { o.draft = value; }},
     {"--no-speculate", nullptr, "Do not guess tokens from what followed the same tokens earlier. The answer is the same.",
      [](Options &o, Text, Text) { o.no_speculation = true; }},
     {"--raw", nullptr, "Continue the prompt as plain text, without the chat format.",
@@ -134,6 +136,9 @@ void check_combination(const Options &options) {
     throw usage(std::string(options.json ? "--json" : "--raw") + " needs --prompt, --bench or --smoke",
                 "add --prompt TEXT, or --prompt - to read it from stdin");
   if (options.raw && options.think_tokens) throw usage("--think-tokens cannot be combined with --raw", "plain text has no thought");
+  if (!options.draft.empty() && options.no_speculation)
+    throw usage("--draft cannot be combined with --no-speculate", "a draft model guesses tokens");
+  if (!options.draft.empty() && options.job != Job::answer) throw usage("--draft cannot be combined with --bench or --smoke");
   if (options.job != Job::answer && options.prompt) throw usage("--prompt cannot be combined with --bench or --smoke");
 }
 

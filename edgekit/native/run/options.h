@@ -30,7 +30,7 @@ struct Options {
   std::optional<int64_t> top_k;
   std::vector<int64_t> prompt_tokens = {128, 512};
   int64_t gen_tokens = 32, repeat = 3;
-  std::string out, device;
+  std::string out, device, draft;
   double sustain_s = 0;
 };
 

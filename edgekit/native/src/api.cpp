@@ -132,6 +132,20 @@ int ek_session_next(ek_session *session, int32_t token, float *logits) {
   });
 }
 
+int ek_session_set_draft(ek_session *session, ek_session *draft) {
+  return guarded([&] {
+    need(session, "ek_session_set_draft: session must not be NULL");
+    need(session != draft, "ek_session_set_draft: a session cannot be its own draft; create another one");
+    const ek::InUse in_use(*session);
+    std::shared_ptr<ek::Session> guessing;
+    if (draft) {
+      const std::shared_ptr<ek::SessionObject> object = ek::pinned(draft);
+      guessing = std::shared_ptr<ek::Session>(object, &object->session);
+    }
+    in_use->speculation.set_draft(std::move(guessing), in_use->session);
+  });
+}
+
 int64_t ek_session_accepted(const ek_session *session) {
   return ek::number_of(session, [](const ek::SessionObject &of) { return of.speculation.accepted(); });
 }

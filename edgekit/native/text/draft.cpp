@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <iterator>
+#include <utility>
 
 #include "../src/error.h"
 #include "../src/session.h"
@@ -43,11 +44,12 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 }  // namespace
 
-Draft::Draft(Session &session, const Session &target)
-    : session_(session),
-      logits_(static_cast<size_t>(session.model().vocab_size)),
+Draft::Draft(std::shared_ptr<Session> session, const Session &target)
+    : held_(std::move(session)),
+      session_(*held_),
+      logits_(static_cast<size_t>(session_.model().vocab_size)),
       mean_(kFirstMean),
-      cost_(static_cast<double>(token_bytes(session.model())) / static_cast<double>(token_bytes(target.model()))) {
+      cost_(static_cast<double>(token_bytes(session_.model())) / static_cast<double>(token_bytes(target.model()))) {
   for (size_t i = 0; i < records_.size(); ++i) records_[i] = {kFirstRight[i], kTried};
 }
 

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace ek {
@@ -18,7 +19,7 @@ class Stakes;
 class Draft {
  public:
   /* session: of a model whose token ids mean the same; used by guess() only. target: the session it guesses for. */
-  Draft(Session &session, const Session &target);
+  Draft(std::shared_ptr<Session> session, const Session &target);
 
   /* What stands before this position is the prompt, which the draft model reads in addition to the other model. Later text that it
    * has not read yet is part of the cost of its guesses. */
@@ -42,6 +43,7 @@ class Draft {
   int kind_of_best(int32_t &best) const;
   void evaluate(const int32_t *ids, int64_t count);
 
+  const std::shared_ptr<Session> held_;
   Session &session_;
   std::array<Record, kKinds> records_;
   std::vector<int> kinds_; /* of the last guesses */

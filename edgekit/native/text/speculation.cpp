@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <utility>
 
 #include "../src/session.h"
 
@@ -57,12 +58,14 @@ void Stakes::learn(int64_t match, int guesses, int right) {
   Record &record = records_[static_cast<size_t>(kind_of(match))];
   record.right += right;
   record.tried += right + (right < guesses);
-  balance_ = std::min(balance_ + right - (cost(guesses + 1) - 1), kMostBalance);
+  gained(right - (cost(guesses + 1) - 1));
   if (record.tried > kMostTried) {
     record.right *= kMostTried / record.tried;
     record.tried = kMostTried;
   }
 }
+
+void Stakes::gained(double rows) { balance_ = std::min(balance_ + rows, kMostBalance); }
 
 void Stakes::took(int rows, double seconds) {
   if (rows == 1) {
@@ -100,7 +103,8 @@ void Speculation::next(Session &session, int32_t id, float *logits) {
 
 /* Learn what became of the last guesses. */
 void Speculation::settle() {
-  if (ids_.size() > 1) stakes_.learn(match_, static_cast<int>(ids_.size() - 1), static_cast<int>(right_));
+  const auto guesses = static_cast<int>(ids_.size()) - 1, right = static_cast<int>(right_);
+  if (guesses > 0) drafted_ ? draft_->learn(right, stakes_) : stakes_.learn(match_, guesses, right);
   ids_.clear();
   right_ = 0;
 }
@@ -110,6 +114,14 @@ void Speculation::follow(const Session &session) {
   if (session.changes() != changes_ || lookup_.size() > session.position()) lookup_.clear();
   for (int64_t i = lookup_.size(); i < session.position(); ++i) lookup_.add(session.ids()[static_cast<size_t>(i)]);
   changes_ = session.changes();
+  if (draft_) draft_->prompt(session.position());
+}
+
+void Speculation::set_draft(std::shared_ptr<Session> draft, const Session &session) {
+  settle();
+  changes_ = -1; /* guesses that have not been used are dropped */
+  draft_.reset();
+  if (draft) draft_.emplace(std::move(draft), session);
 }
 
 void Speculation::evaluate(Session &session, int32_t id, float *logits) {
@@ -119,6 +131,8 @@ void Speculation::evaluate(Session &session, int32_t id, float *logits) {
   match_ = lookup_.guess(std::min<int64_t>(kMostGuesses, room), ids);
   const auto found = static_cast<int64_t>(ids.size()) - 1;
   ids.resize(static_cast<size_t>(1 + (found ? stakes_.choose(match_, found) : 0)));
+  drafted_ = draft_ && ids.size() == 1;
+  if (drafted_) draft_->guess(session, id, std::min<int64_t>(kMostGuesses, room), stakes_, ids);
   const auto vocabulary = static_cast<size_t>(session.model().vocab_size);
   if (ids.size() > 1 && logits_.empty()) logits_.resize((kMostGuesses + 1) * vocabulary);
   const Clock::time_point start = Clock::now();

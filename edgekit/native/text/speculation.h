@@ -1,5 +1,6 @@
-/* Speculation without a second model: tokens that probably follow (lookup.h) are evaluated together with the current one. If the
- * next tokens turn out to be those, their logits are there already; otherwise the guesses are dropped.
+/* Speculation: tokens that probably follow are evaluated together with the current one. They come from earlier parts of the text
+ * (lookup.h) or, where those say nothing, from a smaller model if there is one (draft.h). If the next tokens turn out to be those,
+ * their logits are there already; otherwise the guesses are dropped.
  *
  * All logits have the same bits as without speculation (Session::evaluate_ahead), and only then a token is chosen from them. So
  * neither greedy nor sampled answers change.
@@ -14,8 +15,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <vector>
 
+#include "draft.h"
 #include "lookup.h"
 
 namespace ek {
@@ -36,6 +40,11 @@ class Stakes {
   void took(int rows, double seconds);
 
   double cost(int rows) const { return costs_[static_cast<size_t>(rows)]; } /* in evaluations of one row */
+  /* A time in evaluations of one row, or `expected` if those have not been measured. */
+  double in_rows(double seconds, double expected) const { return one_seconds_ > 0 ? seconds / one_seconds_ : expected; }
+  /* For guesses of another kind than those of choose(): whether a loss can be afforded, and what was gained or lost. */
+  bool affords(double rows) const { return rows <= balance_; }
+  void gained(double rows);
 
  private:
   static constexpr int kKinds = 4; /* of matches, by their length */
@@ -57,6 +66,9 @@ class Speculation {
    * the same session always. Throws Error as evaluate does; the session is then unchanged. */
   void next(Session &session, int32_t id, float *logits);
 
+  /* Let a session of a smaller model guess, too; its token ids mean the same. nullptr: no longer. */
+  void set_draft(std::shared_ptr<Session> draft, const Session &session);
+
   int64_t guessed() const { return guessed_; }   /* tokens */
   int64_t accepted() const { return accepted_; } /* of these, those that followed */
 
@@ -67,6 +79,8 @@ class Speculation {
 
   Lookup lookup_;
   Stakes stakes_;
+  std::optional<Draft> draft_;
+  bool drafted_ = false; /* the guesses are those of the draft */
   std::vector<int32_t> ids_;  /* the id and its guesses */
   std::vector<float> logits_; /* of these, one row after another */
   int64_t match_ = 0, right_ = 0, changes_ = -1, guessed_ = 0;
