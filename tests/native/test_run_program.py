@@ -185,20 +185,21 @@ def test_smoke_passes_and_finds_a_changed_file(artifact: Path, tmp_path: Path) -
 
 def test_a_wrong_golden_answer_fails(artifact: Path, tmp_path: Path) -> None:
     changed = shutil.copytree(artifact, tmp_path / "changed")
-    manifest = json.loads((changed / "edgekit.json").read_text())
-    manifest["golden"]["top_logits"][0]["logit"] += 100
-    (changed / "edgekit.json").write_text(json.dumps(manifest))
+    golden = read_manifest(changed).golden
+    assert golden is not None
+    golden["top_logits"][0]["logit"] += 100
+    rewrite_manifest(changed, golden=golden)  # with digests that are right again
     assert "golden_logits" in result(changed, "--smoke", code=62)["error"]["message"]
 
 
 def test_budgets_and_sustained_speed(artifact: Path, tmp_path: Path) -> None:
     changed = shutil.copytree(artifact, tmp_path / "changed")
-    manifest = json.loads((changed / "edgekit.json").read_text())
-    manifest["plan"]["prompt_tokens"] = 8
-    manifest["plan"]["decode_tok_s"] = {"low": 1e9, "mid": 2e9, "high": 3e9}
-    manifest["plan"]["budget"] = {"ttft_s": {"value": 1e-12, "asked": True}}
-    (changed / "edgekit.json").write_text(json.dumps(manifest))
-    found = result(changed, "--smoke", "--device", manifest["plan"]["device"], "--sustain", "0.05", code=62)
+    plan = read_manifest(changed).plan
+    plan["prompt_tokens"] = 8
+    plan["decode_tok_s"] = {"low": 1e9, "mid": 2e9, "high": 3e9}
+    plan["budget"] = {"ttft_s": {"value": 1e-12, "asked": True}}
+    rewrite_manifest(changed, plan=plan)
+    found = result(changed, "--smoke", "--device", plan["device"], "--sustain", "0.05", code=62)
     verdicts = {check["name"]: check["verdict"] for check in found["checks"]}
     assert (verdicts["ttft"], verdicts["decode"]) == ("fail", "warn")
     assert "sustained" in verdicts
