@@ -100,7 +100,7 @@ class Whole:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
 
     def read(self, value: Any, path: str) -> int:
-        if isinstance(value, float) and value.is_integer():
+        if isinstance(value, float) and value % 1 == 0:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
             limits = f"{self.least} or more" if self.most == 2**63 - 1 else f"from {self.least} to {self.most}"
