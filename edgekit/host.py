@@ -27,15 +27,31 @@ ISA_FLAGS = (
 )  # fmt: skip
 
 
+def home_folder() -> Path:
+    """The user's home folder; a folder that does not exist if neither $HOME nor the system names one."""
+    try:
+        return Path.home()
+    except RuntimeError:  # a user without an entry in the system's list, as in a container
+        return Path("/nonexistent")  # Debian's name for no home
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with ``~`` replaced by a home folder; unchanged if there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def cache_folder() -> Path:
     """The folder for downloads, and for what was found out about this machine.
 
     $EDGEKIT_CACHE, otherwise $XDG_CACHE_HOME/edgekit, otherwise ~/.cache/edgekit.
     """
     if own := os.environ.get("EDGEKIT_CACHE"):
-        return Path(own).expanduser().absolute()
+        return expanded(own).absolute()
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "edgekit"
+    return (Path(base) if base else home_folder() / ".cache") / "edgekit"
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,11 @@ from edgekit.host import (
     HostCores,
     HostProcessor,
     available_memory,
+    cache_folder,
     cores,
     drop_from_cache,
+    expanded,
+    home_folder,
     memory,
     peak_rss_bytes,
     physical_cores,
@@ -231,3 +234,16 @@ def test_a_file_is_dropped_from_the_systems_cache(tmp_path: Path, monkeypatch: p
     monkeypatch.delattr(os, "posix_fadvise")
     drop_from_cache(path)
     assert len(advised) == 1
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> str:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    for name in ("EDGEKIT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert home_folder() == Path("/nonexistent")
+    assert cache_folder() == Path("/nonexistent/.cache/edgekit")
+    assert expanded("~/models") == Path("~/models")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError, SourceError, UnknownNameError, nearest
+from ..host import expanded
 from ..progress import Progress, no_progress
 from ..recipes import FolderSource, HubSource, Recipe, all_recipes, load_recipe
 from ..recipes.registry import LIBRARY
@@ -82,13 +83,13 @@ def find_model(name: str | Path | Recipe) -> Found:
     text = str(name)
     is_path = isinstance(name, Path) or text.startswith(("./", "../", "/", "~", ".\\")) or text in (".", "..")
     if text.endswith(".toml"):
-        return Found(load_recipe(Path(text).expanduser()))
+        return Found(load_recipe(expanded(text)))
     if not is_path and text.lower() in {*LIBRARY.names(), *LIBRARY.alias_names()}:
         recipe = load_recipe(text)
         hidden = f"{text} means the recipe {recipe.name}; for the folder of that name, write ./{text}"
         return Found(recipe, (hidden,) if _exists(Path(text)) else ())
     hub = None if is_path else parse_hub_name(text)
-    path = Path(text).expanduser()
+    path = expanded(text)
     if text and _exists(path):
         hidden = f"{text} means the folder or file of that name; for the Hugging Face repository, write hf.co/{text}"
         return Found(path, (hidden,) if hub is not None and "://" not in text else ())
@@ -107,7 +108,7 @@ def find_checkpoint(name: str | Path) -> Path | HubName:
     """
     from ..recipes.hub_name import parse_hub_name
 
-    path = Path(name).expanduser()
+    path = expanded(name)
     if isinstance(name, Path) or _exists(path) or str(name).startswith(("./", "../", "/", "~")):
         return path
     return parse_hub_name(str(name)) or path
@@ -252,7 +253,7 @@ def _similar_paths(path: Path) -> str:
 def _siblings(path: Path) -> list[str]:
     """The checkpoints and recipe files beside a path, written as the path is."""
     try:
-        inside = list(path.expanduser().parent.iterdir())
+        inside = list(expanded(path).parent.iterdir())
     except (OSError, ValueError):
         return []
     return [str(path.parent / p.name) for p in inside if p.is_dir() or p.suffix in (".gguf", ".toml")]

@@ -6,9 +6,9 @@ import base64
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ..errors import UsageError
+from ..host import expanded
 from ..json_file import read_json_object
 from ..json_text import json_text
 from ..runtime.chat import Message
@@ -143,7 +143,7 @@ def _save(conversation: Conversation, rest: str) -> str:
         "messages": conversation.messages,
     }
     try:
-        with Path(rest).expanduser().open("x", encoding="utf-8") as file:
+        with expanded(rest).open("x", encoding="utf-8") as file:
             file.write(json_text(saved, indent=1) + "\n")
     except FileExistsError:
         raise UsageError(f"{rest} exists; choose another name") from None
@@ -156,7 +156,7 @@ def _load(conversation: Conversation, rest: str) -> str:
     if not rest:
         raise UsageError("/load needs a file name")
     try:
-        saved = read_json_object(Path(rest).expanduser(), error=UsageError)
+        saved = read_json_object(expanded(rest), error=UsageError)
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"{rest} cannot be read: {error}") from None
     messages, system = saved.get("messages"), saved.get("system", "")

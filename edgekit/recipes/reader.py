@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError
+from ..host import expanded
 from ..schema.config import CONFIG
 from ..schema.fields import check_table, shown
 from ..scheme import METHODS, QuantizationConfig, QuantizationScheme
@@ -31,7 +32,7 @@ def read_recipe(path: Path) -> Recipe:
     )
     check_table(recipe.config, CONFIG, f"{path}: [config]", RecipeError)
     if isinstance(recipe.source, FolderSource):
-        return replace(recipe, source=FolderSource(str(path.parent / Path(recipe.source.path).expanduser())))
+        return replace(recipe, source=FolderSource(str(path.parent / expanded(recipe.source.path))))
     return recipe
 
 

@@ -326,6 +326,8 @@ def run(
             )
         elif outcome.kind == "ok":
             report(f"accepted {what}: {outcome.text[:80]}")
+        if (number + 1) % 500 == 0:
+            report(f"{number + 1} trials: {tally['ok']} accepted, {tally['refused']} refused")
     shutil.rmtree(work, ignore_errors=True)
     return tally
 
