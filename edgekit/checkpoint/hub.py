@@ -179,7 +179,7 @@ def _hub_error(repository: str, revision: str, error: Exception) -> EdgekitError
         )
     if isinstance(error, hub.HFValidationError):
         return SourceError(f"{what}: {_first_line(error)}")
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if _disk_full(error):
         return DiskFullError(f"{what}: the cache's disk is full", hint="free space, or set HF_HOME to another disk")
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return SourceError(f"{what}: {error.filename} cannot be written", hint="set HF_HOME to a writable folder")
@@ -190,6 +190,17 @@ def _hub_error(repository: str, revision: str, error: Exception) -> EdgekitError
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         hint = "HF_HUB_OFFLINE is set and the snapshot is not in the cache; unset it to allow the download"
     return NetworkError(f"{what}: {type(cause).__name__}: {_first_line(cause)}", hint)
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    """Whether an exception, or one that caused it, says that a disk is full; a downloader may tell only in words."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        if os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _first_line(error: BaseException) -> str:

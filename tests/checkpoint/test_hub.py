@@ -3,6 +3,7 @@
 huggingface_hub reads its environment when it is imported, so each fetch runs in its own process.
 """
 
+import errno
 import json
 import os
 import random
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import pytest
 from local_hub import COMMIT, serving
+
+from edgekit.checkpoint import hub as hub_module
+from edgekit.errors import DiskFullError
 
 pytestmark = pytest.mark.slow  # each test downloads with a process of its own
 
@@ -199,3 +203,22 @@ def test_without_a_connection_the_cache_is_listed(hub, fetch, tmp_path):
     commit, names = listed(hub, tmp_path / "hf", HF_HUB_OFFLINE="1")
     assert commit == COMMIT
     assert "model.safetensors" in names
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("Data processing error: File I/O error: No space left on device (os error 28)"),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_full_disk_is_not_the_networks_fault(error, wrapped):
+    failure = error
+    if wrapped:
+        failure = ConnectionError("download failed")
+        failure.__cause__ = error
+    found = hub_module._hub_error("someone/tiny", "main", failure)
+    assert type(found) is DiskFullError
+    assert "HF_HOME" in found.hint
