@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def sha256_file(path: Path, advance: Callable[[int], None] = lambda count: None)
         OSError: The file cannot be read.
     """
     digest, buffer = hashlib.sha256(), bytearray(_CHUNK_BYTES)
-    with path.open("rb", buffering=0) as file:
+    # O_NONBLOCK: opening a pipe without a writer would wait.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
         while count := file.readinto(buffer):
             digest.update(memoryview(buffer)[:count])
             advance(count)

@@ -21,6 +21,7 @@ from .errors import CheckpointError, CorruptFileError, EdgekitError
 
 MAX_JSON_BYTES = 64 * 1024 * 1024  # twice the largest tokenizer.json in use: Gemma 3's, 262144 tokens, 33 MB
 MAX_SETTINGS_BYTES = 8 * 1024 * 1024  # of a configuration; Gemma 3's tokenizer_config.json has 1.2 MB
+MAX_TEXT_BYTES = 256 * 1024 * 1024  # of a text to calibrate or to score on; thousands of tokens of it are used
 MAX_DEPTH = 100  # files in use nest at most ten levels; Python's JSON writer follows about 300
 MAX_DIGITS = 100  # transformers writes 10^30 for "no limit"; a float holds 308 digits
 # UTF-32's mark in little endian begins with UTF-16's, so it is looked for first.

@@ -24,3 +24,8 @@ def test_the_hash_is_hashlibs_and_every_byte_is_counted(tmp_path: Path, size: in
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         sha256_file(tmp_path / "nowhere")
+
+
+def test_a_pipe_without_a_writer_is_empty(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert sha256_file(tmp_path / "pipe") == hashlib.sha256(b"").hexdigest()

@@ -376,7 +376,7 @@ def _warn(text: str) -> None:
 
 def _read_digests(path: Path) -> dict[str, str]:
     """The stored digests; none if the file is damaged: then no file has its digest."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         found = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(found, dict):
             return found

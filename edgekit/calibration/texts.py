@@ -16,6 +16,7 @@ from typing import Any
 
 from ..artifact.manifest import RuntimeFacts
 from ..errors import EdgekitError, UsageError
+from ..json_file import MAX_TEXT_BYTES, read_bounded
 from ..runtime.chat import ChatTemplate
 from ..runtime.prompt import Prompt
 from ..runtime.tokenizer import Tokenizer
@@ -43,9 +44,7 @@ def read_texts(
         UsageError: The file cannot be read, is not UTF-8, has a line that is not a conversation, or is too short.
     """
     try:
-        content = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot read the calibration text {path}: {error.strerror}") from None
+        content = read_bounded(path, MAX_TEXT_BYTES, UsageError).decode("utf-8")
     except UnicodeDecodeError as error:
         found = error.object[error.start]
         raise UsageError(
@@ -114,6 +113,8 @@ def _lines(path: Path, content: str, tokenizer: Tokenizer, template: ChatTemplat
             yield tokenizer.encode(_text(json.loads(line), template))
         except json.JSONDecodeError as error:
             raise UsageError(f"the calibration text {path}, line {number} is not JSON: {error}") from None
+        except RecursionError:
+            raise UsageError(f"the calibration text {path}, line {number} is not JSON: it nests too deeply") from None
         except (ValueError, EdgekitError) as error:
             raise UsageError(f"the calibration text {path}, line {number}: {error}") from None
 

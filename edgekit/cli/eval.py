@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
+from ..json_file import MAX_TEXT_BYTES, read_bounded
 from . import _options as options
 from ._output import Column, emit_json, open_screen, progress_bars
 
@@ -76,8 +77,8 @@ def command(
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_bounded(path, MAX_TEXT_BYTES, UsageError).decode("utf-8")
+    except UnicodeDecodeError as error:
         raise UsageError(f"cannot read the text {path} as UTF-8: {error}") from None
 
 

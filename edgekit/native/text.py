@@ -6,6 +6,7 @@ Where the tokenizers library is installed, edgekit's own runtime uses it and the
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -97,7 +98,7 @@ class NativeText:
 
     def __init__(self, folder: Path) -> None:
         self.handle = ctypes.c_void_p()
-        _check(library().ek_text_open(str(folder).encode(), self.handle))
+        _check(library().ek_text_open(os.fsencode(folder), self.handle))
 
     def close(self) -> None:
         """Free the handle. Closing twice is allowed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_conversations_go_through_the_chat_template(tmp_path: Path) -> None:
 
 
 BAD = {
-    "missing": (None, "text.txt", r"cannot read the calibration text .*text\.txt: No such file"),
+    "missing": (None, "text.txt", r"text\.txt cannot be read: No such file"),
     "empty": (b"", "text.txt", r"text\.txt is empty"),
     "blank": (b" \n\t\n", "text.jsonl", r"text\.jsonl is empty"),
     "latin-1": ("Größe ".encode("latin-1") * 100, "text.txt", r"text\.txt is not UTF-8: byte 2 is 0xf6"),
@@ -46,6 +47,7 @@ BAD = {
     "a list": (b"[1]", "text.jsonl", r"line 1: expected"),
     "no messages": (b'{"messages": []}', "text.jsonl", r"line 1: there are no messages"),
     "a message without a role": (b'{"messages": [{"content": "a"}]}', "text.jsonl", r"line 1: a message must be"),
+    "deep": (b"[" * 100_000, "text.jsonl", r"line 1 is not JSON: it nests too deeply"),
     "half a surrogate": (b'{"text": "\\ud83d"}', "text.jsonl", r"line 1: the text is not valid Unicode"),
 }
 
@@ -70,3 +72,9 @@ def test_the_shipped_prompts_are_a_mix() -> None:
     topics = [entry["topic"] for entry in entries]
     assert len({entry["prompt"] for entry in entries}) == len(entries) >= 20
     assert {"maths", "code", "logic", "German", "Chinese"} <= set(topics)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(UsageError, match="it is not a regular file"):
+        read_texts(tmp_path / "pipe.txt", WORDS, TEMPLATE, 1000)
