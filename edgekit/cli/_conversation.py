@@ -164,7 +164,9 @@ def _load(conversation: Conversation, rest: str) -> str:
         raise UsageError(f"{rest} is not a conversation that /save has written")
     conversation.messages = [_message(entry, place, rest) for place, entry in enumerate(messages)]
     conversation.system, conversation.last = system, None
-    return f"{_turns(messages)} loaded from {rest}"
+    model = saved.get("model")
+    held = f", which were held with {model}" if model != conversation.session.manifest.name else ""
+    return f"{_turns(messages)} loaded from {rest}{held}"
 
 
 def _turns(messages: Sequence[object]) -> str:

@@ -43,9 +43,13 @@ def test_a_conversation_is_saved_and_loaded(conversation: Conversation, tmp_path
     run(conversation, "/system Be brief.")
     run(conversation, f"/save {tmp_path / 'a.json'}")
     other = Conversation(conversation.session)
-    assert run(other, f"/load {tmp_path / 'a.json'}").startswith("1 turn loaded")
+    said = run(other, f"/load {tmp_path / 'a.json'}")
+    assert said == f"1 turn loaded from {tmp_path / 'a.json'}"
     assert other.prompt("And?") == conversation.prompt("And?")
     assert [message["role"] for message in other.prompt("And?")] == ["system", "user", "assistant", "user"]
+    saved = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    (tmp_path / "b.json").write_text(json.dumps(saved | {"model": "another"}), encoding="utf-8")
+    assert run(other, f"/load {tmp_path / 'b.json'}").endswith(", which were held with another")
 
 
 def test_a_question_is_taken_back(conversation: Conversation) -> None:
