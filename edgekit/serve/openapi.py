@@ -21,18 +21,16 @@ _ANY = {
     401: "The API key is missing or wrong.",
     403: "The header Host or Origin is not this machine's.",
     405: "The route does not have this method.",
+    408: "The request did not arrive in time.",
+    429: "The queue is full, or there were too many wrong keys; the header Retry-After says when to try again.",
     500: "The server has failed.",
+    503: "The server shuts down or has no connection or memory left, or the request waited too long.",
 }
 _BODY = {
     404: "There is no such model.",
-    408: "The body did not arrive in time.",
     413: "The body is too large.",
     415: "The body is not JSON.",
     501: "The request needs a package that the server does not have.",
-}
-_ANSWER = {
-    429: "The queue is full; the header Retry-After says when to try again.",
-    503: "The server shuts down, or the request waited too long.",
 }
 
 
@@ -104,17 +102,15 @@ def _version() -> str:
 
 
 def _answers(name: str, summary: str, record: Record, whole: str, chunk: str | None, schemas: dict[str, Json]) -> Json:
-    made = _posts(name, summary, record, whole, schemas, _ANSWER)
+    made = _posts(name, summary, record, whole, schemas)
     events = f"Server-sent events, each with a {chunk}; the last one is [DONE]." if chunk else "Server-sent events."
     made["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"description": events}}
     return made
 
 
-def _posts(
-    name: str, summary: str, record: Record, returned: str, schemas: dict[str, Json], more: dict[int, str] | None = None
-) -> Json:
+def _posts(name: str, summary: str, record: Record, returned: str, schemas: dict[str, Json]) -> Json:
     body = {"required": True, "content": {"application/json": {"schema": record.schema(schemas)}}}
-    made = _gets(name, summary, _json(returned), {**_BODY, **(more or {})})
+    made = _gets(name, summary, _json(returned), _BODY)
     return {**made, "requestBody": body}
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
+from edgekit import serve
 from edgekit.serve.chat_request import CHAT
 from edgekit.serve.openapi import document
 
@@ -41,3 +43,11 @@ def test_every_route_is_described(make_app: Any) -> None:
     described = {(path, method.upper()) for path, methods in document(("a",))["paths"].items() for method in methods}
     pages = {(path, method) for path, method in served if path == "/" or path.startswith("/page/")}
     assert served - pages - {(path, "HEAD") for path, _ in served} == described
+
+
+def test_every_status_is_described() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(serve.__file__).parent.glob("*.py"))
+    used = set(re.findall(r"\bstatus=(\d{3})", sources)) - {"499"}  # nobody is there to get it
+    assert len(used) > 8
+    described = document(("a",))["paths"]["/v1/chat/completions"]["post"]["responses"].keys()
+    assert used <= described
