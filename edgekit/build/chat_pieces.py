@@ -17,6 +17,7 @@ if they still differ, the template is refused. ``native/text/chat.cpp`` does wha
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -36,6 +37,7 @@ _CONTENT = "edgekit{}content"
 _ENDS = "\n \nedgekit\n \n"
 _LONGEST = 4  # messages in the systematic part of the comparison
 _SPELLED = 12  # control tokens in it
+_SECONDS = 20  # of processor time for all prompts; templates in use take one, and a single prompt may take two
 _TEXTS = (
     "", " ", "?", " lead", "trail \n", "\n\nboth\t\r\n", "a\n\nb", "\x1cseparators\x1f", "\u00a0\u3000wide\u2003",
     "e\u0301 你好 🙂 <b>&amp;</b>", "{{ messages }} {% raw %} {# #}", '"quoted" \\n \'text\'', "a </think> b",
@@ -109,7 +111,8 @@ def chat_pieces(template: ChatTemplate, *, reasoning: bool) -> ChatPieces:
     Raises:
         InexpressibleTemplateError: The template cannot be expressed.
     """
-    joints = tuple(tuple(_joint(template, a, b) for b in range(EDGE + 1)) for a in range(EDGE + 1))
+    end = time.thread_time() + _SECONDS
+    joints = tuple(tuple(_joint(template, a, b, end) for b in range(EDGE + 1)) for a in range(EDGE + 1))
     if joints[EDGE][_USER] is None or joints[_USER][EDGE] is None:
         raise InexpressibleTemplateError("it does not write a single question as it is")
     _check_dates(joint for row in joints for joint in row if joint is not None)
@@ -130,6 +133,7 @@ def chat_pieces(template: ChatTemplate, *, reasoning: bool) -> ChatPieces:
     for candidate in candidates:
         try:
             for messages in _conversations(candidate, template):
+                _check_time(end)
                 _compare(candidate, template, messages)
         except InexpressibleTemplateError:
             if candidate is candidates[-1]:
@@ -146,6 +150,13 @@ def _without(pieces: ChatPieces, left_out: Collection[tuple[int, int]], note: st
         for a, row in enumerate(pieces.joints)
     )
     return replace(pieces, joints=kept, notes=() if kept == pieces.joints else (note,))
+
+
+def _check_time(end: float) -> None:
+    if time.thread_time() > end:
+        raise InexpressibleTemplateError(
+            f"its prompts for some hundred conversations take more than {_SECONDS} seconds"
+        )
 
 
 def _check_dates(joints: Iterable[str]) -> None:
@@ -177,7 +188,8 @@ def _around(first: int, second: int) -> tuple[list[int], int]:
     return before + after, len(before)
 
 
-def _joint(template: ChatTemplate, first: int, second: int) -> str | None:
+def _joint(template: ChatTemplate, first: int, second: int, end: float) -> str | None:
+    _check_time(end)
     roles, place = _around(first, second)
     if not roles or (second == EDGE and first != _USER):  # an answer follows a question
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 from control_vocabularies import R1_ADDED, R1_SPECIAL, SMOLLM2
 from public_templates import FOLDER, SPECIAL, TEMPLATES
@@ -109,3 +111,9 @@ def test_trimming_templates() -> None:
     )
     assert user_only.trims[USER] == (NOTHING, NEWLINES)
     assert user_only.trims[ASSISTANT] == (NOTHING, NOTHING)
+
+
+def test_a_template_that_is_too_slow_to_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("edgekit.build.chat_pieces"), "_SECONDS", -1)
+    with pytest.raises(InexpressibleTemplateError, match="take more than -1 seconds"):
+        chat_pieces(ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}", {}), reasoning=False)
