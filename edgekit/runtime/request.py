@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..sampling import Sampling, SamplingOverrides
 from .response_format import Grammar, ResponseFormat, grammar_of
 
@@ -61,6 +63,8 @@ class AnswerRequest:
             isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1
         ):
             raise ValueError(f"max_tokens is {max_tokens!r}; it must be a whole number of at least 1")
+        if not isinstance(stop, Iterable):
+            raise ValueError(f"stop is {stop!r}; it must be a text or a list of texts")
         texts = (stop,) if isinstance(stop, str) else tuple(stop)
         for text in texts:
             if not isinstance(text, str) or not text:
@@ -69,8 +73,27 @@ class AnswerRequest:
             max_tokens,
             changes.applied_to(sampling),
             seed,
-            frozenset(stop_ids),
+            frozenset(token_ids(stop_ids, "stop_ids")),
             texts,
             logprobs,
             grammar_of(response_format),
         )
+
+
+def token_ids(ids: Iterable[int], what: str) -> list[int]:
+    """Token ids that a caller gave.
+
+    Args:
+        ids: The ids, of any type of whole numbers.
+        what: What they are, for messages.
+
+    Raises:
+        ValueError: They are no list of whole numbers.
+    """
+    if not isinstance(ids, Iterable):
+        raise ValueError(f"{what} is {ids!r}; it must be a list of token ids")
+    found = list(ids)
+    for each in found:
+        if isinstance(each, bool) or not isinstance(each, (int, np.integer)):
+            raise ValueError(f"{what} has {each!r}; token ids are whole numbers")
+    return [int(each) for each in found]

@@ -37,7 +37,7 @@ from .interruptible import Turn
 from .logprobs import Logprobs
 from .prefix_cache import PrefixCache, next_start
 from .prompt import Prompt
-from .request import AnswerRequest
+from .request import AnswerRequest, token_ids
 from .response_format import ResponseFormat
 from .sampler import Sampler
 from .thought import Piece, ThoughtSplitter, WholeAnswers, starts_inside
@@ -148,7 +148,7 @@ class Session:
             EngineError: The session is closed; raised when the first piece is requested.
         """
         started = time.perf_counter()
-        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [int(i) for i in prompt]
+        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else token_ids(prompt, "the prompt")
         request = AnswerRequest.of(
             sampling or self.sampling,
             SamplingOverrides(temperature, top_p, top_k, min_p, repetition_penalty),
@@ -231,6 +231,8 @@ class Session:
             response_format=response_format,
         )
         self._turn.require()
+        if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
+            raise ValueError(f"messages must be a list of dictionaries; got {messages!r:.60}")
         asked_tools = tools_of(tools, tool_choice)
         form = self._tools.form if self._tools and asked_tools else None
         if asked_tools and form:

@@ -105,6 +105,13 @@ def test_more_stop_ids_can_be_given(artifact: Path) -> None:
     assert completion.tokens[-1] == letter
 
 
+@pytest.mark.parametrize("messages", [None, "x", b"x", 5, {"role": "user", "content": "x"}])
+def test_messages_that_are_no_list_are_refused(artifact: Path, messages: Any) -> None:
+    session, _ = scripted(artifact, "abc")
+    with pytest.raises(ValueError, match="messages must be a list of dictionaries"):
+        session.chat(messages)
+
+
 def test_stop_texts_end_one_answer(artifact: Path) -> None:
     for stop, expected in (("cd", "ab"), (["x", "e"], "abcd"), ((), "abcdef")):
         session, _ = scripted(artifact, "abcdef")
