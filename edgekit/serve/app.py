@@ -158,7 +158,13 @@ class _Server:
                 self._metrics.left(model.name)
 
         if asked.stream:
-            return EventStream(_events(reader, reply), end)
+            release = self._models.hold(model)  # further answers are submitted when the first one has begun
+
+            def closed() -> None:
+                end()
+                release()
+
+            return EventStream(_events(reader, reply), closed)
         try:
             found = await while_connected(request.receive, reader.whole())
         finally:

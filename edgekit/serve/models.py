@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -112,6 +112,18 @@ class Models:
         finally:
             with self._counting:
                 opened.users -= 1
+
+    def hold(self, model: ServedModel) -> Callable[[], None]:
+        """Keep an artifact open, which somebody uses, until the function that is returned is called."""
+        with self._counting:
+            opened = next(each for each in (*self._open.values(), *self._replaced) if each.model is model)
+            opened.users += 1
+
+        def release() -> None:
+            with self._counting:
+                opened.users -= 1
+
+        return release
 
     def get(self, name: str) -> ServedModel:
         """An open artifact. Opens it if it is not; raises as :meth:`use` does."""

@@ -75,6 +75,17 @@ def test_an_artifact_in_use_is_not_closed(built_artifact: Path) -> None:
     models.close()
 
 
+def test_an_artifact_that_is_held_is_not_closed(built_artifact: Path) -> None:
+    models = limited(built_artifact, 1.5)
+    with models.use("a") as model:
+        release = models.hold(model)
+    with pytest.raises(RequestError, match="there is no memory for b"):
+        models.get("b")
+    release()
+    assert models.get("b").name == "b"
+    models.close()
+
+
 def test_an_artifact_that_cannot_fit_is_refused(built_artifact: Path) -> None:
     models = limited(built_artifact, 0.5)
     with pytest.raises(RequestError, match=r"a needs .* with its KV caches; this server may use") as caught:
