@@ -36,6 +36,7 @@ void matches() {
 
 void votes() {
   CHECK(guess("abcd12 abcd", 2).text == "12");               /* one place alone */
+  CHECK(guess("xy1 ab2 xy", 1).text == "1" && guess("xy1 ab2 xy", 1).match == 2);
   CHECK(guess("abcd1.abcd1,abcd").text == "1");              /* two agree on one token */
   CHECK(guess("abcd1.abcd2,abcd").match == 0);               /* and here on none */
   CHECK(guess("abcd123.abcd2!abcd123,abcd").text == "123");  /* two of three */

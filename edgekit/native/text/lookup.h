@@ -11,7 +11,9 @@
 
 namespace ek {
 
-constexpr int64_t kGram = 4, kLongMatch = 8;
+/* Grams of 4 leave out short matches, which are often right in a thought: of 500 tokens about a problem of mathematics
+ * (Qwen2.5-Coder-1.5B, temperature 0.6), 111 are guessed with grams of 4 and 159 with grams of 2, by replaying the text. */
+constexpr int64_t kGram = 2, kLongMatch = 8;
 constexpr int64_t kMostMatch = 32; /* tokens that are compared */
 
 class Lookup {
