@@ -16,7 +16,7 @@ from typing import Any
 
 from ..artifact.manifest import RuntimeFacts
 from ..errors import EdgekitError, UsageError
-from ..json_file import MAX_TEXT_BYTES, read_bounded
+from ..json_file import MAX_TEXT_BYTES, parse_json_object, read_bounded
 from ..runtime.chat import ChatTemplate
 from ..runtime.prompt import Prompt
 from ..runtime.tokenizer import Tokenizer
@@ -63,8 +63,7 @@ def read_texts(
     found = sum(map(len, texts))
     if found < min(MIN_TOKENS, tokens):
         raise UsageError(
-            f"the calibration text {path} has {found} tokens; at least {MIN_TOKENS} are needed",
-            hint="about ten thousand tokens of what the model will be used for work well",
+            f"the calibration text {path} has {found} tokens; at least {MIN_TOKENS} are needed", hint=_ENOUGH
         )
     return texts
 
@@ -106,24 +105,22 @@ def shipped_prompts() -> list[str]:
 
 def _lines(path: Path, content: str, tokenizer: Tokenizer, template: ChatTemplate | None) -> Iterator[list[int]]:
     """The token ids of each line of a JSON Lines file."""
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(content.split("\n"), 1):  # str.splitlines also splits inside of JSON's texts
         if not line.strip():
             continue
+        where = f"the calibration text {path}, line {number}"
+        entry = parse_json_object(line.encode(), where, UsageError)
         try:
-            yield tokenizer.encode(_text(json.loads(line), template))
-        except json.JSONDecodeError as error:
-            raise UsageError(f"the calibration text {path}, line {number} is not JSON: {error}") from None
-        except RecursionError:
-            raise UsageError(f"the calibration text {path}, line {number} is not JSON: it nests too deeply") from None
+            yield tokenizer.encode(_text(entry, template))
         except (ValueError, EdgekitError) as error:
-            raise UsageError(f"the calibration text {path}, line {number}: {error}") from None
+            raise UsageError(f"{where}: {error}") from None
 
 
-def _text(entry: Any, template: ChatTemplate | None) -> str | Prompt:
-    if isinstance(entry, dict) and isinstance(entry.get("text"), str):
+def _text(entry: dict[str, Any], template: ChatTemplate | None) -> str | Prompt:
+    if isinstance(entry.get("text"), str):
         text: str = entry["text"]
         return text
-    if not isinstance(entry, dict) or not isinstance(entry.get("messages"), list):
+    if not isinstance(entry.get("messages"), list):
         raise ValueError('expected {"messages": [...]} or {"text": "..."}')
     if template is None:
         raise ValueError("this line is a conversation, but the model has no chat template")

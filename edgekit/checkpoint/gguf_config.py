@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import CheckpointError, UnsupportedModelError
+from ..schema.config import CONFIG
+from ..schema.fields import check_table
 from .base import shortest_float
 from .gguf_header import GgufHeader
 from .gguf_options import check_gguf_options
@@ -66,6 +68,7 @@ def config_from_metadata(header: GgufHeader, factors: list[float] | None) -> dic
         token = header.metadata.get(f"tokenizer.ggml.{key}_token_id")
         if type(token) is int:
             config[f"{role}_token_id"] = token
+    check_table(config, CONFIG, str(header.path), CheckpointError)  # before anything is computed from these values
     _check_supported(keys, config)
     return config
 
@@ -162,7 +165,12 @@ def _check_supported(keys: _Keys, config: dict[str, Any]) -> None:
     if experts := keys.whole("expert_count"):
         raise UnsupportedModelError(f"{path}: this {architecture} model has {experts} experts; supported: dense models")
     rotated = keys.whole("rope.dimension_count")
-    head_dim = config.get("head_dim") or config["hidden_size"] // max(1, config["num_attention_heads"])
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    if head_dim < 1:
+        raise CheckpointError(
+            f"{path}: {architecture}.embedding_length is {config['hidden_size']}, too little for "
+            f"{config['num_attention_heads']} heads, and the file lacks {architecture}.attention.key_length"
+        )
     if rotated is not None and rotated != head_dim:
         raise UnsupportedModelError(
             f"{path}: {architecture}.rope.dimension_count is {rotated}, but a head has {head_dim} dimensions; "

@@ -42,13 +42,14 @@ BAD = {
     "blank": (b" \n\t\n", "text.jsonl", r"text\.jsonl is empty"),
     "latin-1": ("Größe ".encode("latin-1") * 100, "text.txt", r"text\.txt is not UTF-8: byte 2 is 0xf6"),
     "too short": (b"Rome.", "text.txt", r"has \d tokens; at least 128 are needed"),
-    "no JSON": (b'{"text": "a"}\n{"text": ', "text.jsonl", r"line 2 is not JSON"),
+    "no JSON": (b'{"text": "a"}\n{"text": ', "text.jsonl", r"line 2 is not valid JSON"),
     "another object": (b'{"prompt": "a"}', "text.jsonl", r'line 1: expected \{"messages"'),
-    "a list": (b"[1]", "text.jsonl", r"line 1: expected"),
+    "a list": (b"[1]", "text.jsonl", r"line 1 is not a JSON object but a list"),
     "no messages": (b'{"messages": []}', "text.jsonl", r"line 1: there are no messages"),
     "a message without a role": (b'{"messages": [{"content": "a"}]}', "text.jsonl", r"line 1: a message must be"),
-    "deep": (b"[" * 100_000, "text.jsonl", r"line 1 is not JSON: it nests too deeply"),
-    "half a surrogate": (b'{"text": "\\ud83d"}', "text.jsonl", r"line 1: the text is not valid Unicode"),
+    "half a surrogate": (b'{"text": "\\ud83d"}', "text.jsonl", r"line 1 is not valid JSON: .* lone surrogate"),
+    "nested too deeply": (b'{"text": ' + b"[" * 5000, "text.jsonl", r"line 1 is not valid JSON: it nests deeper"),
+    "not a number": (b'{"text": "a", "x": NaN}', "text.jsonl", r"line 1 is not valid JSON: NaN"),
 }
 
 
@@ -59,6 +60,12 @@ def test_bad_files(tmp_path: Path, case: str) -> None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match=message):
         read_texts(tmp_path / name, WORDS, TEMPLATE, 1000)
+
+
+def test_a_line_separator_inside_of_a_text_does_not_end_the_line(tmp_path: Path) -> None:
+    text = PROSE[:300] + "\u2028\x85" + PROSE
+    (tmp_path / "text.jsonl").write_text(json.dumps({"text": text}, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    assert read_texts(tmp_path / "text.jsonl", WORDS, None, 10_000) == [WORDS.encode(text)]
 
 
 def test_conversations_need_a_template(tmp_path: Path) -> None:

@@ -123,6 +123,13 @@ def test_rope_factors_are_configuration(tmp_path, write_gguf, tiny_metadata, tin
             r"rope\.scaling\.yarn_log_multiplier is 0.1; supported: 0",
         ),
         ({"llama.rope.freq_base": "big"}, CheckpointError, "freq_base is 'big'; it must be a number"),
+        ({"llama.attention.head_count": 64}, CheckpointError, "embedding_length is 32, too little for 64 heads"),
+        ({"llama.attention.head_count": 0}, CheckpointError, "num_attention_heads is 0; it must be a whole number"),
+        (
+            {"llama.attention.key_length": 0, "llama.attention.scale": 0.5},
+            CheckpointError,
+            "head_dim is 0; it must be a whole number",
+        ),
     ],
 )
 def test_unsupported_and_invalid_metadata(tmp_path, write_gguf, tiny_metadata, tiny_tensors, keys, error, message):

@@ -1,0 +1,153 @@
+"""Coverage-guided fuzzing of everything that reads what others have written, with atheris.
+
+    python tests/support/fuzz_readers.py [NAME ...] --seconds 3 --findings FOLDER
+
+Each file of tests/fuzz is a target: ``seeds()`` gives inputs, ``read(data)`` reads one, and ``change(choose, data)``,
+if there is one, changes one and keeps its form. A target may end with one of its ``ALLOWED`` errors, EdgekitError if it
+names none, within 5 seconds of processor time and 1 GB of memory. Anything else is a finding: its input is written to
+FOLDER/NAME, once for each place in the code. A finding that has been repaired goes to tests/fuzz/cases/NAME, from where
+it is a seed and a case of tests/test_fuzz_readers.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+FOLDER = Path(__file__).parents[1] / "fuzz"
+SECONDS, MEGABYTES = 5, 1000
+_PREFIX = "finding"
+
+
+def names() -> list[str]:
+    """The targets."""
+    return sorted(path.stem for path in FOLDER.glob("*.py"))
+
+
+def load(name: str) -> ModuleType:
+    """Import a target."""
+    spec = importlib.util.spec_from_file_location(f"fuzz_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def cases(name: str) -> list[Path]:
+    """The inputs that were findings once."""
+    return sorted((FOLDER / "cases" / name).glob("*"))
+
+
+def read(target: ModuleType, data: bytes) -> str:
+    """Read one input; returns what is wrong, or an empty string."""
+    from edgekit.errors import EdgekitError
+
+    began = time.process_time()
+    try:
+        target.read(data)
+    except getattr(target, "ALLOWED", (EdgekitError,)):
+        pass
+    except Exception as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if "/edgekit/" in f.filename]
+        at = f"{Path(frames[-1].filename).name}-{frames[-1].lineno}" if frames else "elsewhere"
+        return f"{type(error).__name__}-{at}"
+    return "slow" if time.process_time() - began > SECONDS else ""
+
+
+def _inputs(name: str, target: ModuleType) -> Iterator[bytes]:
+    yield from target.seeds()
+    yield from (path.read_bytes() for path in cases(name))
+
+
+def fuzz(name: str, findings: Path, arguments: list[str]) -> None:
+    """Fuzz one target in this process, which ends here.
+
+    Args:
+        name: The target.
+        findings: A folder for its findings.
+        arguments: Of libFuzzer.
+    """
+    import atheris
+
+    corpus = findings / "corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    found: set[str] = set()
+
+    def one(data: bytes) -> None:
+        what = read(target, data)
+        if what and what not in found:
+            found.add(what)
+            (findings / f"{_PREFIX}-{what}").write_bytes(data)
+
+    with atheris.instrument_imports(include=["edgekit", "jinja2"]):  # also what the first reading imports
+        target = load(name)
+        for number, data in enumerate(_inputs(name, target)):
+            (corpus / f"seed-{number}").write_bytes(data)
+            one(data)
+    change = getattr(target, "change", None)
+
+    def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+        choose = random.Random(seed)  # noqa: S311
+        changed = change(choose, data) if change is not None and choose.random() < 0.8 else None
+        return (atheris.Mutate(data, max_size) if changed is None else changed)[:max_size]
+
+    options = [f"-timeout={6 * SECONDS}", f"-rss_limit_mb={MEGABYTES}", f"-artifact_prefix={findings}/{_PREFIX}-"]
+    fixed = ["-seed=1", "-max_len=200000", "-verbosity=0", "-print_final_stats=1", "-len_control=0"]
+    atheris.Setup([name, *options, *fixed, *arguments, str(corpus)], one, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+def _run(name: str, findings: Path, seconds: float) -> tuple[str, bool]:
+    """Fuzz a target in a process of its own; a line about it, and whether it passed."""
+    here = [sys.executable, __file__, name, "--one", "--findings", str(findings), "--seconds", str(seconds)]
+    ended = subprocess.run(here, capture_output=True, text=True, errors="replace", check=False)
+    output = ended.stdout + ended.stderr
+    done = re.search(r"stat::number_of_executed_units:\s+(\d+)", output)
+    peak = re.search(r"stat::peak_rss_mb:\s+(\d+)", output)
+    found = sorted(path.name for path in (findings / name).glob(f"{_PREFIX}-*"))
+    figures = f"{done[1] if done else '?'} executions, {peak[1] if peak else '?'} MB"
+    line = f"{name}: {figures}{''.join(f', {each}' for each in found)}"
+    passed = ended.returncode == 0 and done is not None and not found
+    return line if passed or found else f"{line}, exit code {ended.returncode}\n{output[-4000:]}", passed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="targets; all if none is named")
+    parser.add_argument("--seconds", type=float, default=3, help="time of each target")
+    parser.add_argument("--findings", type=Path, help="a folder for findings and corpora; a temporary one if left out")
+    parser.add_argument("--jobs", type=int, default=2, help="targets at a time")
+    parser.add_argument("--one", action="store_true", help="fuzz a single target in this process")
+    arguments = parser.parse_args()
+    wrong = set(arguments.names) - set(names())
+    if wrong:
+        parser.error(f"no target is named {', '.join(sorted(wrong))}; there are {', '.join(names())}")
+    if arguments.one:
+        limit = [f"-max_total_time={round(arguments.seconds)}"]
+        fuzz(arguments.names[0], arguments.findings / arguments.names[0], limit)
+    findings = arguments.findings or Path(tempfile.mkdtemp(prefix="edgekit-findings-"))
+    chosen = arguments.names or names()
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        ran = []
+        for line, passed in pool.map(lambda name: _run(name, findings, arguments.seconds), chosen):
+            print(line, flush=True)
+            ran.append(passed)
+    if not all(ran):
+        print(f"{ran.count(False)} of {len(ran)} targets failed; the inputs are in {findings}")
+    return 0 if all(ran) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

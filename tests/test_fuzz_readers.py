@@ -1,0 +1,42 @@
+"""The fuzz targets without a fuzzer: what was a finding once, and the seeds, which changes are made from."""
+
+import random
+
+import pytest
+from fuzz_readers import cases, load, names, read
+
+WITHOUT_CHECKPOINT = ("awq_config", "completion_request", "conversation", "gptq_config", "recipe", "safetensors")
+
+
+def test_there_are_targets() -> None:
+    assert len(names()) >= 25
+
+
+@pytest.mark.parametrize("name", [name for name in names() if cases(name)])
+def test_what_was_a_finding_is_refused(name: str) -> None:
+    target = load(name)
+    assert {path.name: read(target, path.read_bytes()) for path in cases(name)} == {
+        path.name: "" for path in cases(name)
+    }
+
+
+@pytest.mark.parametrize("name", WITHOUT_CHECKPOINT)
+def test_seeds_and_changes_of_them_are_read(name: str) -> None:
+    target, choose = load(name), random.Random(0)  # noqa: S311
+    for seed in target.seeds():
+        assert read(target, seed) == ""
+        changed = [target.change(choose, seed) for _ in range(20)]
+        assert any(each not in (None, seed) for each in changed)
+        assert {read(target, each) for each in changed if each is not None} == {""}
+
+
+def test_an_error_that_is_not_allowed_is_a_finding() -> None:
+    class Target:
+        ALLOWED = (KeyError,)
+
+        @staticmethod
+        def read(data: bytes) -> None:
+            raise ValueError if data else KeyError
+
+    assert read(Target, b"") == ""  # type: ignore[arg-type]
+    assert read(Target, b"x") == "ValueError-elsewhere"  # type: ignore[arg-type]
