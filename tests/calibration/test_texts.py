@@ -63,7 +63,7 @@ def test_bad_files(tmp_path: Path, case: str) -> None:
 
 
 def test_a_line_separator_inside_of_a_text_does_not_end_the_line(tmp_path: Path) -> None:
-    text = PROSE[:300] + "\u2028\x85" + PROSE
+    text = PROSE[:300] + "\u2028\x85" + PROSE[:300]
     (tmp_path / "text.jsonl").write_text(json.dumps({"text": text}, ensure_ascii=False) + "\r\n", encoding="utf-8")
     assert read_texts(tmp_path / "text.jsonl", WORDS, None, 10_000) == [WORDS.encode(text)]
 
