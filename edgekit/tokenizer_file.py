@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _MAX_GROWTH = 1000  # characters that one character may become; in use: 3, the bytes of "▁"
+_MOST_TOKENS = 1 << 24  # the largest vocabulary in use has 262144
 
 
 def load_tokenizer(content: bytes, what: str) -> Tokenizer:
@@ -44,6 +45,19 @@ def load_tokenizer(content: bytes, what: str) -> Tokenizer:
                 f"{what}: its {name} may make {growth} characters of one; at most {_MAX_GROWTH} are allowed"
             )
     return loaded
+
+
+def definition(tokenizer: Tokenizer) -> str:
+    """A tokenizer as the content of a ``tokenizer.json``.
+
+    Raises:
+        TokenizerError: The vocabulary has an id that no model has a row for.
+    """
+    # The library makes a list as long as the highest id, and ends the process if there is no memory for it.
+    highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    if highest >= _MOST_TOKENS:
+        raise TokenizerError(f"the tokenizer has a token with the id {highest}; allowed: 0 to {_MOST_TOKENS - 1}")
+    return tokenizer.to_str()
 
 
 def _growth(step: Any) -> int:

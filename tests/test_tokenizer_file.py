@@ -10,7 +10,7 @@ from tiny_checkpoint import tokenizer
 from tokenizers import Tokenizer, normalizers
 
 from edgekit.errors import TokenizerError
-from edgekit.tokenizer_file import load_tokenizer
+from edgekit.tokenizer_file import definition, load_tokenizer
 
 
 def changed(**changes: Any) -> bytes:
@@ -54,3 +54,11 @@ def test_steps_that_make_much_text_of_little_are_refused(part: str) -> None:
         with pytest.raises(TokenizerError, match=f"its {part} may make [0-9]+ characters of one; at most 1000"):
             load_tokenizer(changed(**{part: step}), "x")
     assert normalizers.Replace("a", "b").normalize_str("a") == "b"
+
+
+def test_an_id_that_no_model_has_a_row_for_is_refused_before_the_library_makes_room_for_it() -> None:
+    assert definition(load_tokenizer(changed(), "x")) == tokenizer().to_str()
+    model = json.loads(changed())["model"]
+    model["vocab"] = {**model["vocab"], "much": 1 << 24}
+    with pytest.raises(TokenizerError, match="a token with the id 16777216; allowed: 0 to 16777215"):
+        definition(load_tokenizer(changed(model=model), "x"))

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import pre_tokenizers
 
+from ..tokenizer_file import definition
+
 ID_BITS = 21
 MOST_TOKENS = (1 << ID_BITS) - 1
 NO_SPLIT, CL100K, GPT2, NUMBERS, DIGITS = range(5)  # native/text/words.h
@@ -65,7 +67,7 @@ def tokenizer_tables(backend: Any, everywhere: Collection[str], outside_answers:
     Raises:
         UnsupportedTokenizerError: The native library does not implement this tokenizer.
     """
-    described = json.loads(backend.to_str())
+    described = json.loads(definition(backend))
     model = _checked_model(described["model"])
     nfc = _is_nfc(described["normalizer"])
     splits = _splits(described["pre_tokenizer"])

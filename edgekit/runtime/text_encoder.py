@@ -24,6 +24,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as _HfTokenizer
 
 from ..errors import TokenizerError
+from ..tokenizer_file import definition
 
 _PRIVATE = range(0x100000, 0x10FFFE)  # Unicode's private plane 16
 _ROUNDS = 8
@@ -175,7 +176,7 @@ class TextEncoder:
 
     def _build(self, controls: frozenset[int]) -> None:
         """Make the tokenizer without these tokens, and with stand-ins that no text is likely to hold."""
-        described = json.loads(self._backend.to_str())
+        described = json.loads(definition(self._backend))
         described["added_tokens"] = [t for t in described["added_tokens"] if t["id"] not in controls]
         described["post_processor"] = None
         first, second = (chr(code) for code in secrets.SystemRandom().sample(_PRIVATE, 2))

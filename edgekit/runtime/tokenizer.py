@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TokenizerError
 from ..json_file import read_bounded, read_json_object
-from ..tokenizer_file import load_tokenizer
+from ..tokenizer_file import definition, load_tokenizer
 from .prompt import ControlTokens, Prompt
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ class Tokenizer:
 
     def definition(self) -> str:
         """The tokenizer as the content of a ``tokenizer.json``."""
-        text: str = self._backend.to_str()
-        return text
+        return definition(self._backend)
 
     def encode(self, text: str | Prompt, add_bos: bool | None = None) -> list[int]:
         """Encode text to ids.
