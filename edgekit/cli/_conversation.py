@@ -162,7 +162,10 @@ def _load(conversation: Conversation, rest: str) -> str:
     messages, system = saved.get("messages"), saved.get("system", "")
     if saved.get("format") != _FORMAT or not isinstance(system, str) or not isinstance(messages, list):
         raise UsageError(f"{rest} is not a conversation that /save has written")
-    conversation.messages = [_message(entry, place, rest) for place, entry in enumerate(messages)]
+    read = [_message(entry, place, rest) for place, entry in enumerate(messages)]
+    if len(read) % 2:
+        raise UsageError(f"{rest} has {len(read)} messages; the last question lacks its answer")
+    conversation.messages = read
     conversation.system, conversation.last = system, None
     model = saved.get("model")
     held = f", which were held with {model}" if model != conversation.session.manifest.name else ""

@@ -95,6 +95,10 @@ def test_arguments_are_checked(conversation: Conversation, line: str, message: s
         ("{", "JSON"),
         (json.dumps({"format": "other"}), "not a conversation that /save has written"),
         (
+            json.dumps({"format": "edgekit.conversation/1", "messages": [{"role": "user", "content": "a"}]}),
+            "has 1 messages; the last question lacks its answer",
+        ),
+        (
             json.dumps({"format": "edgekit.conversation/1", "messages": [{"role": "assistant", "content": "x"}]}),
             "message 1 of .* is not a text of the user",
         ),
