@@ -63,7 +63,8 @@ def read_texts(
     found = sum(map(len, texts))
     if found < min(MIN_TOKENS, tokens):
         raise UsageError(
-            f"the calibration text {path} has {found} tokens; at least {MIN_TOKENS} are needed", hint=_ENOUGH
+            f"the calibration text {path} has {found} tokens; at least {MIN_TOKENS} are needed",
+            hint="about ten thousand tokens of what the model will be used for work well",
         )
     return texts
 

@@ -1,5 +1,6 @@
 """A conversation that edgekit run has saved."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from fuzz_changes import json_change as change
@@ -16,7 +17,7 @@ def seeds() -> list[bytes]:
 
 
 def read(data: bytes) -> None:
-    session: Any = None  # loading does not use it
+    session: Any = SimpleNamespace(manifest=SimpleNamespace(name="m"))
     conversation = Conversation(session)
     COMMANDS["/load"].run(conversation, str(written("conversation.json", data)))
     conversation.prompt("?")
