@@ -2,6 +2,7 @@
 
     .NAME.partial-1f0c6a2e9b7d4c35      an artifact, a bundle or a file that is being written
     .NAME.replaced-1f0c6a2e9b7d4c35     the artifact it replaces, for a moment
+    .NAME-web.ready-1f0c6a2e9b7d4c35    what a build also writes; it gets its name right after the artifact NAME
     .fetch-...                          downloads
     edgekit-probe-... and the like      temporary folders of one command: reference models, a compiler's output
 
@@ -31,7 +32,7 @@ from pathlib import Path
 
 # The ends with digits alone or with eight characters are those of an older edgekit: process ids, and Python's tempfile.
 _FOLDER = re.compile(
-    r"\.(?P<name>.+)\.(?P<kind>partial|replaced)-(?P<end>[0-9a-f]{16}|\d+)"
+    r"\.(?P<name>.+)\.(?P<kind>partial|replaced|ready)-(?P<end>[0-9a-f]{16}|\d+)"
     r"|(\.fetch|edgekit-(probe|compile|inspect|header|ssh))-(?P<other_end>[0-9a-f]{16}|[0-9a-z_]{8})"
 )
 _END = re.compile(r"[0-9a-f]{16}")  # of this edgekit's names
@@ -63,9 +64,31 @@ def locked_folder(parent: Path, stem: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        remove(folder)
-        _own.discard(folder)
+        for each in (folder, ready_name(folder)):
+            remove(each)
+            _own.discard(each)
         _unlock(lock)
+
+
+def make_ready(folder: Path) -> Path:
+    """Rename a finished folder of :func:`locked_folder` so that it is not lost if only the artifact gets its name.
+
+    Args:
+        folder: The folder, ``.NAME-FORMAT.partial-...``. The artifact NAME gets its name next.
+
+    Returns:
+        The folder's name until then. If this process is killed in between, :func:`sweep` gives it the name NAME-FORMAT
+        if the artifact has its name, and removes it otherwise.
+    """
+    ready = ready_name(folder)
+    _own.add(ready)
+    folder.rename(ready)
+    return ready
+
+
+def ready_name(folder: Path) -> Path:
+    """The name that :func:`make_ready` gives to a folder."""
+    return folder.with_name(folder.name.replace(".partial-", ".ready-"))
 
 
 @contextmanager
@@ -148,7 +171,7 @@ def sweep(parent: Path) -> list[Path]:
         parent: The folder to look into.
 
     Returns:
-        The artifacts that have their names again: a build with ``--force`` was killed while it replaced them.
+        The folders that have their names again, or now: a build was killed while it gave names.
     """
     try:
         with os.scandir(parent) as entries:
@@ -157,9 +180,11 @@ def sweep(parent: Path) -> list[Path]:
         return []
     restored = []
     for folder, match in sorted(found, key=lambda pair: pair[1]["kind"] != "replaced"):  # these first
-        home = parent / match["name"] if match["kind"] == "replaced" else None
+        home = parent / match["name"] if match["kind"] in ("replaced", "ready") else None
         if home is not None and os.path.lexists(home):
-            home = None  # the build did replace it
+            home = None  # the build did replace it, or did not replace what is also written
+        elif match["kind"] == "ready" and not _has_artifact(parent, match["name"]):
+            home = None  # the build did not finish
         end = match["end"] or match["other_end"]
         lock = _take(folder, end, lost=home is not None)
         if lock is None:
@@ -175,6 +200,12 @@ def sweep(parent: Path) -> list[Path]:
             shutil.rmtree(folder, ignore_errors=True)
         _unlock(lock)
     return restored
+
+
+def _has_artifact(parent: Path, name: str) -> bool:
+    """Whether the artifact NAME is there to which NAME-FORMAT belongs."""
+    artifact = name.rpartition("-")[0]
+    return bool(artifact) and (parent / artifact).is_dir()
 
 
 def find_replaced(artifact: Path) -> Path | None:

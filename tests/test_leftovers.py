@@ -14,7 +14,17 @@ from pathlib import Path
 import pytest
 
 from edgekit import leftovers
-from edgekit.leftovers import exchange, find_replaced, held, locked_file, locked_folder, new_name, remove_all, sweep
+from edgekit.leftovers import (
+    exchange,
+    find_replaced,
+    held,
+    locked_file,
+    locked_folder,
+    make_ready,
+    new_name,
+    remove_all,
+    sweep,
+)
 
 DAY = 24 * 3600
 STEMS = (".x.partial-", ".x.y.partial-", ".fetch-", "edgekit-probe-")
@@ -113,6 +123,23 @@ def test_folders_with_folders_and_files_are_swept_too(tmp_path: Path) -> None:
     (tmp_path / new_name(".file.replaced-")).write_text("content")  # no file of edgekit has this name
     sweep(tmp_path)
     assert [name.split("-")[0] for name in names(tmp_path)] == [".file.replaced"]
+
+
+def test_what_is_also_written_gets_its_name_if_the_artifact_has_its_own(tmp_path: Path) -> None:
+    with locked_folder(tmp_path, ".x-web.partial-") as folder:
+        ready = make_ready(folder)
+        assert names(tmp_path) == [ready.name]
+        (tmp_path / "x").mkdir()
+        assert sweep(tmp_path) == []  # its process lives
+    assert names(tmp_path) == ["x"]
+    left(tmp_path, new_name(".x-web.ready-"))
+    assert sweep(tmp_path) == [tmp_path / "x-web"]
+    assert names(tmp_path) == ["x", "x-web"]
+    left(tmp_path, new_name(".x-web.ready-"))
+    left(tmp_path, new_name(".y-gptq.ready-"))  # the artifact y did not get its name
+    left(tmp_path, new_name(".gptq.ready-"))
+    assert sweep(tmp_path) == []
+    assert names(tmp_path) == ["x", "x-web"]
 
 
 def test_a_file_is_there_during_the_block(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..durable import free_space, sync_folder, sync_tree
 from ..errors import BuildError, DiskFullError, OutputExistsError
 from ..hashing import sha256_file
-from ..leftovers import exchange, held, locked_folder, new_name, remove
+from ..leftovers import exchange, held, locked_folder, make_ready, new_name, ready_name, remove
 from ..progress import Share, no_share
 from ..units import format_bytes
 from .manifest import FILE_NAME
@@ -68,9 +68,25 @@ def whole_folder(out: Path, force: bool, marker: str = FILE_NAME) -> Iterator[Pa
     try:
         with locked_folder(out.parent, f".{out.name}.partial-") as partial:
             yield partial
-            give_name(partial, out, lambda: check_output(out, force, marker))
+            ready = ready_name(partial)
+            give_name(ready if ready.is_dir() else partial, out, lambda: check_output(out, force, marker))
     except OSError as error:  # a write failed: errors while reading a checkpoint are raised as CheckpointError
         raise disk_error(error, out, None) from error
+
+
+def hold_ready(partial: Path) -> None:
+    """Keep a finished folder of :func:`whole_folder` from being lost if only the artifact beside it gets its name.
+
+    Args:
+        partial: The temporary folder of what a build writes beside the artifact, whose block ends right after the
+            artifact's.
+
+    Raises:
+        OSError: It cannot be written to the disk.
+    """
+    sync_tree(partial)
+    make_ready(partial)
+    sync_folder(partial.parent)
 
 
 def set_aside(partial: Path, place: Path) -> None:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from ..artifact.manifest import FILE_NAME, Manifest, read_manifest
 from ..artifact.signature import open_private_key
 from ..artifact.signature import sign as sign_artifact
-from ..artifact.writer import check_output, hash_files, whole_folder
+from ..artifact.writer import check_output, hash_files, hold_ready, whole_folder
 from ..calibration.state import sweep_states
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..checkpoint.gptq_config import FILE_NAME as GPTQ_FILE
@@ -115,10 +115,10 @@ def run_build(
             on_notes(planned.notes)
         from .steps import Job, pass_gate
 
-        folder = stack.enter_context(whole_folder(target, request.force))
         emitted = None
-        if emit_target is not None:
+        if emit_target is not None:  # it gets its name after the artifact, whose block is the inner one
             emitted = stack.enter_context(whole_folder(emit_target, request.force, _marker(request)))
+        folder = stack.enter_context(whole_folder(target, request.force))
         job = Job(
             request=request,
             recipe=inputs.recipe,
@@ -134,6 +134,8 @@ def run_build(
         )
         planned, manifest = _write(job, emitted, quantization, planned, planner, on_notes)
         pass_gate(manifest, folder, rejected, emit_target)
+        if emitted is not None:
+            hold_ready(emitted)
     sweep_states(target.parent, finished=target.name)
     return BuildResult(target, manifest, planned, time.perf_counter() - started, peak_rss_bytes(), emit_target)
 
