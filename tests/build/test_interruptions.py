@@ -35,5 +35,5 @@ def test_builds_that_are_told_to_end_leave_nothing() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the recorder is for Linux")
 def test_power_cuts_leave_the_old_artifact_or_the_new_one() -> None:
-    arguments = ("--cuts", "40", "--repeats", "10", "--way", "force", "--way", "emit web")
+    arguments = ("--cuts", "40", "--repeats", "10", "--way", "force", "--way", "emit gptq")
     assert "40 cuts, 0 faults" in run("power_cuts.py", *arguments)
