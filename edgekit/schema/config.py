@@ -29,7 +29,7 @@ ROPE: dict[str, Field] = {
     "factor": _FACTOR,
     "low_freq_factor": _FACTOR,
     "high_freq_factor": _FACTOR,
-    "original_max_position_embeddings": Number(1, 2**31 - 1),
+    "original_max_position_embeddings": Whole(),
     "beta_fast": _MAGNITUDE,
     "beta_slow": _MAGNITUDE,
     "mscale": _MAGNITUDE,
@@ -57,7 +57,7 @@ CONFIG: dict[str, Field] = {
     "rms_norm_eps": Number(1e-12, 0.1),  # published: 1e-8 to 1e-5
     "rope_theta": _THETA,
     "partial_rotary_factor": _SHARE,
-    "original_max_position_embeddings": Number(1, 2**31 - 1),
+    "original_max_position_embeddings": Whole(),
     "hidden_act": _NAME,
     "tie_word_embeddings": Truth(),
     "attention_bias": Truth(),

@@ -39,6 +39,11 @@ def test_the_configs_of_all_recipes_are_accepted() -> None:
         ("architectures", "LlamaForCausalLM", "a list of at most 100 values"),
         ("rope_scaling", {"rope_type": "default", "factor": -4.0}, "a number above 0"),
         ("rope_parameters", {"rope_type": "linear", "factor": 1e30}, "a number above 0"),
+        (
+            "rope_scaling",
+            {"rope_type": "dynamic", "factor": 2, "original_max_position_embeddings": 1.5},
+            "a whole number",
+        ),
     ],
 )
 def test_values_that_cannot_be_meant(key: str, value: Any, allowed: str) -> None:
