@@ -178,7 +178,7 @@ def disk_error(error: OSError, path: Path | None, size_bytes: int | None) -> Bui
     where = f" to {path}" if path else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         size = f" {format_bytes(size_bytes)}" if size_bytes is not None else ""
-        free = f"; {free_space(path)}" if path else ""
+        free = f"; {free_space(path)}" if path and error.errno != errno.EFBIG else ""
         return DiskFullError(
             f"no space to write{size}{where}: {error.strerror}{free}",
             hint="free some space, or choose a folder on another disk with --out",

@@ -4,7 +4,8 @@
 
 Bits are flipped, files cut, extended, added, removed, renamed, swapped or replaced by links, pipes and folders; values
 of edgekit.json are changed. One edit in four is followed by a manifest that fits it, with its own digest, as somebody
-would write it who wants to hide the edit: then ``verify`` is told which digest to expect.
+would write it who wants to hide the edit: then ``verify`` is told which digest to expect. The key of a signed artifact
+is demanded.
 """
 
 from __future__ import annotations
@@ -166,7 +167,8 @@ def edit_artifact(artifact: Path, work: Path, edits: int, seed: int) -> tuple[Co
         error of edgekit within five seconds.
     """
     rng, seen, wrong = random.Random(seed), Counter[str](), list[str]()  # noqa: S311
-    digest = verified(artifact).digest
+    found = verified(artifact)
+    digest, key = found.digest, found.signed_by  # a signature that is gone is seen only by those who demand it
     copy = work / "copy"
     kinds, weights = list(EDITS), list(EDITS.values())
     for _ in range(edits):
@@ -182,7 +184,7 @@ def edit_artifact(artifact: Path, work: Path, edits: int, seed: int) -> tuple[Co
             what = edit(copy, rng)
         started = time.perf_counter()
         try:
-            verified(copy, expect=digest if hidden else None)
+            verified(copy, expect=digest if hidden else None, public_key=key)
             wrong.append(f"not seen: {what}, hidden: {hidden}")
         except EdgekitError:
             pass
