@@ -236,7 +236,7 @@ class Session:
         asked_tools = tools_of(tools, tool_choice)
         form = self._tools.form if self._tools and asked_tools else None
         if asked_tools and form:
-            request = replace(request, grammar=asked_tools.grammar(form, request.grammar))
+            request = replace(request, grammar=asked_tools.grammar(form, request.grammar, self.tokenizer.token_id))
         prompts: list[Prompt] = []
 
         def encode(asked: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -8,7 +8,8 @@ calls and results of a conversation are written as text.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,8 +20,10 @@ from .chat import ChatTemplate
 from .response_format import Grammar
 from .tool_calls import HERMES, LLAMA3, R1, CallForm
 
+TokenId = Callable[[str], "int | None"]
 MOST_CALLS = 8  # of an answer that has to call functions
 _WHITE = "[ \\n\\r\\t]{0,20}"  # inside of arguments
+_TAGS = re.compile(r"(<[^<>\s]+>)")
 _ROLES = ("tool", "ipython")
 _PROBE = {
     "type": "function",
@@ -77,23 +80,24 @@ class Tools:
                 raise ValueError(f"tools must be a list of dictionaries; got {each!r}")
         return inner
 
-    def grammar(self, form: CallForm, other: Grammar | None) -> Grammar | None:
+    def grammar(self, form: CallForm, other: Grammar | None, token_id: TokenId) -> Grammar | None:
         """What an answer must match: a call if there has to be one; otherwise a call or the given format, if any.
 
         Args:
             form: How the model writes calls.
             other: The format that was asked for.
+            token_id: The id of a token of the vocabulary, or None. Tags such as ``<tool_call>`` may be tokens.
         """
         if self.choice == "auto":
-            return other and replace(other, calls=self._rules(form))
-        return Grammar(calls=self._rules(form))
+            return other and replace(other, calls=self._rules(form, token_id))
+        return Grammar(calls=self._rules(form, token_id))
 
-    def _rules(self, form: CallForm) -> str:
+    def _rules(self, form: CallForm, token_id: TokenId) -> str:
         """The rule ``calls`` of a grammar, in llguidance's dialect of Lark: one call, or several."""
         functions = [each for each in self.functions if self.choice in ("auto", "required", each["name"])]
         several = self.parallel and form.begin and self.choice in ("auto", "required")
-        again = f" ({_quoted(form.between)} call){{0,{MOST_CALLS - 1}}}" if several else ""
-        begin, end = (f"{_quoted(text)} " if text else "" for text in (form.begin, form.end))
+        again = f" ({_terms(form.between, token_id)} call){{0,{MOST_CALLS - 1}}}" if several else ""
+        begin, end = (f"{_terms(text, token_id)} " if text else "" for text in (form.begin, form.end))
         lines = [
             f"calls: {begin}call{again} {end}".rstrip(),
             "call: " + " | ".join(f"call_{number}" for number in range(len(functions))),
@@ -101,7 +105,7 @@ class Tools:
         for number, function in enumerate(functions):
             given = function.get("parameters") or {"properties": {}, "additionalProperties": False}
             schema = {"x-guidance": {"whitespace_pattern": _WHITE}, "type": "object", **given}
-            opening, after = _quoted(form.opening(function["name"])), _quoted(form.after)
+            opening, after = (_terms(text, token_id) for text in (form.opening(function["name"]), form.after))
             lines += [f"call_{number}: {opening} args_{number} {after}", f"args_{number}: %json {json.dumps(schema)}"]
         return "\n".join(lines) + "\n"
 
@@ -275,5 +279,11 @@ def _described(messages: Sequence[Mapping[str, Any]], tools: Tools, form: CallFo
     return [{"role": "system", "content": text}, *messages]
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _terms(text: str, token_id: TokenId) -> str:
+    """A text as terms of a grammar. A tag that is a token must be named as one: text means other tokens."""
+    terms = []
+    for part in _TAGS.split(text):
+        token = token_id(part) if _TAGS.fullmatch(part) else None
+        if part:
+            terms.append(json.dumps(part, ensure_ascii=False) if token is None else f"<[{token}]>")
+    return " ".join(terms)

@@ -119,7 +119,7 @@ class ServedModel:
         inside = starts_inside(prompt.marked)
         answer, form = request.answer, self._tools.form if self._tools and request.tools else None
         if request.tools and form:
-            answer = replace(answer, grammar=request.tools.grammar(form, answer.grammar))
+            answer = replace(answer, grammar=request.tools.grammar(form, answer.grammar, self._tokenizer.token_id))
         ids = self._tokenizer.encode(prompt)
         alone = reasoning and len(emits) == 1 and not request.tools
         start = partial(self._next_start, request) if alone else None

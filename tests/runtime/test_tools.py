@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import numpy as np
 import pytest
+from chat_templates import byte_tokenizer
 from public_templates import FOLDER, SPECIAL, TEMPLATES, TOOLS
 from tiny_artifact import BOS, EOS
 from tiny_checkpoint import tokenizer as tiny_tokenizer
@@ -14,6 +17,7 @@ from edgekit.runtime.tokenizer import Tokenizer
 from edgekit.runtime.tool_calls import HERMES, LLAMA3, R1, CallForm, CallReader
 from edgekit.runtime.tools import Tools, ToolTemplate, tools_of
 
+TOKENIZER = Tokenizer(tiny_tokenizer(), bos=BOS, add_bos=True)
 QUESTION = {"role": "user", "content": "Is it warm?"}
 CALL = {"id": "abcdefghi", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Zürich"}'}}
 CALLED = {"role": "assistant", "content": "", "tool_calls": [CALL]}
@@ -121,15 +125,14 @@ def test_no_tools() -> None:
 def accepts(grammar: Grammar, text: str) -> bool:
     """Whether a text, and no beginning of it, matches a grammar."""
     pytest.importorskip("llguidance", reason="needs the extra structured")
-    tokenizer = Tokenizer(tiny_tokenizer(), bos=BOS, add_bos=True)
-    constraint = Constraints(tokenizer, 400, [EOS]).start(grammar, after_thought=True)
-    ids = tokenizer.encode(text, add_bos=False)
+    constraint = Constraints(TOKENIZER, 400, [EOS]).start(grammar, after_thought=True)
+    ids = TOKENIZER.encode(text, add_bos=False)
     return bool(constraint._matcher.try_consume_tokens(ids) == len(ids) and constraint._matcher.is_accepting())
 
 
 @pytest.mark.parametrize("form", [HERMES, R1, LLAMA3], ids=lambda form: form.name)
 def test_a_call_that_has_to_be_made_matches_its_parameters(form: CallForm) -> None:
-    found = Tools(tuple(TOOLS), "required").grammar(form, None)
+    found = Tools(tuple(TOOLS), "required").grammar(form, None, TOKENIZER.token_id)
     assert found is not None
     valid = [("weather", '{"city": "Bern"}')]
     assert accepts(found, form.written(valid))
@@ -138,7 +141,7 @@ def test_a_call_that_has_to_be_made_matches_its_parameters(form: CallForm) -> No
     assert not accepts(found, form.written([("weather", '{"town": "Bern"}')]))
     assert not accepts(found, form.written([("other", "{}")]))
     assert not accepts(found, "Hello")
-    one = Tools(tuple(TOOLS), "now", parallel=False).grammar(form, None)
+    one = Tools(tuple(TOOLS), "now", parallel=False).grammar(form, None, TOKENIZER.token_id)
     assert one is not None
     assert accepts(one, form.written([("now", "{}")]))
     assert not accepts(one, form.written(valid))
@@ -148,10 +151,33 @@ def test_a_call_that_has_to_be_made_matches_its_parameters(form: CallForm) -> No
     assert reader.calls[0].values == {"city": "Bern"}
 
 
+@pytest.mark.parametrize("form", [HERMES, R1], ids=lambda form: form.name)
+def test_tags_may_be_tokens(form: CallForm) -> None:
+    """As in Qwen's vocabulary: where a grammar allows one text, llguidance allows only the tokens it consists of."""
+    pytest.importorskip("llguidance", reason="needs the extra structured")
+    text = form.written([("now", "{}")])
+    shown = sorted(set(re.findall(r"<[^<>\s]+>", text)))
+    tokenizer = Tokenizer(byte_tokenizer(["<eos>"], shown), bos=None, add_bos=False)
+    found = Tools(tuple(TOOLS), "now", parallel=False).grammar(form, None, tokenizer.token_id)
+    assert found is not None
+    size = tokenizer.backend.get_vocab_size()
+    constraint, reader = Constraints(tokenizer, size, [0]).start(found, after_thought=False), CallReader(form)
+    ids = tokenizer.encode(text, add_bos=False)
+    assert len(set(ids) & {tokenizer.token_id(tag) for tag in shown}) == len(shown)
+    for token in ids:
+        logits = np.zeros(size, np.float32)
+        constraint.apply(logits)
+        assert logits[token] == 0, tokenizer.decode([token])
+        constraint.accept(token)
+        reader.push(tokenizer.decode([token]))
+    reader.flush()
+    assert [call.name for call in reader.calls] == ["now"]
+
+
 def test_a_format_holds_unless_a_function_is_called() -> None:
     tools = Tools(tuple(TOOLS))
-    assert tools.grammar(HERMES, None) is None
-    found = tools.grammar(HERMES, Grammar(regex="yes|no"))
+    assert tools.grammar(HERMES, None, TOKENIZER.token_id) is None
+    found = tools.grammar(HERMES, Grammar(regex="yes|no"), TOKENIZER.token_id)
     assert found is not None
     assert accepts(found, "yes")
     assert accepts(found, HERMES.written([("now", "{}")]))
