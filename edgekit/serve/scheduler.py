@@ -315,9 +315,9 @@ class Scheduler:
         job.tell(pieces)
         if ended:
             self._leave(job)  # before the client learns of the end, so that it finds the server idle
-            job.end()
             if job.next_start is not None:
                 self._preparations.add(slot, partial(job.next_start, job.content))
+            job.end()
 
     def _prepare(self) -> None:
         """Evaluate a piece of what the next prompt of a conversation begins with. A new job ends it."""
