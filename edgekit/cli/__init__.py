@@ -26,6 +26,7 @@ from ..errors import (
     EngineFallbackWarning,
     EngineProofNotice,
     ThreadsWarning,
+    UsageError,
     missing_package,
 )
 from ..ort import NO_TELEMETRY
@@ -115,6 +116,12 @@ def _run() -> None:
             raise
         print_error(missing)
         sys.exit(missing.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        long = UsageError(f"{str(error.filename)[:60]}... is not a path: {error.strerror}")
+        print_error(long)
+        sys.exit(long.exit_code)
     except click.ClickException as error:
         if wants_json():
             print_error(EdgekitError(error.format_message()), kind="usage")

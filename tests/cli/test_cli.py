@@ -146,3 +146,11 @@ def test_messages_that_cannot_be_written_are_dropped(arguments: list[str], statu
         )
     assert done.returncode == status
     assert bool(done.stdout) == (status == 0)
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["inspect"], ["build", "--device", "cpu", "--checkpoint"], ["devices"]])
+def test_a_name_that_is_too_long(arguments: list[str]) -> None:
+    done = _edgekit(*arguments, "a" * 300)
+    assert done.returncode in (2, 10, 30, 60)
+    assert b"Traceback" not in done.stderr
+    assert done.stderr.startswith(b"error: ")
