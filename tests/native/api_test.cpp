@@ -392,8 +392,13 @@ void forked_child() {
     CHECK(refuses(ek_session_save(opened.session, opened.files.state.c_str()), EK_FORKED, words));
     CHECK(ek_session_position(opened.session) == 2);
     ek_session *own = nullptr;
+#if defined(__SANITIZE_THREAD__) /* it does not support new threads here */
+    CHECK(ek_session_create(opened.model, 20, 1, EK_KV_FLOAT16, &own) == EK_OK);
+    CHECK(ek_session_evaluate(own, ids, 2, 0, logits.data()) == EK_OK);
+#else
     CHECK(ek_session_create(opened.model, 20, 2, EK_KV_FLOAT16, &own) == EK_OK);
     CHECK(ek_session_evaluate(own, ids, 2, 0, logits.data()) == EK_OK && logits == expected);
+#endif
     CHECK(refuses(ek_session_copy(own, opened.session), EK_FORKED, words));
     ek_session_free(opened.session);
     ek_session_free(own);

@@ -83,7 +83,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   request.stop_id_count = in.number() % 65;
   request.loop_guard = static_cast<int32_t>(in.number());
   request.no_speculation = in.byte() % 2;
-  int left = 40;
+  int left = 6;
   status = ek_generate(session, text, &request, stop_later, &left);
   if (status == EK_INTERNAL) std::abort();
   std::vector<float> logits(kVocab);

@@ -21,6 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     std::vector<float> logits(kVocab);
     session.evaluate(ids, 3, false, logits.data());
     session.save(path);
+    session.rewind(0);
     std::vector<uint8_t> read(100000);
     std::FILE *file = std::fopen(path.c_str(), "rb");
     read.resize(std::fread(read.data(), 1, read.size(), file));
@@ -52,15 +53,19 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   }
   std::FILE *file = std::fopen(path.c_str(), "wb");
   if (!file || std::fwrite(state.data(), 1, state.size(), file) != state.size() || std::fclose(file) != 0) std::abort();
+  bool refused = false;
   try {
     session.load(path);
   } catch (const Error &) {
+    refused = true;
   }
-  if (session.position() > 3) session.rewind(0);
+  ::unlink(path.c_str());
+  if (session.position() != 0 && refused) std::abort(); /* it was empty */
+  if (refused && bytes[0] % 16) return 0; /* evaluating takes most of the time */
   std::vector<float> logits(kVocab);
+  if (session.position() == 8) session.rewind(0);
   const int32_t id = 5;
   session.evaluate(&id, 1, false, logits.data());
   session.rewind(0);
-  ::unlink(path.c_str());
   return 0;
 }
