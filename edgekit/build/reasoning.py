@@ -17,7 +17,6 @@ from ..runtime.chat import ChatTemplate
 from ..runtime.thought import THINK_CLOSE, THINK_OPEN, starts_inside
 from .turns import special_tokens
 
-_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 # DeepSeek-R1 and its distills, QwQ, and models that say in their name what they are for.
 _NAME = re.compile(
     r"(?<![a-z])(deepseek[-_ ]?r1|r1[-_ ]distill|qwq|thinking|reasoning|reasoner)(?![a-z])", re.IGNORECASE
@@ -54,7 +53,7 @@ def find_reasoning(tokenizer: TokenizerFiles, template: str | None, names: Seque
     in_vocabulary = {THINK_OPEN, THINK_CLOSE} <= added
     called = next((n for n in names if _NAME.search(n) and not _DENIAL.search(n)), None)
     more = [f"the vocabulary has {tags}"] * in_vocabulary + [f"the model is called {called!r}"] * (called is not None)
-    source = _COMMENT.sub("", template or "")
+    source = _without_comments(template or "")
     if template is not None and (THINK_OPEN in source or THINK_CLOSE in source):
         prompt = _prompt(tokenizer, template)
         if prompt.rstrip().endswith(THINK_CLOSE):
@@ -83,3 +82,9 @@ def _prompt(tokenizer: TokenizerFiles, template: str) -> str:
         return ChatTemplate(template, special_tokens(tokenizer)).render([{"role": "user", "content": "Hello"}])
     except TokenizerError:
         return ""
+
+
+def _without_comments(template: str) -> str:
+    """A template without ``{# ... #}``. One that does not end makes the template invalid."""
+    first, *others = template.split("{#")
+    return first + "".join(part.partition("#}")[2] for part in others)

@@ -15,9 +15,11 @@ from .template_meter import LimitError, Meter, nesting
 Cost = Callable[[Meter, object, Sequence[object]], int]
 
 _ESCAPED = 10  # characters that one character becomes at most: "&#34;", "%F0%9F%98%80", "\\U0001f600"
-# In a format string: a width or precision of four digits or more, or one that is an argument.
-_PERCENT_WIDTH = re.compile(r"%(\([^)]*\))?[-+ #0]*(\d{4}|\d*\*|\d*\.(\d{4}|\*))")
-_BRACE_WIDTH = re.compile(r"\{[^{}]*(\{|:[^{}]*\d{4})")
+# In a format string: a width or precision of four digits or more, or one that is an argument. The expressions take
+# linear time: no two repetitions in a row match the same characters.
+_PERCENT_WIDTH = re.compile(r"[-+ #0]*(\d{4}|\d*\*|\d*\.(\d{4}|\*))")  # behind the sign and its key
+_BRACE_WIDTH = re.compile(r"\{[^{}]*\{|\{[^{}:]*:[^{}]*\d{4}")
+_PARENTHESIS = re.compile(r"[()]")
 _TOO_WIDE = "it formats text with a width of more than 999 characters, or with one that is an argument"
 _DIGITS = 400  # of a float, and of text that becomes a number
 
@@ -59,9 +61,33 @@ def _json(meter: Meter, value: object, arguments: Sequence[object]) -> int:
 def _percent(meter: Meter, value: object, arguments: Sequence[object]) -> int:
     """``"%5d" % x`` and the filter ``format``."""
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-    if _PERCENT_WIDTH.search(text):
+    if _has_wide_field(text):
         raise LimitError(_TOO_WIDE)
     return len(text) + text.count("%") * (1000 + _ESCAPED * sum(map(meter.size, arguments)))
+
+
+def _has_wide_field(text: str) -> bool:
+    """Whether a format string of the operator ``%`` has a width or precision that is too large, or an argument."""
+    at = text.find("%") + 1
+    while at:
+        if text.startswith("(", at):
+            at = _key_end(text, at)
+            if at < 0:  # formatting fails here
+                return False
+        if _PERCENT_WIDTH.match(text, at):
+            return True
+        at = text.find("%", at) + 1
+    return False
+
+
+def _key_end(text: str, at: int) -> int:
+    """The place behind a key in parentheses, which may nest; -1 if it does not end."""
+    depth = 0
+    for found in _PARENTHESIS.finditer(text, at):
+        depth += 1 if found[0] == "(" else -1
+        if depth == 0:
+            return found.end()
+    return -1
 
 
 def _braces(meter: Meter, value: object, arguments: Sequence[object]) -> int:

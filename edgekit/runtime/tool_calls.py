@@ -15,16 +15,18 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from ..json_text import json_text
 
-_R1_CALL = re.compile(
-    r"<｜tool▁call▁begin｜>\s*(?:function)?\s*<｜tool▁sep｜>\s*([^\n`<]+?)\s*```(?:json)?\s*(.*?)\s*```\s*(?:<｜tool▁call▁end｜>|\Z)",
-    re.DOTALL,
-)
+# Parts of a call of R1. As one expression they would take cubic time for a long run of white space.
+_R1_CALL = "<｜tool▁call▁begin｜>"
+_R1_NAME = re.compile(r"\s*(?:function\s*)?<｜tool▁sep｜>\s*([^\s`<][^\n`<]*)")
+_R1_END = re.compile(r"\s*(?:<｜tool▁call▁end｜>|\Z)")
+_SPACE = re.compile(r"\s*")
+_FENCE = "```"
 _CALL_KEYS = ("name", "type", "function", "parameters", "arguments")  # that Llama's calls begin with
 
 
@@ -90,7 +92,7 @@ class CallForm:
     def read(self, block: str) -> list[ToolCall]:
         """The calls in a text that begins as they do; none if it is something else."""
         if self.name == "r1":
-            found = [_call(name, _json(text)) for name, text in _R1_CALL.findall(block)]
+            found = [_call(name, _json(text)) for name, text in _r1_calls(block)]
             return [call for call in found if call is not None] if all(found) else []
         text = block.removeprefix("<tool_call>").strip().removesuffix("</tool_call>").strip()
         calls = []
@@ -193,6 +195,32 @@ class CallReader:
             return ""
         text, self._held = self._held, ""
         return text
+
+
+def _r1_calls(block: str) -> Iterator[tuple[str, str]]:
+    """The name and the arguments of each complete call of R1."""
+    at = 0
+    while (begin := block.find(_R1_CALL, at)) >= 0:
+        at = begin + len(_R1_CALL)
+        name = _R1_NAME.match(block, at)
+        opening = -1 if name is None else _end(_SPACE, block, name.end())
+        if name is None or not block.startswith(_FENCE, opening):
+            continue
+        start = opening + len(_FENCE)
+        start += len("json") if block.startswith("json", start) else 0
+        fence = block.find(_FENCE, start)
+        while fence >= 0 and _R1_END.match(block, fence + len(_FENCE)) is None:  # a fence inside of the arguments
+            fence = block.find(_FENCE, fence + 1)
+        if fence < 0:
+            return
+        yield name[1].rstrip(), block[start:fence].strip()
+        at = _end(_R1_END, block, fence + len(_FENCE))
+
+
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Where a match that begins at a place ends; the place itself if there is none."""
+    found = pattern.match(text, at)
+    return at if found is None else found.end()
 
 
 def _may_be_call(text: str) -> bool:

@@ -91,6 +91,12 @@ def test_a_word_somewhere_is_no_sign() -> None:
     assert not found("You think step by step. " + CHATML, CHATML_TOKENS, ("think",)).thinks
 
 
+def test_what_stands_in_a_comment_is_no_sign() -> None:
+    hidden = "{# <think> {# #}{{ messages[0].content }}{# </think> #}"
+    assert not found(hidden, CHATML_TOKENS).thinks
+    assert not found("{#" * 50_000 + CHATML, CHATML_TOKENS).thinks
+
+
 def test_a_template_that_refuses_a_question_alone() -> None:
     template = "{% if messages | length < 2 %}{{ raise_exception('no') }}{% endif %}" + R1_JANUARY
     assert found(template, R1_TOKENS).thinks

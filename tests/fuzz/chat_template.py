@@ -36,7 +36,7 @@ _PIECES = (
     "{% include x %}",
     "{% import x as y %}", "{% block b %}", "{% endblock %}", "{{ super() }}", "{% raw %}", "{% endraw %}",
     "{% with %}",
-    "{% endwith %}", "{% do x %}", "\ud7ff", "é", "\x00",
+    "{% endwith %}", "{% do x %}", "('%(' * 99999)", "('{' ~ ':1' * 50000).format(1)", " % {}", "\ud7ff", "é", "\x00",
 )  # fmt: skip
 change = text_change(_PIECES)
 

@@ -9,7 +9,8 @@ _PIECES = (
     HERMES.begin, HERMES.end, HERMES.before, R1.begin, R1.end, R1.before, R1.after, LLAMA3.before, LLAMA3.between,
     '{"name": "f", "arguments": {}}', '{"function": {"name": "f"}}', '"parameters": "{}"', "{", "}", "[" * 2000,
     '{"a":' * 2000,
-    "1e999", "9" * 5000, "NaN", "\\ud800", '"', ",", ":", "\n", " " * 50, "<tool", "</tool_call", "`" * 3, "json",
+    "1e999", "9" * 5000, "NaN", "\\ud800", '"', ",", ":", "\n", " " * 50, "\n" * 3000,
+    "<tool", "</tool_call", "`" * 3, "json",
 )  # fmt: skip
 change = text_change(_PIECES)
 

@@ -27,6 +27,9 @@ HUGE = 10**9
         ("format", "%*d", [HUGE, 1]),
         ("format", "%.*f", [HUGE, 1]),
         ("format", "%(a)5.9999d", [{}]),
+        ("format", "%(a(b)c)9999d", [{}]),
+        ("format", "%(%d)9999d", [{}]),
+        ("format", "%s %% %-09999d", [1]),
         ("round", 1.5, [HUGE]),
         ("int", "9" * 10**4, []),
         ("wordwrap", "a" * 10**6, [1]),
@@ -81,6 +84,16 @@ def test_methods_that_make_gigabytes(name: str, value: object, arguments: list[o
 def test_operators_that_make_gigabytes(operator: str, left: object, right: object) -> None:
     with pytest.raises(LimitError):
         binary_cost(Meter(0), operator, left, right)
+
+
+@pytest.mark.parametrize("text", ["%(" * 10**5, "%(" + ")" * 10**5, "%" + "0" * 3, "%-+ #" * 10**5])
+def test_fields_are_looked_for_in_linear_time(text: str) -> None:
+    assert FILTERS["format"](Meter(0), text, [1]) > 0
+
+
+@pytest.mark.parametrize("text", ["{" + ":" * 10**5, "{" + ":1" * 10**5, "{}" * 10**5, "{" + "a" * 10**5])
+def test_fields_in_braces_are_looked_for_in_linear_time(text: str) -> None:
+    assert METHODS["format"](Meter(0), text, [1]) > 0
 
 
 def test_ordinary_uses_cost_little() -> None:

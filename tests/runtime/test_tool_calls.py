@@ -64,6 +64,15 @@ def test_a_last_call_without_its_closing_tag_counts() -> None:
         assert read(form, text.removesuffix(form.end)) == ("", CALLS[:1])
 
 
+def test_white_space_of_any_length_does_not_slow_reading_down() -> None:
+    space = " \n" * 50_000  # a regular expression took an hour for this
+    for text in (f"{R1.begin}{R1.opening('f')}{space}", f"{R1.begin}<｜tool▁call▁begin｜>function{space}"):
+        reader = CallReader(R1)
+        assert reader.push(text) + reader.flush() == text
+    assert [call.name for call in R1.read(R1.written([("f", space + '{"a": 1}' + space)]))] == ["f"]
+    assert R1.read(f'{R1.opening("f")}{{"a": "```x```"}}\n```')[0].values == {"a": "```x```"}
+
+
 def test_other_ways_to_write_the_same_call() -> None:
     for text in (
         '{"name": "f", "parameters": {"a": 1}}',

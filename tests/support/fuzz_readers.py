@@ -113,7 +113,7 @@ def _run(name: str, findings: Path, seconds: float) -> tuple[str, bool]:
     """Fuzz a target in a process of its own; a line about it, and whether it passed."""
     here = [sys.executable, __file__, name, "--one", "--findings", str(findings), "--seconds", str(seconds)]
     ended = subprocess.run(here, capture_output=True, text=True, errors="replace", check=False)
-    output = ended.stdout + ended.stderr
+    output = re.sub(r"INFO: Instrumenting .*\n", "", ended.stdout + ended.stderr)
     done = re.search(r"stat::number_of_executed_units:\s+(\d+)", output)
     peak = re.search(r"stat::peak_rss_mb:\s+(\d+)", output)
     found = sorted(path.name for path in (findings / name).glob(f"{_PREFIX}-*"))
