@@ -36,6 +36,7 @@ from .response_request import read_response_request
 from .served_model import ServedModel
 
 _BODY_TIMEOUT_S = 30.0
+_LONG_BODY = 256 << 10  # bytes
 _QUIET_S = 15.0  # after which a comment is sent, so that no proxy takes a stream for dead
 _T = TypeVar("_T")
 
@@ -79,6 +80,8 @@ def make_app(models: Models, options: ServeOptions, *, key: str | None, hosts: f
 class _Server:
     def __init__(self, models: Models, options: ServeOptions, metrics: Metrics) -> None:
         self._models, self._options, self._metrics = models, options, metrics
+        # Long texts may take seconds to encode; they do not get all of the threads that other requests need.
+        self._long = asyncio.Semaphore(2)
 
     async def health(self, request: Request) -> JsonResponse:
         jobs = [model.scheduler.jobs for model in self._models.opened()]
@@ -135,8 +138,15 @@ class _Server:
         asked = read_tokenize_request(await self._json(request))
         async with self._model(asked.model) as model:
             param = "prompt" if isinstance(asked.prompt, str) else "messages"
-            ids = await _in_thread(partial(model.tokenize, asked), param)
+            ids = await self._prepare(request, partial(model.tokenize, asked), param)
             return JsonResponse({"tokens": ids, "count": len(ids), "max_model_len": model.context})
+
+    async def _prepare(self, request: Request, work: Callable[[], _T], param: str) -> _T:
+        """Render and encode a request's text in another thread."""
+        if request.state.body_bytes < _LONG_BODY:
+            return await _in_thread(work, param)
+        async with self._long:
+            return await _in_thread(work, param)
 
     async def _answer(
         self,
@@ -148,7 +158,7 @@ class _Server:
         param: str,
     ) -> Any:
         reader = Reader(asked.choices, model.scheduler.submit, model.scheduler.cancel)
-        reader.start(await _in_thread(partial(make_jobs, reader.emits), param))
+        reader.start(await self._prepare(request, partial(make_jobs, reader.emits), param))
 
         def end() -> None:
             reader.close()
@@ -190,11 +200,13 @@ class _Server:
                 f"the header Content-Type is {kind!r}; it must be application/json", status=415, param="Content-Type"
             )
         try:
-            return parse_json(await asyncio.wait_for(self._body(request), _BODY_TIMEOUT_S))
+            body = await asyncio.wait_for(self._body(request), _BODY_TIMEOUT_S)
         except asyncio.TimeoutError:
             raise RequestError(f"the body did not arrive within {_BODY_TIMEOUT_S:.0f} s", status=408) from None
         except ClientDisconnect:
             raise RequestError("the client has left", status=499) from None
+        request.state.body_bytes = len(body)
+        return parse_json(body)
 
     async def _body(self, request: Request) -> bytes:
         body = bytearray()

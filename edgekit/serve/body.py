@@ -10,6 +10,8 @@ from .request_error import RequestError
 
 _DEEPEST = 100  # levels of lists and objects; requests need some ten, and schemas some more
 
+_MOST_DIGITS = 400  # more than the largest float has
+
 
 def parse_json(body: bytes) -> Any:
     """Read the body of a request.
@@ -18,7 +20,9 @@ def parse_json(body: bytes) -> Any:
         RequestError: It is not JSON, nests too deeply, or an object has a key twice.
     """
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        value = json.loads(
+            body.decode("utf-8"), parse_int=_whole, parse_constant=_refuse_constant, object_pairs_hook=_unique
+        )
     except UnicodeDecodeError as error:
         raise RequestError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
     except RecursionError:
@@ -39,6 +43,12 @@ def parse_json(body: bytes) -> Any:
 
 def _too_deep() -> RequestError:
     return RequestError(f"the body is not valid JSON: it nests too deeply; at most {_DEEPEST} levels are read")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:  # Python's time to read them grows with their square
+        raise ValueError(f"a number has {len(digits)} digits; at most {_MOST_DIGITS} are read")
+    return int(digits)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -237,8 +237,10 @@ class ListOf:
         return isinstance(value, list)
 
     def read(self, value: Any, path: str) -> list[Any]:
-        if not isinstance(value, list) or not self.least <= len(value) <= (self.most or len(value)):
+        if not isinstance(value, list) or len(value) < self.least:
             refuse(value, path, self.allowed)
+        if self.most is not None and len(value) > self.most:
+            raise RequestError(f"{path} has {len(value)} members; at most {self.most} are read", param=path)
         return [self.kind.read(member, f"{path}[{number}]") for number, member in enumerate(value)]
 
     def schema(self, found: dict[str, Json]) -> Json:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import pytest
 from asgi_client import Response, request, send
 from shared_models import SharedModels
 
+from edgekit.serve.completion_request import TokenizeRequest
 from edgekit.serve.models import Models
+from edgekit.serve.served_model import ServedModel
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 6, "temperature": 0}
@@ -200,6 +204,32 @@ def test_a_full_queue_is_a_429(make_app: Any) -> None:
     refused = [each for each in found if each.status == 429]
     assert {each.status for each in found} == {200, 429}
     assert all(int(each.headers["retry-after"]) >= 1 and each.error["type"] == "rate_limit_error" for each in refused)
+
+
+def test_long_texts_do_not_keep_short_ones_waiting(make_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More long texts than there are threads, each of which takes until the test lets it go on."""
+    app, go_on, encoding = make_app(), threading.Event(), threading.Semaphore(0)
+    tokenize = ServedModel.tokenize
+
+    def slow(model: ServedModel, asked: TokenizeRequest) -> list[int]:
+        if len(asked.prompt) > 1000:
+            encoding.release()
+            assert go_on.wait(20)
+            return []
+        return tokenize(model, asked)
+
+    monkeypatch.setattr(ServedModel, "tokenize", slow)
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(3))
+        long = [asyncio.ensure_future(send(app, "POST", "/tokenize", {"prompt": "a" * 300_000})) for _ in range(5)]
+        await asyncio.to_thread(encoding.acquire)
+        short = await asyncio.wait_for(send(app, "POST", "/tokenize", {"prompt": "Paris"}), 10)
+        assert (short.status, short.json()["count"] > 0) == (200, True)
+        go_on.set()
+        assert [response.status for response in await asyncio.gather(*long)] == [200] * 5
+
+    asyncio.run(run())
 
 
 def test_a_failure_in_the_middle_of_a_stream_is_an_event(make_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:

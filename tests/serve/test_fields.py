@@ -51,6 +51,7 @@ from edgekit.serve.response_request import RESPONSE, read_response_request
         (True, Only((1,), "one is enough"), "x is true; one is enough"),
         (5, Free(), "x is 5; it must be a JSON object"),
         (5, ListOf(Text()), "x is 5; it must be a list"),
+        (["a", "b", "c"], ListOf(Text(), most=2), "x has 3 members; at most 2 are read"),
         ([], ListOf(Text(), least=1, allowed="texts"), "x is []; it must be texts"),
         (5, Either((Text(), Flag()), "text or a flag"), "x is 5; it must be text or a flag"),
         (5, Record("R"), "x is 5; it must be a JSON object"),
