@@ -7,6 +7,8 @@ much text of little: the library replaces each match of a pattern by a text of a
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .errors import TokenizerError
@@ -30,14 +32,8 @@ def load_tokenizer(content: bytes, what: str) -> Tokenizer:
     """
     from tokenizers import Tokenizer
 
-    try:
+    with library_errors(f"{what} cannot be used: it is not a valid tokenizer"):
         loaded = Tokenizer.from_buffer(content)
-    except Exception as error:  # the library raises plain Exception
-        raise TokenizerError(f"{what} cannot be used: it is not a valid tokenizer ({_one_line(error)})") from None
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # a failed assertion in the library, which is not an Exception
-            raise
-        raise TokenizerError(f"{what} cannot be used: it is not a valid tokenizer ({_one_line(error)})") from None
     for name, step in (("normalizer", loaded.normalizer), ("decoder", loaded.decoder)):
         growth = 1 if step is None else _growth(json.loads(step.__getstate__()))
         if growth > _MAX_GROWTH:
@@ -45,6 +41,19 @@ def load_tokenizer(content: bytes, what: str) -> Tokenizer:
                 f"{what}: its {name} may make {growth} characters of one; at most {_MAX_GROWTH} are allowed"
             )
     return loaded
+
+
+@contextmanager
+def library_errors(what: str) -> Iterator[None]:
+    """Tell what the tokenizers library raises as a TokenizerError that begins with ``what``."""
+    try:
+        yield
+    except Exception as error:  # the library raises plain Exception
+        raise TokenizerError(f"{what} ({_one_line(error)})") from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # a failed assertion in the library, which is not an Exception
+            raise
+        raise TokenizerError(f"{what} ({_one_line(error)})") from None
 
 
 def definition(tokenizer: Tokenizer) -> str:

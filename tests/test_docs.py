@@ -47,6 +47,7 @@ OTHER_PROGRAMS = {
     "ctest",
     "pip",
     "export",
+    "coverage",
     "ruff",
     "mypy",
     "lint-imports",

@@ -10,6 +10,7 @@ from tiny_checkpoint import tokenizer
 from tokenizers import Tokenizer, normalizers
 
 from edgekit.errors import TokenizerError
+from edgekit.runtime.tokenizer import Tokenizer as Encoder
 from edgekit.tokenizer_file import definition, load_tokenizer
 
 
@@ -62,3 +63,10 @@ def test_an_id_that_no_model_has_a_row_for_is_refused_before_the_library_makes_r
     model["vocab"] = {**model["vocab"], "much": 1 << 24}
     with pytest.raises(TokenizerError, match="a token with the id 16777216; allowed: 0 to 16777215"):
         definition(load_tokenizer(changed(model=model), "x"))
+
+
+def test_what_the_library_raises_for_a_text_is_an_error() -> None:
+    model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "none"}
+    backend = load_tokenizer(changed(model=model, added_tokens=[]), "x")
+    with pytest.raises(TokenizerError, match=r"^the tokenizer cannot encode the text \("):
+        Encoder(backend, bos=None, add_bos=False).encode("b")

@@ -190,8 +190,11 @@ def _merges(model: Mapping[str, Any], vocabulary: Mapping[str, int]) -> tuple[ND
     merged = []
     for rank, merge in enumerate(model["merges"]):
         left, right = merge.split(" ") if isinstance(merge, str) else merge
-        ranks[vocabulary[left] << ID_BITS | vocabulary[right]] = rank
-        merged.append(vocabulary[left + right])
+        try:
+            ranks[vocabulary[left] << ID_BITS | vocabulary[right]] = rank
+            merged.append(vocabulary[left + right])
+        except KeyError as error:  # of two tokens with the same id, the library keeps one
+            raise UnsupportedTokenizerError(f"its vocabulary lacks {error.args[0]!r}, which its merges have") from None
     if len(merged) > MOST_TOKENS:
         raise UnsupportedTokenizerError(f"it has {len(merged)} merges; supported: up to {MOST_TOKENS}")
     size = _table_size(len(ranks))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import TokenizerError
 from ..json_file import MAX_JSON_BYTES, MAX_SETTINGS_BYTES, is_there, parse_json_object, read_bounded
 from ..schema.tokenizer import check_generation, check_settings
-from ..tokenizer_file import load_tokenizer
+from ..tokenizer_file import library_errors, load_tokenizer
 from .base import SpecialTokens, TokenizerFiles
 from .chat_templates import folder_templates
 from .generation_config import FILE_NAME as GENERATION_FILE
@@ -154,5 +154,6 @@ def _adds_bos(tokenizer: Tokenizer, bos: int | None, settings: Mapping[str, Any]
     add_bos = settings.get("add_bos_token")
     if isinstance(add_bos, bool):
         return add_bos
-    added: list[int] = tokenizer.encode("").ids
+    with library_errors("tokenizer.json cannot be used"):
+        added: list[int] = tokenizer.encode("").ids
     return added[:1] == [bos]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TokenizerError
 from ..json_file import read_bounded, read_json_object
-from ..tokenizer_file import definition, load_tokenizer
+from ..tokenizer_file import definition, library_errors, load_tokenizer
 from .prompt import ControlTokens, Prompt
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ class Tokenizer:
 
     def _ids(self, text: str | Prompt, plain: str) -> list[int]:
         """The ids of a text or a prompt, whose text without marks is ``plain``, as they come."""
-        ids: list[int] = self._backend.encode(plain, add_special_tokens=False).ids
+        with library_errors("the tokenizer cannot encode the text"):
+            ids: list[int] = self._backend.encode(plain, add_special_tokens=False).ids
         if isinstance(text, Prompt) and text.marker and text.marker in text.marked:
             return self._with_text_for(text, plain, ids)
         return ids
@@ -161,7 +162,8 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Decode ids to text. Special tokens, and ids without a token (in padded vocabularies), are left out."""
-        text: str = self._backend.decode(list(ids), skip_special_tokens=True)
+        with library_errors("the tokenizer cannot decode the tokens"):
+            text: str = self._backend.decode(list(ids), skip_special_tokens=True)
         return text
 
     def token(self, index: int) -> str | None:

@@ -51,6 +51,12 @@ def test_other_settings_are_refused(path: tuple[str | int, ...], value: Any, rea
         tokenizer_tables(changed(path, value), (), ())
 
 
+def test_a_merge_whose_token_has_the_id_of_another_is_refused() -> None:
+    left, right = json.loads(vocabulary("qwen2").to_str())["model"]["merges"][0]
+    with pytest.raises(UnsupportedTokenizerError, match=r"its vocabulary lacks .*, which its merges have"):
+        tokenizer_tables(changed(("model", "vocab", left + right), 0), (), ())
+
+
 def test_flags_of_tokens() -> None:
     backend = vocabulary("qwen2")
     tables = tokenizer_tables(backend, ["<think>", SPECIAL[0]], ["<tool_call>"])
