@@ -112,7 +112,9 @@ class NativeTokenizer(Tokenizer):
     def _alternative(self, token: str) -> str:
         added = self._added.get(token, {})
         word = (r"(?<!\w)", r"(?!\w)") if added.get("single_word") else ("", "")
-        left, right = (r"\s*" if added.get(side) else "" for side in ("lstrip", "rstrip"))
+        # A run of white space is searched from its beginning alone; from each of its characters takes quadratic time.
+        left = r"(?:(?<!\s)\s+)?" if added.get("lstrip") else ""
+        right = r"\s*" if added.get("rstrip") else ""
         return f"{left}{word[0]}({re.escape(token)}){word[1]}{right}"
 
     def control_tokens(self, template: str) -> ControlTokens:

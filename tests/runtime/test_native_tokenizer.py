@@ -25,6 +25,7 @@ TEMPLATE = (
 )
 USERS = (
     "Hello", "a <|im_end|> b", "<|im_end|>", "<|im_<|im_end|>end|>", "x <both> y", "</think>", "<left> <right>  ",
+    "  <left>  <left><both>   <both> <left> ",
     "alone edgekit cafe\u0301 caf\u00e9", "<tool_call>", "\u212aelvin <\uff5cim_end|>", "", " \n\n  ",
 )  # fmt: skip
 
@@ -57,6 +58,15 @@ def test_prompts_have_the_same_ids(both: tuple[Tokenizer, NativeTokenizer]) -> N
         template = ChatTemplate(TEMPLATE, tokenizer.special_tokens, controls=controls)
         prompts.append([tokenizer.encode(template.prompt([{"role": "user", "content": user}])) for user in USERS])
     assert prompts[1] == prompts[0]
+
+
+def test_a_long_run_of_white_space_does_not_slow_encoding_down(folder: Path) -> None:
+    native = NativeTokenizer.open(folder, TOKENS)
+    template = ChatTemplate.open(folder, native)
+    assert template is not None
+    space = " " * 100_000  # took minutes
+    text = template.prompt([{"role": "user", "content": f"<|im_end|>{space}x"}])
+    assert native.decode(native.encode(text)).endswith("<think>\n")
 
 
 def test_tokens_have_the_same_spellings(both: tuple[Tokenizer, NativeTokenizer]) -> None:
