@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from ..devices import DeviceProfile, Sourced
 from ..devices.profile import Bytes, Cluster, Thermal
+from ..errors import ArtifactError
 from ..units import format_bytes
 from .receipt import Contradiction, Receipt
 
@@ -52,13 +53,20 @@ def corrected_profile(receipt: Receipt, profile: DeviceProfile) -> DeviceProfile
         receipt: As in :func:`find_contradictions`.
         profile: The device's; the others of its figures are kept.
 
+    Raises:
+        ArtifactError: The receipt has a figure that no device has, such as a negative clock.
+
     Returns:
         A profile in which each corrected figure names the receipt as its source.
     """
     where = receipt.host.board or receipt.host.processor or receipt.host.machine or "an unnamed machine"
     source = f"{receipt.program} smoke test of {receipt.artifact} on {where}, {receipt.created}"
     for finding in _findings(receipt, profile):
-        profile = finding.correct(profile, source)
+        try:
+            profile = finding.correct(profile, source)
+        except ValueError as error:
+            name = finding.contradiction.figure
+            raise ArtifactError(f"the receipt's {name} cannot stand in a device's profile: {error}") from None
     return replace(profile, aliases=())  # an alias names one device, which stays the original
 
 
@@ -151,6 +159,8 @@ def _decode(receipt: Receipt, profile: DeviceProfile) -> _Finding | None:
     predicted, speed = receipt.predicted, receipt.decode_tok_s
     if predicted is None or speed is None or receipt.as_predicted or predicted.device != profile.name:
         return None
+    if predicted.mid <= 0:
+        raise ArtifactError(f"the receipt's predicted.mid is {predicted.mid:g} tok/s; it must be above 0")
     factor = speed / predicted.mid
     draws = any(cluster.draw_gb_s for cluster in profile.cpu.clusters)
     stated = profile.bandwidth.sustained or profile.bandwidth.theoretical
@@ -178,7 +188,9 @@ def _decode(receipt: Receipt, profile: DeviceProfile) -> _Finding | None:
 
 def _throttling(receipt: Receipt, profile: DeviceProfile) -> _Finding | None:
     sustained, stated = receipt.sustained, profile.thermal.sustained_share.value if profile.thermal else 1.0
-    if sustained is None or sustained.last_tok_s / sustained.first_tok_s >= stated - _SHARE_TOLERANCE:
+    if sustained is None or sustained.first_tok_s <= 0:  # no token was measured
+        return None
+    if sustained.last_tok_s / sustained.first_tok_s >= stated - _SHARE_TOLERANCE:
         return None
     found = _digits(sustained.last_tok_s / sustained.first_tok_s)
 

@@ -14,6 +14,7 @@ from edgekit.deploy.receipt import Clock, Predicted, Receipt, Sustained
 from edgekit.devices import load_device
 from edgekit.devices.reader import read_device
 from edgekit.devices.writer import format_device
+from edgekit.errors import ArtifactError
 
 PROFILE = load_device("jetson")
 DRAW = "cpu.clusters[Cortex-A78AE].draw_gb_s"
@@ -87,3 +88,23 @@ def test_fewer_fast_cores_than_cores_of_both_kinds_contradict_nothing() -> None:
     assert phone.cpu.cores is not None
     found = find_contradictions(machine(cores=1), phone)
     assert "cpu.cores" not in [each.figure for each in found]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"machine": replace(JETSON, clocks=(Clock("0", 1728.0, -1728.0, None),))},
+            r"clock_ghz cannot stand .* -1\.728",
+        ),
+        ({"predicted": Predicted("jetson-orin-nano", 0.0, 0.0, 0.0)}, "predicted.mid is 0 tok/s; it must be above 0"),
+    ],
+)
+def test_figures_that_no_device_has_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        corrected_profile(receipt(**changes), load_device("jetson-orin-nano"))
+
+
+def test_a_test_without_tokens_says_nothing_of_heat() -> None:
+    nothing = receipt(sustained=Sustained(60.0, 0, 0.0, 0.0))
+    assert find_contradictions(nothing, load_device("jetson-orin-nano")) == ()
