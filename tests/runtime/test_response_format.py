@@ -78,9 +78,9 @@ def test_a_choice_needs_texts(texts: Any) -> None:
 
 
 def test_a_pattern_may_have_slashes_and_line_breaks() -> None:
-    assert Grammar(regex="a/b\\/c\n").lark(after_thought=False) == "start: body\nbody: /a\\/b\\/c\\n/\n"
+    assert Grammar(regex="a/b\\/c\n").lark(after_thought=False) == "start: answer\nanswer: body\nbody: /a\\/b\\/c\\n/\n"
     schema = Grammar(schema=SCHEMA).lark(after_thought=True)
-    assert schema.startswith("start: /[ \\n\\r\\t]{0,4}/ body\n")
+    assert schema.startswith("start: /[ \\n\\r\\t]{0,4}/ answer\nanswer: body\n")
     assert json.loads(schema.split("%json ")[1]).items() >= SCHEMA.items()
 
 
