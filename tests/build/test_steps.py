@@ -76,7 +76,7 @@ def test_facts_are_known_before_the_artifact_is_finished(models: SharedModels, t
     with job(models.checkpoint("qwen2"), tmp_path / "work", device="jetson") as made:
         plan = planned(made, context=100)
         facts = made.facts(INT4, plan)
-    assert facts.plan == {"context": 100}
+    assert facts.plan == {"context": 100, "engine": "native", "kv_type": "float16"}
     assert facts.model == {
         "model_type": "qwen2", "parameters": made.spec.parameters, "vocab_size": made.spec.vocab_size, "num_layers": 2,
         "context_length": made.max_context(plan),

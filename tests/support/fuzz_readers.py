@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import random
 import re
 import subprocess
@@ -28,6 +29,7 @@ from types import ModuleType
 FOLDER = Path(__file__).parents[1] / "fuzz"
 SECONDS, MEGABYTES = 5, 1000
 _PREFIX = "finding"
+_MEMORY = "/dev/shm"  # noqa: S108
 
 
 def names() -> list[str]:
@@ -112,7 +114,12 @@ def fuzz(name: str, findings: Path, arguments: list[str]) -> None:
 def _run(name: str, findings: Path, seconds: float) -> tuple[str, bool]:
     """Fuzz a target in a process of its own; a line about it, and whether it passed."""
     here = [sys.executable, __file__, name, "--one", "--findings", str(findings), "--seconds", str(seconds)]
-    ended = subprocess.run(here, capture_output=True, text=True, errors="replace", check=False)
+    memory = _MEMORY if os.access(_MEMORY, os.W_OK) else None  # a disk would limit the number of executions
+    with tempfile.TemporaryDirectory(
+        prefix="edgekit-fuzz-", dir=memory
+    ) as folder:  # libFuzzer ends without cleaning up
+        given = {**os.environ, "TMPDIR": folder}
+        ended = subprocess.run(here, capture_output=True, text=True, errors="replace", check=False, env=given)
     output = re.sub(r"INFO: Instrumenting .*\n", "", ended.stdout + ended.stderr)
     done = re.search(r"stat::number_of_executed_units:\s+(\d+)", output)
     peak = re.search(r"stat::peak_rss_mb:\s+(\d+)", output)
