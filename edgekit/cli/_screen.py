@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ._output import Cell, Column, Part
+from ._stream import visible
 
 PIPED_WIDTH = 120  # of a table in a file or pipe
 _UNLIMITED = 100_000  # characters: wider than any cell
@@ -27,7 +28,8 @@ class Screen(Console):
     """Standard output or standard error.
 
     Text is printed as it is: square brackets are not markup, and nothing is highlighted. Styles reach only a terminal
-    that supports them, and none when ``NO_COLOR`` is set (https://no-color.org).
+    that supports them, and none when ``NO_COLOR`` is set (https://no-color.org). Control characters, which a name in an
+    artifact or of a file may have, are shown as escapes.
 
     Args:
         err: Writes to standard error.
@@ -62,7 +64,7 @@ class Screen(Console):
         Args:
             parts: Strings, or pairs of a string and its rich style.
         """
-        text = Text.assemble(*parts)
+        text = Text.assemble(*map(_visible, parts))
         too_long = any(cell_len(word) > self.width for word in text.plain.split())
         self.print(text, soft_wrap=too_long or not self.is_terminal)
 
@@ -119,5 +121,11 @@ class Screen(Console):
 
 def _renderable(cell: Cell) -> RenderableType:
     if isinstance(cell, list):
-        return Text.assemble(*cell)
-    return Text(*cell) if isinstance(cell, tuple) else cell
+        return Text.assemble(*map(_visible, cell))
+    if isinstance(cell, tuple):
+        return Text(visible(cell[0]), cell[1])
+    return visible(cell) if isinstance(cell, str) else cell
+
+
+def _visible(part: Part) -> Part:
+    return visible(part) if isinstance(part, str) else (visible(part[0]), part[1])

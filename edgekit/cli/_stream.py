@@ -64,6 +64,11 @@ def printable(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
+def visible(text: str) -> str:
+    """A text whose control characters, except tab and newline, are written as escapes, such as in names of files."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
 def print_answer(pieces: Iterable[Piece], thoughts: Thoughts = "show") -> None:
     """Write the pieces of one answer to stdout, each as soon as it arrives.
 

@@ -114,7 +114,7 @@ def _read_losses(path: Path, key: Mapping[str, Any]) -> dict[str, float] | None:
         whole = found["sha256"] == _digest({"key": found["key"], "losses": losses})
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole or found["key"] != _digest(key):
         what = "is of other inputs" if whole else "is damaged"

@@ -149,3 +149,15 @@ def test_columns_that_are_no_number_are_ignored(monkeypatch: pytest.MonkeyPatch,
     screen = Screen()
     assert screen.width == PIPED_WIDTH
     assert screen.height > 0
+
+
+def test_names_do_not_control_the_terminal(
+    capsys: pytest.CaptureFixture[str], on_terminal: Callable[..., None]
+) -> None:
+    on_terminal(NO_COLOR="1")
+    title = "a\x1b]0;title\x07b\x9b2J"
+    Screen().say(title, (title, "bold"))
+    Screen().table((Column("name"), Column(), Column()), [(title, (title, "dim"), [title, (title, "red")])])
+    printed = capsys.readouterr().out
+    assert printed.count(r"a\x1b]0;title\x07b\x9b2J") == 6
+    assert not {"\x1b", "\x07", "\x9b"} & set(printed)
