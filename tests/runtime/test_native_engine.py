@@ -131,8 +131,9 @@ def test_blocks_of_one_sequence_continue_another(models: SharedModels, kv_type: 
     for block in range(2):
         other.append_block(ids[block * BLOCK : (block + 1) * BLOCK], one.get_block(block))
     assert (other.position, other.tokens()) == (128, ids[:128])
-    other.evaluate(ids[128:129])
-    np.testing.assert_array_equal(other.evaluate(ids[129:]), one.evaluate(ids[129:]))
+    one.rewind(128)
+    for token in ids[128:]:  # one by one in both, for tokens that are evaluated together round differently
+        np.testing.assert_array_equal(other.evaluate([token]), one.evaluate([token]))
     with pytest.raises(EngineError, match="it has 2 whole blocks"):
         one.get_block(2)
     with pytest.raises(EngineError, match="a block has 64 ids, not 3"):
