@@ -92,6 +92,7 @@ def test_json_has_the_documented_fields(environment: dict[str, str], tmp_path: P
         "bench": output("bench", "tiny", "--prompt-tokens", 4, "--gen-tokens", 2, "--repeat", 1),
         "eval": output("eval", "tiny", "--reference", checkpoint, "--max-chunks", 1),
         "inspect": output("inspect", "tiny"),
+        "verify": output("verify", "tiny"),
         "smoke": output("smoke", "tiny"),
     }
     documented = documented_fields()

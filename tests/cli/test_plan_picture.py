@@ -97,9 +97,9 @@ def test_a_curve_keeps_the_planned_engine() -> None:
 
 def test_a_device_that_nothing_fits_is_drawn_too(tmp_path: Path) -> None:
     path = tmp_path / "plan.svg"
-    result = _plot(path, "--device", "iphone-13", "--context", "32768", "--bits", "8")
+    result = _plot(path, "--device", "iphone-13", "--context", "131072", "--bits", "8")
     assert isinstance(result.exception, BudgetError)
-    assert "planned context 32768" in _texts(path)
+    assert "planned context 131072" in _texts(path)
 
 
 def test_memory_alone_where_no_speed_is_known(tmp_path: Path) -> None:
