@@ -56,7 +56,10 @@ void thoughts() {
   CHECK(split(false, {" ", "<thi", "nk>a</think>b"}) == "[a]b");
   CHECK(split(false, {"  hello <think>"}) == "  hello <think>");
   CHECK(split(true, {"a </thin", "g"}) == "[a </thing]" && split(true, {" \n"}).empty() && split(true, {"a</think>  "}) == "[a]");
+  /* Text that ends within a character, or is none: its bytes are no white space, and nothing behind them is read. */
+  for (const char *cut : {"a\xF4", "a\xE3\x80", "\xE3\x80", "\xF0\x9F"}) CHECK(split(true, {cut}) == "[" + std::string(cut) + "]");
   constexpr auto none = std::string_view::npos;
+  CHECK(thought_end("x\xF0</think>", true, false) == 10 && thought_end("\xE2\x80", true, false) == none);
   CHECK(thought_end("<think>a</think>b", false, false) == 16 && thought_end(" <think>a", false, false) == 9);
   CHECK(thought_end("a</think>\n\nb", true, false) == 9 && thought_end("a</think>\n\nb", false, false) == none);
   CHECK(thought_end("the tag `</think>` ends", true, false) == none && thought_end("the tag `</think>` ends", true, true) == 17);

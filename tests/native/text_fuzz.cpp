@@ -16,11 +16,21 @@ void expect(bool good) {
   if (!good) std::abort();
 }
 
-/* The thought and the answer of a text in pieces of `step` bytes. */
+/* The first piece of a text that is not empty: `step` bytes, and the rest of the character they end in. */
+std::string_view first_piece(std::string_view text, size_t step) {
+  while (step < text.size() && (static_cast<uint8_t>(text[step]) & 0xC0) == 0x80) ++step;
+  return text.substr(0, step);
+}
+
+/* The thought and the answer of a text in pieces of about `step` bytes. */
 std::pair<std::string, std::string> split(std::string_view text, size_t step, bool inside) {
   ThoughtSplitter splitter(inside);
   std::vector<Piece> pieces;
-  for (size_t at = 0; at < text.size(); at += step) splitter.push(text.substr(at, step), pieces);
+  for (std::string_view rest = text; !rest.empty();) {
+    const std::string_view piece = first_piece(rest, step);
+    splitter.push(piece, pieces);
+    rest.remove_prefix(piece.size());
+  }
   splitter.flush(pieces);
   std::pair<std::string, std::string> found;
   for (const Piece &piece : pieces) (piece.thought ? found.first : found.second) += piece.text;
@@ -69,6 +79,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   } catch (const Error &) {
   }
   expect(split(text, step, inside) == split(text, text.size() + 1, inside));
+  split(raw, step, inside); /* bytes that are no characters do no harm */
   expect(stopped(text, step) == stopped(text, text.size() + 1));
   for (const bool opened : {false, true}) {
     const size_t end = thought_end(text, opened, inside);

@@ -12,8 +12,6 @@ bool starts_with(std::string_view text, std::string_view start) { return text.su
 
 void strip_leading(std::string &text) { text.erase(0, text.size() - without_leading_space(text).size()); }
 
-uint32_t first_code(std::string_view text) { return code_at(reinterpret_cast<const uint8_t *>(text.data())); }
-
 /* Where Python's str.splitlines ends a line. */
 bool ends_line(uint32_t code) {
   return (code >= 0x0A && code <= 0x0D) || (code >= 0x1C && code <= 0x1E) || code == 0x85 || code == 0x2028 || code == 0x2029;
@@ -52,10 +50,10 @@ bool in_code(std::string_view before) {
   size_t fences = 0;
   for (std::string_view rest = before; !rest.empty();) {
     size_t end = 0;
-    while (end < rest.size() && !ends_line(first_code(rest.substr(end)))) end += utf8_length(static_cast<uint8_t>(rest[end]));
+    while (end < rest.size() && !ends_line(first_code(rest.substr(end)))) end += first_length(rest.substr(end));
     const std::string_view line = without_leading_space(rest.substr(0, end));
     fences += starts_with(line, "```") || starts_with(line, "~~~");
-    if (end < rest.size()) end += utf8_length(static_cast<uint8_t>(rest[end]));
+    if (end < rest.size()) end += first_length(rest.substr(end));
     rest.remove_prefix(end);
   }
   size_t ticks = 0;

@@ -192,11 +192,7 @@ size_t origin_of(const std::vector<Origin> &origins, size_t at) {
 }
 
 std::string_view without_leading_space(std::string_view text) {
-  while (!text.empty()) {
-    const auto *at = reinterpret_cast<const uint8_t *>(text.data());
-    if (!is_python_space(code_at(at))) break;
-    text.remove_prefix(utf8_length(*at));
-  }
+  while (!text.empty() && is_python_space(first_code(text))) text.remove_prefix(first_length(text));
   return text;
 }
 
@@ -204,7 +200,7 @@ std::string_view without_trailing_space(std::string_view text) {
   while (!text.empty()) {
     size_t start = text.size() - 1;
     while (start && (static_cast<uint8_t>(text[start]) & 0xC0) == 0x80) --start;
-    if (!is_python_space(code_at(reinterpret_cast<const uint8_t *>(text.data()) + start))) break;
+    if (!is_python_space(first_code(text.substr(start)))) break;
     text.remove_suffix(text.size() - start);
   }
   return text;

@@ -36,6 +36,18 @@ inline uint32_t code_at(const uint8_t *at) {
   return (a & 0x07) << 18 | (at[1] & 0x3Fu) << 12 | (at[2] & 0x3Fu) << 6 | (at[3] & 0x3F);
 }
 
+/* The first character of text that is not empty and need not be valid UTF-8; U+FFFD if the text ends within it. */
+inline uint32_t first_code(std::string_view text) {
+  const auto *at = reinterpret_cast<const uint8_t *>(text.data());
+  return utf8_length(*at) <= text.size() ? code_at(at) : 0xFFFD;
+}
+
+/* The length of that character: no longer than the text. */
+inline size_t first_length(std::string_view text) {
+  const size_t length = utf8_length(static_cast<uint8_t>(text[0]));
+  return length < text.size() ? length : text.size();
+}
+
 void append_utf8(uint32_t code, std::string &out);
 
 /* The first character of `size` bytes (at least 1) that need not be valid UTF-8.
@@ -70,7 +82,7 @@ bool normalize_nfc(std::string_view text, std::string &out, std::vector<Origin> 
 /* Where the byte at `at` of normalized text comes from. */
 size_t origin_of(const std::vector<Origin> &origins, size_t at);
 
-/* Text without the white space (Python's str.isspace) at its start, or at its end. */
+/* Text without the white space (Python's str.isspace) at its start, or at its end. It need not be valid UTF-8. */
 std::string_view without_leading_space(std::string_view text);
 std::string_view without_trailing_space(std::string_view text);
 
