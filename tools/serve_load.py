@@ -39,13 +39,15 @@ class Answer:
     """What a client received.
 
     Attributes:
-        text: The text.
+        text: The text, of the thought and of the answer.
+        content: The text of the answer alone.
         times: When each event with text came, in seconds; the first one is when the request was sent.
         tokens: Generated tokens, if the server said so, else the events.
         finished: Whether the stream came to its end.
     """
 
     text: str = ""
+    content: str = ""
     times: list[float] = field(default_factory=list)
     tokens: int = 0
     finished: bool = False
@@ -100,8 +102,9 @@ class Client:
                     raise RuntimeError(event["error"])
                 if usage := event.get("usage"):
                     found.tokens = usage["completion_tokens"]
-                if text := _text(event):
+                if text := _text(event, ("reasoning_content", "content", "text")):
                     found.text += text
+                    found.content += _text(event, ("content", "text"))
                     found.times.append(time.perf_counter())
                     if leave_after is not None and len(found.times) > leave_after:
                         break
@@ -153,11 +156,11 @@ async def _events(reader: asyncio.StreamReader) -> AsyncIterator[dict[str, Any] 
                 yield None if line.strip() == b"data: [DONE]" else json.loads(line[6:])
 
 
-def _text(event: dict[str, Any]) -> str:
-    """The text of an event, of the thought or of the answer."""
+def _text(event: dict[str, Any], names: Sequence[str]) -> str:
+    """The text of an event that has one of these names."""
     for choice in event.get("choices") or ():
         delta = choice.get("delta") or choice
-        return "".join(delta.get(name) or "" for name in ("reasoning_content", "content", "text"))
+        return "".join(delta.get(name) or "" for name in names)
     return ""
 
 
@@ -213,12 +216,14 @@ async def pauses(client: Client, readers: int, words: int) -> Pauses:
 
 
 async def second_turn(client: Client, words: int, pause_s: float, tokens: int = 200) -> tuple[float, float]:
-    """Time to the first token of a first turn, and of a second one ``pause_s`` seconds after the first answer."""
+    """Time to the first token of a first turn, and of a second one ``pause_s`` seconds after the first answer.
+
+    A model that thinks gets half of the tokens for its thought, which does not go into the second turn.
+    """
     messages = [{"role": "user", "content": f"Summarize: {prose(words, int(time.time()))}"}]
-    first = await client.ask({"messages": messages, "max_tokens": tokens})
+    first = await client.ask({"messages": messages, "max_tokens": tokens, "think_tokens": tokens // 2})
     await asyncio.sleep(pause_s)
-    content = first.text.rpartition("</think>")[2]
-    turn = [{"role": "assistant", "content": content}, {"role": "user", "content": "Which word came first?"}]
+    turn = [{"role": "assistant", "content": first.content}, {"role": "user", "content": "Which word came first?"}]
     second = await client.ask({"messages": [*messages, *turn], "max_tokens": 5})
     return first.times[1] - first.times[0], second.times[1] - second.times[0]
 
@@ -233,12 +238,10 @@ async def quote(client: Client, words: int, tokens: int) -> float:
 
 async def overhead(client: Client, session: Session, tokens: int) -> tuple[float, float]:
     """Tokens per second after the first one, of a single request and of a session in this process."""
-    asked = {"prompt": prose(8, 3), "max_tokens": tokens, "temperature": 0}
-    found = await client.ask(asked)
+    asked = {"prompt": f"{prose(8, time.time_ns())}. How does a steam engine work? In short:", "max_tokens": tokens}
+    found = await client.ask({**asked, "temperature": 0})
     served = (found.tokens - 1) / (found.times[-1] - found.times[1])
-    alone = await asyncio.to_thread(
-        session.generate(str(asked["prompt"]), max_tokens=tokens, temperature=0, loop_guard="off").complete
-    )
+    alone = await asyncio.to_thread(session.generate(str(asked["prompt"]), max_tokens=tokens, temperature=0).complete)
     return served, alone.decode_tok_s or 0.0
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 _SIZES = tuple(4 << i for i in range(8))  # of pieces; the native engine evaluates at most 512 tokens at a time
 _FIRST = 128  # when nothing is known
 _IDLE_S = 0.25
-_SHARE = 1.6  # of the time of a step without a piece; the rest is for variation
+_SHARE = 1.5  # of the time of a step without a piece; the rest is for variation
+_TRIED = 1.9  # the same for a number of tokens that has not been measured, which may take as long as this
 _STEADY = 0.3  # the weight of a new measurement in an average
 
 
@@ -45,9 +46,14 @@ class Pace:
             most: The most tokens that fit into the step.
         """
         known = [count for count in self._step_s if count <= readers]
-        limit_s = _SHARE * self._step_s[max(known)] if known else 0.0  # at least as long as with fewer readers
+        if not known:
+            return 1
+        alone_s = self._step_s[max(known)]  # at least as long as with fewer readers
         size = 1
-        while size < most and _at_most(self._step_s, readers + size + 1) <= limit_s:
+        while size < most:
+            tokens = readers + size + 1
+            if _at_most(self._step_s, tokens) > alone_s * (_SHARE if tokens in self._step_s else _TRIED):
+                break
             size += 1
         return size
 

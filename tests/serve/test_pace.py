@@ -7,12 +7,27 @@ def test_a_step_with_a_piece_takes_less_than_twice_as_long() -> None:
     pace = Pace()
     assert pace.beside(3, 13) == 1, "nothing is known"
     pace.stepped(3, 0.030)
-    assert pace.beside(3, 13) == 1, "5 tokens may take 5/3 as long as 3"
-    for tokens, seconds in ((4, 0.032), (5, 0.034), (6, 0.037), (8, 0.045), (10, 0.06)):
+    assert pace.beside(3, 13) == 2, (
+        "5 tokens take at most 5/3 as long as 3, less than twice, and 6 may take twice as long"
+    )
+    for tokens, seconds in ((4, 0.032), (5, 0.034), (6, 0.037), (8, 0.044), (10, 0.06)):
         pace.stepped(tokens, seconds)
-    assert pace.beside(3, 13) == 5, "8 tokens take 0.045 s, 9 at most 0.0507 s, and 0.048 s are allowed"
+    assert pace.beside(3, 13) == 6, "8 tokens take less than 0.045 s, 9 at most 0.0495 s, and 10 take too long"
     assert pace.beside(3, 4) == 4
     assert pace.beside(4, 12) == 5
+
+
+def test_numbers_of_tokens_are_tried_beside_a_single_reader() -> None:
+    pace = Pace()
+    pace.stepped(1, 0.030)
+    pace.stepped(2, 0.031)
+    assert pace.beside(1, 15) == 2, "3 tokens may take 0.0465 s, more than a known number is allowed"
+    pace.stepped(3, 0.0465)
+    assert pace.beside(1, 15) == 1, "now that is known"
+    pace.stepped(3, 0.033)
+    pace.stepped(3, 0.033)
+    pace.stepped(3, 0.033)
+    assert pace.beside(1, 15) == 3
 
 
 def test_a_piece_takes_a_fraction_of_a_second_if_nobody_reads() -> None:
@@ -41,7 +56,9 @@ def test_a_disturbed_measurement_is_corrected() -> None:
     pace.read(4, 0.001)
     assert pace.piece() == 512
     pace.stepped(4, 1.0)
+    pace.stepped(5, 1.0)
     pace.stepped(3, 0.03)
-    assert pace.beside(3, 13) == 1
-    pace.stepped(4, 0.03)
-    assert pace.beside(3, 13) == 2
+    assert pace.beside(3, 13) == 1, "5 tokens take at most 0.05 s, which is too long"
+    for _ in range(3):
+        pace.stepped(4, 0.032)
+    assert pace.beside(3, 13) == 3, "and 6 are tried"
