@@ -166,9 +166,8 @@ EK_ALONE void add_line(const __m512i *codes, int dwords, const QuantizedRow *row
   static_assert(kPart <= 16, "see LineFormat");
   const __m512i low = _mm512_set1_epi8(15);
   const int64_t at = F::kBits == 8 ? column : column / kChunk * kChunk + column % kChunk / 2;
-  constexpr bool kTwo = F::kBits == 4 && kRows == 4; /* two sums a row: four chains of products would wait for each other */
   const int8_t *values[kRows];
-  __m512i dots[kRows], others[kRows], r[16];
+  __m512i dots[kRows], r[16];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) values[i] = rows[i].values + at;
 #pragma GCC unroll 16
@@ -179,7 +178,7 @@ EK_ALONE void add_line(const __m512i *codes, int dwords, const QuantizedRow *row
     }
     if (i % kPart == 0)
 #pragma GCC unroll 16
-      for (int j = 0; j < kRows; ++j) dots[j] = others[j] = _mm512_setzero_si512();
+      for (int j = 0; j < kRows; ++j) dots[j] = _mm512_setzero_si512();
     const __m512i code = _mm512_load_si512(codes + i);
     if constexpr (F::kBits == 8) {
 #pragma GCC unroll 16
@@ -189,14 +188,11 @@ EK_ALONE void add_line(const __m512i *codes, int dwords, const QuantizedRow *row
 #pragma GCC unroll 16
       for (int j = 0; j < kRows; ++j) add_products(dots[j], even, values[j] + 4 * i);
 #pragma GCC unroll 16
-      for (int j = 0; j < kRows; ++j) add_products(kTwo ? others[j] : dots[j], odd, values[j] + kChunk / 2 + 4 * i);
+      for (int j = 0; j < kRows; ++j) add_products(dots[j], odd, values[j] + kChunk / 2 + 4 * i);
     }
 #pragma GCC unroll 16
     for (int j = 0; j < kRows; ++j) in_order(dots[j]);
     if (i % kPart != kPart - 1 || i >= dwords) continue;
-    if constexpr (kTwo)
-#pragma GCC unroll 16
-      for (int j = 0; j < kRows; ++j) dots[j] = _mm512_add_epi32(dots[j], others[j]);
     const int64_t from = column + (i - kPart + 1) * (32 / F::kBits), b = from >> columns.log2_block;
     const __m512 scale = _mm512_castsi512_ps(columns.scales[b % 16]);
     const __m512 zero = has_zeros ? _mm512_castsi512_ps(columns.zeros[b % 16]) : _mm512_set1_ps(static_cast<float>(1 << (F::kBits - 1)));
