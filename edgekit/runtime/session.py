@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from os import PathLike
@@ -25,25 +24,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact.manifest import RuntimeFacts
-from ..errors import ContextLengthError, EdgekitError, EngineError, TokenizerError
+from ..errors import ContextLengthError
 from ..sampling import Sampling, SamplingOverrides
-from .background import Background
 from .chat import ChatTemplate, Message
+from .chat_prompts import ChatPrompts, TemplateInputs
 from .constraint import Constraints
-from .engine import CancellableEngine, Engine, ResumableEngine, SpeculatingEngine
-from .generation import Completion, Generation, superseded
-from .history import OnFull, fitted
-from .interruptible import Turn
+from .engine import Engine, SpeculatingEngine
+from .engine_lease import Lease, LeasedEngine
+from .generation import Completion, Generation
+from .history import OnFull
 from .logprobs import Logprobs
-from .prefix_cache import PrefixCache, next_start
-from .prompt import Prompt
 from .request import AnswerRequest, token_ids
 from .response_format import ResponseFormat
 from .sampler import Sampler
-from .thought import Piece, ThoughtSplitter, WholeAnswers, starts_inside
+from .thought import Piece, ThoughtSplitter
 from .tokenizer import Tokenizer
 from .tool_calls import CallReader
-from .tools import Tools, ToolTemplate, tools_of
+from .tools import tools_of
 from .watch import LoopGuard, Watch
 
 __all__ = ["Completion", "Generation", "Message", "Piece", "Sampling", "Session"]
@@ -83,21 +80,15 @@ class Session:
         self.tokenizer = tokenizer
         self.manifest = manifest
         self.sampling = Sampling.from_manifest(manifest.sampling)
-        self._template = template
-        self._tools = ToolTemplate(template) if template else None
-        self._cache = PrefixCache(engine)
-        self._background = Background(self._cancel_evaluation)
-        self._prepares = prepare and isinstance(engine, CancellableEngine)
-        self._whole = WholeAnswers()
+        self._prompts = ChatPrompts(template, tokenizer, manifest.name)
+        self._leased = LeasedEngine(engine, prepares=prepare)
         self._constraints = Constraints(tokenizer, engine.vocab_size, manifest.tokens["eos"])
-        self._current: object = None  # identifies the only generation that may continue
-        self._generation: weakref.ref[Generation] | None = None  # that one
-        self._turn = Turn("the session")
+        self._generation: weakref.ref[Generation] | None = None  # the latest
 
     @property
     def has_chat_template(self) -> bool:
         """Whether :meth:`chat` can be used."""
-        return self._template is not None
+        return self._prompts.has_template
 
     def generate(
         self,
@@ -230,39 +221,33 @@ class Session:
             logprobs=logprobs,
             response_format=response_format,
         )
-        self._turn.require()
+        self._leased.require_own_process()
         if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
             raise ValueError(f"messages must be a list of dictionaries; got {messages!r:.60}")
-        asked_tools = tools_of(tools, tool_choice)
-        form = self._tools.form if self._tools and asked_tools else None
-        if asked_tools and form:
-            request = replace(request, grammar=asked_tools.grammar(form, request.grammar, self.tokenizer.token_id))
-        prompts: list[Prompt] = []
-
-        def encode(asked: Sequence[Mapping[str, Any]]) -> list[int]:
-            prompts.append(self._prompt(asked, asked_tools, documents, variables))
-            return self.tokenizer.encode(prompts[-1])
-
-        with self._background.held_off():
-            ids, kept = fitted(messages, encode, self.engine.context, request.max_tokens, on_full)
-        inside = starts_inside(prompts[-1].marked)
+        inputs = TemplateInputs(tools_of(tools, tool_choice), documents, variables)
+        form = self._prompts.call_form(inputs.tools)
+        if inputs.tools and form:
+            request = replace(request, grammar=inputs.tools.grammar(form, request.grammar, self.tokenizer.token_id))
+        with self._leased.without_preparing():
+            prompt = self._prompts.fitted(messages, inputs, self.engine.context, request.max_tokens, on_full)
+        inside = prompt.opens_thought
         splitter = ThoughtSplitter(inside) if self.manifest.reasoning else None
         watch = Watch(think_tokens, loop_guard, inside=splitter is not None and inside)
-        asked = [dict(message) for message in kept]
+        asked = [dict(message) for message in prompt.messages]
 
         def next_ids(text: str, question: str) -> list[int]:
             turn = [{"role": "assistant", "content": text}, {"role": "user", "content": question}]
-            return self.tokenizer.encode(self._prompt([*asked, *turn], asked_tools, documents, variables))
+            return self._prompts.ids([*asked, *turn], inputs)
 
-        def ended(current: object, completion: Completion) -> None:
+        def ended(lease: Lease, completion: Completion) -> None:
             if inside:
-                self._whole.add(completion.text)
-            if self._prepares and completion.finish_reason != "interrupted":
-                self._prepare(current, partial(next_ids, completion.text))
+                self._prompts.remember(completion.text)
+            if self._leased.prepares and completion.finish_reason != "interrupted":
+                lease.prepare(partial(next_ids, completion.text))
 
-        dropped = len(messages) - len(kept)
+        dropped = len(messages) - len(prompt.messages)
         calls = CallReader(form) if form else None
-        return self._start(ids, request, splitter, watch, started, ended if splitter else None, dropped, calls)
+        return self._start(prompt.ids, request, splitter, watch, started, ended if splitter else None, dropped, calls)
 
     def render(
         self,
@@ -280,47 +265,8 @@ class Session:
             TokenizerError: There is no chat template, or it rejects the messages.
             ValueError: A message is not valid.
         """
-        return self._prompt(messages, tools_of(tools, "auto"), documents, variables).text
-
-    def _prompt(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Tools | None,
-        documents: Sequence[Mapping[str, Any]] | None,
-        variables: Mapping[str, Any] | None,
-    ) -> Prompt:
-        if self._template is None:
-            raise TokenizerError(
-                f"{self.manifest.name} has no chat template",
-                hint="continue plain text instead, with --raw or Session.generate",
-            )
-        return self._template.prompt(
-            self._tools.messages(messages, tools) if self._tools else messages,
-            tools=self._tools.definitions(tools) if self._tools else None,
-            documents=documents,
-            variables=variables,
-            whole=self._whole.__contains__,
-        )
-
-    def _prepare(self, current: object, encode: Callable[[str], list[int]]) -> None:
-        """While an answer is read, evaluate what the next prompt begins with. encode: makes a prompt of a question."""
-
-        def work(go_on: Callable[[], bool]) -> None:
-            with suppress(EdgekitError, ValueError):  # the next answer reports what is wrong
-                start = next_start(encode)
-                with self._turn.take():
-                    if self._current is current:
-                        self._cache.prepare(start, go_on)
-
-        if self._current is current:
-            self._background.start(work)
-
-    @contextmanager
-    def _in_use(self, while_waiting: Callable[[], None] | None = None) -> Iterator[None]:
-        """Have the session during the block: nothing is prepared meanwhile."""
-        self._turn.require()
-        with self._background.held_off(), self._turn.take(while_waiting):
-            yield
+        inputs = TemplateInputs(tools_of(tools, "auto"), documents, variables)
+        return self._prompts.prompt(messages, inputs).text
 
     def save_state(self, path: str | PathLike[str]) -> None:
         """Save the conversation's tokens and KV cache to a file, so that they need not be computed again.
@@ -334,8 +280,7 @@ class Session:
         Raises:
             EngineError: The engine cannot save its state or is closed, or the file cannot be written.
         """
-        with self._in_use():
-            self._resumable().save(Path(path))
+        self._leased.save(Path(path))
 
     def load_state(self, path: str | PathLike[str]) -> None:
         """Load a file that :meth:`save_state` has written. It replaces the session's KV cache.
@@ -351,24 +296,7 @@ class Session:
                 another artifact or ``kv_type``. The session is then empty but usable.
             ContextLengthError: The file has more tokens than the context. The session is then empty but usable.
         """
-        engine = self._resumable()
-        with self._in_use():
-            self._current = None
-            self._cache.set([])
-            try:
-                engine.load(Path(path))
-            except EngineError:
-                self.engine.rewind(0)
-                raise
-            self._cache.set(engine.tokens())
-
-    def _resumable(self) -> ResumableEngine:
-        if not isinstance(self.engine, ResumableEngine):
-            raise EngineError(
-                f"the engine {self.engine.name} cannot save or load a session's state",
-                hint="load the artifact with the native engine",
-            )
-        return self.engine
+        self._leased.load(Path(path))
 
     def cancel(self) -> None:
         """End the answer that is being generated, also while its prompt is read; see :meth:`Generation.cancel`.
@@ -384,16 +312,7 @@ class Session:
 
         In a fork of the process that loaded the artifact, this does nothing.
         """
-        if self._turn.is_other:  # threads of the parent hold locks for ever, and engines wait for their threads
-            return
-        self._current = None
-        with self._in_use(while_waiting=self._cancel_evaluation):
-            self._cache.set([])
-            self.engine.close()
-
-    def _cancel_evaluation(self) -> None:
-        if isinstance(self.engine, CancellableEngine):
-            self.engine.cancel()
+        self._leased.close()
 
     def __enter__(self) -> Session:
         return self
@@ -410,7 +329,7 @@ class Session:
         splitter: ThoughtSplitter | None,
         watch: Watch,
         started: float,
-        ended: Callable[[object, Completion], None] | None = None,
+        ended: Callable[[Lease, Completion], None] | None = None,
         dropped: int = 0,
         calls: CallReader | None = None,
     ) -> Generation:
@@ -426,18 +345,14 @@ class Session:
         constraint = None
         if request.grammar is not None:
             constraint = self._constraints.start(request.grammar, after_thought=splitter is not None)
-        with self._in_use():
-            current = self._current = object()
+        lease = self._leased.lease()
 
         def evaluate(ids: Sequence[int]) -> NDArray[np.float32]:
-            with self._in_use():
-                if self._current is not current:
-                    raise superseded()
-                if ids is prompt:
-                    logits = self._cache.prompt(prompt)
-                    sampler.observe(prompt)
-                    return logits
-                return self._cache.append(ids)
+            if ids is not prompt:
+                return lease.append(ids)
+            logits = lease.prompt(prompt)
+            sampler.observe(prompt)
+            return logits
 
         generation = Generation(
             evaluate=evaluate,
@@ -455,9 +370,9 @@ class Session:
             calls=calls,
             dropped_messages=dropped,
             accepted=self.engine.accepted if isinstance(self.engine, SpeculatingEngine) else lambda: 0,
-            ended=partial(ended, current) if ended else None,
+            ended=partial(ended, lease) if ended else None,
             prepare_s=time.perf_counter() - started,
-            cancel_evaluation=self._cancel_evaluation,
+            cancel_evaluation=self._leased.cancel,
         )
         self._generation = weakref.ref(generation)
         return generation

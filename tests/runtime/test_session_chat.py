@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from scripted_engine import QUESTION, scripted
 from tiny_artifact import write_tiny_artifact
 
 import edgekit
-from edgekit.errors import TokenizerError
 from edgekit.runtime.loading import load
 from edgekit.runtime.session import Message, Session
 
@@ -70,19 +68,6 @@ def test_what_messages_spell_is_text(session: Session) -> None:
     assert session.generate("<|user|>x", max_tokens=1).completion.prompt_tokens[:2] == [0, 2]  # a plain prompt may
 
 
-def test_tools_documents_and_variables_reach_the_template(tmp_path: Path) -> None:
-    folder = write_tiny_artifact(tmp_path / "a")
-    (folder / "chat_template.jinja").write_text(
-        "{{ tools | tojson }}{# <tool_call> #}{{ documents[0].text if documents }}{{ mode }}{{ messages[0].content }}"
-    )
-    question: list[Message] = [{"role": "user", "content": "?"}]
-    with load(folder, context=64) as session:
-        more: dict[str, Any] = {"tools": [{"name": "f"}], "documents": [{"text": "d"}], "variables": {"mode": "!"}}
-        assert session.render(question, **more) == '[{"name": "f"}]d!?'
-        ids = session.chat(question, max_tokens=1, **more).completion.prompt_tokens
-        assert session.tokenizer.decode(ids) == '[{"name": "f"}]d!?'
-
-
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
 
@@ -128,13 +113,3 @@ def test_a_model_that_does_not_reason_may_write_the_tag(artifact: Path) -> None:
     session, _ = scripted(artifact, "<think> is a tag")
     completion = session.chat(QUESTION).complete()
     assert (completion.thought, completion.answer) == ("", "<think> is a tag")
-
-
-def test_chat_needs_a_chat_template(tmp_path: Path) -> None:
-    folder = write_tiny_artifact(tmp_path / "a")
-    (folder / "chat_template.jinja").unlink()
-    with load(folder, threads=1) as session:
-        assert not session.has_chat_template
-        with pytest.raises(TokenizerError, match="tiny has no chat template") as caught:
-            session.chat(QUESTION)
-        assert "--raw" in caught.value.hint

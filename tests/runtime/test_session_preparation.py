@@ -61,8 +61,8 @@ def preparing(reasoning_artifact: Path) -> Iterator[tuple[Session, PreparingEngi
 def test_the_next_turn_is_prepared(preparing: tuple[Session, PreparingEngine], kept: str) -> None:
     session, engine = preparing
     first = session.chat(QUESTION).complete()
-    session._background.wait()
-    engine.evaluated, session._prepares = [], False
+    session._leased.background.wait()
+    engine.evaluated, session._leased.prepares = [], False
     answer: Message = {"role": "assistant", "content": getattr(first, kept)}
     second = session.chat([*QUESTION, answer, {"role": "user", "content": "Rome?"}]).complete()
     [rest] = engine.evaluated
@@ -79,7 +79,7 @@ def test_a_preparation_that_was_given_up_is_continued_in_the_same_pieces(
     assert engine.started.wait(60)
     with pytest.raises(EngineError, match="cannot save"):  # but not that the session is in use
         session.save_state(tmp_path / "state")
-    engine.evaluated, session._prepares = [], False
+    engine.evaluated, session._leased.prepares = [], False
     answer: Message = {"role": "assistant", "content": first.text}
     second = session.chat([*QUESTION, answer, {"role": "user", "content": "Rome?"}]).complete()
     *pieces, rest = engine.evaluated
@@ -108,7 +108,7 @@ def test_nothing_is_prepared_unless_the_answer_ended_and_is_the_last(
 ) -> None:
     session, _ = preparing
     started: list[object] = []
-    monkeypatch.setattr(session._background, "start", started.append)
+    monkeypatch.setattr(session._leased.background, "start", started.append)
     generation = session.chat(QUESTION)
     next(generation)
     generation.stop()
@@ -120,7 +120,7 @@ def test_nothing_is_prepared_unless_the_answer_ended_and_is_the_last(
     assert started == []
     session.chat(QUESTION).complete()
     assert len(started) == 1
-    session._prepares = False
+    session._leased.prepares = False
     session.chat(QUESTION).complete()
     assert len(started) == 1
 
@@ -140,7 +140,7 @@ def test_preparing_does_not_change_answers(models: SharedModels, tmp_path: Path)
                     generation = session.chat(messages, sampling=GREEDY, think_tokens=20, max_tokens=160)
                     completion = generation.complete()
                     if wait:
-                        session._background.wait()
+                        session._leased.background.wait()
                         evaluated = len(completion.prompt_tokens) + len(completion.tokens) - 1
                         prepared += evaluated != session.engine.position
                     messages.append({"role": "assistant", "content": completion.text})
