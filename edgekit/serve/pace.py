@@ -1,7 +1,7 @@
 """How many tokens of a prompt are evaluated at once, so that those who read other answers are not held up.
 
-While others read, a piece of a prompt is computed in the same step as their next tokens. It has as many tokens as keep
-the step below twice the time that it takes without them. While nobody reads, a piece takes a fraction of a second, so
+While others read, pieces of prompts are computed in the same step as their next tokens. They have as many tokens as
+keep the step below twice the time that it takes without them, or will take when those prompts have been read. While nobody reads, a piece takes a fraction of a second, so
 that a request which arrives is seen soon. Times are not proportional to the numbers of tokens, because the weights are
 read once for all of them, so every number has its own measurement.
 """
@@ -38,14 +38,16 @@ class Pace:
             return _FIRST
         return max((size for size in _SIZES if _at_most(self._piece_s, size) <= _IDLE_S), default=_SIZES[0])
 
-    def beside(self, readers: int, most: int) -> int:
-        """The number of a prompt's tokens to evaluate in the same step as the next tokens of others, 1 to ``most``.
+    def beside(self, readers: int, prompts: int, most: int) -> int:
+        """The number of tokens of prompts to evaluate in the same step as the next tokens of others, 1 to ``most``.
 
         Args:
             readers: How many others there are.
+            prompts: How many prompts there are. Those who asked them will be readers soon, so what a step takes then
+                is nothing that the present readers are spared.
             most: The most tokens that fit into the step.
         """
-        known = [count for count in self._step_s if count <= readers]
+        known = [count for count in self._step_s if count <= readers + prompts]
         if not known:
             return 1
         alone_s = self._step_s[max(known)]  # at least as long as with fewer readers

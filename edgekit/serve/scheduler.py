@@ -1,8 +1,8 @@
 """The thread that computes the answers of one model: prompts in pieces, and one token of every answer in each step.
 
 A round of its loop takes jobs from the queue, and decodes a token for every job whose prompt has been read. With the
-native engine all of them are decoded together with a piece of one prompt that has not been read, which reads the
-weights once. If there are only prompts, a longer piece of one of them is evaluated. Other engines have a single
+native engine all of them are decoded together with pieces of prompts that have not been read, which reads the weights
+once. If there are only prompts, a longer piece of one of them is evaluated. Other engines have a single
 sequence, so their jobs run one after another. When there is no job, the next prompts of conversations are prepared.
 """
 
@@ -187,10 +187,13 @@ class Scheduler:
         """The job whose prompt is read in this round; the next round is another's."""
         job = next((job for job in self._active if len(job.left) > 1), None)
         if job is not None:
-            with self._changed:
-                self._active.remove(job)
-                self._active.append(job)
+            self._move_back(job)
         return job
+
+    def _move_back(self, job: Job) -> None:
+        with self._changed:
+            self._active.remove(job)
+            self._active.append(job)
 
     def _read_prompt(self) -> None:
         """Evaluate a piece of a prompt, while nobody reads."""
@@ -217,7 +220,7 @@ class Scheduler:
         self._advance([job], [size], logits[np.newaxis])
 
     def _decode(self, readers: Sequence[Job]) -> None:
-        """Decode one token of every job, and with the native engine, evaluate a piece of another one's prompt.
+        """Decode one token of every job, and with the native engine, evaluate pieces of other ones' prompts.
 
         Args:
             readers: At least one; their prompts have been read.
@@ -225,11 +228,16 @@ class Scheduler:
         started = time.perf_counter()
         jobs, sizes = list(readers), [1] * len(readers)
         native = self._engine if isinstance(self._engine, NativeEngine) else None
-        if native is not None and (room := min(MOST_TOGETHER, native.context) - len(jobs)) > 0:
-            prompt = self._next_prompt()
-            if prompt is not None:
-                sizes.append(min(len(prompt.left), self._pace.beside(len(jobs), room)))
-                jobs.append(prompt)
+        prompts = [job for job in self._active if len(job.left) > 1]
+        if native is not None and prompts and (room := min(MOST_TOGETHER, native.context) - len(readers)) > 0:
+            tokens = self._pace.beside(len(readers), len(prompts), room)
+            for job in prompts:
+                if not tokens:
+                    break
+                jobs.append(job)
+                sizes.append(min(len(job.left), tokens))
+                tokens -= sizes[-1]
+                self._move_back(job)
         try:
             if native is not None and len(jobs) > 1:
                 rows = self._step(native, jobs, sizes)

@@ -236,7 +236,7 @@ def test_a_long_prompt_does_not_hold_up_an_answer(scheduler: Scheduler, monkeypa
         return step(self, engines, pieces)
 
     monkeypatch.setattr(type(scheduler._engine), "step_pieces", recorded)
-    monkeypatch.setattr(scheduler._pace, "beside", lambda readers, most: min(most, 9))
+    monkeypatch.setattr(scheduler._pace, "beside", lambda readers, prompts, most: min(most, 9))
     reading = Watched(Slow([1, 2], [3] * 240))
     scheduler.submit(reading.job)
     until(lambda: len(reading.events) > 2)
@@ -247,6 +247,29 @@ def test_a_long_prompt_does_not_hold_up_an_answer(scheduler: Scheduler, monkeypa
     assert len(reading.events) - before >= 200 // 9
     assert max(sizes) == [1, 9]
     scheduler.cancel(reading.job)
+
+
+def test_a_step_has_pieces_of_several_prompts(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[list[int]] = []
+    step = type(scheduler._engine).step_pieces
+
+    def recorded(self: Any, engines: Any, pieces: Any) -> Any:
+        sizes.append([len(piece) for piece in pieces])
+        return step(self, engines, pieces)
+
+    monkeypatch.setattr(type(scheduler._engine), "step_pieces", recorded)
+    monkeypatch.setattr(scheduler._pace, "beside", lambda readers, prompts, most: min(most, 5 * prompts))
+    hold = threading.Event()
+    reading = Watched(Scripted([1, 2], [3] * 40, hold=hold))
+    scheduler.submit(reading.job)
+    prompts = [Watched(Scripted(prompt(7 + i), [1, 2, 3])) for i in range(2)]
+    for each in prompts:
+        scheduler.submit(each.job)
+    hold.set()
+    for each in prompts:
+        each.wait()
+    assert [1, 7, 3] in sizes, "10 tokens: the whole first prompt, and a part of the second"
+    assert [1, 1, 5] in sizes or [1, 5, 1] in sizes, "the rest of it, beside two who read"
 
 
 def test_a_prompt_that_is_read_beside_answers_has_the_same_logits(models: SharedModels, scheduler: Scheduler) -> None:
