@@ -215,13 +215,16 @@ async def pauses(client: Client, readers: int, words: int) -> Pauses:
     return Pauses(statistics.median(before), max(before), max(during, default=0.0), usual, read - sent)
 
 
-async def second_turn(client: Client, words: int, pause_s: float, tokens: int = 200) -> tuple[float, float]:
+async def second_turn(
+    client: Client, words: int, pause_s: float, tokens: int = 200, think_tokens: int | None = None
+) -> tuple[float, float]:
     """Time to the first token of a first turn, and of a second one ``pause_s`` seconds after the first answer.
 
-    A model that thinks gets half of the tokens for its thought, which does not go into the second turn.
+    The second turn has the first answer without its thought, which ends after ``think_tokens``.
     """
     messages = [{"role": "user", "content": f"Summarize: {prose(words, int(time.time()))}"}]
-    first = await client.ask({"messages": messages, "max_tokens": tokens, "think_tokens": tokens // 2})
+    limits = {"max_tokens": tokens} if think_tokens is None else {"max_tokens": tokens, "think_tokens": think_tokens}
+    first = await client.ask({"messages": messages, **limits})
     await asyncio.sleep(pause_s)
     turn = [{"role": "assistant", "content": first.content}, {"role": "user", "content": "Which word came first?"}]
     second = await client.ask({"messages": [*messages, *turn], "max_tokens": 5})
@@ -319,7 +322,7 @@ async def run(options: argparse.Namespace) -> None:
             )
     elif options.what == "turns":
         for _ in range(options.rounds):
-            first, second = await second_turn(client, options.words, options.pause_s)
+            first, second = await second_turn(client, options.words, options.pause_s, think_tokens=options.think_tokens)
             print(f"first token: turn 1 {first:.2f} s, turn 2 {second:.3f} s, {second / first:.1%}")
     elif options.what == "overhead":
         with edgekit.load(options.artifact, threads=options.threads) as session:
@@ -350,6 +353,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64, help="of an answer (default: 64)")
     parser.add_argument("--words", type=int, default=1000, help="of a long prompt (default: 1000)")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--think-tokens", type=int, metavar="N", help="of the first turn, if the model thinks")
     parser.add_argument("--pause-s", type=float, default=5, help="between two turns (default: 5)")
     parser.add_argument("--requests", type=int, default=1000, help="of the soak test (default: 1000)")
     parser.add_argument("--clients", type=int, default=50, help="of the soak test (default: 50)")

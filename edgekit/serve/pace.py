@@ -1,9 +1,10 @@
 """How many tokens of a prompt are evaluated at once, so that those who read other answers are not held up.
 
 While others read, pieces of prompts are computed in the same step as their next tokens. They have as many tokens as
-keep the step below twice the time that it takes without them, or will take when those prompts have been read. While nobody reads, a piece takes a fraction of a second, so
-that a request which arrives is seen soon. Times are not proportional to the numbers of tokens, because the weights are
-read once for all of them, so every number has its own measurement.
+keep the step below twice the time that it takes without them, or will take when those prompts have been read. While
+nobody reads, a piece takes a fraction of a second, so that a request which arrives is seen soon. Times are not
+proportional to the numbers of tokens, because the weights are read once for all of them, so every number has its own
+measurement.
 """
 
 from __future__ import annotations
