@@ -71,6 +71,11 @@ class EdgekitError(Exception):
         name = type(self).__name__.removesuffix("Error")
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
+    def rename(self, old: str, new: str) -> None:
+        """Replace a name in the message, such as that of a temporary folder that is gone when the message is read."""
+        self.message = self.message.replace(old, new)
+        self.args = (self.message,)
+
 
 class UsageError(EdgekitError):
     exit_code = 2

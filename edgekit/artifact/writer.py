@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..durable import free_space, sync_folder, sync_tree
-from ..errors import BuildError, DiskFullError, OutputExistsError
+from ..errors import BuildError, DiskFullError, EdgekitError, OutputExistsError
 from ..hashing import sha256_file
 from ..leftovers import exchange, held, locked_folder, make_ready, new_name, ready_name, remove
 from ..progress import Share, no_share
@@ -67,7 +67,11 @@ def whole_folder(out: Path, force: bool, marker: str = FILE_NAME) -> Iterator[Pa
     check_output(out, force, marker)
     try:
         with locked_folder(out.parent, f".{out.name}.partial-") as partial:
-            yield partial
+            try:
+                yield partial
+            except EdgekitError as error:
+                error.rename(str(partial), str(out))
+                raise
             ready = ready_name(partial)
             give_name(ready if ready.is_dir() else partial, out, lambda: check_output(out, force, marker))
     except OSError as error:  # a write failed: errors while reading a checkpoint are raised as CheckpointError

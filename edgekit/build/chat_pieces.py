@@ -37,7 +37,7 @@ _CONTENT = "edgekit{}content"
 _ENDS = "\n \nedgekit\n \n"
 _LONGEST = 4  # messages in the systematic part of the comparison
 _SPELLED = 12  # control tokens in it
-_SECONDS = 20  # of processor time for all prompts; templates in use take one, and a single prompt may take two
+_SECONDS = 10  # of processor time for all prompts: half of a build's (runtime/template_budget.py). One may take two.
 _TEXTS = (
     "", " ", "?", " lead", "trail \n", "\n\nboth\t\r\n", "a\n\nb", "\x1cseparators\x1f", "\u00a0\u3000wide\u2003",
     "e\u0301 你好 🙂 <b>&amp;</b>", "{{ messages }} {% raw %} {# #}", '"quoted" \\n \'text\'', "a </think> b",
@@ -118,7 +118,7 @@ def chat_pieces(template: ChatTemplate, *, reasoning: bool) -> ChatPieces:
     _check_dates(joint for row in joints for joint in row if joint is not None)
     pieces = ChatPieces(
         joints,
-        tuple(_trim(template, role) for role in range(EDGE)),
+        tuple(_trim(template, role, end) for role in range(EDGE)),
         reasoning,
         template.opens_thought,
         _after_thought(template) if reasoning else SPACE,
@@ -155,7 +155,7 @@ def _without(pieces: ChatPieces, left_out: Collection[tuple[int, int]], note: st
 def _check_time(end: float) -> None:
     if time.thread_time() > end:
         raise InexpressibleTemplateError(
-            f"its prompts for some hundred conversations take more than {_SECONDS} seconds"
+            f"its prompts for some hundred conversations take more than {_SECONDS} seconds of processor time"
         )
 
 
@@ -204,9 +204,10 @@ def _joint(template: ChatTemplate, first: int, second: int, end: float) -> str |
     return text[start : places[place] if place < len(places) else len(text)]
 
 
-def _trim(template: ChatTemplate, role: int) -> tuple[int, int]:
+def _trim(template: ChatTemplate, role: int, end: float) -> tuple[int, int]:
     """What the template removes from the ends of a role's content."""
     for roles in ([role, _USER], [_USER, role, _USER], [role]):
+        _check_time(end)
         contents = [_CONTENT.format(i) for i in range(len(roles))]
         place = roles.index(role) if len(roles) < 3 else 1
         plain = _rendered(template, roles, contents)

@@ -45,6 +45,7 @@ from ..planning.planner import plan
 from ..progress import Progress, no_progress, phase
 from ..recipes import all_recipes
 from ..recipes.recipe import Recipe, source_kind
+from ..runtime.template_budget import shared_budget
 from ..scheme import QuantizationConfig, QuantizationOverrides
 from ..weights.merged import MergedCheckpoint
 from .adapters import merge
@@ -87,7 +88,7 @@ def run_build(
     _created()  # what is not valid is refused before any work
     if request.sign is not None:
         open_private_key(request.sign)
-    with ExitStack() as stack:
+    with shared_budget(), ExitStack() as stack:
         inputs = open_inputs(request, stack, progress)
         quantization, checkpoint = inputs.quantization, inputs.checkpoint
         described = checkpoint or inputs.preview

@@ -72,7 +72,7 @@ def _chat(template: ChatTemplate | None, facts: RuntimeFacts) -> tuple[ChatPiece
     try:
         pieces = chat_pieces(template, reasoning=facts.reasoning)
     except InexpressibleTemplateError as error:
-        return None, (f"the native library has no chat format for this artifact: the chat template {error}",)
+        return None, (f"the native library has no chat format for this artifact's chat template: {error}",)
     return pieces, tuple(f"the native library does not accept {note} with this chat template" for note in pieces.notes)
 
 

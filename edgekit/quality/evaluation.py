@@ -16,6 +16,7 @@ from ..host import physical_cores
 from ..models import ModelSpec, spec_from_config
 from ..progress import Progress, no_progress, phase
 from ..runtime.chat import ChatTemplate
+from ..runtime.template_budget import shared_budget
 from ..runtime.tokenizer import Tokenizer
 from ..weights.checkpoint import CheckpointWeights
 from .compare import Passage, compare
@@ -62,7 +63,8 @@ def evaluate(
     context = manifest.model["context_length"]
     if text is None:
         template = ChatTemplate.open(folder, tokenizer, reasoning=manifest.reasoning)
-        passages = held_out(tokenizer, template, manifest.reasoning, context, HELD_OUT_TOKENS)
+        with shared_budget():
+            passages = held_out(tokenizer, template, manifest.reasoning, context, HELD_OUT_TOKENS)
     else:
         chunks = _chunks(tokenizer, text, min(chunk_tokens, context), max_chunks)
         passages = [Passage(ids, len(ids) // 2 + 1) for ids in chunks]

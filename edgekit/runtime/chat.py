@@ -220,7 +220,8 @@ class ChatTemplate:
             problem = error if isinstance(error, LimitError) else f"it ends with a {type(error).__name__}"
             raise TokenizerError(
                 f"{self._origin} computes too much for a chat template: {problem}",
-                hint="replace the model's chat template, or use plain text with --raw or Session.generate",
+                hint="replace the model's chat template: edgekit build --chat-template FILE; or use plain text: --raw, "
+                "Session.generate",
             ) from None
         except Exception as error:  # the template is foreign code, which may raise anything
             message = str(error).replace(marker, "")

@@ -4,7 +4,7 @@ A template is downloaded code. The sandbox keeps it away from files and Python o
 or strings of gigabytes. Most limits count, so that a template fails for the same messages on every machine. They grow
 with the messages, since long conversations need more. What counting underestimates, such as a loop around a thousand
 cheap operations, ends after SECONDS: the clock is read in every loop and every call, and nothing between two readings
-takes long, because the size of values is bounded.
+takes long, because the size of values is bounded. ``template_budget.py`` limits what several renderings take together.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, ItemsView, Iterable, Iterator, KeysView, Mapping, Sized, ValuesView
 from itertools import chain
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from jinja2 import TemplateError
 from jinja2.utils import Namespace
+
+from .template_budget import Budget
 
 # Templates in use need some tens of steps for a message; 500,000 take about a second.
 STEPS, STEPS_PER_CHARACTER = 500_000, 50
@@ -41,20 +43,26 @@ class LimitError(TemplateError):
     """The template exceeds a limit."""
 
 
+class SharedLimitError(LimitError):
+    """The prompts of a command together exceed a limit."""
+
+
 class Meter:
     """Counts what one rendering computes.
 
     Args:
         characters: Size of the messages, tools and documents.
+        budget: What it shares with other renderings; None: nothing.
 
     Each method raises :class:`LimitError` beyond a limit.
     """
 
-    def __init__(self, characters: int) -> None:
+    def __init__(self, characters: int, budget: Budget | None = None) -> None:
         self._steps = self._most_steps = STEPS + STEPS_PER_CHARACTER * characters
         self._produced = self._most_produced = PRODUCED + PRODUCED_PER_CHARACTER * characters
         self._largest = LARGEST + LARGEST_PER_CHARACTER * characters
-        self._calls, self._end = 0, time.thread_time() + SECONDS
+        self._budget = budget or Budget(float("inf"))
+        self._calls, self._end = 0, time.thread_time() + min(SECONDS, self._budget.left)
 
     def step(self, count: int = 1) -> None:
         """Count operations."""
@@ -67,7 +75,14 @@ class Meter:
         """Read the clock from time to time."""
         self._calls += 1
         if self._calls % _CLOCK_EVERY == 0 and time.thread_time() > self._end:
-            raise LimitError(f"it takes more than {SECONDS:g} seconds")
+            self._raise_late()
+
+    def _raise_late(self) -> NoReturn:
+        if self._budget.left < SECONDS:
+            raise SharedLimitError(
+                f"its prompts take more than {self._budget.seconds:g} seconds of processor time in all"
+            )
+        raise LimitError(f"it takes more than {SECONDS:g} seconds")
 
     def produce(self, characters: int) -> None:
         """Count text, before it is made where its size is known."""

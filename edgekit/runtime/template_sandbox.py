@@ -27,6 +27,7 @@ from jinja2.tests import TESTS as DEFAULT_TESTS
 from jinja2.utils import generate_lorem_ipsum
 from jinja2.visitor import NodeTransformer
 
+from .template_budget import current_budget
 from .template_costs import FILTERS, METHODS, READ_FIRST, binary_cost, read_first
 from .template_meter import LimitError, Meter, iterators
 
@@ -70,9 +71,15 @@ class TemplateSandbox:
 
         Raises:
             RefusalError: The template called ``raise_exception``.
+            SharedLimitError: It and what was rendered before exceed the budget of the command.
             jinja2.TemplateError: The template fails or exceeds a limit. Templates also raise Python's exceptions.
         """
-        meter = Meter(characters)
+        budget = current_budget()
+        meter = Meter(characters, budget)
+        with budget.spent():
+            return self._written(variables, meter, marker)
+
+    def _written(self, variables: Mapping[str, object], meter: Meter, marker: str) -> str:
         environment = _Environment(meter, marker)
         template = Template.from_code(environment, self._code, environment.make_globals(None))
         pieces, length = [], 0

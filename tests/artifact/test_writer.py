@@ -16,7 +16,7 @@ import pytest
 from edgekit.artifact import writer
 from edgekit.artifact.manifest import read_manifest
 from edgekit.artifact.writer import check_output, disk_error, hash_files, set_aside, whole_folder
-from edgekit.errors import ArtifactError, BuildError, DiskFullError, OutputExistsError
+from edgekit.errors import ArtifactError, BuildError, DiskFullError, OutputExistsError, TokenizerError
 
 
 def artifact(folder: Path, content: str = "old") -> Path:
@@ -53,6 +53,13 @@ def test_nothing_is_left_if_the_block_fails(tmp_path: Path, error: BaseException
     with pytest.raises(type(error)):
         write(tmp_path / "out", error)
     assert names(tmp_path) == []
+
+
+def test_an_error_names_the_output_folder_and_not_the_temporary_one(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError) as caught, whole_folder(tmp_path / "out", force=False) as partial:
+        raise TokenizerError(f"{partial / 'tokenizer.json'} is damaged", hint="a hint")
+    assert str(caught.value) == caught.value.message == f"{tmp_path / 'out' / 'tokenizer.json'} is damaged"
+    assert caught.value.hint == "a hint"
 
 
 def test_force_replaces_an_artifact_only_at_the_end(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import onnx
 import pytest
 from safetensors.numpy import save_file
 from shared_models import SharedModels
-from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
+from tiny_checkpoint import CHAT_TEMPLATE, random_tensors, tiny_config, write_checkpoint
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.artifact.verify import verified, verify
@@ -461,3 +461,16 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path,
     os.mkfifo(folder / name)
     with pytest.raises(CheckpointError, match=f"{name} cannot be read: it is not a regular file"):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False)
+
+
+def test_a_template_that_is_slow_for_each_prompt_ends_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekit.runtime.template_budget.SECONDS", 0.0)
+    checkpoint = write_checkpoint(tmp_path / "tiny")
+    (checkpoint / "chat_template.jinja").write_text("{% for i in range(99) %}{{ i }}{% endfor %}" + CHAT_TEMPLATE)
+    with pytest.raises(TokenizerError, match=r"out.chat_template\.jinja computes too much") as caught:
+        build(None, "cpu", checkpoint=checkpoint, out=tmp_path / "out", gate=False)
+    assert caught.value.message.endswith("its prompts take more than 0 seconds of processor time in all")
+    assert "--chat-template FILE" in caught.value.hint
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny"]

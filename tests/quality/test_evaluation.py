@@ -12,7 +12,7 @@ from tiny_checkpoint import write_checkpoint
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.build.pipeline import build
-from edgekit.errors import TensorMismatchError, UsageError
+from edgekit.errors import TensorMismatchError, TokenizerError, UsageError
 from edgekit.quality.evaluation import evaluate
 from edgekit.runtime.tokenizer import Tokenizer
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
@@ -96,6 +96,18 @@ def test_a_short_text_is_one_chunk_and_too_short_a_text_an_error(tmp_path: Path)
     for text in ("", "a"):
         with pytest.raises(UsageError, match="at least 4 are needed"):
             evaluate(built, checkpoint, text)
+
+
+def test_the_prompts_of_the_held_out_texts_share_processor_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", "llama")
+    built = artifact(tmp_path, "llama", QuantizationConfig.none(), "out")
+    template = built / "chat_template.jinja"
+    template.write_text("{% for i in range(99) %}{{ i }}{% endfor %}" + template.read_text())
+    monkeypatch.setattr("edgekit.runtime.template_budget.SECONDS", 0.0)
+    with pytest.raises(TokenizerError, match="its prompts take more than 0 seconds of processor time in all"):
+        evaluate(built, checkpoint)
 
 
 def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import cast
 
 import pytest
 from jinja2.utils import Namespace
 
+from edgekit.runtime.template_budget import Budget
 from edgekit.runtime.template_meter import (
     BITS,
     ITERATORS,
@@ -18,6 +20,7 @@ from edgekit.runtime.template_meter import (
     STEPS_PER_CHARACTER,
     LimitError,
     Meter,
+    SharedLimitError,
     iterators,
     nesting,
 )
@@ -114,3 +117,16 @@ def test_the_clock_stops_what_counting_underestimates(monkeypatch: pytest.Monkey
     with pytest.raises(LimitError, match="it takes more than 2 seconds"):
         list(loop)
     assert meter.watched(None) is None  # the loop itself reports what it cannot go through
+
+
+def test_what_is_left_of_a_budget_is_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("edgekit.runtime.template_meter.time.thread_time", lambda: now[0])
+    budget = Budget(20.0)
+    budget.left = 0.5
+    meter = Meter(0, budget)
+    now[0] = 0.4
+    list(cast(Iterable[str], meter.watched(["a"] * 100)))
+    now[0] = 0.6
+    with pytest.raises(SharedLimitError, match="its prompts take more than 20 seconds of processor time in all"):
+        list(cast(Iterable[str], meter.watched(["a"] * 100)))
