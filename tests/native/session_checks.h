@@ -84,8 +84,12 @@ struct Reference {
 };
 
 /* How the ids are given to a session: pieces around a chunk of prefill and around the 8 rows of decode. The scalar table,
- * which is slow and has other chunks (32), gets fewer. */
+ * which is slow and has other chunks (32), gets fewer, and so do emulated processors. */
+#ifdef EDGEKIT_EMULATED
+const std::vector<std::vector<int64_t>> kPieces = {{513, 7, 1, 8, 9}};
+#else
 const std::vector<std::vector<int64_t>> kPieces = {{720}, {512, 208}, {513, 7, 1, 8, 9}, {640, 1, 2, 3, 4}};
+#endif
 const std::vector<std::vector<int64_t>> kScalarPieces = {{32, 33, 7, 1, 8, 9, 64}};
 
 /* allowed: the largest difference() between the logits and those of the scalar table; int8_allowed: with an int8 cache. */

@@ -12,7 +12,9 @@
  *
  * Its kFewTile and kAlikeTile are the rows of activations that tiles() multiplies together: as many as have their sums, or two
  * sums each, in registers. */
+#ifndef EK_EMULATED
 #include <cpuid.h>
+#endif
 
 namespace {
 
@@ -25,6 +27,7 @@ constexpr int kUnitBlocks = kUnitColumns<F> / F::kBlock;
 
 /* Whether this is an AMD processor of family 26, Zen 5. Asking the processor takes microseconds in a virtual machine. */
 inline bool is_zen5() {
+#ifndef EK_EMULATED
   static int known = 0; /* 1: no, 2: yes */
   int answer = __atomic_load_n(&known, __ATOMIC_RELAXED);
   if (!answer) {
@@ -35,6 +38,9 @@ inline bool is_zen5() {
     __atomic_store_n(&known, answer, __ATOMIC_RELAXED);
   }
   return answer == 2;
+#else
+  return false;
+#endif
 }
 
 /* Where to prefetch, into L2: two pages ahead. Hardware prefetchers follow a long row of codes, but stop at the end of a page:
