@@ -111,7 +111,11 @@ class Engine(Protocol):
         ...
 
     def rewind(self, length: int) -> None:
-        """Forget every position from ``length`` on (0 to ``position``). This is free."""
+        """Forget every position from ``length`` on (0 to ``position``). This is free.
+
+        Raises:
+            EngineError: The sequence is shorter, or the engine is closed.
+        """
         ...
 
     def close(self) -> None:
@@ -124,7 +128,11 @@ class ResumableEngine(Protocol):
     """The additional methods of an :class:`Engine` whose sequence can be saved to a file."""
 
     def tokens(self) -> list[int]:
-        """The ids that have been evaluated."""
+        """The ids that have been evaluated.
+
+        Raises:
+            EngineError: The engine is closed.
+        """
         ...
 
     def save(self, path: Path) -> None:

@@ -124,8 +124,7 @@ class BoundEngine:
 
     def evaluate(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Append ids to the sequence; see :meth:`~edgekit.runtime.engine.Engine.evaluate`."""
-        if self._session is None:
-            raise EngineError("the engine is closed")
+        self._open()
         array = check_ids(ids, vocab_size=self.vocab_size, position=self.position, context=self.context)
         logits = np.empty((array.size if self._all_logits else 1, self.vocab_size), dtype=np.float32)
         position, run = self.position, self._new_run()
@@ -189,12 +188,17 @@ class BoundEngine:
 
     def rewind(self, length: int) -> None:
         """Forget every position from ``length`` on."""
+        self._open()
         self.position = check_rewind(length, self.position)
 
     def close(self) -> None:
         """Free the session and the cache."""
         self._session = self._binding = None
         self._cache = []
+
+    def _open(self) -> None:
+        if self._session is None:
+            raise EngineError("the engine is closed")
 
 
 def _bind_cache(ort: Any, session: Any, binding: Any, context: int, provider: Provider, setup: Setup) -> list[Any]:

@@ -270,17 +270,17 @@ class NativeEngine:
     def rewind(self, length: int) -> None:
         """Forget every position from ``length`` on."""
         with self._lock:
+            self._open()
             check_rewind(length, self.position)
-            if self._session:
-                self._check(self._library.ek_session_rewind(self._session, length))
+            self._check(self._library.ek_session_rewind(self._session, length))
             self.position = length
 
     def tokens(self) -> list[int]:
         """The ids that have been evaluated."""
         with self._lock:
+            self._open()
             ids = np.empty(self.position, np.int32)
-            if self._session:
-                self._check(self._library.ek_session_tokens(self._session, ids.ctypes.data, len(ids)))
+            self._check(self._library.ek_session_tokens(self._session, ids.ctypes.data, len(ids)))
         return [int(i) for i in ids]
 
     def save(self, path: Path) -> None:

@@ -22,6 +22,7 @@ from edgekit.runtime import cuda_engine, webgpu_engine
 from edgekit.runtime.engine import (
     DEFAULT_CONTEXT,
     EngineOptions,
+    ResumableEngine,
     check_ids,
     check_rewind,
     choose_engine,
@@ -51,8 +52,12 @@ def test_every_engine_opens_an_artifact_and_follows_the_protocol(built_artifact:
     assert engine.position == 3
     engine.close()
     engine.close()
-    with pytest.raises(EngineError, match="closed"):
-        engine.evaluate([1])
+    calls = [lambda: engine.evaluate([1]), lambda: engine.rewind(0)]
+    if isinstance(engine, ResumableEngine):
+        calls += [engine.tokens, lambda: engine.save(built_artifact / "state")]
+    for call in calls:
+        with pytest.raises(EngineError, match="the engine is closed"):
+            call()
 
 
 def test_the_error_for_an_unknown_engine_suggests_known_ones(artifact: Path) -> None:
