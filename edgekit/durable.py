@@ -94,7 +94,7 @@ def write_file(path: Path, content: bytes) -> None:
     """Write a file. Whatever happens, there is the old content or the new one under its name.
 
     Args:
-        path: The file, which may exist. Something else, such as ``/dev/stdout``, is written in the ordinary way.
+        path: The file, which may exist. A device or a pipe is refused; ``output_file.py`` writes to some of them.
         content: Its new content.
 
     Raises:
@@ -102,8 +102,7 @@ def write_file(path: Path, content: bytes) -> None:
     """
     path = Path(os.path.realpath(path))  # a link stays a link
     if path.exists() and not path.is_file():
-        path.write_bytes(content)
-        return
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     with locked_file(path.parent, f".{path.name}.partial-") as (partial, file):
         left = memoryview(content)
         while left:

@@ -152,14 +152,15 @@ def read_manifest(folder: Path) -> Manifest:
             missing, unknown, of the wrong type or out of range.
     """
     path = folder / FILE_NAME
-    if not folder.is_dir() and (replaced := find_replaced(folder)) is not None:
+    is_folder, has_manifest = _looked_at(folder)
+    if not is_folder and (replaced := find_replaced(folder)) is not None:
         raise ArtifactError(
             f"{folder} was being replaced when a build with --force was killed",
             hint=f"the artifact is in {replaced}; the next build in {folder.parent} gives it its name back, as does mv",
         )
-    if not folder.is_dir():
+    if not is_folder:
         raise ArtifactError(f"{folder} is not a folder", hint="edgekit build MODEL --device NAME builds an artifact")
-    if not path.is_file():
+    if not has_manifest:
         raise ArtifactError(f"{folder} is not an edgekit artifact: it has no {FILE_NAME}")
     content = read_json_object(path, _MAX_BYTES, ArtifactError)
     if content.get("format") != FORMAT:
@@ -184,3 +185,15 @@ def read_manifest(folder: Path) -> Manifest:
     if version >= FIRST_VERSION and not is_digest(content.get("digest")):
         raise ArtifactError(f"{path}: digest must be 64 hexadecimal digits in lower case")
     return Manifest(**content)
+
+
+def _looked_at(folder: Path) -> tuple[bool, bool]:
+    """Whether there is such a folder, and whether it has a manifest.
+
+    Raises:
+        ArtifactError: The system does not say.
+    """
+    try:
+        return folder.is_dir(), (folder / FILE_NAME).is_file()
+    except OSError as error:
+        raise ArtifactError(f"{folder} cannot be opened: {error.strerror}") from None

@@ -38,6 +38,8 @@ from ._output import print_error, print_notes, wants_json
 _OPENBLAS_TIMEOUT = "4"
 _NOTES = (DiscardedStateWarning, EngineFallbackWarning, EngineProofNotice, ThreadsWarning)
 _COMPLETION = "_EDGEKIT_COMPLETE"  # set by a shell that completes a command line, to what it asks for
+_UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)  # a path of the user's
+_SHOWN = 100  # characters of such a path
 _OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # writing to a redirected stream failed
 
 
@@ -117,11 +119,13 @@ def _run() -> None:
         print_error(missing)
         sys.exit(missing.exit_code)
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno not in _UNREACHABLE or error.filename is None:
             raise
-        long = UsageError(f"{str(error.filename)[:60]}... is not a path: {error.strerror}")
-        print_error(long)
-        sys.exit(long.exit_code)
+        name = str(error.filename)
+        shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+        unreachable = UsageError(f"cannot open {shown}: {error.strerror}")
+        print_error(unreachable)
+        sys.exit(unreachable.exit_code)
     except click.ClickException as error:
         if wants_json():
             print_error(EdgekitError(error.format_message()), kind="usage")

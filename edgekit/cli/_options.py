@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..devices import DeviceProfile, load_device
+from ..output_file import output_problem
 from ..planning.engines import engine_names
 from ..planning.kv_choice import cost
 from ..scheme import KV_TYPES
@@ -66,6 +67,18 @@ def group(argument: str, make: Callable[..., Any], options: dict[str, Decorator]
         return decorated
 
     return decorate
+
+
+class OutputFile(click.ParamType):  # type: ignore[type-arg]
+    """A file that a command writes; see ``output_file.py``. One that cannot be written is refused before any work."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value)
+        if (problem := output_problem(path)) is not None:
+            self.fail(f"cannot write {path}: {problem}", param, ctx)
+        return path
 
 
 def device(help_text: str, *, required: bool = False) -> Decorator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MultipleLocator, NullLocator
 
 from ..devices import DeviceProfile
+from ..output_file import write_output
 from ..planning.draft import draft
 from ..planning.efficiency import Interval
 from ..planning.plan import Plan, PlanOptions
@@ -94,11 +96,12 @@ def write_picture(
             f": {len(chosen)} of {len(pairs)} models" if one_device else f" on {len(chosen)} of {len(pairs)} devices"
         )
     with matplotlib.rc_context(_STYLE):
-        figure = _figure(title, curves)
-        try:
-            figure.savefig(path, dpi=160, metadata=_METADATA[path.suffix])
-        except OSError as error:
-            raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
+        picture = io.BytesIO()
+        _figure(title, curves).savefig(picture, dpi=160, format=path.suffix[1:], metadata=_METADATA[path.suffix])
+    try:
+        write_output(path, picture.getvalue())
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
 
 
 def _spread(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -81,7 +82,7 @@ def command(
     if sustain_s is not None and address is None:
         raise click.UsageError("--sustain needs --push")
     manifest = read_manifest(artifact)
-    out = out or Path(f"{artifact.resolve().name}-bundle")
+    out = out or Path(f"{os.path.basename(os.path.realpath(artifact))}-bundle")
     pushed: Pushed | None = None
     with (
         progress_bars(quiet=as_json) as progress,

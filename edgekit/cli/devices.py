@@ -11,8 +11,8 @@ import click
 from ..devices import DeviceProfile, device_names, load_device
 from ..devices.registry import device_file
 from ..devices.writer import format_device
-from ..durable import write_file
 from ..errors import DeviceProfileError, UsageError
+from ..output_file import write_output
 from ..units import format_bytes
 from . import _options as options
 from ._output import Cell, Column, emit_json, open_screen, print_notes
@@ -39,11 +39,7 @@ _UNITS = {
     help="Print the profile of the device that this receipt names, or of NAME, with the figures that its smoke test "
     "measured in place of those that it contradicts.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="With --from-receipt: write the profile to this file instead.",
-)
+@click.option("--out", type=options.OutputFile(), help="With --from-receipt: write the profile to this file instead.")
 @options.as_json
 def command(name: str | None, receipt: Path | None, out: Path | None, as_json: bool) -> None:
     """List the devices edgekit knows, or show one with the source of each figure.
@@ -97,7 +93,7 @@ def _correct(file: Path, name: str | None, out: Path | None, as_json: bool) -> N
     text = format_device(corrected, "\n".join(comment))
     if out is not None:
         try:
-            write_file(out, text.encode())
+            write_output(out, text.encode())
         except OSError as error:
             raise DeviceProfileError(f"cannot write the profile {out}: {error.strerror}") from None
     if as_json:

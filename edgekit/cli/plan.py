@@ -82,7 +82,7 @@ _OPTIONS: dict[str, options.Decorator] = {
     "lora": options.lora("Plan MODEL with this LoRA adapter merged, as build does."),
     "plot": click.option(
         "--plot",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=options.OutputFile(),
         help="Draw speed, time to the first token and memory into a .svg, .png or .pdf file. Needs matplotlib: "
         'pip install "edgekit-llm[plot]".',
     ),

@@ -10,7 +10,7 @@ import click
 
 from ..devices import DeviceProfile
 from ..devices.writer import format_device
-from ..durable import write_file
+from ..output_file import write_output
 from ..units import format_bytes
 from . import _options as options
 from ._output import Column, emit_json, open_screen, progress_bars
@@ -29,8 +29,6 @@ def _new_profile(ctx: click.Context, param: click.Parameter, path: Path | None) 
         return None
     if path.suffix != ".toml":
         raise click.BadParameter(f"{path} does not end in .toml, by which --device tells a file from a name")
-    if not path.parent.is_dir():
-        raise click.BadParameter(f"there is no folder {path.parent}")
     if path.exists():
         raise click.BadParameter(f"{path} exists; name another file or remove it first")
     return path
@@ -43,7 +41,7 @@ def _new_profile(ctx: click.Context, param: click.Parameter, path: Path | None) 
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=options.OutputFile(),
     callback=_new_profile,
     help="Write the device profile to this new file, NAME.toml.",
 )
@@ -75,7 +73,7 @@ def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
             profile = with_engine_rates(profile, progress)
     if out is not None:
         try:
-            write_file(out, format_device(profile, _COMMENT.format(path=out)).encode())
+            write_output(out, format_device(profile, _COMMENT.format(path=out)).encode())
         except OSError as error:
             raise click.ClickException(f"cannot write {out}: {error.strerror}") from None
     if as_json:

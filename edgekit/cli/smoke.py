@@ -34,9 +34,7 @@ from ._receipt_table import print_receipt
     type=float,
     help="Decode for this many seconds more, and compare the last third with the first: heat slows a device down.",
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the results as JSON to this file, too."
-)
+@click.option("--out", type=options.OutputFile(), help="Write the results as JSON to this file, too.")
 @options.as_json
 def command(
     artifact: Path,

@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..durable import write_file
 from ..errors import ArtifactError
 from ..json_file import read_json_object
 from ..json_text import finite_json, json_text
+from ..output_file import write_output
 from ..toml_table import TableReader
 
 VERSION = 1
@@ -214,7 +214,7 @@ class Receipt:
             ArtifactError: The file cannot be written.
         """
         try:
-            write_file(path, (json_text(self.to_json(), indent=2) + "\n").encode())
+            write_output(path, (json_text(self.to_json(), indent=2) + "\n").encode())
         except OSError as error:
             raise ArtifactError(f"cannot write the receipt {path}: {error.strerror}") from None
 

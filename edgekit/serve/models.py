@@ -7,6 +7,7 @@ folder whose files were replaced is opened again by the next request; answers th
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -229,7 +230,7 @@ def named_artifacts(arguments: Sequence[str]) -> dict[str, Path]:
     for argument in arguments:
         name, given, path = argument.partition("=")
         folder = Path(path if given else argument)
-        name = name if given else folder.resolve().name
+        name = name if given else os.path.basename(os.path.realpath(folder))
         if name in found:
             raise UsageError(f"{found[name]} and {folder} have the same name {name!r}", hint="use NAME=FOLDER")
         found[name] = folder

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ServerError, UsageError
+from ..json_file import read_bounded
 from .app import make_app
 from .guard import is_loopback, loopback_hosts
 from .http import SEND_TIMEOUT_S
@@ -17,6 +18,7 @@ from .options import ServeOptions
 
 KEY_VARIABLE = "EDGEKIT_API_KEY"
 _SHORTEST_KEY = 16  # characters
+_LARGEST_KEY_FILE = 4096  # bytes
 _END_S = 5  # how long answers may go on after Ctrl-C
 
 
@@ -68,7 +70,8 @@ def read_key(path: Path | None) -> str | None:
         path: The file, which holds the key alone.
 
     Raises:
-        UsageError: The file cannot be read, or the key is too short or has characters that a header cannot hold.
+        UsageError: The file cannot be read or is not a regular file, or the key is too short or has characters that a
+            header cannot hold.
     """
     if path is None:
         key, source = os.environ.get(KEY_VARIABLE), KEY_VARIABLE
@@ -77,9 +80,9 @@ def read_key(path: Path | None) -> str | None:
     else:
         source = f"--api-key-file {path}"
         try:
-            key = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read {path}: {error}") from None
+            key = read_bounded(path, _LARGEST_KEY_FILE, UsageError).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path} cannot be read: it is not UTF-8: {error}") from None
     key = key.strip()
     if len(key) < _SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
         raise UsageError(

@@ -44,6 +44,18 @@ def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
+def test_a_folder_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArtifactError, match="is not a folder"):
+        read_manifest(Path("a\0b"))
+
+    def refused(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_dir", refused)
+    with pytest.raises(ArtifactError, match="folder cannot be opened: Permission denied"):
+        read_manifest(tmp_path / "folder")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from invoke import Invoke
 
-from edgekit.cli import cli
+from edgekit.cli import cli, main
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("numpy", "onnx", "onnxruntime", "tokenizers", "huggingface_hub", "gguf", "matplotlib")
@@ -154,3 +154,38 @@ def test_a_name_that_is_too_long(arguments: list[str]) -> None:
     assert done.returncode in (2, 10, 30, 60)
     assert b"Traceback" not in done.stderr
     assert done.stderr.startswith(b"error: ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes of Unix")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["smoke", "artifact", "--out"],
+        ["probe", "--limits-only", "--out"],
+        ["devices", "jetson", "--from-receipt", "receipt.json", "--out"],
+        ["plan", "smollm2-135m", "--device", "jetson", "--plot"],
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path, arguments: list[str]) -> None:
+    pipe = tmp_path / "pipe.toml"
+    os.mkfifo(pipe)
+    done = _edgekit(*arguments, str(pipe))
+    assert done.returncode == 2
+    expected = f"Error: Invalid value for '{arguments[-1]}': cannot write {pipe}: it is a named pipe"
+    assert expected in " ".join(done.stderr.decode().split())
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_path_that_may_not_be_opened_is_an_error_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("edgekit.cli.cli.make_context", lambda name, arguments: refused(arguments[0]))
+    for path, shown in (("folder/file", "folder/file"), ("a" * 300, "a" * 100 + "...")):
+        monkeypatch.setattr(sys, "argv", ["edgekit", path])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.replace("\n", "") == f"error: cannot open {shown}: Permission denied"

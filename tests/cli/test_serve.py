@@ -22,7 +22,7 @@ def test_an_address_that_others_reach_needs_a_key(
     [
         (["--parallel", 17], "parallel is 17; it must be from 1 to 16"),
         (["--port", 70000], "port"),
-        (["--api-key-file", "missing"], "cannot read missing"),
+        (["--api-key-file", "missing"], "missing cannot be read"),
         (["--memory", "1kB"], "with its KV caches; this server may use 1.00 kB"),
         (["--memory", "much"], "'much' is not a size"),
     ],

@@ -14,8 +14,11 @@ from edgekit.serve.request_error import RequestError
 OPTIONS = ServeOptions(engine_options=EngineOptions(context=64, threads=1))
 
 
-def test_folders_have_names() -> None:
+def test_folders_have_names(tmp_path: Path) -> None:
     assert named_artifacts(["a/one", "two=b/one"]) == {"one": Path("a/one"), "two": Path("b/one")}
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert named_artifacts([str(loop)]) == {"loop": loop}  # opening it is an error
     with pytest.raises(UsageError, match=r"a/one and b/one have the same name 'one'"):
         named_artifacts(["a/one", "b/one"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -40,8 +41,22 @@ def test_a_key_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatch:
         path.write_text(wrong, encoding="utf-8")
         with pytest.raises(UsageError, match="it must have at least 16"):
             read_key(path)
-    with pytest.raises(UsageError, match="cannot read"):
+    path.write_bytes(b"\xff" * 20)
+    with pytest.raises(UsageError, match="key cannot be read: it is not UTF-8"):
+        read_key(path)
+    path.write_text("k" * 5000)
+    with pytest.raises(UsageError, match="key is larger than the limit of 4096 bytes"):
+        read_key(path)
+    with pytest.raises(UsageError, match="none cannot be read: No such file or directory"):
         read_key(tmp_path / "none")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes and devices of Unix")
+def test_a_key_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(UsageError, match="cannot be read: it is not a regular file"):
+            read_key(path)
 
 
 def run(models: SharedModels, host: str, port: int) -> None:
