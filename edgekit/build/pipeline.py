@@ -11,46 +11,39 @@ interrupted calibration can be resumed: run the same command again.
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime, timezone
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..artifact.manifest import FILE_NAME, Manifest, read_manifest
+from ..artifact.manifest import Manifest, read_manifest
 from ..artifact.signature import open_private_key
 from ..artifact.signature import sign as sign_artifact
-from ..artifact.writer import check_output, hash_files, hold_ready, whole_folder
+from ..artifact.writer import hold_ready, whole_folder
 from ..calibration.state import sweep_states
 from ..checkpoint import Checkpoint, open_checkpoint
-from ..checkpoint.gptq_config import FILE_NAME as GPTQ_FILE
-from ..checkpoint.sources import sweep_cache
 from ..devices.profile import DeviceProfile
-from ..errors import EngineError, NativeLibraryError, OutputExistsError, UsageError
+from ..errors import EngineError, NativeLibraryError, UsageError
 from ..host import peak_rss_bytes, physical_cores
 from ..inspection.placement import slow_fallbacks
-from ..leftovers import sweep
 from ..models.spec import untied
 from ..planning.choice import check_budget
-from ..planning.draft import memory_by_engine, with_artifact
+from ..planning.draft import with_artifact
 from ..planning.plan import Plan, PlanOptions
 from ..planning.planner import plan
-from ..progress import Progress, no_progress, phase
+from ..progress import Progress, no_progress
 from ..recipes import all_recipes
-from ..recipes.recipe import Recipe, source_kind
+from ..recipes.recipe import Recipe
 from ..runtime.template_budget import shared_budget
 from ..scheme import QuantizationConfig, QuantizationOverrides
-from ..weights.merged import MergedCheckpoint
 from .adapters import merge
 from .conversation import plan_conversation
 from .inputs import BuildInputs, carried_quantization, fetch_checkpoint, notes_of, open_inputs
+from .manifest import artifact_manifest, time_of_build
+from .outputs import checked_outputs
 from .request import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildRequest, BuildResult
 from .same_model import checked_spec, stored_head
 from .text_file import write_text_file
@@ -85,7 +78,7 @@ def run_build(
         EdgekitError: Another class of ``errors.py``.
     """
     started = time.perf_counter()
-    _created()  # what is not valid is refused before any work
+    time_of_build()  # what is not valid is refused before any work
     if request.sign is not None:
         open_private_key(request.sign)
     with shared_budget(), ExitStack() as stack:
@@ -93,18 +86,16 @@ def run_build(
         quantization, checkpoint = inputs.quantization, inputs.checkpoint
         described = checkpoint or inputs.preview
         if described is not None:
-            inputs = _with_stored_head(inputs, described)
-            quantization = carried_quantization(quantization, inputs.recipe.quantization, described)
+            inputs, quantization = _as_stored(inputs, described)
         _check_calibration(request, quantization)
-        target, emit_target, rejected = _outputs(request, inputs)
-        sweep_states(target.parent, finished="")
+        outputs = checked_outputs(request, f"{inputs.recipe.name}-{inputs.device.name}")
+        sweep_states(outputs.artifact.parent, finished="")
         planner = partial(_plan, request, inputs, on_plan)
         planned = planner(quantization)
         if checkpoint is None:
             opened = stack.enter_context(open_checkpoint(fetch_checkpoint(request, inputs.recipe, progress)))
             checkpoint = merge(opened, inputs.adapters)
-            fetched = _with_stored_head(inputs, checkpoint)
-            carried = carried_quantization(inputs.quantization, inputs.recipe.quantization, checkpoint)
+            fetched, carried = _as_stored(inputs, checkpoint)
             if carried != quantization or fetched is not inputs:
                 quantization, inputs = carried, fetched
                 planner = partial(_plan, request, inputs, on_plan)
@@ -117,9 +108,9 @@ def run_build(
         from .steps import Job, pass_gate
 
         emitted = None
-        if emit_target is not None:  # it gets its name after the artifact, whose block is the inner one
-            emitted = stack.enter_context(whole_folder(emit_target, request.force, _marker(request)))
-        folder = stack.enter_context(whole_folder(target, request.force))
+        if outputs.emitted is not None:  # it gets its name after the artifact, whose block is the inner one
+            emitted = stack.enter_context(whole_folder(outputs.emitted, request.force, outputs.marker))
+        folder = stack.enter_context(whole_folder(outputs.artifact, request.force))
         job = Job(
             request=request,
             recipe=inputs.recipe,
@@ -128,23 +119,26 @@ def run_build(
             spec=spec,
             conversation=conversation,
             written=untied(spec) if quantization.rotate else spec,
-            target=target,
+            target=outputs.artifact,
             folder=folder,
             threads=request.threads or physical_cores(),
             progress=progress,
         )
         planned, manifest = _write(job, emitted, quantization, planned, planner, on_notes)
-        pass_gate(manifest, folder, rejected, emit_target)
+        pass_gate(manifest, folder, outputs.rejected, outputs.emitted)
         if emitted is not None:
             hold_ready(emitted)
-    sweep_states(target.parent, finished=target.name)
-    return BuildResult(target, manifest, planned, time.perf_counter() - started, peak_rss_bytes(), emit_target)
+    sweep_states(outputs.artifact.parent, finished=outputs.artifact.name)
+    seconds = time.perf_counter() - started
+    return BuildResult(outputs.artifact, manifest, planned, seconds, peak_rss_bytes(), outputs.emitted)
 
 
-def _with_stored_head(inputs: BuildInputs, opened: Checkpoint) -> BuildInputs:
-    """The inputs with a recipe whose lm_head is the checkpoint's; unchanged if it is already."""
+def _as_stored(inputs: BuildInputs, opened: Checkpoint) -> tuple[BuildInputs, QuantizationConfig]:
+    """The inputs with the checkpoint's kind of lm_head, unchanged if they have it, and the formats of the artifact."""
     recipe, notes = stored_head(inputs.recipe, opened)
-    return inputs if recipe is inputs.recipe else replace(inputs, recipe=recipe, notes=(*inputs.notes, *notes))
+    if recipe is not inputs.recipe:
+        inputs = replace(inputs, recipe=recipe, notes=(*inputs.notes, *notes))
+    return inputs, carried_quantization(inputs.quantization, recipe.quantization, opened)
 
 
 def _check_calibration(request: BuildRequest, quantization: QuantizationConfig) -> None:
@@ -154,54 +148,6 @@ def _check_calibration(request: BuildRequest, quantization: QuantizationConfig) 
             f"a calibration text is given, but the method {quantization.method} does not use one",
             hint="add --method gptq, --scale, or --bits with a mean such as 4.8",
         )
-
-
-def _outputs(request: BuildRequest, inputs: BuildInputs) -> tuple[Path, Path | None, Path]:
-    """The folders of the artifact, of what is emitted and of a rejected artifact, which can all be written."""
-    target = Path(request.out) if request.out is not None else Path(f"{inputs.recipe.name}-{inputs.device.name}")
-    _check_name(target)
-    emit_target = None if request.emit is None else target.with_name(f"{target.name}-{request.emit}")
-    rejected = target.with_name(f"{target.name}.rejected")
-    if target in _sweep(target.parent) and not request.force:
-        raise OutputExistsError(
-            f"{target} already exists: an interrupted build with --force had moved it, and it is back in its place",
-            hint="--force replaces it, --out chooses another folder",
-        )
-    check_output(target, request.force)
-    if emit_target is not None:
-        check_output(emit_target, request.force, _marker(request))
-    if request.gate:
-        check_output(rejected, force=True)
-    return target, emit_target, rejected
-
-
-def _check_name(target: Path) -> None:
-    """Refuse an output folder that has no name of its own, or one that onnxruntime cannot open."""
-    try:
-        str(target).encode("utf-8")
-    except UnicodeEncodeError:
-        raise UsageError(
-            f"the output folder {str(target)!r} is not valid UTF-8, and onnxruntime opens no other names",
-            hint="choose another name; in the locale C, PYTHONUTF8=1 makes Python read names as UTF-8",
-        ) from None
-    if target.name in ("", "..") or "\0" in str(target):
-        raise UsageError(
-            f"the output folder is {str(target)!r}, which does not name a new folder",
-            hint="give its name: --out FOLDER",
-        )
-
-
-def _marker(request: BuildRequest) -> str:
-    """The file that tells what is emitted from an unrelated folder."""
-    return GPTQ_FILE if request.emits_gptq else FILE_NAME
-
-
-def _sweep(parent: Path) -> list[Path]:
-    """Remove what killed builds left behind; returns the artifacts whose replacement was interrupted, now restored."""
-    with suppress(OSError):  # there is none
-        sweep(Path(tempfile.gettempdir()))
-    sweep_cache()
-    return sweep(parent)
 
 
 def _plan(
@@ -255,28 +201,9 @@ def _write(
         planned = _noted(planned, write_text_file(job.folder, facts), on_notes)
         golden = steps.record_answer(job, facts, layout.size_bytes)
         quality = steps.measure_quality(job, facts, layout.size_bytes)
-        report = phase(job.progress, "hashing files")
-        manifest = Manifest(
-            name=facts.name,
-            edgekit_version=version("edgekit-llm"),
-            created=_created(),
-            model=facts.model,
-            source=_described_source(job, source_files()),
-            recipe={"name": job.recipe.name, "title": job.recipe.title, "licence": job.recipe.licence},
-            device={"name": job.device.name, "title": job.device.title},
-            plan=_lasting(planned) | {"engine_bytes": memory_by_engine(job.recipe, job.device, planned)},
-            quantization=facts.quantization | described | calibration,
-            activation_type=facts.activation_type,
-            reasoning=facts.reasoning,
-            reasoning_signs=facts.reasoning_signs,
-            sampling=facts.sampling,
-            tokens=facts.tokens,
-            stop_texts=facts.stop_texts,
-            bits_per_weight=round(layout.weight_bytes * 8 / job.spec.parameters, 4),
-            quality=quality,
-            notes=list(planned.notes),
-            golden=golden,
-            files=hash_files(sorted(job.folder.iterdir()), report),
+        facts = replace(facts, quantization=facts.quantization | described | calibration)
+        manifest = artifact_manifest(
+            job, facts, planned, layout, golden=golden, quality=quality, source_files=source_files()
         )
         manifest = manifest.write(job.folder)
         _sign(job, job.folder, manifest)
@@ -290,20 +217,6 @@ def _sign(job: Job, folder: Path, manifest: Manifest) -> None:
     """Sign a finished artifact, if that was requested."""
     if job.request.sign is not None and manifest.digest is not None:
         sign_artifact(folder, manifest.digest, job.request.sign)
-
-
-def _created() -> str:
-    """The time of the build; SOURCE_DATE_EPOCH can set it (https://reproducible-builds.org/specs/source-date-epoch/).
-
-    Raises:
-        UsageError: The variable is not a number of seconds.
-    """
-    given = os.environ.get("SOURCE_DATE_EPOCH")
-    try:
-        time_of_build = datetime.now(timezone.utc) if not given else datetime.fromtimestamp(int(given), timezone.utc)
-    except (ValueError, OverflowError, OSError):
-        raise UsageError(f"SOURCE_DATE_EPOCH is {given!r}; it must be a number of seconds since 1970") from None
-    return time_of_build.isoformat(timespec="seconds")
 
 
 def _fallbacks(job: Job, manifest: Manifest, planned: Plan) -> tuple[str, ...]:
@@ -322,23 +235,6 @@ def _noted(planned: Plan, notes: Sequence[str], on_notes: Callable[[Sequence[str
         return planned
     on_notes(notes)
     return replace(planned, notes=(*planned.notes, *notes))
-
-
-def _described_source(job: Job, files: dict[str, Any]) -> dict[str, Any]:
-    """The manifest's ``source``."""
-    source = {"kind": source_kind(job.recipe.source), **dataclasses.asdict(job.recipe.source)}
-    source.pop("path", None)  # a path on the builder's disk means nothing elsewhere
-    if job.checkpoint.quantization:
-        source |= {"format": job.checkpoint.format, "quantize_config": dict(job.checkpoint.quantization)}
-    if isinstance(job.checkpoint, MergedCheckpoint):
-        source["adapters"] = [adapter.described() for adapter in job.checkpoint.adapters]
-    return source | {"files": files}
-
-
-def _lasting(planned: Plan) -> dict[str, Any]:
-    """The plan as JSON, without the memory that this host happened to have free, and without the manifest's notes."""
-    left_out = ("usable_bytes", "usable_source", "notes")
-    return {key: value for key, value in planned.to_json().items() if key not in left_out}
 
 
 def build(
