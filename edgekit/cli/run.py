@@ -130,11 +130,7 @@ def command(
 
     prepare = prepare and prompt is None
     with load(artifact, engine, context, threads, kv_type, prepare, speculate, public_key, draft) as session:
-        if think_tokens is not None and not session.manifest.reasoning:
-            raise UsageError(
-                f"--think-tokens: {session.manifest.name} does not think before it answers",
-                hint="build it with --reasoning if it does",
-            )
+        _check_thinks(session, think_tokens)
         print_planned_cache(session.manifest.plan, session.engine.kv_type, kv_type)
         sampling = _sampling(session.sampling, changes)
 
@@ -165,9 +161,8 @@ def command(
             generation = answer([{"role": "user", "content": prompt}])
         if as_json:
             emit_json(_to_json(session, generation))
-            return
-        print_answer(generation, thoughts)
-        open_screen(err=True).say((figures(generation.completion), "dim"))
+        else:
+            _print(generation, thoughts)
 
 
 def _check(prompt: str | None, as_json: bool, raw: bool, think_tokens: int | None, seed: int | None) -> None:
@@ -181,6 +176,21 @@ def _check(prompt: str | None, as_json: bool, raw: bool, think_tokens: int | Non
         raise UsageError("--think-tokens cannot be combined with --raw", hint="plain text has no thought")
     if seed is not None and not 0 <= seed < 1 << 64:
         raise UsageError(f"--seed is {seed}; it must be 0 or more and below 2^64")
+
+
+def _check_thinks(session: Session, think_tokens: int | None) -> None:
+    """Refuse a limit on the thoughts of a model that has none."""
+    if think_tokens is not None and not session.manifest.reasoning:
+        raise UsageError(
+            f"--think-tokens: {session.manifest.name} does not think before it answers",
+            hint="build it with --reasoning if it does",
+        )
+
+
+def _print(generation: Generation, thoughts: Thoughts) -> None:
+    """Write the answer to stdout as it is generated, then its figures to stderr."""
+    print_answer(generation, thoughts)
+    open_screen(err=True).say((figures(generation.completion), "dim"))
 
 
 def _to_json(session: Session, generation: Generation) -> dict[str, Any]:

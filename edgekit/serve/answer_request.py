@@ -8,7 +8,8 @@ from typing import Any
 
 from ..runtime.response_format import Grammar
 from ..sampling import FLOAT32_MAX, SamplingOverrides
-from .fields import Either, Field, Flag, Ignored, ListOf, Number, Only, Record, Text, Whole
+from .fields import Either, Flag, Ignored, ListOf, Number, Only, Text, Whole
+from .records import Field, Record
 from .request_error import RequestError
 
 MOST_CHOICES = 8  # answers of one request

@@ -10,8 +10,9 @@ from ..runtime.logprobs import MOST_ALTERNATIVES
 from ..runtime.response_format import Grammar, grammar_of
 from ..runtime.tools import Tools
 from .answer_request import COMMON, AnswerRequest, answer_request
-from .fields import Field, Flag, Free, Ignored, Only, Record, Tagged, Text, Whole, Word
+from .fields import Flag, Free, Ignored, Only, Text, Whole, Word
 from .messages import MESSAGES, template_messages
+from .records import Field, Record, Tagged
 from .request_error import RequestError
 from .tool_request import CHAT_TOOLS, requested_tools
 

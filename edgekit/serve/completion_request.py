@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .answer_request import COMMON, MODEL, AnswerRequest, answer_request
-from .fields import Either, Field, Flag, ListOf, Only, Record, Text, Whole
+from .fields import Either, Flag, ListOf, Only, Text, Whole
 from .messages import MESSAGES, template_messages
+from .records import Field, Record
 from .request_error import RequestError
 
 DEFAULT_TOKENS = 16  # of OpenAI's API where a completion's request has no max_tokens

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .fields import Either, Field, Ignored, ListOf, Only, Record, Tagged, Text, Word
+from .fields import Either, Ignored, ListOf, Only, Text, Word
+from .records import Field, Record, Tagged
 from .request_error import RequestError
 
 _CONTENT = 'a string, or a list of parts such as {"type": "text", "text": "..."}'

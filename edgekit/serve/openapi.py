@@ -11,7 +11,8 @@ from typing import Any
 
 from .chat_request import CHAT
 from .completion_request import COMPLETION, TOKENIZE
-from .fields import Json, Record
+from .fields import Json
+from .records import Record
 from .response_request import RESPONSE
 from .response_schemas import RETURNED
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from .answer_request import COMMON, answer_request
 from .chat_request import EFFORTS, SCHEMA, THOUGHT, ChatRequest, chat_request, grammar
-from .fields import Either, Field, Ignored, ListOf, Only, Record, Tagged, Text, Whole, Word
+from .fields import Either, Ignored, ListOf, Only, Text, Whole, Word
+from .records import Field, Record, Tagged
 from .request_error import RequestError
 from .tool_request import RESPONSE_TOOLS
 

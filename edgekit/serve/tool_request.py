@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..runtime.tools import Tools, tools_of
-from .fields import Either, Field, Flag, Free, ListOf, Record, Tagged, Text, Word
+from .fields import Either, Flag, Free, ListOf, Text, Word
+from .records import Field, Record, Tagged
 from .request_error import RequestError
 
 MOST_TOOLS = 128

@@ -6,7 +6,7 @@ import pytest
 
 from edgekit.sampling import Sampling
 from edgekit.serve.answer_request import COMMON, AnswerRequest, answer_request
-from edgekit.serve.fields import Record
+from edgekit.serve.records import Record
 from edgekit.serve.request_error import RequestError
 
 

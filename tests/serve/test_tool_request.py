@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from edgekit.serve.fields import Record
+from edgekit.serve.records import Record
 from edgekit.serve.request_error import RequestError
 from edgekit.serve.tool_request import CHAT_TOOLS, RESPONSE_TOOLS, requested_tools
 

@@ -99,9 +99,7 @@ def bases(work: Path) -> dict[str, Kind]:
     (work / "receipt").mkdir()
     receipt().write(work / "receipt" / "receipt.json")
     (work / "sequence").mkdir()
-    with edgekit.load(artifact, engine="native", context=64, threads=1) as session:
-        session.generate([3, 4, 5], max_tokens=2, temperature=0).complete()
-        session.engine.save(work / "sequence" / "state")  # type: ignore[attr-defined]
+    _save_sequence(artifact, work / "sequence" / "state")
     checkpoint = ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
     build, plan = ("build", "--checkpoint", "{}", *quick), ("plan", "{}", "--device", "cpu")
     run = ("run", "{}", "--prompt", "hi", "--max-tokens", "4", "--temperature", "0", "--json", "--threads", "1")
@@ -138,6 +136,13 @@ def bases(work: Path) -> dict[str, Kind]:
         ),
         "sequence": Kind(work / "sequence", ("state",), (("SEQUENCE", str(artifact), "{}/state"),)),
     }  # fmt: skip
+
+
+def _save_sequence(artifact: Path, path: Path) -> None:
+    """Save a short conversation."""
+    with edgekit.load(artifact, engine="native", context=64, threads=1) as session:
+        session.generate([3, 4, 5], max_tokens=2, temperature=0).complete()
+        session.save_state(path)
 
 
 def _sharded(folder: Path) -> Path:
