@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -14,6 +13,7 @@
 #include "failure.h"
 #include "jobs.h"
 #include "manifest.h"
+#include "printer.h"
 
 namespace run {
 namespace {
@@ -51,76 +51,6 @@ void check_utf8(const std::string &text) {
     at += length;
   }
 }
-
-/* Without control characters, except tab and newline: a model must not move the cursor or change the terminal's title. */
-std::string printable(const char *text) {
-  std::string kept;
-  for (const auto *at = reinterpret_cast<const unsigned char *>(text); *at; ++at) {
-    if (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0)
-      ++at;
-    else if ((*at >= 32 || *at == '\t' || *at == '\n') && *at != 127)
-      kept += static_cast<char>(*at);
-  }
-  return kept;
-}
-
-std::string seconds_text(double seconds) {
-  char text[32];
-  seconds < 1 ? std::snprintf(text, sizeof text, "%.0f ms", seconds * 1000) : std::snprintf(text, sizeof text, "%.1f s", seconds);
-  return text;
-}
-
-/* Writes one answer to stdout as it arrives. On a terminal the thought is dimmed, or folded to one line; elsewhere it stands
- * between tags. */
-class Printer {
- public:
-  Printer(bool quiet, Thoughts thoughts) : quiet_(quiet), terminal_(::isatty(STDOUT_FILENO)), thoughts_(thoughts) {
-    if (thoughts == Thoughts::fold && !terminal_) thoughts_ = Thoughts::hide;
-    const char *plain = std::getenv("NO_COLOR"), *term = std::getenv("TERM");
-    dims_ = terminal_ && !(plain && *plain) && !(term && std::string(term) == "dumb");
-  }
-
-  void piece(const char *text, bool thought) {
-    (thought ? this->thought : this->answer) += text;
-    if (quiet_) return;
-    if (thought != thinking_) thought ? open() : close("\n\n");
-    if (!thought || thoughts_ == Thoughts::show) write(terminal_ ? printable(text) : text);
-  }
-
-  void end() {
-    if (quiet_) return;
-    if (thinking_) close("");
-    if (last_ != '\n') write("\n");
-  }
-
-  std::string thought, answer;
-
- private:
-  void open() {
-    thinking_ = true;
-    started_ = std::chrono::steady_clock::now();
-    if (thoughts_ == Thoughts::show) write(dims_ ? "\x1b[2m" : "<think>\n");
-    if (thoughts_ == Thoughts::fold) write(dims_ ? "\x1b[2mThinking ...\x1b[0m" : "Thinking ...");
-  }
-  void close(const char *gap) {
-    thinking_ = false;
-    if (thoughts_ == Thoughts::show) write(std::string(dims_ ? "\x1b[0m" : "\n</think>") + gap);
-    if (thoughts_ != Thoughts::fold) return;
-    const std::string took = seconds_text(std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count());
-    write((dims_ ? "\r\x1b[K\x1b[2mThought for " + took + "\x1b[0m" : " for " + took) + gap);
-  }
-  void write(const std::string &text) {
-    if (text.empty()) return;
-    last_ = text.back();
-    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-      throw Failure{52, "disk_full", "cannot write the output", ""};
-  }
-
-  bool quiet_, terminal_, dims_ = false, thinking_ = false;
-  Thoughts thoughts_;
-  std::chrono::steady_clock::time_point started_;
-  char last_ = 0;
-};
 
 struct Message {
   std::string role, content;

@@ -82,6 +82,10 @@ class Session {
   const Kernels &kernels() const { return kernels_; }
 
  private:
+  static constexpr int64_t kFewRows = kMostFew;
+  static constexpr int64_t kGateOutputs = kChunk; /* of a task of gate() */
+  static int64_t packs_of(int64_t rows) { return (rows + kPackRows - 1) / kPackRows; }
+
   /* Evaluate m ids behind the session's; logits (kept, vocab) of the last `kept` of them. alike: at most kMostFew rows, which get
    * the bits that they get one by one. */
   void evaluate_rows(const int32_t *ids, int64_t m, int64_t kept, bool alike, float *logits);

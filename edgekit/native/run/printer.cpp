@@ -1,0 +1,74 @@
+#include "printer.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "failure.h"
+
+namespace run {
+namespace {
+
+/* Without control characters, except tab and newline: a model must not move the cursor or change the terminal's title. */
+std::string printable(const char *text) {
+  std::string kept;
+  for (const auto *at = reinterpret_cast<const unsigned char *>(text); *at; ++at) {
+    if (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0)
+      ++at;
+    else if ((*at >= 32 || *at == '\t' || *at == '\n') && *at != 127)
+      kept += static_cast<char>(*at);
+  }
+  return kept;
+}
+
+}  // namespace
+
+std::string seconds_text(double seconds) {
+  char text[32];
+  seconds < 1 ? std::snprintf(text, sizeof text, "%.0f ms", seconds * 1000) : std::snprintf(text, sizeof text, "%.1f s", seconds);
+  return text;
+}
+
+Printer::Printer(bool quiet, Thoughts thoughts) : quiet_(quiet), terminal_(::isatty(STDOUT_FILENO)), thoughts_(thoughts) {
+  if (thoughts == Thoughts::fold && !terminal_) thoughts_ = Thoughts::hide;
+  const char *plain = std::getenv("NO_COLOR"), *term = std::getenv("TERM");
+  dims_ = terminal_ && !(plain && *plain) && !(term && std::string(term) == "dumb");
+}
+
+void Printer::piece(const char *text, bool is_thought) {
+  (is_thought ? thought : answer) += text;
+  if (quiet_) return;
+  if (is_thought != thinking_) is_thought ? open() : close("\n\n");
+  if (!is_thought || thoughts_ == Thoughts::show) write(terminal_ ? printable(text) : text);
+}
+
+void Printer::end() {
+  if (quiet_) return;
+  if (thinking_) close("");
+  if (last_ != '\n') write("\n");
+}
+
+void Printer::open() {
+  thinking_ = true;
+  started_ = std::chrono::steady_clock::now();
+  if (thoughts_ == Thoughts::show) write(dims_ ? "\x1b[2m" : "<think>\n");
+  if (thoughts_ == Thoughts::fold) write(dims_ ? "\x1b[2mThinking ...\x1b[0m" : "Thinking ...");
+}
+
+void Printer::close(const char *gap) {
+  thinking_ = false;
+  if (thoughts_ == Thoughts::show) write(std::string(dims_ ? "\x1b[0m" : "\n</think>") + gap);
+  if (thoughts_ != Thoughts::fold) return;
+  const std::string took = seconds_text(std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count());
+  write((dims_ ? "\r\x1b[K\x1b[2mThought for " + took + "\x1b[0m" : " for " + took) + gap);
+}
+
+void Printer::write(const std::string &text) {
+  if (text.empty()) return;
+  last_ = text.back();
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+    throw Failure{52, "disk_full", "cannot write the output", ""};
+}
+
+}  // namespace run

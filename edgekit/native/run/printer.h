@@ -1,0 +1,40 @@
+/* Writes an answer to stdout while it is generated. */
+#ifndef EDGEKIT_RUN_PRINTER_H
+#define EDGEKIT_RUN_PRINTER_H
+
+#include <chrono>
+#include <string>
+
+#include "options.h"
+
+namespace run {
+
+/* On a terminal the thought is dimmed, or folded to one line; elsewhere it stands between tags. */
+class Printer {
+ public:
+  /* quiet: only collect the text. */
+  Printer(bool quiet, Thoughts thoughts);
+
+  /* Throws Failure if the output cannot be written. */
+  void piece(const char *text, bool is_thought);
+  void end();
+
+  std::string thought, answer; /* what has been written, without tags */
+
+ private:
+  void open();
+  void close(const char *gap);
+  void write(const std::string &text);
+
+  bool quiet_, terminal_, dims_ = false, thinking_ = false;
+  Thoughts thoughts_;
+  std::chrono::steady_clock::time_point started_;
+  char last_ = 0;
+};
+
+/* "250 ms" or "1.5 s". */
+std::string seconds_text(double seconds);
+
+}  // namespace run
+
+#endif
