@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from chromium import Chromium, Page
+from chromium import Chromium
 from shared_models import SharedModels
 from tiny_checkpoint import write_checkpoint
+from web_example import (
+    EXAMPLE,
+    QUESTION,
+    Breaking,
+    NoRanges,
+    answered,
+    ask,
+    begin,
+    fits,
+    lacking,
+    notes,
+    ready,
+    serving,
+    tab_to,
+)
 
 import edgekit
 from edgekit.artifact.manifest import read_manifest
@@ -26,84 +36,17 @@ from edgekit.export.web import write_web_folder
 from edgekit.runtime.engine import EngineOptions, open_engine
 from edgekit.sampling import Sampling
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "web"
-sys.path.insert(0, str(EXAMPLE))
-from prepare import CACHE  # noqa: E402
-from serve import Handler, Server  # noqa: E402
-
 INT8_TOLERANCE = (
     0.1  # of the logits' spread; onnxruntime on this machine rounds activations to int8, WebAssembly does not
 )
-QUESTION = "What is the capital of France?"
 pytestmark = pytest.mark.slow
-
-
-class QuietHandler(Handler):
-    """Keeps what was asked for, instead of printing it."""
-
-    asked: list[str] = []  # noqa: RUF012  (one for each class that `serving` makes)
-
-    def log_message(self, *arguments: Any) -> None:
-        self.asked.append(self.path)
-
-
-class NoRanges(QuietHandler):
-    def do_GET(self) -> None:  # noqa: N802  (http.server's name)
-        del self.headers["Range"]
-        super().do_GET()
-
-
-class Breaking(QuietHandler):
-    """Closes the connection in the middle of the weights' second part, for a while."""
-
-    broken = True
-
-    def do_GET(self) -> None:  # noqa: N802  (http.server's name)
-        start = self.headers.get("Range", "bytes=0-")[6:].split("-")[0]
-        if type(self).broken and self.path.endswith("_data") and start != "0":
-            self.close_connection = True
-            return
-        super().do_GET()
-
-
-class EndingServer(Server):
-    """Closes the connections that browsers keep open, when it ends."""
-
-    def __init__(self, folder: Path, handler: type[Handler]) -> None:
-        super().__init__(folder, 0, handler)
-        self._connections: list[socket.socket] = []
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.append(request)
-        super().process_request(request, client_address)
-
-    def server_close(self) -> None:
-        super().server_close()
-        for connection in self._connections:
-            with suppress(OSError):  # closed already
-                connection.shutdown(socket.SHUT_RDWR)
-
-
-@contextmanager
-def serving(folder: Path, kind: type[QuietHandler] = QuietHandler) -> Iterator[tuple[str, type[QuietHandler]]]:
-    """Serve a folder; yields its address and the handler, which knows what was asked for."""
-    handler = type("Serving", (kind,), {"asked": []})
-    server = EndingServer(folder, handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/", handler
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture(scope="module")
 def prepare() -> Callable[[Path, Path], None]:
     """``prepare(site, web)``: the page with its libraries and a model."""
-    if shutil.which("chromium") is None:
-        pytest.skip("needs Chromium; .ci/run installs it")
-    if not (os.environ.get("NPM") or shutil.which("npm") or CACHE.is_dir()):
-        pytest.skip("needs npm, or the packages that .ci/run downloads with it")
+    if reason := lacking():
+        pytest.skip(reason)
 
     def run(site: Path, web: Path) -> None:
         if not site.exists():
@@ -153,45 +96,6 @@ GENERATE = """(async () => {
 })()"""
 
 
-def tab_to(page: Page, element: str) -> None:
-    """Move the focus to an element with the Tab key."""
-    for _ in range(10):
-        page.key("Tab", 9)
-        if page.run("document.activeElement.id") == element:
-            return
-    raise AssertionError(f"Tab does not reach {element}")
-
-
-def fits(page: Page) -> bool:
-    """Whether nothing reaches beyond the right edge."""
-    return bool(page.run("document.documentElement.scrollWidth <= innerWidth"))
-
-
-def begin(page: Page) -> None:
-    """Wait for the question whether to download, and say yes."""
-    page.wait("document.getElementById('download')?.hidden === false", 20)
-    page.run("document.getElementById('download').click()")
-
-
-def ready(page: Page) -> None:
-    page.wait("['ready', 'failed'].includes(document.body?.dataset.state)", 60)
-    assert page.run("document.body.dataset.state") == "ready", page.text()
-
-
-def ask(page: Page, question: str = QUESTION) -> None:
-    """Type a question, by keyboard alone."""
-    page.run("document.getElementById('question').focus()")
-    page.type(question)
-    page.key("Enter", 13, "\r")
-
-
-def answered(page: Page) -> list[int]:
-    """Wait for the end of the last answer; returns its tokens."""
-    page.wait("document.querySelector('article:last-child')?.dataset.finish", 60)
-    found: list[int] = json.loads(page.run("document.querySelector('article:last-child').dataset.ids"))
-    return found
-
-
 def greedy(artifact: Path, count: int, *texts: str) -> tuple[list[int], list[int]]:
     """edgekit's own prompt and greedy tokens, after questions and answers in turn."""
     messages = [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(texts)]
@@ -211,10 +115,6 @@ def check_greedy(artifact: Path, tokens: list[int], *texts: str) -> None:
     gaps = rows.max(axis=1) - rows[np.arange(len(tokens)), tokens]
     assert len(tokens) > 1
     assert gaps.max() <= INT8_TOLERANCE * rows.std()
-
-
-def notes(page: Page) -> str:
-    return str(page.run("document.getElementById('notes').innerText"))
 
 
 def test_a_small_model_by_webassembly(site: Path, tiny: Path, browser: Chromium) -> None:
