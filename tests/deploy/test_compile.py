@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from elf import read_elf
-from native_artifact import artifact
+from shared_models import SharedModels
 
 from edgekit.deploy import compile as module
 from edgekit.deploy.compile import Compiled, Toolchain, compile_native, sources_digest
@@ -113,10 +113,10 @@ def test_a_target_is_small_and_needs_only_an_old_system(compiled: Compiled) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("compiled", [name for name in CHOSEN if runs_here(target_named(name))], indirect=True)
-def test_the_program_runs_an_artifact(compiled: Compiled, tmp_path: Path) -> None:
+def test_the_program_runs_an_artifact(compiled: Compiled, models: SharedModels) -> None:
     target = compiled.target
     emulator = shutil.which(f"qemu-{target.machine}-static")
-    folder = artifact(tmp_path, "llama", "int4 block 32")
+    folder = models.artifact("llama", "int4 block 32")
     sets = (
         [[]] if target.machine == os.uname().machine else [["-cpu", cpu] for cpu in ("cortex-a72", "cortex-a76", "max")]
     )

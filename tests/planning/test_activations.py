@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-from edgekit.models import ModelSpec, spec_from_config
+from hand_counted import small_spec
+
 from edgekit.planning.activations import graph_activation_bytes as activation_bytes
 from edgekit.planning.memory import Dimensions
 
 
-def _spec(**changes: object) -> ModelSpec:
-    config = {
-        "model_type": "llama",
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": 100,
-        "max_position_embeddings": 128,
-        "tie_word_embeddings": False,
-    }
-    return spec_from_config(config | changes)
-
-
 def test_activations_by_hand() -> None:
-    dimensions = Dimensions.of_spec(_spec())
+    dimensions = Dimensions.of_spec(small_spec())
     expected = 4 * 8 * 128 * 4 + 2 * 8 * (64 + 32 + 32) * 4 + 3 * 8 * 2 * 96 * 4 + 4 * 8 * 64 * 4 + 100 * 8
     assert activation_bytes(dimensions, 128, "float32", chunk=8) == expected
 
 
 def test_cuda_unpacks_the_largest_matrix() -> None:
-    dimensions = Dimensions.of_spec(_spec())
+    dimensions = Dimensions.of_spec(small_spec())
     assert dimensions.largest_linear == 2 * 96 * 64
     expected = 4 * 8 * 128 * 4 + 2 * 8 * 128 * 2 + 3 * 8 * 2 * 96 * 2 + 4 * 8 * 64 * 2 + 100 * 6 + 2 * 96 * 64 * 2
     assert activation_bytes(dimensions, 128, "float16", chunk=8) == expected
 
 
 def test_a_short_context_needs_no_whole_chunk() -> None:
-    dimensions = Dimensions.of_spec(_spec())
+    dimensions = Dimensions.of_spec(small_spec())
     assert activation_bytes(dimensions, 4, "float32", chunk=256) == activation_bytes(dimensions, 4, "float32", chunk=4)
 
 
 def test_norms_of_query_and_key_heads_split_and_copy_the_projections() -> None:
-    plain, normed = (Dimensions.of_spec(_spec(model_type=t, head_dim=16)) for t in ("llama", "qwen3"))
+    plain, normed = (Dimensions.of_spec(small_spec(model_type=t, head_dim=16)) for t in ("llama", "qwen3"))
     more = activation_bytes(normed, 128, "float32", chunk=8) - activation_bytes(plain, 128, "float32", chunk=8)
     assert more == 2 * 8 * (64 + 32 + 32) * 4

@@ -8,32 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hand_counted import ALL_INT4, INT4, INT8, small_spec
 
 from edgekit import layout
 from edgekit.models import ModelSpec, spec_from_config
 from edgekit.planning.memory import Dimensions, MemoryPlan, WeightBytes, kv_cache_bytes, tokenizer_bytes, weight_groups
 from edgekit.recipes import all_recipes, load_recipe
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
-
-INT4, INT8 = QuantizationScheme(4, 32, True), QuantizationScheme(8, 32, False)
-
-
-ALL_INT4 = QuantizationConfig(INT4, INT4, INT4)
-
-
-def _spec(**changes: object) -> ModelSpec:
-    config = {
-        "model_type": "llama",
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": 100,
-        "max_position_embeddings": 128,
-        "tie_word_embeddings": False,
-    }
-    return spec_from_config(config | changes)
 
 
 def _weight_bytes(
@@ -44,7 +25,7 @@ def _weight_bytes(
 
 def test_weights_by_hand() -> None:
     """One row of 64 inputs: 32 bytes of codes and 2 scales of 4; of 96 inputs: 48 bytes and 3 scales."""
-    found = _weight_bytes(_spec(), ALL_INT4, "float32", 128)
+    found = _weight_bytes(small_spec(), ALL_INT4, "float32", 128)
     wide, narrow = 32 + 2 * 4, 48 + 3 * 4
     rows_of_64 = (64 + 32 + 32) + 64 + (96 + 96)
     assert found.linears == 2 * (rows_of_64 * wide + 64 * narrow)
@@ -58,7 +39,7 @@ def test_weights_by_hand() -> None:
 
 
 def test_float16_halves_scales_norms_and_tables_but_not_codes() -> None:
-    wide, narrow = (_weight_bytes(_spec(), ALL_INT4, kind, 128) for kind in ("float32", "float16"))
+    wide, narrow = (_weight_bytes(small_spec(), ALL_INT4, kind, 128) for kind in ("float32", "float16"))
     assert narrow.rotary * 2 == wide.rotary
     assert narrow.norms_and_biases * 2 == wide.norms_and_biases
     assert wide.embedding - narrow.embedding == 100 * 2 * 2
@@ -71,14 +52,16 @@ def test_a_tied_table_is_stored_once_when_both_uses_agree(
     embedding: QuantizationScheme | None, lm_head: QuantizationScheme | None, tables: int
 ) -> None:
     config = QuantizationConfig(INT4, embedding, lm_head)
-    tied = _weight_bytes(_spec(tie_word_embeddings=True), config, "float32", 128)
+    tied = _weight_bytes(small_spec(tie_word_embeddings=True), config, "float32", 128)
     assert tied.embedding > 0
     assert (tied.lm_head > 0) is (tables == 2)
-    assert _weight_bytes(_spec(), config, "float32", 128).lm_head > 0
+    assert _weight_bytes(small_spec(), config, "float32", 128).lm_head > 0
 
 
 def test_biases_count() -> None:
-    plain, biased = (_weight_bytes(_spec(model_type=kind), ALL_INT4, "float32", 128) for kind in ("llama", "qwen2"))
+    plain, biased = (
+        _weight_bytes(small_spec(model_type=kind), ALL_INT4, "float32", 128) for kind in ("llama", "qwen2")
+    )
     assert biased.norms_and_biases - plain.norms_and_biases == 2 * (64 + 32 + 32) * 4
     assert biased.linears == plain.linears
 
@@ -113,7 +96,7 @@ def test_int4_block_128_throughout_is_four_and_a_quarter_bits() -> None:
 
 
 def test_the_cache_holds_keys_and_values_of_every_layer() -> None:
-    dimensions = Dimensions.of_spec(_spec())
+    dimensions = Dimensions.of_spec(small_spec())
     assert kv_cache_bytes(dimensions, 128, "float32") == 2 * (2 * 2 * 16) * 128 * 4
     assert kv_cache_bytes(dimensions, 128, "float16") * 2 == kv_cache_bytes(dimensions, 128, "float32")
 
@@ -134,7 +117,7 @@ def test_the_parts_sum_up() -> None:
 
 
 def test_int8_stores_a_scale_for_each_key_and_value_of_a_head() -> None:
-    dimensions = Dimensions.of_spec(_spec())
+    dimensions = Dimensions.of_spec(small_spec())
     assert kv_cache_bytes(dimensions, 128, "int8") == 2 * 2 * 2 * 128 * (16 + 4)
 
 

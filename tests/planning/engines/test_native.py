@@ -5,34 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hand_counted import memory
 
 from edgekit.devices import load_device
-from edgekit.layout import plan_layout
-from edgekit.models import ModelSpec, spec_from_config
 from edgekit.planning.engines import native
-from edgekit.planning.memory import Dimensions, MemoryPlan, weight_groups
+from edgekit.planning.memory import MemoryPlan
 from edgekit.planning.planned_engine import EngineSetup
-from edgekit.scheme import QuantizationConfig, QuantizationScheme
-
-INT4, INT8 = QuantizationScheme(4, 32, True), QuantizationScheme(8, 32, False)
-
-
-ALL_INT4 = QuantizationConfig(INT4, INT4, INT4)
-
-
-def _spec(**changes: object) -> ModelSpec:
-    config = {
-        "model_type": "llama",
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": 100,
-        "max_position_embeddings": 128,
-        "tie_word_embeddings": False,
-    }
-    return spec_from_config(config | changes)
 
 
 def test_the_native_engines_numbers_are_those_of_its_source() -> None:
@@ -42,10 +20,8 @@ def test_the_native_engines_numbers_are_those_of_its_source() -> None:
 
 
 def _planned(context: int, kv_type: str = "float16", threads: int = 2) -> MemoryPlan:
-    spec = _spec()
-    layout = plan_layout(spec, ALL_INT4, "float32", 128)
     setup = EngineSetup(context, kv_type, threads)
-    return native.ENGINE.memory(Dimensions.of_spec(spec), layout, weight_groups(spec, layout), setup)
+    return memory(native.ENGINE, setup)
 
 
 def test_the_cache_is_whole_blocks_of_64_positions() -> None:

@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from hand_counted import ALL_INT4, INT4, memory, small_spec
 
 from edgekit import layout
 from edgekit.devices import load_device
-from edgekit.layout import plan_layout
-from edgekit.models import ModelSpec, spec_from_config
 from edgekit.planning.engines import ort
 from edgekit.planning.engines.ort import repacking_bytes
-from edgekit.planning.memory import Dimensions, MemoryPlan, weight_groups
+from edgekit.planning.memory import MemoryPlan
 from edgekit.planning.planned_engine import EngineSetup
-from edgekit.scheme import QuantizationConfig, QuantizationScheme
-
-INT4, INT8 = QuantizationScheme(4, 32, True), QuantizationScheme(8, 32, False)
-
-
-ALL_INT4 = QuantizationConfig(INT4, INT4, INT4)
-
-
-def _spec(**changes: object) -> ModelSpec:
-    config = {
-        "model_type": "llama",
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": 100,
-        "max_position_embeddings": 128,
-        "tie_word_embeddings": False,
-    }
-    return spec_from_config(config | changes)
+from edgekit.scheme import QuantizationConfig
 
 
 def _repacked(quantization: QuantizationConfig, activation_type: str = "float32") -> int:
-    return repacking_bytes(layout.plan_layout(_spec(), quantization, activation_type, 1))
+    return repacking_bytes(layout.plan_layout(small_spec(), quantization, activation_type, 1))
 
 
 def test_repacking_keeps_two_more_floats_a_block_on_cpus() -> None:
@@ -55,10 +34,8 @@ def test_the_prefill_chunk_is_the_engines() -> None:
 
 
 def _planned(activation_type: str) -> MemoryPlan:
-    spec = _spec()
-    layout = plan_layout(spec, ALL_INT4, activation_type, 128)
     setup = EngineSetup(100, activation_type, threads=2)
-    return ort.ENGINE.memory(Dimensions.of_spec(spec), layout, weight_groups(spec, layout), setup)
+    return memory(ort.ENGINE, setup, activation_type)
 
 
 def test_the_cache_has_the_graphs_type_and_no_blocks() -> None:

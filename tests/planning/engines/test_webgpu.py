@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from hand_counted import memory
 
 from edgekit.devices import load_device
-from edgekit.layout import plan_layout
-from edgekit.models import spec_from_config
 from edgekit.planning.engines import webgpu
-from edgekit.planning.memory import Dimensions, MemoryPlan, weight_groups
+from edgekit.planning.memory import MemoryPlan
 from edgekit.planning.planned_engine import EngineSetup
-from edgekit.scheme import QuantizationConfig, QuantizationScheme
 
-INT4 = QuantizationScheme(4, 32, True)
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 100,
-    "max_position_embeddings": 128,
-    "tie_word_embeddings": False,
-}
 GATE_UP = 2 * 96 * 64 // 2  # the largest matrix: codes of 4 bits
 
 
 def _planned(activation_type: str = "float16") -> MemoryPlan:
-    spec = spec_from_config(CONFIG)
-    layout = plan_layout(spec, QuantizationConfig(INT4, INT4, INT4), activation_type, 128)
     setup = EngineSetup(100, activation_type, threads=2, accelerator_bytes=10**9)
-    return webgpu.ENGINE.memory(Dimensions.of_spec(spec), layout, weight_groups(spec, layout), setup)
+    return memory(webgpu.ENGINE, setup, activation_type)
 
 
 def test_the_weights_count_once_and_whole() -> None:
@@ -58,10 +42,8 @@ def test_cudas_libraries_do_not_count() -> None:
 def test_no_matrix_is_unpacked() -> None:
     from edgekit.planning.engines import cuda
 
-    spec = spec_from_config(CONFIG)
-    layout = plan_layout(spec, QuantizationConfig(INT4, INT4, INT4), "float16", 128)
     setup = EngineSetup(100, "float16", threads=2, accelerator_bytes=0)
-    other = cuda.ENGINE.memory(Dimensions.of_spec(spec), layout, weight_groups(spec, layout), setup)
+    other = memory(cuda.ENGINE, setup, "float16")
     assert other.activations - _planned().activations == 2 * 96 * 64 * 2
 
 
