@@ -98,7 +98,7 @@ def lora(help_text: str) -> Decorator:
 
 artifact = click.argument("artifact", type=click.Path(path_type=Path))
 expect = click.option(
-    "--expect", metavar="DIGEST", help="Demand this digest, which edgekit build and edgekit verify print."
+    "--expect", metavar="DIGEST", help="Require this digest, as printed by edgekit build and edgekit verify."
 )
 
 
@@ -127,7 +127,7 @@ kv_type = click.option(
     "--kv-type",
     type=click.Choice(KV_TYPES),
     help="Store the KV cache in this type. int8 halves its size, which pays off for long contexts; "
-    f"{cost('int8')}  [default: as planned: int8 where float16 would not fit the device, otherwise the engine's own, "
-    "float16 for native]",
+    f"{cost('int8')}  [default: as planned: int8 where float16 would not fit the device; otherwise the engine's own, "
+    "which is float16 for native]",
 )
 threads = count("--threads", "Use this many threads  [default: one per physical core]", metavar="N")

@@ -76,8 +76,8 @@ _OPTIONS: dict[str, options.Decorator] = {
     "kv_type": click.option(
         "--kv-type",
         type=click.Choice(KV_TYPES),
-        help="Plan for a KV cache of this type  [default: the engine's own, float16 for native, or int8 where that "
-        "does not fit]",
+        help="Plan for a KV cache of this type  [default: the engine's own, which is float16 for native, or int8 "
+        "where that does not fit]",
     ),
 }
 plan_options = options.group("plan_options", PlanOptions, _OPTIONS)

@@ -60,9 +60,9 @@ QUANTIZATION_OPTIONS: dict[str, options.Decorator] = {
         "--bits",
         metavar="NUMBER",
         callback=_bits,
-        help="Store the layers in 4 or 8 bits. A number between, such as 5.2, is a mean in bits per weight over "
+        help="Store the layers in 4 or 8 bits. A number in between, such as 5.2, is a mean in bits per weight over "
         "the whole model, scales included: build measures the error of each matrix in 4 bits and stores those "
-        "with the largest error for their size in 8  [default: the recipe's]",
+        "that have the largest error for their size in 8  [default: the recipe's]",
     ),
     "block_size": _number_option(
         "--block-size", BLOCK_SIZES, "Share a scale among this many weights, in all quantized parts"

@@ -101,7 +101,7 @@ def command(request: BuildRequest, as_json: bool) -> None:
 
     MODEL is a recipe (see edgekit recipes), a recipe file, a checkpoint folder, a .gguf file or a Hugging Face
     repository: owner/name, owner/name@revision, its web address, or owner/name:Q4_K_M for one of its GGUF files. A
-    recipe's name comes before a folder of the same name, and a folder before a repository; ./NAME always means a
+    recipe takes precedence over a folder of the same name, and a folder over a repository; ./NAME always means a
     folder or file. Without MODEL, edgekit builds the --checkpoint if one is given, and otherwise the best model that
     fits the device.
 

@@ -50,11 +50,11 @@ if TYPE_CHECKING:
     "sustain_s",
     metavar="SECONDS",
     type=click.FloatRange(0, 3600, min_open=True),
-    help="With --push: decode for this many seconds more, to see whether heat slows the device down.",
+    help="With --push: decode for this many more seconds, to see whether heat slows the device down.",
 )
 @options.expect
-@options.public_key("Demand that this key has signed the artifact")
-@options.sign("Sign the bundle, and the artifact in it unless it is signed,")
+@options.public_key("Require that this key has signed the artifact")
+@options.sign("Sign the bundle, and the artifact in it if it is not signed yet,")
 @options.as_json
 @ends_cleanly
 def command(
@@ -70,9 +70,9 @@ def command(
 ) -> None:
     """Pack ARTIFACT with the program, C library and licences that a device needs to run it.
 
-    The bundle runs without Python: smoke.sh runs its smoke test, bin/edgekit-run answers prompts. The program is
-    compiled for the device with the extra compile: pip install "edgekit-llm[compile]". The receipt of a push is stored
-    beside the bundle and compared with the plan; the exit code is 62 when a check fails.
+    The bundle runs without Python: smoke.sh runs its smoke test, and bin/edgekit-run answers prompts. Compiling the
+    program for the device needs the extra compile: pip install "edgekit-llm[compile]". The receipt of a push is stored
+    beside the bundle and compared with the plan; if a check fails, the exit code is 62.
     """
     from ..artifact.manifest import read_manifest
     from ..deploy.bundle import make_bundle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import click
@@ -33,8 +34,8 @@ _LIST = "\n".join(["\b", "Targets:", *(f"  {target.name:<15}{target.description}
 def command(target: str, out: Path, as_json: bool) -> None:
     """Compile the C library and the program edgekit-run for another machine.
 
-    The extra compile has what this needs: pip install "edgekit-llm[compile]". The first compilation for a target takes
-    a few minutes. What is there already from the same sources is kept.
+    Needs the extra compile: pip install "edgekit-llm[compile]". The first compilation for a target takes a few minutes.
+    Files that were compiled earlier from the same sources are kept.
     """
     from ..deploy.compile import compile_native
 
@@ -51,4 +52,4 @@ def command(target: str, out: Path, as_json: bool) -> None:
             click.echo(f"{path}  {format_bytes(path.stat().st_size)}")
 
 
-command.help = f"{command.help}\n\n{_LIST}"
+command.help = f"{inspect.cleandoc(command.help or '')}\n\n{_LIST}"  # before the list, which is not indented

@@ -36,10 +36,14 @@ _UNITS = {
     "receipt",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Print the profile of the device that this receipt names, or of NAME, with the figures that its smoke test "
-    "measured in place of those that it contradicts.",
+    help="Print the profile of the device that this receipt names, or of NAME. Figures that the smoke test contradicts "
+    "are replaced by what it measured.",
 )
-@click.option("--out", type=options.OutputFile(), help="With --from-receipt: write the profile to this file instead.")
+@click.option(
+    "--out",
+    type=options.OutputFile(),
+    help="With --from-receipt: write the profile to this file instead of printing it.",
+)
 @options.as_json
 def command(name: str | None, receipt: Path | None, out: Path | None, as_json: bool) -> None:
     """List the devices edgekit knows, or show one with the source of each figure.

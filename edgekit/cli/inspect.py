@@ -28,11 +28,11 @@ from ._signals import ends_cleanly
 @options.as_json
 @ends_cleanly
 def command(artifact: Path, engine: str | None, as_json: bool) -> None:
-    """Show what is in ARTIFACT: its matrices, their formats and sizes, and the planned share of a token's time of each.
+    """Show what is in ARTIFACT: its matrices, their formats and sizes, and the planned share of the time per token.
 
     With --engine, also show where the nodes of the model run on this machine: with a fast kernel, with a slow fallback,
-    or as a copy between the host and the device. The kernels of the native engine are named by its library; an engine
-    on onnxruntime generates a few tokens for it.
+    or as a copy between the host and the device. The native engine's library names its kernels; an engine that uses
+    onnxruntime generates a few tokens to find out.
     """
     from ..artifact.manifest import read_manifest
     from ..inspection.contents import contents_of

@@ -20,7 +20,7 @@ def command(key: Path, as_json: bool) -> None:
     """Make a private key in the file KEY, and its public key in KEY.pub.
 
     Keep KEY to yourself: whoever has it can sign artifacts in your name. Put KEY.pub on every device. Both are Ed25519
-    keys in PEM format, as openssl writes them. The extra sign has what this needs: pip install "edgekit-llm[sign]".
+    keys in PEM format, as openssl writes them. Needs the extra sign: pip install "edgekit-llm[sign]".
     """
     from ..artifact.signature import make_keys, open_public_key
 

@@ -111,8 +111,8 @@ def command(model: str | None, device: str | None, every_device: bool, request: 
     repository; edgekit build --help shows the forms. Without MODEL, edgekit plans every recipe and recommends the best
     one that fits.
 
-    The prediction uses the model's configuration and the device profile alone; no weights are fetched. Each speed comes
-    with its 80 % prediction interval. If the model does not fit, the plan lists options that do.
+    The prediction uses only the model's configuration and the device profile; no weights are fetched. Each speed comes
+    with an 80 % prediction interval. If the model does not fit, the plan lists options that do.
     """
     if every_device == (device is not None):
         raise click.UsageError("give either --device NAME, or --all-devices and a MODEL")

@@ -28,7 +28,7 @@ def _new_profile(ctx: click.Context, param: click.Parameter, path: Path | None) 
     if path is None:
         return None
     if path.suffix != ".toml":
-        raise click.BadParameter(f"{path} does not end in .toml, by which --device tells a file from a name")
+        raise click.BadParameter(f"{path} does not end in .toml; --device takes other names for those of devices")
     if path.exists():
         raise click.BadParameter(f"{path} exists; name another file or remove it first")
     return path
@@ -57,8 +57,8 @@ def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
     """Measure this machine: its memory bandwidth, the peak of each kernel, and the speed of both engines.
 
     The engines run two models with random weights, which are built in the temporary folder (450 MB) and then removed.
-    Proofs of GPUs that were made here are shown: an engine on a GPU is compared with the processor before it answers.
-    With --out, the figures are written to a device profile that every --device option accepts.
+    Also shows the GPUs that have been checked here: before an engine on a GPU answers, its results are compared with
+    the processor's. With --out, the figures are written to a device profile that every --device option accepts.
     """
     from ..probe.kernels import chosen_kernels
     from ..probe.machine import HOST, probe_machine

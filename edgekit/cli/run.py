@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 # The metavar, type and help of the option for each field of Sampling.
 _SAMPLING: dict[str, tuple[str, type[int] | type[float], str]] = {
     "temperature": ("X", float, "Sample at this temperature; 0 is greedy"),
-    "top_p": ("P", float, "Sample from the likeliest tokens that together reach this probability"),
-    "top_k": ("N", int, "Sample from this many of the likeliest tokens; 0 disables"),
-    "min_p": ("P", float, "Drop tokens less likely than this fraction of the likeliest; 0 disables"),
-    "repetition_penalty": ("X", float, "Penalize tokens that occurred before; 1 disables"),
+    "top_p": ("P", float, "Sample from the most likely tokens whose probabilities add up to this"),
+    "top_k": ("N", int, "Sample from this many of the most likely tokens; 0 disables this"),
+    "min_p": ("P", float, "Drop tokens less likely than this fraction of the most likely one; 0 disables this"),
+    "repetition_penalty": ("X", float, "Penalize tokens that have occurred before; 1 disables this"),
 }
 _SAMPLING_OPTIONS: dict[str, options.Decorator] = {
     name: click.option(
@@ -63,34 +63,34 @@ _SAMPLING_OPTIONS: dict[str, options.Decorator] = {
     type=click.Choice(["thought", "off", "all"]),
     default="thought",
     show_default=True,
-    help="Get out of text that repeats itself, in the thought or in all of the answer: make its tokens less likely "
-    "and, if that does not help, close the thought or end the answer.",
+    help="Break out of repetition, in the thought or in all of the answer: make the repeated tokens less likely and, "
+    "if that does not help, close the thought or end the answer.",
 )
 @options.engine
-@options.count("--context", "Hold this many tokens of prompt and answer together  [default: as built]")
+@options.count("--context", "Make room for this many tokens of prompt and answer together  [default: as built]")
 @options.threads
 @options.kv_type
 @click.option(
     "--prepare/--no-prepare",
     default=True,
     show_default=True,
-    help="In a conversation with a reasoning model, prepare the next turn while you read: the thought is left out of "
-    "it, so the answer is evaluated again.",
+    help="In a conversation with a reasoning model, prepare the next turn while you read. Its prompt leaves out the "
+    "thought, so the answer has to be evaluated again.",
 )
 @click.option(
     "--speculate/--no-speculate",
     default=True,
     show_default=True,
-    help="Guess tokens from what followed the same tokens earlier, and evaluate them together: faster where the answer "
-    "repeats something. The answer is the same. (native engine)",
+    help="Guess the next tokens from earlier text and evaluate several together, which is faster where the answer "
+    "repeats something. The answer stays the same. (native engine)",
 )
 @options.public_key("Run the artifact only if this key has signed it")
 @click.option(
     "--draft",
     metavar="ARTIFACT",
     type=click.Path(path_type=Path),
-    help="Let this small artifact, which has the same vocabulary, guess tokens as well. It takes memory of its own and "
-    "reads the prompts, too. The answer is the same. (native engine)",
+    help="Let this small artifact guess tokens as well. It must have the same vocabulary, takes memory of its own and "
+    "reads the prompts, too. The answer stays the same. (native engine)",
 )
 @click.option("--raw", is_flag=True, help="Continue the prompt as plain text, without the chat template.")
 @options.as_json
@@ -118,8 +118,8 @@ def command(
 
     Without --prompt, ARTIFACT answers what you type until you enter /exit; /help lists the commands.
 
-    The answer is written to stdout as it is generated; token counts and speed go to stderr. On a terminal the thought
-    of a reasoning model is dimmed; elsewhere it stands between <think> tags. --thoughts fold or hide leaves it out.
+    The answer is written to stdout as it is generated; token counts and speed go to stderr. On a terminal, a reasoning
+    model's thought is dimmed; elsewhere it stands between <think> tags. --thoughts fold or hide leaves it out.
     """
     _check(prompt, as_json, raw, think_tokens, seed)
     if draft is not None and not speculate:

@@ -19,46 +19,46 @@ from ._output import print_notes, print_planned_cache
     see_also="edgekit run talks to an artifact without a server; docs/server.md describes the requests.",
 )
 @click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True)
-@click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Bind this address.")
+@click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Listen on this address.")
 @click.option(
     "--port",
     metavar="N",
     type=click.IntRange(0, 65535),
     default=8080,
     show_default=True,
-    help="Bind this port; 0 for any that is free.",
+    help="Listen on this port; 0 picks a free one.",
 )
 @click.option(
     "--api-key-file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Demand the key in this file from every request. Needed for addresses that other machines can reach  "
+    help="Require the key in this file from every request. Needed if other machines can reach the address  "
     "[default: the variable EDGEKIT_API_KEY]",
 )
-@options.count("--parallel", "Answer this many requests of a model at the same time", 8, metavar="N")
+@options.count("--parallel", "Answer up to this many requests for a model at the same time", 8, metavar="N")
 @options.count(
     "--caches",
-    "Keep this many KV caches of a model, for later prompts with the same beginning  [default: as --parallel]",
+    "Keep up to this many KV caches for a model, for later prompts that begin alike  [default: as --parallel]",
     metavar="N",
 )
 @options.size(
     "--prefix-memory",
-    "Keep the beginnings of earlier prompts of a model in this much memory, besides its KV caches, such as 2GB  "
-    "[default: as much as they need]",
+    "Keep the beginnings of earlier prompts for a model in up to this much memory, such as 2GB, in addition to its KV "
+    "caches  [default: no limit]",
 )
 @options.size(
     "--memory",
-    "Use at most this much memory for all artifacts: those that were not used for the longest time are closed for "
+    "Use at most this much memory for all artifacts together; the least recently used are closed to make room for "
     "others  [default: no limit]",
 )
-@options.count("--queue", "Let this many requests of a model wait", 64, metavar="N", least=0)
-@options.count("--connections", "Accept this many connections at the same time", 256, metavar="N")
+@options.count("--queue", "Let up to this many requests for a model wait", 64, metavar="N", least=0)
+@options.count("--connections", "Accept up to this many connections at the same time", 256, metavar="N")
 @options.count("--max-tokens", "Generate at most this many tokens per answer  [default: as many as the context holds]")
 @options.count(
-    "--time-limit", "End an answer after this many seconds, with its time in the queue", 600, metavar="SECONDS"
+    "--time-limit", "End an answer after this many seconds, including its time in the queue", 600, metavar="SECONDS"
 )
 @options.engine
-@options.count("--context", "Hold this many tokens of prompt and answer together  [default: as built]")
+@options.count("--context", "Make room for this many tokens of prompt and answer together  [default: as built]")
 @options.threads
 @options.kv_type
 @options.public_key("Serve only artifacts that this key has signed")
@@ -81,12 +81,12 @@ def command(
     kv_type: str | None,
     public_key: str | None,
 ) -> None:
-    """Serve each ARTIFACT with OpenAI's API.
+    """Serve each ARTIFACT through an OpenAI-compatible API.
 
     ARTIFACT is a folder, whose name is the model's name in requests, or NAME=FOLDER. The first one is opened at once,
     the others when a request asks for them.
 
-    Requests for one model are answered together: their tokens are computed in common steps, which read the weights
+    Requests for one model are answered together: each step computes a token of every answer and reads the weights only
     once. Only this machine can reach the server unless you choose another --host; then every request needs a key.
     """
     try:

@@ -22,9 +22,9 @@ from ._receipt_table import print_receipt
 )
 @options.artifact
 @options.device(
-    "This machine is this device (see edgekit devices): check memory and times against its profile and the plan."
+    "Treat this machine as this device (see edgekit devices): check memory and times against its profile and the plan."
 )
-@click.option("--headless", is_flag=True, help="With --device: the device boots without a desktop.")
+@click.option("--headless", is_flag=True, help="With --device: the device runs without a desktop.")
 @options.engine
 @options.threads
 @click.option(
@@ -32,7 +32,8 @@ from ._receipt_table import print_receipt
     "sustain_s",
     metavar="SECONDS",
     type=float,
-    help="Decode for this many seconds more, and compare the last third with the first: heat slows a device down.",
+    help="Decode for this many more seconds and compare the last third with the first, to see whether heat slows the "
+    "machine down.",
 )
 @click.option("--out", type=options.OutputFile(), help="Write the results as JSON to this file, too.")
 @options.as_json
@@ -48,8 +49,8 @@ def command(
 ) -> None:
     """Check that ARTIFACT works on this machine: its files, its golden answer, its speed and memory.
 
-    The golden answer is what the artifact answered when it was built. The exit code is 62 when a check fails. A speed
-    that differs from the plan is a warning.
+    The golden answer is the one that the artifact gave when it was built. If a check fails, the exit code is 62. A
+    speed that differs from the plan is only a warning.
     """
     from ..artifact.manifest import read_manifest
     from ..deploy.smoke import smoke  # imports numpy

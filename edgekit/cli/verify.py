@@ -18,17 +18,17 @@ from ._output import emit_json, print_notes, progress_bars
 )
 @options.artifact
 @options.expect
-@options.public_key("Demand a signature by this key")
+@options.public_key("Require a signature by this key")
 @options.as_json
 def command(artifact: Path, expect: str | None, public_key: str | None, as_json: bool) -> None:
-    """Check every file of ARTIFACT, and that they fit together.
+    """Check every file of ARTIFACT, and that the files fit together.
 
-    The size and SHA-256 of each file are compared with the manifest, and the manifest with its own digest. Names the
-    files that differ, that are missing and that do not belong there, and links that lead out of the folder. The graph,
-    the weight file, the tokenizer and the manifest must agree with each other.
+    The size and SHA-256 of each file are compared with the manifest, and the manifest with its own digest. Reports
+    files that differ, are missing or do not belong there, and links that lead out of the folder. The graph, the weight
+    file, the tokenizer and the manifest must agree with each other.
 
-    The digest stands for every byte of the artifact. Somebody who changes a file can write a manifest that fits it, so
-    compare the digest with the one that the build printed (--expect), or demand a signature (--public-key).
+    The digest covers every byte of the artifact. Somebody who changes a file can also write a manifest that matches it,
+    so compare the digest with the one that the build printed (--expect), or require a signature (--public-key).
     """
     from ..artifact.verify import verified
 

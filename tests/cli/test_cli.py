@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,13 @@ def test_help_of_every_command_has_examples_and_links(invoke: Invoke) -> None:
         assert f"Usage: edgekit {name} " in shown
         assert f"  edgekit {name}" in shown.partition("Example")[2]
         assert "See also: edgekit " in shown
+
+
+def test_the_paragraphs_of_a_help_text_are_indented_alike(invoke: Invoke) -> None:
+    for name in cli.list_commands(None):  # type: ignore[arg-type]
+        words = invoke(name, "--help").text.partition("Options:")[0].partition("Targets:")[0]
+        assert "\n    " not in words, name
+        assert not re.search(r"\S {2,}\S", words), name
 
 
 def test_help_imports_nothing_heavy() -> None:
