@@ -59,7 +59,7 @@ def main() -> None:
     seconds = measure(options.artifact, options.threads)
     print("sequences  step, ms  of one  tok/s together")
     for count, time_of_step in seconds.items():
-        print(f"{count:9}  {time_of_step * 1e3:8.1f}  {time_of_step / seconds[1]:6.2f}  {count / time_of_step:14.1f}")
+        print(f"{count:9}  {time_of_step * 1e3:8.2f}  {time_of_step / seconds[1]:6.2f}  {count / time_of_step:14.1f}")
     empty, full, ratio = measure_context(options.artifact, options.threads, options.context)
     print(f"\ntok/s with an empty context {1 / empty:.1f}, after {options.context} tokens {1 / full:.1f}: {ratio:.2f}")
 
