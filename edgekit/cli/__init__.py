@@ -30,6 +30,7 @@ from ..errors import (
     missing_package,
 )
 from ..ort import NO_TELEMETRY
+from ._interrupts import raised_interrupts
 from ._output import print_error, print_notes, wants_json
 
 # OPENBLAS_THREAD_TIMEOUT, which OpenBLAS reads when a command loads numpy. Between two products its threads wait
@@ -87,7 +88,8 @@ def main() -> None:
     os.environ.update(NO_TELEMETRY)
     warnings.showwarning = _show_warning
     try:
-        _run()
+        with raised_interrupts():
+            _run()
     except BrokenPipeError:
         _discard_output()
         sys.exit(141)  # what a shell reports for a program that SIGPIPE ended

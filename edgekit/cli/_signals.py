@@ -12,6 +12,7 @@ from types import FrameType
 from typing import ParamSpec, TypeVar
 
 from ..leftovers import remove_all
+from ._interrupts import forget_interrupt, interrupt
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -23,8 +24,9 @@ _INTERRUPTED = 130
 def ends_cleanly(command: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """Decorate a command's function.
 
-    The first signal raises KeyboardInterrupt, so that the work ends as it does for an error: threads finish what they
-    are doing, and temporary folders are removed. The second one removes them at once and ends the process.
+    The first signal raises KeyboardInterrupt (``_interrupts.py``), so that the work ends as it does for an error:
+    threads finish what they are doing, and temporary folders are removed. The second one removes them at once and ends
+    the process.
     A signal that is ignored, as by nohup, stays ignored.
     """
 
@@ -45,7 +47,7 @@ def _handled() -> Iterator[None]:
         if seen:
             _end()
         seen = True
-        raise KeyboardInterrupt
+        interrupt(frame)
 
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     handled = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
@@ -56,6 +58,7 @@ def _handled() -> Iterator[None]:
     finally:
         for number in handled:  # no signal ends this
             signal.signal(number, signal.SIG_IGN)
+        forget_interrupt()
         remove_all()
         for number in handled:
             signal.signal(number, before[number])
