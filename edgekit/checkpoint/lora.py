@@ -35,6 +35,8 @@ from numpy.typing import NDArray
 from ..errors import CheckpointError, CorruptFileError, TensorMismatchError, UnsupportedModelError
 from ..hashing import sha256_file
 from ..json_file import read_bounded, read_json_object
+from ..schema.adapter import ADAPTER
+from ..schema.fields import check_table
 from .base import TensorInfo
 from .damaged import refuse_link
 from .files import WeightFile
@@ -175,11 +177,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
     for key, nothing in _WITHOUT_EFFECT.items():
         if config.get(key, nothing) not in (nothing, None, False, [], {}):
             raise UnsupportedModelError(f"{path}: {key} is {config[key]!r}; edgekit does not support this option")
+    check_table(config, ADAPTER, str(path), CorruptFileError)
     for key in ("use_rslora", "use_dora"):
         if not isinstance(config[key], bool):
             raise CorruptFileError(f"{path}: {key} is {config[key]!r}; it must be true or false")
     for key in ("rank_pattern", "alpha_pattern"):
-        config[key] = _pattern(config.get(key) or {}, f"{path}: {key}")
+        config[key] = _pattern({} if config.get(key) is None else config[key], f"{path}: {key}")
     _number(config["lora_alpha"], f"{path}: lora_alpha")
     return config
 

@@ -16,6 +16,8 @@ from ..errors import ArtifactError
 from ..json_file import read_json_object
 from ..json_text import finite_json, json_text
 from ..output_file import write_output
+from ..schema.fields import check_table
+from ..schema.receipt import RECEIPT
 from ..toml_table import TableReader
 
 VERSION = 1
@@ -267,7 +269,9 @@ def parse_receipt(content: dict[str, Any], where: str) -> Receipt:
     missing = [name for name in (*(f.name for f in fields(Receipt)), *DERIVED) if name not in content]
     if missing:
         raise ArtifactError(f"{where} is not a complete receipt: it lacks {', '.join(missing)}")
-    return _READER.build(Receipt, _known(Receipt, content), where, separator=": ")
+    found_receipt: Receipt = _READER.build(Receipt, _known(Receipt, content), where, separator=": ")
+    check_table(content, RECEIPT, where, ArtifactError)
+    return found_receipt
 
 
 def _known(cls: Any, table: dict[str, Any]) -> dict[str, Any]:
