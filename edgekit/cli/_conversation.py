@@ -164,7 +164,7 @@ def _load(conversation: Conversation, rest: str) -> str:
         raise UsageError(f"{rest} is not a conversation that /save has written")
     read = [_message(entry, place, rest) for place, entry in enumerate(messages)]
     if len(read) % 2:
-        raise UsageError(f"{rest} has {len(read)} messages; the last question lacks its answer")
+        raise UsageError(f"{rest} has {len(read)} messages; the last question has no answer")
     conversation.messages = read
     conversation.system, conversation.last = system, None
     model = saved.get("model")

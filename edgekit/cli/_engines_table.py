@@ -36,7 +36,7 @@ def print_engines(plan: Plan, screen: Screen) -> None:
         screen.say(("~ uncalibrated", "yellow"))
     taken = engines[0]
     proven = "" if taken.processor == "cpu" else ", once its results are proven on the device"
-    screen.say(f"--engine auto is expected to take {taken.engine}{proven}: {reason(engines)}")
+    screen.say(f"--engine auto is expected to choose {taken.engine}{proven}: {reason(engines)}")
     for each in engines:
         if each.needs:
             instead = f"; where that is installed, auto takes {each.engine}" if overtakes(each, taken) else ""

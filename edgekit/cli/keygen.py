@@ -29,5 +29,5 @@ def command(key: Path, as_json: bool) -> None:
     if as_json:
         emit_json({"key": str(key), "public_key_file": str(public), "public_key": digits})
     else:
-        click.echo(f"{key}: the private key, readable by you only")
+        click.echo(f"{key}: the private key, readable only by you")
         click.echo(f"{public}: the public key {digits}")

@@ -96,7 +96,7 @@ def test_arguments_are_checked(conversation: Conversation, line: str, message: s
         (json.dumps({"format": "other"}), "not a conversation that /save has written"),
         (
             json.dumps({"format": "edgekit.conversation/1", "messages": [{"role": "user", "content": "a"}]}),
-            "has 1 messages; the last question lacks its answer",
+            "has 1 messages; the last question has no answer",
         ),
         (
             json.dumps({"format": "edgekit.conversation/1", "messages": [{"role": "assistant", "content": "x"}]}),

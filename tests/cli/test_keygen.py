@@ -30,7 +30,9 @@ def test_keys_that_sign_and_check(invoke: Invoke, tmp_path: Path) -> None:
 
 
 def test_a_key_is_never_overwritten(invoke: Invoke, tmp_path: Path) -> None:
-    assert invoke("keygen", tmp_path / "key").text.startswith(f"{tmp_path / 'key'}: the private key, readable by you")
+    assert invoke("keygen", tmp_path / "key").text.startswith(
+        f"{tmp_path / 'key'}: the private key, readable only by you"
+    )
     again = invoke("keygen", tmp_path / "key")
     assert again.exit_code == 2
     assert "already exists" in again.stderr
