@@ -65,7 +65,17 @@ MANIFEST: dict[str, Field] = {
         },
         required=("model_type", "vocab_size", "num_layers", "context_length"),
     ),
-    "source": Table({}),
+    "source": Table(
+        {
+            "kind": _NAME,
+            "files": Table({}, others=FILE),
+            "format": _NAME,
+            "quantize_config": Table({}),
+            "adapters": Items(Table({}), most=1000),
+            **dict.fromkeys(("repository", "revision", "package", "version", "member"), Optional(_NAME)),
+            "sha256": Optional(_SHA256),
+        }
+    ),
     "recipe": Table({"name": _NAME, "title": _NAME, "licence": _NAME}),
     "device": Table({"name": _NAME, "title": _NAME}),
     "plan": _PLAN,

@@ -30,6 +30,11 @@ def test_every_field_is_known() -> None:
     [
         (lambda m: m["model"].update(vocab_size=2**40), "model.vocab_size is 1099511627776; it must be a whole number"),
         (lambda m: m["model"].pop("context_length"), "model lacks context_length"),
+        (lambda m: m.update(source={"kind": 64}), "source.kind is 64"),
+        (
+            lambda m: m.update(source={"files": {"a": {"sha256": "0", "size_bytes": 1.0}}}),
+            "source.files 'a': size_bytes is",
+        ),
         (lambda m: m["plan"].update(context="64"), "plan.context is '64'"),
         (lambda m: m["plan"].update(decode_tok_s={"low": 1, "mid": -1, "high": 2}), "plan.decode_tok_s.mid is -1"),
         (
