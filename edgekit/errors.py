@@ -3,6 +3,7 @@
     EdgekitError                     1   the base class; 1 is also the exit code of a bug, which shows a traceback
     +-- UsageError                   2   the command line is not valid (click uses the same exit code)
     +-- MissingPackageError          3   a Python package that this needs is not installed
+    +-- OutOfMemoryError             4   the system gives this process no more memory
     +-- UnknownNameError            10   a recipe, device or engine name is not known; similar names are suggested
     +-- RecipeError                 11   a recipe file is not valid
     +-- DeviceProfileError          12   a device file is not valid
@@ -98,6 +99,10 @@ class MissingPackageError(EdgekitError):
             f"{purpose} needs {named}, which this installation of edgekit does not have",
             hint=f'install the extra {extra}: pip install "edgekit-llm[{extra}]"',
         )
+
+
+class OutOfMemoryError(EdgekitError):
+    exit_code = 4
 
 
 class UnknownNameError(EdgekitError):

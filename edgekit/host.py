@@ -191,6 +191,16 @@ def peak_rss_bytes() -> int | None:
     return peak if sys.platform == "darwin" else peak * KIB  # macOS reports bytes, other systems KiB
 
 
+def address_space() -> int | None:
+    """The bytes of address space that this process may use (``ulimit -v``); None if there is no limit."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def resident_bytes() -> int | None:
     """The resident memory of this process in bytes, mapped weights included; None outside Linux.
 

@@ -26,10 +26,9 @@ from ..errors import (
     EngineFallbackWarning,
     EngineProofNotice,
     ThreadsWarning,
-    UsageError,
-    missing_package,
 )
 from ..ort import NO_TELEMETRY
+from ._failures import reported
 from ._interrupts import raised_interrupts
 from ._output import print_error, print_notes, wants_json
 
@@ -39,8 +38,6 @@ from ._output import print_error, print_notes, wants_json
 _OPENBLAS_TIMEOUT = "4"
 _NOTES = (DiscardedStateWarning, EngineFallbackWarning, EngineProofNotice, ThreadsWarning)
 _COMPLETION = "_EDGEKIT_COMPLETE"  # set by a shell that completes a command line, to what it asks for
-_UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)  # a path of the user's
-_SHOWN = 100  # characters of such a path
 _OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # writing to a redirected stream failed
 
 
@@ -111,23 +108,6 @@ def _run() -> None:
             cli.invoke(context)
     except click.exceptions.Exit as ended:  # --help and --version
         sys.exit(ended.exit_code)
-    except EdgekitError as error:
-        print_error(error)
-        sys.exit(error.exit_code)
-    except ModuleNotFoundError as error:
-        missing = missing_package(error)
-        if missing is None:
-            raise
-        print_error(missing)
-        sys.exit(missing.exit_code)
-    except OSError as error:
-        if error.errno not in _UNREACHABLE or error.filename is None:
-            raise
-        name = str(error.filename)
-        shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
-        unreachable = UsageError(f"cannot open {shown}: {error.strerror}")
-        print_error(unreachable)
-        sys.exit(unreachable.exit_code)
     except click.ClickException as error:
         if wants_json():
             print_error(EdgekitError(error.format_message()), kind="usage")
@@ -137,6 +117,12 @@ def _run() -> None:
     except (click.Abort, EOFError, KeyboardInterrupt):
         print_error(EdgekitError("interrupted"), kind="interrupted")
         sys.exit(130)
+    except Exception as error:
+        failure = reported(error)
+        if failure is None:
+            raise
+        print_error(failure)
+        sys.exit(failure.exit_code)
 
 
 def _show_warning(

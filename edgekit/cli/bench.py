@@ -9,6 +9,7 @@ import click
 
 from ..units import format_bytes, format_seconds
 from . import _options as options
+from ._failures import needs_memory
 from ._output import Column, emit_json, open_screen, print_planned_cache, progress_bars
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def _counts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int
 @options.threads
 @options.kv_type
 @options.as_json
+@needs_memory(200)
 def command(
     artifact: Path,
     engine: str,

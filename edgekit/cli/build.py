@@ -13,6 +13,7 @@ from ..scheme import METHODS, QuantizationOverrides
 from ..units import format_bytes, format_seconds
 from . import _options as options
 from ._conversation_options import CONVERSATION_OPTIONS
+from ._failures import needs_memory
 from ._output import emit_json, open_screen, print_notes, progress_bars
 from ._plan_options import plan_options
 from ._plan_table import print_plan
@@ -96,6 +97,7 @@ _OPTIONS: dict[str, options.Decorator] = {
 @options.group("request", BuildRequest, _OPTIONS)
 @options.as_json
 @ends_cleanly
+@needs_memory(400)
 def command(request: BuildRequest, as_json: bool) -> None:
     """Build a 4-bit ONNX artifact of MODEL for a device.
 

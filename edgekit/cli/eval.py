@@ -11,6 +11,7 @@ import click
 from ..errors import UsageError
 from ..json_file import MAX_TEXT_BYTES, read_bounded
 from . import _options as options
+from ._failures import needs_memory
 from ._output import Column, emit_json, open_screen, progress_bars
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ _CHUNK_TOKENS = 512  # edgekit.quality.evaluation.CHUNK_TOKENS, whose module tak
 @options.count("--max-chunks", "Stop after this many chunks  [default: read the whole text]", metavar="N")
 @options.threads
 @options.as_json
+@needs_memory(200)
 def command(
     artifact: Path,
     reference: str,

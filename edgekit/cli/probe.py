@@ -13,6 +13,7 @@ from ..devices.writer import format_device
 from ..output_file import write_output
 from ..units import format_bytes
 from . import _options as options
+from ._failures import needs_memory
 from ._output import Column, emit_json, open_screen, progress_bars
 from ._signals import ends_cleanly
 
@@ -53,6 +54,7 @@ def _new_profile(ctx: click.Context, param: click.Parameter, path: Path | None) 
 )
 @options.as_json
 @ends_cleanly
+@needs_memory(200)
 def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
     """Measure this machine: its memory bandwidth, the peak of each kernel, and the speed of both engines.
 

@@ -11,6 +11,7 @@ import click
 
 from ..errors import UsageError
 from . import _options as options
+from ._failures import needs_memory
 from ._output import emit_json, open_screen, print_planned_cache
 from ._stream import figures, piped_text, print_answer, typed_text
 
@@ -94,6 +95,7 @@ _SAMPLING_OPTIONS: dict[str, options.Decorator] = {
 )
 @click.option("--raw", is_flag=True, help="Continue the prompt as plain text, without the chat template.")
 @options.as_json
+@needs_memory(200)
 def command(
     artifact: Path,
     prompt: str | None,

@@ -9,6 +9,7 @@ import click
 
 from ..errors import UsageError
 from . import _options as options
+from ._failures import needs_memory
 from ._output import print_notes, print_planned_cache
 
 
@@ -62,6 +63,7 @@ from ._output import print_notes, print_planned_cache
 @options.threads
 @options.kv_type
 @options.public_key("Serve only artifacts that this key has signed")
+@needs_memory(200)
 def command(
     artifacts: tuple[str, ...],
     host: str,

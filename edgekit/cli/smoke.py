@@ -10,6 +10,7 @@ import click
 from ..devices import DeviceProfile
 from ..errors import SmokeTestError
 from . import _options as options
+from ._failures import needs_memory
 from ._output import emit_json, error_json, print_error, print_planned_cache, progress_bars
 from ._receipt_table import print_receipt
 
@@ -37,6 +38,7 @@ from ._receipt_table import print_receipt
 )
 @click.option("--out", type=options.OutputFile(), help="Write the results as JSON to this file, too.")
 @options.as_json
+@needs_memory(200)
 def command(
     artifact: Path,
     device: DeviceProfile | None,

@@ -1,0 +1,75 @@
+"""What the exceptions of a command mean to its user: a message with an exit code, or a traceback for a bug."""
+
+from __future__ import annotations
+
+import errno
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from ..errors import EdgekitError, OutOfMemoryError, UsageError, missing_package
+from ..host import address_space
+from ..units import format_bytes
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+_UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)  # a path of the user's
+_MEGABYTE = 10**6
+_SHOWN = 100  # characters of such a path
+# What the dynamic loader and C++ say. The loader's errors are ImportErrors, which numpy packs into others.
+_NO_MEMORY = ("failed to map segment", "cannot allocate memory", "bad_alloc")
+_RAISE = "raise the limits on memory: ulimit -v unlimited, or those of the container"
+
+
+def reported(error: BaseException) -> EdgekitError | None:
+    """The error that a user is told; None for a bug, which shows a traceback.
+
+    Args:
+        error: What ended a command.
+    """
+    if isinstance(error, EdgekitError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        return missing_package(error)
+    if _lacks_memory(error):
+        return OutOfMemoryError("the system gives this process no more memory", hint=_RAISE)
+    if isinstance(error, OSError) and error.errno in _UNREACHABLE and error.filename is not None:
+        name = str(error.filename)
+        shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+        return UsageError(f"cannot open {shown}: {error.strerror}")
+    return None
+
+
+def needs_memory(least_mb: int) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
+    """Decorate a command's function that loads libraries which end the process if they get no memory.
+
+    Args:
+        least_mb: Megabytes of address space with which the command works for a tiny model.
+    """
+
+    def decorate(command: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+        @functools.wraps(command)
+        def checked(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+            limit = address_space()
+            if limit is not None and limit < least_mb * _MEGABYTE:
+                raise OutOfMemoryError(
+                    f"this process may use {format_bytes(limit)} of address space; the command needs "
+                    f"{format_bytes(least_mb * _MEGABYTE)} for the libraries alone",
+                    hint=_RAISE,
+                )
+            return command(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            return True
+        foreign = isinstance(error, (ImportError, RuntimeError)) or type(error).__module__.startswith("onnxruntime")
+        if foreign and any(phrase in str(error).lower() for phrase in _NO_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
