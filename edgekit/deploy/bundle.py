@@ -162,11 +162,11 @@ def make_bundle(
     if packed:
         zstandard()
     _check_free(out, packed)
-    native = native or device_files(device)
     name = f"{manifest.name}-{device.name}"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with locked_folder(out.parent, f".{out.name}.partial-") as work:
+            native = native or device_files(device)  # compiles for minutes, so the folder is made first
             folder = work / name
             _copy_artifact(artifact, folder / "artifact", found)
             if sign is not None and read_signature(artifact) is None:

@@ -101,6 +101,16 @@ def test_a_bundle_may_be_one_file(artifact: Path, native: DeviceFiles, tmp_path:
         made(artifact, tmp_path / "x.tar.zst", native)
 
 
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_compiled(
+    artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekit.deploy.bundle.device_files", lambda device: pytest.fail("it is compiled first"))
+    (tmp_path / "file").write_text("")
+    for out, problem in ((tmp_path / ("n" * 300), "File name too long"), (tmp_path / "file" / "x", "File exists")):
+        with pytest.raises(BundleError, match=problem), make_bundle(artifact, load_device("jetson"), out):
+            pass
+
+
 def test_a_bundle_without_a_library_says_so(artifact: Path, tmp_path: Path) -> None:
     native = replace(stand_in(tmp_path / "native", library=False), notes=("no library",))
     bundle = made(artifact, tmp_path / "out", native)
