@@ -157,7 +157,7 @@ def test_a_picture_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     result = _plot(tmp_path / "nowhere" / "plan.svg", "smollm2-135m", "--device", "pi")
-    assert result.exit_code == 1
+    assert result.exit_code == 2, "it is refused before any work"
     assert "cannot write" in result.output
 
 
