@@ -46,8 +46,10 @@ A message says what was being done, what was found and what is allowed. ``hint``
 
 from __future__ import annotations
 
+import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -254,6 +256,8 @@ _BUILD_PACKAGES = ("gguf", "huggingface_hub", "ml_dtypes", "onnx", "onnxruntime"
 
 
 _SERVE_PACKAGES = ("starlette", "uvicorn")
+_UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)
+_SHOWN = 100  # characters of a path
 
 
 class DiscardedStateWarning(UserWarning):
@@ -280,6 +284,26 @@ def missing_package(error: ModuleNotFoundError) -> MissingPackageError | None:
     if name not in _BUILD_PACKAGES:
         return None
     return MissingPackageError.for_extra("build", [name], "building or converting a model")
+
+
+def unreachable_path(error: OSError) -> UsageError | None:
+    """What to tell a user about a path that the system does not open; None for an error of another kind."""
+    if error.errno not in _UNREACHABLE or error.filename is None:
+        return None
+    name = str(error.filename)
+    shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+    return UsageError(f"cannot open {shown}: {error.strerror}")
+
+
+@contextmanager
+def told_paths() -> Iterator[None]:
+    """Raise the error of :func:`unreachable_path` for a path that the system does not open."""
+    try:
+        yield
+    except OSError as error:
+        if (found := unreachable_path(error)) is None:
+            raise
+        raise found from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

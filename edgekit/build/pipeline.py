@@ -26,7 +26,7 @@ from ..artifact.writer import hold_ready, whole_folder
 from ..calibration.state import sweep_states
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..devices.profile import DeviceProfile
-from ..errors import EngineError, NativeLibraryError, UsageError
+from ..errors import EngineError, NativeLibraryError, UsageError, told_paths
 from ..host import peak_rss_bytes, physical_cores
 from ..inspection.placement import slow_fallbacks
 from ..models.spec import untied
@@ -81,7 +81,7 @@ def run_build(
     time_of_build()  # what is not valid is refused before any work
     if request.sign is not None:
         open_private_key(request.sign)
-    with shared_budget(), ExitStack() as stack:
+    with told_paths(), shared_budget(), ExitStack() as stack:
         inputs = open_inputs(request, stack, progress)
         quantization, checkpoint = inputs.quantization, inputs.checkpoint
         described = checkpoint or inputs.preview

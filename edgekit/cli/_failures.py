@@ -7,15 +7,13 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from ..errors import EdgekitError, OutOfMemoryError, UsageError, missing_package
+from ..errors import EdgekitError, OutOfMemoryError, missing_package, unreachable_path
 from ..host import address_space
 from ..units import format_bytes
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
-_UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)  # a path of the user's
 _MEGABYTE = 10**6
-_SHOWN = 100  # characters of such a path
 # What the dynamic loader and C++ say. The loader's errors are ImportErrors, which numpy packs into others.
 _NO_MEMORY = ("failed to map segment", "cannot allocate memory", "bad_alloc")
 _RAISE = "raise the limits on memory: ulimit -v unlimited, or those of the container"
@@ -33,11 +31,7 @@ def reported(error: BaseException) -> EdgekitError | None:
         return missing_package(error)
     if _lacks_memory(error):
         return OutOfMemoryError("the system gives this process no more memory", hint=_RAISE)
-    if isinstance(error, OSError) and error.errno in _UNREACHABLE and error.filename is not None:
-        name = str(error.filename)
-        shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
-        return UsageError(f"cannot open {shown}: {error.strerror}")
-    return None
+    return unreachable_path(error) if isinstance(error, OSError) else None
 
 
 def needs_memory(least_mb: int) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:

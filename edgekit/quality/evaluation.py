@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..artifact.manifest import Manifest, read_manifest
 from ..checkpoint import open_checkpoint
-from ..errors import TensorMismatchError, UsageError
+from ..errors import TensorMismatchError, UsageError, told_paths
 from ..host import physical_cores
 from ..models import ModelSpec, spec_from_config
 from ..progress import Progress, no_progress, phase
@@ -68,7 +68,7 @@ def evaluate(
     else:
         chunks = _chunks(tokenizer, text, min(chunk_tokens, context), max_chunks)
         passages = [Passage(ids, len(ids) // 2 + 1) for ids in chunks]
-    with open_checkpoint(Path(reference)) as opened:
+    with told_paths(), open_checkpoint(Path(reference)) as opened:
         spec = spec_from_config(opened.config)
         _check_same_model(spec, manifest, reference)
         report = phase(progress, "comparing with the float model")

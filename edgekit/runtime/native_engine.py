@@ -370,7 +370,10 @@ def _planned_kv_type(manifest: RuntimeFacts) -> str:
 
 def _c_path(path: Path) -> bytes:
     """A path for the library, which would read it up to the first null character."""
-    encoded = os.fsencode(path)
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        raise EngineError(f"{str(path)!r} is not a path: the file system cannot express it") from None
     if b"\0" in encoded:
         raise EngineError(f"{str(path)!r} is not a path: it has a null character")
     return encoded

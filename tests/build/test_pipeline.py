@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from tiny_checkpoint import CHAT_TEMPLATE, random_tensors, tiny_config, write_ch
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.artifact.verify import verified, verify
-from edgekit.build.pipeline import build
+from edgekit.build.pipeline import build, run_build
+from edgekit.build.request import BuildRequest
 from edgekit.errors import (
     BudgetError,
     CheckpointError,
@@ -283,3 +285,12 @@ def test_a_template_that_is_slow_for_each_prompt_ends_the_build(
     assert caught.value.message.endswith("its prompts take more than 0 seconds of processor time in all")
     assert "--chat-template FILE" in caught.value.hint
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny"]
+
+
+@pytest.mark.parametrize("argument", ["checkpoint", "out", "chat_template", "lora"])
+def test_a_path_that_the_system_does_not_open(tmp_path: Path, argument: str) -> None:
+    long = tmp_path / ("n" * 300)
+    given = BuildRequest(checkpoint=write_checkpoint(tmp_path / "tiny"), out=tmp_path / "out", gate=False)
+    with pytest.raises(UsageError, match=r"cannot open .*\.\.\.: File name too long"):
+        run_build(replace(given, **{argument: (long,) if argument == "lora" else long}))
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]

@@ -110,6 +110,13 @@ def test_the_prompts_of_the_held_out_texts_share_processor_time(
         evaluate(built, checkpoint)
 
 
+def test_a_reference_whose_name_is_too_long(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint", "llama")
+    built = artifact(tmp_path, "llama", QuantizationConfig.none(), "out")
+    with pytest.raises(UsageError, match="File name too long"):
+        evaluate(built, tmp_path / ("n" * 300), TEXT)
+
+
 def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "checkpoint", "llama")
     built = artifact(tmp_path, "llama", QuantizationConfig.none(), "out")

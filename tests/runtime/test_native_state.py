@@ -221,9 +221,11 @@ def test_a_pipe_without_another_end_is_refused_not_waited_for(folder: Path, tmp_
     assert e.tokens() == prompt(3)
 
 
-def test_a_path_with_a_null_character_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_names_that_no_file_has_are_refused(folder: Path, tmp_path: Path) -> None:
     e = engine(folder, "native", threads=1)
     for use in (e.save, e.load):
         with pytest.raises(EngineError, match="null character"):
             use(tmp_path / "a\0b")
+        with pytest.raises(EngineError, match="the file system cannot express it"):
+            use(tmp_path / "a\ud800b")
     assert list(tmp_path.iterdir()) == []
