@@ -69,6 +69,8 @@ def make_keys(path: Path) -> Path:
         UsageError: One of the files exists, or cannot be written.
     """
     _, serialization, ed25519 = _cryptography()
+    if not path.name:
+        raise UsageError(f"the key's file is {str(path)!r}, which has no name", hint="give a name, such as release.pem")
     public = path.with_name(f"{path.name}.pub")
     key = ed25519.Ed25519PrivateKey.generate()
     private_pem = key.private_bytes(

@@ -14,7 +14,7 @@ from ._output import emit_json
     "edgekit keygen release.pem",
     see_also="edgekit build --sign signs an artifact, edgekit verify --public-key checks it.",
 )
-@click.argument("key", type=click.Path(path_type=Path))
+@click.argument("key", type=options.OutputFile())
 @options.as_json
 def command(key: Path, as_json: bool) -> None:
     """Make a private key in the file KEY, and its public key in KEY.pub.

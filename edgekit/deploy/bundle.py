@@ -33,7 +33,7 @@ from ..artifact.verify import Verified, verified
 from ..artifact.writer import disk_error, give_name
 from ..devices import DeviceProfile
 from ..durable import rename, sync
-from ..errors import BudgetError, BundleError, DiskFullError, OutputExistsError
+from ..errors import BudgetError, BundleError, DiskFullError, OutputExistsError, UsageError
 from ..hashing import sha256_file
 from ..json_file import read_json_object
 from ..json_text import json_text
@@ -150,6 +150,7 @@ def make_bundle(
         ArtifactError: The artifact is damaged.
         BudgetError, BundleError: See :func:`check_plan` and :func:`~edgekit.deploy.device_files.device_files`.
         OutputExistsError: ``out`` is something else than a bundle.
+        UsageError: ``out`` has no name of its own.
         MissingPackageError, CompileError: The program cannot be compiled, or the archive not be written.
         DiskFullError: There is not enough disk space.
     """
@@ -192,6 +193,8 @@ def make_bundle(
 
 def _check_free(out: Path, packed: bool) -> None:
     """Only an earlier bundle may be replaced."""
+    if out.name in ("", ".."):
+        raise UsageError(f"the bundle's name is {str(out)!r}, which names no new folder", hint="give one: --out NAME")
     if not os.path.lexists(out) or (packed and out.is_file()):
         return
     if not packed and out.is_dir():

@@ -100,6 +100,12 @@ def test_files_that_are_not_keys(key: Path, tmp_path: Path) -> None:
         open_public_key(tmp_path / "missing")
 
 
+def test_a_key_needs_a_name() -> None:
+    for path in ("", ".", "/"):
+        with pytest.raises(UsageError, match="which has no name"):
+            make_keys(Path(path))
+
+
 def test_no_key_is_overwritten(key: Path, tmp_path: Path) -> None:
     old = key.read_bytes()
     with pytest.raises(UsageError, match="already exists"):

@@ -20,7 +20,7 @@ from edgekit.artifact.verify import verified
 from edgekit.deploy.bundle import Bundle, check_plan, make_bundle
 from edgekit.deploy.device_files import DeviceFiles
 from edgekit.devices import load_device
-from edgekit.errors import BudgetError, BundleError, OutputExistsError, VerificationError
+from edgekit.errors import BudgetError, BundleError, OutputExistsError, UsageError, VerificationError
 
 JETSON = load_device("jetson")
 
@@ -109,6 +109,12 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_is_compiled(
     for out, problem in ((tmp_path / ("n" * 300), "File name too long"), (tmp_path / "file" / "x", "File exists")):
         with pytest.raises(BundleError, match=problem), make_bundle(artifact, load_device("jetson"), out):
             pass
+
+
+@pytest.mark.parametrize("out", ["", ".", "..", "/", "folder/.."])
+def test_a_bundle_needs_a_name(artifact: Path, native: DeviceFiles, out: str) -> None:
+    with pytest.raises(UsageError, match="which names no new folder"):
+        made(artifact, Path(out), native)
 
 
 def test_a_bundle_without_a_library_says_so(artifact: Path, tmp_path: Path) -> None:
