@@ -9,7 +9,7 @@ from threading import Event, Thread
 
 from .errors import BuildError, EdgekitError, EngineError
 
-_REFUSED = "can't start new thread"  # of the RuntimeError that CPython raises
+_REFUSED = ("can't start new thread", "pthread_create failed")  # of the RuntimeErrors of CPython and of onnxruntime
 
 
 def check_threads(threads: int) -> None:
@@ -55,9 +55,31 @@ def thread_pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
     except RuntimeError as error:
-        if _REFUSED not in str(error):
+        if not _is_refusal(error):
             raise
         raise _refused(BuildError, threads) from None
+
+
+@contextmanager
+def told_refusals(threads: int) -> Iterator[None]:
+    """Tell in plain words that onnxruntime could not start its threads; between a check and the start, others may.
+
+    Args:
+        threads: The threads of a session.
+
+    Raises:
+        EngineError: The system did not start a thread.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_refusal(error):
+            raise
+        raise _refused(EngineError, threads) from None
+
+
+def _is_refusal(error: RuntimeError) -> bool:
+    return any(phrase in str(error) for phrase in _REFUSED)
 
 
 def _refused(kind: type[EdgekitError], threads: int) -> EdgekitError:

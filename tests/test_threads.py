@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgekit.errors import BuildError, EngineError
-from edgekit.threads import check_threads, thread_pool
+from edgekit.threads import check_threads, thread_pool, told_refusals
 
 
 def refuse_after(started: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +45,15 @@ def test_a_refused_thread_is_an_error_in_plain_words(monkeypatch: pytest.MonkeyP
     with pytest.raises(BuildError, match="cannot start 4 threads") as caught:
         work()
     assert "pids.max" in caught.value.hint
+
+
+def test_what_onnxruntime_says_of_refused_threads_is_told_in_plain_words() -> None:
+    with pytest.raises(EngineError, match="cannot start 4 threads: the system refuses one of them"), told_refusals(4):
+        raise RuntimeError(
+            "PosixThread pthread_create failed, error code: 11 error msg: Resource temporarily unavailable"
+        )
+    with pytest.raises(RuntimeError, match="another"), told_refusals(4):
+        raise RuntimeError("another")
 
 
 def test_threads_are_tried_before_onnxruntime_starts_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from ..errors import (
     ThreadsWarning,
 )
 from ..ort import NO_TELEMETRY
-from ._failures import reported
+from ._failures import report, reported
 from ._interrupts import raised_interrupts
 from ._output import print_error, print_notes, wants_json
 
@@ -121,7 +121,7 @@ def _run() -> None:
         failure = reported(error)
         if failure is None:
             raise
-        print_error(failure)
+        report(failure)
         sys.exit(failure.exit_code)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
+import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from ..errors import EdgekitError, OutOfMemoryError, missing_package, unreachable_path
+from ..errors import EdgekitError, EngineError, OutOfMemoryError, missing_package, unreachable_path
 from ..host import address_space
+from ..threads import check_threads
 from ..units import format_bytes
+from ._output import print_error
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -51,11 +55,28 @@ def needs_memory(least_mb: int) -> Callable[[Callable[_Arguments, _Result]], Cal
                     f"{format_bytes(least_mb * _MEGABYTE)} for the libraries alone",
                     hint=_RAISE,
                 )
+            _fit_blas()
             return command(*args, **kwargs)
 
         return checked
 
     return decorate
+
+
+def report(error: EdgekitError) -> None:
+    """Print an error as :func:`~edgekit.cli._output.print_error` does, or plainly if there is no memory for that."""
+    try:
+        print_error(error)
+    except MemoryError:
+        sys.stderr.write(f"error: {error.message}\n")
+
+
+def _fit_blas() -> None:
+    """Have OpenBLAS do without threads where the system does not start them: it would interrupt the program."""
+    try:
+        check_threads(os.cpu_count() or 1)
+    except EngineError:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _lacks_memory(error: BaseException | None) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ..ort import import_onnxruntime
-from ..threads import check_threads
+from ..threads import check_threads, told_refusals
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -97,7 +97,8 @@ class PieceLoader:
             arrays = [_rows(overrides[n], rows) if n in overrides else self._provider(n, rows) for n in names]
             values = [ort.OrtValue.ortvalue_from_numpy(array) for array in arrays]
             options.add_external_initializers(names, values)
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        with told_refusals(self._threads):
+            return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def _initializer(
         self, name: str, rows: tuple[int, int] | None, overrides: Mapping[str, NDArray[Any]]

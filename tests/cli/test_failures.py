@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.cli._failures import needs_memory, reported
-from edgekit.errors import EdgekitError, MissingPackageError, OutOfMemoryError, UsageError
+from edgekit.cli._failures import needs_memory, report, reported
+from edgekit.errors import EdgekitError, EngineError, MissingPackageError, OutOfMemoryError, UsageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,6 +64,33 @@ def test_a_command_needs_address_space(monkeypatch: pytest.MonkeyPatch, limit: i
         return
     with pytest.raises(OutOfMemoryError, match="may use 300 MB of address space; the command needs 300 MB"):
         command(1)
+
+
+@pytest.mark.parametrize(("refused", "value"), [(False, None), (True, "1")])
+def test_without_threads_openblas_does_without_them(
+    monkeypatch: pytest.MonkeyPatch, refused: bool, value: str | None
+) -> None:
+    def check(threads: int) -> None:
+        if refused:
+            raise EngineError("cannot start 2 threads")
+
+    monkeypatch.setattr("edgekit.cli._failures.check_threads", check)
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    seen: Callable[[], str | None] = needs_memory(1)(lambda: os.environ.get("OPENBLAS_NUM_THREADS"))
+    assert seen() == value
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    assert seen() == "3"
+
+
+def test_an_error_is_printed_without_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(error: EdgekitError) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("edgekit.cli._failures.print_error", full)
+    report(OutOfMemoryError("no more memory"))
+    assert capsys.readouterr().err == "error: no more memory\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
