@@ -18,6 +18,10 @@ from pathlib import Path
 from edgekit import leftovers
 from edgekit.cli._signals import ends_cleanly
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup and shells make programs in the background ignore them
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+
 @ends_cleanly
 def command(folder):
     try:
