@@ -165,6 +165,23 @@ def test_bench_has_the_fields_of_the_command(artifact: Path) -> None:
     assert run(artifact, "--bench", "--prompt-tokens", "4", "--repeat", 1).returncode == 0
 
 
+def test_pipes_and_devices_are_not_waited_for(artifact: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    refused = run(artifact, "--smoke", "--out", tmp_path / "pipe")
+    assert refused.returncode == 60
+    assert f"cannot write the receipt {tmp_path / 'pipe'}: No such device or address" in refused.stderr.decode()
+    for name, code, problem in (
+        ("edgekit.json", 60, b"cannot open edgekit.json: it is not a regular file"),
+        ("config.json", 62, b"config.json has 0 bytes"),
+    ):
+        changed = shutil.copytree(artifact, tmp_path / name.replace(".", "-"))
+        (changed / name).unlink()
+        os.mkfifo(changed / name)
+        refused = run(changed, "--smoke")
+        assert refused.returncode == code
+        assert problem in refused.stderr
+
+
 def test_smoke_passes_and_finds_a_changed_file(artifact: Path, tmp_path: Path) -> None:
     found = result(artifact, "--smoke", "--out", tmp_path / "receipt.json")
     assert found["passed"]

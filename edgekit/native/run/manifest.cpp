@@ -1,7 +1,9 @@
 #include "manifest.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -26,6 +28,17 @@ struct Close {
 };
 using File = std::unique_ptr<FILE, Close>;
 
+/* A file that is read to its end; null, with the reason, for what may have none. Opening a pipe does not wait. */
+File open_file(const std::string &path, std::string &problem) {
+  const int opened = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  struct stat status;
+  if (opened >= 0 && ::fstat(opened, &status) == 0 && S_ISREG(status.st_mode))
+    if (FILE *file = ::fdopen(opened, "rb")) return File(file);
+  problem = opened < 0 ? std::strerror(errno) : "it is not a regular file";
+  if (opened >= 0) ::close(opened);
+  return nullptr;
+}
+
 /* Every file below a folder, by its path from there. */
 void list_files(const std::string &root, const std::string &below, std::vector<std::string> &found) {
   const std::unique_ptr<DIR, Close> folder(::opendir((root + "/" + below).c_str()));
@@ -46,8 +59,9 @@ bool is_inside(const std::string &path) {
 }
 
 std::string hash_file(const std::string &path) {
-  const File file(std::fopen(path.c_str(), "rb"));
-  if (!file) throw bad_artifact("cannot read " + path + ": " + std::strerror(errno));
+  std::string problem;
+  const File file = open_file(path, problem);
+  if (!file) throw bad_artifact("cannot read " + path + ": " + problem);
   Sha256 hash;
   std::vector<unsigned char> buffer(1 << 20);
   while (const size_t count = std::fread(buffer.data(), 1, buffer.size(), file.get())) hash.add(buffer.data(), count);
@@ -57,9 +71,10 @@ std::string hash_file(const std::string &path) {
 
 std::string read_text(const std::string &folder) {
   const std::string path = folder + "/" + kFile;
-  const File file(std::fopen(path.c_str(), "rb"));
+  std::string problem;
+  const File file = open_file(path, problem);
   if (!file)
-    throw bad_artifact(folder + " is not an artifact: cannot open " + kFile + ": " + std::strerror(errno),
+    throw bad_artifact(folder + " is not an artifact: cannot open " + kFile + ": " + problem,
                        "edgekit build makes an artifact");
   std::string text;
   char buffer[1 << 16];

@@ -1,7 +1,12 @@
 /* edgekit-run --smoke: the checks of `edgekit smoke`, and the same receipt. */
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <ctime>
 
 #include "failure.h"
@@ -300,9 +305,13 @@ void run_checks(Receipt &receipt, const Options &options, const Json &manifest, 
 }
 
 void write_receipt(const Json &receipt, const std::string &path) {
-  FILE *file = std::fopen(path.c_str(), "wb");
+  /* O_NONBLOCK: a pipe without a reader is an error, not a wait; one with a reader is written to as usual. */
+  const int opened = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_CLOEXEC, 0666);
+  if (opened >= 0) ::fcntl(opened, F_SETFL, ::fcntl(opened, F_GETFL) & ~O_NONBLOCK);
+  FILE *file = opened < 0 ? nullptr : ::fdopen(opened, "wb");
   const bool written = file && std::fprintf(file, "%s\n", receipt.dump().c_str()) > 0;
-  if (!file || std::fclose(file) != 0 || !written) throw bad_artifact("cannot write the receipt " + path);
+  if (!file || std::fclose(file) != 0 || !written)
+    throw bad_artifact("cannot write the receipt " + path + ": " + std::strerror(errno));
 }
 
 }  // namespace
