@@ -14,13 +14,14 @@ SCRIPT = """
 import signal, sys, time
 from edgekit.cli import _interrupts
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background may ignore it
 folder, again_s, wait_s = sys.argv[1:]
 _interrupts._AGAIN_S = float(again_s)
 sys.path.insert(0, folder)
 try:
     with _interrupts.raised_interrupts():
         import slow
-        print("imported", flush=True)
+        print("imported\\n", end="", flush=True)  # in one piece: the interrupt may come in the middle
         time.sleep(float(wait_s))
     print(signal.getitimer(signal.ITIMER_REAL)[0], "seconds left")
 except KeyboardInterrupt:
