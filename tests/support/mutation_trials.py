@@ -12,9 +12,11 @@ machine may be busy), or a gigabyte of memory. What was accepted although it cha
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import random
+import re
 import resource
 import select
 import shutil
@@ -244,18 +246,9 @@ def _run_child(work: Callable[[], str], writer: int) -> None:
 
 def command(arguments: list[str]) -> str:
     """Run a command as ``edgekit`` would; returns ``ok ANSWER`` or ``refused MESSAGE``, and raises what is a bug."""
-    import io
-
-    import edgekit.cli as cli
-
-    told: list[str] = []
-
-    def remember(error: edgekit.EdgekitError, kind: str | None = None) -> None:
-        told.append(f"{type(error).__name__}: {error.message}")
-
-    cli.print_error = remember
-    captured = io.BytesIO()
-    sys.stdout = io.TextIOWrapper(captured, encoding="utf-8", write_through=True)
+    answer, messages = io.BytesIO(), io.BytesIO()
+    sys.stdout = io.TextIOWrapper(answer, encoding="utf-8", write_through=True)
+    sys.stderr = io.TextIOWrapper(messages, encoding="utf-8", errors="backslashreplace", write_through=True)
     sys.argv = ["edgekit", *arguments]
     try:
         if arguments[0] == "SEQUENCE":
@@ -269,13 +262,26 @@ def command(arguments: list[str]) -> str:
         code: Any = 0
     except SystemExit as ended:
         code = ended.code or 0
-    if code and told:
-        return f"refused {told[-1]}"
+    said = _message(answer.getvalue(), messages.getvalue())
+    if code and said:
+        return f"refused {said}"
     if code in (2, 52, 62):  # usage, a smoke test that failed
         return f"refused exit code {code}"
     if code:
         raise AssertionError(f"exit code {code} without a message")
-    return f"ok {_answer(captured.getvalue())}"
+    return f"ok {_answer(answer.getvalue())}"
+
+
+def _message(printed: bytes, messages: bytes) -> str:
+    """The error that a command told: on stderr, or in its JSON object."""
+    if told := re.search(r"^error: (.+)", messages.decode(), re.MULTILINE):
+        return told[1]
+    try:
+        content = json.loads(printed)
+    except ValueError:
+        return ""
+    error = content.get("error") if isinstance(content, dict) else None
+    return f"{error['kind']}: {error['message']}" if isinstance(error, dict) else ""
 
 
 def _answer(printed: bytes) -> str:
