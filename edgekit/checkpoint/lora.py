@@ -57,6 +57,9 @@ _WITHOUT_EFFECT: dict[str, Any] = {
     "layer_replication": None, "alora_invocation_tokens": None, "trainable_token_indices": None,
     "target_parameters": None, "use_qalora": False, "arrow_config": None, "use_bdlora": None,
 }  # fmt: skip
+_DEFAULTS: dict[str, Any] = {
+    "lora_alpha": 8, "use_rslora": False, "use_dora": False, "rank_pattern": {}, "alpha_pattern": {},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,7 @@ class LoraAdapter:
         for each in (CONFIG_FILE, WEIGHTS_FILE, "chat_template.jinja", "tokenizer_config.json"):
             refuse_link(folder / each, folder)
         self.config = _read_config(folder)
-        base = self.config.get("base_model_name_or_path")
-        self.base = base if isinstance(base, str) else ""
+        self.base: str = self.config.get("base_model_name_or_path", "")
         path = folder / WEIGHTS_FILE
         if not path.is_file():
             raise _without_weights(folder)
@@ -166,7 +168,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         known = folder / "config.json"
         hint = "it holds a model: --lora takes an adapter, and MODEL the model" if known.is_file() else ""
         raise CheckpointError(f"{folder} is not a LoRA adapter: it has no {CONFIG_FILE}", hint=hint)
-    config = {"lora_alpha": 8, "use_rslora": False, "use_dora": False, **read_json_object(path)}
+    config = read_json_object(path)
     kind = config.get("peft_type", "LORA")
     if kind != "LORA":
         raise UnsupportedModelError(
@@ -178,27 +180,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
         if config.get(key, nothing) not in (nothing, None, False, [], {}):
             raise UnsupportedModelError(f"{path}: {key} is {config[key]!r}; edgekit does not support this option")
     check_table(config, ADAPTER, str(path), CorruptFileError)
-    for key in ("use_rslora", "use_dora"):
-        if not isinstance(config[key], bool):
-            raise CorruptFileError(f"{path}: {key} is {config[key]!r}; it must be true or false")
+    config = _DEFAULTS | {key: value for key, value in config.items() if value is not None}
     for key in ("rank_pattern", "alpha_pattern"):
-        config[key] = _pattern({} if config.get(key) is None else config[key], f"{path}: {key}")
-    _number(config["lora_alpha"], f"{path}: lora_alpha")
+        check_patterns(config[key], f"{path}: {key}")
     return config
-
-
-def _pattern(value: Any, where: str) -> dict[str, float]:
-    if not isinstance(value, dict):
-        raise CorruptFileError(f"{where} is {value!r}; it must be a table of module names and numbers")
-    for pattern, number in value.items():
-        _number(number, f"{where}, {pattern!r}")
-    check_patterns(value, where)
-    return value
-
-
-def _number(value: Any, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise CorruptFileError(f"{where} is {value!r}; it must be a number")
 
 
 def _without_weights(folder: Path) -> CheckpointError:

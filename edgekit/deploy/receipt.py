@@ -269,9 +269,9 @@ def parse_receipt(content: dict[str, Any], where: str) -> Receipt:
     missing = [name for name in (*(f.name for f in fields(Receipt)), *DERIVED) if name not in content]
     if missing:
         raise ArtifactError(f"{where} is not a complete receipt: it lacks {', '.join(missing)}")
-    found_receipt: Receipt = _READER.build(Receipt, _known(Receipt, content), where, separator=": ")
     check_table(content, RECEIPT, where, ArtifactError)
-    return found_receipt
+    receipt: Receipt = _READER.build(Receipt, _known(Receipt, content), where, separator=": ")
+    return receipt
 
 
 def _known(cls: Any, table: dict[str, Any]) -> dict[str, Any]:

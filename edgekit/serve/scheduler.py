@@ -183,23 +183,22 @@ class Scheduler:
         if slot is not None:
             slot.rewind(0)
 
-    def _next_prompt(self) -> Job | None:
-        """The job whose prompt is read in this round; the next round is another's."""
-        job = next((job for job in self._active if len(job.left) > 1), None)
-        if job is not None:
-            self._move_back(job)
-        return job
+    def _unread(self) -> list[Job]:
+        """The jobs whose prompts have not been read, the one that is next first."""
+        return [job for job in self._active if len(job.left) > 1]
 
     def _move_back(self, job: Job) -> None:
+        """Let others be next."""
         with self._changed:
             self._active.remove(job)
             self._active.append(job)
 
     def _read_prompt(self) -> None:
         """Evaluate a piece of a prompt, while nobody reads."""
-        job = self._next_prompt()
+        job = next(iter(self._unread()), None)
         if job is None or job.slot is None:
             return
+        self._move_back(job)
         with self._changed:
             if job.cancelled or self._closing:
                 return
@@ -228,15 +227,10 @@ class Scheduler:
         started = time.perf_counter()
         jobs, sizes = list(readers), [1] * len(readers)
         native = self._engine if isinstance(self._engine, NativeEngine) else None
-        prompts = [job for job in self._active if len(job.left) > 1]
-        if native is not None and prompts and (room := min(MOST_TOGETHER, native.context) - len(readers)) > 0:
-            tokens = self._pace.beside(len(readers), len(prompts), room)
-            for job in prompts:
-                if not tokens:
-                    break
+        if native is not None:
+            for job, size in self._pieces_beside(len(readers), min(MOST_TOGETHER, native.context)):
                 jobs.append(job)
-                sizes.append(min(len(job.left), tokens))
-                tokens -= sizes[-1]
+                sizes.append(size)
                 self._move_back(job)
         try:
             if native is not None and len(jobs) > 1:
@@ -252,6 +246,23 @@ class Scheduler:
             return
         self._advance(jobs, sizes, rows)
         self._pace.stepped(sum(sizes), time.perf_counter() - started)
+
+    def _pieces_beside(self, readers: int, most: int) -> list[tuple[Job, int]]:
+        """The prompts to read in a step with readers, and how many ids of each.
+
+        Args:
+            readers: How many tokens are decoded in the step.
+            most: The most tokens of a step.
+        """
+        prompts = self._unread()
+        pieces: list[tuple[Job, int]] = []
+        if prompts and most > readers:
+            tokens = self._pace.beside(readers, len(prompts), most - readers)
+            for job in prompts:
+                if size := min(len(job.left), tokens):
+                    pieces.append((job, size))
+                    tokens -= size
+        return pieces
 
     def _step(self, native: NativeEngine, jobs: Sequence[Job], sizes: Sequence[int]) -> NDArray[np.float32]:
         slots = [_slot(job) for job in jobs]

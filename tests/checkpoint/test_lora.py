@@ -84,6 +84,8 @@ def test_options_that_are_not_supported(tmp_path: Path, config: dict[str, Any]) 
     [
         {"lora_alpha": "x"},
         {"lora_alpha": True},
+        {"lora_alpha": 1e30},
+        {"r": 0},
         {"use_rslora": 1},
         {"rank_pattern": [1]},
         {"alpha_pattern": {"(": 4}},
@@ -93,6 +95,13 @@ def test_options_that_are_not_supported(tmp_path: Path, config: dict[str, Any]) 
 def test_values_of_another_type(tmp_path: Path, config: dict[str, Any]) -> None:
     with pytest.raises(CorruptFileError, match=next(iter(config))):
         LoraAdapter(write_adapter(tmp_path, GOOD, **config))
+
+
+def test_null_is_a_setting_that_is_not_there(tmp_path: Path) -> None:
+    nulls = dict.fromkeys(("use_dora", "use_rslora", "rank_pattern", "base_model_name_or_path"))
+    adapter = LoraAdapter(write_adapter(tmp_path, GOOD, **nulls))
+    assert adapter.described()["use_dora"] is False
+    assert adapter.base == ""
 
 
 @pytest.mark.parametrize(

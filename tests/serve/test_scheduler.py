@@ -97,6 +97,20 @@ def scheduler(models: SharedModels) -> Iterator[Scheduler]:
     made.close()
 
 
+@pytest.fixture
+def steps(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """How many ids each job has in each step of several jobs."""
+    sizes: list[list[int]] = []
+    step = type(scheduler._engine).step_pieces
+
+    def recorded(self: Any, engines: Any, pieces: Any) -> Any:
+        sizes.append([len(piece) for piece in pieces])
+        return step(self, engines, pieces)
+
+    monkeypatch.setattr(type(scheduler._engine), "step_pieces", recorded)
+    return sizes
+
+
 def run(scheduler: Scheduler, *jobs: Watched) -> list[Event]:
     for each in jobs:
         scheduler.submit(each.job)
@@ -226,16 +240,10 @@ def test_an_error_of_the_engine_ends_all_jobs_and_later_ones_work(
     assert isinstance(run(scheduler, Watched(Scripted([1, 1], [1, 2])))[0], Ended)
 
 
-def test_a_long_prompt_does_not_hold_up_an_answer(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_prompt_does_not_hold_up_an_answer(
+    scheduler: Scheduler, steps: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is read in pieces, in the same steps as the next tokens of the answer."""
-    sizes: list[list[int]] = []
-    step = type(scheduler._engine).step_pieces
-
-    def recorded(self: Any, engines: Any, pieces: Any) -> Any:
-        sizes.append([len(piece) for piece in pieces])
-        return step(self, engines, pieces)
-
-    monkeypatch.setattr(type(scheduler._engine), "step_pieces", recorded)
     monkeypatch.setattr(scheduler._pace, "beside", lambda readers, prompts, most: min(most, 9))
     reading = Watched(Slow([1, 2], [3] * 240))
     scheduler.submit(reading.job)
@@ -245,19 +253,13 @@ def test_a_long_prompt_does_not_hold_up_an_answer(scheduler: Scheduler, monkeypa
     scheduler.submit(long.job)
     long.wait()
     assert len(reading.events) - before >= 200 // 9
-    assert max(sizes) == [1, 9]
+    assert max(steps) == [1, 9]
     scheduler.cancel(reading.job)
 
 
-def test_a_step_has_pieces_of_several_prompts(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[list[int]] = []
-    step = type(scheduler._engine).step_pieces
-
-    def recorded(self: Any, engines: Any, pieces: Any) -> Any:
-        sizes.append([len(piece) for piece in pieces])
-        return step(self, engines, pieces)
-
-    monkeypatch.setattr(type(scheduler._engine), "step_pieces", recorded)
+def test_a_step_has_pieces_of_several_prompts(
+    scheduler: Scheduler, steps: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(scheduler._pace, "beside", lambda readers, prompts, most: min(most, 5 * prompts))
     hold = threading.Event()
     reading = Watched(Scripted([1, 2], [3] * 40, hold=hold))
@@ -268,8 +270,8 @@ def test_a_step_has_pieces_of_several_prompts(scheduler: Scheduler, monkeypatch:
     hold.set()
     for each in prompts:
         each.wait()
-    assert [1, 7, 3] in sizes, "10 tokens: the whole first prompt, and a part of the second"
-    assert [1, 1, 5] in sizes or [1, 5, 1] in sizes, "the rest of it, beside two who read"
+    assert [1, 7, 3] in steps, "10 tokens: the whole first prompt, and a part of the second"
+    assert [1, 1, 5] in steps or [1, 5, 1] in steps, "the rest of it, beside two who read"
 
 
 def test_a_prompt_that_is_read_beside_answers_has_the_same_logits(models: SharedModels, scheduler: Scheduler) -> None:
