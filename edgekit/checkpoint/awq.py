@@ -226,6 +226,11 @@ def _checked(module: str, config: AwqConfig, parts: Mapping[str, TensorInfo]) ->
     by_input = scales[1] == words * _FIELDS
     in_features, out_features = (rows, words * _FIELDS) if by_input else (words * _FIELDS, rows)
     shapes = {part: list(info.shape) for part, info in parts.items()}
+    if not in_features or not out_features or in_features % 2:
+        raise TensorMismatchError(
+            f"{module} has {shapes}, which makes {in_features} inputs and {out_features} outputs; the inputs must be an "
+            "even number, and neither may be 0"
+        )
     size = in_features if config.group_size == -1 else config.group_size
     if size is None:
         if not by_input:

@@ -82,61 +82,41 @@ EK_INLINE void add_products(__m512i &sums, __m512i codes, const int8_t *values) 
 #endif
 }
 
-/* Scales and zero points of 16 outputs: register b of 16 blocks has a lane for each output. */
-struct BlockColumns {
-  __m512i scales[16], zeros[16];
-  int log2_block;
-};
-
-template <typename F>
-EK_ALONE void load_block_columns(const Matrix &w, const int64_t n[16], int64_t b, BlockColumns *to) {
-  const int64_t count = w.blocks() - b < 16 ? w.blocks() - b : 16;
-  const __mmask16 mask = static_cast<__mmask16>((1u << count) - 1);
-  const auto load = [&](auto half) {
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i)
-      to->scales[i] = _mm512_castps_si512(load_scales16<decltype(half)::value>(w.scales, n[i] * w.blocks() + b, mask));
-  };
-  w.half_scales ? load(Constant<1>{}) : load(Constant<0>{});
-  transpose(to->scales);
-  if (!w.zero_points) return;
-  for (int i = 0; i < 16; ++i) to->zeros[i] = _mm512_castps_si512(zero_points16<F::kBits>(w, w.blocks(), n[i], b, count));
-  transpose(to->zeros);
-}
-
 /* More than kFewTile rows of activations: 16 outputs at a time, whose lines of 64 bytes are transposed, so that a lane has the
  * columns of one output. Nothing is added across lanes, and a scale counts for a whole block of 16 outputs. */
 constexpr int kLineTile = 8; /* rows of activations that share a pass over 16 lines */
 
-/* The transposition of 16 lines (avx512.inl) in 16 steps of four shuffles, to be done between products: those occupy two of
- * the four vector units of a Zen 4, shuffles need the others. Step `i` of 0 to 15; the last four store the result. */
-EK_INLINE void transpose_step(int i, const uint8_t *const from[16], __mmask64 mask, __m512i r[16], __m512i *to) {
-  const int q = i % 4;
-  if (i < 4) {
+/* A quarter of the transposition of a line of 16 outputs (avx512.inl), to be done between products: those occupy two of the four
+ * vector units of a Zen, shuffles need the others. The last quarter stores the result. `mask` has the bytes that exist. */
+EK_INLINE void transpose_quarter(int quarter, const uint8_t *const outputs[16], int64_t at, __mmask64 mask, __m512i r[16],
+                                 __m512i *to) {
+#pragma GCC unroll 4
+  for (int q = 0; q < 4; ++q) {
     __m512i x[4];
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) x[j] = _mm512_maskz_loadu_epi8(mask, from[4 * q + j]);
-    r[4 * q] = _mm512_unpacklo_epi32(x[0], x[1]);
-    r[4 * q + 1] = _mm512_unpackhi_epi32(x[0], x[1]);
-    r[4 * q + 2] = _mm512_unpacklo_epi32(x[2], x[3]);
-    r[4 * q + 3] = _mm512_unpackhi_epi32(x[2], x[3]);
-  } else if (i < 8) {
-    const __m512i x[4] = {r[4 * q], r[4 * q + 1], r[4 * q + 2], r[4 * q + 3]};
-    r[4 * q] = _mm512_unpacklo_epi64(x[0], x[2]);
-    r[4 * q + 1] = _mm512_unpackhi_epi64(x[0], x[2]);
-    r[4 * q + 2] = _mm512_unpacklo_epi64(x[1], x[3]);
-    r[4 * q + 3] = _mm512_unpackhi_epi64(x[1], x[3]);
-  } else if (i < 12) {
-    const __m512i x[4] = {r[q], r[q + 4], r[q + 8], r[q + 12]};
-    r[q] = _mm512_shuffle_i32x4(x[0], x[1], 0x44);
-    r[q + 4] = _mm512_shuffle_i32x4(x[0], x[1], 0xee);
-    r[q + 8] = _mm512_shuffle_i32x4(x[2], x[3], 0x44);
-    r[q + 12] = _mm512_shuffle_i32x4(x[2], x[3], 0xee);
-  } else {
-    _mm512_store_si512(to + q, _mm512_shuffle_i32x4(r[q], r[q + 8], 0x88));
-    _mm512_store_si512(to + q + 4, _mm512_shuffle_i32x4(r[q], r[q + 8], 0xdd));
-    _mm512_store_si512(to + q + 8, _mm512_shuffle_i32x4(r[q + 4], r[q + 12], 0x88));
-    _mm512_store_si512(to + q + 12, _mm512_shuffle_i32x4(r[q + 4], r[q + 12], 0xdd));
+    for (int j = 0; j < 4; ++j)
+      x[j] = quarter == 0 ? _mm512_maskz_loadu_epi8(mask, outputs[4 * q + j] + at) : quarter == 1 ? r[4 * q + j] : r[q + 4 * j];
+    if (quarter == 0) {
+      r[4 * q] = _mm512_unpacklo_epi32(x[0], x[1]);
+      r[4 * q + 1] = _mm512_unpackhi_epi32(x[0], x[1]);
+      r[4 * q + 2] = _mm512_unpacklo_epi32(x[2], x[3]);
+      r[4 * q + 3] = _mm512_unpackhi_epi32(x[2], x[3]);
+    } else if (quarter == 1) {
+      r[4 * q] = _mm512_unpacklo_epi64(x[0], x[2]);
+      r[4 * q + 1] = _mm512_unpackhi_epi64(x[0], x[2]);
+      r[4 * q + 2] = _mm512_unpacklo_epi64(x[1], x[3]);
+      r[4 * q + 3] = _mm512_unpackhi_epi64(x[1], x[3]);
+    } else if (quarter == 2) {
+      r[q] = _mm512_shuffle_i32x4(x[0], x[1], 0x44);
+      r[q + 4] = _mm512_shuffle_i32x4(x[0], x[1], 0xee);
+      r[q + 8] = _mm512_shuffle_i32x4(x[2], x[3], 0x44);
+      r[q + 12] = _mm512_shuffle_i32x4(x[2], x[3], 0xee);
+    } else {
+      _mm512_store_si512(to + q, _mm512_shuffle_i32x4(x[0], x[2], 0x88));
+      _mm512_store_si512(to + q + 4, _mm512_shuffle_i32x4(x[0], x[2], 0xdd));
+      _mm512_store_si512(to + q + 8, _mm512_shuffle_i32x4(x[1], x[3], 0x88));
+      _mm512_store_si512(to + q + 12, _mm512_shuffle_i32x4(x[1], x[3], 0xdd));
+    }
   }
 }
 
@@ -147,88 +127,146 @@ EK_INLINE void in_order([[maybe_unused]] __m512i &x) {
 #endif
 }
 
-/* 16 lines: where they are, and which of their bytes exist. */
-struct Lines {
-  const uint8_t *from[16];
-  __mmask64 mask;
-};
+/* Keeps pointers out of the registers that others need more. */
+template <typename T, int kCount>
+EK_INLINE void in_memory([[maybe_unused]] T (&x)[kCount]) {
+  __asm__ __volatile__("" : "+m"(x));
+}
 
-/* The format by which add_line() is compiled: of 8-bit codes, a line has 64, whether blocks have 64 or 128. */
+/* The format by which add_span() is compiled: of 8-bit codes, a line has 64, whether blocks have 64 or 128. */
 template <typename F>
 using LineFormat = Format<F::kBits, F::kBits == 8 && F::kBlock == 128 ? 64 : F::kBlock>;
 
-/* Add a transposed line that starts at this column to the totals of kRows rows. If `to` is not null, transpose the lines `next`
- * to it meanwhile, and prefetch the 16 lines at `ahead`. The line has `dwords` registers of codes, all 16 unless it is the end of a row. */
+/* Transposed lines: line i is in lines[i & last]. */
+struct Ring {
+  __m512i lines[16][16];
+  int64_t last; /* 1 or 15 */
+};
+
+/* Up to 8 lines of 16 outputs, whose scales are in one BlockColumns. */
+struct Span {
+  int64_t begin, end, bytes;                      /* of the codes of an output, which has so many in all */
+  const uint8_t *const *codes, *const *following; /* of the outputs, and of the next 16 */
+  int64_t position;                               /* of the first line in the ring */
+  int log2_block;
+};
+
+/* What is requested from memory with each line: as much of the outputs after the next ones. In the order of the file, for one
+ * group ahead came too late for short rows: 4 and 8 rows of activations took a tenth longer. */
+struct Requests {
+  const uint8_t *codes, *scales, *zeros;
+  int64_t scale_bytes, zero_bytes; /* of a line of 16 outputs */
+
+  Requests(const Matrix &w, int64_t n)
+      : codes(w.codes + (n + 32) * w.row_bytes()),
+        scales(static_cast<const uint8_t *>(w.scales) + (n + 32) * w.blocks() * Outputs::scale_size(w)),
+        zeros(w.zero_points + (n + 32) * Outputs::zero_row(w)),
+        scale_bytes(16 * 512 / w.bits / w.block * Outputs::scale_size(w)), zero_bytes(w.zero_points ? 16 * 64 / w.block : 0) {}
+
+  /* After 16 requests for codes, one with each step of the products: Zen 5 drops requests for which there is no miss buffer. 16 at
+   * once made 4 and 8 rows of activations take up to a third longer for rows of 4480 bytes. */
+  const uint8_t *next_line() {
+    for (int64_t i = 0; i < scale_bytes; i += 64) prefetch(scales + i);
+    prefetch(zeros);
+    codes += 16 * 64;
+    scales += scale_bytes;
+    zeros += zero_bytes;
+    return codes;
+  }
+};
+
+inline __mmask64 line_mask(int64_t bytes, int64_t at) {
+  return bytes - at >= 64 ? ~__mmask64{0} : (__mmask64{1} << (bytes - at)) - 1;
+}
+
+/* Add a span to the totals of kRows rows. Meanwhile, unless `requests` is null, transpose the line after each one. */
 template <typename F, int kRows>
-EK_ALONE void add_line(const __m512i *codes, int dwords, const QuantizedRow *rows, int64_t column, const BlockColumns &columns,
-                     bool has_zeros, const Lines &next, __m512i *to, const uint8_t *ahead, float (*total)[16]) {
+EK_ALONE void add_span(const Span &span, Requests *requests, Ring *ring, const QuantizedRow *rows, const BlockColumns &columns,
+                       float (*total)[16]) {
   constexpr int kPart = F::kBlock * F::kBits / 32; /* dwords that share a scale */
   static_assert(kPart <= 16, "see LineFormat");
-  const __m512i low = _mm512_set1_epi8(15);
-  const int64_t at = F::kBits == 8 ? column : column / kChunk * kChunk + column % kChunk / 2;
+  static_assert(F::kBits == 8 || kChunk == 128, "4-bit codes: a line has the columns of a chunk");
   const int8_t *values[kRows];
-  __m512i dots[kRows], r[16];
+  const float *scales[kRows], *sums[kRows];
 #pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) values[i] = rows[i].values + at;
+  for (int j = 0; j < kRows; ++j) {
+    values[j] = rows[j].values + span.begin * 8 / F::kBits;
+    scales[j] = rows[j].scales;
+    sums[j] = rows[j].sums;
+  }
+  in_memory(scales);
+  in_memory(sums);
+  __m512i low = _mm512_set1_epi8(15);
+  in_order(low); /* gcc would make it anew for each use */
+  int64_t position = span.position;
+  const uint8_t *ahead = requests ? requests->codes : nullptr;
+  for (int64_t at = span.begin; at < span.end; at += 64) {
+    const __m512i *codes = ring->lines[position & ring->last];
+    __m512i *to = ring->lines[++position & ring->last];
+    const bool ends = at + 64 >= span.bytes;
+    const uint8_t *const *outputs = ends ? span.following : span.codes;
+    const int64_t next = ends ? 0 : at + 64;
+    const __mmask64 mask = line_mask(span.bytes, next);
+    const int dwords = static_cast<int>(ends ? (span.bytes - at) / 4 : 16);
+    __m512i dots[kRows], r[16];
 #pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) {
-    if (to) {
-      prefetch(ahead + 64 * i);
-      transpose_step(i, next.from, next.mask, r, to);
+    for (int i = 0; i < 16; ++i) {
+      if (ahead) {
+        prefetch(ahead + 64 * i);
+        if (i % 4 == 0) transpose_quarter(i / 4, outputs, next, mask, r, to);
+      }
+      if (i % kPart == 0)
+#pragma GCC unroll 16
+        for (int j = 0; j < kRows; ++j) dots[j] = _mm512_setzero_si512();
+      __m512i code = _mm512_load_si512(codes + i);
+      in_order(code); /* compilers would load it for each use */
+      if constexpr (F::kBits == 8) {
+#pragma GCC unroll 16
+        for (int j = 0; j < kRows; ++j) add_products(dots[j], code, values[j] + 4 * i);
+      } else {
+        const __m512i even = _mm512_and_si512(code, low), odd = _mm512_and_si512(_mm512_srli_epi16(code, 4), low);
+#pragma GCC unroll 16
+        for (int j = 0; j < kRows; ++j) add_products(dots[j], even, values[j] + 4 * i);
+#pragma GCC unroll 16
+        for (int j = 0; j < kRows; ++j) add_products(dots[j], odd, values[j] + kChunk / 2 + 4 * i);
+      }
+#pragma GCC unroll 16
+      for (int j = 0; j < kRows; ++j) in_order(dots[j]);
+      if (i % kPart != kPart - 1 || i >= dwords) continue;
+      const uint64_t column = (static_cast<uint64_t>(at) + 4 * (i - kPart + 1)) * 8 / F::kBits;
+      const uint64_t b = F::kBits == 8 ? column >> span.log2_block : column / F::kBlock;
+      const bool starts = F::kBits == 4 || b << span.log2_block == column; /* of 8-bit blocks of 128, a line has half */
+      const __m512 scale = columns.scales[b % 16], zero = columns.zeros[b % 16];
+#pragma GCC unroll 16
+      for (int j = 0; j < kRows; ++j) {
+        const __m512 less = _mm512_mul_ps(zero, _mm512_set1_ps(starts ? sums[j][b] : 0.0f));
+        const __m512 sum = _mm512_fmsub_ps(_mm512_cvtepi32_ps(dots[j]), _mm512_set1_ps(scales[j][b]), less);
+        _mm512_store_ps(total[j], _mm512_fmadd_ps(sum, scale, _mm512_load_ps(total[j])));
+      }
     }
-    if (i % kPart == 0)
+    if (requests) ahead = requests->next_line();
 #pragma GCC unroll 16
-      for (int j = 0; j < kRows; ++j) dots[j] = _mm512_setzero_si512();
-    const __m512i code = _mm512_load_si512(codes + i);
-    if constexpr (F::kBits == 8) {
-#pragma GCC unroll 16
-      for (int j = 0; j < kRows; ++j) add_products(dots[j], code, values[j] + 4 * i);
-    } else {
-      const __m512i even = _mm512_and_si512(code, low), odd = _mm512_and_si512(_mm512_srli_epi16(code, 4), low);
-#pragma GCC unroll 16
-      for (int j = 0; j < kRows; ++j) add_products(dots[j], even, values[j] + 4 * i);
-#pragma GCC unroll 16
-      for (int j = 0; j < kRows; ++j) add_products(dots[j], odd, values[j] + kChunk / 2 + 4 * i);
-    }
-#pragma GCC unroll 16
-    for (int j = 0; j < kRows; ++j) in_order(dots[j]);
-    if (i % kPart != kPart - 1 || i >= dwords) continue;
-    const int64_t from = column + (i - kPart + 1) * (32 / F::kBits), b = from >> columns.log2_block;
-    const __m512 scale = _mm512_castsi512_ps(columns.scales[b % 16]);
-    const __m512 zero = has_zeros ? _mm512_castsi512_ps(columns.zeros[b % 16]) : _mm512_set1_ps(static_cast<float>(1 << (F::kBits - 1)));
-    const bool starts = b << columns.log2_block == from; /* of 8-bit blocks of 128, a line has half */
-#pragma GCC unroll 16
-    for (int j = 0; j < kRows; ++j) {
-      const __m512 less = _mm512_mul_ps(zero, _mm512_set1_ps(starts ? rows[j].sums[b] : 0.0f));
-      const __m512 sum = _mm512_fmsub_ps(_mm512_cvtepi32_ps(dots[j]), _mm512_set1_ps(rows[j].scales[b]), less);
-      _mm512_store_ps(total[j], _mm512_fmadd_ps(sum, scale, _mm512_load_ps(total[j])));
-    }
+    for (int j = 0; j < kRows; ++j) values[j] += 512 / F::kBits;
   }
 }
 
-using AddLine = void (*)(const __m512i *, int, const QuantizedRow *, int64_t, const BlockColumns &, bool, const Lines &, __m512i *,
-                         const uint8_t *, float (*)[16]);
+using AddSpan = void (*)(const Span &, Requests *, Ring *, const QuantizedRow *, const BlockColumns &, float (*)[16]);
 
 /* Rows of activations in a tile: 4, 6, or 8. Missing ones are copies of the last one: code for odd numbers of rows would take a
  * tenth of the library. */
 inline int padded_rows(int count) { return count <= 4 ? 4 : (count + 1) / 2 * 2; }
 
-/* add_line() for 4, 6, or kRows rows. */
+/* add_span() for 4, 6, or kRows rows. */
 template <typename F, int kRows>
-AddLine line_adder(int rows) {
+AddSpan span_adder(int rows) {
   if constexpr (kRows > 4)
-    if (rows < kRows) return line_adder<F, kRows - 2>(rows);
-  return add_line<F, kRows>;
-}
-
-/* The 16 lines at byte `at` of the outputs from n on; outputs from `last` on are copies of output last - 1. */
-inline void find_lines(const Matrix &w, int64_t bytes, int64_t n, int64_t last, int64_t at, Lines *lines) {
-  for (int i = 0; i < 16; ++i) lines->from[i] = w.codes + (n + i < last ? n + i : last - 1) * bytes + at;
-  lines->mask = bytes - at >= 64 ? ~__mmask64{0} : (__mmask64{1} << (bytes - at)) - 1;
+    if (rows < kRows) return span_adder<F, kRows - 2>(rows);
+  return add_span<F, kRows>;
 }
 
 /* Write the totals (m, 16) of outputs n to n + count - 1. */
-inline void write_totals(const Matrix &w, const float (*total)[16], int m, int64_t n, int64_t count, bool add, float *y, int64_t stride) {
+inline void write_totals(const Matrix &w, const float (*total)[16], int m, int64_t n, int64_t count, bool add, float *y,
+                         int64_t stride) {
   const __mmask16 mask = static_cast<__mmask16>((1u << count) - 1);
   const __m512 bias = w.bias ? _mm512_maskz_loadu_ps(mask, w.bias + n) : _mm512_setzero_ps();
   for (int r = 0; r < m; ++r) {
@@ -241,40 +279,39 @@ inline void write_totals(const Matrix &w, const float (*total)[16], int m, int64
 template <typename F>
 void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_t last, float *y, int64_t stride,
          bool add_to) {
-  const int64_t bytes = w.row_bytes();
+  const int64_t bytes = w.row_bytes(), blocks = w.blocks();
   const int rest = m <= kLineTile ? 0 : m / 2; /* a second tile of 4 to 8 rows */
   const int tile = m - rest, padded = padded_rows(tile), all = padded + (rest ? padded_rows(rest) : 0);
-  const AddLine add = line_adder<LineFormat<F>, kLineTile>(padded), add_rest = line_adder<LineFormat<F>, kLineTile>(all - padded);
+  const AddSpan add = span_adder<LineFormat<F>, kLineTile>(padded), add_rest = span_adder<LineFormat<F>, kLineTile>(all - padded);
   QuantizedRow tiles[kMostFew];
-  for (int r = 0; r < all; ++r) tiles[r] = rows[r < padded ? (r < tile ? r : tile - 1) : r - padded + tile < m ? r - padded + tile : m - 1];
-  const bool has_zeros = w.zero_points != nullptr;
+  for (int r = 0; r < padded; ++r) tiles[r] = rows[r < tile ? r : tile - 1];
+  for (int r = padded; r < all; ++r) tiles[r] = rows[r - padded + tile < m ? r - padded + tile : m - 1];
   alignas(64) float total[kMostFew][16];
-  alignas(64) __m512i codes[2][16]; /* a transposed line, and the next one */
-  BlockColumns columns;
-  columns.log2_block = F::kBlock == 32 ? 5 : F::kBlock == 64 ? 6 : 7;
-  Lines next;
+  BlockColumns columns(F::kBits);
+  Ring ring;
+  ring.last = rest ? 15 : 1; /* two lines, or two spans, which the second tile reads again */
+  Outputs outputs[2] = {{w, first, last}, {}}; /* those at hand, and the next ones */
   __m512i r[16];
-  find_lines(w, bytes, first, last, 0, &next);
-  for (int i = 0; i < 16; ++i) transpose_step(i, next.from, next.mask, r, codes[0]);
-  int now = 0;
-  for (int64_t n = first; n < last; n += 16) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) transpose_quarter(i, outputs[0].codes, 0, line_mask(bytes, 0), r, ring.lines[0]);
+  constexpr int64_t kColumnBytes = 16 * F::kBlock * F::kBits / 8, kSpanBytes = kColumnBytes < 8 * 64 ? kColumnBytes : 8 * 64;
+  Requests requests(w, first);
+  int group = 0;
+  Span span;
+  span.bytes = bytes;
+  span.position = 0;
+  span.log2_block = F::kBlock == 32 ? 5 : F::kBlock == 64 ? 6 : 7;
+  for (int64_t n = first; n < last; n += 16, group = 1 - group) {
     std::memset(total, 0, sizeof total[0] * static_cast<size_t>(all));
-    int64_t outputs[16];
-    for (int i = 0; i < 16; ++i) outputs[i] = n + i < last ? n + i : last - 1;
-    for (int64_t at = 0; at < bytes; at += 64, now = 1 - now) {
-      const int64_t column = at * 8 / F::kBits;
-      if (column % (16 * F::kBlock) == 0) load_block_columns<F>(w, outputs, column / F::kBlock, &columns);
-      if (at + 64 < bytes)
-        find_lines(w, bytes, n, last, at + 64, &next);
-      else if (n + 16 < last)
-        find_lines(w, bytes, n + 16, last, 0, &next);
-      /* In the order of the file. One group ahead came too late for short rows: 4 and 8 rows of activations took a tenth longer.
-       * One request with each step of the products: Zen 5 drops requests for which there is no miss buffer. 16 at once made 4 and
-       * 8 rows of activations take up to a third longer for rows of 4480 bytes. */
-      const uint8_t *ahead = w.codes + (n + 32) * bytes + at * 16;
-      const int dwords = static_cast<int>(bytes - at >= 64 ? 16 : (bytes - at) / 4);
-      add(codes[now], dwords, tiles, column, columns, has_zeros, next, codes[1 - now], ahead, total);
-      if (rest) add_rest(codes[now], dwords, tiles + padded, column, columns, has_zeros, next, nullptr, nullptr, total + padded);
+    outputs[1 - group] = Outputs(w, n + 16, last);
+    span.codes = outputs[group].codes;
+    span.following = outputs[1 - group].codes;
+    for (span.begin = 0; span.begin < bytes; span.begin = span.end) {
+      span.end = bytes - span.begin < kSpanBytes ? bytes : span.begin + kSpanBytes;
+      if (span.begin % kColumnBytes == 0) columns.load<F::kBits>(w, outputs[group], blocks, span.begin * 8 / F::kBits / F::kBlock);
+      add(span, &requests, &ring, tiles, columns, total);
+      if (rest) add_rest(span, nullptr, &ring, tiles + padded, columns, total + padded);
+      span.position += (span.end - span.begin + 63) / 64;
     }
     write_totals(w, total, tile, n, last - n < 16 ? last - n : 16, add_to, y, stride);
     write_totals(w, total + padded, rest, n, last - n < 16 ? last - n : 16, add_to, y + tile * stride, stride);

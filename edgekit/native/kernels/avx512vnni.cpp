@@ -1,6 +1,7 @@
 /* avx512vnni: needs AVX-512 F, BW, VL and VNNI, AVX2, FMA and F16C (Ice Lake, Zen 4 and later). */
 #include "avx512.inl"
 
+#include "avx512_columns.inl"
 #include "avx512_few.inl"
 
 namespace {
@@ -40,9 +41,8 @@ void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &pan
   constexpr int64_t kBytes = F::kBlock * F::kBits / 8;
   const __m512i low = _mm512_set1_epi8(15), ones = _mm512_set1_epi8(1);
   const int64_t blocks = w.blocks(), bytes = blocks * kBytes;
-  int64_t rows[kPanelRows];
-  for (int i = 0; i < kPanelRows; ++i) rows[i] = first + i < last ? first + i : last - 1;
-  BlockColumns columns;
+  const Outputs outputs(w, first, last);
+  BlockColumns columns(F::kBits);
   __m512i sums = _mm512_setzero_si512(), less = _mm512_set1_epi8(F::kBits == 8 ? static_cast<char>(0x80) : 8);
   const auto add = [&](uint8_t *to, __m512i codes) {
     codes = _mm512_sub_epi8(codes, less);
@@ -52,19 +52,19 @@ void unpack_panel(const Matrix &w, int64_t first, int64_t last, const Panel &pan
   for (int64_t at = 0; at < bytes; at += 64) {
     const __mmask64 mask = bytes - at >= 64 ? ~__mmask64{0} : (__mmask64{1} << (bytes - at)) - 1;
     __m512i dwords[16];
-    for (int i = 0; i < kPanelRows; ++i) dwords[i] = _mm512_maskz_loadu_epi8(mask, w.codes + rows[i] * bytes + at);
+    for (int i = 0; i < kPanelRows; ++i) dwords[i] = _mm512_maskz_loadu_epi8(mask, outputs.codes[i] + at);
     transpose(dwords);
     uint8_t *to = panel.codes + at * 8 / F::kBits * kPanelRows;
     for (int i = 0; i < 16 && at + 4 * i < bytes; ++i) {
       const int64_t b = (at + 4 * i) / kBytes;
       if ((at + 4 * i) % kBytes == 0) {
-        if (b % 16 == 0) load_block_columns<F>(w, rows, b, &columns);
-        _mm512_storeu_si512(panel.scales + b * kPanelRows, columns.scales[b % 16]);
+        if (b % 16 == 0) columns.load<F::kBits>(w, outputs, blocks, b);
+        _mm512_storeu_ps(panel.scales + b * kPanelRows, columns.scales[b % 16]);
         sums = _mm512_setzero_si512();
         if (w.zero_points && F::kBits == 8)
-          _mm512_storeu_ps(panel.zeros + b * kPanelRows, _mm512_sub_ps(_mm512_castsi512_ps(columns.zeros[b % 16]), _mm512_set1_ps(128.0f)));
+          _mm512_storeu_ps(panel.zeros + b * kPanelRows, _mm512_sub_ps(columns.zeros[b % 16], _mm512_set1_ps(128.0f)));
         if (w.zero_points && F::kBits == 4)
-          less = _mm512_mullo_epi32(_mm512_cvtps_epi32(_mm512_castsi512_ps(columns.zeros[b % 16])), _mm512_set1_epi32(0x01010101));
+          less = _mm512_mullo_epi32(_mm512_cvtps_epi32(columns.zeros[b % 16]), _mm512_set1_epi32(0x01010101));
       }
       if (F::kBits == 4) { /* of the eight columns of a dword, first the even ones, then the odd ones */
         add(to + 128 * i, _mm512_and_si512(dwords[i], low));
