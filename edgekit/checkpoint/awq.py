@@ -228,8 +228,8 @@ def _checked(module: str, config: AwqConfig, parts: Mapping[str, TensorInfo]) ->
     shapes = {part: list(info.shape) for part, info in parts.items()}
     if not in_features or not out_features or in_features % 2:
         raise TensorMismatchError(
-            f"{module} has {shapes}, which makes {in_features} inputs and {out_features} outputs; the inputs must be an "
-            "even number, and neither may be 0"
+            f"{module} has {shapes}, which makes {in_features} inputs and {out_features} outputs; neither may be 0, "
+            "and the inputs must be an even number"
         )
     size = in_features if config.group_size == -1 else config.group_size
     if size is None:
