@@ -23,7 +23,8 @@ else:
     import tomli as tomllib
 
 _T = TypeVar("_T")
-_MAX_BYTES = 1024 * 1024  # the largest file of edgekit's own has 12 kB
+_MAX_BYTES = 256 * 1024  # the largest file of edgekit's own has 12 kB
+_MOST_DOTS = 50  # of a line; tomllib needs memory and time for the square of the levels of a key
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -49,12 +50,20 @@ class TableReader:
             EdgekitError: The file cannot be read or is not TOML; an instance of ``error``.
         """
         content = read_bounded(path, _MAX_BYTES, self.error)
+        for number, line in enumerate(content.splitlines(), 1):
+            if line.count(b".") > _MOST_DOTS:
+                raise self.error(
+                    f"the {self.what} {path} has more than {_MOST_DOTS} dots in line {number}, which may make a key too deep"
+                )
         try:
-            return tomllib.loads(content.decode("utf-8"))
+            table = tomllib.loads(content.decode("utf-8"))
         except RecursionError:
             raise self.error(f"the {self.what} {path} is not TOML: it nests too deeply") from None
         except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError, or a number of thousands of digits
             raise self.error(f"the {self.what} {path} is not TOML: {error}") from None
+        if (key := _large_number(table)) is not None:
+            raise self.error(f"the {self.what} {path} is not TOML: the number of {key!r} does not fit into 64 bits")
+        return table
 
     def build(
         self,
@@ -140,3 +149,17 @@ def _fields(cls: Any) -> tuple[dict[str, Any], dict[str, bool]]:
     """The type of each field of a dataclass, and whether it has no default."""
     required = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(cls)}
     return get_type_hints(cls), required
+
+
+def _large_number(table: dict[str, Any]) -> str | None:
+    """The key of a whole number that TOML does not allow, for a float cannot be compared with all of them."""
+    pending: list[tuple[str, Any]] = list(table.items())
+    while pending:  # not recursive: keys with dots nest as deep as a file is long
+        key, value = pending.pop()
+        if isinstance(value, dict):
+            pending.extend(value.items())
+        elif isinstance(value, list):
+            pending.extend((key, item) for item in value)
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            return key
+    return None

@@ -115,7 +115,10 @@ def test_a_type_can_be_read_in_its_own_way() -> None:
     [
         (b"a = " + b"[" * 3000 + b"]" * 3000, "is not TOML: it nests too deeply"),
         (b"a = " + b"9" * 5000, "is not TOML"),
-        (b"a = 1\n" * 200_000, "is larger than the limit of 1048576 bytes"),
+        (b"[a]\nb = [{c = 9223372036854775808}]", "the number of 'c' does not fit into 64 bits"),
+        (b"a = 0x" + b"f" * 5000, "the number of 'a' does not fit into 64 bits"),
+        (b"a = 1\n" * 200_000, "is larger than the limit of 262144 bytes"),
+        (b"a = 1\n" + b"a." * 100_000 + b"b = 1", "has more than 50 dots in line 2"),
         (b'a = "\xff"', "is not TOML"),
         (b'a = "\\ud800"', "is not TOML"),
     ],

@@ -106,7 +106,14 @@ def fuzz(name: str, findings: Path, arguments: list[str]) -> None:
         return (atheris.Mutate(data, max_size) if changed is None else changed)[:max_size]
 
     options = [f"-timeout={6 * SECONDS}", f"-rss_limit_mb={MEGABYTES}", f"-artifact_prefix={findings}/{_PREFIX}-"]
-    fixed = ["-seed=1", "-max_len=200000", "-verbosity=0", "-print_final_stats=1", "-len_control=0"]
+    fixed = [
+        "-seed=1",
+        "-report_slow_units=86400",
+        "-max_len=200000",
+        "-verbosity=0",
+        "-print_final_stats=1",
+        "-len_control=0",
+    ]
     atheris.Setup([name, *options, *fixed, *arguments, str(corpus)], one, custom_mutator=mutate)
     atheris.Fuzz()
 
