@@ -53,7 +53,7 @@ class TableReader:
         for number, line in enumerate(content.splitlines(), 1):
             if line.count(b".") > _MOST_DOTS:
                 raise self.error(
-                    f"the {self.what} {path} has more than {_MOST_DOTS} dots in line {number}; no key may nest that deep"
+                    f"the {self.what} {path} has more than {_MOST_DOTS} dots in line {number}; keys nest less deep"
                 )
         try:
             table = tomllib.loads(content.decode("utf-8"))
