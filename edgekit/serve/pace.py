@@ -12,8 +12,8 @@ from __future__ import annotations
 _SIZES = tuple(4 << i for i in range(8))  # of pieces; the native engine evaluates at most 512 tokens at a time
 _FIRST = 128  # when nothing is known
 _IDLE_S = 0.25
-_SHARE = 1.5  # of the time of a step without a piece; the rest is for variation
-_TRIED = 1.9  # the same for a number of tokens that has not been measured, which may take as long as this
+_SHARE = 1.3  # of the time of a step without a piece; the rest is for variation
+_TRIED = 1.7  # the same for a number of tokens that has not been measured, which may take as long as this
 _STEADY = 0.3  # the weight of a new measurement in an average
 
 

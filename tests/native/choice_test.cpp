@@ -135,10 +135,14 @@ void threads(const fs::path &folder) {
   const Choice *found[6];
   std::thread workers[6];
   for (int i = 0; i < 6; ++i) workers[i] = std::thread([&found, i] { found[i] = &choose(); });
+#if !defined(__SANITIZE_ADDRESS__) /* gcc 12's forks while other threads hold the locks of its allocator; other builds do not */
   /* A child of the process that measures must not wait for its parent's thread, which it does not have. */
   const pid_t early = child([] { return !choose().name.empty(); });
+#endif
   for (std::thread &worker : workers) worker.join();
+#if !defined(__SANITIZE_ADDRESS__)
   CHECK(ended_well(early));
+#endif
   for (const Choice *each : found) CHECK(each == found[0]);
   check_choice(*found[0]);
   CHECK(&choose() == found[0] && choose_kernels().name == found[0]->name);
