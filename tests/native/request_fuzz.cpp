@@ -2,6 +2,7 @@
  * must return a status, and the session must be usable afterwards. */
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <limits>
@@ -61,7 +62,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   int32_t ids[64];
   for (int32_t &id : ids) id = in.byte() % 90 - 2;
   const char *stops[] = {"A", "", "BB", nullptr};
-  const ek_message messages[] = {{in.byte() % 3 ? "user" : "system", "AB", in.byte() % 4 ? 2 : in.number(), 0}, {"assistant", "</think>C", -1, in.byte() % 2},
+  const ek_message messages[] = {{in.byte() % 3 ? "user" : "system", "AB", in.byte() % 4 ? 2 : std::min<int64_t>(in.number(), 2), 0}, {"assistant", "</think>C", -1, in.byte() % 2},
                                  {in.byte() % 5 ? "user" : nullptr, in.byte() % 5 ? "D" : nullptr, 1, 0}};
   ek_sampling sampling{in.real(), in.real(), in.real(), in.real(), static_cast<int32_t>(in.number())};
   ek_request request{};

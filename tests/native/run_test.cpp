@@ -42,6 +42,21 @@ void json() {
   CHECK(!refused(std::string("\0", 1)).empty());
 }
 
+/* Sizes of a manifest that somebody changed; a fuzzer found the first. */
+void contexts() {
+  CHECK(Json(5.0).whole() == 5 && Json(-1.0).whole() == -1 && Json(0.5).whole(7) == 7 && Json(1e87).whole(7) == 7 && Json("5").whole(7) == 7);
+  const auto context = [](const std::string &longest, const std::string &planned) -> int64_t {
+    try {
+      return run::context_of(Json::parse("{\"model\": {\"context_length\": " + longest + "}, \"plan\": {\"context\": " + planned + "}}"), 0);
+    } catch (const run::Failure &failure) {
+      CHECK(failure.message.find("it must be a whole number of 1 or more") != std::string::npos);
+      return -1;
+    }
+  };
+  CHECK(context("4096", "64") == 64 && context("32", "64") == 32 && context("null", "null") == 4096);
+  for (const char *wrong : {"1e87", "-3", "0", "0.5", "\"64\"", "[]"}) CHECK(context(wrong, "64") == -1 && context("4096", wrong) == -1);
+}
+
 void sha256() {
   const auto hash = [](const std::string &text, size_t piece) {
     run::Sha256 sum;
@@ -124,6 +139,7 @@ void files() {
 
 int main() {
   json();
+  contexts();
   sha256();
   options();
   files();

@@ -235,7 +235,7 @@ EK_ALONE void add_span(const Span &span, Requests *requests, Ring *ring, const Q
 #pragma GCC unroll 16
       for (int j = 0; j < kRows; ++j) in_order(dots[j]);
       if (i % kPart != kPart - 1 || i >= dwords) continue;
-      const uint64_t column = (static_cast<uint64_t>(at) + 4 * (i - kPart + 1)) * 8 / F::kBits;
+      const auto column = static_cast<uint64_t>(at + 4 * (i - kPart + 1)) * 8 / F::kBits;
       const uint64_t b = F::kBits == 8 ? column >> span.log2_block : column / F::kBlock;
       const bool starts = F::kBits == 4 || b << span.log2_block == column; /* of 8-bit blocks of 128, a line has half */
       const __m512 scale = columns.scales[b % 16], zero = columns.zeros[b % 16];

@@ -195,6 +195,12 @@ void append(const Json &value, std::string &out) {
 
 Json Json::parse(const std::string &text) { return Parser(text).document(); }
 
+int64_t Json::whole(int64_t otherwise) const {
+  constexpr double kExact = 9007199254740992.0; /* 2^53 */
+  const bool is_whole = is_number() && std::fabs(number_) <= kExact && number_ == std::floor(number_);
+  return is_whole ? static_cast<int64_t>(number_) : otherwise;
+}
+
 const Json &Json::operator[](const char *name) const {
   static const Json none;
   for (const auto &[field, value] : fields_)

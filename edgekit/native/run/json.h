@@ -33,6 +33,7 @@ class Json {
   bool is_text() const { return kind_ == Kind::text; }
   bool is_number() const { return kind_ == Kind::number; }
   double number(double otherwise = 0) const { return is_number() ? number_ : otherwise; }
+  int64_t whole(int64_t otherwise = 0) const; /* `otherwise` unless it is a whole number that a double holds exactly */
   bool boolean() const { return kind_ == Kind::boolean && number_ != 0; }
   const std::string &text() const { return text_; }
   const std::vector<Json> &items() const { return items_; }

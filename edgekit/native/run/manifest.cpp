@@ -142,8 +142,15 @@ std::vector<std::string> differences(const std::string &folder, const Json &mani
 const std::string &name_of(const Json &manifest) { return manifest["name"].text(); }
 
 int64_t context_of(const Json &manifest, int64_t asked) {
-  const auto longest = static_cast<int64_t>(manifest["model"]["context_length"].number(kDefaultContext));
-  if (asked == 0) return std::min(static_cast<int64_t>(manifest["plan"]["context"].number(kDefaultContext)), longest);
+  const auto positions = [&](const char *table, const char *key) -> int64_t {
+    const Json &value = manifest[table][key];
+    if (value.is_null()) return kDefaultContext;
+    if (value.whole() < 1)
+      throw bad_artifact(std::string(kFile) + ": " + table + "." + key + " is " + value.dump() + "; it must be a whole number of 1 or more");
+    return value.whole();
+  };
+  const int64_t longest = positions("model", "context_length");
+  if (asked == 0) return std::min(positions("plan", "context"), longest);
   if (asked > longest)
     throw Failure{71, "context_length",
                   "a context of " + std::to_string(asked) + " positions was requested; " + name_of(manifest) +

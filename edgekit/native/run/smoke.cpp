@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
@@ -26,9 +27,15 @@ struct Golden {
   std::vector<std::pair<int32_t, double>> logits;
 };
 
+/* -1, which no vocabulary has, for what is not an id. */
+int32_t id_of(const Json &value) {
+  const int64_t id = value.whole(-1);
+  return id >= 0 && id <= INT32_MAX ? static_cast<int32_t>(id) : -1;
+}
+
 std::vector<int32_t> ids(const Json &list) {
   std::vector<int32_t> found;
-  for (const Json &id : list.items()) found.push_back(static_cast<int32_t>(id.number(-1)));
+  for (const Json &id : list.items()) found.push_back(id_of(id));
   return found;
 }
 
@@ -37,7 +44,7 @@ Golden golden_of(const std::string &folder, const Json &manifest) {
   if (golden.is_null()) throw bad_artifact(folder + " has no golden test", "build the artifact again");
   Golden found{ids(golden["prompt_ids"]), ids(golden["continuation_ids"]), {}};
   for (const Json &entry : golden["top_logits"].items())
-    found.logits.emplace_back(static_cast<int32_t>(entry["id"].number(-1)), entry["logit"].number(NAN));
+    found.logits.emplace_back(id_of(entry["id"]), entry["logit"].number(NAN));
   if (found.prompt.empty() || found.continuation.empty() || found.logits.empty())
     throw bad_artifact("the golden test of " + folder + " is incomplete", "build the artifact again");
   return found;
