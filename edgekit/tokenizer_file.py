@@ -1,7 +1,7 @@
 """Opens a ``tokenizer.json`` with Hugging Face's tokenizers library, for a checkpoint and for an artifact alike.
 
-The file comes from others. What the library cannot use is an error, and so is a file whose normalizer or decoder makes
-much text of little: the library replaces each match of a pattern by a text of any length.
+The file comes from others. What the library cannot use is an error, and so is a file whose steps make much text of
+little: the library replaces each match of a pattern by a text of any length, and each byte by a character.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from .errors import TokenizerError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_MAX_GROWTH = 1000  # characters that one character may become; in use: 3, the bytes of "▁"
+_MAX_GROWTH = 1000  # characters that one character may become; in use: 3, the bytes of "▁", or 4, those of "🙂"
+_BYTES = 4  # of a character in UTF-8, each of which becomes a character with ByteLevel
 _MOST_TOKENS = 1 << 24  # the largest vocabulary in use has 262144
 
 
@@ -28,14 +29,17 @@ def load_tokenizer(content: bytes, what: str) -> Tokenizer:
         what: The file's name, for error messages.
 
     Raises:
-        TokenizerError: The library rejects it, or its normalizer or decoder makes too much text.
+        TokenizerError: The library rejects it, or its steps make too much text.
     """
     from tokenizers import Tokenizer
 
     with library_errors(f"{what} cannot be used: it is not a valid tokenizer"):
         loaded = Tokenizer.from_buffer(content)
-    for name, step in (("normalizer", loaded.normalizer), ("decoder", loaded.decoder)):
-        growth = 1 if step is None else _growth(json.loads(step.__getstate__()))
+    for name, steps in (
+        ("normalizer and pre_tokenizer", (loaded.normalizer, loaded.pre_tokenizer)),
+        ("decoder", (loaded.decoder,)),
+    ):
+        growth = _growth([json.loads(step.__getstate__()) for step in steps if step is not None])
         if growth > _MAX_GROWTH:
             raise TokenizerError(
                 f"{what}: its {name} may make {growth} characters of one; at most {_MAX_GROWTH} are allowed"
@@ -70,13 +74,13 @@ def definition(tokenizer: Tokenizer) -> str:
 
 
 def _growth(step: Any) -> int:
-    """How many characters a normalizer or decoder with all its steps may make of one."""
+    """How many characters a step with all its own steps may make of one."""
     if isinstance(step, list):
         return _growth({"steps": step})
     if not isinstance(step, dict):
         return 1
     texts = [len(text) for key in ("content", "prepend") if isinstance(text := step.get(key), str)]
-    growth = max([1, *texts])
+    growth = max([_BYTES if step.get("type") == "ByteLevel" else 1, *texts])
     for value in step.values():
         members = value if isinstance(value, list) else [value]
         for member in members:

@@ -52,9 +52,18 @@ def test_a_failed_assertion_in_the_library_is_an_error(monkeypatch: pytest.Monke
 def test_steps_that_make_much_text_of_little_are_refused(part: str) -> None:
     key = f"{part}s"
     for step in (replace("x" * 2000), {"type": "Sequence", key: [replace("a" * 40), replace("a" * 40)]}):
-        with pytest.raises(TokenizerError, match=f"its {part} may make [0-9]+ characters of one; at most 1000"):
+        with pytest.raises(TokenizerError, match=f"its {part}.* may make [0-9]+ characters of one; at most 1000"):
             load_tokenizer(changed(**{part: step}), "x")
     assert normalizers.Replace("a", "b").normalize_str("a") == "b"
+
+
+def test_bytes_of_bytes_are_refused() -> None:
+    """Each ByteLevel makes two characters of one that an earlier one has made of a byte."""
+    bytes_of = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    chain = {"type": "Sequence", "pretokenizers": [bytes_of] * 30}
+    with pytest.raises(TokenizerError, match=r"its normalizer and pre_tokenizer may make \d+ characters of one"):
+        load_tokenizer(changed(pre_tokenizer=chain), "x")
+    assert load_tokenizer(changed(pre_tokenizer={"type": "Sequence", "pretokenizers": [bytes_of]}), "x")
 
 
 def test_an_id_that_no_model_has_a_row_for_is_refused_before_the_library_makes_room_for_it() -> None:
