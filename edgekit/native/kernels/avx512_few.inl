@@ -297,7 +297,6 @@ void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) transpose_quarter(i, outputs[0].codes, 0, line_mask(bytes, 0), r, ring.lines[0]);
   constexpr int64_t kColumnBytes = 16 * F::kBlock * F::kBits / 8, kSpanBytes = kColumnBytes < 8 * 64 ? kColumnBytes : 8 * 64;
-  Requests requests(w, first);
   int group = 0;
   Span span;
   span.bytes = bytes;
@@ -306,6 +305,7 @@ void few(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, int64_
   for (int64_t n = first; n < last; n += 16, group = 1 - group) {
     std::memset(total, 0, sizeof total[0] * static_cast<size_t>(all));
     outputs[1 - group] = Outputs(w, n + 16, last);
+    Requests requests(w, n); /* anew, for the last line of an output may be short */
     span.codes = outputs[group].codes;
     span.following = outputs[1 - group].codes;
     for (span.begin = 0; span.begin < bytes; span.begin = span.end) {
