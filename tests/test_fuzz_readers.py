@@ -3,13 +3,19 @@
 import random
 
 import pytest
-from fuzz_readers import cases, load, names, read
+from fuzz_readers import TURNS, cases, in_turn, load, names, read
 
 WITHOUT_CHECKPOINT = ("awq_config", "completion_request", "conversation", "gptq_config", "recipe", "safetensors")
 
 
 def test_there_are_targets() -> None:
     assert len(names()) >= 25
+
+
+def test_each_target_has_more_time_in_one_turn() -> None:
+    turns = [in_turn(5000 + number) for number in range(TURNS)]
+    assert sorted(name for turn in turns for name in turn) == names()
+    assert max(map(len, turns)) <= 5
 
 
 @pytest.mark.parametrize("name", [name for name in names() if cases(name)])

@@ -1,12 +1,15 @@
 """Coverage-guided fuzzing of everything that reads what others have written, with atheris.
 
     python tests/support/fuzz_readers.py [NAME ...] --seconds 3 --findings FOLDER
+    python tests/support/fuzz_readers.py --seconds 2 --turn 5 --turn-seconds 60
 
 Each file of tests/fuzz is a target: ``seeds()`` gives inputs, ``read(data)`` reads one, and ``change(choose, data)``,
 if there is one, changes one and keeps its form. A target may end with one of its ``ALLOWED`` errors, EdgekitError if it
 names none, within 5 seconds of processor time and 1 GB of memory. Anything else is a finding: its input is written to
 FOLDER/NAME, once for each place in the code. A finding that has been repaired goes to tests/fuzz/cases/NAME, from where
 it is a seed and a case of tests/test_fuzz_readers.py.
+
+A gate has no time for a minute of each target. With ``--turn``, one target in seven has its minute in each run.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from types import ModuleType
 
 FOLDER = Path(__file__).parents[1] / "fuzz"
 SECONDS, MEGABYTES = 5, 1000
+TURNS = 7
 _PREFIX = "finding"
 _MEMORY = "/dev/shm"  # noqa: S108
 
@@ -68,6 +72,11 @@ def read(target: ModuleType, data: bytes) -> str:
     return "slow" if time.process_time() - began > SECONDS else ""
 
 
+def in_turn(turn: int) -> set[str]:
+    """The targets that have more time in a run. Each is in one of ``TURNS`` turns."""
+    return set(names()[turn % TURNS :: TURNS])
+
+
 def _inputs(name: str, target: ModuleType) -> Iterator[bytes]:
     yield from target.seeds()
     yield from (path.read_bytes() for path in cases(name))
@@ -106,21 +115,15 @@ def fuzz(name: str, findings: Path, arguments: list[str]) -> None:
         return (atheris.Mutate(data, max_size) if changed is None else changed)[:max_size]
 
     options = [f"-timeout={6 * SECONDS}", f"-rss_limit_mb={MEGABYTES}", f"-artifact_prefix={findings}/{_PREFIX}-"]
-    fixed = [
-        "-seed=1",
-        "-report_slow_units=86400",
-        "-max_len=200000",
-        "-verbosity=0",
-        "-print_final_stats=1",
-        "-len_control=0",
-    ]
+    fixed = ["-report_slow_units=86400", "-max_len=200000", "-verbosity=0", "-print_final_stats=1", "-len_control=0"]
     atheris.Setup([name, *options, *fixed, *arguments, str(corpus)], one, custom_mutator=mutate)
     atheris.Fuzz()
 
 
-def _run(name: str, findings: Path, seconds: float) -> tuple[str, bool]:
+def _run(name: str, findings: Path, seconds: float, seed: int) -> tuple[str, bool]:
     """Fuzz a target in a process of its own; a line about it, and whether it passed."""
     here = [sys.executable, __file__, name, "--one", "--findings", str(findings), "--seconds", str(seconds)]
+    here += ["--seed", str(seed)]
     memory = _MEMORY if os.access(_MEMORY, os.W_OK) else None  # a disk would limit the number of executions
     with tempfile.TemporaryDirectory(
         prefix="edgekit-fuzz-", dir=memory
@@ -141,6 +144,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="targets; all if none is named")
     parser.add_argument("--seconds", type=float, default=3, help="time of each target")
+    parser.add_argument("--turn", type=int, metavar="N", help="a number of any size that chooses targets for more time")
+    parser.add_argument("--turn-seconds", type=float, default=60, help="time of the targets that --turn chooses")
+    parser.add_argument("--seed", type=int, default=1, help="of the changes")
     parser.add_argument("--findings", type=Path, help="a folder for findings and corpora; a temporary one if left out")
     parser.add_argument("--jobs", type=int, default=2, help="targets at a time")
     parser.add_argument("--one", action="store_true", help="fuzz a single target in this process")
@@ -149,13 +155,18 @@ def main() -> int:
     if wrong:
         parser.error(f"no target is named {', '.join(sorted(wrong))}; there are {', '.join(names())}")
     if arguments.one:
-        limit = [f"-max_total_time={round(arguments.seconds)}"]
-        fuzz(arguments.names[0], arguments.findings / arguments.names[0], limit)
+        given = [f"-max_total_time={round(arguments.seconds)}", f"-seed={arguments.seed}"]
+        fuzz(arguments.names[0], arguments.findings / arguments.names[0], given)
     findings = arguments.findings or Path(tempfile.mkdtemp(prefix="edgekit-findings-"))
     chosen = arguments.names or names()
+    longer = set() if arguments.turn is None else in_turn(arguments.turn)
+    times = {name: arguments.turn_seconds if name in longer else arguments.seconds for name in chosen}
+    chosen = sorted(
+        chosen, key=lambda name: -times[name]
+    )  # the long ones first, so that no job waits for one at the end
     with ThreadPoolExecutor(arguments.jobs) as pool:
         ran = []
-        for line, passed in pool.map(lambda name: _run(name, findings, arguments.seconds), chosen):
+        for line, passed in pool.map(lambda name: _run(name, findings, times[name], arguments.seed), chosen):
             print(line, flush=True)
             ran.append(passed)
     if not all(ran):
