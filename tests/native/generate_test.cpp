@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdlib>
 #include <fstream>
 #include <stdexcept>
@@ -288,8 +289,10 @@ void arguments(const Artifact &artifact) {
   request = ids_request(ids, -1);
   CHECK(refuses(ek_generate(session, artifact.text, &request, nullptr, nullptr), EK_BAD_ARGUMENT, "max_tokens is -1"));
   request = ids_request(ids, 1);
-  request.size = 0;
-  CHECK(refuses(ek_generate(session, artifact.text, &request, nullptr, nullptr), EK_BAD_ARGUMENT, "sizeof(ek_request)"));
+  for (const size_t size : {size_t{0}, size_t{7}, offsetof(ek_request, prompt_bytes) + 1, sizeof request - 1, size_t{65544}}) {
+    request.size = static_cast<int64_t>(size);
+    CHECK(refuses(ek_generate(session, artifact.text, &request, nullptr, nullptr), EK_BAD_ARGUMENT, "sizeof(ek_request)"));
+  }
   struct Newer {
     ek_request request;
     int64_t field;

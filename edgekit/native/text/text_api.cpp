@@ -32,7 +32,8 @@ void copy_out(const T *from, size_t total, T *to, int64_t capacity, int64_t *cou
 ek_request known_request(const ek_request &request) {
   ek_request known{};
   const auto size = static_cast<size_t>(request.size);
-  if (request.size < static_cast<int64_t>(sizeof request.size) || size > 65536)
+  /* Every version of the struct has a multiple of its alignment. Another size would cut a field in two. */
+  if (request.size < static_cast<int64_t>(sizeof request.size) || size > 65536 || size % alignof(ek_request))
     fail(EK_BAD_ARGUMENT, "ek_generate: the size of the request is %" PRId64 "; set it to sizeof(ek_request)", request.size);
   std::memcpy(&known, &request, std::min(size, sizeof known));
   const auto *bytes = reinterpret_cast<const uint8_t *>(&request);
