@@ -59,6 +59,19 @@ struct Ahead {
   }
 };
 
+EK_INLINE void request(const void *array, int64_t at, int64_t bytes) {
+  for (int64_t end = at + bytes; at < end; at += 64) _mm_prefetch(static_cast<const char *>(array) + at, _MM_HINT_T1);
+}
+
+/* Request the scales and zero points of outputs n + 16 to n + 23, which are elsewhere in the file than the codes. On Zen 5, one and
+ * two rows of activations take 0.98 and 0.97 of the time with this. */
+EK_ALONE void request_factors(const Matrix &w, int64_t blocks, int64_t n) {
+  const int64_t scale_bytes = blocks * (w.half_scales ? 2 : 4), zero_bytes = (blocks * w.bits + 7) / 8;
+  request(w.scales, (n + 16) * scale_bytes, 8 * scale_bytes);
+  if (w.zero_points) request(w.zero_points, (n + 16) * zero_bytes, 8 * zero_bytes);
+  __asm__ __volatile__(""); /* gcc takes a call that only requests memory for one without effect, and removes it */
+}
+
 /* Eight floats, of which the lanes without a mask are zero and not read. */
 inline __m256i lane_mask(int64_t count) {
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -227,6 +240,7 @@ void outputs(const Matrix &w, const QuantizedRow *rows, int m, int64_t first, in
   const int64_t blocks = w.blocks();
   const Ahead ahead(blocks * F::kBlock * F::kBits / 8, blocks > slice, kRows);
   for (int64_t n = first; n < last; n += 8) {
+    request_factors(w, blocks, n);
     const int64_t count = last - n < 8 ? last - n : 8;
     std::memset(lanes, 0, sizeof lanes);
     for (int64_t begin = 0; begin < blocks; begin += slice) {
