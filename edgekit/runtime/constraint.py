@@ -5,7 +5,9 @@ The llguidance library (https://github.com/guidance-ai/llguidance) computes whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,6 +17,11 @@ from numpy.typing import NDArray
 from ..errors import EngineError, MissingPackageError
 from .response_format import Grammar
 from .tokenizer import Tokenizer
+
+# A third of llguidance's own limits, which a pattern of 17 characters reaches with 250 MB: (a{1000}){1000}.
+_LIMITS = {"initial_lexer_fuel": 300_000, "step_lexer_fuel": 100_000, "max_lexer_states": 100_000}
+_STACK_BYTES = 64 << 20
+_STACK_SIZE = threading.Lock()  # of threads that are started, a setting of the process
 
 
 class Constraint:
@@ -86,15 +93,36 @@ class Constraints:
         """
         if find_spec("llguidance") is None:
             raise MissingPackageError.for_extra("structured", ["llguidance"], "an answer in a given format")
-        from llguidance import LLMatcher, LLTokenizer
+        from llguidance import LLTokenizer
 
+        rules = grammar.lark(after_thought=after_thought)
         if self._prepared is None:
             definition = self._tokenizer.definition()
             self._prepared = LLTokenizer(definition, n_vocab=self._vocab_size, eos_token=self._stop_ids)
-        matcher = LLMatcher(
-            self._prepared, LLMatcher.grammar_from_lark(grammar.lark(after_thought=after_thought)), log_level=0
-        )
+        matcher = _on_a_large_stack(lambda: _matcher(self._prepared, rules))
         if matcher.is_error():
             reason = " ".join(str(matcher.get_error()).split())
             raise ValueError(f"the answer cannot be held to this response_format: {reason}")
         return Constraint(matcher, self._vocab_size)
+
+
+def _matcher(tokenizer: Any, rules: str) -> Any:
+    from llguidance import LLMatcher, LLParserLimits
+
+    return LLMatcher(tokenizer, LLMatcher.grammar_from_lark(rules), log_level=0, limits=LLParserLimits(**_LIMITS))
+
+
+def _on_a_large_stack(work: Callable[[], Any]) -> Any:
+    """Run a function in a thread with a stack of 64 MiB, of which only what it uses takes memory.
+
+    Threads have 8 MiB on Linux, 512 KiB on macOS, and less with other libraries.
+    """
+    with _STACK_SIZE:
+        before = threading.stack_size(_STACK_BYTES)
+        try:
+            pool = ThreadPoolExecutor(1, "edgekit-grammar")
+            result = pool.submit(work)
+        finally:
+            threading.stack_size(before)
+    with pool:
+        return result.result()

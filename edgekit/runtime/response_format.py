@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
@@ -10,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..errors import MissingPackageError
+from .schema_rule import schema_rule
 
 _WHITE = "[ \\n\\r\\t]{0,4}"  # between a thought and the answer
 _JSON_WHITE = "[ \\n\\r\\t]{0,20}"  # room for indentation; without a limit, a model may write white space for ever
@@ -23,7 +23,7 @@ class Choice:
         texts: At least one text.
 
     Raises:
-        ValueError: There are no texts, or one is empty or no text.
+        ValueError: There are no texts, or one is empty, no text, or has a lone surrogate.
     """
 
     texts: Sequence[str]
@@ -34,6 +34,7 @@ class Choice:
         for text in self.texts:
             if not isinstance(text, str) or not text:
                 raise ValueError(f"a text of a choice is {text!r}; it must be text and not empty")
+            _check_unicode(text, "a text of a choice")
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,19 @@ class Regex:
     Args:
         pattern: In the syntax of Rust's crate regex (https://docs.rs/regex), which has no look-around and no
             back-references.
+
+    Raises:
+        ValueError: The pattern is no text, has a lone surrogate, or ends in the middle of an escape.
     """
 
     pattern: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pattern, str):
+            raise ValueError(f"the pattern of a Regex is {self.pattern!r}; it must be text")
+        _check_unicode(self.pattern, "the pattern of a Regex")
+        if (len(self.pattern) - len(self.pattern.rstrip("\\"))) % 2:  # it would escape the slash that ends the rule
+            raise ValueError(f"the pattern of a Regex, {self.pattern!r}, ends with a backslash that escapes nothing")
 
 
 # A mapping is a JSON schema, or OpenAI's response_format: {"type": "json_object"}, {"type": "json_schema", ...} or
@@ -73,12 +84,17 @@ class Grammar:
 
         Args:
             after_thought: Whether a thought may come before the answer, so that white space may open the answer.
+
+        Raises:
+            ValueError: The schema exceeds a limit.
         """
         white = f"/{_WHITE}/ " if after_thought else ""
         rules, kinds = "", []
         if self.schema is not None:
-            schema = {"x-guidance": {"whitespace_pattern": _JSON_WHITE}, **self.schema}
-            rules, kinds = f"body: %json {json.dumps(schema)}\n", ["body"]
+            rules, kinds = (
+                f"body: {schema_rule(self.schema, _JSON_WHITE, 'the JSON schema of response_format')}\n",
+                ["body"],
+            )
         elif self.regex is not None:
             rules, kinds = f"body: /{_without_slashes(self.regex)}/\n", ["body"]
         if self.calls is not None:
@@ -145,6 +161,13 @@ def _adapter(kind: type) -> Any:
     if not is_dataclass(kind) and not issubclass(kind, BaseModel):
         raise ValueError(f"response_format is the class {kind.__name__}; allowed: pydantic models and dataclasses")
     return TypeAdapter(kind)
+
+
+def _check_unicode(text: str, what: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{what} is not valid Unicode: it has a lone surrogate at position {error.start}") from None
 
 
 def _without_slashes(pattern: str) -> str:

@@ -18,6 +18,7 @@ from ..errors import EdgekitError
 from ..json_text import json_text
 from .chat import ChatTemplate
 from .response_format import Grammar
+from .schema_rule import schema_rule
 from .tool_calls import HERMES, LLAMA3, R1, CallForm
 
 TokenId = Callable[[str], "int | None"]
@@ -104,9 +105,11 @@ class Tools:
         ]
         for number, function in enumerate(functions):
             given = function.get("parameters") or {"properties": {}, "additionalProperties": False}
-            schema = {"x-guidance": {"whitespace_pattern": _WHITE}, "type": "object", **given}
+            schema = schema_rule(
+                {"type": "object", **given}, _WHITE, f"the JSON schema of the function {function['name']}"
+            )
             opening, after = (_terms(text, token_id) for text in (form.opening(function["name"]), form.after))
-            lines += [f"call_{number}: {opening} args_{number} {after}", f"args_{number}: %json {json.dumps(schema)}"]
+            lines += [f"call_{number}: {opening} args_{number} {after}", f"args_{number}: {schema}"]
         return "\n".join(lines) + "\n"
 
 

@@ -71,10 +71,25 @@ def test_other_formats_are_refused(given: Any, message: str) -> None:
         grammar_of(given)
 
 
-@pytest.mark.parametrize("texts", ["yes", (), ("a", ""), ("a", 1)])
+@pytest.mark.parametrize("texts", ["yes", (), ("a", ""), ("a", 1), ("a", "\ud800")])
 def test_a_choice_needs_texts(texts: Any) -> None:
     with pytest.raises(ValueError, match="choice"):
         Choice(texts)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (5, "the pattern of a Regex is 5; it must be text"),
+        ("a\udc80", "not valid Unicode: it has a lone surrogate at position 1"),
+        ("a\\", "ends with a backslash"),
+        ("\\\\\\", "ends with a backslash"),
+    ],
+)
+def test_a_pattern_is_text_with_whole_escapes(pattern: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Regex(pattern)
+    assert Regex("a\\\\").pattern == "a\\\\"
 
 
 def test_a_pattern_may_have_slashes_and_line_breaks() -> None:

@@ -19,6 +19,8 @@ import importlib.util
 import os
 import random
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -82,6 +84,11 @@ def _inputs(name: str, target: ModuleType) -> Iterator[bytes]:
     yield from (path.read_bytes() for path in cases(name))
 
 
+def _current() -> Path:
+    """Where a fuzzing process keeps the input that it reads, in case that ends the process itself."""
+    return Path(tempfile.gettempdir()) / "current"
+
+
 def fuzz(name: str, findings: Path, arguments: list[str]) -> None:
     """Fuzz one target in this process, which ends here.
 
@@ -95,8 +102,11 @@ def fuzz(name: str, findings: Path, arguments: list[str]) -> None:
     corpus = findings / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     found: set[str] = set()
+    current = os.open(_current(), os.O_RDWR | os.O_CREAT, 0o600)
 
     def one(data: bytes) -> None:
+        os.pwrite(current, data, 0)
+        os.ftruncate(current, len(data))
         what = read(target, data)
         if what and what not in found:
             found.add(what)
@@ -130,6 +140,10 @@ def _run(name: str, findings: Path, seconds: float, seed: int) -> tuple[str, boo
     ) as folder:  # libFuzzer ends without cleaning up
         given = {**os.environ, "TMPDIR": folder}
         ended = subprocess.run(here, capture_output=True, text=True, errors="replace", check=False, env=given)
+        current = Path(folder) / "current"
+        if ended.returncode < 0 and current.exists():
+            ended_by = signal.Signals(-ended.returncode).name
+            shutil.copy(current, findings / name / f"{_PREFIX}-{ended_by}")
     output = re.sub(r"INFO: Instrumenting .*\n", "", ended.stdout + ended.stderr)
     done = re.search(r"stat::number_of_executed_units:\s+(\d+)", output)
     peak = re.search(r"stat::peak_rss_mb:\s+(\d+)", output)
