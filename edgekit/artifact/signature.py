@@ -142,8 +142,10 @@ def open_private_key(path: str | PathLike[str]) -> Ed25519PrivateKey:
         key = serialization.load_pem_private_key(content, None)
     except TypeError:
         raise UsageError(f"{path} is encrypted; edgekit asks for no passwords", hint=_HINT) from None
-    except Exception as error:  # the package has no common base class
-        raise UsageError(f"{path} is not a private key in PEM format: {error}"[:300], hint=_HINT) from None
+    except Exception:  # the package has no common base class
+        if b"PUBLIC KEY-----" in content:
+            raise UsageError(f"{path} is a public key; signing needs the private key", hint=_HINT) from None
+        raise UsageError(f"{path} is not a private key in PEM format", hint=_HINT) from None
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise UsageError(f"{path} is not an Ed25519 key", hint=_HINT)
     return key
@@ -166,8 +168,10 @@ def open_public_key(path: str | PathLike[str]) -> str:
     content = read_bounded(Path(path), _MAX_BYTES, UsageError)
     try:
         key = serialization.load_pem_public_key(content)
-    except Exception as error:  # the package has no common base class
-        raise UsageError(f"{path} is not a public key in PEM format: {error}"[:300], hint=_HINT) from None
+    except Exception:  # the package has no common base class
+        if b"PRIVATE KEY-----" in content:
+            raise UsageError(f"{path} is a private key; the public key is needed here", hint=_HINT) from None
+        raise UsageError(f"{path} is not a public key in PEM format", hint=_HINT) from None
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise UsageError(f"{path} is not an Ed25519 key", hint=_HINT)
     return _hex(key)

@@ -93,9 +93,12 @@ def test_files_that_are_not_keys(key: Path, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=words) as caught:
             open_private_key(path)
         assert "edgekit keygen" in caught.value.hint
-    for path in (tmp_path / "text", key):
-        with pytest.raises(UsageError, match="is not a public key"):
-            open_public_key(path)
+    with pytest.raises(UsageError, match="is not a public key"):
+        open_public_key(tmp_path / "text")
+    with pytest.raises(UsageError, match="is a public key; signing needs the private key"):
+        open_private_key(key.with_name(f"{key.name}.pub"))
+    with pytest.raises(UsageError, match="is a private key; the public key is needed"):
+        open_public_key(key)
     with pytest.raises(UsageError, match="missing"):
         open_public_key(tmp_path / "missing")
 
