@@ -1,9 +1,13 @@
-"""The body of a request for an answer to a conversation, up to its prompt and its grammar."""
+"""The body of a request for an answer to a conversation, up to its prompt and its compiled grammar."""
+
+from functools import cache
 
 import fuzz_changes
 from fuzz_files import as_json, text
 
 from edgekit.errors import EdgekitError
+from edgekit.runtime.constraint import Constraints
+from edgekit.runtime.tool_calls import HERMES, LLAMA3, R1
 from edgekit.serve.body import parse_json
 from edgekit.serve.chat_request import read_chat_request
 from edgekit.serve.request_error import RequestError, request_error
@@ -29,6 +33,11 @@ def seeds() -> list[bytes]:
     )  # fmt: skip
 
 
+@cache
+def _constraints() -> Constraints:
+    return Constraints(text()[0], 320, [1])
+
+
 def change(choose, data):
     return fuzz_changes.json_change(choose, data, seeds())
 
@@ -39,7 +48,11 @@ def read(data: bytes) -> None:
     try:
         schemas = request.tools.definitions if request.tools else None
         tokenizer.encode(template.prompt(request.messages, tools=schemas, variables=request.variables))
-        if request.answer.grammar is not None:
-            request.answer.grammar.lark(after_thought=True)
+        grammars = [request.answer.grammar]
+        if request.tools:
+            grammars = [request.tools.grammar(form, grammars[0], tokenizer.token_id) for form in (HERMES, R1, LLAMA3)]
+        for grammar in grammars:
+            if grammar is not None:
+                _constraints().start(grammar, after_thought=True)
     except (EdgekitError, ValueError) as error:
         raise request_error(error) from None
