@@ -170,11 +170,9 @@ class ChatTemplate:
                 Unicode.
             TokenizerError: The template rejects the messages, fails on them, or computes too much.
         """
-        if not messages:
-            raise ValueError("there are no messages; a conversation needs at least one")
-        for message in messages:
-            if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-                raise ValueError(f'a message must be {{"role": ..., "content": ...}}; got {message!r}')
+        check_messages(messages)
+        if variables is not None and not isinstance(variables, Mapping):
+            raise ValueError(f"variables must be a dictionary; got {variables!r:.60}")
         prepared = [self._history(self._with_text(message), whole) for message in messages]
         given = {"tools": _objects(tools, "tools"), "documents": _objects(documents, "documents")}
         return self._rendered(prepared, {**(variables or {}), **given}, add_generation_prompt)
@@ -307,6 +305,21 @@ class _Prepared:
             thought = marks.mark(inside[len(opening) :], answer=True)
             found["content"] = f"{opening}{thought}{THINK_CLOSE}{found['content']}"
         return found
+
+
+def check_messages(messages: object) -> None:
+    """Check that messages are what their type says.
+
+    Raises:
+        ValueError: They are no list of dictionaries with a role, or there are none.
+    """
+    if isinstance(messages, (str, bytes)) or not isinstance(messages, Sequence):
+        raise ValueError(f"messages must be a list of dictionaries; got {messages!r:.60}")
+    if not messages:
+        raise ValueError("there are no messages; a conversation needs at least one")
+    for message in messages:
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise ValueError(f'a message must be {{"role": ..., "content": ...}}; got {message!r:.300}')
 
 
 def _objects(values: Sequence[Any] | None, name: str) -> list[Any] | None:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ..artifact.manifest import RuntimeFacts
 from ..errors import ContextLengthError
 from ..sampling import Sampling, SamplingOverrides
-from .chat import ChatTemplate, Message
+from .chat import ChatTemplate, Message, check_messages
 from .chat_prompts import ChatPrompts, TemplateInputs
 from .constraint import Constraints
 from .engine import Engine, SpeculatingEngine
@@ -222,8 +222,7 @@ class Session:
             response_format=response_format,
         )
         self._leased.require_own_process()
-        if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
-            raise ValueError(f"messages must be a list of dictionaries; got {messages!r:.60}")
+        check_messages(messages)
         inputs = TemplateInputs(tools_of(tools, tool_choice), documents, variables)
         form = self._prompts.call_form(inputs.tools)
         if inputs.tools and form:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import EdgekitError
 from ..json_text import json_text
-from .chat import ChatTemplate
+from .chat import ChatTemplate, check_messages
 from .response_format import Grammar
 from .schema_rule import schema_rule
 from .tool_calls import HERMES, LLAMA3, R1, CallForm
@@ -205,19 +205,23 @@ class ToolTemplate:
         """The messages as the template takes them, with descriptions and calls as text if it writes none.
 
         Raises:
-            ValueError: A call has no name, or its arguments are not a JSON object.
+            ValueError: A message is not valid, a call has no name, its arguments are not a JSON object, or a result is
+                not text.
         """
+        check_messages(messages)
         found: list[Mapping[str, Any]] = []
         for message in messages:
-            if isinstance(message, Mapping) and message.get("tool_calls"):
+            if message.get("tool_calls"):
                 found.append(self._with_calls(message))
-            elif isinstance(message, Mapping) and message.get("role") in _ROLES and self._calls is None:
+            elif message["role"] in _ROLES and self._calls is None:
                 _add_result(found, message)
             else:
                 found.append(message)
         return found if tools is None or self.describes else _described(found, tools, self.form)
 
     def _with_calls(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not isinstance(message["tool_calls"], (list, tuple)):
+            raise ValueError(f"tool_calls must be a list of dictionaries; got {message['tool_calls']!r:.60}")
         calls = [_named(each) for each in message["tool_calls"]]
         style, said = self._calls, message.get("content")
         if style is None or (said and style.content is None):
@@ -254,15 +258,23 @@ def _named(call: Any) -> tuple[str, Mapping[str, Any]]:
 
 def _add_result(messages: list[Mapping[str, Any]], result: Mapping[str, Any]) -> None:
     """Add the result of a call as text of the user's. Several results are one message, as templates may alternate."""
-    content = result.get("content")
-    parts = content if isinstance(content, (list, tuple)) else [{"text": content}]
-    said = "\n".join(str(part.get("text", "")) for part in parts if isinstance(part, Mapping))
-    text = f"<tool_response>\n{said}\n</tool_response>"
-    last = messages[-1] if messages else None
-    if isinstance(last, Mapping) and last.get("role") == "user" and str(last["content"]).endswith("</tool_response>"):
-        messages[-1] = {**last, "content": f"{last['content']}\n{text}"}
+    text = f"<tool_response>\n{_result_text(result.get('content'))}\n</tool_response>"
+    said = messages[-1].get("content") if messages and messages[-1]["role"] == "user" else None
+    if isinstance(said, str) and said.endswith("</tool_response>"):
+        messages[-1] = {**messages[-1], "content": f"{said}\n{text}"}
     else:
         messages.append({"role": "user", "content": text})
+
+
+def _result_text(content: Any) -> str:
+    """The text of a result; none if there is no content."""
+    parts = content if isinstance(content, (list, tuple)) else [{"text": content or ""}]
+    texts = [part.get("text") if isinstance(part, Mapping) else None for part in parts]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(
+            f"the content of a function's result must be text, or a list of parts of text; got {content!r:.60}"
+        )
+    return "\n".join(map(str, texts))
 
 
 def _described(messages: Sequence[Mapping[str, Any]], tools: Tools, form: CallForm) -> list[Mapping[str, Any]]:
@@ -274,11 +286,11 @@ def _described(messages: Sequence[Mapping[str, Any]], tools: Tools, form: CallFo
         f"To call a function, write this, with its name and its arguments:\n{example}\n"
         "The result is in the next message. Call a function only if you need it."
     )
-    first = messages[0] if messages else None
-    if isinstance(first, Mapping) and first.get("role") == "system":
+    first = messages[0]
+    if first["role"] == "system":
         said = first.get("content")
-        joined = [*said, {"type": "text", "text": text}] if isinstance(said, (list, tuple)) else f"{said}\n\n{text}"
-        return [{**first, "content": joined}, *messages[1:]]
+        both = [*said, {"type": "text", "text": text}] if isinstance(said, (list, tuple)) else f"{said}\n\n{text}"
+        return [{**first, "content": both if said else text}, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
 
 

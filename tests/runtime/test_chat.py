@@ -232,6 +232,8 @@ def test_tools_and_documents_are_lists_of_dictionaries() -> None:
     for wrong in ("text", [1], [print], {"a": 1}):
         with pytest.raises(ValueError, match="tools must be a list of dictionaries"):
             template.prompt(HELLO, tools=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="variables must be a dictionary; got \\[1\\]"):
+        template.prompt(HELLO, variables=[1])  # type: ignore[arg-type]
 
 
 def test_the_tiny_reasoning_template_ends_inside_a_thought(reasoning_artifact: Path) -> None:

@@ -118,6 +118,35 @@ def test_wrong_tools_are_refused(definitions: Any, choice: str, message: str) ->
         tools_of(definitions, choice)
 
 
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        (2, "messages must be a list of dictionaries; got 2"),
+        ("Hi", "messages must be a list of dictionaries; got 'Hi'"),
+        ([], "there are no messages"),
+        ([5], "a message must be"),
+        ([QUESTION, {"content": "x"}], "a message must be"),
+        ([QUESTION, {**CALLED, "tool_calls": 7}], "tool_calls must be a list of dictionaries; got 7"),
+        ([QUESTION, {**CALLED, "tool_calls": [7]}], "has no function with a name; got 7"),
+        ([QUESTION, CALLED, {**RESULT, "content": 21}], "result must be text, or a list of parts of text; got 21"),
+        ([QUESTION, CALLED, {**RESULT, "content": ["21"]}], "result must be text"),
+        ([QUESTION, CALLED, {**RESULT, "content": [{"type": "image"}]}], "result must be text"),
+    ],
+)
+def test_wrong_messages_are_refused(messages: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ToolTemplate(opened("chatml_smollm2.jinja")).messages(messages, None)
+
+
+def test_messages_without_content_add_no_text() -> None:
+    knows, tools = ToolTemplate(opened("chatml_smollm2.jinja")), Tools(tuple(TOOLS))
+    system, *rest = knows.messages(
+        [{"role": "system", "content": None}, {"role": "user"}, {**RESULT, "content": None}], tools
+    )
+    assert system["content"].startswith("You can call these functions")
+    assert rest == [{"role": "user"}, {"role": "user", "content": "<tool_response>\n\n</tool_response>"}]
+
+
 def test_no_tools() -> None:
     assert (tools_of(None, "auto"), tools_of([], "auto"), tools_of(TOOLS, "none")) == (None, None, None)
 
