@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 from concurrent.futures import Future
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgekit.errors import BuildError, EngineError
-from edgekit.threads import check_threads, thread_pool, told_refusals
+from edgekit.threads import check_threads, on_large_stack, thread_pool, told_refusals
 
 
 def refuse_after(started: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,3 +72,32 @@ def test_threads_are_tried_before_onnxruntime_starts_them(monkeypatch: pytest.Mo
 def test_errors_of_the_work_stay_as_they_are() -> None:
     with pytest.raises(RuntimeError, match="another"), thread_pool(1, "test"):
         raise RuntimeError("another")
+
+
+def test_a_large_stack_is_for_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = threading.stack_size()
+    assert on_large_stack(lambda: 5) == 5
+    assert threading.stack_size() == before
+    with pytest.raises(KeyError):
+        on_large_stack(lambda: {}[1])
+    refuse_after(0, monkeypatch)
+    with pytest.raises(EngineError, match="cannot start 1 thread: the system refuses one of them"):
+        on_large_stack(lambda: 1)
+    assert threading.stack_size() == before
+
+
+def stack_bytes() -> int:
+    """The size of this thread's stack, as glibc and musl know it."""
+    library, attributes, size = ctypes.CDLL(None), ctypes.create_string_buffer(256), ctypes.c_size_t()
+    library.pthread_self.restype = ctypes.c_void_p
+    assert library.pthread_getattr_np(ctypes.c_void_p(library.pthread_self()), attributes) == 0
+    assert library.pthread_attr_getstacksize(attributes, ctypes.byref(size)) == 0
+    library.pthread_attr_destroy(attributes)
+    return size.value
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other functions for a stack's size")
+def test_a_large_stack_is_one() -> None:
+    assert on_large_stack(stack_bytes) >= 64 << 20
+    with thread_pool(1, "test") as pool:
+        assert pool.submit(stack_bytes).result() < 64 << 20

@@ -5,9 +5,7 @@ The llguidance library (https://github.com/guidance-ai/llguidance) computes whic
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError, MissingPackageError
+from ..threads import on_large_stack
 from .response_format import Grammar
 from .tokenizer import Tokenizer
 
 # A third of llguidance's own limits, which a pattern of 17 characters reaches with 250 MB: (a{1000}){1000}.
 _LIMITS = {"initial_lexer_fuel": 300_000, "step_lexer_fuel": 100_000, "max_lexer_states": 100_000}
-_STACK_BYTES = 64 << 20
-_STACK_SIZE = threading.Lock()  # of threads that are started, a setting of the process
 
 
 class Constraint:
@@ -89,6 +86,7 @@ class Constraints:
 
         Raises:
             MissingPackageError: llguidance is not installed.
+            EngineError: The system did not start a thread.
             ValueError: The grammar is not valid, or not supported.
         """
         if find_spec("llguidance") is None:
@@ -99,7 +97,7 @@ class Constraints:
         if self._prepared is None:
             definition = self._tokenizer.definition()
             self._prepared = LLTokenizer(definition, n_vocab=self._vocab_size, eos_token=self._stop_ids)
-        matcher = _on_a_large_stack(lambda: _matcher(self._prepared, rules))
+        matcher = on_large_stack(lambda: _matcher(self._prepared, rules))
         if matcher.is_error():
             reason = " ".join(str(matcher.get_error()).split())
             raise ValueError(f"the answer cannot be held to this response_format: {reason}")
@@ -110,19 +108,3 @@ def _matcher(tokenizer: Any, rules: str) -> Any:
     from llguidance import LLMatcher, LLParserLimits
 
     return LLMatcher(tokenizer, LLMatcher.grammar_from_lark(rules), log_level=0, limits=LLParserLimits(**_LIMITS))
-
-
-def _on_a_large_stack(work: Callable[[], Any]) -> Any:
-    """Run a function in a thread with a stack of 64 MiB, of which only what it uses takes memory.
-
-    Threads have 8 MiB on Linux, 512 KiB on macOS, and less with other libraries.
-    """
-    with _STACK_SIZE:
-        before = threading.stack_size(_STACK_BYTES)
-        try:
-            pool = ThreadPoolExecutor(1, "edgekit-grammar")
-            result = pool.submit(work)
-        finally:
-            threading.stack_size(before)
-    with pool:
-        return result.result()

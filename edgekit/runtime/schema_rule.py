@@ -15,7 +15,7 @@ from typing import Any
 
 _MOST_NESTING = 100  # llguidance's own reader ends at 128
 # llguidance follows references by calls within calls. On a stack of 8 MiB, version 1.9 follows 800 definitions of three
-# or four levels each, and not 1600; constraint.py gives it 64 MiB.
+# or four levels each, and not 1600. It gets one of 64 MiB (constraint.py).
 _MOST_LEVELS = 2000
 # llguidance 1.9 does not expect that a magnitude overflows: -9223372036854775296 ends the process.
 _LEAST_NUMBER = -9e18
