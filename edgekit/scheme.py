@@ -37,10 +37,10 @@ class QuantizationScheme:
     symmetric: bool = True
 
     def __post_init__(self) -> None:
-        if self.bits not in BITS:
-            raise ValueError(f"bits is {self.bits}; allowed: {', '.join(map(str, BITS))}")
-        if self.block_size not in BLOCK_SIZES:
-            raise ValueError(f"block_size is {self.block_size}; allowed: {', '.join(map(str, BLOCK_SIZES))}")
+        if not isinstance(self.bits, int) or self.bits not in BITS:
+            raise ValueError(f"bits is {self.bits!r}; allowed: {', '.join(map(str, BITS))}")
+        if not isinstance(self.block_size, int) or self.block_size not in BLOCK_SIZES:
+            raise ValueError(f"block_size is {self.block_size!r}; allowed: {', '.join(map(str, BLOCK_SIZES))}")
         if not isinstance(self.symmetric, bool):
             raise ValueError(f"symmetric is {self.symmetric!r}; allowed: true, false")
 

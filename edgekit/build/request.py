@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact.manifest import Manifest
+from ..counts import check_count
 from ..devices.profile import DeviceProfile
 from ..errors import UsageError
 from ..planning.plan import Plan, PlanOptions
@@ -53,7 +54,8 @@ class BuildRequest:
         sign: A file with the Ed25519 key that signs the artifact, and a web folder.
 
     Raises:
-        UsageError: ``emit`` is not a format, a number is below 1, or a text in ``stop`` is empty.
+        UsageError: ``emit`` is not a format, a count is not a whole number of at least 1, or a text in ``stop`` is
+            empty.
     """
 
     model: str | Path | Recipe | None = None
@@ -88,8 +90,11 @@ class BuildRequest:
             raise UsageError("a stop text is empty; it must have at least one character")
         for name in ("calibration_tokens", "quality_tokens", "threads"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}; it must be at least 1")
+            try:
+                if value is not None:
+                    check_count(name, value)
+            except ValueError as error:
+                raise UsageError(str(error)) from None
 
     @property
     def emits_gptq(self) -> bool:

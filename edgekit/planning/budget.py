@@ -34,8 +34,10 @@ class UserLimits:
     def __post_init__(self) -> None:
         for key in ("ttft_s", "decode_tok_s", "memory_bytes"):
             value = getattr(self, key)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{key} is {value}; it must be above 0")
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise ValueError(f"{key} is {value!r}; it must be a number above 0")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from ..counts import check_whole
 from ..devices.profile import DeviceProfile
 from ..errors import CheckpointError, ContextLengthError, EngineError, RecipeError, UnknownNameError, UsageError
 from ..layout import plan_layout
@@ -57,6 +58,7 @@ def draft(
     quantization, options = quantization or recipe.quantization, options or PlanOptions()
     if context is None:
         context = min(device.default_context, recipe.max_context)
+    check_whole("context", context)
     if not 1 <= context <= recipe.max_context:
         raise ContextLengthError(
             f"planning {recipe.name}: a context of {context} tokens was requested; allowed: 1 to {recipe.max_context}"

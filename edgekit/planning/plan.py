@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..counts import check_count
 from ..scheme import QuantizationConfig
 from .budget import Limit, UserLimits
 from .engine_choice import EnginePlan
@@ -29,7 +30,7 @@ class PlanOptions:
 
     Raises:
         UnknownNameError: There is no such engine.
-        ValueError: ``prompt_tokens`` is below 1.
+        ValueError: ``prompt_tokens`` is not a whole number of at least 1.
     """
 
     engine: str | None = None
@@ -42,8 +43,7 @@ class PlanOptions:
     def __post_init__(self) -> None:
         if self.engine is not None:
             find_engine(self.engine)
-        if self.prompt_tokens < 1:
-            raise ValueError(f"prompt_tokens is {self.prompt_tokens}; it must be at least 1")
+        check_count("prompt_tokens", self.prompt_tokens)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..artifact.manifest import Manifest, read_manifest
 from ..checkpoint import open_checkpoint
+from ..counts import check_count
 from ..errors import TensorMismatchError, UsageError, told_paths
 from ..host import physical_cores
 from ..models import ModelSpec, spec_from_config
@@ -57,6 +58,12 @@ def evaluate(
         TensorMismatchError: The reference is not the model that the artifact was built from.
         EdgekitError: The artifact or the reference cannot be read.
     """
+    try:
+        check_count("chunk_tokens", chunk_tokens, least=4)
+        check_count("max_chunks", 1 if max_chunks is None else max_chunks)
+        check_count("threads", 1 if threads is None else threads)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     folder, threads = Path(artifact), threads or physical_cores()
     manifest = read_manifest(folder)
     tokenizer = Tokenizer.open(folder, manifest.tokens)
@@ -78,10 +85,6 @@ def evaluate(
 
 
 def _chunks(tokenizer: Tokenizer, text: str, chunk_tokens: int, max_chunks: int | None) -> list[list[int]]:
-    if chunk_tokens < 4 or (max_chunks is not None and max_chunks < 1):
-        raise UsageError(
-            f"chunk_tokens is {chunk_tokens} and max_chunks is {max_chunks}; they must be at least 4 and 1"
-        )
     ids = tokenizer.encode(text, add_bos=False)
     bos = [tokenizer.bos] if tokenizer.add_bos and tokenizer.bos is not None else []
     size = chunk_tokens - len(bos)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact.manifest import RuntimeFacts
+from ..counts import check_count
 from ..errors import (
     AcceleratorError,
     ArtifactError,
@@ -59,10 +60,8 @@ class EngineOptions:
     def __post_init__(self) -> None:
         for name in ("context", "threads"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-                raise ValueError(f"{name} is {value!r}; it must be a whole number")
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+            if value is not None:
+                check_count(name, value)
         if self.kv_type is not None and self.kv_type not in KV_TYPES:
             raise ValueError(f"kv_type is {self.kv_type!r}; allowed: {', '.join(KV_TYPES)}")
 

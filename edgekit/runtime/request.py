@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..counts import check_count
 from ..sampling import Sampling, SamplingOverrides
 from .response_format import Grammar, ResponseFormat, grammar_of
 
@@ -59,10 +60,8 @@ class AnswerRequest:
             ValueError: A value is outside its range, a stop text is empty or no text, or the format is not known.
             MissingPackageError: The format is a class, which needs pydantic.
         """
-        if max_tokens is not None and (
-            isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1
-        ):
-            raise ValueError(f"max_tokens is {max_tokens!r}; it must be a whole number of at least 1")
+        if max_tokens is not None:
+            check_count("max_tokens", max_tokens)
         if not isinstance(stop, Iterable):
             raise ValueError(f"stop is {stop!r}; it must be a text or a list of texts")
         texts = (stop,) if isinstance(stop, str) else tuple(stop)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import native
+from ..counts import check_count
 from ..errors import EngineError
 
 LoopGuard = Literal["thought", "off", "all"]  # in the order of ek_loop_guard
@@ -34,8 +35,8 @@ class Watch:
     """
 
     def __init__(self, think_tokens: int | None = None, loop_guard: str = "thought", *, inside: bool = False) -> None:
-        if think_tokens is not None and think_tokens < 1:
-            raise ValueError(f"think_tokens is {think_tokens}; it must be at least 1")
+        if think_tokens is not None:
+            check_count("think_tokens", think_tokens)
         guards = get_args(LoopGuard)
         if loop_guard not in guards:
             raise ValueError(f"loop_guard is {loop_guard!r}; allowed: {', '.join(guards)}")

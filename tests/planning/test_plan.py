@@ -37,7 +37,7 @@ def test_the_json_contract() -> None:
 
 
 def test_options_are_checked() -> None:
-    with pytest.raises(ValueError, match="prompt_tokens is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="prompt_tokens is 0; it must be a whole number of at least 1"):
         PlanOptions(prompt_tokens=0)
     with pytest.raises(UnknownNameError, match="there is no engine 'onnx'"):
         PlanOptions("onnx")

@@ -46,7 +46,7 @@ def test_answers_are_watched_on_request() -> None:
 
 
 def test_arguments_are_checked() -> None:
-    with pytest.raises(ValueError, match="think_tokens is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="think_tokens is 0; it must be a whole number of at least 1"):
         Watch(0)
     with pytest.raises(ValueError, match="loop_guard is 'some'; allowed: thought, off, all"):
         Watch(loop_guard="some")
