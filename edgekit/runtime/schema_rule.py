@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -75,6 +75,22 @@ class _Survey:
         return self.height(value, depth)
 
 
+def check_multiples(schemas: Iterable[Mapping[str, Any]], what: str) -> None:
+    """Check the numbers of ``multipleOf`` in schemas that one grammar has.
+
+    Args:
+        schemas: The schemas, each within the limits of :func:`schema_rule`.
+        what: The schemas, for messages.
+
+    Raises:
+        ValueError: They are too large.
+    """
+    survey = _Survey(what)
+    for schema in schemas:
+        survey.height(schema)
+    _check_divisors(survey.divisors, what)
+
+
 def _check(schema: Mapping[str, Any], what: str) -> None:
     survey = _Survey(what)
     levels = whole = survey.height(schema)
@@ -83,10 +99,14 @@ def _check(schema: Mapping[str, Any], what: str) -> None:
         levels += 1 + (whole if target is None else survey.heights.get(id(target), 0))
     if levels > _MOST_LEVELS:
         raise ValueError(f"the references of {what} lead through {levels} levels; allowed: {_MOST_LEVELS}")
-    remainders = max(sum(survey.divisors), math.lcm(*survey.divisors))
+    _check_divisors(survey.divisors, what)
+
+
+def _check_divisors(divisors: Sequence[int], what: str) -> None:
+    remainders = max(sum(divisors), math.lcm(*divisors))
     if remainders > _MOST_REMAINDERS:
         raise ValueError(
-            f"{what} has too large numbers for multipleOf: without decimal points, their sum or their least common "
+            f"too large numbers for multipleOf in {what}: without decimal points, their sum or their least common "
             f"multiple is {remainders}; allowed: {_MOST_REMAINDERS}"
         )
 

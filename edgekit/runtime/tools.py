@@ -18,7 +18,7 @@ from ..errors import EdgekitError
 from ..json_text import json_text
 from .chat import ChatTemplate, check_messages
 from .response_format import Grammar
-from .schema_rule import schema_rule
+from .schema_rule import check_multiples, schema_rule
 from .tool_calls import HERMES, LLAMA3, R1, CallForm
 
 TokenId = Callable[[str], "int | None"]
@@ -110,6 +110,7 @@ class Tools:
             )
             opening, after = (_terms(text, token_id) for text in (form.opening(function["name"]), form.after))
             lines += [f"call_{number}: {opening} args_{number} {after}", f"args_{number}: {schema}"]
+        check_multiples((each.get("parameters") or {} for each in functions), "the JSON schemas of functions")
         return "\n".join(lines) + "\n"
 
 

@@ -151,6 +151,17 @@ def test_no_tools() -> None:
     assert (tools_of(None, "auto"), tools_of([], "auto"), tools_of(TOOLS, "none")) == (None, None, None)
 
 
+def test_schemas_of_functions_share_a_limit() -> None:
+    definitions = [{"name": f"f{i}", "parameters": {"properties": {"a": {"multipleOf": 40_000}}}} for i in range(3)]
+    assert Tools(tuple(definitions[:2]), "required").grammar(HERMES, None, TOKENIZER.token_id) is not None
+    with pytest.raises(
+        ValueError, match=r"too large numbers for multipleOf in the JSON schemas of functions: .* 120000;"
+    ):
+        Tools(tuple(definitions), "required").grammar(HERMES, None, TOKENIZER.token_id)
+    with pytest.raises(ValueError, match="the JSON schema of the function f has the number -1e\\+20"):
+        Tools(({"name": "f", "parameters": {"minimum": -1e20}},), "f").grammar(R1, None, TOKENIZER.token_id)
+
+
 def accepts(grammar: Grammar, text: str) -> bool:
     """Whether a text, and no beginning of it, matches a grammar."""
     pytest.importorskip("llguidance", reason="needs the extra structured")
