@@ -48,16 +48,21 @@ def load_tokenizer(content: bytes, what: str) -> Tokenizer:
 
 
 @contextmanager
-def library_errors(what: str) -> Iterator[None]:
-    """Tell what the tokenizers library raises as a TokenizerError that begins with ``what``."""
+def library_errors(what: str, kind: type[Exception] = TokenizerError) -> Iterator[None]:
+    """Tell what a library in Rust, such as tokenizers, raises as another error.
+
+    Args:
+        what: What the message begins with.
+        kind: The error.
+    """
     try:
         yield
-    except Exception as error:  # the library raises plain Exception
-        raise TokenizerError(f"{what} ({_one_line(error)})") from None
+    except Exception as error:  # tokenizers raises plain Exception
+        raise kind(f"{what} ({_one_line(error)})") from None
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # a failed assertion in the library, which is not an Exception
             raise
-        raise TokenizerError(f"{what} ({_one_line(error)})") from None
+        raise kind(f"{what} ({_one_line(error)})") from None
 
 
 def definition(tokenizer: Tokenizer) -> str:

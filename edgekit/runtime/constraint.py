@@ -5,18 +5,24 @@ The llguidance library (https://github.com/guidance-ai/llguidance) computes whic
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError, MissingPackageError
+from ..errors import EngineError, MissingPackageError, TokenizerError
 from ..threads import on_large_stack
+from ..tokenizer_file import library_errors
 from .response_format import Grammar
 from .tokenizer import Tokenizer
 
+_CANNOT_HOLD = "cannot hold the answer to its format"
+_REFUSED = "the answer cannot be held to this response_format"
+_LONGEST_TOKEN = 1000  # characters; in use: 128 spaces
 # A third of llguidance's own limits, which a pattern of 17 characters reaches with 250 MB: (a{1000}){1000}.
 _LIMITS = {"initial_lexer_fuel": 300_000, "step_lexer_fuel": 100_000, "max_lexer_states": 100_000}
 
@@ -44,11 +50,15 @@ class Constraint:
         Args:
             logits: float32 (vocab_size,); changed.
             also: Ids that are allowed nevertheless.
+
+        Raises:
+            EngineError: llguidance failed.
         """
         import llguidance.numpy
 
         kept = logits[list(also)]
-        llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
+        with library_errors(_CANNOT_HOLD, EngineError):
+            llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
         allowed = np.unpackbits(self._bits[0].view(np.uint8), count=logits.size, bitorder="little")
         np.copyto(logits, -np.inf, where=allowed == 0)
         logits[list(also)] = kept
@@ -59,9 +69,11 @@ class Constraint:
         Raises:
             EngineError: The grammar is too complex.
         """
-        if not self._matcher.consume_token(token):
+        with library_errors(_CANNOT_HOLD, EngineError):
+            accepted = self._matcher.consume_token(token)
+        if not accepted:
             reason = str(self._matcher.get_error()).splitlines()[0]
-            raise EngineError(f"cannot hold the answer to its format: {reason}", hint="use a simpler format")
+            raise EngineError(f"{_CANNOT_HOLD}: {reason}", hint="use a simpler format")
 
 
 class Constraints:
@@ -87,6 +99,7 @@ class Constraints:
         Raises:
             MissingPackageError: llguidance is not installed.
             EngineError: The system did not start a thread.
+            TokenizerError: llguidance cannot use the tokenizer, or a token is too long.
             ValueError: The grammar is not valid, or not supported.
         """
         if find_spec("llguidance") is None:
@@ -96,15 +109,31 @@ class Constraints:
         rules = grammar.lark(after_thought=after_thought)
         if self._prepared is None:
             definition = self._tokenizer.definition()
-            self._prepared = LLTokenizer(definition, n_vocab=self._vocab_size, eos_token=self._stop_ids)
+            _check_tokens(definition)
+            with library_errors("this tokenizer cannot be used to hold an answer to a format"):
+                self._prepared = LLTokenizer(definition, n_vocab=self._vocab_size, eos_token=self._stop_ids)
         matcher = on_large_stack(lambda: _matcher(self._prepared, rules))
         if matcher.is_error():
             reason = " ".join(str(matcher.get_error()).split())
-            raise ValueError(f"the answer cannot be held to this response_format: {reason}")
+            raise ValueError(f"{_REFUSED}: {reason}")
         return Constraint(matcher, self._vocab_size)
+
+
+def _check_tokens(definition: str) -> None:
+    """Check that no token is longer than llguidance can take: the time for one grows with the square of its length."""
+    described = json.loads(definition)
+    vocabulary = described["model"].get("vocab", ())  # text to id; with Unigram, a list of pairs
+    texts = vocabulary if isinstance(vocabulary, dict) else (text for text, _ in vocabulary)
+    longest = max(map(len, chain(texts, (token["content"] for token in described["added_tokens"]))), default=0)
+    if longest > _LONGEST_TOKEN:
+        raise TokenizerError(
+            "this tokenizer cannot be used to hold an answer to a format: "
+            f"it has a token of {longest} characters; allowed: {_LONGEST_TOKEN}"
+        )
 
 
 def _matcher(tokenizer: Any, rules: str) -> Any:
     from llguidance import LLMatcher, LLParserLimits
 
-    return LLMatcher(tokenizer, LLMatcher.grammar_from_lark(rules), log_level=0, limits=LLParserLimits(**_LIMITS))
+    with library_errors(_REFUSED, ValueError):
+        return LLMatcher(tokenizer, LLMatcher.grammar_from_lark(rules), log_level=0, limits=LLParserLimits(**_LIMITS))

@@ -1,16 +1,22 @@
-"""tokenizer.json: loaded, used, and made into the native library's tables."""
+"""tokenizer.json: loaded, used, made into llguidance's tokenizer and into the native library's tables."""
 
+import contextlib
 import json
 
 import fuzz_changes
+import numpy as np
 from fuzz_files import checkpoint
 
 from edgekit.build.text_tables import UnsupportedTokenizerError, tokenizer_tables
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, TokenizerError
+from edgekit.runtime.constraint import Constraints
+from edgekit.runtime.response_format import Grammar
 from edgekit.runtime.tokenizer import Tokenizer
 from edgekit.tokenizer_file import load_tokenizer
 
 ALLOWED = (EdgekitError, UnsupportedTokenizerError)
+_ROWS = 400
+_ZEROS = np.zeros(_ROWS, np.float32)
 _STEPS = (
     {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Prepend", "prepend": "_"}]},
     {"type": "Replace", "pattern": {"String": " "}, "content": "_"},
@@ -40,4 +46,6 @@ def read(data: bytes) -> None:
     backend = load_tokenizer(data, "tokenizer.json")
     tokenizer = Tokenizer(backend, bos=None, add_bos=False)
     tokenizer.decode(tokenizer.encode("Is 3 > 2? <|eos|> é\n"))
+    with contextlib.suppress(TokenizerError):  # llguidance knows fewer tokenizers
+        Constraints(tokenizer, _ROWS, [1]).start(Grammar(regex="[a-z]+"), after_thought=False).apply(_ZEROS.copy())
     tokenizer_tables(backend, (), ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +16,13 @@ from tiny_artifact import EOS, write_tiny_artifact
 import edgekit
 from edgekit import Choice, Regex
 from edgekit.artifact.manifest import read_manifest
-from edgekit.errors import EngineError, MissingPackageError
+from edgekit.errors import EngineError, MissingPackageError, TokenizerError
 from edgekit.runtime import constraint as module
-from edgekit.runtime.constraint import Constraints
+from edgekit.runtime.constraint import Constraint, Constraints
 from edgekit.runtime.native_tokenizer import NativeTokenizer
 from edgekit.runtime.response_format import Grammar
 from edgekit.runtime.tokenizer import Tokenizer
+from edgekit.tokenizer_file import load_tokenizer
 
 QUESTION = [{"role": "user", "content": "What is 2 + 2?"}]
 SCHEMA = {
@@ -119,3 +121,30 @@ def test_both_tokenizers_allow_the_same_tokens(built_artifact: Path) -> None:
         with pytest.raises(EngineError, match="cannot hold the answer to its format"):
             found.accept(5 if tokenizer.token(5) not in spelled else 6)
     np.testing.assert_array_equal(*rows)
+
+
+@pytest.mark.parametrize("where", ["vocab", "added_tokens"])
+def test_a_token_that_is_too_long_is_refused(built_artifact: Path, where: str) -> None:
+    tokenizer = Tokenizer.open(built_artifact, read_manifest(built_artifact).tokens)
+    for length, message in ((1000, None), (1001, "it has a token of 1001 characters; allowed: 1000")):
+        content = json.loads(tokenizer.definition())
+        if where == "vocab":
+            content["model"]["vocab"]["x" * length] = 399
+        else:
+            content["added_tokens"].append({**content["added_tokens"][0], "id": 399, "content": "x" * length})
+        long = Tokenizer(load_tokenizer(json.dumps(content).encode(), "tokenizer.json"), bos=None, add_bos=False)
+        constraints = Constraints(long, 400, [EOS])
+        with nullcontext() if message is None else pytest.raises(TokenizerError, match=message):
+            constraints.start(Grammar(regex="a"), after_thought=False)
+
+
+def test_failures_of_llguidance_are_told(built_artifact: Path) -> None:
+    class PanicException(BaseException):
+        """As libraries in Rust raise them."""
+
+    class Matcher:
+        def consume_token(self, token: int) -> bool:
+            raise PanicException("index out of bounds")
+
+    with pytest.raises(EngineError, match=r"cannot hold the answer to its format \(index out of bounds\)"):
+        Constraint(Matcher(), 5).accept(1)
