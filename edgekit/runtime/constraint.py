@@ -124,7 +124,9 @@ def _check_tokens(definition: str) -> None:
     described = json.loads(definition)
     vocabulary = described["model"].get("vocab", ())  # text to id; with Unigram, a list of pairs
     texts = vocabulary if isinstance(vocabulary, dict) else (text for text, _ in vocabulary)
-    longest = max(map(len, chain(texts, (token["content"] for token in described["added_tokens"]))), default=0)
+    longest = max(
+        map(len, chain(texts, (token["content"] for token in described.get("added_tokens") or ()))), default=0
+    )
     if longest > _LONGEST_TOKEN:
         raise TokenizerError(
             "this tokenizer cannot be used to hold an answer to a format: "

@@ -104,6 +104,7 @@ void sessions() {
   CHECK(refuses(ek_session_step(copy, &copy, ids, 17, logits.data()), EK_BAD_ARGUMENT, "a step of 17 sessions"));
   int32_t found[4] = {};
   CHECK(ek_session_tokens(copy, found, 4) == EK_OK && std::equal(found, found + 4, ids));
+  CHECK(ek_session_tokens(copy, nullptr, 0) == EK_OK);
   CHECK(refuses(ek_session_tokens(copy, found, 5), EK_BAD_ARGUMENT, "cannot copy 5 token ids; the session has 4"));
   CHECK(ek_session_rewind(session, 1) == EK_OK && ek_session_copy(session, copy) == EK_OK && ek_session_position(session) == 4);
   const int32_t bad = kVocab;

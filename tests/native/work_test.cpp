@@ -1,6 +1,8 @@
 /* Tests the counts of bytes and multiply-adds against sums written out for the small artifact. */
 #include "src/work.h"
 
+#include <limits>
+
 #include "small_artifact.h"
 
 int main() {
@@ -19,5 +21,6 @@ int main() {
   const int64_t attention = qkv * kHidden + kHidden * kHeads * kHeadDim, mlp = 3 * kIntermediate * kHidden;
   for (const int64_t tokens : {1, 2, 77}) /* the last MLP and the head run for the last token only */
     CHECK(prompt_multiply_adds(*model, tokens) == tokens * (2 * attention + mlp) + mlp + kVocab * kHidden);
+  CHECK(prompt_multiply_adds(*model, int64_t{1} << 62) == std::numeric_limits<int64_t>::max());
   return finish("work_test");
 }

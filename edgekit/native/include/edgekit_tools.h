@@ -119,7 +119,7 @@ EK_API int ek_measure_kernel(const char *name, int threads, double *multiply_add
 EK_API int64_t ek_model_token_bytes(const ek_model *model);
 
 /* The number of multiply-adds with weights that evaluating a prompt of `tokens` tokens needs, without attention. 0 if
- * `model` is NULL or `tokens` is less than 1. */
+ * `model` is NULL or `tokens` is less than 1; INT64_MAX if it is larger than that. */
 EK_API int64_t ek_model_prompt_multiply_adds(const ek_model *model, int64_t tokens);
 
 /* ---- The host ---- */

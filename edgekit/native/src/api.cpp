@@ -188,7 +188,7 @@ int ek_session_rewind(ek_session *session, int64_t length) {
 
 int ek_session_tokens(const ek_session *session, int32_t *tokens, int64_t count) {
   return guarded([&] {
-    need(session && tokens, "ek_session_tokens: session and tokens must not be NULL");
+    need(session && (tokens || count == 0), "ek_session_tokens: session and tokens must not be NULL");
     const ek::InUse in_use(*session);
     if (count < 0 || count > in_use->session.position())
       ek::fail(EK_BAD_ARGUMENT,

@@ -1,5 +1,7 @@
 #include "work.h"
 
+#include <limits>
+
 namespace ek {
 namespace {
 
@@ -31,7 +33,10 @@ int64_t prompt_multiply_adds(const Model &model, int64_t tokens) {
     each += weights(layer.qkv) + weights(layer.o) + weights(layer.gate_up) + weights(layer.down);
   const Layer &last = model.layers.back();
   const int64_t last_mlp = weights(last.gate_up) + weights(last.down);
-  return tokens * (each - last_mlp) + last_mlp + weights(model.lm_head);
+  int64_t total;
+  if (__builtin_mul_overflow(tokens, each - last_mlp, &total) || __builtin_add_overflow(total, last_mlp + weights(model.lm_head), &total))
+    return std::numeric_limits<int64_t>::max();
+  return total;
 }
 
 }  // namespace ek
