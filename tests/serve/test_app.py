@@ -96,6 +96,19 @@ def test_an_answer_is_held_to_a_format(make_app: Any) -> None:
     assert (refused.status, refused.error["param"]) == (400, "response_format")
 
 
+def test_schemas_that_would_take_the_server_are_refused(make_app: Any) -> None:
+    pytest.importorskip("llguidance", reason="needs the extra structured")
+    app = make_app()
+    chain = {f"d{i}": {"items": {"$ref": f"#/$defs/d{i + 1}"}} for i in range(3000)}
+    for schema in ({"const": -(2**63)}, {"multipleOf": 2**31, "maximum": 1e9}, {"$defs": chain, "$ref": "#/$defs/d0"}):
+        held = {**HELLO, "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+        function = {"type": "function", "function": {"name": "f", "parameters": schema}}
+        for asked in (held, {**HELLO, "tools": [function], "tool_choice": "required"}):
+            refused = request(app, "POST", CHAT, asked)
+            assert (refused.status, "allowed: " in refused.error["message"]) == (400, True), refused.error
+    assert request(app, "POST", CHAT, {**HELLO, "max_tokens": 2}).status == 200
+
+
 def test_a_thought_stands_apart(make_app: Any, reasoning_artifact: Path) -> None:
     app = make_app(folders={"r": reasoning_artifact})
     asked = {**HELLO, "think_tokens": 4, "max_tokens": 180}
