@@ -171,7 +171,6 @@ def _check_unicode(text: str, what: str) -> None:
 
 
 def _without_slashes(pattern: str) -> str:
-    """A regular expression that can stand between slashes."""
-    return re.sub(r"\\.|/", lambda found: r"\/" if found[0] == "/" else found[0], pattern, flags=re.DOTALL).replace(
-        "\n", r"\n"
-    )
+    """A regular expression that can stand between slashes, in one line."""
+    inside = {"/": r"\/", "\n": r"\n", "\\\n": r"\n"}  # re.escape writes a line break as a backslash and the break
+    return re.sub(r"\\.|/|\n", lambda found: inside.get(found[0], found[0]), pattern, flags=re.DOTALL)

@@ -26,6 +26,7 @@ MOST_CALLS = 8  # of an answer that has to call functions
 _WHITE = "[ \\n\\r\\t]{0,20}"  # inside of arguments
 _TAGS = re.compile(r"(<[^<>\s]+>)")
 _ROLES = ("tool", "ipython")
+_NOT_IN_NAMES = frozenset("<>`")  # the forms of calls and their tokens begin and end with them
 _PROBE = {
     "type": "function",
     "function": {
@@ -48,7 +49,8 @@ class Tools:
         parallel: Whether one answer may call several functions.
 
     Raises:
-        ValueError: A function has no name or no valid ``parameters``, two have the same name, or ``choice`` names none.
+        ValueError: A function has no valid name or no valid ``parameters``, two have the same name, or ``choice`` names
+            none.
     """
 
     definitions: tuple[Mapping[str, Any], ...]
@@ -59,8 +61,11 @@ class Tools:
         seen: set[str] = set()
         for function in self.functions:
             name = function.get("name")
-            if not isinstance(name, str) or not name or "\n" in name:
-                raise ValueError(f"a function of tools has the name {name!r}; it must be text of one line")
+            if not isinstance(name, str) or not name.strip() or not name.isprintable() or set(name) & _NOT_IN_NAMES:
+                raise ValueError(
+                    f"a function of tools has the name {name!r:.80}; it must be text of one line, without control "
+                    f"characters or any of {' '.join(sorted(_NOT_IN_NAMES))}"
+                )
             if name in seen:
                 raise ValueError(f"two functions of tools have the name {name!r}")
             seen.add(name)

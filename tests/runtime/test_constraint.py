@@ -44,6 +44,7 @@ class Found:
     [
         (SCHEMA, None),
         (Choice(("yes", "no / maybe?")), r"yes|no / maybe\?"),
+        (Choice(("one\ntwo\n", "three\\n")), "one\ntwo\n|three\\\\n"),
         (Regex("[a-c]{3}/[0-9]"), "[a-c]{3}/[0-9]"),
     ],
 )

@@ -99,6 +99,13 @@ def test_a_pattern_may_have_slashes_and_line_breaks() -> None:
     assert json.loads(schema.split("%json ")[1]).items() >= SCHEMA.items()
 
 
+def test_line_breaks_of_a_choice_are_line_breaks() -> None:
+    grammar = grammar_of(Choice(["a\nb", "c\\nd", "\\/"]))
+    assert grammar is not None
+    lines = grammar.lark(after_thought=False).splitlines()
+    assert lines[2:] == [r"body: /(a\nb)|(c\\nd)|(\\\/)/"]
+
+
 def test_a_class_needs_pydantic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(MissingPackageError) as caught:

@@ -106,6 +106,10 @@ def test_a_call_that_is_not_valid_is_an_error(calls: list[Any], message: str) ->
         ([{"function": 5}], "auto", "tools must be a list of dictionaries"),
         ([{}], "auto", "has the name None"),
         ([{"name": "a\nb"}], "auto", "text of one line"),
+        *(
+            ([{"name": name}], "auto", "without control characters or any of < > `")
+            for name in ("\x7f", "</tool_call>", "a`", " ")
+        ),
         ([{"name": "f"}, {"function": {"name": "f"}}], "auto", "two functions of tools have the name 'f'"),
         ([{"name": "f", "parameters": 5}], "auto", "they must be a JSON schema"),
         ([{"name": "f"}], "g", "tool_choice is 'g'; allowed: none, auto, required, and the names of tools: f"),
