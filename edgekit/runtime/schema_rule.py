@@ -70,8 +70,8 @@ class _Survey:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if value < _LEAST_NUMBER:
                 raise ValueError(f"{self.what} has the number {value}; allowed: {_LEAST_NUMBER:.0e} or more")
-            if key == "multipleOf" and 0 < value < math.inf:
-                self.divisors.append(_digits(value))
+            if key == "multipleOf" and 0 < abs(value) < math.inf:
+                self.divisors.append(_digits(abs(value)))
         return self.height(value, depth)
 
 

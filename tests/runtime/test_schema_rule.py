@@ -54,6 +54,7 @@ for _ in range(90):
         ({"$defs": {f"d{i}": {"$ref": f"#d{i + 1}", "$id": f"#d{i}"} for i in range(700)}}, "allowed: 2000"),
         ({"multipleOf": 100_001}, "their sum or their least common multiple is 100001; allowed: 100000"),
         ({"multipleOf": 1234.567}, "multiple is 1234567;"),
+        ({"multipleOf": -2147483649}, "multiple is 2147483649;"),
         ({"multipleOf": 1e300}, "too large numbers for multipleOf in the schema: "),
         ({"allOf": [{"multipleOf": 999}, {"multipleOf": 1.01}]}, "multiple is 100899;"),
         (objects(**{f"k{i}": {"multipleOf": 20_000} for i in range(6)}), "multiple is 120000;"),
