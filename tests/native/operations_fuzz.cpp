@@ -94,7 +94,7 @@ class Operation {
     if (allocates && tokens * (heads + 2 * kv_heads) * size > 40 * kMost) return;
     std::vector<float> qkv = floats(allocates ? tokens * (heads + 2 * kv_heads) * size : 0), y(static_cast<size_t>(allocates ? tokens * heads * size : 0));
     std::vector<float> cos = floats(allocates ? tokens * (size / 2) : 0), sin = cos;
-    const int threads = in_.byte() % 8 ? in_.byte() % 3 : static_cast<int>(std::min<int64_t>(in_.number(), 2000));
+    const int threads = one_of({1}); /* others would wait for each other on a machine that fuzzes with all its processors */
     const int status = checked(ek_attend(rarely_null(qkv), tokens, heads, kv_heads, size, cos.data(), sin.data(), threads, y.data()));
     if (status == EK_OK) expect(allocates && size % 16 == 0 && heads % kv_heads == 0);
   }
