@@ -83,6 +83,7 @@ class AnswerRequest:
         choices: How many answers to generate.
         logprobs: How many alternatives of each token to report with its log probability; None reports none.
         grammar: What the answer must match; None allows any text.
+        grammar_field: The field of the request that says so, for messages.
     """
 
     model: str | None
@@ -96,6 +97,7 @@ class AnswerRequest:
     choices: int = 1
     logprobs: int | None = None
     grammar: Grammar | None = None
+    grammar_field: str = "response_format"
 
 
 def answer_request(

@@ -7,7 +7,7 @@ whole in ``input``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .answer_request import COMMON, answer_request
@@ -160,6 +160,7 @@ def read_response_request(value: Any) -> ResponseRequest:
     schema = {"type": "json_schema", "json_schema": given} if given["type"] == "json_schema" else given
     common = {name: each for name, each in values.items() if name != "stream_options"}
     answer = answer_request(common, values.get("max_output_tokens"), grammar=grammar(schema, "text.format"))
+    answer = replace(answer, grammar_field="text.format")
     effort = values.get("reasoning", {}).get("effort")
     chat = chat_request(values, _messages(values), answer, effort, "reasoning.effort")
     echoed = {

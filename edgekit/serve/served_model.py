@@ -19,7 +19,6 @@ from ..runtime.logprobs import Logprobs
 from ..runtime.native_engine import NativeEngine
 from ..runtime.prefix_cache import next_start
 from ..runtime.prompt import Prompt
-from ..runtime.response_format import Grammar
 from ..runtime.sampler import Sampler
 from ..runtime.thought import ThoughtSplitter, starts_inside
 from ..runtime.tokenizer import Tokenizer
@@ -219,7 +218,7 @@ class ServedModel:
             splitter=splitter,
             watch=watch,
             logprobs=logprobs,
-            constraint=self._constraint(request.grammar, after_thought=splitter is not None),
+            constraint=self._constraint(request, after_thought=splitter is not None),
             calls=calls,
         )
         return Job(answer, emit, self._options.time_limit_s, logprobs, stops, next_start)
@@ -233,14 +232,15 @@ class ServedModel:
 
         return next_start(encode)
 
-    def _constraint(self, grammar: Grammar | None, *, after_thought: bool) -> Constraint | None:
+    def _constraint(self, request: AnswerRequest, *, after_thought: bool) -> Constraint | None:
+        grammar = request.grammar
         if grammar is None:
             return None
         with self._preparing:
             try:
                 return self._constraints.start(grammar, after_thought=after_thought)
             except ValueError as error:
-                param = "tools" if grammar.schema is None and grammar.regex is None else "response_format"
+                param = "tools" if grammar.schema is None and grammar.regex is None else request.grammar_field
                 raise RequestError(str(error), param=param) from None
 
     def _max_tokens(self, asked: int | None, default: int | None) -> int | None:

@@ -363,6 +363,9 @@ def test_a_response(make_app: Any, reasoning_artifact: Path) -> None:
     found = [json.loads(line[6:]) for line in stream.body.decode().splitlines() if line.startswith("data: ")]
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
     assert found[-1]["response"]["output"][1]["content"] == whole["output"][1]["content"]
+    form = {"type": "json_schema", "name": "x", "schema": {"type": "nothing"}}
+    refused = request(app, "POST", "/v1/responses", {**asked, "text": {"format": form}})
+    assert (refused.status, refused.error["param"]) == (400, "text.format")
     refused = request(app, "POST", "/v1/responses", {**asked, "previous_response_id": "resp_1"})
     assert (refused.status, refused.error["param"]) == (400, "previous_response_id")
 
