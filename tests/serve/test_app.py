@@ -96,6 +96,13 @@ def test_an_answer_is_held_to_a_format(make_app: Any) -> None:
     assert (refused.status, refused.error["param"]) == (400, "response_format")
 
 
+def test_a_schema_of_a_response_is_refused_by_its_field(make_app: Any) -> None:
+    pytest.importorskip("llguidance", reason="needs the extra structured")
+    form = {"type": "json_schema", "name": "x", "schema": {"type": "nothing"}}
+    refused = request(make_app(), "POST", "/v1/responses", {"input": "Hello", "text": {"format": form}})
+    assert (refused.status, refused.error["param"]) == (400, "text.format")
+
+
 def test_schemas_that_would_take_the_server_are_refused(make_app: Any) -> None:
     pytest.importorskip("llguidance", reason="needs the extra structured")
     app = make_app()
@@ -363,9 +370,6 @@ def test_a_response(make_app: Any, reasoning_artifact: Path) -> None:
     found = [json.loads(line[6:]) for line in stream.body.decode().splitlines() if line.startswith("data: ")]
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
     assert found[-1]["response"]["output"][1]["content"] == whole["output"][1]["content"]
-    form = {"type": "json_schema", "name": "x", "schema": {"type": "nothing"}}
-    refused = request(app, "POST", "/v1/responses", {**asked, "text": {"format": form}})
-    assert (refused.status, refused.error["param"]) == (400, "text.format")
     refused = request(app, "POST", "/v1/responses", {**asked, "previous_response_id": "resp_1"})
     assert (refused.status, refused.error["param"]) == (400, "previous_response_id")
 
