@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 
-def check_count(name: str, value: object, least: int = 1) -> None:
+def check_count(name: str, value: object, least: int = 1, error: type[Exception] = ValueError) -> None:
     """Check a count of something.
 
     Raises:
-        ValueError: It is not a whole number of at least ``least``.
+        ValueError: It is not a whole number of at least ``least``. ``error`` replaces the class.
     """
     if not _is_whole(value) or value < least:  # type: ignore[operator]
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+        raise error(f"{name} is {value!r}; it must be a whole number of at least {least}")
 
 
 def check_whole(name: str, value: object) -> None:

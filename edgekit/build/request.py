@@ -89,12 +89,8 @@ class BuildRequest:
         if not all(self.stop):
             raise UsageError("a stop text is empty; it must have at least one character")
         for name in ("calibration_tokens", "quality_tokens", "threads"):
-            value = getattr(self, name)
-            try:
-                if value is not None:
-                    check_count(name, value)
-            except ValueError as error:
-                raise UsageError(str(error)) from None
+            if (value := getattr(self, name)) is not None:
+                check_count(name, value, error=UsageError)
 
     @property
     def emits_gptq(self) -> bool:

@@ -58,12 +58,10 @@ def evaluate(
         TensorMismatchError: The reference is not the model that the artifact was built from.
         EdgekitError: The artifact or the reference cannot be read.
     """
-    try:
-        check_count("chunk_tokens", chunk_tokens, least=4)
-        check_count("max_chunks", 1 if max_chunks is None else max_chunks)
-        check_count("threads", 1 if threads is None else threads)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    check_count("chunk_tokens", chunk_tokens, least=4, error=UsageError)
+    for name, value in (("max_chunks", max_chunks), ("threads", threads)):
+        if value is not None:
+            check_count(name, value, error=UsageError)
     folder, threads = Path(artifact), threads or physical_cores()
     manifest = read_manifest(folder)
     tokenizer = Tokenizer.open(folder, manifest.tokens)

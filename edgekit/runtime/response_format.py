@@ -91,10 +91,8 @@ class Grammar:
         white = f"/{_WHITE}/ " if after_thought else ""
         rules, kinds = "", []
         if self.schema is not None:
-            rules, kinds = (
-                f"body: {schema_rule(self.schema, _JSON_WHITE, 'the JSON schema of response_format')}\n",
-                ["body"],
-            )
+            rule = schema_rule(self.schema, _JSON_WHITE, "the JSON schema of response_format")
+            rules, kinds = f"body: {rule}\n", ["body"]
         elif self.regex is not None:
             rules, kinds = f"body: /{_without_slashes(self.regex)}/\n", ["body"]
         if self.calls is not None:

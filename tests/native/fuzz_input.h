@@ -65,6 +65,8 @@ struct FuzzArtifact {
     write("model.onnx.data", artifact.data.data(), artifact.data.size());
     write(kTextFile, words.data(), words.size() * 8);
     expect(ek_model_open(folder, &model) == EK_OK && ek_text_open(folder, &text) == EK_OK);
+    for (const char *name : {"model.onnx", "model.onnx.data", kTextFile}) ::unlink((std::string(folder) + "/" + name).c_str());
+    ::rmdir(folder); /* what is mapped stays */
   }
 };
 
