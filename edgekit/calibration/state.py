@@ -41,6 +41,7 @@ from ..quantize.packing import PackedLinear
 
 _FINGERPRINT, _DIGESTS = "fingerprint.json", "digests.json"
 _LEFT = re.compile(r"\.(?P<name>.+)\.(?P<kind>calibration|widths)")  # Job.resume_path in build/steps.py
+_KEPT = re.compile(r"texts\.json|layer\.\d+\.npz|hidden\.\d+\.f32", re.ASCII)  # files that have a digest
 _UNCHANGED_S = 7 * 24 * 3600
 # Limit for the rows that are passed on within a layer in memory. An 8B model can be calibrated in 4 GiB altogether.
 MEMORY_BYTES = 256 << 20
@@ -379,7 +380,7 @@ def _read_digests(path: Path) -> dict[str, str]:
     with suppress(OSError, ValueError, RecursionError):
         found = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(found, dict):
-            return found
+            return {name: digest for name, digest in found.items() if _KEPT.fullmatch(name)}
     return {}
 
 

@@ -10,8 +10,10 @@ import errno
 import io
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import DiskFullError, EdgekitError, NetworkError, SourceError
@@ -25,6 +27,10 @@ _FILES = (*_SMALL_FILES, "*.safetensors")
 _IGNORED = ("*/*", "consolidated*.safetensors")  # other formats of the same weights
 _TIMEOUT_S = 30.0
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_PIECE_BYTES = 1 << 16
+_ATTEMPTS = 5
+_UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ def list_hub(repository: str, revision: str = "main") -> HubFiles:
         SourceError: The repository or revision does not exist, or access is denied.
         NetworkError: The hub cannot be reached, and the cache does not hold the repository.
     """
-    from huggingface_hub import HfApi
-
+    with _checked_settings():
+        from huggingface_hub import HfApi
     try:
         info = HfApi().model_info(repository, revision=revision, timeout=_TIMEOUT_S)
     except Exception as error:
@@ -60,8 +66,36 @@ def list_hub(repository: str, revision: str = "main") -> HubFiles:
         if not any(name.endswith((".safetensors", ".gguf")) for name in found):  # only a plan has been made of it
             raise failure from error
         return HubFiles(repository, folder.name, tuple(found))
-    names = sorted(sibling.rfilename for sibling in info.siblings or ())
-    return HubFiles(repository, str(info.sha), tuple(names))
+    names = [sibling.rfilename for sibling in info.siblings or ()]
+    if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha) or not all(map(_is_inside, names)):
+        raise SourceError(
+            f"the answer about {repository} at {revision} does not list the files of a commit", hint="check HF_ENDPOINT"
+        )
+    return HubFiles(repository, info.sha, tuple(sorted(names)))
+
+
+def _is_inside(name: object) -> bool:
+    """Whether a file's name stays inside its repository."""
+    return isinstance(name, str) and not name.startswith("/") and ".." not in PurePosixPath(name).parts
+
+
+@contextmanager
+def _checked_settings() -> Iterator[None]:
+    """Translate what huggingface_hub raises while it is imported, which is when it reads its environment variables.
+
+    What it prints then is dropped: a command's output may be JSON.
+
+    Raises:
+        SourceError: The value of a variable is not valid.
+    """
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    except ValueError as error:
+        raise SourceError(
+            f"huggingface_hub cannot be used as it is set up: {error}",
+            hint="check the environment variables that begin with HF_, such as HF_ENDPOINT",
+        ) from None
 
 
 def _cached_snapshot(repository: str, revision: str) -> Path:
@@ -117,10 +151,11 @@ def fetch_hub_bytes(repository: str, revision: str, file: str, start: int, stop:
     Raises:
         SourceError, NetworkError: As for :func:`fetch_hub`.
     """
-    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+    with _checked_settings():
+        from huggingface_hub import hf_hub_url, try_to_load_from_cache
 
-    # Documented, but not marked as exported.
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
+        # Documented, but not marked as exported.
+        from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]
 
     cached = try_to_load_from_cache(repository, file, revision=revision)
     if isinstance(cached, str):
@@ -130,31 +165,63 @@ def fetch_hub_bytes(repository: str, revision: str, file: str, start: int, stop:
     url = hf_hub_url(repository, file, revision=revision)
     try:
         headers = {**build_hf_headers(), "Range": f"bytes={start}-{stop - 1}"}
-        response = get_session().get(url, headers=headers, timeout=_TIMEOUT_S)
-        if response.status_code == 416:  # the file ends before start
-            return b""
-        hf_raise_for_status(response)
-        content: bytes = response.content
+        return _read_range(get_session(), url, headers, start, stop)
     except Exception as error:
         raise _hub_error(repository, revision, error) from error
-    return content if response.status_code == 206 else content[start:stop]
+
+
+def _read_range(session: Any, url: str, headers: dict[str, str], start: int, stop: int) -> bytes:
+    """Read bytes start..stop. A server that sends the whole file is read up to stop.
+
+    Args:
+        session: Of httpx, or of requests in huggingface_hub before 1.0.
+        url: Of the file.
+        headers: Of the request, with the range.
+        start, stop: The range.
+    """
+    from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
+
+    is_httpx = callable(getattr(session, "stream", None))
+    opened = (
+        session.stream("GET", url, headers=headers, timeout=_TIMEOUT_S)
+        if is_httpx
+        else session.get(url, headers=headers, timeout=_TIMEOUT_S, stream=True)
+    )
+    with opened as response:
+        if response.status_code == 416:  # the file ends before start
+            return b""
+        if response.status_code >= 400 and is_httpx:
+            response.read()  # the message of the error is in the body
+        hf_raise_for_status(response)
+        first = start if response.status_code == 206 else 0
+        content = bytearray()
+        for piece in response.iter_bytes(_PIECE_BYTES) if is_httpx else response.iter_content(_PIECE_BYTES):
+            content += piece
+            if len(content) >= stop - first:
+                break
+    return bytes(content[start - first : stop - first])
 
 
 def _snapshot(
     repository: str, revision: str, allowed: tuple[str, ...], ignored: tuple[str, ...], progress: Progress
 ) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            repository,
-            revision=revision,
-            allow_patterns=list(allowed),
-            ignore_patterns=list(ignored),
-            tqdm_class=_progress_bar(f"downloading {repository}", progress),
-        )
-    except Exception as error:  # its own, its HTTP library's and the system's errors have no common base class
-        raise _hub_error(repository, revision, error) from error
+    with _checked_settings():
+        from huggingface_hub import snapshot_download
+    for attempt in range(_ATTEMPTS):
+        try:
+            folder = snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=list(allowed),
+                ignore_patterns=list(ignored),
+                tqdm_class=_progress_bar(f"downloading {repository}", progress),
+            )
+        except Exception as error:  # its own, its HTTP library's and the system's errors have no common base class
+            # Before 1.0, huggingface_hub does not resume a download after this error; the next call does.
+            if type(error).__name__ == "ChunkedEncodingError" and attempt + 1 < _ATTEMPTS:
+                continue
+            raise _hub_error(repository, revision, error) from error
+        break
     return Path(folder)
 
 
@@ -181,8 +248,11 @@ def _hub_error(repository: str, revision: str, error: Exception) -> EdgekitError
         return SourceError(f"{what}: {_first_line(error)}")
     if _disk_full(error):
         return DiskFullError(f"{what}: the cache's disk is full", hint="free space, or set HF_HOME to another disk")
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return SourceError(f"{what}: {error.filename} cannot be written", hint="set HF_HOME to a writable folder")
+    if isinstance(error, OSError) and error.errno in _UNUSABLE and error.filename:
+        problem = f"{error.filename} cannot be used: {error.strerror}"
+        return SourceError(f"{what}: {problem}", hint="set HF_HOME to a writable folder")
+    if isinstance(error, UnicodeError):  # in a header
+        return SourceError(f"{what}: {_first_line(error)}", hint="check HF_TOKEN")
     cause = error.__cause__ or error
     if getattr(getattr(cause, "response", None), "status_code", None) in (401, 403):
         return SourceError(f"{what}: access denied: {_first_line(cause)}", hint="check HF_TOKEN")

@@ -21,6 +21,7 @@ from ..json_file import read_json_object
 from ..leftovers import locked_folder
 from ..progress import Progress, no_progress, phase
 from ..schema.config import check_config
+from ..units import format_bytes
 from .awq_config import read_awq_config
 from .base import Checkpoint, CheckpointFormat, QuantizedFormat, TensorInfo, TokenizerFiles
 from .files import WeightFile
@@ -32,6 +33,7 @@ from .hub import fetch_hub_bytes, fetch_hub_description
 from .tokenizer_files import read_tokenizer_files
 
 _FIRST_BYTES = 4 << 20  # the header of a GGUF file with 32 000 tokens; it doubles until the header is whole
+_MOST_BYTES = 1 << 30  # thirty times the longest header of a public model
 _PART = re.compile(r"-00001-of-(\d{5})\.gguf$")
 
 
@@ -178,3 +180,5 @@ def _fetch_header(repository: str, commit: str, file: str, path: Path) -> GgufHe
         finally:
             opened_file.close()
         wanted *= 2
+        if wanted > _MOST_BYTES:
+            raise CheckpointError(f"{repository}, {file}: its header is longer than {format_bytes(_MOST_BYTES // 2)}")

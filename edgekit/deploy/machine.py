@@ -60,11 +60,11 @@ def _temperatures(top: Path) -> tuple[Temperature, ...]:
 
 def _power_mode(top: Path) -> str | None:
     """The mode of nvpmodel: its name, otherwise its number. The status file has a line such as ``pmode:0002``."""
-    status = re.search(r":\s*(\d+)", _read(top / "var/lib/nvpmodel/status") or "")
+    status = re.search(r":\s*(\d{1,9})\b", _read(top / "var/lib/nvpmodel/status") or "")
     if status is None:
         return None
     number = int(status[1])
-    names = re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>", _read(top / "etc/nvpmodel.conf") or "")
+    names = re.findall(r"<\s*POWER_MODEL\s+ID=(\d{1,9})\s+NAME=(\S+)\s*>", _read(top / "etc/nvpmodel.conf") or "")
     return next((name for found, name in names if int(found) == number), str(number))
 
 
@@ -78,7 +78,7 @@ def _folders(folder: Path, prefix: str) -> list[Path]:
 def _number(path: Path) -> float | None:
     """A file with thousandths of a unit (kHz, millidegrees) in units."""
     text = _read(path) or ""
-    return int(text) / 1000 if re.fullmatch(r"-?\d+", text) else None
+    return int(text) / 1000 if re.fullmatch(r"-?\d{1,15}", text) else None
 
 
 def _read(path: Path) -> str | None:

@@ -122,7 +122,7 @@ def _look(bundle: Bundle, remote: Remote, folder: str) -> _State:
             hint="install coreutils or busybox on the device, or copy the bundle and run its smoke.sh by hand",
         )
     features = re.search(r"^(?:Features|flags)\s*:(.*)$", text, re.MULTILINE)
-    free = re.search(r"^free \S+ \d+ \d+ (\d+) ", text, re.MULTILINE)
+    free = re.search(r"^free \S+ \d+ \d+ (\d{1,15}) ", text, re.MULTILINE)
     return _State(
         machine=machine[1],
         features=frozenset(features[1].split()) if features else frozenset(),

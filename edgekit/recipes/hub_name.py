@@ -60,7 +60,10 @@ def parse_hub_name(text: str) -> HubName | None:
 
 
 def _parse_address(text: str, address: str) -> HubName:
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise SourceError(f"{text} is not a valid web address: {error}") from None
     path = [unquote(part) for part in parts.path.split("/") if part]
     if parts.scheme == "hf":
         path = [parts.netloc, *path]
@@ -85,8 +88,13 @@ def _parse_address(text: str, address: str) -> HubName:
 
 
 def _is_hub(host: str) -> bool:
-    own = urlsplit(os.environ.get("HF_ENDPOINT", "")).netloc
-    return host.lower() in _HOSTS or (bool(own) and host == own)
+    if host.lower() in _HOSTS:
+        return True
+    own = os.environ.get("HF_ENDPOINT", "")
+    try:
+        return bool(own) and host == urlsplit(own).netloc
+    except ValueError as error:
+        raise SourceError(f"the environment variable HF_ENDPOINT, {own}, is not a web address: {error}") from None
 
 
 def gguf_files(names: Sequence[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
 from contextlib import closing, nullcontext
@@ -219,6 +220,18 @@ def test_an_edit_that_keeps_a_file_valid_is_found(folder: Path) -> None:
     (folder / "texts.json").write_text("[[1, 3]]")
     with closing(CalibrationState(folder, KEY)) as state, pytest.warns(DiscardedStateWarning, match=r"texts\.json"):
         assert state.texts(lambda: [[4]]) == [[4]]
+
+
+def test_digests_of_other_names_are_dropped(folder: Path) -> None:
+    with closing(CalibrationState(folder, KEY)) as state:
+        state.texts(lambda: [[1, 2]])
+    digests = json.loads((folder / "digests.json").read_text())
+    (folder / "digests.json").write_text(json.dumps({**digests, "x" * 300: "0", "../a": "0"}))
+    with closing(CalibrationState(folder, KEY)) as state:
+        assert state.texts(list) == [[1, 2]]
+        with state.create(1, 1) as rows:
+            rows.write(0, np.zeros((1, 1), np.float32))
+    assert set(json.loads((folder / "digests.json").read_text())) == {"texts.json", "hidden.1.f32"}
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{"])

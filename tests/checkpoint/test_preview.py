@@ -14,7 +14,7 @@ from tiny_gptq import TinyGptq
 
 from edgekit.checkpoint import open_checkpoint, preview
 from edgekit.checkpoint.preview import preview_hub
-from edgekit.errors import TruncatedFileError
+from edgekit.errors import CheckpointError, TruncatedFileError
 from edgekit.models import spec_from_config
 
 COMMIT = "0" * 40
@@ -121,6 +121,22 @@ def test_a_split_gguf_file(
     write_gguf(tmp_path / second, {"split.no": 1}, {"output.weight": ("F32", table.shape, table.tobytes())})
     serve(tmp_path)
     assert preview_hub("a/b", COMMIT, first).config["tie_word_embeddings"] is False
+
+
+def test_a_header_that_does_not_end(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    serve: Callable[[Path], list[tuple[str, int, int]]],
+    write_gguf: Callable[..., Path],
+    tiny_metadata: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(preview, "_FIRST_BYTES", 100)
+    monkeypatch.setattr(preview, "_MOST_BYTES", 1000)
+    write_gguf(tmp_path / "m.gguf", tiny_metadata, {})
+    ranges = serve(tmp_path)
+    with pytest.raises(CheckpointError, match=r"a/b, m\.gguf: its header is longer than"):
+        preview_hub("a/b", COMMIT, "m.gguf")
+    assert ranges[-1][2] == 800
 
 
 def test_a_file_that_ends_in_its_header(

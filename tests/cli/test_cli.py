@@ -83,6 +83,12 @@ def test_an_unknown_command_names_the_nearest(invoke: Invoke) -> None:
     assert "there is no command 'plant'; did you mean plan?" in outcome.stderr
 
 
+def test_an_option_where_a_command_is_expected(invoke: Invoke) -> None:
+    outcome = invoke("--", "--threads")
+    assert outcome.exit_code == 2
+    assert "there is no command '--threads'" in outcome.stderr
+
+
 def test_a_locale_without_lines_and_blocks_gets_others() -> None:
     done = _edgekit("plan", "smollm2-135m", "--device", "jetson", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr

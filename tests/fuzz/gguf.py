@@ -1,4 +1,7 @@
-"""A GGUF file: its header, its configuration, its tokenizer and its weights."""
+"""A GGUF file: its header, its configuration, its tokenizer and its weights.
+
+A file that says it is one of several is read as both the first and the second of two.
+"""
 
 import contextlib
 import struct
@@ -70,11 +73,18 @@ def seeds() -> list[bytes]:
         _file({**name, **shape, **pieces}, tensors),
         _file({**name, **options, **shape}, tensors),
         _file({**name, **shape}, {"rope_freqs.weight": (2,), **tensors}),
+        _file({**name, **shape, **words, "split.no": 0, "split.count": 2, "split.tensors.count": 4}, tensors),
     ]
 
 
 def read(data: bytes) -> None:
-    with open_checkpoint(written("model.gguf", data)) as checkpoint:
+    path = written("model.gguf", data)
+    number = data.find(b"split.no") + len(b"split.no") + 4  # after the value's type
+    if number >= 12:
+        path = written("model-00001-of-00002.gguf", data)
+        second = data.replace(b"token_embd.weight", b"blk.0.attn_q.weig").replace(b"output_norm.", b"outputs_no..")
+        written("model-00002-of-00002.gguf", second[:number] + b"\1" + second[number + 1 :])
+    with open_checkpoint(path) as checkpoint:
         spec_from_config(checkpoint.config)
         for name, info in checkpoint.tensors.items():
             with contextlib.suppress(CheckpointError):

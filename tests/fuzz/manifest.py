@@ -1,5 +1,7 @@
 """edgekit.json, and what verify and inspect make of it."""
 
+import os
+
 from fuzz_changes import json_change as change
 from fuzz_files import artifact, scratch, written
 
@@ -23,6 +25,6 @@ def read(data: bytes) -> None:
         (folder / FILE_NAME).unlink()
     written(f"{folder.name}/{FILE_NAME}", data)
     manifest = read_manifest(folder)
-    if all((folder / name).is_file() and "/" not in name for name in manifest.files):  # as verify has found before
+    if all(os.path.isfile(folder / name) and "/" not in name for name in manifest.files):  # as verify has found before
         contradictions(folder, manifest)
     _ = manifest.quantized

@@ -56,6 +56,8 @@ def test_a_name(text: str, expected: HubName | None) -> None:
         ("https://huggingface.co/a", "does not name a model"),
         ("https://huggingface.co", "does not name a model"),
         ("ftp://huggingface.co/a/b", "not an address"),
+        ("https://[", "not a valid web address"),
+        ("https://hf.co\uff0fa/b", "not a valid web address"),
     ],
 )
 def test_an_address_of_something_else(text: str, words: str) -> None:
@@ -66,6 +68,12 @@ def test_an_address_of_something_else(text: str, words: str) -> None:
 def test_a_mirror_named_by_hf_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/hub")
     assert parse_hub_name(f"https://mirror.example/{QWEN}") == HubName(QWEN)
+
+
+def test_hf_endpoint_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://[")
+    with pytest.raises(SourceError, match="HF_ENDPOINT"):
+        parse_hub_name(f"https://mirror.example/{QWEN}")
 
 
 def test_the_models_among_the_files() -> None:

@@ -55,7 +55,7 @@ def _changed(choose: random.Random, content: Any, donor: Any) -> Any:
         other, name = choose.choice(places)
         holder[key] = copy.deepcopy(other[name])
     elif action < 0.55:
-        holder[key] = _near(choose, holder[key])
+        holder[key] = near(choose, holder[key])
     else:
         holder[key] = copy.deepcopy(choose.choice(VALUES))
     return content
@@ -69,7 +69,7 @@ def _places(content: Any, depth: int = 0) -> Any:
             yield from _places(content[key], depth + 1)
 
 
-def _near(choose: random.Random, value: Any) -> Any:
+def near(choose: random.Random, value: Any) -> Any:
     """A value of the same type, or one that is easily confused with it."""
     if isinstance(value, bool):
         return choose.choice([not value, int(value), str(value).lower()])

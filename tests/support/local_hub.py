@@ -28,6 +28,9 @@ class Hub(ThreadingHTTPServer):
         self.requests: list[tuple[str, str, str | None]] = []
         self.break_at: int | None = None
         self.status: tuple[int, str] | None = None
+        self.ranges = True  # whether it sends ranges of files, and not whole ones
+        self.about: dict[str, object] = {}  # changes to what it says about the repository
+        self.cut = 0  # answers that the client did not read to their end
 
     @property
     def url(self) -> str:
@@ -89,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
             ]
             return self.reply(json.dumps(entries).encode())
         info = {"id": self.server.repository, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
-        return self.reply(json.dumps(info).encode())
+        return self.reply(json.dumps({**info, **self.server.about}).encode())
 
     def file(self, name: str) -> None:
         content = self.server.files.get(name)
@@ -100,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
             "X-Repo-Commit": COMMIT,
             "Accept-Ranges": "bytes",
         }
-        asked = self.headers.get("Range")
+        asked = self.headers.get("Range") if self.server.ranges else None
         start, stop = 0, len(content)
         if asked:
             first, _, last = asked.removeprefix("bytes=").partition("-")
@@ -126,8 +129,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(content[:send])
-            self.wfile.flush()
+            try:
+                self.wfile.write(content[:send])
+                self.wfile.flush()
+            except ConnectionError:
+                self.server.cut += 1
 
 
 @contextmanager
