@@ -29,16 +29,16 @@ def scratch() -> Path:
 
 
 @cache
-def checkpoint(name: str = "checkpoint", family: str = "llama") -> Path:
+def checkpoint(name: str = "checkpoint", family: str = "llama", context: int = 128) -> Path:
     """A tiny checkpoint, which its target may change."""
-    return write_checkpoint(scratch() / name, family, **SMALL)
+    return write_checkpoint(scratch() / name, family, **{**SMALL, "max_position_embeddings": context})
 
 
 @cache
-def artifact(name: str = "artifact") -> Path:
+def artifact(name: str = "artifact", context: int = 128) -> Path:
     """A tiny artifact, which its target may change."""
-    out = scratch() / name
-    edgekit.build(device="cpu", checkpoint=checkpoint(f"{name}-source"), out=out, gate=False, threads=1)
+    out, source = scratch() / name, checkpoint(f"{name}-source", context=context)
+    edgekit.build(device="cpu", checkpoint=source, out=out, gate=False, threads=1)
     return out
 
 

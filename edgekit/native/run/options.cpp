@@ -30,7 +30,7 @@ uint64_t seed_of(const std::string &text) {
   char *end;
   errno = 0;
   const unsigned long long value = std::strtoull(text.c_str(), &end, 10);
-  if (text.empty() || *end || errno || text[0] == '-')
+  if (text.empty() || *end || errno || text.find_first_not_of("0123456789") != std::string::npos)
     throw usage("--seed is " + text + "; it must be 0 or more and below 2^64");
   return value;
 }
