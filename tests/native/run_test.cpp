@@ -87,9 +87,10 @@ void options() {
   CHECK(run::parse({"--", "-folder"}).artifact == "-folder");
   CHECK(run::parse({"-h"}).job == run::Job::help && run::parse({"--version", "--nonsense"}).job == run::Job::version);
   using Arguments = std::vector<std::string>;
-  for (const Arguments &wrong : {Arguments{}, {"a", "b"}, {"a", "--nonsense"}, {"a", "--seed"}, {"a", "--seed", "-1"}, {"a", "--threads", "0"},
-                                 {"a", "--seed", " -1"}, {"a", "--threads", "x"}, {"a", "--temperature", "nan"}, {"a", "--json"}, {"a", "--raw"},
-                                 {"a", "--json=1"}, {"a", "--kv-type", "int4"}, {"a", "--bench", "--prompt", "x"}, {"a", "--bench", "--prompt-tokens", "8,"}})
+  for (const Arguments &wrong : {Arguments{}, {"a", "b"}, {"a", "--nonsense"}, {"a", "--seed"}, {"a", "--seed", "-1"}, {"a", "--seed", " -1"},
+                                 {"a", "--threads", "0"}, {"a", "--threads", "x"}, {"a", "--temperature", "nan"}, {"a", "--json"},
+                                 {"a", "--raw"}, {"a", "--json=1"}, {"a", "--kv-type", "int4"}, {"a", "--bench", "--prompt", "x"},
+                                 {"a", "--bench", "--prompt-tokens", "8,"}})
     CHECK(failure_of(wrong).exit_code == 2);
   CHECK(failure_of({"a", "--nonsense"}).message.find("--nonsense") != std::string::npos);
   CHECK(run::help().find("--max-tokens TOKENS") != std::string::npos);
