@@ -11,12 +11,13 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import DiskFullError, EdgekitError, NetworkError, SourceError
+from ..json_file import read_bounded
 from ..ort import NO_TELEMETRY
 from ..progress import Progress, no_progress
 
@@ -63,7 +64,8 @@ def list_hub(repository: str, revision: str = "main") -> HubFiles:
             raise failure from error
         folder = _cached_snapshot(repository, revision)
         found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-        if not any(name.endswith((".safetensors", ".gguf")) for name in found):  # only a plan has been made of it
+        weights = any(name.endswith((".safetensors", ".gguf")) for name in found)  # otherwise, it was only planned
+        if not weights or not _COMMIT.fullmatch(folder.name):
             raise failure from error
         return HubFiles(repository, folder.name, tuple(found))
     names = [sibling.rfilename for sibling in info.siblings or ()]
@@ -107,7 +109,9 @@ def _cached_snapshot(repository: str, revision: str) -> Path:
 
     folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
     reference = folder / "refs" / revision
-    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
+    commit = revision
+    with suppress(EdgekitError, UnicodeDecodeError):
+        commit = read_bounded(reference, 1000).decode().strip()
     return folder / "snapshots" / commit
 
 

@@ -257,6 +257,10 @@ def test_without_a_connection_the_cache_is_listed(hub, fetch, tmp_path):
     commit, names = listed(hub, tmp_path / "hf", HF_HUB_OFFLINE="1")
     assert commit == COMMIT
     assert "model.safetensors" in names
+    (reference,) = (tmp_path / "hf").rglob("refs/main")
+    for content in (b"\xff", b"elsewhere", b"x" * 2000):
+        reference.write_bytes(content)
+        assert listed(hub, tmp_path / "hf", HF_HUB_OFFLINE="1")[0] == "NetworkError"
 
 
 @pytest.mark.parametrize(
