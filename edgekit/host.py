@@ -111,7 +111,7 @@ def memory(root: Path | None = None) -> HostMemory | None:
     info = native.MemoryInfo()
     if native.library().ek_host_memory(_root(root), ctypes.byref(info)) != native.OK:
         return None
-    sources = (info.total_source.decode(), info.available_source.decode())
+    sources = (info.total_source.decode(errors="replace"), info.available_source.decode(errors="replace"))
     return HostMemory(int(info.total_bytes), int(info.available_bytes), *sources)
 
 

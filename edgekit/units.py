@@ -23,14 +23,17 @@ def parse_bytes(text: str | int) -> int:
         The size in bytes.
 
     Raises:
-        ValueError: The number or the unit is not valid.
+        ValueError: The number or the unit is not valid, or the size is 8 EiB or more.
     """
     if isinstance(text, int) and not isinstance(text, bool):
         return text
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(text))
     if match is None or match[2].lower() not in _BYTE_UNITS:
         raise ValueError(f"{text!r} is not a size; write a number and one of B, KB, MB, GB, TB, KiB, MiB, GiB, TiB")
-    return round(float(match[1]) * _BYTE_UNITS[match[2].lower()])
+    size = float(match[1]) * _BYTE_UNITS[match[2].lower()]
+    if not size < 1 << 63:
+        raise ValueError(f"{text!r} is not a size: it must be below 8 EiB")
+    return round(size)
 
 
 def format_bytes(count: float) -> str:
@@ -74,13 +77,14 @@ def format_rate(per_second: float, unit: str) -> str:
 
 _SECOND_UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0}
 _RATE_UNITS = {"": 1.0, "tok/s": 1.0, "tokens/s": 1.0, "tok/min": 1 / 60}
+_LARGEST = 1e9  # seconds, or tokens per second
 
 
 def parse_seconds(text: str) -> float:
     """Parse a duration such as ``"300 ms"``, ``"2 min"`` or ``"5"`` (seconds). Returns seconds.
 
     Raises:
-        ValueError: The number or the unit is not valid, or the duration is not above 0.
+        ValueError: The number or the unit is not valid, or the duration is not above 0 and at most 10^9.
     """
     return _parse_quantity(text, _SECOND_UNITS, "a duration")
 
@@ -89,7 +93,7 @@ def parse_token_rate(text: str) -> float:
     """Parse a speed such as ``"10 tok/s"`` or ``"10"`` (tokens per second). Returns tokens per second.
 
     Raises:
-        ValueError: The number or the unit is not valid, or the speed is not above 0.
+        ValueError: The number or the unit is not valid, or the speed is not above 0 and at most 10^9.
     """
     return _parse_quantity(text, _RATE_UNITS, "a speed")
 
@@ -100,6 +104,6 @@ def _parse_quantity(text: str, units: dict[str, float], what: str) -> float:
         known = ", ".join(unit for unit in units if unit)
         raise ValueError(f"{text!r} is not {what}; write a number and one of {known}")
     value = float(match[1]) * units[match[2].lower()]
-    if value <= 0:
-        raise ValueError(f"{text!r} must be above 0")
+    if not 0 < value <= _LARGEST:
+        raise ValueError(f"{text!r} must be above 0 and at most {_LARGEST:.0e}")
     return value

@@ -36,6 +36,12 @@ def test_sizes(text: str | int, expected: int) -> None:
     assert parse_bytes(text) == expected
 
 
+@pytest.mark.parametrize("text", ["9" * 400, "8388608 TiB", "9999999999999 GB"])
+def test_sizes_that_nothing_holds(text: str) -> None:
+    with pytest.raises(ValueError, match="must be below 8 EiB"):
+        parse_bytes(text)
+
+
 @pytest.mark.parametrize("text", ["", "GB", "1 XB", "-1 GB", "1e9", "1,5 GB", "5 GB more", True, "1 g"])
 def test_invalid_sizes(text: str | int) -> None:
     with pytest.raises(ValueError, match=r"is not a size; write a number and one of B, KB, MB, GB, TB, KiB"):
@@ -95,6 +101,11 @@ def test_invalid_durations_and_speeds() -> None:
         parse_seconds("5 d")
     with pytest.raises(ValueError, match=r"'fast' is not a speed; write a number and one of tok/s, tokens/s, tok/min"):
         parse_token_rate("fast")
-    for parse, text in ((parse_seconds, "0 s"), (parse_token_rate, "0")):
+    for parse, text in (
+        (parse_seconds, "0 s"),
+        (parse_token_rate, "0"),
+        (parse_seconds, "9" * 400),
+        (parse_token_rate, "9" * 10),
+    ):
         with pytest.raises(ValueError, match="must be above 0"):
             parse(text)

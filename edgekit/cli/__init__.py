@@ -81,6 +81,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line. An :class:`EdgekitError` becomes a message and the exit code of its class."""
     _open_closed_streams()
+    _escape_what_is_not_encodable()
     _drop_unwritable_messages()
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", _OPENBLAS_TIMEOUT)
     os.environ.update(NO_TELEMETRY)
@@ -158,6 +159,15 @@ def _open_closed_streams() -> None:
             os.close(nowhere)
             nowhere = number
         setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8", errors="replace"))
+
+
+def _escape_what_is_not_encodable() -> None:
+    """Write characters that standard output's encoding does not have as escapes, as standard error does.
+
+    The name of a file may have bytes that are not UTF-8; they would end a command whose work is done with a traceback.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class _Messages(io.RawIOBase):

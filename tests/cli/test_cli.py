@@ -83,6 +83,11 @@ def test_an_unknown_command_names_the_nearest(invoke: Invoke) -> None:
     assert "there is no command 'plant'; did you mean plan?" in outcome.stderr
 
 
+def test_a_name_that_is_not_utf_8_is_written_as_escapes(tmp_path: Path) -> None:
+    done = _edgekit("keygen", str(tmp_path / "key-\udcff"), PYTHONIOENCODING="utf-8:strict")
+    assert (done.returncode, b"key-\\udcff: the private key" in done.stdout) == (0, True)
+
+
 def test_an_option_where_a_command_is_expected(invoke: Invoke) -> None:
     outcome = invoke("--", "--threads")
     assert outcome.exit_code == 2

@@ -131,7 +131,7 @@ def read(data: bytes) -> None:
         return
     offline = {**env, "HF_HUB_OFFLINE": "1", "EDGEKIT_CACHE": f"{scratch()}/cache", "XDG_STATE_HOME": str(scratch())}
     folder, here = _folder(), os.getcwd()
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=e) for e in ("strict", "backslashreplace"))
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace") for _ in range(2))
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with (
         mock.patch.object(sys, "argv", ["edgekit", *args]),

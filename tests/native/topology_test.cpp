@@ -125,6 +125,8 @@ static void fast_cores() {
   partly.capacities({300, 1024});
   CHECK(partly.threads(first(3)) == 3);
   CHECK(partly.seen(first(3)).fast_cpus.empty());
+  partly.cpu(2, "cpu_capacity", std::string(400, '9')); /* nor is one with a figure that no CPU has */
+  CHECK(partly.seen(first(3)).fast_cpus.empty());
 }
 
 static void quotas() {

@@ -47,7 +47,7 @@ std::string value_of(const std::string &text, std::initializer_list<const char *
 Json kib_of(const char *path, const char *name) {
   const std::string value = value_of(read(path), {name});
   if (value.empty()) return {};
-  return static_cast<int64_t>(std::strtoll(value.c_str(), nullptr, 10) * 1024);
+  return static_cast<double>(std::strtoll(value.c_str(), nullptr, 10)) * 1024;
 }
 
 Json text_or_null(const std::string &text) { return text.empty() ? Json() : Json(text); }

@@ -94,7 +94,8 @@ int64_t last_level_cache(const std::string &root) {
     const std::string size = read_text(folder + "/size");
     if (size.empty()) continue;
     const int64_t unit = size.back() == 'K' ? 1024 : size.back() == 'M' ? kMiB : 1;
-    largest = std::max(largest, static_cast<int64_t>(std::strtoll(size.c_str(), nullptr, 10)) * unit);
+    const int64_t count = std::strtoll(size.c_str(), nullptr, 10);
+    if (count < INT64_MAX / unit) largest = std::max(largest, count * unit);
   }
   return largest;
 }

@@ -32,10 +32,11 @@ std::string core_of(int cpu, const std::string &folder) {
   return "cpu " + std::to_string(cpu);
 }
 
-/* The number in a file; 0 if there is none. */
+/* The number in a file; 0 if there is none, or one that no core has. */
 double number(const std::string &path) {
   const std::string text = read_text(path);
-  return text.empty() || text.find_first_not_of("0123456789") != std::string::npos ? 0 : std::stod(text);
+  const bool valid = !text.empty() && text.size() < 19 && text.find_first_not_of("0123456789") == std::string::npos;
+  return valid ? std::stod(text) : 0;
 }
 
 /* For each CPU, whether it is fast enough. A scale is used only if every CPU has it, because two scales are not comparable. */
