@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -107,7 +108,7 @@ def _think(conversation: Conversation, rest: str) -> str:
     if rest == "free":
         conversation.think_tokens = None
         return "thoughts have no limit"
-    if rest.isascii() and rest.isdigit() and int(rest) > 0:
+    if re.fullmatch(r"0*[1-9][0-9]{0,8}", rest):
         if not conversation.session.manifest.reasoning:
             raise UsageError(f"{conversation.session.manifest.name} does not think before it answers")
         conversation.think_tokens = int(rest)

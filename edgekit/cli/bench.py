@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from ..probe.bench import BenchResult, Decode, Prefill
 
 
+_DIGITS = 10  # fewer than int() takes
+
+
 def _counts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
     """``128,512`` -> (128, 512)."""
-    parts = value.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+    parts = [part.strip() for part in value.split(",")]
+    if not all(part.isdecimal() and len(part) < _DIGITS and int(part) > 0 for part in parts):
         raise click.BadParameter(f"{value!r} is not a list of positive whole numbers, such as 128,512")
     return tuple(int(part) for part in parts)
 

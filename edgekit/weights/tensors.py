@@ -14,7 +14,7 @@ from ..models.spec import ModelSpec, TensorRef
 from .tensor_rules import LEFT_OUT, MASK, MERGE, REFUSED, SILENT
 
 _NAMED = 5  # an error lists this many tensors and counts the others
-_LAYER = re.compile(r"(?:model\.layers|blk)\.(\d+)\.")
+_LAYER = re.compile(r"(?:model\.layers|blk)\.([0-9]{1,9})\.")
 
 _OTHER = "edgekit refuses to leave a weight out, since that would change the model without notice"
 

@@ -60,7 +60,7 @@ def test_the_table_shows_the_percentage_of_the_hardware_limits(invoke: Invoke, a
         assert text in outcome.text
 
 
-@pytest.mark.parametrize("lengths", ["", "0", "12,x", "-3", "1,,2"])
+@pytest.mark.parametrize("lengths", ["", "0", "12,x", "-3", "1,,2", "9" * 5000])
 def test_invalid_lengths_are_refused(invoke: Invoke, artifact: Path, lengths: str) -> None:
     outcome = invoke("bench", artifact, "--prompt-tokens", lengths)
     assert outcome.exit_code == 2

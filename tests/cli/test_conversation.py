@@ -76,6 +76,7 @@ def test_an_answer_is_copied_by_the_terminal(
         ("/think", "/think needs an argument; allowed: show, fold, hide, free, or a number of tokens"),
         ("/think loud", "/think loud is not known"),
         ("/think 0", "/think 0 is not known"),
+        ("/think " + "9" * 5000, "is not known; allowed"),
         ("/think 5", "does not think before it answers"),
         ("/save", "/save needs a file name"),
         ("/load", "/load needs a file name"),

@@ -1,4 +1,7 @@
-"""A folder of quantized or float weights: its config.json and the names, types and shapes of its tensors."""
+"""A folder of quantized or float weights: its config.json and the names, types and shapes of its tensors.
+
+The tensors are also compared with those of the model that config.json describes.
+"""
 
 import contextlib
 import json
@@ -10,10 +13,15 @@ from fuzz_files import SMALL, as_json, written
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import CheckpointError
 from edgekit.json_file import parse_json_object
+from edgekit.models import spec_from_config
+from edgekit.scheme import QuantizationConfig, QuantizationScheme
+from edgekit.weights.carried import carried_formats
+from edgekit.weights.tensors import check_tensors
 
 __all__ = ["change", "read", "seeds"]
 _BYTES = {"F32": 4, "I32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U8": 1, "I64": 8}
 _LINEAR = "model.layers.0.mlp.up_proj"
+_FORMATS = QuantizationConfig(*[QuantizationScheme(4, 32, False)] * 3)
 
 
 def seeds() -> list[bytes]:
@@ -22,7 +30,17 @@ def seeds() -> list[bytes]:
     gptq = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False, "sym": False}
     awq = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm"}
     fp8 = {"quant_method": "fp8", "weight_block_size": [32, 32], "modules_to_not_convert": ["lm_head"]}
+    whole = {ref.name: ["F32", list(ref.shape)] for ref in spec_from_config(config).tensors()}
+    more = {f"model.layers.{i}.mlp.up_proj.weight": ["F32", [64, 64]] for i in (0, 1)}
+    codes = {
+        f"{_LINEAR}.qweight": ["I32", [8, 64]],
+        f"{_LINEAR}.qzeros": ["I32", [2, 8]],
+        f"{_LINEAR}.scales": ["F16", [2, 64]],
+    }
+    packed = {name: given for name, given in whole.items() if not name.startswith(_LINEAR)} | codes
     return as_json(
+        {"config": config, "tensors": whole}, {"config": config, "tensors": {**whole, **more}},
+        {"config": {**config, "quantization_config": gptq}, "tensors": packed},
         {"config": config, "tensors": embedding},
         {"config": {**config, "quantization_config": gptq}, "tensors": {
             **embedding, f"{_LINEAR}.qweight": ["I32", [8, 64]], f"{_LINEAR}.qzeros": ["I32", [2, 8]],
@@ -58,3 +76,6 @@ def read(data: bytes) -> None:
                 checkpoint.rows(name, 0, min(2, info.shape[0]) if info.shape else 0)
             with contextlib.suppress(CheckpointError):
                 checkpoint.quantized_format(name)
+        spec = spec_from_config(checkpoint.config)
+        check_tensors(checkpoint, spec)
+        carried_formats(checkpoint, spec, _FORMATS)

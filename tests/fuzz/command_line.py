@@ -1,4 +1,4 @@
-"""Arguments and environment variables of ``edgekit``: a JSON object with ``args`` and ``env``.
+"""Arguments, environment variables and input of ``edgekit``: a JSON object with ``args``, ``env`` and ``stdin``.
 
 What a command does with arguments that are valid is replaced where it takes long or leaves this folder: programs cannot
 be started, and a build and a server stop after their checks.
@@ -15,8 +15,9 @@ from functools import cache
 from typing import Any
 from unittest import mock
 
-from fuzz_changes import near
+from fuzz_changes import near, text_change
 from fuzz_files import artifact, as_json, checkpoint, scratch, written
+from tiny_artifact import write_tiny_artifact
 
 from edgekit import cli
 from edgekit.errors import EdgekitError
@@ -31,6 +32,14 @@ _VALUES = (
     "{}", "%s", "https://", "https://[", "http://[::1", "https://huggingface.co/a/b", "hf.co/a/b", "hf://a/b", "a/b:Q4",
     "a/b@c", "owner/name/file.gguf", "ssh://[", "ssh://h/~/x", "ssh://h:99999/x", "ssh://h:x/y", "adb", "adb:", "1,2",
     ",", "128,-1", "out.svg", "out.tar.zst", "new", "ab" * 32, "127.0.0.1", "256.1.1.1", "m=art", "=", "m=",
+)  # fmt: skip
+_TYPED = (
+    "/help\n/system Be brief.\nHello\n/retry\n/stats\n/save one\n/reset\n/load one\n/copy\n/exit\n",
+    "/think hide\n/think 3\n/think free\nHello\n/think fold\n/retry\n/nothing\n",
+)
+_PIECES = (
+    "/retry\n", "/reset\n", "/save two\n", "/load one\n", "/load text.txt\n", "/think 9" + "9" * 5000,
+    "/think ", "Hello\n", "\n", "\0", "\xff",
 )  # fmt: skip
 
 
@@ -49,11 +58,17 @@ def seeds() -> list[bytes]:
         "bundle art --device cpu --out new.tar.zst --push ssh://me@host:22/~/x --sustain 1", "keygen new.pem",
         "eval art --reference ckpt --text text.txt --chunk-tokens 8 --max-chunks 1", "--version", "plan --help",
     )  # fmt: skip
-    given = [{"args": line.split(), "env": {}} for line in lines]
+    given: list[dict[str, Any]] = [{"args": line.split(), "env": {}} for line in lines]
+    for text, name in zip(_TYPED, ("art", "thinks"), strict=True):
+        given.append({"args": ["run", name, "--max-tokens", "2"], "env": {}, "stdin": text})
+    given.append({"args": ["run", "art", "--prompt", "-", "--max-tokens", "2"], "env": {}, "stdin": "Hello"})
     for line in lines[:2]:  # what they import takes seconds in a fuzzer
         read(json.dumps({"args": line.split(), "env": {}}).encode())
     given.append({"args": ["recipes"], "env": {"COLUMNS": "40", "TERM": "dumb", "HF_ENDPOINT": "https://x"}})
     return as_json(*given)
+
+
+_typed = text_change(_PIECES)
 
 
 @cache
@@ -66,12 +81,14 @@ def _options() -> list[str]:
 def change(choose: Any, data: bytes) -> bytes | None:
     try:
         content = json.loads(data)
-        args, env = list(content["args"]), dict(content["env"])
+        args, env, stdin = list(content["args"]), dict(content["env"]), str(content.get("stdin", ""))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     for _ in range(choose.choice((1, 1, 2, 3))):
         at, action = choose.randrange(len(args) + 1), choose.random()
-        if action < 0.1:
+        if stdin and choose.random() < 0.8:
+            stdin = (_typed(choose, stdin.encode(errors="replace")) or b"").decode(errors="replace")
+        elif action < 0.1:
             env[choose.choice(_VARIABLES)] = choose.choice(_VALUES)
         elif action < 0.35:
             args[at:at] = [choose.choice(_options()), choose.choice(_VALUES)][: choose.choice((1, 2, 2))]
@@ -79,7 +96,7 @@ def change(choose: Any, data: bytes) -> bytes | None:
             args[at:at] = [choose.choice(_VALUES)]
         elif at < len(args):
             args[at : at + 1] = choose.choice(([], [choose.choice(_VALUES)], [str(near(choose, str(args[at])))]))
-    return json.dumps({"args": args, "env": env}).encode()
+    return json.dumps({"args": args, "env": env, "stdin": stdin}).encode()
 
 
 @cache
@@ -88,6 +105,7 @@ def _folder() -> str:
     root = scratch() / "command-line"
     root.mkdir()
     shutil.copytree(artifact("command-line-artifact"), root / "art")
+    write_tiny_artifact(root / "thinks", reasoning=True)
     shutil.copytree(checkpoint("command-line-checkpoint"), root / "ckpt")
     for name, text in (
         ("text.txt", "Once upon a time there was a small model.\n" * 20),
@@ -125,9 +143,11 @@ def read(data: bytes) -> None:
         content = json.loads(data)
         args = [_text(arg) for arg in content["args"][:20]]
         env = {name: _text(content["env"][name]) for name in _VARIABLES if name in content["env"]}
+        stdin = str(content.get("stdin", ""))
     except (ValueError, KeyError, TypeError, RecursionError):
         return
-    if any(map(_leaves, [*args, env.get("XDG_CONFIG_HOME", "")])) or _takes_long(args):
+    typed = [line.partition(" ")[2].strip() for line in stdin.splitlines()]
+    if any(map(_leaves, [*args, *typed, env.get("XDG_CONFIG_HOME", "")])) or _takes_long(args):
         return
     offline = {**env, "HF_HUB_OFFLINE": "1", "EDGEKIT_CACHE": f"{scratch()}/cache", "XDG_STATE_HOME": str(scratch())}
     folder, here = _folder(), os.getcwd()
@@ -135,7 +155,7 @@ def read(data: bytes) -> None:
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with (
         mock.patch.object(sys, "argv", ["edgekit", *args]),
-        mock.patch.object(sys, "stdin", io.StringIO("")),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode("utf-8", "surrogatepass")))),
         mock.patch.dict(os.environ, offline),
         mock.patch("subprocess.Popen.__init__", side_effect=FileNotFoundError(2, "No such file or directory", "x")),
         mock.patch("subprocess.Popen.__del__"),
@@ -156,7 +176,7 @@ def read(data: bytes) -> None:
 
 
 def _clean(folder: str) -> None:
-    kept = {"art", "ckpt", "text.txt", "receipt.json", "board.toml", "recipe.toml"}
+    kept = {"art", "thinks", "ckpt", "text.txt", "receipt.json", "board.toml", "recipe.toml"}
     for name in set(os.listdir(folder)) - kept:
         path = os.path.join(folder, name)
         shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)

@@ -1,14 +1,17 @@
-"""A LoRA adapter: its settings, and the names and shapes of its tensors."""
+"""A LoRA adapter: its settings, the names and shapes of its tensors, and the rows of a model that it is merged into."""
 
+import contextlib
 import json
 import struct
 
 from fuzz_changes import json_change as change
-from fuzz_files import as_json, written
+from fuzz_files import as_json, checkpoint, written
 from tiny_lora import CONFIG, PREFIX
 
+from edgekit.checkpoint import open_checkpoint
 from edgekit.checkpoint.lora import LoraAdapter
 from edgekit.json_file import parse_json_object
+from edgekit.weights.merged import MergedCheckpoint
 
 __all__ = ["change", "read", "seeds"]
 _Q = f"{PREFIX}model.layers.0.self_attn.q_proj"
@@ -16,11 +19,12 @@ _Q = f"{PREFIX}model.layers.0.self_attn.q_proj"
 
 def seeds() -> list[bytes]:
     return as_json(
+        {"config": CONFIG, "tensors": {f"{_Q}.lora_A.weight": [4, 64], f"{_Q}.lora_B.weight": [64, 4]}},
         {"config": CONFIG, "tensors": {f"{_Q}.lora_A.weight": [4, 8], f"{_Q}.lora_B.weight": [8, 4]}},
         {
             "config": {**CONFIG, "use_dora": True, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {".*_proj": 8}},
-            "tensors": {f"{_Q}.lora_A.x.weight": [2, 8], f"{_Q}.lora_B.x.weight": [8, 2],
-                        f"{_Q}.lora_magnitude_vector": [8]},
+            "tensors": {f"{_Q}.lora_A.x.weight": [2, 64], f"{_Q}.lora_B.x.weight": [64, 2],
+                        f"{_Q}.lora_magnitude_vector": [64]},
         },
         {
             "config": {**CONFIG, "bias": "all", "modules_to_save": ["lm_head"], "use_rslora": True},
@@ -45,4 +49,7 @@ def read(data: bytes) -> None:
     text = json.dumps(header).encode()
     path = written("adapter/adapter_config.json", json.dumps(content.get("config")).encode())
     written("adapter/adapter_model.safetensors", struct.pack("<Q", len(text)) + text + bytes(end))
-    LoraAdapter(path.parent).close()
+    with contextlib.closing(LoraAdapter(path.parent)) as adapter, open_checkpoint(checkpoint("lora-base")) as base:
+        merged = MergedCheckpoint(base, [adapter])
+        for name in {*adapter.low_rank, *adapter.replaced} & merged.tensors.keys():
+            merged.rows(name, 1, 3)

@@ -127,6 +127,7 @@ def test_biases_of_zeros_are_named_and_others_refused() -> None:
         (f"{LAYER}.self_attn.sinks", "attention sinks"),
         ("score.weight", "a classifier"),
         (f"{LAYER}.mlp.up_proj.weight_scale", "scales of quantized weights"),
+        (f"model.layers.{'9' * 5000}.mlp.up_proj.weight", "that a llama model has no place for"),
         ("model.layers.7.mlp.up_proj.weight", "holds 8 layers, but config.json says num_hidden_layers = 2"),
         (f"{LAYER}.something.else", "that a llama model has no place for"),
     ],
