@@ -110,8 +110,9 @@ class _Drawing:
 
     def _unfinished(self) -> list[RenderableType]:
         text = self._thought if self._thinking and self._thoughts == "show" else self._blocks.rest
-        lines = Text(text, style="dim" if self._thinking else "").wrap(self._console, self._console.width)
-        return list(lines[-max(1, self._console.height - _ROOM) :])
+        room, width = max(1, self._console.height - _ROOM), self._console.width
+        lines = Text(_end(text, room, width), style="dim" if self._thinking else "").wrap(self._console, width)
+        return list(lines[-room:])
 
     def _end_thought(self) -> None:
         self._thinking = False
@@ -125,3 +126,15 @@ class _Drawing:
         self._console.print(part)
         if gap:
             self._console.print()
+
+
+def _end(text: str, lines: int, width: int) -> str:
+    """The end of a text that fills this many lines of a screen, because wrapping a long text takes long."""
+    start = len(text)
+    for _ in range(lines):
+        start = text.rfind("\n", 0, start)
+        if start < 0:
+            break
+    screen = lines * width
+    # A line that is longer than the screen is cut at multiples of its size, so that its words rarely move.
+    return text[max(start + 1, (len(text) - screen) // screen * screen) :]

@@ -12,6 +12,7 @@ from typing import cast
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from edgekit.cli import _live_answer
 from edgekit.cli._live_answer import draw_answer, quiet_keys
@@ -105,3 +106,15 @@ def test_without_a_terminal_keys_are_left_alone(monkeypatch: pytest.MonkeyPatch)
         with quiet_keys():
             pass
     assert changed == []
+
+
+def test_the_end_of_a_text_fills_the_screen() -> None:
+    console = Console(width=20, height=6)
+    for text in ("", "a", "\n", "one two three four five\n" * 50, "\n" * 30, "x " * 9, "word\n" + "a b " * 40):
+        end = _live_answer._end(text, 5, 20)
+        assert text.endswith(end)
+        shown = Text(end).wrap(console, 20)[-5:]
+        assert [line.plain for line in shown] == [line.plain for line in Text(text).wrap(console, 20)[-5:]]
+    paragraph = "word " * 10_000
+    ends = [_live_answer._end(paragraph[:length], 5, 20) for length in range(20_000, 20_300)]
+    assert all(100 <= len(end) < 200 for end in ends)
