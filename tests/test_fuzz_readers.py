@@ -3,7 +3,8 @@
 import random
 
 import pytest
-from fuzz_readers import TURNS, cases, in_turn, load, names, read
+from distil_corpora import MOST_BYTES, read_archive
+from fuzz_readers import TURNS, cases, corpus, in_turn, load, names, read
 
 WITHOUT_CHECKPOINT = ("awq_config", "completion_request", "conversation", "gptq_config", "recipe", "safetensors")
 
@@ -34,6 +35,15 @@ def test_seeds_and_changes_of_them_are_read(name: str) -> None:
         changed = [target.change(choose, seed) for _ in range(20)]
         assert any(each not in (None, seed) for each in changed)
         assert {read(target, each) for each in changed if each is not None} == {""}
+
+
+@pytest.mark.parametrize("name", names())
+def test_what_fuzzing_has_reached_is_read(name: str) -> None:
+    target, inputs = load(name), read_archive(corpus(name))
+    target.seeds()
+    assert inputs
+    assert max(map(len, inputs)) <= MOST_BYTES
+    assert [(what, data) for data in inputs if (what := read(target, data))] == []
 
 
 def test_an_error_that_is_not_allowed_is_a_finding() -> None:

@@ -47,7 +47,7 @@ def _pieces(text: str) -> list[str]:
 
 
 def read(data: bytes) -> None:
-    text = data.decode("utf-8", "replace")
+    text = data.decode("utf-8", "replace")[:5000]
     if not text:
         return
     pieces, stop = _pieces(text), text[1:].partition("\n")[0]
@@ -67,7 +67,8 @@ def read(data: bytes) -> None:
     blocks = MarkdownBlocks()
     divided = [block for each in pieces for block in blocks.push(each)] + blocks.flush()
     assert re.sub(r"\s", "", "".join(divided)) == re.sub(r"\s", "", text), "a block is missing"
-    _draw(pieces)
+    size = 1 + len(pieces) // 10
+    _draw(["".join(pieces[at : at + size]) for at in range(0, len(pieces), size)])
 
 
 def _stops(text: str, pieces: list[str], texts: list[str]) -> None:

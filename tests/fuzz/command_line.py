@@ -103,6 +103,8 @@ def change(choose: Any, data: bytes) -> bytes | None:
 def _folder() -> str:
     """A folder with what the seeds name. Everything is written into it, as no argument may leave it."""
     root = scratch() / "command-line"
+    if root.exists():  # for another copy of this module
+        return str(root)
     root.mkdir()
     shutil.copytree(artifact("command-line-artifact"), root / "art")
     write_tiny_artifact(root / "thinks", reasoning=True)

@@ -7,7 +7,8 @@ Each file of tests/fuzz is a target: ``seeds()`` gives inputs, ``read(data)`` re
 if there is one, changes one and keeps its form. A target may end with one of its ``ALLOWED`` errors, EdgekitError if it
 names none, within 5 seconds of processor time and 1 GB of memory. Anything else is a finding: its input is written to
 FOLDER/NAME, once for each place in the code. A finding that has been repaired goes to tests/fuzz/cases/NAME, from where
-it is a seed and a case of tests/test_fuzz_readers.py.
+it is a seed and a case of tests/test_fuzz_readers.py. What earlier fuzzing has reached is in tests/fuzz/corpora; see
+distil_corpora.py.
 
 A gate has no time for a minute of each target. With ``--turn``, one target in eight has its minute in each run.
 """
@@ -19,6 +20,7 @@ import importlib.util
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,6 +28,7 @@ import sys
 import tempfile
 import time
 import traceback
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,6 +61,11 @@ def cases(name: str) -> list[Path]:
     return sorted((FOLDER / "cases" / name).glob("*"))
 
 
+def corpus(name: str) -> Path:
+    """The archive of the inputs that reach what earlier fuzzing has reached."""
+    return FOLDER / "corpora" / f"{name}.zip"
+
+
 def read(target: ModuleType, data: bytes) -> str:
     """Read one input; returns what is wrong, or an empty string."""
     from edgekit.errors import EdgekitError
@@ -82,6 +90,9 @@ def in_turn(turn: int) -> set[str]:
 def _inputs(name: str, target: ModuleType) -> Iterator[bytes]:
     yield from target.seeds()
     yield from (path.read_bytes() for path in cases(name))
+    if corpus(name).exists():
+        with zipfile.ZipFile(corpus(name)) as archive:
+            yield from map(archive.read, archive.namelist())
 
 
 def _current() -> Path:
@@ -130,6 +141,19 @@ def fuzz(name: str, findings: Path, arguments: list[str]) -> None:
     atheris.Fuzz()
 
 
+def run_as_libfuzzer(name: str, arguments: list[str]) -> None:
+    """Run one target as a program of libFuzzer, which starts itself again to merge corpora, and end this process."""
+    import atheris
+
+    with atheris.instrument_imports(include=["edgekit", "jinja2"]):
+        target = load(name)
+        for data in target.seeds():
+            read(target, data)
+    program = shlex.join([sys.executable, __file__, name, "--as-libfuzzer"])
+    atheris.Setup([program, *arguments], lambda data: (read(target, data), None)[1])
+    atheris.Fuzz()
+
+
 def _run(name: str, findings: Path, seconds: float, seed: int) -> tuple[str, bool]:
     """Fuzz a target in a process of its own; a line about it, and whether it passed."""
     here = [sys.executable, __file__, name, "--one", "--findings", str(findings), "--seconds", str(seconds)]
@@ -164,6 +188,7 @@ def main() -> int:
     parser.add_argument("--findings", type=Path, help="a folder for findings and corpora; a temporary one if left out")
     parser.add_argument("--jobs", type=int, default=2, help="targets at a time")
     parser.add_argument("--one", action="store_true", help="fuzz a single target in this process")
+    parser.add_argument("--as-libfuzzer", nargs=argparse.REMAINDER, help="run a single target with these options")
     arguments = parser.parse_args()
     wrong = set(arguments.names) - set(names())
     if wrong:
@@ -171,6 +196,8 @@ def main() -> int:
     if arguments.one:
         given = [f"-max_total_time={round(arguments.seconds)}", f"-seed={arguments.seed}"]
         fuzz(arguments.names[0], arguments.findings / arguments.names[0], given)
+    if arguments.as_libfuzzer is not None:
+        run_as_libfuzzer(arguments.names[0], arguments.as_libfuzzer)
     findings = arguments.findings or Path(tempfile.mkdtemp(prefix="edgekit-findings-"))
     chosen = arguments.names or names()
     longer = set() if arguments.turn is None else in_turn(arguments.turn)

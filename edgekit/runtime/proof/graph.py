@@ -7,8 +7,10 @@ node refers to the artifact's data file for its weights.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ...errors import ArtifactError
 from .wire import field, fields, packed
 
 FLOAT, INT32, INT64, FLOAT16 = 1, 6, 7, 10  # TensorProto.DataType
@@ -54,11 +56,28 @@ class Graph:
     versions: bytes
 
 
+@contextmanager
+def exported_graph() -> Iterator[None]:
+    """Translate what is raised while a graph is taken apart that has another form than those that edgekit exports.
+
+    Raises:
+        ArtifactError: An input, an attribute or a text is missing or not valid, or a value depends on itself.
+    """
+    try:
+        yield
+    except (LookupError, UnicodeDecodeError, RecursionError) as error:
+        raise ArtifactError(
+            f"model.onnx: its graph is not one that edgekit exports ({type(error).__name__}: {error})",
+            hint="build the artifact again",
+        ) from None
+
+
+@exported_graph()
 def read_graph(model: bytes) -> Graph:
     """The graph of a model that edgekit exported.
 
     Raises:
-        ArtifactError: The bytes are not a model.
+        ArtifactError: The bytes are not such a model.
     """
     versions = b"".join(encoded for number, _, encoded in fields(model) if number in (1, 8))
     nodes: list[Node] = []
@@ -74,8 +93,13 @@ def read_graph(model: bytes) -> Graph:
     return Graph(tuple(nodes), initializers, float_type, versions)
 
 
+@exported_graph()
 def with_float_products(model: bytes) -> bytes:
-    """The same model with products whose activations are not rounded to int8."""
+    """The same model with products whose activations are not rounded to int8.
+
+    Raises:
+        ArtifactError: The bytes are not a model that edgekit exported.
+    """
 
     def changed(graph: bytes) -> bytes:
         parts = []
@@ -169,5 +193,5 @@ def _value_info(name: str, kind: int) -> bytes:
 def _element_type(value_info: bytes) -> int:
     inner = value_info
     for number in (2, 1):
-        inner = next(value for each, value, _ in fields(inner) if each == number and isinstance(value, bytes))
+        inner = next((value for each, value, _ in fields(inner) if each == number and isinstance(value, bytes)), b"")
     return next((value for each, value, _ in fields(inner) if each == 1 and isinstance(value, int)), FLOAT)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..provider import Provider, onnxruntime_errors
-from .graph import FLOAT, FLOAT16, INT32, INT64, Graph, Node, node_model
+from .graph import FLOAT, FLOAT16, INT32, INT64, Graph, Node, exported_graph, node_model
 
 # One new token, a chunk of the prompt, and on both sides of 32, where implementations change from one way to another.
 ROWS = (1, 16, 31, 32, 128, 512)
@@ -84,8 +84,13 @@ class Bench:
     open_model: Callable[[Provider, bytes], Any]
 
 
+@exported_graph()
 def distinct_kernels(graph: Graph) -> list[Kernel]:
-    """The distinct kernels of a graph, in the order of their first nodes."""
+    """The distinct kernels of a graph, in the order of their first nodes.
+
+    Raises:
+        ArtifactError: The graph is not one that edgekit exports.
+    """
     producers = {name: node for node in graph.nodes for name in node.outputs}
     last_only = _after_kept(graph)
     groups: dict[tuple[Any, ...], list[Node]] = {}

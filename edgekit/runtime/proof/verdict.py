@@ -15,11 +15,13 @@ from typing import Any
 
 from ...artifact.manifest import FILE_NAME
 from ...durable import write_file
-from ...errors import EdgekitError
+from ...errors import ArtifactError, EdgekitError
 from ...hashing import sha256_file
 from ...host import cache_folder
 from ...json_file import read_json_object
 from ...json_text import json_text
+from ...schema.fields import check_table
+from ...schema.verdict import VERDICT
 from ..provider import Setup
 
 VERSION = 2  # increases when the proof asks for more
@@ -123,6 +125,7 @@ def artifact_id(folder: Path) -> str:
 def _read(path: Path) -> Verdict | None:
     try:
         found = read_json_object(path, limit=_MAX_BYTES)
+        check_table(found, VERDICT, str(path), ArtifactError)
         setup = found.pop("setup")
         return Verdict(
             subject=Subject(**found.pop("subject")),

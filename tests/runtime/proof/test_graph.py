@@ -10,8 +10,11 @@ import onnxruntime as ort
 import pytest
 from shared_models import FLOAT, SharedModels
 
+from edgekit.errors import ArtifactError
 from edgekit.runtime.proof import graph as graphs
 from edgekit.runtime.proof.graph import node_model, read_graph, with_float_products
+from edgekit.runtime.proof.kernels import distinct_kernels
+from edgekit.runtime.proof.wire import field
 
 
 @pytest.fixture(params=["llama", "qwen2", "qwen3", "float"])
@@ -55,3 +58,22 @@ def test_a_model_of_one_node_runs(built_artifact: Path) -> None:
     session = ort.InferenceSession(node_model(graph, node, *types), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {node.inputs[0]: np.zeros((1, 2, 3), np.float32)})
     np.testing.assert_array_equal(found, np.full((1, 2, 3), 0.5, np.float32))
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        field(1, field(1, "x") + field(4, b"\xff")),  # an operator that is not text
+        field(5, field(8, b"\xff")),
+        field(1, field(2, "y") + field(4, "MatMulNBits")),  # without attributes
+        field(1, field(1, "x") + field(2, "y") + field(4, "GatherBlockQuantized")),  # without a table
+        field(1, field(1, "y") + field(2, "y") + field(4, "Add")),  # a value that depends on itself
+    ],
+)
+def test_a_graph_of_another_form_is_refused(graph: bytes) -> None:
+    with pytest.raises(ArtifactError, match=r"model\.onnx: its graph is not one that edgekit exports"):
+        distinct_kernels(read_graph(field(7, graph)))
+
+
+def test_a_cache_without_a_type_is_taken_for_float() -> None:
+    assert read_graph(field(7, field(11, field(1, "past_key_values.0.key")))).float_type == graphs.FLOAT
