@@ -25,15 +25,22 @@ def write_corpus(folder: Path) -> list[Path]:
         (folder / name).mkdir(parents=True, exist_ok=True)
     written = []
     with tempfile.TemporaryDirectory() as work:
-        for family, device, scheme in (
-            ("llama", "cpu", QuantizationScheme(4, 32, False)),
-            ("qwen2", "jetson", QuantizationScheme(8, 64, True)),
-            ("qwen3", "cpu", QuantizationScheme(4, 64, True)),
+        for family, device, scheme, start in (
+            (
+                "llama",
+                "cpu",
+                QuantizationScheme(4, 32, False),
+                "{{ strftime_now('%d %b %Y, %A %B %j %y %m %a %p %I %%') }}",
+            ),
+            ("qwen2", "jetson", QuantizationScheme(8, 64, True), ""),
+            ("qwen3", "cpu", QuantizationScheme(4, 64, True), ""),
         ):
             checkpoint = write_checkpoint(Path(work) / family, family, num_hidden_layers=1, max_position_embeddings=64)
+            template = checkpoint / "chat_template.jinja"
+            template.write_text(start + template.read_text())
             artifact = build(
                 None, device, checkpoint=checkpoint, out=Path(work) / f"{family}-out",
-                quantization=QuantizationConfig(scheme, scheme, scheme),
+                quantization=QuantizationConfig(scheme, scheme, scheme), gate=False,
             ).artifact  # fmt: skip
             size = (artifact / "model.onnx.data").stat().st_size
             if size > DATA_BYTES:
