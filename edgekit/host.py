@@ -43,6 +43,19 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
+def base_folder(variable: str, default: str) -> Path:
+    """A base directory of the user. A variable that is empty or not an absolute path counts as not set.
+
+    Source: https://specifications.freedesktop.org/basedir-spec/latest/.
+
+    Args:
+        variable: Such as ``XDG_CACHE_HOME``.
+        default: The folder in the user's home.
+    """
+    base = os.environ.get(variable, "")
+    return Path(base) if os.path.isabs(base) else home_folder() / default
+
+
 def cache_folder() -> Path:
     """The folder for downloads, and for what was found out about this machine.
 
@@ -50,8 +63,7 @@ def cache_folder() -> Path:
     """
     if own := os.environ.get("EDGEKIT_CACHE"):
         return expanded(own).absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else home_folder() / ".cache") / "edgekit"
+    return base_folder("XDG_CACHE_HOME", ".cache") / "edgekit"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from edgekit.host import (
     HostCores,
     HostProcessor,
     available_memory,
+    base_folder,
     cache_folder,
     cores,
     drop_from_cache,
@@ -247,3 +248,12 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert home_folder() == Path("/nonexistent")
     assert cache_folder() == Path("/nonexistent/.cache/edgekit")
     assert expanded("~/models") == Path("~/models")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("/x", "/x"), ("", "/home/me/.y"), ("x", "/home/me/.y"), ("~/x", "/home/me/.y")]
+)
+def test_a_base_folder_is_absolute(monkeypatch: pytest.MonkeyPatch, value: str, expected: str) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("XDG_STATE_HOME", value)
+    assert base_folder("XDG_STATE_HOME", ".y") == Path(expected)

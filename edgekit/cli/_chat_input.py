@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import UsageError
-from ..host import home_folder
+from ..host import base_folder
 
 if TYPE_CHECKING:
     from prompt_toolkit.history import History
@@ -129,8 +129,7 @@ class TerminalReader:
 
 def history_file() -> Path:
     """Where earlier questions are kept: ``$XDG_STATE_HOME/edgekit/history``, by default in ``~/.local/state``."""
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else home_folder() / ".local/state") / "edgekit" / "history"
+    return base_folder("XDG_STATE_HOME", ".local/state") / "edgekit" / "history"
 
 
 def _history() -> History:

@@ -6,11 +6,10 @@ The user's folder is ``$XDG_CONFIG_HOME/edgekit/devices``, by default ``~/.confi
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ..errors import DeviceProfileError
-from ..host import home_folder
+from ..host import base_folder
 from ..library import Library
 from .host_profile import host_profile
 from .profile import DeviceProfile, HostDefaults
@@ -19,8 +18,7 @@ from .reader import read_device
 
 def user_folder() -> Path:
     """The folder of the user's own device files, which need not exist."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(base) if os.path.isabs(base) else home_folder() / ".config") / "edgekit" / "devices"
+    return base_folder("XDG_CONFIG_HOME", ".config") / "edgekit" / "devices"
 
 
 # The folder of the installed package, or of the source tree that an editable install runs from.

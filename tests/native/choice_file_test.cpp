@@ -105,6 +105,8 @@ void folders() {
   CHECK(cache_folder() == "/home/someone/cache");
   ::setenv("EDGEKIT_CACHE", "", 1);
   CHECK(cache_folder() == "/elsewhere/edgekit");
+  ::setenv("XDG_CACHE_HOME", "here", 1); /* a relative path counts as none */
+  CHECK(cache_folder() == "/home/someone/.cache/edgekit");
   ::unsetenv("XDG_CACHE_HOME");
   CHECK(cache_folder() == "/home/someone/.cache/edgekit");
   ::unsetenv("HOME");

@@ -70,7 +70,7 @@ std::string cache_folder() {
   };
   const std::string own = variable("EDGEKIT_CACHE"), base = variable("XDG_CACHE_HOME"), home = variable("HOME");
   if (!own.empty()) return own == "~" || own.compare(0, 2, "~/") == 0 ? home + own.substr(1) : own;
-  if (!base.empty()) return base + "/edgekit";
+  if (base.compare(0, 1, "/") == 0) return base + "/edgekit";
   return home.empty() ? "" : home + "/.cache/edgekit";
 }
 
