@@ -10,7 +10,7 @@ from pathlib import Path
 from ..checkpoint.base import Checkpoint
 from ..checkpoint.hub import fetch_hub, list_hub
 from ..checkpoint.lora import CONFIG_FILE, WEIGHTS_FILE, LoraAdapter
-from ..errors import CheckpointError, SourceError
+from ..errors import CheckpointError, SourceError, told_paths
 from ..models import spec_from_config
 from ..progress import Progress, no_progress
 from ..recipes import Recipe
@@ -18,6 +18,7 @@ from ..weights.merged import MergedCheckpoint, check_adapters, merged_config
 from .model import find_checkpoint
 
 
+@told_paths()
 def open_adapters(
     names: Sequence[str | Path], stack: ExitStack, progress: Progress = no_progress
 ) -> tuple[LoraAdapter, ...]:

@@ -77,8 +77,10 @@ def list_hub(repository: str, revision: str = "main") -> HubFiles:
 
 
 def _is_inside(name: object) -> bool:
-    """Whether a file's name stays inside its repository."""
-    return isinstance(name, str) and not name.startswith("/") and ".." not in PurePosixPath(name).parts
+    """Whether a file's name is one, and stays inside its repository."""
+    if not isinstance(name, str) or not name.isprintable():
+        return False
+    return not name.startswith("/") and ".." not in PurePosixPath(name).parts
 
 
 @contextmanager

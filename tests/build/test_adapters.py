@@ -17,7 +17,14 @@ import edgekit
 from edgekit.build import adapters as module
 from edgekit.build.adapters import open_adapters
 from edgekit.checkpoint.hub import HubFiles
-from edgekit.errors import CheckpointError, SourceError, TensorMismatchError, UnsupportedModelError, UsageError
+from edgekit.errors import (
+    CheckpointError,
+    EdgekitError,
+    SourceError,
+    TensorMismatchError,
+    UnsupportedModelError,
+    UsageError,
+)
 from edgekit.quality.evaluation import evaluate
 from edgekit.scheme import QuantizationOverrides
 
@@ -120,6 +127,8 @@ def test_where_adapters_come_from(
         assert "adapter_config.json and adapter_model.safetensors" in caught.value.hint
         with pytest.raises(CheckpointError, match="is not a folder"):
             open_adapters([base / "config.json"], stack)
+        with pytest.raises(EdgekitError, match="too long"):
+            open_adapters(["x" * 300], stack)
         with pytest.raises(CheckpointError, match=r"it has no adapter_config\.json") as caught:
             open_adapters([base], stack)
         assert "MODEL the model" in caught.value.hint

@@ -216,6 +216,7 @@ def test_a_server_without_ranges_is_read_up_to_the_end_of_the_range(hub, tmp_pat
         {"siblings": [{"rfilename": "a.safetensors"}, {"rfilename": 3}]},
         {"siblings": [{"rfilename": "../a.safetensors"}]},
         {"siblings": [{"rfilename": "/a.safetensors"}]},
+        {"siblings": [{"rfilename": "a\0.gguf"}]},
         {"siblings": [{}]},
         {"siblings": 3},
     ],
