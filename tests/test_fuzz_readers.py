@@ -6,6 +6,8 @@ import pytest
 from distil_corpora import MOST_BYTES, read_archive
 from fuzz_readers import TURNS, cases, corpus, in_turn, load, names, read
 
+from edgekit.errors import EdgekitError
+
 WITHOUT_CHECKPOINT = ("awq_config", "completion_request", "conversation", "gptq_config", "recipe", "safetensors")
 
 
@@ -35,6 +37,19 @@ def test_seeds_and_changes_of_them_are_read(name: str) -> None:
         changed = [target.change(choose, seed) for _ in range(20)]
         assert any(each not in (None, seed) for each in changed)
         assert {read(target, each) for each in changed if each is not None} == {""}
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name != "foreign"])
+def test_a_seed_is_valid(name: str) -> None:
+    target, refused = load(name), []
+    for seed in target.seeds():
+        try:
+            target.read(seed)
+        except getattr(target, "ALLOWED", (EdgekitError,)) as error:
+            refused.append(error)
+        else:
+            return
+    pytest.fail(f"all seeds are refused: {refused}")
 
 
 @pytest.mark.parametrize("name", names())

@@ -16,7 +16,7 @@ from unittest import mock
 
 import fuzz_changes
 import numpy as np
-from fuzz_files import artifact, as_json, checkpoint, scratch
+from fuzz_files import artifact, as_json, checkpoint, offline, scratch
 
 import edgekit
 from edgekit.errors import EdgekitError
@@ -120,12 +120,10 @@ def read(data: bytes) -> None:
         return  # what it asks for takes long
     arguments = {key: _made(value) for key, value in given.items()}
     with (
+        offline(),
         warnings.catch_warnings(),
-        _inside(scratch() / "api"),
-        mock.patch("subprocess.Popen.__init__", side_effect=FileNotFoundError(2, "No such file or directory", "x")),
-        mock.patch("subprocess.Popen.__del__"),
+        _inside(scratch() / "api-folder"),
         mock.patch("edgekit.build.pipeline._write", _stop),
-        mock.patch.dict("os.environ", {"HF_HUB_OFFLINE": "1"}),
     ):
         warnings.simplefilter("ignore")
         if name in ("generate", "chat"):

@@ -16,7 +16,7 @@ from typing import Any
 from unittest import mock
 
 from fuzz_changes import near, text_change
-from fuzz_files import artifact, as_json, checkpoint, scratch, written
+from fuzz_files import artifact, as_json, checkpoint, offline, scratch, written
 from tiny_artifact import write_tiny_artifact
 
 from edgekit import cli
@@ -103,8 +103,6 @@ def change(choose: Any, data: bytes) -> bytes | None:
 def _folder() -> str:
     """A folder with what the seeds name. Everything is written into it, as no argument may leave it."""
     root = scratch() / "command-line"
-    if root.exists():  # for another copy of this module
-        return str(root)
     root.mkdir()
     shutil.copytree(artifact("command-line-artifact"), root / "art")
     write_tiny_artifact(root / "thinks", reasoning=True)
@@ -151,16 +149,15 @@ def read(data: bytes) -> None:
     typed = [line.partition(" ")[2].strip() for line in stdin.splitlines()]
     if any(map(_leaves, [*args, *typed, env.get("XDG_CONFIG_HOME", "")])) or _takes_long(args):
         return
-    offline = {**env, "HF_HUB_OFFLINE": "1", "EDGEKIT_CACHE": f"{scratch()}/cache", "XDG_STATE_HOME": str(scratch())}
+    variables = {**env, "EDGEKIT_CACHE": f"{scratch()}/cache", "XDG_STATE_HOME": str(scratch())}
     folder, here = _folder(), os.getcwd()
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace") for _ in range(2))
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with (
+        offline(),
         mock.patch.object(sys, "argv", ["edgekit", *args]),
         mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode("utf-8", "surrogatepass")))),
-        mock.patch.dict(os.environ, offline),
-        mock.patch("subprocess.Popen.__init__", side_effect=FileNotFoundError(2, "No such file or directory", "x")),
-        mock.patch("subprocess.Popen.__del__"),
+        mock.patch.dict(os.environ, variables),
         mock.patch("edgekit.build.pipeline._write", _stop),
         mock.patch("edgekit.serve.server.serve", _stop),
         contextlib.redirect_stdout(out),

@@ -1,25 +1,33 @@
-"""The signature of an artifact, and a public key."""
+"""The signature of an artifact, and both kinds of keys."""
 
-import json
+from functools import cache
 
 from fuzz_changes import binary_change as change
-from fuzz_files import written
+from fuzz_files import scratch, written
 
-from edgekit.artifact.signature import FILE_NAME, check_signature, open_public_key
+from edgekit.artifact.signature import FILE_NAME, check_signature, make_keys, open_private_key, open_public_key, sign
 from edgekit.errors import UsageError
 
 __all__ = ["change", "read", "seeds"]
+_DIGEST = "0" * 64
 
 
+@cache
 def seeds() -> list[bytes]:
-    key = b"MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="
-    pem = b"-----BEGIN PUBLIC KEY-----\n%b\n-----END PUBLIC KEY-----\n" % key
-    return [json.dumps({"public_key": "ab" * 32, "signature": "cd" * 64}, indent=2).encode() + b"\n", pem]
+    """The private key, the public key and the signature."""
+    folder = scratch() / "signature"
+    folder.mkdir()
+    public = make_keys(folder / "key.pem")
+    sign(folder, _DIGEST, folder / "key.pem")
+    return [path.read_bytes() for path in (folder / "key.pem", public, folder / FILE_NAME)]
 
 
 def read(data: bytes) -> None:
-    try:
-        open_public_key(written("key.pem", data))
-    except UsageError as error:
-        _ = error.message
-    check_signature(written(f"signed/{FILE_NAME}", data).parent, "0" * 64, None)
+    path = written("key.pem", data)
+    for opened in (open_private_key, open_public_key):
+        try:
+            opened(path)
+        except UsageError as error:
+            _ = error.message
+    if not data.startswith(b"-"):
+        check_signature(written(f"signed/{FILE_NAME}", data).parent, _DIGEST, None)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from tiny_checkpoint import write_checkpoint
 
@@ -51,6 +54,21 @@ def text() -> tuple[Any, Any]:
     folder = checkpoint("text")
     tokenizer = Tokenizer.open(folder, {"bos": 0, "eos": [1], "pad": None, "add_bos": False})
     return tokenizer, ChatTemplate.open(folder, tokenizer)
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Without a connection to the hub, and without other programs."""
+    refused = ConnectionError("no connection")
+    missing = FileNotFoundError(2, "No such file or directory", "program")
+    with (
+        mock.patch("huggingface_hub.HfApi.model_info", side_effect=refused),
+        mock.patch("huggingface_hub.snapshot_download", side_effect=refused),
+        mock.patch("edgekit.checkpoint.hub._read_range", side_effect=refused),
+        mock.patch("subprocess.Popen.__init__", side_effect=missing),
+        mock.patch("subprocess.Popen.__del__"),
+    ):
+        yield
 
 
 def written(name: str, data: bytes) -> Path:

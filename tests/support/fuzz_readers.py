@@ -31,6 +31,7 @@ import traceback
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -46,8 +47,9 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.py"))
 
 
+@cache
 def load(name: str) -> ModuleType:
-    """Import a target."""
+    """Import a target, once in a process: some write files at fixed places."""
     spec = importlib.util.spec_from_file_location(f"fuzz_{name}", FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
