@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from .arguments import check_kind, check_truth
 from .errors import UsageError
 
 BITS = (4, 8)
@@ -85,6 +86,9 @@ class QuantizationConfig:
             (``weights/rotated.py``). A tied model then gets a separate lm_head.
         scale: Whether each input feature is first scaled by its importance on calibration texts
             (``weights/scaled.py``).
+
+    Raises:
+        ValueError: A value has another type.
     """
 
     linear: QuantizationScheme | None
@@ -95,6 +99,13 @@ class QuantizationConfig:
     mean_bits: float | None = None
     rotate: bool = False
     scale: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("linear", "embedding", "lm_head"):
+            check_kind(name, getattr(self, name), QuantizationScheme)
+        check_kind("mean_bits", self.mean_bits, int, float)
+        check_truth("rotate", self.rotate)
+        check_truth("scale", self.scale)
 
     def inside(self, matrix: str) -> QuantizationScheme | None:
         """The format of a matrix inside the layers."""
@@ -118,6 +129,9 @@ class QuantizationOverrides:
         lm_head_bits: Width of the output projection.
         method: ``rtn`` or ``gptq``.
         rotate, scale: See :class:`QuantizationConfig`.
+
+    Raises:
+        ValueError: A value has another type.
     """
 
     bits: int | float | None = None
@@ -128,6 +142,11 @@ class QuantizationOverrides:
     method: str | None = None
     rotate: bool | None = None
     scale: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("symmetric", "rotate", "scale"):
+            check_truth(name, getattr(self, name), optional=True)
+        check_kind("bits", self.bits, int, float)
 
     @classmethod
     def of_width(cls, bits: int, block_size: int | None = None) -> QuantizationOverrides:

@@ -12,9 +12,20 @@ from typing import TypeVar
 from .errors import BuildError, EdgekitError, EngineError
 
 _REFUSED = ("can't start new thread", "pthread_create failed")  # of the RuntimeErrors of CPython and of onnxruntime
+MOST_THREADS = 1024  # of an engine; the native library has the same limit
 _LARGE_STACK = 64 << 20  # bytes
 _STACK_SIZE = threading.Lock()  # of threads that are started, a setting of the process
 _T = TypeVar("_T")
+
+
+def check_thread_count(threads: int) -> None:
+    """Check the number of an engine's threads, before any of them starts.
+
+    Raises:
+        EngineError: It is not from 1 to ``MOST_THREADS``.
+    """
+    if not 1 <= threads <= MOST_THREADS:
+        raise EngineError(f"{threads} threads were requested; allowed: 1 to {MOST_THREADS}")
 
 
 def check_threads(threads: int) -> None:
@@ -24,8 +35,9 @@ def check_threads(threads: int) -> None:
         threads: The threads of a session; the calling thread is one of them.
 
     Raises:
-        EngineError: The system does not start that many.
+        EngineError: The system does not start that many, or they are more than ``MOST_THREADS``.
     """
+    check_thread_count(threads)
     release = Event()
     started: list[Thread] = []
     try:

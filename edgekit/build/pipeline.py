@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import one_or_several
 from ..artifact.manifest import Manifest, read_manifest
 from ..artifact.signature import open_private_key
 from ..artifact.signature import sign as sign_artifact
@@ -242,7 +243,7 @@ def build(
     device: str | Path | DeviceProfile = "cpu",
     *,
     checkpoint: str | Path | None = None,
-    lora: Sequence[str | Path] = (),
+    lora: str | Path | Sequence[str | Path] = (),
     context: int | None = None,
     quantization: QuantizationConfig | QuantizationOverrides | None = None,
     out: str | Path | None = None,
@@ -252,7 +253,7 @@ def build(
     calibration_tokens: int = CALIBRATION_TOKENS,
     reasoning: bool | None = None,
     chat_template: str | Path | None = None,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] = (),
     gate: bool = True,
     quality_tokens: int = QUALITY_TOKENS,
     threads: int | None = None,
@@ -271,10 +272,11 @@ def build(
     Args, return value and exceptions are those of :class:`BuildRequest` and :func:`run_build`.
     """
     request = BuildRequest(
-        model=model, device=device, checkpoint=checkpoint, lora=tuple(lora), context=context,
+        model=model, device=device, checkpoint=checkpoint, context=context,
+        lora=one_or_several("lora", lora, UsageError),
         quantization=quantization, out=out, emit=emit, force=force, calibration=calibration,
         calibration_tokens=calibration_tokens,
-        reasoning=reasoning, chat_template=chat_template, stop=tuple(stop), gate=gate,
+        reasoning=reasoning, chat_template=chat_template, stop=one_or_several("stop", stop, UsageError), gate=gate,
         quality_tokens=quality_tokens, threads=threads, plan_options=plan_options, anyway=anyway, sign=sign,
     )  # fmt: skip
     return run_build(request, progress, on_plan, on_notes)

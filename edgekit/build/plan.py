@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from ..arguments import check_kind, check_truth, one_or_several
 from ..devices import DeviceProfile
 from ..planning import planner
 from ..planning.plan import Plan, PlanOptions
@@ -24,7 +25,7 @@ def plannable(
     quantization: Quantization = None,
     progress: Progress = no_progress,
     reasoning: bool | None = None,
-    lora: Sequence[str | Path] = (),
+    lora: str | Path | Sequence[str | Path] = (),
 ) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe to plan for a model, with the formats that a build would use.
 
@@ -39,8 +40,12 @@ def plannable(
         The recipe, and notes about how the name and the checkpoint were read.
 
     Raises:
+        ValueError: A value has another type.
         EdgekitError: There is no such model, its checkpoint cannot be used, or its codes would have to be changed.
     """
+    check_truth("reasoning", reasoning, optional=True)
+    check_kind("quantization", quantization, QuantizationConfig, QuantizationOverrides)
+    lora = one_or_several("lora", lora)
     with ExitStack() as stack:
         opened = open_model(find_model(model), stack, progress)
         recipe, notes, checkpoint = opened.recipe.with_reasoning(reasoning), opened.notes, opened.checkpoint
@@ -75,7 +80,7 @@ def plan(
     devices: Iterable[str | Path | DeviceProfile] = (),
     options: PlanOptions | None = None,
     reasoning: bool | None = None,
-    lora: Sequence[str | Path] = (),
+    lora: str | Path | Sequence[str | Path] = (),
 ) -> Plan:
     """Plan a model on a device: memory, speed, and alternatives when the plan is not acceptable.
 
@@ -87,6 +92,7 @@ def plan(
         lora: Folders or repositories of LoRA adapters that a build would merge.
 
     Raises:
+        ValueError: A value has another type.
         EdgekitError: As for :func:`edgekit.planning.planner.plan`, or the checkpoint cannot be used.
     """
     recipe, notes = plannable(model, quantization, reasoning=reasoning, lora=lora)

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..arguments import check_count, check_kind, check_truth
 from ..artifact.manifest import Manifest
-from ..counts import check_count
 from ..devices.profile import DeviceProfile
 from ..errors import UsageError
 from ..planning.plan import Plan, PlanOptions
 from ..recipes.recipe import Recipe
 from ..scheme import QuantizationConfig, QuantizationOverrides
+from ..threads import MOST_THREADS
 
 CALIBRATION_TOKENS = 8192
 QUALITY_TOKENS = 1024  # ten of them make the 99th percentile; the held-out texts have a little more
@@ -54,8 +55,8 @@ class BuildRequest:
         sign: A file with the Ed25519 key that signs the artifact, and a web folder.
 
     Raises:
-        UsageError: ``emit`` is not a format, a count is not a whole number of at least 1, or a text in ``stop`` is
-            empty.
+        UsageError: ``emit`` is not a format, a count is not a whole number of at least 1, a text in ``stop`` is empty,
+            or a value has another type.
     """
 
     model: str | Path | Recipe | None = None
@@ -86,11 +87,17 @@ class BuildRequest:
             raise UsageError(
                 "--lora was given without a model", hint="give the model that the adapter was trained on as MODEL"
             )
-        if not all(self.stop):
-            raise UsageError("a stop text is empty; it must have at least one character")
+        for text in self.stop:
+            if not isinstance(text, str) or not text:
+                raise UsageError(f"a stop text is {text!r}; it must be text and not empty")
+        for name in ("force", "gate", "anyway"):
+            check_truth(name, getattr(self, name), error=UsageError)
+        check_truth("reasoning", self.reasoning, optional=True, error=UsageError)
+        check_kind("quantization", self.quantization, QuantizationConfig, QuantizationOverrides, error=UsageError)
+        check_kind("plan_options", self.plan_options, PlanOptions, error=UsageError)
         for name in ("calibration_tokens", "quality_tokens", "threads"):
             if (value := getattr(self, name)) is not None:
-                check_count(name, value, error=UsageError)
+                check_count(name, value, error=UsageError, most=MOST_THREADS if name == "threads" else None)
 
     @property
     def emits_gptq(self) -> bool:

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from ..errors import EdgekitError, EngineError, OutOfMemoryError, missing_package, unreachable_path
 from ..host import address_space
-from ..threads import check_threads
+from ..threads import MOST_THREADS, check_threads
 from ..units import format_bytes
 from ._output import print_error
 
@@ -74,7 +74,7 @@ def report(error: EdgekitError) -> None:
 def _fit_blas() -> None:
     """Have OpenBLAS do without threads where the system does not start them: it would interrupt the program."""
     try:
-        check_threads(os.cpu_count() or 1)
+        check_threads(min(os.cpu_count() or 1, MOST_THREADS))
     except EngineError:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

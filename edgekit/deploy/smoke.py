@@ -23,6 +23,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..arguments import check_truth
 from ..artifact.manifest import FILE_NAME, Manifest, read_manifest
 from ..artifact.verify import verify
 from ..devices import DeviceProfile, load_device
@@ -79,6 +80,7 @@ def smoke(
             ``sustain_s`` is out of range.
     """
     folder = Path(artifact)
+    check_truth("headless", headless, error=UsageError)
     if headless and device is None:
         raise UsageError("headless was requested without a device", hint="name the device with --device")
     if sustain_s is not None and not 0 < sustain_s <= MAX_SUSTAIN_S:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from ..counts import check_whole
+from ..arguments import check_whole
 from ..devices.profile import DeviceProfile
 from ..errors import CheckpointError, ContextLengthError, EngineError, RecipeError, UnknownNameError, UsageError
 from ..layout import plan_layout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..counts import check_count
+from ..arguments import check_count, check_truth
 from ..scheme import QuantizationConfig
 from .budget import Limit, UserLimits
 from .engine_choice import EnginePlan
@@ -30,7 +30,7 @@ class PlanOptions:
 
     Raises:
         UnknownNameError: There is no such engine.
-        ValueError: ``prompt_tokens`` is not a whole number of at least 1.
+        ValueError: ``prompt_tokens`` is not a whole number of at least 1, or a value has another type.
     """
 
     engine: str | None = None
@@ -44,6 +44,9 @@ class PlanOptions:
         if self.engine is not None:
             find_engine(self.engine)
         check_count("prompt_tokens", self.prompt_tokens)
+        check_truth("headless", self.headless)
+        if not isinstance(self.limits, UserLimits):
+            raise ValueError(f"limits is {self.limits!r}; it must be UserLimits")
 
 
 @dataclass(frozen=True)

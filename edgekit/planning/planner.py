@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from ..arguments import check_kind, check_truth, one_or_several
 from ..devices import DeviceProfile, load_device
 from ..recipes import Recipe, load_recipe
 from ..scheme import QuantizationConfig, QuantizationOverrides
@@ -46,11 +47,15 @@ def plan(
         DeviceProfileError: The device file is invalid, or this host's memory is unknown.
         ContextLengthError: ``context`` is below 1 or above the recipe's maximum.
         EngineError: No engine can run on the device.
+        ValueError: A value has another type.
         UsageError: No choice of widths has the quantization's ``mean_bits``.
         UnsupportedModelError: There is no family for a model that is not marked plan-only.
     """
+    check_truth("reasoning", reasoning, optional=True)
     recipe, profile = load_recipe(model).with_reasoning(reasoning), load_device(device)
-    smaller, elsewhere = list(map(load_recipe, candidates)), list(map(load_device, devices))
+    smaller = [load_recipe(each) for each in one_or_several("candidates", candidates)]
+    elsewhere = [load_device(each) for each in one_or_several("devices", devices)]
+    check_kind("options", options, PlanOptions)
     if isinstance(quantization, QuantizationOverrides):
         quantization = quantization.applied_to(recipe.quantization)
     planned = draft(recipe, profile, context, quantization, options)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..arguments import check_count
 from ..artifact.manifest import Manifest, read_manifest
 from ..checkpoint import open_checkpoint
-from ..counts import check_count
 from ..errors import TensorMismatchError, UsageError, told_paths
 from ..host import physical_cores
 from ..models import ModelSpec, spec_from_config
@@ -19,6 +19,7 @@ from ..progress import Progress, no_progress, phase
 from ..runtime.chat import ChatTemplate
 from ..runtime.template_budget import shared_budget
 from ..runtime.tokenizer import Tokenizer
+from ..threads import MOST_THREADS
 from ..weights.checkpoint import CheckpointWeights
 from .compare import Passage, compare
 from .held_out import held_out
@@ -59,9 +60,10 @@ def evaluate(
         EdgekitError: The artifact or the reference cannot be read.
     """
     check_count("chunk_tokens", chunk_tokens, least=4, error=UsageError)
-    for name, value in (("max_chunks", max_chunks), ("threads", threads)):
-        if value is not None:
-            check_count(name, value, error=UsageError)
+    if max_chunks is not None:
+        check_count("max_chunks", max_chunks, error=UsageError)
+    if threads is not None:
+        check_count("threads", threads, error=UsageError, most=MOST_THREADS)
     folder, threads = Path(artifact), threads or physical_cores()
     manifest = read_manifest(folder)
     tokenizer = Tokenizer.open(folder, manifest.tokens)

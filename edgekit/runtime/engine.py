@@ -17,8 +17,8 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import check_count
 from ..artifact.manifest import RuntimeFacts
-from ..counts import check_count
 from ..errors import (
     AcceleratorError,
     ArtifactError,

@@ -40,7 +40,6 @@ from .provider import (
     out_of_memory,
 )
 
-MOST_THREADS = 1024  # as for the native engine
 _Bound = TypeVar("_Bound", bound="BoundEngine")
 _FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
@@ -106,8 +105,6 @@ class BoundEngine:
                 hint="use the native engine for another type",
             )
         threads = options.threads or physical_cores()
-        if threads > MOST_THREADS:  # onnxruntime would start them all, and they spin
-            raise EngineError(f"{threads} threads were requested; allowed: 1 to {MOST_THREADS}")
         check_threads(threads)
         ort = load_onnxruntime()
         first_row = first_row_value(ort) if options.all_logits else None

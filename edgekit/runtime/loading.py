@@ -5,6 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
+from ..arguments import check_truth
 from ..artifact.manifest import Manifest, RuntimeFacts, read_manifest
 from ..artifact.verify import refuse_links, verify
 from .chat import ChatTemplate
@@ -59,10 +60,12 @@ def load(
         ContextLengthError: The context is longer than the model's.
         EngineError: The engine cannot load the artifact, does not support this ``kv_type`` or a draft model, or the
             draft model has another vocabulary.
-        ValueError: The context or the number of threads is below 1, ``kv_type`` is not known, or there is a draft
-            model without ``speculate``.
+        ValueError: The context or the number of threads is below 1, ``kv_type`` is not known, ``prepare`` or
+            ``speculate`` is no truth value, or there is a draft model without ``speculate``.
     """
     folder = Path(artifact)
+    check_truth("prepare", prepare)
+    check_truth("speculate", speculate)
     options = EngineOptions(context=context, threads=threads, kv_type=kv_type, speculate=speculate)
     if draft is not None and not speculate:
         raise ValueError("a draft model guesses tokens, which speculate=False turns off")

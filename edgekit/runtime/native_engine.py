@@ -25,6 +25,7 @@ from ..errors import (
     TokenRangeError,
 )
 from ..host import physical_cores
+from ..threads import check_thread_count
 from .engine import EngineOptions, check_ids, check_rewind, resolve_context
 from .interruptible import OwnLock, interruptible
 from .sampler import Sampler, sample_together
@@ -57,6 +58,7 @@ class NativeEngine:
     ) -> None:
         """``source`` is the artifact's folder, or an engine whose weights are shared."""
         self._library = native.library()
+        check_thread_count(threads)  # the library takes 32 bits
         self._model, self._session = ctypes.c_void_p(), ctypes.c_void_p()
         self._lock = OwnLock("the engine")  # the library lets one thread at a time use a session
         self._handle_lock = Lock()  # held while the session is freed, or cancelled by a thread without the other lock

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..counts import check_count
+from ..arguments import check_count, one_or_several
 from ..sampling import Sampling, SamplingOverrides
 from .response_format import Grammar, ResponseFormat, grammar_of
 
@@ -62,9 +62,7 @@ class AnswerRequest:
         """
         if max_tokens is not None:
             check_count("max_tokens", max_tokens)
-        if not isinstance(stop, Iterable):
-            raise ValueError(f"stop is {stop!r}; it must be a text or a list of texts")
-        texts = (stop,) if isinstance(stop, str) else tuple(stop)
+        texts = one_or_several("stop", stop)
         for text in texts:
             if not isinstance(text, str) or not text:
                 raise ValueError(f"a stop text is {text!r}; it must be text and not empty")
@@ -89,7 +87,7 @@ def token_ids(ids: Iterable[int], what: str) -> list[int]:
     Raises:
         ValueError: They are no list of whole numbers.
     """
-    if not isinstance(ids, Iterable):
+    if not isinstance(ids, Iterable) or isinstance(ids, (str, bytes, bytearray, Mapping)):
         raise ValueError(f"{what} is {ids!r}; it must be a list of token ids")
     found = list(ids)
     for each in found:

@@ -29,7 +29,7 @@ class Choice:
     texts: Sequence[str]
 
     def __post_init__(self) -> None:
-        if isinstance(self.texts, str) or not self.texts:
+        if isinstance(self.texts, (str, Mapping)) or not self.texts:
             raise ValueError(f"a choice needs a sequence of texts, at least one; got {self.texts!r}")
         for text in self.texts:
             if not isinstance(text, str) or not text:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import native
-from ..counts import check_count
+from ..arguments import check_count
 from ..errors import EngineError
 
 LoopGuard = Literal["thought", "off", "all"]  # in the order of ek_loop_guard

@@ -64,7 +64,7 @@ class StreamedModel:
         model: The graph from ``build_decoder``, or ``model.onnx`` read without its data.
         folder: The folder of ``model.onnx.data``.
         provider: Gives the external weights instead of that file, those of one piece at a time.
-        threads: Threads of onnxruntime.
+        threads: Threads of onnxruntime; 0 for as many as it chooses.
 
     Attributes:
         head_input: Name of the tensor that the head reads.

@@ -32,7 +32,7 @@ class PieceLoader:
         model: The graph.
         folder: The folder of its external data.
         provider: Gives the external weights instead of that file, those of one piece at a time.
-        threads: Threads of each session.
+        threads: Threads of each session; 0 for as many as onnxruntime chooses.
 
     Attributes:
         initializers: The graph's initializers by name.
@@ -44,7 +44,8 @@ class PieceLoader:
     def __init__(
         self, model: onnx.ModelProto, folder: Path | None, provider: WeightProvider | None, threads: int
     ) -> None:
-        check_threads(threads)
+        if threads:
+            check_threads(threads)
         self._model, self._folder, self._provider, self._threads = model, folder, provider, threads
         self.initializers = {t.name: t for t in model.graph.initializer}
         self._types: dict[str, int] = {v.name: v.type.tensor_type.elem_type for v in model.graph.input}

@@ -71,7 +71,7 @@ def test_requested_stops_are_texts_or_if_they_are_special_tokens_ids() -> None:
     of_source = planned(chat_tokenizer(CHATML, eos=(2,), generation={"stop_strings": ["END", "<|im_start|>"]}))
     assert of_source.special.eos_ids == (2, 1)
     assert of_source.stop_texts == ("END",)
-    with pytest.raises(UsageError, match="a stop text is empty"):
+    with pytest.raises(UsageError, match="it must be text and not empty"):
         BuildRequest(stop=("x", ""))
 
 

@@ -24,8 +24,10 @@ def test_invalid_calls(models: SharedModels) -> None:
     folder = models.artifact("llama", "int4 block 32")
     with pytest.raises(ContextLengthError, match="701"):
         engine(folder, "native", context=701)
-    with pytest.raises(EngineError, match=r"10000 threads were requested; allowed: 0 \(one per core\) to 1024"):
+    with pytest.raises(EngineError, match="10000 threads were requested; allowed: 1 to 1024"):
         engine(folder, "native", threads=10000)
+    with pytest.raises(EngineError, match=f"{2**32 + 1} threads were requested"):  # 1 in 32 bits
+        engine(folder, "native", threads=2**32 + 1)
     e = engine(folder, "native", context=16)
     with pytest.raises(TokenRangeError, match="99999"):
         e.evaluate([99999])

@@ -34,7 +34,9 @@ def test_values_are_kept_and_single_settings_applied() -> None:
         ({"stop": ""}, "a stop text is ''; it must be text and not empty"),
         ({"stop": ["a", 3]}, "a stop text is 3"),
         ({"stop": None}, "stop is None; it must be a text or a list of texts"),
+        ({"stop": {"a": 1}}, "it must be a text or a list of texts"),
         ({"stop_ids": None}, "stop_ids is None; it must be a list of token ids"),
+        ({"stop_ids": b"ab"}, "stop_ids is b.ab.; it must be a list of token ids"),
         ({"stop_ids": ["a"]}, "stop_ids has 'a'; token ids are whole numbers"),
     ],
 )
