@@ -59,19 +59,24 @@ def test_nothing_is_left(tmp_path: Path, number: signal.Signals, second: signal.
 
 
 def test_an_ignored_signal_stays_ignored_and_handlers_are_restored() -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
     seen = []
 
     @ends_cleanly
     def command(value: int) -> int:
-        seen.extend(signal.getsignal(number) for number in before)
+        seen.extend(signal.getsignal(number) for number in numbers)
         return value + 1
 
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what runs in the background
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         assert command(1) == 2
         assert seen[2] == signal.SIG_IGN
-        assert seen[0] == seen[1] != before[signal.SIGINT]
+        assert seen[0] == seen[1] != signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+        assert signal.getsignal(signal.SIGTERM) == before[signal.SIGTERM]
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGHUP, before[signal.SIGHUP])
-    assert {number: signal.getsignal(number) for number in before} == before
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -21,6 +21,7 @@ from fuzz_files import artifact, as_json, checkpoint, offline, scratch
 import edgekit
 from edgekit.errors import EdgekitError
 from edgekit.json_file import parse_json_object
+from edgekit.threads import MOST_THREADS
 
 __all__ = ["change", "read", "seeds"]
 ALLOWED = (EdgekitError, ValueError, TypeError, AttributeError)
@@ -107,6 +108,10 @@ def _inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
+def _is_large(threads: object) -> bool:
+    return isinstance(threads, int) and 8 < threads <= MOST_THREADS
+
+
 def _stop(*_: object, **__: object) -> Any:
     raise EdgekitError("stopped")
 
@@ -116,7 +121,7 @@ def read(data: bytes) -> None:
     name, given = content.get("call"), content.get("arguments")
     if not isinstance(name, str) or not isinstance(given, dict) or _leaves(given):
         return
-    if name == "evaluate" and len(str(given.get("text"))) > 1000:
+    if name == "evaluate" and (len(str(given.get("text"))) > 1000 or _is_large(given.get("threads"))):
         return  # what it asks for takes long
     arguments = {key: _made(value) for key, value in given.items()}
     with (
