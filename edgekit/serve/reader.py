@@ -52,6 +52,7 @@ class Reader:
         """Give up what has not ended."""
         for job in self._jobs:
             self._cancel(job)
+        self._jobs = ()  # each refers to this reader; what a job holds is freed with it, not by the garbage collector
 
     async def events(self, quiet_s: float | None = None) -> AsyncIterator[tuple[int, Text | Ended] | None]:
         """The events, each with the number of its answer, until all answers have ended.

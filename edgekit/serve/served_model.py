@@ -29,6 +29,7 @@ from ..sampling import Sampling
 from .answer_request import AnswerRequest
 from .chat_request import ChatRequest
 from .completion_request import DEFAULT_TOKENS, CompletionRequest, TokenizeRequest
+from .format_budget import FormatBudget
 from .job import Event, Job
 from .options import ServeOptions
 from .request_error import RequestError
@@ -69,6 +70,7 @@ class ServedModel:
         self._tools = ToolTemplate(template) if template else None
         self._constraints = Constraints(tokenizer, engine.vocab_size, manifest.tokens["eos"])
         self._preparing = threading.Lock()  # held while a constraint is made
+        self._formats = FormatBudget()
         self._sampling = Sampling.from_manifest(manifest.sampling)
         caches = engine.cache_bytes * (max(options.parallel, options.caches) if isinstance(engine, NativeEngine) else 1)
         tree = caches if options.prefix_bytes is None else options.prefix_bytes
@@ -122,12 +124,17 @@ class ServedModel:
         ids = self._tokenizer.encode(prompt)
         alone = reasoning and len(emits) == 1 and not request.tools
         start = partial(self._next_start, request) if alone else None
+        self._check_prompt(ids)
+        constraints = self._constrained(answer, len(emits), after_thought=reasoning)
         jobs = []
         for number, emit in enumerate(emits):
             splitter = ThoughtSplitter(inside) if reasoning else None
             watch = Watch(request.think_tokens if reasoning else None, inside=reasoning and inside)
             calls = CallReader(form) if form else None
-            jobs.append(self._job(answer, ids, splitter, watch, emit, number=number, calls=calls, next_start=start))
+            held = constraints[number]
+            jobs.append(
+                self._job(answer, ids, splitter, watch, emit, held, number=number, calls=calls, next_start=start)
+            )
         return jobs
 
     def completion_jobs(self, request: CompletionRequest, emits: Sequence[Emit]) -> list[Job]:
@@ -143,8 +150,10 @@ class ServedModel:
             ids = prompt
         else:
             ids = self._tokenizer.encode(prompt)
+        self._check_prompt(ids)
+        constraints = self._constrained(request.answer, len(emits), after_thought=False)
         return [
-            self._job(request.answer, ids, None, Watch(), emit, DEFAULT_TOKENS, number=number)
+            self._job(request.answer, ids, None, Watch(), emit, constraints[number], DEFAULT_TOKENS, number=number)
             for number, emit in enumerate(emits)
         ]
 
@@ -184,6 +193,7 @@ class ServedModel:
         splitter: ThoughtSplitter | None,
         watch: Watch,
         emit: Emit,
+        constraint: Constraint | None,
         tokens: int | None = None,
         *,
         number: int,
@@ -193,16 +203,10 @@ class ServedModel:
         """The job of a prompt.
 
         Args:
+            constraint: Of this answer.
             tokens: How many to generate at most if the request does not say.
             number: Of the job among those of the request.
         """
-        if not ids:
-            raise RequestError("the prompt is empty; the model needs at least one token", param="prompt")
-        if len(ids) > self.context:
-            raise ContextLengthError(
-                f"the prompt has {len(ids)} tokens; the context holds {self.context}",
-                hint="shorten the prompt, or start the server with a larger --context",
-            )
         seed = None if request.seed is None else (request.seed + number) % (1 << 64)
         sampler = Sampler(request.sampling.applied_to(self._sampling), self._vocab_size, seed)
         sampler.observe(ids)
@@ -218,10 +222,19 @@ class ServedModel:
             splitter=splitter,
             watch=watch,
             logprobs=logprobs,
-            constraint=self._constraint(request, after_thought=splitter is not None),
+            constraint=constraint,
             calls=calls,
         )
         return Job(answer, emit, self._options.time_limit_s, logprobs, stops, next_start)
+
+    def _check_prompt(self, ids: list[int]) -> None:
+        if not ids:
+            raise RequestError("the prompt is empty; the model needs at least one token", param="prompt")
+        if len(ids) > self.context:
+            raise ContextLengthError(
+                f"the prompt has {len(ids)} tokens; the context holds {self.context}",
+                hint="shorten the prompt, or start the server with a larger --context",
+            )
 
     def _next_start(self, request: ChatRequest, content: str) -> list[int]:
         """What the next prompt of a conversation begins with, when this is the answer to the request."""
@@ -232,16 +245,21 @@ class ServedModel:
 
         return next_start(encode)
 
-    def _constraint(self, request: AnswerRequest, *, after_thought: bool) -> Constraint | None:
+    def _constrained(self, request: AnswerRequest, count: int, *, after_thought: bool) -> list[Constraint | None]:
+        """Constraints for so many answers to a request; each is None if the answers may be any text."""
         grammar = request.grammar
         if grammar is None:
-            return None
+            return [None] * count
+        param = "tools" if grammar.schema is None and grammar.regex is None else request.grammar_field
         with self._preparing:
             try:
-                return self._constraints.start(grammar, after_thought=after_thought)
+                size = len(grammar.lark(after_thought=after_thought))
+                with self._formats.taken(size) as held:
+                    first = self._constraints.start(grammar, after_thought=after_thought)
+                    held.until_freed(first)
             except ValueError as error:
-                param = "tools" if grammar.schema is None and grammar.regex is None else request.grammar_field
                 raise RequestError(str(error), param=param) from None
+        return [first, *(first.copy() for _ in range(count - 1))]
 
     def _max_tokens(self, asked: int | None, default: int | None) -> int | None:
         most = self._options.max_tokens

@@ -39,6 +39,23 @@ class Found:
     sure: bool
 
 
+def test_a_copy_goes_its_own_way(built_artifact: Path) -> None:
+    tokenizer = Tokenizer.open(built_artifact, read_manifest(built_artifact).tokens)
+    first = Constraints(tokenizer, 400, [EOS]).start(Grammar(regex="ab|ac"), after_thought=False)
+    first.accept(tokenizer.encode("a")[-1])
+    second = first.copy()
+    first.accept(tokenizer.encode("b")[-1])
+    second.accept(tokenizer.encode("c")[-1])
+    assert first.is_complete
+    assert second.is_complete
+
+
+def test_a_grammar_has_a_longest_size(built_artifact: Path) -> None:
+    tokenizer = Tokenizer.open(built_artifact, read_manifest(built_artifact).tokens)
+    with pytest.raises(ValueError, match="characters; allowed: 131072"):
+        Constraints(tokenizer, 400, [EOS]).start(Grammar(schema={"enum": ["x" * 140_000]}), after_thought=False)
+
+
 @pytest.mark.parametrize(
     ("response_format", "expected"),
     [

@@ -11,6 +11,7 @@ from edgekit.errors import ContextLengthError
 from edgekit.runtime.engine import EngineOptions
 from edgekit.serve.chat_request import read_chat_request
 from edgekit.serve.completion_request import read_completion_request, read_tokenize_request
+from edgekit.serve.format_budget import FormatBudget
 from edgekit.serve.job import Job
 from edgekit.serve.options import ServeOptions
 from edgekit.serve.request_error import RequestError
@@ -45,6 +46,21 @@ def test_a_conversation_becomes_its_prompt(model: ServedModel) -> None:
 def test_a_special_token_in_a_message_is_text(model: ServedModel) -> None:
     one = model.tokenize(read_tokenize_request({"messages": [{"role": "user", "content": "<|eos|>"}]}))
     assert 1 not in one
+
+
+def test_formats_share_a_budget(model: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llguidance", reason="needs the extra structured")
+    monkeypatch.setattr(model, "_formats", FormatBudget(500))
+    asked = {"response_format": {"type": "json_schema", "json_schema": {"schema": {"enum": ["x" * 300]}}}}
+    request = read_chat_request({"messages": [{"role": "user", "content": "Hi"}], "n": 3, **asked})
+    jobs = model.chat_jobs(request, [lambda event: None] * 3)
+    assert 300 < model._formats.held < 500  # one grammar for all three answers
+    with pytest.raises(RequestError, match="take all the memory that this server has for formats"):
+        chat(model, **asked)
+    assert chat(model).answer
+    jobs.clear()
+    assert model._formats.held == 0
+    assert chat(model, **asked).answer
 
 
 @pytest.mark.parametrize(
