@@ -31,6 +31,7 @@ _MAX_HEADER_BYTES = (
     10_000_000  # a model of 18,867 tensors (Qwen3-30B-A3B) has 2.3 MB; the specification's limit is 10^8
 )
 _MAX_RANK = 8
+_MAX_DIMENSION = 2**48  # also beside a dimension of 0, as numpy multiplies the others
 _MAX_OFFSET = 2**63 - 1
 
 
@@ -81,8 +82,8 @@ def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str):
         raise corrupt(f"dtype is {dtype!r}; it must be a string")
-    if not _whole_numbers(shape) or len(shape) > _MAX_RANK:
-        raise corrupt(f"shape must be a list of at most {_MAX_RANK} whole numbers")
+    if not _whole_numbers(shape, _MAX_DIMENSION) or len(shape) > _MAX_RANK:
+        raise corrupt(f"shape must be a list of at most {_MAX_RANK} whole numbers up to {_MAX_DIMENSION}")
     if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise corrupt("data_offsets must be two whole numbers in ascending order")
     size = offsets[1] - offsets[0]
@@ -94,8 +95,8 @@ def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
     return TensorInfo(name, FLOAT_DTYPES.get(dtype, dtype), tuple(shape), path, data_start + offsets[0], size)
 
 
-def _whole_numbers(value: Any) -> bool:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n <= _MAX_OFFSET for n in value)
+def _whole_numbers(value: Any, most: int = _MAX_OFFSET) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n <= most for n in value)
 
 
 def _check_layout(path: Path, tensors: list[TensorInfo], data_start: int, file_size: int) -> None:

@@ -144,6 +144,7 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8), **more):
         ({"a": entry(shape=[-2])}, bytes(8), "shape must be a list"),
         ({"a": entry(shape=[True])}, bytes(8), "shape must be a list"),
         ({"a": entry(shape=[2**64])}, bytes(8), "shape must be a list"),
+        ({"a": entry(shape=[0, 2**60])}, b"", "shape must be a list"),
         ({"a": entry(shape=[1] * 9)}, bytes(8), "shape must be a list"),
         ({"a": entry(offsets=[8, 0])}, bytes(8), "data_offsets must be two"),
         ({"a": entry(offsets=[0, 8.0])}, bytes(8), "data_offsets must be two"),
