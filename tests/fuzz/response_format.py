@@ -13,6 +13,7 @@ from edgekit.runtime.constraint import Constraints
 from edgekit.runtime.response_format import grammar_of
 
 ALLOWED = (EdgekitError, ValueError)
+MEGABYTES = 400  # of which a quarter is the process itself
 _ROWS = 320
 
 

@@ -20,6 +20,7 @@ from edgekit.serve.models import Models
 from edgekit.serve.options import ServeOptions
 
 __all__ = ["change", "read", "seeds"]
+MEGABYTES = 500  # of which half is the process itself
 _USER = {"role": "user", "content": "Hello"}
 _FUNCTION = {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}
 _CHAT, _COMPLETIONS, _RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"

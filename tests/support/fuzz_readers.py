@@ -5,10 +5,10 @@
 
 Each file of tests/fuzz is a target: ``seeds()`` gives inputs, ``read(data)`` reads one, and ``change(choose, data)``,
 if there is one, changes one and keeps its form. A target may end with one of its ``ALLOWED`` errors, EdgekitError if it
-names none, within 5 seconds of processor time and 1 GB of memory. Anything else is a finding: its input is written to
-FOLDER/NAME, once for each place in the code. A finding that has been repaired goes to tests/fuzz/cases/NAME, from where
-it is a seed and a case of tests/test_fuzz_readers.py. What earlier fuzzing has reached is in tests/fuzz/corpora; see
-distil_corpora.py.
+names none, within 5 seconds of processor time and 1 GB of memory, or its ``MEGABYTES``. Anything else is a finding: its
+input is written to FOLDER/NAME, once for each place in the code. A finding that has been repaired goes to
+tests/fuzz/cases/NAME, from where it is a seed and a case of tests/test_fuzz_readers.py. What earlier fuzzing has
+reached is in tests/fuzz/corpora; see distil_corpora.py.
 
 A gate has no time for a minute of each target. With ``--turn``, one target in eight has its minute in each run.
 """
@@ -137,7 +137,8 @@ def fuzz(name: str, findings: Path, arguments: list[str]) -> None:
         changed = change(choose, data) if change is not None and choose.random() < 0.8 else None
         return (atheris.Mutate(data, max_size) if changed is None else changed)[:max_size]
 
-    options = [f"-timeout={6 * SECONDS}", f"-rss_limit_mb={MEGABYTES}", f"-artifact_prefix={findings}/{_PREFIX}-"]
+    most = getattr(target, "MEGABYTES", MEGABYTES)
+    options = [f"-timeout={6 * SECONDS}", f"-rss_limit_mb={most}", f"-artifact_prefix={findings}/{_PREFIX}-"]
     fixed = ["-report_slow_units=86400", "-max_len=200000", "-verbosity=0", "-print_final_stats=1", "-len_control=0"]
     atheris.Setup([name, *options, *fixed, *arguments, str(corpus)], one, custom_mutator=mutate)
     atheris.Fuzz()
