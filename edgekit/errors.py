@@ -33,6 +33,7 @@
     |   +-- SessionBusyError        73   another call uses the session, perhaps in another thread
     |   +-- EvaluationCancelledError 74   an evaluation was cancelled from another thread
     |   +-- AcceleratorError      75   a GPU is missing, is out of memory, was lost, or computes wrong results
+    |   +-- FormatError           76   the format that an answer is held to is too complex
     +-- NativeLibraryError          80   the native library is missing or has another version
     +-- CompileError                81   the native library could not be compiled for another machine
     +-- BundleError                 90   a bundle for a device cannot be made
@@ -221,6 +222,10 @@ class EvaluationCancelledError(EngineError):
 
 class AcceleratorError(EngineError):
     exit_code = 75
+
+
+class FormatError(EngineError):
+    exit_code = 76
 
 
 class NativeLibraryError(EdgekitError):

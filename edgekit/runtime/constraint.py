@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError, MissingPackageError, TokenizerError
+from ..errors import FormatError, MissingPackageError, TokenizerError
 from ..threads import on_large_stack
 from ..tokenizer_file import library_errors
 from .response_format import Grammar
@@ -58,12 +58,12 @@ class Constraint:
             also: Ids that are allowed nevertheless.
 
         Raises:
-            EngineError: llguidance failed.
+            FormatError: llguidance failed.
         """
         import llguidance.numpy
 
         kept = logits[list(also)]
-        with library_errors(_CANNOT_HOLD, EngineError):
+        with library_errors(_CANNOT_HOLD, FormatError):
             llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
         allowed = np.unpackbits(self._bits[0].view(np.uint8), count=logits.size, bitorder="little")
         np.copyto(logits, -np.inf, where=allowed == 0)
@@ -73,13 +73,13 @@ class Constraint:
         """Continue the answer with a token.
 
         Raises:
-            EngineError: The grammar is too complex.
+            FormatError: The grammar is too complex.
         """
-        with library_errors(_CANNOT_HOLD, EngineError):
+        with library_errors(_CANNOT_HOLD, FormatError):
             accepted = self._matcher.consume_token(token)
         if not accepted:
             reason = str(self._matcher.get_error()).splitlines()[0]
-            raise EngineError(f"{_CANNOT_HOLD}: {reason}", hint="use a simpler format")
+            raise FormatError(f"{_CANNOT_HOLD}: {reason}", hint="use a simpler format")
 
 
 class Constraints:

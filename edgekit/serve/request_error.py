@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ContextLengthError, EdgekitError, MissingPackageError, TokenizerError, TokenRangeError
+from ..errors import ContextLengthError, EdgekitError, FormatError, MissingPackageError, TokenizerError, TokenRangeError
 
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
@@ -54,6 +54,6 @@ def request_error(error: EdgekitError | ValueError, param: str | None = None) ->
     message = f"{error.message}; {error.hint}" if error.hint else error.message
     if isinstance(error, ContextLengthError):
         return RequestError(message, param=param, code="context_length_exceeded")
-    if isinstance(error, (TokenizerError, TokenRangeError)):
+    if isinstance(error, (FormatError, TokenizerError, TokenRangeError)):
         return RequestError(message, param=param)
     return RequestError(message, status=501 if isinstance(error, MissingPackageError) else 500, code=error.kind)

@@ -16,7 +16,7 @@ from tiny_artifact import EOS, write_tiny_artifact
 import edgekit
 from edgekit import Choice, Regex
 from edgekit.artifact.manifest import read_manifest
-from edgekit.errors import EngineError, MissingPackageError, TokenizerError
+from edgekit.errors import EngineError, FormatError, MissingPackageError, TokenizerError
 from edgekit.runtime import constraint as module
 from edgekit.runtime.constraint import Constraint, Constraints
 from edgekit.runtime.native_tokenizer import NativeTokenizer
@@ -136,7 +136,7 @@ def test_both_tokenizers_allow_the_same_tokens(built_artifact: Path) -> None:
         assert {"a"} <= spelled <= {"a", "ab", tokenizer.token(EOS)}
         assert np.isfinite(row[-1])
         assert not np.isfinite(row[-3:-1]).any()
-        with pytest.raises(EngineError, match="cannot hold the answer to its format"):
+        with pytest.raises(FormatError, match="cannot hold the answer to its format"):
             found.accept(5 if tokenizer.token(5) not in spelled else 6)
     np.testing.assert_array_equal(*rows)
 
@@ -164,5 +164,5 @@ def test_failures_of_llguidance_are_told(built_artifact: Path) -> None:
         def consume_token(self, token: int) -> bool:
             raise PanicException("index out of bounds")
 
-    with pytest.raises(EngineError, match=r"cannot hold the answer to its format \(index out of bounds\)"):
+    with pytest.raises(FormatError, match=r"cannot hold the answer to its format \(index out of bounds\)"):
         Constraint(Matcher(), 5).accept(1)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.errors import ContextLengthError, EngineError, MissingPackageError, TokenizerError
+from edgekit.errors import ContextLengthError, EngineError, FormatError, MissingPackageError, TokenizerError
 from edgekit.serve.request_error import RequestError, request_error
 
 
@@ -22,5 +22,6 @@ def test_errors_of_the_runtime_are_the_clients_or_the_servers() -> None:
     assert context.message == "9 tokens; 8 fit; shorten it"
     assert request_error(TokenizerError("no such role")).status == 400
     assert request_error(ValueError("seed")).status == 400
+    assert request_error(FormatError("too many expressions")).status == 400
     assert request_error(MissingPackageError("no llguidance")).status == 501
     assert (request_error(EngineError("no memory")).status, request_error(EngineError("x")).code) == (500, "engine")
