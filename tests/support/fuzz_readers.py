@@ -70,6 +70,7 @@ def corpus(name: str) -> Path:
 
 def read(target: ModuleType, data: bytes) -> str:
     """Read one input; returns what is wrong, or an empty string."""
+    import edgekit
     from edgekit.errors import EdgekitError
 
     began = time.process_time()
@@ -78,7 +79,8 @@ def read(target: ModuleType, data: bytes) -> str:
     except getattr(target, "ALLOWED", (EdgekitError,)):
         pass
     except Exception as error:
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "/edgekit/" in f.filename]
+        package = f"{Path(edgekit.__file__).parent}{os.sep}"
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(package)]
         at = f"{Path(frames[-1].filename).name}-{frames[-1].lineno}" if frames else "elsewhere"
         return f"{type(error).__name__}-{at}"
     return "slow" if time.process_time() - began > SECONDS else ""
