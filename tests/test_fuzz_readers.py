@@ -41,15 +41,16 @@ def test_seeds_and_changes_of_them_are_read(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in names() if name != "foreign"])
 def test_a_seed_is_valid(name: str) -> None:
-    target, refused = load(name), []
-    for seed in target.seeds():
+    target = load(name)
+
+    def is_valid(seed: bytes) -> bool:
         try:
             target.read(seed)
-        except getattr(target, "ALLOWED", (EdgekitError,)) as error:
-            refused.append(error)
-        else:
-            return
-    pytest.fail(f"all seeds are refused: {refused}")
+        except getattr(target, "ALLOWED", (EdgekitError,)):
+            return False
+        return True
+
+    assert any(map(is_valid, target.seeds()))
 
 
 @pytest.mark.parametrize("name", names())

@@ -103,6 +103,18 @@ class Constraints:
             after_thought: Whether a thought may come before the answer.
 
         Raises:
+            ValueError: As for :func:`rules_of`.
+            EdgekitError: As for :meth:`of_rules`.
+        """
+        return self.of_rules(rules_of(grammar, after_thought=after_thought))
+
+    def of_rules(self, rules: str) -> Constraint:
+        """A constraint for one answer.
+
+        Args:
+            rules: Those of :func:`rules_of`.
+
+        Raises:
             MissingPackageError: llguidance is not installed.
             EngineError: The system did not start a thread.
             TokenizerError: llguidance cannot use the tokenizer, or a token is too long.
@@ -112,9 +124,6 @@ class Constraints:
             raise MissingPackageError.for_extra("structured", ["llguidance"], "an answer in a given format")
         from llguidance import LLTokenizer
 
-        rules = grammar.lark(after_thought=after_thought)
-        if len(rules) > _LONGEST_GRAMMAR:
-            raise ValueError(f"{_REFUSED}: it has {len(rules)} characters; allowed: {_LONGEST_GRAMMAR}")
         if self._prepared is None:
             definition = self._tokenizer.definition()
             _check_tokens(definition)
@@ -125,6 +134,22 @@ class Constraints:
             reason = " ".join(str(matcher.get_error()).split())
             raise ValueError(f"{_REFUSED}: {reason}")
         return Constraint(matcher, self._vocab_size)
+
+
+def rules_of(grammar: Grammar, *, after_thought: bool) -> str:
+    """A grammar in llguidance's dialect of Lark.
+
+    Args:
+        grammar: What an answer must match.
+        after_thought: Whether a thought may come before the answer.
+
+    Raises:
+        ValueError: It exceeds a limit.
+    """
+    rules = grammar.lark(after_thought=after_thought)
+    if len(rules) > _LONGEST_GRAMMAR:
+        raise ValueError(f"{_REFUSED}: it has {len(rules)} characters; allowed: {_LONGEST_GRAMMAR}")
+    return rules
 
 
 def _check_tokens(definition: str) -> None:

@@ -13,7 +13,7 @@ from ..artifact.manifest import RuntimeFacts
 from ..errors import ContextLengthError, TokenizerError
 from ..runtime.answer import Answer
 from ..runtime.chat import ChatTemplate
-from ..runtime.constraint import Constraint, Constraints
+from ..runtime.constraint import Constraint, Constraints, rules_of
 from ..runtime.engine import Engine, open_engine
 from ..runtime.logprobs import Logprobs
 from ..runtime.native_engine import NativeEngine
@@ -253,9 +253,9 @@ class ServedModel:
         param = "tools" if grammar.schema is None and grammar.regex is None else request.grammar_field
         with self._preparing:
             try:
-                size = len(grammar.lark(after_thought=after_thought))
-                with self._formats.taken(size) as held:
-                    first = self._constraints.start(grammar, after_thought=after_thought)
+                rules = rules_of(grammar, after_thought=after_thought)
+                with self._formats.taken(len(rules)) as held:
+                    first = self._constraints.of_rules(rules)
                     held.until_freed(first)
             except ValueError as error:
                 raise RequestError(str(error), param=param) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import threading
 import time
@@ -83,22 +82,6 @@ def test_log_probabilities(make_app: Any) -> None:
     chunks = request(app, "POST", CHAT, {**asked, "stream": True}).events[:-1]
     streamed = [each for chunk in chunks for each in (chunk["choices"][0]["logprobs"] or {"content": []})["content"]]
     assert [token["token"] for token in streamed] == [token["token"] for token in tokens]
-
-
-def test_what_an_answer_held_is_freed_with_it(make_app: Any) -> None:
-    pytest.importorskip("llguidance", reason="needs the extra structured")
-    app = make_app()
-    schema = {"type": "json_schema", "json_schema": {"schema": {"enum": ["yes", "no"]}}}
-    gc.collect()
-    gc.disable()
-    try:
-        for more in ({"n": 2}, {"stream": True}):
-            assert request(app, "POST", CHAT, {**HELLO, "response_format": schema, **more}).status == 200
-        (model,) = app.models.opened()
-        model.close()  # waits for the thread of the scheduler
-        assert model._formats.held == 0
-    finally:
-        gc.enable()
 
 
 def test_an_answer_is_held_to_a_format(make_app: Any) -> None:

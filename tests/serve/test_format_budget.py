@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import gc
+from typing import Any
+
 import pytest
+from asgi_client import request
 
 from edgekit.serve.format_budget import FormatBudget
 from edgekit.serve.request_error import RequestError
@@ -35,3 +39,20 @@ def test_a_grammar_that_fails_gives_its_characters_back() -> None:
 def test_one_alone_may_take_more() -> None:
     with FormatBudget(10).taken(11) as taken:
         assert not taken.is_held
+
+
+def test_what_an_answer_held_is_freed_with_it(make_app: Any) -> None:
+    pytest.importorskip("llguidance", reason="needs the extra structured")
+    app = make_app()
+    schema = {"type": "json_schema", "json_schema": {"schema": {"enum": ["yes", "no"]}}}
+    asked = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 6, "response_format": schema}
+    gc.collect()
+    gc.disable()
+    try:
+        for more in ({"n": 2}, {"stream": True}):
+            assert request(app, "POST", "/v1/chat/completions", {**asked, **more}).status == 200
+        (model,) = app.models.opened()
+        model.close()  # waits for the thread of the scheduler
+        assert model._formats.held == 0
+    finally:
+        gc.enable()
