@@ -69,18 +69,17 @@ def list_hub(repository: str, revision: str = "main") -> HubFiles:
             raise failure from error
         return HubFiles(repository, folder.name, tuple(found))
     names = [sibling.rfilename for sibling in info.siblings or ()]
-    if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha) or not all(map(_is_inside, names)):
+    texts = all(isinstance(name, str) for name in names)
+    if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha) or not texts:
         raise SourceError(
             f"the answer about {repository} at {revision} does not list the files of a commit", hint="check HF_ENDPOINT"
         )
-    return HubFiles(repository, info.sha, tuple(sorted(names)))
+    return HubFiles(repository, info.sha, tuple(sorted(filter(_is_usable, names))))
 
 
-def _is_inside(name: object) -> bool:
-    """Whether a file's name is one, and stays inside its repository."""
-    if not isinstance(name, str) or not name.isprintable():
-        return False
-    return not name.startswith("/") and ".." not in PurePosixPath(name).parts
+def _is_usable(name: str) -> bool:
+    """Whether a file's name stays inside its repository and can be shown; other files are not listed."""
+    return name.isprintable() and not name.startswith("/") and ".." not in PurePosixPath(name).parts
 
 
 @contextmanager

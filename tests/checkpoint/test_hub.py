@@ -214,9 +214,6 @@ def test_a_server_without_ranges_is_read_up_to_the_end_of_the_range(hub, tmp_pat
         {"sha": None},
         {"sha": "main"},
         {"siblings": [{"rfilename": "a.safetensors"}, {"rfilename": 3}]},
-        {"siblings": [{"rfilename": "../a.safetensors"}]},
-        {"siblings": [{"rfilename": "/a.safetensors"}]},
-        {"siblings": [{"rfilename": "a\0.gguf"}]},
         {"siblings": [{}]},
         {"siblings": 3},
     ],
@@ -226,6 +223,12 @@ def test_a_hub_that_does_not_answer_as_one(hub, tmp_path, about):
     kind, hint = listed(hub, tmp_path)
     assert kind in ("SourceError", "NetworkError")
     assert "check" in hint
+
+
+def test_names_that_lead_out_or_cannot_be_shown_are_not_listed(hub, tmp_path):
+    names = ["../a.gguf", "/a.gguf", "a/../../b.gguf", "a\0.gguf", "read\u3000me.md", "模型.gguf", "a/b.gguf"]
+    hub.about = {"siblings": [{"rfilename": name} for name in names]}
+    assert listed(hub, tmp_path) == [COMMIT, ["a/b.gguf", "模型.gguf"]]
 
 
 @pytest.mark.parametrize(
