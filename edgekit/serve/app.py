@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -80,7 +80,7 @@ def make_app(models: Models, options: ServeOptions, *, key: str | None, hosts: f
 class _Server:
     def __init__(self, models: Models, options: ServeOptions, metrics: Metrics) -> None:
         self._models, self._options, self._metrics = models, options, metrics
-        # Long texts may take seconds to encode; they do not get all of the threads that other requests need.
+        # Long requests may take seconds to read and encode; they do not get all of the threads that others need.
         self._long = asyncio.Semaphore(2)
 
     async def health(self, request: Request) -> JsonResponse:
@@ -102,7 +102,7 @@ class _Server:
         return JsonResponse(self._models.describe(self._models.find(request.path_params["name"])))
 
     async def chat(self, request: Request) -> Any:
-        asked = read_chat_request(await self._json(request))
+        asked = await self._read(request, read_chat_request)
         answer = asked.answer
         async with self._model(answer.model) as model:
             reply = ChatReply(
@@ -115,7 +115,7 @@ class _Server:
             return await self._answer(request, model, answer, reply, partial(model.chat_jobs, asked), "messages")
 
     async def complete(self, request: Request) -> Any:
-        asked = read_completion_request(await self._json(request))
+        asked = await self._read(request, read_completion_request)
         answer = asked.answer
         async with self._model(answer.model) as model:
             reply = CompletionReply(
@@ -128,14 +128,14 @@ class _Server:
             return await self._answer(request, model, answer, reply, partial(model.completion_jobs, asked), "prompt")
 
     async def respond(self, request: Request) -> Any:
-        asked = read_response_request(await self._json(request))
+        asked = await self._read(request, read_response_request)
         answer = asked.chat.answer
         async with self._model(answer.model) as model:
             reply = ResponseReply(model.name, asked.echoed)
             return await self._answer(request, model, answer, reply, partial(model.chat_jobs, asked.chat), "input")
 
     async def tokenize(self, request: Request) -> JsonResponse:
-        asked = read_tokenize_request(await self._json(request))
+        asked = await self._read(request, read_tokenize_request)
         async with self._model(asked.model) as model:
             param = "prompt" if isinstance(asked.prompt, str) else "messages"
             ids = await self._prepare(request, partial(model.tokenize, asked), param)
@@ -143,9 +143,7 @@ class _Server:
 
     async def _prepare(self, request: Request, work: Callable[[], _T], param: str) -> _T:
         """Render and encode a request's text in another thread."""
-        if request.state.body_bytes < _LONG_BODY:
-            return await _in_thread(work, param)
-        async with self._long:
+        async with self._long if request.state.is_long else nullcontext():
             return await _in_thread(work, param)
 
     async def _answer(
@@ -193,7 +191,8 @@ class _Server:
         finally:
             use.__exit__(None, None, None)
 
-    async def _json(self, request: Request) -> Any:
+    async def _read(self, request: Request, read: Callable[[Any], _T]) -> _T:
+        """Read and check the body of a request; a long one in another thread, as the event loop serves all requests."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise RequestError(
@@ -205,8 +204,11 @@ class _Server:
             raise RequestError(f"the body did not arrive within {_BODY_TIMEOUT_S:.0f} s", status=408) from None
         except ClientDisconnect:
             raise RequestError("the client has left", status=499) from None
-        request.state.body_bytes = len(body)
-        return parse_json(body)
+        request.state.is_long = len(body) >= _LONG_BODY
+        if not request.state.is_long:
+            return read(parse_json(body))
+        async with self._long:
+            return await asyncio.to_thread(lambda: read(parse_json(body)))
 
     async def _body(self, request: Request) -> bytes:
         body = bytearray()

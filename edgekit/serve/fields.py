@@ -64,7 +64,9 @@ class Text:
     def read(self, value: Any, path: str) -> str:
         if not isinstance(value, str) or len(value) < self.least or len(value) > (self.most or len(value)):
             refuse(value, path, self.allowed)
-        if any("\ud800" <= character <= "\udfff" for character in value):  # JSON's escapes can spell them
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # JSON's escapes can spell them
             refuse(value, path, "valid Unicode, without lone surrogates")
         return value
 

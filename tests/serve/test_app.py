@@ -1,25 +1,15 @@
-"""The whole application with tiny models: responses, refusals, concurrent requests, and clients that leave."""
+"""The whole application with tiny models: what responses hold."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asgi_client import Response, request, send
+from asgi_client import CHAT, COMPLETIONS, HELLO, request
 from shared_models import SharedModels
-
-from edgekit.serve.completion_request import TokenizeRequest
-from edgekit.serve.models import Models
-from edgekit.serve.served_model import ServedModel
-
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
-HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 6, "temperature": 0}
 
 
 def test_a_chat(make_app: Any) -> None:
@@ -140,124 +130,6 @@ def test_models_health_and_tokens(make_app: Any, models: SharedModels) -> None:
     assert (found["count"], found["max_model_len"]) == (len(found["tokens"]), 256)
     assert request(app, "POST", CHAT, {**HELLO, "model": "b/c"}).json()["model"] == "b/c"
     assert request(app, "POST", CHAT, HELLO).error["param"] == "model"
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "body", "headers", "status", "message"),
-    [
-        ("POST", CHAT, b"{", {}, 400, "not valid JSON"),
-        ("POST", CHAT, b"\xff", {}, 400, "not UTF-8"),
-        ("POST", CHAT, b"[]", {}, 400, "must be a JSON object"),
-        ("POST", CHAT, b"", {}, 400, "not valid JSON"),
-        ("POST", CHAT, {}, {}, 400, "messages is missing"),
-        ("POST", CHAT, HELLO, {"content-type": "text/plain"}, 415, "must be application/json"),
-        ("POST", CHAT, b" " * 3000, {}, 413, "larger than 2000 bytes"),
-        ("POST", CHAT, {**HELLO, "model": "other"}, {}, 404, "no model 'other'"),
-        ("POST", CHAT, {**HELLO, "model": "x" * 1500}, {}, 404, f"no model '{'x' * 60}...'"),
-        ("GET", "/" + "x" * 3000, None, {}, 404, f"there is no /{'x' * 59}..."),
-        ("POST", CHAT, {**HELLO, "model": 5}, {}, 400, "model is 5"),
-        ("POST", CHAT, {"messages": [{"role": "user", "content": "x " * 400}]}, {}, 400, "the context holds 256"),
-        ("POST", CHAT, {**HELLO, "reasoning_effort": "high"}, {}, 400, "does not think"),
-        ("POST", CHAT, b'{"messages": [], "messages": []}', {}, 400, "twice"),
-        ("POST", CHAT, {**HELLO, "tool_choice": "required"}, {}, 400, "there are no tools"),
-        ("POST", COMPLETIONS, {"prompt": [99999]}, {}, 400, "token id 99999"),
-        ("POST", COMPLETIONS, {"prompt": "\ud800"}, {}, 400, "lone surrogate"),
-        ("POST", "/tokenize", {}, {}, 400, "either prompt or messages"),
-        ("GET", CHAT, None, {}, 405, "Method Not Allowed"),
-        ("GET", "/nothing", None, {}, 404, "there is no /nothing"),
-        ("OPTIONS", CHAT, None, {}, 405, "Method Not Allowed"),
-        ("GET", "/health", None, {"host": "evil.example"}, 403, "header Host"),
-    ],
-)  # fmt: skip
-def test_a_bad_request_has_a_4xx_in_openais_form(
-    make_app: Any, method: str, path: str, body: Any, headers: dict[str, str], status: int, message: str
-) -> None:
-    found = request(make_app(body_bytes=2000), method, path, body, headers=headers)
-    assert (found.status, found.error.keys()) == (status, {"message", "type", "param", "code"})
-    assert message in found.error["message"]
-
-
-def test_concurrent_requests_get_their_own_answers(make_app: Any) -> None:
-    app = make_app()
-    asked = [
-        {"prompt": [5 + i, 9, 40 + i], "max_tokens": 20, "temperature": 1, "seed": i, "stream": i % 2 == 0}
-        for i in range(12)
-    ]
-
-    async def all_at_once() -> list[Response]:
-        return await asyncio.gather(*(send(app, "POST", COMPLETIONS, each) for each in asked))
-
-    for each, found in zip(asked, asyncio.run(all_at_once()), strict=True):
-        assert found.status == 200
-        usage = None if each["stream"] else found.json()["usage"]
-        assert usage is None or usage["prompt_tokens"] == 3
-        assert not each["stream"] or found.events[-1] == "[DONE]"
-    assert request(app, "GET", "/health").json()["active"] == 0
-
-
-@pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_frees_its_place(make_app: Any, stream: bool) -> None:
-    app = make_app(parallel=1)
-    models: Models = app.models
-
-    async def run() -> None:
-        body = {**HELLO, "max_tokens": 200, "stream": stream}
-        left = await send(app, "POST", CHAT, body, leave_after=3 if stream else 0)
-        assert b"[DONE]" not in left.body
-        for _ in range(1000):
-            if models.get("tiny").scheduler.jobs == (0, 0):
-                return
-            await asyncio.sleep(0.005)
-        raise AssertionError("the place is not free")
-
-    asyncio.run(run())
-    assert request(app, "POST", CHAT, HELLO).status == 200
-
-
-def test_a_full_queue_is_a_429(make_app: Any) -> None:
-    app = make_app(parallel=1, queue=1)
-
-    async def run() -> list[Response]:
-        return await asyncio.gather(*(send(app, "POST", CHAT, {**HELLO, "max_tokens": 100}) for _ in range(6)))
-
-    found = asyncio.run(run())
-    refused = [each for each in found if each.status == 429]
-    assert {each.status for each in found} == {200, 429}
-    assert all(int(each.headers["retry-after"]) >= 1 and each.error["type"] == "rate_limit_error" for each in refused)
-
-
-def test_long_texts_do_not_keep_short_ones_waiting(make_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More long texts than there are threads, each of which takes until the test lets it go on."""
-    app, go_on, encoding = make_app(), threading.Event(), threading.Semaphore(0)
-    tokenize = ServedModel.tokenize
-
-    def slow(model: ServedModel, asked: TokenizeRequest) -> list[int]:
-        if len(asked.prompt) > 1000:
-            encoding.release()
-            assert go_on.wait(20)
-            return []
-        return tokenize(model, asked)
-
-    monkeypatch.setattr(ServedModel, "tokenize", slow)
-
-    async def run() -> None:
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(3))
-        long = [asyncio.ensure_future(send(app, "POST", "/tokenize", {"prompt": "a" * 300_000})) for _ in range(5)]
-        await asyncio.to_thread(encoding.acquire)
-        short = await asyncio.wait_for(send(app, "POST", "/tokenize", {"prompt": "Paris"}), 10)
-        assert (short.status, short.json()["count"] > 0) == (200, True)
-        go_on.set()
-        assert [response.status for response in await asyncio.gather(*long)] == [200] * 5
-
-    asyncio.run(run())
-
-
-def test_a_failure_in_the_middle_of_a_stream_is_an_event(make_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = make_app(time_limit_s=1e-9)
-    time.sleep(0.001)
-    found = request(app, "POST", CHAT, {**HELLO, "stream": True})
-    assert found.events[-1]["error"]["type"] == "server_error"
-    assert request(app, "POST", CHAT, HELLO).status == 503
 
 
 WEATHER: dict[str, Any] = {
