@@ -7,6 +7,7 @@ every command module for its one-line description.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import importlib
 import io
@@ -14,6 +15,7 @@ import os
 import pkgutil
 import sys
 import warnings
+from contextlib import suppress
 from typing import Any, TextIO
 
 import click
@@ -29,7 +31,7 @@ from ..errors import (
 )
 from ..ort import NO_TELEMETRY
 from ._failures import report, reported
-from ._interrupts import raised_interrupts
+from ._interrupts import Terminated, ignore_signals, raised_interrupts
 from ._output import print_error, print_notes, wants_json
 
 # OPENBLAS_THREAD_TIMEOUT, which OpenBLAS reads when a command loads numpy. Between two products its threads wait
@@ -86,6 +88,7 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", _OPENBLAS_TIMEOUT)
     os.environ.update(NO_TELEMETRY)
     warnings.showwarning = _show_warning
+    atexit.register(ignore_signals)
     try:
         with raised_interrupts():
             _run()
@@ -117,12 +120,19 @@ def _run() -> None:
             error.show()
         sys.exit(error.exit_code)
     except (click.Abort, EOFError, KeyboardInterrupt):
+        ignore_signals()  # a second one must not interrupt the message
         print_error(EdgekitError("interrupted"), kind="interrupted")
         sys.exit(130)
+    except Terminated:
+        ignore_signals()
+        with suppress(OSError):  # the terminal may be gone
+            print_error(EdgekitError("terminated"), kind="terminated")
+        raise
     except Exception as error:
         failure = reported(error)
         if failure is None:
             raise
+        ignore_signals()
         report(failure)
         sys.exit(failure.exit_code)
 

@@ -12,11 +12,10 @@ from types import FrameType
 from typing import ParamSpec, TypeVar
 
 from ..leftovers import remove_all
-from ._interrupts import forget_interrupt, interrupt
+from ._interrupts import SIGNALS, forget_interrupt, interrupt
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _SHOW_CURSOR = "\x1b[?25h"  # progress bars hide it
 _INTERRUPTED = 130
 
@@ -47,9 +46,9 @@ def _handled() -> Iterator[None]:
         if seen:
             _end()
         seen = True
-        interrupt(frame)
+        interrupt(KeyboardInterrupt(), frame)
 
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     handled = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
     for number in handled:
         signal.signal(number, handle)

@@ -10,6 +10,7 @@ import click
 from ..errors import UsageError
 from . import _options as options
 from ._failures import needs_memory
+from ._interrupts import Terminated, hangup_as_sigterm
 from ._output import print_notes, print_planned_cache
 
 
@@ -124,5 +125,5 @@ def command(
     def ready(url: str) -> None:
         print_notes([f"{', '.join(models.names)}: chat at {url}, API at {url}/v1 (Ctrl-C ends the server)"])
 
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt, Terminated), hangup_as_sigterm():  # uvicorn raises the signal again at its end
         serve(models, limits, host=host, port=port, key=key, ready=ready)
