@@ -61,7 +61,7 @@ from typing import Any
 
 from ..durable import write_file
 from ..errors import ArtifactError, BuildError, nearest
-from ..json_file import read_json_object
+from ..json_file import parse_json_object, read_json_object
 from ..json_text import json_text
 from ..leftovers import find_replaced
 from ..schema.manifest import check_manifest
@@ -130,13 +130,16 @@ class Manifest(RuntimeFacts):
             The manifest with its digest, which is computed anew.
 
         Raises:
-            BuildError: A number is NaN or infinite.
+            BuildError: A number is NaN or infinite, or :func:`read_manifest` would refuse the file.
         """
         fields = asdict(self) | {"format_version": FORMAT_VERSION, "digest": ZEROS}
         try:
             text, digest = with_digest(json_text(fields, indent=2, sort_keys=True) + "\n")
         except ValueError as error:
             raise BuildError(f"{FILE_NAME} cannot be written as JSON: {error}") from None
+        if len(text.encode()) > _MAX_BYTES:
+            raise BuildError(f"{FILE_NAME} would be larger than {_MAX_BYTES} bytes")
+        check_manifest(parse_json_object(text.encode(), FILE_NAME, BuildError), FILE_NAME, BuildError)
         write_file(folder / FILE_NAME, text.encode())
         return replace(self, format_version=FORMAT_VERSION, digest=digest)
 

@@ -261,8 +261,9 @@ class _HeadLoss:
             self._rows += ours.shape[1]
 
     def result(self) -> float:
-        spread = self._squares - self._sum**2 / max(self._rows, 1)
-        return float(np.sqrt(self._error / np.maximum(spread, np.finfo(np.float64).tiny)).mean())
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite sums
+            spread = self._squares - self._sum**2 / max(self._rows, 1)
+            return float(np.sqrt(self._error / np.maximum(spread, np.finfo(np.float64).tiny)).mean())
 
 
 def _hidden(model: StreamedModel, values: Values, stage: int) -> NDArray[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ArtifactError
+from ..errors import ArtifactError, EdgekitError
 from .config import CONFIG, ROPE
 from .fields import Either, Field, Items, Number, Optional, Table, Text, Truth, Whole, check_table
 
@@ -14,6 +14,7 @@ _SENTENCES = Items(_NAME, most=10_000)
 _SHA256 = Text(longest=64)
 _SIZE = Whole(0, 2**62)
 _ID = Whole(0)
+_LOGIT = Number(-3.5e38, 3.5e38)  # any finite float32
 _POSITIVE = Number(0, 1e30, above=True)
 _INTERVAL = Table({"low": _POSITIVE, "mid": _POSITIVE, "high": _POSITIVE}, required=("low", "mid", "high"))
 _FORMAT = Table(
@@ -25,7 +26,7 @@ _GOLDEN = Table(
     {
         "prompt_ids": Items(_ID, least=1),
         "continuation_ids": Items(_ID),
-        "top_logits": Items(Table({"id": _ID, "logit": Number(-1e30, 1e30)}, required=("id", "logit"))),
+        "top_logits": Items(Table({"id": _ID, "logit": _LOGIT}, required=("id", "logit"))),
     },
     required=("prompt_ids", "continuation_ids", "top_logits"),
 )
@@ -112,14 +113,15 @@ MANIFEST: dict[str, Field] = {
 }
 
 
-def check_manifest(content: Mapping[str, Any], what: str) -> None:
+def check_manifest(content: Mapping[str, Any], what: str, error: type[EdgekitError] = ArtifactError) -> None:
     """Check the types and ranges of a manifest's fields, and of the values that engines and sessions use.
 
     Args:
         content: The file's content.
         what: The file, for messages.
+        error: What to raise.
 
     Raises:
         ArtifactError: A value has the wrong type or is out of range.
     """
-    check_table(content, Table(MANIFEST), what, ArtifactError)
+    check_table(content, Table(MANIFEST), what, error)

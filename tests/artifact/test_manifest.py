@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from tiny_artifact import write_tiny_artifact
 
 from edgekit.artifact.manifest import FORMAT_VERSION, read_manifest
-from edgekit.errors import ArtifactError
+from edgekit.errors import ArtifactError, BuildError
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +28,37 @@ def test_a_manifest_survives_writing_and_reading(artifact: Path, tmp_path: Path)
 
 
 def test_text_is_written_as_utf_8_and_keys_are_sorted(artifact: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     replace(read_manifest(artifact), name="größe").write(tmp_path)
     text = (tmp_path / "edgekit.json").read_text(encoding="utf-8")
     assert "größe" in text
     assert text.endswith("}\n")
     assert list(json.loads(text)) == sorted(json.loads(text))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bits_per_weight": 65.0}, "bits_per_weight is 65.0"),
+        ({"name": "x" * 10_001}, "name is 'x"),
+        ({"quality": {"mean_kl": float("nan")}}, "cannot be written as JSON"),
+        ({"quality": {"a": 1e400}}, "cannot be written as JSON"),
+        ({"sampling": {"seed": 10**101}}, "has 102 digits"),
+        ({"notes": ["x" * 10_000] * 1700}, "larger than 16777216 bytes"),
+    ],
+)
+def test_what_would_not_be_read_is_not_written(
+    artifact: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BuildError, match=message):
+        replace(read_manifest(artifact), **changes).write(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("logit", [3.4028234663852886e38, -3.4028234663852886e38])
+def test_every_finite_logit_is_read_back(artifact: Path, tmp_path: Path, logit: float) -> None:
+    golden = {"prompt_ids": [1], "continuation_ids": [2], "top_logits": [{"id": 2, "logit": logit}]}
+    replace(read_manifest(artifact), golden=golden).write(tmp_path)
+    assert read_manifest(tmp_path).golden == golden
 
 
 def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
