@@ -42,10 +42,10 @@ _T = TypeVar("_T")
 
 
 def make_app(models: Models, options: ServeOptions, *, key: str | None, hosts: frozenset[str]) -> Counted:
-    """The server's ASGI application. It closes the models when it ends.
+    """The server's ASGI application.
 
     Args:
-        models: The artifacts.
+        models: The artifacts, which the caller closes.
         options: The limits.
         key: The key that requests must carry, or None.
         hosts: The host names that requests may be addressed to; empty for any.
@@ -65,15 +65,10 @@ def make_app(models: Models, options: ServeOptions, *, key: str | None, hosts: f
     metrics = Metrics([*(path for path, _, _ in routes), "/"])
     server = _Server(models, options, metrics)
 
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(models.close)
-
     made = [Route(path, PageFile(file), methods=["GET"]) for path, file in page.items()]
     made += [Route(path, getattr(server, name), methods=[method]) for path, name, method in routes]
     handlers = {RequestError: _refused, HTTPException: _no_route, Exception: _failed}
-    app = Starlette(routes=made, exception_handlers=handlers, lifespan=lifespan)
+    app = Starlette(routes=made, exception_handlers=handlers)
     return Counted(Guard(app, key=key, hosts=hosts), metrics)
 
 

@@ -66,6 +66,7 @@ class Models:
         self._open: dict[str, _Opened] = {}
         self._replaced: list[_Opened] = []  # whose files have been replaced, but which still answer requests
         self._uses = 0
+        self._closed = False
         self._lock = threading.Lock()  # held while a model is opened or closed
         self._counting = threading.Lock()  # held for moments
 
@@ -100,9 +101,11 @@ class Models:
 
         Raises:
             EdgekitError: It cannot be opened.
-            RequestError: There is no memory for it.
+            RequestError: There is no memory for it, or the server ends.
         """
         with self._lock:
+            if self._closed:
+                raise RequestError("the server is shutting down", status=503)
             opened = self._current(name)
             with self._counting:
                 opened.users += 1
@@ -211,6 +214,7 @@ class Models:
     def close(self) -> None:
         """End all answers and free the models."""
         with self._lock:
+            self._closed = True
             for model in self.opened():
                 model.close()
             self._open.clear()

@@ -19,7 +19,7 @@ from .options import ServeOptions
 KEY_VARIABLE = "EDGEKIT_API_KEY"
 _SHORTEST_KEY = 16  # characters
 _LARGEST_KEY_FILE = 4096  # bytes
-_END_S = 5  # how long answers may go on after Ctrl-C
+_END_S = 5.0  # how long answers may go on after Ctrl-C
 
 
 def serve(
@@ -42,6 +42,7 @@ def serve(
     import uvicorn
 
     from .connection import connections_of_at_most
+    from .uvicorn_server import Server
 
     if key is None and not is_loopback(host):
         raise UsageError(
@@ -53,11 +54,11 @@ def serve(
         app = make_app(models, options, key=key, hosts=loopback_hosts(host) if is_loopback(host) else frozenset())
         config = uvicorn.Config(
             app, http=connections_of_at_most(options.connections), log_level="error", access_log=False, ws="none",
-            server_header=False, timeout_graceful_shutdown=_END_S,
+            server_header=False, lifespan="off",
         )  # fmt: skip
         address = f"[{host}]" if ":" in host else host
         ready(f"http://{address}:{bound.getsockname()[1]}")
-        uvicorn.Server(config).run(sockets=[bound])
+        Server(config, end_s=_END_S, end_answers=models.close).run(sockets=[bound])
     finally:
         bound.close()
         models.close()

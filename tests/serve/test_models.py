@@ -30,6 +30,9 @@ def test_a_model_is_opened_once_when_it_is_asked_for(built_artifact: Path) -> No
     assert [model.name for model in models.opened()] == ["a"]
     models.close()
     assert models.opened() == []
+    with pytest.raises(RequestError, match="the server is shutting down") as caught:
+        models.get("a")
+    assert caught.value.status == 503
 
 
 def test_a_name_is_found(built_artifact: Path) -> None:

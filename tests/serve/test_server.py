@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -87,6 +89,14 @@ def url(models: SharedModels, reasoning_artifact: Path) -> Iterator[str]:
     """A server in a process of its own."""
     with running_server({"tiny": models.artifact(), "r": reasoning_artifact}, "--context", "256") as found:
         yield found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_signals_end_a_server_in_order(models: SharedModels, name: str) -> None:
+    with running_server({"tiny": models.artifact()}, "--context", "256", end=getattr(signal, name)) as url:
+        assert urllib.request.urlopen(f"{url}/health").status == 200  # noqa: S310
 
 
 @pytest.mark.slow

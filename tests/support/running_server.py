@@ -15,12 +15,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def running_server(artifacts: Mapping[str, Path], *options: str) -> Iterator[str]:
-    """A server, ended with Ctrl-C when the block is left.
+def running_server(artifacts: Mapping[str, Path], *options: str, end: int = signal.SIGINT) -> Iterator[str]:
+    """A server, ended with Ctrl-C or another signal when the block is left.
 
     Args:
         artifacts: The artifacts by name.
         options: Further options of the command.
+        end: The signal.
 
     Yields:
         Its URL.
@@ -36,6 +37,6 @@ def running_server(artifacts: Mapping[str, Path], *options: str) -> Iterator[str
         try:
             yield found[0]
         finally:
-            server.send_signal(signal.SIGINT)
-            ended = server.wait(20)
-        assert ended == 0, "Ctrl-C is how a server ends"
+            server.send_signal(end)
+            ended, said = server.wait(20), server.stderr.read()
+        assert (ended, said) == (0, ""), "a signal is how a server ends"
