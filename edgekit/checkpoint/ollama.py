@@ -8,6 +8,7 @@ Source: https://github.com/ollama/ollama, ``server/manifest.go``.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..json_file import read_json_object
 _MODEL = "application/vnd.ollama.image.model"
 _ADAPTER = "application/vnd.ollama.image.adapter"
 _MAX_BYTES = 1024 * 1024
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def blob_of_manifest(path: Path, start: bytes) -> str:
@@ -51,4 +53,7 @@ def blob_of_manifest(path: Path, start: bytes) -> str:
 
 
 def _is_layer(layer: Any) -> bool:
-    return isinstance(layer, dict) and all(isinstance(layer.get(key), str) for key in ("mediaType", "digest"))
+    if not isinstance(layer, dict) or not isinstance(layer.get("mediaType"), str):
+        return False
+    digest = layer.get("digest")
+    return isinstance(digest, str) and _DIGEST.fullmatch(digest) is not None

@@ -46,7 +46,16 @@ def test_an_adapter_beside_the_model_is_named(manifest):
     assert "adapter" in caught.value.hint
 
 
-@pytest.mark.parametrize("layers", [[TEMPLATE], None, ["x"], [{"mediaType": 1}]])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [TEMPLATE],
+        None,
+        ["x"],
+        [{"mediaType": 1}],
+        *([{**MODEL, "digest": d}] for d in ("1" * 300, "sha256:../../a", "a\n")),
+    ],
+)
 def test_other_json_is_not_a_manifest(manifest, layers):
     with pytest.raises(CheckpointError, match="is not a GGUF file"):
         open_checkpoint(manifest(layers))
