@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -20,9 +20,13 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(autouse=True)
-def _without_filter() -> Any:
+def _logs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Capture what uvicorn logs, also where another test's server has told it not to propagate that."""
+    log = logging.getLogger("uvicorn.error")
+    log.addHandler(caplog.handler)
     yield
-    logging.getLogger("uvicorn.error").removeFilter(uvicorn_server._is_unexpected)
+    log.removeHandler(caplog.handler)
+    log.removeFilter(uvicorn_server._is_unexpected)
 
 
 class Slow:
