@@ -22,7 +22,7 @@ from ..runtime.loading import trusted_manifest
 from ..units import format_bytes
 from .fields import cut
 from .options import ServeOptions
-from .request_error import RequestError
+from .request_error import RequestError, shutting_down
 from .served_model import ServedModel
 
 _log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Models:
         """
         with self._lock:
             if self._closed:
-                raise RequestError("the server is shutting down", status=503)
+                raise shutting_down()
             opened = self._current(name)
             with self._counting:
                 opened.users += 1
@@ -118,9 +118,15 @@ class Models:
                 opened.users -= 1
 
     def hold(self, model: ServedModel) -> Callable[[], None]:
-        """Keep an artifact open, which somebody uses, until the function that is returned is called."""
+        """Keep an artifact open, which somebody uses, until the function that is returned is called.
+
+        Raises:
+            RequestError: The server ends.
+        """
         with self._counting:
-            opened = next(each for each in (*self._open.values(), *self._replaced) if each.model is model)
+            opened = next((each for each in (*self._open.values(), *self._replaced) if each.model is model), None)
+            if opened is None:
+                raise shutting_down()
             opened.users += 1
 
         def release() -> None:

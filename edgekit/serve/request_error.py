@@ -42,6 +42,11 @@ class RequestError(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
+def shutting_down() -> RequestError:
+    """The refusal of a server that ends."""
+    return RequestError("the server is shutting down", status=503)
+
+
 def request_error(error: EdgekitError | ValueError, param: str | None = None) -> RequestError:
     """The refusal or failure that an error of the runtime means for a client.
 

@@ -26,7 +26,7 @@ from ..runtime.native_engine import NativeEngine
 from .job import Job
 from .pace import Pace
 from .preparations import Preparations
-from .request_error import RequestError
+from .request_error import RequestError, shutting_down
 from .slots import Slot, Slots
 
 _log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Scheduler:
         """
         with self._changed:
             if self._closing:
-                raise RequestError("the server is shutting down", status=503)
+                raise shutting_down()
             if len(self._active) + len(self._waiting) >= self._parallel + self._queue:
                 raise self._full()
             self._waiting.append(job)
@@ -136,7 +136,7 @@ class Scheduler:
                 self._changed.wait()
             if self._closing:
                 for job in (*self._active, *self._waiting):
-                    job.emit(RequestError("the server is shutting down", status=503))
+                    job.emit(shutting_down())
                 return False
             for job in [job for job in self._waiting if job.cancelled or job.late]:
                 self._waiting.remove(job)

@@ -28,8 +28,11 @@ def test_a_model_is_opened_once_when_it_is_asked_for(built_artifact: Path) -> No
     assert models.opened() == []
     assert models.get("a") is models.get("a")
     assert [model.name for model in models.opened()] == ["a"]
+    held = models.get("a")
     models.close()
     assert models.opened() == []
+    with pytest.raises(RequestError, match="the server is shutting down"):
+        models.hold(held)
     with pytest.raises(RequestError, match="the server is shutting down") as caught:
         models.get("a")
     assert caught.value.status == 503
