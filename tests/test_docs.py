@@ -43,6 +43,7 @@ OTHER_PROGRAMS = {
     "sha256sum",
     "hf",
     "cc",
+    "cd",
     "cmake",
     "ctest",
     "pip",

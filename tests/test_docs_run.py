@@ -59,6 +59,10 @@ def test_sample_output_is_current(page: Path) -> None:
     assert text == refreshed(text), "run: python tools/sample_output.py"
 
 
+# Fields of a command that has other options, or another argument.
+IN_OTHER_FORMS = {"plan": {"plans"}, "devices": {"device", "contradictions", "profile"}}
+
+
 def documented_fields() -> dict[str, set[str]]:
     """Command -> the fields of its JSON object, from the table in docs/cli.md."""
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -94,11 +98,15 @@ def test_json_has_the_documented_fields(environment: dict[str, str], tmp_path: P
         "inspect": output("inspect", "tiny"),
         "verify": output("verify", "tiny"),
         "smoke": output("smoke", "tiny"),
+        "devices": output("devices"),
+        "recipes": output("recipes"),
+        "keygen": output("keygen", "key"),
+        "probe": output("probe", "--limits-only"),
     }
     documented = documented_fields()
-    assert documented.keys() == outputs.keys()
-    for name, fields in documented.items():
-        assert fields - outputs[name].keys() == set(), name
+    assert documented.keys() - outputs.keys() == {"bundle", "compile"}, "their tests have stand-ins for the compiler"
+    for name, found in outputs.items():
+        assert documented[name] - found.keys() <= IN_OTHER_FORMS.get(name, set()), name
 
 
 def scripts() -> list[Path]:

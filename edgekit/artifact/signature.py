@@ -17,12 +17,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..durable import write_file
+from ..durable import sync, write_file
 from ..errors import MissingPackageError, UsageError, VerificationError
 from ..json_file import read_bounded
 from ..json_text import json_text
@@ -84,9 +86,11 @@ def make_keys(path: Path) -> Path:
             f"{public} already exists", hint="choose another name: a key that is lost cannot be made again"
         )
     try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with _new_file(path) as file:
             file.write(private_pem)
-        write_file(public, public_pem)
+            file.flush()
+            sync(file.fileno())
+            write_file(public, public_pem)
     except FileExistsError:
         raise UsageError(
             f"{path} already exists", hint="choose another name: a key that is lost cannot be made again"
@@ -94,6 +98,18 @@ def make_keys(path: Path) -> Path:
     except OSError as error:
         raise UsageError(f"cannot write the key {path}: {error.strerror}") from None
     return public
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file that only its owner can read. It is removed if the block fails."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        try:
+            yield file
+        except BaseException:
+            with suppress(OSError):
+                path.unlink()
+            raise
 
 
 def sign(folder: Path, digest: str, key: str | PathLike[str]) -> str:

@@ -34,7 +34,7 @@ def check_output(out: Path, force: bool, marker: str = FILE_NAME) -> None:
 
     Raises:
         OutputExistsError: ``out`` exists and ``force`` is false, or ``out`` is not a folder of this kind.
-        BuildError: The parent folder cannot be created or written.
+        BuildError: The folder that it would be in cannot be created or written.
     """
     if out.exists() or out.is_symlink():
         if not force:
@@ -43,12 +43,29 @@ def check_output(out: Path, force: bool, marker: str = FILE_NAME) -> None:
         if not out.is_dir() or out.is_symlink() or (any(out.iterdir()) and not (out / marker).is_file()):
             kind = "an artifact" if marker == FILE_NAME else f"a folder with {marker}"
             raise OutputExistsError(f"{out} exists and is not {kind}, so --force does not replace it")
+    there = next((folder for folder in out.parents if os.path.lexists(folder)), out.parent)
+    if not there.is_dir():
+        raise BuildError(f"cannot create the folder {out.parent}: {os.strerror(errno.ENOTDIR)}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise BuildError(f"cannot write into the folder {there}")
+
+
+@contextmanager
+def made_parents(out: Path) -> Iterator[None]:
+    """Make the folders that a path is in. If the block fails, those that were made and are empty are removed again.
+
+    Raises:
+        OSError: One of them cannot be made.
+    """
+    missing = [folder for folder in out.parents if not os.path.lexists(folder)]  # from the innermost
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BuildError(f"cannot create the folder {out.parent}: {error.strerror}") from None
-    if not os.access(out.parent, os.W_OK):
-        raise BuildError(f"cannot write into the folder {out.parent}")
+        yield
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 @contextmanager
@@ -66,7 +83,7 @@ def whole_folder(out: Path, force: bool, marker: str = FILE_NAME) -> Iterator[Pa
     """
     check_output(out, force, marker)
     try:
-        with locked_folder(out.parent, f".{out.name}.partial-") as partial:
+        with made_parents(out), locked_folder(out.parent, f".{out.name}.partial-") as partial:
             try:
                 yield partial
             except EdgekitError as error:

@@ -103,7 +103,8 @@ def run_build(
                 planned = planner(quantization)
         spec = checked_spec(checkpoint, inputs.recipe, str(request.checkpoint or inputs.recipe.source))
         conversation = plan_conversation(request, inputs.recipe, checkpoint)
-        planned = replace(planned, notes=(*inputs.notes, *notes_of(checkpoint), *conversation.notes))
+        found = (*inputs.notes, *notes_of(checkpoint), *conversation.notes, *planned.unchecked)
+        planned = replace(planned, notes=found)
         if planned.notes:
             on_notes(planned.notes)
         from .steps import Job, pass_gate

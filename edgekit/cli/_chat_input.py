@@ -67,12 +67,20 @@ class LineReader:
         """As for :class:`Reader`."""
         while True:
             try:
-                line = input(_PROMPT if sys.stdin.isatty() else "")
+                line = self._line()
                 return line.encode("utf-8", errors="surrogateescape").strip()
             except EOFError:
                 return None
             except KeyboardInterrupt:
                 print(file=sys.stderr)  # discards the half-typed line, as shells do
+
+    def _line(self) -> str:
+        """The next line. The prompt goes to the terminal, also where the answers go to a file."""
+        if not sys.stdin.isatty() or sys.stdout.isatty():
+            return input(_PROMPT if sys.stdin.isatty() else "")
+        sys.stderr.write(_PROMPT)
+        sys.stderr.flush()
+        return input()
 
 
 class TerminalReader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from ..errors import UsageError
 from ..host import expanded
 from ..json_file import read_json_object
 from ..json_text import json_text
+from ..output_file import write_output
 from ..runtime.chat import Message
 from ..runtime.generation import Completion
 from ..runtime.session import Session
@@ -144,11 +146,13 @@ def _save(conversation: Conversation, rest: str) -> str:
         "messages": conversation.messages,
     }
     try:
-        with expanded(rest).open("x", encoding="utf-8") as file:
-            file.write(json_text(saved, indent=1) + "\n")
-    except FileExistsError:
-        raise UsageError(f"{rest} exists; choose another name") from None
-    except (OSError, ValueError) as error:
+        path = expanded(rest)
+        if os.path.lexists(path):
+            raise UsageError(f"{rest} exists; choose another name")
+        write_output(path, f"{json_text(saved, indent=1)}\n".encode())
+    except OSError as error:
+        raise UsageError(f"{rest} cannot be written: {error.strerror}") from None
+    except ValueError as error:
         raise UsageError(f"{rest} cannot be written: {error}") from None
     return f"{_turns(conversation.messages)} saved as {rest}"
 

@@ -80,4 +80,22 @@ _OPTIONS: dict[str, options.Decorator] = {
         "where that does not fit]",
     ),
 }
+
+
+def plan_arguments(wanted: PlanOptions) -> tuple[str, ...]:
+    """The command-line options that stand for some options of a plan."""
+    limits = wanted.limits
+    valued = {
+        "--engine": wanted.engine,
+        "--kv-type": wanted.kv_type,
+        "--power-mode": wanted.power_mode,
+        "--prompt-tokens": wanted.prompt_tokens if wanted.prompt_tokens != PROMPT_TOKENS else None,
+        "--max-ttft": None if limits.ttft_s is None else f"{limits.ttft_s:.10g}s",
+        "--min-decode": None if limits.decode_tok_s is None else f"{limits.decode_tok_s:.10g}",
+        "--max-memory": limits.memory_bytes,
+    }
+    words = [word for option, value in valued.items() if value is not None for word in (option, str(value))]
+    return (*words, "--headless") if wanted.headless else tuple(words)
+
+
 plan_options = options.group("plan_options", PlanOptions, _OPTIONS)

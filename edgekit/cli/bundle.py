@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -77,10 +78,12 @@ def command(
     from ..artifact.manifest import read_manifest
     from ..deploy.bundle import make_bundle
     from ..deploy.push import push
-    from ..deploy.remote import connect
+    from ..deploy.remote import check_address, connect
 
     if sustain_s is not None and address is None:
         raise click.UsageError("--sustain needs --push")
+    if address is not None:
+        check_address(address)
     manifest = read_manifest(artifact)
     out = out or Path(f"{os.path.basename(os.path.realpath(artifact))}-bundle")
     pushed: Pushed | None = None
@@ -141,6 +144,9 @@ def _print_push(pushed: Pushed, path: Path) -> None:
     screen = open_screen()
     sent = f"sent {len(pushed.sent)} files, {format_bytes(pushed.sent_bytes)}" if pushed.sent else "nothing had changed"
     screen.say(f"{pushed.device}: {sent}; verified in {pushed.folder}")
+    home = "~/" if pushed.folder.startswith("~/") else ""
+    there = home + shlex.quote(pushed.folder.removeprefix(home))
+    screen.print(f"to run it there: cd {there} && bin/edgekit-run artifact", soft_wrap=True)
     screen.say(f"receipt: {path}\n")
 
 

@@ -42,7 +42,7 @@ _UNITS = {
 @click.option(
     "--out",
     type=options.OutputFile(),
-    help="With --from-receipt: write the profile to this file instead of printing it.",
+    help="With --from-receipt: write the profile to this file, NAME.toml, instead of printing it.",
 )
 @options.as_json
 def command(name: str | None, receipt: Path | None, out: Path | None, as_json: bool) -> None:
@@ -53,6 +53,10 @@ def command(name: str | None, receipt: Path | None, out: Path | None, as_json: b
     """
     if out is not None and receipt is None:
         raise click.UsageError("--out needs --from-receipt")
+    if out is not None and out.suffix != ".toml" and (out.is_file() or not out.exists()):
+        raise click.BadParameter(
+            f"{out} does not end in .toml; --device takes other names for those of devices", param_hint="--out"
+        )
     if receipt is not None:
         _correct(receipt, name, out, as_json)
         return
@@ -93,7 +97,8 @@ def _correct(file: Path, name: str | None, out: Path | None, as_json: bool) -> N
     profile = load_device(device)
     found = find_contradictions(receipt, profile)
     corrected = corrected_profile(receipt, profile)
-    comment = [f"{profile.name} as measured: {len(found)} figures from {file.name}", *(c.detail for c in found)]
+    figures = "1 figure" if len(found) == 1 else f"{len(found)} figures"
+    comment = [f"{profile.name} as measured: {figures} from {file.name}", *(c.detail for c in found)]
     text = format_device(corrected, "\n".join(comment))
     if out is not None:
         try:

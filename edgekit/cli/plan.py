@@ -12,9 +12,9 @@ import click
 
 from ..build.plan import plannable
 from ..devices import DeviceProfile, all_devices, load_device
-from ..errors import EdgekitError, UsageError
+from ..errors import ContextLengthError, MissingPackageError, UsageError
 from ..planning import planner
-from ..planning.budget import usable_memory
+from ..planning.budget import UserLimits, usable_memory
 from ..planning.choice import best_recipe, needed_machine
 from ..planning.draft import draft
 from ..planning.plan import Plan, PlanOptions
@@ -25,7 +25,7 @@ from . import _options as options
 from ._conversation_options import reasoning
 from ._intervals import show_seconds, show_speed
 from ._output import Cell, Column, Part, emit_json, open_screen, print_notes, progress_bars
-from ._plan_options import plan_options
+from ._plan_options import plan_arguments, plan_options
 from ._plan_table import UNMEASURED, print_plan
 from ._quantization_options import QUANTIZATION_OPTIONS, quantization_arguments
 
@@ -122,9 +122,7 @@ def command(model: str | None, device: str | None, every_device: bool, request: 
     if plot is not None and plot.suffix not in _PICTURES:
         raise click.BadParameter(f"{plot} does not end in .svg, .png or .pdf", param_hint="--plot")
     if plot is not None and find_spec("matplotlib") is None:
-        raise EdgekitError(
-            "--plot draws with matplotlib, which is not installed", hint='pip install "edgekit-llm[plot]"'
-        )
+        raise MissingPackageError.for_extra("plot", ["matplotlib"], "--plot")
     if device is None:
         if model is None:
             raise click.UsageError("--all-devices needs a MODEL; edgekit recipes lists them")
@@ -153,7 +151,7 @@ def _plan_one(
         )
         enough = planned.fits or any(offer.kind == "headless" for offer in planned.offers)
         machine = None if enough else needed_machine(planned, devices)
-    planned = replace(planned, notes=notes)
+    planned = replace(planned, notes=(*notes, *planned.unchecked))
     if request.as_json:
         emit_json({**planned.to_json(), "needs": machine})
     else:
@@ -181,24 +179,28 @@ def _plan_all(request: _Request, recipes: Sequence[Recipe], profile: DeviceProfi
         return
     fitting = sum(p.fits for p in plans.values())
     screen = open_screen()
-    more = _fitting_without_desktop(plans.values(), profile)
+    more = _fitting_without_desktop(plans.values(), profile, request.plan_options.limits)
     headless_too = f", and {len(more)} more without a desktop (--headless)" if more else ""
     small = sum(p.fits and p.kv_because != "" for p in plans.values())
     small_too = f", {small} of them with an int8 KV cache" if small else ""
     found = f"\n{fitting} of {len(plans)} models fit{small_too}{headless_too}. Recommended: "
     screen.say(found, (best.name, "bold green"), ". Build it with:")
     context = ("--context", str(request.context)) if request.context else ()
-    headless = ("--headless",) if request.plan_options.headless else ()
-    words = ("--device", device, *context, *headless, *quantization_arguments(request.quantization))
+    reasoning = {None: (), True: ("--reasoning",), False: ("--no-reasoning",)}[request.reasoning]
+    words = (
+        "--device", device, *context, *plan_arguments(request.plan_options),
+        *quantization_arguments(request.quantization), *reasoning,
+    )  # fmt: skip
     screen.print(f"  {shlex.join(['edgekit', 'build', best.name, *words])}", soft_wrap=True)
+    print_notes(plans[best.name].unchecked)
 
 
-def _fitting_without_desktop(plans: Iterable[Plan], device: DeviceProfile) -> list[str]:
+def _fitting_without_desktop(plans: Iterable[Plan], device: DeviceProfile, limits: UserLimits) -> list[str]:
     """The models that fit only when the device boots without a desktop."""
-    headless = device.memory.usable_headless
-    if headless is None:
+    if device.memory.usable_headless is None:
         return []
-    return [p.model for p in plans if not p.headless and not p.fits and p.memory.peak <= headless.value]
+    usable, _ = usable_memory(device, limits, headless=True)
+    return [p.model for p in plans if not p.headless and not p.fits and p.memory.peak <= usable]
 
 
 def _plans(
@@ -217,6 +219,8 @@ def _plans(
             continue
         try:
             plans[recipe.name] = request.plan(recipe, profile)
+        except ContextLengthError:
+            refused[recipe.name] = "the prompt does not fit its context"
         except UsageError as error:
             refused[recipe.name], unreachable = "cannot reach this mean of bits", error
     if unreachable is not None and all(recipe.plan_only for recipe in recipes if recipe.name in plans):

@@ -52,7 +52,7 @@ def command(
     """Check that ARTIFACT works on this machine: its files, its golden answer, its speed and memory.
 
     The golden answer is the one that the artifact gave when it was built. If a check fails, the exit code is 62. A
-    speed that differs from the plan is only a warning.
+    speed that differs from the plan is only a warning, unless it misses a limit that was set for the build.
     """
     from ..artifact.manifest import read_manifest
     from ..deploy.smoke import smoke  # imports numpy

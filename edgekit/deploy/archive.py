@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 from ..errors import MissingPackageError
@@ -33,6 +33,17 @@ def zstandard() -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError:
         raise MissingPackageError.for_extra("compile", ["backports.zstd"], f"writing a {SUFFIX} file") from None
+
+
+def holds_bundle(file: Path) -> bool:
+    """Whether a file is a ``.tar.zst`` whose first file is that of a bundle, ``SHA256SUMS``."""
+    zstd = zstandard()
+    try:
+        with zstd.open(file, "rb") as packed, tarfile.open(fileobj=cast(IO[bytes], packed), mode="r|") as archive:
+            first = archive.next()
+    except (OSError, EOFError, tarfile.TarError, zstd.ZstdError):
+        return False
+    return first is not None and PurePosixPath(first.name).name == "SHA256SUMS"
 
 
 def write_archive(folder: Path, file: Path, top: str, progress: Progress = no_progress) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from ..artifact.signature import FILE_NAME as SIGNATURE_FILE
 from ..artifact.signature import open_private_key, read_signature, sign_file
 from ..artifact.signature import sign as sign_artifact
 from ..artifact.verify import Verified, verified
-from ..artifact.writer import disk_error, give_name
+from ..artifact.writer import disk_error, give_name, made_parents
 from ..devices import DeviceProfile
 from ..durable import rename, sync
 from ..errors import BudgetError, BundleError, DiskFullError, OutputExistsError, UsageError
@@ -40,8 +41,9 @@ from ..json_text import json_text
 from ..leftovers import locked_folder
 from ..progress import Progress, no_progress
 from ..units import format_bytes
-from .archive import SUFFIX, write_archive, zstandard
+from .archive import SUFFIX, holds_bundle, write_archive, zstandard
 from .device_files import DeviceFiles, device_files
+from .planned import planned_for, usable_by
 from .receipt import edgekit_version
 from .sbom import LINKED, Component, sbom_text
 
@@ -98,9 +100,7 @@ def check_plan(manifest: Manifest, device: DeviceProfile) -> None:
             f"cannot bundle {manifest.name}: edgekit-run runs quantized artifacts, and this one has float matrices",
             hint="edgekit build MODEL --device NAME builds a quantized one",
         )
-    plan, usable = manifest.plan, device.usable_bytes
-    if plan.get("headless") and device.memory.usable_headless is not None:
-        usable = device.memory.usable_headless.value
+    plan, usable = manifest.plan, usable_by(manifest.plan, device)
     needed = (plan.get("engine_bytes") or {}).get(_ENGINE) or (plan.get("memory_bytes") or {}).get("total")
     if needed is not None and needed > usable:
         raise BudgetError(
@@ -165,8 +165,7 @@ def make_bundle(
     _check_free(out, packed)
     name = f"{manifest.name}-{device.name}"
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with locked_folder(out.parent, f".{out.name}.partial-") as work:
+        with made_parents(out), locked_folder(out.parent, f".{out.name}.partial-") as work:
             native = native or device_files(device)  # compiles for minutes, so the folder is made first
             folder = work / name
             _copy_artifact(artifact, folder / "artifact", found)
@@ -195,7 +194,7 @@ def _check_free(out: Path, packed: bool) -> None:
     """Only an earlier bundle may be replaced."""
     if out.name in ("", ".."):
         raise UsageError(f"the bundle's name is {str(out)!r}, which names no new folder", hint="give one: --out NAME")
-    if not os.path.lexists(out) or (packed and out.is_file()):
+    if not os.path.lexists(out) or (packed and out.is_file() and holds_bundle(out)):
         return
     if not packed and out.is_dir():
         about = out / ABOUT
@@ -203,10 +202,7 @@ def _check_free(out: Path, packed: bool) -> None:
             return
         if about.is_file() and read_json_object(about, error=BundleError).get("format") == FORMAT:
             return
-    raise OutputExistsError(
-        f"{out} exists and is not {'a file' if packed else 'a bundle'}",
-        hint="choose another name with --out, or remove it",
-    )
+    raise OutputExistsError(f"{out} exists and is not a bundle", hint="choose another name with --out, or remove it")
 
 
 def _copy_artifact(artifact: Path, folder: Path, found: Verified) -> None:
@@ -224,7 +220,7 @@ def _fill(folder: Path, name: str, found: Verified, device: DeviceProfile, nativ
     for header in native.headers:
         _copy(header, folder / "include" / header.name)
     _write_licences(folder / "licences", manifest, native)
-    _write(folder / SMOKE, _SMOKE.format(device=device.name), 0o755)
+    _write(folder / SMOKE, _SMOKE.format(device=shlex.quote(device.name)), 0o755)
     _write(folder / ABOUT, json_text(_about(name, found, device, native), indent=2) + "\n")
     digests = _digests(folder)
     for each, entry in manifest.files.items():
@@ -233,7 +229,23 @@ def _fill(folder: Path, name: str, found: Verified, device: DeviceProfile, nativ
     _write(folder / SBOM, sbom_text(name, edgekit_version(), _components(manifest, native, digests)))
     digests = dict(sorted({**digests, SBOM: sha256_file(folder / SBOM)}.items()))
     _write(folder / SUMS, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
-    return Bundle(folder, name, native.target.machine, digests, native.notes)
+    notes = (*native.notes, *_limit_notes(manifest, device))
+    return Bundle(folder, name, native.target.machine, digests, notes)
+
+
+def _limit_notes(manifest: Manifest, device: DeviceProfile) -> tuple[str, ...]:
+    """Limits that were set for another engine than the bundle's are not checked by its smoke test."""
+    plan = manifest.plan
+    limits = [limit for limit in (plan.get("budget") or {}).values() if limit.get("asked")]
+    if not limits or plan.get("engine") in (None, _ENGINE) or plan.get("device") != device.name:
+        return ()
+    decode = planned_for(plan, _ENGINE).get("decode_tok_s")
+    expected = f" (expected: {decode['mid']:.3g} tok/s)" if decode else ""
+    note = (
+        f"the limits of this build were planned for the engine {plan['engine']}; bin/edgekit-run uses "
+        f"{_ENGINE}{expected}, and its smoke test does not check them"
+    )
+    return (note,)
 
 
 def _about(name: str, found: Verified, device: DeviceProfile, native: DeviceFiles) -> dict[str, Any]:

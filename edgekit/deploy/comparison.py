@@ -9,6 +9,7 @@ from ..artifact.manifest import Manifest
 from ..devices import DeviceProfile
 from ..units import format_bytes, format_rate, format_seconds
 from .contradictions import find_contradictions
+from .planned import planned_for, unused_cache, usable_by
 from .receipt import FAIL, PASS, Check, Predicted, Receipt
 from .speed_checks import check_decode, check_load_time, check_sustained, check_ttft
 
@@ -34,12 +35,14 @@ def complete_receipt(receipt: Receipt, manifest: Manifest, device: DeviceProfile
         manifest: The artifact's, with the plan.
         device: What the machine was said to be.
     """
-    plan, done = manifest.plan, {check.name for check in receipt.checks}
+    plan, done = planned_for(manifest.plan, receipt.engine), {check.name for check in receipt.checks}
     checks: list[Check] = []
     if receipt.peak_rss_bytes is not None:
-        usable = device.usable_bytes
-        detail = f"{format_bytes(receipt.peak_rss_bytes)} measured of {format_bytes(usable)}"
-        checks.append(Check("device_memory", PASS if receipt.peak_rss_bytes <= usable else FAIL, detail))
+        usable, unused = usable_by(plan, device), unused_cache(receipt, manifest)
+        filled = receipt.peak_rss_bytes + unused
+        parts = f"{format_bytes(receipt.peak_rss_bytes)} measured, {format_bytes(unused)} for the unused context"
+        detail = f"{format_bytes(filled)} ({parts}) of {format_bytes(usable)}"
+        checks.append(Check("device_memory", PASS if filled <= usable else FAIL, detail))
     if plan.get("device") == device.name:
         checks += [] if receipt.prompt is None else check_ttft(receipt.prompt, plan)
         checks += [] if receipt.decode_tok_s is None else check_decode(receipt.decode_tok_s, plan)
@@ -47,7 +50,7 @@ def complete_receipt(receipt: Receipt, manifest: Manifest, device: DeviceProfile
     checks += [] if receipt.sustained is None else [check_sustained(receipt.sustained)]
     predicted = receipt.predicted
     speed = plan.get("decode_tok_s")
-    if predicted is None and speed and plan.get("engine") == receipt.engine:
+    if predicted is None and speed:
         predicted = Predicted(plan.get("device"), speed["low"], speed["mid"], speed["high"])
     found = replace(receipt, device=device.name, predicted=predicted)
     found = found.with_checks(*(check for check in checks if check.name not in done))
@@ -55,8 +58,8 @@ def complete_receipt(receipt: Receipt, manifest: Manifest, device: DeviceProfile
 
 
 def compare_with_plan(receipt: Receipt, manifest: Manifest) -> list[Row]:
-    """The figures of a receipt beside those of the plan."""
-    plan = manifest.plan
+    """The figures of a receipt beside those of the plan for the engine that ran."""
+    plan = planned_for(manifest.plan, receipt.engine)
     ttft, decode = plan.get("ttft_s"), plan.get("decode_tok_s")
     memory = (plan.get("engine_bytes") or {}).get(receipt.engine) or (plan.get("memory_bytes") or {}).get("total")
     load = plan.get("load_s") or {}

@@ -6,6 +6,7 @@ profile with the measured figures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -13,6 +14,9 @@ from typing import TypeVar
 from ..devices import DeviceProfile, Sourced
 from ..devices.profile import Bytes, Cluster, Thermal
 from ..errors import ArtifactError
+from ..planning.core_draw import READ_SHARE
+from ..planning.engines import engine_names, find_engine
+from ..planning.hardware import CPU, hardware_of
 from ..units import format_bytes
 from .receipt import Contradiction, Receipt
 
@@ -20,6 +24,7 @@ from .receipt import Contradiction, Receipt
 _TOTAL_RANGE = (0.85, 1.08)
 _USABLE_SHARE = 0.9  # other programs come and go
 _CLOCK_TOLERANCE = 0.05  # firmware rounds clocks, and power modes move them by more
+_DRAW_TOLERANCE = 0.05  # of the bandwidth that a corrected profile is planned with
 _SHARE_TOLERANCE = 0.1  # a minute is shorter than the profile's minutes of work, and thirds vary by some percent
 
 # What every processor of an architecture has; without it, an emulator shows the features of the machine it runs on.
@@ -155,35 +160,71 @@ def _clock(receipt: Receipt, profile: DeviceProfile) -> _Finding | None:
 
 
 def _decode(receipt: Receipt, profile: DeviceProfile) -> _Finding | None:
-    """A decode speed outside the plan's interval: decode waits for memory, so the plan's bandwidth is wrong."""
+    """A decode speed outside the plan's interval: decode waits for memory, so the plan's bandwidth is wrong.
+
+    There is no finding where no figure of the profile would change the plan of this engine, and no other engine's: for
+    a GPU, or a processor that is faster than its memory.
+    """
     predicted, speed = receipt.predicted, receipt.decode_tok_s
     if predicted is None or speed is None or receipt.as_predicted or predicted.device != profile.name:
         return None
     if predicted.mid <= 0:
         raise ArtifactError(f"the receipt's predicted.mid is {predicted.mid:g} tok/s; it must be above 0")
-    factor = speed / predicted.mid
-    draws = any(cluster.draw_gb_s for cluster in profile.cpu.clusters)
-    stated = profile.bandwidth.sustained or profile.bandwidth.theoretical
-    if not draws and stated is None:
+    if speed <= 0 or receipt.engine not in engine_names():
         return None
+    engine, factor = find_engine(receipt.engine), speed / predicted.mid
+    planned = hardware_of(profile, engine)
+    if planned.processor != CPU or planned.bandwidth_gb_s is None:
+        return None
+    wanted = planned.bandwidth_gb_s * factor
+    probed = bool(profile.cpu.kernels) and profile.bandwidth.sustained is not None
 
     def correct(profile: DeviceProfile, source: str) -> DeviceProfile:
-        note = f"scaled by {factor:.3g}, so that the plan's {predicted.mid:.3g} tok/s become the measured {speed:.3g}"
-        if draws:
-            return _with_clusters(profile, lambda cluster: _scaled_draw(cluster, factor, source, note))
-        bandwidth = profile.bandwidth
-        limit = bandwidth.theoretical.value if bandwidth.theoretical else float("inf")
-        value = min(_digits(_some(stated).value * factor), limit)
-        one = bandwidth.one_core if bandwidth.one_core and bandwidth.one_core.value <= value else None
-        return replace(profile, bandwidth=replace(bandwidth, sustained=Sourced(value, source, note), one_core=one))
+        note = f"decode ran at {factor:.3g} times the planned speed: {speed:.3g} instead of {predicted.mid:.3g} tok/s"
+        return _with_sustained(profile, wanted, source, note) if probed else _with_draw(profile, wanted, source, note)
 
-    shown, name = stated, "bandwidth.sustained" if profile.bandwidth.sustained else "bandwidth.theoretical"
-    if draws:
-        cluster = next(cluster for cluster in profile.cpu.clusters if cluster.draw_gb_s)
-        shown, name = cluster.draw_gb_s, f"cpu.clusters[{cluster.name}].draw_gb_s"
-    value = _some(shown).value
+    try:
+        changed = hardware_of(correct(profile, "receipt"), engine)
+    except ValueError:  # no device has this figure
+        return None
+    if planned.speed is not None and changed.speed == planned.speed:
+        return None  # the engine itself was measured there
+    if abs(_some(changed.bandwidth_gb_s) / wanted - 1) > _DRAW_TOLERANCE:
+        return None
+    if probed:
+        name, was, now = "bandwidth.sustained", planned.bandwidth_gb_s, wanted
+    else:
+        name, now = f"cpu.clusters[{profile.cpu.clusters[0].name}].draw_gb_s", wanted * READ_SHARE
+        was = planned.bandwidth_gb_s * READ_SHARE
+        share = _shares(profile)[0]
+        was, now = was * share, now * share
     words = f"Decode runs at {speed:.3g} tok/s, and the plan expects {predicted.low:.3g} to {predicted.high:.3g}."
-    return _finding(name, f"{value:g} GB/s", f"{_digits(value * factor):g} GB/s", words, correct)
+    return _finding(name, f"{_digits(was):g} GB/s", f"{_digits(now):g} GB/s", words, correct)
+
+
+def _with_sustained(profile: DeviceProfile, gb_s: float, source: str, note: str) -> DeviceProfile:
+    """A probed profile whose memory delivers this much."""
+    bandwidth = profile.bandwidth
+    value = min(_digits(gb_s), bandwidth.theoretical.value if bandwidth.theoretical else math.inf)
+    one = bandwidth.one_core if bandwidth.one_core and bandwidth.one_core.value <= value else None
+    return replace(profile, bandwidth=replace(bandwidth, sustained=Sourced(value, source, note), one_core=one))
+
+
+def _with_draw(profile: DeviceProfile, gb_s: float, source: str, note: str) -> DeviceProfile:
+    """A profile whose cores read as much as from a memory with this specification."""
+    shares = iter(_shares(profile))
+    return _with_clusters(
+        profile,
+        lambda cluster: replace(cluster, draw_gb_s=Sourced(_digits(gb_s * READ_SHARE * next(shares)), source, note)),
+    )
+
+
+def _shares(profile: DeviceProfile) -> list[float]:
+    """The share of each cluster in what the processor reads: as the profile states it, otherwise by cores."""
+    clusters = profile.cpu.clusters
+    stated = [cluster.draw_gb_s.value for cluster in clusters if cluster.draw_gb_s]
+    weights = stated if len(stated) == len(clusters) else [float(cluster.cores.value) for cluster in clusters]
+    return [weight / sum(weights) for weight in weights]
 
 
 def _throttling(receipt: Receipt, profile: DeviceProfile) -> _Finding | None:
@@ -201,12 +242,6 @@ def _throttling(receipt: Receipt, profile: DeviceProfile) -> _Finding | None:
     words = f"The last third of {sustained.seconds:.0f} s of decode was slower than the first."
     shown = f"{stated:g}" if profile.thermal else "unknown, so 1"
     return _finding("thermal.sustained_share", shown, f"{found:g}", words, correct)
-
-
-def _scaled_draw(cluster: Cluster, factor: float, source: str, note: str) -> Cluster:
-    if cluster.draw_gb_s is None:
-        return cluster
-    return replace(cluster, draw_gb_s=Sourced(_digits(cluster.draw_gb_s.value * factor), source, note))
 
 
 def _with_fastest(profile: DeviceProfile, change: Callable[[Cluster], Cluster]) -> DeviceProfile:

@@ -1,8 +1,8 @@
 """``edgekit bundle --push``: copies a bundle to its device, runs the smoke test there, and brings the receipt home.
 
 Only files whose SHA-256 differs travel. Each is written under a temporary name and verified on the device; when all are
-there, they get their names. A transfer that was cut leaves the files on the device as they were, and the next push
-sends what is missing.
+there, they get their names. A transfer that was cut leaves the files on the device as they were. The next push keeps
+those that arrived whole under their temporary names, deletes the others, and sends what is missing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .remote import Remote
 _FOLDERS = ("artifact", "bin", "include", "lib", "licences")  # those that belong to a bundle
 _PARTIAL = ".edgekit-partial"
 _MARGIN_BYTES = 4_000_000  # for the receipt, the kernels' cache and the file system's own
+_FREE = "echo free $(df -Pk . | tail -n 1)"
 _SMOKE_CODES = (0, 62)  # passed, and failed with a receipt
 
 
@@ -52,12 +53,21 @@ class Pushed:
 
 @dataclass(frozen=True)
 class _State:
-    """The device before the push: architecture, processor features, free bytes, digests of the files there."""
+    """The device before the push.
+
+    Attributes:
+        machine: The architecture.
+        features: Of the processor.
+        free_bytes: Free space; None if unknown.
+        digests: The SHA-256 of each file there.
+        arrived: The same of the files under temporary names, by their final names.
+    """
 
     machine: str
     features: frozenset[str]
     free_bytes: int | None
     digests: dict[str, str]
+    arrived: dict[str, str]
 
 
 def push(bundle: Bundle, remote: Remote, *, sustain_s: float | None = None, progress: Progress = no_progress) -> Pushed:
@@ -79,16 +89,19 @@ def push(bundle: Bundle, remote: Remote, *, sustain_s: float | None = None, prog
     notes = _check_processor(bundle, remote, state)
     digests = bundle.files | {name: sha256_file(bundle.folder / name) for name in bundle.sums}
     changed = sorted(name for name, digest in digests.items() if state.digests.get(name) != digest)
-    sizes = {name: (bundle.folder / name).stat().st_size for name in changed}
+    missing = [name for name in changed if state.arrived.get(name) != digests[name]]
+    useless = [name for name, digest in state.arrived.items() if name not in changed or digest != digests[name]]
+    free = _delete_partial(remote, folder, useless) if useless else state.free_bytes
+    sizes = {name: (bundle.folder / name).stat().st_size for name in missing}
     needed = sum(sizes.values())
-    if changed and state.free_bytes is not None and state.free_bytes < needed + _MARGIN_BYTES:
+    if missing and free is not None and free < needed + _MARGIN_BYTES:
         raise DiskFullError(
-            f"{remote.name} has {format_bytes(state.free_bytes)} free in {remote.folder}; the bundle needs "
+            f"{remote.name} has {format_bytes(free)} free in {remote.folder}; the bundle needs "
             f"{format_bytes(needed + _MARGIN_BYTES)} more",
             hint="free space there, or push to a folder on another disk",
         )
     done = 0
-    for name in changed:
+    for name in missing:
         progress("sending", done, needed)
         _send(bundle, remote, folder, name, digests[name])
         done += sizes[name]
@@ -97,16 +110,15 @@ def push(bundle: Bundle, remote: Remote, *, sustain_s: float | None = None, prog
     removed = tuple(sorted(name for name in stale if name.split("/")[0] in (*_FOLDERS, SUMS_SIGNATURE)))
     _finish(remote, folder, changed, removed)
     receipt = _smoke(remote, folder, sustain_s)
-    return Pushed(remote.name, _unquoted(folder), tuple(changed), needed, removed, receipt, notes)
+    return Pushed(remote.name, _unquoted(folder), tuple(missing), needed, removed, receipt, notes)
 
 
 def _look(bundle: Bundle, remote: Remote, folder: str) -> _State:
     """Ask the device everything in one command, for a round trip can take a second."""
     found = remote.run(
         f"mkdir -p {folder} || exit 1; cd {folder} || exit 1; echo machine $(uname -m); "
-        "grep -m 1 -E '^(Features|flags)' /proc/cpuinfo; echo free $(df -Pk . | tail -n 1); "
-        "command -v sha256sum > /dev/null && echo has sha256sum; "
-        f"find . -type f ! -name '*{_PARTIAL}' -exec sha256sum {{}} +"
+        f"grep -m 1 -E '^(Features|flags)' /proc/cpuinfo; {_FREE}; "
+        "command -v sha256sum > /dev/null && echo has sha256sum; find . -type f -exec sha256sum {} +"
     )
     text = found.stdout
     machine = re.search(r"^machine (\S+)$", text, re.MULTILINE)
@@ -122,13 +134,27 @@ def _look(bundle: Bundle, remote: Remote, folder: str) -> _State:
             hint="install coreutils or busybox on the device, or copy the bundle and run its smoke.sh by hand",
         )
     features = re.search(r"^(?:Features|flags)\s*:(.*)$", text, re.MULTILINE)
-    free = re.search(r"^free \S+ \d+ \d+ (\d{1,15}) ", text, re.MULTILINE)
+    found_files = {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  \./(.+)$", text, re.MULTILINE)}
+    arrived = {name.removesuffix(_PARTIAL): digest for name, digest in found_files.items() if name.endswith(_PARTIAL)}
     return _State(
         machine=machine[1],
         features=frozenset(features[1].split()) if features else frozenset(),
-        free_bytes=int(free[1]) * KIB if free else None,
-        digests={name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  \./(.+)$", text, re.MULTILINE)},
+        free_bytes=_free_bytes(text),
+        digests={name: digest for name, digest in found_files.items() if not name.endswith(_PARTIAL)},
+        arrived=arrived,
     )
+
+
+def _free_bytes(text: str) -> int | None:
+    """Of what ``_FREE`` printed."""
+    free = re.search(r"^free \S+ \d+ \d+ (\d{1,15}) ", text, re.MULTILINE)
+    return int(free[1]) * KIB if free else None
+
+
+def _delete_partial(remote: Remote, folder: str, names: list[str]) -> int | None:
+    """Delete files under temporary names, and return the space that is free then."""
+    words = " ".join(shlex.quote(f"./{name}{_PARTIAL}") for name in names)
+    return _free_bytes(remote.run(f"cd {folder} && rm -f {words}; {_FREE}").stdout)
 
 
 def _check_processor(bundle: Bundle, remote: Remote, state: _State) -> tuple[str, ...]:

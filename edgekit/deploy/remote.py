@@ -75,6 +75,7 @@ class SshRemote:
     name: str
     folder: str
     command: tuple[str, ...]  # ssh with its options and the host
+    check: tuple[str, ...]  # the same for a person, without the shared connection
 
     def run(self, command: str) -> Output:
         found = _run([*self.command, command])
@@ -98,7 +99,7 @@ class SshRemote:
         last = words.strip().splitlines()[-1:] or ["ssh ended with exit code 255"]
         return PushError(
             f"cannot reach {self.name}: {last[0]}",
-            hint=f"check that this works without a password: {shlex.join([*self.command, 'true'])}",
+            hint=f"check that this works without a password: {shlex.join([*self.check, 'true'])}",
         )
 
 
@@ -131,18 +132,31 @@ class AdbRemote:
             )
 
 
-@contextlib.contextmanager
-def connect(address: str) -> Iterator[Remote]:
-    """The device at an address. Its connection is closed when the block ends.
+def check_address(address: str) -> None:
+    """Check an address before any work. Nothing is connected.
 
     Raises:
         UsageError: The address has another form.
         PushError: ssh or adb is not installed.
     """
-    if address == "adb" or address.startswith("adb:"):
-        serial = address[4:]
-        if address.endswith(":"):
-            raise UsageError(f"--push {address!r} lacks the serial; allowed: {_FORMS}")
+    if address.split(":")[0] == "adb":
+        _serial(address)
+        _program("adb")
+    else:
+        _parse_ssh(address)
+        _program("ssh")
+
+
+@contextlib.contextmanager
+def connect(address: str) -> Iterator[Remote]:
+    """The device at an address. Its connection is closed when the block ends.
+
+    Raises:
+        UsageError, PushError: As :func:`check_address`.
+    """
+    check_address(address)
+    if address.split(":")[0] == "adb":
+        serial = _serial(address)
         named = ("-s", serial) if serial else ()
         yield AdbRemote(address, ADB_FOLDER, (_program("adb"), *named))
         return
@@ -151,11 +165,20 @@ def connect(address: str) -> Iterator[Remote]:
         # One connection for all commands; BatchMode fails where ssh would ask for a password.
         options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
         options += ["-o", "ControlMaster=auto", "-o", f"ControlPath={control}/c", "-o", "ControlPersist=60"]
-        command = (_program("ssh"), *options, *(("-p", str(port)) if port else ()))
+        at = ("-p", str(port)) if port else ()
+        command = (_program("ssh"), *options, *at)
+        check = ("ssh", "-o", "BatchMode=yes", *at, "--", host)
         try:
-            yield SshRemote(name, folder, (*command, "--", host))
+            yield SshRemote(name, folder, (*command, "--", host), check)
         finally:
             subprocess.run([*command, "-O", "exit", "--", host], capture_output=True)
+
+
+def _serial(address: str) -> str:
+    """The serial of adb:SERIAL; empty for adb alone."""
+    if address.endswith(":"):
+        raise UsageError(f"--push {address!r} lacks the serial; allowed: {_FORMS}")
+    return address[4:]
 
 
 def _parse_ssh(address: str) -> tuple[str, int | None, str, str]:

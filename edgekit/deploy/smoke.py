@@ -9,7 +9,8 @@ The checks run in this order. If ``files`` or ``load`` fails, the test ends ther
     gpu_proof       an engine on a GPU computes as the processor does (``runtime/proof/``)
     memory          the peak memory with a full KV cache stays within the build's plan for this engine
     device_memory   the same, within the usable memory of a given device
-    ttft, decode, load_time   measured times against the plan, on the plan's device alone (``speed_checks.py``)
+    ttft, decode, load_time   measured times against the plan for this engine, on the plan's device alone
+                    (``speed_checks.py``)
     placement       no part of the model runs as a slow fallback (``inspection/placement.py``)
     sustained       whether the speed holds, if that is asked for
 """
@@ -40,6 +41,7 @@ from ..runtime.replay import check_logits, check_tokens, golden_of, replay
 from ..units import format_bytes
 from .contradictions import find_contradictions
 from .machine import describe_machine
+from .planned import planned_for
 from .receipt import FAIL, PASS, WARN, Check, Predicted, Receipt, edgekit_version
 from .speed_checks import check_decode, check_load_time, check_sustained, check_ttft, measure_prompt, measure_sustained
 
@@ -115,7 +117,7 @@ def smoke(
     finally:
         opened.close()
     if is_plans_device:
-        measured = measured.with_checks(*_check_speed(measured, manifest.plan))
+        measured = measured.with_checks(*_check_speed(measured, planned_for(manifest.plan, opened.name)))
     measured = measured.with_checks(*_check_placement(folder, manifest, opened.name))  # may open the artifact again
     if measured.sustained is not None:
         measured = measured.with_checks(check_sustained(measured.sustained))
@@ -187,9 +189,9 @@ def _check_proof(engine: Engine) -> list[Check]:
 
 
 def _predicted(manifest: Manifest, engine: Engine) -> Predicted | None:
-    """The plan's decode speed; None if the plan is for another engine or has no speed."""
-    interval = manifest.plan.get("decode_tok_s")
-    if not interval or manifest.plan.get("engine") != engine.name:
+    """The plan's decode speed with this engine; None if the plan has none."""
+    interval = planned_for(manifest.plan, engine.name).get("decode_tok_s")
+    if not interval:
         return None
     return Predicted(manifest.plan.get("device"), interval["low"], interval["mid"], interval["high"])
 

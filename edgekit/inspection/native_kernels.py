@@ -39,9 +39,11 @@ def native_placement(facts: RuntimeFacts, model: Model | None) -> Placement:
     roles = {kernels[role].kernel: role for role in ("prefill", "decode")}
     products = tuple(roles) if len(roles) == 1 else tuple(f"{kernel} ({role})" for kernel, role in roles.items())
     layers, norms, places = int(facts.model["num_layers"]), 0, []
-    for part in () if model is None else parts_of(model.layout):
+    parts = () if model is None else parts_of(model.layout)
+    shared = any(part.name == HEAD and not part.size_bytes for part in parts)  # lm_head reads the embedding's table
+    for part in parts:
         if part.name == EMBEDDING:
-            places.append(_place(part, "lookup", (elementwise,), part.size_bytes))
+            places.append(_place(part, "lookup", (elementwise,), 0 if shared else part.size_bytes))
         elif part.name == HEAD or part.name.startswith(INNER):
             places.append(_place(part, "product", products, part.token_bytes))
         elif part.name == NORMS:

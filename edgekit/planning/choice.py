@@ -28,7 +28,7 @@ def best_recipe(
 
     Raises:
         BudgetError: No model is acceptable; names the nearest and what is missing.
-        ContextLengthError: No recipe allows ``context``.
+        ContextLengthError: No recipe allows ``context``, or a prompt as long as the one requested.
     """
     buildable = [recipe for recipe in recipes if not recipe.plan_only]
     if not buildable:
@@ -36,11 +36,16 @@ def best_recipe(
     longest = max(recipe.max_context for recipe in buildable)
     if context is not None and not 1 <= context <= longest:
         raise ContextLengthError(f"a context of {context} tokens was requested; the models allow 1 to {longest}")
-    plans = [
-        (recipe, draft(recipe, device, context, options=options))
-        for recipe in buildable
-        if (context or 1) <= recipe.max_context
-    ]
+    plans: list[tuple[Recipe, Plan]] = []
+    refused: ContextLengthError | None = None
+    for recipe in buildable:
+        if (context or 1) <= recipe.max_context:
+            try:
+                plans.append((recipe, draft(recipe, device, context, options=options)))
+            except ContextLengthError as error:  # the prompt is longer than this model's context
+                refused = error
+    if not plans and refused is not None:
+        raise refused
     acceptable = [(recipe, planned) for recipe, planned in plans if planned.acceptable]
     if acceptable:
         return max(acceptable, key=lambda pair: (not pair[1].slow, pair[0].reasoning, pair[0].parameters))[0]

@@ -22,7 +22,7 @@ from .hardware import accelerator_bytes, hardware_of
 from .kv_choice import because_it_fits
 from .latency import Predictor
 from .memory import Dimensions, MemoryPlan, kv_cache_bytes, tokenizer_bytes, weight_groups
-from .plan import Plan, PlanOptions
+from .plan import PROMPT_TOKENS, Plan, PlanOptions
 from .planned_engine import EngineSetup, PlannedEngine
 from .stated import STATED_BITS_PER_WEIGHT, stated_dimensions, stated_memory, stated_work
 from .widths import choose_widths
@@ -47,8 +47,8 @@ def draft(
         options: Engine, KV cache, prompt, power mode and limits.
 
     Raises:
-        ContextLengthError: ``context`` is below 1 or above the recipe's maximum.
-        EngineError: No engine can run on the device.
+        ContextLengthError: ``context`` is below 1 or above the recipe's maximum, or the requested prompt is longer.
+        EngineError: The requested engine cannot run on the device, or none can.
         RecipeError: The recipe's ``[config]`` is invalid.
         UnknownNameError: The engine does not have this type of KV cache, or the device has no such power mode.
         UnsupportedModelError: There is no family for a model that is not marked plan-only.
@@ -63,6 +63,12 @@ def draft(
         raise ContextLengthError(
             f"planning {recipe.name}: a context of {context} tokens was requested; allowed: 1 to {recipe.max_context}"
         )
+    if options.prompt_tokens > max(context, PROMPT_TOKENS):
+        raise ContextLengthError(
+            f"planning {recipe.name}: a prompt of {options.prompt_tokens} tokens was requested, which does not fit a "
+            f"context of {context} tokens",
+            hint=f"plan a longer context with --context; allowed: up to {recipe.max_context}",
+        )
     model = _model(recipe, quantization, device.activation_type)
     usable, source = usable_memory(device, options.limits, options.headless)
     job = _Job(model, device, context, options, usable)
@@ -71,6 +77,9 @@ def draft(
         chosen, because = engines[0], reason(engines)
     else:
         wanted = find_engine(options.engine)
+        if wanted.preference(device) is None:
+            allowed = ", ".join(sorted(engine.name for engine in engines_for(device)))
+            raise EngineError(f"the engine {wanted.name} cannot run on {device.name}; allowed: {allowed}")
         chosen, because = job.engine(wanted), "it was requested"
         if chosen.engine not in {each.engine for each in engines}:
             engines = (*engines, chosen)

@@ -102,7 +102,7 @@ def reason(engines: Sequence[EnginePlan]) -> str:
     if not rivals:
         return "edgekit's own engine is preferred on processors" if first.processor == "cpu" else "it is preferred"
     if not any(each.fits for each in rivals):
-        return "no other engine fits"
+        return f"no other {'preferred ' if any(each.fits for each in others) else ''}engine fits"
     if math.isinf(first.turn_s):
         return "no speed is known"
     among = ", of those that pip installs" if any(overtakes(each, first) for each in others) else ""

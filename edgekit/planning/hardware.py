@@ -65,6 +65,8 @@ def find_power_mode(device: DeviceProfile, name: str | None) -> PowerMode | None
     if name is None:
         return None
     modes = {mode.name: mode for mode in device.power_modes}
+    if not modes:
+        raise UnknownNameError(f"{device.name} has no power modes in its profile; {name!r} was requested")
     if name not in modes:
         raise UnknownNameError(f"{device.name} has no power mode {name!r}; {nearest(name, modes)}")
     return modes[name]

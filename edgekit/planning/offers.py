@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ..devices.profile import DeviceProfile
-from ..errors import EngineError, UnknownNameError, UsageError
+from ..errors import ContextLengthError, EngineError, UnknownNameError, UsageError
 from ..recipes.recipe import Recipe
 from ..scheme import IMPORTED, QuantizationConfig, QuantizationOverrides
 from ..units import format_bytes
 from .draft import draft
-from .engines import engines_for, find_engine
+from .engines import find_engine
 from .memory import KV_ITEM_BYTES
 from .plan import Offer, Plan, PlanOptions
 
@@ -67,7 +67,8 @@ class OfferSearch:
 
     def _longest(self, quantization: QuantizationConfig) -> Plan | None:
         """The acceptable plan with the longest context up to the one requested, a multiple of ``CONTEXT_STEP``."""
-        low, high = 0, self.asked.context // CONTEXT_STEP  # in steps: low is acceptable, anything above high is not
+        # In steps: low is acceptable or holds less than the prompt, anything above high is not acceptable.
+        low, high = (self.options.prompt_tokens - 1) // CONTEXT_STEP, self.asked.context // CONTEXT_STEP
         best = None
         while low < high:
             middle = (low + high + 1) // 2
@@ -140,7 +141,7 @@ class OfferSearch:
             context = min(self.asked.context, other.max_context)
             try:
                 planned = draft(other, self.device, context, other.quantization, self.options)
-            except UsageError:  # it cannot have the mean of bits that was requested
+            except (UsageError, ContextLengthError):  # it cannot have the requested mean of bits, or hold the prompt
                 continue
             if planned.acceptable:
                 fitting.append((other, planned))
@@ -153,23 +154,28 @@ class OfferSearch:
         return _offer("model", f"{other.name}{shortened} needs {_need(found)}", found, *options)
 
     def _other_device(self, devices: Iterable[DeviceProfile]) -> Offer | None:
-        """The acceptable device with the least memory; the same kind is preferred, then a more certain speed."""
-        plain = replace(self.options, power_mode=None, engine=None, kv_type=None, headless=False)
+        """The acceptable device with the least memory; the same kind is preferred, then a more certain speed.
+
+        The other options stay as they were requested, so devices that lack the engine or the power mode are left out.
+        """
         fitting = []
         for other in devices:
             if other.name == self.device.name or other.kind == "host":
                 continue
-            runs_there = self.options.engine in {engine.name for engine in engines_for(other)}
-            options = replace(plain, engine=self.options.engine) if runs_there else plain
-            found = draft(self.recipe, other, self.asked.context, self.asked.quantization, options)
+            try:
+                found = draft(self.recipe, other, self.asked.context, self.asked.quantization, self.options)
+            except (EngineError, UnknownNameError, UsageError):
+                continue
             if found.acceptable:
-                rank = (other.kind != self.device.kind, _doubt(found), other.usable_bytes)
-                fitting.append((rank, other.title, found))
+                rank = (other.kind != self.device.kind, _doubt(found), found.usable_bytes)
+                fitting.append((rank, other, found))
         if not fitting:
             return None
-        rank, title, found = min(fitting, key=lambda each: each[0])
-        sentence = f"{title} has {format_bytes(rank[2])} usable; the model needs {_need(found)} there"
-        return _offer("device", sentence, found, "--device", found.device)
+        rank, other, found = min(fitting, key=lambda each: each[0])
+        sentence = f"{other.title} has {format_bytes(rank[2])} usable; the model needs {_need(found)} there"
+        is_default = found.context == min(other.default_context, self.recipe.max_context)
+        options = () if is_default else ("--context", str(found.context))
+        return _offer("device", sentence, found, "--device", other.name, *options)
 
 
 def _doubt(found: Plan) -> float:

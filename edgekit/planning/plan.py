@@ -143,6 +143,15 @@ class Plan:
         return tuple(limit for limit in self.limits if limit.refused)
 
     @property
+    def unchecked(self) -> tuple[str, ...]:
+        """A note if limits of the user could not be checked, because no speed is known."""
+        figures = {"ttft_s": "the time to the first token", "decode_tok_s": "decode speed"}
+        names = [figures[limit.name] for limit in self.limits if limit.asked and limit.predicted is None]
+        if not names:
+            return ()
+        return (f"the limit for {' and the limit for '.join(names)} could not be checked: the speed is unknown",)
+
+    @property
     def slow(self) -> bool:
         """Whether some limit, the user's or the device's, is not expected to be met."""
         return any(limit.slow for limit in self.limits)

@@ -30,6 +30,16 @@ _GOLDEN = Table(
     },
     required=("prompt_ids", "continuation_ids", "top_logits"),
 )
+_ENGINE_PLAN = Table(
+    {
+        "engine": _NAME,
+        "kv_type": Optional(_NAME),
+        "memory_bytes": Table({}, others=Whole(0, 2**62)),
+        "ttft_s": Optional(_INTERVAL),
+        "decode_tok_s": Optional(_INTERVAL),
+    },
+    required=("engine",),
+)
 _PLAN = Table(
     {
         "model": _NAME,
@@ -43,6 +53,7 @@ _PLAN = Table(
         "fits": Truth(),
         "memory_bytes": Table({}, others=Whole(0, 2**62)),
         "engine_bytes": Table({}, others=Optional(Whole(0, 2**62))),
+        "engines": Items(_ENGINE_PLAN, most=100),
         "file_bytes": _SIZE,
         "decode_tok_s": Optional(_INTERVAL),
         "ttft_s": Optional(_INTERVAL),

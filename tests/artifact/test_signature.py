@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 import subprocess
 import sys
@@ -119,6 +121,19 @@ def test_no_key_is_overwritten(key: Path, tmp_path: Path) -> None:
     assert old
     with pytest.raises(UsageError, match="cannot write the key"):
         make_keys(tmp_path / "missing" / "key")
+
+
+def test_a_full_disk_leaves_no_half_of_a_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", no_space)  # the private key is written, the public one is not
+    with pytest.raises(UsageError, match=r"cannot write the key.*No space left"):
+        make_keys(tmp_path / "key")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    make_keys(tmp_path / "key")
+    assert {path.name for path in tmp_path.iterdir()} == {"key", "key.pub"}
 
 
 def test_keys_and_signatures_of_openssl(artifact: Path, tmp_path: Path) -> None:

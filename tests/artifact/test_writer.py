@@ -118,6 +118,22 @@ def test_a_parent_that_cannot_be_created(tmp_path: Path) -> None:
         check_output(tmp_path / "file" / "out", force=False)
 
 
+def test_folders_above_the_output_are_made_last_and_removed_after_a_failure(tmp_path: Path) -> None:
+    out = tmp_path / "a" / "b" / "out"
+    check_output(out, force=False)
+    assert names(tmp_path) == []
+    with pytest.raises(OutputExistsError):
+        write(out, OutputExistsError("something failed"))
+    assert names(tmp_path) == []
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OutputExistsError):
+        write(out, OutputExistsError("something failed"))
+    assert (names(tmp_path), names(tmp_path / "a")) == (["a"], [])
+    with whole_folder(out, False) as partial:
+        (partial / "edgekit.json").write_text("new")
+    assert out.is_dir()
+
+
 def test_a_rejected_folder_is_kept_under_another_name(tmp_path: Path) -> None:
     rejected = artifact(tmp_path / "out.rejected", "older")
     with pytest.raises(ValueError, match="rejected"):

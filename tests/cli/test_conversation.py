@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +52,22 @@ def test_a_conversation_is_saved_and_loaded(conversation: Conversation, tmp_path
     saved = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     (tmp_path / "b.json").write_text(json.dumps(saved | {"model": "another"}), encoding="utf-8")
     assert run(other, f"/load {tmp_path / 'b.json'}").endswith(", which were held with another")
+
+
+def test_a_conversation_on_a_full_disk_leaves_no_file(
+    conversation: Conversation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", no_space)
+    with pytest.raises(UsageError, match="cannot be written: No space left on device"):
+        run(conversation, f"/save {tmp_path / 'a.json'}")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    run(conversation, f"/save {tmp_path / 'a.json'}")
+    with pytest.raises(UsageError, match=r"a\.json exists; choose another name"):
+        run(conversation, f"/save {tmp_path / 'a.json'}")
 
 
 def test_a_question_is_taken_back(conversation: Conversation) -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from edgekit.cli.plan import command
 from edgekit.devices import device_names
-from edgekit.errors import BudgetError, ContextLengthError, UnknownNameError, UsageError
+from edgekit.errors import BudgetError, ContextLengthError, MissingPackageError, UnknownNameError, UsageError
 from edgekit.recipes.registry import LIBRARY, load_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +62,71 @@ def test_the_offered_options_do_fit() -> None:
     assert _json(*offers["model"]["options"], "--device", "jetson", "--engine", "cuda")["fits"]
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "qwen3-8b --device jetson --kv-type float16",
+        "deepseek-r1-distill-qwen-32b --device jetson --power-mode 7W --headless",
+        "deepseek-r1-distill-qwen-14b --device jetson --power-mode 15W",
+        "deepseek-r1-distill-qwen-7b --device iphone-13",
+        "deepseek-r1-distill-qwen-1.5b --device pi --prompt-tokens 2048 --max-ttft 10s",
+        "deepseek-r1-distill-qwen-7b --device jetson --min-decode 10",
+        "qwen3-8b --device jetson --max-memory 3GB --context 8192",
+        "deepseek-r1-distill-qwen-14b --device phone --engine ort",
+        "deepseek-r1-distill-llama-8b --device jetson --engine cuda",
+    ],
+)
+def test_every_offer_that_is_followed_is_acceptable(request_: str) -> None:
+    model, *words = request_.split()
+    shown = _json(model, *words)
+    assert shown["offers"] or request_.startswith("deepseek-r1-distill-qwen-32b"), request_
+    for offer in shown["offers"]:
+        named = offer["options"] if offer["kind"] == "model" else [model, *offer["options"]]
+        again = _json(named[0], *words, *named[1:])
+        assert again["fits"], offer
+        assert again["memory_bytes"]["total"] <= offer["total_bytes"], offer
+        asked = [limit for limit in again["budget"].values() if limit["asked"]]
+        assert {limit["verdict"] for limit in asked} <= {"met", "likely"}, offer
+        assert again["prompt_tokens"] == shown["prompt_tokens"], offer
+
+
+def test_a_prompt_that_is_longer_than_the_context_is_refused() -> None:
+    found = _run("smollm2-135m", "--device", "pi", "--prompt-tokens", "100000").exception
+    assert isinstance(found, ContextLengthError)
+    assert "a prompt of 100000 tokens was requested" in found.message
+    assert _json("smollm2-135m", "--device", "pi", "--context", "64")["prompt_tokens"] == 64  # the default, cut
+    table = _run("--device", "laptop", "--context", "16384", "--prompt-tokens", "16000").stdout
+    assert re.search(r"smollm2-135m .*at most 8192 tokens", table)
+
+
+def test_a_limit_that_cannot_be_checked_is_told() -> None:
+    limits = ("--max-ttft", "1ms", "--min-decode", "100000")
+    note = "the limit for the time to the first token and the limit for decode speed could not be checked"
+    for model in (("smollm2-135m",), ()):
+        assert note in _run(*model, "--device", "cpu", *limits).stderr
+    assert any(note in each for each in _json("smollm2-135m", "--device", "cpu", *limits)["notes"])
+    assert "could not be checked" not in _run("smollm2-135m", "--device", "pi", *limits).stderr
+
+
+def test_no_model_is_said_to_fit_without_a_desktop_that_a_memory_limit_excludes() -> None:
+    limit = ("--max-memory", "2GB")
+    table = _run("--device", "pi", *limit).stdout
+    assert "without a desktop" not in table
+    assert (
+        re.search(r"(\d+) of \d+ models fit", table)[1]
+        == re.search(  # type: ignore[index]
+            r"(\d+) of \d+ models fit", _run("--device", "pi", *limit, "--headless").stdout
+        )[1]
+    )
+
+
+def test_a_picture_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.cli.plan.find_spec", lambda name: None)
+    found = _run("smollm2-135m", "--device", "pi", "--plot", str(tmp_path / "x.svg")).exception
+    assert isinstance(found, MissingPackageError)
+    assert "install the extra plot" in found.hint
+
+
 def test_a_plan_only_model_is_marked() -> None:
     assert "mixture of 256 experts" in " ".join(_run("deepseek-r1-671b", "--device", "pi").stdout.split())
 
@@ -84,6 +149,9 @@ def test_without_a_model_every_recipe_is_tried_and_one_recommended() -> None:
 def test_the_command_to_build_repeats_the_options() -> None:
     text = _run("--device", "pi", "--bits", "8", "--asymmetric").stdout
     assert "--device pi --bits 8 --asymmetric\n" in text
+    wanted = "--engine native --kv-type int8 --power-mode 15W --prompt-tokens 200 --max-ttft 60s --min-decode 1.5"
+    words = f"--device jetson --context 2048 {wanted} --max-memory 4000000000 --headless --no-reasoning"
+    assert f" {words}\n" in _run(*words.split()).stdout
 
 
 def test_without_a_model_json_is_the_best_ones_plan() -> None:

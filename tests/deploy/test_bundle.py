@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from tiny_artifact import rewrite_manifest
 from edgekit.artifact.manifest import read_manifest
 from edgekit.artifact.signature import make_keys
 from edgekit.artifact.verify import verified
+from edgekit.deploy.archive import write_archive
 from edgekit.deploy.bundle import Bundle, check_plan, make_bundle
 from edgekit.deploy.device_files import DeviceFiles
 from edgekit.devices import load_device
@@ -97,8 +99,44 @@ def test_a_bundle_may_be_one_file(artifact: Path, native: DeviceFiles, tmp_path:
     made(artifact, tmp_path / "two.tar.zst", native)
     assert (tmp_path / "one.tar.zst").read_bytes() == (tmp_path / "two.tar.zst").read_bytes()
     (tmp_path / "x.tar.zst").mkdir()
-    with pytest.raises(OutputExistsError, match="is not a file"):
-        made(artifact, tmp_path / "x.tar.zst", native)
+    made(artifact, tmp_path / "two.tar.zst", native)  # an earlier bundle is replaced
+    (tmp_path / "text.tar.zst").write_text("my backup")
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "backup" / "a").write_text("my backup")
+    write_archive(tmp_path / "backup", tmp_path / "backup.tar.zst", "backup")
+    for name in ("x", "text", "backup"):
+        with pytest.raises(OutputExistsError, match="exists and is not a bundle"):
+            made(artifact, tmp_path / f"{name}.tar.zst", native)
+    assert (tmp_path / "text.tar.zst").read_text() == "my backup"
+
+
+def test_a_bundle_that_fails_leaves_no_folders(artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(device: object) -> None:
+        raise BundleError("no compiler")
+
+    monkeypatch.setattr("edgekit.deploy.bundle.device_files", fails)
+    out = tmp_path / "new" / "folder" / "x"
+    with pytest.raises(BundleError, match="no compiler"), make_bundle(artifact, JETSON, out):
+        pass
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_name_of_a_device_is_one_word_in_the_script(artifact: Path, native: DeviceFiles, tmp_path: Path) -> None:
+    board = replace(JETSON, name="my board;touch found")
+    with make_bundle(artifact, board, tmp_path / "out", native=native) as bundle:
+        script = (bundle.folder / "smoke.sh").read_text()
+    words = shlex.split(script.splitlines()[-1], comments=True)
+    assert words[words.index("--device") + 1] == board.name
+
+
+def test_limits_of_another_engine_get_a_note(artifact: Path, native: DeviceFiles, tmp_path: Path) -> None:
+    limit = {"asked": True, "value": 25.0, "verdict": "met"}
+    own = {"engine": "native", "decode_tok_s": {"low": 12.0, "mid": 17.0, "high": 25.0}}
+    for engine, asked, told in (("webgpu", True, True), ("webgpu", False, False), ("native", True, False)):
+        budget = {"decode_tok_s": {**limit, "asked": asked}}
+        rewrite_manifest(artifact, plan={**PLAN, "engine": engine, "budget": budget, "engines": [own]})
+        with make_bundle(artifact, JETSON, tmp_path / "out", native=native) as bundle:
+            assert any("bin/edgekit-run uses native (expected: 17 tok/s)" in note for note in bundle.notes) == told
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_anything_is_compiled(

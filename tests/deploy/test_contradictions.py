@@ -11,10 +11,13 @@ from receipts import JETSON, receipt
 
 from edgekit.deploy.contradictions import corrected_profile, find_contradictions
 from edgekit.deploy.receipt import Clock, Predicted, Receipt, Sustained
-from edgekit.devices import load_device
+from edgekit.devices import Sourced, device_names, load_device
+from edgekit.devices.profile import Bandwidth, EngineRates, KernelPeak
 from edgekit.devices.reader import read_device
 from edgekit.devices.writer import format_device
 from edgekit.errors import ArtifactError
+from edgekit.planning.engines import find_engine
+from edgekit.planning.hardware import hardware_of
 
 PROFILE = load_device("jetson")
 DRAW = "cpu.clusters[Cortex-A78AE].draw_gb_s"
@@ -62,17 +65,48 @@ def test_a_slow_decode_scales_what_the_cores_draw() -> None:
     draw = corrected.cpu.clusters[0].draw_gb_s
     assert draw is not None
     assert draw.value == 12.0  # half of 24
-    assert "become the measured 30" in draw.note
+    assert draw.note == "decode ran at 0.5 times the planned speed: 30 instead of 60 tok/s"
 
 
-def test_without_a_limit_of_the_cores_a_slow_decode_scales_the_bandwidth() -> None:
-    clusters = tuple(replace(cluster, draw_gb_s=None) for cluster in PROFILE.cpu.clusters)
-    profile = replace(PROFILE, cpu=replace(PROFILE.cpu, clusters=clusters))
-    slow = CASES[DRAW]
-    assert [each.figure for each in find_contradictions(slow, profile)] == ["bandwidth.theoretical"]
-    assert corrected_profile(slow, profile).bandwidth.sustained.value == 51.0  # type: ignore[union-attr]
-    fast = replace(slow, decode_tok_s=100.0)
-    assert corrected_profile(fast, profile).bandwidth.sustained.value == 102.0  # type: ignore[union-attr]
+@pytest.mark.parametrize("name", [name for name in device_names() if name != "cpu"])
+def test_the_plan_of_the_engine_follows_and_no_other(name: str) -> None:
+    profile = load_device(name)
+    # Four times as fast as measured.
+    slow = receipt(replace(JETSON, cores=None), device=name, predicted=Predicted(name, 90.0, 120.0, 160.0))
+    corrected = corrected_profile(slow, profile)
+    before, after = (hardware_of(each, find_engine("native")).bandwidth_gb_s for each in (profile, corrected))
+    found = {each.figure.rpartition(".")[2] for each in find_contradictions(slow, profile)}
+    if "draw_gb_s" in found:
+        assert (before, after) == (before, pytest.approx((before or 0) / 4, rel=0.02))
+    else:
+        assert before is None
+    if profile.accelerator is not None:
+        assert hardware_of(corrected, find_engine("webgpu")) == hardware_of(profile, find_engine("webgpu"))
+
+
+def test_a_probed_profile_has_another_sustained_bandwidth() -> None:
+    rate = Sourced(300.0, "edgekit probe")
+    laptop = load_device("laptop")
+    cpu = replace(laptop.cpu, kernels=(KernelPeak("avx2", rate, rate),), fitted_as="")
+    bandwidth = Bandwidth(sustained=Sourced(25.0, "edgekit probe"), one_core=Sourced(20.0, "edgekit probe"))
+    probed = replace(laptop, cpu=cpu, bandwidth=bandwidth)
+    slow = receipt(predicted=Predicted(probed.name, 50.0, 60.0, 70.0))
+    assert "bandwidth.sustained" in [each.figure for each in find_contradictions(slow, probed)]
+    corrected = corrected_profile(slow, probed).bandwidth
+    assert corrected.sustained is not None
+    assert (corrected.sustained.value, corrected.one_core) == (12.5, None)
+    rates = (EngineRates("native", rate, rate, rate, rate, rate, rate),)
+    measured = replace(probed, cpu=replace(cpu, engines=rates))  # the bandwidth does not change this engine's plan
+    assert "bandwidth.sustained" not in [each.figure for each in find_contradictions(slow, measured)]
+
+
+def test_what_no_figure_would_change_is_no_contradiction() -> None:
+    fast = receipt(decode_tok_s=600.0, predicted=Predicted(PROFILE.name, 50.0, 60.0, 70.0))
+    assert find_contradictions(fast, PROFILE) == ()  # more than the memory delivers
+    for speed in (0.0, -1.0, 1e-300, 1e300):
+        assert "draw" not in str(find_contradictions(replace(fast, decode_tok_s=speed), PROFILE))
+    for engine in ("webgpu", "cuda", "another"):
+        assert find_contradictions(replace(CASES[DRAW], engine=engine), PROFILE) == ()
 
 
 def test_features_that_an_emulator_shows_contradict_nothing() -> None:

@@ -114,6 +114,32 @@ def test_a_damaged_transfer_is_found_and_the_next_push_repairs_it(
     assert push(bundle, remote).receipt.passed
 
 
+def test_a_push_that_was_cut_goes_on(bundle: Bundle, remote: FolderRemote, tmp_path: Path) -> None:
+    def cut(path: Path) -> None:
+        if "edgekit-run" in path.name:
+            path.write_bytes(b"cut")
+            raise TransferError("the connection was closed")
+
+    remote.damage = cut
+    with pytest.raises(TransferError):
+        push(bundle, remote)
+    there = tmp_path / "the device" / bundle.name
+    assert (there / "artifact" / "model.onnx.data.edgekit-partial").exists()
+    (there / "artifact" / "old.bin.edgekit-partial").write_text("of an earlier bundle")
+    remote.damage, sent = lambda path: None, remote.sent[:-1]  # the last one was cut
+    remote.sent.clear()
+    # Beside what has arrived, the device has space for what is missing, once the useless files are deleted.
+    remote.commands += "df() { if [ -e artifact/old.bin.edgekit-partial ]; then echo /dev/x 9 9 10 9% /; "
+    remote.commands += "else echo /dev/x 9 9 4000 9% /; fi; };"
+    pushed = push(bundle, remote)
+    assert "model.onnx.data" in sent
+    assert set(sent).isdisjoint(remote.sent)
+    assert [Path(name).name for name in pushed.sent] == remote.sent
+    assert pushed.sent_bytes == sum((bundle.folder / name).stat().st_size for name in pushed.sent)
+    assert not list(there.rglob("*.edgekit-partial"))
+    assert subprocess.run(["sha256sum", "-c", "--quiet", SUMS], cwd=there).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("commands", "error", "message"),
     [

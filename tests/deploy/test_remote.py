@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.deploy.remote import AdbRemote, Remote, SshRemote, connect
+from edgekit.deploy.remote import AdbRemote, Remote, SshRemote, check_address, connect
 from edgekit.errors import PushError, TransferError, UsageError
 
 ADB = Path(__file__).parents[1] / "support"
@@ -70,6 +70,15 @@ def test_an_address_names_host_port_and_folder(
 def test_another_form_is_an_error(ssh: Path, address: str) -> None:
     with pytest.raises(UsageError, match="--push"):
         opened(address)
+    with pytest.raises(UsageError, match="--push"):
+        check_address(address)
+
+
+def test_a_program_that_is_missing_is_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    for address in ("adb", "adb:R5CT", "ssh://jetson/opt"):
+        with pytest.raises(PushError, match="which is not installed"):
+            check_address(address)
 
 
 def test_an_unreachable_host_is_an_error(ssh: Path, tmp_path: Path) -> None:
@@ -77,7 +86,8 @@ def test_an_unreachable_host_is_an_error(ssh: Path, tmp_path: Path) -> None:
     remote = opened("ssh://jetson/opt")
     with pytest.raises(PushError, match=r"cannot reach jetson: ssh: connect to host .* Connection refused") as caught:
         remote.run("true")
-    assert "without a password" in caught.value.hint
+    # The connection of the push is gone when a person reads this.
+    assert caught.value.hint == "check that this works without a password: ssh -o BatchMode=yes -- jetson true"
     with pytest.raises(TransferError, match="was cut"):
         remote.send(Path(__file__), "/opt/x")
 

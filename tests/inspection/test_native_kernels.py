@@ -38,6 +38,13 @@ def test_each_matrix_has_the_chosen_kernels(models: SharedModels) -> None:
     assert sum(place.nodes for place in placement.places if place.operator == "product") == 4 * 2 + 1
 
 
+@pytest.mark.parametrize("formats", ["int8", "int8 head"])
+def test_a_table_that_embedding_and_head_share_counts_once(models: SharedModels, formats: str) -> None:
+    folder = models.artifact(formats=formats)
+    placement = placement_of(folder, read_manifest(folder), "native")
+    assert sum(each.weight_bytes for each in placement.sums()) <= (folder / "model.onnx.data").stat().st_size
+
+
 def test_the_portable_kernels_are_a_slow_fallback(models: SharedModels) -> None:
     folder = models.artifact(formats="int8 head")
     found = subprocess.run(

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from edgekit.devices import load_device
+from edgekit.errors import EngineError
 from edgekit.planning.efficiency import Interval
 from edgekit.planning.engine_choice import UNCALIBRATED_MARGIN, EnginePlan, in_order, reason
 from edgekit.planning.latency import Latency
@@ -94,7 +95,8 @@ def test_a_plan_lists_the_devices_engines(device: str, engines: list[str]) -> No
 def test_the_engine_that_fits_is_taken() -> None:
     planned = plan(LARGE, load_device("jetson"))
     assert (planned.engine, planned.fits) == ("native", True)
-    assert planned.engine_because == "no other engine fits"
+    assert planned.engine_because == "no other preferred engine fits"
+    assert [each.engine for each in planned.engines if each.fits] == ["native", "ort"]
     assert plan(LARGE, load_device("jetson"), options=PlanOptions(headless=True)).engine == "webgpu"
 
 
@@ -102,8 +104,14 @@ def test_a_requested_engine_is_planned_beside_the_others() -> None:
     planned = plan(SMALL, load_device("jetson"), options=PlanOptions("cuda"))
     assert (planned.engine, planned.engine_because) == ("cuda", "it was requested")
     assert {each.engine for each in planned.engines} == {"cuda", "native", "ort", "webgpu"}
-    on_pi = plan(SMALL, load_device("pi"), options=PlanOptions("webgpu"))
-    assert on_pi.engines[-1].engine == "webgpu"
+
+
+@pytest.mark.parametrize(
+    ("device", "engine"), [("pi", "webgpu"), ("pi", "cuda"), ("iphone-15-pro", "cuda"), ("phone", "webgpu")]
+)
+def test_an_engine_that_cannot_run_on_the_device_is_refused(device: str, engine: str) -> None:
+    with pytest.raises(EngineError, match=rf"the engine {engine} cannot run on .*; allowed: native, ort"):
+        plan(SMALL, load_device(device), options=PlanOptions(engine))
 
 
 def test_a_cache_that_only_one_engine_has_chooses_it() -> None:

@@ -47,6 +47,7 @@ INT8_TOLERANCE = 0.15
 _REFERENCE_BYTES = 2.3  # for each byte of weights
 _SMALL_CHUNK = 16  # with smaller ones a prompt is read too slowly: the operator is faster on the processor
 _SAMPLE = 4  # tokens
+_ENDED = 2  # processes in succession, after which a comparison is not tried again
 
 
 class _Reference(OrtEngine):
@@ -106,17 +107,24 @@ def prove(
 
 @contextmanager
 def _unless_it_crashed(subject: Subject, what: str) -> Iterator[None]:
-    """Leave a file with the process's number behind if the block ends the process, as drivers can, and refuse then."""
+    """Refuse if the block has ended its process twice in succession, as drivers can.
+
+    Once is tried again: something else may have ended the process. The file that tells has two numbers, the process's
+    and that of the attempts before it.
+    """
     marker = subject.path().with_suffix(".unfinished")
+    ended = 0
     with suppress(OSError, ValueError):
-        if not _runs(int(marker.read_text(encoding="utf-8"))):
-            raise AcceleratorError(
-                f"an earlier comparison of {what} ended its process, perhaps by a fault of the driver",
-                hint=f"update the GPU's driver and remove {marker}, or use the processor: --engine native",
-            )
+        process, before = (int(word) for word in marker.read_text(encoding="utf-8").split())
+        ended = before if _runs(process) else before + 1
+    if ended >= _ENDED:
+        raise AcceleratorError(
+            f"the last {ended} comparisons of {what} ended their process, perhaps by a fault of the driver",
+            hint=f"update the GPU's driver and remove {marker}, or use the processor: --engine native",
+        )
     with suppress(OSError):  # as for the verdict itself
         marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.write_text(f"{os.getpid()}", encoding="utf-8")
+        marker.write_text(f"{os.getpid()} {ended}", encoding="utf-8")
     try:
         yield
     finally:

@@ -126,7 +126,7 @@ def test_the_error_of_logits_ignores_a_constant() -> None:
     assert logits_error(np.full_like(expected, np.nan), expected) == mean_kl(expected * np.nan, expected) == math.inf
 
 
-def test_a_proof_that_ended_its_process_is_not_tried_again(
+def test_a_proof_that_ended_its_process_twice_is_not_tried_again(
     built_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path))
@@ -142,13 +142,18 @@ def test_a_proof_that_ended_its_process_is_not_tried_again(
         prove(engine, built_artifact, manifest, options, ADAPTER, "1")
     (marker,) = marked
     assert not marker.exists()
-    marker.write_text("999999999")  # no process has this number
-    with pytest.warns(EngineProofNotice), pytest.raises(AcceleratorError, match="ended its process") as caught:
-        prove(engine, built_artifact, manifest, options, ADAPTER, "1")
-    assert f"remove {marker}" in caught.value.hint
-    marker.write_text(f"{os.getpid()}")
+    marker.write_text("999999999 0")  # no process has this number
     with pytest.warns(EngineProofNotice), pytest.raises(KeyboardInterrupt):
         prove(engine, built_artifact, manifest, options, ADAPTER, "1")
+    assert not marker.exists()
+    marker.write_text("999999999 1")
+    with pytest.warns(EngineProofNotice), pytest.raises(AcceleratorError, match="ended their process") as caught:
+        prove(engine, built_artifact, manifest, options, ADAPTER, "1")
+    assert f"remove {marker}" in caught.value.hint
+    for told in (f"{os.getpid()} 1", "", "damaged"):
+        marker.write_text(told)
+        with pytest.warns(EngineProofNotice), pytest.raises(KeyboardInterrupt):
+            prove(engine, built_artifact, manifest, options, ADAPTER, "1")
 
 
 def test_where_memory_is_short_the_native_engine_is_the_reference(built_artifact: Path) -> None:
