@@ -16,8 +16,13 @@ For a linear with K inputs and N outputs, and an adapter of rank r:
 Names may hold the adapter's name (``lora_A.default.weight``) and ``base_layer``. ``fan_in_fan_out`` describes how
 layers of another kind store W; linears store it as (N, K), so it has no effect here, as in PEFT.
 
-Source: PEFT (https://github.com/huggingface/peft), ``tuners/lora/layer.py``, ``get_delta_weight`` and ``merge``,
-``tuners/lora/dora.py``; rsLoRA https://arxiv.org/abs/2312.03732; DoRA https://arxiv.org/abs/2402.09353.
+W is the base model's weight only if the adapter's initialization left it alone. PiSSA, OLoRA, CorDA, LoRA-GA and LoftQ
+begin with a product B A that is not zero, and PEFT changes W by it whenever it loads such an adapter
+(``init_lora_weights``). edgekit does not repeat these initializations and refuses the adapters.
+
+Source: PEFT (https://github.com/huggingface/peft), ``tuners/lora/layer.py``, ``update_layer``, ``get_delta_weight``
+and ``merge``, ``tuners/lora/dora.py``, ``tuners/lora/config.py``; rsLoRA https://arxiv.org/abs/2312.03732; DoRA
+https://arxiv.org/abs/2402.09353; PiSSA https://arxiv.org/abs/2404.02948.
 """
 
 from __future__ import annotations
@@ -36,7 +41,7 @@ from ..errors import CheckpointError, CorruptFileError, TensorMismatchError, Uns
 from ..hashing import sha256_file
 from ..json_file import read_bounded, read_json_object
 from ..schema.adapter import ADAPTER
-from ..schema.fields import check_table
+from ..schema.fields import check_table, shown
 from .base import TensorInfo
 from .damaged import refuse_link
 from .files import WeightFile
@@ -55,8 +60,19 @@ _WHOLE = re.compile(r"(?P<module>.+?)(?:\.base_layer|\.modules_to_save(?:\.(?!we
 # Options that change the function in another way. The value is the one that changes nothing.
 _WITHOUT_EFFECT: dict[str, Any] = {
     "layer_replication": None, "alora_invocation_tokens": None, "trainable_token_indices": None,
-    "target_parameters": None, "use_qalora": False, "arrow_config": None, "use_bdlora": None,
+    "target_parameters": None, "use_qalora": False, "arrow_config": None, "use_bdlora": None, "lora_bias": False,
 }  # fmt: skip
+# PEFT switches a variant of LoRA on with a key of its own, use_... or ..._config. Those that leave the merged weights
+# as they are, or that are read; another one, which PEFT may add any day, is refused if it is set.
+_VARIANT = re.compile(r"use_.+|.+_config")
+_KNOWN = {
+    "use_rslora", "use_dora", "eva_config", "loftq_config", "corda_config", "lora_ga_config", "megatron_config",
+    "runtime_config", *_WITHOUT_EFFECT,
+}  # fmt: skip
+# Initializations (init_lora_weights), in lower case: the base model stays as it is, or its weights are changed.
+_BASE_KEPT = ("gaussian", "eva", "orthogonal", "mica")
+_BASE_CHANGED = re.compile(r"(pissa|corda)(_.*)?|olora|lora_ga|loftq")
+_MERGE = "merge it with PEFT: model.merge_and_unload(), then model.save_pretrained(FOLDER)"
 _DEFAULTS: dict[str, Any] = {
     "lora_alpha": 8, "use_rslora": False, "use_dora": False, "rank_pattern": {}, "alpha_pattern": {},
 }  # fmt: skip
@@ -173,17 +189,40 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if kind != "LORA":
         raise UnsupportedModelError(
             f"{path}: peft_type is {kind!r}; supported: 'LORA'",
-            hint="merge it with PEFT: model.merge_and_unload(), then model.save_pretrained(FOLDER); an adapter that "
-            "adds prompts or scales activations has no merged form",
+            hint=f"{_MERGE}; an adapter that adds prompts or scales activations has no merged form",
         )
     for key, nothing in _WITHOUT_EFFECT.items():
         if config.get(key, nothing) not in (nothing, None, False, [], {}):
             raise UnsupportedModelError(f"{path}: {key} is {config[key]!r}; edgekit does not support this option")
+    for key, value in config.items():
+        if key not in _KNOWN and _VARIANT.fullmatch(key) and value not in (None, False, [], {}):
+            raise UnsupportedModelError(
+                f"{path}: {key} is {shown(value)}; edgekit does not know this variant of LoRA", hint=_MERGE
+            )
     check_table(config, ADAPTER, str(path), CorruptFileError)
+    _check_initialization(config.get("init_lora_weights"), path)
     config = _DEFAULTS | {key: value for key, value in config.items() if value is not None}
     for key in ("rank_pattern", "alpha_pattern"):
         check_patterns(config[key], f"{path}: {key}")
     return config
+
+
+def _check_initialization(found: bool | str | None, path: Path) -> None:
+    """Refuse an adapter that belongs to other base weights than the base model's."""
+    if not isinstance(found, str) or found.lower() in _BASE_KEPT:
+        return
+    if _BASE_CHANGED.fullmatch(found.lower()):
+        raise UnsupportedModelError(
+            f"{path}: init_lora_weights is {shown(found)}; with this initialization, PEFT changes the base model's "
+            "weights when it loads the adapter, and edgekit does not repeat that",
+            hint="save the adapter for the unchanged base model: save_pretrained(FOLDER, "
+            f"path_initial_model_for_weight_conversion=...), where PEFT offers it; or {_MERGE}",
+        )
+    raise UnsupportedModelError(
+        f"{path}: init_lora_weights is {shown(found)}; supported: true, false, {', '.join(map(repr, _BASE_KEPT))}. "
+        "Another initialization may have changed the base model's weights",
+        hint=_MERGE,
+    )
 
 
 def _without_weights(folder: Path) -> CheckpointError:
@@ -225,7 +264,7 @@ def _unknown_tensor(where: str, name: str) -> UnsupportedModelError:
     return UnsupportedModelError(
         f"{where} holds {name}, which is not part of a LoRA adapter that edgekit can merge: supported are lora_A and "
         "lora_B, their embedding forms, lora_magnitude_vector, and whole tensors",
-        hint="merge it with PEFT: model.merge_and_unload(), then model.save_pretrained(FOLDER)",
+        hint=_MERGE,
     )
 
 

@@ -12,6 +12,7 @@ ADAPTER: dict[str, Field] = {
     "base_model_name_or_path": _NAME,
     "bias": Text(("none", "all", "lora_only")),
     "fan_in_fan_out": Truth(),
+    "init_lora_weights": Either(Truth(), _NAME),
     "inference_mode": Truth(),
     "lora_alpha": _ALPHA,
     "r": Whole(),

@@ -72,6 +72,9 @@ def test_other_kinds_of_adapters_are_refused_by_name(tmp_path: Path, kind: Any) 
         {"trainable_token_indices": [5]},
         {"target_parameters": ["experts"]},
         {"use_qalora": True},
+        {"lora_bias": True},
+        {"kasa_config": {"beta": 0.1}},
+        {"use_something_new": True},
     ],
 )
 def test_options_that_are_not_supported(tmp_path: Path, config: dict[str, Any]) -> None:
@@ -80,9 +83,31 @@ def test_options_that_are_not_supported(tmp_path: Path, config: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(
+    "name", ["pissa", "pissa_niter_16", "olora", "OLoRA", "corda", "corda_kpm", "loftq", "lora_ga"]
+)
+def test_an_initialization_that_changes_the_base_model_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=f"init_lora_weights is '{name}'; .*the base model's weights") as e:
+        LoraAdapter(write_adapter(tmp_path, GOOD, init_lora_weights=name))
+    assert "path_initial_model_for_weight_conversion" in e.value.hint
+    assert "merge_and_unload" in e.value.hint
+
+
+def test_an_initialization_that_edgekit_does_not_know_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match="is 'newest'; supported: true, false, 'gaussian', 'eva'"):
+        LoraAdapter(write_adapter(tmp_path, GOOD, init_lora_weights="newest"))
+
+
+@pytest.mark.parametrize("name", [True, False, "gaussian", "Gaussian", "eva", "orthogonal", "mica"])
+def test_an_initialization_that_leaves_the_base_model_alone(tmp_path: Path, name: Any) -> None:
+    harmless = {"eva_config": {"rho": 2.0}, "megatron_config": {"x": 1}, "use_other": False, "other_config": {}}
+    LoraAdapter(write_adapter(tmp_path, GOOD, init_lora_weights=name, **harmless)).close()
+
+
+@pytest.mark.parametrize(
     "config",
     [
         {"lora_alpha": "x"},
+        {"init_lora_weights": 3},
         {"lora_alpha": True},
         {"lora_alpha": 1e30},
         {"r": 0},
