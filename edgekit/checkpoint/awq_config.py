@@ -17,10 +17,13 @@ from ..errors import CorruptFileError, UnsupportedModelError
 from ..json_file import is_there, read_json_object
 from ..schema.fields import check_table
 from ..schema.quantization import AWQ
-from .gptq_config import COPY_KEY, FILE_NAME
+from .gptq_config import COPY_KEY, FILE_NAME, refuse_transforms
 
 _OLD_FILE = "quant_config.json"
-_SYNONYMS = {"w_bit": "bits", "q_group_size": "group_size", "format": "version", "checkpoint_format": "version"}
+_SYNONYMS = {
+    "w_bit": "bits", "q_group_size": "group_size", "format": "version", "checkpoint_format": "version",
+    "method": "quant_method",
+}  # fmt: skip
 _VERSIONS = ("gemm", "gemv")
 
 
@@ -55,15 +58,23 @@ def read_awq_config(folder: Path, config: Mapping[str, Any]) -> AwqConfig:
         config: The content of its ``config.json``.
 
     Raises:
-        UnsupportedModelError: The width or version is not supported.
+        UnsupportedModelError: The method, width or version is not supported, or the codes alone do not make the model.
         CorruptFileError: A value has the wrong type.
     """
+    files = [(str(p), read_json_object(p)) for p in (folder / _OLD_FILE, folder / FILE_NAME) if is_there(p)]
     source, content = f"{folder / 'config.json'}, {COPY_KEY}", config.get(COPY_KEY)
     if not isinstance(content, dict) or not content:
-        found = next((folder / name for name in (_OLD_FILE, FILE_NAME) if is_there(folder / name)), None)
-        source, content = (str(folder), {}) if found is None else (str(found), read_json_object(found))
+        source, content = next(iter(files), (str(folder), {}))
     values = {_SYNONYMS.get(key, key): value for key, value in content.items() if value is not None}
     check_table(values, AWQ, source, CorruptFileError)
+    for where, described in ((source, values), *files):
+        refuse_transforms(described, where)
+    method = values.get("quant_method", "awq")
+    if method.lower() != "awq":
+        raise UnsupportedModelError(
+            f"{source}: quant_method is {method!r}; the tensors have AWQ's layout, for which 'awq' is supported",
+            hint="another method may need more than the codes: use the float checkpoint that they were made from",
+        )
     bits = values.get("bits", 4)
     if bits != 4:
         raise UnsupportedModelError(f"{source}: bits is {bits!r}; supported for AWQ: 4")

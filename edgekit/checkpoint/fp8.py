@@ -7,11 +7,14 @@
         a row                    (N, 1) or (N,)                 FBGEMM, llm-compressor
         the whole weight         (), (1,) or (1, 1)             vLLM, ModelOpt
 
-    w[n, k] = value[n, k] * scale[n // bn, k // bk]
+    w[n, k] = value[n, k] * scale[n // bn, k // bk]        divided, if weight_scale_semantics is "inverse"
 
 Despite its name, ``weight_scale_inv`` is multiplied as well (``weight_dequant`` in the reference code of DeepSeek-V3,
 https://github.com/deepseek-ai/DeepSeek-V3/blob/main/inference/kernel.py; ``quantizer_finegrained_fp8.py`` of
-transformers). The tensors decide which weights are 8-bit: ``modules_to_not_convert`` and ``ignore`` say the same.
+transformers). GPTQModel, since version 6.0.3, stores the inverse under the same name and says so in the configuration:
+with ``weight_scale_semantics`` "inverse", w = value / scale (``nn_modules/qlinear/fp8.py``,
+https://github.com/ModelCloud/GPTQModel). The tensors decide which weights are 8-bit: ``modules_to_not_convert`` and
+``ignore`` say the same.
 
 Scales of activations and of the KV cache (``input_scale``, ``k_scale``) belong to engines that compute in 8 bits.
 edgekit computes in float, so these scales are not used.
@@ -28,16 +31,18 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorruptFileError, TensorMismatchError
+from ..errors import CorruptFileError, TensorMismatchError, UnsupportedModelError
+from ..json_file import is_there, read_json_object
 from ..schema.fields import check_table
 from ..schema.quantization import FP8
 from .base import TensorInfo
-from .gptq_config import COPY_KEY
+from .gptq_config import COPY_KEY, FILE_NAME, refuse_transforms
 from .huggingface import HuggingFaceCheckpoint
 
 SCALES = ("weight_scale_inv", "weight_scale")
 # Static scales of activations (vLLM, FBGEMM, llm-compressor) and of the KV cache.
 UNUSED = ("input_scale", "input_scale_ub", "activation_scale", "output_scale", "q_scale", "k_scale", "v_scale")
+_SEMANTICS, _INVERSE = "weight_scale_semantics", "inverse"
 _BLOCK = 128  # of DeepSeek-V3, if the configuration does not say otherwise
 
 
@@ -60,6 +65,7 @@ class Fp8Checkpoint(HuggingFaceCheckpoint):
 
     Raises:
         TensorMismatchError: A weight has no scales, or scales that do not fit its shape.
+        UnsupportedModelError: The configuration gives the scales a meaning that edgekit does not know.
         CheckpointError: As for :class:`HuggingFaceCheckpoint`.
     """
 
@@ -69,8 +75,8 @@ class Fp8Checkpoint(HuggingFaceCheckpoint):
         super().__init__(folder)
         described = self.config.get(COPY_KEY)
         self.quantization = described or {}
-        check_table(self.quantization, FP8, f"{folder / 'config.json'}, {COPY_KEY}", CorruptFileError)
         try:
+            self._inverse = _inverse_scales(folder, self.quantization)
             self._blocks = self._find_blocks()
         except BaseException:
             self.close()
@@ -133,7 +139,7 @@ class Fp8Checkpoint(HuggingFaceCheckpoint):
         return values
 
     def _scales(self, info: TensorInfo, start: int, stop: int) -> NDArray[np.float32]:
-        """Rows start..stop of a matrix of scales: float32 (stop - start, block columns)."""
+        """The factors of rows start..stop of a matrix of scales: float32 (stop - start, block columns)."""
         columns = info.shape[1] if len(info.shape) == 2 else 1
         dtype = np.dtype(np.uint8) if info.dtype == _EXPONENTS else self.stored_dtype(info)
         raw = np.empty((stop - start) * columns * dtype.itemsize, np.uint8)
@@ -141,14 +147,40 @@ class Fp8Checkpoint(HuggingFaceCheckpoint):
         self._open[info.path].read_into(raw.data, offset, f"tensor {info.name!r}")
         scales = raw.view(dtype).reshape(stop - start, columns)
         found: NDArray[np.float32] = _SCALE_VALUES[scales] if info.dtype == _EXPONENTS else scales.astype(np.float32)
-        if not np.isfinite(found).all():
-            row, column = map(int, np.argwhere(~np.isfinite(found))[0])
+        with np.errstate(divide="ignore", over="ignore"):
+            factors: NDArray[np.float32] = np.reciprocal(found) if self._inverse else found
+        usable = np.isfinite(found) & np.isfinite(factors)
+        if not usable.all():
+            row, column = map(int, np.argwhere(~usable)[0])
             where = f"{found[row, column]} at {[start + row, column]}"
+            allowed = "inverse scales must be finite and not 0" if self._inverse else "scales must be finite"
             raise CorruptFileError(
-                f"{info.path}: {info.name} holds {where}; scales must be finite",
-                hint="the checkpoint is damaged: fetch it again",
+                f"{info.path}: {info.name} holds {where}; {allowed}", hint="the checkpoint is damaged: fetch it again"
             )
-        return found
+        return factors
+
+
+def _inverse_scales(folder: Path, quantization: Mapping[str, Any]) -> bool:
+    """Check what describes the weights, and tell whether the stored scales are inverse ones.
+
+    GPTQModel writes the description twice, into ``config.json`` and into a file of its own.
+    """
+    path = folder / FILE_NAME
+    described = [(f"{folder / 'config.json'}, {COPY_KEY}", quantization)]
+    if is_there(path):
+        described.append((str(path), read_json_object(path)))
+    found: dict[str, str] = {}
+    for where, values in described:
+        check_table(values, FP8, where, CorruptFileError)
+        refuse_transforms(values, where)
+        if (meaning := values.get(_SEMANTICS)) is not None:
+            found[where] = meaning.strip().lower()
+            if found[where] != _INVERSE:
+                raise UnsupportedModelError(
+                    f"{where}: {_SEMANTICS} is {meaning!r}; supported: {_INVERSE!r}, or no such key for scales that "
+                    "are multiplied"
+                )
+    return bool(found)
 
 
 def _configured_block(quantization: Mapping[str, Any], where: str) -> tuple[int, int] | None:

@@ -2,18 +2,25 @@
 
 AutoGPTQ, GPTQModel and optimum write both; transformers writes only the copy. GPTQModel uses the names ``method`` and
 ``format`` for ``quant_method`` and ``checkpoint_format``; a file may have either name or both.
+
+Some keys say that the codes alone do not make the model: a rotation of activations that is computed at run time, or a
+low-rank correction. :func:`refuse_transforms` refuses them, for every format of weights that edgekit reads.
+
+Source: GPTQModel (https://github.com/ModelCloud/GPTQModel), ``quantization/config.py``, and ``models/loader.py``, which
+attaches the Hadamard transform of ``rotation`` to the inputs of ``down_proj``; compressed-tensors
+(https://github.com/vllm-project/compressed-tensors), ``transform/transform_config.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import CorruptFileError, TensorMismatchError, UnsupportedModelError
 from ..json_file import is_there, read_json_object
-from ..schema.fields import Table, check_table
+from ..schema.fields import Table, check_table, shown
 from ..schema.quantization import GPTQ
 from .module_pattern import check_patterns, matches_start
 
@@ -24,6 +31,12 @@ V1, V2 = "gptq", "gptq_v2"
 BITS = (4, 8)
 _SYNONYMS = {"method": "quant_method", "format": "checkpoint_format"}
 _Value = TypeVar("_Value")
+# Keys that change what the stored weights compute, and what they stand for.
+_TRANSFORMS = {
+    "rotation": "the inputs of down_proj have to be rotated by a Hadamard matrix at run time",
+    "transform_config": "activations have to be transformed at run time",
+    "adapter": "a low-rank adapter corrects the errors of the codes",
+}
 _COMPARED = ("quant_method", "bits", "group_size", "desc_act", "sym", "checkpoint_format", "pack_dtype")
 
 
@@ -95,6 +108,8 @@ def read_gptq_config(folder: Path, config: Mapping[str, Any]) -> GptqConfig:
             f"the weights in {folder} are in GPTQ format, but {FILE_NAME} is missing and config.json has no {COPY_KEY}",
             hint=f"fetch {FILE_NAME} from where the weights are from: width and group size are not in the weights",
         )
+    for where, described in descriptions:
+        refuse_transforms(described, where)
     (source, content), *others = descriptions
     values = _canonical(content)
     for other_source, other_content in others:
@@ -102,6 +117,25 @@ def read_gptq_config(folder: Path, config: Mapping[str, Any]) -> GptqConfig:
         _compare(source, values, other_source, other_values)
         values = {**other_values, **values}  # each may have keys that the other lacks
     return _parse(source, values, content)
+
+
+def refuse_transforms(values: Mapping[str, Any], source: str) -> None:
+    """Refuse weights that make the model only together with something that edgekit does not compute.
+
+    Args:
+        values: A description of quantized weights.
+        source: Where it is from, for the message.
+
+    Raises:
+        UnsupportedModelError: A key says so.
+    """
+    for key, what in _TRANSFORMS.items():
+        if values.get(key) not in (None, False, "", {}, []):
+            raise UnsupportedModelError(
+                f"{source}: {key} is {shown(values[key])}: {what}, which edgekit does not compute",
+                hint="use the float checkpoint that the weights were quantized from, or one quantized without "
+                f"{key}; edgekit build --rotate rotates float weights",
+            )
 
 
 def _canonical(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,20 +159,16 @@ def _compare(source: str, values: Mapping[str, Any], other_source: str, other_va
 
 def _parse(source: str, values: Mapping[str, Any], content: Mapping[str, Any]) -> GptqConfig:
     check_table(values, Table(GPTQ, required=("bits", "group_size")), source, CorruptFileError)
-    dynamic = {key: value or {} for key, value in values.get("dynamic", {}).items()}
+    dynamic = {key: _canonical(value or {}) for key, value in values.get("dynamic", {}).items()}
     check_patterns(map(_expression, dynamic), f"{source}: dynamic")
-    method = values.get("quant_method", "gptq")  # AutoGPTQ before 0.6 did not write it
-    if method != "gptq":
-        raise UnsupportedModelError(f"{source}: quant_method is {method!r}; supported: 'gptq'")
     label = values.get("checkpoint_format")
-    if label not in (None, V1, V2):
-        raise UnsupportedModelError(
-            f"{source}: checkpoint_format is {label!r}; supported: {V1!r}, {V2!r}",
-            hint="kernel-specific formats (marlin, bitblas) are made from a gptq checkpoint; use that checkpoint",
-        )
-    pack_dtype = values.get("pack_dtype", "int32")
-    if pack_dtype != "int32":
-        raise UnsupportedModelError(f"{source}: pack_dtype is {pack_dtype!r}; supported: 'int32'")
+    _check_format(values, (V1, V2), source)
+    for pattern, overrides in dynamic.items():
+        if not pattern.startswith("-:"):
+            where = f"{source}, dynamic {pattern!r}"
+            check_table(overrides, GPTQ, where, CorruptFileError)
+            refuse_transforms(overrides, where)
+            _check_format(overrides, (V1, V2) if label is None else (label,), where)
     return GptqConfig(
         bits=_bits(values["bits"], source),
         group_size=values["group_size"],
@@ -149,6 +179,22 @@ def _parse(source: str, values: Mapping[str, Any], content: Mapping[str, Any]) -
         source=source,
         content=content,
     )
+
+
+def _check_format(values: Mapping[str, Any], labels: Sequence[str], where: str) -> None:
+    """Refuse codes that are stored in another way than GPTQ's."""
+    method = values.get("quant_method", "gptq")  # AutoGPTQ before 0.6 did not write it
+    if method != "gptq":
+        raise UnsupportedModelError(f"{where}: quant_method is {method!r}; supported: 'gptq'")
+    label = "marlin" if values.get("is_marlin_format") else values.get("checkpoint_format")
+    if label is not None and label not in labels:
+        raise UnsupportedModelError(
+            f"{where}: checkpoint_format is {label!r}; supported: {', '.join(map(repr, labels))}",
+            hint="kernel-specific formats (marlin, bitblas) are made from a gptq checkpoint; use that checkpoint",
+        )
+    pack_dtype = values.get("pack_dtype", "int32")
+    if pack_dtype != "int32":
+        raise UnsupportedModelError(f"{where}: pack_dtype is {pack_dtype!r}; supported: 'int32'")
 
 
 def _expression(pattern: str) -> str:

@@ -8,18 +8,18 @@ _NAME = Text(longest=1000)
 _BITS = Whole(1, 64)  # which of them are supported depends on the method
 GROUP_SIZE = Either(Whole(1), Whole(-1, -1))
 
-_MODULE: dict[str, Field] = {"bits": _BITS, "group_size": GROUP_SIZE, "desc_act": Truth(), "sym": Truth()}
+_FORMAT: dict[str, Field] = {"quant_method": _NAME, "checkpoint_format": _NAME, "pack_dtype": _NAME}
+_MODULE: dict[str, Field] = {"bits": _BITS, "group_size": GROUP_SIZE, "desc_act": Truth(), "sym": Truth(), **_FORMAT}
 GPTQ: dict[str, Field] = {
     **_MODULE,
-    "quant_method": _NAME,
-    "checkpoint_format": _NAME,
-    "pack_dtype": _NAME,
     "lm_head": Truth(),
+    "is_marlin_format": Truth(),
     # GPTQModel: a regular expression for module names -> other values for these modules. A model of 100 layers has 700
     # quantized modules; those that are not quantized may have false for a table.
     "dynamic": Table({}, others=Optional(Table(_MODULE, nulls=True))),
 }
 AWQ: dict[str, Field] = {
+    "quant_method": _NAME,
     "bits": _BITS,
     "group_size": GROUP_SIZE,
     "version": _NAME,
@@ -29,6 +29,7 @@ AWQ: dict[str, Field] = {
 }
 FP8: dict[str, Field] = {
     "quant_method": _NAME,
+    "weight_scale_semantics": _NAME,
     "weight_block_size": Items(Whole(1, 1 << 20), most=2),
     "modules_to_not_convert": Items(_NAME, most=100_000),
     "ignored_layers": Items(_NAME, most=100_000),

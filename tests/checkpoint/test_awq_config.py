@@ -46,6 +46,10 @@ def test_who_writes_what(tmp_path: Path) -> None:
     [
         ({"bits": 8}, UnsupportedModelError, "bits is 8; supported for AWQ: 4"),
         ({"version": "gemv_fast"}, UnsupportedModelError, "version is 'gemv_fast'; supported for AWQ: gemm, gemv"),
+        ({"quant_method": "paroquant"}, UnsupportedModelError, "quant_method is 'paroquant'; .* 'awq' is supported"),
+        ({"quant_method": 3}, CorruptFileError, "quant_method is 3"),
+        ({"rotation": "hadamard"}, UnsupportedModelError, "rotation is 'hadamard': the inputs of down_proj"),
+        ({"adapter": {"rank": 4}}, UnsupportedModelError, "adapter is "),
         ({"version": 3}, CorruptFileError, "version is 3; it must be text"),
         ({"group_size": 0}, CorruptFileError, "group_size is 0"),
         ({"group_size": "x"}, CorruptFileError, "group_size is 'x'"),
@@ -56,3 +60,8 @@ def test_who_writes_what(tmp_path: Path) -> None:
 def test_values_that_are_not_read(tmp_path: Path, change: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         read(tmp_path, AUTOAWQ | change)
+
+
+def test_a_rotation_that_is_named_in_the_other_file(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"quantize_config\.json: rotation is 'random'"):
+        read(tmp_path, AUTOAWQ, quantize_config={"method": "awq", "bits": 4, "rotation": "random"})

@@ -15,7 +15,13 @@ from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from edgekit.build.pipeline import build
 from edgekit.checkpoint import open_checkpoint
-from edgekit.errors import CheckpointError, CorruptFileError, NonFiniteWeightError, TensorMismatchError
+from edgekit.errors import (
+    CheckpointError,
+    CorruptFileError,
+    NonFiniteWeightError,
+    TensorMismatchError,
+    UnsupportedModelError,
+)
 from edgekit.models import spec_from_config
 from edgekit.weights.checkpoint import CheckpointWeights
 
@@ -100,6 +106,67 @@ def test_scales_of_rows_blocks_and_whole_weights(
     with open_checkpoint(tmp_path) as opened:
         np.testing.assert_allclose(opened.rows(f"{NAME}.weight", 0, 6), expected, rtol=1e-6)
         np.testing.assert_allclose(opened.rows(f"{NAME}.weight", 4, 5), expected[4:5], rtol=1e-6)
+
+
+GPTQMODEL = {
+    "bits": 8, "group_size": -1, "method": "fp8", "quant_method": "fp8", "format": "float8_e4m3fn",
+    "pack_dtype": "int32", "weight_scale_method": "row", "weight_scale_semantics": "inverse",
+}  # fmt: skip
+
+
+def described_in(folder: Path, where: str, tensors: dict[str, np.ndarray]) -> Path:
+    """A folder with GPTQModel's description in one of its two files, or in both."""
+    write(folder, tensors, GPTQMODEL if where != "quantize_config" else DEEPSEEK | {"weight_block_size": None})
+    if where != "config":
+        (folder / "quantize_config.json").write_text(json.dumps(GPTQMODEL))
+    return folder
+
+
+@pytest.mark.parametrize("where", ["config", "quantize_config", "both"])
+@pytest.mark.parametrize("scale_shape", [(200,), (2, 1), (1, 1)])
+def test_inverse_scales_of_gptqmodel_divide(tmp_path: Path, where: str, scale_shape: tuple[int, ...]) -> None:
+    codes = finite_codes((200, 96), 4)
+    scales = np.random.default_rng(3).uniform(50, 5000, scale_shape).astype("f4")
+    tensors = {f"{NAME}.weight": codes.view(E4M3), f"{NAME}.weight_scale_inv": scales}
+    with open_checkpoint(described_in(tmp_path, where, tensors)) as opened:
+        rows = opened.rows(f"{NAME}.weight", 1, 199)
+    blocks = np.repeat(scales.reshape(scales.shape[0], -1), -(-200 // scale_shape[0]) if scale_shape[0] > 1 else 200, 0)
+    if scale_shape == (2, 1):
+        blocks = np.repeat(scales, 128, 0)
+    expected = np.vectorize(value)(codes, 4) / blocks[:200]
+    np.testing.assert_allclose(rows, expected[1:199], rtol=3e-7)
+
+
+@pytest.mark.parametrize("bad", [0, np.inf, np.nan])
+def test_an_inverse_scale_that_cannot_divide(tmp_path: Path, bad: float) -> None:
+    scales = np.full(4, 2, "f4")
+    scales[2] = bad
+    tensors = {f"{NAME}.weight": finite_codes((4, 32), 4).view(E4M3), f"{NAME}.weight_scale_inv": scales}
+    with (
+        open_checkpoint(described_in(tmp_path, "config", tensors)) as opened,
+        pytest.raises(CorruptFileError, match=rf"{float(bad)} at \[2, 0\]; inverse scales must be finite and not 0"),
+    ):
+        opened.rows(f"{NAME}.weight", 0, 4)
+
+
+@pytest.mark.parametrize("name", ["config", "quantize_config"])
+def test_a_meaning_of_scales_that_is_not_known(tmp_path: Path, name: str) -> None:
+    tensors = {f"{NAME}.weight": finite_codes((4, 32), 4).view(E4M3), f"{NAME}.weight_scale_inv": np.ones(4, "f4")}
+    folder = described_in(tmp_path, "both", tensors)
+    path = folder / f"{name}.json"
+    path.write_text(path.read_text().replace('"inverse"', '"squared"'))
+    with pytest.raises(
+        UnsupportedModelError, match=rf"{name}\.json.*weight_scale_semantics is 'squared'; supported: 'i"
+    ):
+        open_checkpoint(folder)
+
+
+def test_weights_that_need_a_rotation_at_run_time_are_refused(tmp_path: Path) -> None:
+    described = DEEPSEEK | {"transform_config": {"config_groups": {"u": {"type": "hadamard"}}}}
+    codes = finite_codes((128, 128), 4).view(E4M3)
+    folder = write(tmp_path, {f"{NAME}.weight": codes, f"{NAME}.weight_scale_inv": np.ones((1, 1), "f4")}, described)
+    with pytest.raises(UnsupportedModelError, match=r"transform_config is .*activations have to be transformed"):
+        open_checkpoint(folder)
 
 
 def test_scales_that_are_powers_of_two(tmp_path: Path) -> None:

@@ -109,6 +109,19 @@ def test_exceptions_for_modules(tmp_path: Path, module: str, expected: tuple[Any
         ({"desc_act": 1}, CorruptFileError, "desc_act is 1; it must be true or false"),
         ({"quant_method": "awq"}, UnsupportedModelError, "quant_method is 'awq'; supported: 'gptq'"),
         ({"checkpoint_format": "bitblas"}, UnsupportedModelError, "supported: 'gptq', 'gptq_v2'"),
+        ({"is_marlin_format": True}, UnsupportedModelError, "checkpoint_format is 'marlin'; supported"),
+        ({"rotation": "hadamard"}, UnsupportedModelError, "rotation is 'hadamard': the inputs of down_proj"),
+        ({"rotation": "random"}, UnsupportedModelError, "rotation is 'random'"),
+        ({"adapter": {"name": "lora", "rank": 64}}, UnsupportedModelError, "adapter is .*: a low-rank adapter"),
+        ({"dynamic": {".*": {"method": "awq"}}}, UnsupportedModelError, r"dynamic '\.\*': quant_method is 'awq'"),
+        ({"dynamic": {".*": {"format": "marlin"}}}, UnsupportedModelError, r"dynamic '\.\*': checkpoint_format"),
+        (
+            {"checkpoint_format": "gptq", "dynamic": {".*": {"format": "gptq_v2"}}},
+            UnsupportedModelError,
+            r"dynamic '\.\*': checkpoint_format is 'gptq_v2'; supported: 'gptq'",
+        ),
+        ({"dynamic": {".*": {"pack_dtype": "int8"}}}, UnsupportedModelError, r"dynamic '\.\*': pack_dtype is 'int8'"),
+        ({"dynamic": {".*": {"rotation": "random"}}}, UnsupportedModelError, r"dynamic '\.\*': rotation is 'random'"),
         ({"pack_dtype": "int64"}, UnsupportedModelError, "pack_dtype is 'int64'; supported: 'int32'"),
         ({"dynamic": [1]}, CorruptFileError, r"dynamic is \[1\]; it must be an object"),
         ({"dynamic": {".*": 4}}, CorruptFileError, r"dynamic '\.\*' is 4; it must be an object"),
@@ -118,6 +131,17 @@ def test_exceptions_for_modules(tmp_path: Path, module: str, expected: tuple[Any
 def test_invalid_values_are_named(tmp_path: Path, change: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=rf"quantize_config\.json.*{message}"):
         read(tmp_path, {**MINIMAL, **change})
+
+
+def test_a_rotation_that_is_named_in_the_copy_alone(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"config\.json, quantization_config: rotation is 'hadamard'"):
+        read(tmp_path, MINIMAL, MINIMAL | {"rotation": "hadamard"})
+
+
+@pytest.mark.parametrize("key", ["rotation", "adapter", "transform_config", "is_marlin_format"])
+def test_what_is_switched_off_changes_nothing(tmp_path: Path, key: str) -> None:
+    for value in (None, False) if key == "is_marlin_format" else (None, False, "", {}):
+        assert read(tmp_path, {**MINIMAL, key: value}).bits == MINIMAL["bits"]
 
 
 def test_an_invalid_exception_names_its_pattern(tmp_path: Path) -> None:
