@@ -14,7 +14,8 @@ This module needs only the standard library. The file is one JSON object:
                                                 also transformers_attention_factor and a note
     source                   kind, origin, revision, sha256 of each file that was read; for a quantized checkpoint
                              also format ("gptq", "awq" or "fp8") and quantize_config (unchanged); adapters [{path,
-                             sha256, base_model, r, alpha, use_rslora, use_dora, weights, replaced}] if some were merged
+                             sha256, base_model, r, alpha, use_rslora, use_dora, alpha_pattern, weights, replaced}] if
+                             some were merged, in order; their files have the names adapters/0/NAME, adapters/1/NAME
     recipe, device, plan     the inputs of the build, and the planner's results
     quantization             method             rtn, gptq, or imported (codes copied from a GPTQ or AWQ checkpoint)
                              linear, embedding, lm_head

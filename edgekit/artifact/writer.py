@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -168,7 +168,7 @@ def _replace(folder: Path, out: Path) -> None:
 
 
 def hash_files(paths: list[Path], progress: Share = no_share) -> dict[str, dict[str, str | int]]:
-    """Hash files.
+    """Hash files of one folder.
 
     Args:
         paths: The files. Their names, without folders, become the keys.
@@ -176,8 +176,27 @@ def hash_files(paths: list[Path], progress: Share = no_share) -> dict[str, dict[
 
     Returns:
         ``{name: {"sha256", "size_bytes"}}``, sorted by name.
+
+    Raises:
+        ValueError: Two files have the same name, so one would replace the other.
     """
-    sizes = {path: path.stat().st_size for path in sorted(paths)}
+    named = {path.name: path for path in paths}
+    if len(named) < len(set(paths)):
+        raise ValueError(f"{len(set(paths))} files have only {len(named)} names; hash_named() takes a name for each")
+    return hash_named(named, progress)
+
+
+def hash_named(files: Mapping[str, Path], progress: Share = no_share) -> dict[str, dict[str, str | int]]:
+    """Hash files that have names of their own.
+
+    Args:
+        files: Name -> file.
+        progress: Called with the bytes done and the bytes in total.
+
+    Returns:
+        ``{name: {"sha256", "size_bytes"}}``, sorted by name.
+    """
+    sizes = {name: files[name].stat().st_size for name in sorted(files)}
     total, done = sum(sizes.values()), 0
 
     def advance(count: int) -> None:
@@ -185,7 +204,7 @@ def hash_files(paths: list[Path], progress: Share = no_share) -> dict[str, dict[
         done += count
         progress(done, total)
 
-    return {path.name: {"sha256": sha256_file(path, advance), "size_bytes": size} for path, size in sizes.items()}
+    return {name: {"sha256": sha256_file(files[name], advance), "size_bytes": size} for name, size in sizes.items()}
 
 
 def disk_error(error: OSError, path: Path | None, size_bytes: int | None) -> BuildError:

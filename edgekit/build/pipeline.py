@@ -47,6 +47,7 @@ from .manifest import artifact_manifest, time_of_build
 from .outputs import checked_outputs
 from .request import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildRequest, BuildResult
 from .same_model import checked_spec, stored_head
+from .source_files import source_files
 from .text_file import write_text_file
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def _write(
     if emitted is not None and job.request.emits_gptq:
         steps.check_emit(job, quantization, job.max_context(planned))
     described: dict[str, Any] = {}
-    with steps.background_hashes(job.checkpoint.files) as source_files, steps.resumable(job.resume_path("widths")):
+    with steps.background_hashes(source_files(job.checkpoint)) as hashes, steps.resumable(job.resume_path("widths")):
         files = steps.write_small_files(job, planned)
         weights = steps.open_weights(job, quantization.rotate)
         facts = job.facts(quantization, planned)
@@ -204,9 +205,7 @@ def _write(
         golden = steps.record_answer(job, facts, layout.size_bytes)
         quality = steps.measure_quality(job, facts, layout.size_bytes)
         facts = replace(facts, quantization=facts.quantization | described | calibration)
-        manifest = artifact_manifest(
-            job, facts, planned, layout, golden=golden, quality=quality, source_files=source_files()
-        )
+        manifest = artifact_manifest(job, facts, planned, layout, golden=golden, quality=quality, source_files=hashes())
         manifest = manifest.write(job.folder)
         _sign(job, job.folder, manifest)
     if emitted is not None and job.request.emit == "web":

@@ -7,7 +7,7 @@ accepted.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from threading import Event
 from typing import Any
 
 from ..artifact.manifest import Manifest, RuntimeFacts
-from ..artifact.writer import hash_files, set_aside
+from ..artifact.writer import hash_named, set_aside
 from ..calibration.float16_range import TOKENS as FLOAT16_TOKENS
 from ..calibration.float16_range import described, measure_widest, shrinking
 from ..calibration.gptq import Calibration, calibrated_layers
@@ -52,6 +52,7 @@ from ..weights.source import WeightSource
 from .conversation import Conversation
 from .request import BuildRequest
 from .small_files import json_bytes, model_config, tokenizer_files
+from .source_files import source_key
 
 GOLDEN_QUESTION = "What is the capital of France?"
 # Each token of the golden answer costs one pass over all weights, and the first one already depends on every weight.
@@ -101,10 +102,6 @@ class Job:
         """The path of a file or folder that an interrupted build leaves for the next one."""
         return self.target.parent / f".{self.target.name}.{what}"
 
-    def source_key(self) -> dict[str, list[int]]:
-        """Tells one checkpoint from another."""
-        return {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in self.checkpoint.files}
-
     def facts(self, quantization: QuantizationConfig, planned: Plan) -> RuntimeFacts:
         """The part of the artifact's manifest that engines and sessions read."""
         talk = self.conversation
@@ -135,7 +132,7 @@ class Job:
 
 
 @contextmanager
-def background_hashes(paths: Iterable[Path]) -> Iterator[Callable[[], dict[str, Any]]]:
+def background_hashes(files: Mapping[str, Path]) -> Iterator[Callable[[], dict[str, Any]]]:
     """Hash files in a thread while the block runs; yield a function that waits for the hashes.
 
     If the block fails, hashing stops as well: a person who presses Ctrl-C does not wait for 16 GB to be hashed.
@@ -147,7 +144,7 @@ def background_hashes(paths: Iterable[Path]) -> Iterator[Callable[[], dict[str, 
             raise InterruptedBuildError("the build failed while its source was being hashed")
 
     with thread_pool(1, "edgekit-hash") as pool:
-        hashing = pool.submit(hash_files, list(paths), check)
+        hashing = pool.submit(hash_named, dict(files), check)
         try:
             yield hashing.result
         except BaseException:
@@ -253,7 +250,7 @@ def choose_widths(
     """
     return measured_widths(
         job.folder, facts, weights, job.written, quantization, job.calibration_file, job.resume_path("widths"),
-        job.source_key(), job.threads, phase(job.progress, "measuring the loss of each matrix"),
+        source_key(job.checkpoint), job.threads, phase(job.progress, "measuring the loss of each matrix"),
     )  # fmt: skip
 
 
@@ -267,8 +264,8 @@ def layer_quantizer(
         return
     calibration = Calibration(job.calibration_file, job.request.calibration_tokens, half_scales=job.request.emits_gptq)
     with calibrated_layers(
-        calibration, job.resume_path("calibration"), job.folder, facts, job.written, weights, job.source_key(), files,
-        job.threads, job.progress,
+        calibration, job.resume_path("calibration"), job.folder, facts, job.written, weights,
+        source_key(job.checkpoint), files, job.threads, job.progress,
     ) as (layers, described):  # fmt: skip
         yield layers, {"calibration": described}
 

@@ -169,6 +169,7 @@ class LoraAdapter:
             "alpha": self.config["lora_alpha"],
             "use_rslora": self.config["use_rslora"],
             "use_dora": self.config["use_dora"],
+            "alpha_pattern": self.config["alpha_pattern"],
             "weights": len(self.low_rank),
             "replaced": sorted(self.replaced),
         }

@@ -78,7 +78,6 @@ class MergedCheckpoint(Checkpoint):
             self._copies[head] = embedding
         for name, changes in self._changes.items():
             _check_added(base, name, changes)
-        self.files = (*base.files, *(adapter.path for adapter in adapters))
         self.notes = (*base.notes, *_notes(base, adapters, separate is not spec))
 
     @property

@@ -15,7 +15,7 @@ import pytest
 
 from edgekit.artifact import writer
 from edgekit.artifact.manifest import read_manifest
-from edgekit.artifact.writer import check_output, disk_error, hash_files, set_aside, whole_folder
+from edgekit.artifact.writer import check_output, disk_error, hash_files, hash_named, set_aside, whole_folder
 from edgekit.errors import ArtifactError, BuildError, DiskFullError, OutputExistsError, TokenizerError
 
 
@@ -153,6 +153,19 @@ def test_files_are_hashed_by_name(tmp_path: Path) -> None:
         assert hashed[name] == {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
     assert seen[-1] == (6_000_001, 6_000_001)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_files_of_one_name_need_names_of_their_own(tmp_path: Path) -> None:
+    paths = [tmp_path / "a" / "w", tmp_path / "b" / "w"]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(path.parent.name)
+    with pytest.raises(ValueError, match="2 files have only 1 names"):
+        hash_files(paths)
+    assert hash_files([paths[0], paths[0]]) == {"w": hash_named({"x": paths[0]})["x"]}
+    hashed = hash_named({"b/w": paths[1], "a/w": paths[0]})
+    assert list(hashed) == ["a/w", "b/w"]
+    assert hashed["a/w"]["sha256"] == hashlib.sha256(b"a").hexdigest()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])

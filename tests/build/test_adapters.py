@@ -59,7 +59,7 @@ def test_an_artifact_computes_the_merged_function(tmp_path: Path, merged: tuple[
     (recorded,) = result.manifest.source["adapters"]
     assert (recorded["path"], recorded["r"], recorded["alpha"]) == (str(adapter), 4, 16)
     assert len(recorded["sha256"]) == 64
-    assert "adapter_model.safetensors" in result.manifest.source["files"]
+    assert result.manifest.source["files"]["adapters/0/adapter_model.safetensors"]["sha256"] == recorded["sha256"]
     assert any("merged into 2 tensors" in note for note in result.manifest.notes)
 
 
@@ -142,5 +142,8 @@ def test_the_command_line(tmp_path: Path, merged: tuple[Path, Path, Path], invok
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
     assert "merged into 2 tensors" in done.stderr
-    assert len(json.loads((tmp_path / "out" / "edgekit.json").read_text())["source"]["adapters"]) == 2
+    source = json.loads((tmp_path / "out" / "edgekit.json").read_text())["source"]
+    assert len(source["adapters"]) == 2
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    assert set(source["files"]) == {"model.safetensors", *(f"adapters/{i}/{name}" for i in (0, 1) for name in names)}
     assert invoke("plan", "--device", "cpu", "--lora", adapter).exit_code == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,23 +100,13 @@ def test_files_for_a_later_build_are_beside_the_target(models: SharedModels, tmp
         assert made.resume_path("widths") == tmp_path / ".out.widths"
 
 
-def test_a_changed_checkpoint_has_another_key(tmp_path: Path) -> None:
-    checkpoint = write_checkpoint(tmp_path / "checkpoint")
-    with job(checkpoint, tmp_path / "work") as made:
-        key = made.source_key()
-        assert made.source_key() == key
-        os.utime(checkpoint / "model.safetensors", ns=(0, 12345))
-        assert made.source_key() != key
-    assert list(key) == ["model.safetensors"]
-
-
 # Hashes and files that survive an interruption
 
 
 def test_hashes_are_made_in_the_background(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
     (tmp_path / "b").write_bytes(b"abc")
-    with steps.background_hashes([tmp_path / "b", tmp_path / "a"]) as hashes:
+    with steps.background_hashes({"b": tmp_path / "b", "a": tmp_path / "a"}) as hashes:
         found = hashes()
         assert hashes() is found
     assert {name: entry["size_bytes"] for name, entry in found.items()} == {"a": 0, "b": 3}
@@ -127,12 +116,12 @@ def test_hashes_are_made_in_the_background(tmp_path: Path) -> None:
 def test_a_failed_build_does_not_wait_for_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hashing that would never end by itself ends with the build."""
 
-    def endless(paths: list[Path], progress: Callable[[int, int], None]) -> dict[str, object]:
+    def endless(files: dict[str, Path], progress: Callable[[int, int], None]) -> dict[str, object]:
         while True:
             progress(0, 1)
 
-    monkeypatch.setattr(steps, "hash_files", endless)
-    with pytest.raises(KeyboardInterrupt), steps.background_hashes([tmp_path / "a"]):
+    monkeypatch.setattr(steps, "hash_named", endless)
+    with pytest.raises(KeyboardInterrupt), steps.background_hashes({"a": tmp_path / "a"}):
         raise KeyboardInterrupt
 
 

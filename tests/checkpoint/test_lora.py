@@ -29,7 +29,8 @@ def test_what_an_adapter_says(tmp_path: Path) -> None:
     np.testing.assert_array_equal(adapter.rows(adapter.replaced["lm_head.weight"]), whole["lm_head.weight"])
     assert adapter.described() == {
         "path": str(tmp_path), "sha256": sha256((tmp_path / "adapter_model.safetensors").read_bytes()).hexdigest(),
-        "base_model": "someone/base", "r": 4, "alpha": 16, "use_rslora": False, "use_dora": False, "weights": 1,
+        "base_model": "someone/base", "r": 4, "alpha": 16, "use_rslora": False, "use_dora": False,
+        "alpha_pattern": {}, "weights": 1,
         "replaced": ["lm_head.weight"],
     }  # fmt: skip
     adapter.close()

@@ -145,7 +145,8 @@ def test_several_adapters_add_up(tmp_path: Path) -> None:
     with merging(folder, *adapters) as merged:
         expected = {f"{Q}.weight": merged_linear(w, *second.values(), scale=8)}
         assert_merged(every_weight(merged), plain, expected)
-        assert len(merged.files) == 3
+        assert merged.files == (folder / "model.safetensors",)
+        assert [adapter.folder for adapter in merged.adapters] == adapters
 
 
 @pytest.mark.parametrize("changed", [EMBEDDING, HEAD])
