@@ -33,6 +33,14 @@ _CHUNK_TOKENS = 512  # edgekit.quality.evaluation.CHUNK_TOKENS, whose module tak
     help="Compare with this float checkpoint: a Hugging Face folder or a .gguf file.",
 )
 @click.option(
+    "--lora",
+    metavar="FOLDER",
+    multiple=True,
+    type=click.Path(),
+    help="Merge this LoRA adapter into the float checkpoint, as the build of ARTIFACT did. A PEFT folder; may be given "
+    "several times, in the order of the build.",
+)
+@click.option(
     "--text",
     "text_file",
     type=click.Path(path_type=Path),
@@ -51,6 +59,7 @@ _CHUNK_TOKENS = 512  # edgekit.quality.evaluation.CHUNK_TOKENS, whose module tak
 def command(
     artifact: Path,
     reference: str,
+    lora: tuple[str, ...],
     text_file: Path | None,
     chunk_tokens: int,
     max_chunks: int | None,
@@ -68,7 +77,7 @@ def command(
     text = None if text_file is None else _read(text_file)
     with progress_bars() as progress:
         result = evaluate(
-            artifact, reference, text, chunk_tokens=chunk_tokens, max_chunks=max_chunks,
+            artifact, reference, text, lora=lora, chunk_tokens=chunk_tokens, max_chunks=max_chunks,
             threads=threads, progress=progress,
         )  # fmt: skip
     if as_json:

@@ -7,14 +7,13 @@ context (as in llama.cpp's ``perplexity`` tool).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..arguments import check_count
-from ..artifact.manifest import Manifest, read_manifest
-from ..checkpoint import open_checkpoint
-from ..errors import TensorMismatchError, UsageError, told_paths
+from ..arguments import check_count, one_or_several
+from ..artifact.manifest import read_manifest
+from ..errors import UsageError, told_paths
 from ..host import physical_cores
-from ..models import ModelSpec, spec_from_config
 from ..progress import Progress, no_progress, phase
 from ..runtime.chat import ChatTemplate
 from ..runtime.template_budget import shared_budget
@@ -23,6 +22,7 @@ from ..threads import MOST_THREADS
 from ..weights.checkpoint import CheckpointWeights
 from .compare import Passage, compare
 from .held_out import held_out
+from .reference import open_reference
 from .scores import Figures
 
 CHUNK_TOKENS = 512
@@ -34,6 +34,7 @@ def evaluate(
     reference: str | Path,
     text: str | None = None,
     *,
+    lora: str | Path | Sequence[str | Path] = (),
     chunk_tokens: int = CHUNK_TOKENS,
     max_chunks: int | None = None,
     threads: int | None = None,
@@ -46,6 +47,7 @@ def evaluate(
         reference: The float checkpoint: a folder or a .gguf file.
         text: The text to read. An incomplete last chunk is dropped unless it is the only one. None: the held-out texts
             of the quality gate.
+        lora: The folders of the adapters that the artifact was built with, in the same order.
         chunk_tokens: Tokens in a chunk, at least 4; limited by the artifact's context.
         max_chunks: Stop after this many chunks.
         threads: Threads of onnxruntime; None for one per physical core.
@@ -55,8 +57,9 @@ def evaluate(
         KL divergence, perplexities and top-1 agreement over all scored positions.
 
     Raises:
-        UsageError: The text has fewer than four tokens, or a number is too small.
-        TensorMismatchError: The reference is not the model that the artifact was built from.
+        UsageError: The text has fewer than four tokens, a number is too small, or the artifact was built with other
+            adapters than those given.
+        TensorMismatchError: The reference, or an adapter, is not what the artifact was built from.
         EdgekitError: The artifact or the reference cannot be read.
     """
     check_count("chunk_tokens", chunk_tokens, least=4, error=UsageError)
@@ -64,6 +67,7 @@ def evaluate(
         check_count("max_chunks", max_chunks, error=UsageError)
     if threads is not None:
         check_count("threads", threads, error=UsageError, most=MOST_THREADS)
+    adapters = one_or_several("lora", lora, UsageError)
     folder, threads = Path(artifact), threads or physical_cores()
     manifest = read_manifest(folder)
     tokenizer = Tokenizer.open(folder, manifest.tokens)
@@ -75,9 +79,7 @@ def evaluate(
     else:
         chunks = _chunks(tokenizer, text, min(chunk_tokens, context), max_chunks)
         passages = [Passage(ids, len(ids) // 2 + 1) for ids in chunks]
-    with told_paths(), open_checkpoint(Path(reference)) as opened:
-        spec = spec_from_config(opened.config)
-        _check_same_model(spec, manifest, reference)
+    with told_paths(), open_reference(reference, adapters, manifest) as (opened, spec):
         report = phase(progress, "comparing with the float model")
         found = compare(folder, manifest, CheckpointWeights(opened, spec), spec, passages, threads, report)
     report(1, 1)
@@ -92,13 +94,3 @@ def _chunks(tokenizer: Tokenizer, text: str, chunk_tokens: int, max_chunks: int 
     if len(whole[0]) < 4:
         raise UsageError(f"the text has {len(ids)} tokens; at least 4 are needed, and {chunk_tokens} for a whole chunk")
     return whole[:max_chunks]
-
-
-def _check_same_model(spec: ModelSpec, manifest: Manifest, reference: str | Path) -> None:
-    for name in ("model_type", "vocab_size", "num_layers", "parameters"):
-        if getattr(spec, name) != manifest.model[name]:
-            raise TensorMismatchError(
-                f"{name} of {reference} is {getattr(spec, name)}; the artifact {manifest.name} has "
-                f"{manifest.model[name]}",
-                hint="--reference takes the checkpoint the artifact was built from",
-            )

@@ -14,8 +14,10 @@ from tiny_gptq import TinyGptq
 from tiny_lora import factors, merged_linear, write_adapter
 
 import edgekit
+from edgekit.artifact.manifest import read_manifest
 from edgekit.build import adapters as module
 from edgekit.build.adapters import open_adapters
+from edgekit.checkpoint import open_checkpoint
 from edgekit.checkpoint.hub import HubFiles
 from edgekit.errors import (
     CheckpointError,
@@ -25,8 +27,11 @@ from edgekit.errors import (
     UnsupportedModelError,
     UsageError,
 )
-from edgekit.quality.evaluation import evaluate
+from edgekit.models import spec_from_config
+from edgekit.quality.compare import Passage, compare
+from edgekit.runtime.tokenizer import Tokenizer
 from edgekit.scheme import QuantizationOverrides
+from edgekit.weights.checkpoint import CheckpointWeights
 
 Q, UP = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.up_proj"
 TEXT = "The capital of France is Paris. What is the capital of Italy? Rome. " * 8
@@ -46,6 +51,16 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     return base, adapter, write_checkpoint(folder / "twin", "qwen2", plain)
 
 
+def mean_kl(artifact: Path, checkpoint: Path) -> float:
+    """The distance from any checkpoint. ``evaluate`` takes only the one that the artifact was built from."""
+    manifest = read_manifest(artifact)
+    ids = Tokenizer.open(artifact, manifest.tokens).encode(TEXT)[:128]
+    with open_checkpoint(checkpoint) as opened:
+        spec = spec_from_config(opened.config)
+        weights = CheckpointWeights(opened, spec)
+        return compare(artifact, manifest, weights, spec, [Passage(ids, 32)], 1).figures.mean_kl
+
+
 @pytest.fixture
 def invoke(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Invoke:
     return Invoke(monkeypatch, capfdbinary)
@@ -54,8 +69,8 @@ def invoke(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[b
 def test_an_artifact_computes_the_merged_function(tmp_path: Path, merged: tuple[Path, Path, Path]) -> None:
     base, adapter, twin = merged
     result = edgekit.build(base, "cpu", lora=[adapter], out=tmp_path / "out", quantization=EIGHT, gate=False)
-    assert evaluate(result.artifact, twin, TEXT, chunk_tokens=64).mean_kl < 0.02
-    assert evaluate(result.artifact, base, TEXT, chunk_tokens=64).mean_kl > 0.2
+    assert mean_kl(result.artifact, twin) < 0.02
+    assert mean_kl(result.artifact, base) > 0.2
     (recorded,) = result.manifest.source["adapters"]
     assert (recorded["path"], recorded["r"], recorded["alpha"]) == (str(adapter), 4, 16)
     assert len(recorded["sha256"]) == 64
