@@ -6,6 +6,7 @@ The shapes are those of onnxruntime's ``com.microsoft.MatMulNBits``
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -88,7 +89,8 @@ class QuantizationConfig:
             (``weights/scaled.py``).
 
     Raises:
-        ValueError: A value has another type.
+        ValueError: A value has another type or is not allowed, or the method gptq has a part inside the layers to
+            calibrate that stays in float.
     """
 
     linear: QuantizationScheme | None
@@ -103,9 +105,18 @@ class QuantizationConfig:
     def __post_init__(self) -> None:
         for name in ("linear", "embedding", "lm_head"):
             check_kind(name, getattr(self, name), QuantizationScheme)
-        check_kind("mean_bits", self.mean_bits, int, float)
+        if self.mean_bits is not None:
+            _check_mean("mean_bits", self.mean_bits)
         check_truth("rotate", self.rotate)
         check_truth("scale", self.scale)
+        _check_method(self.method, (*METHODS, IMPORTED))
+        if not isinstance(self.matrices, Mapping) or not all(isinstance(name, str) for name in self.matrices):
+            raise ValueError(f"matrices is {self.matrices!r}; it must be a mapping from names to formats")
+        for name, scheme in self.matrices.items():
+            check_kind(f"matrices[{name!r}]", scheme, QuantizationScheme)
+        # A mean over all weights quantizes every part.
+        if self.method == "gptq" and self.mean_bits is None and (part := _float_part(self.linear, self.matrices)):
+            raise ValueError(f"method is 'gptq', but {part} is float: there is nothing to calibrate")
 
     def inside(self, matrix: str) -> QuantizationScheme | None:
         """The format of a matrix inside the layers."""
@@ -131,7 +142,7 @@ class QuantizationOverrides:
         rotate, scale: See :class:`QuantizationConfig`.
 
     Raises:
-        ValueError: A value has another type.
+        ValueError: A value has another type or is not allowed.
     """
 
     bits: int | float | None = None
@@ -146,7 +157,15 @@ class QuantizationOverrides:
     def __post_init__(self) -> None:
         for name in ("symmetric", "rotate", "scale"):
             check_truth(name, getattr(self, name), optional=True)
-        check_kind("bits", self.bits, int, float)
+        if isinstance(self.bits, float):
+            _check_mean("bits", self.bits)
+        else:
+            _check_one_of("bits", self.bits, BITS, ", or a float for the mean over all weights")
+        _check_one_of("block_size", self.block_size, BLOCK_SIZES)
+        for name in ("embedding_bits", "lm_head_bits"):
+            _check_one_of(name, getattr(self, name), BITS)
+        if self.method is not None:
+            _check_method(self.method, METHODS)
 
     @classmethod
     def of_width(cls, bits: int, block_size: int | None = None) -> QuantizationOverrides:
@@ -160,7 +179,8 @@ class QuantizationOverrides:
         rotates and another method is requested, the preparation changes to the one that suits the method.
 
         Raises:
-            UsageError: Both a mean over all weights and the width of a single part are given.
+            UsageError: Both a mean over all weights and the width of a single part are given, or the method gptq is
+                requested for layers that stay in float.
         """
         bits, mean = (None, self.bits) if isinstance(self.bits, float) else (self.bits, None)
         if mean is not None and (self.embedding_bits is not None or self.lm_head_bits is not None):
@@ -172,13 +192,20 @@ class QuantizationOverrides:
             # SmolLM2-135M with its outliers, mean KL unchanged, scaled, rotated: rtn 0.704, 0.165, 0.469;
             # gptq on 8192 tokens 0.116, 0.085, 0.064.
             config = replace(config, scale=self.method == "rtn", rotate=self.method == "gptq")
+        linear, method = self._scheme(config.linear, bits), config.method if self.method is None else self.method
+        left = config.mean_bits if self.bits is None else mean
+        if method == "gptq" and left is None and (part := _float_part(linear, config.matrices)):
+            raise UsageError(
+                f"the method gptq was requested, but {part} is float: there is nothing to calibrate",
+                hint="give the layers a width, --bits 4 or --bits 8, or remove --method gptq",
+            )
         return replace(
             config,
-            linear=self._scheme(config.linear, bits),
+            linear=linear,
             embedding=self._scheme(config.embedding, self.embedding_bits),
             lm_head=self._scheme(config.lm_head, self.lm_head_bits),
-            method=config.method if self.method is None else self.method,
-            mean_bits=config.mean_bits if self.bits is None else mean,
+            method=method,
+            mean_bits=left,
             rotate=config.rotate if self.rotate is None else self.rotate,
             scale=config.scale if self.scale is None else self.scale,
         )
@@ -192,3 +219,25 @@ class QuantizationOverrides:
             block_size=scheme.block_size if self.block_size is None else self.block_size,
             symmetric=scheme.symmetric if self.symmetric is None else self.symmetric,
         )
+
+
+def _float_part(linear: QuantizationScheme | None, matrices: Mapping[str, QuantizationScheme | None]) -> str:
+    """The name of a part inside the layers that stays in float; empty if there is none."""
+    if linear is None:
+        return "linear"
+    return next((name for name, scheme in matrices.items() if scheme is None), "")
+
+
+def _check_method(value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"method is {value!r}; allowed: {', '.join(allowed)}")
+
+
+def _check_one_of(name: str, value: object, allowed: tuple[int, ...], more: str = "") -> None:
+    if value is not None and (type(value) is not int or value not in allowed):
+        raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(str, allowed))}{more}")
+
+
+def _check_mean(name: str, value: object) -> None:
+    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
+        raise ValueError(f"{name} is {value!r}; it must be a finite number: a mean of bits per weight")

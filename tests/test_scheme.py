@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from edgekit.scheme import QuantizationConfig, QuantizationScheme
+from edgekit.errors import UsageError
+from edgekit.scheme import QuantizationConfig, QuantizationOverrides, QuantizationScheme
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,63 @@ def test_single_matrices_may_have_other_formats() -> None:
 def test_the_float_model_has_no_formats() -> None:
     config = QuantizationConfig.none()
     assert (config.linear, config.embedding, config.lm_head) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "awq"}, "method is 'awq'; allowed: rtn, gptq"),
+        ({"method": "GPTQ"}, "method is 'GPTQ'; allowed: rtn, gptq"),
+        ({"method": "imported"}, "method is 'imported'; allowed: rtn, gptq"),
+        ({"method": 1}, "method is 1; allowed: rtn, gptq"),
+        ({"bits": 5}, "bits is 5; allowed: 4, 8, or a float"),
+        ({"bits": True}, "bits is True; allowed"),
+        ({"bits": "4"}, "bits is '4'; allowed"),
+        ({"bits": float("nan")}, "bits is nan; it must be a finite number"),
+        ({"bits": float("inf")}, "bits is inf; it must be a finite number"),
+        ({"block_size": 16}, "block_size is 16; allowed: 32, 64, 128"),
+        ({"block_size": 32.0}, "block_size is 32.0; allowed"),
+        ({"embedding_bits": 4.0}, "embedding_bits is 4.0; allowed: 4, 8"),
+        ({"lm_head_bits": 16}, "lm_head_bits is 16; allowed: 4, 8"),
+        ({"symmetric": 1}, "symmetric is 1; it must be True or False or None"),
+    ],
+)
+def test_changes_that_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        QuantizationOverrides(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "awq"}, "method is 'awq'; allowed: rtn, gptq, imported"),
+        ({"method": None}, "method is None; allowed"),
+        ({"mean_bits": "5"}, "mean_bits is '5'; it must be a finite number"),
+        ({"mean_bits": float("nan")}, "mean_bits is nan"),
+        ({"mean_bits": True}, "mean_bits is True"),
+        ({"matrices": [1]}, r"matrices is \[1\]; it must be a mapping"),
+        ({"matrices": {1: None}}, "it must be a mapping from names to formats"),
+        ({"matrices": {"a": 4}}, r"matrices\['a'\] is 4; it must be QuantizationScheme, or None"),
+        ({"method": "gptq", "linear": None}, "method is 'gptq', but linear is float: there is nothing to calibrate"),
+        ({"method": "gptq", "matrices": {"a": None}}, "method is 'gptq', but a is float"),
+    ],
+)
+def test_configurations_that_are_refused(changes: dict[str, Any], message: str) -> None:
+    four = QuantizationScheme(4)
+    with pytest.raises(ValueError, match=message):
+        QuantizationConfig(**{"linear": four, "embedding": four, "lm_head": four, **changes})
+
+
+def test_gptq_needs_layers_with_a_width() -> None:
+    float_layers = QuantizationConfig(None, QuantizationScheme(8), QuantizationScheme(8))
+    asked = QuantizationOverrides(method="gptq")
+    with pytest.raises(UsageError, match="the method gptq was requested, but linear is float") as caught:
+        asked.applied_to(float_layers)
+    assert "--bits 4" in caught.value.hint
+    one = QuantizationConfig(QuantizationScheme(4), None, None, matrices={"model.layers.1.mlp.down_proj": None})
+    with pytest.raises(UsageError, match=r"but model\.layers\.1\.mlp\.down_proj is float"):
+        asked.applied_to(one)
+    wide = QuantizationOverrides(8, method="gptq").applied_to(float_layers)
+    assert (wide.method, wide.linear) == ("gptq", QuantizationScheme(8))
+    mean = QuantizationOverrides(5.5, method="gptq").applied_to(one)
+    assert (mean.method, mean.mean_bits) == ("gptq", 5.5)

@@ -83,7 +83,7 @@ def choose_widths(
 
 
 def _uniform(quantization: QuantizationConfig, bits: int) -> QuantizationConfig:
-    return replace(QuantizationOverrides.of_width(bits).applied_to(quantization), matrices={})
+    return QuantizationOverrides.of_width(bits).applied_to(replace(quantization, matrices={}))
 
 
 def _items(low: DataLayout, high: DataLayout, losses: Mapping[str, float] | None, method: str) -> Iterable[_Item]:

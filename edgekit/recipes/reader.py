@@ -45,10 +45,10 @@ def _source(reader: TableReader, hint: Any, value: Any, where: str) -> Source:
 
 
 def _quantization(reader: TableReader, hint: Any, value: Any, where: str) -> QuantizationConfig:
-    found = reader.build(QuantizationConfig, value, where, required=("method",), hidden=("matrices",))
-    if found.method not in METHODS:  # a checkpoint's own codes also have a method, which a recipe cannot ask for
-        raise RecipeError(f"{where}.method is {found.method!r}; allowed: {', '.join(METHODS)}")
-    return found
+    method = reader.table(value, where).get("method", METHODS[0])
+    if method not in METHODS:  # a checkpoint's own codes also have a method, which a recipe cannot ask for
+        raise RecipeError(f"{where}.method is {shown(method)}; allowed: {', '.join(METHODS)}")
+    return reader.build(QuantizationConfig, value, where, required=("method",), hidden=("matrices",))
 
 
 def _scheme(reader: TableReader, hint: Any, value: Any, where: str) -> QuantizationScheme | None:

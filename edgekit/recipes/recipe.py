@@ -33,7 +33,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..sampling import REASONING_SAMPLING, Sampling, SamplingOverrides
-from ..scheme import IMPORTED, METHODS, QuantizationConfig
+from ..scheme import QuantizationConfig
 from .quality import Thresholds
 
 
@@ -167,10 +167,6 @@ class Recipe:
             raise ValueError(
                 f"max_context is {self.max_context}; allowed: 1 to max_position_embeddings, which is {positions}"
             )
-        if self.quantization.method not in (*METHODS, IMPORTED):
-            raise ValueError(f"method is {self.quantization.method!r}; allowed: {', '.join(METHODS)}")
-        if self.quantization.method == "gptq" and self.quantization.linear is None:
-            raise ValueError("method is 'gptq', but linear is float: there is nothing to calibrate")
 
     @property
     def default_sampling(self) -> Sampling:

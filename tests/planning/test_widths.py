@@ -117,3 +117,10 @@ def test_a_plan_comes_before_the_measurement() -> None:
     assert narrow.memory.weights < planned.memory.weights
     with pytest.raises(UsageError, match=f"{MIDDLE.name}: a mean of 4 bits"):
         plan(replace(MIDDLE, quantization=replace(MIDDLE.quantization, mean_bits=4.0)), load_device("jetson"))
+
+
+def test_a_mean_also_quantizes_what_was_in_float() -> None:
+    spec = spec_from_config(SMALL.config)
+    floats = QuantizationConfig(None, FOUR, FOUR, "gptq", {"model.layers.0.attn.qkv_proj": None}, mean_bits=5.5)
+    chosen = choose_widths(spec, floats, "float32")
+    assert all(m.scheme is not None for m in plan_layout(spec, chosen, "float32", 1).matrices())
