@@ -6,7 +6,8 @@
     -> the folder gets its name, or, if it misses a threshold, the name of a rejected one
 
 The artifact is written under a temporary name (``artifact/writer.py``), so a failed build leaves no files behind. An
-interrupted calibration can be resumed: run the same command again.
+interrupted calibration can be resumed: run the same command again. The work of a calibration is also kept if the
+artifact then misses the budget or cannot be emitted, because other options may use it (``calibration/gptq.py``).
 """
 
 from __future__ import annotations

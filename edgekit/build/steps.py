@@ -26,7 +26,7 @@ from ..checkpoint.base import Checkpoint
 from ..devices.profile import DeviceProfile
 from ..errors import DiskFullError, InterruptedBuildError, QualityError, TokenizerError
 from ..export.genai_config import genai_config
-from ..export.gptq_checkpoint import check_emittable, write_gptq_checkpoint
+from ..export.gptq_checkpoint import check_emittable, storable, write_gptq_checkpoint
 from ..export.model import LayerQuantizer, export_model
 from ..export.onnx_graph import DATA_FILE
 from ..export.web import write_web_folder
@@ -267,7 +267,9 @@ def layer_quantizer(
         calibration, job.resume_path("calibration"), job.folder, facts, job.written, weights,
         source_key(job.checkpoint), files, job.threads, job.progress,
     ) as (layers, described):  # fmt: skip
-        yield layers, {"calibration": described}
+        emit = job.request.emit
+        checked = storable(layers, emit) if emit is not None and job.request.emits_gptq else layers
+        yield checked, {"calibration": described}
 
 
 def export(

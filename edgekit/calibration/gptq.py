@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact.manifest import RuntimeFacts
-from ..errors import DiskFullError, EdgekitError, InterruptedBuildError
+from ..errors import BudgetError, BuildError, DiskFullError, InterruptedBuildError
 from ..export.model import LayerQuantizer
 from ..layout import DataLayout, Matrix
 from ..models.spec import ModelSpec
@@ -77,6 +77,8 @@ def calibrated_layers(
     Raises:
         UsageError: The calibration file cannot be used, or another build calibrates in the same folder.
         InterruptedBuildError, DiskFullError: Ctrl-C, or no space; the message says that the work is kept.
+        BuildError, BudgetError: As the block raises them. What was calibrated is kept, because a build with other
+            options may use it; the hint says so. After any other error it is deleted.
     """
     tokenizer = Tokenizer.open(artifact, facts.tokens)
     template = ChatTemplate.open(artifact, tokenizer, reasoning=facts.reasoning)
@@ -84,6 +86,7 @@ def calibrated_layers(
         None if calibration.file is None else read_texts(calibration.file, tokenizer, template, calibration.tokens)
     )
     state = CalibrationState(state_folder, _fingerprint(calibration, from_file, facts, spec, source_key, files))
+    from_calibration = True  # whether an error comes from the calibration, and not from what uses its matrices
     try:
         texts = from_file or state.texts(
             lambda: own_texts(
@@ -94,10 +97,15 @@ def calibrated_layers(
         settings = LayerSettings(threads, calibration.compensate, calibration.half_scales)
 
         def quantize(layout: DataLayout) -> Iterator[tuple[Matrix, PackedLinear]]:
-            return calibrate(
-                source, spec, layout, texts, state, settings, phase(progress, "calibrating layers")
-            )  # fmt: skip
+            nonlocal from_calibration
+            report = phase(progress, "calibrating layers")
+            try:
+                yield from calibrate(source, spec, layout, texts, state, settings, report)
+            except Exception:
+                from_calibration = True
+                raise
 
+        from_calibration = False
         yield quantize, _described(calibration, texts)
     except KeyboardInterrupt:
         raise InterruptedBuildError(
@@ -109,8 +117,17 @@ def calibrated_layers(
             f"{error.message}; the calibration so far is kept in {state_folder}",
             hint="free some space and run the same command again to resume it, or delete that folder",
         ) from None
-    except EdgekitError:
-        state.remove()  # the same input would fail again in the same way
+    except (OSError, MemoryError):  # of the system, not of the input
+        raise
+    except (BuildError, BudgetError) as error:
+        if from_calibration:
+            state.remove()  # the same input would fail again in the same way
+        else:
+            kept = f"the calibration so far is kept in {state_folder}: a build with the same calibration resumes it"
+            error.hint = f"{error.hint}. {kept[0].upper()}{kept[1:]}" if error.hint else kept
+        raise
+    except Exception:
+        state.remove()
         raise
     else:
         state.remove()

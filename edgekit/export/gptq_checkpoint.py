@@ -37,9 +37,10 @@ from ..json_text import json_text
 from ..layout import DataLayout, Matrix, Slot, common_scheme
 from ..models.spec import Linear, ModelSpec, TensorRef
 from ..progress import Share, no_share
-from ..quantize.packing import pack, unpack
+from ..quantize.packing import PackedLinear, pack, unpack
 from ..scheme import QuantizationScheme
 from ..weights.source import WeightSource
+from .model import LayerQuantizer
 
 LM_HEAD = "lm_head.weight"
 SLAB_BYTES = 32 << 20  # codes held at a time; transposing their words takes the same amount again
@@ -80,6 +81,31 @@ def check_emittable(layout: DataLayout) -> None:
                     f"{part.weight.name} is {part.out_features} x {part.in_features}; a GPTQ checkpoint packs {fields} "
                     f"codes of {matrix.scheme.bits} bits into a word, so both dimensions must be multiples of {fields}"
                 )
+
+
+def storable(layers: LayerQuantizer, format_: str) -> LayerQuantizer:
+    """A quantizer of layers that stops at the first matrix which the format cannot store, not after the last one.
+
+    Args:
+        layers: The quantizer.
+        format_: ``gptq`` or ``gptq_v2``.
+
+    Raises:
+        BuildError: As for :func:`write_gptq_checkpoint`; raised by the quantizer that is returned.
+    """
+
+    def checked(layout: DataLayout) -> Iterator[tuple[Matrix, PackedLinear]]:
+        inner = {matrix.name for matrix in layout.inner_matrices()}  # the checkpoint holds lm_head in float
+        for matrix, packed in layers(layout):
+            if packed.zero_points is not None and matrix.name in inner:
+                zeros = unpack(packed.zero_points, _bits(matrix))[:, : packed.scheme.blocks(packed.in_features)]
+                at = 0
+                for part in matrix.parts:
+                    _check_zeros(part, zeros[at : at + part.out_features], format_)
+                    at += part.out_features
+            yield matrix, packed
+
+    return checked
 
 
 def write_gptq_checkpoint(
@@ -287,14 +313,18 @@ class _Tensors:
             zeros = np.full((linear.out_features, groups), 2 ** (bits - 1), np.uint8)
         else:
             zeros = unpack(self._rows(matrix.zero_points, at, linear.out_features), bits)[:, :groups]
+        _check_zeros(linear, zeros, self.format)
         if self.format == V1:
-            if not zeros.all():
-                raise BuildError(
-                    f"{linear.weight.name} has a zero point of 0, which the format {V1} cannot store reliably",
-                    hint=f"use --emit {V2}, or build with --symmetric",
-                )
             zeros = zeros - np.uint8(1)
         return pack(np.ascontiguousarray(zeros.T), bits)
+
+
+def _check_zeros(linear: Linear, zeros: NDArray[np.uint8], format_: str) -> None:
+    if format_ == V1 and not zeros.all():
+        raise BuildError(
+            f"{linear.weight.name} has a zero point of 0, which the format {V1} cannot store reliably",
+            hint=f"use --emit {V2}, or build with --symmetric",
+        )
 
 
 def _bits(matrix: Matrix) -> int:

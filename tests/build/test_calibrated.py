@@ -11,7 +11,7 @@ from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from edgekit.artifact.verify import verify
 from edgekit.build.pipeline import build
-from edgekit.errors import CalibrationError, InterruptedBuildError, UsageError
+from edgekit.errors import BuildError, CalibrationError, InterruptedBuildError, UsageError
 from edgekit.scheme import QuantizationOverrides
 
 GPTQ = {
@@ -93,3 +93,36 @@ def test_a_failed_calibration_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match=r"layers\.1\.mlp\.down_proj are NaN or infinite"):
         build(None, "cpu", checkpoint=folder, out=tmp_path / "out", calibration=tmp_path / "text.txt", **GPTQ)
     assert leftovers(tmp_path) == ["text.txt"]
+
+
+def test_a_checkpoint_that_version_1_cannot_hold_is_told_early_and_version_2_resumes(tmp_path: Path) -> None:
+    shapes = {"hidden_size": 128, "intermediate_size": 192, "num_attention_heads": 2, "head_dim": 64}
+    tensors = random_tensors(tiny_config("llama", **shapes, num_hidden_layers=3))
+    weight = tensors["model.layers.1.mlp.down_proj.weight"]
+    weight[:] = np.random.default_rng(1).uniform(0, 1, weight.shape) ** 3  # none is negative: its zero points are 0
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama", tensors, **shapes, num_hidden_layers=3)
+    (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)
+    asked = QuantizationOverrides(method="gptq", symmetric=False, rotate=False)
+    reports: list[float] = []
+
+    def run(out: str, emit: str) -> bytes:
+        def progress(phase: str, done: float, total: float) -> None:
+            reports.extend([done] if phase == "calibrating layers" else [])
+
+        result = build(
+            folder, "cpu", out=tmp_path / out, emit=emit, calibration=tmp_path / "text.txt", calibration_tokens=200,
+            threads=1, quantization=asked, gate=False, progress=progress,
+        )  # fmt: skip
+        return (result.artifact / "model.onnx.data").read_bytes()
+
+    with pytest.raises(BuildError, match=r"layers\.1\.mlp\.down_proj\.weight has a zero point of 0") as caught:
+        run("out", "gptq")
+    assert max(reports) <= 2, "the third layer was not calibrated"
+    assert "use --emit gptq_v2" in caught.value.hint
+    assert str(tmp_path / ".out.calibration") in caught.value.hint
+    assert leftovers(tmp_path) == [".out.calibration", "text.txt"]
+    reports.clear()
+    resumed = run("out", "gptq_v2")
+    assert min(reports) >= 2, "two layers were there"
+    assert leftovers(tmp_path) == ["out", "out-gptq_v2", "text.txt"]
+    assert resumed == run("fresh", "gptq_v2")

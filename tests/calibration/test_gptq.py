@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +16,19 @@ from edgekit.artifact.manifest import RuntimeFacts, read_manifest
 from edgekit.calibration import gptq as module
 from edgekit.calibration.gptq import Calibration, calibrated_layers
 from edgekit.calibration.texts import read_texts, tokens_digest
-from edgekit.errors import BuildError, CalibrationError, DiskFullError, InterruptedBuildError, UsageError
+from edgekit.errors import (
+    BudgetError,
+    BuildError,
+    CalibrationError,
+    DiskFullError,
+    InterruptedBuildError,
+    NonFiniteWeightError,
+    UsageError,
+)
 from edgekit.export.model import LayerQuantizer
-from edgekit.layout import plan_layout
+from edgekit.layout import Matrix, plan_layout
 from edgekit.progress import Progress, no_progress
+from edgekit.quantize.packing import PackedLinear
 from edgekit.runtime.tokenizer import Tokenizer
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 
@@ -112,9 +121,12 @@ def test_own_answers_are_made_once(start: Start, monkeypatch: pytest.MonkeyPatch
     [
         (KeyboardInterrupt(), InterruptedBuildError, True),
         (DiskFullError("the disk is full"), DiskFullError, True),
-        (CalibrationError("not finite"), CalibrationError, False),
-        (BuildError("another failure"), BuildError, False),
-        (RuntimeError("a bug"), RuntimeError, True),
+        (BuildError("another failure"), BuildError, True),
+        (BudgetError("it does not fit"), BudgetError, True),
+        (OSError("of the system"), OSError, True),
+        (MemoryError(), MemoryError, True),
+        (NonFiniteWeightError("a weight of the embedding"), NonFiniteWeightError, False),
+        (RuntimeError("a bug"), RuntimeError, False),
     ],
 )
 def test_when_the_state_is_kept(
@@ -126,6 +138,29 @@ def test_when_the_state_is_kept(
     with start():  # it is unlocked
         pass
     assert not state.exists()
+
+
+@pytest.mark.parametrize("error", [CalibrationError("not finite"), AssertionError("a bug")])
+def test_an_error_of_the_calibration_itself_leaves_no_state(
+    start: Start, state: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def calibrate(*_: object) -> Iterator[tuple[Matrix, PackedLinear]]:
+        assert state.exists()
+        yield from ()
+        raise error
+
+    monkeypatch.setattr(module, "calibrate", calibrate)
+    with pytest.raises(type(error)), start() as (quantize, _):
+        list(quantize(LAYOUT))
+    assert not state.exists()
+
+
+@pytest.mark.parametrize("hint", ["", "use --emit gptq_v2"])
+def test_what_another_command_may_use_is_told(start: Start, state: Path, hint: str) -> None:
+    with pytest.raises(BuildError) as caught:
+        stop(start(), BuildError("no zero points of 0", hint))
+    assert caught.value.hint.startswith(f"{hint}. The calibration so far" if hint else "the calibration so far")
+    assert str(state) in caught.value.hint
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), DiskFullError("the disk is full")])
