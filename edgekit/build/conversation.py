@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..checkpoint.base import Checkpoint, SpecialTokens, TokenizerFiles
 from ..checkpoint.chat_templates import read_template_file
+from ..export.genai_config import ending_ids
 from ..recipes.recipe import Recipe
 from ..runtime.chat import ChatTemplate
 from ..sampling import REASONING_SAMPLING, Sampling
@@ -81,6 +82,13 @@ def plan_conversation(request: BuildRequest, recipe: Recipe, checkpoint: Checkpo
     eos_ids, stop_texts = _requested_stops(request.stop, special.eos_ids, stop_texts, tokenizer)
     if not eos_ids and not stop_texts:
         notes.append("the source does not say what ends an answer; --stop TEXT can name it")
+    if not eos_ids:
+        (ends,), _ = ending_ids(special.bos_id, (), special.pad_id)
+        token = tokenizer.backend.id_to_token(ends)
+        notes.append(
+            "the model has no end-of-sequence token; onnxruntime-genai, which needs one, ends an answer at "
+            f"{token} ({ends})"
+        )
     check_vocabulary(tokenizer, checkpoint.config["vocab_size"])
     if past := added_past(tokenizer, checkpoint.config["vocab_size"]):
         named = ", ".join(f"{text} ({i})" for i, text in past.items())

@@ -2,6 +2,8 @@
 
 If files disagree about an id, the tokenizer's own configuration has priority. For example, ``config.json`` of
 DeepSeek-R1-Distill-Qwen gives 151643 as bos, which is its eos; ``tokenizer_config.json`` names the right token, 151646.
+Older folders name the tokens in ``special_tokens_map.json`` alone, which transformers reads as well. An id of -1 means
+that there is no such token.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from .generation_config import generation_defaults
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+_MAP_FILE = "special_tokens_map.json"
+_ROLES = ("bos_token", "eos_token", "pad_token")
+_NONE = -1  # an id that some files give for a token that the model does not have
 _READ = {
     "tokenizer.json": MAX_JSON_BYTES,
     "tokenizer_config.json": MAX_SETTINGS_BYTES,
@@ -54,6 +59,7 @@ def read_tokenizer_files(folder: Path, config: Mapping[str, Any]) -> TokenizerFi
     settings = _parse(folder, files, "tokenizer_config.json")
     generation = _parse(folder, files, GENERATION_FILE)
     check_settings(settings, str(folder / "tokenizer_config.json"))
+    settings = _mapped(folder) | settings
     check_generation(generation, str(folder / GENERATION_FILE))
     check_generation(config, f"{folder / 'config.json'}")
     templates = folder_templates(folder, settings)
@@ -69,7 +75,7 @@ def read_tokenizer_files(folder: Path, config: Mapping[str, Any]) -> TokenizerFi
 def usable_ids(special: SpecialTokens, vocab_size: Any, what: str) -> tuple[SpecialTokens, tuple[str, ...]]:
     """Check that each special id is below the model's vocabulary size, and drop a padding token that is not.
 
-    Generation of one text needs no padding, so an id such as -1 or one past the embedding's last row does no harm.
+    Generation of one text needs no padding, so an id past the embedding's last row does no harm.
 
     Returns:
         The ids that can be used, and notes on what was dropped.
@@ -96,6 +102,17 @@ def _parse(folder: Path, files: Mapping[str, bytes], name: str) -> dict[str, Any
     return parse_json_object(files[name], str(folder / name)) if name in files else {}
 
 
+def _mapped(folder: Path) -> dict[str, Any]:
+    """The tokens that ``special_tokens_map.json`` names; empty if there is no such file."""
+    path = folder / _MAP_FILE
+    if not is_there(path):
+        return {}
+    content = parse_json_object(read_bounded(path, MAX_SETTINGS_BYTES), str(path))
+    named = {role: content[role] for role in _ROLES if content.get(role) is not None}
+    check_settings(named, str(path))
+    return named
+
+
 def _special_tokens(
     folder: Path,
     tokenizer: Tokenizer,
@@ -103,7 +120,7 @@ def _special_tokens(
     generation: Mapping[str, Any],
     config: Mapping[str, Any],
 ) -> tuple[SpecialTokens, tuple[str, ...]]:
-    """Choose the ids: first ``tokenizer_config.json``, then ``generation_config.json``, then ``config.json``.
+    """Choose the ids: first the settings of the tokenizer, then ``generation_config.json``, then ``config.json``.
 
     Returns:
         The ids, and notes on what is not used.
@@ -111,7 +128,7 @@ def _special_tokens(
     notes: list[str] = []
 
     def named(role: str) -> int | None:
-        """The id of the token that ``tokenizer_config.json`` names for a role, or None if it names no token."""
+        """The id of the token that the settings name for a role, or None if they name no token."""
         token = settings.get(f"{role}_token")
         text = token.get("content") if isinstance(token, dict) else token
         if text is None:
@@ -122,7 +139,8 @@ def _special_tokens(
             return None
         if found is None:
             raise TokenizerError(
-                f"{folder}: tokenizer_config.json names {text!r} as {role}_token, but tokenizer.json does not have it"
+                f"{folder}: tokenizer_config.json or {_MAP_FILE} names {text!r} as {role}_token, but tokenizer.json "
+                "does not have it"
             )
         return int(found)
 
@@ -130,8 +148,9 @@ def _special_tokens(
         """The ids that ``generation_config.json``, or else ``config.json``, gives for a role."""
         for values in (generation, config):
             value = values.get(f"{role}_token_id")
-            if value is not None:
-                return tuple(dict.fromkeys(value if isinstance(value, list) else [value]))
+            ids = tuple(dict.fromkeys(value if isinstance(value, list) else [value]))
+            if found := tuple(i for i in ids if i not in (None, _NONE)):
+                return found
         return ()
 
     def single(role: str) -> int | None:

@@ -21,6 +21,17 @@ _INPUTS = {
 _OUTPUTS = {"logits": "logits", "present_key_names": "present.%d.key", "present_value_names": "present.%d.value"}
 
 
+def ending_ids(bos_id: int | None, eos_ids: Sequence[int], pad_id: int | None) -> tuple[list[int], int]:
+    """The eos tokens and the pad token that onnxruntime-genai gets. It needs at least one of each.
+
+    Without a pad token it pads with the first eos token. Without an eos token, onnxruntime-genai ends an answer at the
+    pad token (``src/config.cpp``), which it takes for token 0 if none is given. The bos token is the best one for that:
+    a model that writes it begins another document.
+    """
+    pad = next((i for i in (pad_id, *eos_ids, bos_id) if i is not None), 0)
+    return list(eos_ids) or [pad], pad
+
+
 def genai_config(
     spec: ModelSpec,
     *,
@@ -38,11 +49,11 @@ def genai_config(
         spec: The model.
         context_length: Positions that the graph's rotary tables hold.
         max_length: Default size of a generator's KV cache in tokens: the planned context.
-        bos_id, eos_ids, pad_id: Special tokens. If there is no pad token, the first eos token is used for padding.
+        bos_id, eos_ids, pad_id: Special tokens; see :func:`ending_ids` for those that are missing.
         sampling: temperature, top_p, top_k, repetition_penalty.
         execution_providers: The device's execution providers, best first. Only CUDA is written; the CPU is implied.
     """
-    eos = list(eos_ids)
+    eos, pad = ending_ids(bos_id, eos_ids, pad_id)
     model: dict[str, Any] = {
         "context_length": context_length,
         "decoder": {
@@ -60,7 +71,7 @@ def genai_config(
             "outputs": _OUTPUTS,
         },
         "eos_token_id": eos[0] if len(eos) == 1 else eos,
-        "pad_token_id": eos[0] if pad_id is None else pad_id,
+        "pad_token_id": pad,
         "type": spec.model_type,
         "vocab_size": spec.vocab_size,
     }

@@ -79,7 +79,15 @@ def test_nothing_that_ends_an_answer_is_noted() -> None:
     found = planned(chat_tokenizer(None, eos=()))
     assert found.special.eos_ids == ()
     assert found.special.pad_id is None
-    assert found.notes == ("the source does not say what ends an answer; --stop TEXT can name it",)
+    first, second = found.notes
+    assert first == "the source does not say what ends an answer; --stop TEXT can name it"
+    assert second.startswith(
+        "the model has no end-of-sequence token; onnxruntime-genai, which needs one, ends an answer"
+    )
+    assert second.endswith("<|endoftext|> (0)")
+    (note,) = planned(chat_tokenizer(None, eos=()), stop=["User:"]).notes
+    assert note == second
+    assert planned(chat_tokenizer(None, eos=()), stop=["<|im_end|>"]).notes == ()
 
 
 def test_sampling_of_the_recipe_over_the_source_over_edgekit() -> None:

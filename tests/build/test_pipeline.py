@@ -294,3 +294,29 @@ def test_a_path_that_the_system_does_not_open(tmp_path: Path, argument: str) -> 
     with pytest.raises(UsageError, match=r"cannot open .*\.\.\.: File name too long"):
         run_build(replace(given, **{argument: (long,) if argument == "lora" else long}))
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize("stop", [(), ("###",)])
+@pytest.mark.parametrize("bos", [None, 0])
+def test_a_model_without_an_end_of_sequence_token(tmp_path: Path, stop: tuple[str, ...], bos: int | None) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama", bos_token_id=bos, eos_token_id=None)
+    (folder / "tokenizer_config.json").write_text("{}")
+    (folder / "chat_template.jinja").unlink()
+    result = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", stop=stop, gate=False)
+    verify(result.artifact)
+    assert result.manifest.tokens == {"bos": bos, "eos": [], "pad": None, "add_bos": False}
+    assert result.manifest.stop_texts == list(stop)
+    genai = json.loads((result.artifact / "genai_config.json").read_text())["model"]
+    assert (genai["eos_token_id"], genai["pad_token_id"]) == (0, 0)
+    with load(result.artifact, context=64) as session:
+        list(session.generate("The capital", max_tokens=4))
+
+
+def test_tokens_that_only_the_special_tokens_map_names(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "llama", bos_token_id=None, eos_token_id=None)
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    (folder / "special_tokens_map.json").write_text('{"bos_token": "<|bos|>", "eos_token": "<|eos|>"}')
+    result = build(None, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False)
+    assert (result.manifest.tokens["bos"], result.manifest.tokens["eos"]) == (0, [1])
+    settings = json.loads((result.artifact / "tokenizer_config.json").read_text())
+    assert (settings["bos_token"], settings["eos_token"]) == ("<|bos|>", "<|eos|>")

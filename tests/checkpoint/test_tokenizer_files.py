@@ -1,6 +1,7 @@
 """The tokenizer of a Hugging Face folder: files byte for byte, the template, and which file decides the ids."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,13 +11,14 @@ from edgekit.errors import CorruptFileError, TokenizerError
 
 @pytest.fixture
 def special_of(tiny_folder, tiny_config):
-    """Write the three config files and read the special ids back."""
+    """Write the config files and read the special ids back."""
 
-    def read(tokenizer_config=None, generation_config=None, config=None):
+    def read(tokenizer_config=None, generation_config=None, config=None, special_tokens_map=None):
         (tiny_folder / "config.json").write_text(json.dumps({**tiny_config, **(config or {})}))
         for name, content in (
             ("tokenizer_config.json", tokenizer_config),
             ("generation_config.json", generation_config),
+            ("special_tokens_map.json", special_tokens_map),
         ):
             if content is not None:
                 (tiny_folder / name).write_text(json.dumps(content))
@@ -84,8 +86,7 @@ def test_a_post_processor_that_adds_bos_is_detected(tiny_folder, special_of):
 
 def test_a_padding_token_that_cannot_be_used_is_dropped_with_a_note(special_of, tiny_folder):
     for settings, config, words in (
-        ({}, {"pad_token_id": -1}, "the padding token has id -1, which is outside the vocabulary of 262 tokens"),
-        ({}, {"pad_token_id": 262}, "the padding token has id 262"),
+        ({}, {"pad_token_id": 262}, "the padding token has id 262, which is outside the vocabulary of 262 tokens"),
         ({"pad_token": "<unheard of>"}, {}, "the padding token '<unheard of>' is not in tokenizer.json"),
     ):
         assert special_of(settings, {}, config).pad_id is None
@@ -93,6 +94,35 @@ def test_a_padding_token_that_cannot_be_used_is_dropped_with_a_note(special_of, 
             (note,) = checkpoint.tokenizer.notes
         assert note.startswith(words)
         assert note.endswith("; it is not used")
+
+
+@pytest.mark.parametrize("role", ["bos", "eos", "pad"])
+@pytest.mark.parametrize("none", [-1, [-1], []])
+def test_an_id_of_minus_1_means_that_there_is_none(special_of, tiny_folder, role, none):
+    key = f"{role}_token_id"
+    absent = SpecialTokens(257, (258,), None, False)
+    absent = replace(absent, eos_ids=()) if role == "eos" else replace(absent, **{f"{role}_id": None})
+    assert special_of(None, {key: none}, {key: None}) == absent
+    assert special_of({}, {}, {key: none}) == absent
+    with open_checkpoint(tiny_folder) as checkpoint:
+        assert checkpoint.tokenizer.notes == ()
+    found = special_of({}, {key: none}, {key: 259})
+    assert found == replace(absent, **({"eos_ids": (259,)} if role == "eos" else {f"{role}_id": 259}))
+    assert special_of({}, {"eos_token_id": [-1, 259]}).eos_ids == (259,)
+
+
+def test_tokens_that_only_the_map_names(special_of):
+    named = {"bos_token": "<bos>", "eos_token": {"content": "<eot>", "lstrip": False}, "pad_token": "<eos>"}
+    nothing = {"bos_token_id": None, "eos_token_id": None}
+    found = SpecialTokens(257, (259,), 258, False)
+    assert special_of(None, None, nothing, named) == found
+    assert special_of({"tokenizer_class": "PreTrainedTokenizerFast"}, {}, nothing, named) == found
+    assert special_of({"eos_token": "<eos>"}, {}, nothing).eos_ids == (258,), "tokenizer_config.json comes first"
+    assert special_of({"bos_token": None}, {}, nothing).bos_id is None
+    with pytest.raises(TokenizerError, match=r"special_tokens_map\.json: eos_token is 3"):
+        special_of({}, {}, nothing, {"eos_token": 3})
+    with pytest.raises(TokenizerError, match=r"special_tokens_map\.json names '<nope>' as eos_token"):
+        special_of({}, {}, nothing, {"eos_token": "<nope>"})
 
 
 def test_the_sources_sampling_and_stop_texts(tiny_folder, tiny_config):
@@ -130,8 +160,6 @@ def test_broken_generation_config(tiny_folder):
 def test_invalid_ids(special_of):
     with pytest.raises(TokenizerError, match="eos token has id 262; allowed: 0 to 261"):
         special_of(None, {"eos_token_id": [258, 262]})
-    with pytest.raises(TokenizerError, match="eos token has id -1"):
-        special_of(None, {"eos_token_id": -1})
     with pytest.raises(TokenizerError, match="eos_token_id is 'two'"):
         special_of(None, {"eos_token_id": "two"})
     with pytest.raises(TokenizerError, match="'<nope>' as bos_token"):

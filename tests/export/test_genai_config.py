@@ -38,6 +38,13 @@ def test_special_tokens() -> None:
     assert "bos_token_id" not in config(bos_id=None)["model"]
 
 
+def test_without_an_end_the_token_of_least_harm_ends_an_answer() -> None:
+    """onnxruntime-genai needs an eos token and a pad token; both are rows of the embedding."""
+    for changes, ends in (({}, 0), ({"bos_id": 3}, 3), ({"bos_id": None}, 0), ({"pad_id": 7}, 7)):
+        found = config(eos_ids=(), **changes)["model"]
+        assert (found["eos_token_id"], found["pad_token_id"]) == (ends, ends)
+
+
 def test_temperature_zero_is_greedy() -> None:
     assert config()["search"]["do_sample"] is True
     greedy = config(sampling={**SAMPLING, "temperature": 0.0})["search"]
