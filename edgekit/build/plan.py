@@ -56,15 +56,16 @@ def plannable(
             recipe = adapted(recipe, adapters)
             checkpoint = None if checkpoint is None else merge(checkpoint, adapters)
         if isinstance(quantization, QuantizationOverrides):
-            quantization = quantization.applied_to(recipe.quantization)
-        asked = quantization or recipe.quantization
+            asked = quantization.applied_to(recipe.quantization)
+        else:
+            asked = quantization or recipe.quantization
         if checkpoint is not None:
             from .conversation import plan_conversation  # imports numpy
             from .inputs import carried_quantization, notes_of
             from .same_model import stored_head
 
             recipe, changed = stored_head(recipe, checkpoint)
-            asked = carried_quantization(asked, recipe.quantization, checkpoint)
+            asked = carried_quantization(asked, quantization, recipe.quantization, checkpoint)
             conversation = plan_conversation(BuildRequest(), recipe, checkpoint)
             notes = (*notes, *changed, *notes_of(checkpoint), *conversation.notes)
         return dataclasses.replace(recipe, quantization=asked), notes

@@ -15,11 +15,13 @@ from tiny_gptq import TinyGptq
 from edgekit.build import inputs
 from edgekit.build.inputs import (
     BuildInputs,
+    Quantization,
     carried_quantization,
     fetch_checkpoint,
     open_inputs,
     recipe_from_checkpoint,
 )
+from edgekit.build.pipeline import build
 from edgekit.build.request import BuildRequest
 from edgekit.checkpoint import open_checkpoint
 from edgekit.devices import load_device
@@ -133,9 +135,12 @@ def test_where_a_checkpoint_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
         assert fetched(source, "given") == "given"
 
 
-def carried(folder: Path, requested: QuantizationConfig, own: QuantizationConfig = REQUESTED) -> QuantizationConfig:
+def carried(folder: Path, requested: Quantization = None, own: QuantizationConfig = REQUESTED) -> QuantizationConfig:
+    """The formats of a checkpoint for a request and a recipe's own formats."""
+    asked = requested or own
     with open_checkpoint(folder) as checkpoint:
-        return carried_quantization(requested, own, checkpoint)
+        asked = asked.applied_to(own) if isinstance(asked, QuantizationOverrides) else asked
+        return carried_quantization(asked, requested, own, checkpoint)
 
 
 def test_a_float_checkpoint_gets_the_requested_formats(models: SharedModels) -> None:
@@ -146,7 +151,7 @@ def test_a_float_checkpoint_gets_the_requested_formats(models: SharedModels) -> 
 def test_a_quantized_checkpoint_keeps_its_formats(tmp_path: Path) -> None:
     folder = TinyGptq(group_size=64).write(tmp_path)
     own = dataclasses.replace(REQUESTED, rotate=True, scale=True)  # the recipe's, for the float checkpoint
-    found = carried(folder, own, own)
+    found = carried(folder, own=own)
     assert found.linear == QuantizationScheme(4, 64, True)
     assert (found.embedding, found.lm_head) == (EIGHT, EIGHT)
     assert (found.method, found.rotate, found.scale) == ("imported", False, False)
@@ -155,16 +160,77 @@ def test_a_quantized_checkpoint_keeps_its_formats(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"mean_bits": 4.5}, "a mean of 4.5 bits was requested, but the checkpoint is already quantized"),
+        ({"mean_bits": 4.5}, "--bits 4.5 was requested, but the checkpoint is already quantized"),
         ({"rotate": True}, "--rotate was requested, but the checkpoint is already quantized"),
         ({"scale": True}, "--scale was requested, but the checkpoint is already quantized"),
-        ({"linear": EIGHT}, "8 bits were requested, but the checkpoint's linears have 4 bits"),
+        ({"method": "gptq"}, "--method gptq was requested, but the checkpoint is already quantized"),
+        ({"linear": EIGHT}, "--bits 8 was requested, but the checkpoint is already quantized"),
+        ({"linear": None}, "linear = None was requested, but the checkpoint is already quantized"),
     ],
 )
 def test_a_request_that_would_change_a_checkpoints_codes(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         carried(TinyGptq().write(tmp_path), dataclasses.replace(REQUESTED, **changes))
     assert "build from the checkpoint that this one was quantized from" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"bits": 4}, r"--bits 4 was requested, but .*quantized \(int8 block 64 symmetric\)"),
+        ({"bits": 5.5}, "--bits 5.5 was requested"),
+        ({"block_size": 32}, "--block-size 32 was requested, but .*int8 block 64"),
+        ({"symmetric": False}, "--asymmetric was requested, but .*int8 block 64 symmetric"),
+        ({"lm_head_bits": 4}, "--lm-head-bits 4 was requested, but .*int8"),
+        ({"method": "gptq"}, "--method gptq was requested"),
+        ({"method": "gptq", "rotate": False}, "--method gptq was requested"),
+        ({"method": "rtn"}, "--method rtn was requested"),
+        ({"rotate": True}, "--rotate was requested"),
+        ({"scale": True}, "--scale was requested"),
+    ],
+)
+def test_an_option_that_a_quantized_checkpoint_cannot_follow(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    folder = TinyGptq("qwen2", bits=8, group_size=64, lm_head=True, model={"tie_word_embeddings": False}).write(
+        tmp_path
+    )
+    with pytest.raises(UsageError, match=rf"{words}.*: its codes are copied unchanged") as caught:
+        carried(folder, QuantizationOverrides(**changes), own=dataclasses.replace(REQUESTED, linear=FOUR, scale=True))
+    assert "remove" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bits": 8}, {"block_size": 64}, {"symmetric": True}, {"rotate": False}, {"scale": False},
+        {"embedding_bits": 4}, {"lm_head_bits": 8},
+    ],
+)  # fmt: skip
+def test_an_option_that_a_quantized_checkpoint_follows(tmp_path: Path, changes: dict[str, Any]) -> None:
+    folder = TinyGptq("qwen2", bits=8, group_size=64, lm_head=True, model={"tie_word_embeddings": False}).write(
+        tmp_path
+    )
+    found = carried(folder, QuantizationOverrides(**changes))
+    assert (found.linear, found.method) == (QuantizationScheme(8, 64, True), "imported")
+    assert found.embedding is not None
+    assert found.embedding.bits == changes.get("embedding_bits", 8)
+
+
+def test_the_recipes_own_settings_give_way_to_a_quantized_checkpoint(tmp_path: Path) -> None:
+    folder = TinyGptq(bits=8).write(tmp_path)
+    own = QuantizationConfig(None, EIGHT, EIGHT, "gptq", mean_bits=5.5, rotate=True)
+    found = carried(folder, own=own)
+    assert found.linear is not None
+    assert (found.linear.bits, found.method, found.mean_bits, found.rotate) == (8, "imported", None, False)
+
+
+def test_a_calibration_text_for_a_quantized_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)
+    folder = TinyGptq().write(tmp_path / "codes")
+    with pytest.raises(UsageError, match="a calibration text is given, but the checkpoint is already quantized") as e:
+        build(folder, "cpu", out=tmp_path / "out", calibration=tmp_path / "text.txt")
+    assert e.value.hint.startswith("remove --calibration, or")
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
