@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TensorMismatchError, UnsupportedModelError
-from .awq_config import AwqConfig, read_awq_config
+from .awq_config import AwqConfig, holds_groups, read_awq_config
 from .base import QuantizedFormat, QuantizedRows, TensorInfo
 from .huggingface import HuggingFaceCheckpoint
 
@@ -38,7 +38,6 @@ _BITS, _FIELDS = 4, 8
 _MIDDLE = 8  # the zero point of symmetric weights
 # The field that holds output 8j + i; the inverse of AutoAWQ's order 0, 2, 4, 6, 1, 3, 5, 7.
 _FIELD_OF_OUTPUT = np.array([0, 4, 1, 5, 2, 6, 3, 7])
-_CARRIED_GROUPS = 32  # a group that is a multiple of this becomes one or several blocks of an artifact
 _GROUP_SIZES = (128, 64, 32, 16, 256, 512, 1024)  # to tell one from the number of groups; the usual ones first
 _PACKED = np.dtype("<u4")
 
@@ -63,7 +62,7 @@ class _Linear:
     @property
     def carried(self) -> bool:
         """Whether an artifact can hold the codes as they are."""
-        return self.groups == 1 or self.group_size % _CARRIED_GROUPS == 0
+        return holds_groups(self.in_features, self.group_size)
 
 
 class AwqCheckpoint(HuggingFaceCheckpoint):

@@ -25,6 +25,7 @@ _SYNONYMS = {
     "method": "quant_method",
 }  # fmt: skip
 _VERSIONS = ("gemm", "gemv")
+_CARRIED_GROUPS = 32  # a group that is a multiple of this becomes one or several blocks of an artifact
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class AwqConfig:
     def quantizes(self, module: str) -> bool:
         """Whether a module inside the layers is quantized."""
         return not any(part in module for part in self.float_modules)
+
+
+def holds_groups(in_features: int, group_size: int) -> bool:
+    """Whether an artifact can hold the codes of a linear as they are; otherwise, they are quantized again."""
+    return group_size >= in_features or group_size % _CARRIED_GROUPS == 0
 
 
 def read_awq_config(folder: Path, config: Mapping[str, Any]) -> AwqConfig:

@@ -25,7 +25,7 @@ os.environ.update(NO_TELEMETRY)  # before huggingface_hub is loaded, which nothi
 
 _SMALL_FILES = ("*.json", "*.jinja", "tokenizer*")
 _FILES = (*_SMALL_FILES, "*.safetensors")
-_IGNORED = ("*/*", "consolidated*.safetensors")  # other formats of the same weights
+IGNORED = ("*/*", "consolidated*.safetensors")  # other formats of the same weights
 _TIMEOUT_S = 30.0
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -139,7 +139,7 @@ def fetch_hub(repository: str, revision: str, progress: Progress = no_progress, 
     """
     if file:
         return _snapshot(repository, revision, (_SHARD.sub("-*-of-*.gguf", file),), (), progress) / file
-    return _snapshot(repository, revision, _FILES, _IGNORED, progress)
+    return _snapshot(repository, revision, _FILES, IGNORED, progress)
 
 
 def fetch_hub_description(repository: str, revision: str, progress: Progress = no_progress) -> Path:
@@ -147,7 +147,7 @@ def fetch_hub_description(repository: str, revision: str, progress: Progress = n
 
     Args, return value and exceptions are those of :func:`fetch_hub`.
     """
-    return _snapshot(repository, revision, _SMALL_FILES, _IGNORED, progress)
+    return _snapshot(repository, revision, _SMALL_FILES, IGNORED, progress)
 
 
 def fetch_hub_bytes(repository: str, revision: str, file: str, start: int, stop: int) -> bytes:

@@ -1,7 +1,8 @@
 """A checkpoint on the hub before its weights are fetched: its configuration and its tokenizer, for the plan.
 
-Of a Hugging Face repository the small files are fetched, of a GGUF file its header. Later, the build reads the real
-checkpoint and compares it with what was planned.
+Of a Hugging Face repository the small files are fetched, of a GGUF file its header. As in a folder, the tensors decide
+whether weights that are described as quantized are (``hub_tensors.py``). Later, the build reads the real checkpoint
+and compares it with what was planned.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..leftovers import locked_folder
 from ..progress import Progress, no_progress, phase
 from ..schema.config import check_config
 from ..units import format_bytes
-from .awq_config import read_awq_config
+from .awq_config import holds_groups, read_awq_config
 from .base import Checkpoint, CheckpointFormat, QuantizedFormat, TensorInfo, TokenizerFiles
 from .files import WeightFile
 from .gguf_config import ROPE_FACTORS, config_from_metadata
@@ -30,10 +31,14 @@ from .gguf_header import GgufHeader, parse_header
 from .gguf_tokenizer import tokenizer_from_metadata
 from .gptq_config import COPY_KEY, FILE_NAME, read_gptq_config
 from .hub import fetch_hub_bytes, fetch_hub_description
+from .hub_tensors import hub_tensors
+from .marks import stored_format
+from .stored import check_supported, leftover_note
 from .tokenizer_files import read_tokenizer_files
 
 _FIRST_BYTES = 4 << 20  # the header of a GGUF file with 32 000 tokens; it doubles until the header is whole
 _MOST_BYTES = 1 << 30  # thirty times the longest header of a public model
+_KINDS = ("self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj")  # linears with each number of inputs
 _PART = re.compile(r"-00001-of-(\d{5})\.gguf$")
 
 
@@ -46,6 +51,7 @@ class Preview(Checkpoint):
         format_: The checkpoint's format.
         folder: Of the small files, for a GPTQ or AWQ configuration; None for a GGUF file.
         names: What the source calls the model.
+        notes: What was decided about the weights.
     """
 
     def __init__(
@@ -55,12 +61,13 @@ class Preview(Checkpoint):
         format_: CheckpointFormat,
         folder: Path | None = None,
         names: tuple[str, ...] = (),
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.format = format_
         self.config = config
         self.tensors = {}
         self.files = ()
-        self.names = names
+        self.names, self.notes = names, notes
         self._tokenizer = tokenizer
         self._gptq, self._awq = None, None
         if folder is not None and format_ == "gptq":
@@ -68,7 +75,11 @@ class Preview(Checkpoint):
             self.quantization, self.holds_codes = self._gptq.content, True
         if folder is not None and format_ == "awq":
             self._awq = read_awq_config(folder, config)
-            self.quantization, self.holds_codes = self._awq.content, True
+            self.quantization = self._awq.content
+            layers = range(config.get("num_hidden_layers") or 0)
+            self.holds_codes = any(
+                self.quantized_format(f"model.layers.{i}.{part}.weight") for i in layers for part in _KINDS
+            )
 
     @property
     def tokenizer(self) -> TokenizerFiles:
@@ -79,7 +90,9 @@ class Preview(Checkpoint):
         module = name.removesuffix(".weight")
         inside, size = module.endswith("_proj"), self._in_features(module)
         if self._awq is not None and inside and self._awq.quantizes(module):
-            return _format(4, not self._awq.zero_point, self._awq.group_size or size, size)
+            group_size = self._awq.group_size or size
+            carried = holds_groups(size, size if group_size == -1 else group_size)
+            return _format(4, not self._awq.zero_point, group_size, size) if carried else None
         if self._gptq is None or not (inside or (module == "lm_head" and self.quantization.get("lm_head"))):
             return None
         found = self._gptq.for_module(module)
@@ -122,19 +135,23 @@ def preview_hub(repository: str, commit: str, file: str = "", progress: Progress
     folder = fetch_hub_description(repository, commit, progress)
     config = read_json_object(folder / "config.json")
     check_config(config, f"config.json of {repository}")
-    format_ = _described_format(folder, config)
-    return Preview(config, read_tokenizer_files(folder, config), format_, folder, (repository,))
+    format_, notes = _stored_as(repository, commit, folder, config)
+    return Preview(config, read_tokenizer_files(folder, config), format_, folder, (repository,), notes)
 
 
-def _described_format(folder: Path, config: Mapping[str, Any]) -> CheckpointFormat:
-    """The format that the configuration describes; the build decides by the tensors."""
-    described = config.get(COPY_KEY)
-    method = described.get("quant_method") if isinstance(described, dict) else None
-    if method == "awq":
-        return "awq"
-    if method == "gptq" or (not described and (folder / FILE_NAME).is_file()):
-        return "gptq"
-    return "huggingface"
+def _stored_as(
+    repository: str, commit: str, folder: Path, config: Mapping[str, Any]
+) -> tuple[CheckpointFormat, tuple[str, ...]]:
+    """The format of the weights, and notes about it. Only weights that are described as quantized are looked at."""
+    if not config.get(COPY_KEY) and not (folder / FILE_NAME).is_file():
+        return "huggingface", ()
+    tensors = hub_tensors(repository, commit, folder)
+    found = stored_format(tensors, config)
+    check_supported(found, tensors, config, repository)
+    if found is None:
+        return "huggingface", (leftover_note(folder, config),)
+    formats: dict[str, CheckpointFormat] = {"GPTQ": "gptq", "AWQ": "awq"}
+    return formats.get(found.name, "huggingface"), ()
 
 
 def _preview_gguf(repository: str, commit: str, file: str, progress: Progress) -> Preview:

@@ -27,9 +27,7 @@ _ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
-_MAX_HEADER_BYTES = (
-    10_000_000  # a model of 18,867 tensors (Qwen3-30B-A3B) has 2.3 MB; the specification's limit is 10^8
-)
+MAX_HEADER_BYTES = 10_000_000  # a model of 18,867 tensors (Qwen3-30B-A3B) has 2.3 MB; the specification's limit is 10^8
 _MAX_RANK = 8
 _MAX_DIMENSION = 2**48  # also beside a dimension of 0, as numpy multiplies the others
 _MAX_OFFSET = 2**63 - 1
@@ -55,20 +53,33 @@ def read_header(file: WeightFile) -> dict[str, TensorInfo]:
         raise truncated(path, "its header", 8, file.size)
     prefix = file.read(0, 8, "the header's length")
     length = int.from_bytes(prefix, "little")
-    if length > _MAX_HEADER_BYTES:
+    if length > MAX_HEADER_BYTES:
         hint = "this is a git-lfs pointer and not the file itself; run git lfs pull" if prefix == b"version " else ""
         raise CorruptFileError(
-            f"{path} is not a safetensors file: its header claims {length} bytes; the limit is {_MAX_HEADER_BYTES}",
-            hint,
+            f"{path} is not a safetensors file: its header claims {length} bytes; the limit is {MAX_HEADER_BYTES}", hint
         )
     if 8 + length > file.size:
         raise truncated(path, "its header", 8 + length, file.size)
-    header = parse_json_object(bytes(file.read(8, length, "the header")), f"the header of {path}")
-    header.pop("__metadata__", None)
-    tensors = [_tensor(path, name, entry, 8 + length) for name, entry in header.items()]
+    tensors = parse_header_json(bytes(file.read(8, length, "the header")), path, str(path))
     tensors.sort(key=lambda t: (t.offset, t.size_bytes))
     _check_layout(path, tensors, 8 + length, file.size)
     return {tensor.name: tensor for tensor in tensors}
+
+
+def parse_header_json(content: bytes, path: Path, what: str) -> list[TensorInfo]:
+    """Check the JSON of a header, each tensor for itself.
+
+    Args:
+        content: The JSON.
+        path: The file that it is of.
+        what: The file, for messages.
+
+    Raises:
+        CorruptFileError: It is not a header.
+    """
+    header = parse_json_object(content, f"the header of {what}")
+    header.pop("__metadata__", None)
+    return [_tensor(path, name, entry, 8 + len(content)) for name, entry in header.items()]
 
 
 def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:

@@ -87,6 +87,21 @@ def read_index(path: Path) -> dict[str, set[str]]:
         CorruptFileError: It is not a valid index.
         CheckpointError: Files are missing, or the index does not belong to the files in its folder.
     """
+    files = listed_files(path)
+    if missing := sorted(name for name in files if not (path.parent / name).is_file()):
+        raise _missing(path, sorted(files), missing)
+    return files
+
+
+def listed_files(path: Path) -> dict[str, set[str]]:
+    """Read an index whose files may be elsewhere.
+
+    Returns:
+        File name -> names of the tensors in that file, sorted by file name.
+
+    Raises:
+        CorruptFileError: It is not a valid index.
+    """
     weight_map = read_json_object(path, MAX_JSON_BYTES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CorruptFileError(f"{path} has no weight_map, or it is empty")
@@ -104,8 +119,6 @@ def read_index(path: Path) -> dict[str, set[str]]:
                 f"{path} places tensor {tensor!r} in {shown(name)}, which is not the name of a safetensors file"
             )
         files.setdefault(name, set()).add(tensor)
-    if missing := sorted(name for name in files if not (path.parent / name).is_file()):
-        raise _missing(path, sorted(files), missing)
     return dict(sorted(files.items()))
 
 

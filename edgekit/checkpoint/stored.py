@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UnsupportedModelError
 from .awq import AwqCheckpoint
-from .base import Checkpoint
+from .base import Checkpoint, TensorInfo
 from .fp8 import Fp8Checkpoint
 from .gptq import GptqCheckpoint
 from .gptq_config import COPY_KEY
@@ -36,9 +36,8 @@ def open_huggingface(folder: Path) -> Checkpoint:
     opened = HuggingFaceCheckpoint(folder)
     try:
         found = stored_format(opened.tensors, opened.config)
-        leftover = "" if found else _leftover(folder, opened.config)
-        if found is not None and found.name not in READERS:
-            raise _unsupported(opened, folder, found)
+        leftover = "" if found else leftover_note(folder, opened.config)
+        check_supported(found, opened.tensors, opened.config, str(folder))
     except BaseException:
         opened.close()
         raise
@@ -48,8 +47,13 @@ def open_huggingface(folder: Path) -> Checkpoint:
     return HuggingFaceCheckpoint(folder, notes=(leftover,)) if found is None else READERS[found.name](folder)
 
 
-def _leftover(folder: Path, config: Mapping[str, Any]) -> str:
-    """What describes float weights as quantized, as a note; empty if nothing does."""
+def leftover_note(folder: Path, config: Mapping[str, Any]) -> str:
+    """What describes float weights as quantized, as a note; empty if nothing does.
+
+    Args:
+        folder: Holds the small files of the checkpoint.
+        config: The content of its ``config.json``.
+    """
     described = config.get(COPY_KEY)
     if described:
         where, method = f"config.json has a {COPY_KEY}", _method(described)
@@ -67,13 +71,30 @@ def _method(described: object) -> str:
     return method if isinstance(method, str) else ""
 
 
-def _unsupported(opened: Checkpoint, folder: Path, found: StoredFormat) -> UnsupportedModelError:
-    mark = mark_of(found, opened.tensors.values())
+def check_supported(
+    found: StoredFormat | None, tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], where: str
+) -> None:
+    """Check that edgekit reads the format of a checkpoint's weights.
+
+    Args:
+        found: From :func:`~edgekit.checkpoint.marks.stored_format`.
+        tensors: The checkpoint's tensors.
+        config: The content of its ``config.json``.
+        where: Its folder or repository, for the message.
+
+    Raises:
+        UnsupportedModelError: edgekit does not read it.
+    """
+    if found is None or found.name in READERS:
+        return
+    mark = mark_of(found, tensors.values())
     names = [found.name] if mark is None else [found.name, f"told by the tensor {mark.name}, type {mark.dtype}"]
-    if method := _method(opened.config.get(COPY_KEY)):
+    if mark is not None and not mark.dtype:  # only the name is known so far
+        names[-1] = f"told by the tensor {mark.name}"
+    if method := _method(config.get(COPY_KEY)):
         names.append(f"quant_method {method}")
-    return UnsupportedModelError(
-        f"the weights in {folder} are already quantized ({'; '.join(names)}); supported: float32, float16 or bfloat16 "
+    raise UnsupportedModelError(
+        f"the weights in {where} are already quantized ({'; '.join(names)}); supported: float32, float16 or bfloat16 "
         f"weights, {', '.join(sorted(READERS))}, or a GGUF file",
         hint=found.hint,
     )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from shared_models import SharedModels
+from tiny_awq import TinyAwq
 from tiny_checkpoint import write_checkpoint
 from tiny_gptq import TinyGptq
+from tiny_lora import factors, write_adapter
 
 from edgekit.build import inputs
 from edgekit.build.inputs import (
@@ -23,7 +27,8 @@ from edgekit.build.inputs import (
 )
 from edgekit.build.pipeline import build
 from edgekit.build.request import BuildRequest
-from edgekit.checkpoint import open_checkpoint
+from edgekit.checkpoint import hub, hub_tensors, open_checkpoint, preview
+from edgekit.checkpoint.hub import HubFiles
 from edgekit.devices import load_device
 from edgekit.errors import CheckpointError, EdgekitError, RecipeError, UnknownNameError, UsageError
 from edgekit.models import spec_from_config
@@ -215,6 +220,48 @@ def test_an_option_that_a_quantized_checkpoint_follows(tmp_path: Path, changes: 
     assert (found.linear, found.method) == (QuantizationScheme(8, 64, True), "imported")
     assert found.embedding is not None
     assert found.embedding.bits == changes.get("embedding_bits", 8)
+
+
+@pytest.fixture
+def repository(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], str]:
+    """``repository(folder)`` plays the hub from a folder; it returns the repository's name."""
+
+    def start(folder: Path) -> str:
+        listed = HubFiles("someone/tiny", "0" * 40, tuple(path.name for path in folder.iterdir()))
+
+        def fetch_bytes(repository: str, commit: str, file: str, start: int, stop: int) -> bytes:
+            return (folder / file).read_bytes()[start:stop]
+
+        for module in (hub, hub_tensors):
+            monkeypatch.setattr(module, "list_hub", lambda *_: listed)
+        monkeypatch.setattr(hub_tensors, "fetch_hub_bytes", fetch_bytes)
+        monkeypatch.setattr(preview, "fetch_hub_description", lambda *_: folder)
+        monkeypatch.setattr(inputs, "fetch_hub", lambda *_, **__: folder)
+        return listed.repository
+
+    return start
+
+
+@pytest.mark.parametrize("case", ["leftover", "groups of 16"])
+def test_a_repository_builds_as_its_folder_does(tmp_path: Path, repository: Callable[[Path], str], case: str) -> None:
+    """What is described as quantized but is not, or is quantized again, takes adapters and widths."""
+    if case == "leftover":
+        described = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm"}
+        folder = write_checkpoint(tmp_path / "base", "qwen2", quantization_config=described)
+        module = factors("model.layers.0.mlp.down_proj", 144, 200)
+    else:
+        folder = TinyAwq(group_size=16).write(tmp_path / "base")
+        config = json.loads((folder / "config.json").read_text())
+        module = factors("model.layers.0.mlp.down_proj", config["hidden_size"], config["intermediate_size"])
+    adapter = write_adapter(tmp_path / "adapter", module)
+    name, data = repository(folder), []
+    for quantization in (QuantizationOverrides(8, scale=False), QuantizationOverrides(7.0, scale=False)):
+        for i, model in enumerate((folder, name)):
+            out = tmp_path / f"out{i}"
+            built = build(model, "cpu", lora=adapter, out=out, quantization=quantization, gate=False, force=True)
+            data.append((built.artifact / "model.onnx.data").read_bytes())
+    assert data[0] == data[1]
+    assert data[2] == data[3]
 
 
 def test_the_recipes_own_settings_give_way_to_a_quantized_checkpoint(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from tiny_awq import TinyAwq
 from tiny_checkpoint import write_checkpoint
 from tiny_gptq import TinyGptq
 
-from edgekit.checkpoint import open_checkpoint, preview
+from edgekit.checkpoint import hub_tensors, open_checkpoint, preview
+from edgekit.checkpoint.hub import HubFiles
 from edgekit.checkpoint.preview import preview_hub
-from edgekit.errors import CheckpointError, TruncatedFileError
+from edgekit.errors import CheckpointError, TruncatedFileError, UnsupportedModelError
 from edgekit.models import spec_from_config
 
 COMMIT = "0" * 40
@@ -34,6 +36,9 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], list[tuple[str, i
 
         monkeypatch.setattr(preview, "fetch_hub_bytes", fetch)
         monkeypatch.setattr(preview, "fetch_hub_description", lambda *_: folder)
+        names = tuple(path.name for path in folder.iterdir())
+        monkeypatch.setattr(hub_tensors, "fetch_hub_bytes", fetch)
+        monkeypatch.setattr(hub_tensors, "list_hub", lambda *_: HubFiles("a/b", COMMIT, names))
         return ranges
 
     return start
@@ -63,6 +68,7 @@ def test_a_float_checkpoint(tmp_path: Path, serve: Callable[[Path], object]) -> 
             model={"head_dim": 16},
         ),
         TinyAwq(group_size=64),
+        TinyAwq(group_size=-1),
         TinyAwq(zero_point=False, float_modules=("1.mlp.down_proj",)),
     ],
 )
@@ -82,6 +88,52 @@ def test_the_formats_of_a_quantized_checkpoint(
             if expected is not None and planned is not None:
                 assert (expected.bits, expected.symmetric) == (planned.bits, planned.symmetric)
                 np.testing.assert_array_equal(expected.groups, planned.groups)
+
+
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm"}
+GPTQ = {"quant_method": "gptq", "bits": 3, "group_size": 32, "rotation": "hadamard"}  # nothing that could be read
+
+
+@pytest.mark.parametrize("described", [AWQ, GPTQ, {"quant_method": "bitsandbytes"}])
+@pytest.mark.parametrize("where", ["config", "quantize_config"])
+def test_float_weights_with_a_leftover_description(
+    tmp_path: Path, serve: Callable[[Path], object], described: dict[str, Any], where: str
+) -> None:
+    folder = write_checkpoint(tmp_path, "qwen2", **({"quantization_config": described} if where == "config" else {}))
+    if where != "config":
+        (folder / "quantize_config.json").write_text(json.dumps(described))
+    serve(folder)
+    found = preview_hub("a/b", COMMIT)
+    with open_checkpoint(folder) as opened:
+        assert (found.format, found.holds_codes, found.quantization) == ("huggingface", False, opened.quantization)
+        assert found.notes == opened.notes
+        assert "but the weights are float" in found.notes[0]
+
+
+@pytest.mark.parametrize("group_size", [16, 256])
+def test_groups_that_an_artifact_cannot_hold(tmp_path: Path, serve: Callable[[Path], object], group_size: int) -> None:
+    """Groups of 16 are quantized again; a group of 256 holds all inputs of some linears and a part of none."""
+    folder = TinyAwq(group_size=group_size).write(tmp_path)
+    serve(folder)
+    found = preview_hub("a/b", COMMIT)
+    with open_checkpoint(folder) as opened:
+        assert (found.format, found.holds_codes) == ("awq", opened.holds_codes)
+        assert found.holds_codes is (group_size != 16)
+
+
+def test_weights_in_a_format_that_is_not_read_are_told_before_they_are_fetched(
+    tmp_path: Path, serve: Callable[[Path], object]
+) -> None:
+    folder = write_checkpoint(tmp_path, "llama", {"a.B": np.zeros((2, 2), np.int32)}, quantization_config=AWQ)
+    serve(folder)
+    messages = []
+    for read in (lambda: preview_hub("a/b", COMMIT), lambda: open_checkpoint(folder)):
+        with pytest.raises(
+            UnsupportedModelError, match=r"already quantized \(Marlin; told by the tensor a\.B"
+        ) as caught:
+            read()
+        messages.append(caught.value.message.replace(str(folder), "a/b"))
+    assert messages[0] == messages[1]
 
 
 def test_the_header_of_a_gguf_file(

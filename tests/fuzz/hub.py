@@ -1,6 +1,6 @@
 """The hub's answer about a repository, the name that a user gave, and the small files or the header of the model.
 
-The input is a JSON object. ``gguf`` is what a repository with a GGUF file begins with, one character for each byte.
+The input is a JSON object. ``gguf`` is what a repository's weight file begins with, one character for each byte.
 """
 
 import json
@@ -15,6 +15,8 @@ from edgekit.json_file import parse_json_object
 from edgekit.progress import no_progress
 
 __all__ = ["change", "read", "seeds"]
+_CODES = '{"a.qweight":{"dtype":"I32","shape":[0,1],"data_offsets":[0,0]}}'
+_HEADER = chr(len(_CODES)) + "\0" * 7 + _CODES  # of a safetensors file
 _FILES = ("config.json", "quantize_config.json", "tokenizer_config.json", "generation_config.json")
 
 
@@ -31,7 +33,8 @@ def seeds() -> list[bytes]:
 
     return as_json(
         {"name": "a/b", "info": about(safe), "config.json": config, "tokenizer_config.json": {"eos_token": "x"}},
-        {"name": "a/b@main", "info": about(safe), "config.json": {**config, "quantization_config": awq}},
+        {"name": "a/b@main", "info": about(safe), "config.json": {**config, "quantization_config": awq},
+         "gguf": _HEADER},
         {"name": "https://hf.co/a/b/tree/main", "info": about(safe), "config.json": config,
          "quantize_config.json": gptq},
         {"name": "a/b:Q8_0", "info": about(several), "gguf": "GGUF\3\0\0\0" + "\0" * 16},
@@ -68,6 +71,7 @@ def read(data: bytes) -> None:
         mock.patch("edgekit.checkpoint.hub._cached_snapshot", return_value=scratch() / "missing"),
         mock.patch("edgekit.checkpoint.preview.fetch_hub_description", return_value=folder),
         mock.patch("edgekit.checkpoint.preview.fetch_hub_bytes", lambda *given: begin[given[3] : given[4]]),
+        mock.patch("edgekit.checkpoint.hub_tensors.fetch_hub_bytes", lambda *given: begin[given[3] : given[4]]),
         ExitStack() as stack,
     ):
         opened = open_model(find_model(name), stack, no_progress)
