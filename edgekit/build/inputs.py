@@ -31,6 +31,10 @@ from .reasoning import find_reasoning
 from .request import BuildRequest
 
 Quantization = QuantizationConfig | QuantizationOverrides | None
+# The longest context that is offered for a checkpoint without a recipe: DeepSeek's own maximum generation length, and
+# the native context of Qwen2.5 and Qwen3. Every artifact has tables of cos and sin for every position: with heads
+# of 128 numbers and float32 they take 16 MiB, and would take 64 MiB for the 131072 positions of Llama 3.
+LONGEST_CONTEXT = 32768
 
 
 @dataclass(frozen=True)
@@ -252,5 +256,5 @@ def recipe_from_checkpoint(opened: Checkpoint, path: Path, template: str | None 
         quantization=quantization,
         reasoning=reasoning.thinks,
         reasoning_signs=reasoning.signs,
-        max_context=min(spec.context_length, default.max_context),
+        max_context=min(spec.context_length, LONGEST_CONTEXT),
     )

@@ -16,6 +16,7 @@ from tiny_checkpoint import write_checkpoint
 from tiny_gptq import TinyGptq
 from tiny_lora import factors, write_adapter
 
+import edgekit
 from edgekit.build import inputs
 from edgekit.build.inputs import (
     BuildInputs,
@@ -296,9 +297,15 @@ def test_a_recipe_from_a_checkpoint(tmp_path: Path, family: str) -> None:
     assert recipe_of(folder).reasoning
 
 
-def test_a_context_beyond_the_default_recipes_is_limited(tmp_path: Path) -> None:
-    folder = write_checkpoint(tmp_path / "long", "llama", max_position_embeddings=10**6)
-    assert recipe_of(folder).max_context == load_recipe("smollm2-135m").max_context
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(("stated", "offered"), [(10**6, 32768), (32768, 32768), (16384, 16384), (512, 512)])
+def test_the_longest_context_is_the_models_up_to_a_limit(tmp_path: Path, tied: bool, stated: int, offered: int) -> None:
+    """The limit does not depend on whether the lm_head is the embedding."""
+    folder = write_checkpoint(
+        tmp_path / "long", "llama", max_position_embeddings=stated, tie_word_embeddings=tied, num_hidden_layers=1
+    )
+    assert recipe_of(folder).max_context == offered
+    assert edgekit.plan(folder, "cpu", context=offered).context == offered
 
 
 def test_a_recipe_from_something_else(tmp_path: Path) -> None:
