@@ -235,7 +235,7 @@ def _check_method(value: object, allowed: tuple[str, ...]) -> None:
 
 def _check_one_of(name: str, value: object, allowed: tuple[int, ...], more: str = "") -> None:
     if value is not None and (type(value) is not int or value not in allowed):
-        raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(str, allowed))}{more}")
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(str, allowed))}{more}")
 
 
 def _check_mean(name: str, value: object) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint.base import Checkpoint
 from ..checkpoint.lora import CONFIG_FILE, LoraAdapter
+from ..json_text import json_text
 from ..weights.merged import MergedCheckpoint
 
 
@@ -34,8 +34,8 @@ def source_key(checkpoint: Checkpoint) -> dict[str, Any]:
     stats = {name: path.stat() for name, path in source_files(checkpoint).items()}
     return {
         "files": {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()},
-        "quantization": json.dumps(dict(checkpoint.quantization)),
-        "adapters": [json.dumps(adapter.config) for adapter in _adapters(checkpoint)],
+        "quantization": json_text(dict(checkpoint.quantization)),
+        "adapters": [json_text(adapter.config) for adapter in _adapters(checkpoint)],
     }
 
 
