@@ -12,7 +12,7 @@ import sys
 
 import edgekit
 
-HEADER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+HEADER = "HTTP/1.1 {}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
 
 
 async def read_question(reader: asyncio.StreamReader) -> str:
@@ -26,22 +26,43 @@ async def read_question(reader: asyncio.StreamReader) -> str:
 
 
 async def send_answer(session: edgekit.AsyncSession, question: str, writer: asyncio.StreamWriter) -> None:
-    writer.write(HEADER)
+    started = False
     async with session.chat([{"role": "user", "content": question}], max_tokens=1024) as pieces:
         async for piece in pieces:
+            if not started:  # what is wrong with the question is known before the first piece
+                writer.write(HEADER.format("200 OK").encode())
+                started = True
             if not piece.thought:
                 writer.write(piece.text.encode("utf-8"))
                 await writer.drain()
+
+
+def report(answer: asyncio.Task[None], writer: asyncio.StreamWriter) -> str:
+    """What became of an answer, for the log. An error is sent to the client."""
+    if not answer.done():
+        return "the client has left"
+    error = answer.exception()
+    if error is None:
+        return "answered"
+    if isinstance(error, edgekit.EdgekitError):
+        writer.write(f"{HEADER.format('400 Bad Request')}{error}\n".encode())
+    return f"failed: {error}"
 
 
 async def serve(artifact: str, port: int) -> None:
     async with edgekit.AsyncSession(edgekit.load(artifact)) as session:
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            answer = asyncio.create_task(send_answer(session, await read_question(reader), writer))
+            try:
+                question = await read_question(reader)
+            except (ValueError, asyncio.IncompleteReadError) as error:
+                print(f"not a request: {error}", flush=True)
+                writer.close()
+                return
+            answer = asyncio.create_task(send_answer(session, question, writer))
             left = asyncio.create_task(reader.read())  # returns when the client closes the connection
             await asyncio.wait([answer, left], return_when=asyncio.FIRST_COMPLETED)
-            print("answered" if answer.done() else "the client has left", flush=True)
+            print(report(answer, writer), flush=True)
             answer.cancel()
             left.cancel()
             await asyncio.gather(answer, left, return_exceptions=True)
@@ -54,5 +75,7 @@ async def serve(artifact: str, port: int) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: server.py ARTIFACT PORT")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(sys.argv[1], int(sys.argv[2])))

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "asyncio" / "server.py"
 
 
@@ -19,5 +21,16 @@ def test_a_server_streams_answers(built_artifact: Path) -> None:
             assert response.status == 200
             response.read()
             assert server.stdout.readline() == "answered\n"
+            connection = http.client.HTTPConnection(address, timeout=60)
+            connection.request("POST", "/", b"long " * 20_000)
+            response = connection.getresponse()
+            assert response.status == 400
+            assert b"tokens; the context holds" in response.read()
+            assert server.stdout.readline().startswith("failed: the prompt has")
+            connection = http.client.HTTPConnection(address, timeout=60)
+            connection.request("POST", "/", b"?", {"Content-Length": "many"})
+            with pytest.raises(http.client.RemoteDisconnected):
+                connection.getresponse()
+            assert server.stdout.readline().startswith("not a request: ")
         finally:
             server.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -26,6 +27,35 @@ def test_the_classes_keep_their_promises(tmp_path: Path, models: SharedModels) -
     done = subprocess.run([checks, models.artifact()], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("all\n")
+
+
+def test_the_fields_of_an_answer_are_those_of_the_c_api() -> None:
+    headers = PACKAGE / "include"
+    struct = re.search(r"typedef struct \{([^}]*)\} ek_completion;", (headers / "edgekit_text.h").read_text("utf-8"))
+    assert struct is not None
+    fields = set(re.findall(r"(\w+);", re.sub(r"/\*.*?\*/", "", struct[1], flags=re.DOTALL)))
+    copied = set(re.findall(r"\bdone\.(\w+)", (headers / "edgekit.hpp").read_text("utf-8")))
+    assert fields - copied - {"size"} == set()
+
+
+@pytest.mark.slow
+def test_another_version_of_the_library_is_refused(tmp_path: Path, models: SharedModels) -> None:
+    library = Path(native.library()._name)
+    (tmp_path / "main.cpp").write_text(
+        "#include <edgekit.hpp>\n#include <cstdio>\n"
+        "int main(int, char **argv) {\n"
+        "  try { edgekit::Model model(argv[1]); } catch (const edgekit::Error &error) { std::puts(error.what()); }\n}\n"
+    )
+    (tmp_path / "other.c").write_text("int ek_abi_version(void) { return 99; }\n")
+    link = [library, f"-Wl,-rpath,{library.parent}", "-pthread"]
+    main, other = tmp_path / "main", tmp_path / "other.so"
+    subprocess.run(["c++", *FLAGS, "-I", PACKAGE / "include", main.with_suffix(".cpp"), *link, "-o", main], check=True)
+    subprocess.run(["cc", "-shared", "-fPIC", other.with_suffix(".c"), "-o", other], check=True)
+    command = [main, models.artifact()]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
+    environment = {**os.environ, "LD_PRELOAD": str(other)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("the library has ABI version 99; this program needs ")
 
 
 @pytest.mark.slow

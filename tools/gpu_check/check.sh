@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # Install the carried wheels into an environment of their own, without a network, and run check.py with its arguments.
-# An onnxruntime-gpu that the machine has is used for the engine cuda if its python is given: PYTHON_CUDA=/path/python.
 set -euo pipefail
 cd "$(dirname "$0")"
 if [ -d wheels ] && ! [ -e venv/complete ]; then

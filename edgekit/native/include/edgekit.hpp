@@ -28,10 +28,11 @@
 
 namespace edgekit {
 
-/* A function of the C API failed. what() is the text of ek_last_error. */
+/* A function of the C API failed: what() is the text of ek_last_error. Or the library is not the one that the headers belong to. */
 class Error : public std::runtime_error {
  public:
   explicit Error(int status) : std::runtime_error(ek_last_error()), status_(status) {}
+  Error(int status, const std::string &what) : std::runtime_error(what), status_(status) {}
   int status() const { return status_; } /* an ek_status */
 
  private:
@@ -55,6 +56,9 @@ using Owned = std::unique_ptr<Handle, Free<Handle, free_handle>>;
 class Model {
  public:
   explicit Model(const std::string &folder) {
+    if (ek_abi_version() != EK_ABI_VERSION)
+      throw Error(EK_UNSUPPORTED, "the library has ABI version " + std::to_string(ek_abi_version()) +
+                                      "; this program needs " + std::to_string(EK_ABI_VERSION));
     ek_model *model = nullptr;
     check(ek_model_open(folder.c_str(), &model));
     model_.reset(model);
@@ -212,6 +216,7 @@ class Session {
       answer.thought_tokens = done.thought_tokens;
       answer.thought_closed = static_cast<ek_thought_end>(done.thought_closed);
       answer.loops = done.loops;
+      answer.accepted_tokens = done.accepted_tokens;
       answer.ttft_s = done.ttft_s;
       answer.decode_tok_s = done.decode_tok_s;
     }

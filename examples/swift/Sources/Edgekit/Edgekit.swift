@@ -13,6 +13,13 @@ private func check(_ status: Int32) throws {
     }
 }
 
+/// A copy of a text in UTF-8, without a terminator: the text may contain null characters.
+private func bytes(of text: String) -> UnsafeMutableBufferPointer<CChar> {
+    let copy = UnsafeMutableBufferPointer<CChar>.allocate(capacity: max(1, text.utf8.count))
+    for (index, byte) in text.utf8.enumerated() { copy[index] = CChar(bitPattern: byte) }
+    return copy
+}
+
 public struct Message {
     public var role: String
     public var content: String
@@ -39,6 +46,11 @@ public final class Model: @unchecked Sendable {
     let text: OpaquePointer
 
     public init(folder: String) throws {
+        if ek_abi_version() != EK_ABI_VERSION {
+            throw EdgekitError(
+                status: Int32(EK_UNSUPPORTED.rawValue),
+                description: "the library has ABI version \(ek_abi_version()); this app needs \(EK_ABI_VERSION)")
+        }
         var model: OpaquePointer?
         var text: OpaquePointer?
         try check(ek_model_open(folder, &model))
@@ -102,11 +114,11 @@ public final class Session: @unchecked Sendable {
 
     /// Generates an answer; returns when it is finished. `onEvent` is called in this thread and returns whether to go on.
     public func generate(_ messages: [Message], maxTokens: Int = 0, onEvent: (Event) -> Bool) throws {
-        let copies = messages.map { (role: strdup($0.role)!, content: strdup($0.content)!) }
-        defer { copies.forEach { free($0.role); free($0.content) } }
+        let copies = messages.map { (role: strdup($0.role)!, content: bytes(of: $0.content)) }
+        defer { copies.forEach { free($0.role); $0.content.deallocate() } }
         let all = zip(messages, copies).map { message, copy in
             ek_message(
-                role: copy.role, content: copy.content, bytes: Int64(message.content.utf8.count),
+                role: copy.role, content: copy.content.baseAddress, bytes: Int64(message.content.utf8.count),
                 whole: message.whole ? 1 : 0)
         }
         try withoutActuallyEscaping(onEvent) { onEvent in

@@ -36,6 +36,12 @@ public final class Request {
     return this;
   }
 
+  /** Removes the last message, such as a question that got no answer. */
+  public Request removeLast() {
+    if (!messages.isEmpty()) messages.remove(messages.size() - 1);
+    return this;
+  }
+
   /** By default the artifact's. */
   public Request sampling(Sampling value) {
     sampling = value;

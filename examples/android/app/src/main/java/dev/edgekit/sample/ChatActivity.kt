@@ -35,8 +35,8 @@ class ChatActivity : ComponentActivity() {
         val question = EditText(this).apply { setText(R.string.question) }
         button = Button(this).apply { setText(R.string.ask) }
         button.setOnClickListener {
-            val running = answering
-            if (running != null && running.isActive) running.cancel() else ask(question.text.toString())
+            // A cancelled session still gives Answer.Done, with what was answered until then.
+            if (answering?.isActive == true) session?.cancel() ?: answering?.cancel() else ask(question.text.toString())
         }
         setContentView(LinearLayout(this).apply {
             orientation = LinearLayout.VERTICAL
@@ -52,16 +52,21 @@ class ChatActivity : ComponentActivity() {
         output.append("\n> $question\n")
         button.setText(R.string.stop)
         answering = lifecycleScope.launch {
+            var answered = false
             try {
                 open().answer(request).collect { event ->
                     when (event) {
                         is Answer.Text -> if (!event.piece.thought) output.append(event.piece.text)
-                        is Answer.Done -> request.add(event.completion)
+                        is Answer.Done -> {
+                            request.add(event.completion)
+                            answered = true
+                        }
                     }
                 }
             } catch (error: EdgekitException) {
                 output.append("\n${error.message}\n")
             } finally {
+                if (!answered) request.removeLast()
                 button.setText(R.string.ask)
             }
         }
