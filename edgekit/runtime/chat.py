@@ -163,7 +163,7 @@ class ChatTemplate:
             tools: JSON schemas of functions that the model may call, as transformers' ``tools``.
             documents: Texts to answer from, as transformers' ``documents``: ``{"title": ..., "text": ...}``.
             variables: Further variables of the model's template, such as Qwen3's ``enable_thinking``.
-            whole: Whether a text is known to be everything that the model wrote, with the end of its thought.
+            whole: Whether a text is known to be everything that the model wrote.
 
         Raises:
             ValueError: There are no messages, a message has no role or a part that is not text, or a text is not valid

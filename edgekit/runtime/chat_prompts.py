@@ -73,9 +73,9 @@ class ChatPrompts:
         """How the model writes calls of functions; None if it is given none."""
         return self._tools.form if self._tools and tools else None
 
-    def remember(self, text: str) -> None:
-        """Remember an answer, whole, so that its thought is found when it comes back as a message."""
-        self._whole.add(text)
+    def remember(self, asked: Messages, text: str) -> None:
+        """Remember the whole answer to these messages, so that its thought is found when it comes back as a message."""
+        self._whole.add(asked, text)
 
     def prompt(self, messages: Messages, inputs: TemplateInputs) -> Prompt:
         """The prompt of a conversation as text in which control tokens are marked.
@@ -93,7 +93,7 @@ class ChatPrompts:
             tools=self._tools.definitions(inputs.tools) if self._tools else None,
             documents=inputs.documents,
             variables=inputs.variables,
-            whole=self._whole.__contains__,
+            whole=self._whole.among(messages).__contains__,
         )
 
     def ids(self, messages: Messages, inputs: TemplateInputs) -> list[int]:

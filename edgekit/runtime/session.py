@@ -240,7 +240,7 @@ class Session:
 
         def ended(lease: Lease, completion: Completion) -> None:
             if inside:
-                self._prompts.remember(completion.text)
+                self._prompts.remember(asked, completion.text)
             if self._leased.prepares and completion.finish_reason != "interrupted":
                 lease.prepare(partial(next_ids, completion.text))
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import enum
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 _REMEMBERED = 1000  # whole answers
@@ -128,9 +130,9 @@ def thought_end(text: str, *, opened: bool = False, whole: bool = False) -> int 
     """Find the end of the thought that opens an earlier answer.
 
     An opening tag at the start proves a thought. Where the template opens the thought, an answer that is kept whole has
-    only the closing tag; but an answer may also mention that tag. So without an opening tag the first closing tag ends
-    a thought only if it stands as models write it: behind the last word or on a line of its own, before a blank line
-    or the answer's first word, and not in code.
+    only the closing tag, or none if it ended inside the thought; but an answer may also mention that tag. So without an
+    opening tag the first closing tag ends a thought only if it stands as models write it: behind the last word or on a
+    line of its own, before a blank line or the answer's first word, and not in code.
 
     Args:
         text: The text of an answer.
@@ -144,12 +146,12 @@ def thought_end(text: str, *, opened: bool = False, whole: bool = False) -> int 
     end = close + len(THINK_CLOSE) if close >= 0 else len(text)
     if text.lstrip().startswith(THINK_OPEN):
         return end
+    if opened and whole:
+        return end  # also if the answer ended before the thought did
     if not opened or close < 0:
         return None
     before = text[:close]
-    if whole or (_CLOSES.match(text, close) and THINK_OPEN not in before and not _in_code(before)):
-        return end
-    return None
+    return end if _CLOSES.match(text, close) and THINK_OPEN not in before and not _in_code(before) else None
 
 
 def without_thought(text: str, *, opened: bool = True) -> str:
@@ -173,21 +175,29 @@ def _in_code(before: str) -> bool:
 
 
 class WholeAnswers:
-    """Remembers answers whose prompt had opened the thought, so that the thought is found if they come back whole."""
+    """Remembers answers whose prompt had opened the thought, so that the thought is found if they come back whole.
+
+    An answer that ended inside its thought has no tag. It may be a single word, which elsewhere is somebody's answer,
+    so it is recognized only behind the message that it answered.
+    """
 
     def __init__(self) -> None:
         self._digests: dict[bytes, None] = {}  # oldest first
 
-    def add(self, text: str) -> None:
-        """Remember a text that the model wrote, if it has the end of a thought."""
-        if THINK_CLOSE in text:
-            self._digests[_digest(text)] = None
-            if len(self._digests) > _REMEMBERED:
-                del self._digests[next(iter(self._digests))]
+    def add(self, asked: Sequence[Mapping[str, Any]], text: str) -> None:
+        """Remember a text that the model wrote as the answer to these messages."""
+        self._digests[_digest(asked[-1], text)] = None
+        if len(self._digests) > _REMEMBERED:
+            del self._digests[next(iter(self._digests))]
 
-    def __contains__(self, text: str) -> bool:
-        return _digest(text) in self._digests
+    def among(self, messages: Sequence[Mapping[str, Any]]) -> set[str]:
+        """The contents of these messages that are remembered answers."""
+        pairs = zip([{}, *messages], messages, strict=False)
+        texts = ((before, message["content"]) for before, message in pairs if isinstance(message.get("content"), str))
+        return {text for before, text in texts if _digest(before, text) in self._digests}
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).digest()
+def _digest(before: Mapping[str, Any], text: str) -> bytes:
+    """What identifies an answer: its text, and if that has no end of a thought, also the message before it."""
+    parts = [text] if THINK_CLOSE in text else [text, repr(before.get("content"))]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", errors="surrogatepass")).digest()

@@ -63,6 +63,9 @@ void thoughts() {
   CHECK(thought_end("<think>a</think>b", false, false) == 16 && thought_end(" <think>a", false, false) == 9);
   CHECK(thought_end("a</think>\n\nb", true, false) == 9 && thought_end("a</think>\n\nb", false, false) == none);
   CHECK(thought_end("the tag `</think>` ends", true, false) == none && thought_end("the tag `</think>` ends", true, true) == 17);
+  /* Everything that the model wrote, but the answer ended inside the thought that the template had opened. */
+  CHECK(thought_end("Let me", true, true) == 6 && thought_end("", true, true) == 0);
+  CHECK(thought_end("Let me", true, false) == none && thought_end("Let me", false, true) == none);
   CHECK(thought_end("```\nx</think>\n\n```", true, false) == none && thought_end("a\n</think>\nb", true, false) == none);
   CHECK(thought_end("a\n</think>\n \nb", true, false) == 10 && thought_end("</think>", true, false) == 8);
 }

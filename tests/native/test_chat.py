@@ -101,6 +101,7 @@ def test_control_tokens_in_messages_stay_text(both: tuple[NativeText, Tokenizer,
 
 THOUGHTS = [
     "<think>\nOne,\n\ntwo.\n</think>\n\nYes.\n", "One.\n</think>\n\nYes.", " <think></think> \n No", "<think>no end",
+    "One,\n\ntwo", "", " ",
     "an answer that mentions </think> and more", "In code `</think>` it is text", "```\n</think>\n\n```", "x</think>",
     "</think>", "a\x1f</think>\n\nb", "(</think>\n", "word</think> \n next", "word</think>next", "\n</think>\n\nyes",
     "\u3000<think>a</think>\u3000b",

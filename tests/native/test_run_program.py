@@ -20,6 +20,8 @@ from tiny_artifact import rewrite_manifest
 import edgekit
 from edgekit import native
 from edgekit.artifact.manifest import read_manifest
+from edgekit.build.text_file import FILE_NAME, text_file
+from edgekit.runtime.session import Message
 
 PROGRAM = next(
     (
@@ -48,6 +50,19 @@ def result(*arguments: object, code: int = 0) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def artifact(models: SharedModels) -> Path:
     return models.artifact("llama", "int4 block 32")
+
+
+@pytest.fixture(scope="module")
+def thinking(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact whose chat template opens a thought."""
+    copy = shutil.copytree(artifact, tmp_path_factory.mktemp("thinking") / "copy")
+    with (copy / "chat_template.jinja").open("a", encoding="utf-8") as template:
+        template.write("{% if add_generation_prompt %}<think>\n{% endif %}")
+    made = text_file(copy, rewrite_manifest(copy, reasoning=True))
+    assert made.content is not None
+    (copy / FILE_NAME).write_bytes(made.content)
+    rewrite_manifest(copy)
+    return copy
 
 
 @pytest.mark.parametrize("seed", [None, 7])
@@ -97,6 +112,22 @@ def test_a_conversation_that_outgrows_the_context_loses_its_oldest_turns(artifac
     refused = run(artifact, "--context", 16, *GREEDY, stdin=b"some words that fill the context\n")
     assert b"the context holds 16" in refused.stderr
     assert b"the question was not added to the conversation" in refused.stderr
+
+
+def test_an_unfinished_thought_is_not_sent_again(thinking: Path) -> None:
+    done = run(thinking, "--max-tokens", 4, "--seed", 3, "--no-prepare", stdin=b"hello\nagain\n")
+    found = [int(count) for count in re.findall(rb"(\d+) prompt \+ 4 generated", done.stderr)]
+    asked: list[Message] = [{"role": "user", "content": "hello"}]
+    with edgekit.load(thinking, engine="native") as session:
+        first = session.chat(asked, max_tokens=4, seed=3).complete()
+        assert first.finish_reason == "length"
+        again: list[Message] = [
+            *asked,
+            {"role": "assistant", "content": first.text},
+            {"role": "user", "content": "again"},
+        ]
+        second = session.chat(again, max_tokens=4, seed=3).complete()
+    assert found == [len(first.prompt_tokens), len(second.prompt_tokens)]
 
 
 def test_a_draft_model_changes_no_answer(artifact: Path, models: SharedModels) -> None:

@@ -59,8 +59,19 @@ def test_an_answer_that_is_remembered_loses_its_thought(reasoning_artifact: Path
     answer = "I mention `</think>` here. </think> Paris."
     history = [*QUESTION, {"role": "assistant", "content": answer}, *QUESTION]
     assert answer in made.prompt(history, PLAIN).text  # the first tag may be a mention
-    made.remember(answer)
+    made.remember(QUESTION, answer)
     assert "mention" not in made.prompt(history, PLAIN).text
+
+
+def test_a_thought_that_never_ended_is_dropped_only_behind_its_question(reasoning_artifact: Path) -> None:
+    made = prompts(reasoning_artifact)
+    without = made.prompt([*QUESTION, {"role": "assistant", "content": ""}, *QUESTION], PLAIN).text
+    history = [*QUESTION, {"role": "assistant", "content": "Okay"}, *QUESTION]
+    assert "Okay" in made.prompt(history, PLAIN).text
+    made.remember(QUESTION, "Okay")
+    assert made.prompt(history, PLAIN).text == without
+    other = [{"role": "user", "content": "Are you there?"}, *history[1:]]
+    assert "Okay" in made.prompt(other, PLAIN).text
 
 
 def test_tools_documents_and_variables_reach_the_template(tmp_path: Path) -> None:

@@ -59,6 +59,15 @@ def test_a_whole_output_that_comes_back_loses_its_thought(reasoning_artifact: Pa
     assert "here. </think> Paris, not </think>." in session.render(history)
 
 
+def test_a_thought_that_never_ended_is_not_sent_again(reasoning_artifact: Path) -> None:
+    session, _ = scripted(reasoning_artifact, "Let me see. It is a long thought.")
+    question: list[Message] = [{"role": "user", "content": "x"}]
+    done = session.chat(question, max_tokens=8).complete()
+    assert (done.finish_reason, done.answer, done.thought) == ("length", "", done.text)
+    history: list[Message] = [*question, {"role": "assistant", "content": done.text}, *question]
+    assert session.render(history) == session.render([*question, {"role": "assistant", "content": ""}, *question])
+
+
 def test_what_messages_spell_is_text(session: Session) -> None:
     def control(text: str) -> list[int]:
         generation = session.chat([{"role": "user", "content": text}], max_tokens=1)

@@ -117,5 +117,7 @@ def test_a_whole_output_has_its_thought_first_whatever_it_says() -> None:
     text = "I write `</think>` now. </think> Paris."
     assert thought_end(text, opened=True) is None
     assert thought_end(text, opened=True, whole=True) == text.index("</think>") + len("</think>")
-    assert thought_end("Paris.", opened=True, whole=True) is None
+    assert thought_end("Let me", opened=True, whole=True) == len("Let me"), "the answer ended before the thought did"
+    assert thought_end("Paris.", opened=False, whole=True) is None
+    assert thought_end("Paris.", opened=True) is None
     assert thought_end("<think>never finished") == len("<think>never finished")

@@ -113,12 +113,14 @@ typedef struct {
   const char *role;    /* "system", "user" or "assistant" */
   const char *content; /* the text */
   int64_t bytes;       /* its length, or -1 */
-  int32_t whole;       /* 1: everything that the model wrote (ek_completion.text), so the first </think> ends its
-                          thought; 0: an answer with or without its thought, or another message */
+  int32_t whole;       /* 1: everything that the model wrote (ek_completion.text): if the chat format opens a thought,
+                          the first </think> ends it, and all of the text is thought if there is none;
+                          0: an answer with or without its thought, or another message */
 } ek_message;
 
 /* Encode a conversation as the prompt for the next answer. What a message says is text: control tokens that it spells
- * do not become control tokens. A reasoning model's thought at the start of an earlier answer is dropped.
+ * do not become control tokens. A reasoning model's thought at the start of an earlier answer is dropped, also one that
+ * the answer did not finish.
  *
  *   messages  (count) oldest first, at least one
  *   ids       out, (capacity); may be NULL if the capacity is 0, to count tokens

@@ -125,9 +125,9 @@ size_t thought_end(std::string_view text, bool opened, bool whole) {
   const size_t close = text.find(kThinkClose);
   const size_t end = close == kNone ? text.size() : close + kThinkClose.size();
   if (starts_with(without_leading_space(text), kThinkOpen)) return end;
+  if (opened && whole) return end; /* also if the answer ended before the thought did */
   if (!opened || close == kNone) return kNone;
   const std::string_view before = text.substr(0, close);
-  if (whole) return end;
   return closes(before, text.substr(end)) && before.find(kThinkOpen) == kNone && !in_code(before) ? end : kNone;
 }
 

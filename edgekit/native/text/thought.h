@@ -43,8 +43,8 @@ class ThoughtSplitter {
   bool begun_ = false; /* whether part of the thought was returned */
 };
 
-/* The position behind the thought that opens an earlier answer, or npos if there is none. `opened`: the template ends a prompt
- * inside a thought; `whole`: the text is everything that the model wrote. */
+/* The position behind the thought that opens an earlier answer, or npos if there is none; the text's length if the thought never
+ * ends. `opened`: the template ends a prompt inside a thought; `whole`: the text is everything that the model wrote. */
 size_t thought_end(std::string_view text, bool opened, bool whole);
 
 }  // namespace ek
