@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdlib>
@@ -30,12 +31,11 @@ struct Artifact {
   std::string folder;
   ek_model *model = nullptr;
   ek_text *text = nullptr;
-  Artifact() {
+  explicit Artifact(SmallText small = {}) {
     char name[] = "/tmp/edgekit-generate-test-XXXXXX";
     CHECK(mkdtemp(name) != nullptr);
     folder = name;
     const SmallArtifact artifact;
-    SmallText small;
     small.joints.assign(kChatStrings, "?");
     small.fill();
     const std::vector<uint64_t> words = small.file();
@@ -139,6 +139,35 @@ void answers(const Artifact &artifact) {
   CHECK(thought.prompt == (std::vector<int32_t>{'?', 'H', 'I', '?'}) && thought.ids.size() == 8);
   CHECK(ek_generate(session, artifact.text, &request, nullptr, nullptr) == EK_OK); /* without a callback */
   ek_session_free(session);
+}
+
+/* An answer ends within a character, while the character before it is held back because a stop text begins with it. */
+void ends_within_a_character(const Artifact &artifact) {
+  const std::vector<int32_t> ids{3, 1, 4, 1, 5};
+  ek_request request = ids_request(ids, 40);
+  Seen plain;
+  ek_session *session = artifact.session();
+  CHECK(ek_generate(session, artifact.text, &request, see, &plain) == EK_OK && plain.text.size() == 40);
+  ek_session_free(session);
+  size_t last = 1; /* an id that is new */
+  while (last < 39 && std::count(plain.ids.begin(), plain.ids.end(), plain.ids[last]) > std::count(plain.ids.begin() + static_cast<std::ptrdiff_t>(last), plain.ids.end(), plain.ids[last])) ++last;
+  SmallText small;
+  std::swap(small.tokens[static_cast<size_t>(plain.ids[last])], small.tokens[0xE2]);
+  const Artifact cut(small);
+  const std::string replacement = "\xEF\xBF\xBD", held = plain.text.substr(last - 1, 1), before = plain.text.substr(0, last - 1);
+  request.max_tokens = static_cast<int64_t>(last) + 1;
+  request.stop_text_count = 1;
+  for (const bool found : {false, true}) {
+    const std::string stop = held + replacement + (found ? "" : "more");
+    const char *stops[] = {stop.c_str()};
+    request.stop_texts = stops;
+    session = cut.session();
+    Seen seen;
+    CHECK(ek_generate(session, cut.text, &request, see, &seen) == EK_OK && seen.ids.size() == last + 1);
+    CHECK(seen.finish == (found ? EK_FINISH_STOP : EK_FINISH_LENGTH) && seen.text == seen.answer);
+    CHECK(seen.text == (found ? before : before + held + replacement));
+    ek_session_free(session);
+  }
 }
 
 void cancelling(const Artifact &artifact) {
@@ -319,6 +348,8 @@ void arguments(const Artifact &artifact) {
   CHECK(ek_text_stop_id(artifact.text, 0) == -1 && ek_text_token_id(artifact.text, "<a>") >= 256 && ek_text_token_id(nullptr, "") == -1);
   const ek_message messages[] = {{"user", "A", 1, 0}, {"assistant", "</think>B", -1, 1}, {"user", nullptr, 0, 0}};
   CHECK(ek_text_prompt(artifact.text, messages, 3, nullptr, 0, &count) == EK_OK && count == 6); /* ?A?B??  without the thought */
+  const ek_message unfinished[] = {{"user", "A", 1, 0}, {"assistant", "BCD", 3, 1}, {"user", "E", 1, 0}};
+  CHECK(ek_text_prompt(artifact.text, unfinished, 3, nullptr, 0, &count) == EK_OK && count == 6); /* ?A??E?  it is all thought */
   CHECK(refuses(ek_text_prompt(artifact.text, messages, 2, nullptr, 0, &count), EK_UNSUPPORTED, "end with one of the user"));
   CHECK(refuses(ek_text_prompt(artifact.text, nullptr, 1, nullptr, 0, &count), EK_BAD_ARGUMENT, "ek_text_prompt"));
   ek_stream *stream = nullptr;
@@ -405,6 +436,7 @@ int main() {
   const Artifact artifact;
   arguments(artifact);
   answers(artifact);
+  ends_within_a_character(artifact);
   cancelling(artifact);
   preparing(artifact);
   speculation(artifact);

@@ -134,8 +134,9 @@ class Generation {
       }
       std::string rest;
       stream_.flush(rest);
-      rest = stop_texts_.push(rest) + stop_texts_.flush();
-      report(rest);
+      std::string last = stop_texts_.push(rest); /* before flush(), which returns what push() holds back */
+      last += stop_texts_.flush();
+      report(last);
       if (splitter_) {
         std::vector<Piece> pieces;
         splitter_->flush(pieces);
