@@ -271,10 +271,11 @@ class Session:
         """Save the conversation's tokens and KV cache to a file, so that they need not be computed again.
 
         The file needs 20 to 130 kB per token in float16. It can be loaded only with the same artifact and ``kv_type``.
-        It contains the text of the conversation, so protect it accordingly.
+        It contains the text of the conversation: a new file can be read by its owner alone, and a file that is replaced
+        keeps its permissions.
 
         Args:
-            path: The file; an existing file is replaced.
+            path: The file; an existing file is replaced when the new one is complete. A link is followed.
 
         Raises:
             EngineError: The engine cannot save its state or is closed, or the file cannot be written.

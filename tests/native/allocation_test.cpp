@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <new>
 
@@ -205,7 +206,7 @@ void every_failure(int64_t most) {
       if (status != EK_OK && status != EK_NO_MEMORY) std::printf("allocation %ld: status %d, %s\n", static_cast<long>(n), status, ek_last_error());
       CHECK(status == EK_OK || status == EK_NO_MEMORY);
       for (ek_session *session : {all.session, all.other}) CHECK(!session || works(session));
-      CHECK(::access((state + ".part").c_str(), F_OK) != 0);
+      for (const auto &entry : std::filesystem::directory_iterator(folder)) CHECK(entry.path().string().find(".saving-") == std::string::npos);
     }
   }
   std::printf("%ld allocations, %ld failed in turn, %ld times with an error\n", static_cast<long>(total), static_cast<long>(tried),

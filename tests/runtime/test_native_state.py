@@ -118,6 +118,8 @@ def bad_states(folder: Path, other: Path, tmp_path: Path) -> dict[str, tuple[Pat
     paths["text"].write_text("not a saved session, but longer than a header")
     paths["ids"].write_bytes(whole[:32] + b"\xff" * 4 + whole[36:])
     (tmp_path / "later").write_bytes(whole[:7] + b"4" + whole[8:])
+    for name, positions in (("much", 10**6), ("huge", 2**62), ("negative", -100)):
+        (tmp_path / name).write_bytes(whole[:24] + positions.to_bytes(8, "little", signed=True) + whole[32:])
     return {
         "another model": (paths["other"], EngineError, "another model"),
         "another type": (paths["int8"], EngineError, "its key-value type is 1, that of this session is 0"),
@@ -127,6 +129,9 @@ def bad_states(folder: Path, other: Path, tmp_path: Path) -> dict[str, tuple[Pat
             "its 601 positions do not fit into the context of 600",
         ),
         "cut off": (paths["short"], EngineError, "so it is truncated or damaged"),
+        "a length above the context": (tmp_path / "much", EngineError, "truncated or damaged"),
+        "a length above all": (tmp_path / "huge", EngineError, "truncated or damaged"),
+        "a negative length": (tmp_path / "negative", EngineError, "truncated or damaged"),
         "no state": (paths["text"], EngineError, "is not a saved session"),
         "changed bytes": (paths["ids"], EngineError, "it is damaged, because its checksum is wrong"),
         "a later version": (tmp_path / "later", EngineError, "in format 4; this version reads format 3"),
@@ -140,8 +145,9 @@ def test_an_invalid_file_leaves_an_empty_session_that_works(folder: Path, models
     with opened(folder) as session:
         expected = session.generate(prompt(50), max_tokens=8, sampling=GREEDY).complete().tokens
         for what, (path, error, words) in bad_states(folder, other, tmp_path).items():
-            with pytest.raises(error, match=words):
+            with pytest.raises(error, match=words) as caught:
                 session.load_state(path)
+            assert caught.type is error, what
             assert session.engine.position == 0, what
             assert session.generate(prompt(50), max_tokens=8, sampling=GREEDY).complete().tokens == expected, what
 
@@ -167,6 +173,19 @@ def test_a_file_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
         if Path("/dev/full").exists():
             with pytest.raises(EngineError, match=r"cannot write /dev/full: No space left"):
                 session.save_state("/dev/full")
+
+
+def test_a_file_is_private_and_a_link_is_followed(folder: Path, tmp_path: Path) -> None:
+    path, link = tmp_path / "state", tmp_path / "link"
+    link.symlink_to(path)
+    with opened(folder) as session:
+        session.save_state(link)
+        assert link.is_symlink()
+        assert path.stat().st_mode & 0o777 == 0o600
+        path.chmod(0o640)
+        session.save_state(path)
+        assert path.stat().st_mode & 0o777 == 0o640
+    assert sorted(tmp_path.iterdir()) == [link, path]
 
 
 def test_a_file_name_that_is_not_utf_8(folder: Path, tmp_path: Path) -> None:

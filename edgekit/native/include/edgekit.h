@@ -230,13 +230,18 @@ EK_API int ek_session_get_block(const ek_session *session, int64_t block, void *
 EK_API int ek_session_append_block(ek_session *session, const int32_t *tokens, const void *bytes);
 
 /* Write the token ids, keys and values of a session to a file, so that a long prompt is evaluated only once. The file
- * replaces an existing one only when it is complete. EK_BAD_FILE: the file cannot be written. */
+ * replaces an existing one only when it is complete, also if several threads or processes save to one path: the last
+ * one that finishes wins. Until then it is beside the path as .NAME.saving-XXXXXX; what killed processes left there is
+ * removed by the next call. A link stays a link: the file that it leads to is replaced.
+ *
+ * The file is as private as the conversation: a new one can be read by its owner alone, and one that is replaced keeps
+ * its permissions. EK_BAD_FILE: the file cannot be written. */
 EK_API int ek_session_save(const ek_session *session, const char *path);
 
 /* Replace the contents of a session with those of a file that a session of the same model and key-value type wrote.
- * EK_BAD_FILE: the file cannot be read, is damaged, or belongs to another model or type. EK_UNSUPPORTED: another
- * version of the library wrote it. EK_CONTEXT: its tokens do not fit. A checksum covers the file. If it turns out to be
- * damaged while it is read, the session is left empty. */
+ * EK_BAD_FILE: the file cannot be read, is truncated or damaged, or belongs to another model or type. EK_UNSUPPORTED:
+ * another version of the library wrote it. EK_CONTEXT: its tokens do not fit. A checksum covers the file. If it turns
+ * out to be damaged while it is read, the session is left empty. */
 EK_API int ek_session_load(ek_session *session, const char *path);
 
 /* End the call that uses the session at the moment. Returns at once. Does nothing if there is no such call; later calls

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
@@ -90,6 +91,7 @@ class Session {
    * the bits that they get one by one. */
   void evaluate_rows(const int32_t *ids, int64_t m, int64_t kept, bool alike, float *logits);
   void check_ids(const int32_t *ids, int64_t n) const;
+  bool write(std::FILE *file) const; /* what save() writes; false: errno says why not */
   void append(const int32_t *ids, int64_t n);
   void check_going_on() const;
   void check_result() const;
