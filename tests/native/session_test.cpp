@@ -146,6 +146,38 @@ void saved_at_once() {
   unlink(path);
 }
 
+/* Sampling that is cancelled in the middle changes no random state. */
+void cancelled_sampling() {
+  const SmallArtifact artifact;
+  Usage usage;
+  Session session(artifact.open(), kScalar, 20, 1, KvType::kFloat16, &usage);
+  constexpr size_t kRows = 16;
+  const std::vector<float> logits(kRows * kVocab, 1.0f);
+  const std::vector<ek_sampling> sampling(kRows, {1, 0.9f, 0, 1, 0});
+  const uint8_t *seen[kRows] = {};
+  int32_t tokens[kRows];
+  std::vector<uint64_t> before(kRows);
+  for (size_t r = 0; r < kRows; ++r) before[r] = r + 1;
+  std::atomic<bool> done{false};
+  std::thread canceller([&] {
+    for (Random random{5}; !done;) {
+      for (volatile int wait = random.below(20000); wait > 0;) wait = wait - 1;
+      usage.cancel();
+    }
+  });
+  for (int i = 0; i < 3000; ++i) {
+    std::vector<uint64_t> states = before;
+    CHECK(usage.begin());
+    const ek_status status =
+        refused([&] { session.sample(logits.data(), kRows, sampling.data(), seen, states.data(), tokens); }, "the call was cancelled");
+    CHECK(status == EK_OK || status == EK_CANCELLED);
+    CHECK((states == before) == (status == EK_CANCELLED));
+    usage.end();
+  }
+  done = true;
+  canceller.join();
+}
+
 /* A model with norms of the query and key heads: the scalar table's logits, however its tokens are divided into calls. */
 void check_norms(const Kernels &kernels, double allowed) {
   static const SmallArtifact artifact(true);
@@ -201,5 +233,6 @@ int main() {
   refusals();
   damaged_states();
   saved_at_once();
+  cancelled_sampling();
   return finish("session_test");
 }

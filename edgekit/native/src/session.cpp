@@ -242,8 +242,10 @@ void Session::sample(const float *logits, int64_t count, const ek_sampling *samp
   if (count < 1 || count > kMostTogether)
     fail(EK_BAD_ARGUMENT, "cannot sample from %" PRId64 " rows; allowed: 1 to %" PRId64, count, kMostTogether);
   const ThreadPool::Caller caller(team_.pool());
-  sample_rows(team_, logits, model_->vocab_size, count, sampling, seen, states, tokens);
+  std::vector<uint64_t> drawn(states, states + count); /* the caller's are unchanged on an error */
+  sample_rows(team_, logits, model_->vocab_size, count, sampling, seen, drawn.data(), tokens);
   if (usage_.cancelled()) fail(EK_CANCELLED, "the call was cancelled");
+  std::copy(drawn.begin(), drawn.end(), states);
 }
 
 }  // namespace ek

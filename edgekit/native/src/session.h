@@ -52,7 +52,7 @@ class Session {
   }
 
   /* Choose a token for each of `count` rows of logits (count, vocab) (1 to kMostTogether) with the threads of this session; see
-   * sample_rows. Throws Error as that does, and EK_CANCELLED. */
+   * sample_rows. The states are unchanged on an error. Throws Error as that does, and EK_CANCELLED. */
   void sample(const float *logits, int64_t count, const ek_sampling *sampling, const uint8_t *const *seen, uint64_t *states,
               int32_t *tokens);
 
