@@ -12,6 +12,7 @@
 #include "edgekit_tools.h"
 #include "small_artifact.h"
 #include "src/abi.h"
+#include "text/text_handle.h"
 
 namespace {
 
@@ -416,6 +417,37 @@ void forked_child() {
   CHECK(ek_session_evaluate(opened.session, ids, 1, 0, logits.data()) == EK_OK);
 }
 
+/* A child that is forked while a call of its parent uses a session is told so: that call will never end in the child. */
+void forked_during_a_call() {
+  const Opened opened(20, 1);
+  std::vector<float> logits(kVocab);
+  const int32_t id = 3;
+  int32_t action = 0;
+  ek_watch *watch = nullptr;
+  CHECK(ek_watch_create(5, 0, 1, &watch) == EK_OK);
+  pid_t child = -1;
+  {
+    const ek::InUse in_use(*opened.session);
+    const ek::Using<ek_watch> watching(*watch);
+    CHECK(refuses(ek_session_evaluate(opened.session, &id, 1, 0, logits.data()), EK_BUSY, "another call uses this session"));
+    child = ::fork();
+    if (child == 0) {
+      ::alarm(60);
+      for (int i = 0; i < 2; ++i) {
+        CHECK(refuses(ek_session_evaluate(opened.session, &id, 1, 0, logits.data()), EK_FORKED, "is a fork of the one that created the session"));
+        CHECK(refuses(ek_watch_push(watch, 1, 1, &action), EK_FORKED, "a call of its parent was using this watch"));
+        ek_session_cancel(opened.session);
+      }
+      std::fflush(stdout);
+      ::_exit(failures ? 1 : 0);
+    }
+  }
+  int status = -1;
+  CHECK(::waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  CHECK(ek_session_evaluate(opened.session, &id, 1, 0, logits.data()) == EK_OK && ek_watch_push(watch, 1, 1, &action) == EK_OK);
+  ek_watch_free(watch);
+}
+
 /* Children that are forked while other threads open models and evaluate can use the library. */
 [[maybe_unused]] void forks_beside_threads() {
   const Opened opened(kContext, 2);
@@ -471,6 +503,7 @@ int main() {
   freed_handles();
   freed_in_use();
   forked_child();
+  forked_during_a_call();
   /* Neither the sanitizers nor qemu, which runs programs for other processors, support forks beside threads. */
 #if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) && !defined(EDGEKIT_EMULATED)
   forks_beside_threads();

@@ -15,7 +15,8 @@
  * that return a number, and ek_session_cancel, may be called at any time.
  *
  * Forks. A child process has none of the threads of its parent, so it cannot use the sessions of its parent: EK_FORKED.
- * It can free them, use open models and texts, and create sessions.
+ * It can free them, use open models and texts, and create sessions. A stream or a watch that a call of the parent was
+ * using during the fork is EK_FORKED, too.
  *
  * Sessions with the same number of threads share one pool of threads. While several threads of the application evaluate
  * at the same time, each of them takes the place of a thread of the pool, so no more threads run than there are
@@ -67,7 +68,7 @@ typedef enum {
   EK_BUSY = 9,         /* another call uses the session */
   EK_CALLBACK = 10,    /* a callback of the caller threw an exception */
   EK_CANCELLED = 11,   /* ek_session_cancel ended the call */
-  EK_FORKED = 12       /* the session was created before this process was forked */
+  EK_FORKED = 12       /* the session was created, or a stream or watch was in use, before this process was forked */
 } ek_status;
 
 /* The ABI version the library was built with. Compare it with EK_ABI_VERSION before calling anything else. */

@@ -58,7 +58,10 @@ int64_t number_of(const H *handle, Number number) {
 /* A call that uses a session. Throws Error: EK_BUSY, EK_BAD_ARGUMENT, EK_FORKED. */
 class InUse : public Using<ek_session> {
  public:
-  explicit InUse(const ek_session &session);
+  explicit InUse(const ek_session &session) : Using(own(session)) {}
+
+ private:
+  static const ek_session &own(const ek_session &session);
 };
 
 /* Throws Error(EK_BAD_ARGUMENT) with this message unless `good`. */

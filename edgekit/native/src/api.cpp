@@ -47,9 +47,12 @@ int ek::status_of_exception() noexcept {
   return EK_INTERNAL;
 }
 
-ek::InUse::InUse(const ek_session &session) : Using(session) {
-  if ((*this)->session.forked())
+/* The session, if this process created it. One of its parent is looked at before its use begins: a call of the parent may have been
+ * using it, which will never end here. */
+const ek_session &ek::InUse::own(const ek_session &session) {
+  if (pinned(&session)->session.forked())
     fail(EK_FORKED, "this process is a fork of the one that created the session, and has none of its threads; create another session");
+  return session;
 }
 
 int ek_abi_version(void) { return EK_ABI_VERSION; }

@@ -16,6 +16,7 @@ enum class Kind : uint8_t { kNone, kModel, kSession, kText, kStream, kWatch };
 struct Handle {
   std::shared_ptr<void> object; /* guarded by short_mutex(), like `kind` and `next` */
   Usage usage;                  /* of objects that one call at a time uses */
+  int process = 0;              /* forks() when it was made, or when the latest use began; guarded as well */
   Kind kind = Kind::kNone;      /* kNone: freed */
   Handle *next = nullptr;       /* among the freed ones */
 };
@@ -28,7 +29,7 @@ void fill_handle(Handle *handle, Kind kind, std::shared_ptr<void> object);
  * NULL. */
 void free_handle(Handle *handle, Kind kind);
 /* The object, which lives as long as the result does. uses: also begin to use it. Throws Error: EK_BAD_ARGUMENT if the handle was
- * freed, EK_BUSY if another call uses the object. */
+ * freed, EK_BUSY if another call uses the object, EK_FORKED if that call is one of the process that this one is a fork of. */
 std::shared_ptr<void> object_of(const Handle *handle, Kind kind, bool uses);
 
 /* A kind of handle, with the type of its objects. */
