@@ -33,7 +33,7 @@ def chat_loop(conversation: Conversation, answer: Answerer) -> None:
     _remark(f"{session.manifest.name}, {session.engine.kernel}. /help lists the commands, Ctrl-C stops an answer")
     while (line := reader.read()) is not None:
         try:
-            text = typed_text(line)
+            text = typed_text(line).strip()
             if text.partition(" ")[0] == "/exit":
                 return
             question = _command(conversation, text) if text.startswith("/") else text

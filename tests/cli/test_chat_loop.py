@@ -34,7 +34,8 @@ def test_a_conversation_remembers_resets_and_ends(
             conversations.append([m["content"] for m in messages]) or chat(self, messages, **options)
         ),
     )
-    outcome = invoke("run", tiny_artifact, stdin=b"one\n\ntwo\n/what\n/reset\nthree\n/exit\nfour\n")
+    typed = "one\n\n\u00a0\n\u2003two\u3000\n/what\n/reset\nthree\n/exit\nfour\n"
+    outcome = invoke("run", tiny_artifact, stdin=typed.encode("utf-8"))
     assert outcome.exit_code == 0
     assert conversations == [["one"], ["one", "Paris.", "two"], ["three"]]
     assert outcome.text == "Paris.\n" * 3

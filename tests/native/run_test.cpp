@@ -12,6 +12,7 @@
 #include "run/json.h"
 #include "run/manifest.h"
 #include "run/options.h"
+#include "run/printer.h"
 #include "run/sha256.h"
 
 using run::Json;
@@ -90,10 +91,41 @@ void options() {
   for (const Arguments &wrong : {Arguments{}, {"a", "b"}, {"a", "--nonsense"}, {"a", "--seed"}, {"a", "--seed", "-1"}, {"a", "--seed", " -1"},
                                  {"a", "--threads", "0"}, {"a", "--threads", "x"}, {"a", "--temperature", "nan"}, {"a", "--json"},
                                  {"a", "--raw"}, {"a", "--json=1"}, {"a", "--kv-type", "int4"}, {"a", "--bench", "--prompt", "x"},
-                                 {"a", "--bench", "--prompt-tokens", "8,"}})
+                                 {"a", "--bench", "--prompt-tokens", "8,"}, {"a", "--temperature", "-1e-50"}, {"a", "--top-p", "0"},
+                                 {"a", "--top-p", "1.000000001"}, {"a", "--min-p", "-1e-50"}, {"a", "--repetition-penalty", "0"}})
     CHECK(failure_of(wrong).exit_code == 2);
+  CHECK(failure_of({"a", "--top-k", "9223372036854775808"}).message == "--top-k is 9223372036854775808; it must be at most 9223372036854775807");
+  CHECK(failure_of({"a", "--context", "-9223372036854775809"}).message == "--context is -9223372036854775809; it must be at least 1");
+  CHECK(failure_of({"a", "--temperature", "1e39"}).message == "--temperature is 1e39; it must be a finite number of at most 3.4e+38");
   CHECK(failure_of({"a", "--nonsense"}).message.find("--nonsense") != std::string::npos);
   CHECK(run::help().find("--max-tokens TOKENS") != std::string::npos);
+}
+
+/* What a printer writes to a pipe. */
+std::string printed(const std::vector<std::pair<std::string, bool>> &pieces, run::Printer &printer) {
+  int ends[2];
+  CHECK(::pipe(ends) == 0);
+  std::fflush(stdout);
+  const int before = ::dup(STDOUT_FILENO);
+  CHECK(::dup2(ends[1], STDOUT_FILENO) >= 0);
+  for (const auto &[text, is_thought] : pieces) printer.piece(text, is_thought);
+  printer.end();
+  CHECK(::dup2(before, STDOUT_FILENO) >= 0);
+  ::close(before);
+  ::close(ends[1]);
+  std::string found(1000, '\0');
+  const ssize_t size = ::read(ends[0], &found[0], found.size());
+  ::close(ends[0]);
+  found.resize(static_cast<size_t>(std::max<ssize_t>(size, 0)));
+  return found;
+}
+
+/* A character that ends a string in C is one like all others. */
+void printer() {
+  using namespace std::string_literals;
+  run::Printer printer(false, run::Thoughts::show);
+  CHECK(printed({{"a\0b"s, true}, {"c\0"s, false}, {"d"s, false}}, printer) == "<think>\na\0b\n</think>\n\nc\0d\n"s);
+  CHECK(printer.thought == "a\0b"s && printer.answer == "c\0d"s);
 }
 
 void files() {
@@ -143,6 +175,7 @@ int main() {
   contexts();
   sha256();
   options();
+  printer();
   files();
   return finish("run_test");
 }

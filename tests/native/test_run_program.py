@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -21,6 +22,7 @@ import edgekit
 from edgekit import native
 from edgekit.artifact.manifest import read_manifest
 from edgekit.build.text_file import FILE_NAME, text_file
+from edgekit.errors import EngineError
 from edgekit.runtime.session import Message
 
 PROGRAM = next(
@@ -175,6 +177,74 @@ def test_a_conversation(artifact: Path) -> None:
     assert "conversation forgotten" in said
     assert "there is no command /nonsense" in said
     assert "not UTF-8" in said
+
+
+def test_large_numbers_are_not_cut(artifact: Path) -> None:
+    question = (artifact, "--prompt", "hello", "--max-tokens", 8, "--seed", 3, "--temperature", 1)
+    expected = result(*question, "--top-k", 0)["tokens"]
+    for top_k in (2**31 - 1, 2**31, 2**32 + 1, 2**63 - 1):  # no vocabulary is larger, so all tokens are kept
+        assert result(*question, "--top-k", top_k)["tokens"] == expected, top_k
+    assert result(*question, "--top-k", 1)["tokens"] == result(artifact, *question[1:5], *GREEDY)["tokens"]
+    for threads in (1025, 2**31, 2**32 + 1):
+        with pytest.raises(EngineError) as caught:
+            edgekit.load(artifact, engine="native", threads=threads)
+        error = result(*question, "--threads", threads, code=70)["error"]
+        assert error["message"] == str(caught.value) == f"{threads} threads were requested; allowed: 1 to 1024"
+    most = 2**63 - 1
+    refused = result(artifact, "--bench", "--prompt-tokens", most, "--gen-tokens", most, code=71)
+    assert f"a context of {most} positions was requested" in refused["error"]["message"]
+
+
+def test_text_behind_a_null_character_is_kept(artifact: Path) -> None:
+    for seed in range(200):
+        question = (artifact, "--prompt", "hello", "--max-tokens", 60, "--temperature", 5, "--seed", seed)
+        found = result(*question)
+        if "\0" in found["text"].rstrip("\0"):
+            break
+    assert "\0" in found["text"].rstrip("\0"), "no seed gives a null character"
+    assert found["answer"] == found["text"]
+    assert run(*question).stdout.removesuffix(b"\n") == found["text"].encode().removesuffix(b"\n")
+
+
+def test_a_question_of_white_space_alone_is_empty(artifact: Path) -> None:
+    for space in ("\u00a0", "\u2003\u3000", "\v\f", "\u0085\u001c"):
+        assert "".join(space.split()) == "", "as Python sees it"
+        assert result(artifact, "--prompt", space, code=2)["error"]["message"] == "the prompt is empty"
+        done = run(artifact, "--max-tokens", 1, *GREEDY, stdin=f"{space}\n{space}hello{space}\n".encode())
+        assert done.stderr.count(b" generated tokens") == 1
+    prompt = re.search(rb"(\d+) prompt", done.stderr)
+    alone = re.search(rb"(\d+) prompt", run(artifact, "--max-tokens", 1, stdin=b"hello\n").stderr)
+    assert prompt is not None
+    assert alone is not None
+    assert prompt[1] == alone[1]
+
+
+def test_ctrl_d_ends_a_conversation_after_ctrl_c_ended_an_answer(artifact: Path) -> None:
+    assert PROGRAM is not None
+    for attempt in range(30):  # an answer may end before it is interrupted
+        master, slave = pty.openpty()
+        command = [PROGRAM, artifact, "--seed", str(attempt), "--no-prepare"]
+        with subprocess.Popen(command, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+            os.close(slave)
+            assert program.stdout is not None
+            assert program.stderr is not None
+            os.write(master, b"hello\n")
+            program.stdout.read(1)
+            program.send_signal(signal.SIGINT)
+            said = b""
+            while b" generated tokens" not in said:
+                said += os.read(program.stderr.fileno(), 10000)
+            os.write(master, b"\x04")
+            try:
+                assert program.wait(30) == 0
+            except subprocess.TimeoutExpired:
+                program.kill()
+                raise
+            finally:
+                os.close(master)
+        if b"interrupted" in said:
+            return
+    pytest.fail("no answer was interrupted")
 
 
 def test_bench_has_the_fields_of_the_command(artifact: Path) -> None:

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cfloat>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <string>
 
+#include "../text/unicode.h"
 #include "background.h"
 #include "failure.h"
 #include "jobs.h"
@@ -29,27 +31,10 @@ void on_interrupt(int) {
   if (ek_session *session = generating.load()) ek_session_cancel(session);
 }
 
-/* The length of the UTF-8 sequence at `at`, or 0 if it is not valid (RFC 3629). */
-size_t sequence(const std::string &text, size_t at) {
-  const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
-  const unsigned first = byte(at), second = byte(at + 1);
-  const auto continues = [&](size_t i) { return (byte(i) & 0xc0) == 0x80; };
-  if (first < 0x80) return 1;
-  if (first >= 0xc2 && first < 0xe0) return continues(at + 1) ? 2 : 0;
-  const unsigned least = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80, most = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-  if (second < least || second > most || !continues(at + 2)) return 0;
-  if (first >= 0xe0 && first < 0xf0) return 3;
-  return first >= 0xf0 && first < 0xf5 && continues(at + 3) ? 4 : 0;
-}
-
 void check_utf8(const std::string &text) {
-  for (size_t at = 0; at < text.size();) {
-    const size_t length = sequence(text, at);
-    if (length == 0)
-      throw usage("the prompt is not UTF-8: invalid byte at position " + std::to_string(at),
-                  "set the terminal to UTF-8, or convert the text: iconv -f LATIN1 -t UTF-8");
-    at += length;
-  }
+  if (const size_t valid = ek::valid_prefix(text); valid < text.size())
+    throw usage("the prompt is not UTF-8: invalid byte at position " + std::to_string(valid),
+                "set the terminal to UTF-8, or convert the text: iconv -f LATIN1 -t UTF-8");
 }
 
 struct Message {
@@ -195,7 +180,7 @@ class Conversation {
     Running &running = *static_cast<Running *>(context);
     try {
       if (event->kind == EK_EVENT_THOUGHT || event->kind == EK_EVENT_ANSWER)
-        running.printer.piece(event->text, event->kind == EK_EVENT_THOUGHT);
+        running.printer.piece({event->text, static_cast<size_t>(event->bytes)}, event->kind == EK_EVENT_THOUGHT);
       else if (event->kind == EK_EVENT_DONE)
         keep(*event->completion, running.answer);
     } catch (const Failure &failure) {
@@ -241,12 +226,14 @@ class Conversation {
 
   /* The artifact's sampling, changed by the options that were given. */
   void sample() {
-    const auto set = [](float &field, const std::optional<double> &value) { if (value) field = static_cast<float>(*value); };
-    set(info_.sampling.temperature, options_.temperature);
-    set(info_.sampling.top_p, options_.top_p);
-    set(info_.sampling.min_p, options_.min_p);
-    set(info_.sampling.repetition_penalty, options_.repetition_penalty);
-    if (options_.top_k) info_.sampling.top_k = static_cast<int32_t>(*options_.top_k);
+    const auto set = [](float &field, const std::optional<double> &value, float least) {
+      if (value) field = std::max(static_cast<float>(*value), least);
+    };
+    set(info_.sampling.temperature, options_.temperature, 0);
+    set(info_.sampling.top_p, options_.top_p, FLT_MIN); /* 0 is not allowed, which a smaller number would become */
+    set(info_.sampling.min_p, options_.min_p, 0);
+    set(info_.sampling.repetition_penalty, options_.repetition_penalty, FLT_MIN);
+    if (options_.top_k) info_.sampling.top_k = static_cast<int32_t>(std::min<int64_t>(*options_.top_k, INT32_MAX)); /* no vocabulary is larger */
   }
 
   const Options &options_;
@@ -261,9 +248,12 @@ class Conversation {
   Background background_; /* the last member: it ends before the session is freed */
 };
 
+std::string_view stripped(std::string_view text) { return ek::without_trailing_space(ek::without_leading_space(text)); }
+
 /* The next line, without white space around it; false at the end of the input. Ctrl-C discards what was typed. */
 bool read_line(std::string &line) {
   line.clear();
+  interrupted = false; /* a Ctrl-C that ended the last answer has nothing to do with this line */
   if (::isatty(STDIN_FILENO)) std::fprintf(stderr, "> ");
   for (;;) {
     const int c = std::getc(stdin);
@@ -277,8 +267,7 @@ bool read_line(std::string &line) {
     if (c == EOF || c == '\n') break;
     line += static_cast<char>(c);
   }
-  const size_t first = line.find_first_not_of(" \t\r"), last = line.find_last_not_of(" \t\r");
-  line = first == std::string::npos ? "" : line.substr(first, last - first + 1);
+  line = std::string(stripped(line));
   return true;
 }
 
@@ -305,7 +294,6 @@ int converse(Conversation &conversation) {
   std::fprintf(stderr, "%s, %s. %s\n", conversation.name().c_str(), kernel_name(), kHelp);
   std::deque<Message> messages;
   for (std::string line; read_line(line);) {
-    interrupted = false;
     if (line == "/exit") break;
     if (line == "/reset") {
       messages.clear();
@@ -334,7 +322,7 @@ int answer(const Options &options) {
   if (options.prompt) {
     if (prompt == "-") prompt = whole_stdin();
     check_utf8(prompt);
-    if (prompt.find_first_not_of(" \t\r\n") == std::string::npos)
+    if (stripped(prompt).empty())
       throw usage("the prompt is empty", "give --prompt a text, or leave it out to hold a conversation");
   }
   Conversation conversation(options);

@@ -11,6 +11,11 @@
 #endif
 
 namespace run {
+namespace {
+
+constexpr int64_t kMostThreads = 1024; /* ek_session_create */
+
+}  // namespace
 
 const char *version() { return EDGEKIT_VERSION; }
 
@@ -21,8 +26,10 @@ Owned<ek_model> open_model(const std::string &folder) {
 }
 
 Owned<ek_session> open_session(ek_model *model, const Options &options, int64_t context, ek_kv_type kv_type) {
+  if (options.threads > kMostThreads)
+    throw Failure{70, "engine", std::to_string(options.threads) + " threads were requested; allowed: 1 to " + std::to_string(kMostThreads), ""};
   ek_session *session = nullptr;
-  check(ek_session_create(model, context, static_cast<int>(std::min<int64_t>(options.threads, 1 << 20)), kv_type, &session));
+  check(ek_session_create(model, context, static_cast<int>(options.threads), kv_type, &session));
   int wanted = 0;
   const int started = ek_session_threads(session, &wanted);
   if (started < wanted)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cfloat>
 #include <cmath>
 #include <cstdlib>
 
@@ -14,15 +15,24 @@ int64_t whole(const std::string &name, const std::string &text, int64_t least) {
   char *end;
   errno = 0;
   const long long value = std::strtoll(text.c_str(), &end, 10);
-  if (text.empty() || *end || errno) throw usage(name + ": '" + text + "' is not a whole number");
+  if (text.empty() || *end) throw usage(name + ": '" + text + "' is not a whole number");
   if (value < least) throw usage(name + " is " + text + "; it must be at least " + std::to_string(least));
+  if (errno) throw usage(name + " is " + text + "; it must be at most " + std::to_string(INT64_MAX));
   return value;
 }
 
 double real(const std::string &name, const std::string &text) {
   char *end;
   const double value = std::strtod(text.c_str(), &end);
-  if (text.empty() || *end || !std::isfinite(value)) throw usage(name + ": '" + text + "' is not a number");
+  if (text.empty() || *end || std::isnan(value)) throw usage(name + ": '" + text + "' is not a number");
+  return value;
+}
+
+/* A setting of the sampler, in the ranges of edgekit/sampling.py. The sampler computes in float. */
+double setting(const std::string &name, const std::string &text, bool (*valid)(double), const char *requirement) {
+  const double value = real(name, text);
+  if (std::fabs(value) > static_cast<double>(FLT_MAX)) throw usage(name + " is " + text + "; it must be a finite number of at most 3.4e+38");
+  if (!valid(value)) throw usage(name + " is " + text + "; it must be " + requirement);
   return value;
 }
 
@@ -68,15 +78,15 @@ const Option kOptions[] = {
     {"--max-tokens", "TOKENS", "Generate at most this many tokens per answer.",
      [](Options &o, Text name, Text value) { o.max_tokens = whole(name, value, 1); }},
     {"--temperature", "X", "Sample at this temperature; 0 is greedy.",
-     [](Options &o, Text name, Text value) { o.temperature = real(name, value); }},
+     [](Options &o, Text name, Text value) { o.temperature = setting(name, value, [](double x) { return x >= 0; }, "0 (greedy) or more"); }},
     {"--top-p", "P", "Sample from the most likely tokens whose probabilities add up to this.",
-     [](Options &o, Text name, Text value) { o.top_p = real(name, value); }},
+     [](Options &o, Text name, Text value) { o.top_p = setting(name, value, [](double x) { return x > 0 && x <= 1; }, "above 0 and at most 1"); }},
     {"--top-k", "N", "Sample from this many of the most likely tokens; 0 disables this.",
      [](Options &o, Text name, Text value) { o.top_k = whole(name, value, 0); }},
     {"--min-p", "P", "Drop tokens less likely than this fraction of the most likely one; 0 disables this.",
-     [](Options &o, Text name, Text value) { o.min_p = real(name, value); }},
+     [](Options &o, Text name, Text value) { o.min_p = setting(name, value, [](double x) { return x >= 0 && x <= 1; }, "between 0 and 1"); }},
     {"--repetition-penalty", "X", "Penalize tokens that have occurred before; 1 disables this.",
-     [](Options &o, Text name, Text value) { o.repetition_penalty = real(name, value); }},
+     [](Options &o, Text name, Text value) { o.repetition_penalty = setting(name, value, [](double x) { return x > 0; }, "above 0"); }},
     {"--seed", "N", "Seed the sampler, which makes the answer repeatable.",
      [](Options &o, Text, Text value) { o.seed = seed_of(value); }},
     {"--think-tokens", "TOKENS", "Close a thought after this many tokens; the answer follows  [default: no limit]",

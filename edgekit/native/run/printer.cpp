@@ -11,13 +11,14 @@ namespace run {
 namespace {
 
 /* Without control characters, except tab and newline: a model must not move the cursor or change the terminal's title. */
-std::string printable(const char *text) {
+std::string printable(std::string_view text) {
   std::string kept;
-  for (const auto *at = reinterpret_cast<const unsigned char *>(text); *at; ++at) {
-    if (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0)
+  for (size_t at = 0; at < text.size(); ++at) {
+    const auto byte = static_cast<unsigned char>(text[at]), next = static_cast<unsigned char>(at + 1 < text.size() ? text[at + 1] : 0);
+    if (byte == 0xc2 && next >= 0x80 && next < 0xa0)
       ++at;
-    else if ((*at >= 32 || *at == '\t' || *at == '\n') && *at != 127)
-      kept += static_cast<char>(*at);
+    else if ((byte >= 32 || byte == '\t' || byte == '\n') && byte != 127)
+      kept += text[at];
   }
   return kept;
 }
@@ -36,11 +37,11 @@ Printer::Printer(bool quiet, Thoughts thoughts) : quiet_(quiet), terminal_(::isa
   dims_ = terminal_ && !(plain && *plain) && !(term && std::string(term) == "dumb");
 }
 
-void Printer::piece(const char *text, bool is_thought) {
+void Printer::piece(std::string_view text, bool is_thought) {
   (is_thought ? thought : answer) += text;
   if (quiet_) return;
   if (is_thought != thinking_) is_thought ? open() : close("\n\n");
-  if (!is_thought || thoughts_ == Thoughts::show) write(terminal_ ? printable(text) : text);
+  if (!is_thought || thoughts_ == Thoughts::show) write(terminal_ ? printable(text) : std::string(text));
 }
 
 void Printer::end() {

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <string>
+#include <string_view>
 
 #include "options.h"
 
@@ -16,7 +17,7 @@ class Printer {
   Printer(bool quiet, Thoughts thoughts);
 
   /* Throws Failure if the output cannot be written. */
-  void piece(const char *text, bool is_thought);
+  void piece(std::string_view text, bool is_thought);
   void end();
 
   std::string thought, answer; /* what has been written, without tags */
