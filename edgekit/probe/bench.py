@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..artifact.manifest import read_manifest
+from ..artifact.verify import refuse_links
 from ..host import peak_rss_bytes, physical_cores, private_bytes
 from ..progress import Progress, no_progress
 from ..runtime.engine import Engine, EngineOptions, open_engine, resolve_context
@@ -135,6 +136,7 @@ def bench(
         if count < 1:
             raise ValueError(f"{what} is {count}; it must be at least 1")
     manifest = read_manifest(folder)
+    refuse_links(folder)
     lengths = list(dict.fromkeys(prompt_tokens))
     threads = physical_cores() if threads is None else threads
     options = EngineOptions(context=max([1, *lengths]) + gen_tokens, threads=threads, kv_type=kv_type)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..arguments import check_count, one_or_several
 from ..artifact.manifest import read_manifest
+from ..artifact.verify import refuse_links
 from ..errors import UsageError, told_paths
 from ..host import physical_cores
 from ..progress import Progress, no_progress, phase
@@ -70,6 +71,7 @@ def evaluate(
     adapters = one_or_several("lora", lora, UsageError)
     folder, threads = Path(artifact), threads or physical_cores()
     manifest = read_manifest(folder)
+    refuse_links(folder)
     tokenizer = Tokenizer.open(folder, manifest.tokens)
     context = manifest.model["context_length"]
     if text is None:

@@ -1,4 +1,5 @@
 /* Tests the parts of edgekit-run that need no model: JSON, SHA-256, the command line, and the check of an artifact's files. */
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include "check.h"
 #include "run/failure.h"
 #include "run/json.h"
+#include "run/links.h"
 #include "run/manifest.h"
 #include "run/options.h"
 #include "run/printer.h"
@@ -139,6 +141,10 @@ void files() {
   const auto found = [&](const std::string &listed) { return run::differences(root.string(), Json::parse("{\"files\": {" + listed + "}}")); };
   CHECK(found("\"sub/a\": " + abc + ", \"b\": " + abc).empty());
   CHECK(found("\"sub/a\": " + abc) == std::vector<std::string>{"b is not in the manifest"});
+  fs::create_directories(root / "empty" / "deep");
+  CHECK(found("\"sub/a\": " + abc + ", \"b\": " + abc) ==
+        (std::vector<std::string>{"the folder empty is not in the manifest", "the folder empty/deep is not in the manifest"}));
+  fs::remove_all(root / "empty");
   put("b", "abd");
   CHECK(found("\"sub/a\": " + abc + ", \"b\": " + abc).at(0).find("b has sha256 ") == 0);
   put("b", "abcd");
@@ -168,6 +174,52 @@ void files() {
   CHECK(run::format_bytes(1.5e9) == "1.50 GB" && run::format_bytes(97.9e6) == "97.9 MB" && run::format_bytes(512) == "512 B");
 }
 
+/* The links of tests/test_links.py. */
+void links() {
+  namespace fs = std::filesystem;
+  const fs::path base = fs::temp_directory_path() / ("edgekit_run_links_" + std::to_string(::getpid())), root = base / "folder";
+  fs::remove_all(base);
+  fs::create_directories(root / "sub");
+  fs::create_directories(base / "outside");
+  fs::create_directories(base / "folder-2");
+  for (const fs::path &file : {base / "outside" / "secret", root / "file"}) std::ofstream(file) << "content";
+  using Found = std::vector<std::pair<std::string, std::string>>;
+  const auto found = [&](const std::string &target) {
+    fs::create_symlink(target, root / "sub" / "link");
+    const Found links = run::find_links(root.string());
+    fs::remove(root / "sub" / "link");
+    CHECK(links.empty() || (links.size() == 1 && links[0].first == "sub/link"));
+    return links.empty() ? "" : links[0].second;
+  };
+  const std::string file = (root / "file").string();
+  for (const std::string &inside : {std::string("../file"), file, std::string(".."), std::string(".")}) CHECK(found(inside).empty());
+  for (const std::string &outside : {std::string("../../outside/secret"), std::string("/etc/passwd"), std::string("../.."), std::string("../../folder-2")})
+    CHECK(found(outside) == "is a link to " + outside + ", which is outside the folder");
+  CHECK(found("nowhere") == "is a link to nowhere, which does not exist" && found("link") == "is a link to link, which leads back to itself");
+  fs::create_hard_link(base / "outside" / "secret", root / "sub" / "hard");
+  fs::create_symlink(root, base / "name");
+  for (const fs::path &name : {root, base / "name", root / "sub" / ".."}) CHECK(run::find_links(name.string()).empty());
+  CHECK(::mkfifo((root / "pipe").c_str(), 0600) == 0);
+  CHECK(run::find_links(root.string()) == (Found{{"pipe", "is neither a file nor a folder"}}));
+
+  const fs::path repository = base / "models--owner--name", snapshot = repository / "snapshots" / "a1";
+  fs::create_directories(snapshot / "sub");
+  fs::rename(root, repository / "blobs");
+  fs::create_symlink("../../blobs/file", snapshot / "file");
+  fs::create_symlink("../../../blobs/file", snapshot / "sub" / "file");
+  CHECK(run::find_links(snapshot.string()).empty() && run::find_links((snapshot / "sub").string()).empty());
+  fs::create_symlink("../..", snapshot / "repository");
+  fs::create_symlink(base / "outside" / "secret", snapshot / "secret");
+  CHECK(run::find_links(snapshot.string()).size() == 2);
+  try {
+    run::refuse_links(snapshot.string());
+    CHECK(false);
+  } catch (const run::Failure &failure) {
+    CHECK(failure.exit_code == 61 && failure.message.find(" is refused: repository is a link to ../.., which is outside the folder; secret is a link") != std::string::npos);
+  }
+  fs::remove_all(base);
+}
+
 }  // namespace
 
 int main() {
@@ -177,5 +229,6 @@ int main() {
   options();
   printer();
   files();
+  links();
   return finish("run_test");
 }

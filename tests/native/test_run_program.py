@@ -22,7 +22,7 @@ import edgekit
 from edgekit import native
 from edgekit.artifact.manifest import read_manifest
 from edgekit.build.text_file import FILE_NAME, text_file
-from edgekit.errors import EngineError
+from edgekit.errors import EngineError, VerificationError
 from edgekit.runtime.session import Message
 
 PROGRAM = next(
@@ -273,7 +273,7 @@ def test_pipes_and_devices_are_not_waited_for(artifact: Path, tmp_path: Path) ->
     assert f"cannot write the receipt {tmp_path / 'pipe'}: No such device or address" in refused.stderr.decode()
     for name, code, problem in (
         ("edgekit.json", 60, b"cannot open edgekit.json: it is not a regular file"),
-        ("config.json", 62, b"config.json has 0 bytes"),
+        ("config.json", 62, b"config.json is neither a file nor a folder"),
     ):
         changed = shutil.copytree(artifact, tmp_path / name.replace(".", "-"))
         (changed / name).unlink()
@@ -299,6 +299,39 @@ def test_smoke_passes_and_finds_a_changed_file(artifact: Path, tmp_path: Path) -
     assert not broken["passed"]
     assert broken["error"]["kind"] == "smoke_test"
     assert "config.json has " in broken["checks"][0]["detail"]
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../config.json", "nowhere"])
+def test_links_that_lead_out_are_refused_as_in_python(artifact: Path, tmp_path: Path, target: str) -> None:
+    copy = shutil.copytree(artifact, tmp_path / "copy")
+    (copy / "config.json").rename(tmp_path / "config.json")
+    (copy / "config.json").symlink_to(target)
+    with pytest.raises(VerificationError) as caught:
+        edgekit.load(copy)
+    for arguments in (("--prompt", "a"), ("--bench",)):
+        error = result(copy, *arguments, code=61)["error"]
+        assert (error["kind"], error["message"]) == (caught.value.kind, caught.value.message)
+    assert result(artifact, "--prompt", "a", "--draft", copy, code=61)["error"]["message"] == caught.value.message
+    found, expected = result(copy, "--smoke", code=62)["checks"], edgekit.smoke(copy).checks
+    assert [(each["name"], each["verdict"], each["detail"]) for each in found] == [
+        (each.name, each.verdict, each.detail) for each in expected
+    ]
+
+
+def test_links_within_an_artifact_and_in_the_cache_of_the_hub_are_followed(artifact: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "models--owner--name"
+    snapshot = repository / "snapshots" / "a1"
+    shutil.copytree(artifact, repository / "blobs")
+    snapshot.mkdir(parents=True)
+    for path in (repository / "blobs").iterdir():
+        (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
+    assert result(snapshot, "--smoke")["passed"]
+    assert result(snapshot, "--prompt", "a", "--max-tokens", 1)["text"]
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in (repository / "blobs").iterdir():
+        os.link(path, copy / path.name)
+    assert result(copy, "--smoke")["passed"]
 
 
 def test_a_wrong_golden_answer_fails(artifact: Path, tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from tiny_artifact import CONTEXT_LENGTH
 
-from edgekit.errors import ContextLengthError
+from edgekit.errors import ContextLengthError, VerificationError
 from edgekit.probe import shares
 from edgekit.probe.bench import bench, time_round
 from edgekit.probe.limits import Limits
@@ -97,6 +98,13 @@ def test_a_round_evaluates_the_prompt_and_the_tokens_after_it(artifact: Path) ->
 def test_counts_below_one_are_refused(artifact: Path, arguments: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(arguments))} is 0"):
         bench(artifact, **arguments)
+
+
+def test_links_that_lead_out_are_refused(artifact: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(artifact, tmp_path / "copy")
+    (copy / "link").symlink_to("/etc/hostname")
+    with pytest.raises(VerificationError, match="link is a link to /etc/hostname, which is outside the folder"):
+        bench(copy)
 
 
 def test_a_prompt_beyond_the_model_names_both_lengths(artifact: Path) -> None:

@@ -12,7 +12,7 @@ from tiny_checkpoint import write_checkpoint
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.build.pipeline import build
-from edgekit.errors import TensorMismatchError, TokenizerError, UsageError
+from edgekit.errors import TensorMismatchError, TokenizerError, UsageError, VerificationError
 from edgekit.quality.evaluation import evaluate
 from edgekit.runtime.tokenizer import Tokenizer
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
@@ -115,6 +115,15 @@ def test_a_reference_whose_name_is_too_long(tmp_path: Path) -> None:
     built = artifact(tmp_path, "llama", QuantizationConfig.none(), "out")
     with pytest.raises(UsageError, match="File name too long"):
         evaluate(built, tmp_path / ("n" * 300), TEXT)
+
+
+def test_links_that_lead_out_are_refused(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", "llama")
+    built = artifact(tmp_path, "llama", QuantizationConfig.none(), "out")
+    (built / "tokenizer.json").rename(tmp_path / "tokenizer.json")
+    (built / "tokenizer.json").symlink_to("../tokenizer.json")
+    with pytest.raises(VerificationError, match=r"tokenizer\.json is a link to \.\./tokenizer\.json"):
+        evaluate(built, checkpoint, TEXT)
 
 
 def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ std::vector<Json> list(const int32_t *ids, int64_t count) {
 class Conversation {
  public:
   explicit Conversation(const Options &options)
-      : options_(options), manifest_(read_manifest(options.artifact)), context_(context_of(manifest_, options.context)), kv_type_(kv_type_of(manifest_, options.kv_type)),
+      : options_(options), manifest_(read_manifest_to_load(options.artifact)), context_(context_of(manifest_, options.context)), kv_type_(kv_type_of(manifest_, options.kv_type)),
         model_(open_model(options.artifact)) {
     ek_text *text = nullptr;
     check(ek_text_open(options.artifact.c_str(), &text));
@@ -213,7 +213,7 @@ class Conversation {
   }
 
   void use_draft() {
-    const Json manifest = read_manifest(options_.draft);
+    const Json manifest = read_manifest_to_load(options_.draft);
     const auto tokenizer = [](const Json &of) -> const std::string & { return of["files"]["tokenizer.json"]["sha256"].text(); };
     if (tokenizer(manifest).empty() || tokenizer(manifest) != tokenizer(manifest_))
       throw Failure{70, "engine", name_of(manifest) + " cannot guess for " + name() + ": its tokenizer.json is another one",

@@ -90,7 +90,7 @@ void print(const Json &result) {
 }  // namespace
 
 int bench(const Options &options) {
-  const Json manifest = read_manifest(options.artifact);
+  const Json manifest = read_manifest_to_load(options.artifact);
   const int64_t longest = options.prompt_tokens.empty() ? 1 : *std::max_element(options.prompt_tokens.begin(), options.prompt_tokens.end());
   const int64_t context = context_of(manifest, longest > INT64_MAX - options.gen_tokens ? INT64_MAX : longest + options.gen_tokens);
   const ek_kv_type kv_type = kv_type_of(manifest, options.kv_type);

@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "failure.h"
+#include "links.h"
 #include "sha256.h"
 
 namespace run {
@@ -39,7 +40,7 @@ File open_file(const std::string &path, std::string &problem) {
   return nullptr;
 }
 
-/* Every file below a folder, by its path from there. */
+/* Every file and folder below a folder, by its path from there; that of a folder ends with a slash. */
 void list_files(const std::string &root, const std::string &below, std::vector<std::string> &found) {
   const std::unique_ptr<DIR, Close> folder(::opendir((root + "/" + below).c_str()));
   if (!folder) return;
@@ -48,7 +49,7 @@ void list_files(const std::string &root, const std::string &below, std::vector<s
     struct stat status;
     if (name == "." || name == "..") continue;
     if (::lstat((root + "/" + path).c_str(), &status) == 0 && S_ISDIR(status.st_mode))
-      list_files(root, path + "/", found);
+      found.push_back(path + "/"), list_files(root, path + "/", found);
     else if (path != kFile && path != kSignature)
       found.push_back(path);
   }
@@ -112,6 +113,12 @@ Json read_manifest(const std::string &folder) {
   return manifest;
 }
 
+Json read_manifest_to_load(const std::string &folder) {
+  Json manifest = read_manifest(folder);
+  refuse_links(folder);
+  return manifest;
+}
+
 std::string manifest_sha256(const std::string &folder) { return hash_file(folder + "/" + kFile); }
 
 std::vector<std::string> differences(const std::string &folder, const Json &manifest) {
@@ -135,7 +142,12 @@ std::vector<std::string> differences(const std::string &folder, const Json &mani
   list_files(folder, "", found);
   std::sort(found.begin(), found.end());
   for (const std::string &path : found)
-    if (files[path.c_str()].is_null()) problems.push_back(path + " is not in the manifest");
+    if (path.back() != '/' && files[path.c_str()].is_null()) problems.push_back(path + " is not in the manifest");
+  for (const std::string &path : found) {
+    const auto is_in = [&](const auto &file) { return file.first.compare(0, path.size(), path) == 0; };
+    if (path.back() == '/' && std::none_of(files.fields().begin(), files.fields().end(), is_in))
+      problems.push_back("the folder " + path.substr(0, path.size() - 1) + " is not in the manifest");
+  }
   return problems;
 }
 

@@ -15,6 +15,9 @@ namespace run {
 /* Throws Failure if the folder is not an artifact. */
 Json read_manifest(const std::string &folder);
 
+/* The same, of an artifact that is loaded next: also throws Failure if links lead out of the folder. */
+Json read_manifest_to_load(const std::string &folder);
+
 /* The SHA-256 of edgekit.json. */
 std::string manifest_sha256(const std::string &folder);
 

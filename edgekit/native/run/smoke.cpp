@@ -13,6 +13,7 @@
 #include "failure.h"
 #include "host.h"
 #include "jobs.h"
+#include "links.h"
 #include "manifest.h"
 
 namespace run {
@@ -265,6 +266,12 @@ void check_sustained(Receipt &receipt, double seconds, ek_session *session, int6
 }
 
 void check_files(Receipt &receipt, const std::string &folder, const Json &manifest) {
+  try {
+    refuse_links(folder);
+  } catch (const Failure &failure) {
+    receipt.check("files", false, failure.message);
+    return;
+  }
   std::string problems;
   for (const std::string &problem : differences(folder, manifest)) problems += (problems.empty() ? "" : "; ") + problem;
   double size = 0;
