@@ -13,6 +13,7 @@
 #include "small_artifact.h"
 #include "src/abi.h"
 #include "text/text_handle.h"
+#include "text/unicode.h"
 
 namespace {
 
@@ -52,6 +53,23 @@ void null_arguments() {
   CHECK(refuses(ek_measure_bandwidth(1, 0, nullptr), EK_BAD_ARGUMENT, "ek_measure_bandwidth"));
   CHECK(refuses(ek_measure_kernel(nullptr, 1, nullptr), EK_BAD_ARGUMENT, "ek_measure_kernel"));
   CHECK(refuses(ek_quantize_rows(nullptr, 0, 1, 1, 4, 32, 1, 0, nullptr, nullptr, nullptr, nullptr), EK_BAD_ARGUMENT, "ek_quantize_rows"));
+}
+
+/* Messages are UTF-8 where they are cut, and whatever they quote. */
+void messages() {
+  const auto is_utf8 = [] { return ek::valid_prefix(ek_last_error()) == std::string(ek_last_error()).size(); };
+  ek_model *model = nullptr;
+  for (const std::string character : {"\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x99\x82"})
+    for (size_t size = 460; size < 520; ++size) {
+      std::string path = "/" + std::string(size % character.size(), 'a');
+      while (path.size() < size) path += character;
+      CHECK(ek_model_open(path.c_str(), &model) == EK_BAD_FILE && is_utf8());
+      CHECK(std::string(ek_last_error()).find("\xEF\xBF\xBD") == std::string::npos && std::string(ek_last_error()).size() > 440);
+    }
+  CHECK(refuses(ek_model_open("/no\xFFwhere", &model), EK_BAD_FILE, "/no\xEF\xBF\xBDwhere") && is_utf8());
+  CHECK(ek_model_open(std::string(600, '\xBF').c_str(), &model) == EK_BAD_FILE && is_utf8());
+  ek::set_last_error(std::string(5000, '\xFF').c_str()); /* each becomes three bytes */
+  CHECK(is_utf8() && std::string(ek_last_error()).size() == 1023);
 }
 
 void kernels() {
@@ -508,5 +526,6 @@ int main() {
 #if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) && !defined(EDGEKIT_EMULATED)
   forks_beside_threads();
 #endif
+  messages();
   return finish("api_test");
 }

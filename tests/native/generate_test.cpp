@@ -351,6 +351,12 @@ void arguments(const Artifact &artifact) {
   const ek_message unfinished[] = {{"user", "A", 1, 0}, {"assistant", "BCD", 3, 1}, {"user", "E", 1, 0}};
   CHECK(ek_text_prompt(artifact.text, unfinished, 3, nullptr, 0, &count) == EK_OK && count == 6); /* ?A??E?  it is all thought */
   CHECK(refuses(ek_text_prompt(artifact.text, messages, 2, nullptr, 0, &count), EK_UNSUPPORTED, "end with one of the user"));
+  for (const char *start : {"", "a"}) { /* an unknown role is cut between characters */
+    std::string role = start;
+    for (int i = 0; i < 30; ++i) role += "\xC3\xA9";
+    const ek_message unknown{role.c_str(), "A", 1, 0};
+    CHECK(refuses(ek_text_prompt(artifact.text, &unknown, 1, nullptr, 0, &count), EK_BAD_ARGUMENT, (role.substr(0, *start ? 39 : 40) + "';").c_str()));
+  }
   CHECK(refuses(ek_text_prompt(artifact.text, nullptr, 1, nullptr, 0, &count), EK_BAD_ARGUMENT, "ek_text_prompt"));
   ek_stream *stream = nullptr;
   const char *piece = nullptr;

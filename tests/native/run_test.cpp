@@ -39,6 +39,7 @@ void json() {
   CHECK(Json::parse(read.dump()).dump() == read.dump());
   CHECK(Json(0.1).dump() == "0.1" && Json(25276502016.0).dump() == "25276502016" && Json(NAN).dump() == "null");
   CHECK(Json(std::string("\x01\x1f")).dump() == "\"\\u0001\\u001f\"");
+  CHECK(Json(std::string("a\xff\xc3" "b\xe2\x82")).dump() == "\"a\xef\xbf\xbd\xef\xbf\xbd" "b\xef\xbf\xbd\"");
   for (const char *wrong : {"", "{", "[1,]", "{\"a\" 1}", "\"\\x\"", "\"\\u12g4\"", "01x", "1e999", "tru", "1 2", "\"a", "\"\n\"", "-", "+1"})
     CHECK(!refused(wrong).empty());
   CHECK(refused(std::string(1000, '[')).find("too many levels") == 0);

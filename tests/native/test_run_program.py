@@ -374,6 +374,19 @@ def test_errors_have_the_codes_of_the_command(
     assert result(artifact, *arguments, code=code)["error"]["kind"] == kind
 
 
+def test_messages_are_utf_8(artifact: Path, tmp_path: Path) -> None:
+    assert PROGRAM is not None
+    for arguments in (
+        [os.fsencode(artifact), b"--prompt", b"a", b"--kv-type", b"\xff\xc3"],
+        [os.fsencode(tmp_path) + b"/\xe9\x80", b"--prompt", b"a"],
+        [b"--no\xff", b"--json"],
+    ):
+        for json_too in ([], [b"--json"]):
+            done = subprocess.run([PROGRAM, *arguments, *json_too], capture_output=True, timeout=60)
+            assert done.returncode in (2, 60)
+            assert "\N{REPLACEMENT CHARACTER}" in (done.stdout + done.stderr).decode("utf-8")
+
+
 def test_a_folder_that_is_no_artifact(tmp_path: Path) -> None:
     assert result(tmp_path, "--smoke", code=60)["error"]["kind"] == "artifact"
     (tmp_path / "edgekit.json").write_text("{")

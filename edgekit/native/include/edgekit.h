@@ -74,8 +74,8 @@ typedef enum {
 /* The ABI version the library was built with. Compare it with EK_ABI_VERSION before calling anything else. */
 EK_API int ek_abi_version(void);
 
-/* A description of the last error in the calling thread, in UTF-8; "" if there was none. Never NULL. The text is valid
- * until the next error in this thread. */
+/* A description of the last error in the calling thread, in UTF-8; "" if there was none. Never NULL. What is not UTF-8,
+ * such as a part of a path, is shown as U+FFFD. The text is valid until the next error in this thread. */
 EK_API const char *ek_last_error(void);
 
 /* The name of the kernels the engine uses on this processor: an instruction set, such as "neon_i8mm", and the functions

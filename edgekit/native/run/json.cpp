@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "../text/unicode.h"
+
 namespace run {
 namespace {
 
@@ -144,8 +146,10 @@ class Parser {
 };
 
 void quote(const std::string &text, std::string &out) {
+  std::string valid;
+  ek::append_replaced(text, valid);
   out += '"';
-  for (const char c : text) {
+  for (const char c : valid) {
     char escaped[8];
     if (c == '"' || c == '\\')
       out += '\\', out += c;

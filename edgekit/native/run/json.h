@@ -40,7 +40,7 @@ class Json {
   const Fields &fields() const { return fields_; }
   const Json &operator[](const char *name) const;
 
-  /* UTF-8 on one line. Numbers that are not finite become null. */
+  /* UTF-8 on one line. Numbers that are not finite become null, and what is not UTF-8 becomes U+FFFD. */
   std::string dump() const;
 
  private:

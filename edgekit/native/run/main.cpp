@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "../text/unicode.h"
 #include "failure.h"
 #include "jobs.h"
 #include "options.h"
@@ -17,8 +18,9 @@ int report(const run::Failure &failure, bool json) {
     std::printf("%s\n", run::Json(run::Json::Fields{{"error", error}}).dump().c_str());
   } else {
     std::fflush(stdout);
-    std::fprintf(stderr, "error: %s\n", failure.message.c_str());
-    if (!failure.hint.empty()) std::fprintf(stderr, "hint: %s\n", failure.hint.c_str());
+    std::string shown; /* arguments and names of files need not be UTF-8 */
+    ek::append_replaced("error: " + failure.message + "\n" + (failure.hint.empty() ? "" : "hint: " + failure.hint + "\n"), shown);
+    std::fputs(shown.c_str(), stderr);
   }
   return failure.exit_code;
 }

@@ -30,7 +30,7 @@ struct ek_session : ek::HandleOf<ek::SessionObject, ek::Kind::kSession> {};
 
 namespace ek {
 
-/* Store the text of ek_last_error for this thread. Allocates nothing, so that it can say that there is no memory. */
+/* Store the text of ek_last_error for this thread, with U+FFFD for what is not UTF-8, such as a part of a path. Allocates nothing, so that it can say that there is no memory. */
 void set_last_error(const char *text);
 
 /* Called in a catch block: the status of the exception, whose message becomes the last error. */

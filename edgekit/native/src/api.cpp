@@ -6,7 +6,9 @@
 #include <new>
 #include <optional>
 #include <stdexcept>
+#include <string_view>
 
+#include "../text/unicode.h"
 #include "abi.h"
 #include "choice.h"
 #include "sampler.h"
@@ -22,8 +24,16 @@ thread_local char last_error[1024];
 }  // namespace
 
 void ek::set_last_error(const char *text) {
-  const size_t size = std::min(std::strlen(text), sizeof last_error - 1);
-  std::memmove(last_error, text, size);
+  static constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
+  size_t size = 0;
+  for (std::string_view left = text; !left.empty();) {
+    const Utf8Step step = utf8_step(reinterpret_cast<const uint8_t *>(left.data()), left.size());
+    const std::string_view shown = step.valid ? left.substr(0, step.length) : kReplacement;
+    if (size + shown.size() >= sizeof last_error) break;
+    std::memcpy(last_error + size, shown.data(), shown.size());
+    size += shown.size();
+    left.remove_prefix(step.length);
+  }
   last_error[size] = '\0';
 }
 

@@ -63,8 +63,8 @@ struct Model::Reader {
     const long long value = std::strtoll(found->second.c_str(), &end, 10);
     const bool whole = !found->second.empty() && end == found->second.c_str() + found->second.size();
     if (!whole || value < least || value > most)
-      fail(EK_BAD_FILE, "cannot read model.onnx: edgekit.%s is '%.40s'; allowed: %" PRId64 " to %" PRId64, key,
-           found->second.c_str(), least, most);
+      fail(EK_BAD_FILE, "cannot read model.onnx: edgekit.%s is '%.*s'; allowed: %" PRId64 " to %" PRId64, key,
+           shown_bytes(found->second.c_str(), 40), found->second.c_str(), least, most);
     return value;
   }
 

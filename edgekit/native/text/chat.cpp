@@ -19,7 +19,8 @@ Role role_of(const ek_message &message, int64_t index) {
   if (!message.role) fail(EK_BAD_ARGUMENT, "message %" PRId64 " has no role", index);
   for (uint32_t role = 0; role < kRoles; ++role)
     if (std::string_view(message.role) == kNames[role]) return static_cast<Role>(role);
-  fail(EK_BAD_ARGUMENT, "message %" PRId64 " has the role '%.40s'; allowed: system, user, assistant", index, message.role);
+  fail(EK_BAD_ARGUMENT, "message %" PRId64 " has the role '%.*s'; allowed: system, user, assistant", index, shown_bytes(message.role, 40),
+       message.role);
 }
 
 [[noreturn]] void refuse(uint32_t from, uint32_t to) {
