@@ -50,7 +50,12 @@ _SAMPLING_OPTIONS: dict[str, options.Decorator] = {
 @click.option("--prompt", help="Answer this prompt and exit; - reads the prompt from stdin.")
 @options.count("--max-tokens", "Generate at most this many tokens per answer  [default: as many as the context holds]")
 @options.group("changes", dict, _SAMPLING_OPTIONS)
-@click.option("--seed", metavar="N", type=int, help="Seed the sampler, which makes the answer repeatable.")
+@click.option(
+    "--seed",
+    metavar="N",
+    type=int,
+    help="Seed the sampler; the same command on the same machine then gives the same answer.",
+)
 @options.count("--think-tokens", "Close a thought after this many tokens; the answer follows  [default: no limit]")
 @click.option(
     "--thoughts",

@@ -39,7 +39,8 @@ def load(
             that the build planned, which is int8 where float16 would not have fit the device.
         prepare: Whether a session prepares the next turn, in a thread, after an answer of a reasoning model. The
             thought is left out of the next prompt, so what follows it is evaluated again while somebody reads the
-            answer. This is given up when the session is used or closed, or the process ends. It changes no answer.
+            answer. This is given up when the session is used or closed, or the process ends. The next answer does not
+            depend on how far it gets.
         speculate: Whether the native engine may guess tokens from what followed the same tokens earlier in the
             conversation, and evaluate them together with the current one. This is faster where an answer repeats
             something, such as a document that it quotes, and changes no answer.

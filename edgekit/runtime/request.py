@@ -19,7 +19,7 @@ class AnswerRequest:
     Attributes:
         max_tokens: The largest number of tokens; None is limited only by the context.
         sampling: How to choose tokens.
-        seed: Makes the answer repeatable; None draws a fresh seed.
+        seed: Of the sampler, as for :meth:`Session.generate`; None draws a fresh seed.
         stop_ids: Ids that end the answer, in addition to the model's own.
         stop_texts: Texts that end the answer, in addition to the model's own, and are not part of it.
         logprobs: How many alternatives of each token to report with its log probability; None reports none.

@@ -37,7 +37,8 @@ class Sampler:
     Args:
         sampling: The settings.
         vocab_size: Length of the logits.
-        seed: Makes the choices repeatable, on every machine: 0 or more, below 2^64. None draws a fresh seed.
+        seed: Makes the choices from the same logits repeatable, on every machine: 0 or more, below 2^64. None draws a
+            fresh seed.
 
     Raises:
         ValueError: The seed is outside its range.

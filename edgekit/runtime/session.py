@@ -117,7 +117,10 @@ class Session:
             sampling: How to choose tokens; None uses the artifact's defaults.
             temperature, top_p, top_k, min_p, repetition_penalty: Single settings of :class:`Sampling`, which replace
                 those of ``sampling``.
-            seed: Makes the answer repeatable, on every machine: 0 or more, below 2^64. None draws a fresh seed.
+            seed: Seeds the sampler: 0 or more, below 2^64; None draws a fresh seed. The same calls on a new session
+                give the same answers, with the same engine, kernels and number of threads. Others round differently,
+                and it matters which tokens the session held already; where two tokens are nearly as likely, another
+                one can then be chosen.
             stop: A text, or several, that end the answer and are not part of it, in addition to the model's own.
             stop_ids: Ids that end the answer, in addition to the model's own.
             logprobs: Report the log probability of each token, with this many of the most likely tokens: 0 to 20. See

@@ -37,9 +37,7 @@ SAMPLING: Mapping[str, Field] = {
     "top_k": Field(Whole(0, 2**31 - 1), "Keeps this many of the most likely tokens; 0 keeps all."),
     "min_p": Field(Number(0, 1), "Keeps tokens of at least this fraction of the most likely token's probability."),
     "repetition_penalty": Field(Number(0, FLOAT32_MAX, above=True), "Above 1 discourages tokens seen before."),
-    "seed": Field(
-        Whole(-(1 << _SEED_BITS - 1), (1 << _SEED_BITS) - 1), "Makes the answer repeatable. Drawn if it is left out."
-    ),
+    "seed": Field(Whole(-(1 << _SEED_BITS - 1), (1 << _SEED_BITS) - 1), "Seeds the sampler. Drawn if it is left out."),
 }
 STOP = Field(
     Either((Text(1, allowed=_STOP), ListOf(Text(1, allowed=_STOP), most=_MOST_STOPS, allowed=_STOP)), _STOP),

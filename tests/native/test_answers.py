@@ -40,6 +40,7 @@ class Pair:
     session: edgekit.Session
     text: NativeText
     engine: NativeEngine
+    folder: Path
 
     def answer(self, prompt: Any, **options: Any) -> Any:
         return self.text.generate(self.engine._session, prompt, **options)
@@ -67,7 +68,7 @@ def pair(
     text = NativeText(folder)
     engine = NativeEngine(folder, CONTEXT, 1, all_logits=False)
     with open_session(folder, facts, EngineOptions(context=CONTEXT, threads=1), "native") as session:
-        yield Pair(session, text, engine)
+        yield Pair(session, text, engine, folder)
     engine.close()
     text.close()
 
@@ -112,6 +113,27 @@ def test_only_new_tokens_of_a_prompt_are_evaluated(pair: Pair) -> None:
     assert pair.answer(ids, max_tokens=1).reused_tokens == 0
     assert pair.answer(ids, max_tokens=1).reused_tokens == 19
     assert pair.answer([*ids, 40, 41], max_tokens=1).reused_tokens == 20
+
+
+def test_the_same_calls_on_a_new_session_give_the_same_answers(pair: Pair) -> None:
+    chosen = sampling(temperature=1.0)[1]
+    calls = (
+        QUESTION,
+        QUESTION,
+        list(range(10, 80)),
+        "The capital",
+        QUESTION,
+    )  # some find their beginning in the session
+
+    def answers() -> list[Any]:
+        engine = NativeEngine(pair.folder, CONTEXT, 1, all_logits=False)
+        found = [pair.text.generate(engine._session, call, max_tokens=12, sampling=chosen, seed=5) for call in calls]
+        engine.close()
+        return [(each.tokens, each.reused_tokens) for each in found]
+
+    first = answers()
+    assert first == answers()
+    assert any(reused for _, reused in first)
 
 
 def test_stops(pair: Pair) -> None:

@@ -100,7 +100,7 @@ struct Request {
   std::string prompt;
   std::vector<std::int32_t> prompt_ids;
   std::optional<ek_sampling> sampling; /* by default the artifact's */
-  std::optional<std::uint64_t> seed;   /* by default a fresh one */
+  std::optional<std::uint64_t> seed;   /* by default a fresh one; ek_generate says what it makes repeatable */
   std::int64_t max_tokens = 0;         /* 0: until the model stops or the context is full */
   std::int64_t max_thought_tokens = 0; /* 0: no limit */
   std::vector<std::string> stop_texts; /* without NUL characters */

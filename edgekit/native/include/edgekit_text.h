@@ -151,7 +151,7 @@ typedef struct {
   const int32_t *prompt_ids;     /* (prompt_id_count) ids to continue */
   int64_t prompt_id_count;
   const ek_sampling *sampling;   /* NULL: the artifact's */
-  uint64_t seed;                 /* the same seed gives the same answer on every machine */
+  uint64_t seed;                 /* of the sampler, whose choices it makes repeatable; see ek_generate */
   int32_t has_seed;              /* 0: a fresh seed is drawn and `seed` is ignored */
   int32_t ignore_stops;          /* 1: the artifact's stop ids and texts do not end the answer, to measure speed */
   int64_t max_tokens;            /* the most tokens to generate; 0: until the model stops or the context is full */
@@ -164,7 +164,7 @@ typedef struct {
   int64_t stop_id_count;
   int32_t loop_guard;            /* an ek_loop_guard */
   int32_t no_speculation;        /* 1: evaluate one token at a time; 0: guess tokens as ek_session_next does
-                                    (edgekit.h). The answer is the same */
+                                    (edgekit.h), which changes no answer */
 } ek_request;
 
 /* Why an answer ended. */
@@ -239,6 +239,11 @@ typedef int (*ek_on_event)(const ek_event *event, void *context);
  * tokens are removed. So one session serves a conversation that grows. After the call the session has the tokens of the
  * prompt and of the answer, without the last one; after an error or a cancellation, those that were evaluated.
  *
+ * The same calls on a new session, with the same seed, kernels (ek_kernel_name), number of threads and key-value type,
+ * give the same answers. Other kernels round differently, and so do those for one token, for a few and for many: it
+ * also matters which tokens the session held already. Logits then differ in their last digits. Where two tokens are
+ * nearly as likely, another one can be chosen, also without sampling.
+ *
  *   session   must not be in use by another call. ek_session_cancel (edgekit.h), also called from another thread, ends
  *             the answer within some milliseconds: EK_EVENT_DONE follows with EK_FINISH_CANCELLED, and the result is
  *             EK_OK
@@ -258,7 +263,7 @@ EK_API int ek_generate(ek_session *session, const ek_text *text, const ek_reques
  * ek_generate evaluates only the new question. Does nothing if the session holds all of it already.
  *
  * Call it in a thread of its own, and call ek_session_cancel when the next question is there: the function returns
- * within some milliseconds, and what it has evaluated is kept. The next answer is the same in any case.
+ * within some milliseconds, and what it has evaluated is kept. The next answer does not depend on how much that is.
  *
  *   session   the session that has generated the last answer
  *   messages  (count) the conversation with that answer

@@ -3,7 +3,7 @@
  * The newest instruction set is not always the fastest, and not in every role. The tables that run here are compared by
  * short measurements (trial.h), once for each processor model and version of the library: the speeds are kept in the user's
  * cache folder (choice_file.h). The newest table is used unless another one is clearly faster, so that noise does not decide:
- * tables round differently, and the same seed must give the same tokens. The scalar table is never measured, nor is a role
+ * tables round differently, and on one machine the same seed must give the same tokens. The scalar table is never measured, nor is a role
  * that only one other table provides. */
 #ifndef EDGEKIT_SRC_CHOICE_H
 #define EDGEKIT_SRC_CHOICE_H

@@ -48,7 +48,10 @@ public final class Request {
     return this;
   }
 
-  /** The same seed gives the same answer on every machine. By default a fresh seed is drawn. */
+  /**
+   * Seeds the sampler: the same calls on a new session then give the same answers on the same machine. By default a fresh
+   * seed is drawn.
+   */
   public Request seed(long value) {
     seed = value;
     return this;
