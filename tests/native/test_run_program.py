@@ -356,6 +356,20 @@ def test_budgets_and_sustained_speed(artifact: Path, tmp_path: Path) -> None:
     assert "sustained" in verdicts
     assert found["prompt"]["tokens"] == 8
     assert "ttft" not in {check["name"] for check in result(changed, "--smoke")["checks"]}
+    rewrite_manifest(changed, plan=plan | {"engine": "cuda"})
+    other = result(changed, "--smoke", "--device", plan["device"])
+    names = {check["name"] for check in other["checks"]}
+    assert not names & {"ttft", "decode"}, "the plan's speeds are those of another engine"
+    assert ("load_time" in names) == ("load_time" in verdicts)
+
+
+def test_a_test_that_does_not_get_through_has_one_check_of_the_load(artifact: Path) -> None:
+    found = result(artifact, "--smoke", "--context", 20, code=62)
+    assert [(check["name"], check["verdict"]) for check in found["checks"]] == [("files", "pass"), ("load", "fail")]
+    assert "do not fit into the context of 20" in found["checks"][1]["detail"]
+    assert found["error"]["message"].count("load:") == 1
+    assert {found[name] for name in ("load_s", "ttft_s", "decode_tok_s", "threads", "peak_rss_bytes")} == {None}
+    assert (found["engine"], found["passed"]) == ("native", False)
 
 
 @pytest.mark.parametrize(
