@@ -356,7 +356,13 @@ def test_budgets_and_sustained_speed(artifact: Path, tmp_path: Path) -> None:
     assert "sustained" in verdicts
     assert found["prompt"]["tokens"] == 8
     assert "ttft" not in {check["name"] for check in result(changed, "--smoke")["checks"]}
-    rewrite_manifest(changed, plan=plan | {"engine": "cuda"})
+    own = {"engine": "native", "decode_tok_s": {"low": 1e8, "mid": 2e8, "high": 3e8}}
+    rewrite_manifest(changed, plan=plan | {"engine": "cuda", "engines": [{"engine": "cuda"}, own]})
+    other = result(changed, "--smoke", "--device", plan["device"])
+    verdicts = {check["name"]: check["verdict"] for check in other["checks"]}
+    assert "ttft" not in verdicts, "the plan's limits are those of another engine"
+    assert (verdicts["decode"], other["predicted"]["mid"]) == ("warn", 2e8)
+    rewrite_manifest(changed, plan=plan | {"engine": "cuda", "engines": []})
     other = result(changed, "--smoke", "--device", plan["device"])
     names = {check["name"] for check in other["checks"]}
     assert not names & {"ttft", "decode"}, "the plan's speeds are those of another engine"
