@@ -24,7 +24,8 @@ class Ended:
     Attributes:
         finish: Why it has ended; ``interrupted`` if its time was up.
         prompt_tokens: Tokens of the prompt.
-        cached_tokens: How many of them were not evaluated, because a cache held them.
+        cached_tokens: How many of them were not evaluated, because a cache held them; all of them if the answer has not
+            begun.
         tokens: Generated tokens, with the thought's.
         thought_tokens: How many of them are the thought's.
         first_s: Seconds until the first token; None if there is none.
@@ -78,6 +79,7 @@ class Job:
         stops: Ids that end the answer, of which no log probability is emitted.
         next_start: Returns the ids that the next prompt of the conversation begins with, given the answer's text; None
             if it begins with all that was evaluated, or if there is no conversation.
+        number: Of the answer among those of its request; the first one is 0.
 
     Attributes:
         left: The ids to be evaluated next.
@@ -93,8 +95,10 @@ class Job:
         logprobs: Logprobs | None = None,
         stops: frozenset[int] = frozenset(),
         next_start: Callable[[str], list[int]] | None = None,
+        number: int = 0,
     ) -> None:
         self.answer = answer
+        self.number = number
         self.content = ""
         self.next_start = next_start
         self.prompt = list(answer.pending)
@@ -106,7 +110,7 @@ class Job:
         self._told = self._told_calls = 0  # of the log probabilities, of the calls
         self._first_at: float | None = None
         self._last_at = self.began
-        self._cached = 0
+        self._cached = len(self.prompt)  # until it begins
         self._deadline = self.began + time_limit_s
         self._cancelled = threading.Event()
 

@@ -1,7 +1,8 @@
 """Brings the events of a request's answers from the scheduler's thread to the event loop.
 
 All answers of one request begin with the same prompt. The first one reads it; the others are submitted when that is
-done, so that they copy its cache. The scheduler's thread submits them, before the first one can end.
+done, so that they copy its cache. The scheduler's thread submits them, before the first one can end. If the first one
+ends before its prompt has been read, because its time is up, so do the others.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from ..errors import EdgekitError
@@ -31,6 +33,7 @@ class Reader:
         self.ended: list[Ended] = []
         self._choices, self._submit, self._cancel = choices, submit, cancel
         self._jobs: Sequence[Job] = ()
+        self._begun = False  # whether the first answer's prompt has been read
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[tuple[int, Event] | None] = asyncio.Queue()
 
@@ -101,8 +104,15 @@ class Reader:
     def _emit(self, number: int, event: Event) -> None:
         if isinstance(event, Begun):
             if number == 0:
+                self._begun = True
                 self._submit_others()
             return
+        self._put(number, event)
+        if number == 0 and isinstance(event, Ended) and not self._begun:
+            for other in range(1, self._choices):
+                self._put(other, replace(event, cached_tokens=event.prompt_tokens))
+
+    def _put(self, number: int, event: Event) -> None:
         with suppress(RuntimeError):  # the loop has ended, and with it the request
             self._loop.call_soon_threadsafe(self._events.put_nowait, (number, event))
 

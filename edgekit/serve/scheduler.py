@@ -141,7 +141,7 @@ class Scheduler:
             for job in [job for job in self._waiting if job.cancelled or job.late]:
                 self._waiting.remove(job)
                 if not job.cancelled:
-                    job.emit(RequestError("the request waited as long as an answer may take", status=503))
+                    _end_unbegun(job)
         for job in [job for job in self._active if job.cancelled or job.late]:
             if not job.cancelled:
                 job.end("late")
@@ -368,6 +368,14 @@ def _slot(job: Job) -> Slot:
     if job.slot is None:
         raise RuntimeError("the job has no slot")
     return job.slot
+
+
+def _end_unbegun(job: Job) -> None:
+    """End a job whose time is up while it waits. Other answers to the same request may have ended, so theirs stays."""
+    if job.number:
+        job.end("late")
+    else:
+        job.emit(RequestError("the request waited as long as an answer may take", status=503))
 
 
 def _edgekit_error(error: Exception) -> EdgekitError:

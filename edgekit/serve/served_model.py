@@ -225,7 +225,7 @@ class ServedModel:
             constraint=constraint,
             calls=calls,
         )
-        return Job(answer, emit, self._options.time_limit_s, logprobs, stops, next_start)
+        return Job(answer, emit, self._options.time_limit_s, logprobs, stops, next_start, number)
 
     def _check_prompt(self, ids: list[int]) -> None:
         if not ids:

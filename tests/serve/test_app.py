@@ -211,6 +211,30 @@ def test_the_first_answer_reads_the_prompt_for_all(make_app: Any) -> None:
     assert sorted(each for each in cached if each is not None) == [0, 99, 99]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_all_answers_end_if_time_is_up_while_the_prompt_is_read(make_app: Any, stream: bool) -> None:
+    app = make_app()
+    scheduler = app.models.get("tiny").scheduler
+    submit = scheduler.submit
+
+    def late(job: Any) -> None:
+        begin = job.begin
+
+        def begun(slot: Any) -> None:
+            begin(slot)
+            job._deadline = 0.0
+
+        job.begin = begun
+        submit(job)
+
+    scheduler.submit = late
+    found = request(app, "POST", COMPLETIONS, {"prompt": list(range(5, 105)), "n": 3, "stream": stream})
+    chunks = found.events[:-1] if stream else [found.json()]
+    finishes = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"]]
+    assert [finish for finish in finishes if finish] == ["length"] * 3
+    assert app.models._open["tiny"].is_idle
+
+
 def test_a_completion_with_its_prompt_and_log_probabilities(make_app: Any) -> None:
     app = make_app()
     asked = {"prompt": "Once", "max_tokens": 5, "temperature": 0}

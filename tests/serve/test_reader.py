@@ -50,6 +50,20 @@ def test_a_queue_without_room_for_the_others_is_an_error() -> None:
         asyncio.run(run())
 
 
+def test_all_answers_end_if_the_first_ends_while_it_reads_the_prompt() -> None:
+    async def run() -> tuple[list[Any], list[Any]]:
+        submitted: list[Any] = []
+        reader = Reader(3, submitted.append, lambda job: None)
+        reader.start(["first", "second", "third"])  # type: ignore[list-item]
+        reader.emits[0](Ended("interrupted", 9, 2, 0, 0))
+        found = await asyncio.wait_for(reader.whole(), 30)
+        return submitted, [ended for _, ended in found]
+
+    submitted, ends = asyncio.run(run())
+    assert submitted == ["first"]
+    assert ends == [Ended("interrupted", 9, 2, 0, 0), *[Ended("interrupted", 9, 9, 0, 0)] * 2]
+
+
 def test_nothing_comes_for_a_while() -> None:
     async def run() -> list[Any]:
         reader = Reader(1, lambda job: None, lambda job: None)

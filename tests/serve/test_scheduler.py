@@ -74,9 +74,9 @@ class Slow(Scripted):
 class Watched:
     """A job and its events."""
 
-    def __init__(self, answer: Any, time_limit_s: float = 60) -> None:
+    def __init__(self, answer: Any, time_limit_s: float = 60, number: int = 0) -> None:
         self.answer, self.events, self.ended = answer, list[Event](), threading.Event()
-        self.job = Job(answer, self._emit, time_limit_s)
+        self.job = Job(answer, self._emit, time_limit_s, number=number)
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, Begun):
@@ -206,6 +206,27 @@ def test_a_job_whose_time_is_up_ends(scheduler: Scheduler) -> None:
     (end,) = run(scheduler, Watched(Slow([1, 2], [1] * 250), time_limit_s=0.2))
     assert isinstance(end, Ended)
     assert (end.finish, 0 < end.tokens < 250) == ("interrupted", True)
+
+
+def test_a_further_answer_whose_time_is_up_before_it_begins_is_empty(scheduler: Scheduler) -> None:
+    """An error would take the finished answers of the same request away."""
+    (end,) = run(scheduler, Watched(Scripted([1, 2], [1] * 250), time_limit_s=1e-9, number=1))
+    assert end == Ended("interrupted", 2, 2, 0, 0)
+
+
+def test_an_answer_whose_time_is_up_while_its_prompt_is_read_ends(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler._pace, "piece", lambda: 1)
+    late = Watched(Scripted(prompt(250), [1]))
+    evaluate = type(scheduler._engine).evaluate
+
+    def slow(self: Any, ids: Any) -> Any:
+        late.job._deadline = 0.0
+        return evaluate(self, ids)
+
+    monkeypatch.setattr(type(scheduler._engine), "evaluate", slow)
+    assert run(scheduler, late) == [Ended("interrupted", 250, 0, 0, 0)]
 
 
 def test_an_error_ends_only_its_job(scheduler: Scheduler, caplog: pytest.LogCaptureFixture) -> None:
