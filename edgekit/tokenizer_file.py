@@ -47,6 +47,20 @@ def load_tokenizer(content: bytes, what: str) -> Tokenizer:
     return loaded
 
 
+def encoding(tokenizer: Tokenizer, text: str, *, concurrent: bool = False) -> Any:
+    """Encode a text without special tokens: a ``tokenizers.Encoding``.
+
+    Args:
+        tokenizer: The tokenizer.
+        text: The text.
+        concurrent: Whether other threads of Python run meanwhile. The library then uses its threads, unless the
+            variable ``TOKENIZERS_PARALLELISM`` is ``false``; a process that has used them should not fork.
+    """
+    if concurrent:  # the library keeps Python's lock while it encodes a single text, for seconds if that is long
+        return tokenizer.encode_batch([text], add_special_tokens=False)[0]
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
 @contextmanager
 def library_errors(what: str, kind: type[Exception] = TokenizerError) -> Iterator[None]:
     """Tell what a library in Rust, such as tokenizers, raises as another error.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgekit.json_text import finite_json, json_text
+from edgekit.json_text import finite_json, json_list, json_text
 
 SOURCE = Path(__file__).parents[1] / "edgekit"
 
@@ -40,3 +40,8 @@ def test_what_writes_files_or_prints_does_not_call_pythons_writer(package: str) 
     """Elsewhere, json.dumps makes hashes, keys and escapes that no other program reads."""
     for path in (SOURCE / package).rglob("*.py"):
         assert not re.search(r"json\.dumps?\(", path.read_text(encoding="utf-8")), path
+
+
+@pytest.mark.parametrize("count", [0, 1, 9_999, 10_000, 10_001, 25_000])
+def test_a_long_list_is_written_in_pieces(count: int) -> None:
+    assert json_list(range(count)) == json_text(list(range(count)))

@@ -10,6 +10,7 @@ import json
 import re
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..errors import EngineError, MissingPackageError, TokenizerError
 from ..json_file import read_json_object
 from ..native.text import NO_BOS, PLAIN, NativeText
 from .prompt import ControlTokens, Prompt
+from .token_bound import most_bytes_of_token
 from .tokenizer import TOKENIZER_FILE, Tokenizer, named_tokens
 
 TEXT_FILE = "edgekit_text.bin"
@@ -54,12 +56,13 @@ class NativeTokenizer(Tokenizer):
         self._described = described
 
     @classmethod
-    def open(cls, folder: Path, tokens: Mapping[str, Any]) -> NativeTokenizer:
+    def open(cls, folder: Path, tokens: Mapping[str, Any], *, concurrent: bool = False) -> NativeTokenizer:
         """Open the tokenizer of an artifact.
 
         Args:
             folder: The artifact.
             tokens: As for :meth:`Tokenizer.open`.
+            concurrent: Has no effect: other threads always run while the native library encodes.
 
         Raises:
             MissingPackageError: The native library has no tokenizer for this artifact.
@@ -116,6 +119,15 @@ class NativeTokenizer(Tokenizer):
         left = r"(?:(?<!\s)\s+)?" if added.get("lstrip") else ""
         right = r"\s*" if added.get("rstrip") else ""
         return f"{left}{word[0]}({re.escape(token)}){word[1]}{right}"
+
+    @cached_property
+    def _most_bytes(self) -> int | None:
+        """As for :class:`Tokenizer`."""
+        described = self._described
+        added = [{"lstrip": False, "rstrip": False, **token} for token in described["added_tokens"]]
+        return most_bytes_of_token(
+            described.get("normalizer"), described.get("pre_tokenizer"), described["model"]["vocab"], added
+        )
 
     def control_tokens(self, template: str) -> ControlTokens:
         """As for :class:`Tokenizer`. What a normalizer makes of a message stays text: see :meth:`_ids`."""

@@ -2,7 +2,7 @@
 
 The tokenizers library makes a token of a special token's spelling wherever it stands. It splits a text at the added
 tokens and encodes each stretch between them by itself: it is normalized, split into words, and each word is encoded by
-the model. These steps can be called one by one, without the added tokens.
+the model. A tokenizer with the same steps and model, but without added tokens, does the same with a stretch.
 
 For SentencePiece's vocabularies, which mark the start of the whole text, a stretch is not encoded by itself. There a
 second tokenizer without the control tokens encodes the whole prompt. For each control token that stays one, the text
@@ -24,7 +24,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as _HfTokenizer
 
 from ..errors import TokenizerError
-from ..tokenizer_file import definition
+from ..tokenizer_file import definition, encoding
 
 _PRIVATE = range(0x100000, 0x10FFFE)  # Unicode's private plane 16
 _ROUNDS = 8
@@ -44,7 +44,9 @@ class Written:
     token: int
 
 
-def written_tokens(backend: Any, text: str, marker: str, controls: Collection[int]) -> list[Written]:
+def written_tokens(
+    backend: Any, text: str, marker: str, controls: Collection[int], *, concurrent: bool = False
+) -> list[Written]:
     """Where a tokenizer makes control tokens of a text, except those with a mark.
 
     Args:
@@ -52,8 +54,9 @@ def written_tokens(backend: Any, text: str, marker: str, controls: Collection[in
         text: Any text.
         marker: The mark, or "" if the text has none.
         controls: Ids of the control tokens.
+        concurrent: As for :func:`~edgekit.tokenizer_file.encoding`.
     """
-    encoded = backend.encode(text, add_special_tokens=False)
+    encoded = encoding(backend, text, concurrent=concurrent)
     pairs = zip(encoded.ids, encoded.offsets, strict=True)
     found = [Written(start, end, i) for i, (start, end) in pairs if i in controls]
     return [token for token in found if not _has_mark(text, marker, token)] if marker else found
@@ -72,10 +75,16 @@ class TextEncoder:
 
     Args:
         backend: The artifact's tokenizer, a ``tokenizers.Tokenizer``.
+        concurrent: As for :func:`~edgekit.tokenizer_file.encoding`.
     """
 
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
+    def __init__(self, backend: Any, *, concurrent: bool = False) -> None:
+        self._backend, self._concurrent = backend, concurrent
+        self._bare = _HfTokenizer(backend.model)  # without added tokens; shares the vocabulary
+        if backend.normalizer is not None:
+            self._bare.normalizer = backend.normalizer
+        if backend.pre_tokenizer is not None:
+            self._bare.pre_tokenizer = backend.pre_tokenizer
         steps = [step.__getstate__() for step in (backend.normalizer, backend.pre_tokenizer) if step is not None]
         self._by_stretch = not any(name in step for step in steps for name in (b"Metaspace", b"Prepend"))
         self._controls: frozenset[int] = frozenset()
@@ -128,14 +137,11 @@ class TextEncoder:
 
     def _encode_stretch(self, text: str, controls: frozenset[int]) -> list[int]:
         """Encode text without added tokens."""
-        normalizer, splitter, model = self._backend.normalizer, self._backend.pre_tokenizer, self._backend.model
         if not text:
             return []
-        normal = text if normalizer is None else normalizer.normalize_str(text)
-        words = [normal] if splitter is None else [word for word, _ in splitter.pre_tokenize_str(normal)]
-        tokens = [token for word in words if word for token in model.tokenize(word)]
-        if controls.isdisjoint(token.id for token in tokens):
-            return [token.id for token in tokens]
+        ids: list[int] = encoding(self._bare, text, concurrent=self._concurrent).ids
+        if controls.isdisjoint(ids):
+            return ids
         if len(text) < 2:
             raise _unwritable()
         # The model itself holds a control token's spelling. Halves of the text cannot spell it whole.
@@ -146,7 +152,7 @@ class TextEncoder:
         """Encode a text with stand-ins for these tokens; None stands for a break without a token."""
         slots: list[int | None] = list(tokens)
         for _ in range(_ROUNDS):
-            encoded = self._tokenizer.encode(text, add_special_tokens=False)
+            encoded = encoding(self._tokenizer, text, concurrent=self._concurrent)
             ids, waiting, leaked = [], iter(slots), []
             for found, (start, end) in zip(encoded.ids, encoded.offsets, strict=True):
                 token = next(waiting) if self._ids.get(found, 0) < 0 else self._ids.get(found, found)

@@ -5,7 +5,9 @@ Where that library is not installed, ``native_tokenizer.py`` does so with the na
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
@@ -13,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TokenizerError
 from ..json_file import read_bounded, read_json_object
-from ..tokenizer_file import definition, library_errors, load_tokenizer
+from ..tokenizer_file import definition, encoding, library_errors, load_tokenizer
 from .prompt import ControlTokens, Prompt
+from .token_bound import most_bytes_of_token
 
 if TYPE_CHECKING:
     from .text_encoder import TextEncoder
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
+_MANY_IDS = 1000  # decoding takes longer than starting the library's threads
 
 
 class Tokenizer:
@@ -31,25 +35,33 @@ class Tokenizer:
         bos: Id of the beginning-of-sequence token, or None.
         add_bos: Whether every text should start with that token.
         special_tokens: Special tokens by the names that chat templates use: ``{"bos_token": "<s>", ...}``.
+        concurrent: Whether other threads run while a text is encoded; see :func:`~edgekit.tokenizer_file.encoding`.
     """
 
     def __init__(
-        self, backend: Any, *, bos: int | None, add_bos: bool, special_tokens: dict[str, str] | None = None
+        self,
+        backend: Any,
+        *,
+        bos: int | None,
+        add_bos: bool,
+        special_tokens: dict[str, str] | None = None,
+        concurrent: bool = False,
     ) -> None:
         self.bos = bos
         self.add_bos = add_bos and bos is not None
         self.special_tokens = special_tokens or {}
-        self._backend = backend
+        self._backend, self._concurrent = backend, concurrent
         self._plain: TextEncoder | None = None  # made when a message spells a control token for the first time
         self._skipped = {i for i, token in backend.get_added_tokens_decoder().items() if token.special}
 
     @classmethod
-    def open(cls, folder: Path, tokens: Mapping[str, Any]) -> Tokenizer:
+    def open(cls, folder: Path, tokens: Mapping[str, Any], *, concurrent: bool = False) -> Tokenizer:
         """Open the tokenizer in a folder.
 
         Args:
             folder: Holds ``tokenizer.json`` and, optionally, ``tokenizer_config.json``.
             tokens: The special token ids in the form of an artifact's manifest: ``bos``, ``eos``, ``pad``, ``add_bos``.
+            concurrent: As above.
 
         Raises:
             TokenizerError: A file is missing or not valid.
@@ -57,7 +69,7 @@ class Tokenizer:
         if find_spec("tokenizers") is None:
             from .native_tokenizer import NativeTokenizer
 
-            return NativeTokenizer.open(folder, tokens)
+            return NativeTokenizer.open(folder, tokens, concurrent=concurrent)
         path = folder / TOKENIZER_FILE
         if not path.is_file():
             raise TokenizerError(f"{folder} has no {TOKENIZER_FILE}")
@@ -69,6 +81,7 @@ class Tokenizer:
             bos=tokens.get("bos"),
             add_bos=bool(tokens.get("add_bos")),
             special_tokens=named_tokens(folder, tokens, backend.id_to_token),
+            concurrent=concurrent,
         )
 
     @property
@@ -111,10 +124,33 @@ class Tokenizer:
         wanted = self.add_bos if add_bos is None else add_bos
         return [self.bos, *ids[leading:]] if wanted or leading else ids
 
+    def least_tokens(self, text: str | Prompt) -> int:
+        """How many tokens a text has at least, known from its size; 0 if this vocabulary allows no such statement."""
+        if self._most_bytes is None:
+            return 0
+        size = len((text.text if isinstance(text, Prompt) else text).encode("utf-8", errors="surrogatepass"))
+        return -(-size // self._most_bytes)
+
+    @cached_property
+    def _most_bytes(self) -> int | None:
+        """The most bytes of a text that one token may stand for, if that is known."""
+        backend = self._backend
+        if type(backend.model).__name__ != "BPE":
+            return None
+        normalizer, splitter = (
+            None if step is None else json.loads(step.__getstate__())
+            for step in (backend.normalizer, backend.pre_tokenizer)
+        )
+        added = [
+            {"content": token.content, "lstrip": token.lstrip, "rstrip": token.rstrip}
+            for token in backend.get_added_tokens_decoder().values()
+        ]
+        return most_bytes_of_token(normalizer, splitter, backend.get_vocab(with_added_tokens=False), added)
+
     def _ids(self, text: str | Prompt, plain: str) -> list[int]:
         """The ids of a text or a prompt, whose text without marks is ``plain``, as they come."""
         with library_errors("the tokenizer cannot encode the text"):
-            ids: list[int] = self._backend.encode(plain, add_special_tokens=False).ids
+            ids: list[int] = encoding(self._backend, plain, concurrent=self._concurrent).ids
         if isinstance(text, Prompt) and text.marker and text.marker in text.marked:
             return self._with_text_for(text, plain, ids)
         return ids
@@ -126,18 +162,16 @@ class Tokenizer:
             return ids
         from .text_encoder import TextEncoder, Written, written_tokens  # imports tokenizers
 
-        written = written_tokens(self._backend, prompt.marked, prompt.marker, controls)
+        written = written_tokens(self._backend, prompt.marked, prompt.marker, controls, concurrent=self._concurrent)
         before = accumulate(prompt.marked, lambda n, c: n + (c == prompt.marker), initial=0)
         shift = list(before)
         same = [Written(w.start - shift[w.start], w.end - shift[w.end], w.token) for w in written]
-        if same == written_tokens(
-            self._backend, plain, "", controls
-        ):  # the marks stand where no control token came about
-            return ids
+        if same == written_tokens(self._backend, plain, "", controls, concurrent=self._concurrent):
+            return ids  # the marks stand where no control token came about
         if self._plain is None:
-            self._plain = TextEncoder(self._backend)
+            self._plain = TextEncoder(self._backend, concurrent=self._concurrent)
         added = controls | set(self._backend.get_added_tokens_decoder())
-        written = written_tokens(self._backend, prompt.marked, prompt.marker, added)
+        written = written_tokens(self._backend, prompt.marked, prompt.marker, added, concurrent=self._concurrent)
         return self._plain.encode(prompt.marked, prompt.marker, written, controls)
 
     def control_tokens(self, template: str) -> ControlTokens:
@@ -158,13 +192,15 @@ class Tokenizer:
         from .text_encoder import written_tokens
 
         controls = {i for t in spellings if (i := self.token_id(t)) is not None}
-        return [w.start for w in written_tokens(self._backend, text, marker, controls)]
+        written = written_tokens(self._backend, text, marker, controls, concurrent=self._concurrent)
+        return [w.start for w in written]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Decode ids to text. Special tokens, and ids without a token (in padded vocabularies), are left out."""
         with library_errors("the tokenizer cannot decode the tokens"):
-            text: str = self._backend.decode(list(ids), skip_special_tokens=True)
-        return text
+            if self._concurrent and len(ids) > _MANY_IDS:
+                return str(self._backend.decode_batch([list(ids)], skip_special_tokens=True)[0])
+            return str(self._backend.decode(list(ids), skip_special_tokens=True))
 
     def token(self, index: int) -> str | None:
         """A token as spelled in the vocabulary, or None if the id has no token."""

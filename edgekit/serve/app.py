@@ -15,10 +15,11 @@ from starlette.routing import Route
 
 from ..errors import EdgekitError
 from ..host import resident_bytes
+from ..json_text import json_list, json_text
 from .answer_request import AnswerRequest
 from .body import parse_json
 from .chat_request import read_chat_request
-from .completion_request import read_completion_request, read_tokenize_request
+from .completion_request import TokenizeRequest, read_completion_request, read_tokenize_request
 from .fields import cut
 from .guard import Guard
 from .http import EventStream, JsonResponse, TextResponse, while_connected
@@ -133,8 +134,7 @@ class _Server:
         asked = await self._read(request, read_tokenize_request)
         async with self._model(asked.model) as model:
             param = "prompt" if isinstance(asked.prompt, str) else "messages"
-            ids = await self._prepare(request, partial(model.tokenize, asked), param)
-            return JsonResponse({"tokens": ids, "count": len(ids), "max_model_len": model.context})
+            return await self._prepare(request, partial(_tokens, model, asked), param)
 
     async def _prepare(self, request: Request, work: Callable[[], _T], param: str) -> _T:
         """Render and encode a request's text in another thread."""
@@ -215,6 +215,13 @@ class _Server:
                     status=413,
                 )
         return bytes(body)
+
+
+def _tokens(model: ServedModel, asked: TokenizeRequest) -> JsonResponse:
+    """The ids of a text. There may be millions, so this is done outside the event loop."""
+    ids = model.tokenize(asked)
+    rest = json_text({"count": len(ids), "max_model_len": model.context})
+    return JsonResponse(f'{{"tokens": {json_list(ids)}, {rest[1:]}')
 
 
 async def _events(reader: Reader, reply: Reply) -> AsyncIterator[bytes]:

@@ -23,13 +23,15 @@ class JsonResponse:
     """A JSON object.
 
     Args:
-        body: The object.
+        body: The object, or its text.
         status: The HTTP status.
         headers: Further headers.
     """
 
-    def __init__(self, body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        self._body = json_text(body).encode()
+    def __init__(
+        self, body: Mapping[str, Any] | str, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._body = (body if isinstance(body, str) else json_text(body)).encode()
         self._status = status
         self._headers = {"content-type": "application/json", "content-length": str(len(self._body)), **(headers or {})}
 

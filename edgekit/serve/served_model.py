@@ -88,7 +88,7 @@ class ServedModel:
         Raises:
             EdgekitError: As for :func:`edgekit.load`.
         """
-        tokenizer = Tokenizer.open(folder, manifest.tokens)
+        tokenizer = Tokenizer.open(folder, manifest.tokens, concurrent=True)
         template = ChatTemplate.open(folder, tokenizer, reasoning=manifest.reasoning)
         engine = open_engine(folder, manifest, options.engine_options, options.engine)
         try:
@@ -121,10 +121,9 @@ class ServedModel:
         answer, form = request.answer, self._tools.form if self._tools and request.tools else None
         if request.tools and form:
             answer = replace(answer, grammar=request.tools.grammar(form, answer.grammar, self._tokenizer.token_id))
-        ids = self._tokenizer.encode(prompt)
+        ids = self._encoded(prompt)
         alone = reasoning and len(emits) == 1 and not request.tools
         start = partial(self._next_start, request) if alone else None
-        self._check_prompt(ids)
         constraints = self._constrained(answer, len(emits), after_thought=reasoning)
         jobs = []
         for number, emit in enumerate(emits):
@@ -148,9 +147,9 @@ class ServedModel:
                     param="prompt",
                 )
             ids = prompt
+            self._check_prompt(ids)
         else:
-            ids = self._tokenizer.encode(prompt)
-        self._check_prompt(ids)
+            ids = self._encoded(prompt)
         constraints = self._constrained(request.answer, len(emits), after_thought=False)
         return [
             self._job(request.answer, ids, None, Watch(), emit, constraints[number], DEFAULT_TOKENS, number=number)
@@ -158,10 +157,13 @@ class ServedModel:
         ]
 
     def echoed(self, request: CompletionRequest) -> str:
-        """The prompt, if the request wants it before its answer."""
+        """The prompt, if the request wants it before its answer; raises as :meth:`completion_jobs` does."""
         if not request.echo:
             return ""
-        return request.prompt if isinstance(request.prompt, str) else self._tokenizer.decode(request.prompt)
+        if isinstance(request.prompt, str):
+            return request.prompt
+        self._check_prompt(request.prompt)  # before time is spent on it
+        return self._tokenizer.decode(request.prompt)
 
     def tokenize(self, request: TokenizeRequest) -> list[int]:
         """The ids of a text or of a conversation's prompt.
@@ -227,14 +229,25 @@ class ServedModel:
         )
         return Job(answer, emit, self._options.time_limit_s, logprobs, stops, next_start, number)
 
+    def _encoded(self, prompt: str | Prompt) -> list[int]:
+        """The ids of a prompt, which must fit. One that is far too long is not encoded, which would take seconds."""
+        if (least := self._tokenizer.least_tokens(prompt)) > self.context:
+            raise self._too_long(f"at least {least}")
+        ids = self._tokenizer.encode(prompt)
+        self._check_prompt(ids)
+        return ids
+
     def _check_prompt(self, ids: list[int]) -> None:
         if not ids:
             raise RequestError("the prompt is empty; the model needs at least one token", param="prompt")
         if len(ids) > self.context:
-            raise ContextLengthError(
-                f"the prompt has {len(ids)} tokens; the context holds {self.context}",
-                hint="shorten the prompt, or start the server with a larger --context",
-            )
+            raise self._too_long(str(len(ids)))
+
+    def _too_long(self, count: str) -> ContextLengthError:
+        return ContextLengthError(
+            f"the prompt has {count} tokens; the context holds {self.context}",
+            hint="shorten the prompt, or start the server with a larger --context",
+        )
 
     def _next_start(self, request: ChatRequest, content: str) -> list[int]:
         """What the next prompt of a conversation begins with, when this is the answer to the request."""

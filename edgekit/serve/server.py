@@ -49,6 +49,8 @@ def serve(
             f"--host {host} can be reached from other machines, so requests need a key",
             hint=f"put a key into a file and add --api-key-file FILE, or set {KEY_VARIABLE}",
         )
+    # Encoding uses one thread of the request's own; the tokenizers library would start as many more as there are cores.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     bound = _bind(host, port)
     try:
         app = make_app(models, options, key=key, hosts=loopback_hosts(host) if is_loopback(host) else frozenset())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
+from control_vocabularies import VOCABULARIES
 from tiny_artifact import BOS, EOS, SPECIAL, write_tiny_artifact
 from tiny_checkpoint import tokenizer as tiny_tokenizer
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import TokenizerError
+from edgekit.runtime.prompt import Prompt
 from edgekit.runtime.tokenizer import Tokenizer
 
 
@@ -46,6 +49,40 @@ def test_text_comes_back(tokenizer: Tokenizer, text: str) -> None:
 def test_a_lone_surrogate_is_an_error(tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="lone surrogate at position 1"):
         tokenizer.encode("a\ud83d")
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_a_concurrent_tokenizer_has_the_same_ids_and_texts(name: str) -> None:
+    backend, mark = VOCABULARIES[name], "\U000f0000"
+    alone = Tokenizer(backend, bos=None, add_bos=False)
+    concurrent = Tokenizer(backend, bos=None, add_bos=False, concurrent=True)
+    token = next(iter(backend.get_added_tokens_decoder().values())).content
+    text = f"the user {token}  é🙂\n{token[0]}{mark}{token[1:]} they said " * 200
+    for prompt in (text, Prompt(text, mark, frozenset([token]))):
+        ids = alone.encode(prompt)
+        assert concurrent.encode(prompt) == ids
+        assert concurrent.decode(ids) == alone.decode(ids)
+
+
+def test_other_threads_run_while_a_concurrent_tokenizer_encodes() -> None:
+    """Where the library keeps Python's lock, no other thread gets further before it has encoded the whole text."""
+    concurrent = Tokenizer(VOCABULARIES["SmolLM2"], bos=None, add_bos=False, concurrent=True)
+    steps, ended = [0], threading.Event()
+
+    def step() -> None:
+        while not ended.wait(0.001):
+            steps[0] += 1
+
+    other = threading.Thread(target=step)
+    other.start()
+    try:
+        text = "the user said that they were there. " * 20_000
+        before = steps[0]
+        concurrent.encode(text)
+        assert steps[0] - before > 10
+    finally:
+        ended.set()
+        other.join()
 
 
 def test_special_tokens_and_ids_without_a_token_are_not_decoded(tokenizer: Tokenizer, artifact: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from asgi_client import CHAT, COMPLETIONS, HELLO, Response, request, send
 
+from edgekit.json_text import json_list
 from edgekit.serve.completion_request import TokenizeRequest, read_tokenize_request
 from edgekit.serve.models import Models
 from edgekit.serve.served_model import ServedModel
@@ -148,3 +149,16 @@ def test_long_bodies_are_read_outside_the_event_loop(make_app: Any, monkeypatch:
         assert threads.pop() is inside
     refused = request(app, "POST", "/tokenize", {"prompt": "a" * 300_000, "other": 1})
     assert (refused.status, refused.error["param"]) == (400, "other")
+
+
+def test_the_ids_of_a_text_are_written_outside_the_event_loop(make_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be four millions of them."""
+    threads = []
+
+    def written(ids: list[int]) -> str:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return json_list(ids)
+
+    monkeypatch.setattr("edgekit.serve.app.json_list", written)
+    found = request(make_app(), "POST", "/tokenize", {"prompt": "Paris"}).json()
+    assert (threads, found["count"], found["max_model_len"]) == ([False], len(found["tokens"]), 256)

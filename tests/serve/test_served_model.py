@@ -9,6 +9,7 @@ import pytest
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import ContextLengthError
 from edgekit.runtime.engine import EngineOptions
+from edgekit.runtime.tokenizer import Tokenizer
 from edgekit.serve.chat_request import read_chat_request
 from edgekit.serve.completion_request import read_completion_request, read_tokenize_request
 from edgekit.serve.format_budget import FormatBudget
@@ -105,6 +106,23 @@ def test_a_prompt_that_does_not_fit_names_both_numbers(model: ServedModel) -> No
         complete(model, prompt=[5] * 65)
     with pytest.raises(RequestError, match=r"prompt has the token id 100000; the ids of tiny are 0 to \d+"):
         complete(model, prompt=[100000])
+
+
+def test_a_prompt_that_is_far_too_long_is_not_encoded(model: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> list[int]:
+        raise AssertionError("encoding would take seconds")
+
+    monkeypatch.setattr(Tokenizer, "encode", refuse)
+    text = "a" * 100_000
+    for ask in (
+        lambda: complete(model, prompt=text),
+        lambda: chat(model, messages=[{"role": "user", "content": text}]),
+    ):
+        with pytest.raises(ContextLengthError, match=r"the prompt has at least \d+ tokens; the context holds 64"):
+            ask()
+    monkeypatch.setattr(Tokenizer, "decode", refuse)
+    with pytest.raises(ContextLengthError, match="the prompt has 65 tokens"):
+        model.echoed(read_completion_request({"prompt": [5] * 65, "echo": True}))
 
 
 def test_a_reasoning_model_takes_a_budget(reasoning_artifact: Path) -> None:
