@@ -88,8 +88,8 @@ def parse_json_object(content: bytes, what: str, error: type[EdgekitError] = Cor
         value = json.loads(
             content.decode("utf-8"),
             object_pairs_hook=_without_duplicates,
-            parse_constant=_constant,
-            parse_float=_float,
+            parse_constant=refuse_constant,
+            parse_float=finite_float,
             parse_int=_int,
         )
         if not isinstance(value, dict):
@@ -117,11 +117,13 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return unique
 
 
-def _constant(name: str) -> NoReturn:
+def refuse_constant(name: str) -> NoReturn:
+    """Refuse ``NaN`` and ``Infinity``; the ``parse_constant`` of Python's reader."""
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _float(digits: str) -> float:
+def finite_float(digits: str) -> float:
+    """A number with a point or an exponent, which must be finite; the ``parse_float`` of Python's reader."""
     value = float(digits)
     if not math.isfinite(value):
         raise ValueError(f"the number {digits[:20]} is too large")

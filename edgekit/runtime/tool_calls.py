@@ -17,8 +17,9 @@ import re
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
+from ..json_file import finite_float, refuse_constant
 from ..json_text import json_text
 
 # Parts of a call of R1. As one expression they would take cubic time for a long run of white space.
@@ -96,7 +97,7 @@ class CallForm:
             return [call for call in found if call is not None] if all(found) else []
         text = block.removeprefix("<tool_call>").strip().removesuffix("</tool_call>").strip()
         calls = []
-        decoder = json.JSONDecoder(parse_constant=_refuse)
+        decoder = json.JSONDecoder(parse_float=finite_float, parse_constant=refuse_constant)
         while text:
             try:
                 value, end = decoder.raw_decode(text)
@@ -256,18 +257,11 @@ def _call(name: Any, arguments: Any) -> ToolCall | None:
         arguments = _json(arguments)
     if not isinstance(name, str) or not name.strip() or not isinstance(arguments, dict):
         return None
-    try:
-        return ToolCall(name.strip(), json_text(arguments))
-    except ValueError:  # 1e999 is read as an infinite number
-        return None
+    return ToolCall(name.strip(), json_text(arguments))
 
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text or "{}", parse_constant=_refuse)
+        return json.loads(text or "{}", parse_float=finite_float, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         return None
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")

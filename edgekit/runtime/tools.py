@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import EdgekitError
+from ..json_file import finite_float, refuse_constant
 from ..json_text import json_text
 from .chat import ChatTemplate, check_messages
 from .response_format import Grammar
@@ -254,7 +255,7 @@ def _named(call: Any) -> tuple[str, Mapping[str, Any]]:
     arguments = function.get("arguments") or {}
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments)
+            arguments = json.loads(arguments, parse_float=finite_float, parse_constant=refuse_constant)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"the arguments of the call of {name} are not JSON: {error}") from None
     if not isinstance(arguments, Mapping):

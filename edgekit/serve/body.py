@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+from typing import Any
 
+from ..json_file import finite_float, refuse_constant
 from .fields import cut
 from .request_error import RequestError
 
@@ -17,11 +18,15 @@ def parse_json(body: bytes) -> Any:
     """Read the body of a request.
 
     Raises:
-        RequestError: It is not JSON, nests too deeply, or an object has a key twice.
+        RequestError: It is not JSON, nests too deeply, has a number that is too large, or an object has a key twice.
     """
     try:
         value = json.loads(
-            body.decode("utf-8"), parse_int=_whole, parse_constant=_refuse_constant, object_pairs_hook=_unique
+            body.decode("utf-8"),
+            parse_int=_whole,
+            parse_float=finite_float,
+            parse_constant=refuse_constant,
+            object_pairs_hook=_unique,
         )
     except UnicodeDecodeError as error:
         raise RequestError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
@@ -49,10 +54,6 @@ def _whole(digits: str) -> int:
     if len(digits) > _MOST_DIGITS:  # Python's time to read them grows with their square
         raise ValueError(f"a number has {len(digits)} digits; at most {_MOST_DIGITS} are read")
     return int(digits)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

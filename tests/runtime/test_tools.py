@@ -90,6 +90,8 @@ def test_descriptions_stand_in_the_systems_message() -> None:
         ([5], "has no function with a name"),
         ([{"function": {}}], "has no function with a name"),
         ([{"function": {"name": "f", "arguments": "{"}}], "the arguments of the call of f are not JSON"),
+        ([{"function": {"name": "f", "arguments": '{"x": 1e999}'}}], "f are not JSON: the number 1e999 is too large"),
+        ([{"function": {"name": "f", "arguments": '{"x": NaN}'}}], "f are not JSON: NaN is not a JSON number"),
         ([{"function": {"name": "f", "arguments": "[1]"}}], "must be a JSON object"),
     ],
 )

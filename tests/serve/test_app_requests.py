@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from asgi_client import CHAT, COMPLETIONS, HELLO, Response, request, send
+from asgi_client import CHAT, COMPLETIONS, HELLO, RESPONSES, Response, request, send
 
 from edgekit.json_text import json_list
 from edgekit.serve.completion_request import TokenizeRequest, read_tokenize_request
@@ -35,6 +35,8 @@ from edgekit.serve.served_model import ServedModel
         ("POST", CHAT, {**HELLO, "reasoning_effort": "high"}, {}, 400, "does not think"),
         ("POST", CHAT, b'{"messages": [], "messages": []}', {}, 400, "twice"),
         ("POST", CHAT, {**HELLO, "tool_choice": "required"}, {}, 400, "there are no tools"),
+        ("POST", RESPONSES, b'{"input": "a", "metadata": {"x": 1e999}}', {}, 400, "1e999 is too large"),
+        ("POST", RESPONSES, b'{"input": "a", "tools": [{"x": -1e999}]}', {}, 400, "-1e999 is too large"),
         ("POST", COMPLETIONS, {"prompt": [99999]}, {}, 400, "token id 99999"),
         ("POST", COMPLETIONS, {"prompt": "\ud800"}, {}, 400, "lone surrogate"),
         ("POST", "/tokenize", {}, {}, 400, "either prompt or messages"),

@@ -11,8 +11,9 @@ from edgekit.serve.request_error import RequestError
     [
         (b"\xff", "not UTF-8: invalid start byte at byte 0"),
         (b"{", "not valid JSON: Expecting property name"),
-        (b'{"a": NaN}', "NaN is not a JSON value"),
-        (b'{"a": [-Infinity]}', "-Infinity is not a JSON value"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
+        (b'{"a": [-Infinity]}', "-Infinity is not a JSON number"),
+        (b'{"a": {"b": -1e999}}', "the number -1e999 is too large"),
         (b"[" * 100_000, "nests too deeply"),
         (b"[" * 102 + b"]" * 102, "at most 100 levels"),
         (b'{"a":' * 102 + b"1" + b"}" * 102, "at most 100 levels"),
