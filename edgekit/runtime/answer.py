@@ -12,6 +12,7 @@ scheduler drives several together. Both repeat these steps:
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from typing import Literal
@@ -56,6 +57,7 @@ class Answer:
         finish: Why the answer has ended; ``interrupted`` until :meth:`flush`.
         thought_tokens: How many of the tokens are the thought's.
         sampler: The sampler.
+        ended: Whether :meth:`flush` has been called.
     """
 
     def __init__(
@@ -86,6 +88,9 @@ class Answer:
         self._closed_by: ThoughtEnd | None = None  # if it was not the model
         self._tags = {tokenizer.token_id(tag): tag for tag in (THINK_OPEN, THINK_CLOSE)} if splitter else {}
         self._end: FinishReason = "interrupted"
+        self.ended = False
+        self._starts: list[int] = []  # where the text of each token begins, in all text that the tokens spell
+        self._spelled = self._told = 0  # characters that the tokens spell, and those of them before a stop text
 
     @property
     def thought_closed(self) -> ThoughtEnd | None:
@@ -93,6 +98,23 @@ class Answer:
         if self._in_thought or not self.thought_tokens:
             return None
         return self._closed_by or "model"
+
+    @property
+    def answer_tokens(self) -> range:
+        """The places of the tokens whose text belongs to the answer and is final.
+
+        The thought is left out, with its tags and the white space behind it, and so is a stop text. It is empty while
+        it is not known where the thought ends. A token that is only partly text of the answer belongs to it.
+        """
+        begin = self._splitter.answer_at if self._splitter else 0
+        if begin is None:
+            return range(0)
+        first = bisect_left(self._starts, begin)
+        ends = [*self._starts[first : first + 1], self._spelled]
+        if first and ends[0] > begin:  # the token before that place spells more than what is before it
+            first -= 1
+        whole = self.ended and not self._stop_text.found
+        return range(first, len(self.tokens) if whole else bisect_left(self._starts, self._told))
 
     @property
     def tool_calls(self) -> list[ToolCall]:
@@ -162,6 +184,7 @@ class Answer:
     def read(self) -> list[Piece]:
         """The pieces that become final with the last token. Call it once for each token."""
         self.thought_tokens += self._in_thought
+        self._starts.append(self._spelled)
         return self._split(self._decode(self.tokens[-1]))
 
     def ends(self, room: int) -> bool:
@@ -178,14 +201,14 @@ class Answer:
 
     def flush(self) -> list[Piece]:
         """End the answer and return the pieces that were held back."""
-        rest = self._stop_text.push(self._stream.flush()) + self._stop_text.flush()
-        self.text.append(rest)
+        rest = self._tell(self._stream.flush(), ended=True)
         pieces = self._split(rest)
         if self._splitter:
             pieces += self._without_calls(self._splitter.flush())
         if self._calls and (text := self._calls.flush()):
             pieces.append(Piece(text))
         self.finish = "stop" if self._stop_text.found else self._end
+        self.ended = True
         return pieces
 
     def _finished(self, token: int, room: int) -> FinishReason | None:
@@ -223,7 +246,13 @@ class Answer:
         if token in self._stops:  # some vocabularies hold it as ordinary text
             return ""
         tag = self._tags.get(token)
-        text = self._stop_text.push(self._stream.flush() + tag if tag else self._stream.push(token))
+        return self._tell(self._stream.flush() + tag if tag else self._stream.push(token))
+
+    def _tell(self, spelled: str, *, ended: bool = False) -> str:
+        """What becomes final with text that tokens spell, as far as no stop text may begin there."""
+        self._spelled += len(spelled)
+        text = self._stop_text.push(spelled) + (self._stop_text.flush() if ended else "")
+        self._told += len(text)
         self.text.append(text)
         return text
 

@@ -44,9 +44,14 @@ class ThoughtSplitter:
 
     Args:
         inside: Whether the prompt ended with an open thought.
+
+    Attributes:
+        answer_at: Where the answer begins in all the text so far; None while that is not known.
     """
 
     def __init__(self, inside: bool) -> None:
+        self.answer_at: int | None = None
+        self._size = 0  # of all the text so far
         self._state = _State.THOUGHT if inside else _State.START
         self._held = ""  # text that may be the beginning of a tag, or white space before one
         self._begun = False  # whether part of the thought was returned
@@ -59,6 +64,7 @@ class ThoughtSplitter:
     def push(self, text: str) -> list[Piece]:
         """Add text and return the pieces that are final."""
         self._held += text
+        self._size += len(text)
         pieces: list[Piece] = []
         while self._step(pieces):
             pass
@@ -66,6 +72,8 @@ class ThoughtSplitter:
 
     def flush(self) -> list[Piece]:
         """End the output and return the text that was held back."""
+        if self._state is _State.START:
+            self._answer()
         held, self._held = self._held, ""
         if self._state is _State.GAP or (self._state is _State.THOUGHT and not held.strip()) or not held:
             return []
@@ -77,7 +85,8 @@ class ThoughtSplitter:
             return self._emit(pieces, len(self._held), thought=False)
         if self._state is _State.GAP:
             self._held = self._held.lstrip()
-            self._state = _State.ANSWER if self._held else _State.GAP
+            if self._held:
+                self._answer()
             return bool(self._held)
         if self._state is _State.START:
             return self._step_start()
@@ -91,8 +100,12 @@ class ThoughtSplitter:
             return True
         if THINK_OPEN.startswith(visible):  # also if nothing is visible yet
             return False
-        self._state = _State.ANSWER
+        self._answer()
         return True
+
+    def _answer(self) -> None:
+        """The held text is the beginning of the answer."""
+        self._state, self.answer_at = _State.ANSWER, self._size - len(self._held)
 
     def _step_thought(self, pieces: list[Piece]) -> bool:
         if not self._begun:

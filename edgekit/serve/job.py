@@ -142,10 +142,11 @@ class Job:
         calls = self.answer.tool_calls[self._told_calls :]
         self._told_calls += len(calls)
         logprobs: list[TokenLogprob] = []
-        if self._logprobs is not None and (pieces or calls or self.answer.finish != "interrupted"):
-            start = max(self._told, self.answer.thought_tokens)
-            logprobs = [each for each in self._logprobs.found[start:] if each.token not in self._stops]
-            self._told = len(self._logprobs.found)
+        if self._logprobs is not None and (pieces or calls or self.answer.ended):
+            known = self.answer.answer_tokens
+            new = self._logprobs.found[max(self._told, known.start) : known.stop]
+            logprobs = [each for each in new if each.token not in self._stops]
+            self._told = max(self._told, known.stop)
         self.content += "".join(piece.text for piece in pieces if not piece.thought)
         if pieces or logprobs or calls:
             self.emit(Text(pieces, logprobs, calls, len(self.answer.tokens), self.answer.thought_tokens))

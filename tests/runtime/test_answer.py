@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from tiny_artifact import BOS, EOS
@@ -21,13 +23,18 @@ PROMPT = [BOS, 10, 11]
 
 
 def answer(
-    *, splitter: ThoughtSplitter | None = None, watch: Watch | None = None, max_tokens: int | None = None
+    *,
+    splitter: ThoughtSplitter | None = None,
+    watch: Watch | None = None,
+    max_tokens: int | None = None,
+    stop_texts: Sequence[str] = (),
 ) -> Answer:
     return Answer(
         tokenizer=TOKENIZER,
         sampler=Sampler(Sampling(temperature=0), VOCABULARY),
         prompt=PROMPT,
         stops=frozenset({EOS}),
+        stop_texts=stop_texts,
         max_tokens=max_tokens,
         splitter=splitter,
         watch=watch,
@@ -82,3 +89,55 @@ def test_a_closed_thought_forces_tokens_without_logits() -> None:
 def test_logits_that_are_not_numbers_are_an_error() -> None:
     with pytest.raises(EngineError):
         answer().choose(np.full(VOCABULARY, np.nan, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("inside", "text", "stop"),
+    [
+        (None, "Paris, é🙂.", ""),
+        (None, "one two three", "two"),
+        (None, "on on one", "on one"),
+        (None, "one tw", "two"),
+        (None, "two", "two"),
+        (True, "hm\n</think>\n\nParis é", ""),
+        (True, "hm</think>Paris, 🙂 two", "two"),
+        (True, "still thinking", ""),
+        (True, "hm</think>\n\n", ""),
+        (True, "hm two</think>Paris", "two"),
+        (False, "<think>\nhm\n</think>\n\nParis.", ""),
+        (False, "\n<think>hm two</think>\n\nParis two", "Paris two"),
+        (False, "<think>hm", ""),
+        (False, " Paris", ""),
+        (False, "<thi", ""),
+        (False, "<thin ice", ""),
+    ],
+)
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_tokens_of_the_answer_spell_its_text(inside: bool | None, text: str, stop: str, ends: bool) -> None:
+    running = answer(splitter=None if inside is None else ThoughtSplitter(inside), stop_texts=[stop])
+    pieces: list[Piece] = []
+    known = range(0)
+    for token in [*TOKENIZER.encode(text, add_bos=False), *([EOS] if ends else [])]:
+        choose(running, token)
+        pieces += running.read()
+        before, known = known, running.answer_tokens
+        assert known.stop >= before.stop
+        assert not before or before.start == known.start
+        if running.ends(100):
+            break
+    pieces += running.flush()
+    told = running.tokens[known.start : known.stop]
+    assert "".join(piece.text for piece in pieces if not piece.thought).startswith(TOKENIZER.decode(told))
+    spelled = TOKENIZER.decode([running.tokens[i] for i in running.answer_tokens])
+    assert spelled == "".join(piece.text for piece in pieces if not piece.thought)
+
+
+def test_a_token_that_is_only_partly_text_of_the_answer_belongs_to_it() -> None:
+    close, line, space_pa, ris = TOKENIZER.encode("</think>\n Paris", add_bos=False)
+    running = answer(splitter=ThoughtSplitter(True), stop_texts=["aris"])
+    pieces: list[Piece] = []
+    for token in (close, line, space_pa, ris):
+        choose(running, token)
+        pieces += running.read()
+    assert pieces + running.flush() == [Piece("P")]
+    assert running.answer_tokens == range(2, 3)

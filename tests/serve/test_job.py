@@ -13,6 +13,7 @@ class Fixed:
     """Stands for an Answer that has generated two tokens."""
 
     pending, tokens, thought_tokens, finish, tool_calls = [1, 2, 3], [4, 5], 1, "interrupted", list[Any]()
+    ended, answer_tokens = False, range(1, 2)
 
     def flush(self) -> list[Piece]:
         return [Piece("rest")]
@@ -56,9 +57,26 @@ def test_log_probabilities_are_told_once_and_only_of_the_answer() -> None:
     made = Job(answer, events.append, 60, logprobs, frozenset({9}))
     made.tell([Piece("a")])
     made.tell([])
-    found.extend(TokenLogprob(token, str(token), -2.0) for token in (6, 9))
+    found.extend(TokenLogprob(token, str(token), -2.0) for token in (6, 9, 7))
+    answer.answer_tokens = range(1, 4)  # the last one is held back
     made.tell([Piece("b")])
     assert events[1:] == [Text([Piece("a")], found[1:2]), Text([Piece("b")], found[2:3])]  # the thought has one token
+
+
+def test_no_log_probability_is_told_before_it_is_known_where_the_answer_begins() -> None:
+    events: list[Event] = []
+    answer: Any = Fixed()
+    found = [TokenLogprob(token, str(token), -1.0) for token in (4, 5)]
+    logprobs: Any = type("Found", (), {"found": found})()
+    made = Job(answer, events.append, 60, logprobs)
+    answer.answer_tokens = range(0)
+    made.tell([Piece("a", thought=True)])
+    answer.answer_tokens = range(2)
+    made.tell([])
+    assert events[1:] == [Text([Piece("a", thought=True)])]
+    answer.ended = True
+    made.tell([])
+    assert events[2:] == [Text([], found)]
 
 
 def test_a_call_is_told_once() -> None:

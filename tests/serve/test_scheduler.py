@@ -32,6 +32,7 @@ class Scripted:
         self.rows: list[NDArray[np.float32]] = []
         self.finish = "interrupted"
         self.thought_tokens = 0
+        self.ended, self.answer_tokens = False, range(0)
         self.tool_calls: list[ToolCall] = []
 
     @property
