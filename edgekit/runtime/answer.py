@@ -214,6 +214,8 @@ class Answer:
     def _finished(self, token: int, room: int) -> FinishReason | None:
         if token in self._stops or self._stop_text.found or (self._constraint and self._constraint.is_complete):
             return "stop"
+        if self._calls and self._calls.is_complete:
+            return "stop"
         if len(self.tokens) == self._max_tokens:
             return "length"
         return "context" if room < len(self.pending) else None

@@ -23,7 +23,7 @@ from ..json_file import finite_float, refuse_constant
 from ..json_text import json_text
 
 # Parts of a call of R1. As one expression they would take cubic time for a long run of white space.
-_R1_CALL = "<｜tool▁call▁begin｜>"
+_R1_CALL, _R1_CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
 _R1_NAME = re.compile(r"\s*(?:function\s*)?<｜tool▁sep｜>\s*([^\s`<][^\n`<]*)")
 _R1_END = re.compile(r"\s*(?:<｜tool▁call▁end｜>|\Z)")
 _SPACE = re.compile(r"\s*")
@@ -131,20 +131,30 @@ class CallReader:
 
     Args:
         form: How the model writes calls.
+        single: Whether only the first call counts; what follows it is dropped.
 
     Attributes:
         calls: The calls so far.
     """
 
-    def __init__(self, form: CallForm) -> None:
+    def __init__(self, form: CallForm, *, single: bool = False) -> None:
         self.calls: list[ToolCall] = []
-        self._form = form
+        self._form, self._single = form, single
         self._open, self._close = _TAGS.get(form.name, ("", ""))
+        if single and form.name == "r1":
+            self._close = _R1_CALL_END  # of the first call, not of all of them
         self._held = ""
         self._inside = not self._open  # a form without tags may begin with the answer's first character
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is the only call that counts, so that the answer may end."""
+        return self._single and bool(self.calls)
+
     def push(self, text: str) -> str:
         """Add text, and return the text that is certain not to belong to a call."""
+        if self.is_complete:
+            return ""
         self._held += text
         if not self._open:
             return self._untagged()
@@ -157,6 +167,8 @@ class CallReader:
                 end += len(self._close)
                 block, self._held, self._inside = self._held[:end], self._held[end:], False
                 shown += self._take(block)
+                if self._single and self.calls:
+                    return shown
             else:
                 before, tag, _ = self._held.partition(self._open)
                 if not tag:
@@ -167,6 +179,8 @@ class CallReader:
     def flush(self) -> str:
         """End the answer, and return the text that was held back."""
         held, self._held = self._held, ""
+        if self.is_complete:
+            return ""
         inside, self._inside = self._inside, False
         if inside:
             return self._take(held)
@@ -175,7 +189,7 @@ class CallReader:
     def _take(self, block: str) -> str:
         """Read a block of calls; it is text if it is not valid."""
         found = self._form.read(block.strip())
-        self.calls.extend(found)
+        self.calls.extend(found[:1] if self._single else found)
         return "" if found else block
 
     def _certain(self) -> str:
@@ -193,6 +207,8 @@ class CallReader:
         if self._inside and not _may_be_call(self._held.lstrip()):
             self._inside = False
         if self._inside:
+            if self._single and self._held.endswith("}"):  # the first call may be complete
+                self._take(self._held)
             return ""
         text, self._held = self._held, ""
         return text

@@ -22,7 +22,9 @@ _WHY = "this server only supports tools of the type function"
 _TYPE = Field(Word(("function",)), required=True)
 _CHOICES = ("none", "auto", "required")
 _CHOICE = "one of: none, auto, required; or an object that names a function"
-PARALLEL = Field(Flag(), "Whether one answer that has to call functions may call several. True if it is left out.")
+PARALLEL = Field(
+    Flag(), "Whether one answer may have several calls; if not, it ends after its first one. True if it is left out."
+)
 
 CHAT_TOOL = Tagged(
     "type",

@@ -22,6 +22,27 @@ def test_calls_are_read_as_they_are_written(form: CallForm, size: int) -> None:
     assert read(form, form.written(CALLS[:1]) + "\n", size) == ("", CALLS[:1])
 
 
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_single_call_ends_the_answer(form: CallForm, size: int, count: int) -> None:
+    written, reader = form.written(CALLS[:count]) + "\n\nWait.", CallReader(form, single=True)
+    if not form.begin:
+        written = form.written(CALLS[:count])
+    shown = "".join(reader.push(written[at : at + size]) for at in range(0, len(written), size))
+    assert reader.is_complete
+    assert (shown + reader.flush(), [call.name for call in reader.calls]) == ("", ["weather"])
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+def test_a_single_call_is_complete_as_soon_as_it_is_written(form: CallForm) -> None:
+    reader = CallReader(form, single=True)
+    written = form.written(CALLS)
+    read = next(at for at in range(len(written)) if reader.push(written[at]) == "" and reader.is_complete)
+    assert read < len(form.written(CALLS[:1]))
+    assert not CallReader(form).is_complete
+
+
 @pytest.mark.parametrize("form", [HERMES, R1], ids=lambda form: form.name)
 @pytest.mark.parametrize("size", [1, 4, 1000])
 def test_text_around_calls_is_kept(form: CallForm, size: int) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asgi_client import CHAT, COMPLETIONS, HELLO, request
+from asgi_client import CHAT, COMPLETIONS, HELLO, RESPONSES, request
 from shared_models import SharedModels
+
+from edgekit.runtime.answer import Answer
 
 
 def test_a_chat(make_app: Any) -> None:
@@ -168,6 +170,36 @@ def test_a_call_of_a_function(make_app: Any) -> None:
     assert request(app, "POST", CHAT, again).status == 200
     wrong = {**asked, "tools": [{"type": "function", "function": {**WEATHER, "parameters": {"type": "nothing"}}}]}
     assert request(app, "POST", CHAT, wrong).error["param"] == "tools"
+
+
+@pytest.mark.parametrize(("parallel", "count"), [(False, 1), (True, 3)])
+@pytest.mark.parametrize("path", [CHAT, RESPONSES])
+def test_an_answer_has_one_call_if_they_may_not_be_parallel(
+    make_app: Any, monkeypatch: pytest.MonkeyPatch, path: str, parallel: bool, count: int
+) -> None:
+    app = make_app(context=700)
+    model = app.models.get("tiny")
+    written = '<tool_call>\n{"name": "weather", "arguments": {}}\n</tool_call>\n' * 3
+    script = [*model._tokenizer.encode(written, add_bos=False), *model.manifest.tokens["eos"][:1]]
+
+    def scripted(answer: Answer, token: int, untouched: Any) -> None:
+        answer.tokens.append(script[len(answer.tokens)])
+        answer.pending = answer.tokens[-1:]
+
+    monkeypatch.setattr(Answer, "accept", scripted)
+    asked = {"parallel_tool_calls": parallel, "temperature": 0}
+    if path == CHAT:
+        body = {**HELLO, **asked, "max_tokens": 300, "tools": [{"type": "function", "function": WEATHER}]}
+        choice = request(app, "POST", path, body).json()["choices"][0]
+        assert (choice["finish_reason"], len(choice["message"]["tool_calls"])) == ("tool_calls", count)
+        assert choice["message"]["content"] is None
+        usage = request(app, "POST", path, body).json()["usage"]
+        assert (usage["completion_tokens"] < len(script) / 2) is not parallel
+    else:
+        body = {"input": "Hello", **asked, "tools": [{"type": "function", **WEATHER}]}
+        found = request(app, "POST", path, body).json()
+        assert [item["type"] for item in found["output"]] == ["function_call"] * count
+        assert found["status"] == "completed"
 
 
 def test_several_answers_share_the_prompt(make_app: Any) -> None:
