@@ -78,6 +78,7 @@ class _Server:
         self._models, self._options, self._metrics = models, options, metrics
         # Long requests may take seconds to read and encode; they do not get all of the threads that others need.
         self._long = asyncio.Semaphore(2)
+        self._opening = asyncio.Lock()  # of requests that wait until a model is open, only one takes a thread
 
     async def health(self, request: Request) -> JsonResponse:
         jobs = [model.scheduler.jobs for model in self._models.opened()]
@@ -179,8 +180,13 @@ class _Server:
     @asynccontextmanager
     async def _model(self, name: str | None) -> AsyncIterator[ServedModel]:
         """The model that a request means, open until the end of the block and of the jobs that are submitted there."""
-        use = self._models.use(self._models.find(name))
-        model = await _in_thread(use.__enter__)
+        found = self._models.find(name)
+        use = self._models.use(found)
+        if await _in_thread(partial(self._models.is_open, found)):
+            model = await _in_thread(use.__enter__)
+        else:
+            async with self._opening:
+                model = await _in_thread(use.__enter__)
         try:
             yield model
         finally:

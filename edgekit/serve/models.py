@@ -67,8 +67,8 @@ class Models:
         self._replaced: list[_Opened] = []  # whose files have been replaced, but which still answer requests
         self._uses = 0
         self._closed = False
-        self._lock = threading.Lock()  # held while a model is opened or closed
-        self._counting = threading.Lock()  # held for moments
+        self._changing = threading.Lock()  # held while a model is opened or closed, which may take seconds
+        self._counting = threading.Lock()  # held for moments, and while something is taken out of the above
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -103,19 +103,22 @@ class Models:
             EdgekitError: It cannot be opened.
             RequestError: There is no memory for it, or the server ends.
         """
-        with self._lock:
-            if self._closed:
-                raise shutting_down()
-            opened = self._current(name)
-            with self._counting:
-                opened.users += 1
-                self._uses += 1
-                opened.last_use = self._uses
+        opened = self._used(name)
+        if opened is not None:
+            self._close_replaced()
+        else:
+            with self._changing:
+                opened = self._used(name) or self._open_now(name)
         try:
             yield opened.model
         finally:
             with self._counting:
                 opened.users -= 1
+
+    def is_open(self, name: str) -> bool:
+        """Whether :meth:`use` need not open an artifact, so that it returns at once."""
+        opened = self._open.get(name)
+        return opened is not None and not self._is_replaced(name, opened)
 
     def hold(self, model: ServedModel) -> Callable[[], None]:
         """Keep an artifact open, which somebody uses, until the function that is returned is called.
@@ -144,23 +147,75 @@ class Models:
         """The artifacts that are open."""
         return [each.model for each in (*self._open.values(), *self._replaced)]
 
-    def _current(self, name: str) -> _Opened:
-        """The open artifact with the files that its folder has now."""
-        for each in [each for each in self._replaced if each.is_idle]:
-            self._replaced.remove(each)
-            each.model.close()
-        folder = self._folders[name]
-        identity, opened = _identity(folder), self._open.get(name)
-        if opened is not None and identity is not None and identity != opened.identity:
-            _log.warning("the files of %s (%s) were replaced; they are opened again", name, folder)
-            self._replaced.append(self._open.pop(name))
-            opened = None
-        if opened is None:
-            self._manifests[name] = trusted_manifest(folder, self._options.public_key)
-            opened = self._open[name] = _Opened(self._opened(name), identity)
+    def _used(self, name: str) -> _Opened | None:
+        """Count a user of an open artifact; None if it has to be opened, perhaps again.
+
+        Raises:
+            RequestError: The server ends.
+        """
+        opened = self._open.get(name)
+        current = opened is not None and not self._is_replaced(name, opened)
+        with self._counting:
+            if self._closed:
+                raise shutting_down()
+            if opened is None or not current or self._open.get(name) is not opened:
+                return None
+            self._count(opened)
         return opened
 
-    def _opened(self, name: str) -> ServedModel:
+    def _count(self, opened: _Opened) -> None:
+        opened.users += 1
+        self._uses += 1
+        opened.last_use = self._uses
+
+    def _is_replaced(self, name: str, opened: _Opened) -> bool:
+        """Whether an artifact's folder has other files than those that were opened."""
+        identity = _identity(self._folders[name])
+        return identity is not None and identity != opened.identity
+
+    def _open_now(self, name: str) -> _Opened:
+        """Open an artifact, and count its first user."""
+        folder = self._folders[name]
+        identity = _identity(folder)
+        with self._counting:
+            old = self._open.pop(name, None)
+            if old is not None:
+                self._replaced.append(old)
+        if old is not None:
+            _log.warning("the files of %s (%s) were replaced; they are opened again", name, folder)
+        self._close_all_idle()
+        self._manifests[name] = trusted_manifest(folder, self._options.public_key)
+        made = _Opened(self._opened_model(name), identity)
+        with self._counting:
+            self._open[name] = made
+            self._count(made)
+        return made
+
+    def _close_replaced(self) -> None:
+        """Close what has been replaced and is used no more, unless another thread opens or closes something."""
+        if self._replaced and self._changing.acquire(blocking=False):
+            try:
+                self._close_all_idle()
+            finally:
+                self._changing.release()
+
+    def _close_all_idle(self) -> None:
+        while self._close_idle(self._replaced):
+            pass
+
+    def _close_idle(self, among: Sequence[_Opened]) -> bool:
+        """Close the one that nobody has used for the longest time; False if all are used."""
+        with self._counting:
+            idle = [each for each in among if each.is_idle]
+            if not idle:
+                return False
+            oldest = min(idle, key=lambda each: each.last_use)
+            self._open = {name: each for name, each in self._open.items() if each is not oldest}
+            self._replaced = [each for each in self._replaced if each is not oldest]
+        oldest.model.close()
+        return True
+
+    def _opened_model(self, name: str) -> ServedModel:
         folder, manifest = self._folders[name], self._manifests[name]
         weights = sum(int(each["size_bytes"]) for file, each in manifest.files.items() if file.endswith(".data"))
         self._make_room(name, weights)  # before they are read
@@ -189,8 +244,7 @@ class Models:
                 code="insufficient_memory",
             )
         while sum(each.memory_bytes for each in self.opened()) + size > limit:
-            idle = [each for each in self._open.items() if each[1].is_idle]
-            if not idle:
+            if not self._close_idle([*self._replaced, *self._open.values()]):
                 busy = ", ".join(sorted({each.name for each in self.opened()}))
                 raise RequestError(
                     f"there is no memory for {name} while {busy} answers requests: it needs {format_bytes(size)}, and "
@@ -199,8 +253,6 @@ class Models:
                     code="insufficient_memory",
                     headers={"retry-after": str(_RETRY_S)},
                 )
-            oldest = min(idle, key=lambda each: each[1].last_use)[0]
-            self._open.pop(oldest).model.close()
 
     def file_bytes(self, name: str) -> int:
         """The size of an artifact's files."""
@@ -219,12 +271,13 @@ class Models:
 
     def close(self) -> None:
         """End all answers and free the models."""
-        with self._lock:
-            self._closed = True
-            for model in self.opened():
+        with self._changing:
+            with self._counting:
+                self._closed = True
+                opened = self.opened()
+                self._open, self._replaced = {}, []
+            for model in opened:
                 model.close()
-            self._open.clear()
-            self._replaced.clear()
 
 
 def named_artifacts(arguments: Sequence[str]) -> dict[str, Path]:

@@ -64,7 +64,8 @@ class Scheduler:
     @property
     def jobs(self) -> tuple[int, int]:
         """How many jobs are computed, and how many wait."""
-        return len(self._active), len(self._waiting)
+        with self._changed:  # a job that goes from one to the other is counted once
+            return len(self._active), len(self._waiting)
 
     def submit(self, job: Job) -> None:
         """Put a job into the queue.

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from asgi_client import CHAT, COMPLETIONS, HELLO, RESPONSES, Response, request, send
+from shared_models import SharedModels
 
 from edgekit.json_text import json_list
 from edgekit.serve.completion_request import TokenizeRequest, read_tokenize_request
@@ -164,3 +165,30 @@ def test_the_ids_of_a_text_are_written_outside_the_event_loop(make_app: Any, mon
     monkeypatch.setattr("edgekit.serve.app.json_list", written)
     found = request(make_app(), "POST", "/tokenize", {"prompt": "Paris"}).json()
     assert (threads, found["count"], found["max_model_len"]) == ([False], len(found["tokens"]), 256)
+
+
+def test_an_open_model_answers_while_many_requests_wait_for_another(
+    make_app: Any, models: SharedModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(folders={"a": models.artifact(), "b": models.artifact()})
+    app.models.get("a")
+    begun, go_on, opened = threading.Event(), threading.Event(), ServedModel.open
+
+    def slow(*arguments: Any) -> ServedModel:
+        begun.set()
+        assert go_on.wait(30)
+        return opened(*arguments)
+
+    monkeypatch.setattr(ServedModel, "open", slow)
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(3))
+        asked = {"prompt": "Paris", "model": "b"}
+        waiting = [asyncio.ensure_future(send(app, "POST", "/tokenize", asked)) for _ in range(6)]
+        await asyncio.to_thread(begun.wait, 30)
+        found = await asyncio.wait_for(send(app, "POST", "/tokenize", {**asked, "model": "a"}), 20)
+        assert (found.status, any(each.done() for each in waiting)) == (200, False)
+        go_on.set()
+        assert [response.status for response in await asyncio.gather(*waiting)] == [200] * 6
+
+    asyncio.run(run())

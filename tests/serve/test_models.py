@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +14,7 @@ from edgekit.runtime.engine import EngineOptions
 from edgekit.serve.models import Models, named_artifacts
 from edgekit.serve.options import ServeOptions
 from edgekit.serve.request_error import RequestError
+from edgekit.serve.served_model import ServedModel
 
 OPTIONS = ServeOptions(engine_options=EngineOptions(context=64, threads=1))
 
@@ -145,3 +150,65 @@ def test_a_signature_can_be_demanded_also_of_files_that_replace_others(built_art
     with pytest.raises(VerificationError, match="is not signed"):
         models.get("a")
     models.close()
+
+
+def test_files_that_replace_others_need_no_memory_beside_what_nobody_uses(built_artifact: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(built_artifact, tmp_path / "artifact")
+    models = limited(folder, 1.5)
+    old = models.get("a")
+    shutil.rmtree(folder)
+    shutil.copytree(built_artifact, folder)
+    new = models.get("a")
+    assert new is not old
+    assert models.opened() == [new]
+    models.close()
+
+
+def test_what_was_replaced_is_closed_for_another_when_nobody_uses_it_any_more(
+    built_artifact: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(built_artifact, tmp_path / "artifact")
+    models = limited(folder, 2.5)
+    with models.use("a"):
+        shutil.rmtree(folder)
+        shutil.copytree(built_artifact, folder)
+        new = models.get("a")
+        assert len(models.opened()) == 2
+    assert models.get("b").name == "b"
+    assert sorted(model.name for model in models.opened()) == ["a", "b"]
+    assert new in models.opened()
+    models.close()
+
+
+@pytest.mark.parametrize("work", ["open", "close"])
+def test_an_open_model_is_used_while_another_is_opened_or_closed(
+    built_artifact: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    models = Models({"a": built_artifact, "b": built_artifact, "c": built_artifact}, OPTIONS)
+    if work == "close":
+        models.get("b")
+    model = models.get("a")
+    if work == "close":
+        total = sum(each.memory_bytes for each in models.opened())
+        monkeypatch.setattr(models, "_options", replace(OPTIONS, memory_bytes=total))
+    done = getattr(ServedModel, work)
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        assert go_on.wait(30)
+        return done(*arguments)
+
+    monkeypatch.setattr(ServedModel, work, slow)
+    other = threading.Thread(target=models.get, args=("c",))
+    other.start()
+    try:
+        assert begun.wait(30)
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(models.get, "a").result(30) is model
+        assert not go_on.is_set()
+    finally:
+        go_on.set()
+        other.join()
+        models.close()
+    assert models.opened() == []
