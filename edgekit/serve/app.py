@@ -49,7 +49,7 @@ def make_app(models: Models, options: ServeOptions, *, key: str | None, hosts: f
         models: The artifacts, which the caller closes.
         options: The limits.
         key: The key that requests must carry, or None.
-        hosts: The host names that requests may be addressed to; empty for any.
+        hosts: The host names that requests may be addressed to if there is no key; empty for any.
     """
     routes = [
         ("/health", "health", "GET"),

@@ -2,8 +2,14 @@
 
 A server on loopback needs no key, but any web page that a user visits can send requests to it. So its Host header must
 name this machine (a page could otherwise have its own name resolve to 127.0.0.1), and an Origin header must do so too.
-Other pages cannot read responses, because the server sends no CORS headers. Elsewhere every request needs the key.
+Other pages cannot read responses, because the server sends no CORS headers.
+
+With a key, every request needs it, and the headers may name any host: a page that does not have the key can do nothing,
+and a proxy on the same machine passes on the names by which others reach it.
+
 Guessing keys is slow: a wrong one is refused after a second, and an address may have only a few such requests waiting.
+While it has them, its keys are not even compared, or the answer would tell a right one at once. All addresses together
+have a limit, too, which does not hold for those that have sent the right key: strangers cannot lock them out.
 """
 
 from __future__ import annotations
@@ -20,7 +26,10 @@ from .request_error import RequestError
 
 WRONG_KEY_DELAY_S = 1.0
 _WAITING_PER_ADDRESS = 4
-_WAITING_IN_ALL = 64
+# At most so many keys are tried in a second, by whatever number of addresses. A key of 16 random hexadecimal digits,
+# of which there are 2^64, then lasts for hundreds of millions of years; and fewer than 256 addresses lock nobody out.
+_WAITING_IN_ALL = 1024
+_REMEMBERED = 1024  # addresses that have sent the right key
 OPEN_PATHS = frozenset({"/health", *page_paths()})  # need no key
 
 
@@ -30,14 +39,15 @@ class Guard:
     Args:
         app: The other one.
         key: The key that requests must carry, or None.
-        hosts: The host names that requests may be addressed to; empty for any.
+        hosts: The host names that requests may be addressed to if there is no key; empty for any.
     """
 
     def __init__(self, app: object, *, key: str | None, hosts: frozenset[str]) -> None:
         self._app = app
         self._key = None if key is None else key.encode()
-        self._hosts = hosts
+        self._hosts = hosts if key is None else frozenset[str]()
         self._wrong: Counter[str] = Counter()  # requests with a wrong key that wait for their refusal, by address
+        self._known: dict[str, None] = {}  # addresses that have sent the right key, the latest one last
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = self._refusal(scope) if scope["type"] == "http" else None
@@ -56,14 +66,16 @@ class Guard:
             return self._not_here("Origin", headers[b"origin"])
         if self._key is None or scope["path"] in OPEN_PATHS:
             return None
-        if self._wrong[_address(scope)] >= _WAITING_PER_ADDRESS or self._wrong.total() >= _WAITING_IN_ALL:
-            # The key is not even compared, or a guesser would learn whether it is right.
+        address = _address(scope)
+        full = self._wrong.total() >= _WAITING_IN_ALL and address not in self._known
+        if full or self._wrong[address] >= _WAITING_PER_ADDRESS:
             return RequestError(
                 "too many requests with a wrong API key", status=429, code="too_many_wrong_keys",
                 headers={"retry-after": "1"},
             )  # fmt: skip
         kind, _, given = headers.get(b"authorization", b"").partition(b" ")
         if kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._key):
+            self._remember(address)
             return None
         return RequestError(
             "the API key is missing or wrong; send it in the header Authorization: Bearer KEY",
@@ -71,6 +83,12 @@ class Guard:
             code="invalid_api_key",
             headers={"www-authenticate": "Bearer"},
         )
+
+    def _remember(self, address: str) -> None:
+        self._known.pop(address, None)
+        self._known[address] = None
+        if len(self._known) > _REMEMBERED:
+            del self._known[next(iter(self._known))]
 
     async def _delay(self, address: str) -> None:
         self._wrong[address] += 1

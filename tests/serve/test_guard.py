@@ -87,6 +87,36 @@ def test_guessing_keys_is_slow_for_an_address_and_for_nobody_else(monkeypatch: p
     asyncio.run(run())
 
 
+def test_strangers_do_not_lock_out_an_address_that_has_sent_the_right_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard_module, "WRONG_KEY_DELAY_S", 0.5)
+    monkeypatch.setattr(guard_module, "_WAITING_IN_ALL", 64)
+    monkeypatch.setattr(guard_module, "_REMEMBERED", 2)
+    guard = Guard(JsonResponse({}), key=KEY, hosts=frozenset())
+
+    async def run() -> None:
+        for address in ("198.51.100.1", "198.51.100.2", "198.51.100.1", "198.51.100.3"):
+            assert (await guess(guard, address, KEY)).status == 200
+        guesses = [asyncio.ensure_future(guess(guard, f"203.0.113.{i % 16}", f"wrong{i}")) for i in range(64)]
+        await asyncio.sleep(0.05)
+        assert not any(one.done() for one in guesses)
+        for address, status in (("198.51.100.1", 200), ("198.51.100.3", 200), ("198.51.100.2", 429)):
+            assert (await guess(guard, address, KEY)).status == status
+        assert (await guess(guard, "198.51.100.1", "wrong")).status == 401
+        assert [one.status for one in await asyncio.gather(*guesses)] == [401] * 64
+        assert (await guess(guard, "198.51.100.2", KEY)).status == 200
+
+    asyncio.run(run())
+
+
+def test_with_a_key_the_headers_may_name_any_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy on this machine passes them on as it gets them."""
+    monkeypatch.setattr(guard_module, "WRONG_KEY_DELAY_S", 0.0)
+    headers = {"host": "chat.example.com", "origin": "https://chat.example.com"}
+    assert ask({**headers, "authorization": f"Bearer {KEY}"}, key=KEY).status == 200
+    assert ask(headers, key=KEY).status == 401
+    assert ask({**headers, "authorization": f"Bearer {KEY}"}).status == 403
+
+
 def test_an_ipv6_network_counts_as_one_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard_module, "WRONG_KEY_DELAY_S", 0.2)
     guard = Guard(JsonResponse({}), key=KEY, hosts=frozenset())
