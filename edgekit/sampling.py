@@ -12,6 +12,7 @@ from typing import Any
 from .errors import ArtifactError, nearest
 
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127  # the sampler computes in float32
+LEAST_REPETITION_PENALTY = 0.01  # logits are divided by it; a much smaller one would make them infinite
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Sampling:
         top_k: Keeps this many of the most likely tokens; 0 keeps all.
         min_p: Keeps tokens whose probability is at least this fraction of the most likely token's; 0 keeps all.
         repetition_penalty: Divides the positive logits of tokens seen before and multiplies the negative ones;
-            1 changes nothing, above 1 discourages repetition.
+            1 changes nothing, above 1 discourages repetition. At least 0.01.
 
     Raises:
         ValueError: A value is outside its range; the message names the value and the range.
@@ -48,7 +49,10 @@ class Sampling:
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "top_k": (self.top_k >= 0, "0 or more"),
             "min_p": (0 <= self.min_p <= 1, "between 0 and 1"),
-            "repetition_penalty": (self.repetition_penalty > 0, "above 0"),
+            "repetition_penalty": (
+                self.repetition_penalty >= LEAST_REPETITION_PENALTY,
+                f"{LEAST_REPETITION_PENALTY} or more",
+            ),
         }
         for name, (valid, requirement) in allowed.items():
             if not valid:

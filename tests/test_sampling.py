@@ -20,7 +20,7 @@ def test_the_defaults_keep_the_models_distribution() -> None:
 
 
 def test_the_limits_of_each_range_are_allowed() -> None:
-    Sampling(temperature=0, top_p=1, top_k=0, min_p=0, repetition_penalty=1e-30)
+    Sampling(temperature=0, top_p=1, top_k=0, min_p=0, repetition_penalty=0.01)
     Sampling(temperature=3e38, top_p=1e-30, top_k=1 << 40, min_p=1, repetition_penalty=3e38)
 
 
@@ -38,6 +38,7 @@ def test_the_limits_of_each_range_are_allowed() -> None:
         ("min_p", -0.01),
         ("min_p", 1.01),
         ("repetition_penalty", 0.0),
+        ("repetition_penalty", 0.0099),
         ("repetition_penalty", math.inf),
         ("temperature", 1e39),
     ],

@@ -180,7 +180,7 @@ def _settings(tables: TokenizerTables, facts: RuntimeFacts, pieces: ChatPieces |
         sampling.temperature,
         max(sampling.top_p, _FLOAT32_TINY),
         sampling.min_p,
-        max(sampling.repetition_penalty, _FLOAT32_TINY),
+        sampling.repetition_penalty,
         min(sampling.top_k, _NO_LIMIT),
         len(facts.stop_texts),
         pieces is not None,

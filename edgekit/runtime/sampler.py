@@ -51,7 +51,7 @@ class Sampler:
             temperature=sampling.temperature,
             top_p=max(sampling.top_p, _FLOAT32_TINY),
             min_p=sampling.min_p,
-            repetition_penalty=max(sampling.repetition_penalty, _FLOAT32_TINY),
+            repetition_penalty=sampling.repetition_penalty,
             top_k=min(sampling.top_k, vocab_size),  # a larger top_k also keeps all tokens
         )
         self._state = ctypes.c_uint64(secrets.randbits(64) if seed is None else seed)

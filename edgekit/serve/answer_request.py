@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..runtime.response_format import Grammar
-from ..sampling import FLOAT32_MAX, SamplingOverrides
+from ..sampling import FLOAT32_MAX, LEAST_REPETITION_PENALTY, SamplingOverrides
 from .fields import Either, Flag, Ignored, ListOf, Number, Only, Text, Whole
 from .records import Field, Record
 from .request_error import RequestError
@@ -36,7 +36,9 @@ SAMPLING: Mapping[str, Field] = {
     "top_p": Field(Number(0, 1, above=True), "Keeps the most likely tokens whose probabilities add up to this."),
     "top_k": Field(Whole(0, 2**31 - 1), "Keeps this many of the most likely tokens; 0 keeps all."),
     "min_p": Field(Number(0, 1), "Keeps tokens of at least this fraction of the most likely token's probability."),
-    "repetition_penalty": Field(Number(0, FLOAT32_MAX, above=True), "Above 1 discourages tokens seen before."),
+    "repetition_penalty": Field(
+        Number(LEAST_REPETITION_PENALTY, FLOAT32_MAX), "Above 1 discourages tokens seen before."
+    ),
     "seed": Field(Whole(-(1 << _SEED_BITS - 1), (1 << _SEED_BITS) - 1), "Seeds the sampler. Drawn if it is left out."),
 }
 STOP = Field(
@@ -72,6 +74,7 @@ class AnswerRequest:
     Attributes:
         model: The artifact's name; None if the request does not name one.
         max_tokens: The largest number of tokens to generate; None if the request does not limit it.
+        max_tokens_field: The field of the request that says so, for messages.
         sampling: Changes to the artifact's sampling settings.
         seed: Of the sampler of the first answer; the others take the next numbers. None draws fresh ones.
         stop: Texts that end the answer.
@@ -96,6 +99,7 @@ class AnswerRequest:
     logprobs: int | None = None
     grammar: Grammar | None = None
     grammar_field: str = "response_format"
+    max_tokens_field: str = "max_tokens"
 
 
 def answer_request(

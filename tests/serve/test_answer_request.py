@@ -44,6 +44,7 @@ def test_absent_fields_keep_the_artifacts_settings() -> None:
         ({"stop": ["a"] * 17}, "stop", "at most 16"),
         ({"stop": 5}, "stop", "stop is 5"),
         ({"stop": "\ud800"}, "stop", "lone surrogates"),
+        ({"repetition_penalty": 1e-38}, "repetition_penalty", "a number from 0.01 to"),
         ({"presence_penalty": 0.5}, "presence_penalty", "repetition_penalty"),
         ({"logit_bias": {"5": 1}}, "logit_bias", "does not support"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "only allowed with stream"),
