@@ -31,7 +31,7 @@ from .options import ServeOptions
 from .page import PageFile, page_paths
 from .reader import Emit, Reader
 from .replies import ChatReply, CompletionReply, Reply
-from .request_error import RequestError, request_error
+from .request_error import RequestError, request_error, unopened
 from .response_reply import ResponseReply
 from .response_request import read_response_request
 from .served_model import ServedModel
@@ -182,11 +182,11 @@ class _Server:
         """The model that a request means, open until the end of the block and of the jobs that are submitted there."""
         found = self._models.find(name)
         use = self._models.use(found)
-        if await _in_thread(partial(self._models.is_open, found)):
-            model = await _in_thread(use.__enter__)
-        else:
-            async with self._opening:
-                model = await _in_thread(use.__enter__)
+        try:
+            async with nullcontext() if await asyncio.to_thread(self._models.is_open, found) else self._opening:
+                model = await asyncio.to_thread(use.__enter__)
+        except EdgekitError as error:
+            raise unopened(error) from None
         try:
             yield model
         finally:

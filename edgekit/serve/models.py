@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact.manifest import FILE_NAME, Manifest
-from ..errors import UsageError, nearest
+from ..errors import ContextLengthError, UsageError, nearest
 from ..runtime.loading import trusted_manifest
 from ..units import format_bytes
 from .fields import cut
@@ -55,6 +55,7 @@ class Models:
 
     Raises:
         ArtifactError: A folder is not an artifact, or not signed by the key that is demanded.
+        ContextLengthError: One holds fewer tokens than the settings ask for.
     """
 
     def __init__(self, folders: Mapping[str, Path], options: ServeOptions) -> None:
@@ -63,12 +64,24 @@ class Models:
             name: trusted_manifest(path, options.public_key) for name, path in folders.items()
         }
         self._options = options
+        self._check_context()
         self._open: dict[str, _Opened] = {}
         self._replaced: list[_Opened] = []  # whose files have been replaced, but which still answer requests
         self._uses = 0
         self._closed = False
         self._changing = threading.Lock()  # held while a model is opened or closed, which may take seconds
         self._counting = threading.Lock()  # held for moments, and while something is taken out of the above
+
+    def _check_context(self) -> None:
+        """Refuse a context that an artifact does not hold, before a request has to be refused for it."""
+        context = self._options.engine_options.context
+        longest = {name: int(manifest.model["context_length"]) for name, manifest in self._manifests.items()}
+        small = [f"{name} holds at most {most}" for name, most in longest.items() if context and most < context]
+        if small:
+            raise ContextLengthError(
+                f"a context of {context} tokens was requested; {', '.join(small)}",
+                hint=f"ask for a context of {min(longest.values())} or less, or leave --context out",
+            )
 
     @property
     def names(self) -> tuple[str, ...]:

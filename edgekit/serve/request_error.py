@@ -47,6 +47,12 @@ def shutting_down() -> RequestError:
     return RequestError("the server is shutting down", status=503)
 
 
+def unopened(error: EdgekitError) -> RequestError:
+    """The failure that an artifact cannot be opened, of which no request is the cause."""
+    message = f"the model cannot be opened: {error.message}{f'; {error.hint}' if error.hint else ''}"
+    return RequestError(message, status=501 if isinstance(error, MissingPackageError) else 500, code=error.kind)
+
+
 def request_error(error: EdgekitError | ValueError, param: str | None = None) -> RequestError:
     """The refusal or failure that an error of the runtime means for a client.
 

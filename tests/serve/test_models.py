@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgekit.errors import ArtifactError, UsageError, VerificationError
+from edgekit.errors import ArtifactError, ContextLengthError, UsageError, VerificationError
 from edgekit.runtime.engine import EngineOptions
 from edgekit.serve.models import Models, named_artifacts
 from edgekit.serve.options import ServeOptions
@@ -125,6 +125,14 @@ def test_replaced_files_are_opened_by_the_next_request(
     assert models.get("a") is new
     assert models.opened() == [new]
     models.close()
+
+
+def test_a_context_that_an_artifact_does_not_hold_is_refused_at_the_start(built_artifact: Path) -> None:
+    options = ServeOptions(engine_options=EngineOptions(context=100_000))
+    with pytest.raises(
+        ContextLengthError, match=r"100000 tokens was requested; a holds at most 700, b holds at most 700"
+    ):
+        Models({"a": built_artifact, "b": built_artifact}, options)
 
 
 def test_a_folder_that_is_no_artifact_is_an_error(tmp_path: Path) -> None:
