@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..runtime.logprobs import MOST_ALTERNATIVES
@@ -104,15 +104,17 @@ def read_chat_request(value: Any) -> ChatRequest:
         RequestError: A field is wrong, unknown, or not supported.
     """
     values = CHAT.read(value)
-    limits = [values[name] for name in ("max_completion_tokens", "max_tokens") if name in values]
+    limits = [name for name in ("max_tokens", "max_completion_tokens") if name in values]
+    limit = min(limits, key=lambda name: values[name], default="max_tokens")
     if values.get("top_logprobs") and not values.get("logprobs"):
         raise RequestError("top_logprobs is only allowed with logprobs: true", param="top_logprobs")
     answer = answer_request(
         values,
-        min(limits, default=None),
+        values.get(limit),
         logprobs=values.get("top_logprobs", 0) if values.get("logprobs") else None,
         grammar=grammar(values.get("response_format"), "response_format"),
     )
+    answer = replace(answer, max_tokens_field=limit)
     return chat_request(values, values["messages"], answer, values.get("reasoning_effort"), "reasoning_effort")
 
 

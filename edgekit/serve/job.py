@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -65,7 +65,17 @@ class Text:
     thought_tokens: int = field(default=0, compare=False)
 
 
+Whole = tuple[Sequence[Text], Ended]  # an answer: its texts in order, and its end
 Event = Begun | Text | Ended | EdgekitError | RequestError  # all but the first two end the job
+
+
+def joined(texts: Sequence[Text]) -> Text:
+    """Texts as one, for what keeps text and calls apart."""
+    return Text(
+        [piece for text in texts for piece in text.pieces],
+        [each for text in texts for each in text.logprobs],
+        [call for text in texts for call in text.calls],
+    )
 
 
 class Job:

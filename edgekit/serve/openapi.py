@@ -20,7 +20,7 @@ from .response_schemas import RETURNED
 _ANY = {
     400: "The request is wrong; the error names the field.",
     401: "The API key is missing or wrong.",
-    403: "The header Host or Origin is not this machine's.",
+    403: "The server has no key, and the header Host or Origin is not this machine's.",
     405: "The route does not have this method.",
     408: "The request did not arrive in time.",
     429: "The queue is full, or there were too many wrong keys; the header Retry-After says when to try again.",

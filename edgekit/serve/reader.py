@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from ..errors import EdgekitError
-from .job import Begun, Ended, Event, Job, Text
+from .job import Begun, Ended, Event, Job, Text, Whole
 from .request_error import RequestError, request_error
 
 Emit = Callable[[Event], None]
@@ -81,13 +81,13 @@ class Reader:
             if not isinstance(event, Begun):
                 yield number, event
 
-    async def whole(self) -> list[tuple[Text, Ended]]:
-        """Each answer's text and end.
+    async def whole(self) -> list[Whole]:
+        """Each answer's texts and end.
 
         Raises:
             RequestError: An answer has failed.
         """
-        texts = [Text([]) for _ in range(self._choices)]
+        texts: list[list[Text]] = [[] for _ in range(self._choices)]
         ends: dict[int, Ended] = {}
         async for found in self.events():
             if found is None:
@@ -96,10 +96,8 @@ class Reader:
             if isinstance(event, Ended):
                 ends[number] = event
             else:
-                texts[number].pieces.extend(event.pieces)
-                texts[number].logprobs.extend(event.logprobs)
-                texts[number].calls.extend(event.calls)
-        return [(text, ends[number]) for number, text in enumerate(texts)]
+                texts[number].append(event)
+        return [(each, ends[number]) for number, each in enumerate(texts)]
 
     def _emit(self, number: int, event: Event) -> None:
         if isinstance(event, Begun):

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from ..json_text import json_text
 from ..runtime.logprobs import TokenLogprob
 from ..runtime.thought import Piece
-from .job import Ended, Text
+from .job import Ended, Text, Whole, joined
 from .request_error import RequestError
 
 # An answer that was ended by a limit of the server is as incomplete as one ended by max_tokens.
@@ -43,7 +43,7 @@ class Reply(Protocol):
     def fail(self, error: RequestError) -> bytes:
         """The end of a stream that has failed."""
 
-    def whole(self, answers: Sequence[tuple[Text, Ended]]) -> Json:
+    def whole(self, answers: Sequence[Whole]) -> Json:
         """The answers as one object."""
 
 
@@ -52,7 +52,8 @@ class _ChunkReply:
 
     Args:
         head: The members of each chunk.
-        include_usage: Whether a stream ends with the numbers of tokens.
+        include_usage: Whether a stream ends with the numbers of tokens. As in OpenAI's API, ``usage`` is null in its
+            other chunks, unless they have the numbers so far.
         running_usage: Whether each chunk has the numbers of tokens so far.
     """
 
@@ -69,14 +70,17 @@ class _ChunkReply:
         """The error."""
         return event(error.body)
 
-    def _sent(self, choice: Json, text: Text | None = None) -> bytes:
+    def _sent(self, choice: Json, counted: Text | Ended | None = None) -> bytes:
         chunk = {**self._head, "choices": [choice]}
-        if self._running_usage and text is not None:
-            self._counts[choice["index"]] = text.tokens, text.thought_tokens
-            tokens, thought = (sum(counts) for counts in zip(*self._counts.values(), strict=True))
+        if self._running_usage:
+            if counted is not None:
+                self._counts[choice["index"]] = counted.tokens, counted.thought_tokens
             chunk["usage"] = {
-                "completion_tokens": tokens, "completion_tokens_details": {"reasoning_tokens": thought}
-            }  # fmt: skip
+                "completion_tokens": sum(tokens for tokens, _ in self._counts.values()),
+                "completion_tokens_details": {"reasoning_tokens": sum(thought for _, thought in self._counts.values())},
+            }
+        elif self._include_usage:
+            chunk["usage"] = None
         return event(chunk)
 
 
@@ -110,15 +114,15 @@ class ChatReply(_ChunkReply):
             start = self._calls[number]
             delta["tool_calls"] = [{"index": start + i, **call.message} for i, call in enumerate(text.calls)]
             self._calls[number] += len(text.calls)
-        return self._chunk(number, delta, logprobs=_logprobs(text.logprobs) if text.logprobs else None, text=text)
+        return self._chunk(number, delta, logprobs=_logprobs(text.logprobs) if text.logprobs else None, counted=text)
 
     def end(self, number: int, ended: Ended) -> bytes:
         """The chunk that says why an answer has ended."""
-        return self._chunk(number, {}, _finish(ended, called=bool(self._calls[number])))
+        return self._chunk(number, {}, _finish(ended, called=bool(self._calls[number])), counted=ended)
 
-    def whole(self, answers: Sequence[tuple[Text, Ended]]) -> Json:
+    def whole(self, answers: Sequence[Whole]) -> Json:
         """The answers as one object."""
-        choices = [self._choice(number, text, ended) for number, (text, ended) in enumerate(answers)]
+        choices = [self._choice(number, joined(texts), ended) for number, (texts, ended) in enumerate(answers)]
         counts = usage([ended for _, ended in answers])
         return {**self._names, "object": "chat.completion", "choices": choices, "usage": counts}
 
@@ -139,9 +143,9 @@ class ChatReply(_ChunkReply):
         delta: Json,
         finish: str | None = None,
         logprobs: Json | None = None,
-        text: Text | None = None,
+        counted: Text | Ended | None = None,
     ) -> bytes:
-        return self._sent({"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": finish}, text)
+        return self._sent({"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": finish}, counted)
 
 
 class CompletionReply(_ChunkReply):
@@ -175,12 +179,13 @@ class CompletionReply(_ChunkReply):
 
     def end(self, number: int, ended: Ended) -> bytes:
         """The chunk that says why a text has ended."""
-        return self._sent(_text_choice(number, "", FINISH[ended.finish]))
+        return self._sent(_text_choice(number, "", FINISH[ended.finish]), ended)
 
-    def whole(self, answers: Sequence[tuple[Text, Ended]]) -> Json:
+    def whole(self, answers: Sequence[Whole]) -> Json:
         """The texts as one object."""
         choices = []
-        for number, (text, ended) in enumerate(answers):
+        for number, (texts, ended) in enumerate(answers):
+            text = joined(texts)
             found = self._echo + "".join(piece.text for piece in text.pieces)
             logprobs = self._logprobs(number, text.logprobs)
             choices.append(_text_choice(number, found, FINISH[ended.finish], logprobs))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..runtime.tool_calls import ToolCall
-from .job import Ended, Text
+from .job import Ended, Text, Whole
 from .replies import FINISH, Json, event, usage
 from .request_error import RequestError
 
@@ -55,9 +55,11 @@ class ResponseReply:
         return sent
 
     def end(self, number: int, ended: Ended) -> bytes:
-        """The end of the last item."""
+        """The end of the last item. An answer that was not cut off has a message or a call, perhaps without text."""
+        if FINISH[ended.finish] != "stop":
+            return self._close("incomplete")
         begun = b"" if self._output and self._output[-1]["type"] != "reasoning" else self._write("message", "")
-        return begun + self._close("completed" if FINISH[ended.finish] == "stop" else "incomplete")
+        return begun + self._close()
 
     def finish(self, ended: Sequence[Ended]) -> bytes:
         """The last event, with the whole response."""
@@ -68,10 +70,11 @@ class ResponseReply:
         """The last event of a stream that has failed."""
         return self._event("error", code=error.code or "server_error", message=error.message, param=error.param)
 
-    def whole(self, answers: Sequence[tuple[Text, Ended]]) -> Json:
+    def whole(self, answers: Sequence[Whole]) -> Json:
         """The answer as one object."""
-        ((text, ended),) = answers
-        self.text(0, text)
+        ((texts, ended),) = answers
+        for text in texts:
+            self.text(0, text)
         self.end(0, ended)
         return self._ended(ended)
 

@@ -160,7 +160,7 @@ def read_response_request(value: Any) -> ResponseRequest:
     schema = {"type": "json_schema", "json_schema": given} if given["type"] == "json_schema" else given
     common = {name: each for name, each in values.items() if name != "stream_options"}
     answer = answer_request(common, values.get("max_output_tokens"), grammar=grammar(schema, "text.format"))
-    answer = replace(answer, grammar_field="text.format")
+    answer = replace(answer, grammar_field="text.format", max_tokens_field="max_output_tokens")
     effort = values.get("reasoning", {}).get("effort")
     chat = chat_request(values, _messages(values), answer, effort, "reasoning.effort")
     echoed = {

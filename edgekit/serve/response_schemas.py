@@ -136,7 +136,7 @@ RETURNED: Mapping[str, Json] = {
             "choices": _list(
                 _object({"index": COUNT, "delta": _DELTA, "logprobs": _LOGPROBS, "finish_reason": _or_null(_FINISH)})
             ),
-            "usage": _ref("Usage"),
+            "usage": _or_null(_ref("Usage")),
         },
         optional=["usage"],
     ),
@@ -147,7 +147,7 @@ RETURNED: Mapping[str, Json] = {
             "choices": _list(
                 _object({"index": COUNT, "text": TEXT, "logprobs": _TEXT_LOGPROBS, "finish_reason": _or_null(_FINISH)})
             ),
-            "usage": _ref("Usage"),
+            "usage": _or_null(_ref("Usage")),
         },
         optional=["usage"],
     ),

@@ -220,7 +220,7 @@ class ServedModel:
             prompt=list(ids),
             stops=stops,
             stop_texts=(*self.manifest.stop_texts, *request.stop),
-            max_tokens=self._max_tokens(request.max_tokens, tokens),
+            max_tokens=self._max_tokens(request, tokens),
             splitter=splitter,
             watch=watch,
             logprobs=logprobs,
@@ -274,8 +274,8 @@ class ServedModel:
                 raise RequestError(str(error), param=param) from None
         return [first, *(first.copy() for _ in range(count - 1))]
 
-    def _max_tokens(self, asked: int | None, default: int | None) -> int | None:
-        most = self._options.max_tokens
+    def _max_tokens(self, request: AnswerRequest, default: int | None) -> int | None:
+        asked, field, most = request.max_tokens, request.max_tokens_field, self._options.max_tokens
         if asked is not None and most is not None and asked > most:
-            raise RequestError(f"max_tokens is {asked}; this server allows at most {most}", param="max_tokens")
+            raise RequestError(f"{field} is {asked}; this server allows at most {most}", param=field)
         return min((each for each in (default, most) if each is not None), default=None) if asked is None else asked

@@ -12,6 +12,7 @@ import pytest
 from asgi_client import CHAT, COMPLETIONS, HELLO, RESPONSES, Response, request, send
 from shared_models import SharedModels
 
+from edgekit.errors import ContextLengthError
 from edgekit.json_text import json_list
 from edgekit.serve.completion_request import TokenizeRequest, read_tokenize_request
 from edgekit.serve.models import Models
@@ -53,6 +54,32 @@ def test_a_bad_request_has_a_4xx_in_openais_form(
     found = request(make_app(body_bytes=2000), method, path, body, headers=headers)
     assert (found.status, found.error.keys()) == (status, {"message", "type", "param", "code"})
     assert message in found.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        (CHAT, "max_tokens"), (CHAT, "max_completion_tokens"), (COMPLETIONS, "max_tokens"),
+        (RESPONSES, "max_output_tokens"),
+    ],
+)  # fmt: skip
+def test_too_many_tokens_are_refused_by_the_field_of_the_route(make_app: Any, path: str, field: str) -> None:
+    text = {CHAT: {"messages": HELLO["messages"]}, COMPLETIONS: {"prompt": "a"}, RESPONSES: {"input": "a"}}[path]
+    found = request(make_app(max_tokens=9), "POST", path, {**text, field: 10})
+    assert (found.status, found.error["param"]) == (400, field)
+    assert found.error["message"] == f"{field} is 10; this server allows at most 9"
+
+
+def test_a_model_that_cannot_be_opened_is_no_fault_of_the_request(
+    make_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> ServedModel:
+        raise ContextLengthError("a context of 9 positions was requested", hint="ask for less")
+
+    monkeypatch.setattr(ServedModel, "open", refuse)
+    found = request(make_app(), "POST", CHAT, HELLO)
+    assert (found.status, found.error["type"]) == (500, "server_error")
+    assert found.error["message"].startswith("the model cannot be opened: a context of 9 positions was requested; ask")
 
 
 def test_concurrent_requests_get_their_own_answers(make_app: Any) -> None:

@@ -30,7 +30,7 @@ def test_the_second_answer_begins_when_the_first_has_read_the_prompt() -> None:
         second(ENDED)
         found = await reader.whole()
         assert submitted == JOBS
-        return before, [text.pieces[0].text for text, _ in found]
+        return before, [text.pieces[0].text for texts, _ in found for text in texts]
 
     assert asyncio.run(run()) == (["first"], ["a", "b"])
 

@@ -23,12 +23,12 @@ def values(sent: bytes) -> list[Any]:
 
 
 def test_a_whole_answer() -> None:
-    found = ChatReply("m", reasons=True).whole([(Text(PIECES), ENDED)])
+    found = ChatReply("m", reasons=True).whole([([Text(PIECES)], ENDED)])
     choice = found["choices"][0]
     assert (found["object"], found["model"], choice["finish_reason"]) == ("chat.completion", "m", "stop")
     message = {"role": "assistant", "content": "42", "refusal": None, "reasoning_content": "hm"}
     assert choice["message"] == message
-    empty = ChatReply("m", reasons=False).whole([(Text([]), ENDED)])["choices"][0]["message"]
+    empty = ChatReply("m", reasons=False).whole([([], ENDED)])["choices"][0]["message"]
     assert empty == {"role": "assistant", "content": "", "refusal": None}
 
 
@@ -46,7 +46,7 @@ def test_chunks_of_an_answer_share_an_id_and_keep_the_thought_apart() -> None:
 
 
 def test_calls() -> None:
-    choice = ChatReply("m", reasons=False).whole([(Text([], [], [CALL]), ENDED)])["choices"][0]
+    choice = ChatReply("m", reasons=False).whole([([Text([], [], [CALL])], ENDED)])["choices"][0]
     assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
     assert choice["message"]["tool_calls"] == [CALL.message]
     reply = ChatReply("m", reasons=False)
@@ -60,29 +60,44 @@ def test_calls() -> None:
 
 def test_several_answers() -> None:
     reply = ChatReply("m", reasons=False, choices=2)
-    found = reply.whole([(Text([Piece("a")]), ENDED), (Text([Piece("b")], [], [CALL]), ENDED)])
+    found = reply.whole([([Text([Piece("a")])], ENDED), ([Text([Piece("b")]), Text([], [], [CALL])], ENDED)])
     assert [choice["finish_reason"] for choice in found["choices"]] == ["stop", "tool_calls"]
     assert found["usage"]["total_tokens"] == 7 + 2 * 5
     assert [chunk["choices"][0]["index"] for chunk in values(reply.begin())] == [0, 1]
 
 
 def test_the_tokens_so_far() -> None:
-    reply = ChatReply("m", reasons=False, choices=2, running_usage=True)
-    sent = reply.text(0, Text(PIECES, tokens=3, thought_tokens=1)) + reply.text(1, Text(PIECES, tokens=4))
+    reply = ChatReply("m", reasons=False, choices=2, include_usage=True, running_usage=True)
+    sent = (
+        reply.begin() + reply.text(0, Text(PIECES, tokens=3, thought_tokens=1)) + reply.text(1, Text(PIECES, tokens=4))
+    )
+    sent += reply.end(0, ENDED) + reply.end(1, ENDED)
     counts = [chunk["usage"] for chunk in values(sent)]
-    assert [count["completion_tokens"] for count in counts] == [3, 7]
-    assert counts[1]["completion_tokens_details"] == {"reasoning_tokens": 1}
+    assert [count["completion_tokens"] for count in counts] == [0, 0, 3, 7, 9, 10]
+    thoughts = [count["completion_tokens_details"]["reasoning_tokens"] for count in counts]
+    assert thoughts == [0, 0, 1, 1, 2, 4]
+    completion = CompletionReply("m", echo="a", running_usage=True)
+    counts = [chunk["usage"] for chunk in values(completion.begin() + completion.end(0, ENDED))]
+    assert [count["completion_tokens"] for count in counts] == [0, 5]
+
+
+def test_usage_is_null_in_chunks_before_the_one_that_has_it() -> None:
+    for kind in (ChatReply("m", reasons=False, include_usage=True), CompletionReply("m", echo="a", include_usage=True)):
+        sent = kind.begin() + kind.text(0, Text(PIECES)) + kind.end(0, ENDED) + kind.finish([ENDED])
+        assert [chunk["usage"] for chunk in values(sent)[:-1]] == [None, None, None, usage([ENDED])]
+    plain = ChatReply("m", reasons=False)
+    assert not any("usage" in chunk for chunk in values(plain.begin() + plain.text(0, Text(PIECES))))
 
 
 def test_a_completion() -> None:
     reply = CompletionReply("m")
     assert reply.begin() == b""
     assert values(reply.text(0, Text(PIECES[1:])))[0]["choices"][0]["text"] == "42"
-    found = reply.whole([(Text(PIECES[1:]), ENDED)])
+    found = reply.whole([([Text([each]) for each in PIECES[1:]], ENDED)])
     assert (found["object"], found["choices"][0]["text"], found["usage"]) == ("text_completion", "42", usage([ENDED]))
     repeated = CompletionReply("m", echo="17 + 25 = ")
     assert values(repeated.begin())[0]["choices"][0]["text"] == "17 + 25 = "
-    assert repeated.whole([(Text(PIECES[1:]), ENDED)])["choices"][0]["text"] == "17 + 25 = 42"
+    assert repeated.whole([([Text([each]) for each in PIECES[1:]], ENDED)])["choices"][0]["text"] == "17 + 25 = 42"
 
 
 FOUND = [

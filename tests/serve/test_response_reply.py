@@ -25,7 +25,7 @@ def events(sent: bytes) -> list[dict[str, Any]]:
 
 
 def test_thought_text_and_calls_are_items() -> None:
-    found = ResponseReply("m", {"tools": []}).whole([(TEXT, ENDED)])
+    found = ResponseReply("m", {"tools": []}).whole([([TEXT], ENDED)])
     assert [item["type"] for item in found["output"]] == ["reasoning", "message", "function_call"]
     assert [found["output"][i]["content"][0]["text"] for i in (0, 1)] == ["hm", "42"]
     assert (found["output"][2]["call_id"], found["output"][2]["arguments"]) == ("call_1", '{"a": 1}')
@@ -53,15 +53,31 @@ def test_a_stream_has_the_same_items() -> None:
     assert sent[2]["item"]["content"] == []
 
 
+def test_text_and_calls_keep_their_order() -> None:
+    texts = [Text([Piece("Su")]), Text([Piece("re.")]), Text([], [], [CALL, CALL]), Text([Piece("Done.")])]
+    found = ResponseReply("m", {}).whole([(texts, ENDED)])["output"]
+    assert [item["type"] for item in found] == ["message", "function_call", "function_call", "message"]
+    assert [found[i]["content"][0]["text"] for i in (0, 3)] == ["Sure.", "Done."]
+    reply = ResponseReply("m", {})
+    sent = events(b"".join(reply.text(0, text) for text in texts) + reply.end(0, ENDED))
+    streamed = [event["item"]["type"] for event in sent if event["type"] == "response.output_item.done"]
+    assert streamed == [item["type"] for item in found]
+
+
 def test_an_answer_that_was_cut_off_is_incomplete() -> None:
     cut = Ended("length", 7, 0, 5, 5)
-    found = ResponseReply("m", {}).whole([(Text([Piece("hm", thought=True)]), cut)])
-    assert (found["status"], found["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
-    assert [(item["type"], item["status"]) for item in found["output"]] == [
-        ("reasoning", "completed"), ("message", "incomplete")
-    ]  # fmt: skip
+    for pieces, kind in (([Piece("hm", thought=True)], "reasoning"), ([Piece("4")], "message")):
+        found = ResponseReply("m", {}).whole([([Text(pieces)], cut)])
+        assert (found["status"], found["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+        assert [(item["type"], item["status"]) for item in found["output"]] == [(kind, "incomplete")]
     reply = ResponseReply("m", {})
     assert events(reply.finish([cut]))[0]["type"] == "response.incomplete"
+    assert ResponseReply("m", {}).whole([([], cut)])["output"] == []
+
+
+def test_an_answer_without_text_has_an_empty_message() -> None:
+    found = ResponseReply("m", {}).whole([([Text([Piece("hm", thought=True)])], ENDED)])["output"]
+    assert [(item["type"], item["status"]) for item in found] == [("reasoning", "completed"), ("message", "completed")]
 
 
 def test_a_failure_is_an_event() -> None:
