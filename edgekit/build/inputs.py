@@ -22,7 +22,7 @@ from ..planning.choice import best_recipe
 from ..progress import Progress, no_progress
 from ..recipes import all_recipes, load_recipe
 from ..recipes.recipe import FolderSource, HubSource, Recipe
-from ..scheme import QuantizationConfig, QuantizationOverrides, QuantizationScheme
+from ..scheme import IMPORTED, METHODS, QuantizationConfig, QuantizationOverrides, QuantizationScheme
 from ..weights.tensors import check_tensors
 from .adapters import adapted, merge, open_adapters
 from .conversation import requested_template
@@ -162,6 +162,12 @@ def carried_quantization(
         UsageError: Something was requested that would change the checkpoint's codes.
     """
     if not opened.holds_codes:
+        if asked.method == IMPORTED:
+            raise UsageError(
+                f"quantization has the method {IMPORTED!r}, but the checkpoint holds no codes; allowed: "
+                f"{', '.join(METHODS)}",
+                hint="it is the method of plans and builds of GPTQ and AWQ checkpoints, whose codes are copied",
+            )
         return asked
     from ..weights.carried import carried_formats
 
@@ -183,7 +189,7 @@ def _changing(requested: Quantization, own: QuantizationConfig) -> Iterator[str]
         rotate, scale = requested.rotate, requested.scale
     elif requested is not None:
         mean = None if requested.mean_bits == own.mean_bits else requested.mean_bits
-        method = None if requested.method in (own.method, "rtn") else requested.method
+        method = None if requested.method in (own.method, "rtn", IMPORTED) else requested.method
         rotate, scale = requested.rotate > own.rotate, requested.scale > own.scale
         if requested.linear is None and own.linear is not None:
             yield "linear = None"

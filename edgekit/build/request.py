@@ -12,7 +12,7 @@ from ..devices.profile import DeviceProfile
 from ..errors import UsageError
 from ..planning.plan import Plan, PlanOptions
 from ..recipes.recipe import Recipe
-from ..scheme import IMPORTED, METHODS, QuantizationConfig, QuantizationOverrides
+from ..scheme import QuantizationConfig, QuantizationOverrides
 from ..threads import MOST_THREADS
 
 CALIBRATION_TOKENS = 8192
@@ -94,11 +94,6 @@ class BuildRequest:
             check_truth(name, getattr(self, name), error=UsageError)
         check_truth("reasoning", self.reasoning, optional=True, error=UsageError)
         check_kind("quantization", self.quantization, QuantizationConfig, QuantizationOverrides, error=UsageError)
-        if isinstance(self.quantization, QuantizationConfig) and self.quantization.method == IMPORTED:
-            raise UsageError(
-                f"quantization has the method {IMPORTED!r}, which cannot be requested; allowed: {', '.join(METHODS)}",
-                hint="the codes of a GPTQ or AWQ checkpoint are copied without it",
-            )
         check_kind("plan_options", self.plan_options, PlanOptions, error=UsageError)
         for name in ("calibration_tokens", "quality_tokens", "threads"):
             if (value := getattr(self, name)) is not None:

@@ -123,7 +123,10 @@ def calibrated_layers(
         if from_calibration:
             state.remove()  # the same input would fail again in the same way
         else:
-            kept = f"the calibration so far is kept in {state_folder}: a build with the same calibration resumes it"
+            kept = (
+                f"the calibration so far is kept in {state_folder}: a build of the same output with the same "
+                "quantization and calibration texts resumes it"
+            )
             error.hint = f"{error.hint}. {kept[0].upper()}{kept[1:]}" if error.hint else kept
         raise
     except Exception:
@@ -159,7 +162,7 @@ def _fingerprint(
         "edgekit": version("edgekit-llm"),
         "model": _digest(asdict(spec)),
         "source": dict(source_key),
-        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "files": {name: hashlib.sha256(_lasting(name, content)).hexdigest() for name, content in files.items()},
         "quantization": facts.quantization,
         "activation_type": facts.activation_type,
         "sampling": facts.sampling,
@@ -170,6 +173,16 @@ def _fingerprint(
         "damping": [DAMPING, DRIFT_DAMPING, DRIFT_SHARE],
         "texts": hashlib.sha256(PROMPTS.read_bytes()).hexdigest() if texts is None else _digest(texts),
     }
+
+
+def _lasting(name: str, content: bytes) -> bytes:
+    """A file without the planned context, which may change while the calibration stays the same."""
+    if name != "genai_config.json":
+        return content
+    settings = json.loads(content)
+    for part, key in (("model", "context_length"), ("search", "max_length")):
+        settings.get(part, {}).pop(key, None)
+    return json.dumps(settings, sort_keys=True).encode()
 
 
 def _digest(value: Any) -> str:

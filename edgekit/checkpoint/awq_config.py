@@ -25,6 +25,7 @@ _SYNONYMS = {
     "method": "quant_method",
 }  # fmt: skip
 _VERSIONS = ("gemm", "gemv")
+_AUTO_ROUND = ("auto-round", "intel/auto-round")
 _CARRIED_GROUPS = 32  # a group that is a multiple of this becomes one or several blocks of an artifact
 
 
@@ -76,7 +77,9 @@ def read_awq_config(folder: Path, config: Mapping[str, Any]) -> AwqConfig:
     for where, described in ((source, values), *files):
         refuse_transforms(described, where)
     method = values.get("quant_method", "awq")
-    if method.lower() != "awq":
+    packing = values.get("packing_format")  # AutoRound writes the layout of several methods and names it here
+    is_packed = method.lower() in _AUTO_ROUND and isinstance(packing, str) and packing.lower().endswith("awq")
+    if method.lower() != "awq" and not is_packed:
         raise UnsupportedModelError(
             f"{source}: quant_method is {method!r}; the tensors have AWQ's layout, for which 'awq' is supported",
             hint="another method may need more than the codes: use the float checkpoint that they were made from",

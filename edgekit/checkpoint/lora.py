@@ -64,10 +64,11 @@ _WITHOUT_EFFECT: dict[str, Any] = {
 }  # fmt: skip
 # PEFT switches a variant of LoRA on with a key of its own, use_... or ..._config. Those that leave the merged weights
 # as they are, or that are read; another one, which PEFT may add any day, is refused if it is set.
+_UNRELATED = ("quantization_config", "bnb_config", "use_gradient_checkpointing", "use_cache")  # of other programs
 _VARIANT = re.compile(r"use_.+|.+_config")
 _KNOWN = {
     "use_rslora", "use_dora", "eva_config", "loftq_config", "corda_config", "lora_ga_config", "megatron_config",
-    "runtime_config", *_WITHOUT_EFFECT,
+    "runtime_config", "velora_config", *_UNRELATED, *_WITHOUT_EFFECT,
 }  # fmt: skip
 # Initializations (init_lora_weights), in lower case: the base model stays as it is, or its weights are changed.
 _BASE_KEPT = ("gaussian", "eva", "orthogonal", "mica")

@@ -59,7 +59,8 @@ def read_tokenizer_files(folder: Path, config: Mapping[str, Any]) -> TokenizerFi
     settings = _parse(folder, files, "tokenizer_config.json")
     generation = _parse(folder, files, GENERATION_FILE)
     check_settings(settings, str(folder / "tokenizer_config.json"))
-    settings = _mapped(folder) | settings
+    if "added_tokens_decoder" not in settings:  # as in transformers: newer settings name all special tokens
+        settings = _mapped(folder) | settings
     check_generation(generation, str(folder / GENERATION_FILE))
     check_generation(config, f"{folder / 'config.json'}")
     templates = folder_templates(folder, settings)

@@ -55,7 +55,7 @@ def command(name: str | None, receipt: Path | None, out: Path | None, as_json: b
         raise click.UsageError("--out needs --from-receipt")
     if out is not None and out.suffix != ".toml" and (out.is_file() or not out.exists()):
         raise click.BadParameter(
-            f"{out} does not end in .toml; --device takes other names for those of devices", param_hint="--out"
+            f"{out} does not end in .toml; --device reads a file only if its name does", param_hint="--out"
         )
     if receipt is not None:
         _correct(receipt, name, out, as_json)

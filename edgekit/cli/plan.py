@@ -12,11 +12,11 @@ import click
 
 from ..build.plan import plannable
 from ..devices import DeviceProfile, all_devices, load_device
-from ..errors import ContextLengthError, MissingPackageError, UsageError
+from ..errors import ContextLengthError, EngineError, MissingPackageError, UnknownNameError, UsageError
 from ..planning import planner
 from ..planning.budget import UserLimits, usable_memory
 from ..planning.choice import best_recipe, needed_machine
-from ..planning.draft import draft
+from ..planning.draft import draft, longer_context
 from ..planning.plan import Plan, PlanOptions
 from ..recipes import Recipe, all_recipes
 from ..scheme import QuantizationOverrides
@@ -210,33 +210,56 @@ def _plans(
 
     Raises:
         UsageError: No model that can be built reaches the requested mean of bits.
+        ContextLengthError: No model holds the requested prompt.
     """
     plans, refused = {}, {}
     unreachable: UsageError | None = None
+    too_long: ContextLengthError | None = None
     for recipe in recipes:
         if request.context is not None and request.context > recipe.max_context:
             refused[recipe.name] = f"at most {recipe.max_context} tokens"
             continue
         try:
             plans[recipe.name] = request.plan(recipe, profile)
-        except ContextLengthError:
-            refused[recipe.name] = "the prompt does not fit its context"
+        except ContextLengthError as error:
+            refused[recipe.name], too_long = "the prompt does not fit", error
         except UsageError as error:
             refused[recipe.name], unreachable = "cannot reach this mean of bits", error
     if unreachable is not None and all(recipe.plan_only for recipe in recipes if recipe.name in plans):
         raise unreachable
+    if too_long is not None and not plans:
+        raise ContextLengthError(
+            f"a prompt of {request.plan_options.prompt_tokens} tokens was requested, which no model's planned context "
+            "holds",
+            hint=longer_context(request.plan_options.prompt_tokens, max(recipe.max_context for recipe in recipes)),
+        )
     return plans, refused
 
 
 def _plan_everywhere(request: _Request, recipe: Recipe, notes: tuple[str, ...]) -> None:
     """Plan one model for every device."""
-    pairs = [(device, request.plan_among_all(recipe, device)) for device in all_devices()]
+    pairs, refused = [], None
+    for device in all_devices():
+        try:
+            planned = request.plan_among_all(recipe, device)
+        except (EngineError, UnknownNameError) as error:  # it lacks the engine, the power mode or the type of cache
+            refused = refused or error
+        else:
+            pairs.append((device, replace(planned, notes=planned.unchecked)))
+    if not pairs and refused is not None:
+        raise refused
     if request.as_json:
         emit_json({"model": recipe.name, "plans": [planned.to_json() for _, planned in pairs]})
     else:
         _print_devices(recipe, pairs)
-    print_notes(notes)
+    print_notes([*notes, *_unchecked(pairs)])
     request.draw([(recipe, device) for device, _ in pairs])
+
+
+def _unchecked(pairs: Sequence[tuple[DeviceProfile, Plan]]) -> tuple[str, ...]:
+    """A note about the devices for which the limits of the user could not be checked."""
+    names = [device.name for device, planned in pairs if planned.unchecked]
+    return (f"the limits could not be checked for {', '.join(names)}: the speed is unknown",) if names else ()
 
 
 def _print_recipes(

@@ -29,7 +29,7 @@ def _new_profile(ctx: click.Context, param: click.Parameter, path: Path | None) 
     if path is None:
         return None
     if path.suffix != ".toml":
-        raise click.BadParameter(f"{path} does not end in .toml; --device takes other names for those of devices")
+        raise click.BadParameter(f"{path} does not end in .toml; --device reads a file only if its name does")
     if path.exists():
         raise click.BadParameter(f"{path} exists; name another file or remove it first")
     return path

@@ -9,7 +9,7 @@ from ..errors import BudgetError, ContextLengthError
 from ..recipes.recipe import Recipe
 from ..units import format_bytes
 from .budget import Limit, show_times
-from .draft import draft
+from .draft import draft, longer_context
 from .plan import Plan, PlanOptions
 
 
@@ -44,8 +44,11 @@ def best_recipe(
                 plans.append((recipe, draft(recipe, device, context, options=options)))
             except ContextLengthError as error:  # the prompt is longer than this model's context
                 refused = error
-    if not plans and refused is not None:
-        raise refused
+    if not plans and refused is not None and options is not None:
+        raise ContextLengthError(
+            f"a prompt of {options.prompt_tokens} tokens was requested, which no model's planned context holds",
+            hint=longer_context(options.prompt_tokens, longest),
+        )
     acceptable = [(recipe, planned) for recipe, planned in plans if planned.acceptable]
     if acceptable:
         return max(acceptable, key=lambda pair: (not pair[1].slow, pair[0].reasoning, pair[0].parameters))[0]

@@ -67,7 +67,7 @@ def draft(
         raise ContextLengthError(
             f"planning {recipe.name}: a prompt of {options.prompt_tokens} tokens was requested, which does not fit a "
             f"context of {context} tokens",
-            hint=f"plan a longer context with --context; allowed: up to {recipe.max_context}",
+            hint=longer_context(options.prompt_tokens, recipe.max_context),
         )
     model = _model(recipe, quantization, device.activation_type)
     usable, source = usable_memory(device, options.limits, options.headless)
@@ -107,6 +107,18 @@ def draft(
         engines=engines,
         engine_because=because,
     )
+
+
+def longer_context(prompt_tokens: int, longest: int) -> str:
+    """What to do about a prompt that does not fit.
+
+    Args:
+        prompt_tokens: Its length.
+        longest: The longest context that can be planned.
+    """
+    if prompt_tokens > longest:
+        return f"the longest context, and so the longest prompt, has {longest} tokens"
+    return f"plan a longer context with --context; allowed: up to {longest}"
 
 
 def with_artifact(planned: Plan, data_bytes: int, tokenizer_file_bytes: int) -> Plan:

@@ -7,6 +7,7 @@ one that the checkpoint's files do not (``attn_factor``, see ``models/rope.py``)
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -76,11 +77,12 @@ def _check_count(lora: Sequence[str | Path], recorded: Sequence[Mapping[str, Any
         raise UsageError(
             f"--lora was given, but the artifact {artifact} was built without adapters", hint="leave --lora out"
         )
+    given = f"{len(lora)} were given" if lora else "--lora was not given"
+    words = " ".join(f"--lora {shlex.quote(str(adapter.get('path')))}" for adapter in recorded)
     raise UsageError(
         f"the artifact {artifact} was built with {len(recorded)} adapter{'s' if len(recorded) > 1 else ''} merged "
-        f"({names}), and --lora was given {len(lora)} times: the reference would be another model",
-        hint="give the adapters as in the build, in the same order: "
-        + " ".join(f"--lora {adapter.get('path')}" for adapter in recorded),
+        f"({names}), and {given}: the reference would be another model",
+        hint=f"give the adapters as in the build, in the same order: {words}; each has to be a folder on this machine",
     )
 
 

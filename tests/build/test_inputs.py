@@ -154,6 +154,15 @@ def test_a_float_checkpoint_gets_the_requested_formats(models: SharedModels) -> 
         assert carried(models.checkpoint(), requested) is requested
 
 
+def test_the_formats_of_a_plan_can_be_requested_again(tmp_path: Path, models: SharedModels) -> None:
+    folder = TinyGptq(group_size=64).write(tmp_path)
+    found = carried(folder)
+    assert found.method == "imported"
+    assert carried(folder, found) == found
+    with pytest.raises(UsageError, match="method 'imported', but the checkpoint holds no codes; allowed: rtn, gptq"):
+        carried(models.checkpoint(), found)
+
+
 def test_a_quantized_checkpoint_keeps_its_formats(tmp_path: Path) -> None:
     folder = TinyGptq(group_size=64).write(tmp_path)
     own = dataclasses.replace(REQUESTED, rotate=True, scale=True)  # the recipe's, for the float checkpoint

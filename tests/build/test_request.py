@@ -16,7 +16,6 @@ from edgekit.devices import load_device
 from edgekit.errors import UsageError
 from edgekit.planning.planner import plan
 from edgekit.recipes import load_recipe
-from edgekit.scheme import IMPORTED, QuantizationConfig, QuantizationScheme
 
 
 def test_a_request_without_arguments_is_valid_and_cannot_be_changed() -> None:
@@ -59,9 +58,3 @@ def test_the_json_of_a_result(models: SharedModels, emitted: Path | None) -> Non
     assert (found["artifact"], found["seconds"], found["peak_rss_bytes"]) == (str(artifact), 1.235, None)
     assert found["size_bytes"] == sum(p.stat().st_size for p in artifact.iterdir() if p.name != "edgekit.json")
     assert found["plan"] == planned.to_json()
-
-
-def test_the_method_of_copied_codes_cannot_be_requested() -> None:
-    eight = QuantizationScheme(8)
-    with pytest.raises(UsageError, match=r"quantization has the method 'imported', .*; allowed: rtn, gptq"):
-        BuildRequest(quantization=QuantizationConfig(eight, eight, eight, method=IMPORTED))

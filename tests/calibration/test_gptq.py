@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -200,6 +201,20 @@ def test_other_inputs_start_anew(
         with pytest.raises(InterruptedBuildError):
             stop(start(**change), KeyboardInterrupt(), lambda: kept.append(_holds(marker)))  # noqa: B023
         assert kept == [resumed], name
+
+
+def test_another_planned_context_is_the_same_calibration(start: Start, state: Path) -> None:
+    def files(context: int) -> dict[str, bytes]:
+        genai = {"model": {"context_length": context, "vocab_size": 9}, "search": {"max_length": context}}
+        return {"tokenizer.json": b"{}", "genai_config.json": json.dumps(genai).encode()}
+
+    kept: list[bool] = []
+    for context, resumed in ((256, False), (128, True)):
+        with pytest.raises(InterruptedBuildError):
+            stop(start(files=files(context)), KeyboardInterrupt(), lambda: kept.append(_holds(state / "texts.json")))
+        (state / "texts.json").write_text(MARK)
+        assert kept == [resumed]
+        kept.clear()
 
 
 def _holds(marker: Path) -> bool:

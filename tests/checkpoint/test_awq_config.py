@@ -38,6 +38,9 @@ def test_who_writes_what(tmp_path: Path) -> None:
     found = read(tmp_path, None, quant_config=old)
     assert facts(found) == (64, True, ())
     assert found.content == old
+    auto_round = {"bits": 4, "group_size": 128, "sym": True, "packing_format": "auto_round:auto_awq"}
+    for method in ("auto-round", "intel/auto-round"):
+        assert facts(read(tmp_path, auto_round | {"quant_method": method})) == (128, False, ())
     assert found.source.endswith("quant_config.json")
 
 
@@ -47,6 +50,7 @@ def test_who_writes_what(tmp_path: Path) -> None:
         ({"bits": 8}, UnsupportedModelError, "bits is 8; supported for AWQ: 4"),
         ({"version": "gemv_fast"}, UnsupportedModelError, "version is 'gemv_fast'; supported for AWQ: gemm, gemv"),
         ({"quant_method": "paroquant"}, UnsupportedModelError, "quant_method is 'paroquant'; .* 'awq' is supported"),
+        ({"quant_method": "auto-round"}, UnsupportedModelError, "quant_method is 'auto-round'"),
         ({"quant_method": 3}, CorruptFileError, "quant_method is 3"),
         ({"rotation": "hadamard"}, UnsupportedModelError, "rotation is 'hadamard': the inputs of down_proj"),
         ({"adapter": {"rank": 4}}, UnsupportedModelError, "adapter is "),

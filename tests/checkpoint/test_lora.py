@@ -83,6 +83,12 @@ def test_options_that_are_not_supported(tmp_path: Path, config: dict[str, Any]) 
         LoraAdapter(write_adapter(tmp_path, GOOD, **config))
 
 
+def test_keys_that_leave_the_merged_weights_alone(tmp_path: Path) -> None:
+    unrelated = {"velora_config": {"rank": 1}, "quantization_config": {"bits": 4}, "use_cache": True}
+    adapter = LoraAdapter(write_adapter(tmp_path, GOOD, **unrelated))
+    adapter.close()
+
+
 @pytest.mark.parametrize(
     "name", ["pissa", "pissa_niter_16", "olora", "OLoRA", "corda", "corda_kpm", "loftq", "lora_ga"]
 )

@@ -119,6 +119,8 @@ def test_tokens_that_only_the_map_names(special_of):
     assert special_of({"tokenizer_class": "PreTrainedTokenizerFast"}, {}, nothing, named) == found
     assert special_of({"eos_token": "<eos>"}, {}, nothing).eos_ids == (258,), "tokenizer_config.json comes first"
     assert special_of({"bos_token": None}, {}, nothing).bos_id is None
+    newer = {"added_tokens_decoder": {}, "eos_token": "<eos>"}  # transformers reads no map beside it
+    assert special_of(newer, {}, nothing, {"eos_token": "<nope>", "bos_token": "<bos>"}).bos_id is None
     with pytest.raises(TokenizerError, match=r"special_tokens_map\.json: eos_token is 3"):
         special_of({}, {}, nothing, {"eos_token": 3})
     with pytest.raises(TokenizerError, match=r"special_tokens_map\.json names '<nope>' as eos_token"):

@@ -95,6 +95,12 @@ def test_a_prompt_that_is_longer_than_the_context_is_refused() -> None:
     assert isinstance(found, ContextLengthError)
     assert "a prompt of 100000 tokens was requested" in found.message
     assert _json("smollm2-135m", "--device", "pi", "--context", "64")["prompt_tokens"] == 64  # the default, cut
+    assert "the longest prompt, has 8192 tokens" in found.hint
+    for model in ((), ("r1-1.5b",)):
+        found = _run(*model, "--device", "pi", "--prompt-tokens", "5000").exception
+        assert isinstance(found, ContextLengthError)
+        assert "--context" in found.hint
+        assert ("planning" in found.message) == bool(model), "no model is named that the user did not name"
     table = _run("--device", "laptop", "--context", "16384", "--prompt-tokens", "16000").stdout
     assert re.search(r"smollm2-135m .*at most 8192 tokens", table)
 
@@ -106,6 +112,7 @@ def test_a_limit_that_cannot_be_checked_is_told() -> None:
         assert note in _run(*model, "--device", "cpu", *limits).stderr
     assert any(note in each for each in _json("smollm2-135m", "--device", "cpu", *limits)["notes"])
     assert "could not be checked" not in _run("smollm2-135m", "--device", "pi", *limits).stderr
+    assert "the limits could not be checked for cpu" in _run("smollm2-135m", "--all-devices", *limits).stderr
 
 
 def test_no_model_is_said_to_fit_without_a_desktop_that_a_memory_limit_excludes() -> None:
@@ -125,6 +132,24 @@ def test_a_picture_without_matplotlib(tmp_path: Path, monkeypatch: pytest.Monkey
     found = _run("smollm2-135m", "--device", "pi", "--plot", str(tmp_path / "x.svg")).exception
     assert isinstance(found, MissingPackageError)
     assert "install the extra plot" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("words", "devices"),
+    [
+        ("--engine webgpu", {"jetson-orin-nano", "rtx-4090"}),
+        ("--power-mode 15W", {"jetson-orin-nano"}),
+        ("--prompt-tokens 3000", {"jetson-orin-nano"}),
+    ],
+)
+def test_a_table_of_all_devices_leaves_out_those_that_lack_something(words: str, devices: set[str]) -> None:
+    named = {planned["device"] for planned in _json("r1-1.5b", "--all-devices", *words.split())["plans"]}
+    assert devices <= named
+    assert len(named) < len(device_names())
+
+
+def test_a_table_without_any_device_has_an_error() -> None:
+    assert isinstance(_run("r1-1.5b", "--all-devices", "--power-mode", "none").exception, UnknownNameError)
 
 
 def test_a_plan_only_model_is_marked() -> None:

@@ -47,7 +47,8 @@ def test_the_adapters_are_merged_into_the_reference(merged: tuple[Path, Path, li
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_another_number_of_adapters_is_refused(merged: tuple[Path, Path, list[Path]], count: int) -> None:
     artifact, base, adapters = merged
-    with pytest.raises(UsageError, match=rf"2 adapters merged \(.*one, .*two\), and --lora was given {count}") as e:
+    given = f"{count} were given" if count else "--lora was not given"
+    with pytest.raises(UsageError, match=rf"2 adapters merged \(.*one, .*two\), and {given}") as e:
         evaluate(artifact, base, TEXT, lora=[*adapters, adapters[0]][:count])
     assert f"--lora {adapters[0]} --lora {adapters[1]}" in e.value.hint
 
