@@ -30,7 +30,7 @@ _SAMPLING: dict[str, tuple[str, type[int] | type[float], str]] = {
     "top_p": ("P", float, "Sample from the most likely tokens whose probabilities add up to this"),
     "top_k": ("N", int, "Sample from this many of the most likely tokens; 0 disables this"),
     "min_p": ("P", float, "Drop tokens less likely than this fraction of the most likely one; 0 disables this"),
-    "repetition_penalty": ("X", float, "Penalize tokens that have occurred before, with 0.01 or more; 1 disables this"),
+    "repetition_penalty": ("X", float, "Penalize tokens that have occurred before: 0.01 or more; 1 disables this"),
 }
 _SAMPLING_OPTIONS: dict[str, options.Decorator] = {
     name: click.option(

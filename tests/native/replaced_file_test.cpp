@@ -120,7 +120,7 @@ void writers_that_meet() {
   CHECK(folder.names() == std::vector<std::string>{"state"});
 }
 
-/* What a killed writer leaves is removed by the next one in the folder; what somebody writes, or has another kind of name, is not. */
+/* What a killed writer leaves is removed by the next one of the same path; what somebody writes, or has another name, is not. */
 void killed_writers() {
   const Folder folder;
   const pid_t child = ::fork();
@@ -132,24 +132,39 @@ void killed_writers() {
   int status = 0;
   CHECK(::waitpid(child, &status, 0) == child && WIFSIGNALED(status));
   CHECK(folder.names().size() == 1 && folder.names()[0].find(".state.saving-") == 0);
-  for (const char *name : {".saving-abcdef", "state.saving-abcdef", ".state.saving-abcdefg", ".state.part"}) put(folder / name, "");
+  for (const char *name : {".saving-abcdef", ".another.saving-abcdef", "state.saving-abcdef", ".state.saving-abcdefg", ".state.part"}) put(folder / name, "");
   fs::create_directory(folder / ".folder.saving-abcdef");
   fs::create_symlink("nowhere", folder / ".link.saving-abcdef");
-  const std::vector<std::string> others{".folder.saving-abcdef", ".link.saving-abcdef", ".saving-abcdef", ".state.part", ".state.saving-abcdefg",
+  const std::vector<std::string> others{".another.saving-abcdef", ".folder.saving-abcdef", ".link.saving-abcdef", ".saving-abcdef", ".state.part", ".state.saving-abcdefg",
                                         "state.saving-abcdef"};
-  ReplacedFile living(folder / "living");
-  CHECK(folder.names().size() == others.size() + 1);
-  CHECK(save(folder / "another", "x") && living.finish());
+  CHECK(save(folder / "living", "x") && folder.names().size() == others.size() + 2);
+  ReplacedFile living(folder / "state");
+  CHECK(folder.names().size() == others.size() + 2); /* its own file is there, the killed writer's is not */
+  CHECK(save(folder / "state", "x") && living.finish());
   std::vector<std::string> expected = others;
-  expected.insert(expected.end(), {"another", "living"});
+  expected.insert(expected.end(), {"living", "state"});
   std::sort(expected.begin(), expected.end());
   CHECK(folder.names() == expected);
+}
+
+void long_names() {
+  const Folder folder;
+  for (const char *character : {"a", "\xC3\xA9", "\xE2\x82\xAC"})
+    for (size_t size = 230; size <= 255; ++size) {
+      std::string name(size % std::string(character).size(), 'b');
+      while (name.size() < size) name += character;
+      CHECK(save(folder / name.c_str(), "x") && content(folder / name.c_str()) == "x");
+      fs::remove(folder / name.c_str());
+    }
+  CHECK(refused(folder / std::string(256, 'a').c_str()).empty()); /* only the last name is too long */
+  CHECK(!save(folder / std::string(256, 'a').c_str(), "x") && folder.names().empty());
 }
 
 }  // namespace
 
 int main() {
   permissions();
+  long_names();
   links();
   unfinished();
   writers_that_meet();

@@ -231,9 +231,9 @@ EK_API int ek_session_get_block(const ek_session *session, int64_t block, void *
 EK_API int ek_session_append_block(ek_session *session, const int32_t *tokens, const void *bytes);
 
 /* Write the token ids, keys and values of a session to a file, so that a long prompt is evaluated only once. The file
- * replaces an existing one only when it is complete, also if several threads or processes save to one path: the last
- * one that finishes wins. Until then it is beside the path as .NAME.saving-XXXXXX; what killed processes left there is
- * removed by the next call. A link stays a link: the file that it leads to is replaced.
+ * replaces an existing one only when it is complete, even if several threads or processes save to one path: the last
+ * one that finishes wins. Until then it is beside the path as .NAME.saving-XXXXXX; what a killed process left there is
+ * removed by the next call with that path. A link stays a link: the file that it leads to is replaced.
  *
  * The file is as private as the conversation: a new one can be read by its owner alone, and one that is replaced keeps
  * its permissions. EK_BAD_FILE: the file cannot be written. */

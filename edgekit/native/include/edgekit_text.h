@@ -119,8 +119,8 @@ typedef struct {
 } ek_message;
 
 /* Encode a conversation as the prompt for the next answer. What a message says is text: control tokens that it spells
- * do not become control tokens. A reasoning model's thought at the start of an earlier answer is dropped, also one that
- * the answer did not finish.
+ * do not become control tokens. A reasoning model's thought at the start of an earlier answer is dropped, including one
+ * that the answer did not finish.
  *
  *   messages  (count) oldest first, at least one
  *   ids       out, (capacity); may be NULL if the capacity is 0, to count tokens
@@ -242,7 +242,7 @@ typedef int (*ek_on_event)(const ek_event *event, void *context);
  * The same calls on a new session, with the same seed, kernels (ek_kernel_name), number of threads and key-value type,
  * give the same answers. Other kernels round differently, and so do those for one token, for a few and for many: it
  * also matters which tokens the session held already. Logits then differ in their last digits. Where two tokens are
- * nearly as likely, another one can be chosen, also without sampling.
+ * nearly as likely, another one can be chosen, even without sampling.
  *
  *   session   must not be in use by another call. ek_session_cancel (edgekit.h), also called from another thread, ends
  *             the answer within some milliseconds: EK_EVENT_DONE follows with EK_FINISH_CANCELLED, and the result is

@@ -85,7 +85,7 @@ const Option kOptions[] = {
      [](Options &o, Text name, Text value) { o.top_k = whole(name, value, 0); }},
     {"--min-p", "P", "Drop tokens less likely than this fraction of the most likely one; 0 disables this.",
      [](Options &o, Text name, Text value) { o.min_p = setting(name, value, [](double x) { return x >= 0 && x <= 1; }, "between 0 and 1"); }},
-    {"--repetition-penalty", "X", "Penalize tokens that have occurred before; 1 disables this.",
+    {"--repetition-penalty", "X", "Penalize tokens that have occurred before: 0.01 or more; 1 disables this.",
      [](Options &o, Text name, Text value) { o.repetition_penalty = setting(name, value, [](double x) { return x >= 0.01; }, "0.01 or more"); }},
     {"--seed", "N", "Seed the sampler; the same command on the same machine then gives the same answer.",
      [](Options &o, Text, Text value) { o.seed = seed_of(value); }},

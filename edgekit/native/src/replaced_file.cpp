@@ -19,6 +19,7 @@ namespace {
 
 constexpr std::string_view kMark = ".saving-", kRandom = "XXXXXX";
 constexpr int kMostLinks = 40, kTries = 100;
+constexpr size_t kLongestName = 255; /* bytes, of every usual file system */
 
 [[noreturn]] void refuse(const std::string &path, int error) {
   fail(error == ENOMEM ? EK_NO_MEMORY : EK_BAD_FILE, "cannot open %s: %s", path.c_str(), std::strerror(error));
@@ -40,20 +41,25 @@ std::string followed(const std::string &given) {
   refuse(given, ELOOP);
 }
 
-bool is_part(std::string_view name) {
-  if (name.size() <= 1 + kMark.size() + kRandom.size() || name[0] != '.') return false;
-  return name.substr(name.size() - kRandom.size() - kMark.size(), kMark.size()) == kMark;
+/* .NAME.saving-, shortened where the system would refuse its length. */
+std::string stem_of(const std::string &name) {
+  const size_t room = kLongestName - 1 - kMark.size() - kRandom.size();
+  return "." + name.substr(0, static_cast<size_t>(shown_bytes(name.c_str(), room))) + std::string(kMark);
+}
+
+bool is_part(std::string_view name, std::string_view stem) {
+  return name.size() == stem.size() + kRandom.size() && name.substr(0, stem.size()) == stem;
 }
 
 struct Close {
   void operator()(DIR *folder) const { ::closedir(folder); }
 };
 
-/* Remove the files of this user that killed writers have left in a folder: nobody has locked them. */
-void remove_abandoned(const std::string &folder) {
+/* Remove the files of this user that killed writers of the same path have left in a folder: nobody has locked them. */
+void remove_abandoned(const std::string &folder, std::string_view stem) {
   const std::unique_ptr<DIR, Close> opened(::opendir(folder.empty() ? "." : folder.c_str()));
   while (const dirent *entry = opened ? ::readdir(opened.get()) : nullptr) {
-    if (!is_part(entry->d_name)) continue;
+    if (!is_part(entry->d_name, stem)) continue;
     const std::string path = folder + entry->d_name;
     const int file = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (file < 0) continue;
@@ -67,12 +73,12 @@ void remove_abandoned(const std::string &folder) {
 }  // namespace
 
 ReplacedFile::ReplacedFile(const std::string &path) : path_(followed(path)) {
-  const std::string folder = folder_of(path_), stem = folder + "." + path_.substr(folder.size());
+  const std::string folder = folder_of(path_), stem = stem_of(path_.substr(folder.size()).c_str()); /* up to a NUL, as the system reads it */
   if (folder.size() == path_.size()) refuse(path, ENOENT);
-  remove_abandoned(folder);
+  remove_abandoned(folder, stem);
   for (int tries = 0; !file_; ++tries) {
-    part_ = stem.c_str(); /* without what stands behind a NUL, like path_ where the system reads it */
-    part_.append(kMark).append(kRandom);
+    part_ = folder + stem;
+    part_ += kRandom;
     const int made = ::mkostemp(part_.data(), O_CLOEXEC); /* for its owner alone */
     if (made < 0) refuse(path, errno);
     /* Another writer may have taken it for an abandoned one before it was locked. Some file systems have no locks. */

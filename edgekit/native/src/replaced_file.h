@@ -8,8 +8,8 @@
 namespace ek {
 
 /* Writers of the same path do not share anything: each one has a file of its own beside it, .NAME.saving-XXXXXX, and the last one
- * that finishes wins. The file is locked (flock) while it is written. A killed writer leaves its file behind; the next one in that
- * folder removes what nobody has locked. */
+ * that finishes wins. The file is locked (flock) while it is written. A killed writer leaves its file behind; the next one of the
+ * same path removes what nobody has locked. */
 class ReplacedFile {
  public:
   /* path: if it is a link, what it leads to is replaced. The permissions of a file that is replaced are kept; a new one is readable
