@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-# NFC makes at most three bytes one: three letters of Hangul, of three bytes each, become a syllable of three bytes.
-_NFC_SHRINKS = 3
+# Four bytes never become less than one: U+1FBE U+0308 U+0301, of seven bytes, becomes U+0390, of two. All other
+# characters have three times as many bytes at most before, such as a syllable of Hangul in three letters.
+_NFC_SHRINKS = 4
 _KEEP_TEXT = ("ByteLevel", "Digits", "Split")
 _BYTES = 256
 

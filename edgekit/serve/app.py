@@ -70,7 +70,8 @@ def make_app(models: Models, options: ServeOptions, *, key: str | None, hosts: f
     made += [Route(path, getattr(server, name), methods=[method]) for path, name, method in routes]
     handlers = {RequestError: _refused, HTTPException: _no_route, Exception: _failed}
     app = Starlette(routes=made, exception_handlers=handlers)
-    return Counted(Guard(app, key=key, hosts=hosts), metrics)
+    guard = Guard(app, key=key, hosts=hosts, most_waiting=max(1, options.connections // 2))
+    return Counted(guard, metrics)
 
 
 class _Server:

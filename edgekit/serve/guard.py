@@ -27,8 +27,8 @@ from .request_error import RequestError
 WRONG_KEY_DELAY_S = 1.0
 _WAITING_PER_ADDRESS = 4
 # At most so many keys are tried in a second, by whatever number of addresses. A key of 16 random hexadecimal digits,
-# of which there are 2^64, then lasts for hundreds of millions of years; and fewer than 256 addresses lock nobody out.
-_WAITING_IN_ALL = 1024
+# of which there are 2^64, then lasts for hundreds of millions of years.
+MOST_WAITING = 1024
 _REMEMBERED = 1024  # addresses that have sent the right key
 OPEN_PATHS = frozenset({"/health", *page_paths()})  # need no key
 
@@ -40,10 +40,13 @@ class Guard:
         app: The other one.
         key: The key that requests must carry, or None.
         hosts: The host names that requests may be addressed to if there is no key; empty for any.
+        most_waiting: The most requests with a wrong key that wait for their refusal, at most ``MOST_WAITING``. Each has
+            a connection meanwhile, so it must be less than the connections that the server accepts.
     """
 
-    def __init__(self, app: object, *, key: str | None, hosts: frozenset[str]) -> None:
+    def __init__(self, app: object, *, key: str | None, hosts: frozenset[str], most_waiting: int) -> None:
         self._app = app
+        self._most_waiting = min(most_waiting, MOST_WAITING)
         self._key = None if key is None else key.encode()
         self._hosts = hosts if key is None else frozenset[str]()
         self._wrong: Counter[str] = Counter()  # requests with a wrong key that wait for their refusal, by address
@@ -67,7 +70,7 @@ class Guard:
         if self._key is None or scope["path"] in OPEN_PATHS:
             return None
         address = _address(scope)
-        full = self._wrong.total() >= _WAITING_IN_ALL and address not in self._known
+        full = self._wrong.total() >= self._most_waiting and address not in self._known
         if full or self._wrong[address] >= _WAITING_PER_ADDRESS:
             return RequestError(
                 "too many requests with a wrong API key", status=429, code="too_many_wrong_keys",

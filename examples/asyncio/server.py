@@ -25,28 +25,29 @@ async def read_question(reader: asyncio.StreamReader) -> str:
     return (await reader.readexactly(length)).decode("utf-8", errors="replace")
 
 
-async def send_answer(session: edgekit.AsyncSession, question: str, writer: asyncio.StreamWriter) -> None:
-    started = False
-    async with session.chat([{"role": "user", "content": question}], max_tokens=1024) as pieces:
-        async for piece in pieces:
-            if not started:  # what is wrong with the question is known before the first piece
-                writer.write(HEADER.format("200 OK").encode())
-                started = True
-            if not piece.thought:
-                writer.write(piece.text.encode("utf-8"))
-                await writer.drain()
+async def send_answer(session: edgekit.AsyncSession, question: str, writer: asyncio.StreamWriter) -> str:
+    """Answer a question. What is wrong with it is known before the first piece.
 
-
-def report(answer: asyncio.Task[None], writer: asyncio.StreamWriter) -> str:
-    """What became of an answer, for the log. An error is sent to the client."""
-    if not answer.done():
-        return "the client has left"
-    error = answer.exception()
-    if error is None:
-        return "answered"
-    if isinstance(error, edgekit.EdgekitError):
-        writer.write(f"{HEADER.format('400 Bad Request')}{error}\n".encode())
-    return f"failed: {error}"
+    Returns:
+        What to log.
+    """
+    status, text = "200 OK", ""
+    try:
+        async with session.chat([{"role": "user", "content": question}], max_tokens=1024) as pieces:
+            async for piece in pieces:
+                if status:
+                    writer.write(HEADER.format(status).encode())
+                    status = ""
+                if not piece.thought:
+                    writer.write(piece.text.encode("utf-8"))
+                    await writer.drain()
+    except (edgekit.EdgekitError, ValueError) as error:
+        if not status:  # the client sees that the answer is cut
+            return f"failed: {error}"
+        status, text = "400 Bad Request", f"{error}\n"
+    if status:  # nothing was sent yet
+        writer.write(f"{HEADER.format(status)}{text}".encode())
+    return f"refused: {text.strip()}" if text else "answered"
 
 
 async def serve(artifact: str, port: int) -> None:
@@ -57,12 +58,14 @@ async def serve(artifact: str, port: int) -> None:
                 question = await read_question(reader)
             except (ValueError, asyncio.IncompleteReadError) as error:
                 print(f"not a request: {error}", flush=True)
+                writer.write(HEADER.format("400 Bad Request").encode())
                 writer.close()
                 return
             answer = asyncio.create_task(send_answer(session, question, writer))
             left = asyncio.create_task(reader.read())  # returns when the client closes the connection
             await asyncio.wait([answer, left], return_when=asyncio.FIRST_COMPLETED)
-            print(report(answer, writer), flush=True)
+            answered = answer.done() and answer.exception() is None
+            print(answer.result() if answered else "the client has left", flush=True)
             answer.cancel()
             left.cancel()
             await asyncio.gather(answer, left, return_exceptions=True)

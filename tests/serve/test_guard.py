@@ -8,8 +8,11 @@ import pytest
 from asgi_client import Response, request
 
 from edgekit.serve import guard as guard_module
+from edgekit.serve.app import make_app
 from edgekit.serve.guard import Guard, is_loopback, loopback_hosts
 from edgekit.serve.http import JsonResponse
+from edgekit.serve.models import Models
+from edgekit.serve.options import ServeOptions
 
 KEY = "0123456789abcdef"
 
@@ -18,7 +21,7 @@ def ask(
     headers: dict[str, str], *, key: str | None = None, path: str = "/v1/models", host: str = "127.0.0.1"
 ) -> Response:
     hosts = loopback_hosts(host) if is_loopback(host) else frozenset[str]()
-    return request(Guard(JsonResponse({}), key=key, hosts=hosts), "GET", path, headers=headers)
+    return request(Guard(JsonResponse({}), key=key, hosts=hosts, most_waiting=64), "GET", path, headers=headers)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9", "127.0.0.1:8080", "[::1]:80"])
@@ -70,7 +73,7 @@ async def guess(guard: Guard, address: str, key: str) -> Response:
 
 def test_guessing_keys_is_slow_for_an_address_and_for_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard_module, "WRONG_KEY_DELAY_S", 0.2)
-    guard = Guard(JsonResponse({}), key=KEY, hosts=frozenset())
+    guard = Guard(JsonResponse({}), key=KEY, hosts=frozenset(), most_waiting=64)
 
     async def run() -> None:
         guesses = [asyncio.ensure_future(guess(guard, "203.0.113.9", f"wrong{i}")) for i in range(4)]
@@ -89,9 +92,8 @@ def test_guessing_keys_is_slow_for_an_address_and_for_nobody_else(monkeypatch: p
 
 def test_strangers_do_not_lock_out_an_address_that_has_sent_the_right_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard_module, "WRONG_KEY_DELAY_S", 0.5)
-    monkeypatch.setattr(guard_module, "_WAITING_IN_ALL", 64)
     monkeypatch.setattr(guard_module, "_REMEMBERED", 2)
-    guard = Guard(JsonResponse({}), key=KEY, hosts=frozenset())
+    guard = Guard(JsonResponse({}), key=KEY, hosts=frozenset(), most_waiting=64)
 
     async def run() -> None:
         for address in ("198.51.100.1", "198.51.100.2", "198.51.100.1", "198.51.100.3"):
@@ -108,6 +110,15 @@ def test_strangers_do_not_lock_out_an_address_that_has_sent_the_right_key(monkey
     asyncio.run(run())
 
 
+def test_requests_that_wait_leave_connections_for_others() -> None:
+    """Each has a connection; a server that has no more of them refuses everybody, known or not."""
+    options = ServeOptions()
+    app = make_app(Models({}, options), options, key=KEY, hosts=frozenset())
+    guard = app._app
+    assert isinstance(guard, Guard)
+    assert guard._most_waiting <= options.connections // 2
+
+
 def test_with_a_key_the_headers_may_name_any_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy on this machine passes them on as it gets them."""
     monkeypatch.setattr(guard_module, "WRONG_KEY_DELAY_S", 0.0)
@@ -119,7 +130,7 @@ def test_with_a_key_the_headers_may_name_any_host(monkeypatch: pytest.MonkeyPatc
 
 def test_an_ipv6_network_counts_as_one_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard_module, "WRONG_KEY_DELAY_S", 0.2)
-    guard = Guard(JsonResponse({}), key=KEY, hosts=frozenset())
+    guard = Guard(JsonResponse({}), key=KEY, hosts=frozenset(), most_waiting=64)
 
     async def run() -> None:
         found = await asyncio.gather(*(guess(guard, f"2001:db8::{i}", "wrong") for i in range(6)))
