@@ -145,6 +145,7 @@ class CallReader:
             self._close = _R1_CALL_END  # of the first call, not of all of them
         self._held = ""
         self._inside = not self._open  # a form without tags may begin with the answer's first character
+        self._behind = False  # whether nothing visible has followed the last call
 
     @property
     def is_complete(self) -> bool:
@@ -173,8 +174,10 @@ class CallReader:
                 before, tag, _ = self._held.partition(self._open)
                 if not tag:
                     return shown + self._certain()
-                shown += self._after_call(before.rstrip())
-                self._held, self._inside = self._held[len(before) :], True
+                text = before.rstrip()
+                shown += self._visible(text)
+                # The white space goes with the block: it is text if the block is.
+                self._held, self._inside = self._held[len(text) :], True
 
     def flush(self) -> str:
         """End the answer, and return the text that was held back."""
@@ -184,23 +187,30 @@ class CallReader:
         inside, self._inside = self._inside, False
         if inside:
             return self._take(held)
-        return self._after_call(held) if held.strip() or not self.calls else ""
+        return self._visible(held)
 
     def _take(self, block: str) -> str:
-        """Read a block of calls; it is text if it is not valid."""
+        """Read a block of calls; it is text, with the white space before it, if it is not valid."""
         found = self._form.read(block.strip())
+        if not found:
+            return self._visible(block)
         self.calls.extend(found[:1] if self._single else found)
-        return "" if found else block
+        self._behind = True
+        return ""
 
     def _certain(self) -> str:
         """The held text but for white space and the beginning of a tag at its end."""
         size = len(self._held) - _overlap(self._held, self._open)
         size = len(self._held[:size].rstrip())
         text, self._held = self._held[:size], self._held[size:]
-        return self._after_call(text)
+        return self._visible(text)
 
-    def _after_call(self, text: str) -> str:
-        return text.lstrip() if self.calls else text
+    def _visible(self, text: str) -> str:
+        """Text without the white space that follows a call directly."""
+        if self._behind:
+            text = text.lstrip()
+            self._behind = not text
+        return text
 
     def _untagged(self) -> str:
         """Everything is held back while it can be a call."""

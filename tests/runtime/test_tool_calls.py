@@ -52,6 +52,25 @@ def test_text_around_calls_is_kept(form: CallForm, size: int) -> None:
 
 
 @pytest.mark.parametrize("form", [HERMES, R1], ids=lambda form: form.name)
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+def test_text_behind_a_call_keeps_its_white_space(form: CallForm, size: int) -> None:
+    behind = "```py\ndef f():\n    return 1\n```\n\nI have called it.\n"
+    assert read(form, f"{form.written(CALLS)}\n {behind}", size) == (behind, CALLS)
+    again = form.written(CALLS[:1])
+    assert read(form, f"{again}\nOne  two\n{again} three four", size) == ("One  twothree four", CALLS[:1] * 2)
+
+
+@pytest.mark.parametrize("form", [HERMES, R1], ids=lambda form: form.name)
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+def test_text_around_a_block_that_is_no_call_keeps_its_white_space(form: CallForm, size: int) -> None:
+    tag, close = form.begin.strip(), form.end.strip()
+    text = f"Write\n\n{tag} like this {close} \n and {tag}\n{close}\n"
+    assert read(form, text, size) == (text, [])
+    assert read(form, f"{form.written(CALLS)}\n{tag}x{close}  y", size) == (f"{tag}x{close}  y", CALLS)
+    assert read(form, f"a \n{tag} b", size) == (f"a \n{tag} b", [])
+
+
+@pytest.mark.parametrize("form", [HERMES, R1], ids=lambda form: form.name)
 def test_text_is_shown_as_soon_as_it_cannot_be_a_call(form: CallForm) -> None:
     reader = CallReader(form)
     assert (reader.push("Hello"), reader.push(" <"), reader.push("b>")) == ("Hello", "", " <b>")
