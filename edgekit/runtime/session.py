@@ -248,7 +248,7 @@ class Session:
                 lease.prepare(partial(next_ids, completion.text))
 
         dropped = len(messages) - len(prompt.messages)
-        calls = CallReader(form) if form else None
+        calls = CallReader(form, inputs.tools.names) if inputs.tools and form else None
         return self._start(prompt.ids, request, splitter, watch, started, ended if splitter else None, dropped, calls)
 
     def render(

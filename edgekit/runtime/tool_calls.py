@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,7 @@ _R1_NAME = re.compile(r"\s*(?:function\s*)?<｜tool▁sep｜>\s*([^\s`<][^\n`<]*
 _R1_END = re.compile(r"\s*(?:<｜tool▁call▁end｜>|\Z)")
 _SPACE = re.compile(r"\s*")
 _FENCE = "```"
-_CALL_KEYS = ("name", "type", "function", "parameters", "arguments")  # that Llama's calls begin with
+_CALL_KEYS = ("name", "type", "function", "parameters", "arguments")  # of Llama's calls
 
 
 def call_id() -> str:
@@ -91,7 +91,10 @@ class CallForm:
         return self.before.replace("NAME", name if self.name == "r1" else json.dumps(name, ensure_ascii=False)[1:-1])
 
     def read(self, block: str) -> list[ToolCall]:
-        """The calls in a text that begins as they do; none if it is something else."""
+        """The calls in a text that begins as they do; none if it is something else.
+
+        Without tags, a call has to be told from any other JSON object: it has arguments and no keys but a call's.
+        """
         if self.name == "r1":
             found = [_call(name, _json(text)) for name, text in _r1_calls(block)]
             return [call for call in found if call is not None] if all(found) else []
@@ -103,7 +106,7 @@ class CallForm:
                 value, end = decoder.raw_decode(text)
             except (ValueError, RecursionError):
                 return []
-            call = _of_object(value)
+            call = _of_object(value) if self.begin or _is_plain_call(value) else None
             if call is None:
                 return []
             calls.append(call)
@@ -131,15 +134,17 @@ class CallReader:
 
     Args:
         form: How the model writes calls.
+        names: The functions that the model was given. Where calls have no tags, JSON that names another one is text.
         single: Whether only the first call counts; what follows it is dropped.
 
     Attributes:
         calls: The calls so far.
     """
 
-    def __init__(self, form: CallForm, *, single: bool = False) -> None:
+    def __init__(self, form: CallForm, names: Collection[str], *, single: bool = False) -> None:
         self.calls: list[ToolCall] = []
         self._form, self._single = form, single
+        self._names = frozenset(name.strip() for name in names)
         self._open, self._close = _TAGS.get(form.name, ("", ""))
         if single and form.name == "r1":
             self._close = _R1_CALL_END  # of the first call, not of all of them
@@ -192,7 +197,7 @@ class CallReader:
     def _take(self, block: str) -> str:
         """Read a block of calls; it is text, with the white space before it, if it is not valid."""
         found = self._form.read(block.strip())
-        if not found:
+        if not found or not (self._open or self._names.issuperset(call.name for call in found)):
             return self._visible(block)
         self.calls.extend(found[:1] if self._single else found)
         self._behind = True
@@ -265,6 +270,15 @@ def _may_be_call(text: str) -> bool:
 def _overlap(text: str, tag: str) -> int:
     """The length of the longest suffix of a text that is a proper prefix of a tag."""
     return next((n for n in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:n])), 0)
+
+
+def _is_plain_call(value: Any) -> bool:
+    """Whether a JSON object is a call and nothing else, as Llama writes it."""
+    if not isinstance(value, dict) or not set(value) <= set(_CALL_KEYS):
+        return False
+    inner = value.get("function")
+    described = inner if isinstance(inner, dict) else value
+    return set(described) <= set(_CALL_KEYS) and ("arguments" in described or "parameters" in described)
 
 
 def _of_object(value: Any) -> ToolCall | None:

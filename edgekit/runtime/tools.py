@@ -87,6 +87,11 @@ class Tools:
                 raise ValueError(f"tools must be a list of dictionaries; got {each!r}")
         return inner
 
+    @property
+    def names(self) -> list[str]:
+        """The functions' names."""
+        return [each["name"] for each in self.functions]
+
     def grammar(self, form: CallForm, other: Grammar | None, token_id: TokenId) -> Grammar | None:
         """What an answer must match: a call if there has to be one; otherwise a call or the given format, if any.
 

@@ -129,7 +129,8 @@ class ServedModel:
         for number, emit in enumerate(emits):
             splitter = ThoughtSplitter(inside) if reasoning else None
             watch = Watch(request.think_tokens if reasoning else None, inside=reasoning and inside)
-            calls = CallReader(form, single=not request.tools.parallel) if form and request.tools else None
+            tools = request.tools
+            calls = CallReader(form, tools.names, single=not tools.parallel) if form and tools else None
             held = constraints[number]
             jobs.append(
                 self._job(answer, ids, splitter, watch, emit, held, number=number, calls=calls, next_start=start)

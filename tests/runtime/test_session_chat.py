@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from public_templates import FOLDER
 from scripted_engine import QUESTION, scripted
 from tiny_artifact import write_tiny_artifact
 
@@ -96,6 +97,18 @@ def test_calls_of_functions_are_taken_out_of_the_answer(artifact: Path) -> None:
         session, _ = scripted(artifact, text, context=700)
         plain = session.chat(QUESTION, **nothing).complete()  # type: ignore[arg-type]
         assert (plain.answer, plain.tool_calls) == (text, [])
+
+
+def test_an_answer_in_json_with_a_name_is_no_call_where_calls_have_no_tags(tmp_path: Path) -> None:
+    folder = write_tiny_artifact(tmp_path / "a")
+    (folder / "chat_template.jinja").write_text((FOLDER / "llama3_2.jinja").read_text("utf-8"), "utf-8")
+    text = '{"name": "Mars", "parameters": {"moons": 2}}'
+    session, _ = scripted(folder, text, context=640)
+    done = session.chat(QUESTION, tools=[WEATHER]).complete()
+    assert (done.answer, done.tool_calls) == (text, [])
+    session, _ = scripted(folder, text.replace("Mars", "weather"), context=640)
+    done = session.chat(QUESTION, tools=[WEATHER]).complete()
+    assert (done.answer, [call.name for call in done.tool_calls]) == ("", ["weather"])
 
 
 def test_a_function_has_to_be_called(built_artifact: Path) -> None:

@@ -5,12 +5,13 @@ import pytest
 from edgekit.runtime.tool_calls import HERMES, LLAMA3, R1, CallForm, CallReader, ToolCall
 
 FORMS = (HERMES, R1, LLAMA3)
+NAMES = ["weather", "now", "f"]
 CALLS = [("weather", '{"city": "Zürich"}'), ("now", "{}")]
 
 
 def read(form: CallForm, text: str, size: int = 1) -> tuple[str, list[tuple[str, str]]]:
     """What a reader makes of a text that arrives in pieces of this size."""
-    reader = CallReader(form)
+    reader = CallReader(form, NAMES)
     shown = "".join(reader.push(text[at : at + size]) for at in range(0, len(text), size)) + reader.flush()
     return shown, [(call.name, call.arguments) for call in reader.calls]
 
@@ -26,7 +27,7 @@ def test_calls_are_read_as_they_are_written(form: CallForm, size: int) -> None:
 @pytest.mark.parametrize("size", [1, 3, 1000])
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_single_call_ends_the_answer(form: CallForm, size: int, count: int) -> None:
-    written, reader = form.written(CALLS[:count]) + "\n\nWait.", CallReader(form, single=True)
+    written, reader = form.written(CALLS[:count]) + "\n\nWait.", CallReader(form, NAMES, single=True)
     if not form.begin:
         written = form.written(CALLS[:count])
     shown = "".join(reader.push(written[at : at + size]) for at in range(0, len(written), size))
@@ -36,11 +37,11 @@ def test_a_single_call_ends_the_answer(form: CallForm, size: int, count: int) ->
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
 def test_a_single_call_is_complete_as_soon_as_it_is_written(form: CallForm) -> None:
-    reader = CallReader(form, single=True)
+    reader = CallReader(form, NAMES, single=True)
     written = form.written(CALLS)
     read = next(at for at in range(len(written)) if reader.push(written[at]) == "" and reader.is_complete)
     assert read < len(form.written(CALLS[:1]))
-    assert not CallReader(form).is_complete
+    assert not CallReader(form, NAMES).is_complete
 
 
 @pytest.mark.parametrize("form", [HERMES, R1], ids=lambda form: form.name)
@@ -72,7 +73,7 @@ def test_text_around_a_block_that_is_no_call_keeps_its_white_space(form: CallFor
 
 @pytest.mark.parametrize("form", [HERMES, R1], ids=lambda form: form.name)
 def test_text_is_shown_as_soon_as_it_cannot_be_a_call(form: CallForm) -> None:
-    reader = CallReader(form)
+    reader = CallReader(form, NAMES)
     assert (reader.push("Hello"), reader.push(" <"), reader.push("b>")) == ("Hello", "", " <b>")
 
 
@@ -91,6 +92,12 @@ def test_text_is_shown_as_soon_as_it_cannot_be_a_call(form: CallForm) -> None:
         (LLAMA3, '{"answer": 42}'),
         (LLAMA3, '{"name": "Zürich"}  is a name'),
         (LLAMA3, "{ 5"),
+        (LLAMA3, '{"name": "Mars", "moons": 2}'),
+        (LLAMA3, '{"name": "weather"}'),
+        (LLAMA3, '{"name": "weather", "parameters": {}, "moons": 2}'),
+        (LLAMA3, '{"name": "Mars", "parameters": {}}'),
+        (LLAMA3, '{"function": {"name": "weather", "moons": 2, "parameters": {}}}'),
+        (LLAMA3, LLAMA3.written([*CALLS, ("Mars", "{}")])),
         (LLAMA3, "x"),
     ],
 )
@@ -107,7 +114,7 @@ def test_a_last_call_without_its_closing_tag_counts() -> None:
 def test_white_space_of_any_length_does_not_slow_reading_down() -> None:
     space = " \n" * 50_000  # a regular expression took an hour for this
     for text in (f"{R1.begin}{R1.opening('f')}{space}", f"{R1.begin}<｜tool▁call▁begin｜>function{space}"):
-        reader = CallReader(R1)
+        reader = CallReader(R1, NAMES)
         assert reader.push(text) + reader.flush() == text
     assert [call.name for call in R1.read(R1.written([("f", space + '{"a": 1}' + space)]))] == ["f"]
     assert R1.read(f'{R1.opening("f")}{{"a": "```x```"}}\n```')[0].values == {"a": "```x```"}
@@ -125,7 +132,7 @@ def test_other_ways_to_write_the_same_call() -> None:
 
 
 def test_an_answer_that_begins_like_a_call_is_shown_once_it_is_none() -> None:
-    reader = CallReader(LLAMA3)
+    reader = CallReader(LLAMA3, NAMES)
     assert (reader.push('{"na'), reader.push('ture": 1'), reader.push("}")) == ("", '{"nature": 1', "}")
 
 

@@ -191,7 +191,7 @@ def test_a_call_that_has_to_be_made_matches_its_parameters(form: CallForm) -> No
     assert one is not None
     assert accepts(one, form.written([("now", "{}")]))
     assert not accepts(one, form.written(valid))
-    reader = CallReader(form)
+    reader = CallReader(form, ["weather", "now"])
     reader.push(form.written(valid))
     reader.flush()
     assert reader.calls[0].values == {"city": "Bern"}
@@ -207,7 +207,10 @@ def test_tags_may_be_tokens(form: CallForm) -> None:
     found = Tools(tuple(TOOLS), "now", parallel=False).grammar(form, None, tokenizer.token_id)
     assert found is not None
     size = tokenizer.backend.get_vocab_size()
-    constraint, reader = Constraints(tokenizer, size, [0]).start(found, after_thought=False), CallReader(form)
+    constraint, reader = (
+        Constraints(tokenizer, size, [0]).start(found, after_thought=False),
+        CallReader(form, ["weather", "now"]),
+    )
     ids = tokenizer.encode(text, add_bos=False)
     assert len(set(ids) & {tokenizer.token_id(tag) for tag in shown}) == len(shown)
     for token in ids:
