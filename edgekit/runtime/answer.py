@@ -86,7 +86,8 @@ class Answer:
         self._constraint, self._calls = constraint, calls
         self._forced: deque[int] = deque()  # the next ids, without sampling
         self._closed_by: ThoughtEnd | None = None  # if it was not the model
-        self._tags = {tokenizer.token_id(tag): tag for tag in (THINK_OPEN, THINK_CLOSE)} if splitter else {}
+        tags = (*((THINK_OPEN, THINK_CLOSE) if splitter else ()), *(calls.tags if calls else ()))
+        self._tags = {tokenizer.token_id(tag): tag for tag in tags}
         self._end: FinishReason = "interrupted"
         self.ended = False
         self._starts: list[int] = []  # where the text of each token begins, in all text that the tokens spell
@@ -244,7 +245,7 @@ class Answer:
         return self._splitter is not None and self._splitter.in_thought
 
     def _decode(self, token: int) -> str:
-        """The text that becomes final with a token. A thought's tags are text, even if they are special tokens."""
+        """The text that becomes final with a token. Tags of thoughts and calls are text, even if they are special."""
         if token in self._stops:  # some vocabularies hold it as ordinary text
             return ""
         tag = self._tags.get(token)

@@ -27,6 +27,7 @@ _R1_CALL, _R1_CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end�
 _R1_NAME = re.compile(r"\s*(?:function\s*)?<｜tool▁sep｜>\s*([^\s`<][^\n`<]*)")
 _R1_END = re.compile(r"\s*(?:<｜tool▁call▁end｜>|\Z)")
 _SPACE = re.compile(r"\s*")
+_TAG = re.compile(r"<[^<>\s]+>")
 _FENCE = "```"
 _CALL_KEYS = ("name", "type", "function", "parameters", "arguments")  # of Llama's calls
 
@@ -80,6 +81,11 @@ class CallForm:
     between: str
     before: str
     after: str
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags in a call, which may be tokens of the vocabulary, also special ones."""
+        return tuple(_TAG.findall(self.written([("NAME", "{}")])))
 
     def written(self, calls: Sequence[tuple[str, str]]) -> str:
         """Calls, each a name and its arguments, as the model writes them."""
@@ -139,12 +145,14 @@ class CallReader:
 
     Attributes:
         calls: The calls so far.
+        tags: The form's tags, which the text must have even if they are special tokens.
     """
 
     def __init__(self, form: CallForm, names: Collection[str], *, single: bool = False) -> None:
         self.calls: list[ToolCall] = []
         self._form, self._single = form, single
         self._names = frozenset(name.strip() for name in names)
+        self.tags = form.tags
         self._open, self._close = _TAGS.get(form.name, ("", ""))
         if single and form.name == "r1":
             self._close = _R1_CALL_END  # of the first call, not of all of them

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from chat_templates import byte_tokenizer
 from tiny_artifact import BOS, EOS
 from tiny_checkpoint import tokenizer as tiny_tokenizer
 
@@ -14,6 +15,7 @@ from edgekit.runtime.answer import Answer
 from edgekit.runtime.sampler import Sampler
 from edgekit.runtime.thought import Piece, ThoughtSplitter
 from edgekit.runtime.tokenizer import Tokenizer
+from edgekit.runtime.tool_calls import HERMES, R1, CallForm, CallReader
 from edgekit.runtime.watch import Watch, closing
 from edgekit.sampling import Sampling
 
@@ -89,6 +91,32 @@ def test_a_closed_thought_forces_tokens_without_logits() -> None:
 def test_logits_that_are_not_numbers_are_an_error() -> None:
     with pytest.raises(EngineError):
         answer().choose(np.full(VOCABULARY, np.nan, np.float32))
+
+
+@pytest.mark.parametrize("form", [HERMES, R1], ids=lambda form: form.name)
+def test_calls_are_found_even_if_their_tags_are_special_tokens(form: CallForm) -> None:
+    tokenizer = Tokenizer(byte_tokenizer(["<eos>", *form.tags], []), bos=None, add_bos=False)
+    assert all(tokenizer.is_silent(tokenizer.token_id(tag) or 0) for tag in form.tags)
+    calls = [("f", '{"a": 1}'), ("g", "{}")]
+    running = Answer(
+        tokenizer=tokenizer,
+        sampler=Sampler(Sampling(temperature=0), VOCABULARY),
+        prompt=[1],
+        stops=frozenset({0}),
+        max_tokens=None,
+        splitter=None,
+        calls=CallReader(form, ["f", "g"]),
+    )
+    written = "I look.\n" + form.written(calls)
+    pieces: list[Piece] = []
+    for token in tokenizer.encode(written):
+        choose(running, token)
+        pieces += running.read()
+        assert not running.ends(100)
+    pieces += running.flush()
+    assert "".join(piece.text for piece in pieces) == "I look."
+    assert [(call.name, call.arguments) for call in running.tool_calls] == calls
+    assert "".join(running.text) == written
 
 
 @pytest.mark.parametrize(
