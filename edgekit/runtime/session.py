@@ -126,8 +126,8 @@ class Session:
             logprobs: Report the log probability of each token, with this many of the most likely tokens: 0 to 20. See
                 :attr:`Completion.logprobs`.
             response_format: Hold the answer to a format: a JSON schema, a pydantic model or dataclass (see
-                :meth:`Completion.parse`), :class:`Choice`, :class:`Regex`, or OpenAI's ``response_format``. A thought
-                before the answer is free. Needs the extra ``structured``.
+                :meth:`Completion.parse`), :class:`Choice`, :class:`Regex`, or OpenAI's ``response_format``. Needs the
+                extra ``structured``.
             loop_guard: ``all`` ends a text that repeats itself; other values have no effect here.
 
         Returns:
@@ -194,7 +194,9 @@ class Session:
             variables: Further variables of the model's chat template, such as Qwen3's ``enable_thinking``.
             max_tokens: As for :meth:`generate`. The tokens of a thought count.
             sampling, temperature, top_p, top_k, min_p, repetition_penalty: As for :meth:`generate`.
-            seed, stop, stop_ids, logprobs, response_format: As for :meth:`generate`.
+            seed, stop, stop_ids, logprobs: As for :meth:`generate`.
+            response_format: As for :meth:`generate`. The thought of a reasoning model is free, and the answer behind it
+                is held to the format. White space at the start of such a model's answer is dropped.
             think_tokens: The most tokens of a reasoning model's thought, which is then closed with a sentence and
                 ``</think>``; the answer follows. None is limited only by ``max_tokens`` and the context.
             loop_guard: Where to look for text that repeats itself: in the ``thought``, in ``all`` of the answer, or
@@ -233,7 +235,7 @@ class Session:
         with self._leased.without_preparing():
             prompt = self._prompts.fitted(messages, inputs, self.engine.context, request.max_tokens, on_full)
         inside = prompt.opens_thought
-        splitter = ThoughtSplitter(inside) if self.manifest.reasoning else None
+        splitter = ThoughtSplitter(inside, held=request.grammar is not None) if self.manifest.reasoning else None
         watch = Watch(think_tokens, loop_guard, inside=splitter is not None and inside)
         asked = [dict(message) for message in prompt.messages]
 

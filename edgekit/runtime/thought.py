@@ -44,12 +44,15 @@ class ThoughtSplitter:
 
     Args:
         inside: Whether the prompt ended with an open thought.
+        held: Whether the answer is held to a format. Then white space at its start belongs to the answer as little
+            without a thought as with one: the format allows it only because a thought may come first.
 
     Attributes:
         answer_at: Where the answer begins in all the text so far; None while that is not known.
     """
 
-    def __init__(self, inside: bool) -> None:
+    def __init__(self, inside: bool, *, held: bool = False) -> None:
+        self._strips = held
         self.answer_at: int | None = None
         self._size = 0  # of all the text so far
         self._state = _State.THOUGHT if inside else _State.START
@@ -73,6 +76,7 @@ class ThoughtSplitter:
     def flush(self) -> list[Piece]:
         """End the output and return the text that was held back."""
         if self._state is _State.START:
+            self._held = self._held.lstrip() if self._strips else self._held
             self._answer()
         held, self._held = self._held, ""
         if self._state is _State.GAP or (self._state is _State.THOUGHT and not held.strip()) or not held:
@@ -100,6 +104,8 @@ class ThoughtSplitter:
             return True
         if THINK_OPEN.startswith(visible):  # also if nothing is visible yet
             return False
+        if self._strips:
+            self._held = visible
         self._answer()
         return True
 

@@ -127,7 +127,7 @@ class ServedModel:
         constraints = self._constrained(answer, len(emits), after_thought=reasoning)
         jobs = []
         for number, emit in enumerate(emits):
-            splitter = ThoughtSplitter(inside) if reasoning else None
+            splitter = ThoughtSplitter(inside, held=answer.grammar is not None) if reasoning else None
             watch = Watch(request.think_tokens if reasoning else None, inside=reasoning and inside)
             tools = request.tools
             calls = CallReader(form, tools.names, single=not tools.parallel) if form and tools else None

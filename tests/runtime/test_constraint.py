@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from scripted_engine import scripted
 from tiny_artifact import EOS, write_tiny_artifact
 
 import edgekit
@@ -104,6 +105,16 @@ def test_a_model_that_thinks_by_itself_may_open_a_thought(tmp_path: Path) -> Non
         logits[opening] = 9.0
         answer.choose(logits)
         assert answer.tokens == [opening]
+
+
+@pytest.mark.parametrize("response_format", [Choice(("yes", "no")), Regex("yes|no")])
+def test_an_answer_without_a_thought_is_held_from_its_first_character(tmp_path: Path, response_format: Any) -> None:
+    folder = write_tiny_artifact(tmp_path / "a", reasoning=True)
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text(encoding="utf-8").replace("<think>\n", ""), encoding="utf-8")
+    session, _ = scripted(folder, "\n\nyes")
+    done = session.chat(QUESTION, temperature=0, response_format=response_format, logprobs=0).complete()
+    assert (done.thought, done.answer, done.text) == ("", "yes", "\n\nyes")
 
 
 def test_what_cannot_be_held_to_is_refused(built_artifact: Path) -> None:

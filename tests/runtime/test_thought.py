@@ -29,8 +29,8 @@ CASES = [
 ]
 
 
-def split(inside: bool, chunks: list[str]) -> list[Piece]:
-    splitter = ThoughtSplitter(inside)
+def split(inside: bool, chunks: list[str], *, held: bool = False) -> list[Piece]:
+    splitter = ThoughtSplitter(inside, held=held)
     return [piece for chunk in chunks for piece in splitter.push(chunk)] + splitter.flush()
 
 
@@ -44,6 +44,18 @@ def test_thought_and_answer_are_separated_whole_or_letter_by_letter(
 ) -> None:
     assert parts(split(inside, [output])) == (thought, answer)
     assert parts(split(inside, list(output))) == (thought, answer)
+
+
+@pytest.mark.parametrize(("inside", "output", "thought", "answer"), CASES)
+def test_an_answer_that_is_held_to_a_format_begins_with_no_white_space(
+    inside: bool, output: str, thought: str, answer: str
+) -> None:
+    assert parts(split(inside, [output], held=True)) == (thought, answer.lstrip())
+    assert parts(split(inside, list(output), held=True)) == (thought, answer.lstrip())
+    assert parts(split(False, [" \n<thi"], held=True)) == ("", "<thi")
+    splitter = ThoughtSplitter(False, held=True)
+    splitter.push("\n yes")
+    assert splitter.answer_at == 2
 
 
 @given(st.booleans(), st.lists(st.sampled_from(["<think>", "</think>", "<", "/", "think>", "</thi", " ", "\n", "a"])))
