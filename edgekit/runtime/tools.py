@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from ..errors import EdgekitError
@@ -38,6 +39,7 @@ _PROBE = {
 }
 _ASKED = {"role": "user", "content": "?"}
 _RESULT = {"role": "tool", "tool_call_id": "abcdefghi", "name": "probe_name", "content": "probe_result"}
+_SECOND = {"role": "tool", "tool_call_id": "jklmnopqr", "name": "probe_name", "content": "second_result"}
 
 
 @dataclass(frozen=True)
@@ -149,10 +151,14 @@ class _Calls:
     Attributes:
         content: The content of a message with calls.
         as_text: Whether the arguments are text; otherwise an object.
+        says: Whether a message with calls may have text too, which the template writes.
+        several: Whether a message may have several calls. Llama's templates refuse that.
     """
 
     content: str | None
     as_text: bool
+    says: bool
+    several: bool
 
 
 class ToolTemplate:
@@ -192,22 +198,26 @@ class ToolTemplate:
         """How the template takes calls; None if it does not write them and their results."""
         if self._known is None:
             return None
-        values = {"probe_key": "probe_value"}
         for content in ("", None):
             for as_text in (False, True):
-                arguments = json_text(values) if as_text else values
-                function = {"name": "probe_name", "arguments": arguments}
-                call = {"id": "abcdefghi", "type": "function", "function": function}
-                said = {"role": "assistant", "content": content, "tool_calls": [call]}
-                try:
-                    text = self._template.prompt([_ASKED, said, _RESULT], tools=[_PROBE]).text
-                except (EdgekitError, ValueError):
-                    continue
+                one, two = (_probe_call(result["tool_call_id"], as_text) for result in (_RESULT, _SECOND))
+                text = self._probed(content, [one], _RESULT)
                 body = text.partition("probe_value")
                 quoted = '\\"probe_key' in text  # text that the template has made JSON of
                 if body[1] and "probe_name" in body[0] and "probe_result" in body[2] and not quoted:
-                    return _Calls(content, as_text)
+                    said = self._probed("probe_said", [one], _RESULT)
+                    both = self._probed(content, [one, two], _RESULT, _SECOND)
+                    says = "probe_said" in said and "probe_value" in said
+                    return _Calls(content, as_text, says, both.count("probe_value") == 2 and "second_result" in both)
         return None
+
+    def _probed(self, content: str | None, calls: Sequence[Any], *results: Mapping[str, Any]) -> str:
+        """What the template writes for calls and their results; nothing if it refuses them."""
+        said = {"role": "assistant", "content": content, "tool_calls": calls}
+        try:
+            return self._template.prompt([_ASKED, said, *results], tools=[_PROBE]).text
+        except (EdgekitError, ValueError):
+            return ""
 
     def definitions(self, tools: Tools | None) -> tuple[Mapping[str, Any], ...] | None:
         """The descriptions for the template; None if it gets none."""
@@ -216,13 +226,16 @@ class ToolTemplate:
     def messages(self, messages: Sequence[Mapping[str, Any]], tools: Tools | None) -> list[Mapping[str, Any]]:
         """The messages as the template takes them, with descriptions and calls as text if it writes none.
 
+        Where the template takes one call at a time, several calls of a message become messages of their own, each
+        followed by its result.
+
         Raises:
             ValueError: A message is not valid, a call has no name, its arguments are not a JSON object, or a result is
                 not text.
         """
         check_messages(messages)
         found: list[Mapping[str, Any]] = []
-        for message in messages:
+        for message in self._one_call_each(messages):
             if message.get("tool_calls"):
                 found.append(self._with_calls(message))
             elif message["role"] in _ROLES and self._calls is None:
@@ -231,15 +244,32 @@ class ToolTemplate:
                 found.append(message)
         return found if tools is None or self.describes else _described(found, tools, self.form)
 
+    def _one_call_each(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        if not any(_has_several(message) for message in messages) or self._calls is None or self._calls.several:
+            return messages
+        found: list[Mapping[str, Any]] = []
+        left = list(messages)
+        while left:
+            message = left.pop(0)
+            if not _has_several(message) or message.get("content"):  # with text, the calls become text as well
+                found.append(message)
+                continue
+            results = list(takewhile(lambda each: each["role"] in _ROLES, left))
+            del left[: len(results)]
+            found += _pairs(message, results)
+        return found
+
     def _with_calls(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
         if not isinstance(message["tool_calls"], (list, tuple)):
             raise ValueError(f"tool_calls must be a list of dictionaries; got {message['tool_calls']!r:.60}")
         calls = [_named(each) for each in message["tool_calls"]]
         style, said = self._calls, message.get("content")
-        if style is None or (said and style.content is None):
+        if style is None or (said and not style.says):
             written = self.form.written([(name, json_text(values)) for name, values in calls])
-            text = f"{said}\n{written}" if isinstance(said, str) and said else written
-            return {**{key: value for key, value in message.items() if key != "tool_calls"}, "content": text}
+            return {
+                **{key: value for key, value in message.items() if key != "tool_calls"},
+                "content": _joined(said, written, "\n"),
+            }
         made = [
             {
                 **each,
@@ -249,6 +279,37 @@ class ToolTemplate:
             for each, (name, values) in zip(message["tool_calls"], calls, strict=True)
         ]
         return {**message, "content": said or style.content, "tool_calls": made}
+
+
+def _probe_call(name: str, as_text: bool) -> dict[str, Any]:
+    values = {"probe_key": "probe_value"}
+    function = {"name": "probe_name", "arguments": json_text(values) if as_text else values}
+    return {"id": name, "type": "function", "function": function}
+
+
+def _has_several(message: Mapping[str, Any]) -> bool:
+    calls = message.get("tool_calls")
+    return isinstance(calls, (list, tuple)) and len(calls) > 1
+
+
+def _pairs(message: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """A message for each call of a message, followed by the call's result: the one that names it, or the next one."""
+    found: list[Mapping[str, Any]] = []
+    left = list(results)
+    for call in message["tool_calls"]:
+        name = call.get("id") if isinstance(call, Mapping) else None
+        mine = [each for each in left if name is not None and each.get("tool_call_id") == name]
+        mine = mine or [each for each in left if each.get("tool_call_id") is None][:1]
+        left = [each for each in left if not any(each is one for one in mine)]
+        found += [{**message, "tool_calls": [call]}, *mine]
+    return found + left
+
+
+def _joined(content: Any, text: str, between: str) -> Any:
+    """The content of a message, text or parts, with more text behind it."""
+    if isinstance(content, (list, tuple)):
+        return [*content, {"type": "text", "text": text}]
+    return f"{content}{between}{text}" if content else text
 
 
 def _named(call: Any) -> tuple[str, Mapping[str, Any]]:
@@ -300,9 +361,7 @@ def _described(messages: Sequence[Mapping[str, Any]], tools: Tools, form: CallFo
     )
     first = messages[0]
     if first["role"] == "system":
-        said = first.get("content")
-        both = [*said, {"type": "text", "text": text}] if isinstance(said, (list, tuple)) else f"{said}\n\n{text}"
-        return [{**first, "content": both if said else text}, *messages[1:]]
+        return [{**first, "content": _joined(first.get("content"), text, "\n\n")}, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
 
 

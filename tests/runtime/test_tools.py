@@ -57,11 +57,43 @@ def test_descriptions_calls_and_results_reach_every_prompt(name: str) -> None:
 
 
 def test_a_call_beside_text_keeps_both() -> None:
-    for name in ("r1_february.jinja", "qwen3.jinja", "chatml_smollm2.jinja"):
+    for name in ("r1_february.jinja", "qwen3.jinja", "chatml_smollm2.jinja", "llama3_2.jinja", "gemma3.jinja"):
         template = opened(name)
-        said = {**CALLED, "content": "I look."}
-        text = template.prompt(ToolTemplate(template).messages([QUESTION, said, RESULT], None)).text
-        assert text.index("I look.") < text.index("Zürich")
+        for content in ("I look.", [{"type": "text", "text": "I look."}]):
+            said = {**CALLED, "content": content}
+            text = template.prompt(ToolTemplate(template).messages([QUESTION, said, RESULT], None)).text
+            assert text.index("I look.") < text.index("Zürich") < text.index("21 °C")
+
+
+SECOND = {**CALL, "id": "jklmnopqr", "function": {"name": "weather", "arguments": '{"city": "Bern"}'}}
+SECOND_RESULT = {**RESULT, "tool_call_id": "jklmnopqr", "content": "18 °C"}
+
+
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if name != "features.jinja"])
+def test_several_calls_and_their_results_reach_every_prompt(name: str) -> None:
+    template = opened(name)
+    called = {**CALLED, "tool_calls": [CALL, SECOND]}
+    text = template.prompt(ToolTemplate(template).messages([QUESTION, called, RESULT, SECOND_RESULT], None)).text
+    for one, two in (("Zürich", "Bern"), ("21 °C", "18 °C")):
+        assert text.replace("\\u00fc", "ü").index(one) < text.replace("\\u00fc", "ü").index(two)
+
+
+def test_a_template_that_takes_one_call_at_a_time_gets_each_with_its_result() -> None:
+    template = opened("llama3_2.jinja")
+    knows, called = ToolTemplate(template), {**CALLED, "tool_calls": [CALL, SECOND]}
+    unnamed = [{"role": "tool", "content": each["content"]} for each in (RESULT, SECOND_RESULT)]
+    for results in ([RESULT, SECOND_RESULT], [SECOND_RESULT, RESULT], unnamed):
+        found = knows.messages([QUESTION, called, *results, QUESTION], None)
+        assert [message["role"] for message in found] == ["user", "assistant", "tool", "assistant", "tool", "user"]
+        text = template.prompt(found).text
+        assert text.index("Zürich") < text.index("21 °C") < text.index("Bern") < text.index("18 °C")
+    alone = knows.messages([QUESTION, called, SECOND_RESULT], None)
+    assert [message["role"] for message in alone] == ["user", "assistant", "assistant", "tool"]
+    said = knows.messages([QUESTION, {**called, "content": "I look."}, RESULT, SECOND_RESULT], None)
+    assert "Bern" in said[1]["content"]
+    assert template.prompt(said).text
+    with pytest.raises(ValueError, match="has no function with a name; got 7"):
+        knows.messages([QUESTION, {**called, "tool_calls": [7, 8]}, RESULT], None)
 
 
 def test_results_of_several_calls_are_one_message_where_the_template_knows_none() -> None:
