@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import TokenizerError
 from .chat import ChatTemplate
-from .history import OnFull, fitted
+from .history import OnFull, Window
 from .prompt import Prompt
 from .thought import WholeAnswers, starts_inside
 from .tokenizer import Tokenizer
@@ -63,6 +63,7 @@ class ChatPrompts:
         self._tokenizer = tokenizer
         self._name = name
         self._whole = WholeAnswers()
+        self._window = Window()
 
     @property
     def has_template(self) -> bool:
@@ -105,6 +106,8 @@ class ChatPrompts:
     ) -> ChatPrompt:
         """The prompt of a conversation, without its oldest turns if ``on_full`` allows that and they do not fit.
 
+        It begins where the last prompt began, if that fits.
+
         Args:
             messages: The messages, oldest first.
             inputs: What the template takes beside them.
@@ -122,5 +125,5 @@ class ChatPrompts:
             latest[:] = [self.prompt(asked, inputs)]
             return self._tokenizer.encode(latest[0])
 
-        ids, kept = fitted(messages, encode, context, answer, on_full)
+        ids, kept = self._window.fitted(messages, encode, context, answer, on_full)
         return ChatPrompt(ids, kept, starts_inside(latest[0].marked))

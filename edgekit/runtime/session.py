@@ -203,8 +203,10 @@ class Session:
                 ``off``. The repeated tokens first become less likely for a while. If the text repeats itself again, a
                 thought is closed; an answer ends, and its ``finish_reason`` is ``loop``.
             on_full: ``error`` refuses messages that do not fit. ``slide`` leaves out the oldest turns if there is no
-                room for ``max_tokens``, or a quarter of the context, after the messages. It keeps the system's message
-                and counts what it left out (:attr:`Completion.dropped_messages`).
+                room for ``max_tokens``, or a quarter of the context, after the messages, until they take at most half
+                of the context. Later turns begin at the same question as long as there is room, so that only what is
+                new is evaluated. It keeps the system's message and counts what it left out
+                (:attr:`Completion.dropped_messages`).
 
         Returns:
             As for :meth:`generate`. Pieces of a reasoning model's thought are marked.
