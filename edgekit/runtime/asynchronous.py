@@ -5,7 +5,8 @@
         print(piece.text, end="", flush=True)
 
 The event loop never waits for the model. An answer ends when its iterator is closed, when the task that reads it is
-cancelled, or when nobody refers to it any more: so a server stops computing when a client has left.
+cancelled, or when nobody refers to it any more: so a server stops computing when a client has left. Leaving the loop
+over its pieces ends it only if no variable refers to it.
 """
 
 from __future__ import annotations
@@ -229,7 +230,8 @@ class _Run:
 class AsyncGeneration(AsyncIterator[Piece]):
     """An async iterator over the pieces of an answer. :class:`AsyncSession` creates it.
 
-    It can be used in ``async with``, which ends the answer when the block is left.
+    It can be used in ``async with``, which ends the answer when the block is left. Several tasks may read one answer:
+    each piece goes to one of them, and ``complete`` returns the whole answer in each.
 
     Args:
         run: The answer.
@@ -250,7 +252,8 @@ class AsyncGeneration(AsyncIterator[Piece]):
             if piece is not None:
                 return piece
             self._read_all = True
-            await asyncio.wrap_future(self._result)  # raises what the thread has raised
+            self._run.pieces.put_nowait(_END)  # for other tasks that wait
+            await self._done()  # raises what the thread has raised
         raise StopAsyncIteration
 
     async def complete(self) -> Completion:
@@ -261,7 +264,7 @@ class AsyncGeneration(AsyncIterator[Piece]):
         """
         async for _ in self:
             pass
-        completion = await asyncio.wrap_future(self._result)
+        completion = await self._done()
         if completion is None:
             raise EngineError("there is no answer: it was closed before it began")
         return completion
@@ -280,8 +283,15 @@ class AsyncGeneration(AsyncIterator[Piece]):
         yield Done(completion)
 
     async def aclose(self) -> None:
-        """End the answer. Returns when the model has stopped; ``complete`` then returns what has been generated."""
+        """End the answer. Returns when the model has stopped; ``complete`` then returns what has been generated.
+
+        An answer that waits for its turn loses it at once.
+        """
         self._stop()
+        if self._result.cancel():  # its work has not begun, so nothing else ends the pieces
+            self._run.pieces.put_nowait(_END)
+        if self._result.cancelled():
+            return
         result = asyncio.wrap_future(self._result)
         await asyncio.wait([result])
         result.exception()  # asyncio logs an error that nobody looks at
@@ -293,6 +303,12 @@ class AsyncGeneration(AsyncIterator[Piece]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    async def _done(self) -> Completion | None:
+        """What the thread returns or raises; None if the answer lost its turn."""
+        if self._result.cancelled():
+            return None
+        return await asyncio.wrap_future(self._result)
 
     def __del__(self) -> None:
         self._stop()

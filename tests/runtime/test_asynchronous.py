@@ -127,17 +127,51 @@ def test_answers_wait_for_their_turn_and_may_be_closed_before_it() -> None:
     async def main() -> None:
         stub = Stub()
         session = session_of(stub)
-        first, second = session.chat(QUESTION), session.chat(QUESTION)
+        first, second, third = (session.chat(QUESTION) for _ in range(3))
         await first.__anext__()
         assert len(stub.answers) == 1
-        closing = asyncio.ensure_future(second.aclose())
+        waiting = asyncio.ensure_future(second.complete())
         await asyncio.sleep(0)  # lets it begin
+        await second.aclose()  # while the model is in the first answer, whose gate nobody has opened
+        await second.aclose()
+        async with third:
+            pass
+        for closed in (waiting, second.complete(), third.complete()):
+            with pytest.raises(EngineError, match="closed before it began"):
+                await closed
+        assert [piece async for piece in second] == []
         stub.answers[0].gate.set()
         await first.aclose()
-        await closing
-        with pytest.raises(EngineError, match="closed before it began"):
-            await second.complete()
         assert len(stub.answers) == 1
+        await session.close()
+
+    run(main())
+
+
+def test_several_tasks_may_wait_for_one_answer(built_artifact: Path) -> None:
+    async def main() -> None:
+        async with edgekit.AsyncSession(edgekit.load(built_artifact, context=96)) as session:
+            answer = session.chat(QUESTION, max_tokens=4)
+            one, two, three = await asyncio.gather(answer.complete(), answer.complete(), answer.complete())
+            assert one is two
+            assert two is three
+            refused = session.chat(QUESTION, max_tokens=0)
+            found = await asyncio.gather(refused.complete(), refused.complete(), return_exceptions=True)
+            assert [type(error) for error in found] == [ValueError, ValueError]
+
+    run(main())
+
+
+def test_an_answer_goes_on_when_only_its_loop_is_left() -> None:
+    async def main() -> None:
+        stub = Stub()
+        session = session_of(stub)
+        answer = session.chat(QUESTION)
+        async for _ in answer:
+            break
+        assert not stub.answers[0].gate.is_set()  # nobody has cancelled it
+        await answer.aclose()
+        assert stub.answers[0].stopped.is_set()
         await session.close()
 
     run(main())
