@@ -27,6 +27,7 @@ from .tokenizer import CONFIG_FILE, Tokenizer, read_tokenizer_config
 
 TEMPLATE_FILE = "chat_template.jinja"
 _SPLITS_THOUGHTS = re.compile(r"""split\(\s*["']</think>""")  # as R1's, QwQ's and Qwen3's templates do
+_OWN = ("messages", "tools", "documents", "add_generation_prompt")  # variables that have arguments of their own
 _DEEPEST = 100  # levels of lists and dictionaries in a message, a tool or a document
 
 
@@ -162,17 +163,24 @@ class ChatTemplate:
             add_generation_prompt: Whether to end with the text that makes the model answer.
             tools: JSON schemas of functions that the model may call, as transformers' ``tools``.
             documents: Texts to answer from, as transformers' ``documents``: ``{"title": ..., "text": ...}``.
-            variables: Further variables of the model's template, such as Qwen3's ``enable_thinking``.
+            variables: Further variables of the model's template, such as Qwen3's ``enable_thinking``. As in
+                transformers, ``bos_token`` and the like replace the special token of that name.
             whole: Whether a text is known to be everything that the model wrote.
 
         Raises:
-            ValueError: There are no messages, a message has no role or a part that is not text, or a text is not valid
-                Unicode.
+            ValueError: There are no messages, a message has no role or a part that is not text, a text is not valid
+                Unicode, or ``variables`` names an argument of this function.
             TokenizerError: The template rejects the messages, fails on them, or computes too much.
         """
         check_messages(messages)
         if variables is not None and not isinstance(variables, Mapping):
             raise ValueError(f"variables must be a dictionary; got {variables!r:.60}")
+        for name in _OWN:
+            if variables and name in variables:
+                raise ValueError(
+                    f"the variables of the chat template include {name!r}, which edgekit sets itself; leave it out. "
+                    "Messages, tools and documents are arguments of their own"
+                )
         prepared = [self._history(self._with_text(message), whole) for message in messages]
         given = {"tools": _objects(tools, "tools"), "documents": _objects(documents, "documents")}
         return self._rendered(prepared, {**(variables or {}), **given}, add_generation_prompt)
@@ -190,12 +198,15 @@ class ChatTemplate:
         texts = _texts([[each.message, each.thought] for each in prepared]) + _texts(given)
         marks = Marks(self._controls, texts)
         variables: dict[str, Any] = {
+            **self._special_tokens,
             "tools": None,  # templates ask "tools is not none", so it must not be undefined
             "documents": None,
-            **{name: _marked(value, marks, answer=False) for name, value in given.items()},
+            **{
+                name: value if name in self._special_tokens else _marked(value, marks, answer=False)
+                for name, value in given.items()
+            },
             "messages": [each.marked(marks) for each in prepared],
             "add_generation_prompt": add_generation_prompt,
-            **self._special_tokens,
         }
         text = self._run(variables, sum(map(len, texts)), marks.marker)
         try:

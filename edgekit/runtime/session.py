@@ -191,7 +191,8 @@ class Session:
             tool_choice: ``auto`` lets the model decide, ``none`` keeps the functions from it, ``required`` or the name
                 of a function makes it call one, which needs the extra ``structured``.
             documents: Texts to answer from, ``{"title": ..., "text": ...}``, for templates that support documents.
-            variables: Further variables of the model's chat template, such as Qwen3's ``enable_thinking``.
+            variables: Further variables of the model's chat template, such as Qwen3's ``enable_thinking``, or a
+                replacement of a special token, such as ``bos_token``.
             max_tokens: As for :meth:`generate`. The tokens of a thought count.
             sampling, temperature, top_p, top_k, min_p, repetition_penalty: As for :meth:`generate`.
             seed, stop, stop_ids, logprobs: As for :meth:`generate`.

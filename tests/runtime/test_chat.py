@@ -13,6 +13,7 @@ from tiny_artifact import write_tiny_artifact
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import TokenizerError
 from edgekit.runtime.chat import ChatTemplate
+from edgekit.runtime.prompt import ControlTokens
 from edgekit.runtime.tokenizer import Tokenizer
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -232,6 +233,9 @@ def test_tools_and_documents_are_lists_of_dictionaries() -> None:
     for wrong in ("text", [1], [print], {"a": 1}):
         with pytest.raises(ValueError, match="tools must be a list of dictionaries"):
             template.prompt(HELLO, tools=wrong)  # type: ignore[arg-type]
+    for name in ("messages", "tools", "documents", "add_generation_prompt"):
+        with pytest.raises(ValueError, match=f"the variables of the chat template include '{name}'"):
+            template.prompt(HELLO, variables={name: []})
     with pytest.raises(ValueError, match="variables must be a dictionary; got \\[1\\]"):
         template.prompt(HELLO, variables=[1])  # type: ignore[arg-type]
 
@@ -240,3 +244,20 @@ def test_the_tiny_reasoning_template_ends_inside_a_thought(reasoning_artifact: P
     template = open_template(reasoning_artifact)
     assert template is not None
     assert template.render(HELLO).endswith("<|assistant|><think>\n")
+
+
+def test_a_variable_replaces_a_special_token_as_in_transformers() -> None:
+    special = {"bos_token": "<s>", "eos_token": "</s>"}
+    controls = ControlTokens(frozenset(("<s>", "</s>", "<b>")))
+    template = ChatTemplate(
+        "{{ bos_token }}{{ mode }}{{ messages[0].content }}{{ eos_token }}", special, controls=controls
+    )
+    for variables, expected in (
+        (None, "<s>x</s>"),
+        ({"bos_token": ""}, "x</s>"),
+        ({"bos_token": "<b>", "mode": "<b>"}, "<b><b>x</s>"),
+    ):
+        assert template.prompt([{"role": "user", "content": "x"}], variables=variables).text == expected
+    marked = template.prompt([{"role": "user", "content": "x"}], variables={"bos_token": "<b>", "mode": "<b>"}).marked
+    assert marked.startswith("<b>")
+    assert not marked.startswith("<b><b>")  # other variables are text
