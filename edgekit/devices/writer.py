@@ -19,8 +19,9 @@ def format_device(profile: DeviceProfile, comment: str = "") -> str:
 
     Args:
         profile: The profile.
-        comment: Lines to put at the top, without ``#``.
+        comment: Lines to put at the top, without ``#``. They may name files whose names are not UTF-8.
     """
+    comment = comment.encode(errors="backslashreplace").decode()  # TOML is UTF-8
     head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
     return "\n".join([head, *_table("", profile)] if head else _table("", profile)) + "\n"
 

@@ -7,6 +7,7 @@ One that multiplies with the kernel's instructions cannot exceed 100 % of its pe
 from __future__ import annotations
 
 import ctypes
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def model_work(folder: Path, prompt_tokens: list[int]) -> Work:
         ProbeError: The artifact is not quantized or is damaged.
     """
     library, model = native.library(), ctypes.c_void_p()
-    _check(library.ek_model_open(str(folder).encode(), ctypes.byref(model)), "the work of a token")
+    _check(library.ek_model_open(os.fsencode(folder), ctypes.byref(model)), "the work of a token")
     try:
         multiply_adds = {n: int(library.ek_model_prompt_multiply_adds(model, n)) for n in prompt_tokens}
         return Work(int(library.ek_model_token_bytes(model)), multiply_adds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,13 @@ def test_measured_figures_and_odd_texts(tmp_path: Path) -> None:
         storage=(),
     )
     assert _round_trip(profile, tmp_path, odd.replace("\x7f", "").replace("\x01", "")) == profile
+
+
+def test_a_comment_may_name_a_file_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    profile = load_device("laptop")
+    comment = "Use it: edgekit plan --device " + os.fsdecode(b"\xff.toml")
+    assert _round_trip(profile, tmp_path, comment) == profile
+    assert format_device(profile, comment).startswith("# Use it: edgekit plan --device \\udcff.toml\n")
 
 
 def test_what_is_not_known_does_not_stand_in_the_file() -> None:

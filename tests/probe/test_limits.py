@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,12 @@ def _stored(matrix: Matrix) -> int:
 
 def _weights(matrix: Matrix) -> int:
     return matrix.out_features * matrix.in_features
+
+
+def test_the_name_of_an_artifact_may_be_any_bytes(built_artifact: Path, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.symlink_to(built_artifact)
+    assert model_work(folder, [2]) == model_work(built_artifact, [2])
 
 
 def test_the_work_of_a_float_artifact_is_unknown(artifact: Path, tmp_path: Path) -> None:
