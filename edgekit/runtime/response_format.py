@@ -13,6 +13,8 @@ from .schema_rule import schema_rule
 
 _WHITE = "[ \\n\\r\\t]{0,4}"  # between a thought and the answer
 _JSON_WHITE = "[ \\n\\r\\t]{0,20}"  # room for indentation; without a limit, a model may write white space for ever
+# Of a pattern: an escape, a set of characters, or a group with flags that are turned on.
+_PARTS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]?|\(\?(?P<on>[a-zA-Z]+)(?:-[a-zA-Z]*)?[:)]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,11 @@ class Regex:
 
     Args:
         pattern: In the syntax of Rust's crate regex (https://docs.rs/regex), which has no look-around and no
-            back-references.
+            back-references. A pattern in verbose mode, ``(?x)``, is one line.
 
     Raises:
-        ValueError: The pattern is no text, has a lone surrogate, or ends in the middle of an escape.
+        ValueError: The pattern is no text, has a lone surrogate, ends in the middle of an escape, or is in verbose mode
+            and has a line break.
     """
 
     pattern: str
@@ -57,6 +60,12 @@ class Regex:
         _check_unicode(self.pattern, "the pattern of a Regex")
         if (len(self.pattern) - len(self.pattern.rstrip("\\"))) % 2:  # it would escape the slash that ends the rule
             raise ValueError(f"the pattern of a Regex, {self.pattern!r}, ends with a backslash that escapes nothing")
+        # The pattern becomes one line of a grammar, where a comment would go on to the pattern's end.
+        if "\n" in self.pattern and any("x" in (part["on"] or "") for part in _PARTS.finditer(self.pattern)):
+            raise ValueError(
+                f"the pattern of a Regex, {self.pattern!r}, turns on verbose mode (x) and has a line break; "
+                "write it in one line, without comments"
+            )
 
 
 # A mapping is a JSON schema, or OpenAI's response_format: {"type": "json_object"}, {"type": "json_schema", ...} or

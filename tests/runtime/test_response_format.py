@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,12 +85,32 @@ def test_a_choice_needs_texts(texts: Any) -> None:
         ("a\udc80", "not valid Unicode: it has a lone surrogate at position 1"),
         ("a\\", "ends with a backslash"),
         ("\\\\\\", "ends with a backslash"),
+        ("(?x) a # first\n b", "turns on verbose mode (x) and has a line break; write it in one line"),
+        ("a(?ix-s: b\n)", "turns on verbose mode"),
+        ("[(]\\((?x)\n", "turns on verbose mode"),
     ],
 )
 def test_a_pattern_is_text_with_whole_escapes(pattern: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         Regex(pattern)
-    assert Regex("a\\\\").pattern == "a\\\\"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "a\\\\",
+        "(?x) a # b",
+        "a\n(?i-x:b)",
+        "(?P<x>a\n)",
+        "\\(?x)\n",
+        "[(?x)]\n",
+        "[^](?x)]\n",
+        "[\\](?x)]\n",
+        pytest.param("[" * 100_000 + "\n", id="long"),
+    ],
+)
+def test_other_patterns_are_taken(pattern: str) -> None:
+    assert Regex(pattern).pattern == pattern
 
 
 def test_a_pattern_may_have_slashes_and_line_breaks() -> None:
