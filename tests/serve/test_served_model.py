@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from public_templates import FOLDER
+from tiny_artifact import write_tiny_artifact
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.errors import ContextLengthError
@@ -131,3 +133,36 @@ def test_a_reasoning_model_takes_a_budget(reasoning_artifact: Path) -> None:
         assert chat(opened, reasoning_effort="low").prompt
     finally:
         opened.close()
+
+
+def told(folder: Path, text: str, **values: Any) -> tuple[str, list[str]]:
+    """The answer and the names of its calls if a model writes this text."""
+    options = ServeOptions(engine_options=EngineOptions(context=512, threads=1))
+    opened = ServedModel.open("tiny", folder, read_manifest(folder), options)
+    try:
+        answer, pieces = chat(opened, **values).answer, []
+        for token in opened._tokenizer.encode(text, add_bos=False):
+            answer.accept(token, None)
+            pieces += answer.read()
+        pieces += answer.flush()
+        return "".join(piece.text for piece in pieces), [call.name for call in answer.tool_calls]
+    finally:
+        opened.close()
+
+
+def test_json_is_a_call_only_of_a_given_function(tmp_path: Path) -> None:
+    folder = write_tiny_artifact(tmp_path / "a")
+    (folder / "chat_template.jinja").write_text((FOLDER / "llama3_2.jinja").read_text("utf-8"), "utf-8")
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    text = '{"name": "Mars", "parameters": {}}'
+    assert told(folder, text, tools=tools) == (text, [])
+    assert told(folder, text.replace("Mars", "f"), tools=tools) == ("", ["f"])
+
+
+def test_an_answer_without_a_thought_is_held_from_its_first_character(tmp_path: Path) -> None:
+    pytest.importorskip("llguidance", reason="needs the extra structured")
+    folder = write_tiny_artifact(tmp_path / "a", reasoning=True)
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text(encoding="utf-8").replace("<think>\n", ""), encoding="utf-8")
+    asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"enum": ["x"]}}}}
+    assert told(folder, '\n"x"', **asked) == ('"x"', [])
