@@ -16,6 +16,7 @@ import json
 import re
 import secrets
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ _R1_END = re.compile(r"\s*(?:<｜tool▁call▁end｜>|\Z)")
 _SPACE = re.compile(r"\s*")
 _TAG = re.compile(r"<[^<>\s]+>")
 _FENCE = "```"
+_DECODER = json.JSONDecoder(parse_float=finite_float, parse_constant=refuse_constant)
 _CALL_KEYS = ("name", "type", "function", "parameters", "arguments")  # of Llama's calls
 
 
@@ -106,10 +108,9 @@ class CallForm:
             return [call for call in found if call is not None] if all(found) else []
         text = block.removeprefix("<tool_call>").strip().removesuffix("</tool_call>").strip()
         calls = []
-        decoder = json.JSONDecoder(parse_float=finite_float, parse_constant=refuse_constant)
         while text:
             try:
-                value, end = decoder.raw_decode(text)
+                value, end = _DECODER.raw_decode(text)
             except (ValueError, RecursionError):
                 return []
             call = _of_object(value) if self.begin or _is_plain_call(value) else None
@@ -171,7 +172,7 @@ class CallReader:
             return ""
         self._held += text
         if not self._open:
-            return self._untagged()
+            return self._untagged(text)
         shown = ""
         while True:
             if self._inside:
@@ -225,13 +226,16 @@ class CallReader:
             self._behind = not text
         return text
 
-    def _untagged(self) -> str:
+    def _untagged(self, added: str) -> str:
         """Everything is held back while it can be a call."""
         if self._inside and not _may_be_call(self._held.lstrip()):
             self._inside = False
         if self._inside:
-            if self._single and self._held.endswith("}"):  # the first call may be complete
-                self._take(self._held)
+            if self._single and "}" in added:  # the first call may be complete; what follows it does not count
+                with suppress(ValueError, RecursionError):
+                    start = len(self._held) - len(self._held.lstrip())
+                    _, end = _DECODER.raw_decode(self._held, start)
+                    self._take(self._held[:end])
             return ""
         text, self._held = self._held, ""
         return text

@@ -28,8 +28,6 @@ def test_calls_are_read_as_they_are_written(form: CallForm, size: int) -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_single_call_ends_the_answer(form: CallForm, size: int, count: int) -> None:
     written, reader = form.written(CALLS[:count]) + "\n\nWait.", CallReader(form, NAMES, single=True)
-    if not form.begin:
-        written = form.written(CALLS[:count])
     shown = "".join(reader.push(written[at : at + size]) for at in range(0, len(written), size))
     assert reader.is_complete
     assert (shown + reader.flush(), [call.name for call in reader.calls]) == ("", ["weather"])
@@ -42,6 +40,16 @@ def test_a_single_call_is_complete_as_soon_as_it_is_written(form: CallForm) -> N
     read = next(at for at in range(len(written)) if reader.push(written[at]) == "" and reader.is_complete)
     assert read < len(form.written(CALLS[:1]))
     assert not CallReader(form, NAMES).is_complete
+
+
+@pytest.mark.parametrize("behind", ["\n", "\n\n", ";", "; ", " and text", "}"])
+def test_a_single_call_without_tags_ends_with_its_last_brace(behind: str) -> None:
+    """The brace may come in one token with what follows."""
+    reader = CallReader(LLAMA3, NAMES, single=True)
+    written = LLAMA3.written(CALLS[:1])
+    assert [reader.push(written[:-2]), reader.is_complete] == ["", False]
+    assert [reader.push(written[-2:] + behind), reader.is_complete] == ["", True]
+    assert reader.push("more text") + reader.flush() == ""
 
 
 @pytest.mark.parametrize("form", [HERMES, R1], ids=lambda form: form.name)
