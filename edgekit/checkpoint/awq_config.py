@@ -4,11 +4,13 @@ AutoAWQ, transformers  quantization_config: quant_method "awq", bits, group_size
                        modules_to_not_convert
 AutoAWQ before 0.1.8   quant_config.json: w_bit, q_group_size, zero_point, version
 GPTQModel              quantize_config.json: method "awq", format, bits, group_size, sym
+AutoRound              quant_method "auto-round", packing_format "auto_round:auto_awq", bits, group_size, sym,
+                       extra_config with the modules that are left in float
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ _SYNONYMS = {
     "method": "quant_method",
 }  # fmt: skip
 _VERSIONS = ("gemm", "gemv")
+_FLOAT_BITS = 16
 _AUTO_ROUND = ("auto-round", "intel/auto-round")
 _CARRIED_GROUPS = 32  # a group that is a multiple of this becomes one or several blocks of an artifact
 
@@ -55,6 +58,14 @@ class AwqConfig:
 def holds_groups(in_features: int, group_size: int) -> bool:
     """Whether an artifact can hold the codes of a linear as they are; otherwise, they are quantized again."""
     return group_size >= in_features or group_size % _CARRIED_GROUPS == 0
+
+
+def _left_in_float(settings: object) -> Iterator[str]:
+    """The modules to which AutoRound's ``extra_config`` gives a float type."""
+    for module, own in settings.items() if isinstance(settings, dict) else ():
+        bits = own.get("bits") if isinstance(own, dict) else None
+        if isinstance(bits, int) and bits >= _FLOAT_BITS:
+            yield module
 
 
 def read_awq_config(folder: Path, config: Mapping[str, Any]) -> AwqConfig:
@@ -94,5 +105,5 @@ def read_awq_config(folder: Path, config: Mapping[str, Any]) -> AwqConfig:
             hint="the other versions are made for single kernels: use the checkpoint in version gemm, or the float one",
         )
     zero_point = values.get("zero_point", not values.get("sym", False))
-    modules = tuple(values.get("modules_to_not_convert", ()))
+    modules = (*values.get("modules_to_not_convert", ()), *_left_in_float(values.get("extra_config")))
     return AwqConfig(values.get("group_size"), zero_point, modules, source, content)

@@ -231,7 +231,8 @@ class AsyncGeneration(AsyncIterator[Piece]):
     """An async iterator over the pieces of an answer. :class:`AsyncSession` creates it.
 
     It can be used in ``async with``, which ends the answer when the block is left. Several tasks may read one answer:
-    each piece goes to one of them, and ``complete`` returns the whole answer in each.
+    each piece goes to one of them, and ``complete`` returns the whole answer in each. When the last one that waits is
+    cancelled, the answer ends.
 
     Args:
         run: The answer.
@@ -241,14 +242,19 @@ class AsyncGeneration(AsyncIterator[Piece]):
     def __init__(self, run: _Run, result: Future[Completion | None]) -> None:
         self._run, self._result = run, result
         self._read_all = False
+        self._readers = 0  # tasks that wait for a piece
 
     async def __anext__(self) -> Piece:
         if not self._read_all:
+            self._readers += 1
             try:
                 piece = await self._run.pieces.get()
             except asyncio.CancelledError:  # the task that reads was cancelled: the client has left
-                self._stop()
+                if self._readers == 1:
+                    self._stop()
                 raise
+            finally:
+                self._readers -= 1
             if piece is not None:
                 return piece
             self._read_all = True
@@ -260,20 +266,20 @@ class AsyncGeneration(AsyncIterator[Piece]):
         """Read the rest of the answer and return the whole answer.
 
         Raises:
-            EngineError: The answer was closed before it began.
+            EngineError: The answer was closed or cancelled before it began.
         """
         async for _ in self:
             pass
         completion = await self._done()
         if completion is None:
-            raise EngineError("there is no answer: it was closed before it began")
+            raise EngineError("there is no answer: it was closed or cancelled before it began")
         return completion
 
     async def events(self) -> AsyncIterator[Event]:
         """Read the answer as events: ``Thought`` and ``Answer`` with text, each ``ToolCall``, then one ``Done``.
 
         Raises:
-            EngineError: The answer was closed before it began.
+            EngineError: The answer was closed or cancelled before it began.
         """
         async for piece in self:
             yield Thought(piece.text) if piece.thought else Answer(piece.text)

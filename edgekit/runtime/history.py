@@ -49,7 +49,7 @@ class Window:
         dropped = len(messages) - len(kept)
         if dropped:
             place = _questions(messages)[0] + dropped
-            self._start = place, _digest(messages[place])
+            self._start = place, _digest(messages[: place + 1])
         return prompt, kept
 
     def _last(self, messages: Sequence[Message]) -> int | None:
@@ -57,7 +57,7 @@ class Window:
         if self._start is None:
             return None
         place, digest = self._start
-        return place if place < len(messages) and _digest(messages[place]) == digest else None
+        return place if place < len(messages) and _digest(messages[: place + 1]) == digest else None
 
 
 def slide(
@@ -103,5 +103,5 @@ def _questions(messages: Sequence[Message]) -> list[int]:
     return [place for place, message in enumerate(messages) if message.get("role") == "user"]
 
 
-def _digest(message: Message) -> bytes:
-    return hashlib.sha256(repr(dict(message)).encode("utf-8", errors="surrogatepass")).digest()
+def _digest(messages: Sequence[Message]) -> bytes:
+    return hashlib.sha256(repr(list(map(dict, messages))).encode("utf-8", errors="surrogatepass")).digest()

@@ -45,7 +45,7 @@ class Regex:
 
     Args:
         pattern: In the syntax of Rust's crate regex (https://docs.rs/regex), which has no look-around and no
-            back-references. A pattern in verbose mode, ``(?x)``, is one line.
+            back-references. A pattern in verbose mode, ``(?x)``, must be on one line.
 
     Raises:
         ValueError: The pattern is no text, has a lone surrogate, ends in the middle of an escape, or is in verbose mode
@@ -64,7 +64,7 @@ class Regex:
         if "\n" in self.pattern and any("x" in (part["on"] or "") for part in _PARTS.finditer(self.pattern)):
             raise ValueError(
                 f"the pattern of a Regex, {self.pattern!r}, turns on verbose mode (x) and has a line break; "
-                "write it in one line, without comments"
+                "write it on one line"
             )
 
 

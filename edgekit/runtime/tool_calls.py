@@ -86,7 +86,7 @@ class CallForm:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tags in a call, which may be tokens of the vocabulary, also special ones."""
+        """The tags in a call, which may be tokens of the vocabulary, even special ones."""
         return tuple(_TAG.findall(self.written([("NAME", "{}")])))
 
     def written(self, calls: Sequence[tuple[str, str]]) -> str:

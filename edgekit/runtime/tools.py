@@ -251,7 +251,8 @@ class ToolTemplate:
         left = list(messages)
         while left:
             message = left.pop(0)
-            if not _has_several(message) or message.get("content"):  # with text, the calls become text as well
+            becomes_text = message.get("content") and not self._calls.says
+            if not _has_several(message) or becomes_text:
                 found.append(message)
                 continue
             results = list(takewhile(lambda each: each["role"] in _ROLES, left))
@@ -293,15 +294,20 @@ def _has_several(message: Mapping[str, Any]) -> bool:
 
 
 def _pairs(message: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """A message for each call of a message, followed by the call's result: the one that names it, or the next one."""
+    """A message for each call of a message, followed by the call's result. Text stays in the first message.
+
+    The result is the first one that names the call, otherwise the next one that names none of these calls.
+    """
+    calls = message["tool_calls"]
+    names = [call.get("id") if isinstance(call, Mapping) else None for call in calls]
+    known = {name for name in names if name is not None}
     found: list[Mapping[str, Any]] = []
     left = list(results)
-    for call in message["tool_calls"]:
-        name = call.get("id") if isinstance(call, Mapping) else None
-        mine = [each for each in left if name is not None and each.get("tool_call_id") == name]
-        mine = mine or [each for each in left if each.get("tool_call_id") is None][:1]
-        left = [each for each in left if not any(each is one for one in mine)]
-        found += [{**message, "tool_calls": [call]}, *mine]
+    for place, (call, name) in enumerate(zip(calls, names, strict=True)):
+        mine = [at for at, each in enumerate(left) if name is not None and each.get("tool_call_id") == name][:1]
+        mine = mine or [at for at, each in enumerate(left) if each.get("tool_call_id") not in known][:1]
+        said = {"content": ""} if place and message.get("content") else {}
+        found += [{**message, **said, "tool_calls": [call]}, *(left.pop(at) for at in mine)]
     return found + left
 
 

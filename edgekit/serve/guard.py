@@ -41,7 +41,7 @@ class Guard:
         key: The key that requests must carry, or None.
         hosts: The host names that requests may be addressed to if there is no key; empty for any.
         most_waiting: The most requests with a wrong key that wait for their refusal, at most ``MOST_WAITING``. Each has
-            a connection meanwhile, so it must be less than the connections that the server accepts.
+            a connection meanwhile, so it should be less than the connections that the server accepts.
     """
 
     def __init__(self, app: object, *, key: str | None, hosts: frozenset[str], most_waiting: int) -> None:

@@ -41,6 +41,9 @@ def test_who_writes_what(tmp_path: Path) -> None:
     auto_round = {"bits": 4, "group_size": 128, "sym": True, "packing_format": "auto_round:auto_awq"}
     for method in ("auto-round", "intel/auto-round"):
         assert facts(read(tmp_path, auto_round | {"quant_method": method})) == (128, False, ())
+    own = {"a.down_proj": {"bits": 16, "data_type": "float"}, "a.up_proj": {"bits": 4}, "b": None}
+    mixed = read(tmp_path, auto_round | {"quant_method": "auto-round", "extra_config": own})
+    assert mixed.float_modules == ("a.down_proj",)
     assert found.source.endswith("quant_config.json")
 
 

@@ -137,7 +137,7 @@ def test_answers_wait_for_their_turn_and_may_be_closed_before_it() -> None:
         async with third:
             pass
         for closed in (waiting, second.complete(), third.complete()):
-            with pytest.raises(EngineError, match="closed before it began"):
+            with pytest.raises(EngineError, match="closed or cancelled before it began"):
                 await closed
         assert [piece async for piece in second] == []
         stub.answers[0].gate.set()
@@ -158,6 +158,23 @@ def test_several_tasks_may_wait_for_one_answer(built_artifact: Path) -> None:
             refused = session.chat(QUESTION, max_tokens=0)
             found = await asyncio.gather(refused.complete(), refused.complete(), return_exceptions=True)
             assert [type(error) for error in found] == [ValueError, ValueError]
+
+    run(main())
+
+
+def test_an_answer_goes_on_until_its_last_reader_is_cancelled() -> None:
+    async def main() -> None:
+        stub = Stub()
+        session = session_of(stub)
+        answer = session.chat(QUESTION)
+        await anext(answer)
+        readers = [asyncio.ensure_future(answer.complete()) for _ in range(2)]
+        await asyncio.sleep(0)
+        for reader, ended in zip(readers, (False, True), strict=True):
+            reader.cancel()
+            await asyncio.wait([reader])
+            assert stub.answers[0].gate.is_set() == ended
+        await session.close()
 
     run(main())
 

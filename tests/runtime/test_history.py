@@ -94,6 +94,14 @@ def test_another_conversation_begins_where_it_would_alone() -> None:
     assert window.fitted([SYSTEM], encode, 1, None, "slide")[1] == [SYSTEM]
 
 
+def test_a_generic_question_at_the_same_place_is_no_sign_of_the_same_conversation() -> None:
+    window, generic = Window(), [{"role": "user", "content": "go on"}, *turn(0)[1:]]
+    first = [SYSTEM, *turn(1, 20), *turn(2, 60), *generic, {"role": "user", "content": "4"}]
+    other = [SYSTEM, *turn(5, 70), *turn(6), *generic, {"role": "user", "content": "8"}]
+    assert window.fitted(first, encode, 100, None, "slide")[1] == [SYSTEM, *first[7:]]  # from the generic one on
+    assert window.fitted(other, encode, 100, None, "slide")[1] == [SYSTEM, *other[4:]]
+
+
 def test_a_start_that_no_longer_fits_is_moved_on() -> None:
     messages = [SYSTEM, *turn(1), *turn(2), *turn(3), {"role": "user", "content": "4"}]  # 1, 7, 7, 7 and 1
     assert slide(messages, encode, 22, 5, last=4)[1] == [SYSTEM, *messages[4:]]  # 16 of 17

@@ -85,7 +85,7 @@ def test_a_choice_needs_texts(texts: Any) -> None:
         ("a\udc80", "not valid Unicode: it has a lone surrogate at position 1"),
         ("a\\", "ends with a backslash"),
         ("\\\\\\", "ends with a backslash"),
-        ("(?x) a # first\n b", "turns on verbose mode (x) and has a line break; write it in one line"),
+        ("(?x) a # first\n b", "turns on verbose mode (x) and has a line break; write it on one line"),
         ("a(?ix-s: b\n)", "turns on verbose mode"),
         ("[(]\\((?x)\n", "turns on verbose mode"),
     ],

@@ -96,6 +96,35 @@ def test_a_template_that_takes_one_call_at_a_time_gets_each_with_its_result() ->
         knows.messages([QUESTION, {**called, "tool_calls": [7, 8]}, RESULT], None)
 
 
+ONE_CALL = """{% for m in messages %}{% if m.role == 'tool' %}[{{ m.content }}]{% else %}({{ m.content }}
+{%- if m.tool_calls %}{% if m.tool_calls|length > 1 %}{{ raise_exception('one call only') }}{% endif %}
+{%- for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}{% endif %}){% endif %}
+{%- endfor %}{% if add_generation_prompt %}>{% endif %}"""
+
+
+def test_text_beside_calls_stays_where_calls_are_written_one_at_a_time() -> None:
+    template = ChatTemplate(ONE_CALL, {})
+    called = {**CALLED, "content": "I look.", "tool_calls": [CALL, SECOND]}
+    text = template.prompt(ToolTemplate(template).messages([QUESTION, called, RESULT, SECOND_RESULT], None)).text
+    assert text.count("I look.") == 1
+    places = [text.index(each) for each in ("I look.", "Z", "21 °C", "Bern", "18 °C")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("calls", "results"),
+    [((None, None), ("a", "b")), (("x", "x"), ("x", "x")), (("a", "b"), ("1", "2")), (("a", None), (None, "a"))],
+)
+def test_each_call_has_one_result(calls: tuple[str | None, ...], results: tuple[str | None, ...]) -> None:
+    knows = ToolTemplate(opened("llama3_2.jinja"))
+    called = {**CALLED, "tool_calls": [{**CALL, "id": name} for name in calls]}
+    answers = [{"role": "tool", "tool_call_id": name, "content": str(name)} for name in results]
+    found = knows.messages([QUESTION, called, *answers], None)
+    assert [message["role"] for message in found] == ["user", "assistant", "tool", "assistant", "tool"]
+    if calls[0] in results and calls[0] is not None:
+        assert found[2]["content"] == calls[0]
+
+
 def test_results_of_several_calls_are_one_message_where_the_template_knows_none() -> None:
     knows = ToolTemplate(opened("chatml_smollm2.jinja"))
     found = knows.messages([QUESTION, CALLED, RESULT, {**RESULT, "content": [{"type": "text", "text": "x"}]}], None)
