@@ -247,6 +247,7 @@ def _take(folder: Path, end: str, *, lost: bool) -> int | None:
     Returns:
         The lock, or _NO_LOCKS; None if the folder is, or may be, in use.
     """
+    lock = _NO_LOCKS
     try:
         found = folder.lstat()
         wanted = stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and _END.fullmatch(end) and not lost)
@@ -260,7 +261,7 @@ def _take(folder: Path, end: str, *, lost: bool) -> int | None:
         if visible or changed < time.time():
             return lock
     except OSError:
-        return None
+        pass  # something went away meanwhile: it is in use
     _unlock(lock)
     return None
 

@@ -178,6 +178,22 @@ def test_only_folders_with_names_of_edgekit_are_swept(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="folders have no owner")
+def test_a_folder_that_changes_while_it_is_looked_at_does_not_stay_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = left(tmp_path, new_name(".x.partial-"))
+
+    def gone(folder: Path) -> float:
+        raise FileNotFoundError(folder)
+
+    monkeypatch.setattr(leftovers, "_newest", gone)
+    sweep(tmp_path)
+    assert folder.exists()
+    monkeypatch.undo()
+    sweep(tmp_path)
+    assert not folder.exists()
+
+
 def test_folders_of_other_users_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left(tmp_path, ".x.partial-77", 2 * DAY)
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)

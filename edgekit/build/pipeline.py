@@ -106,7 +106,7 @@ def run_build(
                 planned = planner(quantization)
         spec = checked_spec(checkpoint, inputs.recipe, str(request.checkpoint or inputs.recipe.source))
         conversation = plan_conversation(request, inputs.recipe, checkpoint)
-        found = (*inputs.notes, *notes_of(checkpoint), *conversation.notes, *planned.unchecked)
+        found = (*inputs.notes, *notes_of(checkpoint), *conversation.notes, *planned.caveats)
         planned = replace(planned, notes=found)
         if planned.notes:
             on_notes(planned.notes)

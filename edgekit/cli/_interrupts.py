@@ -17,6 +17,7 @@ from types import FrameType
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _AGAIN_S = 0.05  # between two looks at whether an import has ended
 _IMPORT = "<frozen importlib._bootstrap>"  # the file name of Python's own code for imports
+_waiting: BaseException | None = None  # until an import has ended
 
 
 class Terminated(SystemExit):
@@ -52,14 +53,21 @@ def interrupt(error: BaseException, frame: FrameType | None) -> None:
         error: The exception.
         frame: What the main thread executes. Windows has no timer to look again, so it raises at once.
     """
+    global _waiting
+    if isinstance(_waiting, Terminated):  # Ctrl-C does not make it less
+        error = _waiting
     if not _imports(frame) or not hasattr(signal, "setitimer"):
+        _waiting = None
         raise error
+    _waiting = error
     signal.signal(signal.SIGALRM, lambda number, frame: interrupt(error, frame))
     signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
 
 
 def forget_interrupt() -> None:
     """Drop an interrupt that waits for the end of an import."""
+    global _waiting
+    _waiting = None
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, 0)
 

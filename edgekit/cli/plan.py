@@ -151,7 +151,7 @@ def _plan_one(
         )
         enough = planned.fits or any(offer.kind == "headless" for offer in planned.offers)
         machine = None if enough else needed_machine(planned, devices)
-    planned = replace(planned, notes=(*notes, *planned.unchecked))
+    planned = replace(planned, notes=(*notes, *planned.caveats))
     if request.as_json:
         emit_json({**planned.to_json(), "needs": machine})
     else:
@@ -192,7 +192,7 @@ def _plan_all(request: _Request, recipes: Sequence[Recipe], profile: DeviceProfi
         *quantization_arguments(request.quantization), *reasoning,
     )  # fmt: skip
     screen.print(f"  {shlex.join(['edgekit', 'build', best.name, *words])}", soft_wrap=True)
-    print_notes(plans[best.name].unchecked)
+    print_notes(plans[best.name].caveats)
 
 
 def _fitting_without_desktop(plans: Iterable[Plan], device: DeviceProfile, limits: UserLimits) -> list[str]:
@@ -245,14 +245,14 @@ def _plan_everywhere(request: _Request, recipe: Recipe, notes: tuple[str, ...]) 
         except (EngineError, UnknownNameError) as error:  # it lacks the engine, the power mode or the type of cache
             refused = refused or error
         else:
-            pairs.append((device, replace(planned, notes=planned.unchecked)))
+            pairs.append((device, replace(planned, notes=planned.caveats)))
     if not pairs and refused is not None:
         raise refused
     if request.as_json:
         emit_json({"model": recipe.name, "plans": [planned.to_json() for _, planned in pairs]})
     else:
         _print_devices(recipe, pairs)
-    print_notes([*notes, *_unchecked(pairs)])
+    print_notes([*notes, *(planned.mode_note for _, planned in pairs if planned.mode_note), *_unchecked(pairs)])
     request.draw([(recipe, device) for device, _ in pairs])
 
 

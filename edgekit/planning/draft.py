@@ -18,7 +18,7 @@ from ..scheme import QuantizationConfig
 from .budget import find_limits, usable_memory
 from .engine_choice import EnginePlan, in_order, reason
 from .engines import engines_for, find_engine
-from .hardware import accelerator_bytes, hardware_of
+from .hardware import accelerator_bytes, hardware_of, power_mode_note
 from .kv_choice import because_it_fits
 from .latency import Predictor
 from .memory import Dimensions, MemoryPlan, kv_cache_bytes, tokenizer_bytes, weight_groups
@@ -106,6 +106,7 @@ def draft(
         plan_only=recipe.plan_only,
         engines=engines,
         engine_because=because,
+        mode_note=power_mode_note(device, chosen.processor, options.power_mode),
     )
 
 

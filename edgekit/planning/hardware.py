@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
-from ..devices.profile import Accelerator, Cpu, DeviceProfile, PowerMode
+from ..devices.profile import Accelerator, Cluster, Cpu, DeviceProfile, PowerMode
 from ..errors import UnknownNameError, nearest
 from .core_draw import draw_gb_s, drawn_bandwidth
 from .engine_speed import EngineSpeed, measured_speed
@@ -24,8 +25,9 @@ MULTIPLY_ADDS_PER_CYCLE = {
     "asimd": 16,
 }
 # Clusters clocked below this share of the fastest one have small cores, whose vector units are half as wide
-# (Cortex-A510 and A520, Gracemont, Apple's efficiency cores).
+# (Cortex-A510 and A520, Gracemont, Apple's efficiency cores). AMD's dense cores (Zen 5c) have lower clocks only.
 SMALL_CORE_CLOCK = 0.8
+_DENSE_CORE = re.compile(r"\bZen\b")
 CPU = "cpu"
 
 
@@ -78,7 +80,7 @@ def hardware_of(device: DeviceProfile, engine: PlannedEngine, power_mode: str | 
     Raises:
         UnknownNameError: The device has no such power mode.
     """
-    mode = find_power_mode(device, power_mode)
+    mode = _bounded(device, find_power_mode(device, power_mode))
     kernels = device.cpu.kernels
     bandwidth, arithmetic, measured = device.bandwidth.theoretical, None, False
     processor = engine.processor(device) if device.accelerator else CPU
@@ -118,6 +120,40 @@ def hardware_of(device: DeviceProfile, engine: PlannedEngine, power_mode: str | 
     )
 
 
+def power_mode_note(device: DeviceProfile, processor: str, power_mode: str | None) -> str:
+    """What to say of a plan whose power mode may be slower than planned; empty if the profile has its figures.
+
+    Args:
+        device: The device.
+        processor: The kind of processor that the engine runs on.
+        power_mode: The name of the mode; None for full power.
+    """
+    mode = find_power_mode(device, power_mode)
+    if mode is None or not _higher(device, mode):
+        return ""
+    if processor != CPU and mode.bandwidth_gb_s is not None and mode.int8_tops_dense is not None:
+        return ""
+    return f"the profile of {device.name} does not say how slow the power mode {mode.name} is; speeds are upper bounds"
+
+
+def _higher(device: DeviceProfile, mode: PowerMode) -> list[PowerMode]:
+    """The modes with more power than this one; a mode without a limit has the most."""
+    if mode.watts is None:
+        return []
+    return [each for each in device.power_modes if each.watts is None or each.watts.value > mode.watts.value]
+
+
+def _bounded(device: DeviceProfile, mode: PowerMode | None) -> PowerMode | None:
+    """The mode with the figures of higher modes in place of its unknown ones: it is at most as fast as they are."""
+    if mode is None:
+        return None
+    for name in ("bandwidth_gb_s", "int8_tops_dense"):
+        known = [getattr(each, name) for each in _higher(device, mode) if getattr(each, name) is not None]
+        if getattr(mode, name) is None and known:
+            mode = replace(mode, **{name: min(known, key=lambda figure: figure.value)})
+    return mode
+
+
 def accelerator_bytes(device: DeviceProfile, engine: PlannedEngine) -> int | None:
     """Memory of CUDA's libraries, 0 where unknown; None when the engine runs on the processor."""
     if engine.processor(device) == CPU:
@@ -143,6 +179,10 @@ def _cpu_gmac_s(cpu: Cpu) -> float | None:
     clocks = [cluster.clock_ghz.value for cluster in cpu.clusters if cluster.clock_ghz is not None]
     if width is None or not clocks or len(clocks) < len(cpu.clusters):
         return None
-    counts = (cluster.cores.value for cluster in cpu.clusters)
-    each = (clock * (1.0 if clock >= SMALL_CORE_CLOCK * max(clocks) else 0.5) for clock in clocks)
-    return width * sum(count * clock for count, clock in zip(counts, each, strict=True))
+
+    def share(cluster: Cluster, clock: float) -> float:
+        is_small = clock < SMALL_CORE_CLOCK * max(clocks) and not _DENSE_CORE.search(cluster.name)
+        return 0.5 if is_small else 1.0
+
+    pairs = zip(cpu.clusters, clocks, strict=True)
+    return width * sum(cluster.cores.value * clock * share(cluster, clock) for cluster, clock in pairs)

@@ -100,6 +100,7 @@ class Plan:
         engines: The device's engines that support the request, in the order in which ``auto`` takes them; the planned
             one is among them.
         engine_because: Why the plan is for this engine.
+        mode_note: What is not known of the power mode; empty if nothing is missing.
     """
 
     model: str
@@ -126,6 +127,7 @@ class Plan:
     engines: tuple[EnginePlan, ...] = ()
     engine_because: str = ""
     kv_because: str = ""
+    mode_note: str = ""
 
     @property
     def fits(self) -> bool:
@@ -150,6 +152,11 @@ class Plan:
         if not names:
             return ()
         return (f"the limit for {' and the limit for '.join(names)} could not be checked: the speed is unknown",)
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """Notes about what the plan does not know."""
+        return ((self.mode_note,) if self.mode_note else ()) + self.unchecked
 
     @property
     def slow(self) -> bool:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,20 @@ def test_an_import_is_finished_first(tmp_path: Path, again_s: float, wait_s: flo
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == expected
     assert process.returncode == code
+
+
+@pytest.mark.parametrize(("first", "second"), [("SIGTERM", "SIGINT"), ("SIGINT", "SIGTERM")])
+def test_ctrl_c_does_not_replace_a_signal_that_ends_the_process(tmp_path: Path, first: str, second: str) -> None:
+    (tmp_path / "slow.py").write_text(MODULE)
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path), "0.05", "60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.Signals[first])
+        time.sleep(0.1)  # signals that wait together come in the order of their numbers
+        process.send_signal(signal.Signals[second])
+        assert process.stdout.read() == "imported\n"
+    assert process.returncode == 143
 
 
 def test_outside_of_imports_it_comes_at_once_and_ignored_signals_stay_ignored() -> None:

@@ -151,7 +151,7 @@ def test_a_picture_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = _plot(tmp_path / "plan.png", "smollm2-135m", "--device", "pi")
     assert isinstance(result.exception, EdgekitError)
-    assert result.exception.hint == 'pip install "edgekit-llm[plot]"'
+    assert result.exception.hint == 'install the extra plot: pip install "edgekit-llm[plot]"'
     assert result.stdout == ""
 
 

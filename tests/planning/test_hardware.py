@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
-from edgekit.devices import DeviceProfile, Sourced, load_device
+from edgekit.devices import DeviceProfile, Sourced, device_names, load_device
 from edgekit.devices.profile import Bandwidth, EngineRates, KernelPeak
 from edgekit.planning.engine_speed import measured_speed
 from edgekit.planning.engines import find_engine
-from edgekit.planning.hardware import accelerator_bytes, hardware_of
+from edgekit.planning.hardware import MULTIPLY_ADDS_PER_CYCLE, accelerator_bytes, hardware_of, power_mode_note
+from edgekit.planning.plan import PlanOptions
+from edgekit.planning.planned_engine import PlannedEngine
 from edgekit.planning.planner import plan
 from edgekit.recipes import load_recipe
 
@@ -53,6 +56,46 @@ def test_cores_draw_less_than_a_memory_that_was_chosen_for_the_graphics() -> Non
     assert hardware_of(orin, NATIVE, "15W").bandwidth_gb_s <= 45 / 0.8
     pi = load_device("pi")
     assert hardware_of(pi, NATIVE).bandwidth_gb_s == 17.1
+
+
+@pytest.mark.parametrize("name", device_names())
+@pytest.mark.parametrize("engine", [NATIVE, CUDA, WEBGPU], ids=lambda engine: engine.name)
+def test_no_power_mode_is_faster_than_one_with_more_power(name: str, engine: PlannedEngine) -> None:
+    device = load_device(name)
+    modes = sorted(device.power_modes, key=lambda mode: mode.watts.value if mode.watts else math.inf)
+    found = [hardware_of(device, engine, mode) for mode in (*(mode.name for mode in modes), None)]
+    for figures in ([each.bandwidth_gb_s or 0 for each in found], [each.arithmetic_gmac_s or 0 for each in found]):
+        if any(mode.int8_tops_dense and mode.int8_tops_dense.value > _full_tops(device) for mode in modes):
+            figures.pop()  # the device's figures are those of a lower mode
+        assert figures == sorted(figures)
+
+
+def _full_tops(device: DeviceProfile) -> float:
+    tops = device.accelerator.int8_tops_dense if device.accelerator else None
+    return tops.value if tops else math.inf
+
+
+def test_a_mode_without_figures_is_told() -> None:
+    jetson, orin = load_device("jetson"), load_device("jetson-agx-orin-64gb")
+    for device, mode, processor, told in (
+        (jetson, "7W", "shared-gpu", True), (jetson, "25W", "shared-gpu", True), (jetson, "15W", "shared-gpu", False),
+        (jetson, "15W", "cpu", True), (jetson, "MAXN_SUPER", "cpu", False), (jetson, None, "cpu", False),
+        (orin, "15W", "shared-gpu", False), (orin, "30W", "shared-gpu", True), (orin, "MAXN", "cpu", False),
+    ):  # fmt: skip
+        note = power_mode_note(device, processor, mode)
+        assert bool(note) == told, (device.name, mode, processor)
+        assert not note or f"how slow the power mode {mode} is" in note
+    assert (
+        power_mode_note(jetson, "cpu", "7W")
+        in plan("smollm2-135m", jetson, options=PlanOptions(power_mode="7W")).caveats
+    )
+
+
+def test_dense_cores_are_no_small_ones() -> None:
+    laptop = hardware_of(load_device("laptop-ryzen-ai-340"), NATIVE)
+    clusters = load_device("laptop-ryzen-ai-340").cpu.clusters
+    whole = sum(each.cores.value * each.clock_ghz.value for each in clusters if each.clock_ghz)
+    assert laptop.arithmetic_gmac_s == pytest.approx(whole * MULTIPLY_ADDS_PER_CYCLE["avx512_vnni"])
 
 
 def test_small_cores_count_half() -> None:
