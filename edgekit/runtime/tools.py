@@ -300,7 +300,7 @@ def _pairs(message: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> 
     """
     calls = message["tool_calls"]
     names = [call.get("id") if isinstance(call, Mapping) else None for call in calls]
-    known = {name for name in names if name is not None}
+    known = [name for name in names if name is not None]  # no set: a name may be anything
     found: list[Mapping[str, Any]] = []
     left = list(results)
     for place, (call, name) in enumerate(zip(calls, names, strict=True)):
