@@ -56,7 +56,7 @@ class BuildRequest:
 
     Raises:
         UsageError: ``emit`` is not a format, a count is not a whole number of at least 1, a text in ``stop`` is empty,
-            a value has another type, or ``quantization`` has a method that cannot be requested.
+            or a value has another type.
     """
 
     model: str | Path | Recipe | None = None

@@ -86,8 +86,8 @@ def calibrated_layers(
         None if calibration.file is None else read_texts(calibration.file, tokenizer, template, calibration.tokens)
     )
     state = CalibrationState(state_folder, _fingerprint(calibration, from_file, facts, spec, source_key, files))
-    from_calibration = True  # whether an error comes from the calibration, and not from what uses its matrices
-    try:
+    stage = _Stage()
+    with _kept_or_removed(state, state_folder, stage):
         texts = from_file or state.texts(
             lambda: own_texts(
                 state.draft, facts, spec, source, files, calibration.tokens, threads,
@@ -97,34 +97,47 @@ def calibrated_layers(
         settings = LayerSettings(threads, calibration.compensate, calibration.half_scales)
 
         def quantize(layout: DataLayout) -> Iterator[tuple[Matrix, PackedLinear]]:
-            nonlocal from_calibration
             report = phase(progress, "calibrating layers")
             try:
                 yield from calibrate(source, spec, layout, texts, state, settings, report)
             except Exception:
-                from_calibration = True
+                stage.calibrates = True
                 raise
 
-        from_calibration = False
+        stage.calibrates = False
         yield quantize, _described(calibration, texts)
+
+
+@dataclass
+class _Stage:
+    """Whether an error comes from the calibration, and not from what uses its matrices."""
+
+    calibrates: bool = True
+
+
+@contextmanager
+def _kept_or_removed(state: CalibrationState, folder: Path, stage: _Stage) -> Iterator[None]:
+    """Keep the state if the build is interrupted, or fails so that another one can use it; remove it otherwise."""
+    try:
+        yield
     except KeyboardInterrupt:
         raise InterruptedBuildError(
-            f"the build was interrupted; the calibration so far is kept in {state_folder}",
+            f"the build was interrupted; the calibration so far is kept in {folder}",
             hint="run the same command again to resume it, or delete that folder",
         ) from None
     except DiskFullError as error:
         raise DiskFullError(
-            f"{error.message}; the calibration so far is kept in {state_folder}",
+            f"{error.message}; the calibration so far is kept in {folder}",
             hint="free some space and run the same command again to resume it, or delete that folder",
         ) from None
     except (OSError, MemoryError):  # of the system, not of the input
         raise
     except (BuildError, BudgetError) as error:
-        if from_calibration:
+        if stage.calibrates:
             state.remove()  # the same input would fail again in the same way
         else:
             kept = (
-                f"the calibration so far is kept in {state_folder}: a build of the same output with the same "
+                f"the calibration so far is kept in {folder}: a build of the same output with the same "
                 "quantization and calibration texts resumes it"
             )
             error.hint = f"{error.hint}. {kept[0].upper()}{kept[1:]}" if error.hint else kept

@@ -16,7 +16,7 @@ from ..errors import ContextLengthError, EngineError, MissingPackageError, Unkno
 from ..planning import planner
 from ..planning.budget import UserLimits, usable_memory
 from ..planning.choice import best_recipe, needed_machine
-from ..planning.draft import draft, longer_context
+from ..planning.draft import draft
 from ..planning.plan import Plan, PlanOptions
 from ..recipes import Recipe, all_recipes
 from ..scheme import QuantizationOverrides
@@ -210,29 +210,21 @@ def _plans(
 
     Raises:
         UsageError: No model that can be built reaches the requested mean of bits.
-        ContextLengthError: No model holds the requested prompt.
     """
     plans, refused = {}, {}
     unreachable: UsageError | None = None
-    too_long: ContextLengthError | None = None
     for recipe in recipes:
         if request.context is not None and request.context > recipe.max_context:
             refused[recipe.name] = f"at most {recipe.max_context} tokens"
             continue
         try:
             plans[recipe.name] = request.plan(recipe, profile)
-        except ContextLengthError as error:
-            refused[recipe.name], too_long = "the prompt does not fit", error
+        except ContextLengthError:
+            refused[recipe.name] = "the prompt does not fit"
         except UsageError as error:
             refused[recipe.name], unreachable = "cannot reach this mean of bits", error
     if unreachable is not None and all(recipe.plan_only for recipe in recipes if recipe.name in plans):
         raise unreachable
-    if too_long is not None and not plans:
-        raise ContextLengthError(
-            f"a prompt of {request.plan_options.prompt_tokens} tokens was requested, which no model's planned context "
-            "holds",
-            hint=longer_context(request.plan_options.prompt_tokens, max(recipe.max_context for recipe in recipes)),
-        )
     return plans, refused
 
 

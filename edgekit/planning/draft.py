@@ -56,33 +56,11 @@ def draft(
             whose profile does not say what that leaves.
     """
     quantization, options = quantization or recipe.quantization, options or PlanOptions()
-    if context is None:
-        context = min(device.default_context, recipe.max_context)
-    check_whole("context", context)
-    if not 1 <= context <= recipe.max_context:
-        raise ContextLengthError(
-            f"planning {recipe.name}: a context of {context} tokens was requested; allowed: 1 to {recipe.max_context}"
-        )
-    if options.prompt_tokens > max(context, PROMPT_TOKENS):
-        raise ContextLengthError(
-            f"planning {recipe.name}: a prompt of {options.prompt_tokens} tokens was requested, which does not fit a "
-            f"context of {context} tokens",
-            hint=longer_context(options.prompt_tokens, recipe.max_context),
-        )
+    context = _planned_context(recipe, device, context, options.prompt_tokens)
     model = _model(recipe, quantization, device.activation_type)
     usable, source = usable_memory(device, options.limits, options.headless)
     job = _Job(model, device, context, options, usable)
-    engines = job.engines()
-    if options.engine is None:
-        chosen, because = engines[0], reason(engines)
-    else:
-        wanted = find_engine(options.engine)
-        if wanted.preference(device) is None:
-            allowed = ", ".join(sorted(engine.name for engine in engines_for(device)))
-            raise EngineError(f"the engine {wanted.name} cannot run on {device.name}; allowed: {allowed}")
-        chosen, because = job.engine(wanted), "it was requested"
-        if chosen.engine not in {each.engine for each in engines}:
-            engines = (*engines, chosen)
+    chosen, because, engines = job.choice()
     return Plan(
         model=recipe.name,
         device=device.name,
@@ -108,6 +86,24 @@ def draft(
         engine_because=because,
         mode_note=power_mode_note(device, chosen.processor, options.power_mode),
     )
+
+
+def _planned_context(recipe: Recipe, device: DeviceProfile, context: int | None, prompt_tokens: int) -> int:
+    """The context that was requested, or the device's, which must hold the prompt."""
+    if context is None:
+        context = min(device.default_context, recipe.max_context)
+    check_whole("context", context)
+    if not 1 <= context <= recipe.max_context:
+        raise ContextLengthError(
+            f"planning {recipe.name}: a context of {context} tokens was requested; allowed: 1 to {recipe.max_context}"
+        )
+    if prompt_tokens > max(context, PROMPT_TOKENS):
+        raise ContextLengthError(
+            f"planning {recipe.name}: a prompt of {prompt_tokens} tokens was requested, which does not fit a context "
+            f"of {context} tokens",
+            hint=longer_context(prompt_tokens, recipe.max_context),
+        )
+    return context
 
 
 def longer_context(prompt_tokens: int, longest: int) -> str:
@@ -208,6 +204,24 @@ class _Job:
         if not able:
             _kv_type(found[0], self.device.activation_type, asked)
         return in_order([self.engine(each) for each in able])
+
+    def choice(self) -> tuple[EnginePlan, str, tuple[EnginePlan, ...]]:
+        """The engine of the plan, why it is that one, and all engines, as for :meth:`engines`.
+
+        Raises:
+            EngineError: The requested engine cannot run on the device.
+        """
+        engines = self.engines()
+        if self.options.engine is None:
+            return engines[0], reason(engines), engines
+        wanted = find_engine(self.options.engine)
+        if wanted.preference(self.device) is None:
+            allowed = ", ".join(sorted(engine.name for engine in engines_for(self.device)))
+            raise EngineError(f"the engine {wanted.name} cannot run on {self.device.name}; allowed: {allowed}")
+        chosen = self.engine(wanted)
+        if chosen.engine not in {each.engine for each in engines}:
+            engines = (*engines, chosen)
+        return chosen, "it was requested", engines
 
     def engine(self, engine: PlannedEngine) -> EnginePlan:
         """The model with one engine; unless requested, keys and values get a smaller type where needed."""

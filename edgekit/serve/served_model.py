@@ -232,7 +232,8 @@ class ServedModel:
 
     def _encoded(self, prompt: str | Prompt) -> list[int]:
         """The ids of a prompt, which must fit. One that is far too long is not encoded, which would take seconds."""
-        if (least := self._tokenizer.least_tokens(prompt)) > self.context:
+        size = len(prompt.text if isinstance(prompt, Prompt) else prompt)
+        if size > self.context and (least := self._tokenizer.least_tokens(prompt)) > self.context:
             raise self._too_long(f"at least {least}")
         ids = self._tokenizer.encode(prompt)
         self._check_prompt(ids)

@@ -1,108 +1,20 @@
-/* Tests the C API for text: handles, output arrays, answers, preparing the next one (prepare.h), cancelling from a callback and
- * from a thread, and a callback that throws. tests/native/test_answers.py and test_chat.py compare the results with edgekit's
- * Python runtime. */
+/* Tests the C API for text: answers, preparing the next one (prepare.h), cancelling from a callback and from a thread, and a
+ * callback that throws. tests/native/test_answers.py and test_chat.py compare the results with edgekit's Python runtime. */
 #include "text/generate.h"
-
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cstddef>
-#include <cstdlib>
-#include <fstream>
 #include <stdexcept>
 #include <thread>
 
 #include "edgekit_tools.h"
-#include "small_artifact.h"
-#include "small_text.h"
 #include "text/text_handle.h"
+#include "text_folder.h"
 
 namespace {
 
-bool refuses(int status, int expected, const char *words) {
-  if (status == expected && std::string(ek_last_error()).find(words) != std::string::npos) return true;
-  std::printf("  found: %d, %s\n", status, ek_last_error());
-  return false;
-}
-
-/* A folder with a model and its text tables. The model has 83 ids, so control tokens are outside its vocabulary. */
-struct Artifact {
-  std::string folder;
-  ek_model *model = nullptr;
-  ek_text *text = nullptr;
-  explicit Artifact(SmallText small = {}) {
-    char name[] = "/tmp/edgekit-generate-test-XXXXXX";
-    CHECK(mkdtemp(name) != nullptr);
-    folder = name;
-    const SmallArtifact artifact;
-    small.joints.assign(kChatStrings, "?");
-    small.fill();
-    const std::vector<uint64_t> words = small.file();
-    write("model.onnx", artifact.graph.data(), artifact.graph.size());
-    write("model.onnx.data", artifact.data.data(), artifact.data.size());
-    write(kTextFile, words.data(), words.size() * 8);
-    CHECK(ek_model_open(name, &model) == EK_OK && ek_text_open(name, &text) == EK_OK);
-  }
-  ~Artifact() {
-    ek_model_close(model);
-    ek_text_close(text);
-    for (const char *file : {"model.onnx", "model.onnx.data", kTextFile}) unlink((folder + "/" + file).c_str());
-    rmdir(folder.c_str());
-  }
-  void write(const char *file, const void *bytes, size_t size) const {
-    std::ofstream(folder + "/" + file, std::ios::binary).write(static_cast<const char *>(bytes), static_cast<std::streamsize>(size));
-  }
-  ek_session *session(int64_t context = kContext) const {
-    ek_session *made = nullptr;
-    CHECK(ek_session_create(model, context, 1, EK_KV_FLOAT16, &made) == EK_OK);
-    return made;
-  }
-};
-
-struct Seen {
-  std::string thought, answer, text;
-  std::vector<int32_t> ids, prompt;
-  int32_t finish = -1;
-  int64_t reused = 0, accepted = 0, prompts = 0, events = 0, cancel_at = -1;
-  ek_session *cancels = nullptr; /* cancelled by ek_session_cancel instead of by the returned value */
-};
-
-int see(const ek_event *event, void *context) {
-  auto &seen = *static_cast<Seen *>(context);
-  if (event->kind == EK_EVENT_THOUGHT) seen.thought.append(event->text, static_cast<size_t>(event->bytes));
-  if (event->kind == EK_EVENT_ANSWER) seen.answer.append(event->text, static_cast<size_t>(event->bytes));
-  if (event->kind == EK_EVENT_PROMPT) {
-    ++seen.prompts;
-    CHECK(event->prompt_done > 0 && event->prompt_done < event->prompt_total);
-  }
-  if (event->kind == EK_EVENT_DONE) {
-    const ek_completion &done = *event->completion;
-    seen.text.assign(done.text, static_cast<size_t>(done.text_bytes));
-    seen.ids.assign(done.ids, done.ids + done.tokens);
-    seen.prompt.assign(done.prompt_ids, done.prompt_ids + done.prompt_tokens);
-    seen.finish = done.finish;
-    seen.reused = done.reused_tokens;
-    seen.accepted = done.accepted_tokens;
-    CHECK(done.size == sizeof done && done.ttft_s >= 0);
-  }
-  if (seen.events++ != seen.cancel_at) return 0;
-  if (!seen.cancels) return 1;
-  ek_session_cancel(seen.cancels);
-  return 0;
-}
-
 int throws(const ek_event *, void *) { throw std::runtime_error("the window is closed"); }
 int throws_number(const ek_event *, void *) { throw 7; }
-
-ek_request ids_request(const std::vector<int32_t> &ids, int64_t max_tokens) {
-  ek_request request{};
-  request.size = sizeof request;
-  request.prompt_ids = ids.data();
-  request.prompt_id_count = static_cast<int64_t>(ids.size());
-  request.max_tokens = max_tokens;
-  return request;
-}
 
 void answers(const Artifact &artifact) {
   ek_session *session = artifact.session();
@@ -306,149 +218,15 @@ void other_threads(const Artifact &artifact) {
   ek_session_free(session);
 }
 
-void arguments(const Artifact &artifact) {
-  ek_session *session = artifact.session(20);
-  const std::vector<int32_t> ids{1, 2}, many(21, 1);
-  ek_request request = ids_request(ids, 1);
-  CHECK(refuses(ek_generate(nullptr, artifact.text, &request, see, nullptr), EK_BAD_ARGUMENT, "ek_generate"));
-  request.prompt = "x";
-  CHECK(refuses(ek_generate(session, artifact.text, &request, nullptr, nullptr), EK_BAD_ARGUMENT, "exactly one of messages, prompt and prompt_ids"));
-  request = ids_request(many, 1);
-  CHECK(refuses(ek_generate(session, artifact.text, &request, nullptr, nullptr), EK_CONTEXT, "the prompt has 21 tokens; the context holds 20"));
-  request = ids_request(ids, -1);
-  CHECK(refuses(ek_generate(session, artifact.text, &request, nullptr, nullptr), EK_BAD_ARGUMENT, "max_tokens is -1"));
-  request = ids_request(ids, 1);
-  for (const size_t size : {size_t{0}, size_t{7}, offsetof(ek_request, prompt_bytes) + 1, sizeof request - 1, size_t{65544}}) {
-    request.size = static_cast<int64_t>(size);
-    CHECK(refuses(ek_generate(session, artifact.text, &request, nullptr, nullptr), EK_BAD_ARGUMENT, "sizeof(ek_request)"));
-  }
-  struct Newer {
-    ek_request request;
-    int64_t field;
-  } newer{ids_request(ids, 1), 0};
-  newer.request.size = sizeof newer;
-  CHECK(ek_generate(session, artifact.text, &newer.request, nullptr, nullptr) == EK_OK);
-  newer.field = 1;
-  CHECK(refuses(ek_generate(session, artifact.text, &newer.request, nullptr, nullptr), EK_UNSUPPORTED, "does not know"));
-  ek_session_free(session);
-
-  int64_t count = 0;
-  int32_t out[4] = {-7, -7, -7, -7};
-  CHECK(ek_text_encode(artifact.text, "ABCDE", -1, 0, out, 2, &count) == EK_OK && count == 5 && out[1] == 'B' && out[2] == -7);
-  CHECK(refuses(ek_text_encode(artifact.text, "A", 1, 6, out, 4, &count), EK_BAD_ARGUMENT, "the flags 6"));
-  CHECK(refuses(ek_text_encode(artifact.text, "A", -2, 0, out, 4, &count), EK_BAD_ARGUMENT, "a text of -2 bytes"));
-  CHECK(refuses(ek_text_encode(artifact.text, "A", 1, 0, nullptr, 4, &count), EK_BAD_ARGUMENT, "must not be NULL"));
-  char text[4] = {1, 1, 1, 1};
-  CHECK(ek_text_decode(artifact.text, ids.data(), 2, text, 4, &count) == EK_OK && count == 2 && text[2] == 0 && text[3] == 1);
-  CHECK(ek_text_decode(artifact.text, nullptr, 0, nullptr, 0, &count) == EK_OK && count == 0);
-  ek_text_info info{};
-  CHECK(refuses(ek_text_describe(artifact.text, &info), EK_BAD_ARGUMENT, "sizeof(ek_text_info)"));
-  info.size = sizeof info;
-  CHECK(ek_text_describe(artifact.text, &info) == EK_OK && info.tokens == 268 && info.has_chat == 1 && info.bos == -1);
-  CHECK(ek_text_stop_id(artifact.text, 0) == -1 && ek_text_token_id(artifact.text, "<a>") >= 256 && ek_text_token_id(nullptr, "") == -1);
-  const ek_message messages[] = {{"user", "A", 1, 0}, {"assistant", "</think>B", -1, 1}, {"user", nullptr, 0, 0}};
-  CHECK(ek_text_prompt(artifact.text, messages, 3, nullptr, 0, &count) == EK_OK && count == 6); /* ?A?B??  without the thought */
-  const ek_message unfinished[] = {{"user", "A", 1, 0}, {"assistant", "BCD", 3, 1}, {"user", "E", 1, 0}};
-  CHECK(ek_text_prompt(artifact.text, unfinished, 3, nullptr, 0, &count) == EK_OK && count == 6); /* ?A??E?  it is all thought */
-  CHECK(refuses(ek_text_prompt(artifact.text, messages, 2, nullptr, 0, &count), EK_UNSUPPORTED, "end with one of the user"));
-  for (const char *start : {"", "a"}) { /* an unknown role is cut between characters */
-    std::string role = start;
-    for (int i = 0; i < 30; ++i) role += "\xC3\xA9";
-    const ek_message unknown{role.c_str(), "A", 1, 0};
-    CHECK(refuses(ek_text_prompt(artifact.text, &unknown, 1, nullptr, 0, &count), EK_BAD_ARGUMENT, (role.substr(0, *start ? 39 : 40) + "';").c_str()));
-  }
-  CHECK(refuses(ek_text_prompt(artifact.text, nullptr, 1, nullptr, 0, &count), EK_BAD_ARGUMENT, "ek_text_prompt"));
-  ek_stream *stream = nullptr;
-  const char *piece = nullptr;
-  CHECK(ek_stream_create(artifact.text, &stream) == EK_OK && ek_stream_push(stream, 'A', &piece, &count) == EK_OK && std::string(piece) == "A");
-  CHECK(ek_stream_finish(stream, &piece, &count) == EK_OK && count == 0 && *piece == 0);
-  ek_stream_free(stream);
-}
-
-/* The tables are a copy of the file, so nothing that happens to it matters. */
-void cut_file() {
-  const Artifact artifact;
-  CHECK(::truncate((artifact.folder + "/" + kTextFile).c_str(), 100) == 0);
-  int32_t ids[8] = {};
-  int64_t size = 0;
-  CHECK(ek_text_encode(artifact.text, "ABCDE", 5, 0, ids, 8, &size) == EK_OK && size == 5 && ids[4] == 'E');
-  ek_text *again = nullptr;
-  CHECK(refuses(ek_text_open(artifact.folder.c_str(), &again), EK_BAD_FILE, "is damaged") && !again);
-}
-
-/* Handles of texts, streams and watches that are freed or in use. */
-void other_handles() {
-  const Artifact artifact;
-  ek_text *text = nullptr;
-  ek_stream *stream = nullptr;
-  ek_watch *watch = nullptr;
-  const char *piece = nullptr;
-  int64_t size = 0;
-  int32_t action = 0, ids[4];
-  float logits[4] = {};
-  CHECK(ek_text_open(artifact.folder.c_str(), &text) == EK_OK && ek_stream_create(text, &stream) == EK_OK && ek_watch_create(5, 0, 1, &watch) == EK_OK);
-  {
-    const Using<ek_stream> in_use(*stream);
-    CHECK(refuses(ek_stream_push(stream, 'A', &piece, &size), EK_BUSY, "another call uses this stream"));
-    CHECK(refuses(ek_stream_finish(stream, &piece, &size), EK_BUSY, "another call uses this stream"));
-    const Using<ek_watch> watching(*watch);
-    CHECK(refuses(ek_watch_push(watch, 1, 1, &action), EK_BUSY, "another call uses this watch"));
-    CHECK(refuses(ek_watch_adjust(watch, logits, 4), EK_BUSY, "another call uses this watch"));
-  }
-  for (int i = 0; i < 2; ++i) ek_text_close(text);
-  CHECK(ek_stream_push(stream, 'A', &piece, &size) == EK_OK && size == 1); /* it keeps the text */
-  CHECK(refuses(ek_text_encode(text, "A", 1, 0, ids, 4, &size), EK_BAD_ARGUMENT, "this text was freed"));
-  CHECK(refuses(ek_text_decode(text, ids, 0, nullptr, 0, &size), EK_BAD_ARGUMENT, "this text was freed"));
-  CHECK(ek_text_stop_id(text, 0) == -1 && ek_text_token_id(text, "<a>") == -1);
-  ek_stream *other = nullptr;
-  CHECK(refuses(ek_stream_create(text, &other), EK_BAD_ARGUMENT, "this text was freed"));
-  ek_session *session = artifact.session();
-  ek_request request{};
-  request.size = sizeof request;
-  request.prompt = "hi";
-  request.prompt_bytes = 2;
-  CHECK(refuses(ek_generate(session, text, &request, see, nullptr), EK_BAD_ARGUMENT, "this text was freed"));
-  for (int i = 0; i < 2; ++i) {
-    ek_stream_free(stream);
-    ek_watch_free(watch);
-    ek_session_free(session);
-  }
-  CHECK(refuses(ek_stream_finish(stream, &piece, &size), EK_BAD_ARGUMENT, "this stream was freed"));
-  CHECK(refuses(ek_watch_push(watch, 1, 1, &action), EK_BAD_ARGUMENT, "this watch was freed") && ek_watch_loops(watch) == 0);
-  CHECK(refuses(ek_generate(session, artifact.text, &request, see, nullptr), EK_BAD_ARGUMENT, "this session was freed"));
-}
-
-/* A callback may free the session of its answer, which then ends. */
-void freed_by_the_callback() {
-  const Artifact artifact;
-  ek_session *session = artifact.session();
-  ek_request request{};
-  request.size = sizeof request;
-  request.prompt = "AB";
-  request.prompt_bytes = 2;
-  request.ignore_stops = 1;
-  const ek_on_event free_it = [](const ek_event *event, void *context) {
-    CHECK(event->kind != EK_EVENT_DONE || event->completion->finish == EK_FINISH_CANCELLED);
-    ek_session_free(static_cast<ek_session *>(context));
-    return 0;
-  };
-  CHECK(ek_generate(session, artifact.text, &request, free_it, session) == EK_OK);
-  CHECK(refuses(ek_session_rewind(session, 0), EK_BAD_ARGUMENT, "this session was freed"));
-}
-
 }  // namespace
 
 int main() {
   const Artifact artifact;
-  arguments(artifact);
   answers(artifact);
   ends_within_a_character(artifact);
   cancelling(artifact);
   preparing(artifact);
   speculation(artifact);
   other_threads(artifact);
-  cut_file();
-  other_handles();
-  freed_by_the_callback();
   return finish("generate_test");
 }

@@ -9,15 +9,10 @@
 #include <string>
 
 #include "edgekit.h"
+#include "refuses.h"
 #include "small_artifact.h"
 
 namespace {
-
-[[maybe_unused]] bool refuses(int status, int expected, const char *words) {
-  if (status == expected && std::string(ek_last_error()).find(words) != std::string::npos) return true;
-  std::printf("  found: %d, %s\n", status, ek_last_error());
-  return false;
-}
 
 /* A small artifact as files, removed at the end. */
 struct Folder {
