@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
@@ -73,6 +74,11 @@ def format_rate(per_second: float, unit: str) -> str:
     if unit == "B":
         return format_bytes(per_second) + "/s"
     return f"{per_second:.{2 if per_second < 10 else 1}f} {unit}/s"
+
+
+def format_plain(value: float) -> str:
+    """Format a number with up to ten significant digits and without an exponent, as the options accept it."""
+    return f"{Decimal(f'{value:.10g}'):f}"
 
 
 _SECOND_UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0}

@@ -9,6 +9,7 @@ from edgekit.units import (
     MIB,
     format_bytes,
     format_count,
+    format_plain,
     format_rate,
     format_seconds,
     parse_bytes,
@@ -82,6 +83,14 @@ def test_rates_are_formatted() -> None:
     assert format_rate(26.4e9, "B") == "26.4 GB/s"
     assert format_rate(17.64, "tok") == "17.6 tok/s"
     assert format_rate(3.456, "tok") == "3.46 tok/s"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.005 / 60, "0.00008333333333"), (1e9, "1000000000"), (2.5, "2.5"), (3, "3")]
+)
+def test_plain_numbers_have_no_exponent(value: float, expected: str) -> None:
+    assert format_plain(value) == expected
+    assert parse_token_rate(expected) == pytest.approx(value)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from ..devices import load_device
 from ..devices.profile import DeviceProfile
 from ..errors import RecipeError, UsageError
 from ..models import spec_from_config
-from ..planning.choice import best_recipe
+from ..planning.choice import as_requested, best_recipe
 from ..progress import Progress, no_progress
 from ..recipes import all_recipes, load_recipe
 from ..recipes.recipe import FolderSource, HubSource, Recipe
@@ -80,7 +80,8 @@ def open_inputs(request: BuildRequest, stack: ExitStack, progress: Progress = no
     elif given is not None:
         model = open_model(Found(given), stack, progress, template)
     else:
-        model = OpenedModel(best_recipe(all_recipes(), device, options=request.plan_options))
+        recipes = as_requested(all_recipes(), request.quantization, request.reasoning)
+        model = OpenedModel(load_recipe(best_recipe(recipes, device, request.context, request.plan_options).name))
     recipe = model.recipe.with_reasoning(request.reasoning)
     if recipe.plan_only:
         raise RecipeError(f"{recipe.name} can be planned but not built: {recipe.plan_only}")
@@ -96,7 +97,7 @@ def open_inputs(request: BuildRequest, stack: ExitStack, progress: Progress = no
     return BuildInputs(
         recipe,
         device,
-        _asked_quantization(request, recipe),
+        recipe.with_quantization(request.quantization).quantization,
         checkpoint if model.fetched else None,
         None if model.fetched else checkpoint,
         model.notes,
@@ -113,13 +114,6 @@ def notes_of(opened: Checkpoint) -> tuple[str, ...]:
     """
     unused = check_tensors(opened, spec_from_config(opened.config)) if opened.tensors else ()  # a preview has none
     return *opened.notes, *unused, *opened.tokenizer.notes
-
-
-def _asked_quantization(request: BuildRequest, recipe: Recipe) -> QuantizationConfig:
-    asked = request.quantization
-    if isinstance(asked, QuantizationOverrides):
-        return asked.applied_to(recipe.quantization)
-    return asked or recipe.quantization
 
 
 def fetch_checkpoint(request: BuildRequest, recipe: Recipe, progress: Progress) -> Path:

@@ -32,7 +32,7 @@ from ..errors import EngineError, NativeLibraryError, UsageError, told_paths
 from ..host import peak_rss_bytes, physical_cores
 from ..inspection.placement import slow_fallbacks
 from ..models.spec import untied
-from ..planning.choice import check_budget
+from ..planning.choice import as_requested, check_budget
 from ..planning.draft import with_artifact
 from ..planning.plan import Plan, PlanOptions
 from ..planning.planner import plan
@@ -167,8 +167,11 @@ def _plan(
     request: BuildRequest, inputs: BuildInputs, on_plan: Callable[[Plan], None], quantization: QuantizationConfig
 ) -> Plan:
     """Plan these formats, show the plan, and refuse it if it does not fit."""
-    options = request.plan_options
-    planned = plan(inputs.recipe, inputs.device, request.context, quantization, all_recipes(), options=options)
+    recipe = replace(inputs.recipe, quantization=quantization)
+    others: Sequence[Recipe] = ()
+    if request.checkpoint is None and not request.lora:  # these belong to one model
+        others = as_requested(all_recipes(), request.quantization, request.reasoning)
+    planned = plan(recipe, inputs.device, request.context, candidates=others, options=request.plan_options)
     on_plan(planned)
     if not request.anyway:
         check_budget(planned)

@@ -55,10 +55,7 @@ def plannable(
             adapters = open_adapters(lora, stack, progress)
             recipe = adapted(recipe, adapters)
             checkpoint = None if checkpoint is None else merge(checkpoint, adapters)
-        if isinstance(quantization, QuantizationOverrides):
-            asked = quantization.applied_to(recipe.quantization)
-        else:
-            asked = quantization or recipe.quantization
+        asked = recipe.with_quantization(quantization).quantization
         if checkpoint is not None:
             from .conversation import plan_conversation  # imports numpy
             from .inputs import carried_quantization, notes_of

@@ -10,7 +10,7 @@ from ..planning.budget import UserLimits
 from ..planning.engines import engine_names
 from ..planning.plan import PROMPT_TOKENS, PlanOptions
 from ..scheme import KV_TYPES
-from ..units import parse_bytes, parse_seconds, parse_token_rate
+from ..units import format_plain, parse_bytes, parse_seconds, parse_token_rate
 from . import _options as options
 
 
@@ -56,7 +56,8 @@ _LIMITS: dict[str, options.Decorator] = {
 _OPTIONS: dict[str, options.Decorator] = {
     "limits": options.group("limits", UserLimits, _LIMITS),
     "prompt_tokens": options.count(
-        "--prompt-tokens", "Predict the time to the first token for a prompt of this many tokens.", PROMPT_TOKENS
+        "--prompt-tokens",
+        f"Predict the time to the first token for a prompt of this many tokens  [default: {PROMPT_TOKENS}]",
     ),
     "power_mode": click.option(
         "--power-mode",
@@ -89,9 +90,9 @@ def plan_arguments(wanted: PlanOptions) -> tuple[str, ...]:
         "--engine": wanted.engine,
         "--kv-type": wanted.kv_type,
         "--power-mode": wanted.power_mode,
-        "--prompt-tokens": wanted.prompt_tokens if wanted.prompt_tokens != PROMPT_TOKENS else None,
-        "--max-ttft": None if limits.ttft_s is None else f"{limits.ttft_s:.10g}s",
-        "--min-decode": None if limits.decode_tok_s is None else f"{limits.decode_tok_s:.10g}",
+        "--prompt-tokens": wanted.prompt_tokens,
+        "--max-ttft": None if limits.ttft_s is None else f"{format_plain(limits.ttft_s)}s",
+        "--min-decode": None if limits.decode_tok_s is None else format_plain(limits.decode_tok_s),
         "--max-memory": limits.memory_bytes,
     }
     words = [word for option, value in valued.items() if value is not None for word in (option, str(value))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,10 +12,10 @@ import click
 
 from ..build.plan import plannable
 from ..devices import DeviceProfile, all_devices, load_device
-from ..errors import ContextLengthError, EngineError, MissingPackageError, UnknownNameError, UsageError
+from ..errors import EdgekitError, EngineError, MissingPackageError, UnknownNameError, nearest
 from ..planning import planner
 from ..planning.budget import UserLimits, usable_memory
-from ..planning.choice import best_recipe, needed_machine
+from ..planning.choice import as_requested, best_recipe, fits_the_device, needed_machine, plan_each
 from ..planning.draft import draft
 from ..planning.plan import Plan, PlanOptions
 from ..recipes import Recipe, all_recipes
@@ -43,11 +43,6 @@ class _Request:
     lora: tuple[str, ...]
     plot: Path | None
     as_json: bool
-
-    def changed(self, recipe: Recipe) -> Recipe:
-        """The recipe as requested."""
-        recipe = recipe.with_reasoning(self.reasoning)
-        return replace(recipe, quantization=self.quantization.applied_to(recipe.quantization))
 
     def find(self, model: str) -> tuple[Recipe, tuple[str, ...]]:
         """The recipe of MODEL with the requested quantization, and notes about how it was found."""
@@ -130,7 +125,7 @@ def command(model: str | None, device: str | None, every_device: bool, request: 
         return
     profile = load_device(device)
     usable_memory(profile, request.plan_options.limits, request.plan_options.headless)  # refuses --headless early
-    recipes = [request.changed(recipe) for recipe in all_recipes()]
+    recipes = as_requested(all_recipes(), request.quantization, request.reasoning)
     if model is None:
         _plan_all(request, recipes, profile, device)
     else:
@@ -146,13 +141,15 @@ def _plan_one(
     machine = None
     if not planned.acceptable:
         devices = all_devices()
+        candidates = () if request.lora else others  # an adapter belongs to one model
         planned = planner.plan(
-            recipe, profile, request.context, candidates=others, devices=devices, options=request.plan_options
+            recipe, profile, request.context, candidates=candidates, devices=devices, options=request.plan_options
         )
-        enough = planned.fits or any(offer.kind == "headless" for offer in planned.offers)
+        enough = fits_the_device(planned, profile) or any(offer.kind == "headless" for offer in planned.offers)
         machine = None if enough else needed_machine(planned, devices)
     planned = replace(planned, notes=(*notes, *planned.caveats))
     if request.as_json:
+        request.draw([(recipe, profile)])  # one object at the end, also if the picture cannot be written
         emit_json({**planned.to_json(), "needs": machine})
     else:
         screen = open_screen()
@@ -162,12 +159,13 @@ def _plan_one(
         if planned.fits and not planned.acceptable and not planned.offers:
             screen.say(f"\nNo known option meets this budget: {planned.refused[0].describe()}")
     print_notes(planned.notes)
-    request.draw([(recipe, profile)])
+    if not request.as_json:
+        request.draw([(recipe, profile)])
 
 
 def _plan_all(request: _Request, recipes: Sequence[Recipe], profile: DeviceProfile, device: str) -> None:
     """Plan every recipe for one device and recommend one."""
-    plans, refused = _plans(request, recipes, profile)
+    plans, refused = plan_each(recipes, profile, request.context, request.plan_options)
     planned = [recipe for recipe in recipes if recipe.name in plans]
     if planned:  # otherwise best_recipe says what is wrong with the request
         if not request.as_json:
@@ -175,7 +173,8 @@ def _plan_all(request: _Request, recipes: Sequence[Recipe], profile: DeviceProfi
         request.draw([(recipe, profile) for recipe in planned])
     best = best_recipe(planned or recipes, profile, request.context, request.plan_options)
     if request.as_json:
-        emit_json({**plans[best.name].to_json(), "plans": [p.to_json() for p in plans.values()]})
+        shown = {"plans": [p.to_json() for p in plans.values()], "refused": refused}
+        emit_json({**plans[best.name].to_json(), **shown})
         return
     fitting = sum(p.fits for p in plans.values())
     screen = open_screen()
@@ -203,49 +202,42 @@ def _fitting_without_desktop(plans: Iterable[Plan], device: DeviceProfile, limit
     return [p.model for p in plans if not p.headless and not p.fits and p.memory.peak <= usable]
 
 
-def _plans(
-    request: _Request, recipes: Sequence[Recipe], profile: DeviceProfile
-) -> tuple[dict[str, Plan], dict[str, str]]:
-    """The plan of each recipe by its name, and why the others cannot be planned as requested.
-
-    Raises:
-        UsageError: No model that can be built reaches the requested mean of bits.
-    """
-    plans, refused = {}, {}
-    unreachable: UsageError | None = None
-    for recipe in recipes:
-        if request.context is not None and request.context > recipe.max_context:
-            refused[recipe.name] = f"at most {recipe.max_context} tokens"
-            continue
-        try:
-            plans[recipe.name] = request.plan(recipe, profile)
-        except ContextLengthError:
-            refused[recipe.name] = "the prompt does not fit"
-        except UsageError as error:
-            refused[recipe.name], unreachable = "cannot reach this mean of bits", error
-    if unreachable is not None and all(recipe.plan_only for recipe in recipes if recipe.name in plans):
-        raise unreachable
-    return plans, refused
-
-
 def _plan_everywhere(request: _Request, recipe: Recipe, notes: tuple[str, ...]) -> None:
     """Plan one model for every device."""
-    pairs, refused = [], None
-    for device in all_devices():
+    devices, pairs = all_devices(), []
+    refused: dict[str, EdgekitError] = {}
+    for device in devices:
         try:
             planned = request.plan_among_all(recipe, device)
         except (EngineError, UnknownNameError) as error:  # it lacks the engine, the power mode or the type of cache
-            refused = refused or error
+            refused[device.name] = error
         else:
             pairs.append((device, replace(planned, notes=planned.caveats)))
-    if not pairs and refused is not None:
-        raise refused
+    if not pairs:
+        raise _no_device(refused, devices, request.plan_options.power_mode)
+    drawn = [(recipe, device) for device, _ in pairs]
     if request.as_json:
-        emit_json({"model": recipe.name, "plans": [planned.to_json() for _, planned in pairs]})
+        request.draw(drawn)
+        reasons = {name: error.message for name, error in refused.items()}
+        emit_json({"model": recipe.name, "plans": [planned.to_json() for _, planned in pairs], "refused": reasons})
     else:
         _print_devices(recipe, pairs)
-    print_notes([*notes, *(planned.mode_note for _, planned in pairs if planned.mode_note), *_unchecked(pairs)])
-    request.draw([(recipe, device) for device, _ in pairs])
+    left_out = [f"left out, because they cannot be planned as requested: {', '.join(refused)}"] if refused else []
+    modes = [planned.mode_note for _, planned in pairs if planned.mode_note]
+    print_notes([*notes, *modes, *_unchecked(pairs), *left_out])
+    if not request.as_json:
+        request.draw(drawn)
+
+
+def _no_device(
+    refused: Mapping[str, EdgekitError], devices: Iterable[DeviceProfile], power_mode: str | None
+) -> EdgekitError:
+    """What to say where no device can be planned as requested."""
+    modes = {mode.name for device in devices for mode in device.power_modes}
+    if power_mode is not None and power_mode not in modes:
+        return UnknownNameError(f"no device has a power mode {power_mode!r}; {nearest(power_mode, modes)}")
+    first = next(iter(refused.values()))
+    return type(first)(f"no device can be planned as requested; for example, {first.message}", first.hint)
 
 
 def _unchecked(pairs: Sequence[tuple[DeviceProfile, Plan]]) -> tuple[str, ...]:

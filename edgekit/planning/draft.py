@@ -88,8 +88,8 @@ def draft(
     )
 
 
-def _planned_context(recipe: Recipe, device: DeviceProfile, context: int | None, prompt_tokens: int) -> int:
-    """The context that was requested, or the device's, which must hold the prompt."""
+def _planned_context(recipe: Recipe, device: DeviceProfile, context: int | None, prompt_tokens: int | None) -> int:
+    """The context that was requested, or the device's, which must hold the prompt if one was requested."""
     if context is None:
         context = min(device.default_context, recipe.max_context)
     check_whole("context", context)
@@ -97,7 +97,7 @@ def _planned_context(recipe: Recipe, device: DeviceProfile, context: int | None,
         raise ContextLengthError(
             f"planning {recipe.name}: a context of {context} tokens was requested; allowed: 1 to {recipe.max_context}"
         )
-    if prompt_tokens > max(context, PROMPT_TOKENS):
+    if prompt_tokens is not None and prompt_tokens > context:
         raise ContextLengthError(
             f"planning {recipe.name}: a prompt of {prompt_tokens} tokens was requested, which does not fit a context "
             f"of {context} tokens",
@@ -244,6 +244,7 @@ class _Job:
             accelerator_bytes=accelerator_bytes(self.device, engine),
         )
         memory = self.model.memory(engine, setup)
+        prompt_tokens = min(self.options.prompt_tokens or PROMPT_TOKENS, self.context)
         return EnginePlan(
             engine=engine.name,
             preference=engine.preference(self.device) or 0,
@@ -251,7 +252,7 @@ class _Job:
             kv_type=kv_type,
             memory=memory,
             usable_bytes=self.usable_bytes,
-            latency=predictor.predict(self.context, min(self.options.prompt_tokens, self.context), memory.file_bytes),
+            latency=predictor.predict(self.context, prompt_tokens, memory.file_bytes),
             needs=engine.needs(self.device),
         )
 

@@ -68,7 +68,7 @@ class OfferSearch:
     def _longest(self, quantization: QuantizationConfig) -> Plan | None:
         """The acceptable plan with the longest context up to the one requested, a multiple of ``CONTEXT_STEP``."""
         # In steps: low is acceptable or holds less than the prompt, anything above high is not acceptable.
-        low, high = (self.options.prompt_tokens - 1) // CONTEXT_STEP, self.asked.context // CONTEXT_STEP
+        low, high = ((self.options.prompt_tokens or 1) - 1) // CONTEXT_STEP, self.asked.context // CONTEXT_STEP
         best = None
         while low < high:
             middle = (low + high + 1) // 2
@@ -149,7 +149,7 @@ class OfferSearch:
             return None
         other, found = max(fitting, key=lambda pair: (pair[0].reasoning, pair[0].parameters))
         shortened = f" with a context of {found.context}" if found.context != self.asked.context else ""
-        is_default = found.context == min(self.device.default_context, other.max_context)
+        is_default = found.context == self.asked.context == min(self.device.default_context, other.max_context)
         options = (other.name,) if is_default else (other.name, "--context", str(found.context))
         return _offer("model", f"{other.name}{shortened} needs {_need(found)}", found, *options)
 

@@ -23,7 +23,8 @@ class PlanOptions:
     Attributes:
         engine: The engine's name; None for the one ``auto`` takes on the device.
         kv_type: Type of keys and values; None for the engine's default, or a smaller one where that does not fit.
-        prompt_tokens: Tokens of the prompt before the first token.
+        prompt_tokens: Tokens of the prompt before the first token, which the context must hold; None for 128, or the
+            whole context if that is shorter.
         power_mode: The device's power mode; None for full power.
         headless: Whether the device boots without a desktop, which leaves more memory.
         limits: Limits set by the user.
@@ -35,7 +36,7 @@ class PlanOptions:
 
     engine: str | None = None
     kv_type: str | None = None
-    prompt_tokens: int = PROMPT_TOKENS
+    prompt_tokens: int | None = None
     power_mode: str | None = None
     headless: bool = False
     limits: UserLimits = field(default_factory=UserLimits)
@@ -43,7 +44,8 @@ class PlanOptions:
     def __post_init__(self) -> None:
         if self.engine is not None:
             find_engine(self.engine)
-        check_count("prompt_tokens", self.prompt_tokens)
+        if self.prompt_tokens is not None:
+            check_count("prompt_tokens", self.prompt_tokens)
         check_truth("headless", self.headless)
         if not isinstance(self.limits, UserLimits):
             raise ValueError(f"limits is {self.limits!r}; it must be UserLimits")

@@ -13,6 +13,7 @@ from ..arguments import check_kind, check_truth, one_or_several
 from ..devices import DeviceProfile, load_device
 from ..recipes import Recipe, load_recipe
 from ..scheme import QuantizationConfig, QuantizationOverrides
+from .choice import as_requested
 from .draft import draft
 from .offers import OfferSearch
 from .plan import Plan, PlanOptions
@@ -36,7 +37,7 @@ def plan(
         device: A device profile, its name or alias, or its ``.toml`` file.
         context: Tokens to hold; None for the device's default, at most the recipe's maximum.
         quantization: A configuration that replaces the recipe's, or changes to it.
-        candidates: Recipes to consider as a smaller model.
+        candidates: Recipes to consider as a smaller model, with the same ``quantization`` and ``reasoning``.
         devices: Devices to consider as another device.
         options: Engine, KV cache, prompt, power mode and limits.
         reasoning: Whether the model thinks before it answers; None for what the recipe says.
@@ -52,13 +53,13 @@ def plan(
         UnsupportedModelError: There is no family for a model that is not marked plan-only.
     """
     check_truth("reasoning", reasoning, optional=True)
-    recipe, profile = load_recipe(model).with_reasoning(reasoning), load_device(device)
-    smaller = [load_recipe(each) for each in one_or_several("candidates", candidates)]
+    check_kind("quantization", quantization, QuantizationConfig, QuantizationOverrides)
+    recipe = load_recipe(model).with_reasoning(reasoning).with_quantization(quantization)
+    profile, candidates = load_device(device), one_or_several("candidates", candidates)
     elsewhere = [load_device(each) for each in one_or_several("devices", devices)]
     check_kind("options", options, PlanOptions)
-    if isinstance(quantization, QuantizationOverrides):
-        quantization = quantization.applied_to(recipe.quantization)
-    planned = draft(recipe, profile, context, quantization, options)
+    smaller = as_requested(map(load_recipe, candidates), quantization, reasoning)
+    planned = draft(recipe, profile, context, options=options)
     if planned.acceptable:
         return planned
     search = OfferSearch(planned, recipe, profile, options or PlanOptions())

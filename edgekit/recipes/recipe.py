@@ -33,7 +33,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..sampling import REASONING_SAMPLING, Sampling, SamplingOverrides
-from ..scheme import QuantizationConfig
+from ..scheme import QuantizationConfig, QuantizationOverrides
 from .quality import Thresholds
 
 
@@ -178,6 +178,16 @@ class Recipe:
         if reasoning is None:
             return self
         return replace(self, reasoning=reasoning, reasoning_signs=("--reasoning" if reasoning else "--no-reasoning",))
+
+    def with_quantization(self, requested: QuantizationConfig | QuantizationOverrides | None) -> Recipe:
+        """The recipe with the formats that were requested: a configuration that replaces its own, or changes to it.
+
+        Raises:
+            UsageError: As for :meth:`~edgekit.scheme.QuantizationOverrides.applied_to`.
+        """
+        if isinstance(requested, QuantizationOverrides):
+            requested = requested.applied_to(self.quantization)
+        return replace(self, quantization=requested or self.quantization)
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON shows them."""

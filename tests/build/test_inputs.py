@@ -33,8 +33,9 @@ from edgekit.checkpoint.hub import HubFiles
 from edgekit.devices import load_device
 from edgekit.errors import CheckpointError, EdgekitError, RecipeError, UnknownNameError, UsageError
 from edgekit.models import spec_from_config
-from edgekit.planning.choice import best_recipe
+from edgekit.planning.choice import as_requested, best_recipe
 from edgekit.planning.plan import PlanOptions
+from edgekit.planning.planner import plan
 from edgekit.progress import no_progress
 from edgekit.recipes import all_recipes, load_recipe
 from edgekit.recipes.recipe import FolderSource, HubSource, PackageSource, Recipe
@@ -68,6 +69,31 @@ def test_without_a_model_the_best_one_for_the_device_is_chosen() -> None:
         for options in (None, PlanOptions(engine="ort")):
             expected = best_recipe(all_recipes(), load_device(name), options=options)
             assert opened(device=name, plan_options=options).recipe == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "request_"),
+    [
+        ("iphone-15-pro", {"context": 8192}),
+        ("jetson", {"context": 16384}),
+        ("jetson", {"quantization": QuantizationOverrides(bits=8)}),
+        ("jetson", {"quantization": QuantizationOverrides(bits=8.3)}),
+        ("raspberry-pi-4-4gb", {"reasoning": False}),
+    ],
+)
+def test_the_model_is_chosen_with_the_options_of_the_request(device: str, request_: dict[str, Any]) -> None:
+    chosen = opened(device=device, **request_)
+    changes = {name: value for name, value in request_.items() if name != "context"}
+    profile = load_device(device)
+    recipes = as_requested(all_recipes(), **changes)
+    best = best_recipe(recipes, profile, request_.get("context"))
+    assert chosen.recipe.name == best.name != best_recipe(all_recipes(), profile).name
+    assert chosen.quantization == best.quantization
+    assert chosen.recipe.quantization == load_recipe(best.name).quantization, "what was requested stays known"
+    planned = plan(
+        dataclasses.replace(chosen.recipe, quantization=chosen.quantization), profile, request_.get("context")
+    )
+    assert planned.acceptable
 
 
 def test_a_checkpoint_without_a_recipe(models: SharedModels) -> None:

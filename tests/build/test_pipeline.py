@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,6 +35,8 @@ from edgekit.errors import (
     UsageError,
     VerificationError,
 )
+from edgekit.planning.plan import Offer, Plan
+from edgekit.planning.planner import plan
 from edgekit.runtime.loading import load
 from edgekit.scheme import QuantizationOverrides
 
@@ -84,10 +86,36 @@ def test_shards_and_types_give_the_same_weights(tmp_path: Path) -> None:
 
 def test_the_plan_comes_before_any_weight_is_read(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere"
-    with pytest.raises(BudgetError, match=r"needs .*; 3\.\d+ GB are usable") as caught:
+    with pytest.raises(BudgetError, match=r"needs .*; 3\.\d+ GB are usable"):
         build("deepseek-r1-distill-llama-8b", "raspberry-pi-4-4gb", checkpoint=missing, out=tmp_path / "out")
-    assert re.match("alternatives: .* needs ", caught.value.hint)
     assert leftovers(tmp_path) == []
+
+
+def _offers(model: str, device: str, tmp_path: Path, **request: Any) -> dict[str, Offer]:
+    """The offers of a build that is refused, by kind."""
+    plans: list[Plan] = []
+    with pytest.raises(BudgetError, match="are usable") as caught:
+        build(model, device, out=tmp_path / "out", on_plan=plans.append, **request)
+    offers = {offer.kind: offer for offer in plans[-1].offers}
+    assert all(offer.sentence in caught.value.hint for offer in offers.values())
+    return offers
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [QuantizationOverrides(), QuantizationOverrides(8, embedding_bits=8, lm_head_bits=8), QuantizationOverrides(7.5)],
+)
+def test_a_smaller_model_is_offered_as_it_would_be_built(tmp_path: Path, changes: QuantizationOverrides) -> None:
+    offered = _offers("deepseek-r1-distill-qwen-14b", "jetson", tmp_path, quantization=changes)["model"]
+    followed = plan(offered.model, "jetson", offered.context, changes)
+    assert followed.acceptable
+    assert followed.memory.peak == offered.total_bytes
+
+
+def test_another_model_is_not_offered_for_a_checkpoint_or_an_adapter(tmp_path: Path) -> None:
+    model = "deepseek-r1-distill-qwen-7b"
+    assert "model" in _offers(model, "raspberry-pi-4-4gb", tmp_path)
+    assert "model" not in _offers(model, "raspberry-pi-4-4gb", tmp_path, checkpoint=tmp_path / "nowhere")
 
 
 def _truncate(folder: Path) -> None:

@@ -8,12 +8,13 @@ import pytest
 
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Budget, Bytes, Memory
-from edgekit.errors import BudgetError, ContextLengthError
+from edgekit.errors import BudgetError, ContextLengthError, UsageError
 from edgekit.planning.budget import UserLimits
-from edgekit.planning.choice import best_recipe, check_budget, needed_machine
+from edgekit.planning.choice import as_requested, best_recipe, check_budget, fits_the_device, needed_machine, plan_each
 from edgekit.planning.plan import PlanOptions
 from edgekit.planning.planner import plan
 from edgekit.recipes import all_recipes, load_recipe
+from edgekit.scheme import QuantizationConfig, QuantizationOverrides
 
 RECIPES = all_recipes()
 
@@ -54,6 +55,52 @@ def test_a_reasoning_model_is_preferred_to_a_larger_one() -> None:
 def test_when_nothing_fits_the_smallest_need_is_named() -> None:
     with pytest.raises(BudgetError, match=r"smollm2-135m, needs 23\d MB, and 100 MB are usable"):
         best_recipe(RECIPES, _device(10**8))
+
+
+@pytest.mark.parametrize(
+    ("device", "context", "limit", "hint"),
+    [
+        (_device(10**8), 1, None, "choose a device with more memory; edgekit devices lists them"),
+        (_device(10**8), None, None, "choose a device with more memory; edgekit devices lists them"),
+        (_device(200 * 10**6), None, None, "try a shorter --context"),
+        (PI, 1, 10**8, "raise the limit on memory, --max-memory"),
+        (PI, None, 200 * 10**6, "try a shorter --context"),
+    ],
+)
+def test_the_hint_is_one_that_helps(device: DeviceProfile, context: int | None, limit: int | None, hint: str) -> None:
+    with pytest.raises(BudgetError, match="no model fits") as caught:
+        best_recipe(RECIPES, device, context, PlanOptions(limits=UserLimits(memory_bytes=limit)))
+    assert caught.value.hint == hint
+
+
+def test_only_a_limit_of_the_user_is_missed() -> None:
+    limited = PlanOptions(limits=UserLimits(memory_bytes=10**8))
+    assert fits_the_device(plan(SMALL, PI, options=limited), PI)
+    assert not fits_the_device(plan(load_recipe("deepseek-r1-671b"), PI, options=limited), PI)
+
+
+def test_models_that_cannot_be_planned_as_requested_are_left_out_with_a_reason() -> None:
+    plans, refused = plan_each(RECIPES, PI, 16384, PlanOptions(prompt_tokens=10_000))
+    assert refused["smollm2-135m"] == "at most 8192 tokens"
+    assert {*plans, *refused} == {recipe.name for recipe in RECIPES}
+    _, refused = plan_each(RECIPES, PI, options=PlanOptions(prompt_tokens=4097))
+    assert set(refused.values()) == {"the prompt does not fit"}
+    of_all = as_requested(RECIPES, QuantizationOverrides(4.6))
+    plans, refused = plan_each(of_all, PI)
+    assert refused == {"smollm2-135m": "cannot reach this mean of bits"}
+    assert best_recipe(of_all, PI).name in plans
+    with pytest.raises(UsageError, match="a mean of 3 bits per weight was requested"):
+        best_recipe(as_requested(RECIPES, QuantizationOverrides(3.0)), PI)
+
+
+def test_changes_are_made_to_every_recipe_that_they_apply_to() -> None:
+    floats = replace(MIDDLE, quantization=QuantizationConfig(None, None, None))
+    calibrated = QuantizationOverrides(method="gptq")
+    (found,) = as_requested([floats, SMALL], calibrated, reasoning=True)
+    assert (found.name, found.quantization.method, found.reasoning) == (SMALL.name, "gptq", True)
+    assert as_requested([floats, SMALL]) == (floats, SMALL)
+    with pytest.raises(UsageError, match="nothing to calibrate"):
+        as_requested([floats], calibrated)
 
 
 def test_a_context_leaves_out_the_models_that_cannot_hold_it() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from edgekit.devices import DeviceProfile, Sourced, load_device
 from edgekit.devices.profile import Bytes, Memory
-from edgekit.errors import EngineError, RecipeError, UnknownNameError, UnsupportedModelError
-from edgekit.planning.draft import memory_by_engine, with_artifact
+from edgekit.errors import ContextLengthError, EngineError, RecipeError, UnknownNameError, UnsupportedModelError
+from edgekit.planning.draft import draft, memory_by_engine, with_artifact
 from edgekit.planning.plan import PlanOptions
 from edgekit.planning.planner import plan
 from edgekit.recipes import Recipe, load_recipe
@@ -125,3 +125,12 @@ def test_shapes_of_a_family_that_can_only_be_planned_are_checked() -> None:
     config = {"model_type": "x", "max_position_embeddings": 8192, "num_attention_heads": 4, "v_head_dim": "wide"}
     with pytest.raises(RecipeError, match=r"recipe smollm2-135m: \[config\]: v_head_dim is 'wide'; it must be a whole"):
         plan(replace(SMALL, plan_only="because", config=config), load_device("laptop"))
+
+
+@pytest.mark.parametrize("prompt_tokens", [51, 100, 128, 129])
+def test_a_requested_prompt_is_never_shortened(prompt_tokens: int) -> None:
+    device = load_device("jetson")
+    assert draft(SMALL, device, 50).latency.prompt_tokens == 50, "the default is"
+    assert draft(SMALL, device, 50, options=PlanOptions(prompt_tokens=50)).latency.prompt_tokens == 50
+    with pytest.raises(ContextLengthError, match=f"a prompt of {prompt_tokens} tokens was requested, .* of 50 tokens"):
+        draft(SMALL, device, 50, options=PlanOptions(prompt_tokens=prompt_tokens))
