@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .errors import UsageError, nearest
 from .models.spec import Layer, Linear, ModelSpec, TensorRef
 from .scheme import FLOAT_BYTES, QuantizationConfig, QuantizationScheme
 
@@ -177,6 +178,17 @@ class DataLayout:
 def common_scheme(layout: DataLayout) -> QuantizationScheme | None:
     """The most common format of the matrices inside the layers; among equally common ones, the first."""
     return Counter(m.scheme for m in layout.inner_matrices()).most_common(1)[0][0]
+
+
+def check_matrices(layout: DataLayout, quantization: QuantizationConfig) -> None:
+    """Check that every matrix with a format of its own is in the model.
+
+    Raises:
+        UsageError: One is not; names one with a similar name.
+    """
+    known = [matrix.name for matrix in layout.inner_matrices()]
+    if unknown := sorted(quantization.matrices.keys() - set(known)):
+        raise UsageError(f"quantization.matrices: the model has no matrix {unknown[0]!r}; {nearest(unknown[0], known)}")
 
 
 class _Allocator:

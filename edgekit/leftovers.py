@@ -6,11 +6,11 @@
     .fetch-...                          downloads
     edgekit-probe-... and the like      temporary folders of one command: reference models, a compiler's output
 
-The first eight digits name the running system, the others are random: process ids repeat in containers. A process holds
-a lock on its folder (flock on the folder itself, which follows it when it is renamed); the system drops the lock when
-the process ends in any way. So a folder of this system without a lock is abandoned, and on a disk of this machine also
-one of an earlier run of the system. A folder of another system, where locks may not be visible, or of an older edgekit,
-which did not lock, is abandoned when it has not changed for a day.
+The first eight of the sixteen digits name the running system, the others are random: process ids repeat in containers.
+A process holds a lock on its folder (flock on the folder itself, which follows it when it is renamed); the system drops
+the lock when the process ends in any way. So a folder of this system without a lock is abandoned, and on a disk of this
+machine also one of an earlier run of the system. A folder of another system, where locks may not be visible, or of an
+older edgekit, which did not lock, is abandoned when it has not changed for a day.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-# The ends with digits alone or with eight characters are those of an older edgekit: process ids, and Python's tempfile.
+# The ends with digits alone, process ids, are those of an older edgekit.
 _FOLDER = re.compile(
     r"\.(?P<name>.+)\.(?P<kind>partial|replaced|ready)-(?P<end>[0-9a-f]{16}|\d+)"
-    r"|(\.fetch|edgekit-(probe|compile|inspect|header|ssh))-(?P<other_end>[0-9a-f]{16}|[0-9a-z_]{8})"
+    r"|(\.fetch|edgekit-(probe|compile|inspect|header|ssh))-(?P<other_end>[0-9a-f]{16})"
 )
 _END = re.compile(r"[0-9a-f]{16}")  # of this edgekit's names
 _UNCHANGED_S = 24 * 3600
@@ -171,26 +171,29 @@ def sweep(parent: Path) -> list[Path]:
         parent: The folder to look into.
 
     Returns:
-        The folders that have their names again, or now: a build was killed while it gave names.
+        The folders that have their names again, or now: a build was killed while it gave names. What a build also
+        wrote replaces an earlier one of that name, as the build would have.
     """
     try:
         with os.scandir(parent) as entries:
             found = [(Path(entry.path), match) for entry in entries if (match := _FOLDER.fullmatch(entry.name))]
     except OSError:
         return []
-    restored = []
+    restored: list[Path] = []
     for folder, match in sorted(found, key=lambda pair: pair[1]["kind"] != "replaced"):  # these first
         home = parent / match["name"] if match["kind"] in ("replaced", "ready") else None
-        if home is not None and os.path.lexists(home):
-            home = None  # the build did replace it, or did not replace what is also written
-        elif match["kind"] == "ready" and not _has_artifact(parent, match["name"]):
-            home = None  # the build did not finish
+        if match["kind"] == "ready" and not (home and _comes_next(folder, home, restored)):
+            home = None  # the artifact did not get its name, or this is what was replaced
+        elif match["kind"] == "replaced" and home is not None and os.path.lexists(home):
+            home = None  # the build did replace it
         end = match["end"] or match["other_end"]
         lock = _take(folder, end, lost=home is not None)
         if lock is None:
             continue
         if home is not None:
             with suppress(OSError):
+                if os.path.lexists(home):  # an earlier one
+                    shutil.rmtree(home)
                 folder.rename(home)
                 restored.append(home)
         elif not folder.is_dir():
@@ -202,10 +205,29 @@ def sweep(parent: Path) -> list[Path]:
     return restored
 
 
-def _has_artifact(parent: Path, name: str) -> bool:
-    """Whether the artifact NAME is there to which NAME-FORMAT belongs."""
-    artifact = name.rpartition("-")[0]
-    return bool(artifact) and (parent / artifact).is_dir()
+def _comes_next(ready: Path, home: Path, restored: Sequence[Path]) -> bool:
+    """Whether a killed build would have named a folder of :func:`make_ready` next: the artifact has its name already.
+
+    A folder's ctime is when it got its name. Where the name is taken, what has it must be older than both.
+
+    Args:
+        ready: The folder.
+        home: Its name.
+        restored: Artifacts that have their names again, because the build did not replace them.
+    """
+    artifact = home.name.rpartition("-")[0]
+    if not artifact or home.with_name(artifact) in restored:
+        return False
+    try:
+        named, made = home.with_name(artifact).lstat(), ready.lstat()
+        if not stat.S_ISDIR(named.st_mode):
+            return False
+        if sys.platform == "win32":  # where ctime is when a folder was made
+            return not os.path.lexists(home)
+        earlier = not os.path.lexists(home) or home.lstat().st_ctime_ns < made.st_ctime_ns
+        return earlier and made.st_ctime_ns < named.st_ctime_ns
+    except OSError:
+        return False
 
 
 def find_replaced(artifact: Path) -> Path | None:

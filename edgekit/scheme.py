@@ -193,8 +193,9 @@ class QuantizationOverrides:
             # gptq on 8192 tokens 0.116, 0.085, 0.064.
             config = replace(config, scale=self.method == "rtn", rotate=self.method == "gptq")
         linear, method = self._scheme(config.linear, bits), config.method if self.method is None else self.method
+        matrices = {name: self._scheme(scheme, bits) for name, scheme in config.matrices.items()}
         left = config.mean_bits if self.bits is None else mean
-        if method == "gptq" and left is None and (part := _float_part(linear, config.matrices)):
+        if method == "gptq" and left is None and (part := _float_part(linear, matrices)):
             raise UsageError(
                 f"the method gptq was requested, but {part} is float: there is nothing to calibrate",
                 hint="give the layers a width, --bits 4 or --bits 8, or remove --method gptq",
@@ -204,6 +205,7 @@ class QuantizationOverrides:
             linear=linear,
             embedding=self._scheme(config.embedding, self.embedding_bits),
             lm_head=self._scheme(config.lm_head, self.lm_head_bits),
+            matrices=matrices,
             method=method,
             mean_bits=left,
             rotate=config.rotate if self.rotate is None else self.rotate,

@@ -2,11 +2,13 @@
 
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_checkpoint import tiny_config
 
-from edgekit.layout import MATRIX_ALIGNMENT, VECTOR_ALIGNMENT, DataLayout, plan_layout
+from edgekit.errors import UsageError
+from edgekit.layout import MATRIX_ALIGNMENT, VECTOR_ALIGNMENT, DataLayout, check_matrices, plan_layout
 from edgekit.models import spec_from_config
 from edgekit.scheme import BITS, BLOCK_SIZES, QuantizationConfig, QuantizationScheme
 
@@ -52,3 +54,12 @@ def test_a_tied_model_stores_one_table() -> None:
     assert shared.shares_embedding
     assert not apart.shares_embedding
     assert apart.size_bytes > shared.size_bytes
+
+
+def test_a_format_for_a_matrix_that_is_not_there() -> None:
+    spec, four = spec_from_config(tiny_config("llama")), QuantizationScheme(4)
+    known = QuantizationConfig(four, four, four, matrices={"model.layers.0.attn.qkv_proj": four})
+    check_matrices(plan_layout(spec, known, "float32", 8), known)
+    other = QuantizationConfig(four, four, four, matrices={"model.layers.99.attn.qkv_proj": four})
+    with pytest.raises(UsageError, match=r"no matrix 'model\.layers\.99\.attn\.qkv_proj'"):
+        check_matrices(plan_layout(spec, other, "float32", 8), other)

@@ -89,7 +89,7 @@ def test_what_a_killed_process_left_is_swept_by_the_next_but_not_what_a_living_o
         assert names(tmp_path) == [folder.name]
 
 
-@pytest.mark.parametrize("name", [".x.partial-4711", ".fetch-a1b2_c3d", "edgekit-probe-abcd1234", "of another system"])
+@pytest.mark.parametrize("name", [".x.partial-4711", ".x.y.partial-4711", "of another system"])
 def test_where_no_lock_can_tell_a_folder_must_be_unchanged_for_a_day(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -133,13 +133,56 @@ def test_what_is_also_written_gets_its_name_if_the_artifact_has_its_own(tmp_path
         assert sweep(tmp_path) == []  # its process lives
     assert names(tmp_path) == ["x"]
     left(tmp_path, new_name(".x-web.ready-"))
+    named_now(tmp_path / "x")
     assert sweep(tmp_path) == [tmp_path / "x-web"]
     assert names(tmp_path) == ["x", "x-web"]
-    left(tmp_path, new_name(".x-web.ready-"))
     left(tmp_path, new_name(".y-gptq.ready-"))  # the artifact y did not get its name
     left(tmp_path, new_name(".gptq.ready-"))
     assert sweep(tmp_path) == []
     assert names(tmp_path) == ["x", "x-web"]
+
+
+def named_now(folder: Path) -> None:
+    """Let a folder get its name after everything else, by the clock of its file system."""
+    time.sleep(0.02)
+    folder.rename(folder.with_name("other"))
+    folder.with_name("other").rename(folder)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the times of renames are not kept")
+@pytest.mark.parametrize("replaces", [False, True])
+def test_what_is_also_written_is_lost_with_an_artifact_that_did_not_replace_the_old_one(
+    tmp_path: Path, replaces: bool
+) -> None:
+    left(tmp_path, "x")
+    if replaces:
+        left(tmp_path, "x-web")
+    time.sleep(0.02)
+    left(tmp_path, new_name(".x-web.ready-"))
+    left(tmp_path, new_name(".x.partial-"))  # the new artifact
+    assert sweep(tmp_path) == []
+    assert names(tmp_path) == (["x", "x-web"] if replaces else ["x"])
+    (tmp_path / "x").rename(tmp_path / new_name(".x.replaced-"))  # without the exchange of names
+    left(tmp_path, new_name(".x-web.ready-"))
+    assert sweep(tmp_path) == [tmp_path / "x"] or replaces
+    assert names(tmp_path) == (["x", "x-web"] if replaces else ["x"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the times of renames are not kept")
+def test_what_is_also_written_replaces_an_earlier_one_once(tmp_path: Path) -> None:
+    (left(tmp_path, "x-web") / "old").touch()
+    time.sleep(0.02)
+    ready = left(tmp_path, new_name(".x-web.ready-"))
+    left(tmp_path, "x")
+    named_now(tmp_path / "x")
+    assert sweep(tmp_path) == [tmp_path / "x-web"]
+    assert names(tmp_path / "x-web") == ["file"]
+    (left(tmp_path, ready.name) / "old").touch()  # it was exchanged: what it replaced has the name
+    named_now(tmp_path / "x-web")
+    named_now(ready)
+    assert sweep(tmp_path) == []
+    assert names(tmp_path) == ["x", "x-web"]
+    assert names(tmp_path / "x-web") == ["file"]
 
 
 def test_a_file_is_there_during_the_block(tmp_path: Path) -> None:
@@ -161,7 +204,8 @@ def test_all_that_this_process_has_made_is_removed_at_once(tmp_path: Path) -> No
 def test_only_folders_with_names_of_edgekit_are_swept(tmp_path: Path) -> None:
     old = 400 * DAY
     for name in ("x", "x.rejected", ".x.partial", ".x.partial-old", ".x.partial-12ab", "x.partial-1234", ".fetch-x",
-                 ".fetch-1", "edgekit-probe", ".git", ".x.calibration"):  # fmt: skip
+                 ".fetch-1", "edgekit-probe", "edgekit-probe-20261128", "edgekit-inspect-my_notes", ".git",
+                 ".x.calibration"):  # fmt: skip
         left(tmp_path, name, old)
     (tmp_path / ".file.partial-77").write_text("a file")
     os.utime(tmp_path / ".file.partial-77", (1, 1))

@@ -56,6 +56,14 @@ def test_single_matrices_may_have_other_formats() -> None:
     assert config.inside("model.layers.1.attn.qkv_proj") == four
 
 
+def test_changes_apply_to_single_matrices_too() -> None:
+    four, eight = QuantizationScheme(4), QuantizationScheme(8)
+    config = QuantizationConfig(four, four, four, matrices={"model.layers.0.attn.qkv_proj": eight, "float": None})
+    changed = QuantizationOverrides(block_size=128, symmetric=False).applied_to(config)
+    assert changed.matrices == {"model.layers.0.attn.qkv_proj": QuantizationScheme(8, 128, False), "float": None}
+    assert set(QuantizationOverrides(bits=8).applied_to(config).matrices.values()) == {eight}
+
+
 def test_the_float_model_has_no_formats() -> None:
     config = QuantizationConfig.none()
     assert (config.linear, config.embedding, config.lm_head) == (None, None, None)

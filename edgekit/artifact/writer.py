@@ -36,6 +36,7 @@ def check_output(out: Path, force: bool, marker: str = FILE_NAME) -> None:
         OutputExistsError: ``out`` exists and ``force`` is false, or ``out`` is not a folder of this kind.
         BuildError: The folder that it would be in cannot be created or written.
     """
+    check_place(out)
     if out.exists() or out.is_symlink():
         if not force:
             raise OutputExistsError(f"{out} already exists", hint="--force replaces it, --out chooses another folder")
@@ -48,6 +49,24 @@ def check_output(out: Path, force: bool, marker: str = FILE_NAME) -> None:
         raise BuildError(f"cannot create the folder {out.parent}: {os.strerror(errno.ENOTDIR)}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise BuildError(f"cannot write into the folder {there}")
+
+
+def check_place(out: Path) -> None:
+    """Check that a folder can get a name, and that it damages nothing there.
+
+    Raises:
+        OutputExistsError: The name is a mount point, which cannot be replaced, or inside an artifact.
+    """
+    if os.path.ismount(out):
+        raise OutputExistsError(
+            f"{out} is a mount point, which cannot be replaced", hint=f"choose a folder inside it: --out {out}/NAME"
+        )
+    for folder in Path(os.path.abspath(out)).resolve().parents:
+        if (folder / FILE_NAME).is_file():
+            raise OutputExistsError(
+                f"{out} is inside the artifact {folder}, to which nothing can be added",
+                hint="--out chooses another folder",
+            )
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from .conversation import requested_template
 from .model import Found, OpenedModel, find_checkpoint, find_model, hub_source, open_model
 from .reasoning import find_reasoning
 from .request import BuildRequest
+from .source_files import source_files
 
 Quantization = QuantizationConfig | QuantizationOverrides | None
 # The longest context that is offered for a checkpoint without a recipe: DeepSeek's own maximum generation length, and
@@ -58,6 +59,14 @@ class BuildInputs:
     preview: Checkpoint | None = None
     notes: tuple[str, ...] = ()
     adapters: tuple[LoraAdapter, ...] = ()
+
+    @property
+    def local_files(self) -> tuple[Path, ...]:
+        """The files and folders of this machine that are known before anything is fetched."""
+        if self.checkpoint is not None:
+            return tuple(source_files(self.checkpoint).values())
+        source = self.recipe.source
+        return (*((Path(source.path),) if isinstance(source, FolderSource) else ()), *(a.folder for a in self.adapters))
 
 
 def open_inputs(request: BuildRequest, stack: ExitStack, progress: Progress = no_progress) -> BuildInputs:
@@ -90,6 +99,7 @@ def open_inputs(request: BuildRequest, stack: ExitStack, progress: Progress = no
         if not isinstance(given, Path):
             recipe = dataclasses.replace(recipe, source=hub_source(given))
         elif given.exists():
+            recipe = dataclasses.replace(recipe, source=FolderSource(str(given)))
             model = dataclasses.replace(model, checkpoint=stack.enter_context(open_checkpoint(given)), fetched=True)
     adapters = open_adapters(request.lora, stack, progress)
     recipe = adapted(recipe, adapters)
@@ -246,9 +256,10 @@ def recipe_from_checkpoint(opened: Checkpoint, path: Path, template: str | None 
     default = load_recipe("smollm2-135m" if spec.tied_embeddings else "deepseek-r1-distill-qwen-1.5b")
     # The weights of a GGUF file may already be on a 4-bit grid. Scaling would move them off that grid.
     quantization = dataclasses.replace(default.quantization, scale=opened.format != "gguf")
+    name = re.sub(r"-00\d{3}-of-\d{5}$", "", path.resolve().stem) if path.is_file() else path.resolve().name
     return Recipe(
-        name=re.sub(r"-00\d{3}-of-\d{5}$", "", path.resolve().stem) if path.is_file() else path.resolve().name,
-        title=str(opened.config.get("_name_or_path") or path.name),
+        name=_without_control(name).replace("\\", "-").strip(" .") or "model",
+        title=_without_control(str(opened.config.get("_name_or_path") or path.name)),
         licence="as the checkpoint's",
         parameters=spec.parameters,
         source=FolderSource(str(path)),
@@ -258,3 +269,8 @@ def recipe_from_checkpoint(opened: Checkpoint, path: Path, template: str | None 
         reasoning_signs=reasoning.signs,
         max_context=min(spec.context_length, LONGEST_CONTEXT),
     )
+
+
+def _without_control(text: str) -> str:
+    """On one line, and without what changes a terminal."""
+    return "".join(character if character.isprintable() else "-" for character in text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,16 +34,17 @@ class Outputs:
     marker: str
 
 
-def checked_outputs(request: BuildRequest, name: str) -> Outputs:
+def checked_outputs(request: BuildRequest, name: str, sources: Iterable[Path] = ()) -> Outputs:
     """Choose the folders, check that all can be written, and remove what killed builds have left beside them.
 
     Args:
         request: What was requested.
         name: The name of an artifact for which none was requested.
+        sources: Folders and files on this machine that the build reads weights from.
 
     Raises:
         UsageError: The requested name is not one of a new folder.
-        OutputExistsError: A folder exists and may not be replaced.
+        OutputExistsError: A folder exists and may not be replaced, or is or holds one of the sources.
         BuildError: A folder cannot be created or written.
     """
     artifact = Path(request.out) if request.out is not None else Path(name)
@@ -60,7 +62,19 @@ def checked_outputs(request: BuildRequest, name: str) -> Outputs:
         check_output(emitted, request.force, marker)
     if request.gate:
         check_output(rejected, force=True)
+    for output in filter(None, (artifact, emitted, rejected)):
+        _keep_sources(output, sources)
     return Outputs(artifact, emitted, rejected, marker)
+
+
+def _keep_sources(output: Path, sources: Iterable[Path]) -> None:
+    """Refuse to replace what is being read."""
+    for source in sources:
+        real = source.resolve()
+        if output.exists() and any(output.samefile(each) for each in (real, *real.parents)):
+            raise OutputExistsError(
+                f"{output} would be replaced, and the build reads {source}", hint="--out chooses another folder"
+            )
 
 
 def _check_name(target: Path) -> None:

@@ -31,6 +31,7 @@ from ..devices.profile import DeviceProfile
 from ..errors import EngineError, NativeLibraryError, UsageError, told_paths
 from ..host import peak_rss_bytes, physical_cores
 from ..inspection.placement import slow_fallbacks
+from ..layout import check_matrices, plan_layout
 from ..models.spec import untied
 from ..planning.choice import as_requested, check_budget
 from ..planning.draft import with_artifact
@@ -91,7 +92,7 @@ def run_build(
         if described is not None:
             inputs, quantization = _as_stored(request, inputs, described)
         _check_calibration(request, quantization)
-        outputs = checked_outputs(request, f"{inputs.recipe.name}-{inputs.device.name}")
+        outputs = checked_outputs(request, f"{inputs.recipe.name}-{inputs.device.name}", inputs.local_files)
         sweep_states(outputs.artifact.parent, finished="")
         planner = partial(_plan, request, inputs, on_plan)
         planned = planner(quantization)
@@ -105,6 +106,7 @@ def run_build(
                 planner = partial(_plan, request, inputs, on_plan)
                 planned = planner(quantization)
         spec = checked_spec(checkpoint, inputs.recipe, str(request.checkpoint or inputs.recipe.source))
+        check_matrices(plan_layout(spec, quantization, inputs.device.activation_type, 1), quantization)
         conversation = plan_conversation(request, inputs.recipe, checkpoint)
         found = (*inputs.notes, *notes_of(checkpoint), *conversation.notes, *planned.caveats)
         planned = replace(planned, notes=found)
@@ -198,10 +200,13 @@ def _write(
         facts = job.facts(quantization, planned)
         if quantization.scale:
             weights, described["scaling"] = steps.scale_weights(job, weights, quantization, facts)
+            facts = replace(facts, quantization=facts.quantization | described)  # what follows depends on the scales
         if quantization.mean_bits is not None:
-            quantization, described["widths"] = steps.choose_widths(job, weights, quantization, facts)
+            quantization, widths = steps.choose_widths(job, weights, quantization, facts)
             planned = replace(planner(quantization), notes=planned.notes)
             facts = job.facts(quantization, planned)
+            facts = replace(facts, quantization=facts.quantization | described)
+            described["widths"] = widths
         job, weights, shrunk, note = steps.fit_float16(job, weights, facts)
         planned = _noted(planned, () if note is None else (note,), on_notes)
         if shrunk:
@@ -228,8 +233,9 @@ def _write(
 
 
 def _sign(job: Job, folder: Path, manifest: Manifest) -> None:
-    """Sign a finished artifact, if that was requested."""
-    if job.request.sign is not None and manifest.digest is not None:
+    """Sign a finished artifact, if that was requested and it misses no threshold."""
+    passed = manifest.quality is None or manifest.quality["passed"]
+    if job.request.sign is not None and manifest.digest is not None and passed:
         sign_artifact(folder, manifest.digest, job.request.sign)
 
 

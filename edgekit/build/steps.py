@@ -15,7 +15,7 @@ from threading import Event
 from typing import Any
 
 from ..artifact.manifest import Manifest, RuntimeFacts
-from ..artifact.writer import hash_named, set_aside
+from ..artifact.writer import disk_error, hash_named, set_aside
 from ..calibration.float16_range import TOKENS as FLOAT16_TOKENS
 from ..calibration.float16_range import described, measure_widest, shrinking
 from ..calibration.gptq import Calibration, calibrated_layers
@@ -161,6 +161,9 @@ def resumable(path: Path) -> Iterator[None]:
     except (InterruptedBuildError, DiskFullError):
         keep = True
         raise
+    except OSError as error:
+        keep = isinstance(disk_error(error, None, None), DiskFullError)
+        raise
     finally:
         if not keep:
             path.unlink(missing_ok=True)
@@ -262,7 +265,8 @@ def layer_quantizer(
     if quantization.method != "gptq":
         yield None, {}
         return
-    calibration = Calibration(job.calibration_file, job.request.calibration_tokens, half_scales=job.request.emits_gptq)
+    rounded = job.request.emits_gptq and job.device.activation_type != "float16"  # there, all scales are float16
+    calibration = Calibration(job.calibration_file, job.request.calibration_tokens, half_scales=rounded)
     with calibrated_layers(
         calibration, job.resume_path("calibration"), job.folder, facts, job.written, weights,
         source_key(job.checkpoint), files, job.threads, job.progress,

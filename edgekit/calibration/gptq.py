@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact.manifest import RuntimeFacts
+from ..artifact.writer import disk_error
 from ..errors import BudgetError, BuildError, DiskFullError, InterruptedBuildError
 from ..export.model import LayerQuantizer
 from ..layout import DataLayout, Matrix
@@ -87,7 +89,7 @@ def calibrated_layers(
     )
     state = CalibrationState(state_folder, _fingerprint(calibration, from_file, facts, spec, source_key, files))
     stage = _Stage()
-    with _kept_or_removed(state, state_folder, stage):
+    with _kept_or_removed(state, state_folder, stage, calibration.half_scales):
         texts = from_file or state.texts(
             lambda: own_texts(
                 state.draft, facts, spec, source, files, calibration.tokens, threads,
@@ -116,7 +118,7 @@ class _Stage:
 
 
 @contextmanager
-def _kept_or_removed(state: CalibrationState, folder: Path, stage: _Stage) -> Iterator[None]:
+def _kept_or_removed(state: CalibrationState, folder: Path, stage: _Stage, half_scales: bool) -> Iterator[None]:
     """Keep the state if the build is interrupted, or fails so that another one can use it; remove it otherwise."""
     try:
         yield
@@ -125,13 +127,17 @@ def _kept_or_removed(state: CalibrationState, folder: Path, stage: _Stage) -> It
             f"the build was interrupted; the calibration so far is kept in {folder}",
             hint="run the same command again to resume it, or delete that folder",
         ) from None
-    except DiskFullError as error:
+    except (DiskFullError, OSError, MemoryError) as error:  # of the system, not of the input
+        full: Exception = error
+        if isinstance(error, OSError):
+            where = None if error.filename is None else Path(os.fsdecode(error.filename))
+            full = disk_error(error, where, None)
+        if not isinstance(full, DiskFullError):
+            raise
         raise DiskFullError(
-            f"{error.message}; the calibration so far is kept in {folder}",
+            f"{full.message}; the calibration so far is kept in {folder}",
             hint="free some space and run the same command again to resume it, or delete that folder",
         ) from None
-    except (OSError, MemoryError):  # of the system, not of the input
-        raise
     except (BuildError, BudgetError) as error:
         if stage.calibrates:
             state.remove()  # the same input would fail again in the same way
@@ -139,7 +145,7 @@ def _kept_or_removed(state: CalibrationState, folder: Path, stage: _Stage) -> It
             kept = (
                 f"the calibration so far is kept in {folder}: a build of the same output with the same "
                 "quantization and calibration texts resumes it"
-            )
+            ) + (", if it emits a GPTQ checkpoint as well" if half_scales else "")
             error.hint = f"{error.hint}. {kept[0].upper()}{kept[1:]}" if error.hint else kept
         raise
     except Exception:

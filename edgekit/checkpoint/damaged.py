@@ -14,8 +14,9 @@ from ..links import bad_link
 
 # Files of a Hugging Face folder that are read if they are there.
 _READ = (
-    "config.json", "generation_config.json", "quantize_config.json", "tokenizer.json", "tokenizer_config.json",
-    "special_tokens_map.json", "added_tokens.json", "chat_template.json", "chat_template.jinja", "adapter_config.json",
+    "config.json", "generation_config.json", "quantize_config.json", "quant_config.json", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json",
+    "chat_template.jinja", "adapter_config.json",
 )  # fmt: skip
 _READ_SUFFIXES = (".safetensors", ".gguf", ".safetensors.index.json", ".jinja")
 _UNFINISHED = (

@@ -76,7 +76,9 @@ class Fp8Checkpoint(HuggingFaceCheckpoint):
         described = self.config.get(COPY_KEY)
         self.quantization = described or {}
         try:
-            self._inverse = _inverse_scales(folder, self.quantization)
+            if (meaning := _scale_semantics(folder, self.quantization)) is not None:
+                self.quantization = {**self.quantization, _SEMANTICS: meaning}
+            self._inverse = meaning == _INVERSE
             self._blocks = self._find_blocks()
         except BaseException:
             self.close()
@@ -160,8 +162,8 @@ class Fp8Checkpoint(HuggingFaceCheckpoint):
         return factors
 
 
-def _inverse_scales(folder: Path, quantization: Mapping[str, Any]) -> bool:
-    """Check what describes the weights, and tell whether the stored scales are inverse ones.
+def _scale_semantics(folder: Path, quantization: Mapping[str, Any]) -> str | None:
+    """Check what describes the weights, and tell how their scales are meant: as inverse ones, or None.
 
     GPTQModel writes the description twice, into ``config.json`` and into a file of its own.
     """
@@ -169,18 +171,18 @@ def _inverse_scales(folder: Path, quantization: Mapping[str, Any]) -> bool:
     described = [(f"{folder / 'config.json'}, {COPY_KEY}", quantization)]
     if is_there(path):
         described.append((str(path), read_json_object(path)))
-    found: dict[str, str] = {}
+    found = None
     for where, values in described:
         check_table(values, FP8, where, CorruptFileError)
         refuse_transforms(values, where)
         if (meaning := values.get(_SEMANTICS)) is not None:
-            found[where] = meaning.strip().lower()
-            if found[where] != _INVERSE:
+            found = str(meaning).strip().lower()
+            if found != _INVERSE:
                 raise UnsupportedModelError(
                     f"{where}: {_SEMANTICS} is {meaning!r}; supported: {_INVERSE!r}, or no such key for scales that "
                     "are multiplied"
                 )
-    return bool(found)
+    return found
 
 
 def _configured_block(quantization: Mapping[str, Any], where: str) -> tuple[int, int] | None:

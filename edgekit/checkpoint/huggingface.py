@@ -73,13 +73,14 @@ class HuggingFaceCheckpoint(Checkpoint):
         found = find_weight_files(p.name for p in self._folder.iterdir())
         if found is None:
             raise CheckpointError(f"{self._folder} holds no safetensors weights")
-        if found.unused:
-            others = ", ".join(found.unused[:3]) + (", ..." if len(found.unused) > 3 else "")
-            adapter = any(name.startswith("adapter_") for name in found.unused)
-            merge = "; --lora FOLDER merges an adapter" if adapter else ""
-            self.notes += (f"not used, because {found.names[0]} holds the model: {others}{merge}",)
         index = None if found.index is None else self._folder / found.index
         wanted = dict.fromkeys(found.names) if index is None else read_index(index)
+        if unused := [name for name in found.unused if name not in wanted]:
+            others = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
+            adapter = any(name.startswith("adapter_") for name in unused)
+            merge = "; --lora FOLDER merges an adapter" if adapter else ""
+            why = f"{found.names[0]} holds the model" if found.index is None else f"{found.index} does not list them"
+            self.notes += (f"not used, because {why}: {others}{merge}",)
         tensors: dict[str, TensorInfo] = {}
         for name, listed in wanted.items():
             shard = self._open_shard(self._folder / name)

@@ -228,13 +228,27 @@ def _check_initialization(found: bool | str | None, path: Path) -> None:
 
 
 def _without_weights(folder: Path) -> CheckpointError:
-    pickled = next(iter(sorted(folder.glob("adapter_model.*"))), None)
+    parts = sorted(folder.glob("adapter_model*.safetensors*"))
+    pickled = next((p for p in sorted(folder.glob("adapter_model.*")) if p not in parts), None)
+    if parts:
+        return CheckpointError(
+            f"{folder} has {', '.join(part.name for part in parts[:3])} but no {WEIGHTS_FILE}; edgekit reads adapters "
+            "of one file",
+            hint="save it with PEFT: PeftModel.from_pretrained(model, FOLDER).save_pretrained(NEW_FOLDER)",
+        )
     if pickled is None:
         return CheckpointError(f"{folder} has {CONFIG_FILE} but no {WEIGHTS_FILE}")
     return CheckpointError(
         f"{folder} has {pickled.name} but no {WEIGHTS_FILE}; edgekit reads no pickled weights, because loading them "
         "runs code",
         hint="save it as safetensors with PEFT: PeftModel.from_pretrained(model, FOLDER).save_pretrained(NEW_FOLDER)",
+    )
+
+
+def _two_adapters(where: str, *tensors: TensorInfo) -> TensorMismatchError:
+    names = " and ".join(info.name for info in tensors)
+    return TensorMismatchError(
+        f"{where} holds {names}, which are of two adapters", hint="save each adapter into a folder of its own"
     )
 
 
@@ -248,13 +262,17 @@ def _sorted_tensors(
         inside = name.removeprefix(_PREFIX)
         found = _PART.fullmatch(inside)
         if found is not None and found["kind"] != ".bias":
-            parts.setdefault(found["module"].removesuffix(".base_layer"), {})[found["part"]] = info
+            module = parts.setdefault(found["module"].removesuffix(".base_layer"), {})
+            if module.setdefault(found["part"], info) is not info:
+                raise _two_adapters(where, module[found["part"]], info)
         elif found is None and (match := _WHOLE.fullmatch(inside)) and ".lora_" not in inside:
             if re.search(r"\.(hada_|lokr_|ia3_|oft_|token_adapter|trainable_tokens)", f".{inside}"):
                 raise _unknown_tensor(where, name)
             if not match["module"].endswith(".original_module"):  # older versions also save what was replaced
                 plain = f"{match['module']}.{match[2]}"
-                whole[plain] = tensors.get(f"{_PREFIX}{plain}", info)
+                chosen = tensors.get(f"{_PREFIX}{plain}", info)
+                if whole.setdefault(plain, chosen) is not chosen:
+                    raise _two_adapters(where, whole[plain], chosen)
         else:
             raise _unknown_tensor(where, name)
     if not parts and not whole:

@@ -29,7 +29,8 @@ class WeightFiles:
     Attributes:
         names: The files.
         index: The index that lists them, or None.
-        unused: Other safetensors files in the folder.
+        unused: Other files of weights in the folder: safetensors and GGUF. With an index, only it tells which of the
+            safetensors files these are, so all are here.
     """
 
     names: tuple[str, ...]
@@ -53,12 +54,13 @@ def find_weight_files(names: Iterable[str]) -> WeightFiles | None:
     weights = [name for name in found if name.endswith(".safetensors")]
     models = [name for name in weights if not name.startswith(_NO_MODEL)]
     indexes = [name for name in found if name.endswith(".safetensors.index.json")]
+    holders = (*weights, *(name for name in found if name.endswith(".gguf")))
     if SINGLE_FILE in weights:
-        return WeightFiles((SINGLE_FILE,), unused=tuple(name for name in weights if name != SINGLE_FILE))
+        return WeightFiles((SINGLE_FILE,), unused=tuple(name for name in holders if name != SINGLE_FILE))
     if INDEX_FILE in indexes or len(indexes) == 1:
-        return WeightFiles((), INDEX_FILE if INDEX_FILE in indexes else indexes[0])
+        return WeightFiles((), INDEX_FILE if INDEX_FILE in indexes else indexes[0], holders)
     chosen = models if len(models) == 1 else next(iter(complete_sets(models)), [])
-    return WeightFiles(tuple(chosen), unused=tuple(n for n in weights if n not in chosen)) if chosen else None
+    return WeightFiles(tuple(chosen), unused=tuple(n for n in holders if n not in chosen)) if chosen else None
 
 
 def complete_sets(names: Iterable[str]) -> list[list[str]]:

@@ -95,7 +95,7 @@ def command(
     ):
         result: dict[str, Any] = {
             "bundle": str(out), "name": bundle.name, "device": device.name, "machine": bundle.machine,
-            "files": len(bundle.files) + 1, "size_bytes": bundle.size_bytes,
+            "files": len(bundle.files) + len(bundle.sums), "size_bytes": bundle.size_bytes,
         }  # fmt: skip
         if address is not None:
             with connect(address) as remote:

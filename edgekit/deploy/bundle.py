@@ -31,7 +31,7 @@ from ..artifact.signature import FILE_NAME as SIGNATURE_FILE
 from ..artifact.signature import open_private_key, read_signature, sign_file
 from ..artifact.signature import sign as sign_artifact
 from ..artifact.verify import Verified, verified
-from ..artifact.writer import disk_error, give_name, made_parents
+from ..artifact.writer import check_place, disk_error, give_name, made_parents
 from ..devices import DeviceProfile
 from ..durable import rename, sync
 from ..errors import BudgetError, BundleError, DiskFullError, OutputExistsError, UsageError
@@ -194,6 +194,7 @@ def _check_free(out: Path, packed: bool) -> None:
     """Only an earlier bundle may be replaced."""
     if out.name in ("", ".."):
         raise UsageError(f"the bundle's name is {str(out)!r}, which names no new folder", hint="give one: --out NAME")
+    check_place(out)
     if not os.path.lexists(out) or (packed and out.is_file() and holds_bundle(out)):
         return
     if not packed and out.is_dir():
@@ -272,7 +273,7 @@ def _components(manifest: Manifest, native: DeviceFiles, digests: dict[str, str]
     def under(*folders: str) -> dict[str, str]:
         return {name: digest for name, digest in digests.items() if name.split("/")[0] in folders}
 
-    origin = str(source.get("origin") or source.get("package") or source.get("kind") or "")
+    origin = _origin(manifest, "")
     revision = str(source.get("revision") or source.get("version") or "")
     licence = str(manifest.recipe.get("licence") or "")
     return [
@@ -283,12 +284,18 @@ def _components(manifest: Manifest, native: DeviceFiles, digests: dict[str, str]
     ]
 
 
+def _origin(manifest: Manifest, unknown: str) -> str:
+    """Where the weights are from: the hub's repository, the package, or "folder"."""
+    source = manifest.source
+    return str(source.get("repository") or source.get("package") or source.get("kind") or unknown)
+
+
 def _write_licences(folder: Path, manifest: Manifest, native: DeviceFiles) -> None:
     _copy(_own_licence(), folder / "edgekit.txt")
     for name, path in native.licences.items():
         _copy(path, folder / f"{name}.txt")
     recipe, source = manifest.recipe, manifest.source
-    origin = source.get("origin") or source.get("package") or source.get("kind") or "unknown"
+    origin = _origin(manifest, "unknown")
     lines = [
         f"{manifest.name}: {recipe.get('title') or manifest.name}",
         f"Licence: {recipe.get('licence') or 'not stated by the recipe; ask the source of the model'}",

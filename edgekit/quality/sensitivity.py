@@ -91,7 +91,8 @@ def measured_widths(
     kind = facts.activation_type
     key = {
         "edgekit": version("edgekit-llm"), "source": dict(source_key), "model": asdict(spec), "activation_type": kind,
-        "quantization": asdict(narrow(quantization)), "texts": [list(ids) for ids in texts],
+        "quantization": asdict(narrow(quantization)), "scaling": facts.quantization.get("scaling"),
+        "texts": [list(ids) for ids in texts],
     }  # fmt: skip
     losses = _read_losses(cache, key)
     if losses is None:

@@ -33,6 +33,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..sampling import REASONING_SAMPLING, Sampling, SamplingOverrides
+from ..schema.fields import is_file_name
 from ..scheme import QuantizationConfig, QuantizationOverrides
 from .quality import Thresholds
 
@@ -154,6 +155,8 @@ class Recipe:
         for key in ("name", "title", "licence"):
             if not getattr(self, key).strip():
                 raise ValueError(f"{key} is empty")
+        if not is_file_name(self.name):
+            raise ValueError(f"name is {self.name!r}; it must be a file name without / and \\")
         for alias in self.aliases:
             _check("alias", alias, r"[a-z0-9][a-z0-9.-]*", "lower-case letters, digits, dots and hyphens")
         if self.parameters < 1:

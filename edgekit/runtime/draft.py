@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..artifact.manifest import read_manifest
-from ..artifact.verify import refuse_links
+from ..artifact.manifest import Manifest, read_manifest
 from ..errors import EngineError, TokenizerError
 from ..json_file import read_json_object
 from .engine import Engine, EngineOptions
@@ -17,23 +16,21 @@ from .native_engine import NativeEngine
 from .tokenizer import TOKENIZER_FILE
 
 
-def attach_draft(engine: Engine, folder: Path, draft: Path, options: EngineOptions) -> None:
+def attach_draft(engine: Engine, folder: Path, draft: Path, manifest: Manifest, options: EngineOptions) -> None:
     """Let a small artifact guess tokens for an engine, which closes it with itself.
 
     Args:
         engine: The engine of ``folder``, which must be ``native``.
         folder: The artifact that answers.
         draft: The artifact that guesses.
+        manifest: Its manifest.
         options: Those of the engine; the draft model has the same number of threads.
 
     Raises:
-        ArtifactError: ``draft`` is not an artifact.
         EngineError: The engine is another one, the vocabularies differ, or the draft model cannot be loaded.
     """
     if not isinstance(engine, NativeEngine):
         raise EngineError(f"a draft model needs the engine native, not {engine.name}", hint="leave out the draft model")
-    manifest = read_manifest(draft)
-    refuse_links(draft)
     check_vocabulary(folder, draft)
     context = min(engine.context, int(manifest.model["context_length"]))
     small = NativeEngine.open(draft, manifest, EngineOptions(context=context, threads=options.threads))

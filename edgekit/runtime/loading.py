@@ -71,7 +71,8 @@ def load(
     if draft is not None and not speculate:
         raise ValueError("a draft model guesses tokens, which speculate=False turns off")
     manifest = trusted_manifest(folder, public_key)
-    return open_session(folder, manifest, options, engine, prepare, None if draft is None else Path(draft))
+    guesses = None if draft is None else (Path(draft), trusted_manifest(Path(draft), public_key))
+    return open_session(folder, manifest, options, engine, prepare, guesses)
 
 
 def trusted_manifest(folder: Path, public_key: str | PathLike[str] | None) -> Manifest:
@@ -94,7 +95,7 @@ def open_session(
     options: EngineOptions,
     engine: str = "auto",
     prepare: bool = False,
-    draft: Path | None = None,
+    draft: tuple[Path, Manifest] | None = None,
 ) -> Session:
     """Open a folder whose manifest may not be written yet, as a build does with the artifact it is making.
 
@@ -103,7 +104,8 @@ def open_session(
         facts: What its manifest says, or will say.
         options: Context, threads and KV cache type.
         engine: As for :func:`load`.
-        prepare, draft: As for :func:`load`.
+        prepare: As for :func:`load`.
+        draft: A draft model and its manifest.
 
     Returns:
         A :class:`Session`; close it, or use it in a ``with`` statement.
@@ -116,7 +118,7 @@ def open_session(
     opened = recovering(open_engine(folder, facts, options, engine), folder, facts, options)
     try:
         if draft is not None:
-            attach_draft(opened, folder, draft, options)
+            attach_draft(opened, folder, *draft, options)
         return Session(opened, tokenizer, template, facts, prepare)
     except BaseException:
         opened.close()

@@ -106,6 +106,25 @@ class Text(Field):
 
 
 @dataclass(frozen=True)
+class FileName(Field):
+    """The name of a file or folder, as :func:`is_file_name` defines it."""
+
+    longest: int = 10_000
+
+    @property
+    def allowed(self) -> str:
+        return f"a file name of at most {self.longest} printable characters, without / and \\"
+
+    def accepts(self, value: object) -> bool:
+        return isinstance(value, str) and len(value) <= self.longest and is_file_name(value)
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a text names a file in a folder: printable characters without / and \\, and neither "." nor ".."."""
+    return text.strip(" .") != "" and text.isprintable() and not set(text) & set("/\\")
+
+
+@dataclass(frozen=True)
 class Items(Field):
     """A list of ``least`` to ``most`` values of one kind."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ArtifactError, EdgekitError
 from .config import CONFIG, ROPE
-from .fields import Either, Field, Items, Number, Optional, Table, Text, Truth, Whole, check_table
+from .fields import Either, Field, FileName, Items, Number, Optional, Table, Text, Truth, Whole, check_table
 
 _NAME = Text(longest=10_000)
 _SENTENCES = Items(_NAME, most=10_000)
@@ -63,7 +63,7 @@ _PLAN = Table(
 )
 
 MANIFEST: dict[str, Field] = {
-    "name": _NAME,
+    "name": FileName(),
     "edgekit_version": _NAME,
     "created": _NAME,
     "model": Table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,11 @@ def test_files_that_are_not_manifests(tmp_path: Path, content: bytes, message: s
         (lambda fields: fields.pop("sampling"), "lacks the field sampling"),
         (lambda fields: fields.update(sampIing={}), "has an unknown field 'sampIing'; did you mean sampling"),
         (lambda fields: fields.update(tokens=[1]), r"edgekit\.json: tokens is \[1\]; it must be an object"),
-        (lambda fields: fields.update(name=5), "json: name is 5; it must be text"),
+        (lambda fields: fields.update(name=5), "json: name is 5; it must be a file name"),
+        *(
+            (partial(dict.update, name=name), "; it must be a file name of at most")
+            for name in ("", ".", "..", "../mine", "/etc", "a\\b", "two\nlines", "\x1b[2J", "a\0", "\u202e")
+        ),
         (lambda fields: fields.update(bits_per_weight=True), "bits_per_weight is true; it must be a number from 0 to"),
         (lambda fields: fields.update(files=None), "files is null; it must be an object"),
         (lambda fields: [fields.pop("name"), fields.pop("golden")], "lacks the field golden, name"),

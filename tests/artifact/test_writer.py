@@ -112,6 +112,24 @@ def test_force_never_replaces_anything_else(tmp_path: Path) -> None:
         check_output(tmp_path / "elsewhere", force=True, marker="quantize_config.json")
 
 
+def test_nothing_is_written_into_an_artifact(tmp_path: Path) -> None:
+    out = artifact(tmp_path / "out")
+    (tmp_path / "link").symlink_to(out)
+    for inner in (out / "new", out / "deep" / "new", tmp_path / "link" / "new"):
+        with pytest.raises(OutputExistsError, match="is inside the artifact"):
+            check_output(inner, force=True)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_mount_point_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path / "out")
+    with pytest.raises(OutputExistsError, match="out is a mount point") as caught:
+        check_output(tmp_path / "out", force)
+    assert caught.value.hint == f"choose a folder inside it: --out {tmp_path / 'out'}/NAME"
+    check_output(tmp_path / "out" / "new", force)
+
+
 def test_a_parent_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BuildError, match=r"cannot create the folder .*file"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -39,6 +40,7 @@ from edgekit.planning.planner import plan
 from edgekit.progress import no_progress
 from edgekit.recipes import all_recipes, load_recipe
 from edgekit.recipes.recipe import FolderSource, HubSource, PackageSource, Recipe
+from edgekit.schema.fields import is_file_name
 from edgekit.scheme import QuantizationConfig, QuantizationOverrides, QuantizationScheme
 
 FOUR, EIGHT = QuantizationScheme(4, 32, True), QuantizationScheme(8, 32, True)
@@ -110,7 +112,17 @@ def test_a_checkpoint_for_a_recipe_is_opened_if_it_is_here(models: SharedModels,
     assert here.checkpoint is not None
     missing = opened(model="smollm2-135m", checkpoint=tmp_path / "nowhere")
     assert missing.checkpoint is None, "the plan comes first; then opening it fails"
-    assert here.recipe == missing.recipe == load_recipe("smollm2-135m")
+    assert missing.recipe == load_recipe("smollm2-135m")
+    assert here.recipe == dataclasses.replace(missing.recipe, source=FolderSource(str(models.checkpoint()))), (
+        "the manifest must not name the recipe's source"
+    )
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "back\\slash", "\x1b[2J", " . ", "\u202e"])
+def test_a_name_that_no_artifact_may_have(models: SharedModels, tmp_path: Path, name: str) -> None:
+    found = opened(checkpoint=shutil.copytree(models.checkpoint(), tmp_path / name))
+    assert is_file_name(found.recipe.name)
+    assert found.recipe.title.isprintable()
 
 
 def test_a_recipe_with_a_folder_of_its_own(models: SharedModels, tmp_path: Path) -> None:

@@ -63,6 +63,20 @@ def test_force_deletes_only_artifacts(tmp_path: Path) -> None:
     assert (precious / "thesis.tex").read_text() == "years of work"
 
 
+def test_what_is_being_read_is_not_replaced(tmp_path: Path) -> None:
+    made = build(
+        None, "cpu", checkpoint=write_checkpoint(tmp_path / "tiny"), out=tmp_path / "m", emit="gptq_v2", gate=False
+    )
+    assert made.emitted is not None
+    inside = made.emitted.rename(made.artifact / "inside")
+    with pytest.raises(OutputExistsError, match=r"m would be replaced, and the build reads .*inside"):
+        build(None, "cpu", checkpoint=inside, out=made.artifact, force=True, gate=False)
+    beside = inside.rename(tmp_path / "new-gptq_v2")
+    with pytest.raises(OutputExistsError, match="new-gptq_v2 would be replaced"):
+        build(None, "cpu", checkpoint=beside, out=tmp_path / "new", emit="gptq_v2", force=True, gate=False)
+    assert (beside / "model.safetensors").is_file()
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "llama")
     (tmp_path / "file").write_text("")

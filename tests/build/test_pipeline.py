@@ -20,14 +20,17 @@ from tiny_checkpoint import CHAT_TEMPLATE, random_tensors, tiny_config, write_ch
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.artifact.verify import verified, verify
+from edgekit.build.inputs import recipe_from_checkpoint
 from edgekit.build.pipeline import build, run_build
 from edgekit.build.request import BuildRequest
+from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import (
     BudgetError,
     CheckpointError,
     DiskFullError,
     EdgekitError,
     NonFiniteWeightError,
+    QualityError,
     TensorMismatchError,
     TokenizerError,
     TruncatedFileError,
@@ -37,6 +40,7 @@ from edgekit.errors import (
 )
 from edgekit.planning.plan import Offer, Plan
 from edgekit.planning.planner import plan
+from edgekit.recipes.quality import Thresholds
 from edgekit.runtime.loading import load
 from edgekit.scheme import QuantizationOverrides
 
@@ -289,6 +293,19 @@ def test_a_signed_build(tmp_path: Path) -> None:
     (made.artifact / "chat_template.jinja").write_text("changed")
     with pytest.raises(VerificationError, match="chat_template"):
         load(made.artifact, public_key=public)
+
+
+def test_a_rejected_build_is_not_signed(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from edgekit.artifact.signature import make_keys
+
+    make_keys(tmp_path / "key")
+    folder = write_checkpoint(tmp_path / "tiny", "llama")
+    with open_checkpoint(folder) as opened:
+        recipe = replace(recipe_from_checkpoint(opened, folder), quality=Thresholds(max_mean_kl=1e-9))
+    with pytest.raises(QualityError):
+        build(recipe, "cpu", checkpoint=folder, out=tmp_path / "out", sign=tmp_path / "key")
+    assert verified(tmp_path / "out.rejected").signed_by is None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from quantizations import default_quantization
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
+from edgekit.artifact.manifest import RuntimeFacts
 from edgekit.artifact.verify import verify
+from edgekit.build import steps
 from edgekit.build.pipeline import build
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import UsageError
@@ -82,6 +85,24 @@ def test_an_emitted_checkpoint_has_the_scaled_norms(tmp_path: Path) -> None:
                       quantization=default_quantization(embedding=WIDE, lm_head=WIDE))  # fmt: skip
         kl = [evaluate(artifact, folder).mean_kl for artifact in (result.artifact, again.artifact)]
         assert kl[1] == pytest.approx(kl[0], rel=0.02)
+
+
+def test_what_resumes_depends_on_the_scales(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The texts that scales are measured on are longer than those of widths, and may be longer than GPTQ's."""
+    seen: list[dict[str, Any]] = []
+    for name in ("measured_widths", "calibrated_layers"):
+        real = getattr(steps, name)
+
+        def watched(*arguments: Any, real: Any = real) -> Any:
+            seen.extend(each.quantization for each in arguments if isinstance(each, RuntimeFacts))
+            return real(*arguments)
+
+        monkeypatch.setattr(steps, name, watched)
+    made = build(
+        None, "cpu", checkpoint=write_checkpoint(tmp_path / "checkpoint", "llama"), out=tmp_path / "out", gate=False,
+        quantization=QuantizationOverrides(bits=6.0, method="gptq", scale=True, rotate=False), calibration_tokens=64,
+    )  # fmt: skip
+    assert [each["scaling"] for each in seen] == [made.manifest.quantization["scaling"]] * 2
 
 
 def test_a_text_is_for_scaling_too(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -162,6 +163,21 @@ def test_what_another_command_may_use_is_told(start: Start, state: Path, hint: s
         stop(start(), BuildError("no zero points of 0", hint))
     assert caught.value.hint.startswith(f"{hint}. The calibration so far" if hint else "the calibration so far")
     assert str(state) in caught.value.hint
+
+
+@pytest.mark.parametrize("half_scales", [False, True])
+def test_what_cannot_be_resumed_without_an_emitted_checkpoint_is_told(
+    start: Start, tmp_path: Path, half_scales: bool
+) -> None:
+    with pytest.raises(BuildError) as caught:
+        stop(start(calibration=Calibration(tmp_path / "text.txt", TOKENS, True, half_scales)), BuildError("failed"))
+    assert caught.value.hint.endswith("if it emits a GPTQ checkpoint as well") is half_scales
+
+
+def test_a_full_disk_of_what_uses_the_matrices_is_told(start: Start, state: Path) -> None:
+    with pytest.raises(DiskFullError, match=f"no space to write to x.safetensors.*is kept in {state}"):
+        stop(start(), OSError(errno.ENOSPC, "No space left", "x.safetensors"))
+    assert state.exists()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), DiskFullError("the disk is full")])

@@ -30,7 +30,7 @@ def test_a_path_that_is_a_dangling_link(tmp_path):
 @pytest.mark.parametrize(
     "name",
     ["config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "additional_chat_templates",
-     "chat_templates/tool_use.jinja"],
+     "quant_config.json", "quantize_config.json", "chat_templates/tool_use.jinja"],
 )  # fmt: skip
 def test_a_link_that_leads_out_is_refused(tiny_folder, tmp_path, name):
     outside = tmp_path / "outside"

@@ -129,6 +129,7 @@ def test_inverse_scales_of_gptqmodel_divide(tmp_path: Path, where: str, scale_sh
     scales = np.random.default_rng(3).uniform(50, 5000, scale_shape).astype("f4")
     tensors = {f"{NAME}.weight": codes.view(E4M3), f"{NAME}.weight_scale_inv": scales}
     with open_checkpoint(described_in(tmp_path, where, tensors)) as opened:
+        assert opened.quantization["weight_scale_semantics"] == "inverse"
         rows = opened.rows(f"{NAME}.weight", 1, 199)
     blocks = np.repeat(scales.reshape(scales.shape[0], -1), -(-200 // scale_shape[0]) if scale_shape[0] > 1 else 200, 0)
     if scale_shape == (2, 1):

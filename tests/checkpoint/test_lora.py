@@ -168,6 +168,12 @@ def test_tensors_of_something_else(tmp_path: Path, name: str) -> None:
         (GOOD, {"rank_pattern": {"q_proj": 8}}, "the rank 8, but its tensors have 4"),
         (GOOD | {f"{Q}.lora_B.weight": np.ones((8, 3), np.float32)}, {}, r"\[4, 16\] and .* \[8, 3\]"),
         (GOOD | {f"{Q}.lora_embedding_A": np.ones((4, 3), np.float32)}, {}, "expected lora_embedding_A and"),
+        (GOOD | {f"{Q}.lora_A.other.weight": np.ones((4, 8), np.float32)}, {}, "are of two adapters"),
+        (
+            GOOD | {f"lm_head.modules_to_save.{name}.weight": np.ones((4, 8), np.float32) for name in "ab"},
+            {},
+            "lm_head.modules_to_save.a.weight and .*lm_head.modules_to_save.b.weight, which are of two adapters",
+        ),
         (GOOD, {"use_dora": True}, "use_dora = true, but .* has no lora_magnitude_vector"),
         (GOOD | VECTOR, {}, "use_dora = false, but .* has a lora_magnitude_vector"),
         (GOOD | {f"{Q}.lora_magnitude_vector": np.ones(9, np.float32)}, {"use_dora": True}, "has 8 outputs"),
@@ -186,6 +192,12 @@ def _pickled(folder: Path) -> None:
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
 
 
+def _sharded(folder: Path) -> None:
+    _missing(folder)
+    (folder / "adapter_model-00001-of-00002.safetensors").touch()
+    (folder / "adapter_model.safetensors.index.json").write_text("{}")
+
+
 def _model(folder: Path) -> None:
     write_checkpoint(folder)
     (folder / "adapter_config.json").unlink()
@@ -196,6 +208,7 @@ def _model(folder: Path) -> None:
     [
         (_missing, "has adapter_config.json but no adapter_model.safetensors"),
         (_pickled, "has adapter_model.bin but no .*pickled"),
+        (_sharded, "has adapter_model-00001-of-00002.safetensors, .* edgekit reads adapters of one file"),
         (_model, "is not a LoRA adapter: it has no adapter_config.json"),
     ],
 )

@@ -18,8 +18,8 @@ INDEX = "model.safetensors.index.json"
     [
         (["model.safetensors", "config.json"], WeightFiles(("model.safetensors",))),
         (["model.safetensors", INDEX, A, B], WeightFiles(("model.safetensors",), unused=(A, B))),
-        ([INDEX, A, B], WeightFiles((), INDEX)),
-        (["x.safetensors.index.json", A], WeightFiles((), "x.safetensors.index.json")),
+        ([INDEX, A, B, "x.gguf"], WeightFiles((), INDEX, (A, B, "x.gguf"))),
+        (["x.safetensors.index.json", A], WeightFiles((), "x.safetensors.index.json", (A,))),
         (["gptq_model-4bit.safetensors"], WeightFiles(("gptq_model-4bit.safetensors",))),
         ([B, A, "notes.txt"], WeightFiles((A, B))),
         ([B, A, "consolidated.safetensors"], WeightFiles((A, B), unused=("consolidated.safetensors",))),
@@ -69,6 +69,18 @@ def test_weight_files_that_are_not_used_are_named(shards):
         "not used, because model.safetensors holds the model: adapter_model.safetensors, model-00002"
     )
     assert "--lora" in note
+
+
+def test_weight_files_that_the_index_does_not_list_are_named(shards):
+    (shards / INDEX).write_text(json.dumps({"weight_map": {"a": A, "b": B}}))
+    with open_checkpoint(shards) as checkpoint:
+        assert checkpoint.notes == ()
+    for name in ("adapter_model.safetensors", "model-00003-of-00003.safetensors", "model-Q8_0.gguf"):
+        (shards / name).write_bytes(b"x")
+    with open_checkpoint(shards) as checkpoint:
+        (note,) = checkpoint.notes
+    assert note.startswith(f"not used, because {INDEX} does not list them: adapter_model.safetensors, model-00003-of-0")
+    assert "model-Q8_0.gguf; --lora" in note
 
 
 def write_index(folder, *names):

@@ -22,7 +22,7 @@ from edgekit.deploy.archive import write_archive
 from edgekit.deploy.bundle import Bundle, check_plan, make_bundle
 from edgekit.deploy.device_files import DeviceFiles
 from edgekit.devices import load_device
-from edgekit.errors import BudgetError, BundleError, OutputExistsError, UsageError, VerificationError
+from edgekit.errors import ArtifactError, BudgetError, BundleError, OutputExistsError, UsageError, VerificationError
 
 JETSON = load_device("jetson")
 
@@ -89,6 +89,35 @@ def test_an_earlier_bundle_is_replaced_and_anything_else_is_not(
     with pytest.raises(OutputExistsError, match="is not a bundle"):
         made(artifact, out, native)
     assert [p.name for p in tmp_path.iterdir() if ".partial" in p.name] == []
+
+
+def test_a_bundle_inside_the_artifact_is_refused(
+    artifact: Path, native: DeviceFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(artifact)
+    with pytest.raises(OutputExistsError, match="is inside the artifact"):
+        made(Path(), Path("tiny-bundle"), native)
+    verified(artifact)
+
+
+@pytest.mark.parametrize("name", ["../mine", "../../../elsewhere/x", "/elsewhere"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(
+    artifact: Path, native: DeviceFiles, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "mine-jetson-orin-nano").mkdir()
+    manifest = artifact / "edgekit.json"
+    manifest.write_text(manifest.read_text().replace('"name": "tiny"', f'"name": "{name}"', 1))
+    with pytest.raises(ArtifactError, match=r"name is .* it must be a file name"):
+        made(artifact, tmp_path / "out", native)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine-jetson-orin-nano", "native", "tiny"]
+
+
+def test_where_the_weights_are_from_is_told(artifact: Path, native: DeviceFiles, tmp_path: Path) -> None:
+    source = {"kind": "hub", "repository": "owner/model", "revision": "ab" * 20}
+    rewrite_manifest(artifact, source=source)
+    folder = made(artifact, tmp_path / "out", native).folder
+    assert f"Source: owner/model {'ab' * 20}" in (folder / "licences" / "model.txt").read_text()
+    assert "owner/model" in (folder / "sbom.cdx.json").read_text()
 
 
 def test_a_bundle_may_be_one_file(artifact: Path, native: DeviceFiles, tmp_path: Path) -> None:

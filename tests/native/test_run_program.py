@@ -6,9 +6,12 @@ import json
 import os
 import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -225,6 +228,46 @@ def test_ctrl_d_ends_a_conversation_after_ctrl_c_ended_an_answer(artifact: Path)
     pytest.fail("no answer was interrupted")
 
 
+def test_ctrl_c_ends_an_answer_that_waits_for_its_reader(artifact: Path) -> None:
+    assert PROGRAM is not None
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    command = [PROGRAM, artifact, "--no-prepare"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=writer, stderr=subprocess.PIPE) as program:
+        os.close(writer)
+        assert program.stdin is not None
+        assert program.stderr is not None
+
+        def wait_for(text: bytes, *, interrupt: bool) -> None:
+            said = b""
+            while text not in said:
+                if select.select([program.stderr], [], [], 0.2)[0]:
+                    more = os.read(program.stderr.fileno(), 10000)
+                    assert more, said
+                    said += more
+                elif interrupt:
+                    program.send_signal(signal.SIGINT)
+
+        wait_for(b"/exit", interrupt=False)
+        program.stdin.write(b"hello\n")
+        program.stdin.flush()
+        wait_for(b" generated tokens", interrupt=True)
+        draining = threading.Thread(target=Path(f"/dev/fd/{reader}").read_bytes)
+        draining.start()
+        program.stdin.write(b"hello\n")
+        program.stdin.flush()
+        wait_for(b" generated tokens", interrupt=False)
+        program.stdin.close()
+        assert program.wait(30) == 0
+    os.close(reader)
+    draining.join(30)
+    assert not draining.is_alive()
+
+
 def test_bench_has_the_fields_of_the_command(artifact: Path) -> None:
     found = result(artifact, "--bench", "--prompt-tokens", "4,8", "--gen-tokens", 2, "--repeat", 1)
     assert [each["tokens"] for each in found["prefill"]] == [4, 8]
@@ -294,6 +337,17 @@ def test_a_folder_that_is_no_artifact(tmp_path: Path) -> None:
     assert result(tmp_path, "--smoke", code=60)["error"]["kind"] == "artifact"
     (tmp_path / "edgekit.json").write_text("{")
     assert "not valid JSON" in result(tmp_path, "--smoke", code=60)["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "a\\b", "two\nlines", "\x1b[2J", "\x7f", "\x9b2J"])
+def test_a_name_that_leads_elsewhere_or_changes_the_terminal(artifact: Path, tmp_path: Path, name: str) -> None:
+    fields = json.loads((artifact / "edgekit.json").read_bytes())
+    (tmp_path / "edgekit.json").write_text(json.dumps({**fields, "name": name}, ensure_ascii=False), encoding="utf-8")
+    done = run(tmp_path, "--smoke")
+    assert done.returncode == 60
+    message = done.stderr.decode()
+    assert "it must be a file name" in message
+    assert message.replace("\n", "").isprintable()
 
 
 def test_a_closed_pipe_ends_it_without_a_message(artifact: Path) -> None:

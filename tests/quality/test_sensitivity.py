@@ -111,9 +111,10 @@ class Widths:
 
     def choose(
         self, mean_bits: float = 7.0, source_key: str = "a", text: Path | None = None, activation_type: str = "float32",
-        formats: QuantizationConfig = ALL,
+        formats: QuantizationConfig = ALL, scaling: str | None = None,
     ) -> tuple[QuantizationConfig, dict[str, Any]]:  # fmt: skip
         facts = replace(read_manifest(self._artifact), activation_type=activation_type)
+        facts = replace(facts, quantization=facts.quantization | {"scaling": {"tokens_sha256": scaling}})
         return measured_widths(
             self._artifact, facts, ArrayWeights(self._tensors), self._spec, replace(formats, mean_bits=mean_bits), text,
             self._cache, {"file": source_key}, 1, lambda done, total: None,
@@ -147,7 +148,7 @@ def test_losses_of_something_else_are_not_used(widths: Widths, tmp_path: Path) -
     asymmetric = QuantizationConfig(*[QuantizationScheme(4, 32, False)] * 3)
     changes: list[dict[str, Any]] = [
         {}, {"source_key": "b"}, {"text": tmp_path / "text.txt"}, {"activation_type": "float16"},
-        {"formats": asymmetric},
+        {"formats": asymmetric}, {"scaling": "another text"},
     ]  # fmt: skip
     for change in changes:
         with pytest.warns(DiscardedStateWarning, match="of other inputs") if change else nullcontext():

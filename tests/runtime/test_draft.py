@@ -10,7 +10,9 @@ import pytest
 from shared_models import SharedModels
 from tiny_artifact import rewrite_manifest
 
-from edgekit.errors import ArtifactError, EngineError
+from edgekit.artifact.signature import make_keys, sign
+from edgekit.artifact.verify import verified
+from edgekit.errors import ArtifactError, EngineError, VerificationError
 from edgekit.runtime.draft import check_vocabulary
 from edgekit.runtime.loading import load
 from edgekit.runtime.native_engine import NativeEngine
@@ -59,6 +61,17 @@ def test_what_is_no_draft_model_is_refused(large: Path, small: Path, tmp_path: P
         load(large, draft=small, speculate=False)
     with pytest.raises(ArtifactError):
         load(large, draft=tmp_path)
+
+
+def test_a_draft_model_needs_the_same_signature(large: Path, small: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    signed, draft = shutil.copytree(large, tmp_path / "large"), shutil.copytree(small, tmp_path / "small")
+    public = make_keys(tmp_path / "key")
+    sign(signed, verified(signed).digest, tmp_path / "key")
+    with pytest.raises(VerificationError, match="small"):
+        load(signed, engine="native", draft=draft, public_key=public)
+    sign(draft, verified(draft).digest, tmp_path / "key")
+    load(signed, engine="native", draft=draft, public_key=public).close()
 
 
 def test_another_vocabulary_is_refused_by_its_first_difference(large: Path, small: Path, tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def test_logits_of_another_vocabulary_are_an_error() -> None:
         ("top_p", 0, "top_p is 0; it must be above 0 and at most 1"),
         ("top_p", 1.5, "top_p is 1.5"),
         ("min_p", -0.5, "min_p is -0.5; it must be between 0 and 1"),
-        ("repetition_penalty", 0, "repetition_penalty is 0; it must be above 0"),
+        ("repetition_penalty", 0, "repetition_penalty is 0; it must be 0.01 or more"),
         ("top_k", -1, "top_k is -1; it must be 0"),
     ],
 )

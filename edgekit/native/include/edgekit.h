@@ -261,7 +261,7 @@ typedef struct {
   float temperature;        /* 0 or more; 0 is greedy: the largest logit, the lowest id among equals, no filters */
   float top_p;              /* above 0, at most 1 (off): keep the fewest likeliest tokens with this total probability */
   float min_p;              /* 0 (off) to 1: keep tokens at least this many times as likely as the most likely one */
-  float repetition_penalty; /* above 0; 1 is off. Logits of seen ids: divided by it if positive, else multiplied */
+  float repetition_penalty; /* 0.01 or more; 1 is off. Logits of seen ids: divided by it if positive, else multiplied */
   int32_t top_k;            /* 0 (off) or more: keep the k most likely tokens */
 } ek_sampling;
 

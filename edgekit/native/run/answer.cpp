@@ -232,7 +232,7 @@ class Conversation {
     set(info_.sampling.temperature, options_.temperature, 0);
     set(info_.sampling.top_p, options_.top_p, FLT_MIN); /* 0 is not allowed, which a smaller number would become */
     set(info_.sampling.min_p, options_.min_p, 0);
-    set(info_.sampling.repetition_penalty, options_.repetition_penalty, FLT_MIN);
+    set(info_.sampling.repetition_penalty, options_.repetition_penalty, 0.01f);
     if (options_.top_k) info_.sampling.top_k = static_cast<int32_t>(std::min<int64_t>(*options_.top_k, INT32_MAX)); /* no vocabulary is larger */
   }
 
@@ -337,6 +337,7 @@ int answer(const Options &options) {
   if (!options.prompt) return converse(conversation);
   const Answer answer = options.raw ? conversation.answer({}, &prompt, options.json)
                                     : conversation.answer({{"user", prompt, false}}, nullptr, options.json);
+  ::signal(SIGINT, SIG_DFL); /* nothing but output is left, which may wait for its reader */
   if (options.json)
     std::printf("%s\n", answer.json.dump().c_str());
   else

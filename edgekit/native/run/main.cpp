@@ -9,6 +9,7 @@
 #include "failure.h"
 #include "jobs.h"
 #include "options.h"
+#include "printer.h"
 
 namespace {
 
@@ -20,7 +21,7 @@ int report(const run::Failure &failure, bool json) {
     std::fflush(stdout);
     std::string shown; /* arguments and names of files need not be UTF-8 */
     ek::append_replaced("error: " + failure.message + "\n" + (failure.hint.empty() ? "" : "hint: " + failure.hint + "\n"), shown);
-    std::fputs(shown.c_str(), stderr);
+    std::fputs(run::printable(shown).c_str(), stderr);
   }
   return failure.exit_code;
 }
@@ -45,7 +46,7 @@ int main(int argc, char **argv) {
   for (const std::string &argument : arguments) json = json || argument == "--json";
   try {
     const int status = start(arguments);
-    if (std::fflush(stdout) != 0) return report({52, "disk_full", "cannot write the output", ""}, false);
+    if (std::fflush(stdout) != 0 || std::ferror(stdout)) return report({52, "disk_full", "cannot write the output", ""}, false);
     return status;
   } catch (const run::Failure &failure) {
     return report(failure, json);

@@ -13,6 +13,7 @@
 
 #include "failure.h"
 #include "links.h"
+#include "printer.h"
 #include "sha256.h"
 
 namespace run {
@@ -57,6 +58,10 @@ void list_files(const std::string &root, const std::string &below, std::vector<s
 
 bool is_inside(const std::string &path) {
   return !path.empty() && path[0] != '/' && path.find('\\') == std::string::npos && ("/" + path + "/").find("/../") == std::string::npos;
+}
+
+bool is_file_name(const std::string &name) {
+  return name.find_first_not_of(" .") != std::string::npos && name.find_first_of("/\\\n\t") == std::string::npos && printable(name) == name;
 }
 
 std::string hash_file(const std::string &path) {
@@ -110,6 +115,8 @@ Json read_manifest(const std::string &folder) {
     throw bad_artifact(path + " has format version " + manifest["format_version"].dump() + "; this program reads versions 1 to " +
                            std::to_string(kFormatVersion),
                        "use the edgekit-run of the edgekit that built the artifact");
+  if (!is_file_name(name_of(manifest)))
+    throw bad_artifact(path + ": name is " + manifest["name"].dump() + "; it must be a file name, without / and \\ and control characters");
   return manifest;
 }
 

@@ -1,16 +1,16 @@
 #include "printer.h"
 
+#include <poll.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 
 #include "failure.h"
 
 namespace run {
-namespace {
 
-/* Without control characters, except tab and newline: a model must not move the cursor or change the terminal's title. */
 std::string printable(std::string_view text) {
   std::string kept;
   for (size_t at = 0; at < text.size(); ++at) {
@@ -22,8 +22,6 @@ std::string printable(std::string_view text) {
   }
   return kept;
 }
-
-}  // namespace
 
 std::string seconds_text(double seconds) {
   char text[32];
@@ -65,11 +63,25 @@ void Printer::close(const char *gap) {
   write((dims_ ? "\r\x1b[K\x1b[2mThought for " + took + "\x1b[0m" : " for " + took) + gap);
 }
 
+/* Without stdio, whose buffer would keep the rest of a write that Ctrl-C ends. */
 void Printer::write(const std::string &text) {
-  if (text.empty()) return;
+  if (text.empty() || stopped_) return;
   last_ = text.back();
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-    throw Failure{52, "disk_full", "cannot write the output", ""};
+  for (std::string_view rest = text; !rest.empty();) {
+    const ssize_t count = ::write(STDOUT_FILENO, rest.data(), rest.size());
+    if (count >= 0) {
+      rest.remove_prefix(static_cast<size_t>(count));
+    } else if (errno == EINTR) {
+      stopped_ = true;
+      return;
+    } else if (errno == EAGAIN) {
+      pollfd output{STDOUT_FILENO, POLLOUT, 0};
+      stopped_ = ::poll(&output, 1, -1) < 0 && errno == EINTR;
+      if (stopped_) return;
+    } else {
+      throw Failure{52, "disk_full", "cannot write the output", ""};
+    }
+  }
 }
 
 }  // namespace run

@@ -16,7 +16,8 @@ class Printer {
   /* quiet: only collect the text. */
   Printer(bool quiet, Thoughts thoughts);
 
-  /* Throws Failure if the output cannot be written. */
+  /* Throws Failure if the output cannot be written. If a signal such as Ctrl-C ends a write that waits for the reader,
+   * the rest of the answer is collected, but not written. */
   void piece(std::string_view text, bool is_thought);
   void end();
 
@@ -27,11 +28,15 @@ class Printer {
   void close(const char *gap);
   void write(const std::string &text);
 
-  bool quiet_, terminal_, dims_ = false, thinking_ = false;
+  bool quiet_, terminal_, dims_ = false, thinking_ = false, stopped_ = false;
   Thoughts thoughts_;
   std::chrono::steady_clock::time_point started_;
   char last_ = 0;
 };
+
+/* Without control characters, except tab and newline: neither a model nor an artifact must move the cursor or change the
+ * terminal's title. */
+std::string printable(std::string_view text);
 
 /* "250 ms" or "1.5 s". */
 std::string seconds_text(double seconds);

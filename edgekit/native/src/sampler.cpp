@@ -294,8 +294,8 @@ void check(int64_t n, const ek_sampling &s) {
     fail(EK_BAD_ARGUMENT, "top_p is %g; it must be above 0 and at most 1", static_cast<double>(s.top_p));
   if (!(s.min_p >= 0.0f && s.min_p <= 1.0f))
     fail(EK_BAD_ARGUMENT, "min_p is %g; it must be between 0 and 1", static_cast<double>(s.min_p));
-  if (!(s.repetition_penalty > 0.0f && s.repetition_penalty <= FLT_MAX))
-    fail(EK_BAD_ARGUMENT, "repetition_penalty is %g; it must be above 0", static_cast<double>(s.repetition_penalty));
+  if (!(s.repetition_penalty >= 0.01f && s.repetition_penalty <= FLT_MAX))
+    fail(EK_BAD_ARGUMENT, "repetition_penalty is %g; it must be 0.01 or more", static_cast<double>(s.repetition_penalty));
   if (s.top_k < 0) fail(EK_BAD_ARGUMENT, "top_k is %d; it must be 0 (off) or more", s.top_k);
 }
 
