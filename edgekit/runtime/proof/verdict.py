@@ -20,7 +20,7 @@ from ...hashing import sha256_file
 from ...host import cache_folder
 from ...json_file import read_json_object
 from ...json_text import json_text
-from ...schema.fields import check_table
+from ...schema.fields import Table, check_table
 from ...schema.verdict import VERDICT
 from ..provider import Setup
 
@@ -125,7 +125,7 @@ def artifact_id(folder: Path) -> str:
 def _read(path: Path) -> Verdict | None:
     try:
         found = read_json_object(path, limit=_MAX_BYTES)
-        check_table(found, VERDICT, str(path), ArtifactError)
+        check_table(found, Table(VERDICT), str(path), ArtifactError)
         setup = found.pop("setup")
         return Verdict(
             subject=Subject(**found.pop("subject")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,14 @@ def test_a_damaged_file_is_no_verdict(content: str) -> None:
     SUBJECT.path().write_text(content)
     assert find_verdict(SUBJECT) is None
     assert kept_verdicts() == []
+
+
+@pytest.mark.parametrize("field", [key for key, value in VERDICT.to_json().items() if value is not None])
+def test_null_is_no_value(field: str) -> None:
+    VERDICT.keep()
+    content = VERDICT.to_json() | {field: None}
+    SUBJECT.path().write_text(json.dumps(content))
+    assert find_verdict(SUBJECT) is None or field in ("kernel_error", "logits_error", "mean_kl")
 
 
 def test_a_cache_that_cannot_be_written_is_left_alone(cache: Path) -> None:
