@@ -15,6 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
+from copy import copy
 from typing import Literal
 
 import numpy as np
@@ -82,6 +83,7 @@ class Answer:
         self.thought_tokens = 0
         self._tokenizer, self.sampler, self._stops, self._max_tokens = tokenizer, sampler, stops, max_tokens
         self._stream, self._splitter = TextStream(tokenizer), splitter
+        self._spelled_splitter = copy(splitter)  # of all text that the tokens spell, also of what is held back
         self._stop_text, self._watch, self._logprobs = StopText(stop_texts), watch, logprobs
         self._constraint, self._calls = constraint, calls
         self._forced: deque[int] = deque()  # the next ids, without sampling
@@ -96,7 +98,7 @@ class Answer:
     @property
     def thought_closed(self) -> ThoughtEnd | None:
         """What closed the thought; None if it is open or there is none."""
-        if self._in_thought or not self.thought_tokens:
+        if not self.thought_tokens or (self._splitter is not None and self._splitter.in_thought):
             return None
         return self._closed_by or "model"
 
@@ -242,7 +244,8 @@ class Answer:
 
     @property
     def _in_thought(self) -> bool:
-        return self._splitter is not None and self._splitter.in_thought
+        """Whether the tokens end inside the thought, even if a stop text may begin with the end of its tag."""
+        return self._spelled_splitter is not None and self._spelled_splitter.in_thought
 
     def _decode(self, token: int) -> str:
         """The text that becomes final with a token. Tags of thoughts and calls are text, even if they are special."""
@@ -254,6 +257,8 @@ class Answer:
     def _tell(self, spelled: str, *, ended: bool = False) -> str:
         """What becomes final with text that tokens spell, as far as no stop text may begin there."""
         self._spelled += len(spelled)
+        if self._spelled_splitter is not None:
+            self._spelled_splitter.push(spelled)
         text = self._stop_text.push(spelled) + (self._stop_text.flush() if ended else "")
         self._told += len(text)
         self.text.append(text)

@@ -82,7 +82,7 @@ class AsyncSession:
         Raises:
             EngineError: The session is closed.
         """
-        kept = list(messages)  # the caller may add messages while this answer waits for its turn
+        kept = _kept(messages)
         return self._start(
             lambda: self._session.chat(
                 kept,
@@ -136,9 +136,10 @@ class AsyncSession:
         Raises:
             EngineError: The session is closed.
         """
+        kept = _kept(prompt)
         return self._start(
             lambda: self._session.generate(
-                prompt,
+                kept,
                 max_tokens=max_tokens,
                 sampling=sampling,
                 temperature=temperature,
@@ -181,6 +182,11 @@ class AsyncSession:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _kept(given: Any) -> Any:
+    """A copy of a list, which the caller may change while an answer waits for its turn; anything else unchanged."""
+    return list(given) if isinstance(given, Sequence) and not isinstance(given, (str, bytes)) else given
 
 
 class _Run:

@@ -6,6 +6,7 @@ The llguidance library (https://github.com/guidance-ai/llguidance) computes whic
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import chain
@@ -27,6 +28,7 @@ _LONGEST_GRAMMAR = 1 << 17  # characters
 _LONGEST_TOKEN = 1000  # characters; in use: 128 spaces
 # A third of llguidance's own limits, which a pattern of 17 characters reaches with 250 MB: (a{1000}){1000}.
 _LIMITS = {"initial_lexer_fuel": 300_000, "step_lexer_fuel": 100_000, "max_lexer_states": 100_000}
+_TAG = re.compile("<.*>", re.DOTALL)
 
 
 class Constraint:
@@ -126,7 +128,10 @@ class Constraints:
 
         if self._prepared is None:
             definition = self._tokenizer.definition()
-            _check_tokens(definition)
+            described = json.loads(definition)
+            _check_tokens(described)
+            _hide_control_tokens(described)
+            definition = json.dumps(described, ensure_ascii=False)
             with library_errors("this tokenizer cannot be used to hold an answer to a format"):
                 self._prepared = LLTokenizer(definition, n_vocab=self._vocab_size, eos_token=self._stop_ids)
         matcher = on_large_stack(lambda: _matcher(self._prepared, rules))
@@ -152,9 +157,8 @@ def rules_of(grammar: Grammar, *, after_thought: bool) -> str:
     return rules
 
 
-def _check_tokens(definition: str) -> None:
+def _check_tokens(described: dict[str, Any]) -> None:
     """Check that no token is longer than llguidance can take: the time for one grows with the square of its length."""
-    described = json.loads(definition)
     vocabulary = described["model"].get("vocab", ())  # text to id; with Unigram, a list of pairs
     texts = vocabulary if isinstance(vocabulary, dict) else (text for text, _ in vocabulary)
     longest = max(
@@ -165,6 +169,32 @@ def _check_tokens(definition: str) -> None:
             "this tokenizer cannot be used to hold an answer to a format: "
             f"it has a token of {longest} characters; allowed: {_LONGEST_TOKEN}"
         )
+
+
+def _hide_control_tokens(described: dict[str, Any]) -> None:
+    """Give control tokens names that no text spells; their ids stay.
+
+    llguidance encodes text that a format demands, such as the only text of a Choice. Where that text spells a control
+    token, it would get the token, which stands for no text in a grammar. It takes special tokens for control tokens,
+    and all added tokens of the form ``<...>``.
+
+    Args:
+        described: The content of a ``tokenizer.json``; changed.
+    """
+    model, added = described["model"], described.get("added_tokens") or []
+    spelled = {token["content"] for token in added if token.get("special") or _TAG.fullmatch(token["content"])} - {""}
+    merges = (merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges") or ())
+    spelled -= {text for left, right in merges for text in (left, right, left + right)}  # they need these names
+    names = {text: f"<\ufdd0{i}>" for i, text in enumerate(sorted(spelled))}  # with a noncharacter
+    for token in added:
+        token["content"] = names.get(token["content"], token["content"])
+    vocabulary = model.get("vocab", {})
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {names.get(text, text): i for text, i in vocabulary.items()}
+    else:  # with Unigram, a list of pairs
+        model["vocab"] = [[names.get(text, text), score] for text, score in vocabulary]
+    if model.get("unk_token") in names:
+        model["unk_token"] = names[model["unk_token"]]
 
 
 def _matcher(tokenizer: Any, rules: str) -> Any:

@@ -113,9 +113,12 @@ class LeasedEngine:
             yield
 
     def _evaluate(self, lease: Lease, ids: Sequence[int], *, as_prompt: bool) -> NDArray[np.float32]:
-        with self._in_use():
-            if self._lease is not lease:
+        def check() -> None:
+            if not lease.is_valid:
                 raise superseded()
+
+        with self._in_use(while_waiting=check):  # another thread may have begun to save the state
+            check()
             return self._cache.prompt(ids) if as_prompt else self._cache.append(ids)
 
     def _prepare(self, lease: Lease, encode: Callable[[str], list[int]]) -> None:
@@ -123,10 +126,10 @@ class LeasedEngine:
             with suppress(EdgekitError, ValueError):  # the next answer reports what is wrong
                 start = next_start(encode)
                 with self._turn.take():
-                    if self._lease is lease:
+                    if lease.is_valid:
                         self._cache.prepare(start, go_on)
 
-        if self._lease is lease:
+        if lease.is_valid:
             self.background.start(work)
 
 
@@ -140,14 +143,22 @@ class Lease:
     def __init__(self, leased: LeasedEngine) -> None:
         self._leased = leased
 
+    @property
+    def is_valid(self) -> bool:
+        """Whether the lease has not ended."""
+        return self._leased._lease is self
+
     def prompt(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Make these ids the engine's sequence; those that it holds already are not evaluated again.
+
+        Waits while another thread uses the engine.
 
         Returns:
             Logits of the last id, float32 (vocab_size,).
 
         Raises:
             EngineError: The lease has ended.
+            SessionBusyError: A signal handler has interrupted a call that uses the engine.
         """
         return self._leased._evaluate(self, ids, as_prompt=True)
 

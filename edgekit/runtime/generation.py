@@ -123,6 +123,7 @@ class Generation(Iterator[Piece]):
         accepted: Returns how many tokens the engine has guessed since it was opened.
         ended: Called with the answer when it ends or is stopped.
         cancel_evaluation: Makes an ``evaluate`` that runs in another thread raise EvaluationCancelledError.
+        is_current: Returns whether the session has neither started another generation nor been closed.
     """
 
     def __init__(
@@ -146,8 +147,9 @@ class Generation(Iterator[Piece]):
         accepted: Callable[[], int] = lambda: 0,
         ended: Callable[[Completion], None] | None = None,
         cancel_evaluation: Callable[[], None] = lambda: None,
+        is_current: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._evaluate, self._room = evaluate, room
+        self._evaluate, self._room, self._is_current = evaluate, room, is_current
         self._prompt, self._pieces = prompt, list[Piece]()
         self._answer = Answer(
             tokenizer=tokenizer,
@@ -170,12 +172,14 @@ class Generation(Iterator[Piece]):
         self._lock = OwnLock("the answer")  # held by the thread that generates
         self._producing = False  # that thread is in the generator, perhaps interrupted by a signal handler
         self._cancel_evaluation, self._cancelled, self._evaluating = cancel_evaluation, False, False
+        self._is_whole = False  # it ended before it was cancelled
 
     def __next__(self) -> Piece:
         """The next piece.
 
         Raises:
-            SessionBusyError: Another thread is generating this answer.
+            SessionBusyError: Another thread is generating this answer, or a signal handler has interrupted a call that
+                uses the session. The answer can be continued.
         """
         if not self._lock.acquire(blocking=False):
             raise SessionBusyError(
@@ -190,6 +194,9 @@ class Generation(Iterator[Piece]):
                 return next(self._produced)
             except EvaluationCancelledError:
                 raise StopIteration from None
+            except SessionBusyError:  # nothing was evaluated
+                self._produced = self._produce()
+                raise
             finally:
                 self._producing = False
         finally:
@@ -257,7 +264,7 @@ class Generation(Iterator[Piece]):
             answer="".join(piece.text for piece in self._pieces if not piece.thought),
             tokens=list(answer.tokens),
             prompt_tokens=list(self._prompt),
-            finish_reason=answer.finish,
+            finish_reason=answer.finish if self._is_whole or not self._cancelled else "interrupted",
             ttft_s=self._ttft_s,
             decode_tok_s=(count - 1) / self._decode_s if count > 1 and self._decode_s > 0 else None,
             thought_tokens=answer.thought_tokens,
@@ -272,14 +279,15 @@ class Generation(Iterator[Piece]):
     def _produce(self) -> Generator[Piece, None, None]:
         answer = self._answer
         try:
-            while True:
+            while not self._cancelled:
                 if not answer.force():
                     self._choose()
                 yield from self._record(answer.read())
-                if answer.ends(self._room()):
+                if not self._cancelled and answer.ends(self._room()):
+                    yield from self._record(answer.flush())
                     break
-            yield from self._record(answer.flush())
         finally:
+            self._is_whole = not self._cancelled
             if self._ended is not None:
                 self._ended(self.completion)
 
@@ -289,9 +297,7 @@ class Generation(Iterator[Piece]):
         first = not self._answer.tokens
         self._evaluating = True
         try:
-            if self._cancelled:
-                raise EvaluationCancelledError("the answer was cancelled")
-            logits = self._evaluate(self._answer.pending)
+            logits = self._evaluate_pending()
         finally:
             self._evaluating = False
         self._answer.choose(logits)
@@ -303,8 +309,20 @@ class Generation(Iterator[Piece]):
             self._decode_s += elapsed
             self._accepted_tokens = self._accepted() - self._accepted_before
 
+    def _evaluate_pending(self) -> NDArray[np.float32]:
+        while not self._cancelled:
+            try:
+                return self._evaluate(self._answer.pending)
+            except EvaluationCancelledError:
+                # Perhaps an answer before this one was cancelled at its last moment. The engine is unchanged.
+                if not self._is_current():
+                    raise
+        raise EvaluationCancelledError("the answer was cancelled")
+
     def _record(self, pieces: list[Piece]) -> Iterator[Piece]:
         for piece in pieces:
+            if self._cancelled:
+                return
             self._pieces.append(piece)
             yield piece
 

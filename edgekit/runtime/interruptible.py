@@ -127,8 +127,8 @@ class Turn(OwnProcess):
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
-        self._lock = threading.Lock()
-        self._thread: int | None = None  # that has the turn
+        self._lock = threading.RLock()  # so that a signal handler never waits for the call that it has interrupted
+        self._taken = False  # by the thread that holds the lock
 
     @contextmanager
     def take(self, while_waiting: Callable[[], None] | None = None) -> Iterator[None]:
@@ -143,18 +143,24 @@ class Turn(OwnProcess):
             EngineError: This process is a fork of the one that made it.
         """
         self.require()
-        here = threading.get_ident()
         while not self._lock.acquire(blocking=False):
-            if while_waiting is None or self._thread == here:
-                raise SessionBusyError(
-                    f"{self._what} is in use by another call, perhaps in another thread",
-                    hint="wait for that call or cancel it, or load the artifact once for each thread",
-                )
+            if while_waiting is None:
+                raise self._busy()
             while_waiting()
             time.sleep(0.002)
-        self._thread = here
         try:
-            yield
+            if self._taken:
+                raise self._busy()
+            self._taken = True
+            try:
+                yield
+            finally:
+                self._taken = False
         finally:
-            self._thread = None
             self._lock.release()
+
+    def _busy(self) -> SessionBusyError:
+        return SessionBusyError(
+            f"{self._what} is in use by another call, perhaps in another thread",
+            hint="wait for that call or cancel it, or load the artifact once for each thread",
+        )

@@ -40,7 +40,8 @@ def load(
         prepare: Whether a session prepares the next turn, in a thread, after an answer of a reasoning model. The
             thought is left out of the next prompt, so what follows it is evaluated again while somebody reads the
             answer. This is given up when the session is used or closed, or the process ends. The next answer does not
-            depend on how far it gets.
+            depend on how far it gets, if the next messages contain this answer as ``Completion.text``. If they contain
+            something else in its place, rounding depends on it (see ``seed`` of :meth:`Session.generate`).
         speculate: Whether the native engine may guess tokens from what followed the same tokens earlier in the
             conversation, and evaluate them together with the current one. This is faster where an answer repeats
             something, such as a document that it quotes, and changes no answer.

@@ -37,8 +37,9 @@ class PrefixCache:
     def prompt(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Make these ids the engine's sequence, and evaluate those that it does not hold.
 
-        Up to the place that was prepared, ids are evaluated in the same pieces, whether or not there was time to
-        prepare them. So an answer does not depend on how long somebody read.
+        If the prompt begins with what was to be prepared, ids are evaluated up to that place in the same pieces,
+        whether or not there was time to prepare them. So an answer does not depend on how long somebody read. Any other
+        prompt keeps what it has in common with what was prepared, which is faster, but its last digits depend on it.
 
         Returns:
             Logits of the last id, float32 (vocab_size,).

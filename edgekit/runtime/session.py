@@ -49,8 +49,9 @@ __all__ = ["Completion", "Generation", "Message", "Piece", "Sampling", "Session"
 class Session:
     """A loaded artifact with the KV cache of one conversation.
 
-    One thread at a time may use a session; a second one gets a SessionBusyError. :meth:`cancel` may be called from any
-    thread. Sessions of the same artifact share its weights and threads, so load it once for each conversation.
+    One thread at a time may use a session; a second one gets a SessionBusyError. But an answer waits while another
+    thread saves the state between two of its tokens. :meth:`cancel` may be called from any thread. Sessions of the
+    same artifact share its weights and threads, so load it once for each conversation.
 
     :func:`load` creates sessions. A session is a context manager that frees the model at its end.
 
@@ -381,6 +382,7 @@ class Session:
             ended=partial(ended, lease) if ended else None,
             prepare_s=time.perf_counter() - started,
             cancel_evaluation=self._leased.cancel,
+            is_current=lambda: lease.is_valid,
         )
         self._generation = weakref.ref(generation)
         return generation

@@ -27,6 +27,15 @@ void arguments(const Artifact &artifact) {
     request.size = static_cast<int64_t>(size);
     CHECK(refuses(ek_generate(session, artifact.text, &request, nullptr, nullptr), EK_BAD_ARGUMENT, "sizeof(ek_request)"));
   }
+  request = ids_request(ids, 1);
+  request.stop_text_count = -1;
+  CHECK(refuses(ek_generate(session, artifact.text, &request, nullptr, nullptr), EK_BAD_ARGUMENT, "-1 stop texts were given"));
+  request.stop_text_count = 0, request.stop_id_count = -1;
+  CHECK(refuses(ek_generate(session, artifact.text, &request, nullptr, nullptr), EK_BAD_ARGUMENT, "stop_ids"));
+  request.stop_id_count = 0, request.prompt_id_count = -1;
+  CHECK(refuses(ek_generate(session, artifact.text, &request, nullptr, nullptr), EK_BAD_ARGUMENT, "the prompt is empty"));
+  const ek_message question{"user", "A", 1, 0};
+  CHECK(refuses(ek_prepare(session, artifact.text, &question, -1), EK_BAD_ARGUMENT, "a conversation of -1 messages"));
   struct Newer {
     ek_request request;
     int64_t field;
@@ -100,6 +109,7 @@ void other_handles() {
     CHECK(refuses(ek_watch_push(watch, 1, 1, &action), EK_BUSY, "another call uses this watch"));
     CHECK(refuses(ek_watch_adjust(watch, logits, 4), EK_BUSY, "another call uses this watch"));
   }
+  CHECK(refuses(ek_watch_adjust(watch, logits, -1), EK_BAD_ARGUMENT, "must be 0 or more"));
   for (int i = 0; i < 2; ++i) ek_text_close(text);
   CHECK(ek_stream_push(stream, 'A', &piece, &size) == EK_OK && size == 1); /* it keeps the text */
   CHECK(refuses(ek_text_encode(text, "A", 1, 0, ids, 4, &size), EK_BAD_ARGUMENT, "this text was freed"));

@@ -82,6 +82,33 @@ void ends_within_a_character(const Artifact &artifact) {
   }
 }
 
+/* The end of a thought counts at once, also while it is held back because a stop text begins as the tag ends. */
+void stop_text_like_a_tag(const Artifact &artifact) {
+  const ek_message message{"user", "HI", -1, 0};
+  ek_request request{};
+  request.size = sizeof request;
+  request.messages = &message;
+  request.message_count = 1;
+  request.max_tokens = 12;
+  ek_session *session = artifact.session();
+  Seen open;
+  CHECK(ek_generate(session, artifact.text, &request, see, &open) == EK_OK && open.thought_tokens == 12);
+  ek_session_free(session);
+  SmallText small;
+  std::swap(small.tokens[static_cast<size_t>(open.ids[3])], small.tokens[static_cast<size_t>(small.id("</think>"))]);
+  const Artifact closes(small);
+  const auto end = std::find(open.ids.begin(), open.ids.end(), open.ids[3]) - open.ids.begin();
+  for (const char *stop : {"never", ">>>"}) {
+    request.stop_texts = &stop;
+    request.stop_text_count = 1;
+    session = closes.session();
+    Seen seen;
+    CHECK(ek_generate(session, closes.text, &request, see, &seen) == EK_OK && seen.ids == open.ids);
+    CHECK(seen.thought_tokens == end + 1 && !seen.answer.empty());
+    ek_session_free(session);
+  }
+}
+
 void cancelling(const Artifact &artifact) {
   ek_session *session = artifact.session();
   std::vector<int32_t> prompt(300);
@@ -224,6 +251,7 @@ int main() {
   const Artifact artifact;
   answers(artifact);
   ends_within_a_character(artifact);
+  stop_text_like_a_tag(artifact);
   cancelling(artifact);
   preparing(artifact);
   speculation(artifact);

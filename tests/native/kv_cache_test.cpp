@@ -54,6 +54,17 @@ void check_contents(const KvCache &cache, int64_t length) {
   CHECK(wrong == 0);
 }
 
+std::vector<char> written(const KvCache &cache, int64_t length, Checksum &sum) {
+  std::FILE *file = std::tmpfile();
+  sum = Checksum();
+  CHECK(file && cache.write(file, length, sum));
+  std::vector<char> bytes(static_cast<size_t>(std::ftell(file)));
+  std::rewind(file);
+  CHECK(std::fread(bytes.data(), 1, bytes.size(), file) == bytes.size());
+  std::fclose(file);
+  return bytes;
+}
+
 void check_type(KvType type) {
   KvCache cache(kLayers, kHeads, kDim, kContext, type);
   fill(cache, kContext);
@@ -71,6 +82,11 @@ void check_type(KvType type) {
     CHECK(read.read(file, length, found) && found.value() == sum.value());
     check_contents(read, length);
     CHECK(std::fgetc(file) == EOF);
+    /* The same bytes as of a cache that never had more positions: nothing of those behind the end is written. */
+    KvCache never(kLayers, kHeads, kDim, kContext, type);
+    fill(never, length);
+    Checksum other_sum;
+    CHECK(written(cache, length, sum) == written(never, length, other_sum) && sum.value() == other_sum.value());
     std::fseek(file, 1, SEEK_SET); /* one byte is missing at the end */
     CHECK(read.read(file, length, found) == (length == 0));
     std::fclose(file);

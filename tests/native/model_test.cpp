@@ -12,6 +12,7 @@
 #include "onnx_bytes.h"
 #include "src/error.h"
 #include "src/model.h"
+#include "src/onnx_file.h"
 
 namespace {
 
@@ -38,14 +39,15 @@ struct Writer {
     end = (offset + length + 63) / 64 * 64;
     return offset;
   }
-  void matrix(const Bytes &name, uint64_t n, uint64_t k, uint64_t shift) {
+  void matrix(const Bytes &name, uint64_t n, uint64_t k, uint64_t shift, bool zeros) {
     add(name + ".codes", 2, {n, k / 32, 16});
+    if (zeros) add(name + ".zero_points", 2, {n, 1});
     add(name + ".scales", 1, {n, k / 32}, shift);
   }
 };
 
-/* shift: the offset of the scales of the linears from a multiple of 64. */
-Bytes artifact(Metadata metadata = kMetadata, uint64_t shift = 0, int layers = 1) {
+/* shift: the offset of the scales of the linears from a multiple of 64. zeros: the linears have zero points. */
+Bytes artifact(Metadata metadata = kMetadata, uint64_t shift = 0, int layers = 1, bool zeros = false, uint64_t context = 2) {
   Writer w;
   const uint64_t codes = w.add("model.embed_tokens.codes", 2, {3, 32});
   w.tensors.push_back(tensor("lm_head.codes", 2, {3, 1, 32}, codes, 96));
@@ -54,19 +56,19 @@ Bytes artifact(Metadata metadata = kMetadata, uint64_t shift = 0, int layers = 1
     const Bytes at = "model.layers." + std::to_string(i) + ".";
     w.add(at + "input_norm.weight", 1, {32});
     w.add(at + "post_attention_norm.weight", 10, {32});
-    w.matrix(at + "attn.qkv_proj", 48, 32, shift);
+    w.matrix(at + "attn.qkv_proj", 48, 32, shift, zeros);
     w.add(at + "attn.qkv_proj.bias", 10, {48});
     if (metadata.count("qk_norm")) {
       w.add(at + "attn.q_norm.weight", 1, {16});
       w.add(at + "attn.k_norm.weight", 10, {16});
     }
-    w.matrix(at + "attn.o_proj", 32, 32, shift); /* 16 columns, one block */
-    w.matrix(at + "mlp.gate_up_proj", 64, 32, shift);
-    w.matrix(at + "mlp.down_proj", 32, 32, shift);
+    w.matrix(at + "attn.o_proj", 32, 32, shift, zeros); /* 16 columns, one block */
+    w.matrix(at + "mlp.gate_up_proj", 64, 32, shift, zeros);
+    w.matrix(at + "mlp.down_proj", 32, 32, shift, zeros);
   }
   w.add("model.final_norm.weight", 1, {32});
-  w.add("rotary.cos", 1, {2, 8});
-  w.add("rotary.sin", 1, {2, 8});
+  w.add("rotary.cos", 1, {context, 8});
+  w.add("rotary.sin", 1, {context, 8});
   return model(w.tensors, {metadata.begin(), metadata.end()});
 }
 
@@ -90,6 +92,37 @@ std::pair<float, float> epsilons(const Bytes &bytes) {
   const ek::Model model(reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size(),
                         reinterpret_cast<const uint8_t *>(kData.data()), kDataBytes);
   return {model.rms_norm_eps, model.qk_norm_eps};
+}
+
+/* Every tensor counts for the fingerprint that saved sessions have: the first bytes of the large ones, each byte of norms and
+ * biases, and the rows of the rotary tables that depend on their frequencies. Row 0 is the same for all of them. */
+void fingerprints() {
+  Metadata metadata = kMetadata;
+  metadata["format_version"] = "2", metadata["qk_norm"] = "1", metadata["linear.symmetric"] = "0";
+  metadata["context_length"] = "40";
+  const Bytes graph = artifact(metadata, 0, 1, true, 40);
+  std::vector<uint8_t> data(kDataBytes, 1);
+  const auto fingerprint = [&](const Bytes &of) {
+    return ek::Model(reinterpret_cast<const uint8_t *>(of.data()), of.size(), data.data(), kDataBytes).fingerprint;
+  };
+  const uint64_t first = fingerprint(graph);
+  CHECK(fingerprint(graph) == first);
+  metadata["rms_norm_eps"] = "1.6e-6";
+  CHECK(fingerprint(artifact(metadata, 0, 1, true, 40)) != first);
+  const ek::OnnxFile file = ek::parse_onnx(reinterpret_cast<const uint8_t *>(graph.data()), graph.size(), kDataBytes);
+  CHECK(file.tensors.count("model.layers.0.mlp.down_proj.zero_points") && file.tensors.count("model.layers.0.attn.k_norm.weight"));
+  for (const auto &[name, tensor] : file.tensors) {
+    std::vector<uint64_t> places = {0};
+    const bool small = name.find("norm.weight") != Bytes::npos || name.find(".bias") != Bytes::npos;
+    if (small) places.push_back(tensor.length - 1);
+    if (name.find("rotary") == 0) places = {32, 39 * 32}; /* positions 1 and 39 */
+    for (const uint64_t place : places) {
+      data[tensor.offset + place] ^= 1;
+      if (fingerprint(graph) == first) std::printf("  byte %d of %s\n", static_cast<int>(place), name.c_str());
+      CHECK(fingerprint(graph) != first);
+      data[tensor.offset + place] ^= 1;
+    }
+  }
 }
 
 bool says(const Bytes &found, const char *words) {
@@ -186,6 +219,7 @@ void files() {
 
 int main() {
   metadata();
+  fingerprints();
   places();
   files();
   return finish("model_test");

@@ -1,4 +1,8 @@
 /* Tests sessions with every table this processor supports (session_checks.h), and the errors of sessions. */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+
 #include <atomic>
 #include <functional>
 #include <thread>
@@ -111,9 +115,48 @@ void damaged_states() {
   Session session(model, kScalar, 20, 1, KvType::kFloat16);
   CHECK(refused([&] { session.load("/dev/zero"); }, "is not a saved session") == EK_BAD_FILE);
   std::FILE *file = std::fopen(path, "r+b");
-  CHECK(std::fwrite("EKSTATE4", 1, 8, file) == 8 && std::fclose(file) == 0);
-  CHECK(refused([&] { session.load(path); }, "in format 4; this version reads format 3") == EK_UNSUPPORTED);
+  for (const char version : {'3', '5'}) {
+    CHECK(std::fseek(file, 7, SEEK_SET) == 0 && std::fputc(version, file) == version && std::fflush(file) == 0);
+    CHECK(refused([&] { session.load(path); }, (std::string("in format ") + version + "; this version reads format 4").c_str()) == EK_UNSUPPORTED);
+  }
+  std::fclose(file);
   unlink(path);
+}
+
+/* A pipe whose reader leaves before the end gives an error and not the signal that ends programs. */
+void broken_pipe() {
+  const SmallArtifact artifact;
+  Session session(artifact.open(), kScalar, kContext, 1, KvType::kFloat16); /* more than a pipe holds */
+  std::vector<float> logits(kVocab);
+  session.evaluate(some_ids(700).data(), 700, false, logits.data());
+  char folder[] = "/tmp/edgekit-session-test-XXXXXX";
+  CHECK(mkdtemp(folder) != nullptr);
+  const std::string path = std::string(folder) + "/pipe";
+  CHECK(mkfifo(path.c_str(), 0600) == 0);
+  for (const bool blocked : {false, true}) {
+    sigset_t pipe, before, now;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(blocked ? SIG_BLOCK : SIG_UNBLOCK, &pipe, &before);
+    if (blocked) raise(SIGPIPE); /* one that the program has not taken yet */
+    const int reader = ::open(path.c_str(), O_RDONLY | O_NONBLOCK);
+    std::thread leaving([&] {
+      char byte;
+      while (::read(reader, &byte, 1) != 1) std::this_thread::yield();
+      ::close(reader);
+    });
+    CHECK(refused([&] { session.save(path); }, "Broken pipe") == EK_BAD_FILE);
+    leaving.join();
+    sigpending(&now);
+    CHECK(sigismember(&now, SIGPIPE) == blocked);
+    int signal;
+    if (blocked) CHECK(sigwait(&pipe, &signal) == 0);
+    pthread_sigmask(SIG_BLOCK, nullptr, &now);
+    CHECK(sigismember(&now, SIGPIPE) == blocked);
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+  unlink(path.c_str());
+  rmdir(folder);
 }
 
 /* Threads that save to one path do not meet: each file that is there is whole. */
@@ -232,6 +275,7 @@ int main() {
   check_mixture();
   refusals();
   damaged_states();
+  broken_pipe();
   saved_at_once();
   cancelled_sampling();
   return finish("session_test");

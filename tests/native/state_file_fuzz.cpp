@@ -40,8 +40,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     const auto ids = static_cast<size_t>(positions < 0 || positions > 8 ? 3 : positions) * 4;
     size_t at = 32 + ids;
     if (at < state.size() - 8) sum.add(&state[32], ids);
-    /* Each head: keys in packs of 16 positions, values, and the scales of both. */
-    const size_t n = ids / 4, ranges[] = {static_cast<size_t>((n + 15) / 16 * 16 * kHeadDim), n * kHeadDim, 4 * n, 4 * n};
+    /* Each head: whole groups of 16 keys (none of up to 8 positions), the last group, values, and the scales of both. */
+    const size_t n = ids / 4;
+    std::vector<size_t> ranges = {0};
+    if (n) ranges.push_back(16 * kHeadDim);
+    ranges.insert(ranges.end(), {n * kHeadDim, 4 * n, 4 * n});
     for (int64_t head = 0; head < 2 * kKvHeads; ++head)
       for (const size_t range : ranges)
         if (at + range <= state.size() - 8) {

@@ -55,7 +55,7 @@ struct Seen {
   std::string thought, answer, text;
   std::vector<int32_t> ids, prompt;
   int32_t finish = -1;
-  int64_t reused = 0, accepted = 0, prompts = 0, events = 0, cancel_at = -1;
+  int64_t reused = 0, accepted = 0, thought_tokens = 0, prompts = 0, events = 0, cancel_at = -1;
   ek_session *cancels = nullptr; /* cancelled by ek_session_cancel instead of by the returned value */
 };
 
@@ -75,6 +75,7 @@ struct Seen {
     seen.finish = done.finish;
     seen.reused = done.reused_tokens;
     seen.accepted = done.accepted_tokens;
+    seen.thought_tokens = done.thought_tokens;
     CHECK(done.size == sizeof done && done.ttft_s >= 0);
   }
   if (seen.events++ != seen.cancel_at) return 0;

@@ -93,6 +93,37 @@ def test_logits_that_are_not_numbers_are_an_error() -> None:
         answer().choose(np.full(VOCABULARY, np.nan, np.float32))
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_thought_ends_with_its_tag_even_if_a_stop_text_may_begin_there(inside: bool) -> None:
+    found = []
+    for stop_texts in ([], [">>>"]):
+        constraint = Recorder()
+        running = answer(splitter=ThoughtSplitter(inside), stop_texts=stop_texts)
+        running._constraint = constraint  # type: ignore[assignment]
+        for token in TOKENIZER.encode("hm</think>4" if inside else "<think>hm</think>4", add_bos=False):
+            choose(running, token)
+            running.read()
+        assert running.thought_closed == "model"
+        found.append((constraint.accepted, running.thought_tokens))
+    assert found[0] == found[1]
+    assert found[0][0] == TOKENIZER.encode("4", add_bos=False)
+
+
+class Recorder:
+    """A constraint that allows everything."""
+
+    is_complete = False
+
+    def __init__(self) -> None:
+        self.accepted: list[int] = []
+
+    def apply(self, logits: object, also: Sequence[int] = ()) -> None:
+        pass
+
+    def accept(self, token: int) -> None:
+        self.accepted.append(token)
+
+
 @pytest.mark.parametrize("form", [HERMES, R1], ids=lambda form: form.name)
 def test_calls_are_found_even_if_their_tags_are_special_tokens(form: CallForm) -> None:
     tokenizer = Tokenizer(byte_tokenizer(["<eos>", *form.tags], []), bos=None, add_bos=False)

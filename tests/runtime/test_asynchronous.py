@@ -194,11 +194,31 @@ def test_an_answer_goes_on_when_only_its_loop_is_left() -> None:
     run(main())
 
 
+def test_lists_may_change_while_an_answer_waits(built_artifact: Path) -> None:
+    async def main() -> None:
+        async with edgekit.AsyncSession(edgekit.load(built_artifact, context=96)) as session:
+            ids, messages = [1, 2, 3], list(QUESTION)
+            first = session.chat(QUESTION, max_tokens=20)
+            answers = session.generate(ids, max_tokens=1), session.chat(messages, max_tokens=1)
+            expected = session.chat(QUESTION, max_tokens=1)
+            ids.append(4)
+            messages.append({"role": "user", "content": "And 3 + 3?"})
+            await first.complete()
+            assert (await answers[0].complete()).prompt_tokens == [1, 2, 3]
+            assert (await answers[1].complete()).prompt_tokens == (await expected.complete()).prompt_tokens
+
+    run(main())
+
+
 def test_errors_arrive_with_the_first_piece(built_artifact: Path) -> None:
     async def main() -> None:
         session = edgekit.AsyncSession(edgekit.load(built_artifact, context=96))
         with pytest.raises(ValueError, match="max_tokens is 0"):
             await session.chat(QUESTION, max_tokens=0).complete()
+        for messages in (None, QUESTION[0], "What is 2 + 2?", 5):
+            answer = session.chat(messages)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match=r"messages must be a list of dictionaries; got (None|\{|'What|5)"):
+                await answer.complete()
         assert len((await session.chat(QUESTION, max_tokens=1).complete()).tokens) == 1
         await session.close()
         await session.close()

@@ -21,7 +21,7 @@ from edgekit.errors import EngineError, FormatError, MissingPackageError, Tokeni
 from edgekit.runtime import constraint as module
 from edgekit.runtime.constraint import Constraint, Constraints
 from edgekit.runtime.native_tokenizer import NativeTokenizer
-from edgekit.runtime.response_format import Grammar
+from edgekit.runtime.response_format import Grammar, grammar_of
 from edgekit.runtime.tokenizer import Tokenizer
 from edgekit.tokenizer_file import load_tokenizer
 
@@ -115,6 +115,60 @@ def test_an_answer_without_a_thought_is_held_from_its_first_character(tmp_path: 
     session, _ = scripted(folder, "\n\nyes")
     done = session.chat(QUESTION, temperature=0, response_format=response_format, logprobs=0).complete()
     assert (done.thought, done.answer, done.text) == ("", "yes", "\n\nyes")
+
+
+@pytest.mark.parametrize(
+    ("response_format", "expected"),
+    [
+        (Choice(("<|eos|>",)), "<|eos|>"),
+        (Choice(("</think>",)), "</think>"),
+        (Regex("[a-b]<think>!</think><|user|>?".replace("|", "[|]")), None),
+        ({"enum": ["x <|user|> y"]}, '"x <|user|> y"'),
+        ({"const": {"<think>": None}}, None),
+    ],
+)
+def test_a_format_may_demand_the_spelling_of_a_control_token(
+    built_artifact: Path, response_format: Any, expected: str | None
+) -> None:
+    for folder_tokenizer in (Tokenizer, NativeTokenizer):
+        manifest = read_manifest(built_artifact)
+        tokenizer = folder_tokenizer.open(built_artifact, manifest.tokens)
+        grammar = grammar_of(response_format)
+        assert grammar is not None
+        constraint = Constraints(tokenizer, 400, [EOS]).start(grammar, after_thought=False)
+        random, ids = np.random.default_rng(3), list[int]()
+        while not constraint.is_complete and len(ids) < 60:
+            logits = random.random(400).astype(np.float32)
+            constraint.apply(logits)
+            ids.append(int(logits.argmax()))
+            constraint.accept(ids[-1])
+        assert constraint.is_complete
+        text = tokenizer.decode(ids)
+        assert expected is None or text == expected
+        if isinstance(response_format, Regex):
+            assert re.fullmatch(response_format.pattern, text)
+
+
+@pytest.mark.parametrize("kind", ["unigram", "merged", "unknown"])
+def test_control_tokens_keep_their_ids(kind: str) -> None:
+    token = {"id": 1, "content": "<a>", "special": True}
+    models: dict[str, dict[str, Any]] = {
+        "unigram": {"vocab": [["x", 0.0], ["<a>", -1.0]]},
+        "merged": {"vocab": {"<a>": 1, "<": 2, "a>": 3}, "merges": [["<", "a>"]]},
+        "unknown": {"vocab": {"<a>": 1}, "unk_token": "<a>"},
+    }
+    text = {"id": 2, "content": "[b]", "special": False}
+    described = {"model": models[kind], "added_tokens": [token, text, {"id": 3, "content": "", "special": True}]}
+    before = json.loads(json.dumps(described))
+    module._hide_control_tokens(described)
+    if kind == "merged":  # the merge needs the name
+        assert described == before
+        return
+    name = token["content"]
+    assert "\ufdd0" in str(name)
+    assert described["added_tokens"][1:] == before["added_tokens"][1:]
+    assert models[kind]["vocab"] == ([["x", 0.0], [name, -1.0]] if kind == "unigram" else {name: 1})
+    assert models[kind].get("unk_token") in (None, name)
 
 
 def test_what_cannot_be_held_to_is_refused(built_artifact: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from pathlib import Path
 
 import pytest
@@ -114,6 +116,59 @@ def test_one_call_at_a_time(tmp_path: Path) -> None:
     one, engine = leased(Nested)
     one.lease().prompt([1])
     assert engine.evaluated == [[1]]
+
+
+class SavingFor(Resumable):
+    """Saves for as long as the test wants."""
+
+    def __init__(self, vocab_size: int, context: int, script: list[int]) -> None:
+        super().__init__(vocab_size, context, script)
+        self.saving, self.saved = threading.Event(), threading.Event()
+
+    def save(self, path: Path) -> None:
+        self.saving.set()
+        assert self.saved.wait(60)
+
+
+@pytest.mark.parametrize("end", ["", "close", "load"])
+def test_an_answer_waits_while_another_thread_saves(end: str, tmp_path: Path) -> None:
+    one, engine = leased(SavingFor)
+    assert isinstance(engine, SavingFor)
+    lease = one.lease()
+    lease.prompt([1, 2])
+    saver = threading.Thread(target=lambda: one.save(tmp_path / "state"))
+    saver.start()
+    engine.saving.wait()
+    with ThreadPoolExecutor() as threads:
+        token = threads.submit(lease.append, [3])
+        with pytest.raises(TimeoutError):
+            token.result(0.05)
+        closing = threads.submit(one.close) if end == "close" else None
+        if end == "load":
+            one._lease = None
+        if end:
+            with pytest.raises(EngineError, match="cannot be continued"):
+                token.result(60)
+        engine.saved.set()
+        saver.join()
+        if not end:
+            assert token.result(60).shape == (8,)
+        if closing:
+            closing.result(60)
+    assert engine.evaluated == ([[1, 2]] if end else [[1, 2], [3]])
+
+
+def test_a_signal_handler_does_not_wait_for_the_call_it_interrupts(tmp_path: Path) -> None:
+    class Interrupted(Resumable):
+        def save(self, path: Path) -> None:
+            with pytest.raises(SessionBusyError, match="the session is in use"):
+                lease.append([4])
+
+    one, _ = leased(Interrupted)
+    lease = one.lease()
+    lease.prompt([1])
+    one.save(tmp_path / "state")
+    assert lease.append([2]).shape == (8,)
 
 
 def test_an_engine_without_states_says_so(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from tiny_artifact import BOS, EOS
 from tiny_checkpoint import tokenizer as tiny_tokenizer
 
-from edgekit.errors import EngineError
+from edgekit.errors import EngineError, EvaluationCancelledError, SessionBusyError
 from edgekit.runtime.generation import Generation, superseded
 from edgekit.runtime.sampler import Sampler
 from edgekit.runtime.thought import Piece, ThoughtSplitter
@@ -48,6 +49,7 @@ def generation(
     stops: frozenset[int] = frozenset({EOS}),
     stop_texts: Sequence[str] = (),
     watch: Watch | None = None,
+    is_current: Callable[[], bool] = lambda: True,
 ) -> Generation:
     return Generation(
         evaluate=evaluate,
@@ -61,6 +63,7 @@ def generation(
         splitter=splitter,
         watch=watch,
         prepare_s=prepare_s,
+        is_current=is_current,
     )
 
 
@@ -252,3 +255,85 @@ def test_what_closed_a_thought_is_told() -> None:
     assert 0 < ended.thought_tokens < len(ended.tokens)
     is_open = generation(Script("so"), splitter=ThoughtSplitter(True)).complete()
     assert (is_open.thought_closed, is_open.thought_tokens) == (None, len(is_open.tokens))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "last"),
+    [
+        ("a b c d", {"splitter": ThoughtSplitter(True), "watch": Watch(3, inside=True)}, " b"),  # then forced tokens
+        ("ab</think>cd", {"splitter": ThoughtSplitter(True)}, "b"),
+        ("abc", {"max_tokens": 1}, "a"),
+        ("abc", {}, "c"),
+        ("of the", {"stop_texts": ["the end"], "max_tokens": 2}, " "),  # "the" comes with the end
+    ],
+)
+def test_a_cancelled_answer_has_no_further_pieces(text: str, options: dict[str, Any], last: str) -> None:
+    running = generation(Script(text), **options)
+    pieces = []
+    for piece in running:
+        pieces.append(piece)
+        if piece.text == last:
+            running.cancel()
+    done = running.completion
+    assert (pieces[-1].text, done.finish_reason) == (last, "interrupted")
+    assert done.thought + done.answer == "".join(piece.text for piece in pieces)
+
+
+def test_no_piece_of_a_token_follows_a_cancellation() -> None:
+    running = generation(Script("abc"))
+    found = running._record([Piece("a"), Piece("b")])
+    assert next(found) == Piece("a")
+    running.cancel()
+    assert list(found) == []
+
+
+def test_an_answer_that_was_whole_stays_so() -> None:
+    running = generation(Script("ab"))
+    assert running.complete().finish_reason == "stop"
+    running.cancel()
+    assert running.completion.finish_reason == "stop"
+
+
+def test_a_cancellation_that_was_meant_for_another_answer_changes_nothing() -> None:
+    script = Script("abc")
+    late = [False, True, False, True, True]
+
+    def evaluate(ids: Sequence[int]) -> NDArray[np.float32]:
+        if late and late.pop(0):
+            raise EvaluationCancelledError("the call was cancelled")
+        return script(ids)
+
+    done = generation(evaluate).complete()
+    a, b, c = TOKENIZER.encode("abc", add_bos=False)
+    assert (done.text, done.finish_reason) == ("abc", "stop")
+    assert script.evaluated == [PROMPT, [a], [b], [c]]
+
+
+def test_an_answer_whose_session_was_closed_is_interrupted() -> None:
+    def evaluate(ids: Sequence[int]) -> NDArray[np.float32]:
+        raise EvaluationCancelledError("the call was cancelled")
+
+    running = generation(evaluate, is_current=lambda: False)
+    assert running.complete().finish_reason == "interrupted"
+
+
+def test_an_answer_goes_on_after_its_session_was_in_use() -> None:
+    script = Script("abc")
+    busy = [False, True, True, False, False, True]
+
+    def evaluate(ids: Sequence[int]) -> NDArray[np.float32]:
+        if busy and busy.pop(0):
+            raise SessionBusyError("the session is in use")
+        return script(ids)
+
+    running = generation(evaluate)
+    refused = 0
+    text = ""
+    while True:
+        try:
+            text += next(running).text
+        except SessionBusyError:
+            refused += 1
+        except StopIteration:
+            break
+    assert (text, refused, running.completion.finish_reason) == ("abc", 3, "stop")

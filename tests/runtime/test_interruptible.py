@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -111,6 +112,37 @@ def test_waiting_for_a_turn() -> None:
     with turn.take(while_waiting=asked.set):
         assert asked.is_set()
     user.join()
+
+
+def test_a_signal_handler_never_waits_for_its_own_thread() -> None:
+    """Not even if it comes at the moment at which the thread gets the turn, or gives it back."""
+    turn, used = Turn("the thing"), list[str]()
+
+    class Lock:
+        """Signal handlers run after it was acquired and before it is released."""
+
+        def __init__(self, lock: Any) -> None:
+            self.lock = lock
+
+        def acquire(self, blocking: bool) -> bool:
+            taken = bool(self.lock.acquire(blocking=blocking))
+            handle("acquired")
+            return taken
+
+        def release(self) -> None:
+            handle("released")
+            self.lock.release()
+
+    def handle(when: str) -> None:
+        if when not in used:
+            used.append(when)
+            with turn.take(while_waiting=never):
+                pass
+
+    turn._lock = Lock(turn._lock)  # type: ignore[assignment]
+    with turn.take():
+        pass
+    assert used == ["acquired", "released"]
 
 
 def test_a_signal_handler_that_returns_does_not_end_the_call() -> None:

@@ -117,7 +117,8 @@ def bad_states(folder: Path, other: Path, tmp_path: Path) -> dict[str, tuple[Pat
     paths["short"].write_bytes(whole[:-1])
     paths["text"].write_text("not a saved session, but longer than a header")
     paths["ids"].write_bytes(whole[:32] + b"\xff" * 4 + whole[36:])
-    (tmp_path / "later").write_bytes(whole[:7] + b"4" + whole[8:])
+    (tmp_path / "later").write_bytes(whole[:7] + b"5" + whole[8:])
+    (tmp_path / "earlier").write_bytes(whole[:7] + b"3" + whole[8:])
     for name, positions in (("much", 10**6), ("huge", 2**62), ("negative", -100)):
         (tmp_path / name).write_bytes(whole[:24] + positions.to_bytes(8, "little", signed=True) + whole[32:])
     return {
@@ -134,7 +135,8 @@ def bad_states(folder: Path, other: Path, tmp_path: Path) -> dict[str, tuple[Pat
         "a negative length": (tmp_path / "negative", EngineError, "truncated or damaged"),
         "no state": (paths["text"], EngineError, "is not a saved session"),
         "changed bytes": (paths["ids"], EngineError, "it is damaged, because its checksum is wrong"),
-        "a later version": (tmp_path / "later", EngineError, "in format 4; this version reads format 3"),
+        "a later version": (tmp_path / "later", EngineError, "in format 5; this version reads format 4"),
+        "an earlier version": (tmp_path / "earlier", EngineError, "in format 3; this version reads format 4"),
         "a folder": (tmp_path, EngineError, "is not a saved session"),
         "missing": (tmp_path / "missing", EngineError, "cannot open"),
     }
@@ -186,6 +188,17 @@ def test_a_file_is_private_and_a_link_is_followed(folder: Path, tmp_path: Path) 
         session.save_state(path)
         assert path.stat().st_mode & 0o777 == 0o640
     assert sorted(tmp_path.iterdir()) == [link, path]
+
+
+@pytest.mark.parametrize("kv_type", ["float16", "int8"])
+def test_a_file_has_nothing_of_an_earlier_conversation(folder: Path, tmp_path: Path, kv_type: str) -> None:
+    used, new = (engine(folder, "native", threads=1, kv_type=kv_type) for _ in range(2))
+    used.evaluate(prompt(40)[::-1])
+    used.rewind(0)
+    for each, name in ((used, "used"), (new, "new")):
+        each.evaluate(prompt(20))  # 12 of the 32 keys in two groups are those of nobody
+        each.save(tmp_path / name)
+    assert (tmp_path / "used").read_bytes() == (tmp_path / "new").read_bytes()
 
 
 def test_a_file_name_that_is_not_utf_8(folder: Path, tmp_path: Path) -> None:

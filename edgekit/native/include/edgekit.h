@@ -95,6 +95,9 @@ typedef struct ek_model ek_model;
 /* Open the artifact in `folder` (UTF-8) and store a handle in `model`. Weights are mapped, not read, so this takes
  * milliseconds. If the process has the same files open already, their mapping is shared.
  *
+ * Links are followed, wherever they lead. edgekit-run and the Python package refuse an artifact with links that lead
+ * out of its folder. If a folder comes from somebody else, look for links before you open it.
+ *
  * EK_BAD_FILE: a file is missing, damaged, or not part of an artifact. EK_UNSUPPORTED: the artifact is not quantized to
  * 4 or 8 bits, or has another format version. */
 EK_API int ek_model_open(const char *folder, ek_model **model);
@@ -233,7 +236,8 @@ EK_API int ek_session_append_block(ek_session *session, const int32_t *tokens, c
 /* Write the token ids, keys and values of a session to a file, so that a long prompt is evaluated only once. The file
  * replaces an existing one only when it is complete, even if several threads or processes save to one path: the last
  * one that finishes wins. Until then it is beside the path as .NAME.saving-XXXXXX; what a killed process left there is
- * removed by the next call with that path. A link stays a link: the file that it leads to is replaced.
+ * removed by the next call with that path. A link stays a link: the file that it leads to is replaced. A pipe or a
+ * device is written to directly. If nobody reads the pipe any more, that is EK_BAD_FILE and not the signal SIGPIPE.
  *
  * The file is as private as the conversation: a new one can be read by its owner alone, and one that is replaced keeps
  * its permissions. EK_BAD_FILE: the file cannot be written. */

@@ -34,7 +34,7 @@ extern "C" {
 typedef struct ek_text ek_text;
 
 /* Open edgekit_text.bin in the folder of an artifact and store a handle in `text`. The file is read, which takes
- * milliseconds. Any number of threads may use the handle.
+ * milliseconds. Any number of threads may use the handle. Links are followed; see ek_model_open.
  *
  * EK_BAD_FILE: the file is missing or damaged. EK_UNSUPPORTED: it has another format version. */
 EK_API int ek_text_open(const char *folder, ek_text **text);
@@ -263,10 +263,12 @@ EK_API int ek_generate(ek_session *session, const ek_text *text, const ek_reques
  * ek_generate evaluates only the new question. Does nothing if the session holds all of it already.
  *
  * Call it in a thread of its own, and call ek_session_cancel when the next question is there: the function returns
- * within some milliseconds, and what it has evaluated is kept. The next answer does not depend on how much that is.
+ * within some milliseconds, and what it has evaluated is kept. The next answer does not depend on how much that is, as
+ * long as the next conversation begins with these messages. If it has another answer in place of the last one, what was
+ * evaluated of their common beginning is kept as well, and logits can differ in their last digits (see ek_generate).
  *
  *   session   the session that has generated the last answer
- *   messages  (count) the conversation with that answer
+ *   messages  (count) the conversation with that answer, unchanged
  *
  * EK_CANCELLED: ek_session_cancel. EK_BUSY: another call uses the session. EK_UNSUPPORTED, EK_BAD_ARGUMENT: as for
  * ek_text_prompt. */

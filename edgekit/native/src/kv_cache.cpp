@@ -56,20 +56,23 @@ void KvCache::store(const Kernels &kernels, int64_t layer, int64_t head, int64_t
 template <typename Work>
 bool KvCache::for_each_range(int64_t begin, int64_t end, Work work) const {
   const auto bytes = [&](int64_t positions) { return static_cast<size_t>(positions * head_dim_) * item(); };
-  const size_t skipped = bytes(begin), used = bytes(end - begin);
-  const size_t whole = bytes((end - begin + kKeyLanes - 1) / kKeyLanes * kKeyLanes);
+  const int64_t lanes = (end - begin) % kKeyLanes;
+  const size_t skipped = bytes(begin), used = bytes(end - begin), full = bytes(end - begin - lanes);
   for (size_t at = 0; at < heads_; ++at) {
-    if (!work(keys_.get() + at * row_bytes() + skipped, whole) || !work(values_.get() + at * row_bytes() + skipped, used)) return false;
+    uint8_t *const keys = keys_.get() + at * row_bytes() + skipped;
+    if (!work(keys, full, 0) || (lanes && !work(keys + full, bytes(kKeyLanes), lanes)) ||
+        !work(values_.get() + at * row_bytes() + skipped, used, 0))
+      return false;
     for (size_t kind = 0; scale_bytes() && kind < 2; ++kind)
       if (!work(reinterpret_cast<uint8_t *>(scales_.get() + (at * 2 + kind) * static_cast<size_t>(padded_) + begin),
-                sizeof(float) * static_cast<size_t>(end - begin)))
+                sizeof(float) * static_cast<size_t>(end - begin), 0))
         return false;
   }
   return true;
 }
 
 void KvCache::get_block(int64_t block, uint8_t *bytes) const {
-  for_each_range(block * kKvBlock, (block + 1) * kKvBlock, [&](const uint8_t *from, size_t count) {
+  for_each_range(block * kKvBlock, (block + 1) * kKvBlock, [&](const uint8_t *from, size_t count, int64_t) {
     std::memcpy(bytes, from, count);
     bytes += count;
     return true;
@@ -77,7 +80,7 @@ void KvCache::get_block(int64_t block, uint8_t *bytes) const {
 }
 
 void KvCache::set_block(int64_t block, const uint8_t *bytes) {
-  for_each_range(block * kKvBlock, (block + 1) * kKvBlock, [&](uint8_t *to, size_t count) {
+  for_each_range(block * kKvBlock, (block + 1) * kKvBlock, [&](uint8_t *to, size_t count, int64_t) {
     std::memcpy(to, bytes, count);
     bytes += count;
     return true;
@@ -86,26 +89,33 @@ void KvCache::set_block(int64_t block, const uint8_t *bytes) {
 
 void KvCache::copy(const KvCache &other, int64_t length) {
   std::vector<std::pair<const uint8_t *, size_t>> from;
-  other.for_each_range(0, length, [&](const uint8_t *bytes, size_t count) {
+  other.for_each_range(0, length, [&](const uint8_t *bytes, size_t count, int64_t) {
     from.emplace_back(bytes, count);
     return true;
   });
   size_t next = 0;
-  for_each_range(0, length, [&](uint8_t *bytes, size_t count) {
+  for_each_range(0, length, [&](uint8_t *bytes, size_t count, int64_t) {
     std::memcpy(bytes, from[next++].first, count);
     return true;
   });
 }
 
 bool KvCache::write(std::FILE *file, int64_t length, Checksum &sum) const {
-  return for_each_range(0, length, [&](const uint8_t *bytes, size_t count) {
+  std::vector<uint8_t> group;
+  return for_each_range(0, length, [&](const uint8_t *bytes, size_t count, int64_t lanes) {
+    if (lanes) { /* the other lanes have keys of tokens that the session has no more, or guesses */
+      group.assign(bytes, bytes + count);
+      const size_t lane = item(), stride = kKeyLanes * lane, kept = static_cast<size_t>(lanes) * lane;
+      for (size_t at = 0; at < count; at += stride) std::memset(&group[at + kept], 0, stride - kept);
+      bytes = group.data();
+    }
     sum.add(bytes, count);
     return std::fwrite(bytes, 1, count, file) == count;
   });
 }
 
 bool KvCache::read(std::FILE *file, int64_t length, Checksum &sum) {
-  return for_each_range(0, length, [&](uint8_t *bytes, size_t count) {
+  return for_each_range(0, length, [&](uint8_t *bytes, size_t count, int64_t) {
     if (std::fread(bytes, 1, count, file) != count) return false;
     sum.add(bytes, count);
     return true;
@@ -114,7 +124,7 @@ bool KvCache::read(std::FILE *file, int64_t length, Checksum &sum) {
 
 uint64_t KvCache::written_bytes(int64_t length) const {
   uint64_t total = 0;
-  for_each_range(0, length, [&](const uint8_t *, size_t count) {
+  for_each_range(0, length, [&](const uint8_t *, size_t count, int64_t) {
     total += count;
     return true;
   });

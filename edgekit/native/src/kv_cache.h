@@ -57,8 +57,8 @@ class KvCache {
   size_t scale_bytes() const { return type_ == KvType::kInt8 ? 2 * sizeof(float) * static_cast<size_t>(padded_) : 0; }
   size_t allocated() const { return heads_ * (2 * row_bytes() + scale_bytes()); }
   size_t index(int64_t layer, int64_t head) const { return static_cast<size_t>(layer * kv_heads_ + head); }
-  /* Calls work(bytes, count) for each contiguous range of memory with the positions begin, a multiple of kKvBlock, to end - 1, until
-   * it returns false. */
+  /* Calls work(bytes, count, lanes) for each contiguous range of memory with the positions begin, a multiple of kKvBlock, to end - 1,
+   * until it returns false. lanes: 0, or in a group of keys that is not full, how many of its kKeyLanes lanes have positions. */
   template <typename Work>
   bool for_each_range(int64_t begin, int64_t end, Work work) const;
 

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <utility>
 
+#include "checksum.h"
 #include "error.h"
 #include "half.h"
 #include "onnx_file.h"
@@ -41,11 +42,7 @@ double decimal(const std::string &text) {
   return exponent < 0 ? mantissa / std::pow(10.0, -exponent) : mantissa * std::pow(10.0, exponent);
 }
 
-/* FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/ */
-uint64_t hash(const uint8_t *bytes, size_t count, uint64_t state) {
-  for (size_t i = 0; i < count; ++i) state = (state ^ bytes[i]) * 0x100000001b3u;
-  return state;
-}
+constexpr uint64_t kStart = 256; /* bytes of each tensor that count for the fingerprint; more would touch other pages */
 
 }  // namespace
 
@@ -54,6 +51,9 @@ struct Model::Reader {
   const OnnxFile file;
   const uint8_t *data;
   std::vector<std::vector<float>> *biases;
+  Checksum *sum; /* of the fingerprint */
+
+  void add(const Tensor &t, uint64_t begin, uint64_t end) const { sum->add(data + t.offset + begin, static_cast<size_t>(end - begin)); }
 
   int64_t number(const char *key, int64_t least, int64_t most) const {
     const auto found = file.metadata.find(std::string("edgekit.") + key);
@@ -94,11 +94,13 @@ struct Model::Reader {
       fail(EK_BAD_FILE,
            "cannot read model.onnx: %s starts at byte %" PRIu64 " of the data, which is not a multiple of %" PRIu64,
            name.c_str(), t.offset, item);
+    add(t, 0, std::min(kStart, t.length));
     return t;
   }
 
   std::vector<float> floats(const std::string &name, int64_t n) const {
     const Tensor &t = tensor(name, {n}, kFloat32, kFloat16);
+    add(t, 0, t.length);
     std::vector<float> values(static_cast<size_t>(n));
     for (int64_t i = 0; i < n; ++i)
       values[static_cast<size_t>(i)] = read_float(data + t.offset, i, t.type == kFloat16);
@@ -167,7 +169,9 @@ std::shared_ptr<const Model> open_model(const std::string &folder) {
 
 void Model::read_all() {
   const ReadGuard guard;
-  const Reader read{parse_onnx(graph_->data(), graph_->size(), data_->size()), data_->data(), &biases_};
+  Checksum sum;
+  const Reader read{parse_onnx(graph_->data(), graph_->size(), data_->size()), data_->data(), &biases_, &sum};
+  sum.add(graph_->data(), graph_->size());
   constexpr int64_t kMost = 1 << 24, kWidest = 1 << 17; /* limits that the kernels and their scratch sizes rely on */
   const int64_t version = read.number("format_version", 0, kMost);
   if (version != 1 && version != 2)
@@ -211,14 +215,11 @@ void Model::read_all() {
   rotary_cos = data_->data() + cos.offset;
   rotary_sin = data_->data() + sin.offset;
   half_rotary = cos.type == kFloat16;
-  fingerprint = hash(graph_->data(), graph_->size(), 0xcbf29ce484222325u);
-  const auto add_start = [&](const Matrix &w) {
-    fingerprint = hash(w.codes, static_cast<size_t>(std::min<int64_t>(64, w.row_bytes())), fingerprint);
-  };
-  add_start(embedding);
-  add_start(lm_head);
-  for (const Layer &layer : layers)
-    for (const Matrix *w : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) add_start(*w);
+  for (const Tensor *t : {&cos, &sin}) { /* the frequencies show in position 1; long ones and their scaling in the last position */
+    const uint64_t last = static_cast<uint64_t>(context_length) - 1, row = t->length / (last + 1);
+    for (const uint64_t position : {std::min<uint64_t>(1, last), last}) read.add(*t, position * row, (position + 1) * row);
+  }
+  fingerprint = sum.value();
   check_file();
 }
 

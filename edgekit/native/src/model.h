@@ -34,7 +34,7 @@ struct Model {
   void check_file() const { data_->check(); } /* throws Error(EK_BAD_FILE) if the file of the weights was cut */
   bool is_lost() const { return data_->is_lost(); } /* a part of it could not be read */
 
-  uint64_t fingerprint; /* hash of the graph and of the start of every matrix; identifies the model of a saved session */
+  uint64_t fingerprint; /* of the graph, the small tensors and the start of every other one; identifies the model of a saved session */
 
  private:
   struct Reader;

@@ -1,16 +1,17 @@
 /* Saves a session to a file and loads it again, so that a long prompt is evaluated only once:
  *
  *   offset  bytes
- *        0      8   "EKSTATE3"
+ *        0      8   "EKSTATE4"
  *        8      8   fingerprint of the model, little-endian like all that follows
  *       16      4   key-value type (ek_kv_type)
  *       20      4   zero
  *       24      8   n, positions
  *       32    4 n   token ids, int32
- *           ...     the first n positions of the cache, as KvCache writes them
+ *           ...     the first n positions of the cache, as KvCache writes them; nothing of later positions
  *                8   checksum of all that comes before
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,7 +36,7 @@ struct Header {
   int64_t positions;
 };
 static_assert(sizeof(Header) == 32, "the header is drawn above");
-constexpr char kMagic[] = "EKSTATE3";
+constexpr char kMagic[] = "EKSTATE4";
 constexpr size_t kMagicSize = 7; /* the version follows */
 
 struct Close {
@@ -63,6 +64,34 @@ uint64_t size_of(std::FILE *file, const char *path) {
   if (S_ISFIFO(status.st_mode)) fail(EK_BAD_FILE, "cannot load %s: it is a pipe, not a file", path);
   return S_ISREG(status.st_mode) ? static_cast<uint64_t>(status.st_size) : 0;
 }
+
+/* While one exists, writing to a pipe that nobody reads fails with EPIPE, and raises no signal in this thread. */
+class BrokenPipes {
+ public:
+#ifdef F_SETNOSIGPIPE
+  explicit BrokenPipes(std::FILE *file) { ::fcntl(::fileno(file), F_SETNOSIGPIPE, 1); }
+#else
+  explicit BrokenPipes(std::FILE *) {
+    ::sigemptyset(&pipe_);
+    ::sigaddset(&pipe_, SIGPIPE);
+    was_pending_ = pending();
+    ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+  ~BrokenPipes() {
+    int signal;
+    if (!was_pending_ && pending()) ::sigwait(&pipe_, &signal);
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+
+ private:
+  static bool pending() {
+    sigset_t signals;
+    return ::sigpending(&signals) == 0 && ::sigismember(&signals, SIGPIPE) == 1;
+  }
+  sigset_t pipe_, before_;
+  bool was_pending_;
+#endif
+};
 
 }  // namespace
 
@@ -104,6 +133,7 @@ void Session::save(const std::string &path) const {
   int error = 0;
   if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) { /* such as a pipe: it is written to directly */
     File out = open_file(path, true);
+    const BrokenPipes ignored(out.get());
     const bool written = write(out.get()) && std::fflush(out.get()) == 0;
     error = errno;
     if (std::fclose(out.release()) == 0 && written) return;

@@ -64,6 +64,7 @@ class Generation {
 
  private:
   std::vector<std::string> stop_texts() const {
+    if (request_.stop_text_count < 0) fail(EK_BAD_ARGUMENT, "%" PRId64 " stop texts were given; allowed: 0 or more", request_.stop_text_count);
     std::vector<std::string> texts;
     for (uint32_t i = 0; i < tables_.settings.stop_texts && !request_.ignore_stops; ++i) texts.emplace_back(tables_.strings[i]);
     for (int64_t i = 0; i < request_.stop_text_count; ++i) {
@@ -84,7 +85,7 @@ class Generation {
       WrittenText text;
       if (request_.messages) {
         text = render(tables_, request_.messages, request_.message_count);
-        if (tables_.settings.reasoning) splitter_.emplace(opens_thought(tables_));
+        if (tables_.settings.reasoning) splitter_ = spelled_ = ThoughtSplitter(opens_thought(tables_));
       } else {
         text.add(given_text(request_.prompt, request_.prompt_bytes), Writer::kTemplate);
       }
@@ -108,7 +109,7 @@ class Generation {
       for (const std::string_view tag : {kThinkOpen, kThinkClose})
         if (const int32_t id = added_token_id(tables_, tag); id >= 0) tags_.push_back({id, tag});
     pending_ = prompt_;
-    watch_.emplace(request_.max_thought_tokens, request_.loop_guard, splitter_ && splitter_->in_thought());
+    watch_.emplace(request_.max_thought_tokens, request_.loop_guard, in_thought());
   }
 
   int32_t answer() {
@@ -124,7 +125,7 @@ class Generation {
       }
       ids_.push_back(token);
       pending_.push_back(token);
-      thought_tokens_ += splitter_ && splitter_->in_thought();
+      thought_tokens_ += in_thought();
       report(text_of(token));
       int32_t finish = finished(token);
       if (finish < 0 && watch(token)) finish = EK_FINISH_LOOP;
@@ -213,8 +214,15 @@ class Generation {
       stream_.flush(text);
       text.append(tag->second);
     }
+    if (spelled_) {
+      std::vector<Piece> ignored;
+      spelled_->push(text, ignored);
+    }
     return stop_texts_.push(text);
   }
+
+  /* Whether the tokens so far end inside the thought, also if its tag is held back because a stop text may begin with its end. */
+  bool in_thought() const { return spelled_ && spelled_->in_thought(); }
 
   bool is_stop(int32_t token) const { return std::find(stop_ids_.begin(), stop_ids_.end(), token) != stop_ids_.end(); }
 
@@ -228,7 +236,7 @@ class Generation {
 
   /* Close a thought that has used its tokens or loops. true: the answer loops and has to end. */
   bool watch(int32_t token) {
-    const ek_watch_action action = watch_->push(token, splitter_ && splitter_->in_thought());
+    const ek_watch_action action = watch_->push(token, in_thought());
     if (action == EK_WATCH_GO_ON || action == EK_WATCH_END) return action == EK_WATCH_END;
     if (closed_ != EK_THOUGHT_OPEN || !stream_.is_whole()) return false; /* a character may need another token */
     closed_ = action == EK_WATCH_CLOSE_LOOP ? EK_THOUGHT_LOOP : EK_THOUGHT_SPENT;
@@ -315,7 +323,7 @@ class Generation {
   void *context_;
   TextStream stream_;
   StopTexts stop_texts_;
-  std::optional<ThoughtSplitter> splitter_;
+  std::optional<ThoughtSplitter> splitter_, spelled_; /* of the text to report, and of all that the tokens spell */
   std::optional<Watch> watch_;
   std::vector<std::pair<int32_t, std::string_view>> tags_;
   std::vector<int32_t> prompt_, ids_, stop_ids_;

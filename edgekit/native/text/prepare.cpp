@@ -1,6 +1,7 @@
 #include "prepare.h"
 
 #include <algorithm>
+#include <cinttypes>
 
 #include "../src/error.h"
 #include "chat.h"
@@ -14,6 +15,7 @@ int64_t common_start(const std::vector<int32_t> &a, const std::vector<int32_t> &
 }
 
 std::vector<int32_t> next_start(const Tables &tables, const ek_message *messages, int64_t count) {
+  if (count < 0) fail(EK_BAD_ARGUMENT, "a conversation of %" PRId64 " messages was given; allowed: 0 or more", count);
   std::vector<ek_message> asked(messages, messages + count);
   std::vector<int32_t> starts[2];
   asked.emplace_back();

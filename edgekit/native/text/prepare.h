@@ -3,8 +3,10 @@
  * A reasoning model's thought is left out of the next prompt, so everything behind it has to be evaluated again. ek_prepare does
  * that before the next question is known: it evaluates what every next prompt begins with, in pieces, until it is cancelled.
  *
- * The next prompt is evaluated up to the same place and in the same pieces, whether or not they were prepared in time. Pieces
- * have at least kPreparedPiece rows, for which the kernels are the same, so an answer does not depend on how long somebody read. */
+ * A next prompt that begins with it is evaluated up to the same place and in the same pieces, whether or not they were prepared in
+ * time. Pieces have at least kPreparedPiece rows, for which the kernels are the same, so an answer does not depend on how long
+ * somebody read. Any other prompt keeps what it has in common with what was prepared. That is faster than to evaluate it again, but
+ * its last digits depend on where a piece ended. */
 #ifndef EDGEKIT_TEXT_PREPARE_H
 #define EDGEKIT_TEXT_PREPARE_H
 

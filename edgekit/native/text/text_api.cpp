@@ -208,6 +208,7 @@ int ek_watch_push(ek_watch *watch, int32_t token, int in_thought, int32_t *actio
 int ek_watch_adjust(const ek_watch *watch, float *logits, int64_t n) {
   return guarded([&] {
     need(watch && logits, "ek_watch_adjust: watch and logits must not be NULL");
+    need(n >= 0, "ek_watch_adjust: the number of logits must be 0 or more");
     ek::Using<ek_watch>(*watch)->adjust(logits, n);
   });
 }
