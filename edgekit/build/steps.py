@@ -298,7 +298,7 @@ def check_emit(job: Job, quantization: QuantizationConfig, max_context: int) -> 
     """Reject a model that a GPTQ checkpoint cannot store, before any work."""
     if quantization.mean_bits is not None:
         quantization = narrow(quantization)  # 4-bit codes have the stricter packing
-    check_emittable(plan_layout(job.written, quantization, job.device.activation_type, max_context))
+    check_emittable(plan_layout(job.written, quantization, job.device.activation_type, max_context), job.written)
 
 
 def emit_gptq(
@@ -358,6 +358,7 @@ def record_answer(job: Job, facts: RuntimeFacts, data_bytes: int) -> dict[str, A
         facts.tokens["eos"],
         job.threads,
         phase(job.progress, "recording the golden test"),
+        float16_cache=facts.plan["engine"] == "native" and facts.plan["kv_type"] != "int8",
     )
 
 

@@ -85,7 +85,11 @@ def calibrated_layers(
     tokenizer = Tokenizer.open(artifact, facts.tokens)
     template = ChatTemplate.open(artifact, tokenizer, reasoning=facts.reasoning)
     from_file = (
-        None if calibration.file is None else read_texts(calibration.file, tokenizer, template, calibration.tokens)
+        None
+        if calibration.file is None
+        else read_texts(
+            calibration.file, tokenizer, template, calibration.tokens, min(TEXT_TOKENS, spec.context_length)
+        )
     )
     state = CalibrationState(state_folder, _fingerprint(calibration, from_file, facts, spec, source_key, files))
     stage = _Stage()

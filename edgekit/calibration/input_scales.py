@@ -22,7 +22,9 @@ from ..weights.source import WeightSource, check_finite
 
 TOKENS = 512  # measured tokens
 _EXPONENT = 0.5
-_LEAST = 0.05  # of the median root mean square: a feature that is hardly used must not cost the others precision
+# Of the median root mean square of the features that are used at all: one that is hardly used must not cost the others
+# precision.
+_LEAST = 0.05
 _STEPS = 8  # scales per factor of two: rounding them makes them independent of the order of summation
 
 
@@ -79,6 +81,7 @@ def input_scales(
 
 def _scale(rms: NDArray[np.float64]) -> Scale:
     """The square root of the root mean squares, normalized to a mean of 1 in the logarithm."""
-    least = _LEAST * max(float(np.median(rms)), float(np.finfo(np.float32).tiny))
+    used = rms[rms > 0]
+    least = _LEAST * max(float(np.median(used)) if len(used) else 0, float(np.finfo(np.float32).tiny))
     logs = np.log2(np.maximum(rms, least)) * _EXPONENT
     return np.asarray(np.exp2(np.round((logs - logs.mean()) * _STEPS) / _STEPS), np.float32)

@@ -160,13 +160,16 @@ def _preview_gguf(repository: str, commit: str, file: str, progress: Progress) -
         path = scratch / Path(file).name
         header = _fetch_header(repository, commit, file, path)
         names = _parts(file)
+        holder = file  # of the rotary factors
         for i, part in enumerate(names[1:], 1):  # tensors that tell the model's options may be in any part
             report(i, len(names))
             more = _fetch_header(repository, commit, part, path)
+            if ROPE_FACTORS not in header.tensors and ROPE_FACTORS in more.tensors:
+                holder = part
             header = replace(header, tensors={**more.tensors, **header.tensors})
     factors = None
     if (info := header.tensors.get(ROPE_FACTORS)) is not None and info.dtype == "float32":
-        raw = fetch_hub_bytes(repository, commit, file, info.offset, info.offset + info.size_bytes)
+        raw = fetch_hub_bytes(repository, commit, holder, info.offset, info.offset + info.size_bytes)
         factors = np.frombuffer(raw, "<f4").tolist()
     config = config_from_metadata(header, factors)
     tokenizer = tokenizer_from_metadata(header.metadata, config, f"{repository}, {file}")

@@ -20,7 +20,6 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from ..errors import UnsupportedModelError
 from ..layout import DataLayout, LayerLayout, Matrix, Slot, Vector, common_scheme
 from ..models.spec import ModelSpec
 from .onnx_graph import CONTRIB, GraphBuilder, int64
@@ -33,7 +32,6 @@ ACCURACY_LEVEL = {
     "float32": 4,
     "float16": 0,
 }  # float32 (CPU): int8 activations per block; float16 (CUDA): the kernel's default
-HEAD_DIM_MULTIPLE = 16  # head sizes that GroupQueryAttention with do_rotary supports
 
 
 def build_decoder(spec: ModelSpec, layout: DataLayout, producer_version: str) -> onnx.ModelProto:
@@ -46,14 +44,7 @@ def build_decoder(spec: ModelSpec, layout: DataLayout, producer_version: str) ->
 
     Returns:
         A model whose weights refer to ``model.onnx.data``.
-
-    Raises:
-        UnsupportedModelError: GroupQueryAttention does not support the head size.
     """
-    if spec.head_dim % HEAD_DIM_MULTIPLE:
-        raise UnsupportedModelError(
-            f"head_dim is {spec.head_dim}; onnxruntime's GroupQueryAttention needs a multiple of {HEAD_DIM_MULTIPLE}"
-        )
     graph = _Decoder(spec, layout)
     graph.build()
     return graph.builder.model(spec.model_type, producer_version, _metadata(spec, layout))

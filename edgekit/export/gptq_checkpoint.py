@@ -63,12 +63,19 @@ class _Tensor:
         return math.prod(self.shape) * (4 if self.dtype == "I32" else 2)
 
 
-def check_emittable(layout: DataLayout) -> None:
-    """Reject a model whose weights the format cannot store. Needs no weights, so a build calls it before any work.
+def check_emittable(layout: DataLayout, spec: ModelSpec) -> None:
+    """Reject a model that the format cannot store. Needs no weights, so a build calls it before any work.
 
     Raises:
-        UnsupportedModelError: No linear is quantized, or a linear has a shape that does not fill the format's words.
+        UnsupportedModelError: ``config.json`` cannot describe the model's rotary embedding, no linear is quantized, or
+            a linear has a shape that does not fill the format's words.
     """
+    if spec.rope.scaling == "factors":
+        raise UnsupportedModelError(
+            "a GPTQ checkpoint describes the model in config.json, which has no place for the rotary factors of this "
+            "GGUF file",
+            hint="build from the model's Hugging Face checkpoint, or leave out --emit",
+        )
     if common_scheme(layout) is None:
         raise UnsupportedModelError(
             "a GPTQ checkpoint holds quantized linears, but this build keeps them in float", hint="add --bits 4 or 8"
@@ -134,13 +141,10 @@ def write_gptq_checkpoint(
         progress: Called with (bytes done, bytes in all).
 
     Raises:
-        UnsupportedModelError: ``config.json`` cannot describe the model's rotary embedding.
         BuildError: The format cannot store a zero point or a scale.
         NonFiniteWeightError: A float weight is too large for float16.
         CheckpointError: The source cannot be read.
     """
-    if spec.rope.scaling == "factors":
-        raise UnsupportedModelError("config.json cannot describe the rotary factors of this GGUF file")
     # Scaled norms are float32 values, which bfloat16 with its 8 bits of precision would round too coarsely.
     stored = {source.rows(ref, 0, 1).dtype for ref in (spec.embedding, spec.layers[0].input_norm)}
     dtype = "BF16" if stored == {_FLOATS["BF16"]} else "F16"

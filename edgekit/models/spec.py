@@ -16,6 +16,7 @@ from ..schema.config import check_config
 from .options import check_options
 from .rope import Rope, read_rope
 
+_HEAD_DIM_MULTIPLE = 16  # head sizes that GroupQueryAttention with do_rotary supports
 _HEAD_NAMES = "lm_head.weight", "output.weight"  # Hugging Face's and GGUF's
 
 
@@ -209,8 +210,11 @@ class Family:
         builder = _Tensors(self, config, hidden, _positive(config, "intermediate_size"), heads, kv_heads, head_dim)
         vocab = _positive(config, "vocab_size")
         layers = _positive(config, "num_hidden_layers")
-        if head_dim % 2:
-            raise CheckpointError(f"config.json: head_dim is {head_dim}; it must be even, because pairs are rotated")
+        if head_dim % _HEAD_DIM_MULTIPLE:
+            raise UnsupportedModelError(
+                f"config.json: head_dim is {head_dim}; edgekit supports multiples of {_HEAD_DIM_MULTIPLE}, as "
+                "onnxruntime's GroupQueryAttention does"
+            )
         tied = bool(config.get("tie_word_embeddings", False))
         embedding = TensorRef("model.embed_tokens.weight", "token_embd.weight", (vocab, hidden))
         head = embedding if tied else TensorRef(*_HEAD_NAMES, (vocab, hidden))

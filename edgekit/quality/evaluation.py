@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..arguments import check_count, one_or_several
-from ..artifact.manifest import read_manifest
-from ..artifact.verify import refuse_links
+from ..artifact.verify import verify
 from ..errors import UsageError, told_paths
 from ..host import physical_cores
 from ..progress import Progress, no_progress, phase
 from ..runtime.chat import ChatTemplate
+from ..runtime.engine import refuse_web_folder
 from ..runtime.template_budget import shared_budget
 from ..runtime.tokenizer import Tokenizer
 from ..threads import MOST_THREADS
@@ -70,8 +70,8 @@ def evaluate(
         check_count("threads", threads, error=UsageError, most=MOST_THREADS)
     adapters = one_or_several("lora", lora, UsageError)
     folder, threads = Path(artifact), threads or physical_cores()
-    manifest = read_manifest(folder)
-    refuse_links(folder)
+    refuse_web_folder(folder)
+    manifest = verify(folder, progress)  # what is cut off or changed is told before anything is measured
     tokenizer = Tokenizer.open(folder, manifest.tokens)
     context = manifest.model["context_length"]
     if text is None:

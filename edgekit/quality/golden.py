@@ -21,6 +21,7 @@ from ..progress import Share, no_share
 from ..streaming.graph import StreamedModel
 
 TOP_LOGITS = 10
+_LARGEST = 65504  # of float16
 
 
 def record_golden(
@@ -32,6 +33,8 @@ def record_golden(
     eos_ids: Sequence[int],
     threads: int,
     progress: Share = no_share,
+    *,
+    float16_cache: bool = False,
 ) -> dict[str, Any]:
     """Run an artifact on a prompt.
 
@@ -44,9 +47,10 @@ def record_golden(
         eos_ids: Tokens that end the continuation.
         threads: Threads of onnxruntime.
         progress: Called with (pieces run, pieces in all).
+        float16_cache: Whether the artifact's engine stores keys and values as float16.
 
     Raises:
-        QualityError: The artifact's logits are NaN or infinite.
+        QualityError: The artifact's logits are NaN or infinite, or keys or values are too large for the cache.
 
     Returns:
         The manifest's ``golden``: prompt_ids, continuation_ids, and the top_logits of the first new token, best first.
@@ -70,6 +74,8 @@ def record_golden(
         logits = values["logits"][0, -1]
         if not np.isfinite(logits).all():
             raise _not_finite(cache, activation_type)
+        if float16_cache:
+            _check_range(cache)
         if step == 0:
             best = np.argsort(-logits, kind="stable")[:TOP_LOGITS]
             top = [{"id": int(i), "logit": float(logits[i])} for i in best]
@@ -79,6 +85,18 @@ def record_golden(
             break
     progress(1, 1)
     return {"prompt_ids": list(prompt_ids), "continuation_ids": continuation, "top_logits": top}
+
+
+def _check_range(cache: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse keys and values that would be infinite in a cache of float16."""
+    for name, array in cache.items():
+        layer, kind = name.split(".")
+        if (largest := float(np.abs(array).max())) > _LARGEST:
+            raise QualityError(
+                f"the {kind}s of layers.{layer} reach {largest:.3g}, and the engine native stores them as float16, "
+                f"which holds {_LARGEST} at most",
+                hint="build with --engine ort, which stores them in the type of the activations",
+            )
 
 
 def _not_finite(cache: Mapping[str, NDArray[Any]], activation_type: str) -> QualityError:

@@ -92,7 +92,7 @@ def quantize_gptq(
     dead = diagonal <= 0
     order = np.argsort(-diagonal, kind="stable") if act_order else np.arange(len(diagonal))
     _permute(hessian, order)
-    hessian[np.diag_indices_from(hessian)] += dead[order]
+    hessian[np.diag_indices_from(hessian)] += dead[order] * np.float32(diagonal[~dead].mean() if not dead.all() else 1)
     if drift is not None:
         finite = np.isfinite(weight)
         if not finite.all():  # report it now: the correction spreads it over the whole row

@@ -288,7 +288,7 @@ def test_a_large_model_records_fewer_tokens(
     models: SharedModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_bytes: int, expected: int
 ) -> None:
     artifact, seen = models.artifact(), list[Any]()
-    monkeypatch.setattr(steps, "record_golden", lambda *arguments: seen.append(arguments))
+    monkeypatch.setattr(steps, "record_golden", lambda *arguments, float16_cache: seen.append(arguments))
     with job(models.checkpoint(), artifact) as made:
         steps.record_answer(made, read_manifest(artifact), data_bytes)
     folder, spec, activation_type, prompt, tokens, eos, threads, _ = seen[0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from array_weights import ArrayWeights, tiny_weights
 
-from edgekit.calibration.input_scales import input_scales
+from edgekit.calibration.input_scales import _scale, input_scales
 from edgekit.errors import CalibrationError, NonFiniteWeightError
 from edgekit.models import ModelSpec
 from edgekit.streaming.float_model import FloatModel
@@ -87,6 +87,14 @@ def test_a_feature_that_is_never_used_keeps_a_positive_scale() -> None:
     least = scales["model.layers.1.mlp.gate_up_proj"]
     assert least.argmin() == 5
     assert least[5] > least.max() / 16, "it is limited to 5 % of the median root mean square"
+
+
+@pytest.mark.parametrize("unused", [0, 49, 51, 99, 100])
+def test_features_that_are_never_used_do_not_change_the_others(unused: int) -> None:
+    rms = np.r_[np.zeros(unused), np.linspace(1, 2, 100 - unused)]
+    scales = _scale(rms)
+    assert np.log2(scales).mean() == pytest.approx(0, abs=0.1)
+    assert scales.max() / scales.min() < 8
 
 
 def test_a_weight_that_is_not_finite_is_named() -> None:

@@ -175,6 +175,21 @@ def test_a_split_gguf_file(
     assert preview_hub("a/b", COMMIT, first).config["tie_word_embeddings"] is False
 
 
+def test_rotary_factors_in_another_part(
+    tmp_path: Path, serve: Callable[[Path], object], write_gguf: Callable[..., Path], tiny_metadata: dict[str, Any]
+) -> None:
+    table, factors = np.zeros((262, 32), np.float32), np.arange(1, 5, dtype=np.float32)
+    first, second = (f"m-0000{i}-of-00002.gguf" for i in (1, 2))
+    write_gguf(tmp_path / first, tiny_metadata, {"token_embd.weight": ("F32", table.shape, table.tobytes())})
+    more = {
+        "output.weight": ("F32", table.shape, table.tobytes()),
+        "rope_freqs.weight": ("F32", (4,), factors.tobytes()),
+    }
+    write_gguf(tmp_path / second, {"split.no": 1}, more)
+    serve(tmp_path)
+    assert preview_hub("a/b", COMMIT, first).config["rope_scaling"]["factors"] == factors.tolist()
+
+
 def test_a_header_that_does_not_end(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

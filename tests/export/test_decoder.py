@@ -8,13 +8,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from tiny_checkpoint import tiny_config
 
 from edgekit.checkpoint import open_checkpoint
-from edgekit.errors import UnsupportedModelError
-from edgekit.export.decoder import LOGITS_START, build_decoder
+from edgekit.export.decoder import LOGITS_START
 from edgekit.export.model import export_model
-from edgekit.layout import plan_layout
 from edgekit.models import ModelSpec, spec_from_config
 from edgekit.quantize.rtn import quantize_rows
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
@@ -139,11 +136,3 @@ def test_metadata_holds_every_number(export) -> None:
     assert float(found["edgekit.rms_norm_eps"]) == spec.rms_norm_eps
     assert found["edgekit.context_length"] == str(layout.max_context)
     assert found["edgekit.lm_head.bits"] == "8"
-
-
-@pytest.mark.parametrize("head_dim", [8, 20, 40])
-def test_head_sizes_without_a_kernel_are_refused(head_dim: int) -> None:
-    spec = spec_from_config(tiny_config("llama", head_dim=head_dim))
-    layout = plan_layout(spec, QuantizationConfig.none(), "float32", 16)
-    with pytest.raises(UnsupportedModelError, match=f"head_dim is {head_dim}.*multiple of 16"):
-        build_decoder(spec, layout, "0")

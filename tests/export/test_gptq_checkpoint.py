@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from tiny_gptq import SHAPES, TinyGptq
 import edgekit.export.gptq_checkpoint as module
 from edgekit.build.pipeline import BuildResult, build
 from edgekit.errors import BuildError, NonFiniteWeightError, OutputExistsError, UnsupportedModelError
+from edgekit.export.gptq_checkpoint import check_emittable
+from edgekit.layout import plan_layout
+from edgekit.models import spec_from_config
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
 
 Q = "model.layers.0.self_attn.q_proj"
@@ -156,6 +160,17 @@ def test_a_zero_point_of_0_does_not_fit_version_1(tmp_path: Path) -> None:
 def test_float_linears_cannot_be_emitted(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="keeps them in float"):
         emit(tmp_path / "out", source(tmp_path / "source"), None, "gptq", "cpu")
+
+
+def test_rotary_factors_are_refused_before_any_work() -> None:
+    spec = spec_from_config(tiny_config("llama"))
+    rope = replace(spec.rope, scaling="factors", factors=(1.0,) * (spec.head_dim // 2))
+    four = QuantizationScheme()
+    layout = plan_layout(spec, QuantizationConfig(four, four, four), "float32", 64)
+    check_emittable(layout, spec)
+    with pytest.raises(UnsupportedModelError, match="no place for the rotary factors") as caught:
+        check_emittable(layout, replace(spec, rope=rope))
+    assert "Hugging Face checkpoint" in caught.value.hint
 
 
 def test_widths_that_do_not_fill_a_word(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import onnx
 import pytest
 from array_weights import ArrayWeights, tiny_weights
 
-from edgekit.errors import UnsupportedModelError
 from edgekit.export.model import MODEL_FILE, export_model
 from edgekit.export.onnx_graph import DATA_FILE
 from edgekit.layout import DataLayout, Matrix, plan_layout
@@ -78,12 +77,3 @@ def test_a_layer_quantizer_chooses_the_codes_of_the_layers(tmp_path: Path) -> No
     for matrix in layout.inner_matrices():
         assert len(np.unique(scales[f"{matrix.name}.scales"])) == 1, "all blocks of a constant matrix are equal"
     assert len(np.unique(scales["model.embed_tokens.scales"])) > 100
-
-
-def test_an_unsupported_model_is_rejected_before_anything_is_written(tmp_path: Path) -> None:
-    tensors, spec = tiny_weights("llama", head_dim=40)
-    source = ArrayWeights(tensors)
-    with pytest.raises(UnsupportedModelError, match="head_dim is 40"):
-        export_model(tmp_path, spec, source, CONFIG, activation_type="float32", max_context=32, threads=1)
-    assert list(tmp_path.iterdir()) == []
-    assert source.reads == []

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
+from tiny_artifact import rewrite_manifest
 from tiny_checkpoint import write_checkpoint
 
 from edgekit.artifact.manifest import read_manifest
 from edgekit.build.pipeline import build
-from edgekit.errors import TensorMismatchError, TokenizerError, UsageError, VerificationError
+from edgekit.errors import ArtifactError, TensorMismatchError, TokenizerError, UsageError, VerificationError
 from edgekit.quality.evaluation import evaluate
 from edgekit.runtime.tokenizer import Tokenizer
 from edgekit.scheme import QuantizationConfig, QuantizationScheme
@@ -105,6 +107,7 @@ def test_the_prompts_of_the_held_out_texts_share_processor_time(
     built = artifact(tmp_path, "llama", QuantizationConfig.none(), "out")
     template = built / "chat_template.jinja"
     template.write_text("{% for i in range(99) %}{{ i }}{% endfor %}" + template.read_text())
+    rewrite_manifest(built)
     monkeypatch.setattr("edgekit.runtime.template_budget.SECONDS", 0.0)
     with pytest.raises(TokenizerError, match="its prompts take more than 0 seconds of processor time in all"):
         evaluate(built, checkpoint)
@@ -124,6 +127,23 @@ def test_links_that_lead_out_are_refused(tmp_path: Path) -> None:
     (built / "tokenizer.json").symlink_to("../tokenizer.json")
     with pytest.raises(VerificationError, match=r"tokenizer\.json is a link to \.\./tokenizer\.json"):
         evaluate(built, checkpoint, TEXT)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data"])
+def test_a_file_that_is_cut_off_is_told(tmp_path: Path, name: str) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", "llama")
+    built = artifact(tmp_path, "llama", QuantizationConfig.none(), "out")
+    os.truncate(built / name, 3000)
+    with pytest.raises(VerificationError, match=name):
+        evaluate(built, checkpoint, TEXT)
+
+
+def test_a_folder_for_a_browser_is_refused(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", "llama")
+    made = build(None, "cpu", checkpoint=checkpoint, out=tmp_path / "out", emit="web", gate=False)
+    assert made.emitted is not None
+    with pytest.raises(ArtifactError, match="is a folder for a browser"):
+        evaluate(made.emitted, checkpoint, TEXT)
 
 
 def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:

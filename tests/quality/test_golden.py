@@ -9,6 +9,7 @@ import onnxruntime as ort
 import pytest
 from array_weights import ArrayWeights, tiny_weights
 
+from edgekit.errors import QualityError
 from edgekit.export.model import MODEL_FILE, export_model
 from edgekit.models import ModelSpec
 from edgekit.quality.golden import TOP_LOGITS, record_golden
@@ -79,6 +80,18 @@ def test_an_end_token_ends_the_continuation(tmp_path: Path) -> None:
     for stop in set(whole):
         found = record_golden(tmp_path, spec, "float32", PROMPT, STEPS, [stop, 299], 1)["continuation_ids"]
         assert found == whole[: whole.index(stop) + 1], "the end token is the last one"
+
+
+def test_keys_that_the_engines_cache_cannot_hold_are_refused(tmp_path: Path) -> None:
+    tensors, spec = tiny_weights("qwen2")
+    tensors["model.layers.1.self_attn.k_proj.bias"][5] = 9e4
+    export_model(
+        tmp_path, spec, ArrayWeights(tensors), FORMATS["int8"], activation_type="float32", max_context=64, threads=1
+    )
+    assert record_golden(tmp_path, spec, "float32", PROMPT, 1, [], 1)
+    with pytest.raises(QualityError, match=r"the keys of layers\.1 reach .*e\+04, and the engine native") as caught:
+        record_golden(tmp_path, spec, "float32", PROMPT, 1, [], 1, float16_cache=True)
+    assert "--engine ort" in caught.value.hint
 
 
 def test_progress(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def textbook(w: np.ndarray, h: np.ndarray, nearest: PackedLinear, damping: float
     scheme = nearest.scheme
     w, h = w.astype(np.float64), h.astype(np.float64)
     dead = np.diag(h) == 0
-    h[dead, dead] = 1
+    h[dead, dead] = np.diag(h)[~dead].mean()
     w[:, dead] = 0
     order = np.argsort(-np.where(dead, 0, np.diag(h)), kind="stable") if act_order else np.arange(len(h))
     w, h = w[:, order], h[order][:, order]
@@ -172,6 +172,19 @@ def test_columns_without_input_become_zero(scheme: QuantizationScheme) -> None:
     assert loss(w[:, alive], h[np.ix_(alive, alive)], _without(packed, alive)) < loss(
         w[:, alive], h[np.ix_(alive, alive)], _without(quantize_rows(w, scheme, "float32"), alive)
     )
+
+
+def test_the_size_of_the_inputs_does_not_matter() -> None:
+    w, h = problem(16, 96, 300)
+    h[::3] = 0
+    h[:, ::3] = 0
+    packed = [quantize_gptq(w, h * F(2**size), SCHEMES[0], "float32") for size in (-30, 0, 10)]
+    assert packed[0].codes.tobytes() == packed[1].codes.tobytes() == packed[2].codes.tobytes()
+
+
+def test_without_any_input_all_become_zero() -> None:
+    w, h = problem(16, 96, 300)
+    assert not quantize_gptq(w, h * 0, SCHEMES[0], "float32").dequantize().any()
 
 
 class _without:  # noqa: N801  (stands in for a PackedLinear)

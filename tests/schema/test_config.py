@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgekit.errors import CheckpointError
+from edgekit.errors import CheckpointError, UnsupportedModelError
 from edgekit.models import spec_from_config
 from edgekit.recipes import all_recipes
 from edgekit.schema.config import check_config, check_rope
@@ -56,9 +56,10 @@ def test_null_is_a_missing_key() -> None:
     assert spec_from_config({**TINY, "rms_norm_eps": None, "hidden_act": None, "head_dim": None}).rms_norm_eps == 1e-6
 
 
-def test_an_odd_head_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="head_dim is 15; it must be even"):
-        spec_from_config({**TINY, "head_dim": 15})
+@pytest.mark.parametrize("head_dim", [8, 15, 20, 40, 100])
+def test_head_sizes_without_a_kernel_are_refused(head_dim: int) -> None:
+    with pytest.raises(UnsupportedModelError, match=f"head_dim is {head_dim}; edgekit supports multiples of 16"):
+        spec_from_config({**TINY, "head_dim": head_dim})
 
 
 def test_the_rotary_embedding_alone() -> None:
