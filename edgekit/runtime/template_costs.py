@@ -1,26 +1,33 @@
 """What jinja2's filters and Python's string methods may produce from their arguments, estimated before they are called.
 
-Most produce at most a small multiple of what they read. The functions here are for the others: a width makes text of
-any length, and a separator is repeated for each item.
+Most produce at most a small multiple of what they read, in linear time. The functions here are for the others: a width
+makes text of any length, a separator is repeated for each item, and a search from the end of a text takes time in
+proportion to both texts. ``tests/runtime/test_template_costs.py`` names every method and filter that needs none.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from numbers import Number
 
-from .template_meter import LimitError, Meter, nesting
+from .template_meter import LimitError, Meter
 
 Cost = Callable[[Meter, object, Sequence[object]], int]
 
-_ESCAPED = 10  # characters that one character becomes at most: "&#34;", "%F0%9F%98%80", "\\U0001f600"
+_ESCAPED = 12  # characters that one character becomes at most: "&#34;", "%F0%9F%98%80", "\\ud83d\\ude00"
 # In a format string: a width or precision of four digits or more, or one that is an argument. The expressions take
 # linear time: no two repetitions in a row match the same characters.
 _PERCENT_WIDTH = re.compile(r"[-+ #0]*(\d{4}|\d*\*|\d*\.(\d{4}|\*))")  # behind the sign and its key
 _BRACE_WIDTH = re.compile(r"\{[^{}]*\{|\{[^{}:]*:[^{}]*\d{4}")
 _PARENTHESIS = re.compile(r"[()]")
 _TOO_WIDE = "it formats text with a width of more than 999 characters, or with one that is an argument"
+# Codecs and error handlers that take linear time. Others include punycode, which takes quadratic time.
+_CODECS = frozenset({"ascii", "iso-8859-1", "latin-1", "latin1", "us-ascii", "utf-8", "utf8"})
+_ERRORS = frozenset({"ignore", "replace", "strict"})
+_PARTS = 100  # of an attribute's name; each is looked up for each item
+_INDENT = 1000  # characters of an indentation or a separator of JSON
+_SEARCH = 256  # comparisons of characters that take about as long as a step
 _DIGITS = 400  # of a float, and of text that becomes a number
 
 
@@ -49,13 +56,42 @@ def _listed(meter: Meter, value: object, arguments: Sequence[object]) -> int:
     return meter.size(value) + 16 * _other(meter, arguments)[0]
 
 
+def _joined(meter: Meter, value: object, arguments: Sequence[object]) -> int:
+    """A separator between the items, of which an attribute may be named."""
+    _named(meter, value, arguments[1:])
+    items = len(value) if isinstance(value, Sized) else meter.size(value)
+    return meter.size(value) + items * (1 + _other(meter, arguments)[1])
+
+
+def _replaced(meter: Meter, value: object, arguments: Sequence[object]) -> int:
+    texts = [argument for argument in arguments if isinstance(argument, str)]
+    if type(value) is not str or len(texts) != 2 or any(type(text) is not str for text in texts):  # or it escapes them
+        return _separated(meter, value, arguments)
+    return len(value) + value.count(texts[0]) * len(texts[1])
+
+
+def _compared(meter: Meter, value: object, arguments: Sequence[object]) -> int:
+    """Each character may be compared with each of the arguments': Python searches backwards in this way."""
+    meter.step(meter.size(value) * sum(map(meter.size, arguments)) // _SEARCH)
+    return 0
+
+
+def _coded(meter: Meter, value: object, arguments: Sequence[object]) -> int:
+    for name in arguments:
+        if str(name).lower().replace("_", "-") not in _CODECS | _ERRORS:
+            raise LimitError(f"it converts text with {str(name)[:40]!r}; it may use UTF-8, ASCII and Latin-1")
+    return 4 * meter.size(value)
+
+
 def _escaped(meter: Meter, value: object, arguments: Sequence[object]) -> int:
     return _ESCAPED * meter.size(value)
 
 
 def _json(meter: Meter, value: object, arguments: Sequence[object]) -> int:
-    number, text = _other(meter, arguments)
-    return _ESCAPED * meter.size(value) * (1 + (number + text) * nesting(value))
+    """The filter counts what it writes, see :func:`json_size`."""
+    if max(_other(meter, arguments)) > _INDENT:
+        raise LimitError(f"it indents or separates JSON with more than {_INDENT} characters")
+    return 0
 
 
 def _percent(meter: Meter, value: object, arguments: Sequence[object]) -> int:
@@ -95,6 +131,7 @@ def _braces(meter: Meter, value: object, arguments: Sequence[object]) -> int:
     text = str(value)
     if _BRACE_WIDTH.search(text.replace("{{", "")):
         raise LimitError(_TOO_WIDE)
+    meter.step(sum(map(text.count, "{[.")))
     return len(text) + text.count("{") * (1000 + _ESCAPED * sum(map(meter.size, arguments)))
 
 
@@ -105,13 +142,22 @@ def _searched(meter: Meter, value: object, arguments: Sequence[object]) -> int:
     return _per_item(meter, value, arguments)
 
 
+def _named(meter: Meter, value: object, arguments: Sequence[object]) -> int:
+    """The name of an attribute, ``a.b``, or of several, ``a,b``."""
+    if any(isinstance(a, str) and a.count(".") + a.count(",") >= _PARTS for a in arguments):
+        raise LimitError(f"it names an attribute of more than {_PARTS} parts")
+    return 0
+
+
 def _sorted(meter: Meter, value: object, arguments: Sequence[object]) -> int:
+    _named(meter, value, arguments)
     meter.step(meter.size(value) // 2)
     return 0
 
 
 def _summed(meter: Meter, value: object, arguments: Sequence[object]) -> int:
     """Adding lists copies what has been added so far."""
+    _named(meter, value, arguments)
     if isinstance(value, (list, tuple)) and all(isinstance(item, Number) for item in value):
         return 0
     size, count = meter.size(value), len(value) if isinstance(value, (list, tuple)) else 1
@@ -125,22 +171,35 @@ def _number(meter: Meter, value: object, arguments: Sequence[object]) -> int:
     return 0
 
 
+def _arithmetic(meter: Meter, value: object, arguments: Sequence[object]) -> int:
+    """``round`` multiplies, and ``odd`` takes a remainder, which formats a text."""
+    if isinstance(value, (str, bytes, list, tuple)):
+        raise TypeError(f"a number is needed; got a {type(value).__name__}")
+    return _number(meter, value, arguments)
+
+
 FILTERS: Mapping[str, Cost] = {
     "batch": _listed,
     "center": _padded,
     "dictsort": _sorted,
     "e": _escaped,
     "escape": _escaped,
+    "filesizeformat": _number,
     "float": _number,
     "forceescape": _escaped,
     "groupby": _sorted,
     "format": _percent,
     "indent": _per_item,
     "int": _number,
-    "join": _separated,
+    "join": _joined,
+    "map": _named,
+    "max": _named,
+    "min": _named,
     "pprint": _searched,
-    "replace": _separated,
-    "round": _number,
+    "rejectattr": _named,
+    "replace": _replaced,
+    "round": _arithmetic,
+    "selectattr": _named,
     "slice": _listed,
     "sort": _sorted,
     "string": _escaped,
@@ -148,6 +207,7 @@ FILTERS: Mapping[str, Cost] = {
     "sum": _summed,
     "title": _searched,
     "tojson": _json,
+    "trim": _compared,
     "truncate": _separated,
     "unique": _sorted,
     "urlencode": _escaped,
@@ -156,24 +216,50 @@ FILTERS: Mapping[str, Cost] = {
     "wordwrap": _searched,
     "xmlattr": _escaped,
 }
+TESTS: Mapping[str, Cost] = {"divisibleby": _arithmetic, "even": _arithmetic, "odd": _arithmetic}
 METHODS: Mapping[str, Cost] = {
     "center": _padded,
+    "decode": _coded,
+    "encode": _coded,
     "escape": _escaped,
     "expandtabs": _per_item,
     "format": _braces,
     "format_map": _braces,
     "hex": _separated,
-    "join": lambda meter, value, arguments: (meter.size(value) + 1) * sum(map(meter.size, arguments)),
+    "join": lambda meter, value, arguments: sum(_joined(meter, items, [value]) for items in arguments),
     "ljust": _padded,
-    "replace": _separated,
+    "lstrip": _compared,
+    "replace": _replaced,
+    "rfind": _compared,
+    "rindex": _compared,
     "rjust": _padded,
+    "rpartition": _compared,
+    "rsplit": _compared,
+    "rstrip": _compared,
+    "strip": _compared,
     "striptags": _searched,
     "to_bytes": _padded,
     "translate": lambda meter, value, arguments: (meter.size(value) + 1) * sum(map(meter.size, arguments)),
     "unescape": _searched,
     "zfill": _padded,
 }
-# Of these, the items of an iterator are read before the cost is known.
+# These return the value or an item of it, which is there already.
+CHOOSING_FILTERS = frozenset({"attr", "d", "default", "first", "last", "random"})
+# These look at the value itself or at the number of its items, not at what is in it, or return an iterator that does.
+LOOKING_FILTERS = frozenset(
+    {
+        "attr", "count", "d", "default", "first", "items", "last", "length", "list", "map", "random", "reject",
+        "rejectattr", "reverse", "select", "selectattr",
+    }
+)  # fmt: skip
+LOOKING_TESTS = frozenset(
+    {
+        "boolean", "callable", "defined", "divisibleby", "escaped", "even", "false", "filter", "float", "integer",
+        "iterable", "mapping", "none", "number", "odd", "sameas", "sequence", "string", "test", "true", "undefined",
+    }
+)  # fmt: skip
+LOOKING_METHODS = frozenset({"endswith", "get", "items", "keys", "startswith", "values"})
+# Of the filters, the items of an iterator are read before the cost is known.
 READ_FIRST = frozenset(
     {
         "batch",
@@ -216,6 +302,18 @@ def binary_cost(meter: Meter, operator: str, left: object, right: object) -> Non
         for value, count in ((left, right), (right, left)):
             if isinstance(count, int) and isinstance(value, (str, bytes, list, tuple)):
                 meter.produce(meter.size(value) * max(count, 0))
+
+
+def json_size(meter: Meter, value: object, separators: Sequence[str] | None) -> int:
+    """The most characters of a value's JSON without line breaks.
+
+    Args:
+        meter: What counts.
+        value: The value.
+        separators: Between items, and between a key and its value; None for the usual ones.
+    """
+    size = meter.size(value)  # eight for an item
+    return _ESCAPED * size + size // 8 * sum(map(len, separators or ()))
 
 
 def read_first(value: object) -> object:

@@ -3,8 +3,9 @@
 A template is downloaded code. The sandbox keeps it away from files and Python objects, but not from loops without end
 or strings of gigabytes. Most limits count, so that a template fails for the same messages on every machine. They grow
 with the messages, since long conversations need more. What counting underestimates, such as a loop around a thousand
-cheap operations, ends after SECONDS: the clock is read in every loop and every call, and nothing between two readings
-takes long, because the size of values is bounded. ``template_budget.py`` limits what several renderings take together.
+cheap operations, ends after SECONDS: the clock is read in every loop and every call, at once after those that count
+much, and nothing between two readings takes long, because the size of values is bounded. ``template_budget.py`` limits
+what several renderings take together.
 """
 
 from __future__ import annotations
@@ -26,10 +27,16 @@ PRODUCED, PRODUCED_PER_CHARACTER = 16_000_000, 64
 LARGEST, LARGEST_PER_CHARACTER = 2_000_000, 8
 BITS = 4096  # of a whole number
 SECONDS = 2.0  # of the thread's processor time; templates in use take some milliseconds
+NESTING = 500  # lists and dictionaries inside each other; hashing and freeing some ten thousand overflows the stack
 ITERATORS = 50  # inside each other; freeing a chain of some ten thousand generators overflows the stack
-_CLOCK_EVERY = 16  # calls of step()
+_CLOCK_EVERY = 16  # calls of step(); fewer if they count much
+_STEPS_PER_CALL = 256  # what counts as a further call
 _PER_STEP = 64  # characters that take about as long as a step
 _ITEM = 8  # characters of memory that an item of a list stands for
+
+# Whole numbers up to here all have hashes of their own, except for -1 and -2. Texts have random hashes.
+_HASHED_APART = 1 << 60
+_PER_COLLISION = 128  # comparisons of keys that take about as long as a step
 
 _UNCOUNTED = frozenset((bool, float, type(None)))
 _SINGLE = _UNCOUNTED | {int}
@@ -65,17 +72,20 @@ class Meter:
         self._calls, self._end = 0, time.thread_time() + min(SECONDS, self._budget.left)
 
     def step(self, count: int = 1) -> None:
-        """Count operations."""
-        self._steps -= count
+        """Count operations; a negative count counts as none."""
+        self._steps -= max(count, 0)
         if self._steps < 0:
             raise LimitError(f"it needs more than {self._most_steps} steps")
+        self._calls += max(count, 0) // _STEPS_PER_CALL
         self.tick()
 
     def tick(self) -> None:
         """Read the clock from time to time."""
         self._calls += 1
-        if self._calls % _CLOCK_EVERY == 0 and time.thread_time() > self._end:
-            self._raise_late()
+        if self._calls >= _CLOCK_EVERY:
+            self._calls = 0
+            if time.thread_time() > self._end:
+                self._raise_late()
 
     def _raise_late(self) -> NoReturn:
         if self._budget.left < SECONDS:
@@ -85,8 +95,8 @@ class Meter:
         raise LimitError(f"it takes more than {SECONDS:g} seconds")
 
     def produce(self, characters: int) -> None:
-        """Count text, before it is made where its size is known."""
-        self._produced -= characters
+        """Count text, before it is made where its size is known; a negative size counts as none."""
+        self._produced -= max(characters, 0)
         if self._produced < 0:
             raise LimitError(f"it produces more than {self._most_produced} characters")
 
@@ -95,6 +105,18 @@ class Meter:
         total = sum(map(self.size, values))
         self.step(1 + total // _PER_STEP)
         return total
+
+    def look(self, *values: object) -> None:
+        """Count the work of reading texts, and of using other values without looking into them."""
+        self.step(1 + sum(len(value) for value in values if isinstance(value, (str, bytes))) // _PER_STEP)
+
+    def sliced(self, value: _Value) -> _Value:
+        """Count a part or a copy of a value, whose items are there already, and return it."""
+        if isinstance(value, (list, tuple)):
+            self.step(len(value) // 8)
+            self.produce(_ITEM * len(value))
+            return value
+        return self.made(value)
 
     def made(self, value: _Value, depth: int = 1) -> _Value:
         """Count a value that has just been made, and return it; an iterator is counted when it is read.
@@ -151,20 +173,31 @@ class Meter:
             return _ITEM * len(value)
         if not isinstance(value, _CONTAINERS):
             return 1
-        total, visited, waiting = 0, 0, [_members(value)]
+        total, visited, waiting = 0, 0, [(1, value)]
         while waiting:
-            for member in waiting.pop():
+            depth, container = waiting.pop()
+            self._check_keys(container)
+            for member in _members(container):
                 visited += 1
                 if isinstance(member, (str, bytes, bytearray)):
                     total += len(member)
                 else:
                     total += _ITEM
                     if isinstance(member, _CONTAINERS):
-                        waiting.append(_members(member))
+                        waiting.append((depth + 1, member))
                         self._bound(total)
             self._bound(total)
+            if depth > NESTING:
+                raise LimitError(f"it nests more than {NESTING} lists or dictionaries")
         self.step(visited // 8)
         return total
+
+    def _check_keys(self, value: object) -> None:
+        """Count the work of finding keys that may all have the same hash, such as tuples of -1 and -2."""
+        if isinstance(value, (Mapping, KeysView, ItemsView)) and set(map(type, value)) != {str}:
+            keys = (pair[0] for pair in value) if isinstance(value, ItemsView) else iter(value)
+            count = sum(type(k) is not str and not (type(k) is int and abs(k) <= _HASHED_APART) for k in keys)
+            self.step(count * count // _PER_COLLISION)
 
     def _bound(self, size: int) -> None:
         if size > self._largest:
@@ -212,16 +245,6 @@ class _Watched(Iterable[Any], Sized):
 def iterators(*values: object) -> int:
     """How deep the iterators among these values are."""
     return max((value.depth for value in values if isinstance(value, Counted)), default=0)
-
-
-def nesting(value: object, most: int = 1000) -> int:
-    """How many levels of lists and dictionaries a value has."""
-    level, depth = [value], 0
-    while level and depth < most:
-        inside = [m for v in level if isinstance(v, (list, tuple, Mapping)) for m in _members(v)]
-        level = [m for m in inside if isinstance(m, (list, tuple, Mapping))]
-        depth += 1
-    return depth
 
 
 def _members(value: object) -> Iterable[object]:

@@ -6,35 +6,47 @@ are functions, loops know break and continue, and ``{% generation %}`` marks tex
 
 jinja2's immutable sandbox keeps a template away from files and Python objects. ``template_meter.py`` bounds what it
 computes: jinja2 lets an environment replace calls, operators, filters and tests; for the rest (loops, comparisons,
-lists, slices and ``~``) :class:`_Metered` inserts filters of our own into the parsed template.
+lists, slices and ``~``) ``template_compiler.py`` inserts filters of our own into the parsed template.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from types import CodeType
 from typing import Any, NoReturn, cast
 
 from jinja2 import Template, TemplateError, nodes, pass_context
-from jinja2.ext import Extension
 from jinja2.filters import FILTERS as DEFAULT_FILTERS
-from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.tests import TESTS as DEFAULT_TESTS
-from jinja2.utils import generate_lorem_ipsum
-from jinja2.visitor import NodeTransformer
+from jinja2.utils import Cycler, Joiner, Namespace, generate_lorem_ipsum
 
 from .template_budget import current_budget
-from .template_costs import FILTERS, METHODS, READ_FIRST, binary_cost, read_first
+from .template_compiler import BoundedGenerator, GenerationTag, metered
+from .template_costs import (
+    CHOOSING_FILTERS,
+    FILTERS,
+    LOOKING_FILTERS,
+    LOOKING_METHODS,
+    LOOKING_TESTS,
+    METHODS,
+    READ_FIRST,
+    TESTS,
+    binary_cost,
+    json_size,
+    read_first,
+)
 from .template_meter import LimitError, Meter, iterators
 
 MAX_SOURCE = 128 * 1024  # characters; the longest template in use has 20 thousand
 MAX_OUTPUT = 16_000_000  # characters; the longest contexts in use hold ten million tokens, and no device does
 _FORMAT = 200  # characters of a time format
 _MACRO = 10  # steps that take as long as a call of a macro
+_VARIABLES = frozenset({"_loop_vars", "_block_vars"})  # jinja2 adds these arguments, which few functions get
+_KEEPING = (Namespace, Cycler, Joiner)  # these keep their arguments, and do not look into them
 
 
 class RefusalError(TemplateError):
@@ -96,6 +108,7 @@ class TemplateSandbox:
 class _Environment(ImmutableSandboxedEnvironment):
     """The environment of one rendering."""
 
+    code_generator_class = BoundedGenerator
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
 
     def __init__(self, meter: Meter, marker: str = "") -> None:
@@ -104,7 +117,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             lstrip_blocks=True,
             optimized=False,  # the optimizer computes constants without counting
             finalize=self._finalize,
-            extensions=[_GenerationTag, "jinja2.ext.loopcontrols"],
+            extensions=[GenerationTag, "jinja2.ext.loopcontrols"],
         )
         self.meter = meter
         self.marker = marker
@@ -118,8 +131,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         }
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        parsed: nodes.Template = _Metered().visit(super()._parse(source, name, filename))
-        return parsed
+        return metered(super()._parse(source, name, filename))
 
     def _finalize(self, value: object) -> object:
         """Count a value that is printed."""
@@ -143,87 +155,70 @@ class _Environment(ImmutableSandboxedEnvironment):
     def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         meter = self.meter
         owner = getattr(getattr(function, "__wrapped__", function), "__self__", None)
-        meter.read(*args, *kwargs.values())
-        depth = 1 + iterators(*args, *kwargs.values())
-        if isinstance(function, LoopContext):
-            args = tuple(map(meter.watched, args))
-        elif isinstance(function, Macro):
+        name = str(getattr(function, "__name__", ""))
+        given = [*args, *(value for key, value in kwargs.items() if key not in _VARIABLES)]
+        depth = 1 + iterators(*given)
+        if isinstance(function, Macro):
             meter.step(_MACRO)
-        elif isinstance(owner, (str, bytes, int, list, tuple, dict)):
-            meter.read(owner)
-            name = str(getattr(function, "__name__", ""))
+        elif function not in _KEEPING:
+            meter.read(*given)
+        if function in (dict, Namespace) or name == "fromkeys":  # finding a place for a key may take long
+            args = tuple(arg if isinstance(arg, (dict, int, type(None))) else meter.watched(arg) for arg in args)
+        elif isinstance(function, LoopContext):
+            args = tuple(map(meter.watched, args))
+        elif isinstance(owner, (str, bytes, int, float, list, tuple, dict)):
+            if name not in LOOKING_METHODS:
+                meter.read(owner)
             if (cost := METHODS.get(name)) is not None:
-                args = tuple(map(read_first, args)) if name == "join" else args
-                meter.produce(cost(meter, owner, [*args, *kwargs.values()]))
-        return meter.made(super().call(context, function, *args, **kwargs), depth)
+                given[: len(args)] = args = tuple(map(read_first, args)) if name == "join" else args
+                meter.produce(cost(meter, owner, given))
+        made = meter.made(super().call(context, function, *args, **kwargs), depth)
+        if isinstance(owner, (str, bytes)) and isinstance(made, (list, tuple)):
+            meter.produce(meter.size(made))  # its texts are new
+        return made
 
     def filtered(self, name: str, function: Callable[..., Any], first: list[Any], args: Any, kwargs: Any) -> Any:
-        """Call a filter or a test.
+        """Call a filter.
 
         Args:
-            name: The filter's name; empty for a test.
+            name: The filter's name.
             function: The filter.
             first: What it takes before the value: the context, the environment or nothing.
             args, kwargs: The value and the arguments that the template gives.
         """
         meter, depth = self.meter, 1 + iterators(*args, *kwargs.values())
+        is_copy = name == "list" and bool(args) and isinstance(args[0], (list, tuple, Mapping))
         if name in READ_FIRST and args:
             args = (read_first(meter.looped(args[0])), *args[1:])
-        meter.read(*args, *kwargs.values())
+        (meter.look if name in LOOKING_FILTERS else meter.read)(*args, *kwargs.values())
         if args and (cost := FILTERS.get(name)) is not None:
             meter.produce(cost(meter, args[0], [*args[1:], *kwargs.values()]))
-        return meter.made(function(*first, *args, **kwargs), depth)
+        result = function(*first, *args, **kwargs)
+        if is_copy:
+            return meter.sliced(result)
+        is_there = name in CHOOSING_FILTERS and not isinstance(result, Iterator)
+        return result if is_there else meter.made(result, depth)
+
+    def tested(self, name: str, function: Callable[..., Any], first: list[Any], args: Any, kwargs: Any) -> Any:
+        """Call a test; as :meth:`filtered`."""
+        meter = self.meter
+        if name == "in" and len(args) == 2 and isinstance(args[1], Mapping):
+            meter.read(args[0])
+        else:
+            (meter.look if name in LOOKING_TESTS else meter.read)(*args, *kwargs.values())
+        if args and (cost := TESTS.get(name)) is not None:
+            cost(meter, args[0], [*args[1:], *kwargs.values()])
+        return function(*first, *args, **kwargs)
 
     def _lipsum(self, n: int = 5, html: bool = True, min: int = 20, max: int = 100) -> str:
-        self.meter.produce(n * max * 16)
+        words = (n if n > 0 else 0) * ((max if max > 0 else 0) + 1)
+        self.meter.step(words)
+        self.meter.produce(16 * words)
         return generate_lorem_ipsum(n, html, min, max)
 
 
-class _Metered(NodeTransformer):
-    """Inserts the filters below."""
-
-    def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
-        self.generic_visit(node)
-        if isinstance(node, nodes.For):
-            node.iter = _filter("edgekit_looped", node.iter)
-        elif isinstance(node, nodes.Compare):
-            node.expr = _filter("edgekit_read", node.expr)
-            for operand in node.ops:
-                operand.expr = _filter("edgekit_read", operand.expr)
-        elif isinstance(node, nodes.Concat):
-            return _filter("edgekit_concat", nodes.List(node.nodes, lineno=node.lineno))
-        elif isinstance(node, nodes.Getitem):
-            if isinstance(node.arg, nodes.Slice):
-                return _filter("edgekit_made", node)
-            node.arg = _filter("edgekit_read", node.arg)  # a key may take long to hash
-        elif isinstance(node, nodes.Dict):
-            for pair in node.items:
-                pair.key = _filter("edgekit_read", pair.key)
-            return _filter("edgekit_made", node)
-        elif isinstance(node, nodes.List) or (isinstance(node, nodes.Tuple) and node.ctx == "load"):
-            return _filter("edgekit_made", node)
-        return node
-
-
-def _filter(name: str, value: nodes.Node) -> nodes.Expr:
-    if isinstance(value, nodes.Const):
-        return value
-    return nodes.Filter(cast(nodes.Expr, value), name, [], [], None, None, lineno=value.lineno)
-
-
-class _GenerationTag(Extension):
-    """``{% generation %}...{% endgeneration %}`` prints its content."""
-
-    tags = {"generation"}  # noqa: RUF012  (jinja2 declares it as an instance attribute)
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.Scope(body, lineno=line)  # transformers makes a block of it; what is set inside stays inside
-
-
-def _metered(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """A filter or a test that counts what it reads and produces."""
+def _counting(function: Callable[..., Any], name: str, caller: str) -> Callable[..., Any]:
+    """A filter or a test that counts what it reads and produces; ``caller`` is the environment's method for it."""
     wants = getattr(getattr(function, "jinja_pass_arg", None), "name", "")
 
     # A filter that takes the context is never computed when the template is compiled.
@@ -231,7 +226,7 @@ def _metered(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     def call(context: Context, /, *args: Any, **kwargs: Any) -> Any:
         environment: Any = context.environment
         given = {"context": context, "eval_context": context.eval_ctx, "environment": environment}
-        return environment.filtered(name, function, [given[wants]] if wants else [], args, kwargs)
+        return getattr(environment, caller)(name, function, [given[wants]] if wants else [], args, kwargs)
 
     return call
 
@@ -246,6 +241,20 @@ def _read(context: Context, value: Any) -> Any:
     if type(value) is not bool and value is not None:
         context.environment.meter.read(value)  # type: ignore[attr-defined]
     return value
+
+
+@pass_context
+def _searched(context: Context, value: Any) -> Any:
+    """What ``in`` searches; in a dictionary, it finds a key at once."""
+    if isinstance(value, Mapping):
+        context.environment.meter.step()  # type: ignore[attr-defined]
+        return value
+    return _read(context, value)
+
+
+@pass_context
+def _sliced(context: Context, value: Any) -> Any:
+    return context.environment.meter.sliced(value)  # type: ignore[attr-defined]
 
 
 @pass_context
@@ -268,8 +277,14 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    text = json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-    marker: str = context.environment.marker  # type: ignore[attr-defined]
+    encoder = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    environment: Any = context.environment
+    if indent is None:
+        environment.meter.produce(json_size(environment.meter, value, separators))
+        text = encoder.encode(value)
+    else:  # Python writes it piece by piece
+        text = environment.concat(encoder.iterencode(value))
+    marker: str = environment.marker
     return text.replace(json.dumps(marker)[1:-1], marker) if ensure_ascii and marker else text
 
 
@@ -284,13 +299,15 @@ def _strftime_now(format: str) -> str:
 
 
 _FILTERS: dict[str, Callable[..., Any]] = {
-    **{name: _metered(cast(Any, function), name) for name, function in DEFAULT_FILTERS.items()},
-    "tojson": _metered(_to_json, "tojson"),
+    **{name: _counting(cast(Any, function), name, "filtered") for name, function in DEFAULT_FILTERS.items()},
+    "tojson": _counting(_to_json, "tojson", "filtered"),
     "edgekit_looped": _looped,
     "edgekit_read": _read,
     "edgekit_made": _made,
+    "edgekit_searched": _searched,
+    "edgekit_sliced": _sliced,
     "edgekit_concat": _concat,
 }
 _TESTS: dict[str, Callable[..., Any]] = {
-    name: _metered(cast(Any, function), "") for name, function in DEFAULT_TESTS.items()
+    name: _counting(cast(Any, function), name, "tested") for name, function in DEFAULT_TESTS.items()
 }

@@ -14,6 +14,7 @@ from edgekit.runtime.template_meter import (
     ITERATORS,
     LARGEST,
     LARGEST_PER_CHARACTER,
+    NESTING,
     PRODUCED,
     SECONDS,
     STEPS,
@@ -22,7 +23,6 @@ from edgekit.runtime.template_meter import (
     Meter,
     SharedLimitError,
     iterators,
-    nesting,
 )
 
 
@@ -84,14 +84,74 @@ def test_iterators_count_as_they_are_read() -> None:
         meter.looped(range(10**9))
 
 
+def test_negative_counts_give_nothing_back() -> None:
+    meter = Meter(0)
+    meter.produce(-(10**12))
+    meter.step(-(10**12))
+    meter.step(STEPS - 1)
+    meter.produce(PRODUCED)
+    with pytest.raises(LimitError, match="produces more"):
+        meter.produce(1)
+    with pytest.raises(LimitError, match="needs more"):
+        meter.step(2)
+
+
+def test_looking_at_a_list_costs_the_same_for_any_size() -> None:
+    meter = Meter(0)
+    for _ in range(1000):
+        meter.look([["a"] * 10**6])
+    meter.step(STEPS - 1001)
+    with pytest.raises(LimitError, match="it needs more"):
+        meter.look("a" * 1000)
+
+
+def test_a_part_of_a_list_costs_its_length_not_what_is_in_it() -> None:
+    part = [["a" * 1000]] * 100
+    meter = Meter(0)
+    for _ in range(1000):
+        assert meter.sliced(part) is part
+    meter = Meter(0)
+    meter.sliced(["a"] * (PRODUCED // 8))
+    with pytest.raises(LimitError, match="produces more"):
+        meter.sliced(["a"])
+
+
+def test_nesting_has_a_limit() -> None:
+    value: list[object] = []
+    for _ in range(NESTING - 1):
+        value = [value]
+    assert Meter(0).size(value) == 8 * (NESTING - 1)
+    with pytest.raises(LimitError, match="it nests more than 500 lists or dictionaries"):
+        Meter(0).size([value])
+
+
+@pytest.mark.parametrize("key", [lambda i: i * (2**61 - 1), lambda i: tuple(-1 - (i >> b & 1) for b in range(14))])
+def test_keys_that_may_have_the_same_hash_cost_more(key: Callable[[int], object]) -> None:
+    count = 2**14
+    assert Meter(0).size(dict.fromkeys(map(str, range(count)))) > count
+    assert Meter(0).size(dict.fromkeys(range(count))) > count
+    hashed = dict.fromkeys(key(i) for i in range(200))
+    for value in (hashed, hashed.keys(), hashed.items()):
+        meter = Meter(0)
+        meter.step(STEPS - 100)
+        with pytest.raises(LimitError, match="steps"):
+            meter.size(value)
+
+
+def test_the_clock_is_read_after_each_large_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("edgekit.runtime.template_meter.time.thread_time", lambda: now[0])
+    meter = Meter(0)
+    now[0] = SECONDS + 0.1
+    meter.step()
+    with pytest.raises(LimitError, match="it takes more than 2 seconds"):
+        meter.step(10_000)
+
+
 def test_numbers_have_a_limit() -> None:
     assert Meter(0).made(1 << (BITS - 1))
     with pytest.raises(LimitError, match="more than 4096 bits"):
         Meter(0).made(1 << BITS)
-
-
-def test_nesting() -> None:
-    assert [nesting(v) for v in ("a", [], [1], [[1], 2], {"a": [{}]})] == [1, 1, 1, 2, 3]
 
 
 def test_iterators_inside_iterators_are_bounded() -> None:

@@ -58,6 +58,21 @@ HOSTILE = {
     "JSON": "{{ [[1]]|tojson(indent=10**9) }}",
     "filler": "{{ lipsum(n=10**6) }}",
     "time formats": "{{ strftime_now('%c' * 1000) }}",
+    "negative filler": "{% set q = lipsum(-10**9) %}" + "".join(f"{{% set a{i} = 'x' * 1999999 %}}" for i in range(9)),
+    "filler of one long line": "{% set q = lipsum(n=1, min=1, max=10**6) %}",
+    "characters to strip": "{% set a = 'a' * 900000 %}{% set c = 'b' * 900000 ~ 'a' %}{{ a.strip(c)|length }}",
+    "characters to trim": "{% set a = 'a' * 900000 %}{% set c = 'b' * 900000 ~ 'a' %}{{ a|trim(c)|length }}",
+    "searches from the end": "{% set p = 'ab' ~ 'a' * 200000 %}{{ ('a' * 400000).rfind(p) }}",
+    "searches in bytes": "{% set p = ('ab' ~ 'a' * 200000).encode() %}{{ ('a' * 400000).encode().rsplit(p) }}",
+    "codecs": "{{ 'é'.encode('punycode') }}",
+    "keys with the same hash": f"{{% set q = {{}}.fromkeys(range(0, {90_000 * (2**61 - 1)}, {2**61 - 1})) %}}",
+    "pairs with the same hash": f"{{% set q = dict(range(0, {90_000 * (2**61 - 1)}, {2**61 - 1})|batch(2)|list) %}}",
+    "dictionaries with the same hashes": f"{{% set a = {{}}.fromkeys(range(0, {8000 * (2**61 - 1)}, {2**61 - 1})) %}}"
+    "{{ [a] * 40 == [a.copy()] * 40 }}",
+    "names of attributes": "{{ [{'x': 1}]|map(attribute='x.' * 90000)|list }}",
+    "deep tuples": "{% set ns = namespace(v=()) %}{% for i in range(99999) %}{% set ns.v = (ns.v,) %}{% endfor %}",
+    "deep JSON": DOUBLING.replace("START", "[1]").replace("STEP", "[ns.v, ns.v]").replace("60", "18")
+    + "{% for i in range(99) %}{{ ns.v|tojson(indent=999) }}{% endfor %}",
     "much output": "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}",
 }  # fmt: skip
 
@@ -66,6 +81,44 @@ HOSTILE = {
 def test_a_template_that_computes_too_much_is_stopped(name: str) -> None:
     with pytest.raises(LimitError):
         render(HOSTILE[name])
+
+
+@pytest.mark.parametrize("source", ["{{ '%1000000000d' is odd }}", "{{ ['%999999999d']|select('even')|list }}",
+    "{{ '%*d' is divisibleby((10**9, 1)) }}", "{{ 'a'|round(9, 'ceil') }}", "{{ [0]|round(9, 'floor') }}"])  # fmt: skip
+def test_arithmetic_with_text_makes_no_gigabytes(source: str) -> None:
+    with pytest.raises(TypeError, match="a number is needed"):
+        render(source)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "{% if loop.index0 == messages|length - 1 %}{% endif %}",
+        "{% if messages is iterable and messages is not string and messages is defined %}{% endif %}",
+        "{% if messages|first is mapping and (messages|last).role and messages[0].role %}{% endif %}",
+        "{% set previous = messages[loop.index0 - 1] %}",
+        "{% set ns.all = messages %}{% set x = namespace(m=messages) %}",
+        "{{ last(messages) }}",
+        "{% if 'tools' in given and given.get('tools') is none %}{% endif %}",
+        "{% set c = m.content.strip() %}",
+        "{% set x = (messages|default([])) %}",
+    ],
+)
+def test_what_looks_at_no_message_costs_the_same_for_any_number_of_them(step: str) -> None:
+    """Such an expression for each message must not make long conversations take quadratic time."""
+    source = (
+        "{% macro last(all) %}{{ all[-1].role }}{% endmacro %}{% set ns = namespace() %}"
+        "{% for m in messages %}" + step + "{% endfor %}"
+    )
+    messages = [{"role": "user", "content": "hi"}] * 4000
+    TemplateSandbox(source).render({"messages": messages, "given": {"messages": messages, "tools": None}}, 0)
+
+
+def test_long_tools_may_be_indented() -> None:
+    tools = [{"name": f"f{i}", "description": "text " * 100, "parameters": {"p": {"type": "x"}}} for i in range(400)]
+    assert "text" in TemplateSandbox("{% for t in tools %}{{ t|tojson(indent=4) }}{% endfor %}").render(
+        {"tools": tools}, 400 * 500
+    )
 
 
 def test_a_loop_of_cheap_operations_ends_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:

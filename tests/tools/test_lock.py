@@ -20,6 +20,7 @@ def test_the_lists_meet_what_pyproject_asks_for(listed: lock.Lock) -> None:
 
 def test_the_lowest_list_has_the_lower_bounds() -> None:
     found = lock.pinned(lock.LOCKS[1].file.read_text(encoding="utf-8"))
+    assert found["jinja2"] == Version("3.1.6")  # earlier ones let a template out of the sandbox: CVE-2025-27516
     assert found["numpy"] == Version("1.26.0")
     assert found["onnxruntime"] == Version("1.23.2")
 
