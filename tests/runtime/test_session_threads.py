@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scripted_engine import GREEDY, ScriptedEngine
+from scripted_engine import GREEDY, ScriptedEngine, scripted
 from shared_models import SharedModels
 
 from edgekit.artifact.manifest import read_manifest
@@ -69,6 +69,23 @@ def test_an_answer_is_cancelled_from_another_thread(slow: tuple[Session, SlowEng
     other.join()
     assert generation.completion.finish_reason == "interrupted"
     assert list(generation) == [], "it has ended"
+
+
+def test_a_cancellation_that_comes_late_does_not_end_the_next_answer(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, engine = scripted(artifact, "Rome")
+    evaluate, late = engine.evaluate, [True]
+
+    def cancelled_once(ids: Sequence[int]) -> NDArray[np.float32]:
+        if late:
+            late.pop()
+            raise EvaluationCancelledError("the call was cancelled")
+        return evaluate(ids)
+
+    monkeypatch.setattr(engine, "evaluate", cancelled_once)
+    done = session.generate("Paris", sampling=GREEDY).complete()
+    assert (done.text, done.finish_reason) == ("Rome", "stop")
 
 
 def test_a_second_thread_is_told_that_the_session_is_in_use(slow: tuple[Session, SlowEngine], tmp_path: Path) -> None:
