@@ -49,6 +49,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -309,6 +310,11 @@ def told_paths() -> Iterator[None]:
         if (found := unreachable_path(error)) is None:
             raise
         raise found from None
+
+
+def shown_command(*words: object) -> str:
+    """A command line of edgekit, with quotes where a shell needs them: ``edgekit verify 'my artifact'``."""
+    return shlex.join(["edgekit", *map(str, words)])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import edgekit.errors
-from edgekit.errors import EdgekitError, missing_package, nearest
+from edgekit.errors import EdgekitError, missing_package, nearest, shown_command
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -79,3 +79,8 @@ def test_the_packages_of_the_extra_build_are_those_of_pyproject() -> None:
     assert {re.split(r"[<>=]", each)[0] for each in extras["build"]} == set(edgekit.errors._BUILD_PACKAGES)
     core = {re.split(r"[<>=]", each)[0] for each in described["project"]["dependencies"]}
     assert core.isdisjoint(edgekit.errors._BUILD_PACKAGES)
+
+
+def test_a_command_that_is_shown_has_the_quotes_that_a_shell_needs() -> None:
+    assert shown_command("verify", Path("my artifact")) == "edgekit verify 'my artifact'"
+    assert shown_command("run", "a", "--prompt", "What?") == "edgekit run a --prompt 'What?'"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import CheckpointError, SourceError, UnknownNameError, nearest
+from ..errors import CheckpointError, SourceError, UnknownNameError, nearest, shown_command
 from ..host import expanded
 from ..progress import Progress, no_progress
 from ..recipes import FolderSource, HubSource, Recipe, all_recipes, load_recipe
@@ -218,7 +218,7 @@ def _open_path(path: Path) -> Checkpoint:
     if (path / ARTIFACT_FILE).is_file():
         raise CheckpointError(
             f"{path} is a built artifact, not a checkpoint",
-            hint=f"edgekit run {path} talks to it; build from its source",
+            hint=f"{shown_command('run', path)} talks to it; build from its source",
         )
     from ..checkpoint import open_checkpoint
 

@@ -47,7 +47,7 @@ from .conversation import plan_conversation
 from .inputs import BuildInputs, carried_quantization, fetch_checkpoint, notes_of, open_inputs
 from .manifest import artifact_manifest, time_of_build
 from .outputs import checked_outputs
-from .request import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildRequest, BuildResult
+from .request import BuildRequest, BuildResult
 from .same_model import checked_spec, stored_head
 from .source_files import source_files
 from .text_file import write_text_file
@@ -151,6 +151,12 @@ def _as_stored(
 
 
 def _check_calibration(request: BuildRequest, quantization: QuantizationConfig) -> None:
+    """Refuse a calibration text and a number of tokens that nothing reads."""
+    if request.calibration_tokens is not None and quantization.method != "gptq":
+        raise UsageError(
+            f"--calibration-tokens was given, but the method {quantization.method} does not calibrate",
+            hint="add --method gptq, or remove --calibration-tokens",
+        )
     needed = quantization.method == "gptq" or quantization.mean_bits is not None or quantization.scale
     if request.calibration is None or needed:
         return
@@ -269,12 +275,12 @@ def build(
     emit: str | None = None,
     force: bool = False,
     calibration: str | Path | None = None,
-    calibration_tokens: int = CALIBRATION_TOKENS,
+    calibration_tokens: int | None = None,
     reasoning: bool | None = None,
     chat_template: str | Path | None = None,
     stop: str | Sequence[str] = (),
     gate: bool = True,
-    quality_tokens: int = QUALITY_TOKENS,
+    quality_tokens: int | None = None,
     threads: int | None = None,
     plan_options: PlanOptions | None = None,
     anyway: bool = False,

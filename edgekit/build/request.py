@@ -42,13 +42,15 @@ class BuildRequest:
         force: Replace an existing artifact.
         calibration: A text file. The method gptq calibrates on it instead of the model's own answers to edgekit's
             prompts; a mean width and scaling are measured on it instead of on the prompts.
-        calibration_tokens: The largest number of its tokens to use.
+        calibration_tokens: The largest number of tokens that the method gptq calibrates on; None for 8192. Other
+            methods refuse it.
         reasoning: Whether the model thinks between ``<think>`` and ``</think>`` before it answers; None for what the
             recipe or the checkpoint says.
         chat_template: A file with jinja source that replaces the checkpoint's chat template.
         stop: Texts that end an answer, in addition to the model's own.
         gate: Measure the artifact against its float model, and reject it if it misses a threshold of the recipe.
-        quality_tokens: The largest number of tokens of the held-out texts to measure on.
+        quality_tokens: The largest number of tokens of the held-out texts to measure on; None for 1024. Refused
+            without ``gate``.
         threads: Threads of the build; None for one per physical core.
         plan_options: What to plan for. Limits in it can refuse the build, as too little memory does.
         anyway: Build even if the plan does not fit or exceeds a limit.
@@ -56,7 +58,7 @@ class BuildRequest:
 
     Raises:
         UsageError: ``emit`` is not a format, a count is not a whole number of at least 1, a text in ``stop`` is empty,
-            or a value has another type.
+            a value has another type, or ``quality_tokens`` is given without ``gate``.
     """
 
     model: str | Path | Recipe | None = None
@@ -69,12 +71,12 @@ class BuildRequest:
     emit: str | None = None
     force: bool = False
     calibration: str | Path | None = None
-    calibration_tokens: int = CALIBRATION_TOKENS
+    calibration_tokens: int | None = None
     reasoning: bool | None = None
     chat_template: str | Path | None = None
     stop: tuple[str, ...] = ()
     gate: bool = True
-    quality_tokens: int = QUALITY_TOKENS
+    quality_tokens: int | None = None
     threads: int | None = None
     plan_options: PlanOptions | None = None
     anyway: bool = False
@@ -98,6 +100,10 @@ class BuildRequest:
         for name in ("calibration_tokens", "quality_tokens", "threads"):
             if (value := getattr(self, name)) is not None:
                 check_count(name, value, error=UsageError, most=MOST_THREADS if name == "threads" else None)
+        if self.quality_tokens is not None and not self.gate:
+            raise UsageError(
+                "--quality-tokens was given with --no-gate, which measures nothing", hint="remove one of the two"
+            )
 
     @property
     def emits_gptq(self) -> bool:

@@ -36,7 +36,9 @@ def stored_head(recipe: Recipe, opened: Checkpoint) -> tuple[Recipe, tuple[str, 
     planned, found = bool(recipe.config.get(key, False)), bool(opened.config.get(key, False))
     if planned == found:
         return recipe, ()
-    changed = dataclasses.replace(recipe, config={**recipe.config, key: found})
+    table = int(recipe.config.get("vocab_size") or 0) * int(recipe.config.get("hidden_size") or 0)
+    parameters = max(recipe.parameters + (-table if found else table), 1)
+    changed = dataclasses.replace(recipe, parameters=parameters, config={**recipe.config, key: found})
     if any("lm_head" in note or "output.weight" in note for note in opened.notes):
         return changed, ()
     has = "uses the embedding as lm_head" if found else "stores an lm_head of its own, which is used"

@@ -50,7 +50,7 @@ from ..weights.scaled import ScaledWeights
 from ..weights.shrunk import ShrunkWeights
 from ..weights.source import WeightSource
 from .conversation import Conversation
-from .request import BuildRequest
+from .request import CALIBRATION_TOKENS, QUALITY_TOKENS, BuildRequest
 from .small_files import json_bytes, model_config, tokenizer_files
 from .source_files import source_key
 
@@ -266,7 +266,8 @@ def layer_quantizer(
         yield None, {}
         return
     rounded = job.request.emits_gptq and job.device.activation_type != "float16"  # there, all scales are float16
-    calibration = Calibration(job.calibration_file, job.request.calibration_tokens, half_scales=rounded)
+    tokens = job.request.calibration_tokens or CALIBRATION_TOKENS
+    calibration = Calibration(job.calibration_file, tokens, half_scales=rounded)
     with calibrated_layers(
         calibration, job.resume_path("calibration"), job.folder, facts, job.written, weights,
         source_key(job.checkpoint), files, job.threads, job.progress,
@@ -366,11 +367,10 @@ def measure_quality(job: Job, facts: RuntimeFacts, data_bytes: int) -> dict[str,
     """Measure the artifact against the unchanged checkpoint; None if the gate is off."""
     if not job.request.gate:
         return None
-    source = CheckpointWeights(job.checkpoint, job.spec)
+    source, tokens = CheckpointWeights(job.checkpoint, job.spec), job.request.quality_tokens or QUALITY_TOKENS
     return measure(
-        job.folder, facts, source, job.spec, job.recipe.quality, data_bytes, job.request.quality_tokens, job.threads,
-        job.progress,
-    )  # fmt: skip
+        job.folder, facts, source, job.spec, job.recipe.quality, data_bytes, tokens, job.threads, job.progress
+    )
 
 
 def pass_gate(manifest: Manifest, folder: Path, rejected: Path, emitted: Path | None) -> None:

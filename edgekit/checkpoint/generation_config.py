@@ -14,26 +14,41 @@ from ..sampling import SamplingOverrides
 
 FILE_NAME = "generation_config.json"
 SAMPLING_KEYS = tuple(field.name for field in fields(SamplingOverrides))
-# Keys that change which tokens are generated, and the values with which they change nothing.
+# Keys that change which tokens are generated, and the values with which they change nothing. The others either change
+# beam search alone, as length_penalty does, which num_beams turns on; or only how fast the same tokens come, as
+# prompt_lookup_num_tokens does; or limit length and time, which is left to the caller.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "bad_words_ids": (None, []),
+    "begin_suppress_tokens": (None, []),
+    "constraints": (None, []),
     "diversity_penalty": (None, 0, 0.0),
+    "dola_layers": (None, []),
+    "encoder_no_repeat_ngram_size": (None, 0),
     "encoder_repetition_penalty": (None, 1, 1.0),
     "epsilon_cutoff": (None, 0, 0.0),
     "eta_cutoff": (None, 0, 0.0),
+    "exponential_decay_length_penalty": (None, []),
+    "force_words_ids": (None, []),
     "forced_bos_token_id": (None,),
+    "forced_decoder_ids": (None, []),
     "forced_eos_token_id": (None,),
     "frequency_penalty": (None, 0, 0.0),
     "guidance_scale": (None, 1, 1.0),
+    "min_length": (None, 0),
+    "min_new_tokens": (None, 0),
     "no_repeat_ngram_size": (None, 0),
+    "num_beam_groups": (None, 1),
     "num_beams": (None, 1),
     "penalty_alpha": (None, 0, 0.0),
     "presence_penalty": (None, 0, 0.0),
     "sequence_bias": (None, [], {}),
     "suppress_tokens": (None, []),
+    "token_healing": (None, False),
+    "top_h": (None, 1, 1.0),
     "typical_p": (None, 1, 1.0),
+    "watermarking_config": (None, {}),
 }
-GENERATION_KEYS = (*SAMPLING_KEYS, *_UNSUPPORTED, "do_sample", "max_length", "min_length", "max_new_tokens")
+GENERATION_KEYS = (*SAMPLING_KEYS, *_UNSUPPORTED, "do_sample", "max_length", "max_new_tokens")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import errno
 import importlib.metadata
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -157,7 +158,7 @@ def _download_wheel(package: str, version: str, scratch: Path, progress: Progres
     if status != 0:
         raise NetworkError(
             f"pip could not download {requirement}: {problem or f'exit status {status}'}",
-            hint=f"try it yourself: {sys.executable} -m pip download --no-deps {requirement}",
+            hint=f"try it yourself: {shlex.quote(sys.executable)} -m pip download --no-deps {requirement}",
         )
     wheels = list(scratch.glob("*.whl"))
     if len(wheels) != 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from ..errors import ContextLengthError, UsageError, nearest
+from ..errors import ContextLengthError, EdgekitError, TokenizerError, UsageError, nearest
 from ..runtime.chat import Message
 from ..runtime.generation import Generation
 from ._chat_input import open_reader
@@ -32,6 +32,7 @@ def chat_loop(conversation: Conversation, answer: Answerer) -> None:
     reader = open_reader({name: command.help for name, command in COMMANDS.items()})
     _remark(f"{session.manifest.name}, {session.engine.kernel}. /help lists the commands, Ctrl-C stops an answer")
     while (line := reader.read()) is not None:
+        before = conversation.messages
         try:
             text = typed_text(line).strip()
             if text.partition(" ")[0] == "/exit":
@@ -39,7 +40,8 @@ def chat_loop(conversation: Conversation, answer: Answerer) -> None:
             question = _command(conversation, text) if text.startswith("/") else text
             if question:
                 _turn(conversation, answer, question)
-        except (ContextLengthError, UsageError) as error:
+        except (ContextLengthError, TokenizerError, UsageError) as error:
+            conversation.messages = before  # /retry has taken the last question back
             print_error(error)
 
 
@@ -62,8 +64,8 @@ def _turn(conversation: Conversation, answer: Answerer, question: str) -> None:
     """Answer a question and add both to the conversation."""
     try:
         generation = answer(conversation.prompt(question), conversation.think_tokens)
-    except ContextLengthError:
-        _remark("the question was not added to the conversation; /reset forgets the conversation")
+    except (ContextLengthError, TokenizerError) as error:
+        _remark(f"the question was not added to the conversation; {_way_out(conversation, error)}")
         raise
     try:
         _show(generation, conversation)
@@ -74,6 +76,12 @@ def _turn(conversation: Conversation, answer: Answerer, question: str) -> None:
         _remark(f"the context is full: the oldest {dropped} messages were left out of the conversation")
     conversation.add(question, generation.completion)
     _remark(figures(generation.completion))
+
+
+def _way_out(conversation: Conversation, error: EdgekitError) -> str:
+    if isinstance(error, TokenizerError) and conversation.system:  # many templates refuse a system prompt
+        return "/system without a text returns to the model's own system prompt"
+    return "/reset forgets the conversation"
 
 
 def _show(generation: Generation, conversation: Conversation) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 import click
 
 from ..build.request import CALIBRATION_TOKENS, EMIT_FORMATS, QUALITY_TOKENS, BuildRequest, BuildResult
-from ..errors import InterruptedBuildError
+from ..errors import InterruptedBuildError, shown_command
 from ..planning.plan import Plan
 from ..scheme import METHODS, QuantizationOverrides
 from ..units import format_bytes, format_seconds
@@ -56,7 +56,7 @@ _OPTIONS: dict[str, options.Decorator] = {
         "in --bits  [default: the model's own answers to built-in prompts; for a mean, the prompts alone]",
     ),
     "calibration_tokens": options.count(
-        "--calibration-tokens", "Calibrate gptq on this many tokens.", CALIBRATION_TOKENS
+        "--calibration-tokens", f"Calibrate gptq on this many tokens  [default: {CALIBRATION_TOKENS}]"
     ),
     **CONVERSATION_OPTIONS,
     "out": click.option(
@@ -75,7 +75,7 @@ _OPTIONS: dict[str, options.Decorator] = {
         "[default: --gate]",
     ),
     "quality_tokens": options.count(
-        "--quality-tokens", "Compare on this many tokens of held-out texts.", QUALITY_TOKENS
+        "--quality-tokens", f"Compare on this many tokens of held-out texts  [default: {QUALITY_TOKENS}]"
     ),
     "force": click.option("--force", is_flag=True, help="Replace an existing artifact."),
     "sign": options.sign("Sign the artifact"),
@@ -152,4 +152,4 @@ def _report(result: BuildResult, request: BuildRequest) -> None:
         for check in quality["checks"]:  # each measurement with its threshold, and what could not be checked
             unchecked = f"{check['name']}: " if check["passed"] is None else ""
             screen.say(f"  {unchecked}{check['detail']}")
-    screen.say(f'next: edgekit run {result.artifact} --prompt "{_QUESTION}"')
+    screen.print(f"next: {shown_command('run', result.artifact, '--prompt', _QUESTION)}", soft_wrap=True)

@@ -48,11 +48,11 @@ _CHUNK_TOKENS = 512  # edgekit.quality.evaluation.CHUNK_TOKENS, whose module tak
 )
 @options.count(
     "--chunk-tokens",
-    "Read this many tokens at a time; the second half of each chunk is scored.",
-    _CHUNK_TOKENS,
+    "With --text: read this many tokens at a time; the second half of each chunk is scored  "
+    f"[default: {_CHUNK_TOKENS}]",
     least=4,
 )
-@options.count("--max-chunks", "Stop after this many chunks  [default: read the whole text]", metavar="N")
+@options.count("--max-chunks", "With --text: stop after this many chunks  [default: read the whole text]", metavar="N")
 @options.threads
 @options.as_json
 @needs_memory(200)
@@ -61,7 +61,7 @@ def command(
     reference: str,
     lora: tuple[str, ...],
     text_file: Path | None,
-    chunk_tokens: int,
+    chunk_tokens: int | None,
     max_chunks: int | None,
     threads: int | None,
     as_json: bool,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import click
 
 from ..devices import DeviceProfile
 from ..devices.writer import format_device
+from ..errors import shown_command
 from ..output_file import write_output
 from ..units import format_bytes
 from . import _options as options
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from ..probe.kernels import KernelChoice
     from ..runtime.proof.verdict import Verdict
 
-_COMMENT = "This machine as edgekit probe measured it. Use it: edgekit plan --device {path}"
+_COMMENT = "This machine as edgekit probe measured it. Use it: {command}"
 
 
 def _new_profile(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -74,8 +76,9 @@ def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
 
             profile = with_engine_rates(profile, progress)
     if out is not None:
+        comment = _COMMENT.format(command=shown_command("plan", "--device", out))
         try:
-            write_output(out, format_device(profile, _COMMENT.format(path=out)).encode())
+            write_output(out, format_device(profile, comment).encode())
         except OSError as error:
             raise click.ClickException(f"cannot write {out}: {error.strerror}") from None
     if as_json:
@@ -86,11 +89,11 @@ def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
     _print(profile, kernels)
     _print_proofs(kept_verdicts())
     kept = (
-        f"written to {out}; use it with --device {out}"
+        f"written to {out}; use it with --device {shlex.quote(str(out))}"
         if out
         else "not saved; save it with edgekit probe --out NAME.toml"
     )
-    open_screen().say(f"\n{kept}")
+    open_screen().print(f"\n{kept}", soft_wrap=True)
 
 
 def _print(profile: DeviceProfile, kernels: dict[str, KernelChoice]) -> None:

@@ -60,9 +60,7 @@ _SAMPLING_OPTIONS: dict[str, options.Decorator] = {
 @click.option(
     "--thoughts",
     type=click.Choice(["show", "fold", "hide"]),
-    default="show",
-    show_default=True,
-    help="Show a reasoning model's thought, fold it to one line (on a terminal), or hide it.",
+    help="Show a reasoning model's thought, fold it to one line (on a terminal), or hide it  [default: show]",
 )
 @click.option(
     "--loop-guard",
@@ -108,7 +106,7 @@ def command(
     changes: dict[str, Any],
     seed: int | None,
     think_tokens: int | None,
-    thoughts: Thoughts,
+    thoughts: Thoughts | None,
     loop_guard: LoopGuard,
     engine: str,
     context: int | None,
@@ -129,6 +127,7 @@ def command(
     model's thought is dimmed; elsewhere it stands between <think> tags. --thoughts fold or hide leaves it out.
     """
     _check(prompt, as_json, raw, think_tokens, seed)
+    _check_shown(thoughts, as_json, raw)
     if draft is not None and not speculate:
         raise UsageError("--draft cannot be combined with --no-speculate", hint="a draft model guesses tokens")
     if prompt is not None:
@@ -156,7 +155,7 @@ def command(
             from ._chat_loop import chat_loop
             from ._conversation import Conversation
 
-            chat_loop(Conversation(session, thoughts, think_tokens), answer)
+            chat_loop(Conversation(session, thoughts or "show", think_tokens), answer)
             return
         if not prompt.strip():
             raise UsageError("the prompt is empty", hint="give --prompt a text, or leave it out to hold a conversation")
@@ -169,7 +168,7 @@ def command(
         if as_json:
             emit_json(_to_json(session, generation))
         else:
-            _print(generation, thoughts)
+            _print(generation, thoughts or "show")
 
 
 def _check(prompt: str | None, as_json: bool, raw: bool, think_tokens: int | None, seed: int | None) -> None:
@@ -183,6 +182,16 @@ def _check(prompt: str | None, as_json: bool, raw: bool, think_tokens: int | Non
         raise UsageError("--think-tokens cannot be combined with --raw", hint="plain text has no thought")
     if seed is not None and not 0 <= seed < 1 << 64:
         raise UsageError(f"--seed is {seed}; it must be 0 or more and below 2^64")
+
+
+def _check_shown(thoughts: Thoughts | None, as_json: bool, raw: bool) -> None:
+    """Refuse a way to show thoughts where none are shown."""
+    if thoughts is not None and as_json:
+        raise UsageError(
+            "--thoughts cannot be combined with --json", hint="the object has the thought apart from the answer"
+        )
+    if thoughts is not None and raw:
+        raise UsageError("--thoughts cannot be combined with --raw", hint="plain text has no thought")
 
 
 def _check_thinks(session: Session, think_tokens: int | None) -> None:

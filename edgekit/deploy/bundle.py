@@ -32,9 +32,17 @@ from ..artifact.signature import open_private_key, read_signature, sign_file
 from ..artifact.signature import sign as sign_artifact
 from ..artifact.verify import Verified, verified
 from ..artifact.writer import check_place, disk_error, give_name, made_parents
-from ..devices import DeviceProfile
+from ..devices import DeviceProfile, load_device
 from ..durable import rename, sync
-from ..errors import BudgetError, BundleError, DiskFullError, OutputExistsError, UsageError
+from ..errors import (
+    BudgetError,
+    BundleError,
+    DiskFullError,
+    EdgekitError,
+    OutputExistsError,
+    UsageError,
+    shown_command,
+)  # fmt: skip
 from ..hashing import sha256_file
 from ..json_file import read_json_object
 from ..json_text import json_text
@@ -106,7 +114,7 @@ def check_plan(manifest: Manifest, device: DeviceProfile) -> None:
         raise BudgetError(
             f"{manifest.name} does not fit {device.name}: it needs {format_bytes(needed)} with {plan.get('context')} "
             f"tokens of context, and {format_bytes(usable)} are usable",
-            hint=f"edgekit plan --device {device.name} lists what fits; a shorter context needs less",
+            hint=f"{_plan_command(device)} lists what fits; a shorter context needs less",
         )
     missed = [
         name
@@ -116,8 +124,17 @@ def check_plan(manifest: Manifest, device: DeviceProfile) -> None:
     if missed:
         raise BudgetError(
             f"the plan of {manifest.name} for {device.name} misses the limit set for {', '.join(missed)}",
-            hint="build it again with another limit, or plan another model: edgekit plan --device " + device.name,
+            hint=f"build it again with another limit, or plan another model: {_plan_command(device)}",
         )
+
+
+def _plan_command(device: DeviceProfile) -> str:
+    """The command that plans for a device; a profile from a file is not known by its name."""
+    try:
+        known = load_device(device.name) == device
+    except EdgekitError:
+        known = False
+    return shown_command("plan", "--device", device.name) if known else "edgekit plan with the same --device"
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..devices import DeviceProfile, Sourced
-from ..devices.profile import Bytes, Cluster, Thermal
+from ..devices.profile import Bytes, Cluster, Memory, Thermal
 from ..errors import ArtifactError
 from ..planning.core_draw import READ_SHARE
 from ..planning.engines import engine_names, find_engine
@@ -93,9 +93,9 @@ def _total(receipt: Receipt, profile: DeviceProfile) -> _Finding | None:
         headless = memory.usable_headless
         if headless is not None and not usable.value <= headless.value <= found:
             headless = None
-        return replace(profile, memory=replace(memory, total=total, usable=usable, usable_headless=headless))
+        return _with_memory(profile, replace(memory, total=total, usable=usable, usable_headless=headless), source)
 
-    words = "The system reports another amount of memory."
+    words = "The system reports another amount of memory." + _lowered(profile, found)
     return _finding("memory.total", format_bytes(stated), format_bytes(found), words, correct)
 
 
@@ -106,10 +106,26 @@ def _usable(receipt: Receipt, profile: DeviceProfile) -> _Finding | None:
 
     def correct(profile: DeviceProfile, source: str) -> DeviceProfile:
         usable = Sourced(Bytes(min(found, profile.memory.total.value)), source, "what was free after the test")
-        return replace(profile, memory=replace(profile.memory, usable=usable))
+        return _with_memory(profile, replace(profile.memory, usable=usable), source)
 
     words = "Less memory was free after the test than the profile calls usable; other programs may have taken it."
+    words += _lowered(profile, found)
     return _finding("memory.usable", format_bytes(stated), format_bytes(found), words, correct)
+
+
+def _with_memory(profile: DeviceProfile, memory: Memory, source: str) -> DeviceProfile:
+    """The profile with other figures of its memory. Its budget, which must be usable, is lowered where it is more."""
+    budget, usable = profile.budget, memory.usable.value
+    if budget.memory is not None and budget.memory.value > usable:
+        note = f"lowered from {format_bytes(budget.memory.value)} to what is usable"
+        budget = replace(budget, memory=Sourced(usable, source, note))
+    return replace(profile, memory=memory, budget=budget)
+
+
+def _lowered(profile: DeviceProfile, usable: int) -> str:
+    """A sentence if the profile's budget is more than what is usable."""
+    budget = profile.budget.memory
+    return " budget.memory, which is more, is lowered to it." if budget is not None and budget.value > usable else ""
 
 
 def _cores(receipt: Receipt, profile: DeviceProfile) -> _Finding | None:

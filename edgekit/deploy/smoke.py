@@ -37,7 +37,7 @@ from ..probe.bench import time_round
 from ..progress import Progress, no_progress
 from ..runtime.accelerated import AcceleratedEngine
 from ..runtime.engine import Engine, EngineOptions, open_engine
-from ..runtime.replay import check_logits, check_tokens, golden_of, replay
+from ..runtime.replay import check_logits, check_tokens, golden_context, golden_of, replay
 from ..units import format_bytes
 from .contradictions import find_contradictions
 from .machine import describe_machine
@@ -100,7 +100,8 @@ def smoke(
     receipt = receipt.with_checks(Check("files", PASS, f"{len(manifest.files)} files, {format_bytes(size)}"))
     started = time.perf_counter()
     try:
-        opened = open_engine(folder, manifest, EngineOptions(threads=threads), engine)
+        options = EngineOptions(context=golden_context(manifest, golden), threads=threads)
+        opened = open_engine(folder, manifest, options, engine)
     except (EngineError, NativeLibraryError) as error:
         return replace(receipt, engine=engine).with_checks(Check("load", FAIL, error.message))
     receipt = replace(receipt, engine=opened.name, kernel=opened.kernel, load_s=time.perf_counter() - started)

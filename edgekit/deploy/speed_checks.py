@@ -63,6 +63,8 @@ def check_load_time(load_s: float, plan: dict[str, Any]) -> list[Check]:
 
 def check_sustained(found: Sustained) -> Check:
     """The last third of the time against the first."""
+    if found.first_tok_s <= 0:
+        return Check("sustained", WARN, f"unknown: no token in the first third of {format_seconds(found.seconds)}")
     share = found.last_tok_s / found.first_tok_s
     detail = (
         f"{format_rate(found.last_tok_s, 'tok')} in the last third of {format_seconds(found.seconds)}, {share:.0%} of "
@@ -88,7 +90,7 @@ def measure_sustained(engine: Engine, golden: list[int], seconds: float) -> Sust
     the same contexts and only the machine can change the speed.
 
     Args:
-        engine: An engine whose context holds the golden prompt and 64 more tokens, or all that it can hold.
+        engine: An engine whose context holds the golden prompt and at least one more token.
         golden: The golden prompt's ids.
         seconds: How long to decode, without the evaluations of the prompt.
     """

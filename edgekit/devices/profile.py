@@ -6,12 +6,14 @@ does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Generic, NewType, TypeVar
 
 from ..errors import nearest
 from ..scheme import FLOAT_BYTES
+from .classes import check_class
 
 KINDS = ("jetson", "pi", "sbc", "phone", "laptop", "desktop", "host")
 EXECUTION_PROVIDERS = tuple(
@@ -196,6 +198,7 @@ class Cpu(_Figures):
         counted = sum(cluster.cores.value for cluster in self.clusters)
         if self.clusters and self.cores is not None and counted != self.cores.value:
             raise ValueError(f"cores is {self.cores.value}, but the clusters have {counted}")
+        check_class(self.fitted_as)
         names = [engine.name for engine in self.engines]
         if len(set(names)) < len(names):
             raise ValueError(f"engines has a duplicate name: {', '.join(names)}")
@@ -222,6 +225,10 @@ class Accelerator(_Figures):
         super().__post_init__()
         if self.kind not in ("gpu", "npu"):
             raise ValueError(f"kind is {self.kind!r}; allowed: gpu, npu")
+        capability = self.compute_capability
+        if capability is not None and not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", capability.value):
+            raise ValueError(f"compute_capability is {capability.value!r}; it must be two numbers, such as '8.7'")
+        check_class(self.fitted_as)
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,16 @@ from typing import Any
 
 from ..artifact.manifest import RuntimeFacts
 from ..devices import DeviceProfile, load_device
-from ..errors import ArtifactError, CheckpointError, DeviceProfileError, UnknownNameError
+from ..errors import ArtifactError, CheckpointError, DeviceProfileError, UnknownNameError, shown_command
 from ..json_file import read_json_object
 from ..layout import DataLayout, Matrix, plan_layout
 from ..models import ModelSpec, spec_from_config
 from ..models.spec import untied
 from ..planning.engines import find_engine
-from ..planning.hardware import hardware_of
+from ..planning.hardware import Hardware, hardware_of
 from ..planning.latency import Predictor
 from ..planning.memory import Dimensions, kv_cache_bytes
+from ..planning.planned_engine import PlannedEngine
 from ..planning.token_time import TokenTime, split_token
 from ..planning.work import work_of
 from ..runtime.engine import refuse_web_folder
@@ -176,7 +177,7 @@ def read_model(folder: Path, facts: RuntimeFacts) -> Model:
         raise ArtifactError(
             f"inspecting {folder}: {DATA_FILE} has {found} bytes; {CONFIG_FILE} and the manifest describe "
             f"{layout.size_bytes}",
-            hint=f"edgekit verify {folder} checks the files",
+            hint=f"{shown_command('verify', folder)} checks the files",
         )
     return Model(spec, quantization, layout)
 
@@ -186,8 +187,8 @@ def contents_of(folder: Path, facts: RuntimeFacts, engine: str | None = None) ->
 
     Args:
         folder: The artifact.
-        facts: Its manifest. The time is planned for its device; without one, or with one that is not known here, the
-            shares of time are those of the bytes.
+        facts: Its manifest. The time is planned for its device; without one, or with one or a power mode that is not
+            known here, the shares of time are those of the bytes.
         engine: The engine to plan for; None for the one that the manifest's plan names.
 
     Raises:
@@ -204,8 +205,7 @@ def contents_of(folder: Path, facts: RuntimeFacts, engine: str | None = None) ->
     position_bytes = kv_cache_bytes(Dimensions.of_spec(model.spec), 1, asked if asked in types else types[0])
     device = _device(facts)
     time = None
-    if device is not None:
-        hardware = hardware_of(device, planned, facts.plan.get("power_mode"))
+    if device is not None and (hardware := _hardware(device, planned, facts)) is not None:
         time = split_token(Predictor(work, hardware, planned, position_bytes), context - 1)
     parts = parts_of(model.layout)
     size, read = model.layout.size_bytes, work.token_bytes
@@ -229,6 +229,14 @@ def _device(facts: RuntimeFacts) -> DeviceProfile | None:
     try:
         return load_device(str(name)) if name else None
     except (UnknownNameError, DeviceProfileError):
+        return None
+
+
+def _hardware(device: DeviceProfile, planned: PlannedEngine, facts: RuntimeFacts) -> Hardware | None:
+    """The plan's device in the planned power mode; None if its profile here has no such mode."""
+    try:
+        return hardware_of(device, planned, facts.plan.get("power_mode"))
+    except UnknownNameError:
         return None
 
 

@@ -28,6 +28,8 @@ from .stated import STATED_BITS_PER_WEIGHT, stated_dimensions, stated_memory, st
 from .widths import choose_widths
 from .work import Work, work_of
 
+_PARAMETERS_OFF = 1.25  # names of models round their numbers: Qwen2.5-7B has 7.6e9
+
 
 def draft(
     recipe: Recipe,
@@ -316,6 +318,11 @@ def _spec(recipe: Recipe) -> ModelSpec | None:
         # The same message serves a checkpoint's config.json and the recipe's copy of it: name the recipe's.
         message = f"recipe {recipe.name}: {error.message.replace('config.json', '[config]')}"
         raise (RecipeError if type(error) is CheckpointError else type(error))(message, error.hint) from None
+    if not 1 / _PARAMETERS_OFF <= recipe.parameters / spec.parameters <= _PARAMETERS_OFF:
+        raise RecipeError(
+            f"recipe {recipe.name}: parameters is {recipe.parameters}, but the shapes in [config] have "
+            f"{spec.parameters}; a tied table counts once"
+        )
     if recipe.max_context > spec.context_length:
         raise RecipeError(
             f"recipe {recipe.name}: max_context is {recipe.max_context}, but with dynamic rope scaling edgekit offers "

@@ -36,7 +36,7 @@ def evaluate(
     text: str | None = None,
     *,
     lora: str | Path | Sequence[str | Path] = (),
-    chunk_tokens: int = CHUNK_TOKENS,
+    chunk_tokens: int | None = None,
     max_chunks: int | None = None,
     threads: int | None = None,
     progress: Progress = no_progress,
@@ -49,8 +49,8 @@ def evaluate(
         text: The text to read. An incomplete last chunk is dropped unless it is the only one. None: the held-out texts
             of the quality gate.
         lora: The folders of the adapters that the artifact was built with, in the same order.
-        chunk_tokens: Tokens in a chunk, at least 4; limited by the artifact's context.
-        max_chunks: Stop after this many chunks.
+        chunk_tokens: Tokens in a chunk of ``text``, at least 4; limited by the artifact's context. None for 512.
+        max_chunks: Stop after this many chunks of ``text``; None for all.
         threads: Threads of onnxruntime; None for one per physical core.
         progress: Receives the progress of each phase.
 
@@ -58,16 +58,12 @@ def evaluate(
         KL divergence, perplexities and top-1 agreement over all scored positions.
 
     Raises:
-        UsageError: The text has fewer than four tokens, a number is too small, or the artifact was built with other
-            adapters than those given.
+        UsageError: The text has fewer than four tokens, a number is too small, chunks are given without ``text``, or
+            the artifact was built with other adapters than those given.
         TensorMismatchError: The reference, or an adapter, is not what the artifact was built from.
         EdgekitError: The artifact or the reference cannot be read.
     """
-    check_count("chunk_tokens", chunk_tokens, least=4, error=UsageError)
-    if max_chunks is not None:
-        check_count("max_chunks", max_chunks, error=UsageError)
-    if threads is not None:
-        check_count("threads", threads, error=UsageError, most=MOST_THREADS)
+    _check_counts(text, chunk_tokens, max_chunks, threads)
     adapters = one_or_several("lora", lora, UsageError)
     folder, threads = Path(artifact), threads or physical_cores()
     refuse_web_folder(folder)
@@ -79,13 +75,26 @@ def evaluate(
         with shared_budget():
             passages = held_out(tokenizer, template, manifest.reasoning, context, HELD_OUT_TOKENS)
     else:
-        chunks = _chunks(tokenizer, text, min(chunk_tokens, context), max_chunks)
+        chunks = _chunks(tokenizer, text, min(chunk_tokens or CHUNK_TOKENS, context), max_chunks)
         passages = [Passage(ids, len(ids) // 2 + 1) for ids in chunks]
     with told_paths(), open_reference(reference, adapters, manifest) as (opened, spec):
         report = phase(progress, "comparing with the float model")
         found = compare(folder, manifest, CheckpointWeights(opened, spec), spec, passages, threads, report)
     report(1, 1)
     return found.figures
+
+
+def _check_counts(text: str | None, chunk_tokens: int | None, max_chunks: int | None, threads: int | None) -> None:
+    counts = (("chunk_tokens", chunk_tokens, 4, None), ("max_chunks", max_chunks, 1, None))
+    for name, value, least, most in (*counts, ("threads", threads, 1, MOST_THREADS)):
+        if value is not None:
+            check_count(name, value, least, UsageError, most)
+    for option, value in (("--chunk-tokens", chunk_tokens), ("--max-chunks", max_chunks)):
+        if value is not None and text is None:
+            raise UsageError(
+                f"{option} needs --text: the held-out texts are read as the quality gate reads them",
+                hint=f"add --text FILE, or remove {option}",
+            )
 
 
 def _chunks(tokenizer: Tokenizer, text: str, chunk_tokens: int, max_chunks: int | None) -> list[list[int]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from ..scheme import METHODS, QuantizationConfig, QuantizationScheme
 from ..toml_table import TableReader
 from .recipe import SOURCES, FolderSource, Recipe, Source
 
+# A misspelling of a key is closer to it than this, and no key of transformers' families of language models is: the
+# closest is DeepSeek-V3's qk_head_dim with 0.87 to v_head_dim.
+_NEAR = 0.9
 FLOAT = "float"  # a part that stays in the activation's type; TOML has no null
 
 
@@ -30,10 +35,19 @@ def read_recipe(path: Path) -> Recipe:
     recipe = _READER.build(
         Recipe, _READER.load(path), str(path), separator=": ", given=given, hidden=("reasoning_signs",)
     )
+    _check_keys(recipe.config, f"{path}: [config]")
     check_table(recipe.config, CONFIG, f"{path}: [config]", RecipeError)
     if isinstance(recipe.source, FolderSource):
         return replace(recipe, source=FolderSource(str(path.parent / expanded(recipe.source.path))))
     return recipe
+
+
+def _check_keys(config: Mapping[str, Any], where: str) -> None:
+    """Refuse a key that is nearly one that edgekit reads. Others are allowed: config.json files have many."""
+    known = (*CONFIG, "rope_scaling", "rope_parameters")
+    for key in config:
+        if key not in known and (near := get_close_matches(key, known, n=1, cutoff=_NEAR)):
+            raise RecipeError(f"{where}: unknown key {key!r}; did you mean {near[0]}?")
 
 
 def _source(reader: TableReader, hint: Any, value: Any, where: str) -> Source:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import AcceleratorError, EngineError
+from ..errors import AcceleratorError, EngineError, shown_command
 from ..ort import import_onnxruntime
 from .proof.graph import with_float_products
 
@@ -114,7 +114,9 @@ def open_session(
     """
     path = folder / MODEL_FILE
     if not path.is_file():
-        raise EngineError(f"{folder} has no {MODEL_FILE}", hint=f"edgekit verify {folder} lists what is missing")
+        raise EngineError(
+            f"{folder} has no {MODEL_FILE}", hint=f"{shown_command('verify', folder)} lists what is missing"
+        )
     options = session_options(ort, threads)
     if first_row is not None:
         options.add_initializer(LOGITS_START, first_row)
@@ -174,7 +176,7 @@ def _encoded(path: Path) -> str:
 def _load_error(ort: Any, folder: Path, provider: Provider, error: Exception) -> EngineError:
     message = f"onnxruntime {ort.__version__} cannot load {folder / MODEL_FILE}: {one_line(error)}"
     if provider.on_processor:
-        return EngineError(message, hint=f"edgekit verify {folder} checks the files")
+        return EngineError(message, hint=f"{shown_command('verify', folder)} checks the files")
     if "No supported adapters" in str(error) or "WebGPU adapter" in str(error):
         return AcceleratorError(
             f"{provider.title} found no GPU on this machine: {one_line(error)}",

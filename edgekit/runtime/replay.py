@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..artifact.manifest import Manifest
 from ..errors import ArtifactError
-from .engine import Engine
+from .engine import Engine, resolve_context
 
 # Correct kernels give different results: int8 activations round differently for one row, for many rows, and on another
 # instruction set. Measured on SmolLM2-135M (10 chats, 220 positions, onnxruntime's two int8 paths and its float32
@@ -48,6 +48,11 @@ def golden_of(folder: Path, manifest: Manifest) -> dict[str, Any]:
     if missing:
         raise ArtifactError(f"the golden test of {folder} lacks {', '.join(missing)}")
     return golden
+
+
+def golden_context(manifest: Manifest, golden: dict[str, Any]) -> int:
+    """The positions to allocate for the golden test: the planned context, or more if the test takes more."""
+    return max(resolve_context(manifest, None), len(golden["prompt_ids"]) + len(golden["continuation_ids"]))
 
 
 def replay(engine: Engine, golden: dict[str, Any]) -> list[NDArray[np.float32]]:

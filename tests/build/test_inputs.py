@@ -320,6 +320,15 @@ def test_the_recipes_own_settings_give_way_to_a_quantized_checkpoint(tmp_path: P
     assert (found.linear.bits, found.method, found.mean_bits, found.rotate) == (8, "imported", None, False)
 
 
+@pytest.mark.parametrize("model", ["smollm2-135m", "deepseek-r1-distill-qwen-1.5b"])
+@pytest.mark.parametrize("changes", [QuantizationOverrides(), QuantizationOverrides(bits=5.5)])
+def test_a_number_of_calibration_tokens_needs_a_calibration(
+    tmp_path: Path, model: str, changes: QuantizationOverrides
+) -> None:
+    with pytest.raises(UsageError, match="--calibration-tokens was given, but the method rtn does not calibrate"):
+        build(model, "jetson", quantization=changes, calibration_tokens=64, out=tmp_path / "out")
+
+
 def test_a_calibration_text_for_a_quantized_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("The capital of France is Paris. " * 60)
     folder = TinyGptq().write(tmp_path / "codes")

@@ -34,6 +34,13 @@ def test_numbers_below_1(field: str, value: int) -> None:
         BuildRequest(**{field: value})  # type: ignore[arg-type]
 
 
+def test_what_the_gate_measures_on_needs_the_gate() -> None:
+    assert BuildRequest(quality_tokens=64).quality_tokens == 64
+    assert BuildRequest(gate=False).quality_tokens is None
+    with pytest.raises(UsageError, match="--quality-tokens was given with --no-gate"):
+        BuildRequest(quality_tokens=64, gate=False)
+
+
 def test_the_format_of_an_emitted_checkpoint() -> None:
     assert GPTQ_FORMATS == (V1, V2)
     for name in GPTQ_FORMATS:

@@ -108,6 +108,9 @@ def test_the_checkpoints_own_head_is_planned_and_built(tmp_path: Path) -> None:
     with open_checkpoint(folder) as checkpoint:
         changed, (note,) = stored_head(tied, checkpoint)
         assert changed.config["tie_word_embeddings"] is False
+        spec = spec_from_config(tied.config)
+        counted = dataclasses.replace(tied, parameters=spec.parameters)
+        assert stored_head(counted, checkpoint)[0].parameters == spec_from_config(changed.config).parameters
         assert note.startswith("the recipe model says that the embedding is tied, but the checkpoint stores an lm_head")
         assert stored_head(changed, checkpoint) == (changed, ())
     result = build(tied, "cpu", checkpoint=folder, out=tmp_path / "out", gate=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 from invoke import Invoke
 from tiny_checkpoint import write_checkpoint
+
+from edgekit.models import spec_from_config
 
 EDGEKIT = [sys.executable, "-m", "edgekit.cli"]
 
@@ -71,11 +74,12 @@ def test_emit(tmp_path: Path) -> None:
 
 
 def test_the_output_shows_the_plan_the_phases_and_the_next_step(tmp_path: Path, checkpoint: Path) -> None:
-    done = edgekit("build", "--device", "jetson", "--checkpoint", checkpoint, "--out", tmp_path / "out")
+    done = edgekit("build", "--device", "jetson", "--checkpoint", checkpoint, "--out", tmp_path / "my artifact")
     assert done.returncode == 0, done.stderr
     for words in ("KV cache", "usable", "fits", "quantizing", "recording the golden test"):
         assert words in done.stderr
-    assert f"next: edgekit run {tmp_path / 'out'}" in done.stdout
+    following = done.stdout.splitlines()[-1].removeprefix("next: ")
+    assert shlex.split(following)[:4] == ["edgekit", "run", str(tmp_path / "my artifact"), "--prompt"]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +233,8 @@ def _strict_recipe(folder: Path, checkpoint: Path, quality: str) -> Path:
     scheme = "{ bits = 4, block_size = 32, symmetric = true }"
     path = folder / "mine.toml"
     path.write_text(
-        'title = "t"\nlicence = "l"\nparameters = 1\nreasoning = false\nmax_context = 128\n'
+        f'title = "t"\nlicence = "l"\nparameters = {spec_from_config(config).parameters}\n'
+        "reasoning = false\nmax_context = 128\n"
         f'[source]\nkind = "folder"\npath = {json.dumps(str(checkpoint))}\n[config]\n'
         + "".join(f"{key} = {json.dumps(value)}\n" for key, value in config.items())
         + f'[quantization]\nmethod = "rtn"\nlinear = {scheme}\nembedding = {scheme}\nlm_head = {scheme}\n'

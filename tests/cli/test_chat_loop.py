@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from invoke import Invoke
 from numpy.typing import NDArray
-from tiny_artifact import write_tiny_artifact
+from tiny_artifact import rewrite_manifest, write_tiny_artifact
 
 from edgekit.cli._chat_input import LineReader
 from edgekit.runtime.chat import Message
@@ -146,6 +147,34 @@ def test_a_full_context_leaves_out_the_oldest_turns_and_says_so(
     assert outcome.exit_code == 0
     assert outcome.text == "Paris.\n" * 6
     assert "messages were left out of the conversation" in outcome.stderr
+
+
+def test_a_template_that_refuses_a_system_prompt_does_not_end_the_conversation(
+    invoke: Invoke,
+    tiny_artifact: Path,
+    tmp_path: Path,
+    scripted: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scripted("Paris.")
+    folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")
+    template = folder / "chat_template.jinja"
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    template.write_text(refusal + template.read_text())
+    rewrite_manifest(folder)
+    asked: list[list[str]] = []
+    chat = Session.chat
+
+    def record(self: Session, messages: Sequence[Message], **options: Any) -> Generation:
+        asked.append([m["content"] for m in messages])
+        return chat(self, messages, **options)
+
+    monkeypatch.setattr(Session, "chat", record)
+    outcome = invoke("run", folder, stdin=b"one\n/system Be brief.\ntwo\n/retry\n/system\nthree\n")
+    assert outcome.exit_code == 0, outcome.stderr
+    assert outcome.stderr.count("System role not supported") == 2
+    assert "/system without a text returns to the model's own system prompt" in outcome.stderr
+    assert asked == [["one"], ["Be brief.", "one", "Paris.", "two"], ["Be brief.", "one"], ["one", "Paris.", "three"]]
 
 
 def test_a_conversation_needs_a_chat_template(invoke: Invoke, tmp_path: Path) -> None:

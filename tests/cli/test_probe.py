@@ -69,8 +69,10 @@ def test_engines_are_measured_and_shown(invoke: Invoke, tmp_path: Path, monkeypa
         return replace(profile, cpu=replace(profile.cpu, engines=rates))
 
     monkeypatch.setattr(engine_rates, "with_engine_rates", measured)
-    path = tmp_path / "board.toml"
+    path = tmp_path / "my board.toml"
     outcome = invoke("probe", "--out", path)
+    assert f"written to {path}; use it with --device '{path}'" in outcome.text
+    assert f"Use it: edgekit plan --device '{path}'" in path.read_text()
     rows = [" ".join(line.split()) for line in outcome.text.splitlines()]
     assert "engine speed native ort" in rows
     assert "decode, GB/s of weights 9.5 7.25" in rows

@@ -82,6 +82,8 @@ def test_a_thought_is_tagged_where_it_cannot_be_dimmed(invoke: Invoke, reasoning
     [
         (["--json"], 2, "--json needs --prompt"),
         (["--raw"], 2, "--raw needs --prompt"),
+        (["--prompt", "x", "--json", "--thoughts", "hide"], 2, "--thoughts cannot be combined with --json"),
+        (["--prompt", "x", "--raw", "--thoughts", "show"], 2, "--thoughts cannot be combined with --raw"),
         (["--prompt", " "], 2, "the prompt is empty"),
         (["--prompt", "x", "--top-p", "2"], 2, "top_p is 2.0"),
         (["--prompt", "x", "--max-tokens", "0"], 2, "--max-tokens"),

@@ -204,8 +204,13 @@ def test_what_does_not_fit_the_device_is_refused(artifact: Path) -> None:
     rewrite_manifest(artifact, plan={**PLAN, "engine_bytes": {"native": 6_000_000_000}})
     with pytest.raises(
         BudgetError, match=re.escape("needs 6.00 GB with 640 tokens of context, and 5.20 GB are usable")
-    ):
+    ) as caught:
         check_plan(read_manifest(artifact), JETSON)
+    assert caught.value.hint.startswith("edgekit plan --device jetson-orin-nano lists what fits")
+    for own in (replace(JETSON, name="tinyboard"), replace(JETSON, title="mine")):  # profiles that were read from files
+        with pytest.raises(BudgetError) as caught:
+            check_plan(read_manifest(artifact), own)
+        assert caught.value.hint.startswith("edgekit plan with the same --device lists what fits")
     rewrite_manifest(artifact, plan={**PLAN, "headless": True, "engine_bytes": {"native": 6_000_000_000}})
     check_plan(read_manifest(artifact), JETSON)
 

@@ -12,7 +12,7 @@ from receipts import JETSON, receipt
 from edgekit.deploy.contradictions import corrected_profile, find_contradictions
 from edgekit.deploy.receipt import Clock, Predicted, Receipt, Sustained
 from edgekit.devices import Sourced, device_names, load_device
-from edgekit.devices.profile import Bandwidth, EngineRates, KernelPeak
+from edgekit.devices.profile import Bandwidth, Bytes, EngineRates, KernelPeak
 from edgekit.devices.reader import read_device
 from edgekit.devices.writer import format_device
 from edgekit.errors import ArtifactError
@@ -142,3 +142,23 @@ def test_figures_that_no_device_has_are_refused(changes: dict[str, Any], message
 def test_a_test_without_tokens_says_nothing_of_heat() -> None:
     nothing = receipt(sustained=Sustained(60.0, 0, 0.0, 0.0))
     assert find_contradictions(nothing, load_device("jetson-orin-nano")) == ()
+
+
+@pytest.mark.parametrize(
+    ("found", "usable"),
+    [(machine(available_bytes=2_000_000_000), 2_000_000_000), (machine(memory_bytes=4_100_000_000), 4_100_000_000)],
+)
+def test_a_budget_that_is_no_longer_usable_is_lowered(found: Receipt, usable: int, tmp_path: Path) -> None:
+    budget = replace(PROFILE.budget, memory=Sourced(Bytes(5_000_000_000), "mine"))
+    corrected = corrected_profile(found, replace(PROFILE, budget=budget))
+    assert corrected.budget.memory is not None
+    assert (corrected.budget.memory.value, corrected.memory.usable.value) == (usable, usable)
+    assert corrected.budget.memory.note == "lowered from 5.00 GB to what is usable"
+    told = find_contradictions(found, replace(PROFILE, budget=budget))
+    assert told[0].detail.endswith(" budget.memory, which is more, is lowered to it.")
+    assert "budget" not in find_contradictions(found, PROFILE)[0].detail
+    path = tmp_path / f"{PROFILE.name}.toml"
+    path.write_text(format_device(corrected))
+    assert read_device(path) == corrected
+    kept = replace(PROFILE, budget=replace(budget, memory=Sourced(Bytes(1_000_000_000), "mine")))
+    assert corrected_profile(found, kept).budget == kept.budget

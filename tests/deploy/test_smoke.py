@@ -23,6 +23,7 @@ from edgekit.deploy.smoke import smoke
 from edgekit.devices import Sourced, load_device
 from edgekit.devices.profile import Bytes, Memory
 from edgekit.errors import ArtifactError, EngineProofNotice, UnknownNameError, UsageError
+from edgekit.runtime.loading import load
 
 SMALL = Sourced(Bytes(1000), source="this test")
 
@@ -235,3 +236,25 @@ def test_an_engine_on_a_gpu_shows_its_proof(
         assert checks["gpu_proof"].verdict == "pass"
         assert "Pretended GPU, driver 1.2.3: " in checks["gpu_proof"].detail
         assert memory is None or checks["memory"].verdict == memory
+
+
+@pytest.mark.parametrize("engine", ["native", "ort"])
+def test_the_golden_test_may_be_longer_than_the_planned_context(tmp_path: Path, engine: str) -> None:
+    checkpoint = write_checkpoint(tmp_path / "tiny", "llama")
+    folder = build(None, "cpu", checkpoint=checkpoint, context=4, gate=False, out=tmp_path / "a").artifact
+    manifest = read_manifest(folder)
+    assert manifest.golden is not None
+    needed = len(manifest.golden["prompt_ids"]) + len(manifest.golden["continuation_ids"])
+    assert needed > manifest.plan["context"] == 4
+    receipt = smoke(folder, engine=engine, threads=1, sustain_s=0.01)
+    assert names(receipt).items() >= {"load": True, "golden_logits": True, "golden_tokens": True}.items()
+    assert receipt.context == needed
+    with load(folder, engine=engine) as session:
+        assert session.engine.context == 4
+
+
+def test_a_golden_test_that_no_context_holds_fails_the_load_check(artifact: Path) -> None:
+    change_golden(artifact, prompt_ids=[5] * 100_000)
+    receipt = smoke(artifact, threads=1)
+    assert names(receipt) == {"files": True, "load": False}
+    assert "positions was requested; tiny holds at most" in receipt.checks[1].detail

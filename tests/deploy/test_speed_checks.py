@@ -81,6 +81,11 @@ def test_a_last_third_that_is_slower_warns() -> None:
     assert "50% of 30.0 tok/s" in check.detail
 
 
+def test_a_first_third_without_a_token_says_nothing_about_heat() -> None:
+    check = check_sustained(Sustained(60.0, 1, 0.0, 0.05))
+    assert (check.verdict, check.detail) == ("warn", "unknown: no token in the first third of 1 min 00 s")
+
+
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
     folder = write_tiny_artifact(tmp_path / "tiny")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -210,3 +211,28 @@ def test_a_probed_device_must_not_have_numbers(tmp_path: Path) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DeviceProfileError, match=r"\.toml cannot be read: No such file"):
         read_device(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            'compute_capability = { value = "sm_87", source = "x" }',
+            "compute_capability is 'sm_87'; it must be two numbers",
+        ),
+        ('compute_capability = { value = "nan", source = "x" }', "compute_capability is 'nan'"),
+        ('compute_capability = { value = "9", source = "x" }', "compute_capability is '9'"),
+        ('fitted_as = "jetsn"', "fitted_as is 'jetsn'; did you mean jetson"),
+    ],
+)
+def test_an_accelerator_that_plans_could_not_use(tmp_path: Path, line: str, words: str) -> None:
+    able = VALID.replace('kind = "gpu"', 'kind = "gpu"\ncompute_capability = { value = "12.1", source = "x" }')
+    assert read_device(_write(tmp_path, able)).accelerator is not None
+    with pytest.raises(DeviceProfileError, match=re.escape(words)):
+        read_device(_write(tmp_path, VALID.replace('kind = "gpu"', f'kind = "gpu"\n{line}')))
+
+
+def test_a_class_of_processors_that_is_not_known(tmp_path: Path) -> None:
+    text = VALID.replace("[cpu]", '[cpu]\nfitted_as = "raspberry-pi5"')
+    with pytest.raises(DeviceProfileError, match="fitted_as is 'raspberry-pi5'; did you mean raspberry-pi-5"):
+        read_device(_write(tmp_path, text))

@@ -64,6 +64,9 @@ def test_the_time_is_planned_for_the_manifests_device(models: SharedModels) -> N
     assert contents_of(folder, elsewhere, "ort").engine == "ort"
     builders_own = contents_of(folder, replace(manifest, plan={"device": "a-board-of-the-builder"}))
     assert (builders_own.time, builders_own.fixed_share) == (None, 0.0)
+    other_mode = contents_of(folder, replace(elsewhere, plan={**elsewhere.plan, "power_mode": "eco"}))
+    assert (other_mode.time, other_mode.device, other_mode.fixed_share) == (None, "raspberry-pi-5-8gb", 0.0)
+    assert sum(part.time_share for part in other_mode.parts) == pytest.approx(1)
     assert contents.to_json()["planned"]["token_s"]["total_s"] == contents.time.total_s
     with pytest.raises(UnknownNameError, match="no engine 'nativ'"):
         contents_of(folder, manifest, "nativ")

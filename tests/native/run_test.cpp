@@ -96,7 +96,8 @@ void options() {
                                  {"a", "--raw"}, {"a", "--json=1"}, {"a", "--kv-type", "int4"}, {"a", "--bench", "--prompt", "x"},
                                  {"a", "--bench", "--prompt-tokens", "8,"}, {"a", "--temperature", "-1e-50"}, {"a", "--top-p", "0"},
                                  {"a", "--top-p", "1.000000001"}, {"a", "--min-p", "-1e-50"}, {"a", "--repetition-penalty", "0"},
-                                 {"a", "--repetition-penalty", "0.009"}})
+                                 {"a", "--repetition-penalty", "0.009"}, {"a", "--repeat", "2"}, {"a", "--smoke", "--seed", "1"},
+                                 {"a", "--smoke", "--bench"}, {"a", "--bench", "--out", "x"}, {"a", "--prompt", "x", "--json", "--thoughts", "fold"}})
     CHECK(failure_of(wrong).exit_code == 2);
   CHECK(failure_of({"a", "--top-k", "9223372036854775808"}).message == "--top-k is 9223372036854775808; it must be at most 9223372036854775807");
   CHECK(failure_of({"a", "--context", "-9223372036854775809"}).message == "--context is -9223372036854775809; it must be at least 1");

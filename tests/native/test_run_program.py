@@ -133,13 +133,35 @@ def test_a_draft_model_has_the_same_tokenizer(artifact: Path, tmp_path: Path) ->
 
 
 def test_options_of_thoughts(artifact: Path) -> None:
-    found = result(artifact, "--prompt", "a", "--max-tokens", 4, "--loop-guard", "all", "--thoughts", "hide", *GREEDY)
+    found = result(artifact, "--prompt", "a", "--max-tokens", 4, "--loop-guard", "all", *GREEDY)
     assert (found["thought_tokens"], found["thought_closed"], found["loops"]) == (0, None, 0)
     refused = run(artifact, "--prompt", "a", "--think-tokens", 4)
     assert refused.returncode == 2
     assert b"does not think before it answers" in refused.stderr
     assert b"it must be show, fold or hide" in run(artifact, "--thoughts", "some").stderr
-    assert b"plain text has no thought" in run(artifact, "--raw", "--prompt", "a", "--think-tokens", 4).stderr
+    for option in (("--think-tokens", 4), ("--thoughts", "hide")):
+        assert b"plain text has no thought" in run(artifact, "--raw", "--prompt", "a", *option).stderr
+    refused = run(artifact, "--json", "--prompt", "a", "--thoughts", "hide")
+    assert refused.returncode == 2
+    assert b"--thoughts cannot be combined with --json" in refused.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--seed", 1, "--bench"), b"--seed cannot be combined with --bench or --smoke"),
+        (("--smoke", "--max-tokens", 4), b"--max-tokens cannot be combined with --bench or --smoke"),
+        (("--repeat", 1), b"--repeat needs --bench"),
+        (("--smoke", "--gen-tokens", 1), b"--gen-tokens needs --bench"),
+        (("--prompt", "a", "--out", "receipt.json"), b"--out needs --smoke"),
+        (("--bench", "--sustain", 1), b"--sustain needs --smoke"),
+        (("--smoke", "--bench"), b"--bench cannot be combined with --smoke"),
+    ],
+)
+def test_an_option_of_another_job_is_refused(artifact: Path, arguments: tuple[object, ...], message: bytes) -> None:
+    refused = run(artifact, *arguments)
+    assert refused.returncode == 2
+    assert message in refused.stderr
 
 
 def test_a_raw_prompt_from_stdin(artifact: Path) -> None:

@@ -117,3 +117,17 @@ def test_a_test_that_does_not_get_through_has_one_check_of_the_load(artifact: Pa
     assert found["error"]["message"].count("load:") == 1
     assert {found[name] for name in ("load_s", "ttft_s", "decode_tok_s", "threads", "peak_rss_bytes")} == {None}
     assert (found["engine"], found["passed"]) == ("native", False)
+
+
+def test_the_golden_test_may_be_longer_than_the_planned_context(artifact: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(artifact, tmp_path / "changed")
+    manifest = read_manifest(changed)
+    assert manifest.golden is not None
+    rewrite_manifest(changed, plan=manifest.plan | {"context": 4})
+    found = result(changed, "--smoke", "--sustain", "0.01")
+    assert found["passed"]
+    assert found["context"] == len(manifest.golden["prompt_ids"]) + len(manifest.golden["continuation_ids"])
+    assert result(artifact, "--smoke")["context"] == manifest.plan["context"]
+    rewrite_manifest(changed, model=manifest.model | {"context_length": 5}, plan=manifest.plan | {"context": 4})
+    short = result(changed, "--smoke", code=62)
+    assert "positions was requested" in short["checks"][1]["detail"]

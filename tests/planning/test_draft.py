@@ -134,3 +134,13 @@ def test_a_requested_prompt_is_never_shortened(prompt_tokens: int) -> None:
     assert draft(SMALL, device, 50, options=PlanOptions(prompt_tokens=50)).latency.prompt_tokens == 50
     with pytest.raises(ContextLengthError, match=f"a prompt of {prompt_tokens} tokens was requested, .* of 50 tokens"):
         draft(SMALL, device, 50, options=PlanOptions(prompt_tokens=prompt_tokens))
+
+
+@pytest.mark.parametrize(("parameters", "allowed"), [(5, False), (SMALL.parameters * 9, False), (140_000_000, True)])
+def test_the_stated_parameters_are_those_of_the_shapes(parameters: int, allowed: bool) -> None:
+    recipe, device = replace(SMALL, parameters=parameters), load_device("pi")
+    if allowed:
+        assert draft(recipe, device).fits
+        return
+    with pytest.raises(RecipeError, match=f"parameters is {parameters}, but the shapes in .* have 134515008"):
+        draft(recipe, device)

@@ -158,3 +158,9 @@ def test_results_are_plain_numbers(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", "llama")
     found = evaluate(artifact(tmp_path, "llama", QuantizationConfig.none(), "out"), checkpoint, TEXT, chunk_tokens=32)
     assert all(type(v) in (int, float) for v in dataclasses.asdict(found).values())
+
+
+@pytest.mark.parametrize(("name", "option"), [("chunk_tokens", "--chunk-tokens"), ("max_chunks", "--max-chunks")])
+def test_chunks_are_those_of_a_text(tmp_path: Path, name: str, option: str) -> None:
+    with pytest.raises(UsageError, match=f"{option} needs --text"):
+        evaluate(tmp_path / "artifact", tmp_path / "reference", **{name: 8})  # type: ignore[arg-type]

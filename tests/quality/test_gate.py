@@ -17,6 +17,7 @@ from edgekit.artifact.verify import verify
 from edgekit.build import steps
 from edgekit.build.pipeline import build
 from edgekit.errors import OutputExistsError, QualityError
+from edgekit.models import spec_from_config
 from edgekit.quality import gate
 from edgekit.quality.answers import QUESTIONS, Answer
 from edgekit.quality.evaluation import evaluate
@@ -136,7 +137,8 @@ def test_thresholds_come_from_the_recipe(tmp_path: Path) -> None:
     scheme = "{ bits = 4, block_size = 32, symmetric = true }"
     recipe = tmp_path / "mine.toml"
     recipe.write_text(
-        'title = "t"\nlicence = "l"\nparameters = 1\nreasoning = false\nmax_context = 128\n'
+        f'title = "t"\nlicence = "l"\nparameters = {spec_from_config(config).parameters}\n'
+        "reasoning = false\nmax_context = 128\n"
         f'[source]\nkind = "folder"\npath = {json.dumps(str(folder))}\n[config]\n' + "\n".join(lines) + "\n"
         f'[quantization]\nmethod = "rtn"\nlinear = {scheme}\nembedding = {scheme}\nlm_head = {scheme}\n'
         "[quality]\nmax_mean_kl = 0.0\n"

@@ -109,9 +109,10 @@ def recipe_of(checkpoint: Path, folder: Path, attn_factor: float) -> Path:
     """A recipe of a YaRN model that states the attn_factor which the checkpoint's config.json lacks."""
     config = json.loads((checkpoint / "config.json").read_text())
     config["rope_scaling"] = {**YARN, "attn_factor": attn_factor}
+    parameters = spec_from_config(config).parameters
     tables = {"config": config, "config.rope_scaling": config.pop("rope_scaling")}
     part = "{bits = 8, block_size = 32, symmetric = true}"
-    lines = ['title = "t"', 'licence = "x"', "parameters = 100", "reasoning = false", "max_context = 128"]
+    lines = ['title = "t"', 'licence = "x"', f"parameters = {parameters}", "reasoning = false", "max_context = 128"]
     lines += ["[source]", 'kind = "folder"', f"path = {json.dumps(str(checkpoint))}"]
     for name, table in tables.items():
         lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items() if value is not None)]

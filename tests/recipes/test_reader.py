@@ -119,6 +119,13 @@ def test_the_other_kinds_of_source(tmp_path: Path) -> None:
         ('title = "Tiny"', 'name = "tiny"', ["unknown key 'name'", "the file's name"]),
         ('method = "rtn"', 'method = "rtn"\nmatrices = {}', ["quantization: unknown key 'matrices'"]),
         ('method = "rtn"\n', "", ["quantization: lacks method"]),
+        (
+            '"llama"',
+            '"llama"\nnum_key_value_head = 2',
+            ["[config]: unknown key 'num_key_value_head'", "num_key_value_heads?"],
+        ),
+        ('"llama"', '"llama"\ntie_word_embedding = true', ["unknown key 'tie_word_embedding'", "tie_word_embeddings?"]),
+        ('"llama"', '"llama"\nrope_scalling = {}', ["unknown key 'rope_scalling'", "did you mean rope_scaling?"]),
     ],
 )
 def test_what_is_wrong_is_named_with_its_file(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
@@ -152,3 +159,13 @@ def test_shapes_out_of_range(tmp_path: Path, value: str) -> None:
         RecipeError, match=r"tiny\.toml: \[config\]: hidden_size is .*; it must be a whole number from 1"
     ):
         read_recipe(_write(tmp_path, text))
+
+
+def test_keys_of_the_config_that_edgekit_does_not_read_are_allowed(tmp_path: Path) -> None:
+    keys = (
+        "attention_dropout", "bos_token_id", "head_dimension_unused", "initializer_range", "layer_norm_eps",
+        "num_experts", "pretraining_tp", "qk_head_dim", "rope_interleave", "torch_dtype", "use_cache", "use_mrope",
+    )  # fmt: skip
+    more = "".join(f"{key} = 1\n" for key in keys)
+    recipe = read_recipe(_write(tmp_path, VALID.replace("[quantization]", f"{more}\n[quantization]")))
+    assert set(keys) < set(recipe.config)

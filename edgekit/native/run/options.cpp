@@ -139,23 +139,46 @@ const Option &option_named(const std::string &name) {
   throw usage("there is no option " + name, "edgekit-run --help lists the options");
 }
 
-void check_combination(const Options &options) {
-  if (options.job == Job::help || options.job == Job::version) return;
+bool has(const std::vector<std::string> &given, const std::string &name) { return std::find(given.begin(), given.end(), name) != given.end(); }
+
+/* Refuses an option that only another job reads.
+ *
+ *   given  the names of the options on the command line */
+void check_job(Job job, const std::vector<std::string> &given) {
+  const std::pair<Job, std::vector<std::string>> own[] = {
+      {Job::bench, {"--bench", "--prompt-tokens", "--gen-tokens", "--repeat"}},
+      {Job::smoke, {"--smoke", "--device", "--sustain", "--out"}},
+      {Job::answer,
+       {"--prompt", "--max-tokens", "--temperature", "--top-p", "--top-k", "--min-p", "--repetition-penalty", "--seed", "--think-tokens",
+        "--thoughts", "--loop-guard", "--no-prepare", "--draft", "--no-speculate", "--raw"}},
+  };
+  if (has(given, "--bench") && has(given, "--smoke")) throw usage("--bench cannot be combined with --smoke");
+  for (const auto &[reader, names] : own)
+    for (const std::string &name : names)
+      if (reader != job && has(given, name))
+        throw usage(name + (reader == Job::answer ? " cannot be combined with --bench or --smoke" : " needs " + names[0]));
+}
+
+/* given: the names of the options on the command line */
+void check_combination(const Options &options, const std::vector<std::string> &given) {
   if (options.artifact.empty()) throw usage("the folder of an artifact is missing", "usage: edgekit-run ARTIFACT [OPTIONS]");
   if (options.job == Job::answer && !options.prompt && (options.json || options.raw))
     throw usage(std::string(options.json ? "--json" : "--raw") + " needs --prompt, --bench or --smoke",
                 "add --prompt TEXT, or --prompt - to read it from stdin");
+  check_job(options.job, given);
+  if ((options.json || options.raw) && has(given, "--thoughts"))
+    throw usage(std::string("--thoughts cannot be combined with ") + (options.json ? "--json" : "--raw"),
+                options.json ? "the object has the thought apart from the answer" : "plain text has no thought");
   if (options.raw && options.think_tokens) throw usage("--think-tokens cannot be combined with --raw", "plain text has no thought");
   if (!options.draft.empty() && options.no_speculation)
     throw usage("--draft cannot be combined with --no-speculate", "a draft model guesses tokens");
-  if (!options.draft.empty() && options.job != Job::answer) throw usage("--draft cannot be combined with --bench or --smoke");
-  if (options.job != Job::answer && options.prompt) throw usage("--prompt cannot be combined with --bench or --smoke");
 }
 
 }  // namespace
 
 Options parse(const std::vector<std::string> &arguments) {
   Options options;
+  std::vector<std::string> given;
   bool literal = false; /* after -- */
   for (size_t i = 0; i < arguments.size(); ++i) {
     const std::string &argument = arguments[i];
@@ -172,9 +195,10 @@ Options parse(const std::vector<std::string> &arguments) {
       if (option.metavar && equals == std::string::npos && ++i == arguments.size()) throw usage(name + " needs a value");
       option.set(options, name, !option.metavar ? "" : equals == std::string::npos ? arguments[i] : argument.substr(equals + 1));
       if (options.job == Job::help || options.job == Job::version) return options;
+      given.push_back(option.name);
     }
   }
-  check_combination(options);
+  check_combination(options, given);
   return options;
 }
 

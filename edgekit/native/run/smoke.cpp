@@ -135,7 +135,7 @@ class Receipt {
                         {"engine", kernel.empty() ? "" : "native"},
                         {"kernel", kernel},
                         {"threads", known(threads_of(options_))},
-                        {"context", known(context_of(manifest_, options_.context))},
+                        {"context", known(context)},
                         {"kv_type", known(run::name_of(kv_type))},
                         {"checks", checks_},
                         {"load_s", known(load_s)},
@@ -151,6 +151,7 @@ class Receipt {
 
   const ek_kv_type kv_type;
   std::string kernel;
+  int64_t context = 0;
   double load_s = 0, ttft_s = 0, decode_tok_s = 0;
   Json peak, prompt, sustained;
 
@@ -314,6 +315,13 @@ void check_placement(Receipt &receipt) {
                 portable ? "the portable kernels are used, which have no vector instructions" : "every part has a fast kernel");
 }
 
+/* The positions to open: those that were requested; otherwise the planned ones, or more if the golden test takes more. */
+int64_t positions_for(const Options &options, const Json &manifest, const Golden &golden) {
+  const int64_t planned = context_of(manifest, options.context);
+  if (options.context) return planned;
+  return context_of(manifest, std::max(planned, static_cast<int64_t>(golden.prompt.size() + golden.continuation.size())));
+}
+
 /* Runs the checks; if files or load fails, the test ends there. */
 void run_checks(Receipt &receipt, const Options &options, const Json &manifest, const Golden &golden) {
   check_files(receipt, options.artifact, manifest);
@@ -321,8 +329,8 @@ void run_checks(Receipt &receipt, const Options &options, const Json &manifest, 
   try {
     const double started = now();
     const Owned<ek_model> model = open_model(options.artifact);
-    const int64_t context = context_of(manifest, options.context);
-    const Owned<ek_session> session = open_session(model.get(), options, context, receipt.kv_type);
+    receipt.context = positions_for(options, manifest, golden);
+    const Owned<ek_session> session = open_session(model.get(), options, receipt.context, receipt.kv_type);
     const double load_s = now() - started;
     receipt.kernel = kernel_name();
     std::vector<float> row(static_cast<size_t>(ek_model_vocab_size(model.get())));
@@ -334,11 +342,11 @@ void run_checks(Receipt &receipt, const Options &options, const Json &manifest, 
     receipt.ttft_s = timed.ttft_s;
     receipt.decode_tok_s = static_cast<double>(golden.continuation.size()) / timed.decode_s;
     receipt.peak = peak_rss_bytes();
-    check_memory(receipt, manifest, session.get(), context);
+    check_memory(receipt, manifest, session.get(), receipt.context);
     if (!options.device.empty() && options.device == manifest["plan"]["device"].text())
-      check_speed(receipt, planned_for_native(manifest["plan"]), session.get(), context, golden, row);
+      check_speed(receipt, planned_for_native(manifest["plan"]), session.get(), receipt.context, golden, row);
     check_placement(receipt);
-    if (options.sustain_s > 0) check_sustained(receipt, options.sustain_s, session.get(), context, golden, row);
+    if (options.sustain_s > 0) check_sustained(receipt, options.sustain_s, session.get(), receipt.context, golden, row);
   } catch (const Failure &failure) {
     receipt.fail_load(failure.message);
   }
