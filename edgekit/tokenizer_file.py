@@ -56,9 +56,10 @@ def encoding(tokenizer: Tokenizer, text: str, *, concurrent: bool = False) -> An
         concurrent: Whether other threads of Python run meanwhile. The library then uses its threads, unless the
             variable ``TOKENIZERS_PARALLELISM`` is ``false``; a process that has used them should not fork.
     """
-    if concurrent:  # the library keeps Python's lock while it encodes a single text, for seconds if that is long
-        return tokenizer.encode_batch([text], add_special_tokens=False)[0]
-    return tokenizer.encode(text, add_special_tokens=False)
+    with library_errors("the tokenizer cannot encode the text"):
+        if concurrent:  # the library keeps Python's lock while it encodes a single text, for seconds if that is long
+            return tokenizer.encode_batch([text], add_special_tokens=False)[0]
+        return tokenizer.encode(text, add_special_tokens=False)
 
 
 @contextmanager

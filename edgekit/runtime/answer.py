@@ -33,6 +33,9 @@ from .watch import Watch, closing
 
 FinishReason = Literal["stop", "length", "context", "interrupted", "loop"]
 ThoughtEnd = Literal["model", "budget", "loop"]
+# Tokens that may still come before a thought is closed inside a character, which has at most four bytes. Without a
+# limit, a thought that repeats invalid bytes would never be closed.
+_MOST_WAITED = 3
 
 
 class Answer:
@@ -88,6 +91,7 @@ class Answer:
         self._constraint, self._calls = constraint, calls
         self._forced: deque[int] = deque()  # the next ids, without sampling
         self._closed_by: ThoughtEnd | None = None  # if it was not the model
+        self._waited = 0  # tokens since it was to be closed
         tags = (*((THINK_OPEN, THINK_CLOSE) if splitter else ()), *(calls.tags if calls else ()))
         self._tags = {tokenizer.token_id(tag): tag for tag in tags}
         self._end: FinishReason = "interrupted"
@@ -228,7 +232,10 @@ class Answer:
         action = self._watch.push(token, in_thought=self._in_thought) if self._watch else "go on"
         if action == "end":
             return "loop"
-        if action != "go on" and not self._closed_by and self._stream.is_whole:
+        if action != "go on" and not self._closed_by:
+            if not self._stream.is_whole and self._waited < _MOST_WAITED:
+                self._waited += 1
+                return None
             self._closed_by = "loop" if action == "close loop" else "budget"
             self._forced.extend(self._tokenizer.encode(closing(action, "".join(self.text)), add_bos=False))
         return None

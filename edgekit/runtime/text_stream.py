@@ -13,6 +13,7 @@ import re
 from .tokenizer import Tokenizer
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # a decoder's output for invalid or incomplete characters
+_MOST_PENDING, _KEPT_PENDING = 16, 8  # ids; a token has at least one byte, and a character at most four
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
@@ -46,7 +47,11 @@ class TextStream:
         text = self._tokenizer.decode(self._context + self._pending)
         # Byte-level decoders replace each run of invalid bytes by one character, so only the last one can still change.
         if text.endswith(_REPLACEMENT):
-            return self._advance(text[:-1])
+            piece = self._advance(text[:-1])
+            if len(self._pending) > _MOST_PENDING:  # all but the last bytes are final
+                self._context, self._pending = [], self._pending[-_KEPT_PENDING:]
+                self._shown = self._tokenizer.decode(self._pending)[:-1]
+            return piece
         piece = self._advance(text)
         self._context, self._pending = self._pending, []
         self._shown = self._tokenizer.decode(self._context)

@@ -149,8 +149,7 @@ class Tokenizer:
 
     def _ids(self, text: str | Prompt, plain: str) -> list[int]:
         """The ids of a text or a prompt, whose text without marks is ``plain``, as they come."""
-        with library_errors("the tokenizer cannot encode the text"):
-            ids: list[int] = encoding(self._backend, plain, concurrent=self._concurrent).ids
+        ids: list[int] = encoding(self._backend, plain, concurrent=self._concurrent).ids
         if isinstance(text, Prompt) and text.marker and text.marker in text.marked:
             return self._with_text_for(text, plain, ids)
         return ids
@@ -187,8 +186,9 @@ class Tokenizer:
 
     def _normalized_places(self, text: str, marker: str, spellings: Collection[str]) -> list[int]:
         """Where a text without these spellings becomes a control token when it is normalized."""
-        if self._backend.normalizer.normalize_str(text) == text:
-            return []
+        with library_errors("the tokenizer cannot normalize the text"):
+            if self._backend.normalizer.normalize_str(text) == text:
+                return []
         from .text_encoder import written_tokens
 
         controls = {i for t in spellings if (i := self.token_id(t)) is not None}

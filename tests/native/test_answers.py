@@ -6,6 +6,7 @@ import ctypes
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,29 @@ def test_a_thought_can_be_limited(pair: Pair) -> None:
     else:
         assert found.thought_tokens == 0
         assert found.thought_closed == "model"
+
+
+def test_a_thought_of_random_bytes_is_closed_in_time(pair: Pair) -> None:
+    """The tiny model's tokens are often no characters; both wait for three more tokens at most."""
+    chosen, given_ = sampling(temperature=3.0)
+    waited, options = set[int](), EngineOptions(context=CONTEXT, threads=1)
+    engine = NativeEngine(pair.folder, CONTEXT, 1, all_logits=False)
+    with closing(engine), open_session(pair.folder, pair.session.manifest, options, "native") as session:
+        for seed in range(24):
+            expected = session.chat(QUESTION, max_tokens=60, think_tokens=6, sampling=chosen, seed=seed).complete()
+            found = pair.text.generate(
+                engine._session, QUESTION, max_tokens=60, max_thought_tokens=6, sampling=given_, seed=seed
+            )
+            assert (found.tokens, found.text) == (expected.tokens, expected.text)
+            sentence = pair.text.encode("I have thought about this")
+            starts = [n for n in range(6, 14) if found.tokens[n : n + len(sentence)] == sentence]
+            if (
+                pair.session.manifest.reasoning and "</think>" not in found.text and len(found.tokens) > 40
+            ):  # neither the model's end nor a stop
+                waited.add(starts[0] - 6)  # with the blank line before it
+    if pair.session.manifest.reasoning:
+        assert len(waited) > 1
+        assert max(waited) <= 3 + 2
 
 
 def test_the_loop_guard_is_checked(pair: Pair) -> None:

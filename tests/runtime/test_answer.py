@@ -49,6 +49,21 @@ def choose(running: Answer, token: int) -> None:
     running.choose(logits)
 
 
+def test_a_thought_that_repeats_half_a_character_is_closed() -> None:
+    running = answer(splitter=ThoughtSplitter(True), watch=Watch(8, "thought", inside=True), max_tokens=200)
+    broken = TOKENIZER.encode("é", add_bos=False)[0]
+    while True:
+        if not running.force():
+            choose(running, broken)
+        running.read()
+        if running.ends(1000):
+            break
+    running.flush()
+    assert running.thought_closed == "budget"
+    assert running.tokens[: 8 + 3] == [broken] * 11
+    assert running.tokens[11] != broken
+
+
 def test_pending_ids_are_first_the_prompt_and_then_each_token() -> None:
     running = answer(max_tokens=2)
     a, b = TOKENIZER.encode("ab", add_bos=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -88,6 +89,23 @@ def test_evaluating_tokens_one_by_one_or_together_gives_the_same(models: SharedM
     expected = np.stack([whole[19], *whole[23:]])
     tolerance = order_tolerance(steps.kernel) * np.abs(whole).max()
     np.testing.assert_allclose(np.concatenate(rows), expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("kv_type", ["float16", "int8"])
+def test_the_pieces_of_a_prompt_do_not_change_the_result(models: SharedModels, kv_type: str) -> None:
+    """A piece has at least 64 tokens, and its length depends on the speed of the machine."""
+    folder = models.artifact("llama", "int4 block 32", max_position_embeddings=1024)
+    ids = prompt(512)
+
+    def last(*cuts: int) -> bytes:
+        steps = engine(folder, "native", context=512, kv_type=kv_type)
+        for start, stop in itertools.pairwise((0, *cuts, len(ids))):
+            found = steps.evaluate(ids[start:stop])
+        return found[-1].tobytes()
+
+    whole = last()
+    for cuts in ((64,), (128,), (257,), (100, 228), (64, 129), (97, 165, 230, 300, 369), (193, 386)):
+        assert last(*cuts) == whole, cuts
 
 
 def test_rewinding_forgets_later_tokens(models: SharedModels) -> None:

@@ -48,6 +48,21 @@ def test_sentencepiece_pieces_add_up_to_the_text(ids: list[int]) -> None:
 
 
 @settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from([*range(120, 262), 262]), min_size=17, max_size=80))
+def test_a_long_run_of_invalid_bytes_adds_up_to_the_text(ids: list[int]) -> None:
+    assert "".join(pieces(BYTE_LEVEL, ids)) == BYTE_LEVEL.decode(ids)
+
+
+def test_each_token_of_a_run_of_invalid_bytes_costs_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    decode = BYTE_LEVEL.decode
+    monkeypatch.setattr(BYTE_LEVEL, "decode", lambda ids: sizes.append(len(ids)) or decode(ids))
+    (broken,) = BYTE_LEVEL.encode("é", add_bos=False)[:1]
+    assert "".join(pieces(BYTE_LEVEL, [broken] * 1000)) == REPLACEMENT * 1000
+    assert max(sizes) < 40
+
+
+@settings(max_examples=200, deadline=None)
 @given(st.text(max_size=30))
 @pytest.mark.parametrize("tokenizer", [BYTE_LEVEL, SENTENCEPIECE], ids=["byte_level", "sentencepiece"])
 def test_valid_text_is_never_split_inside_a_character(tokenizer: Tokenizer, text: str) -> None:

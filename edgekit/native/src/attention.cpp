@@ -69,9 +69,11 @@ void attend(Team &team, const Kernels &kernels, const KvCache &cache, const Atte
             const std::function<uint8_t *(int)> &scratch) {
   const int64_t tile = std::max<int64_t>(kPackRows, kAttentionRows / rows.group()), tiles = (rows.m + tile - 1) / tile;
   team.run(tiles * rows.kv_heads, [&](int64_t task, int thread) {
-    /* The last rows see the most positions. They start first, so that all threads finish at about the same time. */
-    const int64_t first = (tiles - 1 - task / rows.kv_heads) * tile;
-    kernels.attend(attention_job(cache, rows, task % rows.kv_heads, first, std::min(rows.m - first, tile)), scratch(thread));
+    /* Tiles of about the same size: a short one at the end would use the kernels of decoding, which round otherwise, and results
+     * would depend on the pieces of a prompt. The last rows see the most positions. They start first, so that all threads finish at about the same time. */
+    const int64_t index = tiles - 1 - task / rows.kv_heads;
+    const int64_t first = index * rows.m / tiles, count = (index + 1) * rows.m / tiles - first;
+    kernels.attend(attention_job(cache, rows, task % rows.kv_heads, first, count), scratch(thread));
   });
 }
 

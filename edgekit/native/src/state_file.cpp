@@ -38,6 +38,7 @@ struct Header {
 static_assert(sizeof(Header) == 32, "the header is drawn above");
 constexpr char kMagic[] = "EKSTATE4";
 constexpr size_t kMagicSize = 7; /* the version follows */
+constexpr int64_t kMostPositions = int64_t{1} << 32; /* the bytes of more, which no context holds, could overflow */
 
 struct Close {
   void operator()(std::FILE *file) const { std::fclose(file); }
@@ -161,7 +162,8 @@ void Session::load(const std::string &path) {
   if (header.kv_type != static_cast<int32_t>(cache_.type()))
     fail(EK_BAD_FILE, "cannot load %s: its key-value type is %d, that of this session is %d", file, header.kv_type,
          static_cast<int>(cache_.type()));
-  if (header.positions < 0 || (file_size && static_cast<uint64_t>(header.positions) > file_size / sizeof(int32_t)))
+  if (header.positions < 0 || header.positions > kMostPositions ||
+      (file_size && static_cast<uint64_t>(header.positions) > file_size / sizeof(int32_t)))
     fail(EK_BAD_FILE, "cannot load %s: it has %" PRIu64 " bytes, but names %" PRId64 " positions, so it is truncated or damaged", file,
          file_size, header.positions);
   uint64_t value = 0;

@@ -28,6 +28,9 @@ using Clock = std::chrono::steady_clock;
  * at a time, and no piece but the rest of the prompt is shorter than kLeastPiece. */
 constexpr int64_t kLeastPiece = 64, kBlock = 512;
 constexpr double kPieceSeconds = 0.1;
+/* Tokens that may still come before a thought is closed inside a character, which has at most four bytes. Without a limit, a
+ * thought that repeats invalid bytes would never be closed. */
+constexpr int kMostWaited = 3;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -113,8 +116,8 @@ class Generation {
   }
 
   int32_t answer() {
-    reuse();
     accepted_before_ = session_.speculation.accepted();
+    reuse();
     for (;;) {
       const Clock::time_point start = Clock::now();
       const int32_t token = next_token();
@@ -238,7 +241,8 @@ class Generation {
   bool watch(int32_t token) {
     const ek_watch_action action = watch_->push(token, in_thought());
     if (action == EK_WATCH_GO_ON || action == EK_WATCH_END) return action == EK_WATCH_END;
-    if (closed_ != EK_THOUGHT_OPEN || !stream_.is_whole()) return false; /* a character may need another token */
+    if (closed_ != EK_THOUGHT_OPEN) return false;
+    if (!stream_.is_whole() && waited_++ < kMostWaited) return false;
     closed_ = action == EK_WATCH_CLOSE_LOOP ? EK_THOUGHT_LOOP : EK_THOUGHT_SPENT;
     WrittenText text;
     text.add(thought_closing(action, text_), Writer::kTemplate);
@@ -335,6 +339,7 @@ class Generation {
   uint64_t random_ = 0;
   std::string text_;
   int64_t reused_ = 0, thought_tokens_ = 0, accepted_before_ = 0;
+  int waited_ = 0;
   int32_t closed_ = EK_THOUGHT_OPEN; /* what closed the thought, if it was not the model */
   double ttft_s_ = 0, decode_s_ = 0;
 };

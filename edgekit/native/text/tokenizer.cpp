@@ -103,6 +103,8 @@ void Encoder::split_at_added(std::string_view text, bool normalized, const Sourc
       }
     if (token->flags & kRightStrip)
       while (to < text.size() && is_space(bytes_of(text) + to)) to += utf8_length(bytes_of(text)[to]);
+    if (token->flags & kLeftStrip) from = std::max(from, done); /* in white space that the token before it has taken */
+    if (from >= to) continue;
     if (done < from) piece(text.substr(done, from - done), done);
     ids.push_back(static_cast<int32_t>(token->id));
     done = to;

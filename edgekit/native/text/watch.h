@@ -6,6 +6,7 @@
 #ifndef EDGEKIT_TEXT_WATCH_H
 #define EDGEKIT_TEXT_WATCH_H
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -29,7 +30,7 @@ class Watch {
   /* Make the tokens of a loop less likely, as long as that is due. */
   void adjust(float *logits, int64_t n) const;
   bool adjusts() const { return escape_left_ > 0; }
-  int64_t loops() const { return loops_; }
+  int64_t loops() const { return loops_.load(std::memory_order_relaxed); } /* of any thread */
 
  private:
   ek_watch_action look_for_loops(int32_t token, bool in_thought);
@@ -39,7 +40,8 @@ class Watch {
   int32_t guard_;
   bool inside_;
   ek_watch_action due_ = EK_WATCH_GO_ON;
-  int64_t thought_tokens_ = 0, loops_ = 0, since_loop_ = 0;
+  int64_t thought_tokens_ = 0, since_loop_ = 0;
+  std::atomic<int64_t> loops_ = 0;
   int64_t escape_ = 0, escape_left_ = 0; /* tokens whose logits are changed: all, and the rest */
   std::vector<int32_t> penalized_;
   std::unique_ptr<LoopDetector> detector_; /* of the thought, then of the answer; null: not guarded */
