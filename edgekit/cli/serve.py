@@ -46,7 +46,7 @@ from ._output import print_notes, print_planned_cache
 @options.size(
     "--prefix-memory",
     "Keep the beginnings of earlier prompts for a model in up to this much memory, such as 2GB, in addition to its KV "
-    "caches  [default: no limit]",
+    "caches  [default: as much as its KV caches need]",
 )
 @options.size(
     "--memory",

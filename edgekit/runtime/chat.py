@@ -173,14 +173,7 @@ class ChatTemplate:
             TokenizerError: The template rejects the messages, fails on them, or computes too much.
         """
         check_messages(messages)
-        if variables is not None and not isinstance(variables, Mapping):
-            raise ValueError(f"variables must be a dictionary; got {variables!r:.60}")
-        for name in _OWN:
-            if variables and name in variables:
-                raise ValueError(
-                    f"the variables of the chat template include {name!r}, which edgekit sets itself; leave it out. "
-                    "Messages, tools and documents are arguments of their own"
-                )
+        check_variables(variables)
         prepared = [self._history(self._with_text(message), whole) for message in messages]
         given = {"tools": _objects(tools, "tools"), "documents": _objects(documents, "documents")}
         return self._rendered(prepared, {**(variables or {}), **given}, add_generation_prompt)
@@ -342,22 +335,42 @@ def _objects(values: Sequence[Any] | None, name: str) -> list[Any] | None:
     return list(values)
 
 
-def _texts(value: Any, depth: int = 0) -> list[str]:
+def check_variables(variables: Mapping[str, Any] | None) -> None:
+    """Check further variables of a chat template.
+
+    Args:
+        variables: As for :meth:`ChatTemplate.prompt`.
+
+    Raises:
+        ValueError: They are not a dictionary, one has the name of an argument of its own, or a text is not valid.
+    """
+    if variables is not None and not isinstance(variables, Mapping):
+        raise ValueError(f"variables must be a dictionary; got {variables!r:.60}")
+    for name in _OWN:
+        if variables and name in variables:
+            raise ValueError(
+                f"the variables of the chat template include {name!r}, which edgekit sets itself; leave it out. "
+                "Messages, tools and documents are arguments of their own"
+            )
+    _texts(variables, "the variables of the chat template")
+
+
+def _texts(value: Any, owner: str = "the messages", depth: int = 0) -> list[str]:
     """Every string in a value, which is checked for what a template or a tokenizer cannot take."""
     if isinstance(value, str):
         try:
             value.encode("utf-8")
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"a text of the messages is not valid Unicode: it has a lone surrogate at {error.start}"
+                f"a text of {owner} is not valid Unicode: it has a lone surrogate at {error.start}"
             ) from None
         return [value]
     if depth > _DEEPEST:
-        raise ValueError(f"the messages nest deeper than {_DEEPEST} levels")
+        raise ValueError(f"{owner} nest deeper than {_DEEPEST} levels")
     if isinstance(value, Mapping):
-        return [text for pair in value.items() for member in pair for text in _texts(member, depth + 1)]
+        return [text for pair in value.items() for member in pair for text in _texts(member, owner, depth + 1)]
     if isinstance(value, (list, tuple)):
-        return [text for member in value for text in _texts(member, depth + 1)]
+        return [text for member in value for text in _texts(member, owner, depth + 1)]
     return []
 
 

@@ -345,10 +345,11 @@ class Session:
         if not prompt:
             raise ValueError("the prompt is empty; the model needs at least one token to continue")
         if len(prompt) > self.engine.context:
+            longest = self.manifest.model["context_length"]
+            larger = f", or use a larger context ({self.manifest.name} allows up to {longest} tokens)"
             raise ContextLengthError(
                 f"the prompt has {len(prompt)} tokens; the context holds {self.engine.context}",
-                hint=f"shorten the prompt, or use a larger context ({self.manifest.name} allows up to "
-                f"{self.manifest.model['context_length']} tokens)",
+                hint=f"shorten the prompt{larger if self.engine.context < longest else ''}",
             )
         sampler = Sampler(request.sampling, self.engine.vocab_size, request.seed)
         constraint = None

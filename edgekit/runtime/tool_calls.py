@@ -16,12 +16,12 @@ import json
 import re
 import secrets
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..json_file import finite_float, refuse_constant
 from ..json_text import json_text
+from .call_end import CallEnd
 
 # Parts of a call of R1. As one expression they would take cubic time for a long run of white space.
 _R1_CALL, _R1_CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
@@ -158,6 +158,7 @@ class CallReader:
         if single and form.name == "r1":
             self._close = _R1_CALL_END  # of the first call, not of all of them
         self._held = ""
+        self._end = CallEnd(self._close)
         self._inside = not self._open  # a form without tags may begin with the answer's first character
         self._behind = False  # whether nothing visible has followed the last call
 
@@ -172,16 +173,14 @@ class CallReader:
             return ""
         self._held += text
         if not self._open:
-            return self._untagged(text)
+            return self._untagged()
         shown = ""
         while True:
             if self._inside:
-                end = self._held.find(self._close)
+                end = self._end.look(self._held)
                 if end < 0:
                     return shown
-                end += len(self._close)
-                block, self._held, self._inside = self._held[:end], self._held[end:], False
-                shown += self._take(block)
+                shown += self._close_block(end)
                 if self._single and self.calls:
                     return shown
             else:
@@ -191,17 +190,25 @@ class CallReader:
                 text = before.rstrip()
                 shown += self._visible(text)
                 # The white space goes with the block: it is text if the block is.
-                self._held, self._inside = self._held[len(text) :], True
+                self._held, self._inside, self._end = self._held[len(text) :], True, CallEnd(self._close)
 
     def flush(self) -> str:
         """End the answer, and return the text that was held back."""
+        shown = ""
+        while self._open and self._inside and self._end.first >= 0:  # a string of JSON did not end
+            shown += self._close_block(len(self._held)) + self.push("")
         held, self._held = self._held, ""
         if self.is_complete:
-            return ""
+            return shown
         inside, self._inside = self._inside, False
-        if inside:
-            return self._take(held)
-        return self._visible(held)
+        return shown + (self._take(held) if inside else self._visible(held))
+
+    def _close_block(self, end: int) -> str:
+        """Read a block of calls. What seems to be in a string may be none: if need be, the first closing tag counts."""
+        if 0 <= self._end.first < end and not self._form.read(self._held[:end].strip()):
+            end = self._end.first
+        block, self._held, self._inside = self._held[:end], self._held[end:], False
+        return self._take(block)
 
     def _take(self, block: str) -> str:
         """Read a block of calls; it is text, with the white space before it, if it is not valid."""
@@ -226,16 +233,13 @@ class CallReader:
             self._behind = not text
         return text
 
-    def _untagged(self, added: str) -> str:
+    def _untagged(self) -> str:
         """Everything is held back while it can be a call."""
         if self._inside and not _may_be_call(self._held.lstrip()):
             self._inside = False
         if self._inside:
-            if self._single and "}" in added:  # the first call may be complete; what follows it does not count
-                with suppress(ValueError, RecursionError):
-                    start = len(self._held) - len(self._held.lstrip())
-                    _, end = _DECODER.raw_decode(self._held, start)
-                    self._take(self._held[:end])
+            if self._single and self._end.end < 0 and (end := self._end.look(self._held)) >= 0:
+                self._take(self._held[:end])  # the first call is complete; what follows it does not count
             return ""
         text, self._held = self._held, ""
         return text
@@ -252,13 +256,21 @@ def _r1_calls(block: str) -> Iterator[tuple[str, str]]:
             continue
         start = opening + len(_FENCE)
         start += len("json") if block.startswith("json", start) else 0
-        fence = block.find(_FENCE, start)
+        fence = block.find(_FENCE, _json_end(block, start))
         while fence >= 0 and _R1_END.match(block, fence + len(_FENCE)) is None:  # a fence inside of the arguments
             fence = block.find(_FENCE, fence + 1)
         if fence < 0:
             return
         yield name[1].rstrip(), block[start:fence].strip()
         at = _end(_R1_END, block, fence + len(_FENCE))
+
+
+def _json_end(text: str, at: int) -> int:
+    """Where a JSON value ends, whose strings may hold anything; the place itself if there is none."""
+    try:
+        return _DECODER.raw_decode(text, _end(_SPACE, text, at))[1]
+    except (ValueError, RecursionError):
+        return at
 
 
 def _end(pattern: re.Pattern[str], text: str, at: int) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..runtime.chat import check_variables
 from ..runtime.logprobs import MOST_ALTERNATIVES
 from ..runtime.response_format import Grammar, grammar_of
 from ..runtime.tools import Tools
@@ -131,15 +132,20 @@ def chat_request(
         param: The path of the effort.
 
     Raises:
-        RequestError: Two fields contradict each other.
+        RequestError: Two fields contradict each other, or a variable of the chat template is not allowed.
     """
+    variables = values.get("chat_template_kwargs", {})
+    try:
+        check_variables(variables)
+    except ValueError as error:
+        raise RequestError(f"chat_template_kwargs: {error}", param="chat_template_kwargs") from None
     think_tokens = values.get("think_tokens")
     if think_tokens is not None and effort is not None:
         raise RequestError(f"give either think_tokens or {param}, not both", param=param)
     return ChatRequest(
         answer=answer,
         messages=template_messages(messages),
-        variables=values.get("chat_template_kwargs", {}),
+        variables=variables,
         think_tokens=EFFORTS[effort] if effort is not None else think_tokens,
         wants_thought=think_tokens is not None or effort not in (None, "none"),
         tools=requested_tools(values),

@@ -118,6 +118,8 @@ def _address(scope: Scope) -> str:
         address = ipaddress.ip_address(client[0] if client else "")
     except ValueError:
         return ""
+    # As a proxy may write them, IPv4 addresses like ::ffff:192.0.2.1 are all in one network.
+    address = getattr(address, "ipv4_mapped", None) or address
     return str(address if address.version == 4 else ipaddress.ip_network((address, 64), strict=False))
 
 
@@ -126,7 +128,8 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
+        return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
     except ValueError:
         return False
 

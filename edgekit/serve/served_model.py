@@ -246,9 +246,11 @@ class ServedModel:
             raise self._too_long(str(len(ids)))
 
     def _too_long(self, count: str) -> ContextLengthError:
+        longest = self.manifest.model["context_length"]
+        larger = f", or start the server with a larger --context ({self.name} allows up to {longest} tokens)"
         return ContextLengthError(
             f"the prompt has {count} tokens; the context holds {self.context}",
-            hint="shorten the prompt, or start the server with a larger --context",
+            hint=f"shorten the prompt{larger if self.context < longest else ''}",
         )
 
     def _next_start(self, request: ChatRequest, content: str) -> list[int]:

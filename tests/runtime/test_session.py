@@ -171,8 +171,14 @@ def test_a_full_context_ends_the_answer(session: Session, artifact: Path) -> Non
         assert completion.tokens == session.generate(prompt, max_tokens=7, sampling=GREEDY).complete().tokens
         full = small.generate(range(20, 36), sampling=GREEDY).complete()
         assert (len(full.tokens), full.finish_reason) == (1, "context")
-        with pytest.raises(ContextLengthError, match=r"17 tokens; the context holds 16"):
+        with pytest.raises(ContextLengthError, match=r"17 tokens; the context holds 16") as raised:
             small.generate(range(20, 37))
+        longest = small.manifest.model["context_length"]
+        assert raised.value.hint.endswith(f"allows up to {longest} tokens)")
+        small.manifest.model["context_length"] = 16
+        with pytest.raises(ContextLengthError) as raised:
+            small.generate(range(20, 37))
+        assert raised.value.hint == "shorten the prompt"
 
 
 def test_cached_tokens_are_not_evaluated_again(artifact: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from edgekit.runtime.tool_calls import HERMES, LLAMA3, R1, CallForm, CallReader, ToolCall
@@ -111,6 +113,43 @@ def test_text_is_shown_as_soon_as_it_cannot_be_a_call(form: CallForm) -> None:
 )
 def test_what_is_not_a_valid_call_is_text(form: CallForm, text: str) -> None:
     assert read(form, text) == (text, [])
+
+
+SPELLED = [HERMES.end.strip(), R1.end, "```<｜tool▁call▁end｜>", "<｜tool▁call▁begin｜>", "```", "}; {", '\\"}', "\\\\"]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@pytest.mark.parametrize("single", [False, True])
+def test_arguments_may_spell_tags(form: CallForm, size: int, single: bool) -> None:
+    """Closing tags, fences and braces in a string of the arguments do not end the call."""
+    calls = [("f", json.dumps({"text": f"end it with {text} please {text}"}, ensure_ascii=False)) for text in SPELLED]
+    for written in ([calls[0]], calls[1:2], calls):
+        text, reader = form.written(written), CallReader(form, NAMES, single=single)
+        shown = "".join(reader.push(text[at : at + size]) for at in range(0, len(text), size)) + reader.flush()
+        assert shown == ""
+        assert [(call.name, call.arguments) for call in reader.calls] == written[: 1 if single else None]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("bad", ['{"name": "f", x"}', '{"name": "f", "arguments": {"a": "b}', '{"a', '"'])
+@pytest.mark.parametrize("between", ["", "\n", " \n text \n"])
+def test_a_broken_call_does_not_hide_the_next_one(bad: str, between: str, size: int) -> None:
+    broken = f"<tool_call>{bad}</tool_call>{between}"
+    assert read(HERMES, broken + HERMES.written(CALLS), size) == (broken.rstrip(), CALLS)
+
+
+@pytest.mark.parametrize(
+    "unit", ['<tool_call>{"</tool_call>"', '<tool_call>{"', "</tool_call>", '{"a</tool_call>', "}"]
+)
+@pytest.mark.parametrize("single", [False, True])
+def test_many_tags_take_linear_time(unit: str, single: bool) -> None:
+    for form in (HERMES, LLAMA3):
+        for end in ("", "\n", '"'):
+            text = f"{HERMES.opening('f') if form is LLAMA3 else '<tool_call>'}{unit * 3000}{end}"
+            reader = CallReader(form, NAMES, single=single)
+            shown = "".join(reader.push(text[at : at + 50]) for at in range(0, len(text), 50)) + reader.flush()
+            assert shown == text
 
 
 def test_a_last_call_without_its_closing_tag_counts() -> None:

@@ -85,6 +85,8 @@ def test_log_probabilities_and_a_format() -> None:
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"modalities": ["audio"]}, "modalities"),
         ({"chat_template_kwargs": []}, "chat_template_kwargs"),
+        *(({"chat_template_kwargs": {n: []}}, "chat_template_kwargs") for n in ("messages", "tools", "documents")),
+        ({"chat_template_kwargs": {"a": ["\ud800"]}}, "chat_template_kwargs"),
         ({"prompt": "x"}, "prompt"),
     ],
 )

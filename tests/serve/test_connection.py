@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ pytest.importorskip("starlette", reason="needs the extra serve")
 import uvicorn
 
 from edgekit.serve import connection
-from edgekit.serve.http import JsonResponse
+from edgekit.serve.http import JsonResponse, while_connected
 
 REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -25,19 +26,29 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 0.3)
 
 
-def serving(work: Callable[[Callable[[], Awaitable[Client]]], Awaitable[None]], most: int = 8) -> None:
+def serving(
+    work: Callable[[Callable[[], Awaitable[Client]]], Awaitable[None]],
+    most: int = 8,
+    app: Any = JsonResponse({"status": "ok"}),  # noqa: B008
+    both_families: bool = False,
+) -> None:
     """Do some work with a server; it gets a function that connects."""
 
     async def run() -> None:
         made = connection.connections_of_at_most(most)
-        config = uvicorn.Config(JsonResponse({"status": "ok"}), http=made, lifespan="off", ws="none", log_level="error")
+        config = uvicorn.Config(app, http=made, lifespan="off", ws="none", log_level="error")
         config.load()
         state = uvicorn.server.ServerState()
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: made(config=config, server_state=state, app_state={}), "127.0.0.1", 0)
-        host, port = server.sockets[0].getsockname()
+        bound = (
+            socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+            if both_families
+            else socket.create_server(("127.0.0.1", 0))
+        )
+        server = await loop.create_server(lambda: made(config=config, server_state=state, app_state={}), sock=bound)
+        port = server.sockets[0].getsockname()[1]
         async with server:
-            await asyncio.wait_for(work(lambda: asyncio.open_connection(host, port)), 20)
+            await asyncio.wait_for(work(lambda: asyncio.open_connection("127.0.0.1", port)), 20)
 
     asyncio.run(run())
 
@@ -141,3 +152,117 @@ def test_what_is_not_http_is_refused(sent: bytes) -> None:
             assert "not a valid HTTP request" in found[1]["error"]["message"]
 
     serving(work)
+
+
+@pytest.mark.parametrize("behind", [b"", b"GET /health HTTP/1.1\r\n", REQUEST, REQUEST * 500])
+def test_a_client_that_leaves_is_noticed_whatever_it_has_sent(behind: bytes) -> None:
+    ended: list[bool] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        work = asyncio.ensure_future(asyncio.sleep(15))
+        assert await while_connected(receive, asyncio.wait_for(work, 15)) is None  # type: ignore[func-returns-value]
+        ended.append(work.cancelled())
+
+    async def work(connect: Callable[[], Awaitable[Client]]) -> None:
+        _, writer = await connect()
+        writer.write(REQUEST)
+        await asyncio.sleep(0.1)
+        for at in range(0, len(behind), 4096):
+            writer.write(behind[at : at + 4096])
+            await asyncio.sleep(0.01)
+        assert ended == []
+        writer.close()
+        for _ in range(100):
+            if ended:
+                break
+            await asyncio.sleep(0.02)
+        assert ended == [True]
+
+    serving(work, app=app)
+
+
+def test_what_is_read_ahead_is_bounded_and_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_AHEAD", 100)
+    go_on: list[asyncio.Event] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await go_on[0].wait()
+        await JsonResponse({"status": "ok"})(scope, receive, send)
+
+    async def work(connect: Callable[[], Awaitable[Client]]) -> None:
+        go_on.append(asyncio.Event())
+        reader, writer = await connect()
+        for _ in range(20):
+            writer.write(REQUEST)
+            await asyncio.sleep(0.01)
+        go_on[0].set()
+        assert [await answer(reader) for _ in range(20)] == [(200, {"status": "ok"})] * 20
+        writer.close()
+
+    serving(work, app=app)
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_client_that_reads_nothing_is_dropped_and_a_slow_one_is_not(
+    reads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SEND_TIMEOUT_S", 0.3)
+    body = {"text": "x" * 20_000_000}  # more than the buffers of the system hold
+    ended = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await JsonResponse(body)(scope, receive, send)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        ended.append(True)
+
+    async def work(connect: Callable[[], Awaitable[Client]]) -> None:
+        reader, writer = await connect()
+        writer.write(REQUEST)
+        received = 0
+        try:
+            for _ in range(60):
+                await asyncio.sleep(0.02)
+                received += len(await reader.read(400_000)) if reads else 0
+            while reads and received < 20_000_000 and (piece := await reader.read(1 << 20)):
+                received += len(piece)
+        except ConnectionResetError:
+            assert not reads
+        if reads:
+            assert received > 20_000_000
+        else:
+            with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+                await reader.readexactly(20_000_000)
+        writer.close()
+
+    serving(work, app=app)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs a socket for both families")
+def test_proxies_on_this_machine_are_trusted_on_a_socket_for_both_families() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await JsonResponse({"client": scope["client"][0]})(scope, receive, send)
+
+    async def work(connect: Callable[[], Awaitable[Client]]) -> None:
+        reader, writer = await connect()
+        writer.write(REQUEST)
+        assert await answer(reader) == (200, {"client": "127.0.0.1"})
+        writer.write(REQUEST.replace(b"Host", b"X-Forwarded-For: 192.0.2.7\r\nHost"))
+        assert await answer(reader) == (200, {"client": "192.0.2.7"})
+        writer.close()
+
+    serving(work, app=app, both_families=True)
+
+
+@pytest.mark.parametrize(
+    ("client", "expected"),
+    [
+        (("::ffff:192.0.2.1", 5), ("192.0.2.1", 5)),
+        (("2001:db8::1", 5), ("2001:db8::1", 5)),
+        (("192.0.2.1", 5), ("192.0.2.1", 5)),
+        (("a path", 5), ("a path", 5)),
+        (None, None),
+    ],
+)
+def test_an_address_is_told_in_its_own_form(client: tuple[str, int] | None, expected: tuple[str, int] | None) -> None:
+    assert connection._unmapped(client) == expected

@@ -90,6 +90,31 @@ def test_guessing_keys_is_slow_for_an_address_and_for_nobody_else(monkeypatch: p
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    ("address", "other"), [("::ffff:203.0.113.9", "::ffff:203.0.113.10"), ("2001:db8::1", "2001:db8:0:1::1")]
+)
+def test_clients_of_a_socket_for_both_families_do_not_lock_each_other_out(
+    address: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_module, "WRONG_KEY_DELAY_S", 0.2)
+    guard = Guard(JsonResponse({}), key=KEY, hosts=frozenset(), most_waiting=64)
+
+    async def run() -> None:
+        guesses = [asyncio.ensure_future(guess(guard, address, f"wrong{i}")) for i in range(4)]
+        await asyncio.sleep(0.05)
+        assert (await guess(guard, address.removeprefix("::ffff:"), KEY)).status == 429
+        assert (await guess(guard, other, KEY)).status == 200
+        assert [one.status for one in await asyncio.gather(*guesses)] == [401] * 4
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"])
+def test_loopback_in_every_form(host: str) -> None:
+    assert is_loopback(host)
+    assert not is_loopback("::ffff:192.0.2.1")
+
+
 def test_strangers_do_not_lock_out_an_address_that_has_sent_the_right_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard_module, "WRONG_KEY_DELAY_S", 0.5)
     monkeypatch.setattr(guard_module, "_REMEMBERED", 2)

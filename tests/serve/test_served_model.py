@@ -110,6 +110,21 @@ def test_a_prompt_that_does_not_fit_names_both_numbers(model: ServedModel) -> No
         complete(model, prompt=[100000])
 
 
+def test_a_larger_context_is_offered_only_if_the_model_has_one(built_artifact: Path) -> None:
+    manifest = read_manifest(built_artifact)
+    longest = manifest.model["context_length"]
+    for context in (64, longest):
+        options = ServeOptions(engine_options=EngineOptions(context=context, threads=1))
+        opened = ServedModel.open("tiny", built_artifact, manifest, options)
+        try:
+            with pytest.raises(ContextLengthError) as raised:
+                complete(opened, prompt=[5] * (context + 1))
+        finally:
+            opened.close()
+        larger = f", or start the server with a larger --context (tiny allows up to {longest} tokens)"
+        assert raised.value.hint == f"shorten the prompt{larger if context < longest else ''}"
+
+
 def test_a_prompt_that_is_far_too_long_is_not_encoded(model: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any) -> list[int]:
         raise AssertionError("encoding would take seconds")
