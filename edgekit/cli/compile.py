@@ -35,7 +35,7 @@ def command(target: str, out: Path, as_json: bool) -> None:
     """Compile the C library and the program edgekit-run for another machine.
 
     Needs the extra compile: pip install "edgekit-llm[compile]". The first compilation for a target takes a few minutes.
-    Files that were compiled earlier from the same sources are kept.
+    Files that were compiled earlier from the same sources are kept. A folder with other content is not replaced.
     """
     from ..deploy.compile import compile_native
 

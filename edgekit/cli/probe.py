@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ import click
 
 from ..devices import DeviceProfile
 from ..devices.writer import format_device
-from ..errors import shown_command
+from ..errors import MissingPackageError, missing_package, shown_command
 from ..output_file import write_output
+from ..progress import Progress
 from ..units import format_bytes
 from . import _options as options
 from ._failures import needs_memory
@@ -68,13 +70,12 @@ def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
     from ..probe.machine import HOST, probe_machine
     from ..runtime.proof.verdict import kept_verdicts
 
+    add_engine_rates = None if limits_only else _engine_measurement()
     kernels = chosen_kernels()
     with progress_bars(quiet=as_json) as progress:
         profile = probe_machine(out.stem if out else HOST, progress)
-        if not limits_only:
-            from ..probe.engines import with_engine_rates  # imports onnx
-
-            profile = with_engine_rates(profile, progress)
+        if add_engine_rates is not None:
+            profile = add_engine_rates(profile, progress)
     if out is not None:
         comment = _COMMENT.format(command=shown_command("plan", "--device", out))
         try:
@@ -94,6 +95,21 @@ def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
         else "not saved; save it with edgekit probe --out NAME.toml"
     )
     open_screen().print(f"\n{kept}", soft_wrap=True)
+
+
+def _engine_measurement() -> Callable[[DeviceProfile, Progress], DeviceProfile]:
+    """``with_engine_rates``, imported before anything is measured, because it needs packages of the extra build."""
+    try:
+        if importlib.util.find_spec("onnxruntime") is None:
+            raise ModuleNotFoundError(name="onnxruntime")
+        from ..probe.engines import with_engine_rates  # imports onnx
+    except ModuleNotFoundError as error:
+        if missing_package(error) is None:
+            raise
+        missing = MissingPackageError.for_extra("build", [str(error.name)], "measuring the engines")
+        hint = f"{missing.hint}, or measure memory and kernels alone: --limits-only"
+        raise MissingPackageError(missing.message, hint) from None
+    return with_engine_rates
 
 
 def _print(profile: DeviceProfile, kernels: dict[str, KernelChoice]) -> None:

@@ -18,8 +18,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..artifact.writer import disk_error, give_name
-from ..errors import CompileError, DiskFullError, MissingPackageError
+from ..artifact.writer import check_place, disk_error, give_name
+from ..errors import CompileError, DiskFullError, MissingPackageError, OutputExistsError
 from ..leftovers import locked_folder
 from .targets import Target
 
@@ -27,6 +27,7 @@ SOURCES = Path(__file__).parents[1] / "native"
 PROGRAM = "edgekit-run"
 _HEADERS = ("edgekit.h", "edgekit_text.h", "edgekit.hpp")
 _SOURCE_SUFFIXES = (".cpp", ".h", ".inl", ".cmake", ".map", ".txt")
+_STAMP = "built-from"  # the file that says what a folder was compiled from
 _LAST_LINES = 20  # of the compiler's output, in an error
 
 
@@ -97,20 +98,23 @@ def compile_native(target: Target, folder: Path, *, jobs: int | None = None) -> 
 
     Args:
         target: What to compile for.
-        folder: Receives the library, the program and the headers, under a folder named after the target.
+        folder: Receives the library, the program and the headers, under a folder named after the target. What was
+            compiled there earlier is replaced.
         jobs: Compilers that run at once; None: one per core.
 
     Raises:
         MissingPackageError: zig, cmake or ninja is not installed.
+        OutputExistsError: The folder named after the target has other content, or is inside an artifact.
         CompileError: It could not be compiled, or the folder cannot be written.
     """
     toolchain = Toolchain.find()
     out = folder / target.name
     compiled = Compiled(target, out / target.library, out / PROGRAM, tuple(out / "include" / name for name in _HEADERS))
     files = (compiled.library, compiled.program, *compiled.headers)
-    stamp, expected = out / "built-from", f"{sources_digest()} zig {toolchain.version} {target.zig}\n"
+    stamp, expected = out / _STAMP, f"{sources_digest()} zig {toolchain.version} {target.zig}\n"
     if all(file.is_file() for file in files) and stamp.is_file() and stamp.read_text("utf-8") == expected:
         return compiled
+    _check_replaceable(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (
@@ -124,13 +128,24 @@ def compile_native(target: Target, folder: Path, *, jobs: int | None = None) -> 
             for header in compiled.headers:
                 shutil.copyfile(SOURCES / "include" / header.name, made / "include" / header.name)
             (made / stamp.name).write_text(expected, "utf-8")
-            give_name(made, out, lambda: None)
+            give_name(made, out, lambda: _check_replaceable(out))
     except OSError as error:
         problem = disk_error(error, out, None)
         if isinstance(problem, DiskFullError):
             raise problem from None
         raise CompileError(f"cannot compile for {target.name}: {error.strerror}: {error.filename}") from None
     return compiled
+
+
+def _check_replaceable(out: Path) -> None:
+    """Check that a folder is missing, empty, or of an earlier compilation."""
+    check_place(out)
+    is_empty = not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir()))
+    if out.is_symlink() or not (is_empty or (out / _STAMP).is_file()):
+        raise OutputExistsError(
+            f"{out} exists and is not a folder that edgekit compile wrote",
+            hint="--out chooses another folder; the target gets a folder in it",
+        )
 
 
 def sources_digest() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import ArtifactError, DiskFullError, PushError, TransferError
@@ -19,12 +19,13 @@ from ..progress import Progress, no_progress
 from ..units import KIB, format_bytes
 from .bundle import SMOKE, SUMS, SUMS_SIGNATURE, Bundle
 from .receipt import Receipt, parse_receipt
-from .remote import Remote
+from .remote import Output, Remote
 
 _FOLDERS = ("artifact", "bin", "include", "lib", "licences")  # those that belong to a bundle
 _PARTIAL = ".edgekit-partial"
 _MARGIN_BYTES = 4_000_000  # for the receipt, the kernels' cache and the file system's own
 _FREE = "echo free $(df -Pk . | tail -n 1)"
+_MARK = "edgekit-output:"  # what comes before this line was printed by the start of the device's shell
 _SMOKE_CODES = (0, 62)  # passed, and failed with a receipt
 
 
@@ -115,10 +116,11 @@ def push(bundle: Bundle, remote: Remote, *, sustain_s: float | None = None, prog
 
 def _look(bundle: Bundle, remote: Remote, folder: str) -> _State:
     """Ask the device everything in one command, for a round trip can take a second."""
-    found = remote.run(
+    found = _read(
+        remote,
         f"mkdir -p {folder} || exit 1; cd {folder} || exit 1; echo machine $(uname -m); "
         f"grep -m 1 -E '^(Features|flags)' /proc/cpuinfo; {_FREE}; "
-        "command -v sha256sum > /dev/null && echo has sha256sum; find . -type f -exec sha256sum {} +"
+        "command -v sha256sum > /dev/null && echo has sha256sum; find . -type f -exec sha256sum {} +",
     )
     text = found.stdout
     machine = re.search(r"^machine (\S+)$", text, re.MULTILINE)
@@ -145,6 +147,12 @@ def _look(bundle: Bundle, remote: Remote, folder: str) -> _State:
     )
 
 
+def _read(remote: Remote, command: str) -> Output:
+    """Run a command whose output is read: without what the start of the device's shell prints."""
+    found = remote.run(f"echo; echo {_MARK}; {command}")
+    return replace(found, stdout=found.stdout.split(f"\n{_MARK}\n", 1)[-1])
+
+
 def _free_bytes(text: str) -> int | None:
     """Of what ``_FREE`` printed."""
     free = re.search(r"^free \S+ \d+ \d+ (\d{1,15}) ", text, re.MULTILINE)
@@ -154,7 +162,7 @@ def _free_bytes(text: str) -> int | None:
 def _delete_partial(remote: Remote, folder: str, names: list[str]) -> int | None:
     """Delete files under temporary names, and return the space that is free then."""
     words = " ".join(shlex.quote(f"./{name}{_PARTIAL}") for name in names)
-    return _free_bytes(remote.run(f"cd {folder} && rm -f {words}; {_FREE}").stdout)
+    return _free_bytes(_read(remote, f"cd {folder} && rm -f {words}; {_FREE}").stdout)
 
 
 def _check_processor(bundle: Bundle, remote: Remote, state: _State) -> tuple[str, ...]:
@@ -176,10 +184,10 @@ def _send(bundle: Bundle, remote: Remote, folder: str, name: str, digest: str) -
     if made.code:
         raise TransferError(f"cannot make a folder for {name} on {remote.name}: {made.stderr.strip()}")
     remote.send(bundle.folder / name, target)
-    found = remote.run(f"sha256sum {target}").stdout.split()[:1]
-    if found != [digest]:
+    found = re.search(r"^\\?([0-9a-f]{64}) ", _read(remote, f"sha256sum {target}").stdout, re.MULTILINE)
+    there = found[1] if found else "unknown"
+    if there != digest:
         remote.run(f"rm -f {target}")
-        there = found[0] if found else "unknown"
         raise TransferError(
             f"{name} did not arrive on {remote.name} as it was sent: its SHA-256 there is {there}, not {digest}",
             hint="run the command again; it sends what is missing",
@@ -192,6 +200,8 @@ def _finish(remote: Remote, folder: str, changed: list[str], removed: tuple[str,
     lines += [f"rm -f {shlex.quote(name)} || exit 1" for name in removed]
     for name in sorted(changed, key=lambda name: name in (SUMS, SUMS_SIGNATURE)):
         lines.append(f"mv -f {shlex.quote(name + _PARTIAL)} {shlex.quote(name)} || exit 1")
+    if removed:  # folders that are empty now do not belong to the artifact
+        lines.append("find artifact -depth -type d -exec rmdir {} + 2> /dev/null")
     lines += [f"chmod 755 bin/* {SMOKE} || exit 1", f"find . -type f -name '*{_PARTIAL}' -exec rm -f {{}} +"]
     found = remote.run("\n".join(lines))
     if found.code:
@@ -210,7 +220,7 @@ def _smoke(remote: Remote, folder: str, sustain_s: float | None) -> Receipt:
             f"the smoke test on {remote.name} ended with exit code {found.code}: " + " ".join(words),
             hint=f"run it there: cd {folder} && sh ./{SMOKE}",
         )
-    written = remote.run(f"cat {folder}/receipt.json")
+    written = _read(remote, f"cat {folder}/receipt.json")
     if written.code:
         raise PushError(f"the smoke test on {remote.name} wrote no receipt: {written.stderr.strip()}")
     where = f"the receipt of {remote.name}"

@@ -9,6 +9,7 @@ Files travel over ssh as the input of ``cat``, so the device needs a shell and n
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import shutil
@@ -26,6 +27,15 @@ from ..leftovers import locked_folder
 ADB_FOLDER = "/data/local/tmp/edgekit"
 _FORMS = "ssh://[USER@]HOST[:PORT]/PATH, adb, or adb:SERIAL"
 _SSH_FAILED = 255  # the exit code of ssh itself
+_ADB_FAILED = 1  # the exit code of adb itself; that of a command on the device may be the same
+# How adb begins its messages; before version 1.0.40 with "error:", as other programs do.
+_ADB_SAYS = re.compile(
+    r"^(?:adb: .*|error: (?:device|no devices|more than one|closed|protocol|insufficient perm|cannot connect).*)",
+    re.MULTILINE,
+)
+# ssh replaces % in the path of a socket and splits it at spaces. With "/edgekit-ssh-", 16 digits, "/c" and the 17
+# characters that ssh appends while it binds the socket, the shortest limit, macOS's 103 bytes, leaves 55.
+_SOCKET_FOLDER = re.compile(r"[A-Za-z0-9_./+-]{1,55}")
 
 
 @dataclass(frozen=True)
@@ -113,8 +123,8 @@ class AdbRemote:
 
     def run(self, command: str) -> Output:
         found = _run([*self.command, "shell", command])
-        lost = re.search(r"^(?:error|adb): .*", found.stderr, re.MULTILINE)
-        if found.code and lost:
+        lost = _ADB_SAYS.search(found.stderr) if found.code == _ADB_FAILED else None
+        if lost:
             raise PushError(
                 f"cannot reach {self.name}: {lost[0]}",
                 hint="adb devices lists what is connected; USB debugging must be allowed on the device",
@@ -161,17 +171,38 @@ def connect(address: str) -> Iterator[Remote]:
         yield AdbRemote(address, ADB_FOLDER, (_program("adb"), *named))
         return
     host, port, folder, name = _parse_ssh(address)
-    with locked_folder(Path(tempfile.gettempdir()), "edgekit-ssh-") as control:
-        # One connection for all commands; BatchMode fails where ssh would ask for a password.
+    with _control_folder() as control:
+        # BatchMode fails where ssh would ask for a password.
         options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
-        options += ["-o", "ControlMaster=auto", "-o", f"ControlPath={control}/c", "-o", "ControlPersist=60"]
+        if control is not None:  # one connection for all commands
+            options += ["-o", "ControlMaster=auto", "-o", f"ControlPath={control}/c", "-o", "ControlPersist=60"]
         at = ("-p", str(port)) if port else ()
         command = (_program("ssh"), *options, *at)
         check = ("ssh", "-o", "BatchMode=yes", *at, "--", host)
         try:
             yield SshRemote(name, folder, (*command, "--", host), check)
         finally:
-            subprocess.run([*command, "-O", "exit", "--", host], capture_output=True)
+            if control is not None:
+                subprocess.run([*command, "-O", "exit", "--", host], capture_output=True)
+
+
+@contextlib.contextmanager
+def _control_folder() -> Iterator[Path | None]:
+    """A folder for the socket of the shared connection; None where there is none that ssh can use."""
+    with contextlib.ExitStack() as stack:
+        yield _enter_control_folder(stack)
+
+
+def _enter_control_folder(stack: contextlib.ExitStack) -> Path | None:
+    if os.name != "posix":
+        return None  # ssh on Windows cannot share a connection
+    parents = ["/tmp"]  # noqa: S108  (the folder in it gets a random name)
+    with contextlib.suppress(OSError):
+        parents.append(tempfile.gettempdir())
+    for parent in filter(_SOCKET_FOLDER.fullmatch, parents):
+        with contextlib.suppress(OSError):  # it is not there, or cannot be written
+            return stack.enter_context(locked_folder(Path(parent), "edgekit-ssh-"))
+    return None
 
 
 def _serial(address: str) -> str:
@@ -188,15 +219,24 @@ def _parse_ssh(address: str) -> tuple[str, int | None, str, str]:
         port = parts.port
     except ValueError as error:
         raise UsageError(f"--push {address!r} is not valid: {error}; allowed: {_FORMS}") from None
-    if parts.scheme != "ssh" or not parts.hostname or parts.query or parts.fragment or parts.password:
+    name = _host(parts.netloc)
+    if parts.scheme != "ssh" or not name or parts.query or parts.fragment or parts.password:
         raise UsageError(f"--push {address!r} is not valid; allowed: {_FORMS}")
     path = unquote(parts.path)
     if len(path.strip("/~")) == 0:
-        raise UsageError(f"--push {address!r} names no folder; for example {address.rstrip('/')}/~/edgekit")
+        raise UsageError(f"--push {address!r} names no folder; for example ssh://{parts.netloc}/~/edgekit")
     home = path.startswith("/~/")
     folder = "~/" + shlex.quote(path[3:].rstrip("/")) if home else shlex.quote(path.rstrip("/"))
-    host = f"{unquote(parts.username)}@{parts.hostname}" if parts.username else parts.hostname
-    return host, port, folder, parts.hostname
+    host = f"{unquote(parts.username)}@{name}" if parts.username else name
+    return host, port, folder, name
+
+
+def _host(netloc: str) -> str:
+    """The host of an address as it was written, for ssh_config distinguishes cases; empty if it is not valid."""
+    written = netloc.rpartition("@")[2]
+    _, bracket, inside = written.partition("[")
+    host = unquote(inside.partition("]")[0] if bracket else written.partition(":")[0])
+    return "" if re.search(r"[\s/\\]", host) else host
 
 
 def _program(name: str) -> str:

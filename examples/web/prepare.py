@@ -77,13 +77,18 @@ def copy_libraries(folder: Path, cache: Path) -> None:
 
 
 def link_model(web: Path, folder: Path) -> None:
-    """Make ``folder`` hold the same files as a web folder, by hard links where the file system allows it."""
+    """Make ``folder`` hold the same files as a web folder, by hard links where the file system allows it.
+
+    What ``folder`` held before is deleted when the files are there.
+    """
     if not (web / "edgekit.json").is_file() or not (web / "onnx").is_dir():
         sys.exit(
             f"error: {web} is not a web folder\n"
             "hint: edgekit build MODEL --device NAME --out OUT --emit web writes OUT-web"
         )
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists() and web.samefile(folder):
+        print("model/: is this folder")
+        return
     linked = True
 
     def link(source: str, target: str) -> None:
@@ -94,7 +99,14 @@ def link_model(web: Path, folder: Path) -> None:
             linked = False
             shutil.copy2(source, target)
 
-    shutil.copytree(web, folder, copy_function=link)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was interrupted
+    shutil.copytree(web, partial, copy_function=link)
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+    partial.rename(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"model/: {size / 1e6:.0f} MB, {'linked' if linked else 'copied, because hard links are not possible here'}")
 

@@ -2,7 +2,9 @@
 //
 // A part that has arrived is stored at once, so a download that was interrupted goes on where it stopped, also after the
 // browser was closed. The manifest, edgekit.json, says which files there are, how large they are, and their SHA-256; the
-// hash is part of a stored part's name, so a model that has changed on the server is fetched again.
+// hash is part of a stored part's name, so a model that has changed on the server is fetched again. When all parts of a file
+// are there, the file is checked against its hash. A marker that is stored then says so: a check that was interrupted is
+// repeated at the next visit.
 
 import { formatBytes } from "./units.js";
 
@@ -29,6 +31,7 @@ export class Store {
     store.base = base;
     store.onNote = onNote;
     store.memory = new Map(); // parts that cannot be stored
+    store.checked = new Set(); // the markers of files whose hash is right
     store.cache = null;
     if (globalThis.isSecureContext && globalThis.caches) {
       try {
@@ -76,6 +79,10 @@ export class Store {
     return `${this.base}${file.name}?sha256=${file.sha256}&part=${part}&of=${this.#parts(file)}`;
   }
 
+  #marker(file) {
+    return `${this.base}${file.name}?sha256=${file.sha256}&checked`;
+  }
+
   #parts(file) {
     return Math.max(1, Math.ceil(file.size / PART_BYTES));
   }
@@ -83,11 +90,12 @@ export class Store {
   // Deletes the parts of models that were here before.
   async #sweep() {
     if (!this.cache) return;
-    const wanted = new Set([this.base + MANIFEST]);
+    const wanted = new Set([this.base + MANIFEST]), markers = new Set(this.files.map((file) => this.#marker(file)));
     for (const file of this.files) for (let i = 0; i < this.#parts(file); i++) wanted.add(this.#key(file, i));
     this.have = new Set();
     for (const { url } of await this.cache.keys()) {
       if (wanted.has(url)) this.have.add(url);
+      else if (markers.has(url)) this.checked.add(url);
       else if (url.startsWith(this.base) && url.includes("?sha256=")) await this.cache.delete(url);
     }
   }
@@ -115,10 +123,9 @@ export class Store {
   async download(onProgress) {
     await this.#checkRoom();
     for (const file of this.files) {
-      if (this.stored(file) < file.size) {
-        await this.#fetchFile(file, (bytes) => onProgress(file, bytes));
-        await this.#check(file);
-      }
+      const missing = this.stored(file) < file.size;
+      if (missing) await this.#fetchFile(file, (bytes) => onProgress(file, bytes));
+      if (missing || !this.checked.has(this.#marker(file))) await this.#check(file);
       onProgress(file, file.size);
     }
     if (this.cache) await navigator.storage?.persist?.(); // otherwise the browser may delete it when disks are full
@@ -235,7 +242,10 @@ export class Store {
     const bytes = new Uint8Array(await this.response(file).arrayBuffer());
     const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
     const found = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-    if (found === file.sha256) return;
+    if (found === file.sha256) {
+      this.checked.add(this.#marker(file));
+      return this.#put(this.#marker(file), "");
+    }
     for (let i = 0; i < this.#parts(file); i++) await this.#forget(this.#key(file, i));
     throw this.#changed(file);
   }

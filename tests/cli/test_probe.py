@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +106,25 @@ def test_files_that_cannot_be_are_told_before_anything_is_measured(
     assert outcome.exit_code == 2
     assert words in " ".join(outcome.stderr.split())
     assert (tmp_path / "old.toml").read_text(encoding="utf-8") == "mine"
+
+
+WITHOUT = """
+import runpy, sys
+sys.modules[sys.argv.pop()] = None
+from edgekit.probe import machine
+machine.measure_bandwidth = lambda threads: sys.exit("measured")
+runpy.run_module("edgekit", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "ml_dtypes"])
+def test_missing_packages_are_told_before_anything_is_measured(package: str) -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT, "probe", package], capture_output=True, text=True)
+    assert done.returncode == 3
+    said = " ".join(done.stderr.split())
+    assert f"measuring the engines needs {package}" in said
+    assert "edgekit-llm[build]" in said
+    assert "--limits-only" in said
 
 
 def test_proofs_of_gpus_are_shown(invoke: Invoke) -> None:

@@ -6,16 +6,18 @@ import importlib.util
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from elf import read_elf
 from shared_models import SharedModels
+from tiny_artifact import write_tiny_artifact
 
 from edgekit.deploy import compile as module
 from edgekit.deploy.compile import Compiled, Toolchain, compile_native, sources_digest
 from edgekit.deploy.targets import OLDEST_GLIBC, TARGETS, Target, target_named
-from edgekit.errors import CompileError, MissingPackageError
+from edgekit.errors import CompileError, MissingPackageError, OutputExistsError
 
 MOST_LIBRARY_BYTES = {"x86_64": 1_000_000, "aarch64": 1_000_000, "arm64": 1_300_000}
 MOST_PROGRAM_BYTES = 2_000_000
@@ -64,6 +66,54 @@ def test_what_is_there_from_the_same_sources_is_kept(tmp_path: Path, monkeypatch
     monkeypatch.setattr(module, "sources_digest", lambda: "other")
     compile_native(target, tmp_path)
     assert built == ["linux-aarch64"] * 2
+
+
+def stand_ins(monkeypatch: pytest.MonkeyPatch, during: Callable[[], None]) -> None:
+    def build(toolchain: Toolchain, target: Target, folder: Path, jobs: int | None) -> None:
+        during()
+        for name in (target.library, module.PROGRAM):
+            (folder / name).write_bytes(b"code")
+
+    monkeypatch.setattr(Toolchain, "find", lambda: Toolchain(Path("zig"), Path("cmake"), Path("ninja"), "0"))
+    monkeypatch.setattr(module, "_build", build)
+
+
+def test_what_is_not_of_an_earlier_compilation_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = target_named("linux-aarch64")
+    out = tmp_path / target.name
+    stand_ins(monkeypatch, lambda: pytest.fail("compiled"))
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputExistsError, match="is not a folder that edgekit compile wrote"):
+        compile_native(target, tmp_path)
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / target.name).symlink_to(out)
+    (tmp_path / "file").mkdir()
+    (tmp_path / "file" / target.name).write_text("mine")
+    for folder in ("link", "file"):
+        with pytest.raises(OutputExistsError, match="is not a folder that edgekit compile wrote"):
+            compile_native(target, tmp_path / folder)
+    write_tiny_artifact(tmp_path / "artifact")
+    with pytest.raises(OutputExistsError, match="is inside the artifact"):
+        compile_native(target, tmp_path / "artifact")
+    assert (out / "thesis.txt").read_text() == "mine"
+
+
+def test_an_empty_folder_is_replaced_unless_it_gets_content_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = target_named("linux-aarch64")
+    out = tmp_path / target.name
+    out.mkdir()
+    stand_ins(monkeypatch, lambda: None)
+    assert compile_native(target, tmp_path).program.is_file()
+    shutil.rmtree(out)
+    out.mkdir()
+    stand_ins(monkeypatch, lambda: (out / "thesis.txt").touch())
+    with pytest.raises(OutputExistsError):
+        compile_native(target, tmp_path)
+    assert (out / "thesis.txt").exists()
+    assert list(tmp_path.iterdir()) == [out], "nothing else is left"
 
 
 def test_the_digest_covers_every_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

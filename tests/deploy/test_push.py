@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from receipts import receipt
 
 from edgekit.deploy.bundle import SUMS, Bundle, make_bundle
 from edgekit.deploy.push import push
-from edgekit.deploy.remote import Output
+from edgekit.deploy.remote import Output, connect
 from edgekit.devices import load_device
 from edgekit.errors import DiskFullError, PushError, TransferError
 
@@ -47,7 +48,7 @@ def bundle(tmp_path: Path) -> Bundle:
     return made(tmp_path)
 
 
-def made(tmp_path: Path, **options: int) -> Bundle:
+def made(tmp_path: Path, **options: int | str) -> Bundle:
     artifact = tmp_path / "tiny"
     if not artifact.exists():
         quantized_artifact(artifact)
@@ -100,6 +101,23 @@ def test_files_of_an_earlier_bundle_are_removed(bundle: Bundle, remote: FolderRe
     assert push(bundle, remote).removed == ("SHA256SUMS.sig", "artifact/old.bin")
     assert not (there / "artifact" / "old.bin").exists()
     assert (there / "notes.txt").exists()
+
+
+def test_folders_of_an_earlier_bundle_are_removed(bundle: Bundle, remote: FolderRemote, tmp_path: Path) -> None:
+    push(bundle, remote)
+    artifact = tmp_path / "the device" / bundle.name / "artifact"
+    (artifact / "onnx" / "deep").mkdir(parents=True)
+    (artifact / "onnx" / "deep" / "old.bin").write_text("old")
+    assert push(bundle, remote).removed == ("artifact/onnx/deep/old.bin",)
+    assert not (artifact / "onnx").exists()
+    assert (artifact / "edgekit.json").exists()
+
+
+@pytest.mark.parametrize("start", ["echo 'Welcome { to board 7'; echo", "printf '\\033]0;board\\007{'"])
+def test_what_the_start_of_the_shell_prints_is_not_read(bundle: Bundle, remote: FolderRemote, start: str) -> None:
+    remote.commands += f"{start};"
+    assert push(bundle, remote).receipt.passed
+    assert push(bundle, remote).sent == ()
 
 
 def test_a_damaged_transfer_is_found_and_the_next_push_repairs_it(
@@ -163,6 +181,25 @@ def test_a_processor_without_dot_products_gets_a_word(bundle: Bundle, remote: Fo
     assert push(bundle, remote).notes == ()
     remote.commands = "uname() { echo aarch64; }; grep() { echo 'Features : fp asimd'; };"
     assert "the portable kernel runs" in push(bundle, remote).notes[0]
+
+
+def test_a_failed_smoke_test_over_adb_has_a_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "root").mkdir()
+    for name, value in {"ADB_ROOT": str(tmp_path / "root"), "ADB_SERIAL": "R5CT"}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "adb").symlink_to(Path(__file__).parents[1] / "support" / "adb")
+    (tmp_path / "bin" / "uname").write_text("#!/bin/sh\necho aarch64\n")
+    (tmp_path / "bin" / "uname").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    with connect("adb") as remote:
+        assert (
+            push(made(tmp_path, code=62, says="error: tiny failed its smoke test"), remote).receipt.artifact == "tiny"
+        )
+        for code in (1, 70):
+            crashed = made(tmp_path, code=code, says="error: not enough memory")
+            with pytest.raises(PushError, match=f"ended with exit code {code}: error: not enough memory"):
+                push(crashed, remote)
 
 
 def test_a_failed_smoke_test_has_a_receipt_and_a_crash_is_an_error(remote: FolderRemote, tmp_path: Path) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from edgekit.deploy import remote as module
 from edgekit.deploy.remote import AdbRemote, Remote, SshRemote, check_address, connect
 from edgekit.errors import PushError, TransferError, UsageError
 
@@ -49,6 +53,9 @@ def opened(address: str) -> Remote:
         ("ssh://jetson/opt/models", "jetson", None, "/opt/models"),
         ("ssh://me@10.0.0.7:2222/~/my%20models/", "me@10.0.0.7", "2222", "~/'my models'"),
         ("ssh://[::1]/opt", "::1", None, "/opt"),
+        ("ssh://me@[fe80::1%25usb0]:2222/opt", "me@fe80::1%usb0", "2222", "/opt"),
+        ("ssh://Jetson-Lab/opt", "Jetson-Lab", None, "/opt"),
+        ("ssh://me%40work@Jetson/opt", "me@work@Jetson", None, "/opt"),
     ],
 )
 def test_an_address_names_host_port_and_folder(
@@ -65,13 +72,38 @@ def test_an_address_names_host_port_and_folder(
 
 @pytest.mark.parametrize(
     "address", ["jetson", "ssh://", "ssh://host", "ssh://host/", "ssh://host/~/", "ssh://me:secret@host/x",
-                "ssh://host:port/x", "http://host/x", "adb:", "adbx"],
+                "ssh://host:port/x", "ssh://a%2Fb/x", "http://host/x", "adb:", "adbx"],
 )  # fmt: skip
 def test_another_form_is_an_error(ssh: Path, address: str) -> None:
     with pytest.raises(UsageError, match="--push"):
         opened(address)
     with pytest.raises(UsageError, match="--push"):
         check_address(address)
+
+
+def test_an_address_without_a_folder_is_completed(ssh: Path) -> None:
+    for given in ("", "/", "/~", "/~/"):
+        with pytest.raises(UsageError, match=r"names no folder; for example ssh://me@Jetson:22/~/edgekit$"):
+            check_address(f"ssh://me@Jetson:22{given}")
+
+
+def test_the_shared_connection_works_wherever_temporary_files_are(
+    ssh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a b", "100%h", "long" * 20):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+        said = opened("ssh://jetson/opt").run("true").stdout
+        (path,) = re.findall(r"\[ControlPath=(.*?)\]", said)
+        assert re.fullmatch(r"/\w+/edgekit-ssh-[0-9a-f]{16}/c", path)
+        assert not Path(path).parent.exists(), "it is removed at the end"
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "locked_folder", refuse)
+            assert "Control" not in opened("ssh://jetson/opt").run("true").stdout
+
+
+def refuse(parent: Path, stem: str) -> NoReturn:
+    raise PermissionError(13, "Permission denied")
 
 
 def test_a_program_that_is_missing_is_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +146,30 @@ def test_adb_runs_commands_and_sends_files(adb: Path, address: str) -> None:
     assert remote.run("exit 3").code == 3
     remote.send(Path(__file__), TARGET)
     assert (adb / "edgekit" / "x").read_bytes() == Path(__file__).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "is_lost"),
+    [
+        (1, "adb: no devices/emulators found", True),
+        (1, "* daemon started successfully\nerror: device offline", True),
+        (1, "error: not enough space in the program", False),
+        (62, "error: tiny failed its smoke test", False),
+        (62, "adb: odd", False),
+    ],
+)
+def test_errors_of_programs_on_the_device_are_not_those_of_adb(
+    tmp_path: Path, code: int, words: str, is_lost: bool
+) -> None:
+    program = tmp_path / "adb"
+    program.write_text(f"#!/bin/sh\necho '{words}' >&2\nexit {code}\n")
+    program.chmod(0o755)
+    remote = AdbRemote("adb", "/data", (str(program),))
+    if is_lost:
+        with pytest.raises(PushError, match="cannot reach adb: "):
+            remote.run("true")
+    else:
+        assert remote.run("true").code == code
 
 
 def test_a_device_that_adb_does_not_see_is_an_error(adb: Path) -> None:

@@ -38,6 +38,15 @@ def test_the_activity_and_the_strings_exist() -> None:
     assert set(re.findall(r"R\.string\.(\w+)", source)) <= {entry.attrib["name"] for entry in strings}
 
 
+def test_the_artifact_is_pushed_to_where_the_activity_opens_it() -> None:
+    (source,) = (EXAMPLE / "app" / "src" / "main").rglob("ChatActivity.kt")
+    (name,) = re.findall(r'File\(getExternalFilesDir\(null\), "(\w+)"\)', source.read_text("utf-8"))
+    application = re.findall(r'applicationId = "(.*)"', (EXAMPLE / "app" / "build.gradle.kts").read_text("utf-8"))[0]
+    for text in (EXAMPLE / "README.md", ROOT / "docs" / "phones-and-browsers.md"):
+        commands = re.findall(r"adb push (?:.*)/Android/data/(\S+)", text.read_text("utf-8"))
+        assert commands == [f"{application}/files/{name}"], text
+
+
 def test_classes_that_native_code_finds_by_name_are_kept() -> None:
     binding = (ROOT / "examples" / "java" / "jni" / "edgekit_jni.c").read_text("utf-8")
     rules = (MODULE / "consumer-rules.pro").read_text("utf-8")

@@ -29,7 +29,13 @@ def quantized_artifact(folder: Path) -> Path:
 
 
 def stand_in(
-    folder: Path, *, machine: str = "", written: Receipt | None = None, code: int = 0, library: bool = True
+    folder: Path,
+    *,
+    machine: str = "",
+    written: Receipt | None = None,
+    code: int = 0,
+    says: str = "",
+    library: bool = True,
 ) -> DeviceFiles:
     """Native files whose program is a shell script that writes a receipt.
 
@@ -38,6 +44,7 @@ def stand_in(
         machine: The architecture; empty for aarch64.
         written: The receipt; None for one of a jetson.
         code: The program's exit code.
+        says: What it writes to stderr.
         library: Whether there is a library.
     """
     target = target_named(f"musl-{machine or 'aarch64'}")
@@ -46,7 +53,7 @@ def stand_in(
     program = folder / "edgekit-run"
     program.write_text(
         '#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" = --out ] && out=$2; shift; done\n'
-        f"cat > \"$out\" <<'END'\n{text}\nEND\nexit {code}\n"
+        f"cat > \"$out\" <<'END'\n{text}\nEND\necho '{says}' >&2\nexit {code}\n"
     )
     program.chmod(0o755)
     for name in ("libedgekit_native.so", "edgekit.h", "edgekit_text.h", "COPYRIGHT"):
