@@ -26,6 +26,7 @@ _TOO_WIDE = "it formats text with a width of more than 999 characters, or with o
 _CODECS = frozenset({"ascii", "iso-8859-1", "latin-1", "latin1", "us-ascii", "utf-8", "utf8"})
 _ERRORS = frozenset({"ignore", "replace", "strict"})
 _PARTS = 100  # of an attribute's name; each is looked up for each item
+_ITEMS = 1_000_000  # that one call of a filter goes through: half a second
 _INDENT = 1000  # characters of an indentation or a separator of JSON
 _SEARCH = 256  # comparisons of characters that take about as long as a step
 _DIGITS = 400  # of a float, and of text that becomes a number
@@ -143,9 +144,11 @@ def _searched(meter: Meter, value: object, arguments: Sequence[object]) -> int:
 
 
 def _named(meter: Meter, value: object, arguments: Sequence[object]) -> int:
-    """The name of an attribute, ``a.b``, or of several, ``a,b``."""
+    """Each item is looked at, or its attribute ``a.b``, or several, ``a,b``, before the clock is read again."""
     if any(isinstance(a, str) and a.count(".") + a.count(",") >= _PARTS for a in arguments):
         raise LimitError(f"it names an attribute of more than {_PARTS} parts")
+    if isinstance(value, Sized) and len(value) > _ITEMS:
+        raise LimitError(f"it goes through more than {_ITEMS} items at once")
     return 0
 
 

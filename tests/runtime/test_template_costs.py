@@ -199,6 +199,13 @@ def test_every_method_filter_and_test_has_a_cost_or_is_known_to_be_cheap() -> No
     assert set(ALL_TESTS) - set(LINEAR_TESTS) - set(TESTS) - LOOKING_TESTS == set()
 
 
+@pytest.mark.parametrize("name", ["dictsort", "groupby", "join", "max", "min", "sort", "sum", "unique"])
+def test_one_call_goes_through_so_many_items(name: str) -> None:
+    assert FILTERS[name](Meter(10**7), range(10**6), []) >= 0
+    with pytest.raises(LimitError, match="it goes through more than 1000000 items at once"):
+        FILTERS[name](Meter(10**7), range(10**6 + 1), [])
+
+
 @pytest.mark.parametrize("value", ["%1000000000d", b"%1000000000d", [1], (1,)])
 def test_arithmetic_needs_numbers(value: object) -> None:
     for cost in (FILTERS["round"], TESTS["odd"], TESTS["even"], TESTS["divisibleby"]):
