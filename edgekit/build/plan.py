@@ -10,9 +10,10 @@ from pathlib import Path
 from ..arguments import check_kind, check_truth, one_or_several
 from ..devices import DeviceProfile
 from ..planning import planner
+from ..planning.choice import as_requested
 from ..planning.plan import Plan, PlanOptions
 from ..progress import Progress, no_progress
-from ..recipes import Recipe
+from ..recipes import Recipe, load_recipe
 from ..scheme import QuantizationConfig, QuantizationOverrides
 from .model import find_model, open_model
 from .request import BuildRequest
@@ -94,5 +95,6 @@ def plan(
         EdgekitError: As for :func:`edgekit.planning.planner.plan`, or the checkpoint cannot be used.
     """
     recipe, notes = plannable(model, quantization, reasoning=reasoning, lora=lora)
-    planned = planner.plan(recipe, device, context, candidates=candidates, devices=devices, options=options)
+    smaller = as_requested(map(load_recipe, one_or_several("candidates", candidates)), quantization, reasoning)
+    planned = planner.plan(recipe, device, context, candidates=smaller, devices=devices, options=options)
     return dataclasses.replace(planned, notes=notes)

@@ -12,7 +12,7 @@ import edgekit
 from edgekit.build.plan import plannable
 from edgekit.errors import UsageError
 from edgekit.planning.planner import plan as plan_recipe
-from edgekit.recipes import load_recipe
+from edgekit.recipes import all_recipes, load_recipe
 from edgekit.scheme import IMPORTED, QuantizationOverrides, QuantizationScheme
 
 
@@ -44,3 +44,13 @@ def test_codes_keep_their_formats(tmp_path: Path) -> None:
     assert recipe.quantization.linear == QuantizationScheme(4, 64, False)
     with pytest.raises(UsageError, match="copied unchanged"):
         plannable(folder, QuantizationOverrides(bits=8))
+
+
+def test_a_smaller_model_is_planned_as_requested() -> None:
+    eight = QuantizationOverrides(8, embedding_bits=8, lm_head_bits=8)
+    for make in (edgekit.plan, plan_recipe):
+        planned = make("deepseek-r1-distill-qwen-14b", "jetson", quantization=eight, candidates=all_recipes())
+        (offer,) = (each for each in planned.offers if each.kind == "model")
+        followed = make(offer.model, "jetson", offer.context, eight)
+        assert followed.acceptable
+        assert followed.memory.peak == offer.total_bytes
