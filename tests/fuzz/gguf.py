@@ -49,7 +49,8 @@ def _file(metadata: dict[str, Any], tensors: dict[str, tuple[int, ...]]) -> byte
 def seeds() -> list[bytes]:
     tokens = [*map(chr, range(33, 127)), "ab", "<bos>", "<eos>"]
     shape = {
-        "llama.block_count": 1, "llama.context_length": 64, "llama.embedding_length": 8, "llama.feed_forward_length": 8,
+        "llama.block_count": 1, "llama.context_length": 64, "llama.embedding_length": 32,
+        "llama.feed_forward_length": 8,
         "llama.attention.head_count": 2, "llama.attention.head_count_kv": 1, "llama.rope.freq_base": 10000.0,
         "llama.attention.layer_norm_rms_epsilon": 1e-6,
     }  # fmt: skip
@@ -61,18 +62,18 @@ def seeds() -> list[bytes]:
     }  # fmt: skip
     pieces = {**words, "tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": [0] * 97}
     options = {
-        "llama.attention.key_length": 4, "llama.attention.value_length": 4, "llama.rope.dimension_count": 4,
-        "llama.attention.scale": 0.5, "llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2.0,
+        "llama.attention.key_length": 16, "llama.attention.value_length": 16, "llama.rope.dimension_count": 16,
+        "llama.attention.scale": 0.25, "llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2.0,
         "llama.rope.scaling.original_context_length": 32, "llama.expert_count": 0, "llama.attention.sliding_window": 64,
         "general.alignment": 32, "llama.vocab_size": 97,
     }  # fmt: skip
-    tensors = {"token_embd.weight": (97, 8), "output_norm.weight": (8,)}
+    tensors = {"token_embd.weight": (97, 32), "output_norm.weight": (32,)}
     name = {"general.architecture": "llama"}
     return [
         _file({**name, **shape, **words}, tensors),
         _file({**name, **shape, **pieces}, tensors),
         _file({**name, **options, **shape}, tensors),
-        _file({**name, **shape}, {"rope_freqs.weight": (2,), **tensors}),
+        _file({**name, **shape}, {"rope_freqs.weight": (8,), **tensors}),
         _file({**name, **shape, **words, "split.no": 0, "split.count": 2, "split.tensors.count": 4}, tensors),
     ]
 
