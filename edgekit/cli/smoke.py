@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from ..devices import DeviceProfile
-from ..errors import SmokeTestError
+from ..errors import ArtifactError, EdgekitError, SmokeTestError
 from . import _options as options
 from ._failures import needs_memory
-from ._output import emit_json, error_json, print_error, print_planned_cache, progress_bars
+from ._output import emit_json, error_json, print_error, print_notes, print_planned_cache, progress_bars
 from ._receipt_table import print_receipt
 
 
@@ -67,16 +67,27 @@ def command(
             sustain_s=sustain_s,
             progress=progress,
         )
-    print_planned_cache(read_manifest(artifact).plan, receipt.kv_type)
+    plan = read_manifest(artifact).plan
+    print_planned_cache(plan, receipt.kv_type)
+    if device is not None and device.name != plan.get("device"):
+        planned = f"for {plan['device']}" if plan.get("device") else "for no device"
+        print_notes([f"the plan is {planned}, not for {device.name}, so no times are compared with it"])
+    unwritten: EdgekitError | None = None
     if out:
-        receipt.write(out)
+        try:
+            receipt.write(out)
+        except ArtifactError as error:  # told after the results, which would be lost
+            unwritten = error
     failed = "; ".join(f"{check.name}: {check.detail}" for check in receipt.checks if not check.passed)
-    failure = SmokeTestError(f"{receipt.artifact} failed its smoke test; {failed}")
+    failure = unwritten
+    if failed:
+        hint = "" if unwritten is None else unwritten.message
+        failure = SmokeTestError(f"{receipt.artifact} failed its smoke test; {failed}", hint=hint)
     if as_json:
-        emit_json(receipt.to_json() | (error_json(failure) if failed else {}))
+        emit_json(receipt.to_json() | (error_json(failure) if failure else {}))
     else:
         print_receipt(receipt)
-        if failed:
+        if failure:
             print_error(failure)
-    if failed:
+    if failure:
         sys.exit(failure.exit_code)

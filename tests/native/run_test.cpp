@@ -15,6 +15,7 @@
 #include "run/manifest.h"
 #include "run/options.h"
 #include "run/printer.h"
+#include "run/replay.h"
 #include "run/sha256.h"
 
 using run::Json;
@@ -61,6 +62,32 @@ void contexts() {
   for (const char *wrong : {"1e87", "-3", "0", "0.5", "\"64\"", "[]"}) CHECK(context(wrong, "64") == -1 && context("4096", wrong) == -1);
 }
 
+/* NaN, wherever it stands among other logits. */
+void golden() {
+  const run::Golden golden = run::golden_of("a", Json::parse(R"({"golden": {"prompt_ids": [0], "continuation_ids": [1, 2],
+    "top_logits": [{"id": 1, "logit": 5}, {"id": 2, "logit": 4}, {"id": 3, "logit": 3}]}})"));
+  const std::vector<float> right = {0, 5, 4, 3}, next = {0, 1, 2, 0};
+  const auto tokens = [&](std::vector<float> first, std::vector<float> second) {
+    return run::compare_tokens(golden, first, [&](int32_t token) {
+      CHECK(token == 1);
+      first = second;
+    });
+  };
+  CHECK(run::compare_logits(right, golden).passed && tokens(right, next).passed);
+  CHECK(tokens({0, 5, 5.5f, 3}, next).detail == "1 of 2 tokens are the same, 1 ties");
+  CHECK(!tokens({0, 5, 6, 3}, next).passed && !tokens(right, {0, 1, 0, 0}).passed);
+  CHECK(!run::compare_logits({0, 5, 4, 1}, golden).passed && !run::compare_logits({0, 5, 4}, golden).passed);
+  for (size_t i = 0; i < right.size(); ++i)
+    for (const float nan : {NAN, -NAN}) {
+      std::vector<float> first = right, second = next;
+      first[i] = second[i] = nan;
+      CHECK(run::compare_logits(first, golden).passed == (i == 0)); /* no logit of token 0 was recorded */
+      CHECK(!tokens(first, next).passed && !tokens(right, second).passed);
+      CHECK(tokens(first, next).detail == "token 1 of 2 is " + std::to_string(i) + ", not 1; its logit is nan larger");
+      if (i) CHECK(run::compare_logits(first, golden).detail == "largest difference among 3 logits is nan; allowed: 1.5");
+    }
+}
+
 void sha256() {
   const auto hash = [](const std::string &text, size_t piece) {
     run::Sha256 sum;
@@ -88,6 +115,7 @@ void options() {
   CHECK(read.artifact == "folder" && read.prompt == "a=b" && read.seed == UINT64_MAX && read.top_k == 0 && read.json);
   CHECK(read.kv_type == EK_KV_INT8 && read.job == run::Job::answer && !read.temperature);
   CHECK(run::parse({"a", "--bench", "--prompt-tokens", "8,512,8"}).prompt_tokens == (std::vector<int64_t>{8, 512}));
+  CHECK(run::parse({"a", "--smoke", "--context", "8", "--out=x"}).context == 8);
   CHECK(run::parse({"--", "-folder"}).artifact == "-folder");
   CHECK(run::parse({"-h"}).job == run::Job::help && run::parse({"--version", "--nonsense"}).job == run::Job::version);
   using Arguments = std::vector<std::string>;
@@ -97,7 +125,7 @@ void options() {
                                  {"a", "--bench", "--prompt-tokens", "8,"}, {"a", "--temperature", "-1e-50"}, {"a", "--top-p", "0"},
                                  {"a", "--top-p", "1.000000001"}, {"a", "--min-p", "-1e-50"}, {"a", "--repetition-penalty", "0"},
                                  {"a", "--repetition-penalty", "0.009"}, {"a", "--repeat", "2"}, {"a", "--smoke", "--seed", "1"},
-                                 {"a", "--smoke", "--bench"}, {"a", "--bench", "--out", "x"}, {"a", "--prompt", "x", "--json", "--thoughts", "fold"}})
+                                 {"a", "--smoke", "--bench"}, {"a", "--bench", "--out", "x"}, {"a", "--bench", "--context", "8"}, {"a", "--smoke", "--out", ""}, {"a", "--prompt", "x", "--json", "--thoughts", "fold"}})
     CHECK(failure_of(wrong).exit_code == 2);
   CHECK(failure_of({"a", "--top-k", "9223372036854775808"}).message == "--top-k is 9223372036854775808; it must be at most 9223372036854775807");
   CHECK(failure_of({"a", "--context", "-9223372036854775809"}).message == "--context is -9223372036854775809; it must be at least 1");
@@ -228,6 +256,7 @@ void links() {
 int main() {
   json();
   contexts();
+  golden();
   sha256();
   options();
   printer();

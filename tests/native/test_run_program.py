@@ -156,6 +156,10 @@ def test_options_of_thoughts(artifact: Path) -> None:
         (("--prompt", "a", "--out", "receipt.json"), b"--out needs --smoke"),
         (("--bench", "--sustain", 1), b"--sustain needs --smoke"),
         (("--smoke", "--bench"), b"--bench cannot be combined with --smoke"),
+        (("--bench", "--context", 4000), b"--context cannot be combined with --bench"),
+        (("--smoke", "--out", ""), b"--out is empty"),
+        (("--smoke", "--device="), b"--device is empty"),
+        (("--draft", ""), b"--draft is empty"),
     ],
 )
 def test_an_option_of_another_job_is_refused(artifact: Path, arguments: tuple[object, ...], message: bytes) -> None:

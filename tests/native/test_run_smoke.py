@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from run_program import PROGRAM, result
+from run_program import PROGRAM, result, run
 from shared_models import SharedModels
 from tiny_artifact import rewrite_manifest
 
@@ -82,6 +82,65 @@ def test_a_wrong_golden_answer_fails(artifact: Path, tmp_path: Path) -> None:
     golden["top_logits"][0]["logit"] += 100
     rewrite_manifest(changed, golden=golden)  # with digests that are right again
     assert "golden_logits" in result(changed, "--smoke", code=62)["error"]["message"]
+
+
+def test_the_plan_of_another_device_is_told(artifact: Path) -> None:
+    device = read_manifest(artifact).plan["device"]
+    said = f"note: the plan is for {device}, not for jetsn, so no times are compared with it\n"
+    assert run(artifact, "--smoke", "--device", "jetsn").stderr.decode() == said
+    for options in ((), ("--device", device)):
+        assert b"no times" not in run(artifact, "--smoke", *options).stderr
+
+
+def test_a_receipt_that_cannot_be_written_is_told_before_the_test(artifact: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old.json"
+    old.write_text("old")
+    for out, why in ((tmp_path, "Is a directory"), (tmp_path / "none" / "x.json", "No such file or directory"),
+                     (old / "x.json", "Not a directory")):  # fmt: skip
+        done = run(artifact, "--smoke", "--out", out)
+        assert (done.returncode, done.stdout) == (60, b"")
+        assert done.stderr.decode() == f"error: cannot write the receipt {out}: {why}\n"
+    broken = shutil.copytree(artifact, tmp_path / "broken")
+    rewrite_manifest(broken, golden=None)
+    for name in ("old.json", "new.json"):
+        assert run(broken, "--smoke", "--out", tmp_path / name).returncode == 60
+    assert old.read_text() == "old", "nothing was written"
+    assert not (tmp_path / "new.json").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_results_are_shown_if_the_receipt_cannot_be_written(artifact: Path, tmp_path: Path) -> None:
+    said = "cannot write the receipt /dev/full: No space left on device"
+    done = run(artifact, "--smoke", "--out", "/dev/full")
+    assert (done.returncode, done.stderr.decode()) == (60, f"error: {said}\n")
+    assert b"pass  golden_tokens" in done.stdout
+    found = result(artifact, "--smoke", "--out", "/dev/full", code=60)
+    assert (found["passed"], found["error"]["message"]) == (True, said)
+    changed = shutil.copytree(artifact, tmp_path / "changed")
+    (changed / "config.json").write_text("{}")
+    found = result(changed, "--smoke", "--out", "/dev/full", code=62)
+    assert (found["passed"], found["error"]["kind"], found["error"]["hint"]) == (False, "smoke_test", said)
+    assert b"FAIL  files" in run(changed, "--smoke", "--out", "/dev/full").stdout
+
+
+def test_a_pipe_with_a_reader_gets_the_receipt(artifact: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert result(artifact, "--smoke", "--out", tmp_path / "pipe")["passed"]
+    with open(reader, "rb") as file:
+        assert json.loads(file.read())["passed"]
+
+
+@pytest.mark.parametrize("tokens", [-5, 0, 0.5, 1e87])
+def test_a_plan_without_a_possible_prompt_is_refused(artifact: Path, tmp_path: Path, tokens: float) -> None:
+    shutil.copy(artifact / "edgekit.json", tmp_path / "edgekit.json")
+    fields = json.loads((artifact / "edgekit.json").read_bytes())
+    fields["plan"]["prompt_tokens"] = tokens
+    (tmp_path / "edgekit.json").write_text(json.dumps(fields))
+    error = result(tmp_path, "--smoke", "--device", fields["plan"]["device"], code=60)["error"]
+    assert error["kind"] == "artifact"
+    assert error["message"].startswith("edgekit.json: plan.prompt_tokens is ")
+    assert error["message"].endswith("; it must be a whole number of 1 or more")
 
 
 def test_budgets_and_sustained_speed(artifact: Path, tmp_path: Path) -> None:

@@ -160,13 +160,16 @@ std::vector<std::string> differences(const std::string &folder, const Json &mani
 
 const std::string &name_of(const Json &manifest) { return manifest["name"].text(); }
 
+int64_t count_of(const Json &manifest, const char *table, const char *key) {
+  const Json &value = manifest[table][key];
+  if (value.whole() < 1)
+    throw bad_artifact(std::string(kFile) + ": " + table + "." + key + " is " + value.dump() + "; it must be a whole number of 1 or more");
+  return value.whole();
+}
+
 int64_t context_of(const Json &manifest, int64_t asked) {
   const auto positions = [&](const char *table, const char *key) -> int64_t {
-    const Json &value = manifest[table][key];
-    if (value.is_null()) return kDefaultContext;
-    if (value.whole() < 1)
-      throw bad_artifact(std::string(kFile) + ": " + table + "." + key + " is " + value.dump() + "; it must be a whole number of 1 or more");
-    return value.whole();
+    return manifest[table][key].is_null() ? kDefaultContext : count_of(manifest, table, key);
   };
   const int64_t longest = positions("model", "context_length");
   if (asked == 0) return std::min(positions("plan", "context"), longest);

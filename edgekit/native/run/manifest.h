@@ -28,6 +28,9 @@ std::vector<std::string> differences(const std::string &folder, const Json &mani
 /* The artifact's name. */
 const std::string &name_of(const Json &manifest);
 
+/* A number of the manifest that counts something: table.key. Throws Failure if it is not a whole number of 1 or more. */
+int64_t count_of(const Json &manifest, const char *table, const char *key);
+
 /* The context to allocate: `asked`, or with 0 what the build planned, at most the model's. */
 int64_t context_of(const Json &manifest, int64_t asked);
 

@@ -11,6 +11,8 @@
 namespace run {
 namespace {
 
+using Text = const std::string &;
+
 int64_t whole(const std::string &name, const std::string &text, int64_t least) {
   char *end;
   errno = 0;
@@ -66,12 +68,16 @@ int choice(const std::string &name, const std::string &value, const std::vector<
   throw usage(name + " is '" + value + "'; it must be " + all);
 }
 
+Text filled(Text name, Text value) {
+  if (value.empty()) throw usage(name + " is empty");
+  return value;
+}
+
 struct Option {
   const char *name, *metavar, *help;
   void (*set)(Options &options, const std::string &name, const std::string &value); /* value: "" for a flag */
 };
 
-using Text = const std::string &;
 const Option kOptions[] = {
     {"--prompt", "TEXT", "Answer this prompt and exit; - reads the prompt from stdin.",
      [](Options &o, Text, Text value) { o.prompt = value; }},
@@ -98,7 +104,7 @@ const Option kOptions[] = {
     {"--no-prepare", nullptr, "Do not prepare the next prompt of a reasoning model while you read its answer.",
      [](Options &o, Text, Text) { o.no_preparation = true; }},
     {"--draft", "ARTIFACT", "Let this small artifact with the same tokenizer guess tokens as well. The answer stays the same.",
-     [](Options &o, Text, Text value) { o.draft = value; }},
+     [](Options &o, Text name, Text value) { o.draft = filled(name, value); }},
     {"--no-speculate", nullptr, "Do not guess the next tokens from earlier text. The answer stays the same.",
      [](Options &o, Text, Text) { o.no_speculation = true; }},
     {"--raw", nullptr, "Continue the prompt as plain text, without the chat format.",
@@ -120,14 +126,14 @@ const Option kOptions[] = {
     {"--smoke", nullptr, "Check that the artifact works on this machine: its files, golden answer, speed and memory.",
      [](Options &o, Text, Text) { o.job = Job::smoke; }},
     {"--device", "NAME", "With --smoke: treat this machine as this device, and compare the times with its plan.",
-     [](Options &o, Text, Text value) { o.device = value; }},
+     [](Options &o, Text name, Text value) { o.device = filled(name, value); }},
     {"--sustain", "SECONDS", "With --smoke: decode for this long, to see whether heat slows the machine down.",
      [](Options &o, Text name, Text value) {
        o.sustain_s = real(name, value);
        if (!(o.sustain_s > 0 && o.sustain_s <= 3600)) throw usage("--sustain is " + value + " s; it must be above 0 and at most 3600");
      }},
     {"--out", "FILE", "With --smoke: write the results as JSON to this file, too.",
-     [](Options &o, Text, Text value) { o.out = value; }},
+     [](Options &o, Text name, Text value) { o.out = filled(name, value); }},
     {"--json", nullptr, "Print the result as one JSON object on stdout.", [](Options &o, Text, Text) { o.json = true; }},
     {"--version", nullptr, "Show the version and exit.", [](Options &o, Text, Text) { o.job = Job::version; }},
     {"--help", nullptr, "Show this text and exit.", [](Options &o, Text, Text) { o.job = Job::help; }},
@@ -166,6 +172,8 @@ void check_combination(const Options &options, const std::vector<std::string> &g
     throw usage(std::string(options.json ? "--json" : "--raw") + " needs --prompt, --bench or --smoke",
                 "add --prompt TEXT, or --prompt - to read it from stdin");
   check_job(options.job, given);
+  if (options.job == Job::bench && has(given, "--context"))
+    throw usage("--context cannot be combined with --bench", "the context is that of the longest prompt and --gen-tokens");
   if ((options.json || options.raw) && has(given, "--thoughts"))
     throw usage(std::string("--thoughts cannot be combined with ") + (options.json ? "--json" : "--raw"),
                 options.json ? "the object has the thought apart from the answer" : "plain text has no thought");

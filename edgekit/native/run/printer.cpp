@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 
@@ -21,6 +22,12 @@ std::string printable(std::string_view text) {
       kept += text[at];
   }
   return kept;
+}
+
+std::string text_of(const char *format, double value) {
+  char text[64];
+  std::snprintf(text, sizeof text, format, std::isnan(value) ? std::fabs(value) : value);
+  return text;
 }
 
 std::string seconds_text(double seconds) {

@@ -38,6 +38,9 @@ class Printer {
  * terminal's title. */
 std::string printable(std::string_view text);
 
+/* A number as printf writes it; NaN as "nan", without a sign. */
+std::string text_of(const char *format, double value);
+
 /* "250 ms" or "1.5 s". */
 std::string seconds_text(double seconds);
 

@@ -1,13 +1,8 @@
 /* edgekit-run --smoke: the checks of `edgekit smoke`, and the same receipt. */
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <ctime>
 
 #include "failure.h"
@@ -15,41 +10,16 @@
 #include "jobs.h"
 #include "links.h"
 #include "manifest.h"
+#include "output_file.h"
+#include "printer.h"
+#include "replay.h"
 
 namespace run {
 namespace {
 
-/* As in edgekit/runtime/replay.py, deploy/smoke.py and deploy/speed_checks.py, which say where they come from. */
-constexpr double kLogitTolerance = 1.5, kTieTolerance = 0.75, kMemoryTolerance = 0.10, kOwnBytes = 32e6, kSustainedShare = 0.9;
+/* As in edgekit/deploy/smoke.py and deploy/speed_checks.py, which say where they come from. */
+constexpr double kMemoryTolerance = 0.10, kOwnBytes = 32e6, kSustainedShare = 0.9;
 constexpr int kReceiptVersion = 1, kFailed = 62;
-
-struct Golden {
-  std::vector<int32_t> prompt, continuation;
-  std::vector<std::pair<int32_t, double>> logits;
-};
-
-/* -1, which no vocabulary has, for what is not an id. */
-int32_t id_of(const Json &value) {
-  const int64_t id = value.whole(-1);
-  return id >= 0 && id <= INT32_MAX ? static_cast<int32_t>(id) : -1;
-}
-
-std::vector<int32_t> ids(const Json &list) {
-  std::vector<int32_t> found;
-  for (const Json &id : list.items()) found.push_back(id_of(id));
-  return found;
-}
-
-Golden golden_of(const std::string &folder, const Json &manifest) {
-  const Json &golden = manifest["golden"];
-  if (golden.is_null()) throw bad_artifact(folder + " has no golden test", "build the artifact again");
-  Golden found{ids(golden["prompt_ids"]), ids(golden["continuation_ids"]), {}};
-  for (const Json &entry : golden["top_logits"].items())
-    found.logits.emplace_back(id_of(entry["id"]), entry["logit"].number(NAN));
-  if (found.prompt.empty() || found.continuation.empty() || found.logits.empty())
-    throw bad_artifact("the golden test of " + folder + " is incomplete", "build the artifact again");
-  return found;
-}
 
 /* The plan with the times and speeds of this engine, which it also has if it is for another one. The limits of a plan hold for its own
  * engine. As in edgekit/deploy/planned.py. */
@@ -163,46 +133,13 @@ class Receipt {
   Verdict worst_ = Verdict::pass;
 };
 
-std::string text_of(const char *format, double value) {
-  char text[64];
-  std::snprintf(text, sizeof text, format, value);
-  return text;
-}
-
-void check_logits(Receipt &receipt, const std::vector<float> &row, const Golden &golden) {
-  double worst = 0;
-  for (const auto &[id, logit] : golden.logits) {
-    const bool known = id >= 0 && static_cast<size_t>(id) < row.size();
-    const double difference = known ? std::fabs(static_cast<double>(row[static_cast<size_t>(id)]) - logit) : INFINITY;
-    if (!(difference <= worst)) worst = difference; /* also if it is NaN */
-  }
-  receipt.check("golden_logits", worst <= kLogitTolerance,
-                "largest difference among " + std::to_string(golden.logits.size()) + " logits is " + text_of("%.4f", worst) +
-                    "; allowed: " + text_of("%.1f", kLogitTolerance));
-}
-
-/* Given the recorded tokens before it, every choice is the recorded one or has nearly the same logit. */
 void check_golden(Receipt &receipt, ek_session *session, const Golden &golden, std::vector<float> &row) {
   check(ek_session_evaluate(session, golden.prompt.data(), static_cast<int64_t>(golden.prompt.size()), 0, row.data()));
-  check_logits(receipt, row, golden);
-  const std::string count = std::to_string(golden.continuation.size());
-  size_t same = 0;
-  for (size_t i = 0; i < golden.continuation.size(); ++i) {
-    if (i > 0) check(ek_session_evaluate(session, &golden.continuation[i - 1], 1, 0, row.data()));
-    const int32_t token = golden.continuation[i], choice = largest(row);
-    same += choice == token;
-    const bool known = token >= 0 && static_cast<size_t>(token) < row.size();
-    const float lead = known ? row[static_cast<size_t>(choice)] - row[static_cast<size_t>(token)] : INFINITY;
-    if (!(static_cast<double>(lead) <= kTieTolerance)) {
-      receipt.check("golden_tokens", false,
-                    "token " + std::to_string(i + 1) + " of " + count + " is " + std::to_string(choice) + ", not " +
-                        std::to_string(token) + "; its logit is " + text_of("%.4f", static_cast<double>(lead)) + " larger");
-      return;
-    }
-  }
-  const size_t ties = golden.continuation.size() - same;
-  receipt.check("golden_tokens", true,
-                std::to_string(same) + " of " + count + " tokens are the same" + (ties ? ", " + std::to_string(ties) + " ties" : ""));
+  const Outcome logits = compare_logits(row, golden);
+  receipt.check("golden_logits", logits.passed, logits.detail);
+  const Outcome tokens =
+      compare_tokens(golden, row, [&](int32_t token) { check(ek_session_evaluate(session, &token, 1, 0, row.data())); });
+  receipt.check("golden_tokens", tokens.passed, tokens.detail);
 }
 
 void check_memory(Receipt &receipt, const Json &manifest, ek_session *session, int64_t context) {
@@ -240,9 +177,14 @@ void check_against_plan(Receipt &receipt, const char *name, const Json &plan, co
   receipt.check(name, must ? Verdict::fail : late || missed ? Verdict::warn : Verdict::pass, detail);
 }
 
+/* The length of the plan's prompt; 0 if there is no plan of one. */
+int64_t planned_prompt(const Json &manifest) {
+  return manifest["plan"]["prompt_tokens"].is_null() ? 0 : count_of(manifest, "plan", "prompt_tokens");
+}
+
 /* The first token of a prompt of the plan's length, which repeats the golden one, and the other times against the plan. */
 void check_speed(Receipt &receipt, const Json &plan, ek_session *session, int64_t context, const Golden &golden, std::vector<float> &row) {
-  const auto tokens = static_cast<size_t>(std::min(plan["prompt_tokens"].number(), static_cast<double>(context)));
+  const auto tokens = static_cast<size_t>(std::min(plan["prompt_tokens"].whole(), context));
   const auto below = [](double found, double limit) { return found < limit; };
   const auto above = [](double found, double limit) { return found > limit; };
   if (tokens) {
@@ -322,6 +264,15 @@ int64_t positions_for(const Options &options, const Json &manifest, const Golden
   return context_of(manifest, std::max(planned, static_cast<int64_t>(golden.prompt.size() + golden.continuation.size())));
 }
 
+/* Whether this machine is said to be the plan's device. If it is said to be another one, a line on stderr says what that means. */
+bool is_planned_device(const Options &options, const Json &manifest) {
+  const Json &planned = manifest["plan"]["device"];
+  if (options.device.empty() || options.device == planned.text()) return !options.device.empty();
+  const std::string of = planned.is_text() ? "for " + planned.text() : "for no device";
+  std::fprintf(stderr, "note: %s\n", printable("the plan is " + of + ", not for " + options.device + ", so no times are compared with it").c_str());
+  return false;
+}
+
 /* Runs the checks; if files or load fails, the test ends there. */
 void run_checks(Receipt &receipt, const Options &options, const Json &manifest, const Golden &golden) {
   check_files(receipt, options.artifact, manifest);
@@ -343,7 +294,7 @@ void run_checks(Receipt &receipt, const Options &options, const Json &manifest, 
     receipt.decode_tok_s = static_cast<double>(golden.continuation.size()) / timed.decode_s;
     receipt.peak = peak_rss_bytes();
     check_memory(receipt, manifest, session.get(), receipt.context);
-    if (!options.device.empty() && options.device == manifest["plan"]["device"].text())
+    if (is_planned_device(options, manifest))
       check_speed(receipt, planned_for_native(manifest["plan"]), session.get(), receipt.context, golden, row);
     check_placement(receipt);
     if (options.sustain_s > 0) check_sustained(receipt, options.sustain_s, session.get(), receipt.context, golden, row);
@@ -352,14 +303,12 @@ void run_checks(Receipt &receipt, const Options &options, const Json &manifest, 
   }
 }
 
-void write_receipt(const Json &receipt, const std::string &path) {
-  /* O_NONBLOCK: a pipe without a reader is an error, not a wait; one with a reader is written to as usual. */
-  const int opened = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_CLOEXEC, 0666);
-  if (opened >= 0) ::fcntl(opened, F_SETFL, ::fcntl(opened, F_GETFL) & ~O_NONBLOCK);
-  FILE *file = opened < 0 ? nullptr : ::fdopen(opened, "wb");
-  const bool written = file && std::fprintf(file, "%s\n", receipt.dump().c_str()) > 0;
-  if (!file || std::fclose(file) != 0 || !written)
-    throw bad_artifact("cannot write the receipt " + path + ": " + std::strerror(errno));
+void print(const Receipt &receipt) {
+  for (const Json &each : receipt.checks())
+    std::printf("%s  %-14s  %s\n", each["verdict"].text() == "fail" ? "FAIL" : each["verdict"].text().c_str(), each["name"].text().c_str(), each["detail"].text().c_str());
+  if (receipt.ttft_s > 0)
+    std::printf("\nload %.0f ms, first token %.0f ms, decode %.1f tok/s, peak memory %s\n", receipt.load_s * 1000,
+                receipt.ttft_s * 1000, receipt.decode_tok_s, format_bytes(receipt.peak.number()).c_str());
 }
 
 }  // namespace
@@ -367,24 +316,26 @@ void write_receipt(const Json &receipt, const std::string &path) {
 int smoke(const Options &options) {
   const Json manifest = read_manifest(options.artifact);
   const Golden golden = golden_of(options.artifact, manifest);
+  planned_prompt(manifest);
+  OutputFile out(options.out, "the receipt");
   Receipt receipt(options, manifest);
   run_checks(receipt, options, manifest, golden);
-  Json result = receipt.to_json();
-  if (!options.out.empty()) write_receipt(result, options.out);
-  const Failure failure{kFailed, "smoke_test", receipt.name() + " failed its smoke test; " + receipt.failed(), ""};
+  const Json result = receipt.to_json();
+  const std::string unwritten = out.write(result.dump() + "\n");
+  const bool passed = receipt.failed().empty();
+  const Failure failure =
+      passed ? bad_artifact(unwritten)
+             : Failure{kFailed, "smoke_test", receipt.name() + " failed its smoke test; " + receipt.failed(), unwritten};
+  const bool fails = !passed || !unwritten.empty();
   if (options.json) {
     Json::Fields fields = result.fields();
-    if (!receipt.failed().empty())
+    if (fails)
       fields.emplace_back("error", Json::Fields{{"kind", failure.kind}, {"message", failure.message}, {"hint", failure.hint}});
     std::printf("%s\n", Json(fields).dump().c_str());
-    return receipt.failed().empty() ? 0 : kFailed;
+    return fails ? failure.exit_code : 0;
   }
-  for (const Json &each : receipt.checks())
-    std::printf("%s  %-14s  %s\n", each["verdict"].text() == "fail" ? "FAIL" : each["verdict"].text().c_str(), each["name"].text().c_str(), each["detail"].text().c_str());
-  if (receipt.ttft_s > 0)
-    std::printf("\nload %.0f ms, first token %.0f ms, decode %.1f tok/s, peak memory %s\n", receipt.load_s * 1000,
-                receipt.ttft_s * 1000, receipt.decode_tok_s, format_bytes(receipt.peak.number()).c_str());
-  if (!receipt.failed().empty()) throw failure;
+  print(receipt);
+  if (fails) throw failure;
   return 0;
 }
 
