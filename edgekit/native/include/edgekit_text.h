@@ -156,8 +156,8 @@ typedef struct {
   int32_t ignore_stops;          /* 1: the artifact's stop ids and texts do not end the answer, to measure speed */
   int64_t max_tokens;            /* the most tokens to generate; 0: until the model stops or the context is full */
   int64_t max_thought_tokens;    /* the most tokens in a thought, which is then closed as the model itself would: with a
-                                    sentence, </think> and a blank line; 0: no limit. Thoughts are told from answers only
-                                    with messages, not with prompt or prompt_ids */
+                                    sentence, </think> and a blank line; 0: no limit. Thoughts are told from answers
+                                    only with messages, not with prompt or prompt_ids */
   const char *const *stop_texts; /* (stop_text_count) texts, ending with a NUL, that end the answer and are not part
                                     of it, in addition to the artifact's */
   int64_t stop_text_count;
