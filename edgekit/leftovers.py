@@ -88,7 +88,19 @@ def make_ready(folder: Path) -> Path:
 
 def ready_name(folder: Path) -> Path:
     """The name that :func:`make_ready` gives to a folder."""
-    return folder.with_name(folder.name.replace(".partial-", ".ready-"))
+    return _with_kind(folder, "ready")
+
+
+def partial_name(folder: Path) -> Path:
+    """The name of a temporary folder that is always abandoned with its process."""
+    return _with_kind(folder, "partial")
+
+
+def _with_kind(folder: Path, kind: str) -> Path:
+    found = _FOLDER.fullmatch(folder.name)
+    if found is None or found["kind"] is None:
+        return folder
+    return folder.with_name(f".{found['name']}.{kind}-{found['end']}")
 
 
 @contextmanager
@@ -192,9 +204,7 @@ def sweep(parent: Path) -> list[Path]:
             continue
         if home is not None:
             with suppress(OSError):
-                if os.path.lexists(home):  # an earlier one
-                    shutil.rmtree(home)
-                folder.rename(home)
+                _give_back(folder, home)
                 restored.append(home)
         elif not folder.is_dir():
             with suppress(OSError):
@@ -203,6 +213,20 @@ def sweep(parent: Path) -> list[Path]:
             shutil.rmtree(folder, ignore_errors=True)
         _unlock(lock)
     return restored
+
+
+def _give_back(folder: Path, home: Path) -> None:
+    """Give a folder its name. What has the name is deleted, and has another one before that."""
+    if not os.path.lexists(home):
+        folder.rename(home)
+        return
+    old = partial_name(folder)
+    if exchange(folder, home):
+        folder.rename(old)
+    else:
+        home.rename(old)
+        folder.rename(home)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _comes_next(ready: Path, home: Path, restored: Sequence[Path]) -> bool:

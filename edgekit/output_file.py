@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .durable import write_file
 
+_MANIFEST = "edgekit.json"
 _DESCRIPTOR = re.compile(r"/dev/(?P<name>stdout|stderr)|/(dev|proc/self)/fd/(?P<number>\d{1,9})")
 _REFUSED = (
     (stat.S_ISDIR, "it is a folder"),
@@ -38,11 +39,24 @@ def output_problem(path: Path) -> str | None:
         if descriptor is not None:
             os.fstat(descriptor)
             return None
-        return _problem(path)
+        if (problem := _problem(path)) is not None:
+            return problem
+        artifact = artifact_around(path)
+        return None if artifact is None else f"it is inside the artifact {artifact}, to which nothing can be added"
     except OSError as error:
         return error.strerror
     except ValueError:
         return "it is not a valid path"
+
+
+def artifact_around(path: Path) -> Path | None:
+    """The artifact that a file or folder would be inside of; None if there is none.
+
+    Args:
+        path: The file or folder, which need not exist.
+    """
+    folders = Path(os.path.realpath(path)).parents
+    return next((folder for folder in folders if (folder / _MANIFEST).is_file()), None)
 
 
 def write_output(path: Path, content: bytes) -> None:

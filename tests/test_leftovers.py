@@ -22,6 +22,7 @@ from edgekit.leftovers import (
     locked_folder,
     make_ready,
     new_name,
+    partial_name,
     remove_all,
     sweep,
 )
@@ -177,12 +178,52 @@ def test_what_is_also_written_replaces_an_earlier_one_once(tmp_path: Path) -> No
     named_now(tmp_path / "x")
     assert sweep(tmp_path) == [tmp_path / "x-web"]
     assert names(tmp_path / "x-web") == ["file"]
-    (left(tmp_path, ready.name) / "old").touch()  # it was exchanged: what it replaced has the name
+    old = partial_name(ready)
+    (left(tmp_path, old.name) / "old").touch()  # it was exchanged: what it replaced is removed, whatever changes later
+    named_now(tmp_path / "x")
+    assert sweep(tmp_path) == []
+    assert names(tmp_path) == ["x", "x-web"]
+    (left(tmp_path, ready.name) / "old").touch()
     named_now(tmp_path / "x-web")
     named_now(ready)
     assert sweep(tmp_path) == []
     assert names(tmp_path) == ["x", "x-web"]
     assert names(tmp_path / "x-web") == ["file"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the times of renames are not kept")
+@pytest.mark.parametrize("can_exchange", [False, True])
+def test_a_sweep_that_is_cut_short_loses_nothing_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    left(tmp_path, "x-web")
+    (tmp_path / "x-web" / "file").rename(tmp_path / "x-web" / "old")
+    time.sleep(0.02)
+    left(tmp_path, new_name(".x-web.ready-"))
+    left(tmp_path, "x")
+    named_now(tmp_path / "x")
+
+    def cut(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(leftovers.shutil, "rmtree", cut)
+        if not can_exchange:
+            patched.setattr(leftovers, "exchange", lambda first, second: False)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(tmp_path)
+    assert names(tmp_path / "x-web") == ["file"]
+    (tmp_path / "x" / "receipt.json").touch()
+    sweep(tmp_path)
+    assert names(tmp_path) == ["x", "x-web"]
+    assert names(tmp_path / "x-web") == ["file"]
+
+
+def test_names_may_look_like_temporary_ones() -> None:
+    folder = Path(".x.ready-1.partial-2.partial-" + "0" * 16)
+    assert leftovers.ready_name(folder).name == ".x.ready-1.partial-2.ready-" + "0" * 16
+    assert partial_name(leftovers.ready_name(folder)) == folder
+    assert partial_name(Path("x")) == Path("x")
 
 
 def test_a_file_is_there_during_the_block(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.artifact.manifest import FILE_NAME
 from edgekit.output_file import output_problem, write_output
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="named pipes and devices of Unix")
@@ -123,3 +124,14 @@ print("behind")
         done = subprocess.run([sys.executable, "-c", program], stdout=stdout, timeout=60, check=True)
     written = (tmp_path / "output").read_bytes() if to == "a file" else done.stdout
     assert written == b"before\n" + b"content" * 20000 + b"\nbehind\n"
+
+
+def test_nothing_is_written_into_an_artifact(tmp_path: Path) -> None:
+    (tmp_path / "artifact").mkdir()
+    (tmp_path / "artifact" / FILE_NAME).write_text("{}")
+    (tmp_path / "link").symlink_to("artifact/new")
+    for path in (tmp_path / "artifact" / "new", tmp_path / "artifact" / FILE_NAME, tmp_path / "link"):
+        with pytest.raises(OSError, match="it is inside the artifact") as caught:
+            write_output(path, b"content")
+        assert caught.value.strerror == output_problem(path)
+    assert os.listdir(tmp_path / "artifact") == [FILE_NAME]

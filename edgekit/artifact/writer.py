@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +16,8 @@ from pathlib import Path
 from ..durable import free_space, sync_folder, sync_tree
 from ..errors import BuildError, DiskFullError, EdgekitError, OutputExistsError
 from ..hashing import sha256_file
-from ..leftovers import exchange, held, locked_folder, make_ready, new_name, ready_name, remove
+from ..leftovers import exchange, held, locked_folder, make_ready, new_name, partial_name, ready_name, remove
+from ..output_file import artifact_around
 from ..progress import Share, no_share
 from ..units import format_bytes
 from .manifest import FILE_NAME
@@ -59,14 +61,14 @@ def check_place(out: Path) -> None:
     """
     if os.path.ismount(out):
         raise OutputExistsError(
-            f"{out} is a mount point, which cannot be replaced", hint=f"choose a folder inside it: --out {out}/NAME"
+            f"{out} is a mount point, which cannot be replaced",
+            hint=f"choose a folder inside it: --out {shlex.quote(str(out / 'NAME'))}",
         )
-    for folder in Path(os.path.abspath(out)).resolve().parents:
-        if (folder / FILE_NAME).is_file():
-            raise OutputExistsError(
-                f"{out} is inside the artifact {folder}, to which nothing can be added",
-                hint="--out chooses another folder",
-            )
+    if (artifact := artifact_around(out)) is not None:
+        raise OutputExistsError(
+            f"{out} is inside the artifact {artifact}, to which nothing can be added",
+            hint="--out chooses another folder",
+        )
 
 
 @contextmanager
@@ -163,7 +165,7 @@ def give_name(folder: Path, out: Path, check: Callable[[], None]) -> None:
                 sync_folder(out.parent)
             elif exchange(folder, out):
                 sync_folder(out.parent)  # before the old one is deleted
-                remove(folder)
+                remove(folder.rename(partial_name(folder)))
             else:
                 _replace(folder, out)
             return

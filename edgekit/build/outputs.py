@@ -71,7 +71,7 @@ def _keep_sources(output: Path, sources: Iterable[Path]) -> None:
     """Refuse to replace what is being read."""
     for source in sources:
         real = source.resolve()
-        if output.exists() and any(output.samefile(each) for each in (real, *real.parents)):
+        if output.exists() and any(each.exists() and output.samefile(each) for each in (real, *real.parents)):
             raise OutputExistsError(
                 f"{output} would be replaced, and the build reads {source}", hint="--out chooses another folder"
             )

@@ -155,7 +155,8 @@ def _check_calibration(request: BuildRequest, quantization: QuantizationConfig) 
     if request.calibration_tokens is not None and quantization.method != "gptq":
         raise UsageError(
             f"--calibration-tokens was given, but the method {quantization.method} does not calibrate",
-            hint="add --method gptq, or remove --calibration-tokens",
+            hint="remove --calibration-tokens"
+            + ("" if quantization.method == IMPORTED else ", or add --method gptq, which calibrates"),
         )
     needed = quantization.method == "gptq" or quantization.mean_bits is not None or quantization.scale
     if request.calibration is None or needed:

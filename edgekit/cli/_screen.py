@@ -55,7 +55,7 @@ class Screen(Console):
         """Leave a broken pipe to ``main``; rich would end the process with exit code 1."""
         raise
 
-    def say(self, *parts: Part) -> None:
+    def say(self, *parts: Part, wrap: bool = True) -> None:
         """Print a sentence: wrapped between words on a terminal, on one line elsewhere so that ``grep`` finds it.
 
         A sentence with a word that is too long for the screen, such as a URL, is left to the terminal to wrap, so that
@@ -63,10 +63,11 @@ class Screen(Console):
 
         Args:
             parts: Strings, or pairs of a string and its rich style.
+            wrap: False leaves all of it to the terminal, for a command that is copied.
         """
         text = Text.assemble(*map(_visible, parts))
         too_long = any(cell_len(word) > self.width for word in text.plain.split())
-        self.print(text, soft_wrap=too_long or not self.is_terminal)
+        self.print(text, soft_wrap=too_long or not wrap or not self.is_terminal)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
         """Print a table that is as narrow as the screen where its columns allow it.

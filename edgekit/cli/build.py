@@ -152,4 +152,4 @@ def _report(result: BuildResult, request: BuildRequest) -> None:
         for check in quality["checks"]:  # each measurement with its threshold, and what could not be checked
             unchecked = f"{check['name']}: " if check["passed"] is None else ""
             screen.say(f"  {unchecked}{check['detail']}")
-    screen.print(f"next: {shown_command('run', result.artifact, '--prompt', _QUESTION)}", soft_wrap=True)
+    screen.say(f"next: {shown_command('run', result.artifact, '--prompt', _QUESTION)}", wrap=False)

@@ -94,7 +94,7 @@ def command(out: Path | None, limits_only: bool, as_json: bool) -> None:
         if out
         else "not saved; save it with edgekit probe --out NAME.toml"
     )
-    open_screen().print(f"\n{kept}", soft_wrap=True)
+    open_screen().say(f"\n{kept}", wrap=False)
 
 
 def _engine_measurement() -> Callable[[DeviceProfile, Progress], DeviceProfile]:

@@ -29,6 +29,7 @@ _LONGEST_TOKEN = 1000  # characters; in use: 128 spaces
 # A third of llguidance's own limits, which a pattern of 17 characters reaches with 250 MB: (a{1000}){1000}.
 _LIMITS = {"initial_lexer_fuel": 300_000, "step_lexer_fuel": 100_000, "max_lexer_states": 100_000}
 _TAG = re.compile("<.*>", re.DOTALL)
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 class Constraint:
@@ -184,6 +185,7 @@ def _hide_control_tokens(described: dict[str, Any]) -> None:
     model, added = described["model"], described.get("added_tokens") or []
     spelled = {token["content"] for token in added if token.get("special") or _TAG.fullmatch(token["content"])} - {""}
     merges = (merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges") or ())
+    spelled = {text for text in spelled if not _BYTE.fullmatch(text)}  # which stand for a byte of text
     spelled -= {text for left, right in merges for text in (left, right, left + right)}  # they need these names
     names = {text: f"<\ufdd0{i}>" for i, text in enumerate(sorted(spelled))}  # with a noncharacter
     for token in added:

@@ -163,7 +163,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         elif function not in _KEEPING:
             meter.read(*given)
         if function in (dict, Namespace) or name == "fromkeys":  # finding a place for a key may take long
-            args = tuple(arg if isinstance(arg, (dict, int, type(None))) else meter.watched(arg) for arg in args)
+            if args and not isinstance(args[0], (dict, int, type(None))):
+                args = (meter.watched(args[0]), *args[1:])  # fromkeys keeps its second argument
         elif isinstance(function, LoopContext):
             args = tuple(map(meter.watched, args))
         elif isinstance(owner, (str, bytes, int, float, list, tuple, dict)):

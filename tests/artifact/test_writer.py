@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -128,6 +129,11 @@ def test_a_mount_point_is_not_replaced(tmp_path: Path, monkeypatch: pytest.Monke
         check_output(tmp_path / "out", force)
     assert caught.value.hint == f"choose a folder inside it: --out {tmp_path / 'out'}/NAME"
     check_output(tmp_path / "out" / "new", force)
+    (tmp_path / "USB DISK").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: True)
+    with pytest.raises(OutputExistsError) as caught:
+        check_output(tmp_path / "USB DISK", force)
+    assert shlex.split(caught.value.hint)[-1] == str(tmp_path / "USB DISK" / "NAME")
 
 
 def test_a_parent_that_cannot_be_created(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ from build_outputs import leftovers
 from tiny_checkpoint import write_checkpoint
 
 from edgekit.artifact.verify import verify
+from edgekit.build.inputs import recipe_from_checkpoint
 from edgekit.build.pipeline import build
-from edgekit.errors import BuildError, OutputExistsError, UsageError
+from edgekit.checkpoint import open_checkpoint
+from edgekit.errors import BuildError, EdgekitError, OutputExistsError, UsageError
 from edgekit.leftovers import new_name
+from edgekit.recipes import FolderSource
 
 
 def test_a_build_sweeps_what_killed_ones_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +79,16 @@ def test_what_is_being_read_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match="new-gptq_v2 would be replaced"):
         build(None, "cpu", checkpoint=beside, out=tmp_path / "new", emit="gptq_v2", force=True, gate=False)
     assert (beside / "model.safetensors").is_file()
+
+
+def test_a_recipe_whose_folder_is_gone(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "tiny")
+    build(None, "cpu", checkpoint=checkpoint, out=tmp_path / "out", gate=False)
+    with open_checkpoint(checkpoint) as opened:
+        recipe = recipe_from_checkpoint(opened, checkpoint)
+    gone = replace(recipe, source=FolderSource(str(tmp_path / "gone" / "model")))
+    with pytest.raises(EdgekitError, match="model does not exist"):
+        build(gone, "cpu", out=tmp_path / "out", force=True, gate=False)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -100,6 +100,11 @@ def test_a_receipt_that_cannot_be_written_is_told_before_the_test(artifact: Path
         done = run(artifact, "--smoke", "--out", out)
         assert (done.returncode, done.stdout) == (60, b"")
         assert done.stderr.decode() == f"error: cannot write the receipt {out}: {why}\n"
+    inside = artifact / "receipt.json"
+    done = run(artifact, "--smoke", "--out", inside)
+    assert done.returncode == 60
+    assert "it is inside an artifact" in done.stderr.decode()
+    assert not inside.exists()
     broken = shutil.copytree(artifact, tmp_path / "broken")
     rewrite_manifest(broken, golden=None)
     for name in ("old.json", "new.json"):

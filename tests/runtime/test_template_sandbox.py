@@ -214,3 +214,17 @@ def test_json_keeps_the_mark_even_as_ascii() -> None:
 def test_renderings_share_nothing() -> None:
     template = TemplateSandbox("{% for i in range(90000) %}{% endfor %}{{ x }}")
     assert [template.render({"x": i}, 0) for i in range(20)] == [str(i) for i in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{{ {}.fromkeys(['a', 'b'], 'x') }}", "{'a': 'x', 'b': 'x'}"),
+        ("{{ {}.fromkeys(['a'], [1]) }}", "{'a': [1]}"),
+        ("{{ dict([('a', [1])], b='x') }}", "{'a': [1], 'b': 'x'}"),
+        ("{{ namespace({'a': [1]}).a }}", "[1]"),
+        ("{% set c = cycler([1], 'x') %}{{ c.next() }}{{ c.next() }}", "[1]x"),
+    ],
+)
+def test_what_is_kept_is_what_was_given(source: str, expected: str) -> None:
+    assert render(source) == expected

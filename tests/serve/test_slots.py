@@ -90,8 +90,11 @@ def test_a_cache_from_the_tree_gives_the_same_logits(models: SharedModels) -> No
     native = engine(models.artifact(), "native", context=256, threads=1)
     slots = Slots(native, 1, 1 << 30)
     ids = prompt(200)
-    slot, _ = use(slots, ids[:129])
-    expected = slot.evaluate(ids[129:150])
+    plain = engine(models.artifact(), "native", context=256, threads=1)
+    for part in (ids[:128], ids[128:129]):  # a single token has kernels of its own, which round otherwise
+        plain.evaluate(part)
+    expected = plain.evaluate(ids[129:150])[-1]
+    use(slots, ids[:129])
     use(slots, [1, 2, 3])
     again, held = use(slots, ids[:129])
     assert held == 128

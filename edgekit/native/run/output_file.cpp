@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "failure.h"
@@ -16,6 +17,18 @@ namespace {
 std::string folder_of(const std::string &path) {
   const size_t slash = path.rfind('/');
   return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+}
+
+/* Whether a file in a folder would be inside an artifact, to which nothing can be added. */
+bool is_in_artifact(const std::string &folder) {
+  char *real = ::realpath(folder.c_str(), nullptr);
+  if (!real) return false;
+  std::string at = real;
+  std::free(real);
+  for (;; at.resize(at.rfind('/'))) {
+    if (::access((at + "/edgekit.json").c_str(), F_OK) == 0) return true;
+    if (at.empty()) return false;
+  }
 }
 
 }  // namespace
@@ -33,6 +46,7 @@ OutputFile::OutputFile(std::string path, std::string what) : path_(std::move(pat
   else
     error = ::access(path_.c_str(), W_OK) == 0 ? 0 : errno;
   if (error) throw bad_artifact(problem(std::strerror(error)));
+  if (is_in_artifact(folder_of(path_))) throw bad_artifact(problem("it is inside an artifact, to which nothing can be added"));
 }
 
 OutputFile::~OutputFile() {
