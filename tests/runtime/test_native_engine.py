@@ -93,7 +93,10 @@ def test_evaluating_tokens_one_by_one_or_together_gives_the_same(models: SharedM
 
 @pytest.mark.parametrize("kv_type", ["float16", "int8"])
 def test_the_pieces_of_a_prompt_do_not_change_the_result(models: SharedModels, kv_type: str) -> None:
-    """A piece has at least 64 tokens, and its length depends on the speed of the machine."""
+    """Their length is a multiple of 64 that depends on the speed of the machine.
+
+    The portable kernels read 32 tokens at a time; the others read any 64 or more in the same way.
+    """
     folder = models.artifact("llama", "int4 block 32", max_position_embeddings=1024)
     ids = prompt(512)
 
@@ -104,8 +107,11 @@ def test_the_pieces_of_a_prompt_do_not_change_the_result(models: SharedModels, k
         return found[-1].tobytes()
 
     whole = last()
-    for cuts in ((64,), (128,), (257,), (100, 228), (64, 129), (97, 165, 230, 300, 369), (193, 386)):
+    for cuts in ((64,), (128, 192), (256,), (64, 128, 192, 320, 384), (192, 448)):
         assert last(*cuts) == whole, cuts
+    if engine(folder, "native").kernel != "scalar":
+        for cuts in ((257,), (100, 228), (64, 129), (97, 165, 230, 300, 369), (193, 386)):
+            assert last(*cuts) == whole, cuts
 
 
 def test_rewinding_forgets_later_tokens(models: SharedModels) -> None:

@@ -25,7 +25,7 @@ using Clock = std::chrono::steady_clock;
 
 /* A prompt is evaluated in pieces, after which its progress is reported. A piece takes about kPieceSeconds. Rows of
  * kLeastPiece and more have the same kernels, so results do not depend on the pieces: the session evaluates a prompt kBlock rows
- * at a time, and no piece but the rest of the prompt is shorter than kLeastPiece. */
+ * at a time (32 with the portable kernels), and all pieces but the rest of the prompt are multiples of kLeastPiece. */
 constexpr int64_t kLeastPiece = 64, kBlock = 512;
 constexpr double kPieceSeconds = 0.1;
 /* Tokens that may still come before a thought is closed inside a character, which has at most four bytes. Without a limit, a
@@ -195,7 +195,7 @@ class Generation {
       done += count;
       if (done < size) {
         const double fitting = static_cast<double>(count) * kPieceSeconds / std::max(seconds_since(start), 1e-6);
-        piece = std::clamp(static_cast<int64_t>(fitting), kLeastPiece, kBlock);
+        piece = std::clamp(static_cast<int64_t>(fitting) / kLeastPiece * kLeastPiece, kLeastPiece, kBlock);
         ek_event event = new_event(EK_EVENT_PROMPT);
         event.prompt_done = session_.session.position();
         event.prompt_total = static_cast<int64_t>(prompt_.size());
