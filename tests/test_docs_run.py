@@ -60,7 +60,7 @@ def test_sample_output_is_current(page: Path) -> None:
 
 
 # Fields of a command that has other options, or another argument.
-IN_OTHER_FORMS = {"plan": {"plans"}, "devices": {"device", "contradictions", "profile"}}
+IN_OTHER_FORMS = {"plan": {"plans", "refused"}, "devices": {"device", "contradictions", "profile"}}
 
 
 def documented_fields() -> dict[str, set[str]]:
@@ -88,13 +88,14 @@ def test_json_has_the_documented_fields(environment: dict[str, str], tmp_path: P
         found: dict[str, object] = json.loads(done.stdout)
         return found
 
-    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    checkpoint, text = write_checkpoint(tmp_path / "checkpoint"), tmp_path / "text.txt"
+    text.write_text("The capital of France is Paris. " * 60)
     outputs = {
         "plan": output("plan", "smollm2-135m", "--device", "pi"),
         "build": output("build", "--device", "cpu", "--checkpoint", checkpoint, "--out", "tiny"),
         "run": output("run", "tiny", "--prompt", "Hello", "--max-tokens", 2),
         "bench": output("bench", "tiny", "--prompt-tokens", 4, "--gen-tokens", 2, "--repeat", 1),
-        "eval": output("eval", "tiny", "--reference", checkpoint, "--max-chunks", 1),
+        "eval": output("eval", "tiny", "--reference", checkpoint, "--text", text, "--max-chunks", 1),
         "inspect": output("inspect", "tiny"),
         "verify": output("verify", "tiny"),
         "smoke": output("smoke", "tiny"),

@@ -168,6 +168,19 @@ void MappedFile::map(int file, Kind kind) {
   }
 }
 
+void MappedFile::copy(uint64_t at, uint8_t *to, size_t count) const {
+  if (file_ < 0) {
+    std::memcpy(to, data_ + at, count);
+    return;
+  }
+  while (count) {
+    const ssize_t some = ::pread(file_, to, count, static_cast<off_t>(at));
+    if (some < 0 && errno == EINTR) continue;
+    if (some <= 0) fail(EK_BAD_FILE, "cannot read %s: %s", path_.c_str(), some ? std::strerror(errno) : "it was cut");
+    at += static_cast<uint64_t>(some), to += some, count -= static_cast<size_t>(some);
+  }
+}
+
 MappedFile::~MappedFile() {
   if (file_ < 0) return;
   if (mapping_) {

@@ -32,6 +32,10 @@ class MappedFile {
   uint64_t size() const { return size_; }
   const Identity &identity() const { return identity_; } /* all zero for bytes */
 
+  /* Copy a part without touching the mapping, whose pages would count as memory of the process. The part must be inside of size().
+   * Throws Error(EK_BAD_FILE). */
+  void copy(uint64_t at, uint8_t *to, size_t count) const;
+
   /* Throws Error(EK_BAD_FILE) if the file is shorter than it was, or if a part of it could not be read. Takes less than 1 us. */
   void check() const;
   /* Whether a part of it could not be read. */

@@ -42,18 +42,23 @@ double decimal(const std::string &text) {
   return exponent < 0 ? mantissa / std::pow(10.0, -exponent) : mantissa * std::pow(10.0, exponent);
 }
 
-constexpr uint64_t kStart = 256; /* bytes of each tensor that count for the fingerprint; more would touch other pages */
+constexpr uint64_t kStart = 256; /* bytes of each tensor that count for the fingerprint */
 
 }  // namespace
 
 /* Finds tensors by name and checks each against the shape that the metadata imply. */
 struct Model::Reader {
   const OnnxFile file;
-  const uint8_t *data;
+  const MappedFile &weights;
+  const uint8_t *data; /* of weights */
   std::vector<std::vector<float>> *biases;
   Checksum *sum; /* of the fingerprint */
 
-  void add(const Tensor &t, uint64_t begin, uint64_t end) const { sum->add(data + t.offset + begin, static_cast<size_t>(end - begin)); }
+  void add(const Tensor &t, uint64_t begin, uint64_t end) const {
+    std::vector<uint8_t> part(static_cast<size_t>(end - begin));
+    weights.copy(t.offset + begin, part.data(), part.size());
+    sum->add(part.data(), part.size());
+  }
 
   int64_t number(const char *key, int64_t least, int64_t most) const {
     const auto found = file.metadata.find(std::string("edgekit.") + key);
@@ -170,7 +175,7 @@ std::shared_ptr<const Model> open_model(const std::string &folder) {
 void Model::read_all() {
   const ReadGuard guard;
   Checksum sum;
-  const Reader read{parse_onnx(graph_->data(), graph_->size(), data_->size()), data_->data(), &biases_, &sum};
+  const Reader read{parse_onnx(graph_->data(), graph_->size(), data_->size()), *data_, data_->data(), &biases_, &sum};
   sum.add(graph_->data(), graph_->size());
   constexpr int64_t kMost = 1 << 24, kWidest = 1 << 17; /* limits that the kernels and their scratch sizes rely on */
   const int64_t version = read.number("format_version", 0, kMost);
