@@ -119,7 +119,8 @@ void blocks() {
     std::vector<int32_t> ids;
     for (int32_t i = 0; i < 130; ++i) ids.push_back(i * 7 % kVocab);
     std::vector<float> logits(kVocab), expected(kVocab);
-    CHECK(ek_session_evaluate(one, ids.data(), 129, 0, logits.data()) == EK_OK);
+    CHECK(ek_session_evaluate(one, ids.data(), 128, 0, logits.data()) == EK_OK);
+    CHECK(ek_session_evaluate(one, ids.data() + 128, 1, 0, logits.data()) == EK_OK); /* a token alone rounds otherwise than in a prompt */
     const auto bytes = static_cast<size_t>(ek_session_block_bytes(one));
     CHECK(bytes > 0 && bytes == static_cast<size_t>(ek_session_block_bytes(other)) && ek_session_block_bytes(nullptr) == 0);
     std::vector<uint8_t> first(bytes), second(bytes);
