@@ -84,13 +84,7 @@ def calibrated_layers(
     """
     tokenizer = Tokenizer.open(artifact, facts.tokens)
     template = ChatTemplate.open(artifact, tokenizer, reasoning=facts.reasoning)
-    from_file = (
-        None
-        if calibration.file is None
-        else read_texts(
-            calibration.file, tokenizer, template, calibration.tokens, min(TEXT_TOKENS, spec.context_length)
-        )
-    )
+    from_file = _texts_of_file(calibration, tokenizer, template, spec.context_length)
     state = CalibrationState(state_folder, _fingerprint(calibration, from_file, facts, spec, source_key, files))
     stage = _Stage()
     with _kept_or_removed(state, state_folder, stage, calibration.half_scales):
@@ -112,6 +106,15 @@ def calibrated_layers(
 
         stage.calibrates = False
         yield quantize, _described(calibration, texts)
+
+
+def _texts_of_file(
+    calibration: Calibration, tokenizer: Tokenizer, template: ChatTemplate | None, context: int
+) -> Texts | None:
+    """The texts of the calibration file, none longer than the model's context; None if there is no file."""
+    if calibration.file is None:
+        return None
+    return read_texts(calibration.file, tokenizer, template, calibration.tokens, min(TEXT_TOKENS, context))
 
 
 @dataclass

@@ -65,9 +65,8 @@ def record_golden(
     top: list[dict[str, Any]] = []
     for step in range(max_new_tokens):
         length += len(ids)
-        feed: dict[str, NDArray[Any]] = {f"past_key_values.{name}": value for name, value in cache.items()}
-        feed["input_ids"] = np.array([ids], np.int64)
-        feed["attention_mask"] = np.ones((1, length), np.int64)
+        feed = {f"past_key_values.{name}": value for name, value in cache.items()}
+        feed |= {"input_ids": np.array([ids], np.int64), "attention_mask": np.ones((1, length), np.int64)}
         done = step * streamed.num_pieces
         (values,) = streamed.run([feed], progress=partial(_step_progress, progress, done, max_new_tokens))
         cache = {name: values[f"present.{name}"] for name in names}

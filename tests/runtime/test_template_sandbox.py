@@ -108,10 +108,11 @@ def test_what_looks_at_no_message_costs_the_same_for_any_number_of_them(step: st
     """Such an expression for each message must not make long conversations take quadratic time."""
     source = (
         "{% macro last(all) %}{{ all[-1].role }}{% endmacro %}{% set ns = namespace() %}"
-        "{% for m in messages %}" + step + "{% endfor %}"
+        "{% for m in messages %}" + step + "{% endfor %}{{ messages|length }}"
     )
     messages = [{"role": "user", "content": "hi"}] * 4000
-    TemplateSandbox(source).render({"messages": messages, "given": {"messages": messages, "tools": None}}, 0)
+    rendered = TemplateSandbox(source).render({"messages": messages, "given": {"messages": messages, "tools": None}}, 0)
+    assert rendered.endswith("4000")
 
 
 def test_long_tools_may_be_indented() -> None:
